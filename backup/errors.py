@@ -1,0 +1,170 @@
+"""Every failure that we can name: its exit code, whether trying again may help, and what to do about it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process tells its caller; the numbers never change their meaning."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    PARTIAL = 3
+    NO_INVENTORY = 10
+    LOCKED = 11
+    RECOVERY_KEY = 12
+    IDENTITY = 13
+    DENIED = 14
+    AWAY = 15
+    LIMIT = 16
+    INTERRUPTED = 130
+
+
+class NightvaultError(Exception):
+    """Something failed: `str(error)` says what and on what; `advice` says what to do about it."""
+
+    exit_code = ExitCode.FAILED
+    retryable = False
+    advice = ""
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        super().__init__(message)
+        if advice:
+            self.advice = advice
+
+
+# The user's side: words, files, keys.
+
+
+class UsageError(NightvaultError):
+    """The command's words do not fit together."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(NightvaultError):
+    """A value in config.toml, named by its key, cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NoInventoryError(NightvaultError):
+    """There is no inventory where the config says."""
+
+    exit_code = ExitCode.NO_INVENTORY
+    advice = "run `nightvault init` first, or point --config at the right file"
+
+
+class InventoryDamagedError(NightvaultError):
+    """The inventory is there but cannot be trusted or used."""
+
+
+class LockedError(NightvaultError):
+    """Another process is doing what must be done alone."""
+
+    exit_code = ExitCode.LOCKED
+    advice = "wait until it has finished; the lock ends with the process that holds it"
+
+
+class RecoveryKeyError(NightvaultError):
+    """The recovery key is missing, damaged or not the one that opens this."""
+
+    exit_code = ExitCode.RECOVERY_KEY
+
+
+class IdentityError(NightvaultError):
+    """The certificate, its chain or its private key cannot be used."""
+
+    exit_code = ExitCode.IDENTITY
+
+
+class LimitRefusedError(NightvaultError):
+    """A limit that the user set forbids this (cost, space)."""
+
+    exit_code = ExitCode.LIMIT
+
+
+class InterruptedRunError(NightvaultError):
+    """The user or the system asked us to stop."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+# Bytes that are not what they should be.
+
+
+class FormatError(NightvaultError):
+    """Bytes are not a pack, catalog or key of ours, or they were changed."""
+
+
+class IntegrityError(NightvaultError):
+    """Bytes came back other than they were recorded."""
+
+
+class ProofError(NightvaultError):
+    """A pack read back from the spool did not open to what was put in; it was discarded."""
+
+
+# The machine: sources, spool, target.
+
+
+class SourceError(NightvaultError):
+    """A source, or something in it, cannot be read."""
+
+    exit_code = ExitCode.PARTIAL
+
+
+class SpoolError(NightvaultError):
+    """The spool directory cannot be written: usually a full disk."""
+
+    advice = "free some space below the state directory, then run the backup again: nothing is lost"
+
+
+class TargetError(NightvaultError):
+    """The restore target cannot be written."""
+
+
+# The other side: AWS, a directory, the network.
+
+
+class VaultError(NightvaultError):
+    """The vault refused or failed."""
+
+
+class VaultMissingError(VaultError):
+    """The vault is not there (any more)."""
+
+
+class ArchiveMissingError(VaultError):
+    """The vault has no such archive."""
+
+
+class UploadExpiredError(VaultError):
+    """The vault has forgotten this upload: begin anew."""
+
+
+class RetrievalExpiredError(VaultError):
+    """The output of this retrieval is gone: request it again."""
+
+
+class RetrievalNotReadyError(VaultError):
+    """The output of this retrieval is not there yet."""
+
+
+class DeniedError(NightvaultError):
+    """AWS said no."""
+
+    exit_code = ExitCode.DENIED
+
+
+class UnreachableError(NightvaultError):
+    """The service or the network is away: trying again may help."""
+
+    exit_code = ExitCode.AWAY
+    retryable = True
+
+
+class ThrottledError(UnreachableError):
+    """The service asks us to slow down."""

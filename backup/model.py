@@ -1,0 +1,303 @@
+"""The nouns, frozen: what every floor may speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, IntEnum
+from typing import NamedTuple, NewType
+
+JobName = NewType("JobName", str)
+VaultName = NewType("VaultName", str)
+SnapshotId = NewType("SnapshotId", str)  # 16 hex digits, shown as the first 8
+PackId = NewType("PackId", bytes)  # 16 random bytes
+InventoryId = NewType("InventoryId", bytes)  # 16 random bytes
+ChunkId = NewType("ChunkId", bytes)  # 32 bytes: keyed BLAKE3 of the plaintext
+ContentId = NewType("ContentId", bytes)  # 16 bytes: keyed BLAKE3 over chunk ids and lengths
+TreeHash = NewType("TreeHash", bytes)  # 32 bytes: Glacier's SHA-256 tree hash
+ArchiveId = NewType("ArchiveId", str)  # the vault's
+UploadId = NewType("UploadId", str)  # the vault's
+RetrievalId = NewType("RetrievalId", str)  # the vault's
+ListingId = NewType("ListingId", str)  # the vault's
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+# What is backed up.
+
+
+class EntryKind(IntEnum):
+    """What an entry is; the numbers are in the format and never change."""
+
+    FILE = 1
+    DIRECTORY = 2
+    SYMLINK = 3
+    FIFO = 4
+    CHARACTER_DEVICE = 5
+    BLOCK_DEVICE = 6
+
+
+class Owner(NamedTuple):
+    """Who owns an entry, by number and by name (empty when the machine knows no name)."""
+
+    uid: int
+    gid: int
+    user: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What few entries have: kept out of the columns so that most rows stay short."""
+
+    target: bytes = b""  # symlink
+    device: int = 0  # st_rdev of a device
+    link: int = 0  # entries of one hard-link group share a number other than 0
+    flags: int = 0  # Linux inode flags
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file, directory, symlink or special file as it can be restored; content apart.
+
+    `directory` is the absolute path of the parent, `name` its name in there; both are bytes as the
+    system has them. `mtime_ns` counts nanoseconds since 1970, `size` bytes (0 but for files).
+    """
+
+    directory: bytes
+    name: bytes
+    kind: EntryKind
+    mode: int
+    owner: Owner
+    mtime_ns: int
+    size: int
+    extra: Extra | None = None
+
+    @property
+    def path(self) -> bytes:
+        """The absolute path."""
+        return self.directory.rstrip(b"/") + b"/" + self.name
+
+
+class Hint(NamedTuple):
+    """What tells an unchanged file without reading it; lost without harm."""
+
+    device: int
+    inode: int
+    ctime_ns: int
+
+
+class ProblemKind(str, Enum):
+    """What went wrong with an entry; part of the JSON interface."""
+
+    UNREADABLE = "unreadable"
+    VANISHED = "vanished"
+    CHANGED = "changed-while-read"
+    SKIPPED = "skipped"
+    NOT_SET = "not-set"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that could not be read, restored or set: named in the report, never silent."""
+
+    path: bytes
+    kind: ProblemKind
+    detail: str
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the entry was saved all the same."""
+        return self.kind in {ProblemKind.CHANGED, ProblemKind.SKIPPED}
+
+
+# What packs are made of.
+
+
+class PackKind(IntEnum):
+    """The kind in a pack's header."""
+
+    DATA = 1
+    CATALOG = 2
+
+
+class Generation(IntEnum):
+    """Whether a catalog carries what one run changed, or all that a job needs."""
+
+    DELTA = 1
+    FULL = 2
+
+
+class FrameRow(NamedTuple):
+    """A frame's place in its pack: bytes `offset` to `offset + sealed_length`.
+
+    `digest` is the 16-byte BLAKE3 of the sealed bytes: it can be checked without any key.
+    """
+
+    number: int
+    offset: int
+    sealed_length: int
+    raw_length: int
+    flags: int
+    digest: bytes
+
+
+class ChunkRow(NamedTuple):
+    """A chunk's place in its pack: `length` bytes at `offset` of the opened frame `frame`."""
+
+    id: bytes
+    frame: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLabel:
+    """What an archive says of itself in clear: enough to find catalogs in a listing, no more.
+
+    `number` and `generation` are set for catalogs alone. A hint: the signed header decides.
+    """
+
+    kind: PackKind
+    pack_id: PackId
+    inventory_id: InventoryId
+    number: int = 0
+    generation: Generation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A finished pack in the spool: what is recorded before its first byte is sent."""
+
+    label: ArchiveLabel
+    header: bytes
+    size: int
+    tree_hash: TreeHash
+    frames: Sequence[FrameRow]
+    chunks: Sequence[ChunkRow]
+
+
+# What vaults know.
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Bytes `start` up to, not including, `end`."""
+
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """Bytes in it."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of an upload: where it lies and its two hashes (SHA-256 tree hash and plain SHA-256)."""
+
+    offset: int
+    length: int
+    tree_hash: TreeHash
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A part that the vault already has; `tree_hash` is None where the vault keeps no such hash."""
+
+    offset: int
+    length: int
+    tree_hash: TreeHash | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """An upload that the vault has begun and not completed."""
+
+    upload_id: UploadId
+    label: ArchiveLabel | None  # None: not made by us
+    part_size: int
+    started_at: datetime
+
+
+class Tier(str, Enum):
+    """How fast, and how dear, a retrieval is to be."""
+
+    EXPEDITED = "expedited"
+    STANDARD = "standard"
+    BULK = "bulk"
+
+
+class RetrievalState(str, Enum):
+    """How far the vault is with a retrieval or a listing."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalStatus:
+    """A retrieval's or listing's state, as the vault tells it; `message` is the vault's own word."""
+
+    state: RetrievalState
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Bytes of a retrieval; `tree_hash` is the vault's word on them, None where it gives none."""
+
+    data: bytes | memoryview
+    tree_hash: TreeHash | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedArchive:
+    """One line of a vault's listing."""
+
+    archive_id: ArchiveId
+    description: str
+    label: ArchiveLabel | None  # None: not ours
+    size: int
+    tree_hash: TreeHash | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A vault's own list of its archives, as it was at `as_of`."""
+
+    as_of: datetime
+    archives: Sequence[ListedArchive]
+
+
+@dataclass(frozen=True, slots=True)
+class VaultState:
+    """What a vault says of itself; None where it cannot know or does not tell."""
+
+    exists: bool
+    location: str  # ARN, URL or path
+    archives: int | None = None
+    size: int | None = None
+    listed_at: datetime | None = None
+
+
+# Credentials.
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """AWS keys; `expires_at` is None for keys that do not expire. Never printed."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = None

@@ -1,0 +1,206 @@
+"""The four seams: Vault, CredentialSource, Clock, Progress. Each docstring promises what callers may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from backup.model import (
+    ArchiveId,
+    ArchiveLabel,
+    ByteRange,
+    Credentials,
+    Fetched,
+    Listing,
+    ListingId,
+    OpenUpload,
+    Part,
+    RetrievalId,
+    RetrievalStatus,
+    StoredPart,
+    Tier,
+    TreeHash,
+    UploadId,
+    VaultName,
+    VaultState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VaultTraits:
+    """What callers must know of a vault before they plan.
+
+    `retrieves_ranges`: a retrieval may ask for a part of an archive, aligned to MiB.
+    `waits`: a retrieval or listing becomes ready hours later (else at once).
+    `keeps_metadata_hot`: catalogs can be read without a retrieval.
+    `minimum_storage`: deleting earlier costs the rest of it.
+    """
+
+    retrieves_ranges: bool
+    waits: bool
+    keeps_metadata_hot: bool
+    minimum_storage: timedelta
+    smallest_part: int
+    largest_part: int
+    most_parts: int
+
+
+class Vault(Protocol):
+    """Where archives are kept. Safe for use from several threads at once.
+
+    Every method raises our errors only: `UnreachableError` (retryable) when the service or network is
+    away, `ThrottledError` (retryable) when it asks for patience, `DeniedError`, `VaultMissingError`,
+    else `VaultError`. Nothing here retries: callers do, with the Clock's sleep.
+    """
+
+    @property
+    def name(self) -> VaultName:
+        """Its name in the config."""
+        ...
+
+    @property
+    def traits(self) -> VaultTraits:
+        """What it can do; constant."""
+        ...
+
+    def create(self) -> None:
+        """Make the vault if it is not there; no effect if it is."""
+        ...
+
+    def state(self) -> VaultState:
+        """What the vault says of itself; a vault that is not there is `exists=False`, no error."""
+        ...
+
+    # Uploads: always multipart, so that a lost answer can be repeated safely.
+
+    def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
+        """Begin an upload of parts of `part_size` bytes (the last may be shorter).
+
+        `part_size` is a power of two MiB within the traits. Repeating it begins another upload.
+        """
+        ...
+
+    def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
+        """Send one part; any order, any thread; sending it again replaces it.
+
+        The vault (or its server) checks the body against the part's hashes: a mismatch is `IntegrityError`
+        and nothing is kept. `UploadExpiredError` when the upload is unknown.
+        """
+        ...
+
+    def list_parts(self, upload_id: UploadId) -> Sequence[StoredPart]:
+        """The parts that the vault has, by offset. `UploadExpiredError` when the upload is unknown."""
+        ...
+
+    def complete_upload(
+        self, upload_id: UploadId, label: ArchiveLabel, size: int, tree_hash: TreeHash, parts: Sequence[Part]
+    ) -> ArchiveId:
+        """Make the archive of its parts, durably, and return its id.
+
+        Repeated after a success it returns the same id, as long as the vault remembers; after that
+        `UploadExpiredError`. On a gap, a wrong size or a wrong hash: `IntegrityError`, and the upload stays.
+        """
+        ...
+
+    def abort_upload(self, upload_id: UploadId) -> None:
+        """Throw an upload away; no error when it is gone already."""
+        ...
+
+    def list_uploads(self) -> Sequence[OpenUpload]:
+        """All uploads begun and not completed, ours and others'."""
+        ...
+
+    # Retrievals: ask, wait, fetch.
+
+    def request_retrieval(
+        self, archive_id: ArchiveId, extent: ByteRange | None, tier: Tier, token: str
+    ) -> RetrievalId:
+        """Ask for an archive (`extent` None) or a MiB-aligned range of it to be made readable.
+
+        `token` (printable ASCII, at most 64 characters) is kept with the request where the vault can, so that
+        a request whose answer was lost is found again by `open_retrievals`. `ArchiveMissingError` if it is not there.
+        """
+        ...
+
+    def open_retrievals(self) -> Mapping[str, RetrievalId]:
+        """Token to id of every retrieval that is waiting or ready; for listings requested by us, too."""
+        ...
+
+    def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
+        """The state of each; one that the vault does not know (any more) is EXPIRED."""
+        ...
+
+    def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
+        """Bytes of a ready retrieval; `extent` counts from the start of what was retrieved.
+
+        Exactly `extent.length` bytes or an error (`UnreachableError` when the connection was cut);
+        `RetrievalNotReadyError`, `RetrievalExpiredError`.
+        """
+        ...
+
+    # Listings: the vault's own list, hours away and a day old on cold vaults.
+
+    def request_listing(self, token: str) -> ListingId:
+        """Ask for the list of archives. `VaultError` if the vault has never made one yet."""
+        ...
+
+    def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
+        """How far it is."""
+        ...
+
+    def fetch_listing(self, listing_id: ListingId) -> Listing:
+        """The whole list of a ready listing."""
+        ...
+
+    def delete_archive(self, archive_id: ArchiveId) -> None:
+        """Delete an archive; no error when it is gone already."""
+        ...
+
+
+class CredentialSource(Protocol):
+    """Where AWS keys come from."""
+
+    def credentials(self) -> Credentials:
+        """Keys that are valid now, renewed when their time comes; safe from many threads, one fetch at a time.
+
+        `IdentityError`, `DeniedError` or `UnreachableError` when there are none to be had; a failed renewal
+        is no error as long as the last keys still work.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Time, brought from outside."""
+
+    def now(self) -> datetime:
+        """The time, in UTC, with its zone."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; a test's clock only moves on."""
+        ...
+
+
+class Progress(Protocol):
+    """Who is told how a run gets on; called from the run's own thread only.
+
+    Calls are cheap and may be many; an implementation draws or writes no more often than its reader can read.
+    """
+
+    def start(self, title: str, total: int | None = None) -> None:
+        """A phase begins; `total` bytes are expected, None when nobody knows."""
+        ...
+
+    def advance(self, *, files: int = 0, done: int = 0, stored: int = 0) -> None:
+        """So many files and bytes more were dealt with; `stored` bytes more were accepted by the vault."""
+        ...
+
+    def note(self, text: str) -> None:
+        """One line that a reader should see (a warning, a wait)."""
+        ...
+
+    def finish(self) -> None:
+        """The phase is over."""
+        ...
