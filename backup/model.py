@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple, NewType
 
 JobName = NewType("JobName", str)
@@ -90,7 +90,7 @@ class Hint(NamedTuple):
     ctime_ns: int
 
 
-class ProblemKind(str, Enum):
+class ProblemKind(StrEnum):
     """What went wrong with an entry; part of the JSON interface."""
 
     UNREADABLE = "unreadable"
@@ -226,7 +226,7 @@ class OpenUpload:
     started_at: datetime
 
 
-class Tier(str, Enum):
+class Tier(StrEnum):
     """How fast, and how dear, a retrieval is to be."""
 
     EXPEDITED = "expedited"
@@ -234,7 +234,7 @@ class Tier(str, Enum):
     BULK = "bulk"
 
 
-class RetrievalState(str, Enum):
+class RetrievalState(StrEnum):
     """How far the vault is with a retrieval or a listing."""
 
     WAITING = "waiting"

@@ -1,4 +1,4 @@
-"""The four seams: Vault, CredentialSource, Clock, Progress. Each docstring promises what callers may rely on."""
+"""The four seams: Vault, CredentialSource, Clock, Progress; each docstring is a promise to callers."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ class Vault(Protocol):
         """Ask for an archive (`extent` None) or a MiB-aligned range of it to be made readable.
 
         `token` (printable ASCII, at most 64 characters) is kept with the request where the vault can, so that
-        a request whose answer was lost is found again by `open_retrievals`. `ArchiveMissingError` if it is not there.
+        a request whose answer was lost is found again by `open_retrievals`. `ArchiveMissingError` if the
+        archive is not there.
         """
         ...
 
@@ -163,7 +164,7 @@ class CredentialSource(Protocol):
     """Where AWS keys come from."""
 
     def credentials(self) -> Credentials:
-        """Keys that are valid now, renewed when their time comes; safe from many threads, one fetch at a time.
+        """Keys that are valid now, renewed in time; safe from many threads, one fetch at a time.
 
         `IdentityError`, `DeniedError` or `UnreachableError` when there are none to be had; a failed renewal
         is no error as long as the last keys still work.
