@@ -1,0 +1,1 @@
+"""Our SQL database: what was stored where, and which files it makes up."""

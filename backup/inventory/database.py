@@ -1,0 +1,206 @@
+"""Open an inventory, migrate it, lock it, and hand out transactions."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from backup.errors import InventoryDamagedError, LockedError, NightvaultError, NoInventoryError, SpoolError
+from backup.inventory import schema
+from backup.model import InventoryId
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+HEAD = "0001"
+
+Transaction = Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """An open inventory. Use each transaction on the thread that began it; several may be open at once."""
+
+    engine: Engine
+    id: InventoryId
+    signer_public: bytes
+    lock_directory: str
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """A transaction that is committed at the end, or undone by an exception."""
+        with _our_errors(self.engine), self.engine.connect() as connection:
+            writer = connection.execution_options(nightvault_write=True)
+            with writer.begin():
+                yield writer
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A consistent view; nothing is written."""
+        with _our_errors(self.engine), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold the lock `name` alone; it dies with the process. `LockedError` if another has it."""
+        handle = os.open(
+            os.path.join(self.lock_directory, f"{name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LockedError(f"another {name} is running on this inventory") from error
+            yield
+        finally:
+            os.close(handle)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _our_errors(engine: Engine) -> Iterator[None]:
+    """Speak of the database's failures in our words, keeping the cause."""
+    where = engine.url.render_as_string(hide_password=True)
+    try:
+        yield
+    except NightvaultError:
+        raise
+    except OperationalError as error:
+        text = str(error.orig)
+        if "full" in text:
+            raise SpoolError(f"the inventory {where} cannot grow: {text}") from error
+        if "locked" in text:
+            raise LockedError(f"the inventory {where} is in use: {text}") from error
+        raise InventoryDamagedError(f"the inventory {where} cannot be used: {text}") from error
+    except DatabaseError as error:
+        raise InventoryDamagedError(
+            f"the inventory {where} is damaged: {error.orig}",
+            advice="copy the file aside first; `sqlite3 FILE 'pragma integrity_check'` says more",
+        ) from error
+
+
+def _connect(url: str) -> Engine:
+    engine = create_engine(
+        url, pool_size=4, max_overflow=8, connect_args={"timeout": 60} if "sqlite" in url else {}
+    )
+    if engine.dialect.name != "sqlite":
+        return engine
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "cache_size=-32768",
+            "temp_store=MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("nightvault_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def migrations_folder() -> str:
+    """Where the migrations are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for candidate in (package / "migrations", package.parent / "migrations"):
+        if (candidate / "env.py").exists():
+            return str(candidate)
+    raise InventoryDamagedError("this installation lacks its migrations", advice="install nightvault again")
+
+
+def _alembic(connection: Connection) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", migrations_folder().replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to the newest version, whole or not at all."""
+    from alembic import command
+
+    with _our_errors(engine), engine.connect() as connection:
+        writer = connection.execution_options(nightvault_write=True)
+        with writer.begin():
+            command.upgrade(_alembic(writer), "head")
+
+
+def create_inventory(
+    url: str, *, inventory_id: InventoryId, signer_public: bytes, now: datetime, lock_directory: str
+) -> Inventory:
+    """Make a new, empty inventory; `NightvaultError` if there is one already."""
+    engine = _connect(url)
+    _private_file(url)
+    migrate(engine)
+    with _our_errors(engine), engine.connect() as connection:
+        writer = connection.execution_options(nightvault_write=True)
+        with writer.begin():
+            if writer.execute(select(schema.about.c.inventory_id)).first() is not None:
+                raise NightvaultError(f"there is an inventory already: {url}")
+            writer.execute(
+                insert(schema.about).values(
+                    inventory_id=inventory_id, signer_public=signer_public, created_at=schema.micros(now)
+                )
+            )
+            names = ("entries", "chunks", "directories", "owners", "archives")
+            schema.insert_rows(writer, schema.counters, [(name, 1) for name in names])
+    return Inventory(engine, inventory_id, signer_public, lock_directory)
+
+
+def open_inventory(url: str, *, lock_directory: str) -> Inventory:
+    """Open the inventory at `url`, migrating it if it is older than this program."""
+    path = make_url(url).database if url.startswith("sqlite") else None
+    if path and not os.path.exists(path):
+        raise NoInventoryError(f"no inventory at {path}")
+    engine = _connect(url)
+    with _our_errors(engine), engine.connect() as connection, connection.begin():
+        if not inspect(connection).has_table("about"):
+            raise NoInventoryError(f"no inventory at {path or url}")
+        version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if version != HEAD:
+        _refuse_newer(str(version))
+        migrate(engine)
+    with _our_errors(engine), engine.connect() as connection, connection.begin():
+        row = connection.execute(select(schema.about)).first()
+    if row is None:
+        raise NoInventoryError(
+            f"the inventory at {path or url} was never finished", advice="run `nightvault init`"
+        )
+    return Inventory(engine, InventoryId(row.inventory_id), row.signer_public, lock_directory)
+
+
+def _refuse_newer(version: str) -> None:
+    if version > HEAD:
+        raise InventoryDamagedError(
+            f"the inventory was written by a newer nightvault (schema {version}, this program knows {HEAD})",
+            advice="install that version or a later one",
+        )
+
+
+def _private_file(url: str) -> None:
+    """Make the SQLite file 0600 before anything is in it."""
+    path = make_url(url).database if url.startswith("sqlite") else None
+    if path:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
