@@ -88,6 +88,7 @@ jobs = Table(
         "id", LargeBinary, nullable=False, unique=True
     ),  # 16 random bytes: the job's name in clear headers
     Column("name", Text, nullable=False, unique=True),
+    _refers("vault", "vaults.number"),
     Column("next_snapshot", Long, nullable=False),
     Column("next_catalog", Long, nullable=False),
 )
@@ -233,6 +234,15 @@ catalogs = Table(
     Column("generation", Integer, nullable=False),
     Column("parent", LargeBinary),  # pack id of the catalog it builds on
     UniqueConstraint("job", "number", "generation"),
+)
+
+# Which archives a catalog names: a job's catalogs together name every archive that its entries need.
+catalog_archives = Table(
+    "catalog_archives",
+    METADATA,
+    _refers("catalog", "catalogs.archive"),
+    _refers("archive", "archives.number"),
+    PrimaryKeyConstraint("catalog", "archive"),
 )
 
 uploads = Table(

@@ -28,17 +28,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_counters")),
     )
     op.create_table(
-        "jobs",
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("id", sa.LargeBinary(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("next_snapshot", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("next_catalog", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.PrimaryKeyConstraint("number", name=op.f("pk_jobs")),
-        sa.UniqueConstraint("id", name=op.f("uq_jobs_id")),
-        sa.UniqueConstraint("name", name=op.f("uq_jobs_name")),
-    )
-    op.create_table(
         "owners",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("uid", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -56,15 +45,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_vaults_name")),
     )
     op.create_table(
-        "directories",
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("job", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("path", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["job"], ["jobs.number"], name=op.f("fk_directories_job")),
-        sa.PrimaryKeyConstraint("number", name=op.f("pk_directories")),
-        sa.UniqueConstraint("job", "path", name=op.f("uq_directories_job")),
-    )
-    op.create_table(
         "domains",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("id", sa.LargeBinary(), nullable=False),
@@ -74,6 +54,19 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["vault"], ["vaults.number"], name=op.f("fk_domains_vault")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_domains")),
         sa.UniqueConstraint("id", name=op.f("uq_domains_id")),
+    )
+    op.create_table(
+        "jobs",
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.LargeBinary(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("vault", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("next_snapshot", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("next_catalog", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["vault"], ["vaults.number"], name=op.f("fk_jobs_vault")),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_jobs")),
+        sa.UniqueConstraint("id", name=op.f("uq_jobs_id")),
+        sa.UniqueConstraint("name", name=op.f("uq_jobs_name")),
     )
     op.create_table(
         "listings",
@@ -87,6 +80,26 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["vault"], ["vaults.number"], name=op.f("fk_listings_vault")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_listings")),
         sa.UniqueConstraint("token", name=op.f("uq_listings_token")),
+    )
+    op.create_table(
+        "directories",
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("job", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("path", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["job"], ["jobs.number"], name=op.f("fk_directories_job")),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_directories")),
+        sa.UniqueConstraint("job", "path", name=op.f("uq_directories_job")),
+    )
+    op.create_table(
+        "listed_archives",
+        sa.Column("listing", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("archive_id", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("size", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("tree_hash", sa.LargeBinary(), nullable=True),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["listing"], ["listings.number"], name=op.f("fk_listed_archives_listing")),
+        sa.PrimaryKeyConstraint("listing", "archive_id", name=op.f("pk_listed_archives")),
     )
     op.create_table(
         "runs",
@@ -139,17 +152,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["directory"], ["directories.number"], name=op.f("fk_entries_directory")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_entries")),
         sa.UniqueConstraint("directory", "name", "added_in", name=op.f("uq_entries_directory")),
-    )
-    op.create_table(
-        "listed_archives",
-        sa.Column("listing", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("archive_id", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("size", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("tree_hash", sa.LargeBinary(), nullable=True),
-        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.ForeignKeyConstraint(["listing"], ["listings.number"], name=op.f("fk_listed_archives_listing")),
-        sa.PrimaryKeyConstraint("listing", "archive_id", name=op.f("pk_listed_archives")),
     )
     op.create_table(
         "snapshots",
@@ -282,6 +284,14 @@ def upgrade() -> None:
         sa.Column("spool_file", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["archive"], ["archives.number"], name=op.f("fk_uploads_archive")),
         sa.PrimaryKeyConstraint("archive", name=op.f("pk_uploads")),
+    )
+    op.create_table(
+        "catalog_archives",
+        sa.Column("catalog", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("archive", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["archive"], ["archives.number"], name=op.f("fk_catalog_archives_archive")),
+        sa.ForeignKeyConstraint(["catalog"], ["catalogs.archive"], name=op.f("fk_catalog_archives_catalog")),
+        sa.PrimaryKeyConstraint("catalog", "archive", name=op.f("pk_catalog_archives")),
     )
     op.create_table(
         "retrievals",

@@ -1,0 +1,382 @@
+"""Archives from submitted to stored, what is in them, and which chunks are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, delete, func, insert, select, update
+
+from backup.inventory.database import Transaction
+from backup.inventory.numbers import reserve
+from backup.inventory.schema import (
+    archives,
+    catalog_archives,
+    catalogs,
+    chunks,
+    domains,
+    frames,
+    insert_rows,
+    micros,
+    moment,
+    uploads,
+    vaults,
+)
+from backup.model import (
+    ArchiveId,
+    ArchiveLabel,
+    FrameRow,
+    Generation,
+    InventoryId,
+    Pack,
+    PackId,
+    PackKind,
+    TreeHash,
+    UploadId,
+    VaultName,
+)
+
+_BATCH = 500
+
+
+class ArchiveState(StrEnum):
+    """How far an archive is; only chunks of stored ones are built upon."""
+
+    SUBMITTED = "submitted"
+    STORED = "stored"
+    CONDEMNED = "condemned"
+    DELETED = "deleted"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A pack on its way to a vault, or there."""
+
+    number: int
+    vault: VaultName
+    label: ArchiveLabel
+    state: ArchiveState
+    header: bytes
+    size: int
+    tree_hash: TreeHash
+    archive_id: ArchiveId | None
+    run: int | None
+    submitted_at: datetime
+    stored_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingUpload:
+    """A submitted archive whose spool file waits for the vault to complete it."""
+
+    archive: Archive
+    upload_id: UploadId | None
+    part_size: int
+    spool_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogPlace:
+    """Where a catalog stands among its job's; `parent` is the pack id of the one it builds on."""
+
+    job: int
+    number: int
+    generation: Generation
+    parent: PackId | None
+    names: Sequence[int]  # the archives that it names
+
+
+class ChunkPlace(NamedTuple):
+    """Where a chunk lies: `length` bytes at `offset` of frame `frame` of archive `archive`."""
+
+    number: int
+    id: bytes
+    archive: int
+    frame: int
+    offset: int
+    length: int
+
+
+class KnownChunk(NamedTuple):
+    """A chunk that need not be sent again."""
+
+    number: int
+    archive: int
+
+
+def get_or_create_vault(tx: Transaction, name: VaultName) -> int:
+    """The number of a vault."""
+    found = tx.execute(select(vaults.c.number).where(vaults.c.name == name)).scalar()
+    if found is None:
+        found = tx.execute(insert(vaults).values(name=name).returning(vaults.c.number)).scalar_one()
+    return int(found)
+
+
+def get_or_create_domain(
+    tx: Transaction, domain_id: bytes, vault: int, recipients: bytes, now: datetime
+) -> int:
+    """The number of a dedup domain; `recipients` are the recipients' ids joined."""
+    found = tx.execute(select(domains.c.number).where(domains.c.id == domain_id)).scalar()
+    if found is None:
+        row = {"id": domain_id, "vault": vault, "recipients": recipients, "created_at": micros(now)}
+        found = tx.execute(insert(domains).values(**row).returning(domains.c.number)).scalar_one()
+    return int(found)
+
+
+def recipients_of_newest_domain(tx: Transaction, vault: int) -> bytes | None:
+    """The ids of the recipients that the vault's newest domain seals to, joined; None before the first."""
+    query = select(domains.c.recipients).where(domains.c.vault == vault).order_by(domains.c.number.desc())
+    return tx.execute(query.limit(1)).scalar()
+
+
+# Up: submitted, then stored.
+
+
+def submit(
+    tx: Transaction,
+    pack: Pack,
+    *,
+    domain: int,
+    run: int,
+    chunk_numbers: Sequence[int],
+    spool_file: str,
+    part_size: int,
+    now: datetime,
+    catalog: CatalogPlace | None = None,
+) -> int:
+    """Record a pack before its first byte is sent; its archive number."""
+    number = reserve(tx, "archives", 1)
+    tx.execute(
+        insert(archives).values(
+            number=number,
+            domain=domain,
+            run=run,
+            kind=pack.label.kind,
+            state=ArchiveState.SUBMITTED,
+            pack_id=pack.label.pack_id,
+            header=pack.header,
+            size=pack.size,
+            tree_hash=pack.tree_hash,
+            submitted_at=micros(now),
+        )
+    )
+    tx.execute(insert(uploads).values(archive=number, part_size=part_size, spool_file=spool_file))
+    insert_rows(tx, frames, [(number, *row) for row in pack.frames])
+    rows = [
+        (known, chunk_prefix(row.id), row.id, number, row.frame, row.offset, row.length)
+        for known, row in zip(chunk_numbers, pack.chunks, strict=True)
+    ]
+    insert_rows(tx, chunks, rows)
+    if catalog is not None:
+        _place_catalog(tx, number, catalog)
+    return number
+
+
+def _place_catalog(tx: Transaction, archive: int, catalog: CatalogPlace) -> None:
+    tx.execute(
+        insert(catalogs).values(
+            archive=archive,
+            job=catalog.job,
+            number=catalog.number,
+            generation=catalog.generation,
+            parent=catalog.parent,
+        )
+    )
+    insert_rows(tx, catalog_archives, [(archive, name) for name in catalog.names])
+
+
+def upload_begun(tx: Transaction, archive: int, upload_id: UploadId) -> None:
+    """Remember the vault's name for the upload."""
+    tx.execute(update(uploads).where(uploads.c.archive == archive).values(upload_id=upload_id))
+
+
+def mark_stored(tx: Transaction, archive: int, archive_id: ArchiveId, now: datetime) -> None:
+    """The vault has completed it: from now on its chunks may be built upon."""
+    values = {"state": ArchiveState.STORED, "archive_id": archive_id, "stored_at": micros(now)}
+    tx.execute(update(archives).where(archives.c.number == archive).values(**values))
+    tx.execute(delete(uploads).where(uploads.c.archive == archive))
+
+
+def mark_lost(tx: Transaction, archive: int) -> None:
+    """The pack never arrived and never will; nothing is built upon it any more."""
+    tx.execute(update(archives).where(archives.c.number == archive).values(state=ArchiveState.LOST))
+    tx.execute(delete(uploads).where(uploads.c.archive == archive))
+
+
+def pending_uploads(tx: Transaction, inventory_id: InventoryId) -> Sequence[PendingUpload]:
+    """Uploads that a dead process left behind, oldest first."""
+    rows = tx.execute(_archives().join(uploads).add_columns(uploads).order_by(archives.c.number))
+    return [
+        PendingUpload(_archive(row, inventory_id), row.upload_id, row.part_size, row.spool_file)
+        for row in rows
+    ]
+
+
+# Known chunks.
+
+
+def chunk_prefix(chunk_id: bytes) -> int:
+    """The signed integer that finds a chunk: its id's first 8 bytes."""
+    return int.from_bytes(chunk_id[:8], "little", signed=True)
+
+
+def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -> dict[bytes, KnownChunk]:
+    """Those of the chunks that are stored in the domain, or submitted by this very run."""
+    wanted = set(ids)
+    prefixes = [chunk_prefix(chunk_id) for chunk_id in wanted]
+    found: dict[bytes, KnownChunk] = {}
+    for start in range(0, len(prefixes), _BATCH):
+        some = ",".join(map(str, prefixes[start : start + _BATCH]))
+        sql = f"""SELECT c.id, c.number, c.archive FROM chunks c JOIN archives a ON a.number = c.archive
+                  WHERE c.prefix IN ({some}) AND a.domain = {int(domain)}
+                    AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = {int(run)}))"""  # noqa: S608
+        for chunk_id, number, archive in tx.exec_driver_sql(sql):
+            if chunk_id in wanted:
+                found[chunk_id] = KnownChunk(number, archive)
+    return found
+
+
+def chunk_places(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkPlace]:
+    """Where the chunks of those numbers lie, in any order; what is not there does not come."""
+    for start in range(0, len(numbers), _BATCH):
+        some = ",".join(map(str, numbers[start : start + _BATCH]))
+        sql = f'SELECT number, id, archive, frame, "offset", length FROM chunks WHERE number IN ({some})'  # noqa: S608
+        for row in tx.exec_driver_sql(sql):
+            yield ChunkPlace._make(row)
+
+
+def frame_rows(tx: Transaction, archive: int) -> list[FrameRow]:
+    """The frames of an archive, in order."""
+    query = select(frames).where(frames.c.archive == archive).order_by(frames.c.number)
+    return [FrameRow._make(row[1:]) for row in tx.execute(query)]
+
+
+def chunks_of(tx: Transaction, archive: int) -> list[ChunkPlace]:
+    """The chunks of an archive, in the order of their numbers."""
+    query = select(
+        chunks.c.number, chunks.c.id, chunks.c.archive, chunks.c.frame, chunks.c.offset, chunks.c.length
+    )
+    return [
+        ChunkPlace._make(row)
+        for row in tx.execute(query.where(chunks.c.archive == archive).order_by(chunks.c.number))
+    ]
+
+
+# Looking.
+
+
+def get_archives(tx: Transaction, numbers: Sequence[int], inventory_id: InventoryId) -> dict[int, Archive]:
+    """Archives by number."""
+    found: dict[int, Archive] = {}
+    for start in range(0, len(numbers), _BATCH):
+        query = _archives().where(archives.c.number.in_(numbers[start : start + _BATCH]))
+        found.update((row.number, _archive(row, inventory_id)) for row in tx.execute(query))
+    return found
+
+
+def list_archives(
+    tx: Transaction, inventory_id: InventoryId, *, vault: VaultName | None = None, run: int | None = None
+) -> list[Archive]:
+    """Archives that are submitted or stored, oldest first."""
+    query = _archives().where(archives.c.state.in_([ArchiveState.SUBMITTED, ArchiveState.STORED]))
+    if vault is not None:
+        query = query.where(vaults.c.name == vault)
+    if run is not None:
+        query = query.where(archives.c.run == run)
+    return [_archive(row, inventory_id) for row in tx.execute(query.order_by(archives.c.number))]
+
+
+def domain_row(tx: Transaction, number: int) -> Row[Any]:
+    """A dedup domain: id, vault, recipients."""
+    return tx.execute(select(domains).where(domains.c.number == number)).one()
+
+
+# Catalogs.
+
+
+def stored_catalogs(
+    tx: Transaction, job: int, inventory_id: InventoryId
+) -> list[tuple[Archive, PackId | None]]:
+    """A job's stored catalogs with their parents' pack ids, by number."""
+    query = (
+        _archives()
+        .where(catalogs.c.job == job, archives.c.state == ArchiveState.STORED)
+        .add_columns(catalogs.c.parent)
+        .order_by(catalogs.c.number)
+    )
+    return [(_archive(row, inventory_id), row.parent) for row in tx.execute(query)]
+
+
+def named_archives(tx: Transaction, job: int) -> set[int]:
+    """The archives that the job's stored catalogs name."""
+    query = (
+        select(catalog_archives.c.archive)
+        .join(catalogs, catalogs.c.archive == catalog_archives.c.catalog)
+        .join(archives, archives.c.number == catalogs.c.archive)
+        .where(catalogs.c.job == job, archives.c.state == ArchiveState.STORED)
+        .distinct()
+    )
+    return set(tx.execute(query).scalars())
+
+
+def catalog_of_run(tx: Transaction, run: int) -> tuple[int, ArchiveState] | None:
+    """The delta catalog that a run submitted, if it came that far."""
+    query = (
+        select(archives.c.number, archives.c.state)
+        .join(catalogs)
+        .where(archives.c.run == run, catalogs.c.generation == Generation.DELTA)
+        .order_by(archives.c.number.desc())
+    )
+    row = tx.execute(query).first()
+    return (row.number, ArchiveState(row.state)) if row else None
+
+
+def vault_totals(tx: Transaction) -> dict[VaultName, tuple[int, int]]:
+    """Stored archives and their bytes, by vault."""
+    query = (
+        select(vaults.c.name, func.count(), func.coalesce(func.sum(archives.c.size), 0))
+        .select_from(archives.join(domains).join(vaults))
+        .where(archives.c.state == ArchiveState.STORED)
+        .group_by(vaults.c.name)
+    )
+    return {VaultName(name): (count, size) for name, count, size in tx.execute(query)}
+
+
+def _archives() -> Any:
+    return (
+        select(
+            archives,
+            vaults.c.name.label("vault_name"),
+            catalogs.c.number.label("catalog"),
+            catalogs.c.generation,
+        )
+        .select_from(archives.join(domains).join(vaults))
+        .outerjoin(catalogs, catalogs.c.archive == archives.c.number)
+    )
+
+
+def _archive(row: Row[Any], inventory_id: InventoryId) -> Archive:
+    label = ArchiveLabel(
+        PackKind(row.kind),
+        PackId(row.pack_id),
+        inventory_id,
+        row.catalog or 0,
+        Generation(row.generation) if row.generation else None,
+    )
+    return Archive(
+        row.number,
+        VaultName(row.vault_name),
+        label,
+        ArchiveState(row.state),
+        row.header,
+        row.size,
+        TreeHash(row.tree_hash),
+        ArchiveId(row.archive_id) if row.archive_id else None,
+        row.run,
+        moment(row.submitted_at),
+        moment(row.stored_at) if row.stored_at else None,
+    )

@@ -1,0 +1,40 @@
+"""Numbers that are given out once and never again, even when the run that took them dies."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy import select, update
+
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.schema import counters
+
+Counter = Literal["entries", "chunks", "directories", "owners", "archives"]
+
+
+def reserve(tx: Transaction, counter: Counter, count: int) -> int:
+    """Take `count` numbers and return the first; they are ours once the transaction is committed."""
+    first = tx.execute(select(counters.c.next).where(counters.c.name == counter)).scalar_one()
+    tx.execute(update(counters).where(counters.c.name == counter).values(next=first + count))
+    return int(first)
+
+
+class NumberSupply:
+    """Numbers one by one, taken from the inventory by the block. For one thread."""
+
+    def __init__(self, inventory: Inventory, counter: Counter, block: int = 4096) -> None:
+        self._inventory = inventory
+        self._counter = counter
+        self._block = block
+        self._next = 0
+        self._end = 0
+
+    def take(self) -> int:
+        """A number that nobody else has or will have."""
+        if self._next == self._end:
+            with self._inventory.writing() as tx:
+                self._next = reserve(tx, self._counter, self._block)
+            self._end = self._next + self._block
+        number = self._next
+        self._next += 1
+        return number

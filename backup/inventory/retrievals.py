@@ -1,0 +1,197 @@
+"""Restores and their retrievals, and listings: asked for now, ready hours later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from backup.inventory.database import Transaction
+from backup.inventory.schema import (
+    insert_rows,
+    listed_archives,
+    listings,
+    micros,
+    moment,
+    restores,
+    retrievals,
+    vaults,
+)
+from backup.model import ByteRange, Listing, ListingId, RetrievalId, SnapshotId, Tier, VaultName
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """A restore on its way: `path` within the snapshot goes below `target`. State: open, done, cancelled."""
+
+    number: int
+    id: str
+    snapshot: SnapshotId
+    vault: VaultName
+    path: bytes
+    target: bytes
+    tier: Tier
+    state: str
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """A range of an archive, asked for or to be. State: planned, waiting, ready, failed, expired."""
+
+    number: int
+    archive: int
+    extent: ByteRange
+    tier: Tier
+    token: str
+    retrieval_id: RetrievalId | None
+    state: str
+
+
+def open_restore(
+    tx: Transaction,
+    *,
+    restore_id: str,
+    snapshot: SnapshotId,
+    vault: VaultName,
+    path: bytes,
+    target: bytes,
+    tier: Tier,
+    now: datetime,
+) -> int:
+    """Record a restore before anything is asked for; its number."""
+    vault_number = tx.execute(select(vaults.c.number).where(vaults.c.name == vault)).scalar_one()
+    row = {"id": restore_id, "snapshot": snapshot, "vault": vault_number, "path": path, "target": target}
+    query = insert(restores).values(**row, tier=tier, state="open", created_at=micros(now))
+    return tx.execute(query.returning(restores.c.number)).scalar_one()
+
+
+def close_restore(tx: Transaction, number: int, state: str, now: datetime) -> None:
+    """A restore is done or cancelled."""
+    tx.execute(
+        update(restores).where(restores.c.number == number).values(state=state, finished_at=micros(now))
+    )
+
+
+def list_restores(tx: Transaction, *, only_open: bool = False) -> list[Restore]:
+    """Restores, newest first."""
+    query = (
+        select(restores, vaults.c.name.label("vault_name")).join(vaults).order_by(restores.c.number.desc())
+    )
+    if only_open:
+        query = query.where(restores.c.state == "open")
+    return [_restore(row) for row in tx.execute(query)]
+
+
+def plan_retrievals(
+    tx: Transaction, restore: int, wanted: Sequence[tuple[int, ByteRange, str]], tier: Tier
+) -> None:
+    """Record what will be asked for: archive number, range, token."""
+    for archive, extent, token in wanted:
+        tx.execute(
+            insert(retrievals).values(
+                restore=restore,
+                archive=archive,
+                start=extent.start,
+                end=extent.end,
+                tier=tier,
+                token=token,
+                state="planned",
+            )
+        )
+
+
+def retrievals_of(tx: Transaction, restore: int) -> list[Retrieval]:
+    """A restore's retrievals, in the order they were planned."""
+    query = select(retrievals).where(retrievals.c.restore == restore).order_by(retrievals.c.number)
+    return [_retrieval(row) for row in tx.execute(query)]
+
+
+def retrieval_requested(tx: Transaction, number: int, retrieval_id: RetrievalId, now: datetime) -> None:
+    """The vault has taken the request."""
+    values = {"retrieval_id": retrieval_id, "state": "waiting", "requested_at": micros(now)}
+    tx.execute(update(retrievals).where(retrievals.c.number == number).values(**values))
+
+
+def retrieval_state(tx: Transaction, number: int, state: str) -> None:
+    """The vault says how far it is."""
+    tx.execute(update(retrievals).where(retrievals.c.number == number).values(state=state))
+
+
+def retrieval_again(tx: Transaction, number: int, token: str) -> None:
+    """An output is gone, or the vault failed: plan the same request anew under a new token."""
+    values = {"token": token, "retrieval_id": None, "state": "planned", "requested_at": None}
+    tx.execute(update(retrievals).where(retrievals.c.number == number).values(**values))
+
+
+def open_listing(tx: Transaction, vault: int, token: str, now: datetime) -> int:
+    """Record a listing before it is asked for; its number."""
+    row = {"vault": vault, "token": token, "state": "planned", "requested_at": micros(now)}
+    return tx.execute(insert(listings).values(**row).returning(listings.c.number)).scalar_one()
+
+
+def listing_requested(tx: Transaction, number: int, listing_id: ListingId) -> None:
+    """The vault has taken the request."""
+    tx.execute(
+        update(listings).where(listings.c.number == number).values(listing_id=listing_id, state="waiting")
+    )
+
+
+def drop_listing(tx: Transaction, number: int) -> None:
+    """The vault did not take the request, or its output is gone."""
+    tx.execute(delete(listings).where(listings.c.number == number))
+
+
+def newest_listing(tx: Transaction, vault: VaultName, *, state: str) -> Row[Any] | None:
+    """The newest listing of a vault in that state: number, listing_id, requested_at, as_of."""
+    query = select(listings).join(vaults).where(vaults.c.name == vault, listings.c.state == state)
+    return tx.execute(query.order_by(listings.c.number.desc()).limit(1)).first()
+
+
+def keep_listing(tx: Transaction, number: int, listing: Listing) -> None:
+    """Keep a fetched listing: its output is gone within a day, and asking again costs hours."""
+    rows = [
+        (number, item.archive_id, item.description, item.size, item.tree_hash, micros(item.created_at))
+        for item in listing.archives
+    ]
+    insert_rows(tx, listed_archives, rows)
+    tx.execute(
+        update(listings).where(listings.c.number == number).values(state="kept", as_of=micros(listing.as_of))
+    )
+
+
+def kept_archives(tx: Transaction, listing: int) -> list[Row[Any]]:
+    """The lines of a kept listing, by time: archive_id, description, size, tree_hash, created_at."""
+    query = select(listed_archives).where(listed_archives.c.listing == listing)
+    return list(tx.execute(query.order_by(listed_archives.c.created_at, listed_archives.c.archive_id)))
+
+
+def _restore(row: Row[Any]) -> Restore:
+    return Restore(
+        row.number,
+        row.id,
+        SnapshotId(row.snapshot),
+        VaultName(row.vault_name),
+        row.path,
+        row.target,
+        Tier(row.tier),
+        row.state,
+        moment(row.created_at),
+        moment(row.finished_at) if row.finished_at else None,
+    )
+
+
+def _retrieval(row: Row[Any]) -> Retrieval:
+    return Retrieval(
+        row.number,
+        row.archive,
+        ByteRange(row.start, row.end),
+        Tier(row.tier),
+        row.token,
+        RetrievalId(row.retrieval_id) if row.retrieval_id else None,
+        row.state,
+    )

@@ -1,0 +1,144 @@
+"""Jobs and their runs: who ran when, and how it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Row, Select, insert, select, update
+
+from backup.inventory.database import Transaction
+from backup.inventory.schema import jobs, micros, moment, runs
+from backup.model import JobName
+
+
+class Outcome(StrEnum):
+    """How a run ended; part of the JSON interface."""
+
+    RUNNING = "running"
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job as the inventory knows it; `id` are 16 random bytes that stand for it in clear headers."""
+
+    number: int
+    id: bytes
+    name: JobName
+    vault: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution; `snapshot_number` was allotted to it whether or not it was ever committed."""
+
+    number: int
+    kind: str
+    job: JobName | None
+    outcome: Outcome
+    started_at: datetime
+    finished_at: datetime | None
+    snapshot_number: int | None
+    report: Mapping[str, Any]
+
+
+def find_job(tx: Transaction, name: JobName) -> JobRow | None:
+    """The job of that name, if it ever ran."""
+    row = tx.execute(select(jobs).where(jobs.c.name == name)).first()
+    return JobRow(row.number, row.id, JobName(row.name), row.vault) if row else None
+
+
+def get_or_create_job(tx: Transaction, name: JobName, vault: int, new_id: bytes) -> JobRow:
+    """The job of that name; a new one gets `new_id` and belongs to `vault` for good."""
+    found = find_job(tx, name)
+    if found is not None:
+        return found
+    row = insert(jobs).values(id=new_id, name=name, vault=vault, next_snapshot=1, next_catalog=1)
+    return JobRow(tx.execute(row.returning(jobs.c.number)).scalar_one(), new_id, name, vault)
+
+
+def open_backup(tx: Transaction, job: JobRow, now: datetime) -> Run:
+    """Record that a backup begins, and give it the job's next snapshot number."""
+    number = tx.execute(select(jobs.c.next_snapshot).where(jobs.c.number == job.number)).scalar_one()
+    tx.execute(update(jobs).where(jobs.c.number == job.number).values(next_snapshot=number + 1))
+    return _open(tx, "backup", job, now, number)
+
+
+def open_restore(tx: Transaction, job: JobRow | None, now: datetime) -> Run:
+    """Record that a restore begins."""
+    return _open(tx, "restore", job, now, None)
+
+
+def _open(tx: Transaction, kind: str, job: JobRow | None, now: datetime, snapshot_number: int | None) -> Run:
+    query = insert(runs).values(
+        kind=kind,
+        job=job.number if job else None,
+        outcome=Outcome.RUNNING,
+        started_at=micros(now),
+        snapshot_number=snapshot_number,
+    )
+    number = tx.execute(query.returning(runs.c.number)).scalar_one()
+    return Run(number, kind, job.name if job else None, Outcome.RUNNING, now, None, snapshot_number, {})
+
+
+def allot_catalog(tx: Transaction, job: JobRow) -> int:
+    """The job's next catalog number; committed before it is used, so gaps are normal."""
+    number = tx.execute(select(jobs.c.next_catalog).where(jobs.c.number == job.number)).scalar_one()
+    tx.execute(update(jobs).where(jobs.c.number == job.number).values(next_catalog=number + 1))
+    return int(number)
+
+
+def finish_run(
+    tx: Transaction, number: int, outcome: Outcome, report: Mapping[str, Any], now: datetime
+) -> None:
+    """Record how a run ended."""
+    values = {"outcome": outcome, "finished_at": micros(now), "report": json.dumps(report)}
+    tx.execute(update(runs).where(runs.c.number == number).values(**values))
+
+
+def _query() -> Select[Any]:
+    return select(runs, jobs.c.name.label("job_name")).join_from(runs, jobs, isouter=True)
+
+
+def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -> Sequence[Run]:
+    """The newest runs, newest first."""
+    query = _query().order_by(runs.c.number.desc()).limit(limit)
+    if job is not None:
+        query = query.where(jobs.c.name == job)
+    return [_run(row) for row in tx.execute(query)]
+
+
+def unfinished_backups(tx: Transaction) -> Sequence[Run]:
+    """Backups that began and never recorded an end: their process died."""
+    query = _query().where(runs.c.kind == "backup", runs.c.outcome == Outcome.RUNNING).order_by(runs.c.number)
+    return [_run(row) for row in tx.execute(query)]
+
+
+def last_backup(tx: Transaction, job: JobName) -> Run | None:
+    """The job's newest backup, whatever became of it."""
+    query = (
+        _query().where(runs.c.kind == "backup", jobs.c.name == job).order_by(runs.c.number.desc()).limit(1)
+    )
+    row = tx.execute(query).first()
+    return _run(row) if row else None
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(
+        row.number,
+        row.kind,
+        JobName(row.job_name) if row.job_name else None,
+        Outcome(row.outcome),
+        moment(row.started_at),
+        moment(row.finished_at) if row.finished_at else None,
+        row.snapshot_number,
+        json.loads(row.report) if row.report else {},
+    )

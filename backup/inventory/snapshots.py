@@ -1,0 +1,119 @@
+"""Snapshots: committed once, found by id, by prefix or as `latest`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, insert, select
+
+from backup.errors import UsageError
+from backup.inventory.database import Transaction
+from backup.inventory.schema import jobs, micros, moment, snapshots
+from backup.model import JobName, Problem, ProblemKind, SnapshotId
+
+_LATEST = re.compile(r"latest(?:~(\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A job's sources at one moment. `number` is internal and linear within the job."""
+
+    id: SnapshotId
+    job: JobName
+    job_number: int
+    number: int
+    run: int | None
+    started_at: datetime
+    finished_at: datetime
+    host: str
+    sources: tuple[bytes, ...]
+    problems: tuple[Problem, ...]
+    files: int
+    bytes: int
+
+
+def record_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
+    """Make a snapshot true: the last step of a backup."""
+    tx.execute(
+        insert(snapshots).values(
+            id=snapshot.id,
+            job=snapshot.job_number,
+            number=snapshot.number,
+            run=snapshot.run,
+            started_at=micros(snapshot.started_at),
+            finished_at=micros(snapshot.finished_at),
+            host=snapshot.host,
+            sources=msgspec.msgpack.encode(snapshot.sources),
+            problems=pack_problems(snapshot.problems),
+            files=snapshot.files,
+            bytes=snapshot.bytes,
+        )
+    )
+
+
+def pack_problems(problems: Sequence[Problem]) -> bytes:
+    """Problems as bytes: msgpack of (path, kind, detail)."""
+    return msgspec.msgpack.encode(
+        [(problem.path, problem.kind.value, problem.detail) for problem in problems]
+    )
+
+
+def list_snapshots(tx: Transaction, *, job: JobName | None = None) -> list[Snapshot]:
+    """All snapshots, oldest first."""
+    query = (
+        select(snapshots, jobs.c.name.label("job_name"))
+        .join(jobs)
+        .order_by(snapshots.c.started_at, snapshots.c.number)
+    )
+    if job is not None:
+        query = query.where(jobs.c.name == job)
+    return [_snapshot(row) for row in tx.execute(query)]
+
+
+def find_snapshot(tx: Transaction, words: str, *, job: JobName | None = None) -> Snapshot:
+    """The snapshot of an id, a unique prefix, `latest` or `latest~N`. `UsageError` if none or many."""
+    candidates = list_snapshots(tx, job=job)
+    latest = _LATEST.fullmatch(words)
+    if latest:
+        return _latest(candidates, int(latest[1] or 0), words)
+    found = [snapshot for snapshot in candidates if snapshot.id.startswith(words.lower())] if words else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        shown = ", ".join(snapshot.id for snapshot in found[:5])
+        raise UsageError(f"several snapshots begin with {words!r}: {shown}", advice="give more digits")
+    raise UsageError(f"no snapshot {words!r}", advice="`nightvault snapshots` lists them")
+
+
+def _latest(candidates: Sequence[Snapshot], back: int, words: str) -> Snapshot:
+    names = sorted({snapshot.job for snapshot in candidates})
+    if len(names) > 1:
+        raise UsageError(f"{words!r} of which job? there are {', '.join(names)}", advice="say --job NAME")
+    if back >= len(candidates):
+        raise UsageError(
+            f"no snapshot {words!r}: there are {len(candidates)}", advice="`nightvault snapshots` lists them"
+        )
+    return candidates[-1 - back]
+
+
+def _snapshot(row: Row[Any]) -> Snapshot:
+    problems = msgspec.msgpack.decode(row.problems, type=list[tuple[bytes, str, str]])
+    return Snapshot(
+        SnapshotId(row.id),
+        JobName(row.job_name),
+        row.job,
+        row.number,
+        row.run,
+        moment(row.started_at),
+        moment(row.finished_at),
+        row.host,
+        tuple(msgspec.msgpack.decode(row.sources, type=list[bytes])),
+        tuple(Problem(path, ProblemKind(kind), detail) for path, kind, detail in problems),
+        row.files,
+        row.bytes,
+    )
