@@ -1,0 +1,1 @@
+"""The core: bytes in, bytes out; what stays readable for decades is decided here (docs/format.md)."""

@@ -1,0 +1,281 @@
+"""Inventory changes as a stream of records and back, in constant memory.
+
+A catalog is Start, then records in the writer's order, then End. `pack_records` adds End itself and cuts
+the stream into frame bodies; `unpack_records` gives the records between and refuses a stream that is cut
+short. A record kind below 128 must be understood, one from 128 on may be skipped; fields are only ever
+added at the end of a record, and a reader ignores those it does not know.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from backup.errors import FormatError
+from backup.format.frame import FRAME_SIZE
+from backup.format.records import (
+    FIRST_OPTIONAL_KIND,
+    ArchiveRecord,
+    ChainRecord,
+    ChunksRecord,
+    ClosedRecord,
+    CondemnedRecord,
+    DirectoryRecord,
+    DomainRecord,
+    End,
+    EntryRecord,
+    ExtraRecord,
+    ForgottenRecord,
+    Fragment,
+    FramesRecord,
+    OwnerRecord,
+    Record,
+    Secrets,
+    SnapshotRecord,
+    Start,
+    VaultRecord,
+)
+from backup.format.rows import (
+    pack_chunks,
+    pack_frames,
+    pack_u32,
+    pack_u64,
+    unpack_chunks,
+    unpack_frames,
+    unpack_u32,
+    unpack_u64,
+)
+from backup.model import ChunkRow, Extra, FrameRow
+
+__all__ = [
+    "FORMAT",
+    "ArchiveRecord",
+    "ChainRecord",
+    "ChunksRecord",
+    "ClosedRecord",
+    "CondemnedRecord",
+    "DirectoryRecord",
+    "DomainRecord",
+    "End",
+    "EntryRecord",
+    "ForgottenRecord",
+    "FramesRecord",
+    "OwnerRecord",
+    "Record",
+    "Secrets",
+    "SnapshotRecord",
+    "Start",
+    "VaultRecord",
+    "decode_extra",
+    "encode_extra",
+    "pack_chunks",
+    "pack_frames",
+    "pack_records",
+    "pack_u32",
+    "pack_u64",
+    "split_chunks",
+    "split_frames",
+    "unpack_chunks",
+    "unpack_frames",
+    "unpack_records",
+    "unpack_u32",
+    "unpack_u64",
+]
+
+FORMAT = 1
+_LARGEST_RECORD = FRAME_SIZE - 4
+_LARGEST_JOINED = 64 * FRAME_SIZE
+_ROWS_A_RECORD = 2**15
+_LENGTH = struct.Struct("<I")
+
+_RECORDS: Final = msgspec.msgpack.Decoder(Record | Fragment | End)
+_EXTRA: Final = msgspec.msgpack.Decoder(ExtraRecord)
+_PIECES: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_KIND: Final = msgspec.msgpack.Decoder(int)
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def pack_records(records: Iterable[Record]) -> Iterator[bytes]:
+    """Frame bodies of at most 4 MiB that hold the records, the first a Start, and the End after them.
+
+    A record lies in one body; one that is too large for that goes as fragments. FormatError when a value
+    does not fit its field.
+    """
+    body = bytearray()
+    count = 0
+    for piece in _pieces(records):
+        if len(body) + 4 + len(piece) > FRAME_SIZE:
+            yield bytes(body)
+            body.clear()
+        body += _LENGTH.pack(len(piece))
+        body += piece
+        count += 1
+    last = _ENCODER.encode(End(count))
+    if len(body) + 4 + len(last) > FRAME_SIZE:
+        yield bytes(body)
+        body.clear()
+    yield bytes(body) + _LENGTH.pack(len(last)) + last
+
+
+def unpack_records(bodies: Iterable[bytes | memoryview]) -> Iterator[Record]:
+    """The records of a catalog's frame bodies, without the End, as they come.
+
+    FormatError when they are damaged, of an unknown required kind, or stop without the End: a caller must
+    have seen the iterator's end before it believes any of them.
+    """
+    has_begun = has_ended = False
+    fragments: list[bytes] = []
+    for count, piece in enumerate(_split_bodies(bodies)):
+        if has_ended:
+            raise FormatError("the catalog goes on after its end")
+        record = _decode(piece)
+        if isinstance(record, Fragment):
+            record = _join(fragments, record)
+        elif fragments:
+            raise FormatError("the catalog lacks a fragment of a record")
+        if isinstance(record, End):
+            has_ended = _check_end(record, count)
+        elif record is not None:
+            _check_start(record, is_first=not has_begun)
+            has_begun = True
+            yield record
+    if not (has_begun and has_ended):
+        raise FormatError("the catalog is cut short: it has no end")
+
+
+def split_frames(archive: int, rows: Sequence[FrameRow]) -> Iterator[FramesRecord]:
+    """The frames of an archive as records of moderate size."""
+    for start in range(0, len(rows), _ROWS_A_RECORD):
+        yield FramesRecord(archive, pack_frames(rows[start : start + _ROWS_A_RECORD]))
+
+
+def split_chunks(archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow]) -> Iterator[ChunksRecord]:
+    """The chunks of an archive, with their numbers in the same order, as records of moderate size."""
+    if len(numbers) != len(rows):
+        raise FormatError("each chunk needs one number")
+    for start in range(0, len(rows), _ROWS_A_RECORD):
+        end = start + _ROWS_A_RECORD
+        yield ChunksRecord(archive, pack_u32(numbers[start:end]), pack_chunks(rows[start:end]))
+
+
+def encode_extra(extra: Extra | None) -> bytes | None:
+    """What few entries have, as the inventory and catalogs keep it."""
+    if extra is None:
+        return None
+    return _encode(ExtraRecord(extra.target, extra.device, extra.link, extra.flags, list(extra.xattrs)))
+
+
+def decode_extra(data: bytes | None) -> Extra | None:
+    """The inverse of `encode_extra`. FormatError when the bytes are no such thing."""
+    if data is None:
+        return None
+    try:
+        read = _EXTRA.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise FormatError("an entry's extra data is damaged") from error
+    return Extra(read.target, read.device, read.link, read.flags, tuple(read.xattrs))
+
+
+def _pieces(records: Iterable[Record]) -> Iterator[bytes]:
+    is_first = True
+    for record in records:
+        _check_start(record, is_first=is_first)
+        is_first = False
+        data = _encode(record)
+        if len(data) <= _LARGEST_RECORD:
+            yield data
+        else:
+            yield from _fragment(data, type(record).__name__)
+    if is_first:
+        raise FormatError("a catalog needs at least its Start")
+
+
+def _fragment(data: bytes, what: str) -> Iterator[bytes]:
+    if len(data) > _LARGEST_JOINED:
+        raise FormatError(f"a {what} of {len(data)} bytes is too large for a catalog")
+    step = _LARGEST_RECORD - 16  # room for what msgpack puts around it
+    for start in range(0, len(data), step):
+        yield _ENCODER.encode(Fragment(data[start : start + step], start + step >= len(data)))
+
+
+def _join(fragments: list[bytes], fragment: Fragment) -> Record | None:
+    fragments.append(fragment.data)
+    if sum(map(len, fragments)) > _LARGEST_JOINED:
+        raise FormatError("a record in fragments is too large for a catalog")
+    if not fragment.is_last:
+        return None
+    data = b"".join(fragments)
+    fragments.clear()
+    record = _decode(data)
+    if isinstance(record, (Fragment, End)):
+        raise FormatError("a fragment holds what cannot be in fragments")
+    return record
+
+
+def _split_bodies(bodies: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    for body in bodies:
+        view = memoryview(body)
+        place, size = 0, len(view)
+        while place < size:
+            if place + 4 > size:
+                raise FormatError("the catalog is cut short within a record")
+            (length,) = _LENGTH.unpack_from(view, place)
+            place += 4
+            if not length or place + length > size:
+                raise FormatError(f"the catalog is cut short: a record claims {length} bytes")
+            yield view[place : place + length]
+            place += length
+
+
+def _decode(piece: bytes | memoryview) -> Record | Fragment | End | None:
+    try:
+        record: Record | Fragment | End = _RECORDS.decode(piece)
+        return record
+    except (msgspec.DecodeError, RecursionError) as error:
+        if _is_optional(piece):
+            return None
+        raise FormatError(f"the catalog holds a record that cannot be read: {error}") from error
+
+
+def _is_optional(piece: bytes | memoryview) -> bool:
+    try:
+        return _KIND.decode(_PIECES.decode(piece)[0]) >= FIRST_OPTIONAL_KIND
+    except (msgspec.DecodeError, RecursionError, IndexError):
+        return False
+
+
+def _check_start(record: Record | Fragment | End, *, is_first: bool) -> None:
+    if isinstance(record, Start) != is_first or isinstance(record, (Fragment, End)):
+        raise FormatError("a catalog begins with its only Start, and its End is added by pack_records")
+    if isinstance(record, Start) and record.format > FORMAT:
+        raise FormatError(
+            f"the catalog has format {record.format}, which is not known here",
+            advice="use a newer nightvault",
+        )
+
+
+def _check_end(end: End, count: int) -> bool:
+    if end.count != count:
+        raise FormatError(f"the catalog has {count} records instead of {end.count}")
+    return True
+
+
+def _encode(record: msgspec.Struct) -> bytes:
+    try:
+        return _ENCODER.encode(record)
+    except UnicodeEncodeError:
+        # A name that is not UTF-8 reached us with lone surrogates: write them as escapes, lose nothing else.
+        return _ENCODER.encode(type(record)(*map(_escaped, msgspec.structs.astuple(record))))
+    except (OverflowError, TypeError) as error:
+        raise FormatError(f"a {type(record).__name__} holds a value that does not fit") from error
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_escaped, value))
+    return value

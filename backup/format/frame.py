@@ -1,0 +1,139 @@
+"""Seal and open one frame: chunks joined, compressed where that gains, encrypted, and digested."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import zstandard
+from blake3 import blake3
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from backup.errors import FormatError, IntegrityError
+from backup.model import MIB, FrameRow
+
+FRAME_SIZE = 4 * MIB
+LARGEST_FRAME = 8 * MIB  # what a reader accepts
+FRAME_NUMBERS = 2**32  # a frame number fits u32
+COMPRESSED = 1
+TAG_SIZE = 16
+DIGEST_SIZE = 16
+
+_ASSOCIATED = struct.Struct("<16sII")
+_GAIN_PERCENT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFrame:
+    """One frame as it goes into a pack; `digest` is the 16-byte BLAKE3 of `data`."""
+
+    number: int
+    data: bytes
+    raw_length: int
+    flags: int
+    digest: bytes
+
+    def row(self, offset: int) -> FrameRow:
+        """Its row when it lies at `offset` of its pack."""
+        return FrameRow(self.number, offset, len(self.data), self.raw_length, self.flags, self.digest)
+
+
+def digest(sealed: bytes | memoryview) -> bytes:
+    """The 16-byte BLAKE3 of sealed bytes, which anyone can check without a key."""
+    return blake3(sealed).digest(DIGEST_SIZE)
+
+
+def check_digest(row: FrameRow, sealed: bytes | memoryview) -> None:
+    """IntegrityError unless `sealed` has the length and the digest that were recorded."""
+    if len(sealed) != row.sealed_length:
+        raise IntegrityError(f"frame {row.number} has {len(sealed)} bytes instead of {row.sealed_length}")
+    if digest(sealed) != row.digest:
+        raise IntegrityError(f"frame {row.number} came back other than it was recorded (BLAKE3 differs)")
+
+
+def check_frame(row: FrameRow) -> None:
+    """FormatError unless the row's numbers are those of a frame that can be read here."""
+    if row.flags & ~COMPRESSED:
+        raise FormatError(
+            f"frame {row.number} uses a feature that is not known here (flags {row.flags})",
+            advice="use a newer nightvault",
+        )
+    if not 0 < row.raw_length <= LARGEST_FRAME or not 0 < row.sealed_length - TAG_SIZE <= row.raw_length:
+        raise FormatError(f"frame {row.number} claims {row.raw_length} bytes in {row.sealed_length}")
+    if not 0 <= row.number < FRAME_NUMBERS or not 0 <= row.offset < 2**62:
+        raise FormatError(f"frame {row.number} at {row.offset} lies out of range")
+
+
+class FrameCodec:
+    """Seals and opens frames with one thread's reusable zstd contexts; one a thread.
+
+    A frame number must never be sealed twice under one key: the nonce is the number.
+    """
+
+    def __init__(self, level: int = 3) -> None:
+        self._compressor = zstandard.ZstdCompressor(level=level)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_FRAME)
+        self._key = b""
+        self._aead: AESGCM | None = None
+
+    def seal(
+        self, key: bytes, pack_id: bytes, number: int, parts: Sequence[bytes | memoryview]
+    ) -> SealedFrame:
+        """Seal `parts` (chunks in order, 1 byte to 8 MiB together) as frame `number` of a pack."""
+        raw = parts[0] if len(parts) == 1 else b"".join(parts)
+        size = len(raw)
+        if not 0 < size <= LARGEST_FRAME or not 0 <= number < FRAME_NUMBERS:
+            raise FormatError(f"frame {number} of {size} bytes cannot be sealed")
+        packed = self._compressor.compress(raw)
+        if len(packed) * 100 <= size * (100 - _GAIN_PERCENT):
+            body: bytes | memoryview = packed
+            flags = COMPRESSED
+        else:
+            body, flags = raw, 0
+        data = self._cipher(key).encrypt(_nonce(number), body, _ASSOCIATED.pack(pack_id, number, flags))
+        return SealedFrame(number, data, size, flags, digest(data))
+
+    def open(self, key: bytes, pack_id: bytes, row: FrameRow, sealed: bytes | memoryview) -> bytes:
+        """The chunks of a frame, joined: exactly `row.raw_length` bytes.
+
+        IntegrityError when the bytes are not those recorded, FormatError when they are, but are no frame.
+        """
+        check_digest(row, sealed)
+        check_frame(row)
+        associated = _ASSOCIATED.pack(pack_id, row.number, row.flags)
+        try:
+            body = self._cipher(key).decrypt(_nonce(row.number), sealed, associated)
+        except InvalidTag as error:
+            raise FormatError(f"frame {row.number} was not sealed under this key, pack and number") from error
+        return self._expand(row, body)
+
+    def _expand(self, row: FrameRow, body: bytes) -> bytes:
+        if row.flags & COMPRESSED:
+            body = expand(self._decompressor, body, row.raw_length, f"frame {row.number}")
+        if len(body) != row.raw_length:
+            raise FormatError(f"frame {row.number} holds {len(body)} bytes instead of {row.raw_length}")
+        return body
+
+    def _cipher(self, key: bytes) -> AESGCM:
+        if self._aead is None or self._key != key:
+            self._aead, self._key = AESGCM(key), key
+        return self._aead
+
+
+def expand(decompressor: zstandard.ZstdDecompressor, body: bytes, size: int, what: str) -> bytes:
+    """Decompress one zstd frame to exactly `size` bytes (at least 1), or raise FormatError.
+
+    zstandard allocates what the frame's own header claims, so the claim is compared first.
+    """
+    try:
+        if zstandard.frame_content_size(body) != size:
+            raise FormatError(f"{what} does not hold the {size} bytes that it should")
+        return decompressor.decompress(body, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise FormatError(f"{what} does not decompress") from error
+
+
+def _nonce(number: int) -> bytes:
+    return number.to_bytes(12, "big")

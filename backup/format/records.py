@@ -1,0 +1,205 @@
+"""What a catalog's records hold: kinds by number, fields by place, which never change their meaning.
+
+A record is a msgpack array: its kind, then its fields. Integers fit 63 bits. New fields only ever follow
+the last one, with a default, and a reader ignores those it does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+FIRST_OPTIONAL_KIND = 128  # a reader may skip kinds from here on and must refuse unknown ones below
+
+Blob: TypeAlias = bytes
+Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Signed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Id16: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Key32: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+class Start(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """What this catalog is; `parent_number` is 0 for none."""
+
+    format: Number
+    number: Number
+    generation: Number
+    job_id: Id16
+    job_name: str
+    parent_number: Number
+    host: str
+    program: str
+
+
+class Secrets(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The inventory's own keys; in full catalogs only."""
+
+    signer_seed: Key32
+    chunk_secret: Key32
+
+    def __repr__(self) -> str:
+        return "Secrets(…)"
+
+
+class VaultRecord(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """A vault that later records name by number."""
+
+    number: Number
+    name: str
+
+
+class DomainRecord(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """A dedup domain; `recipients` are 16-byte ids."""
+
+    number: Number
+    id: Id16
+    vault: Number
+    recipients: list[Id16]
+
+
+class SnapshotRecord(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """A snapshot; times are microseconds since 1970, problems are (path, kind, detail)."""
+
+    id: str
+    number: Number
+    started_at: Signed
+    finished_at: Signed
+    host: str
+    sources: list[Blob]
+    files: Number
+    bytes: Number
+    problems: list[tuple[Blob, str, str]]
+
+
+class OwnerRecord(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """An owner that later records name by number."""
+
+    number: Number
+    uid: Number
+    gid: Number
+    user: str
+    group: str
+
+
+class DirectoryRecord(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """A directory that later records name by number."""
+
+    number: Number
+    path: Blob
+
+
+class EntryRecord(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """One version of one entry; `chunks` is `pack_u32` of chunk numbers, `extra` is `encode_extra`."""
+
+    number: Number
+    directory: Number
+    name: Blob
+    kind: Number
+    mode: Number
+    owner: Number
+    mtime_ns: Signed
+    size: Number
+    extra: Blob | None
+    content_id: Id16 | None
+    chunks: Blob
+    added_in: Number
+    removed_in: Number | None
+
+
+class ClosedRecord(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Entries (`pack_u64` of their numbers) that are gone since snapshot `removed_in`."""
+
+    entries: Blob
+    removed_in: Number
+
+
+class ArchiveRecord(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """An archive and its pack; `archive_id` is "" while unknown, `stored_at` microseconds since 1970."""
+
+    number: Number
+    domain: Number
+    kind: Number
+    pack_id: Id16
+    header: Blob
+    size: Number
+    tree_hash: Key32
+    archive_id: str
+    stored_at: Signed
+    state: str
+
+
+class FramesRecord(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Frames of an archive; `rows` is `pack_frames`."""
+
+    archive: Number
+    rows: Blob
+
+
+class ChunksRecord(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Chunks of an archive; `numbers` is `pack_u32`, `rows` is `pack_chunks`, in the same order."""
+
+    archive: Number
+    numbers: Blob
+    rows: Blob
+
+
+class ForgottenRecord(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """Snapshots that were forgotten."""
+
+    snapshots: list[Number]
+
+
+class CondemnedRecord(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """Pack ids of archives that nothing may be stored against any more, since they will be deleted."""
+
+    packs: list[Id16]
+
+
+class ChainRecord(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """The catalogs that this one builds on: (number, generation, pack id, header hash, archive id)."""
+
+    links: list[tuple[Number, Number, Id16, Key32, str]]
+
+
+class Fragment(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """A piece of an encoded record that is too large for one frame body; the last one says so."""
+
+    data: Blob
+    is_last: bool
+
+
+class End(msgspec.Struct, frozen=True, array_like=True, tag=17):
+    """The last record: how many lie before it, fragments counted singly."""
+
+    count: Number
+
+
+Record: TypeAlias = (
+    Start
+    | Secrets
+    | VaultRecord
+    | DomainRecord
+    | SnapshotRecord
+    | OwnerRecord
+    | DirectoryRecord
+    | EntryRecord
+    | ClosedRecord
+    | ArchiveRecord
+    | FramesRecord
+    | ChunksRecord
+    | ForgottenRecord
+    | CondemnedRecord
+    | ChainRecord
+)
+
+
+class ExtraRecord(msgspec.Struct, frozen=True, array_like=True):
+    """An entry's `Extra`, kept as bytes inside the entry; it has no kind."""
+
+    target: Blob
+    device: Number
+    link: Number
+    flags: Number
+    xattrs: list[tuple[Blob, Blob]]

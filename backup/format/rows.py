@@ -1,0 +1,136 @@
+"""Frame and chunk rows as packed little-endian columns, the same in a pack's directory and in catalogs."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+
+from backup.errors import FormatError
+from backup.format.frame import DIGEST_SIZE, LARGEST_FRAME, check_frame
+from backup.model import ChunkRow, FrameRow
+
+FRAME_ROW_SIZE = 40  # number 4, flags 4, offset 8, sealed length 4, raw length 4, digest 16
+CHUNK_ROW_SIZE = 44  # id 32, frame 4, gap 4, length 4
+ID_SIZE = 32
+_WRAP = 2**32 - 1
+
+
+def pack_u32(numbers: Iterable[int]) -> bytes:
+    """Numbers below 2**32 as little-endian u32, one after the other. FormatError for others."""
+    return _column("I", numbers)
+
+
+def unpack_u32(data: bytes | memoryview) -> list[int]:
+    """The numbers of `pack_u32`. FormatError when the bytes are no whole number of them."""
+    return _numbers("I", data)
+
+
+def pack_u64(numbers: Iterable[int]) -> bytes:
+    """Numbers below 2**64 as little-endian u64, one after the other. FormatError for others."""
+    return _column("Q", numbers)
+
+
+def unpack_u64(data: bytes | memoryview) -> list[int]:
+    """The numbers of `pack_u64`. FormatError when the bytes are no whole number of them."""
+    return _numbers("Q", data)
+
+
+def pack_frames(rows: Sequence[FrameRow]) -> bytes:
+    """Frame rows as columns, 40 bytes a row."""
+    if not rows:
+        return b""
+    numbers, offsets, sealed, raw, flags, digests = zip(*rows, strict=True)
+    columns = [pack_u32(numbers), pack_u32(flags), pack_u64(offsets), pack_u32(sealed), pack_u32(raw)]
+    return b"".join([*columns, _blobs(digests, DIGEST_SIZE)])
+
+
+def unpack_frames(data: bytes | memoryview) -> list[FrameRow]:
+    """The rows of `pack_frames`, each within the limits of a frame. FormatError otherwise."""
+    count = _count(data, FRAME_ROW_SIZE, "frame")
+    view = memoryview(data)
+    numbers, flags = unpack_u32(view[: 4 * count]), unpack_u32(view[4 * count : 8 * count])
+    offsets = unpack_u64(view[8 * count : 16 * count])
+    sealed, raw = unpack_u32(view[16 * count : 20 * count]), unpack_u32(view[20 * count : 24 * count])
+    digests = _cut(bytes(view[24 * count :]), DIGEST_SIZE)
+    rows = list(map(FrameRow, numbers, offsets, sealed, raw, flags, digests))
+    for row in rows:
+        check_frame(row)
+    return rows
+
+
+def pack_chunks(rows: Sequence[ChunkRow]) -> bytes:
+    """Chunk rows as columns, 44 bytes a row.
+
+    Where a chunk lies is written as its gap from the end of the row before, in the same frame (modulo
+    2**32), or from the frame's start: zeros nearly always, which cost nothing once compressed.
+    """
+    if not rows:
+        return b""
+    ids, frames, offsets, lengths = zip(*rows, strict=True)
+    gaps = map(
+        _gap, offsets, frames, [None, *frames[:-1]], [0, *map(int.__add__, offsets[:-1], lengths[:-1])]
+    )
+    columns = [_blobs(ids, ID_SIZE), pack_u32(frames), pack_u32(gaps), pack_u32(lengths)]
+    return b"".join(columns)
+
+
+def unpack_chunks(data: bytes | memoryview) -> list[ChunkRow]:
+    """The rows of `pack_chunks`, each within the largest frame. FormatError otherwise."""
+    count = _count(data, CHUNK_ROW_SIZE, "chunk")
+    view = memoryview(data)
+    ids = _cut(bytes(view[: 32 * count]), ID_SIZE)
+    frames, gaps = unpack_u32(view[32 * count : 36 * count]), unpack_u32(view[36 * count : 40 * count])
+    lengths = unpack_u32(view[40 * count :])
+    offsets: list[int] = []
+    before, end = -1, 0
+    for frame, gap, length in zip(frames, gaps, lengths, strict=True):
+        offset = (gap + end if frame == before else gap) & _WRAP
+        before, end = frame, offset + length
+        if not length or end > LARGEST_FRAME:
+            raise FormatError(f"a chunk claims {length} bytes at {offset} of frame {frame}")
+        offsets.append(offset)
+    return list(map(ChunkRow, ids, frames, offsets, lengths))
+
+
+def _gap(offset: int, frame: int, frame_before: int | None, end_before: int) -> int:
+    return (offset - end_before if frame == frame_before else offset) & _WRAP
+
+
+def _column(code: str, numbers: Iterable[int]) -> bytes:
+    try:
+        column = array(code, numbers)
+    except (OverflowError, TypeError) as error:
+        raise FormatError("a number does not fit its column") from error
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tobytes()
+
+
+def _numbers(code: str, data: bytes | memoryview) -> list[int]:
+    column = array(code)
+    if len(data) % column.itemsize:
+        raise FormatError(f"{len(data)} bytes are no column of {column.itemsize}-byte numbers")
+    column.frombytes(data)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tolist()
+
+
+def _blobs(blobs: Sequence[bytes], size: int) -> bytes:
+    joined = b"".join(blobs)
+    if len(joined) != size * len(blobs) or any(map(int.__ne__, map(len, blobs), repeat(size))):
+        raise FormatError(f"an id or digest has not {size} bytes")
+    return joined
+
+
+def _cut(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def _count(data: bytes | memoryview, size: int, what: str) -> int:
+    count, rest = divmod(len(data), size)
+    if rest:
+        raise FormatError(f"{len(data)} bytes are no {what} rows of {size} bytes")
+    return count
