@@ -1,0 +1,1 @@
+"""Where archives are kept: a directory, or Amazon Glacier; each keeps the promises of `protocols.Vault`."""

@@ -1,0 +1,128 @@
+"""Open, write, sync and rename below one directory: never through a symlink, never outside it.
+
+Every function takes the descriptor of a directory and a plain name in it. Names come from this program or
+were matched against a pattern first; `O_NOFOLLOW` refuses a symlink that somebody put in their place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from backup.errors import UnreachableError, VaultError
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_AWAY = {errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def failing_as_vault(doing: str, path: str) -> Iterator[None]:
+    """Turn an `OSError` within into our words: what failed, below which path, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        message = f"cannot {doing} in {path}: {error.strerror or error}"
+        if error.errno in _FULL:
+            advice = f"make room on the file system of {path}, then run this again: nothing is lost"
+            raise VaultError(message, advice=advice) from error
+        if error.errno in _AWAY:
+            raise UnreachableError(message, advice=f"check the network mount at {path}") from error
+        if error.errno in _FORBIDDEN:
+            advice = f"let this user read and write below {path}, and check that it is not mounted read-only"
+            raise VaultError(message, advice=advice) from error
+        if error.errno == errno.ELOOP:
+            raise VaultError(message, advice=f"remove the symlink that somebody put below {path}") from error
+        raise VaultError(message, advice=f"check the disk that {path} lies on") from error
+
+
+@contextmanager
+def open_directory(name: str, *below: str, dir_fd: int) -> Iterator[int]:
+    """The descriptor of a directory some plain names below `dir_fd`; closed afterwards."""
+    with ExitStack() as stack:
+        fd = dir_fd
+        for each in (name, *below):
+            fd = os.open(each, _DIRECTORY, dir_fd=fd)
+            stack.callback(os.close, fd)
+        yield fd
+
+
+@contextmanager
+def open_file(name: str, flags: int, *, dir_fd: int) -> Iterator[int]:
+    """The descriptor of a file in `dir_fd`, made with mode 0600 if `flags` say so; closed afterwards."""
+    fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def make_directory(name: str, *, dir_fd: int) -> None:
+    """Make a directory (0700) durably; no effect if it is there."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=dir_fd)
+    except FileExistsError:
+        return
+    os.fsync(dir_fd)
+
+
+def write_file(name: str, data: bytes, *, dir_fd: int) -> None:
+    """Write a small file so that its name only ever shows the whole of it; the caller syncs the directory."""
+    new = f"{name}.new"
+    try:
+        with open_file(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=dir_fd) as fd:
+            write_at(fd, memoryview(data), 0)
+            os.fsync(fd)
+        os.rename(new, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except OSError:
+        remove(new, dir_fd=dir_fd)
+        raise
+
+
+def read_file(name: str, *, dir_fd: int) -> bytes:
+    """All of a small file."""
+    with open_file(name, os.O_RDONLY, dir_fd=dir_fd) as fd:
+        return read_at(fd, os.fstat(fd).st_size, 0)
+
+
+def write_at(fd: int, data: memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`; a write may be cut short by the system, so go on until it is done."""
+    data = data.cast("B")
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def read_at(fd: int, length: int, offset: int) -> bytes:
+    """`length` bytes at `offset`, fewer only where the file ends."""
+    data = os.pread(fd, length, offset)
+    if len(data) == length or not data:
+        return data
+    pieces = [data]  # Linux reads at most 2 GiB at once
+    while data := os.pread(fd, length - sum(map(len, pieces)), offset + sum(map(len, pieces))):
+        pieces.append(data)
+    return b"".join(pieces)
+
+
+def file_size(name: str, *, dir_fd: int) -> int | None:
+    """The size of a regular file, None when there is none of that name."""
+    try:
+        found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def remove(name: str, *, dir_fd: int) -> None:
+    """Remove a file; no error when it is gone already."""
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=dir_fd)
+
+
+def names_in(dir_fd: int) -> list[str]:
+    """The names in a directory, sorted."""
+    return sorted(os.listdir(dir_fd))

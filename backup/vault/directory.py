@@ -1,0 +1,315 @@
+"""A local directory as a vault: a `Vault` whose retrievals and listings are ready at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+from backup.errors import (
+    ArchiveMissingError,
+    IntegrityError,
+    RetrievalExpiredError,
+    UploadExpiredError,
+    VaultError,
+    VaultMissingError,
+)
+from backup.format import pack, treehash
+from backup.model import (
+    MIB,
+    ArchiveId,
+    ArchiveLabel,
+    ByteRange,
+    Fetched,
+    ListedArchive,
+    Listing,
+    ListingId,
+    OpenUpload,
+    Part,
+    RetrievalId,
+    RetrievalState,
+    RetrievalStatus,
+    StoredPart,
+    Tier,
+    TreeHash,
+    UploadId,
+    VaultName,
+    VaultState,
+)
+from backup.protocols import Clock, VaultTraits
+from backup.vault import beneath, layout
+from backup.vault.layout import ArchiveRecord, Marker, Root, UploadRecord
+
+TRAITS = VaultTraits(
+    retrieves_ranges=True,
+    waits=False,
+    keeps_metadata_hot=False,
+    minimum_storage=timedelta(0),
+    smallest_part=MIB,
+    largest_part=4096 * MIB,
+    most_parts=10_000,
+)
+
+_RETRIEVAL = re.compile(r"([0-9a-f]{32}):([0-9]{1,18})-([0-9]{1,18})")
+_LISTING = ListingId("now")
+
+
+class DirectoryVault:
+    """The `Vault` in a directory of this machine; `layout` says how it lies there.
+
+    It keeps no record of retrievals, so `open_retrievals` is empty: asking again costs nothing.
+    """
+
+    def __init__(self, name: VaultName, path: str, clock: Clock) -> None:
+        self._name = name
+        self._path = os.path.abspath(path)
+        self._clock = clock
+        self._completing = threading.Lock()
+
+    @property
+    def name(self) -> VaultName:
+        """Its name in the config."""
+        return self._name
+
+    @property
+    def traits(self) -> VaultTraits:
+        """What it can do."""
+        return TRAITS
+
+    def create(self) -> None:
+        """Make the directory (0700; the one above must exist) and its marker."""
+        marker = Marker(layout.LAYOUT, secrets.token_hex(16), self._clock.now())
+        with beneath.failing_as_vault("make a vault", self._path):
+            try:
+                os.mkdir(self._path, 0o700)
+            except FileExistsError:
+                pass
+            except FileNotFoundError as error:
+                above = os.path.dirname(self._path)
+                message = f"cannot make a vault in {self._path}: there is no {above}"
+                advice = f"mount the disk that holds {above}, or make that directory"
+                raise VaultMissingError(message, advice=advice) from error
+            with self._directory() as root:
+                layout.write_marker(root, marker)
+
+    def state(self) -> VaultState:
+        """How many archives and bytes there are."""
+        try:
+            listing = self.fetch_listing(_LISTING)
+        except VaultMissingError:
+            return VaultState(exists=False, location=self._path)
+        size = sum(archive.size for archive in listing.archives)
+        return VaultState(True, self._path, len(listing.archives), size, listing.as_of)
+
+    # Uploads.
+
+    def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
+        """Begin an upload under a new random id."""
+        if part_size & (part_size - 1) or not TRAITS.smallest_part <= part_size <= TRAITS.largest_part:
+            raise VaultError(
+                f"parts of {part_size} bytes are not possible: a power of two from 1 MiB to 4 GiB is"
+            )
+        upload_id = UploadId(secrets.token_hex(16))
+        record = UploadRecord(pack.describe(label), part_size, self._clock.now())
+        with self._root("begin an upload") as root:
+            layout.make_upload(root, upload_id, record)
+        return upload_id
+
+    def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
+        """Write one part at its offset and sync it; checked by its tree hash, `sha256` is not looked at.
+
+        Different bytes for one part must not be sent by two threads at once.
+        """
+        with (
+            self._root(f"write to upload {upload_id}") as root,
+            layout.open_upload(root, upload_id) as (upload, record),
+        ):
+            _check_place(part, body.nbytes, record.part_size)
+            if treehash.tree_hash(body) != part.tree_hash:
+                raise IntegrityError(
+                    f"the part at {part.offset} of upload {upload_id} is not what was recorded",
+                    advice="its bytes changed in spool or memory: check this machine's disk and memory",
+                )
+            layout.write_part(upload, StoredPart(part.offset, part.length, part.tree_hash), body)
+
+    def list_parts(self, upload_id: UploadId) -> Sequence[StoredPart]:
+        """The parts that were written and synced."""
+        with (
+            self._root(f"list the parts of upload {upload_id}") as root,
+            layout.open_upload(root, upload_id) as (upload, _),
+        ):
+            return layout.read_parts(upload)
+
+    def complete_upload(
+        self,
+        upload_id: UploadId,
+        label: ArchiveLabel,
+        size: int,
+        tree_hash: TreeHash,
+        parts: Sequence[Part],  # noqa: ARG002 (what the vault noted of them decides)
+    ) -> ArchiveId:
+        """Check the parts' places and hashes, then rename the data: from then on it is an archive."""
+        archive_id = ArchiveId(upload_id)
+        record = ArchiveRecord(pack.describe(label), size, tree_hash.hex(), self._clock.now())
+        with self._completing, self._root(f"complete upload {upload_id}") as root:
+            if layout.archive_size(root, archive_id) is None:
+                with layout.open_upload(root, upload_id) as (upload, begun):
+                    _check_whole(upload_id, layout.read_parts(upload), begun, record)
+                layout.make_archive(root, upload_id, record)
+            else:
+                _check_repeated(archive_id, layout.archive_record(root, archive_id), record)
+            layout.remove_upload(root, upload_id)
+        return archive_id
+
+    def abort_upload(self, upload_id: UploadId) -> None:
+        """Remove an upload and its bytes; what became an archive stays."""
+        with self._root(f"abort upload {upload_id}") as root:
+            layout.remove_upload(root, upload_id)
+
+    def list_uploads(self) -> Sequence[OpenUpload]:
+        """All uploads begun and not completed."""
+        found = []
+        with self._root("list the uploads") as root:
+            for upload_id in layout.upload_ids(root):
+                with suppress(UploadExpiredError), layout.open_upload(root, upload_id) as (_, record):
+                    label = pack.parse_description(record.description)
+                    found.append(OpenUpload(upload_id, label, record.part_size, record.started_at))
+        return found
+
+    # Retrievals: the id says it all.
+
+    def request_retrieval(
+        self,
+        archive_id: ArchiveId,
+        extent: ByteRange | None,
+        tier: Tier,  # noqa: ARG002 (all are as fast)
+        token: str,  # noqa: ARG002 (there is nothing to find again)
+    ) -> RetrievalId:
+        """Ready at once; ranges must be aligned to MiB, as in Glacier."""
+        with self._root(f"retrieve archive {archive_id}") as root:
+            size = layout.archive_size(root, archive_id)
+        if size is None:
+            raise ArchiveMissingError(f"vault {self._path} has no archive {archive_id}")
+        start, end = (extent.start, extent.end) if extent else (0, size)
+        if start % MIB or not 0 <= start < end <= size or (end % MIB and end != size):
+            raise VaultError(
+                f"bytes {start} to {end} of archive {archive_id} are no range of whole MiB of it"
+            )
+        return RetrievalId(f"{archive_id}:{start}-{end}")
+
+    def open_retrievals(self) -> Mapping[str, RetrievalId]:
+        """None are kept."""
+        return {}
+
+    def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
+        """READY as long as the archive is there."""
+        statuses = {}
+        with self._root("look for archives") as root:
+            for each in ids:
+                parsed = _parse_retrieval(each)
+                there = parsed is not None and layout.archive_size(root, parsed[0]) is not None
+                statuses[each] = RetrievalStatus(RetrievalState.READY if there else RetrievalState.EXPIRED)
+        return statuses
+
+    def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
+        """Read bytes of an archive; there is no hash of the vault's own to go with them."""
+        parsed = _parse_retrieval(retrieval_id)
+        if parsed is None:
+            raise RetrievalExpiredError(f"vault {self._path} knows no retrieval {retrieval_id}")
+        archive_id, retrieved = parsed
+        if not 0 <= extent.start < extent.end <= retrieved.length:
+            raise VaultError(f"bytes {extent.start} to {extent.end} are not within retrieval {retrieval_id}")
+        wanted = ByteRange(retrieved.start + extent.start, retrieved.start + extent.end)
+        with self._root(f"read archive {archive_id}") as root:
+            try:
+                return Fetched(layout.read_archive(root, archive_id, wanted), None)
+            except ArchiveMissingError as error:
+                raise RetrievalExpiredError(str(error)) from error
+
+    # Listings.
+
+    def request_listing(self, token: str) -> ListingId:  # noqa: ARG002 (there is nothing to find again)
+        """Ready at once."""
+        with self._root("list the archives"):
+            return _LISTING
+
+    def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
+        """READY: the list is made when it is fetched."""
+        return RetrievalStatus(RetrievalState.READY if listing_id == _LISTING else RetrievalState.EXPIRED)
+
+    def fetch_listing(self, listing_id: ListingId) -> Listing:
+        """What lies in the directory now."""
+        if listing_id != _LISTING:
+            raise RetrievalExpiredError(f"vault {self._path} knows no listing {listing_id}")
+        as_of = self._clock.now()
+        with self._root("list the archives") as root:
+            return Listing(as_of, [_listed(*each) for each in layout.all_archives(root)])
+
+    def delete_archive(self, archive_id: ArchiveId) -> None:
+        """Remove an archive and its record, durably."""
+        with self._root(f"delete archive {archive_id}") as root:
+            layout.remove_archive(root, archive_id)
+
+    # The directory is opened for each call: so a disk can be unmounted in between, and is missed if it was.
+
+    @contextmanager
+    def _directory(self) -> Iterator[Root]:
+        fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield Root(fd, self._path)
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _root(self, doing: str) -> Iterator[Root]:
+        if not os.path.isdir(self._path):
+            raise VaultMissingError(
+                f"cannot {doing}: there is no directory {self._path}",
+                advice=f"mount the disk that holds {self._path}; for a new vault run `nightvault init`",
+            )
+        with beneath.failing_as_vault(doing, self._path), self._directory() as root:
+            layout.check_marker(root)
+            yield root
+
+
+def _check_place(part: Part, length: int, part_size: int) -> None:
+    if length != part.length or not 1 <= length <= part_size or part.offset % part_size:
+        raise VaultError(f"{length} bytes at {part.offset} do not fit into parts of {part_size} bytes")
+    if not 0 <= part.offset // part_size < TRAITS.most_parts:
+        raise VaultError(f"a part at {part.offset} is beyond {TRAITS.most_parts} parts of {part_size} bytes")
+
+
+def _check_whole(
+    upload_id: UploadId, parts: Sequence[StoredPart], begun: UploadRecord, record: ArchiveRecord
+) -> None:
+    """`IntegrityError` unless the parts lie end to end, are `size` bytes and have the tree hash together."""
+    end = 0
+    for part in parts:
+        if part.offset != end or part.offset % begun.part_size:
+            raise IntegrityError(f"upload {upload_id} has a gap before byte {part.offset}")
+        end += part.length
+    if not parts or end != record.size:
+        raise IntegrityError(f"upload {upload_id} has {end} bytes, not {record.size}")
+    combined = treehash.combine([part.tree_hash for part in parts if part.tree_hash])
+    if combined.hex() != record.tree_hash:
+        raise IntegrityError(f"the parts of upload {upload_id} do not give the tree hash {record.tree_hash}")
+
+
+def _check_repeated(archive_id: ArchiveId, kept: ArchiveRecord | None, record: ArchiveRecord) -> None:
+    if kept and (kept.size, kept.tree_hash) != (record.size, record.tree_hash):
+        raise IntegrityError(f"upload {archive_id} was completed before, with another size or hash")
+
+
+def _listed(archive_id: ArchiveId, record: ArchiveRecord) -> ListedArchive:
+    tree_hash = TreeHash(bytes.fromhex(record.tree_hash)) if record.tree_hash else None
+    label = pack.parse_description(record.description)
+    return ListedArchive(archive_id, record.description, label, record.size, tree_hash, record.created_at)
+
+
+def _parse_retrieval(retrieval_id: RetrievalId) -> tuple[ArchiveId, ByteRange] | None:
+    found = _RETRIEVAL.fullmatch(retrieval_id)
+    return (ArchiveId(found[1]), ByteRange(int(found[2]), int(found[3]))) if found else None

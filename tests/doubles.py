@@ -1,0 +1,251 @@
+"""Stand-ins for the seams: a clock moved by hand, progress that is only kept, a vault that fails on cue."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from backup.model import (
+    ArchiveId,
+    ArchiveLabel,
+    ByteRange,
+    Fetched,
+    Listing,
+    ListingId,
+    OpenUpload,
+    PackId,
+    Part,
+    RetrievalId,
+    RetrievalStatus,
+    StoredPart,
+    Tier,
+    TreeHash,
+    UploadId,
+    VaultName,
+    VaultState,
+)
+from backup.protocols import Vault, VaultTraits
+
+START = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
+T = TypeVar("T")
+
+
+class ManualClock:
+    """A `Clock` that stands still until somebody sleeps or `advance`s it; remembers each sleep."""
+
+    def __init__(self, start: datetime = START) -> None:
+        self._now = start
+        self._lock = threading.Lock()
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        """The time."""
+        with self._lock:
+            return self._now
+
+    def sleep(self, seconds: float) -> None:
+        """Move on by `seconds`, at once."""
+        with self._lock:
+            self.slept.append(seconds)
+            self._now += timedelta(seconds=seconds)
+
+    def advance(self, by: timedelta) -> None:
+        """Move on without a sleep."""
+        with self._lock:
+            self._now += by
+
+
+@dataclass
+class Silent:
+    """A `Progress` that shows nothing and adds everything up."""
+
+    phases: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: int = 0
+    done: int = 0
+    stored: int = 0
+
+    def start(self, title: str, total: int | None = None) -> None:
+        """A phase begins."""
+        self.phases.append(title)
+
+    def advance(self, *, files: int = 0, done: int = 0, stored: int = 0) -> None:
+        """Add up."""
+        self.files += files
+        self.done += done
+        self.stored += stored
+
+    def note(self, text: str) -> None:
+        """Keep the line."""
+        self.notes.append(text)
+
+    def finish(self) -> None:
+        """The phase is over."""
+
+
+class PowerCut(BaseException):
+    """The machine went dark: no `except Exception` may catch it."""
+
+
+@dataclass
+class Fault:
+    """One planned failure of a method: after `skip` calls of it, `count` calls in a row raise `error`.
+
+    `after` lets each such call take effect first, so that only its answer is lost. `method` "*" means any
+    call of the seam.
+    """
+
+    method: str
+    error: BaseException
+    after: bool = False
+    skip: int = 0
+    count: int = 1
+    met: int = 0
+
+    def concerns(self, method: str) -> bool:
+        """Whether this call is the turn of this fault; counts the call."""
+        if self.method not in {"*", method}:
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if self.met == self.count:
+            return False
+        self.met += 1
+        return True
+
+
+def cut_at(call: int, *, after: bool = False) -> Fault:
+    """A `PowerCut` at call number `call` (from 0) of all calls together; all later ones find no power."""
+    return Fault("*", PowerCut(f"at vault call {call}"), after=after, skip=call)
+
+
+class FaultyVault:
+    """Any `Vault`, with faults on cue; without faults it is transparent.
+
+    `calls` counts calls by method, `sent` the parts that reached the vault by (pack id, offset), `total` all
+    calls. Once a `PowerCut` was raised every call raises one; to go on, wrap the inner vault anew.
+    """
+
+    def __init__(self, vault: Vault, *faults: Fault) -> None:
+        self.vault = vault
+        self.faults = list(faults)
+        self.calls: Counter[str] = Counter()
+        self.sent: Counter[tuple[PackId | None, int]] = Counter()
+        self._packs: dict[UploadId, PackId | None] = {}
+        self._lock = threading.Lock()
+        self._dark = False
+
+    @property
+    def total(self) -> int:
+        """How many calls there were."""
+        with self._lock:
+            return self.calls.total()
+
+    def assert_all_met(self) -> None:
+        """Every planned fault happened as often as planned."""
+        unmet = [fault for fault in self.faults if fault.met != fault.count]
+        assert not unmet, f"these faults were never met: {unmet}"
+
+    def _meet(self, method: str, call: Callable[[], T]) -> T:
+        with self._lock:
+            self.calls[method] += 1
+            if self._dark:
+                raise PowerCut("there is no power")
+            due = [fault for fault in self.faults if fault.concerns(method)]
+            self._dark = any(isinstance(fault.error, PowerCut) for fault in due)
+        for fault in due:
+            if not fault.after:
+                raise fault.error
+        result = call()
+        for fault in due:
+            raise fault.error
+        return result
+
+    def _pack_of(self, upload_id: UploadId) -> PackId | None:
+        """The pack of an upload; the vault itself is asked about one begun before this wrapper was put on."""
+        if upload_id not in self._packs:
+            for upload in self.vault.list_uploads():
+                self._packs.setdefault(upload.upload_id, upload.label.pack_id if upload.label else None)
+        return self._packs.get(upload_id)
+
+    @property
+    def name(self) -> VaultName:
+        """The inner vault's."""
+        return self.vault.name
+
+    @property
+    def traits(self) -> VaultTraits:
+        """The inner vault's."""
+        return self.vault.traits
+
+    def create(self) -> None:
+        """See `Vault`, as all below."""
+        self._meet("create", self.vault.create)
+
+    def state(self) -> VaultState:
+        return self._meet("state", self.vault.state)
+
+    def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
+        def begin() -> UploadId:
+            upload_id = self.vault.begin_upload(label, part_size)
+            self._packs[upload_id] = label.pack_id
+            return upload_id
+
+        return self._meet("begin_upload", begin)
+
+    def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
+        def put() -> None:
+            with self._lock:
+                self.sent[self._pack_of(upload_id), part.offset] += 1
+            self.vault.put_part(upload_id, part, body)
+
+        self._meet("put_part", put)
+
+    def list_parts(self, upload_id: UploadId) -> Sequence[StoredPart]:
+        return self._meet("list_parts", lambda: self.vault.list_parts(upload_id))
+
+    def complete_upload(
+        self, upload_id: UploadId, label: ArchiveLabel, size: int, tree_hash: TreeHash, parts: Sequence[Part]
+    ) -> ArchiveId:
+        return self._meet(
+            "complete_upload", lambda: self.vault.complete_upload(upload_id, label, size, tree_hash, parts)
+        )
+
+    def abort_upload(self, upload_id: UploadId) -> None:
+        self._meet("abort_upload", lambda: self.vault.abort_upload(upload_id))
+
+    def list_uploads(self) -> Sequence[OpenUpload]:
+        return self._meet("list_uploads", self.vault.list_uploads)
+
+    def request_retrieval(
+        self, archive_id: ArchiveId, extent: ByteRange | None, tier: Tier, token: str
+    ) -> RetrievalId:
+        return self._meet(
+            "request_retrieval", lambda: self.vault.request_retrieval(archive_id, extent, tier, token)
+        )
+
+    def open_retrievals(self) -> Mapping[str, RetrievalId]:
+        return self._meet("open_retrievals", self.vault.open_retrievals)
+
+    def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
+        return self._meet("retrieval_statuses", lambda: self.vault.retrieval_statuses(ids))
+
+    def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
+        return self._meet("fetch", lambda: self.vault.fetch(retrieval_id, extent))
+
+    def request_listing(self, token: str) -> ListingId:
+        return self._meet("request_listing", lambda: self.vault.request_listing(token))
+
+    def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
+        return self._meet("listing_status", lambda: self.vault.listing_status(listing_id))
+
+    def fetch_listing(self, listing_id: ListingId) -> Listing:
+        return self._meet("fetch_listing", lambda: self.vault.fetch_listing(listing_id))
+
+    def delete_archive(self, archive_id: ArchiveId) -> None:
+        self._meet("delete_archive", lambda: self.vault.delete_archive(archive_id))
