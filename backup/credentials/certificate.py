@@ -1,0 +1,159 @@
+"""What a certificate says of itself, and why IAM Roles Anywhere would refuse it; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+TAG_VALUE = re.compile(r"[\w\s.:/=+\-@]*")
+"""Roughly STS's pattern for tag values: a subject outside of it cannot become a session tag."""
+
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
+
+_SHORT_NAMES = {
+    NameOID.COMMON_NAME: "CN",
+    NameOID.ORGANIZATION_NAME: "O",
+    NameOID.ORGANIZATIONAL_UNIT_NAME: "OU",
+    NameOID.COUNTRY_NAME: "C",
+    NameOID.STATE_OR_PROVINCE_NAME: "ST",
+    NameOID.LOCALITY_NAME: "L",
+}
+
+_NAME_KINDS: Mapping[type[x509.GeneralName], str] = {
+    x509.DNSName: "DNS",
+    x509.UniformResourceIdentifier: "URI",
+    x509.IPAddress: "IP",
+    x509.RFC822Name: "email",
+    x509.DirectoryName: "directory",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What a person wants to know of a certificate; `weaknesses` are why AWS would refuse it."""
+
+    subject: str
+    issuer: str
+    names: Sequence[str]  # subject alternative names, such as DNS:host
+    serial: int
+    not_before: datetime
+    not_after: datetime
+    days_left: int  # whole days, negative once it has expired
+    key_type: str
+    chain_length: int
+    weaknesses: Sequence[str]
+
+    @property
+    def serial_hex(self) -> str:
+        """The serial as session names show it: an even number of hex digits."""
+        digits = f"{self.serial:x}"
+        return digits.zfill(len(digits) + len(digits) % 2)
+
+
+def certificate_facts(
+    certificate: x509.Certificate, chain: Sequence[x509.Certificate], now: datetime
+) -> CertificateFacts:
+    """Read the facts out of `certificate`, which is sent with `chain`."""
+    return CertificateFacts(
+        subject=name_text(certificate.subject),
+        issuer=name_text(certificate.issuer),
+        names=alternative_names(certificate),
+        serial=certificate.serial_number,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        days_left=(certificate.not_valid_after_utc - now).days,
+        key_type=key_type_text(certificate),
+        chain_length=len(chain),
+        weaknesses=weaknesses(certificate),
+    )
+
+
+def name_text(name: x509.Name) -> str:
+    """A name in its certificate's own order, such as `O=Example, CN=host`."""
+    return ", ".join(
+        f"{_SHORT_NAMES.get(attribute.oid, attribute.oid.dotted_string)}={attribute.value!s}"
+        for attribute in name
+    )
+
+
+def subject_values(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> Sequence[str]:
+    """The subject's values of one kind, in the certificate's order."""
+    return [str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(oid)]
+
+
+def alternative_names(certificate: x509.Certificate) -> Sequence[str]:
+    """The subject alternative names, each with its kind in front."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [f"{_NAME_KINDS.get(type(name), 'other')}:{_general_name(name)}" for name in names]
+
+
+def _general_name(name: x509.GeneralName) -> str:
+    return name_text(name.value) if isinstance(name, x509.DirectoryName) else str(name.value)
+
+
+def key_type_text(certificate: x509.Certificate) -> str:
+    """The kind of key, such as `RSA 2048` or `EC secp256r1`."""
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"RSA {key.key_size}"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return f"EC {key.curve.name}"
+    return type(key).__name__.removesuffix("PublicKey")
+
+
+def weaknesses(certificate: x509.Certificate) -> Sequence[str]:
+    """Why IAM Roles Anywhere would refuse this certificate as a client's, whoever issued it.
+
+    The rules are those of AWS's "trust model" page: X.509 v3, not a CA, key usage digitalSignature, SHA-256
+    or better, a subject. The extended key usage is in no rule of AWS, but field reports say that clientAuth
+    is asked for.
+    """
+    found = []
+    if certificate.version is not x509.Version.v3:
+        found.append("it is not an X.509 v3 certificate")
+    if _extension(certificate, x509.BasicConstraints, lambda basic: basic.ca):
+        found.append("it is a CA's certificate (CA:TRUE)")
+    if not _extension(certificate, x509.KeyUsage, lambda usage: usage.digital_signature):
+        found.append("its key usage lacks digitalSignature")
+    if not _extension(certificate, x509.ExtendedKeyUsage, _for_clients, missing=True):
+        found.append("its extended key usage lacks clientAuth")
+    if isinstance(certificate.signature_hash_algorithm, hashes.SHA1 | hashes.MD5):
+        found.append(f"it is signed with {certificate.signature_hash_algorithm.name.upper()}")
+    if not list(certificate.subject):
+        found.append("its subject is empty")
+    if odd := [text for text in map(_value_text, certificate.subject) if not TAG_VALUE.fullmatch(text)]:
+        found.append(f"its subject has characters that no session tag may have: {', '.join(odd)}")
+    return found
+
+
+def _value_text(attribute: x509.NameAttribute[str | bytes]) -> str:
+    return str(attribute.value)
+
+
+def _for_clients(usage: x509.ExtendedKeyUsage) -> bool:
+    return ExtendedKeyUsageOID.CLIENT_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
+
+
+def _extension(
+    certificate: x509.Certificate,
+    kind: type[Extension],
+    test: Callable[[Extension], bool],
+    *,
+    missing: bool = False,
+) -> bool:
+    """What `test` says of an extension, or `missing` if there is none."""
+    try:
+        return test(certificate.extensions.get_extension_for_class(kind).value)
+    except x509.ExtensionNotFound:
+        return missing

@@ -1,0 +1,123 @@
+"""What a CreateSession needs to know besides the identity: checked once, before anything is sent."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import timedelta
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util import Url, parse_url
+
+from backup.credentials.arns import default_endpoint, parse_role_arn, parse_roles_anywhere_arn
+from backup.errors import ConfigError
+
+SHORTEST_SESSION = 900
+LONGEST_SESSION = 43200
+"""Seconds; AWS: CreateSession, durationSeconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolesAnywhereOptions:
+    """Which role to ask for, where and for how long; a mistake is a `ConfigError` that names its key.
+
+    `region` and `endpoint` follow from the trust anchor's ARN unless given. `session_duration` and the
+    timeouts are seconds. `renew_before` is the time left at which the keys are renewed; without it, a
+    quarter of their life.
+    """
+
+    trust_anchor_arn: str
+    profile_arn: str
+    role_arn: str
+    region: str | None = None
+    endpoint: str | None = None
+    session_duration: int = 3600
+    role_session_name: str | None = None
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0
+    renew_before: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        anchor = parse_roles_anywhere_arn(
+            self.trust_anchor_arn, "roles_anywhere.trust_anchor_arn", "trust-anchor"
+        )
+        profile = parse_roles_anywhere_arn(self.profile_arn, "roles_anywhere.profile_arn", "profile")
+        parse_role_arn(self.role_arn, "role_arn")
+        if anchor.region != profile.region:
+            raise ConfigError(
+                f"roles_anywhere.profile_arn: it is in {profile.region}, the trust anchor in {anchor.region}",
+                advice="both must be in the same region",
+            )
+        if self.region not in {None, anchor.region}:
+            raise ConfigError(
+                f"roles_anywhere.region: {self.region!r} is not the trust anchor's region {anchor.region}",
+                advice="leave it out, or name the anchor's region",
+            )
+        if not SHORTEST_SESSION <= self.session_duration <= LONGEST_SESSION:
+            raise ConfigError(
+                f"roles_anywhere.session_duration: {self.session_duration} s is not between "
+                f"{SHORTEST_SESSION} and {LONGEST_SESSION} s"
+            )
+        _check_endpoint(self.base_url)
+
+    @property
+    def signing_region(self) -> str:
+        """The region of the trust anchor, in whose scope requests are signed."""
+        return parse_roles_anywhere_arn(
+            self.trust_anchor_arn, "roles_anywhere.trust_anchor_arn", "trust-anchor"
+        ).region
+
+    @property
+    def base_url(self) -> str:
+        """Scheme, host and port of the service, without a slash at the end."""
+        if self.endpoint is not None:
+            return self.endpoint.rstrip("/")
+        anchor = parse_roles_anywhere_arn(
+            self.trust_anchor_arn, "roles_anywhere.trust_anchor_arn", "trust-anchor"
+        )
+        return default_endpoint(anchor.partition, anchor.region)
+
+    @property
+    def host(self) -> str:
+        """The Host header: the host that is contacted, with its port unless that is the scheme's own."""
+        url = parse_url(self.base_url)
+        usual = {"https": 443, "http": 80}.get(url.scheme or "")
+        return url.host or "" if url.port in {None, usual} else url.netloc or ""
+
+
+def _check_endpoint(text: str) -> None:
+    url = _parse(text)
+    if (
+        url.scheme not in {"http", "https"}
+        or not url.host
+        or url.auth
+        or url.path
+        or url.query
+        or url.fragment
+    ):
+        raise ConfigError(
+            f"roles_anywhere.endpoint: {text!r} cannot be used",
+            advice="it looks like https://HOST or https://HOST:PORT",
+        )
+    if url.scheme == "http" and not is_loopback(url.host):
+        raise ConfigError(
+            f"roles_anywhere.endpoint: {text!r} would send credentials over the network unencrypted",
+            advice="use https; http is for an emulator on this machine (127.0.0.1, localhost) alone",
+        )
+
+
+def _parse(text: str) -> Url:
+    try:
+        return parse_url(text)
+    except LocationParseError as error:
+        raise ConfigError(f"roles_anywhere.endpoint: {text!r} is not a URL") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host is this machine itself, by address or by the name localhost."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

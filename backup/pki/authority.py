@@ -1,0 +1,198 @@
+"""The certificate authority itself: make it, open it, and let it sign."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from backup.credentials.identity import check_validity, load_certificates
+from backup.errors import IdentityError
+from backup.pki.files import PRIVATE, NewFile, create_files, make_directory
+from backup.pki.keys import KeyType, PrivateKey, generate_key, private_pem, signature_hash
+from backup.pki.subjects import Subject
+
+CERTIFICATE_FILE = "ca.pem"
+KEY_FILE = "ca.key"
+ISSUED_DIRECTORY = "issued"
+
+BACKDATED = timedelta(minutes=5)
+"""Certificates begin a little in the past, so that a clock that is slow by that much takes them."""
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """An authority whose key is at hand; `directory` keeps a copy of everything it has issued."""
+
+    directory: str
+    certificate: x509.Certificate
+    key: PrivateKey = field(repr=False)
+
+    @property
+    def certificate_path(self) -> str:
+        """The file for the trust anchor."""
+        return os.path.join(self.directory, CERTIFICATE_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a certificate is to say: subject, names, whose key, and for how many days."""
+
+    subject: x509.Name
+    alternative_names: x509.SubjectAlternativeName | None
+    public_key: PublicKey
+    days: int
+
+
+def create_ca(
+    directory: str, subject: Subject, *, key_type: KeyType, days: int, passphrase: bytes | None, now: datetime
+) -> Authority:
+    """Make a self-signed authority in `directory`, which must hold none yet (`UsageError`).
+
+    The certificate may sign leaves and revocation lists, no further authorities: what IAM Roles Anywhere
+    asks of a trust anchor (AWS: "Trust model"). With a passphrase the key file is encrypted.
+    """
+    key = generate_key(key_type)
+    authority = Authority(directory, _self_sign(key, subject.name(), days, now), key)
+    make_directory(directory)
+    create_files(
+        [
+            NewFile(os.path.join(directory, KEY_FILE), private_pem(key, passphrase), PRIVATE),
+            NewFile(authority.certificate_path, authority.certificate.public_bytes(Encoding.PEM)),
+        ]
+    )
+    make_directory(os.path.join(directory, ISSUED_DIRECTORY))
+    return authority
+
+
+def _self_sign(key: PrivateKey, name: x509.Name, days: int, now: datetime) -> x509.Certificate:
+    usage = _key_usage(key_cert_sign=True, crl_sign=True)
+    return (
+        _begin(name, name, key.public_key(), now)
+        .not_valid_after(_whole(now) + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .sign(key, signature_hash(key))
+    )
+
+
+def key_is_encrypted(directory: str) -> bool:
+    """Whether the authority's key asks for a passphrase."""
+    return b"ENCRYPTED" in _read_key(directory)
+
+
+def open_ca(directory: str, passphrase: bytes | None = None) -> Authority:
+    """Open the authority in `directory`; `IdentityError` if it is not there or the passphrase does not open
+    it."""
+    path = os.path.join(directory, KEY_FILE)
+    try:
+        key = serialization.load_pem_private_key(_read_key(directory), passphrase)
+    except TypeError as error:
+        what = "is encrypted: its passphrase is needed" if passphrase is None else "is not encrypted"
+        raise IdentityError(f"the authority's key {path} {what}", advice="see --passphrase-file") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        what = "holds no private key" if passphrase is None else "is not opened by this passphrase"
+        raise IdentityError(f"the authority's key {path} {what}") from error
+    certificate = load_certificates(os.path.join(directory, CERTIFICATE_FILE))[0]
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise IdentityError(f"the authority's key {path} is neither RSA nor EC")
+    if certificate.public_key() != key.public_key():
+        raise IdentityError(f"{CERTIFICATE_FILE} and {KEY_FILE} in {directory} do not belong together")
+    return Authority(directory, certificate, key)
+
+
+def _read_key(directory: str) -> bytes:
+    path = os.path.join(directory, KEY_FILE)
+    try:
+        os.stat(os.path.join(directory, CERTIFICATE_FILE))
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise IdentityError(
+            f"there is no certificate authority in {directory}", advice="make one with `nightvault ca create`"
+        ) from error
+    except OSError as error:
+        raise IdentityError(f"the authority's key {path} cannot be read: {error.strerror}") from error
+
+
+def sign_certificate(authority: Authority, wanted: Wanted, now: datetime) -> x509.Certificate:
+    """A client's certificate, kept as a copy in `issued/` before anybody else has it.
+
+    It ends with the authority's own at the latest. `IdentityError` when the authority's has ended.
+    """
+    check_validity(authority.certificate, now)
+    end = min(_whole(now) + timedelta(days=wanted.days), authority.certificate.not_valid_after_utc)
+    identifier = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = (
+        _begin(wanted.subject, authority.certificate.subject, wanted.public_key, now)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
+        )
+    )
+    if wanted.alternative_names is not None:
+        builder = builder.add_extension(wanted.alternative_names, critical=False)
+    certificate = builder.sign(authority.key, signature_hash(authority.key))
+    _keep_copy(authority, certificate)
+    return certificate
+
+
+def _keep_copy(authority: Authority, certificate: x509.Certificate) -> None:
+    directory = os.path.join(authority.directory, ISSUED_DIRECTORY)
+    make_directory(directory)
+    path = os.path.join(directory, f"{certificate.serial_number:x}.pem")
+    create_files([NewFile(path, certificate.public_bytes(Encoding.PEM))])
+
+
+def issued_certificates(authority: Authority) -> Sequence[str]:
+    """The paths of the copies of all that was issued, by serial."""
+    directory = os.path.join(authority.directory, ISSUED_DIRECTORY)
+    return sorted(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".pem"))
+
+
+def _begin(
+    subject: x509.Name, issuer: x509.Name, public_key: PublicKey, now: datetime
+) -> x509.CertificateBuilder:
+    """What every certificate begins with; serials are 20 random bytes (RFC 5280, 4.1.2.2)."""
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_whole(now) - BACKDATED)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+
+
+def _key_usage(
+    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _whole(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)

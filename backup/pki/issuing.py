@@ -1,0 +1,133 @@
+"""Certificates for servers: with a new key, or for a request whose key never leaves its server."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from backup.credentials.certificate import subject_values
+from backup.credentials.identity import load_private_key
+from backup.errors import IdentityError, UsageError
+from backup.pki.authority import Authority, PublicKey, Wanted, sign_certificate
+from backup.pki.files import PRIVATE, NewFile, create_files, make_directory, replace_files
+from backup.pki.keys import KeyType, generate_key, private_pem, signature_hash
+from backup.pki.subjects import Subject, check_part, file_stem
+
+LEAST_RSA_BITS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate and where it lies with its key."""
+
+    certificate: x509.Certificate
+    certificate_path: str
+    key_path: str
+
+
+def issue(
+    authority: Authority, subject: Subject, *, key_type: KeyType, days: int, directory: str, now: datetime
+) -> Issued:
+    """A new key and its certificate in `directory`, as NAME.key and NAME.pem.
+
+    Issued again under the same name they replace the old ones, once both new ones are written: a server
+    that reads them in between finds a pair that does not fit, and looks again.
+    """
+    key = generate_key(key_type)
+    wanted = Wanted(subject.name(), subject.alternative_names(), key.public_key(), days)
+    stem = os.path.join(directory, file_stem(subject.common_name))
+    make_directory(directory)
+    certificate = sign_certificate(authority, wanted, now)
+    issued = Issued(certificate, f"{stem}.pem", f"{stem}.key")
+    replace_files(
+        [
+            NewFile(issued.key_path, private_pem(key), PRIVATE),
+            NewFile(issued.certificate_path, certificate.public_bytes(Encoding.PEM)),
+        ]
+    )
+    return issued
+
+
+def make_csr(
+    subject: Subject, *, key_type: KeyType, key_path: str, csr_path: str, passphrase_file: str | None = None
+) -> x509.CertificateSigningRequest:
+    """A request for `subject`, written to `csr_path`, for the key at `key_path`: a new one if there is none
+    yet."""
+    known = os.path.exists(key_path)
+    key = load_private_key(key_path, passphrase_file) if known else generate_key(key_type)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject.name())
+    names = subject.alternative_names()
+    if names is not None:
+        builder = builder.add_extension(names, critical=False)
+    csr = builder.sign(key, signature_hash(key))
+    if not known:
+        create_files([NewFile(key_path, private_pem(key), PRIVATE)])
+    replace_files([NewFile(csr_path, csr.public_bytes(Encoding.PEM))])
+    return csr
+
+
+def sign_csr(authority: Authority, data: bytes, *, days: int, path: str, now: datetime) -> x509.Certificate:
+    """Sign a request (PEM) and write the certificate to `path`.
+
+    Subject, DNS and URI names and the key are taken from the request, its other wishes are not: a request
+    cannot make itself an authority. `UsageError` for a request that is damaged or asks for a name or key
+    that AWS would refuse.
+    """
+    csr = _read_csr(data)
+    wanted = Wanted(_checked_subject(csr), _checked_names(csr), _checked_key(csr), days)
+    certificate = sign_certificate(authority, wanted, now)
+    replace_files([NewFile(path, certificate.public_bytes(Encoding.PEM))])
+    return certificate
+
+
+def _read_csr(data: bytes) -> x509.CertificateSigningRequest:
+    try:
+        csr = x509.load_pem_x509_csr(data)
+        valid = csr.is_signature_valid
+    except ValueError as error:
+        raise UsageError("this is no certificate signing request in PEM") from error
+    if not valid:
+        raise IdentityError(
+            "the request is not signed by the key that it names",
+            advice="make it anew: `nightvault identity csr`",
+        )
+    return csr
+
+
+def _checked_subject(csr: x509.CertificateSigningRequest) -> x509.Name:
+    if not csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+        raise UsageError("the request names no common name (CN)")
+    for attribute in csr.subject:
+        check_part("subject's part", str(attribute.value))
+    return csr.subject
+
+
+def _checked_names(csr: x509.CertificateSigningRequest) -> x509.SubjectAlternativeName | None:
+    try:
+        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    kept = [name for name in names if isinstance(name, x509.DNSName | x509.UniformResourceIdentifier)]
+    return x509.SubjectAlternativeName(kept) if kept else None
+
+
+def _checked_key(csr: x509.CertificateSigningRequest) -> PublicKey:
+    key = csr.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= LEAST_RSA_BITS:
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= 256:
+        return key
+    raise UsageError(
+        "the request's key is none that AWS takes", advice=f"use RSA from {LEAST_RSA_BITS} bits or P-256"
+    )
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """The certificate's common name."""
+    return subject_values(certificate, NameOID.COMMON_NAME)[0]
