@@ -171,7 +171,10 @@ class ArchiveLabel:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A finished pack in the spool: what is recorded before its first byte is sent."""
+    """A finished pack in the spool: what is recorded before its first byte is sent.
+
+    `leaves` are the SHA-256 of its MiBs, from which the hashes of parts follow without reading it again.
+    """
 
     label: ArchiveLabel
     header: bytes
@@ -179,6 +182,7 @@ class Pack:
     tree_hash: TreeHash
     frames: Sequence[FrameRow]
     chunks: Sequence[ChunkRow]
+    leaves: Sequence[bytes]
 
 
 # What vaults know.

@@ -36,6 +36,7 @@ class VaultTraits:
     `waits`: a retrieval or listing becomes ready hours later (else at once).
     `keeps_metadata_hot`: catalogs can be read without a retrieval.
     `minimum_storage`: deleting earlier costs the rest of it.
+    `checks_sha256`: `put_part` wants `Part.sha256`; else it may be empty, and a pass over the bytes is saved.
     """
 
     retrieves_ranges: bool
@@ -45,6 +46,7 @@ class VaultTraits:
     smallest_part: int
     largest_part: int
     most_parts: int
+    checks_sha256: bool = True
 
 
 class Vault(Protocol):

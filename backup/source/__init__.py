@@ -1,0 +1,1 @@
+"""What a job reads: trees of files, walked in a stable order and never out of themselves."""

@@ -1,0 +1,68 @@
+"""What of an entry can be restored, besides its content: kind, mode, owner, times, link target, device."""
+
+from __future__ import annotations
+
+import functools
+import grp
+import os
+import pwd
+import stat
+
+from backup.model import Entry, EntryKind, Extra, Owner
+from backup.source.scan import ScannedEntry
+
+_KINDS = {
+    stat.S_IFREG: EntryKind.FILE,
+    stat.S_IFDIR: EntryKind.DIRECTORY,
+    stat.S_IFLNK: EntryKind.SYMLINK,
+    stat.S_IFIFO: EntryKind.FIFO,
+    stat.S_IFCHR: EntryKind.CHARACTER_DEVICE,
+    stat.S_IFBLK: EntryKind.BLOCK_DEVICE,
+}
+
+
+def kind_of(mode: int) -> EntryKind:
+    """The kind of entry that a `st_mode` tells."""
+    return _KINDS[stat.S_IFMT(mode)]
+
+
+def owner_of(found: os.stat_result) -> Owner:
+    """Owner and group, with the names that this machine has for them."""
+    return Owner(found.st_uid, found.st_gid, _user(found.st_uid), _group(found.st_gid))
+
+
+def read_entry(directory: bytes, handle: int, scanned: ScannedEntry) -> Entry:
+    """The entry with what must be asked of the system; OSError if it cannot be."""
+    found = scanned.stat
+    kind = kind_of(found.st_mode)
+    extra = None
+    if kind is EntryKind.SYMLINK:
+        extra = Extra(target=os.readlink(scanned.name, dir_fd=handle))
+    elif kind in {EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE}:
+        extra = Extra(device=found.st_rdev)
+    return Entry(
+        directory=directory,
+        name=scanned.name,
+        kind=kind,
+        mode=stat.S_IMODE(found.st_mode),
+        owner=owner_of(found),
+        mtime_ns=found.st_mtime_ns,
+        size=found.st_size if kind is EntryKind.FILE else 0,
+        extra=extra,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return ""

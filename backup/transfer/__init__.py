@@ -1,0 +1,1 @@
+"""Archives on their way up and down."""
