@@ -78,10 +78,10 @@ class EntryRow(NamedTuple):
     removed_in: int | None
 
 
-_ENTRY = """e.number, e.directory, e.name, e.kind, e.mode, e.owner, e.mtime_ns, e.size, e.extra, e.content_id,
-    e.chunks"""
+_COLUMNS = "number, directory, name, kind, mode, owner, mtime_ns, size, extra, content_id, chunks"
+_ENTRY = ", ".join(f"e.{column}" for column in _COLUMNS.split(", "))
 _VERSION = (
-    f"SELECT {_ENTRY}, e.added_in, e.removed_in FROM entries e JOIN directories d ON d.number = e.directory"
+    f"SELECT {_ENTRY}, e.added_in, e.removed_in FROM entries e JOIN directories d ON d.number = e.directory"  # noqa: S608
 )
 
 _LIVE = """
@@ -165,9 +165,8 @@ def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
     """Make what a run had staged true as of its snapshot."""
     close = """UPDATE entries SET removed_in = {m}
                WHERE number IN (SELECT entry FROM staged_removals WHERE run = {m})"""
-    columns = "number, directory, name, kind, mode, owner, mtime_ns, size, extra, content_id, chunks"
-    add = f"""INSERT INTO entries ({columns}, added_in)
-              SELECT {columns}, {{m}} FROM staged_entries WHERE run = {{m}}"""  # noqa: S608
+    add = f"""INSERT INTO entries ({_COLUMNS}, added_in)
+              SELECT {_COLUMNS}, {{m}} FROM staged_entries WHERE run = {{m}}"""  # noqa: S608
     forget = """DELETE FROM hints WHERE entry IN (SELECT entry FROM staged_removals WHERE run = {m}
                                         UNION SELECT entry FROM staged_hints WHERE run = {m})"""
     hint = "INSERT INTO hints (entry, inode, ctime_ns) SELECT "
@@ -221,7 +220,8 @@ def entries_below(
     sql = f"""SELECT d.path, {_ENTRY}, e.added_in, e.removed_in
               FROM directories d JOIN entries e ON e.directory = d.number
               WHERE d.job = {{m}} AND (d.path = {{m}} OR (d.path >= {{m}} AND d.path < {{m}}))
-                AND e.added_in <= {{m}} AND (e.removed_in IS NULL OR e.removed_in > {{m}}) ORDER BY d.path, e.name"""  # noqa: S608
+                AND e.added_in <= {{m}} AND (e.removed_in IS NULL OR e.removed_in > {{m}})
+              ORDER BY d.path, e.name"""  # noqa: S608
     stem = path.rstrip(b"/")
     values = (job, path, stem + b"/", stem + b"0", snapshot_number, snapshot_number)
     for row in tx.exec_driver_sql(_sql(tx, sql), values):

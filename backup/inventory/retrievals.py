@@ -67,7 +67,7 @@ def open_restore(
     vault_number = tx.execute(select(vaults.c.number).where(vaults.c.name == vault)).scalar_one()
     row = {"id": restore_id, "snapshot": snapshot, "vault": vault_number, "path": path, "target": target}
     query = insert(restores).values(**row, tier=tier, state="open", created_at=micros(now))
-    return tx.execute(query.returning(restores.c.number)).scalar_one()
+    return int(tx.execute(query.returning(restores.c.number)).scalar_one())
 
 
 def close_restore(tx: Transaction, number: int, state: str, now: datetime) -> None:
@@ -131,7 +131,7 @@ def retrieval_again(tx: Transaction, number: int, token: str) -> None:
 def open_listing(tx: Transaction, vault: int, token: str, now: datetime) -> int:
     """Record a listing before it is asked for; its number."""
     row = {"vault": vault, "token": token, "state": "planned", "requested_at": micros(now)}
-    return tx.execute(insert(listings).values(**row).returning(listings.c.number)).scalar_one()
+    return int(tx.execute(insert(listings).values(**row).returning(listings.c.number)).scalar_one())
 
 
 def listing_requested(tx: Transaction, number: int, listing_id: ListingId) -> None:

@@ -116,10 +116,23 @@ def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -
     return [_run(row) for row in tx.execute(query)]
 
 
-def unfinished_backups(tx: Transaction) -> Sequence[Run]:
-    """Backups that began and never recorded an end: their process died."""
-    query = _query().where(runs.c.kind == "backup", runs.c.outcome == Outcome.RUNNING).order_by(runs.c.number)
-    return [_run(row) for row in tx.execute(query)]
+def unfinished_backups(tx: Transaction, vault: int) -> Sequence[tuple[Run, JobRow, bytes | None]]:
+    """Backups into a vault that never recorded an end, as their process died; with the prepared snapshot."""
+    query = (
+        _query()
+        .add_columns(jobs.c.id.label("job_id"), jobs.c.vault)
+        .where(runs.c.kind == "backup", runs.c.outcome == Outcome.RUNNING, jobs.c.vault == vault)
+        .order_by(runs.c.number)
+    )
+    return [
+        (_run(row), JobRow(row.job, row.job_id, JobName(row.job_name), row.vault), row.prepared)
+        for row in tx.execute(query)
+    ]
+
+
+def prepare_snapshot(tx: Transaction, run: int, record: bytes) -> None:
+    """Keep the snapshot that becomes true once the run's catalog is stored, should this process die."""
+    tx.execute(update(runs).where(runs.c.number == run).values(prepared=record))
 
 
 def last_backup(tx: Transaction, job: JobName) -> Run | None:

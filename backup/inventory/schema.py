@@ -103,6 +103,7 @@ runs = Table(
     Column("started_at", Long, nullable=False),
     Column("finished_at", Long),
     Column("snapshot_number", Long),  # allotted to this run, whether or not it is ever committed
+    Column("prepared", LargeBinary),  # the snapshot that becomes true once the run's catalog is stored
     Column("report", Text),
 )
 

@@ -5,8 +5,8 @@
         uploader.submit(pack, "x.pack", ...)
         uploader.drain()                    # every pack is stored now
 
-The caller's thread keeps the books: it records a pack as submitted before its first byte is sent, and as stored
-when the vault has completed it. Worker threads carry bytes and return values.
+The caller's thread keeps the books: it records a pack as submitted before its first byte is sent, and as
+stored when the vault has completed it. Worker threads carry bytes and return values.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Uploader:
         part_size: int,
         spool_file: str,
         leaves: Sequence[bytes],
-        present: frozenset[tuple[int, int, bytes | None]],
+        present: frozenset[tuple[int, int, bytes | None]] = frozenset(),
     ) -> ArchiveId:
         """Send the parts that are not `present` (offset, length, tree hash), then complete."""
         view = _mapped(os.path.join(self._spool, spool_file))

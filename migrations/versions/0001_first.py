@@ -110,6 +110,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("finished_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("snapshot_number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("prepared", sa.LargeBinary(), nullable=True),
         sa.Column("report", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["job"], ["jobs.number"], name=op.f("fk_runs_job")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_runs")),

@@ -1,0 +1,1 @@
+"""A backup: from files to stored archives and a committed snapshot."""

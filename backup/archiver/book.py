@@ -1,0 +1,141 @@
+"""The run's book: what the inventory knows of each directory, and what this run changes, staged in batches."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Final
+
+from backup.format.catalog import encode_extra
+from backup.inventory import entries
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.entries import LiveEntry, StagedEntry
+from backup.inventory.numbers import NumberSupply
+from backup.model import ContentId, Entry, Hint, Owner
+
+_ROWS_A_BATCH: Final = 20_000
+_READS_A_VIEW: Final = 2_000
+
+
+class Book:
+    """Kept by the run's own thread. `close` it at the end: what was not flushed is not staged."""
+
+    def __init__(self, inventory: Inventory, *, job: int, run: int) -> None:
+        self._inventory = inventory
+        self._job = job
+        self._run = run
+        self._numbers = NumberSupply(inventory, "entries")
+        self._added: list[StagedEntry] = []
+        self._removed: list[int] = []
+        self._hinted: list[tuple[int, int, int]] = []
+        self._directories: dict[bytes, int] = {}
+        self._view: ExitStack | None = None
+        self._reader: Transaction | None = None
+        self._reads = 0
+        with inventory.reading() as tx:
+            self._owners = entries.load_owners(tx)
+        self.added = 0
+        self.removed = 0
+
+    def live(self, path: bytes) -> dict[bytes, LiveEntry]:
+        """What the newest snapshot has in that directory, by name."""
+        reader = self._reading()
+        number = entries.find_directory(reader, self._job, path)
+        if number is None:
+            return {}
+        self._directories = {path: number}
+        return entries.live_entries(reader, number)
+
+    def add(
+        self,
+        entry: Entry,
+        hint: Hint,
+        *,
+        replaces: LiveEntry | None,
+        content_id: ContentId | None = None,
+        chunks: bytes | None = None,
+    ) -> None:
+        """Stage a new version of an entry; nothing but its hints if nothing restorable changed."""
+        owner = self._owner(entry.owner)
+        extra = encode_extra(entry.extra)
+        values = (entry.kind, entry.mode, owner, entry.mtime_ns, entry.size, extra, content_id, chunks)
+        if replaces is not None:
+            if _same(replaces, values):
+                self._hinted.append((replaces.number, hint.inode, hint.ctime_ns))
+                self._flush_if_full()
+                return
+            self._removed.append(replaces.number)
+        number = self._numbers.take()
+        directory = self._directory(entry.directory)
+        self._added.append(StagedEntry(number, directory, entry.name, *values, hint.inode, hint.ctime_ns))
+        self.added += 1
+        self._flush_if_full()
+
+    def remove(self, path: bytes, gone: LiveEntry, *, is_directory: bool) -> None:
+        """Stage that an entry is gone, with all below it."""
+        self._removed.append(gone.number)
+        self.removed += 1
+        if is_directory:
+            below = entries.live_below(self._reading(), self._job, path)
+            self._removed.extend(below)
+            self.removed += len(below)
+        self._flush_if_full()
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        self._end_view()
+        if not (self._added or self._removed or self._hinted):
+            return
+        with self._inventory.writing() as tx:
+            entries.stage(tx, self._run, added=self._added, removed=self._removed, hinted=self._hinted)
+        self._added, self._removed, self._hinted = [], [], []
+
+    def close(self) -> None:
+        """Let go of the inventory."""
+        self._end_view()
+
+    def _flush_if_full(self) -> None:
+        if len(self._added) + len(self._removed) + len(self._hinted) >= _ROWS_A_BATCH:
+            self.flush()
+
+    def _reading(self) -> Transaction:
+        """A view of the inventory; renewed now and then, so that its log does not grow without end."""
+        if self._reads >= _READS_A_VIEW:
+            self._end_view()
+        if self._reader is None:
+            self._view = ExitStack()
+            self._reader = self._view.enter_context(self._inventory.reading())
+        self._reads += 1
+        return self._reader
+
+    def _end_view(self) -> None:
+        if self._view is not None:
+            self._view.close()
+        self._view = self._reader = None
+        self._reads = 0
+
+    def _directory(self, path: bytes) -> int:
+        number = self._directories.get(path)
+        if number is None:
+            self._end_view()
+            with self._inventory.writing() as tx:
+                number = entries.find_directory(tx, self._job, path) or entries.add_directory(
+                    tx, self._job, path
+                )
+            if len(self._directories) > _READS_A_VIEW:
+                self._directories.clear()
+            self._directories[path] = number
+        return number
+
+    def _owner(self, owner: Owner) -> int:
+        number = self._owners.get(owner)
+        if number is None:
+            self._end_view()
+            with self._inventory.writing() as tx:
+                number = self._owners[owner] = entries.add_owner(tx, owner)
+        return number
+
+
+def _same(live: LiveEntry, values: tuple[object, ...]) -> bool:
+    """Whether a version would restore to the same; where its chunks lie does not matter."""
+    was = (live.kind, live.mode, live.owner, live.mtime_ns, live.size, live.extra, live.content_id)
+    return was == values[:-1]

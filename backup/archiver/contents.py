@@ -1,0 +1,116 @@
+"""Contents of files on their way into packs: read, cut, named, and given to the pipeline in batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from backup.archiver.pipeline import Buffer, Pipeline
+from backup.errors import SourceError
+from backup.format.chunker import Chunker
+from backup.format.keys import ChunkSecret, chunk_id, content_id
+from backup.format.rows import pack_u32
+from backup.model import MIB, ChunkId, ContentId
+from backup.source.read import open_file, read_chunks, same_version
+
+_BATCH_BYTES: Final = 8 * MIB
+_BATCH_CHUNKS: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What was read of a file: `found` is how it looked when opened, `size` the bytes that came."""
+
+    found: os.stat_result
+    size: int
+    content_id: ContentId
+    chunks: bytes
+    changed: bool
+
+
+@dataclass(slots=True)
+class _File:
+    """A file whose chunks are not all numbered yet."""
+
+    found: os.stat_result
+    then: Callable[[Content], None]
+    ids: list[bytes] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    is_whole: bool = False
+    changed: bool = False
+
+
+class Contents:
+    """Reads one file after the other; `then` is called for each once its chunks have numbers.
+
+    For one thread. At most one batch (8 MiB and one chunk) waits here.
+    """
+
+    def __init__(self, pipeline: Pipeline, secret: ChunkSecret) -> None:
+        self._pipeline = pipeline
+        self._chunk_key = secret.chunk_key
+        self._content_key = secret.content_key
+        self._chunker = Chunker(secret.chunker_seed)
+        self._batch: list[tuple[ChunkId, Buffer]] = []
+        self._batch_bytes = 0
+        self._owners: list[_File] = []  # whose the batch's chunks are, in order
+        self._waiting: list[_File] = []  # whole files that wait for the batch
+        self.bytes_read = 0
+        self.files_read = 0
+
+    def read(self, handle: int, name: bytes, then: Callable[[Content], None]) -> None:
+        """Read the file `name` in the open directory `handle`.
+
+        A file that changes while it is read is read once more, then kept as read, `changed`. OSError if it
+        cannot be read whole; then nothing of it is kept.
+        """
+        opened = open_file(handle, name)
+        try:
+            file = self._read_once(opened, then)
+            if file.changed:
+                os.lseek(opened, 0, os.SEEK_SET)
+                file = self._read_once(opened, then)
+        finally:
+            os.close(opened)
+        file.is_whole = True
+        self._waiting.append(file)
+        self.files_read += 1
+        if len(self._waiting) >= _BATCH_CHUNKS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Give the batch to the pipeline, and hand on the files that are whole."""
+        if self._batch:
+            numbers = self._pipeline.put(self._batch)
+            for file, number in zip(self._owners, numbers, strict=True):
+                file.numbers.append(number)
+            self._batch, self._owners, self._batch_bytes = [], [], 0
+        waiting, self._waiting = self._waiting, []
+        for file in waiting:
+            file.then(self._content(file))
+
+    def _read_once(self, opened: int, then: Callable[[Content], None]) -> _File:
+        found = os.fstat(opened)
+        file = _File(found, then)
+        for chunk in read_chunks(opened, found.st_size, self._chunker):
+            name = chunk_id(self._chunk_key, chunk)
+            file.ids.append(name)
+            file.lengths.append(len(chunk))
+            self._batch.append((name, chunk))
+            self._owners.append(file)
+            self._batch_bytes += len(chunk)
+            self.bytes_read += len(chunk)
+            if self._batch_bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_CHUNKS:
+                self.flush()
+        file.changed = not same_version(found, os.fstat(opened))
+        return file
+
+    def _content(self, file: _File) -> Content:
+        size = sum(file.lengths)
+        if len(file.numbers) != len(file.ids):
+            raise SourceError("a file was handed on before its chunks were numbered")
+        identity = content_id(self._content_key, file.ids, file.lengths)
+        return Content(file.found, size, identity, pack_u32(file.numbers), file.changed)

@@ -1,0 +1,199 @@
+"""Frames into packs in the spool, tree-hashed as they are written, and proven before they are handed on.
+
+    spool.open_pack(kind, catalog) -> OpenPack; pack.append(frame, chunks) ...; pack.finish() -> Pack
+
+What is written is read back and opened again: a pack leaves here only if every chunk came out as it went in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from backup.errors import FormatError, IntegrityError, ProofError, SpoolError
+from backup.format.frame import FrameCodec, SealedFrame
+from backup.format.keys import Recipient, Signer, chunk_id
+from backup.format.pack import (
+    TRAILER_SIZE,
+    CatalogFields,
+    HeaderFields,
+    PackKeys,
+    derive_keys,
+    open_directory,
+    parse_header,
+    parse_trailer,
+    seal_directory,
+    seal_header,
+    verify_header,
+)
+from backup.format.treehash import TreeHasher
+from backup.model import (
+    ArchiveLabel,
+    ChunkId,
+    ChunkRow,
+    FrameRow,
+    InventoryId,
+    Pack,
+    PackId,
+    PackKind,
+    TreeHash,
+)
+
+_SUFFIX = ".pack"
+
+
+@contextmanager
+def spool_errors(path: str) -> Iterator[None]:
+    """Speak of the spool's failures in our words."""
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(f"the spool file {path} cannot be written: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """The directory where packs are written, for one inventory, signer and set of recipients."""
+
+    directory: str
+    inventory_id: InventoryId
+    signer: Signer
+    recipients: Sequence[Recipient]
+    chunk_key: bytes
+
+    def open_pack(self, kind: PackKind, catalog: CatalogFields | None = None) -> OpenPack:
+        """A new, empty pack under fresh random keys."""
+        pack_id = PackId(os.urandom(16))
+        fields = HeaderFields(kind, pack_id, self.inventory_id, self.signer.public, catalog)
+        pack_key = os.urandom(32)
+        header = seal_header(fields, pack_key=pack_key, recipients=self.recipients, signer=self.signer)
+        number, generation = (catalog.number, catalog.generation) if catalog else (0, None)
+        label = ArchiveLabel(kind, pack_id, self.inventory_id, number, generation)
+        path = os.path.join(self.directory, pack_id.hex() + _SUFFIX)
+        return OpenPack(path, label, header, derive_keys(pack_key, header), self.chunk_key)
+
+    def sweep(self, keep: frozenset[str]) -> None:
+        """Throw away packs that were never submitted: all but the file names to `keep`."""
+        with spool_errors(self.directory):
+            for name in os.listdir(self.directory):
+                if name.endswith(_SUFFIX) and name not in keep:
+                    os.unlink(os.path.join(self.directory, name))
+
+
+class OpenPack:
+    """A pack that is being written. For one thread, but for `prove_frame`, which any thread may call."""
+
+    def __init__(
+        self, path: str, label: ArchiveLabel, header: bytes, keys: PackKeys, chunk_key: bytes
+    ) -> None:
+        self.path = path
+        self.label = label
+        self.keys = keys
+        self._header = header
+        self._chunk_key = chunk_key
+        self._hasher = TreeHasher()
+        self._frames: list[FrameRow] = []
+        self._chunks: list[ChunkRow] = []
+        self.numbers: list[int] = []
+        self.size = 0
+        with spool_errors(path):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = os.open(path, flags, 0o600)
+        self._write(header)
+
+    @property
+    def file_name(self) -> str:
+        """Its name in the spool."""
+        return os.path.basename(self.path)
+
+    def append(
+        self, frame: SealedFrame, chunks: Sequence[tuple[ChunkId, int]], numbers: Sequence[int]
+    ) -> FrameRow:
+        """Write a sealed frame; `chunks` are ids and lengths of what is in it, `numbers` their numbers."""
+        row = frame.row(self.size)
+        self._write(frame.data)
+        self._frames.append(row)
+        offset = 0
+        for chunk, length in chunks:
+            self._chunks.append(ChunkRow(chunk, frame.number, offset, length))
+            offset += length
+        self.numbers.extend(numbers)
+        return row
+
+    def prove_frame(self, codec: FrameCodec, row: FrameRow, chunks: Sequence[tuple[ChunkId, int]]) -> None:
+        """Read a frame back, open it, and name every chunk anew. `ProofError` if one differs."""
+        try:
+            sealed = os.pread(self._file, row.sealed_length, row.offset)
+            raw = memoryview(codec.open(self.keys.frame_key, self.label.pack_id, row, sealed))
+            offset = 0
+            for chunk, length in chunks:
+                if chunk_id(self._chunk_key, raw[offset : offset + length]) != chunk:
+                    raise ProofError(_disproved(self.path, f"a chunk of frame {row.number}"))
+                offset += length
+        except (FormatError, IntegrityError) as error:
+            raise ProofError(_disproved(self.path, f"frame {row.number}")) from error
+        except OSError as error:
+            raise SpoolError(f"the spool file {self.path} cannot be read back: {error.strerror}") from error
+
+    def finish(self) -> Pack:
+        """Write directory and trailer, sync, and prove both by reading them back."""
+        end = self.size
+        self._write(
+            seal_directory(self.keys, self.label.pack_id, self._frames, self._chunks, end_of_frames=end)
+        )
+        with spool_errors(self.path):
+            os.fsync(self._file)
+            _sync_directory(os.path.dirname(self.path))
+        self._prove_ends()
+        os.close(self._file)
+        return Pack(
+            label=self.label,
+            header=self._header,
+            size=self.size,
+            tree_hash=TreeHash(self._hasher.digest()),
+            frames=self._frames,
+            chunks=self._chunks,
+            leaves=self._hasher.leaves,
+        )
+
+    def discard(self) -> None:
+        """Throw the unfinished pack away."""
+        os.close(self._file)
+        os.unlink(self.path)
+
+    def _prove_ends(self) -> None:
+        try:
+            header = parse_header(os.pread(self._file, len(self._header), 0))
+            verify_header(header, header.fields.signer_public)
+            offset, length = parse_trailer(os.pread(self._file, TRAILER_SIZE, self.size - TRAILER_SIZE))
+            sealed = os.pread(self._file, length, offset)
+            found = open_directory(self.keys, self.label.pack_id, sealed)
+        except FormatError as error:
+            raise ProofError(_disproved(self.path, "its header or directory")) from error
+        if header.raw != self._header or found != (self._frames, self._chunks):
+            raise ProofError(_disproved(self.path, "its header or directory"))
+
+    def _write(self, data: bytes) -> None:
+        self._hasher.update(data)
+        with spool_errors(self.path):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._file, view) :]
+        self.size += len(data)
+
+
+def _disproved(path: str, what: str) -> str:
+    return (
+        f"the pack {os.path.basename(path)} did not read back as written ({what}): "
+        "memory or disk of this machine may be failing; nothing of it was sent"
+    )
+
+
+def _sync_directory(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
