@@ -1,0 +1,255 @@
+"""AWS's failures in our words, and clients that leave every retry to their callers.
+
+Branch on the code of an error, never on its status: AWS's documents and models contradict each other on
+those (InsufficientCapacityException is 503 in one, 400 in the other; ThrottlingException is 400).
+Codes: Amazon Glacier developer guide, "Error Responses"; texts: as clients have met them on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+import botocore.config
+import botocore.exceptions as boto
+import botocore.parsers
+
+from backup.errors import (
+    ArchiveMissingError,
+    DeniedError,
+    IdentityError,
+    IntegrityError,
+    NightvaultError,
+    RetrievalExpiredError,
+    RetrievalNotReadyError,
+    ThrottledError,
+    UnreachableError,
+    VaultError,
+    VaultMissingError,
+)
+
+CONNECT_TIMEOUT = 20
+READ_TIMEOUT = 180
+"""Seconds; Complete answers only when the service has put all parts together."""
+
+_WRONG_CLOCK = "set this machine's clock: AWS refuses requests signed more than 5 minutes off"
+_WRONG_KEYS = "check the role, the profile and the trust anchor: `nightvault doctor` tries them"
+_NOT_AWS = "something that is not AWS answered: check proxies, name resolution and the vault's endpoint"
+_NO_PERMISSION = (
+    "compare the role's policy with `nightvault aws policy`; without permission AWS does not even say"
+    " whether the vault exists, so check its name, region and account, too"
+)
+
+_DENIED = {
+    "AccessDeniedException": _NO_PERMISSION,
+    "AccessDenied": _NO_PERMISSION,
+    "ExpiredTokenException": "the temporary keys ran out: run this again, and check this machine's clock",
+    "ExpiredToken": "the temporary keys ran out: run this again, and check this machine's clock",
+    "UnrecognizedClientException": _WRONG_KEYS,
+    "InvalidClientTokenId": _WRONG_KEYS,
+    "InvalidSignatureException": _WRONG_KEYS,
+    "SignatureDoesNotMatch": _WRONG_KEYS,
+    "IncompleteSignature": _WRONG_KEYS,
+    "MissingAuthenticationTokenException": _WRONG_KEYS,
+    "OptInRequired": "switch the region on in the account's settings",
+    "RequestExpired": _WRONG_CLOCK,
+    "RequestTimeTooSkewed": _WRONG_CLOCK,
+}
+
+_THROTTLED = {
+    "ThrottlingException",
+    "Throttling",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "SlowDown",
+    "429",
+}
+
+_AWAY = {
+    "ServiceUnavailableException": "",
+    "ServiceUnavailable": "",
+    "InternalFailure": "",
+    "InternalError": "",
+    "InternalServerError": "",
+    "InternalServerException": "",
+    "RequestTimeoutException": "the line is slow: if this goes on, use smaller parts",
+    "RequestTimeout": "the line is slow: if this goes on, use smaller parts",
+    "408": "the line is slow: if this goes on, use smaller parts",
+}
+
+_REFUSED = {
+    "NoLongerSupportedException": (
+        "this account cannot use Glacier vaults: AWS takes no new customers for them;"
+        " use an S3 bucket with a Glacier storage class"
+    ),
+    "InsufficientCapacityException": "expedited retrievals are sold out just now: use --tier standard",
+    "PolicyEnforcedException": (
+        "the account's data retrieval policy forbids it: use --tier bulk, wait an hour, or change that policy"
+    ),
+    "LimitExceededException": "a limit of the AWS account is reached: remove what is not needed, or raise it",
+}
+
+_MISSING: tuple[tuple[str, type[VaultError], str], ...] = (
+    (
+        "vault not found",
+        VaultMissingError,
+        "check the vault's name, region and account; `nightvault init` makes it",
+    ),
+    (
+        "the archive id was not found",
+        ArchiveMissingError,
+        "`nightvault check` compares the vault with the inventory",
+    ),
+    ("the job id was not found", RetrievalExpiredError, ""),
+    (
+        "inventory retrieval jobs",
+        VaultError,
+        "AWS makes a vault's first listing about a day after its first archive",
+    ),
+)
+"""What ResourceNotFoundException means, by how its text begins."""
+
+
+@contextmanager
+def speaking_of(
+    doing: str, *, unknown: type[VaultError] = VaultError, refused: type[NightvaultError] = VaultError
+) -> Iterator[None]:
+    """Turn what boto3 raises within into our errors; `doing` completes "cannot …".
+
+    `unknown` is what it means when AWS does not find the thing, unless its text says which thing; `refused`
+    is what it means when AWS rejects a value. Errors of ours (from a CredentialSource) pass unchanged.
+    """
+    try:
+        yield
+    except NightvaultError:
+        raise
+    except boto.ClientError as error:
+        raise _from_answer(error, doing, unknown, refused) from error
+    except boto.BotoCoreError as error:
+        raise _ours_within(error) or _from_client(error, doing) from error
+    except botocore.parsers.ResponseParserError as error:
+        raise UnreachableError(f"cannot {doing}: {error}", advice=_NOT_AWS) from error
+
+
+def _from_answer(
+    error: boto.ClientError, doing: str, unknown: type[VaultError], refused: type[NightvaultError]
+) -> NightvaultError:
+    """The error for an answer of AWS."""
+    answer = error.response.get("Error", {})
+    code, text = str(answer.get("Code") or ""), str(answer.get("Message") or "")
+    message = f"cannot {doing}: {text or 'no reason given'} ({code or 'no code'})"
+    if code == "ResourceNotFoundException":
+        return _missing(text, message, unknown)
+    if code in {"InvalidParameterValueException", "InvalidSignatureException"} and _is_hash_mismatch(text):
+        advice = "the bytes changed on their way, or in this machine's memory or disk"
+        return IntegrityError(message, advice=advice)
+    if code in _DENIED:
+        skewed = text.lower().startswith(("signature expired", "signature not yet current"))
+        return DeniedError(message, advice=_WRONG_CLOCK if skewed else _DENIED[code])
+    if code in _THROTTLED:
+        return ThrottledError(message)
+    if code in _AWAY:
+        return UnreachableError(message, advice=_AWAY[code])
+    if code in _REFUSED:
+        return VaultError(message, advice=_REFUSED[code])
+    if code == "InvalidParameterValueException":
+        not_ready = text.lower().startswith("the job is not currently available for download")
+        return RetrievalNotReadyError(message) if not_ready else refused(message)
+    return _without_code(error, message)
+
+
+def _missing(text: str, message: str, unknown: type[VaultError]) -> NightvaultError:
+    for beginning, kind, advice in _MISSING:
+        if text.lower().startswith(beginning):
+            return kind(message, advice=advice)
+    return unknown(message)
+
+
+def _is_hash_mismatch(text: str) -> bool:
+    signs = (
+        "checksum mismatch",
+        "invalid x-amz-sha256-tree-hash",
+        "does not match the computed payload hash",
+    )
+    return any(sign in text.lower() for sign in signs)
+
+
+def _without_code(error: boto.ClientError, message: str) -> NightvaultError:
+    """Answers of proxies and load balancers carry no code of AWS: their status is all there is."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = str(error.response.get("Error", {}).get("Code") or "")
+    if status >= 500 and (code.isdecimal() or not code or code == "Unknown"):
+        return UnreachableError(message)
+    return VaultError(message)
+
+
+def _ours_within(error: BaseException | None) -> NightvaultError | None:
+    """An error of ours that botocore has wrapped in one of its own."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, NightvaultError):
+            return error
+        carried = getattr(error, "kwargs", {}).get("error")
+        error = carried if isinstance(carried, BaseException) else error.__cause__ or error.__context__
+        seen += 1
+    return None
+
+
+def _from_client(error: boto.BotoCoreError, doing: str) -> NightvaultError:
+    """The error for what went wrong before there was an answer, or within it."""
+    message = f"cannot {doing}: {error}"
+    if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        advice = "check this machine's clock and CA certificates, and whether something stands in between"
+        return VaultError(message, advice=advice)
+    if isinstance(
+        error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
+    ):
+        return IdentityError(message, advice=_WRONG_KEYS)
+    away = (
+        boto.HTTPClientError,
+        boto.ConnectionError,
+        boto.IncompleteReadError,
+    )
+    if isinstance(error, away):
+        return UnreachableError(message, advice="check the network, name resolution and any proxy")
+    return VaultError(message, advice="check the vault's name, region and endpoint in config.toml")
+
+
+def field(answer: Mapping[str, Any], name: str, doing: str) -> Any:
+    """A field that every answer of AWS has; a login page that some network answers with has none."""
+    if name not in answer:
+        raise UnreachableError(f"cannot {doing}: the answer has no {name}", advice=_NOT_AWS)
+    return answer[name]
+
+
+def make_client(
+    session: boto3.Session,
+    service: str,
+    *,
+    region: str,
+    endpoint: str | None = None,
+    connections: int = 10,
+    **options: Any,
+) -> Any:
+    """A thread-safe boto3 client that tries everything once: callers retry, with the Clock's sleep.
+
+    `connections` is how many threads may use it without making each other open new connections; `options`
+    are further ones of botocore's Config.
+    """
+    config = botocore.config.Config(
+        region_name=region,
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        max_pool_connections=connections,
+        tcp_keepalive=True,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        user_agent_extra="nightvault",
+        **options,
+    )
+    with speaking_of(f"set up {service} in {region}"):
+        return session.client(service, region_name=region, endpoint_url=endpoint, config=config)

@@ -1,0 +1,388 @@
+"""The vault service of 2012 as a `Vault`: one request a call, every byte hashed once.
+
+Source of all facts on requests and answers: Amazon Glacier developer guide, API reference 2012-06-01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from backup.errors import (
+    ArchiveMissingError,
+    IntegrityError,
+    NightvaultError,
+    RetrievalExpiredError,
+    UploadExpiredError,
+    VaultError,
+    VaultMissingError,
+)
+from backup.format import pack
+from backup.model import (
+    MIB,
+    ArchiveId,
+    ArchiveLabel,
+    ByteRange,
+    Fetched,
+    ListedArchive,
+    Listing,
+    ListingId,
+    OpenUpload,
+    Part,
+    RetrievalId,
+    RetrievalState,
+    RetrievalStatus,
+    StoredPart,
+    Tier,
+    TreeHash,
+    UploadId,
+    VaultName,
+    VaultState,
+)
+from backup.protocols import VaultTraits
+from backup.vault.aws import field, speaking_of
+from backup.vault.partbody import PartBody, hand_over_hashes
+
+TRAITS = VaultTraits(
+    retrieves_ranges=True,
+    waits=True,
+    keeps_metadata_hot=False,
+    minimum_storage=timedelta(days=90),
+    smallest_part=MIB,
+    largest_part=4096 * MIB,
+    most_parts=10_000,
+)
+
+TOKEN_PREFIX = "nightvault "  # noqa: S105 (of a retrieval's token, which is no secret)
+"""What the description of our retrievals and listings begins with."""
+
+FEW = 3
+"""Up to so many retrievals are asked for one by one; for more, AWS's whole list of 50 a page is cheaper."""
+
+
+class GlacierVault:
+    """A vault of the Glacier service; `client` is `aws.make_client(session, "glacier", …)`.
+
+    `account_id` "-" is the account of the signing keys.
+    """
+
+    def __init__(self, name: VaultName, client: Any, vault: str, account_id: str = "-") -> None:
+        self._name = name
+        self._client = client
+        self._vault = vault
+        self._account_id = account_id
+        hand_over_hashes(client)
+
+    @property
+    def name(self) -> VaultName:
+        """Its name in the config."""
+        return self._name
+
+    @property
+    def traits(self) -> VaultTraits:
+        """What it can do."""
+        return TRAITS
+
+    def create(self) -> None:
+        """CreateVault, which says nothing of whether the vault was there."""
+        self._call("create_vault", "create it")
+
+    def state(self) -> VaultState:
+        """DescribeVault: the counts are those of the service's last listing, with 32 KiB for each archive."""
+        try:
+            answer = self._call("describe_vault", "describe it")
+        except VaultMissingError:
+            url = f"{self._client.meta.endpoint_url}/{self._account_id}/vaults/{self._vault}"
+            return VaultState(exists=False, location=url)
+        listed = answer.get("LastInventoryDate")
+        return VaultState(
+            exists=True,
+            location=field(answer, "VaultARN", "describe it"),
+            archives=answer.get("NumberOfArchives"),
+            size=answer.get("SizeInBytes"),
+            listed_at=_when(listed) if listed else None,
+        )
+
+    # Uploads.
+
+    def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
+        """InitiateMultipartUpload, with the label as description."""
+        answer = self._call(
+            "initiate_multipart_upload",
+            "begin an upload",
+            archiveDescription=pack.describe(label),
+            partSize=str(part_size),
+        )
+        return UploadId(field(answer, "uploadId", "begin an upload"))
+
+    def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
+        """UploadMultipartPart; the service checks both hashes, we check which it says it has."""
+        if body.nbytes != part.length:
+            raise VaultError(f"the part at {part.offset} has {body.nbytes} bytes, not {part.length}")
+        answer = self._call(
+            "upload_multipart_part",
+            f"send the part at {part.offset} of upload {upload_id}",
+            unknown=UploadExpiredError,
+            uploadId=upload_id,
+            range=f"bytes {part.offset}-{part.offset + part.length - 1}/*",
+            checksum=part.tree_hash.hex(),
+            body=PartBody(body, part.sha256),
+        )
+        _check_answered(answer, part.tree_hash, f"the part at {part.offset} of upload {upload_id}")
+
+    def list_parts(self, upload_id: UploadId) -> Sequence[StoredPart]:
+        """ListParts, all pages."""
+        doing = f"list the parts of upload {upload_id}"
+        pages = self._pages("list_parts", "Parts", doing, unknown=UploadExpiredError, uploadId=upload_id)
+        parts = [_stored_part(each) for each in pages]
+        return sorted(parts, key=lambda part: part.offset)
+
+    def complete_upload(
+        self,
+        upload_id: UploadId,
+        label: ArchiveLabel,  # noqa: ARG002 (the description was given when the upload began)
+        size: int,
+        tree_hash: TreeHash,
+        parts: Sequence[Part],  # noqa: ARG002 (the service knows its parts)
+    ) -> ArchiveId:
+        """CompleteMultipartUpload; whatever value the service refuses there is a gap, a size or a hash."""
+        doing = f"complete upload {upload_id}"
+        answer = self._call(
+            "complete_multipart_upload",
+            doing,
+            unknown=UploadExpiredError,
+            refused=IntegrityError,
+            uploadId=upload_id,
+            archiveSize=str(size),
+            checksum=tree_hash.hex(),
+        )
+        _check_answered(answer, tree_hash, f"the archive made of upload {upload_id}")
+        return ArchiveId(field(answer, "archiveId", doing))
+
+    def abort_upload(self, upload_id: UploadId) -> None:
+        """AbortMultipartUpload; an upload that was completed or is unknown is gone already."""
+        with suppress(UploadExpiredError):
+            self._call(
+                "abort_multipart_upload",
+                f"abort upload {upload_id}",
+                unknown=UploadExpiredError,
+                uploadId=upload_id,
+            )
+
+    def list_uploads(self) -> Sequence[OpenUpload]:
+        """ListMultipartUploads, all pages."""
+        pages = self._pages("list_multipart_uploads", "UploadsList", "list the uploads")
+        return [_open_upload(each) for each in pages]
+
+    # Retrievals: AWS calls them jobs.
+
+    def request_retrieval(
+        self, archive_id: ArchiveId, extent: ByteRange | None, tier: Tier, token: str
+    ) -> RetrievalId:
+        """InitiateJob for an archive or a range of it (on the wire both ends belong to it)."""
+        job = {
+            "Type": "archive-retrieval",
+            "ArchiveId": archive_id,
+            "Tier": tier.value.capitalize(),
+            "Description": f"{TOKEN_PREFIX}{token}",
+        }
+        if extent is not None:
+            job["RetrievalByteRange"] = f"{extent.start}-{extent.end - 1}"
+        doing = f"request the retrieval of archive {archive_id}"
+        answer = self._call("initiate_job", doing, unknown=ArchiveMissingError, jobParameters=job)
+        return RetrievalId(field(answer, "jobId", doing))
+
+    def open_retrievals(self) -> Mapping[str, RetrievalId]:
+        """ListJobs, all pages: ours that are waiting or ready."""
+        found: dict[str, RetrievalId] = {}
+        for job in self._pages("list_jobs", "JobList", "list the retrievals"):
+            description = job.get("JobDescription") or ""
+            if description.startswith(TOKEN_PREFIX) and job.get("StatusCode") != "Failed":
+                found[description.removeprefix(TOKEN_PREFIX)] = RetrievalId(job["JobId"])
+        return found
+
+    def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
+        """DescribeJob for a few, ListJobs for many."""
+        wanted = list(dict.fromkeys(ids))
+        if len(wanted) <= FEW:
+            return {each: self._job_status(each) for each in wanted}
+        jobs = {job["JobId"]: job for job in self._pages("list_jobs", "JobList", "list the retrievals")}
+        return {each: _status(jobs[each]) if each in jobs else _EXPIRED for each in wanted}
+
+    def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
+        """GetJobOutput of a range; the hash is there when the range is aligned to the tree.
+
+        The service ignores a Range that it does not understand and answers with everything and 200, so the
+        answer's own range is compared before a byte of it is read.
+        """
+        last = extent.end - 1
+        doing = f"fetch bytes {extent.start} to {last} of retrieval {retrieval_id}"
+        answer = self._output(retrieval_id, doing, range=f"bytes={extent.start}-{last}")
+        with closing(answer["body"]) as body, speaking_of(doing):
+            given = _range_of(answer)
+            if given != extent:
+                raise VaultError(f"cannot {doing}: the answer holds bytes {given.start} to {given.end - 1}")
+            data = body.read()
+        if len(data) != extent.length:
+            raise VaultError(f"cannot {doing}: {len(data)} bytes came instead")
+        checksum = answer.get("checksum")
+        return Fetched(data, TreeHash(bytes.fromhex(checksum)) if checksum else None)
+
+    # Listings.
+
+    def request_listing(self, token: str) -> ListingId:
+        """InitiateJob for the service's own list, as JSON (its CSV is ambiguous)."""
+        job = {"Type": "inventory-retrieval", "Format": "JSON", "Description": f"{TOKEN_PREFIX}{token}"}
+        doing = "request a listing"
+        return ListingId(field(self._call("initiate_job", doing, jobParameters=job), "jobId", doing))
+
+    def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
+        """DescribeJob."""
+        return self._job_status(listing_id)
+
+    def fetch_listing(self, listing_id: ListingId) -> Listing:
+        """GetJobOutput, all of it."""
+        doing = f"fetch listing {listing_id}"
+        answer = self._output(listing_id, doing)
+        with closing(answer["body"]) as body, speaking_of(doing):
+            data = body.read()
+        try:
+            return _parse_listing(data)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise VaultError(f"cannot {doing}: it is not the JSON that AWS documents: {error}") from error
+
+    def delete_archive(self, archive_id: ArchiveId) -> None:
+        """DeleteArchive."""
+        with suppress(ArchiveMissingError):
+            doing = f"delete archive {archive_id}"
+            self._call("delete_archive", doing, unknown=ArchiveMissingError, archiveId=archive_id)
+
+    # Requests.
+
+    def _call(
+        self,
+        operation: str,
+        doing: str,
+        *,
+        unknown: type[VaultError] = VaultError,
+        refused: type[NightvaultError] = VaultError,
+        **parameters: Any,
+    ) -> Any:
+        with speaking_of(f"{doing} (Glacier vault {self._vault})", unknown=unknown, refused=refused):
+            method = getattr(self._client, operation)
+            return method(accountId=self._account_id, vaultName=self._vault, **parameters)
+
+    def _pages(
+        self,
+        operation: str,
+        key: str,
+        doing: str,
+        *,
+        unknown: type[VaultError] = VaultError,
+        **parameters: Any,
+    ) -> Iterator[Any]:
+        """All items of a list; a page may be short and still have a marker, so only the marker counts."""
+        marker: dict[str, Any] = {}
+        while True:
+            answer = self._call(operation, doing, unknown=unknown, **parameters, **marker)
+            yield from field(answer, key, doing)
+            if not answer.get("Marker"):
+                return
+            marker = {"marker": answer["Marker"]}
+
+    def _output(self, job_id: str, doing: str, **parameters: Any) -> Any:
+        return self._call("get_job_output", doing, unknown=RetrievalExpiredError, jobId=job_id, **parameters)
+
+    def _job_status(self, job_id: str) -> RetrievalStatus:
+        doing = f"look for retrieval {job_id}"
+        try:
+            return _status(self._call("describe_job", doing, unknown=RetrievalExpiredError, jobId=job_id))
+        except RetrievalExpiredError:
+            return _EXPIRED
+
+
+_EXPIRED = RetrievalStatus(RetrievalState.EXPIRED)
+
+
+def _status(job: Mapping[str, Any]) -> RetrievalStatus:
+    """`Completed` is true for failed jobs, too: the status code decides."""
+    states = {"Succeeded": RetrievalState.READY, "Failed": RetrievalState.FAILED}
+    return RetrievalStatus(
+        states.get(job.get("StatusCode", ""), RetrievalState.WAITING), job.get("StatusMessage") or ""
+    )
+
+
+def _range_of(answer: Mapping[str, Any]) -> ByteRange:
+    """Which bytes of the output an answer holds: its Content-Range says so, or it is all of them."""
+    content_range = answer.get("contentRange")
+    if content_range is None:
+        length = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length", "0")
+        return ByteRange(0, int(length))
+    first, last = content_range.removeprefix("bytes ").partition("/")[0].split("-")
+    return ByteRange(int(first), int(last) + 1)
+
+
+def _check_answered(answer: Mapping[str, Any], tree_hash: TreeHash, what: str) -> None:
+    checksum = answer.get("checksum")
+    if checksum is not None and checksum != tree_hash.hex():
+        raise IntegrityError(
+            f"AWS has {checksum} as tree hash of {what}, we have {tree_hash.hex()}",
+            advice="the bytes changed on their way, or in this machine's memory or disk",
+        )
+
+
+def _stored_part(answer: Mapping[str, Any]) -> StoredPart:
+    first, last = map(int, answer["RangeInBytes"].split("-"))
+    return StoredPart(first, last - first + 1, _tree_hash(answer.get("SHA256TreeHash")))
+
+
+def _open_upload(answer: Mapping[str, Any]) -> OpenUpload:
+    return OpenUpload(
+        upload_id=UploadId(answer["MultipartUploadId"]),
+        label=pack.parse_description(answer.get("ArchiveDescription") or ""),
+        part_size=answer["PartSizeInBytes"],
+        started_at=_when(answer["CreationDate"]),
+    )
+
+
+def _when(text: str) -> datetime:
+    """A date of AWS's, which has milliseconds everywhere but in listings."""
+    return datetime.fromisoformat(text)
+
+
+def _tree_hash(text: str | None) -> TreeHash | None:
+    return TreeHash(bytes.fromhex(text)) if text else None
+
+
+class _InventoryArchive(msgspec.Struct, rename="pascal"):
+    archive_id: str
+    creation_date: str
+    size: int
+    archive_description: str | None = None
+    tree_hash: str | None = msgspec.field(name="SHA256TreeHash", default=None)
+
+
+class _Inventory(msgspec.Struct, rename="pascal"):
+    inventory_date: str
+    archive_list: list[_InventoryArchive]
+
+
+def _parse_listing(data: bytes) -> Listing:
+    inventory = msgspec.json.decode(data, type=_Inventory)
+    return Listing(_when(inventory.inventory_date), [_listed(each) for each in inventory.archive_list])
+
+
+def _listed(archive: _InventoryArchive) -> ListedArchive:
+    description = archive.archive_description or ""
+    return ListedArchive(
+        archive_id=ArchiveId(archive.archive_id),
+        description=description,
+        label=pack.parse_description(description),
+        size=archive.size,
+        tree_hash=_tree_hash(archive.tree_hash),
+        created_at=_when(archive.creation_date),
+    )
