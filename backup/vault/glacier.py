@@ -170,6 +170,7 @@ class GlacierVault:
                 "abort_multipart_upload",
                 f"abort upload {upload_id}",
                 unknown=UploadExpiredError,
+                refused=UploadExpiredError,
                 uploadId=upload_id,
             )
 
