@@ -1,0 +1,48 @@
+# What a clone can do: every target makes the environment it needs. `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+SOURCE ?= /usr/share/doc
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made-from-pins
+
+.DEFAULT_GOAL := help
+.PHONY: help venv check test quick-test demo clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
+
+venv: $(STAMP) ## the environment in .venv, from hash-checked pins
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo 'nightvault needs Python 3.11 or newer: name one, as in "make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)".' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo 'This Python cannot make environments: install its venv module ("apt install python3-venv" on Debian and Ubuntu).' >&2; exit 1; }
+	@echo 'Making the environment in $(VENV) (a minute or so) ...'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+check: $(STAMP) ## ruff, format, types, import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP) ## the whole test suite, with coverage (at least 90 %)
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
+
+quick-test: $(STAMP) ## the whole test suite, without coverage
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc)
+	$(BIN)/nightvault demo --source $(SOURCE)
+
+clean: ## remove environments, caches and the demo's folder
+	rm -rf .venv demo dist build .coverage .coverage.* .hypothesis
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find backup migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,67 @@
+"""The command `nightvault`: a table of commands, each imported only when it is used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from backup import __version__
+from backup.cli.context import Cli
+from backup.cli.failures import run_to_exit_code
+from backup.cli.grouping import LazyCommand, LazyGroup
+
+COMMANDS = {
+    "init": LazyCommand(
+        "backup.cli.init:init", "Set up the state directory, inventory, signer and recovery key."
+    ),
+    "key": LazyCommand("backup.cli.key:key", "Recovery keys, and enrolling this server's signer."),
+    "ca": LazyCommand("backup.cli.ca:ca", "A small certificate authority for Roles Anywhere."),
+    "identity": LazyCommand("backup.cli.identity:identity", "This server's certificate and private key."),
+    "aws": LazyCommand("backup.cli.aws:aws", "What AWS has to be told for this config."),
+    "backup": LazyCommand("backup.cli.backup:backup", "Back up one job, several or all."),
+    "snapshots": LazyCommand("backup.cli.snapshots:snapshots", "List snapshots."),
+    "ls": LazyCommand("backup.cli.snapshots:ls", "List what a snapshot holds."),
+    "restore": LazyCommand("backup.cli.restore:restore", "Restore a snapshot or a path in it."),
+    "restores": LazyCommand("backup.cli.restore:restores", "List restores and what they wait for."),
+    "vaults": LazyCommand("backup.cli.vaults:vaults", "List the vaults and what they say of themselves."),
+    "archives": LazyCommand("backup.cli.vaults:archives", "List the archives in the vaults."),
+    "listing": LazyCommand("backup.cli.vaults:listing", "Ask a vault for its own list of archives."),
+    "runs": LazyCommand("backup.cli.runs:runs", "List what was run, and how it ended."),
+    "config": LazyCommand("backup.cli.config:config", "Check the config file."),
+    "daemon": LazyCommand("backup.cli.daemon:daemon", "Run the jobs by their schedules."),
+    "emulator": LazyCommand("backup.cli.emulator:emulator", "A local AWS to try things on."),
+    "demo": LazyCommand("backup.cli.demo:demo", "Show a backup and restore on this machine alone."),
+}
+
+
+class Main(LazyGroup):
+    """The root group; errors of every command become exit codes here and nowhere else."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = "nightvault",
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command that the words name, and exit with its code."""
+        words = list(sys.argv[1:] if args is None else args)
+        cli = extra.setdefault("obj", Cli())
+
+        def run() -> object:
+            return super(Main, self).main(words, prog_name, complete_var, standalone_mode=False, **extra)
+
+        return sys.exit(run_to_exit_code(run, cli, words)) if standalone_mode else run()
+
+
+@click.group("nightvault", cls=Main, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nightvault")
+def main() -> None:
+    """Sealed, deduplicated nightly backups into cold storage.
+
+    Begin with `nightvault init`; `nightvault COMMAND --help` tells more of each command.
+    """

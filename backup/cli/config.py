@@ -1,0 +1,92 @@
+"""`nightvault config`: is the config file right."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli import render
+from backup.cli.context import Cli, pass_cli
+
+if TYPE_CHECKING:
+    from backup.config import Config, JobSettings, VaultSettings
+
+
+@click.group()
+def config() -> None:
+    """Check the config file."""
+
+
+@config.command()
+@pass_cli
+def check(cli: Cli) -> None:
+    """Read the config file and say what was understood; exit code 2 names every mistake."""
+    read = cli.config()
+    warnings = list(warnings_of(read))
+    document = {
+        "config": read.path,
+        "state_dir": read.state_dir,
+        "identity": read.identity is not None,
+        "recipients": len(read.recipients),
+        "vaults": [
+            {"name": vault.name, "kind": vault.kind, "location": _location(vault)} for vault in read.vaults
+        ],
+        "jobs": [
+            {"name": job.name, "vault": job.vault, "sources": job.sources, "schedule": job.schedule}
+            for job in read.jobs
+        ],
+        "warnings": warnings,
+    }
+    cli.show(document, "\n".join(_lines(read)))
+    for warning in warnings:
+        cli.warn(f"warning: {warning}")
+
+
+def warnings_of(read: Config) -> Iterator[str]:
+    """What is no mistake and yet worth a look: files that others can read or change, a spool in a source."""
+    if _mode(read.path) & (stat.S_IWGRP | stat.S_IWOTH):
+        yield f"{read.path} can be changed by others: chmod go-w it"
+    if "@" in read.inventory_url and _mode(read.path) & stat.S_IROTH:
+        yield f"{read.path} can be read by others and holds the inventory's address: chmod 0640 it"
+    identity = read.identity
+    for path in (identity.private_key, identity.passphrase_file) if identity else ():
+        if path and _mode(path) & (stat.S_IRWXG | stat.S_IRWXO):
+            yield f"{path} can be read by others: chmod 0600 it"
+    for vault in read.vaults:
+        if identity is None and vault.role_arn is not None:
+            yield f"vault {vault.name}: role_arn is not used without [identity]"
+    for job in read.jobs:
+        if any(os.path.commonpath([read.state_dir, source]) == source for source in job.sources):
+            yield f"job {job.name} backs up the state directory {read.state_dir} with its spool: exclude it"
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError:  # missing: whoever needs the file will say so
+        return 0
+
+
+def _lines(read: Config) -> Iterator[str]:
+    yield f"{read.path} is fine"
+    yield f"state: {read.state_dir}"
+    identity = read.identity
+    yield f"identity: {identity.certificate}" if identity else "identity: none, boto3's own credentials"
+    yield f"recipients: {len(read.recipients) or 'none, init makes a recovery key'}"
+    for vault in read.vaults:
+        sizes = f"packs of {render.size(vault.pack_size)} in parts of {render.size(vault.part_size)}"
+        yield f"vault {vault.name}: {vault.kind}, {_location(vault)}, {sizes}"
+    yield from (_job_line(job) for job in read.jobs)
+
+
+def _location(vault: VaultSettings) -> str:
+    return vault.path if vault.path is not None else f"{vault.vault} in {vault.region}"
+
+
+def _job_line(job: JobSettings) -> str:
+    when = f"{job.schedule} ({job.when.timezone})" if job.when else "by hand"
+    return f"job {job.name}: {', '.join(job.sources)} to {job.vault}, {when}"

@@ -1,0 +1,192 @@
+"""When a job is next due: crontab lines with cron's own meaning, intervals, time zones; pure arithmetic.
+
+Three forms: five fields as in crontab(5) of Vixie cron (`30 2 * * 1-5`), `every 6h` (m, h or d) and
+`daily at 02:30`. Fields and times of day are read in an IANA time zone. A local time that comes twice
+(autumn) counts the first time only; one that does not come (spring) counts at the first minute that does.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from backup.errors import ConfigError
+
+_FORMS = 'a schedule is "daily at 02:30", "every 6h" or five crontab fields like "30 2 * * 1-5"'
+_EVERY = re.compile(r"every\s+([0-9]{1,5})\s*([mhd])")
+_DAILY = re.compile(r"daily\s+at\s+([0-9]{1,2}):([0-9]{2})")
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_abbr) if name}
+_WEEKDAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
+_SEARCHED_YEARS = 60  # 29 February on a given weekday comes every 28 years, once in 40 around 2100
+_MINUTE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """So long after the last run's start."""
+
+    interval: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """Local times: those of the days that match; weekdays count from Sunday = 0.
+
+    `either`: a day matches by its number or by its weekday (cron, when both fields are restricted), else
+    it has to match by both.
+    """
+
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    either: bool
+
+    def matches(self, day: date) -> bool:
+        """Whether times of this day count."""
+        if day.month not in self.months:
+            return False
+        by_day, by_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+        return by_day or by_weekday if self.either else by_day and by_weekday
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A schedule as written, and what it means; `timezone` is an IANA name."""
+
+    text: str
+    timezone: str
+    rule: Every | Calendar
+
+
+def parse_schedule(text: str, timezone: str) -> Schedule:
+    """Read a schedule; `ConfigError` says what cannot be read, or that it would never come."""
+    _zone(timezone)
+    words = text.strip().lower()
+    if match := _EVERY.fullmatch(words):
+        interval = int(match[1]) * _UNITS[match[2]]
+        if not interval:
+            raise ConfigError(f'"{text}": the interval must be at least a minute')
+        return Schedule(text, timezone, Every(interval))
+    if match := _DAILY.fullmatch(words):
+        words = f"{int(match[2])} {int(match[1])} * * *"
+    fields = words.split()
+    if len(fields) != 5:
+        raise ConfigError(f'"{text}" cannot be read: {_FORMS}')
+    try:
+        rule = _calendar(fields)
+    except ValueError as error:
+        raise ConfigError(f'"{text}": {error}') from error
+    return Schedule(text, timezone, rule)
+
+
+def next_due(schedule: Schedule, last: datetime | None, now: datetime) -> datetime:
+    """When the job is due, in UTC: the first time after `last` (the start of its last run).
+
+    A time that is past is a run that was missed. Never run (`last` is None): now for an interval, the next
+    time after `now` for a calendar. A `last` in the future (a clock that was wrong) counts as `now`.
+    """
+    since = None if last is None else min(last.astimezone(UTC), now.astimezone(UTC))
+    if isinstance(schedule.rule, Every):
+        return now.astimezone(UTC) if since is None else since + schedule.rule.interval
+    zone = ZoneInfo(schedule.timezone)
+    return _first_after(schedule.rule, since or now.astimezone(UTC), zone)
+
+
+def _first_after(rule: Calendar, since: datetime, zone: ZoneInfo) -> datetime:
+    first_day = since.astimezone(zone).date()
+    for day in _days(rule, first_day):
+        for hour in rule.hours:
+            for minute in rule.minutes:
+                due = _instant(datetime.combine(day, time(hour, minute)), zone)
+                if due > since:
+                    return due
+    raise ConfigError("the schedule has no further time")
+
+
+def _days(rule: Calendar, first: date) -> Iterator[date]:
+    """The days that match, from `first` on."""
+    day, end = first, first.replace(year=first.year + _SEARCHED_YEARS, day=1)
+    while day < end:
+        if day.month not in rule.months:
+            day = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+            continue
+        if rule.matches(day):
+            yield day
+        day += timedelta(days=1)
+
+
+def _instant(local: datetime, zone: ZoneInfo) -> datetime:
+    """The moment, in UTC, at which a clock on the wall first shows `local`, or the first minute after it."""
+    while True:
+        moment = local.replace(tzinfo=zone).astimezone(UTC)  # fold 0: the first of two
+        if moment.astimezone(zone).replace(tzinfo=None, fold=0) == local:
+            return moment
+        local += _MINUTE  # the clock skips this minute; no zone has skipped more than a day
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(f'"{name}" is no time zone: they look like Europe/Berlin or UTC') from error
+
+
+# Crontab fields.
+
+
+def _calendar(fields: list[str]) -> Calendar:
+    minute, hour, day, month, weekday = fields
+    days = _numbers("day of month", day, 1, 31, {})
+    months = _numbers("month", month, 1, 12, _MONTHS)
+    weekdays = frozenset(number % 7 for number in _numbers("day of week", weekday, 0, 7, _WEEKDAYS))
+    # Vixie cron's rule (crontab(5)): a field that begins with * is unrestricted, even */2.
+    either = not day.startswith("*") and not weekday.startswith("*")
+    longest = max(calendar.monthrange(2024, number)[1] for number in months)  # a leap year
+    if not either and min(days) > longest:
+        raise ValueError(f"no such month has a day {min(days)}: this never comes")
+    return Calendar(
+        minutes=tuple(sorted(_numbers("minute", minute, 0, 59, {}))),
+        hours=tuple(sorted(_numbers("hour", hour, 0, 23, {}))),
+        days=days,
+        months=months,
+        weekdays=weekdays,
+        either=either,
+    )
+
+
+def _numbers(noun: str, field: str, low: int, high: int, names: Mapping[str, int]) -> frozenset[int]:
+    found: set[int] = set()
+    for part in field.split(","):
+        span, slash, step = part.partition("/")
+        first, dash, last = span.partition("-")
+        if slash and not (step.isdecimal() and int(step) > 0):
+            raise ValueError(f"{noun}: the step in {part!r} must be a number above 0")
+        if slash and not dash and span != "*":
+            raise ValueError(f"{noun}: a step needs * or a range: {span}-{high}/{step}, not {part}")
+        if span == "*":
+            start, end = low, high
+        else:
+            start = _number(noun, first, low, high, names)
+            end = _number(noun, last, low, high, names) if dash else start
+        if dash and names is _WEEKDAYS and end == 0 and last == "sun":
+            end = 7  # fri-sun
+        if start > end:
+            raise ValueError(f"{noun}: {span} runs backwards")
+        found.update(range(start, end + 1, int(step) if slash else 1))
+    return frozenset(found)
+
+
+def _number(noun: str, text: str, low: int, high: int, names: Mapping[str, int]) -> int:
+    number = names.get(text)
+    if number is None and text.isdecimal() and text.isascii():
+        number = int(text)
+    if number is None or not low <= number <= high:
+        raise ValueError(f"{noun}: {text!r} is not between {low} and {high}")
+    return number
