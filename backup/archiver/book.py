@@ -1,4 +1,4 @@
-"""The run's book: what the inventory knows of each directory, and what this run changes, staged in batches."""
+"""The run's book: what the inventory knows of a directory, and what this run changes, staged in batches."""
 
 from __future__ import annotations
 

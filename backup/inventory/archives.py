@@ -58,6 +58,7 @@ class Archive:
 
     number: int
     vault: VaultName
+    domain: int
     label: ArchiveLabel
     state: ArchiveState
     header: bytes
@@ -290,9 +291,16 @@ def list_archives(
     return [_archive(row, inventory_id) for row in tx.execute(query.order_by(archives.c.number))]
 
 
-def domain_row(tx: Transaction, number: int) -> Row[Any]:
-    """A dedup domain: id, vault, recipients."""
-    return tx.execute(select(domains).where(domains.c.number == number)).one()
+def domains_of(tx: Transaction, numbers: Sequence[int]) -> list[Row[Any]]:
+    """The dedup domains of archives: number, id, vault, recipients, vault_name."""
+    wanted: set[int] = set()
+    for start in range(0, len(numbers), _BATCH):
+        query = select(archives.c.domain).where(archives.c.number.in_(numbers[start : start + _BATCH]))
+        wanted.update(tx.execute(query.distinct()).scalars())
+    query = (
+        select(domains, vaults.c.name.label("vault_name")).join(vaults).where(domains.c.number.in_(wanted))
+    )
+    return list(tx.execute(query.order_by(domains.c.number)))
 
 
 # Catalogs.
@@ -370,6 +378,7 @@ def _archive(row: Row[Any], inventory_id: InventoryId) -> Archive:
     return Archive(
         row.number,
         VaultName(row.vault_name),
+        row.domain,
         label,
         ArchiveState(row.state),
         row.header,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from backup.inventory.database import Transaction
 from backup.inventory.numbers import reserve
@@ -192,7 +192,35 @@ def staged_ends(tx: Transaction, run: int) -> list[int]:
     return [row[0] for row in tx.exec_driver_sql(_sql(tx, sql), (run,))]
 
 
+def count_staged(tx: Transaction, run: int) -> tuple[int, int]:
+    """How many versions a run adds, and how many it ends."""
+    counts = [
+        tx.execute(select(func.count()).select_from(table).where(table.c.run == run)).scalar_one()
+        for table in (staged_entries, staged_removals)
+    ]
+    return counts[0], counts[1]
+
+
+def staged_directories(tx: Transaction, run: int) -> list[int]:
+    """Numbers of the directories that a run adds something to."""
+    sql = "SELECT DISTINCT directory FROM staged_entries WHERE run = {m} ORDER BY directory"
+    return [row[0] for row in tx.exec_driver_sql(_sql(tx, sql), (run,))]
+
+
 # Looking.
+
+
+def all_directories(tx: Transaction, job: int) -> Iterator[tuple[int, bytes]]:
+    """Every directory of a job, by number."""
+    sql = "SELECT number, path FROM directories WHERE job = {m} ORDER BY number"
+    for row in tx.exec_driver_sql(_sql(tx, sql), (job,)):
+        yield row[0], row[1]
+
+
+def all_entries(tx: Transaction, job: int) -> Iterator[EntryRow]:
+    """Every version of every entry of a job, by number."""
+    sql = f"{_VERSION} WHERE d.job = {{m}} ORDER BY e.number"
+    return _stream(tx, sql, (job,), EntryRow)
 
 
 def entries_in(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> Iterator[EntryRow]:

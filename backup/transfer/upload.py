@@ -141,6 +141,7 @@ class Uploader:
             done = self._packs.submit(self._finish, one, upload_id, leaves)
             self._sending.append(_Sending(one.archive.number, one.archive.size, one.spool_file, done))
         self.drain()
+        self.stored_archives = self.stored_bytes = 0  # they count for the run that made them
 
     def _collect(self, *, leave: int) -> None:
         """Record what is stored, oldest first, until at most `leave` packs are under way."""
@@ -209,20 +210,21 @@ class Uploader:
         self, pending: PendingUpload, upload_id: UploadId | None, leaves: Sequence[bytes]
     ) -> ArchiveId:
         """Repeat Complete; else send what is missing; else begin anew."""
-        archive = pending.archive
-        present: frozenset[tuple[int, int, bytes | None]] = frozenset()
+        archive, part_size, spool_file = pending.archive, pending.part_size, pending.spool_file
         if upload_id is not None:
             try:
-                return self._complete(archive, upload_id, _parts_of(archive.size, pending.part_size, leaves))
+                return self._complete(archive, upload_id, _parts_of(archive.size, part_size, leaves))
             except IntegrityError:
-                stored = self._patience.call(lambda: self._vault.list_parts(upload_id))
-                present = frozenset((part.offset, part.length, part.tree_hash) for part in stored)
+                present = self._present(upload_id)
+                return self._send(archive, upload_id, part_size, spool_file, leaves, present)
             except UploadExpiredError:
-                upload_id = None
-        begun = upload_id or self._patience.call(
-            lambda: self._vault.begin_upload(archive.label, pending.part_size)
-        )
-        return self._send(archive, begun, pending.part_size, pending.spool_file, leaves, present)
+                pass
+        begun = self._patience.call(lambda: self._vault.begin_upload(archive.label, part_size))
+        return self._send(archive, begun, part_size, spool_file, leaves)
+
+    def _present(self, upload_id: UploadId) -> frozenset[tuple[int, int, bytes | None]]:
+        stored = self._patience.call(lambda: self._vault.list_parts(upload_id))
+        return frozenset((part.offset, part.length, part.tree_hash) for part in stored)
 
 
 def _parts_of(size: int, part_size: int, leaves: Sequence[bytes]) -> list[Part]:

@@ -1,0 +1,209 @@
+"""Catalogs: what a run changed, or all that a job needs, written as a pack like any other.
+
+A delta is a run's commit point. Its parent is the job's delta before it; a full catalog's parent is the
+delta whose state it holds. Each names the archives that its entries need and that no stored catalog of the
+job named before (a full one: all of them).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from backup.archiver.packing import OpenPack, Spool
+from backup.format import catalog as records
+from backup.format.catalog import Record, pack_records
+from backup.format.frame import FrameCodec
+from backup.format.keys import ChunkSecret, Signer
+from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
+from backup.inventory import archives, entries, schema
+from backup.inventory.archives import Archive, CatalogPlace
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.runs import JobRow
+from backup.model import MIB, ChunkRow, Generation, Pack, PackKind
+
+_DELTAS_A_FULL = 100
+_SMALLEST_FULL = MIB  # below this, a full catalog a night would cost more than the deltas it replaces
+_NUMBERS_A_RECORD = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A job's stored catalogs that a rebuild needs: the newest full one and the deltas after it."""
+
+    links: tuple[Archive, ...]
+    newest_delta: Archive | None
+
+    def record(self) -> records.ChainRecord:
+        """The chain as a catalog carries it."""
+        return records.ChainRecord([_link(archive) for archive in self.links])
+
+
+def _link(archive: Archive) -> tuple[int, int, bytes, bytes, str]:
+    label = archive.label
+    header_hash = hashlib.sha256(archive.header).digest()
+    return label.number, int(label.generation or 0), label.pack_id, header_hash, archive.archive_id or ""
+
+
+def read_chain(tx: Transaction, job: int, inventory: Inventory) -> Chain:
+    """The chain as it stands now."""
+    stored = [archive for archive, _ in archives.stored_catalogs(tx, job, inventory.id)]
+    deltas = [archive for archive in stored if archive.label.generation is Generation.DELTA]
+    fulls = [archive for archive in stored if archive.label.generation is Generation.FULL]
+    since = fulls[-1].label.number if fulls else 0
+    links = (*fulls[-1:], *(archive for archive in deltas if archive.label.number > since))
+    return Chain(links, deltas[-1] if deltas else None)
+
+
+def needs_full(chain: Chain) -> bool:
+    """Whether a full catalog is due: at first, when deltas outgrow half of the last, or after 100."""
+    full = next((link for link in chain.links if link.label.generation is Generation.FULL), None)
+    if full is None:
+        return True
+    deltas = [link.size for link in chain.links if link.label.generation is Generation.DELTA]
+    return len(deltas) >= _DELTAS_A_FULL or sum(deltas) > max(full.size // 2, _SMALLEST_FULL)
+
+
+def place_after(
+    chain: Chain, job: JobRow, number: int, generation: Generation, names: Iterable[int]
+) -> CatalogPlace:
+    """Where a new catalog stands."""
+    parent = chain.newest_delta.label.pack_id if chain.newest_delta else None
+    return CatalogPlace(job.number, number, generation, parent, sorted(names))
+
+
+def write_catalog(
+    spool: Spool,
+    stream: Iterable[Record],
+    *,
+    job: JobRow,
+    place: CatalogPlace,
+    chain: Chain,
+    enrolments: tuple[tuple[bytes, bytes], ...],
+    level: int,
+) -> tuple[Pack, OpenPack]:
+    """Records into a finished, proven pack in the spool."""
+    parent = chain.newest_delta
+    fields = CatalogFields(
+        job_id=job.id,
+        number=place.number,
+        generation=place.generation,
+        parent_pack_id=parent.label.pack_id if parent else NO_PACK,
+        parent_header_hash=hashlib.sha256(parent.header).digest() if parent else NO_HASH,
+        enrolments=enrolments,
+    )
+    pack = spool.open_pack(PackKind.CATALOG, fields)
+    codec = FrameCodec(level)
+    try:
+        for number, body in enumerate(pack_records(stream)):
+            row = pack.append(codec.seal(pack.keys.frame_key, pack.label.pack_id, number, [body]), [], [])
+            pack.prove_frame(codec, row, [])
+        return pack.finish(), pack
+    except BaseException:
+        pack.discard()
+        raise
+
+
+# What is in them.
+
+
+def delta_records(
+    tx: Transaction,
+    inventory: Inventory,
+    *,
+    job: JobRow,
+    place: CatalogPlace,
+    chain: Chain,
+    run: int,
+    snapshot: records.SnapshotRecord,
+    program: str,
+) -> Iterator[Record]:
+    """What a run changed: its staged entries, the ends of old ones, its archives, its snapshot."""
+    parent = chain.newest_delta.label.number if chain.newest_delta else 0
+    yield _start(job, place, parent, snapshot.host, program)
+    yield from _archives(tx, inventory, place.names)
+    yield from _owners(tx)
+    numbers = entries.staged_directories(tx, run)
+    yield from _directories(tx, numbers)
+    for row in entries.staged_rows(tx, run):
+        values = row[:10]
+        yield records.EntryRecord(*values, row.chunks or b"", snapshot.number, None)
+    ends = entries.staged_ends(tx, run)
+    for start in range(0, len(ends), _NUMBERS_A_RECORD):
+        packed = records.pack_u64(ends[start : start + _NUMBERS_A_RECORD])
+        yield records.ClosedRecord(packed, snapshot.number)
+    yield snapshot
+    yield chain.record()
+
+
+def full_records(
+    tx: Transaction,
+    inventory: Inventory,
+    *,
+    job: JobRow,
+    place: CatalogPlace,
+    chain: Chain,
+    signer: Signer,
+    secret: ChunkSecret,
+    snapshots: Sequence[records.SnapshotRecord],
+    host: str,
+    program: str,
+) -> Iterator[Record]:
+    """All that the job needs, as of the newest delta: every kept snapshot with its entries and archives."""
+    parent = chain.newest_delta.label.number if chain.newest_delta else 0
+    yield _start(job, place, parent, host, program)
+    yield records.Secrets(signer.seed, secret.secret)
+    yield from _archives(tx, inventory, place.names)
+    yield from _owners(tx)
+    yield from (
+        records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job.number)
+    )
+    for row in entries.all_entries(tx, job.number):
+        yield records.EntryRecord(*row[:10], row.chunks or b"", row.added_in, row.removed_in)
+    yield from snapshots
+    yield chain.record()
+
+
+def _start(job: JobRow, place: CatalogPlace, parent: int, host: str, program: str) -> records.Start:
+    return records.Start(
+        records.FORMAT, place.number, int(place.generation), job.id, job.name, parent, host, program
+    )
+
+
+def _archives(tx: Transaction, inventory: Inventory, names: Sequence[int]) -> Iterator[Record]:
+    found = archives.get_archives(tx, names, inventory.id)
+    domains = archives.domains_of(tx, names)
+    for number, name in {(row.vault, row.vault_name) for row in domains}:
+        yield records.VaultRecord(number, name)
+    for row in domains:
+        ids = [row.recipients[start : start + 16] for start in range(0, len(row.recipients), 16)]
+        yield records.DomainRecord(row.number, row.id, row.vault, ids)
+    for number in names:
+        archive = found[number]
+        yield records.ArchiveRecord(
+            number,
+            archive.domain,
+            int(archive.label.kind),
+            archive.label.pack_id,
+            archive.header,
+            archive.size,
+            archive.tree_hash,
+            archive.archive_id or "",
+            schema.micros(archive.stored_at or archive.submitted_at),
+            archive.state,
+        )
+        yield from records.split_frames(number, archives.frame_rows(tx, number))
+        places = archives.chunks_of(tx, number)
+        rows = [ChunkRow(place.id, place.frame, place.offset, place.length) for place in places]
+        yield from records.split_chunks(number, [place.number for place in places], rows)
+
+
+def _owners(tx: Transaction) -> Iterator[Record]:
+    for number, owner in entries.owners_by_number(tx).items():
+        yield records.OwnerRecord(number, *owner)
+
+
+def _directories(tx: Transaction, numbers: Sequence[int]) -> Iterator[Record]:
+    for number, path in entries.directory_paths(tx, numbers).items():
+        yield records.DirectoryRecord(number, path)

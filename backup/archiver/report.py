@@ -1,0 +1,66 @@
+"""What a backup run tells when it is over."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backup.inventory.runs import Outcome
+from backup.model import JobName, Problem, SnapshotId, VaultName
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a run on its way."""
+
+    files: int = 0
+    bytes: int = 0
+    files_read: int = 0
+    bytes_read: int = 0
+    bytes_new: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def see(self, found: os.stat_result) -> None:
+        """Count an entry that is in the sources; directories count as no file."""
+        if not stat.S_ISDIR(found.st_mode):
+            self.files += 1
+        if stat.S_ISREG(found.st_mode):
+            self.bytes += found.st_size
+
+    def read(self, files: int, size: int, new: int) -> None:
+        """Count what was read, and what of it was new."""
+        self.files_read, self.bytes_read, self.bytes_new = files, size, new
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """A run that made a snapshot. Sizes in bytes, time in seconds."""
+
+    job: JobName
+    vault: VaultName
+    run: int
+    snapshot: SnapshotId
+    outcome: Outcome
+    files: int
+    bytes: int
+    files_read: int
+    bytes_read: int
+    bytes_new: int
+    bytes_uploaded: int
+    archives: int
+    entries_added: int
+    entries_removed: int
+    seconds: float
+    problems: Sequence[Problem]
+    recipients: Sequence[str]
+    catalog: str  # the vault's id of the delta catalog
+    warnings: Sequence[str] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON; the keys are part of the interface. Problems are rendered by who shows it."""
+        names = [name for name in self.__slots__ if name != "problems"]
+        document: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return document | {"outcome": str(self.outcome), "recipients": list(self.recipients)}

@@ -1,0 +1,48 @@
+"""What a backup run is given: the job, the keys that seal, and where it touches the world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from backup.format.keys import ChunkSecret, Recipient, Signer
+from backup.inventory.database import Inventory
+from backup.model import JobName
+from backup.protocols import Clock, Progress, Vault
+from backup.source.filters import Filters
+
+
+@dataclass(frozen=True, slots=True)
+class BackupJob:
+    """What to back up and how; sizes in bytes."""
+
+    name: JobName
+    sources: tuple[bytes, ...]
+    filters: Filters
+    pack_size: int
+    part_size: int
+    level: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a server needs to seal: never a key that opens."""
+
+    signer: Signer = field(repr=False)
+    secret: ChunkSecret = field(repr=False)
+    recipients: tuple[Recipient, ...]
+    enrolments: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Where a run touches the world."""
+
+    inventory: Inventory
+    vault: Vault
+    clock: Clock
+    progress: Progress
+    spool: str
+    host: str
+    program: str
+    stop: Callable[[], bool]
