@@ -12,6 +12,7 @@ import botocore.session
 from botocore.credentials import Credentials as BotoCredentials
 from botocore.credentials import DeferredRefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ProfileNotFound
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from backup.credentials.fixed import FixedCredentials
 from backup.errors import DeniedError, IdentityError, NightvaultError, UnreachableError
@@ -29,6 +30,9 @@ LAST_MINUTE = 60
 NEVER = "9999-12-31T23:59:59+00:00"
 """botocore wants an expiry; keys that have none get this one."""
 
+NO_PROFILE = {"profile": (None, None, None, None)}
+"""botocore's variable without its place in the config file and in the environment: nobody names a profile."""
+
 TALKATIVE_LOGGERS = ("botocore.auth", "botocore.endpoint", "botocore.parsers")
 """botocore's loggers that write the session token or whole answers at DEBUG."""
 
@@ -42,8 +46,7 @@ def boto3_session(source: CredentialSource, region: str) -> boto3.Session:
     AWS_PROFILE is left aside.
     """
     _silence_secrets()
-    session = botocore.session.Session()
-    session.set_config_variable("profile", None)
+    session = botocore.session.Session(session_vars=NO_PROFILE)
     session.register_component("credential_provider", _OnlyOurs(_feed(source)))
     return boto3.Session(botocore_session=session, region_name=region)
 
@@ -109,7 +112,7 @@ class DefaultChain:
 
 
 def _chain_error(error: Exception) -> NightvaultError:
-    if isinstance(error, HTTPClientError):
+    if isinstance(error, HTTPClientError | BotoConnectionError):
         return UnreachableError(f"boto3's credential chain gets no answer: {error}")
     if isinstance(error, ClientError):
         return DeniedError(f"AWS refused boto3's credential chain: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -20,6 +21,8 @@ from backup.model import Credentials
 
 MOST_ANSWER = 1 << 20
 """Bytes of an answer that we read; a real one has a few thousand."""
+
+_OBJECT = re.compile(r"^(<[^>]*>|HTTPS?Connection(Pool)?\([^)]*\)): ")
 
 
 class _Keys(msgspec.Struct, rename="camel"):
@@ -109,7 +112,7 @@ def _send(
 
 def _reason(error: HTTPError) -> str:
     """urllib3's text without the object that it names in front."""
-    return str(error).rpartition("object at 0x")[2].partition(">: ")[2] or str(error) or type(error).__name__
+    return _OBJECT.sub("", str(error)) or type(error).__name__
 
 
 def _credentials(data: bytes, options: RolesAnywhereOptions, now: datetime) -> Credentials:
