@@ -117,10 +117,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @property
     def when(self) -> Schedule | None:
         """The schedule, read; None when the job runs by hand only."""
-        import tzlocal
-
-        zone = self.timezone or tzlocal.get_localzone_name() or "UTC"
-        return None if self.schedule is None else parse_schedule(self.schedule, zone)
+        return None if self.schedule is None else parse_schedule(self.schedule, self.timezone or _zone_here())
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,17 +145,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"Config({self.path!r})"
 
 
-class _State(Struct, frozen=True):
-    dir: _Text = DEFAULT_STATE_DIR
-
-
-class _Inventory(Struct, frozen=True):
-    url: _Url | None = None
-
-
-class _Encryption(Struct, frozen=True):
-    recipients: tuple[str, ...] = ()
-
+_State = msgspec.defstruct("_State", [("dir", _Text, DEFAULT_STATE_DIR)])
+_Inventory = msgspec.defstruct("_Inventory", [("url", _Url | None, None)])
+_Encryption = msgspec.defstruct("_Encryption", [("recipients", tuple[str, ...], ())])
 
 _SECTIONS: Mapping[str, type[Struct]] = {
     "state": _State,
@@ -214,6 +203,17 @@ def parse_size(value: object) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def _zone_here() -> str:
+    import tzlocal
+
+    try:
+        return tzlocal.get_localzone_name() or "UTC"
+    except LookupError as error:  # this machine says two things
+        raise ConfigError(
+            f"this machine's time zone is unclear: {error}", advice="give the job a timezone"
+        ) from error
+
+
 def _suggestion(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
@@ -250,7 +250,7 @@ def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistak
     known = [*_SECTIONS, *_LISTS]
     unknown = [key for key in document if key not in known]
     mistakes.extend((key, f"unknown section{_suggestion(key, known)}") for key in unknown)
-    read: dict[str, Any] = dict.fromkeys(_SECTIONS)
+    read: dict[str, Any] = {"state": _State(), "inventory": _Inventory(), "encryption": _Encryption()}
     for key, kind in _SECTIONS.items():
         if key in document:
             read[key] = _read_table(kind, document[key], key, base, mistakes)
@@ -263,14 +263,13 @@ def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistak
         read[key] = tuple(_read_table(kind, one, f"{key}[{n}]", base, mistakes) for n, one in counted)
     if mistakes:
         return None
-    state, url = read["state"] or _State(), (read["inventory"] or _Inventory()).url
     return Config(
         path=path,
-        state_dir=state.dir,
-        inventory_url=url or f"sqlite:///{state.dir}/inventory.sqlite",
-        identity=read["identity"],
-        roles_anywhere=read["roles_anywhere"],
-        recipients=(read["encryption"] or _Encryption()).recipients,
+        state_dir=read["state"].dir,
+        inventory_url=read["inventory"].url or f"sqlite:///{read['state'].dir}/inventory.sqlite",
+        identity=read.get("identity"),
+        roles_anywhere=read.get("roles_anywhere"),
+        recipients=read["encryption"].recipients,
         vaults=read["vault"],
         jobs=read["job"],
     )
