@@ -89,7 +89,10 @@ FORMAT = 1
 _LARGEST_RECORD = FRAME_SIZE - 4
 _LARGEST_JOINED = 64 * FRAME_SIZE
 _ROWS_A_RECORD = 2**15
+_MOST_FRAGMENTS = 128
 _LENGTH = struct.Struct("<I")
+# msgspec's own errors are ValueErrors, and so is bad UTF-8, which it does not wrap.
+_UNREADABLE: Final = (ValueError, OverflowError, RecursionError)
 
 _RECORDS: Final = msgspec.msgpack.Decoder(Record | Fragment | End)
 _EXTRA: Final = msgspec.msgpack.Decoder(ExtraRecord)
@@ -174,7 +177,7 @@ def decode_extra(data: bytes | None) -> Extra | None:
         return None
     try:
         read = _EXTRA.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise FormatError("an entry's extra data is damaged") from error
     return Extra(read.target, read.device, read.link, read.flags, tuple(read.xattrs))
 
@@ -203,7 +206,7 @@ def _fragment(data: bytes, what: str) -> Iterator[bytes]:
 
 def _join(fragments: list[bytes], fragment: Fragment) -> Record | None:
     fragments.append(fragment.data)
-    if sum(map(len, fragments)) > _LARGEST_JOINED:
+    if len(fragments) > _MOST_FRAGMENTS or sum(map(len, fragments)) > _LARGEST_JOINED:
         raise FormatError("a record in fragments is too large for a catalog")
     if not fragment.is_last:
         return None
@@ -234,7 +237,7 @@ def _decode(piece: bytes | memoryview) -> Record | Fragment | End | None:
     try:
         record: Record | Fragment | End = _RECORDS.decode(piece)
         return record
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         if _is_optional(piece):
             return None
         raise FormatError(f"the catalog holds a record that cannot be read: {error}") from error
@@ -243,7 +246,7 @@ def _decode(piece: bytes | memoryview) -> Record | Fragment | End | None:
 def _is_optional(piece: bytes | memoryview) -> bool:
     try:
         return _KIND.decode(_PIECES.decode(piece)[0]) >= FIRST_OPTIONAL_KIND
-    except (msgspec.DecodeError, RecursionError, IndexError):
+    except (*_UNREADABLE, IndexError):
         return False
 
 

@@ -167,6 +167,8 @@ def _unwrap(plain: bytes) -> bytes:
         raise FormatError(f"the pack's directory claims {raw_length} bytes (flags {flags})")
     if flags & _COMPRESSED:
         return expand(zstandard.ZstdDecompressor(), stored, raw_length, "the pack's directory")
+    if raw_length != stored_length:
+        raise FormatError(f"the pack's directory claims {raw_length} bytes in {stored_length}")
     return stored
 
 
@@ -218,7 +220,7 @@ def describe(label: ArchiveLabel) -> str:
 def parse_description(text: str) -> ArchiveLabel | None:
     """The label that a description holds, None when it is not ours; never raises."""
     match = _DESCRIPTION.fullmatch(text)
-    if match is None:
+    if match is None or int(match["number"] or 0) >= 2**63:
         return None
     pack_id, inventory_id = (bytes.fromhex(part) for part in (match["data_ids"] or match["ids"]).split())
     if match["data"]:

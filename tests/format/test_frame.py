@@ -1,0 +1,157 @@
+"""A frame comes back byte for byte, and from nothing but its own key, pack, number and bytes."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import zstandard
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backup.errors import FormatError, IntegrityError
+from backup.format import frame
+from backup.format.frame import COMPRESSED, FrameCodec
+from backup.model import MIB, FrameRow
+
+KEY, PACK_ID = bytes(range(32)), b"p" * 16
+CODEC = FrameCodec()
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
+def test_chunks_come_back(parts: list[bytes], number: int) -> None:
+    views: list[bytes | memoryview] = [memoryview(part) for part in parts]
+    sealed = CODEC.seal(KEY, PACK_ID, number, views)
+    row = sealed.row(1000)
+    assert row[:4] == (number, 1000, len(sealed.data), sum(map(len, parts)))
+    assert CODEC.open(KEY, PACK_ID, row, sealed.data) == b"".join(parts)
+    assert FrameCodec(9).open(KEY, PACK_ID, row, memoryview(sealed.data)) == b"".join(parts)
+    assert CODEC.seal(KEY, PACK_ID, number, parts) == sealed
+
+
+def test_compression_is_kept_only_where_it_gains_three_percent() -> None:
+    noise = random.Random(1).randbytes(10_000)
+    assert CODEC.seal(KEY, PACK_ID, 0, [noise]).flags == 0
+    assert len(CODEC.seal(KEY, PACK_ID, 0, [noise]).data) == len(noise) + 16
+    assert CODEC.seal(KEY, PACK_ID, 0, [noise[:9_900] + bytes(100)]).flags == 0
+    text = CODEC.seal(KEY, PACK_ID, 0, [noise[:9_000] + bytes(1_000)])
+    assert text.flags == COMPRESSED
+    assert len(text.data) < 9_100
+
+
+def test_sizes_at_the_edges() -> None:
+    full = bytes(8 * MIB)
+    sealed = CODEC.seal(KEY, PACK_ID, 0, [full])
+    assert CODEC.open(KEY, PACK_ID, sealed.row(0), sealed.data) == full
+    for parts, number in (([b""], 0), ([], 0), ([full, b"x"], 0), ([b"x"], -1), ([b"x"], 2**32)):
+        with pytest.raises(FormatError, match="cannot be sealed"):
+            CODEC.seal(KEY, PACK_ID, number, parts)
+
+
+@pytest.mark.parametrize("body", [b"x", b"text " * 50])
+def test_every_flipped_bit_is_refused(body: bytes) -> None:
+    sealed = CODEC.seal(KEY, PACK_ID, 3, [body])
+    for place in range(len(sealed.data)):
+        for bit in range(8):
+            changed = bytearray(sealed.data)
+            changed[place] ^= 1 << bit
+            with pytest.raises(IntegrityError, match="BLAKE3"):
+                CODEC.open(KEY, PACK_ID, sealed.row(0), bytes(changed))
+            # Whoever fits the digest to it meets the tag.
+            row = sealed.row(0)._replace(digest=frame.digest(bytes(changed)))
+            with pytest.raises(FormatError, match="not sealed under"):
+                CODEC.open(KEY, PACK_ID, row, bytes(changed))
+
+
+def test_a_frame_belongs_to_its_key_pack_number_and_flags() -> None:
+    sealed = CODEC.seal(KEY, PACK_ID, 3, [b"text " * 50])
+    row = sealed.row(0)
+    for key, pack_id, wrong in (
+        (b"k" * 32, PACK_ID, row),
+        (KEY, b"q" * 16, row),
+        (KEY, PACK_ID, row._replace(number=4)),
+        (KEY, PACK_ID, row._replace(flags=0)),
+    ):
+        with pytest.raises(FormatError, match="not sealed under"):
+            CODEC.open(key, pack_id, wrong, sealed.data)
+    assert CODEC.open(KEY, PACK_ID, row, sealed.data) == b"text " * 50
+
+
+def test_digests_are_checked_without_a_key() -> None:
+    sealed = CODEC.seal(KEY, PACK_ID, 3, [b"x"])
+    row = sealed.row(0)
+    frame.check_digest(row, sealed.data)
+    for data in (sealed.data[:-1], sealed.data + b"x", b"", bytes(len(sealed.data))):
+        with pytest.raises(IntegrityError, match="frame 3"):
+            frame.check_digest(row, data)
+
+
+def forged(body: bytes, raw_length: int, flags: int) -> tuple[FrameRow, bytes]:
+    """A frame as somebody who has the key could make it."""
+    data = AESGCM(KEY).encrypt(bytes(12), body, PACK_ID + bytes(4) + flags.to_bytes(4, "little"))
+    return FrameRow(0, 0, len(data), raw_length, flags, frame.digest(data)), data
+
+
+def bomb(size: int, claimed: int) -> bytes:
+    """A zstd frame of `size` zeros whose header claims another size."""
+    packed = bytearray(zstandard.ZstdCompressor().compress(bytes(size)))
+    at = packed.index(size.to_bytes(4, "little"), 4, 14)
+    packed[at : at + 4] = claimed.to_bytes(4, "little")
+    return bytes(packed)
+
+
+@pytest.mark.parametrize(
+    ("body", "raw_length"),
+    [
+        (zstandard.compress(bytes(100)) + b"x", 100),
+        (zstandard.compress(bytes(100)) * 2, 100),
+        (zstandard.compress(bytes(100)) * 2, 200),
+        (zstandard.compress(bytes(100))[:-1], 100),
+        (zstandard.compress(bytes(100)), 99),
+        (zstandard.compress(bytes(100)), 101),
+        (zstandard.ZstdCompressor(write_content_size=False).compress(bytes(100)), 100),
+        (zstandard.compress(bytes(64 * MIB)), 8 * MIB),
+        (bomb(64 * MIB, 8 * MIB), 8 * MIB),
+        (bomb(MIB, 8 * MIB), 8 * MIB),
+        (b"no zstd frame", 100),
+        (b"\x50\x2a\x4d\x18\x05\x00\x00\x00abcde", 100),  # a skippable zstd frame
+    ],
+)
+def test_what_does_not_expand_to_its_length_is_refused(body: bytes, raw_length: int) -> None:
+    row, data = forged(body, raw_length, COMPRESSED)
+    with pytest.raises(FormatError, match="frame 0"):
+        CODEC.open(KEY, PACK_ID, row, data)
+
+
+@given(st.binary(max_size=200), st.integers(-(2**40), 2**40), st.integers(0, 3))
+def test_no_body_and_no_row_can_surprise(body: bytes, raw_length: int, flags: int) -> None:
+    row, data = forged(body, raw_length, flags)
+    try:
+        assert len(CODEC.open(KEY, PACK_ID, row, data)) == raw_length
+    except FormatError:
+        assert flags or raw_length != len(body) or not body
+
+
+@settings(max_examples=200)
+@given(
+    st.builds(
+        FrameRow,
+        st.integers(-(2**70), 2**70),
+        st.integers(-(2**70), 2**70),
+        st.integers(-(2**70), 2**70) | st.just(20),
+        st.integers(-(2**70), 2**70),
+        st.integers(-(2**70), 2**70),
+        st.binary(max_size=20) | st.just(frame.digest(bytes(20))),
+    )
+)
+def test_rows_out_of_range_are_refused(row: FrameRow) -> None:
+    with pytest.raises((FormatError, IntegrityError)):
+        CODEC.open(KEY, PACK_ID, row, bytes(20))
+
+
+def test_a_newer_feature_is_named() -> None:
+    row, data = forged(b"x", 1, 2)
+    with pytest.raises(FormatError, match="not known here") as caught:
+        CODEC.open(KEY, PACK_ID, row, data)
+    assert "newer" in caught.value.advice
