@@ -142,6 +142,7 @@ def _from_answer(
     """The error for an answer of AWS."""
     answer = error.response.get("Error", {})
     code, text = str(answer.get("Code") or ""), str(answer.get("Message") or "")
+    text = text.partition("\n")[0]  # a wrong signature is explained over twenty lines
     message = f"cannot {doing}: {text or 'no reason given'} ({code or 'no code'})"
     if code == "ResourceNotFoundException":
         return _missing(text, message, unknown)

@@ -203,7 +203,8 @@ class DirectoryVault:
 
     def open_retrievals(self) -> Mapping[str, RetrievalId]:
         """None are kept."""
-        return {}
+        with self._root("look for retrievals"):
+            return {}
 
     def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
         """READY as long as the archive is there."""
@@ -217,14 +218,14 @@ class DirectoryVault:
 
     def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
         """Read bytes of an archive; there is no hash of the vault's own to go with them."""
-        parsed = _parse_retrieval(retrieval_id)
-        if parsed is None:
-            raise RetrievalExpiredError(f"vault {self._path} knows no retrieval {retrieval_id}")
-        archive_id, retrieved = parsed
-        if not 0 <= extent.start < extent.end <= retrieved.length:
-            raise VaultError(f"bytes {extent.start} to {extent.end} are not within retrieval {retrieval_id}")
-        wanted = ByteRange(retrieved.start + extent.start, retrieved.start + extent.end)
-        with self._root(f"read archive {archive_id}") as root:
+        with self._root(f"fetch retrieval {retrieval_id}") as root:
+            parsed = _parse_retrieval(retrieval_id)
+            if parsed is None:
+                raise RetrievalExpiredError(f"vault {self._path} knows no retrieval {retrieval_id}")
+            archive_id, retrieved = parsed
+            if not 0 <= extent.start < extent.end <= retrieved.length:
+                raise VaultError(f"bytes {extent.start} to {extent.end} are not within {retrieval_id}")
+            wanted = ByteRange(retrieved.start + extent.start, retrieved.start + extent.end)
             try:
                 return Fetched(layout.read_archive(root, archive_id, wanted), None)
             except ArchiveMissingError as error:
@@ -239,14 +240,15 @@ class DirectoryVault:
 
     def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
         """READY: the list is made when it is fetched."""
-        return RetrievalStatus(RetrievalState.READY if listing_id == _LISTING else RetrievalState.EXPIRED)
+        with self._root("list the archives"):
+            return RetrievalStatus(RetrievalState.READY if listing_id == _LISTING else RetrievalState.EXPIRED)
 
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         """What lies in the directory now."""
-        if listing_id != _LISTING:
-            raise RetrievalExpiredError(f"vault {self._path} knows no listing {listing_id}")
         as_of = self._clock.now()
         with self._root("list the archives") as root:
+            if listing_id != _LISTING:
+                raise RetrievalExpiredError(f"vault {self._path} knows no listing {listing_id}")
             return Listing(as_of, [_listed(*each) for each in layout.all_archives(root)])
 
     def delete_archive(self, archive_id: ArchiveId) -> None:

@@ -5,12 +5,11 @@ Source of all facts on requests and answers: Amazon Glacier developer guide, API
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-
-import msgspec
 
 from backup.errors import (
     ArchiveMissingError,
@@ -28,13 +27,11 @@ from backup.model import (
     ArchiveLabel,
     ByteRange,
     Fetched,
-    ListedArchive,
     Listing,
     ListingId,
     OpenUpload,
     Part,
     RetrievalId,
-    RetrievalState,
     RetrievalStatus,
     StoredPart,
     Tier,
@@ -44,6 +41,7 @@ from backup.model import (
     VaultState,
 )
 from backup.protocols import VaultTraits
+from backup.vault import answers
 from backup.vault.aws import field, speaking_of
 from backup.vault.partbody import PartBody, hand_over_hashes
 
@@ -59,6 +57,9 @@ TRAITS = VaultTraits(
 
 TOKEN_PREFIX = "nightvault "  # noqa: S105 (of a retrieval's token, which is no secret)
 """What the description of our retrievals and listings begins with."""
+
+_IDS = {"archiveId", "uploadId", "jobId"}
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 FEW = 3
 """Up to so many retrievals are asked for one by one; for more, AWS's whole list of 50 a page is cheaper."""
@@ -104,7 +105,7 @@ class GlacierVault:
             location=field(answer, "VaultARN", "describe it"),
             archives=answer.get("NumberOfArchives"),
             size=answer.get("SizeInBytes"),
-            listed_at=_when(listed) if listed else None,
+            listed_at=answers.when(listed) if listed else None,
         )
 
     # Uploads.
@@ -132,13 +133,13 @@ class GlacierVault:
             checksum=part.tree_hash.hex(),
             body=PartBody(body, part.sha256),
         )
-        _check_answered(answer, part.tree_hash, f"the part at {part.offset} of upload {upload_id}")
+        answers.check_answered(answer, part.tree_hash, f"the part at {part.offset} of upload {upload_id}")
 
     def list_parts(self, upload_id: UploadId) -> Sequence[StoredPart]:
         """ListParts, all pages."""
         doing = f"list the parts of upload {upload_id}"
         pages = self._pages("list_parts", "Parts", doing, unknown=UploadExpiredError, uploadId=upload_id)
-        parts = [_stored_part(each) for each in pages]
+        parts = [answers.stored_part(each) for each in pages]
         return sorted(parts, key=lambda part: part.offset)
 
     def complete_upload(
@@ -160,7 +161,7 @@ class GlacierVault:
             archiveSize=str(size),
             checksum=tree_hash.hex(),
         )
-        _check_answered(answer, tree_hash, f"the archive made of upload {upload_id}")
+        answers.check_answered(answer, tree_hash, f"the archive made of upload {upload_id}")
         return ArchiveId(field(answer, "archiveId", doing))
 
     def abort_upload(self, upload_id: UploadId) -> None:
@@ -177,7 +178,7 @@ class GlacierVault:
     def list_uploads(self) -> Sequence[OpenUpload]:
         """ListMultipartUploads, all pages."""
         pages = self._pages("list_multipart_uploads", "UploadsList", "list the uploads")
-        return [_open_upload(each) for each in pages]
+        return [answers.open_upload(each) for each in pages]
 
     # Retrievals: AWS calls them jobs.
 
@@ -212,7 +213,7 @@ class GlacierVault:
         if len(wanted) <= FEW:
             return {each: self._job_status(each) for each in wanted}
         jobs = {job["JobId"]: job for job in self._pages("list_jobs", "JobList", "list the retrievals")}
-        return {each: _status(jobs[each]) if each in jobs else _EXPIRED for each in wanted}
+        return {each: answers.status(jobs[each]) if each in jobs else answers.EXPIRED for each in wanted}
 
     def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
         """GetJobOutput of a range; the hash is there when the range is aligned to the tree.
@@ -224,7 +225,7 @@ class GlacierVault:
         doing = f"fetch bytes {extent.start} to {last} of retrieval {retrieval_id}"
         answer = self._output(retrieval_id, doing, range=f"bytes={extent.start}-{last}")
         with closing(answer["body"]) as body, speaking_of(doing):
-            given = _range_of(answer)
+            given = answers.range_of(answer)
             if given != extent:
                 raise VaultError(f"cannot {doing}: the answer holds bytes {given.start} to {given.end - 1}")
             data = body.read()
@@ -251,10 +252,7 @@ class GlacierVault:
         answer = self._output(listing_id, doing)
         with closing(answer["body"]) as body, speaking_of(doing):
             data = body.read()
-        try:
-            return _parse_listing(data)
-        except (msgspec.DecodeError, ValueError) as error:
-            raise VaultError(f"cannot {doing}: it is not the JSON that AWS documents: {error}") from error
+        return answers.parse_listing(data, doing)
 
     def delete_archive(self, archive_id: ArchiveId) -> None:
         """DeleteArchive."""
@@ -273,7 +271,11 @@ class GlacierVault:
         refused: type[NightvaultError] = VaultError,
         **parameters: Any,
     ) -> Any:
-        with speaking_of(f"{doing} (Glacier vault {self._vault})", unknown=unknown, refused=refused):
+        doing = f"{doing} (Glacier vault {self._vault})"
+        for each in _IDS & parameters.keys():
+            if not _ID.fullmatch(parameters[each]):  # an id such as ".." would change the path of the request
+                raise unknown(f"cannot {doing}: no id of AWS looks like this")
+        with speaking_of(doing, unknown=unknown, refused=refused):
             method = getattr(self._client, operation)
             return method(accountId=self._account_id, vaultName=self._vault, **parameters)
 
@@ -301,89 +303,8 @@ class GlacierVault:
     def _job_status(self, job_id: str) -> RetrievalStatus:
         doing = f"look for retrieval {job_id}"
         try:
-            return _status(self._call("describe_job", doing, unknown=RetrievalExpiredError, jobId=job_id))
+            return answers.status(
+                self._call("describe_job", doing, unknown=RetrievalExpiredError, jobId=job_id)
+            )
         except RetrievalExpiredError:
-            return _EXPIRED
-
-
-_EXPIRED = RetrievalStatus(RetrievalState.EXPIRED)
-
-
-def _status(job: Mapping[str, Any]) -> RetrievalStatus:
-    """`Completed` is true for failed jobs, too: the status code decides."""
-    states = {"Succeeded": RetrievalState.READY, "Failed": RetrievalState.FAILED}
-    return RetrievalStatus(
-        states.get(job.get("StatusCode", ""), RetrievalState.WAITING), job.get("StatusMessage") or ""
-    )
-
-
-def _range_of(answer: Mapping[str, Any]) -> ByteRange:
-    """Which bytes of the output an answer holds: its Content-Range says so, or it is all of them."""
-    content_range = answer.get("contentRange")
-    if content_range is None:
-        length = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length", "0")
-        return ByteRange(0, int(length))
-    first, last = content_range.removeprefix("bytes ").partition("/")[0].split("-")
-    return ByteRange(int(first), int(last) + 1)
-
-
-def _check_answered(answer: Mapping[str, Any], tree_hash: TreeHash, what: str) -> None:
-    checksum = answer.get("checksum")
-    if checksum is not None and checksum != tree_hash.hex():
-        raise IntegrityError(
-            f"AWS has {checksum} as tree hash of {what}, we have {tree_hash.hex()}",
-            advice="the bytes changed on their way, or in this machine's memory or disk",
-        )
-
-
-def _stored_part(answer: Mapping[str, Any]) -> StoredPart:
-    first, last = map(int, answer["RangeInBytes"].split("-"))
-    return StoredPart(first, last - first + 1, _tree_hash(answer.get("SHA256TreeHash")))
-
-
-def _open_upload(answer: Mapping[str, Any]) -> OpenUpload:
-    return OpenUpload(
-        upload_id=UploadId(answer["MultipartUploadId"]),
-        label=pack.parse_description(answer.get("ArchiveDescription") or ""),
-        part_size=answer["PartSizeInBytes"],
-        started_at=_when(answer["CreationDate"]),
-    )
-
-
-def _when(text: str) -> datetime:
-    """A date of AWS's, which has milliseconds everywhere but in listings."""
-    return datetime.fromisoformat(text)
-
-
-def _tree_hash(text: str | None) -> TreeHash | None:
-    return TreeHash(bytes.fromhex(text)) if text else None
-
-
-class _InventoryArchive(msgspec.Struct, rename="pascal"):
-    archive_id: str
-    creation_date: str
-    size: int
-    archive_description: str | None = None
-    tree_hash: str | None = msgspec.field(name="SHA256TreeHash", default=None)
-
-
-class _Inventory(msgspec.Struct, rename="pascal"):
-    inventory_date: str
-    archive_list: list[_InventoryArchive]
-
-
-def _parse_listing(data: bytes) -> Listing:
-    inventory = msgspec.json.decode(data, type=_Inventory)
-    return Listing(_when(inventory.inventory_date), [_listed(each) for each in inventory.archive_list])
-
-
-def _listed(archive: _InventoryArchive) -> ListedArchive:
-    description = archive.archive_description or ""
-    return ListedArchive(
-        archive_id=ArchiveId(archive.archive_id),
-        description=description,
-        label=pack.parse_description(description),
-        size=archive.size,
-        tree_hash=_tree_hash(archive.tree_hash),
-        created_at=_when(archive.creation_date),
-    )
+            return answers.EXPIRED

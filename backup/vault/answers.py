@@ -1,0 +1,119 @@
+"""Read what Glacier answers: jobs, parts, uploads, listings; pure.
+
+Source: Amazon Glacier developer guide, API reference 2012-06-01; absent fields are null there, and boto3
+drops nulls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from backup.errors import IntegrityError, VaultError
+from backup.format import pack
+from backup.model import (
+    ArchiveId,
+    ByteRange,
+    ListedArchive,
+    Listing,
+    OpenUpload,
+    RetrievalState,
+    RetrievalStatus,
+    StoredPart,
+    TreeHash,
+    UploadId,
+)
+
+EXPIRED = RetrievalStatus(RetrievalState.EXPIRED)
+"""What a job is that AWS does not know (any more)."""
+
+
+def status(job: Mapping[str, Any]) -> RetrievalStatus:
+    """How far a job is. `Completed` is true for failed jobs, too: the status code decides."""
+    states = {"Succeeded": RetrievalState.READY, "Failed": RetrievalState.FAILED}
+    return RetrievalStatus(
+        states.get(job.get("StatusCode", ""), RetrievalState.WAITING), job.get("StatusMessage") or ""
+    )
+
+
+def range_of(answer: Mapping[str, Any]) -> ByteRange:
+    """Which bytes of the output an answer holds: its Content-Range says so, or it is all of them."""
+    content_range = answer.get("contentRange")
+    if content_range is None:
+        length = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length", "0")
+        return ByteRange(0, int(length))
+    first, last = content_range.removeprefix("bytes ").partition("/")[0].split("-")
+    return ByteRange(int(first), int(last) + 1)
+
+
+def check_answered(answer: Mapping[str, Any], tree_hash: TreeHash, what: str) -> None:
+    """`IntegrityError` if the service says that it has another tree hash."""
+    checksum = answer.get("checksum")
+    if checksum is not None and checksum != tree_hash.hex():
+        raise IntegrityError(
+            f"AWS has {checksum} as tree hash of {what}, we have {tree_hash.hex()}",
+            advice="the bytes changed on their way, or in this machine's memory or disk",
+        )
+
+
+def stored_part(answer: Mapping[str, Any]) -> StoredPart:
+    """One of ListParts; on the wire both ends of a range belong to it."""
+    first, last = map(int, answer["RangeInBytes"].split("-"))
+    return StoredPart(first, last - first + 1, _tree_hash(answer.get("SHA256TreeHash")))
+
+
+def open_upload(answer: Mapping[str, Any]) -> OpenUpload:
+    """One of ListMultipartUploads."""
+    return OpenUpload(
+        upload_id=UploadId(answer["MultipartUploadId"]),
+        label=pack.parse_description(answer.get("ArchiveDescription") or ""),
+        part_size=answer["PartSizeInBytes"],
+        started_at=when(answer["CreationDate"]),
+    )
+
+
+def when(text: str) -> datetime:
+    """A date of AWS's, which has milliseconds everywhere but in listings."""
+    return datetime.fromisoformat(text)
+
+
+def _tree_hash(text: str | None) -> TreeHash | None:
+    return TreeHash(bytes.fromhex(text)) if text else None
+
+
+class _InventoryArchive(msgspec.Struct, rename="pascal"):
+    archive_id: str
+    creation_date: str
+    size: int
+    archive_description: str | None = None
+    tree_hash: str | None = msgspec.field(name="SHA256TreeHash", default=None)
+
+
+class _Inventory(msgspec.Struct, rename="pascal"):
+    inventory_date: str
+    archive_list: list[_InventoryArchive]
+
+
+def parse_listing(data: bytes, doing: str) -> Listing:
+    """A listing's JSON; `VaultError` when it is not what AWS documents."""
+    try:
+        inventory = msgspec.json.decode(data, type=_Inventory)
+        archives = [_listed(each) for each in inventory.archive_list]
+        return Listing(when(inventory.inventory_date), archives)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise VaultError(f"cannot {doing}: it is not the JSON that AWS documents: {error}") from error
+
+
+def _listed(archive: _InventoryArchive) -> ListedArchive:
+    description = archive.archive_description or ""
+    return ListedArchive(
+        archive_id=ArchiveId(archive.archive_id),
+        description=description,
+        label=pack.parse_description(description),
+        size=archive.size,
+        tree_hash=_tree_hash(archive.tree_hash),
+        created_at=when(archive.creation_date),
+    )

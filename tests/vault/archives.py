@@ -1,0 +1,64 @@
+"""Labels, bytes and parts to send to a vault in tests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from backup.format.treehash import part_hashes, tree_hash
+from backup.model import (
+    MIB,
+    ArchiveId,
+    ArchiveLabel,
+    Generation,
+    InventoryId,
+    PackId,
+    PackKind,
+    Part,
+    UploadId,
+)
+from backup.protocols import Vault
+
+_random = random.Random(7)
+
+CATALOG = ArchiveLabel(PackKind.CATALOG, PackId(b"c" * 16), InventoryId(b"i" * 16), 12, Generation.FULL)
+
+
+def some_label() -> ArchiveLabel:
+    """A data pack's, each time another."""
+    return ArchiveLabel(PackKind.DATA, PackId(_random.randbytes(16)), InventoryId(b"i" * 16))
+
+
+def some_bytes(size: int) -> bytes:
+    """Each time others."""
+    return _random.randbytes(size)
+
+
+def cut(data: bytes, part_size: int = MIB) -> list[Part]:
+    """All parts of an archive."""
+    view = memoryview(data)
+    return [part_of(view[at : at + part_size], at) for at in range(0, len(data), part_size)]
+
+
+def part_of(body: bytes | memoryview, offset: int) -> Part:
+    """One part with its hashes."""
+    return Part(offset, len(body), *part_hashes(body))
+
+
+def send(vault: Vault, upload_id: UploadId, data: bytes, parts: Sequence[Part]) -> None:
+    """Put these parts in this order."""
+    for part in parts:
+        vault.put_part(upload_id, part, memoryview(data)[part.offset : part.offset + part.length])
+
+
+def complete(vault: Vault, upload_id: UploadId, label: ArchiveLabel, data: bytes) -> ArchiveId:
+    """Complete an upload that is meant to hold `data`."""
+    return vault.complete_upload(upload_id, label, len(data), tree_hash(data), cut(data))
+
+
+def store(vault: Vault, data: bytes, label: ArchiveLabel | None = None) -> ArchiveId:
+    """A whole upload, in parts of 1 MiB."""
+    label = label or some_label()
+    upload_id = vault.begin_upload(label, MIB)
+    send(vault, upload_id, data, cut(data))
+    return complete(vault, upload_id, label, data)

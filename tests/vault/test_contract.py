@@ -1,0 +1,362 @@
+"""What `protocols.Vault` promises, asked of every vault."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
+from typing import Any
+
+import pytest
+
+from backup.errors import (
+    ArchiveMissingError,
+    IntegrityError,
+    RetrievalExpiredError,
+    RetrievalNotReadyError,
+    UploadExpiredError,
+    VaultError,
+    VaultMissingError,
+)
+from backup.format.treehash import part_size_for, tree_hash
+from backup.model import (
+    MIB,
+    ArchiveId,
+    ArchiveLabel,
+    ByteRange,
+    ListingId,
+    RetrievalId,
+    RetrievalState,
+    StoredPart,
+    Tier,
+    UploadId,
+)
+from backup.protocols import Vault
+from tests.vault.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
+from tests.vault.rigs import Rig
+
+SIZE = 2 * MIB + 12345
+
+
+# The vault.
+
+
+def test_a_vault_is_made_once_and_no_harm_is_done_by_making_it_again(rig: Rig) -> None:
+    vault = rig.elsewhere
+    before = vault.state()
+    assert not before.exists
+    assert before.location
+    vault.create()
+    upload_id = vault.begin_upload(CATALOG, MIB)
+    vault.create()
+    assert vault.state().exists
+    assert [upload.upload_id for upload in vault.list_uploads()] == [upload_id]
+
+
+CALLS: dict[str, Callable[[Vault], object]] = {
+    "begin": lambda vault: vault.begin_upload(CATALOG, MIB),
+    "put": lambda vault: vault.put_part(UploadId("0" * 32), part_of(b"x", 0), memoryview(b"x")),
+    "parts": lambda vault: vault.list_parts(UploadId("0" * 32)),
+    "complete": lambda vault: complete(vault, UploadId("0" * 32), CATALOG, b"x"),
+    "abort": lambda vault: vault.abort_upload(UploadId("0" * 32)),
+    "uploads": lambda vault: vault.list_uploads(),
+    "request": lambda vault: vault.request_retrieval(ArchiveId("0" * 32), None, Tier.BULK, "t"),
+    "open": lambda vault: vault.open_retrievals(),
+    "status": lambda vault: vault.retrieval_statuses([RetrievalId("0" * 32)]),
+    "many": lambda vault: vault.retrieval_statuses([RetrievalId(f"{n:032}") for n in range(9)]),
+    "fetch": lambda vault: vault.fetch(RetrievalId("0" * 92), ByteRange(0, 1)),
+    "list": lambda vault: vault.request_listing("t"),
+    "listed": lambda vault: vault.listing_status(ListingId("now")),
+    "listing": lambda vault: vault.fetch_listing(ListingId("now")),
+    "delete": lambda vault: vault.delete_archive(ArchiveId("0" * 32)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_missing_vault_is_named_as_such(rig: Rig, call: str) -> None:
+    with pytest.raises(VaultMissingError) as caught:
+        CALLS[call](rig.elsewhere)
+    assert caught.value.advice
+
+
+# Uploads.
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_parts_may_come_in_any_order(rig: Rig, order: tuple[int, ...]) -> None:
+    data, label = some_bytes(SIZE), some_label()
+    parts = cut(data)
+    upload_id = rig.vault.begin_upload(label, MIB)
+    send(rig.vault, upload_id, data, [parts[each] for each in order])
+    stored = [StoredPart(part.offset, part.length, part.tree_hash) for part in parts]
+    assert list(rig.vault.list_parts(upload_id)) == stored
+    archive_id = complete(rig.vault, upload_id, label, data)
+    assert read_back(rig, archive_id, len(data)) == data
+
+
+def test_parts_may_come_from_many_threads(rig: Rig) -> None:
+    data, label = some_bytes(15 * MIB + 1), some_label()
+    upload_id = rig.vault.begin_upload(label, MIB)
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(lambda part: send(rig.vault, upload_id, data, [part]), cut(data)))
+    assert read_back(rig, complete(rig.vault, upload_id, label, data), len(data)) == data
+
+
+def test_uploads_in_many_threads_do_not_mix(rig: Rig) -> None:
+    contents = [some_bytes(MIB + number) for number in range(8)]
+    with ThreadPoolExecutor(4) as threads:
+        ids = list(threads.map(lambda data: store(rig.vault, data), contents))
+    assert len(set(ids)) == len(contents)
+    assert [read_back(rig, each, len(data)) for each, data in zip(ids, contents, strict=True)] == contents
+
+
+def test_one_small_part_is_enough(rig: Rig) -> None:
+    assert read_back(rig, store(rig.vault, b"x"), 1) == b"x"
+
+
+def test_a_part_sent_again_replaces_the_first(rig: Rig) -> None:
+    data, label = some_bytes(SIZE), some_label()
+    upload_id = rig.vault.begin_upload(label, MIB)
+    send(rig.vault, upload_id, data, cut(data))
+    other = some_bytes(MIB)
+    rig.vault.put_part(upload_id, part_of(other, MIB), memoryview(other))
+    data = data[:MIB] + other + data[2 * MIB :]
+    assert len(rig.vault.list_parts(upload_id)) == 3
+    assert read_back(rig, complete(rig.vault, upload_id, label, data), len(data)) == data
+
+
+@pytest.mark.parametrize("wrong", ["both", "tree_hash"])
+def test_bytes_that_are_not_what_was_hashed_are_not_kept(rig: Rig, wrong: str) -> None:
+    upload_id = rig.vault.begin_upload(some_label(), MIB)
+    body = some_bytes(MIB)
+    other, right = part_of(some_bytes(MIB), 0), part_of(body, 0)
+    part = other if wrong == "both" else right.__class__(0, MIB, other.tree_hash, right.sha256)
+    with pytest.raises(IntegrityError):
+        rig.vault.put_part(upload_id, part, memoryview(body))
+    assert not rig.vault.list_parts(upload_id)
+
+
+def test_a_part_must_have_the_length_it_says(rig: Rig) -> None:
+    upload_id = rig.vault.begin_upload(some_label(), MIB)
+    with pytest.raises(VaultError):
+        rig.vault.put_part(upload_id, part_of(b"abc", 0), memoryview(b"ab"))
+    assert not rig.vault.list_parts(upload_id)
+
+
+@pytest.mark.parametrize(("offset", "size"), [(1, 10), (MIB // 2, MIB), (0, MIB + 1)])
+def test_a_part_must_have_a_place(rig: Rig, offset: int, size: int) -> None:
+    upload_id = rig.vault.begin_upload(some_label(), MIB)
+    body = some_bytes(size)
+    with pytest.raises(VaultError):
+        rig.vault.put_part(upload_id, part_of(body, offset), memoryview(body))
+    assert not rig.vault.list_parts(upload_id)
+
+
+@pytest.mark.parametrize("part_size", [-MIB, 0, 1, MIB // 2, 3 * MIB, MIB + 1, 8192 * MIB])
+def test_part_sizes_are_powers_of_two_mib(rig: Rig, part_size: int) -> None:
+    with pytest.raises(VaultError):
+        rig.vault.begin_upload(some_label(), part_size)
+    assert not rig.vault.list_uploads()
+
+
+def test_the_traits_agree_with_the_format(rig: Rig) -> None:
+    traits = rig.vault.traits
+    assert part_size_for(1, traits.smallest_part) == traits.smallest_part
+    assert part_size_for(traits.largest_part * traits.most_parts, MIB) == traits.largest_part
+
+
+def test_completing_again_gives_the_same_archive(rig: Rig) -> None:
+    data, label = some_bytes(SIZE), some_label()
+    upload_id = rig.vault.begin_upload(label, MIB)
+    send(rig.vault, upload_id, data, cut(data))
+    ids = {complete(rig.vault, upload_id, label, data) for _ in range(3)}
+    assert len(ids) == 1
+    assert not rig.vault.list_uploads()
+    with pytest.raises(UploadExpiredError):
+        rig.vault.list_parts(upload_id)
+
+
+def test_beginning_again_begins_another_upload(rig: Rig) -> None:
+    ids = {rig.vault.begin_upload(CATALOG, MIB) for _ in range(3)}
+    assert {upload.upload_id for upload in rig.vault.list_uploads()} == ids
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize("flaw", ["gap", "no parts", "short", "long", "hash", "short part in the middle"])
+def test_an_incomplete_upload_is_refused_and_stays(rig: Rig, flaw: str) -> None:
+    data, label = some_bytes(SIZE), some_label()
+    parts = cut(data)
+    upload_id = rig.vault.begin_upload(label, MIB)
+    if flaw != "no parts":
+        send(rig.vault, upload_id, data, [parts[0], parts[2]] if flaw == "gap" else parts)
+    if flaw == "short part in the middle":
+        rig.vault.put_part(upload_id, part_of(data[MIB : MIB + 5], MIB), memoryview(data)[MIB : MIB + 5])
+    size = len(data) + {"short": -1, "long": 1}.get(flaw, 0)
+    whole = tree_hash(b"other") if flaw == "hash" else tree_hash(data)
+    with pytest.raises(IntegrityError):
+        rig.vault.complete_upload(upload_id, label, size, whole, parts)
+    assert [upload.upload_id for upload in rig.vault.list_uploads()] == [upload_id]
+    send(rig.vault, upload_id, data, parts)
+    assert read_back(rig, complete(rig.vault, upload_id, label, data), len(data)) == data
+
+
+@pytest.mark.parametrize("upload_id", ["0" * 32, "A" * 92, "..", "-"])
+def test_an_unknown_upload_has_expired(rig: Rig, upload_id: str) -> None:
+    unknown = UploadId(upload_id)
+    with pytest.raises(UploadExpiredError):
+        rig.vault.put_part(unknown, part_of(b"x", 0), memoryview(b"x"))
+    with pytest.raises(UploadExpiredError):
+        rig.vault.list_parts(unknown)
+    with pytest.raises(UploadExpiredError):
+        complete(rig.vault, unknown, CATALOG, b"x")
+    rig.vault.abort_upload(unknown)
+
+
+def test_an_aborted_upload_is_gone(rig: Rig) -> None:
+    data = some_bytes(SIZE)
+    upload_id = rig.vault.begin_upload(CATALOG, MIB)
+    send(rig.vault, upload_id, data, cut(data))
+    rig.vault.abort_upload(upload_id)
+    rig.vault.abort_upload(upload_id)
+    assert not rig.vault.list_uploads()
+    with pytest.raises(UploadExpiredError):
+        send(rig.vault, upload_id, data, cut(data))
+    with pytest.raises(UploadExpiredError):
+        complete(rig.vault, upload_id, CATALOG, data)
+
+
+def test_aborting_what_became_an_archive_leaves_the_archive(rig: Rig) -> None:
+    label = some_label()
+    upload_id = rig.vault.begin_upload(label, MIB)
+    send(rig.vault, upload_id, b"abc", cut(b"abc"))
+    archive_id = complete(rig.vault, upload_id, label, b"abc")
+    rig.vault.abort_upload(upload_id)
+    assert read_back(rig, archive_id, 3) == b"abc"
+
+
+@pytest.mark.parametrize("label", [CATALOG, some_label()])
+def test_an_upload_says_what_it_will_be(rig: Rig, label: ArchiveLabel) -> None:
+    upload_id = rig.vault.begin_upload(label, 4 * MIB)
+    (upload,) = rig.vault.list_uploads()
+    assert (upload.upload_id, upload.label, upload.part_size) == (upload_id, label, 4 * MIB)
+    assert upload.started_at.tzinfo is not None
+
+
+# Retrievals.
+
+
+def read_back(rig: Rig, archive_id: ArchiveId, size: int) -> bytes:
+    """All of an archive, the long way."""
+    retrieval_id = rig.vault.request_retrieval(archive_id, None, Tier.BULK, "whole")
+    rig.make_ready()
+    return bytes(rig.vault.fetch(retrieval_id, ByteRange(0, size)).data)
+
+
+def test_a_range_is_retrieved_and_read_in_pieces(rig: Rig) -> None:
+    data = some_bytes(SIZE)
+    archive_id = store(rig.vault, data)
+    retrieval_id = rig.vault.request_retrieval(archive_id, ByteRange(MIB, SIZE), Tier.STANDARD, "t")
+    rig.make_ready()
+    length = SIZE - MIB
+    for extent in (ByteRange(0, length), ByteRange(0, 1), ByteRange(7, 1000), ByteRange(length - 1, length)):
+        fetched = rig.vault.fetch(retrieval_id, extent)
+        assert bytes(fetched.data) == data[MIB + extent.start : MIB + extent.end]
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(1, MIB), (0, MIB + 1), (0, SIZE + 1), (MIB, MIB), (0, 4 * MIB), (8 * MIB, 9 * MIB)]
+)
+def test_only_whole_mib_can_be_retrieved(rig: Rig, start: int, end: int) -> None:
+    archive_id = store(rig.vault, some_bytes(SIZE))
+    with pytest.raises(VaultError):
+        rig.vault.request_retrieval(archive_id, ByteRange(start, end), Tier.BULK, "t")
+
+
+def test_what_was_not_retrieved_cannot_be_read(rig: Rig) -> None:
+    archive_id = store(rig.vault, some_bytes(SIZE))
+    retrieval_id = rig.vault.request_retrieval(archive_id, ByteRange(0, MIB), Tier.BULK, "t")
+    rig.make_ready()
+    for extent in (ByteRange(0, MIB + 1), ByteRange(MIB, MIB + 1), ByteRange(MIB - 1, MIB + 1)):
+        with pytest.raises(VaultError):
+            rig.vault.fetch(retrieval_id, extent)
+
+
+@pytest.mark.parametrize("archive_id", ["0" * 32, "a" * 138, "..", "-x"])
+def test_an_unknown_archive_is_missing(rig: Rig, archive_id: str) -> None:
+    with pytest.raises(ArchiveMissingError):
+        rig.vault.request_retrieval(ArchiveId(archive_id), None, Tier.BULK, "t")
+
+
+@pytest.mark.parametrize("others", [0, 5])
+def test_states_go_from_waiting_to_ready(rig: Rig, others: int) -> None:
+    archive_id = store(rig.vault, b"abc")
+    ids = [rig.vault.request_retrieval(archive_id, None, Tier.BULK, f"t{n}") for n in range(1 + others)]
+    if rig.vault.traits.waits:
+        waiting = rig.vault.retrieval_statuses(ids)
+        assert {status.state for status in waiting.values()} == {RetrievalState.WAITING}
+        with pytest.raises(RetrievalNotReadyError):
+            rig.vault.fetch(ids[0], ByteRange(0, 3))
+    rig.make_ready()
+    ready = rig.vault.retrieval_statuses(iter(ids))
+    assert set(ready) == set(ids)
+    assert {status.state for status in ready.values()} == {RetrievalState.READY}
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_unknown_retrievals_have_expired(rig: Rig, count: int) -> None:
+    ids = [RetrievalId(f"{n:032}:0-{MIB}") for n in range(count)]
+    statuses = rig.vault.retrieval_statuses(ids)
+    assert set(statuses) == set(ids)
+    assert {status.state for status in statuses.values()} == {RetrievalState.EXPIRED}
+    with pytest.raises(RetrievalExpiredError):
+        rig.vault.fetch(ids[0], ByteRange(0, 1))
+    assert rig.vault.retrieval_statuses([]) == {}
+
+
+def test_waiting_retrievals_are_found_by_their_token(rig: Rig) -> None:
+    rig.make_listable()
+    archive_id = store(rig.vault, b"abc")
+    asked: dict[str, Any] = {
+        "r/1 ~": rig.vault.request_retrieval(archive_id, None, Tier.BULK, "r/1 ~"),
+        "x" * 64: rig.vault.request_retrieval(archive_id, None, Tier.BULK, "x" * 64),
+        "listing": rig.vault.request_listing("listing"),
+    }
+    expected = asked if rig.vault.traits.waits else {}
+    assert rig.vault.open_retrievals() == expected
+    rig.make_ready()
+    assert rig.vault.open_retrievals() == expected
+
+
+# Listings and deletion.
+
+
+def test_a_listing_names_every_archive(rig: Rig) -> None:
+    stored: dict[ArchiveId, object] = {}
+    for label in (CATALOG, some_label(), some_label()):
+        data = some_bytes(MIB + len(stored))
+        stored[store(rig.vault, data, label)] = (label, len(data), tree_hash(data))
+    rig.make_listable()
+    listing_id = rig.vault.request_listing("t")
+    rig.make_ready()
+    assert rig.vault.listing_status(listing_id).state is RetrievalState.READY
+    listing = rig.vault.fetch_listing(listing_id)
+    listed = {each.archive_id: (each.label, each.size, each.tree_hash) for each in listing.archives}
+    assert listed == stored
+    assert listing.as_of.utcoffset() == UTC.utcoffset(None)
+    assert all(each.created_at.tzinfo for each in listing.archives)
+
+
+def test_an_unknown_listing_has_expired(rig: Rig) -> None:
+    assert rig.vault.listing_status(ListingId("0" * 92)).state is RetrievalState.EXPIRED
+    with pytest.raises(RetrievalExpiredError):
+        rig.vault.fetch_listing(ListingId("0" * 92))
+
+
+def test_a_deleted_archive_is_gone_and_can_be_deleted_again(rig: Rig) -> None:
+    archive_id, kept = store(rig.vault, b"abc"), store(rig.vault, b"def")
+    rig.vault.delete_archive(archive_id)
+    rig.vault.delete_archive(archive_id)
+    with pytest.raises(ArchiveMissingError):
+        rig.vault.request_retrieval(archive_id, None, Tier.BULK, "t")
+    assert read_back(rig, kept, 3) == b"def"
