@@ -1,0 +1,59 @@
+"""`nightvault daemon`: run the jobs by their schedules until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+
+import click
+
+from backup.cli.context import Cli, pass_cli
+from backup.cli.failures import write_crash
+from backup.errors import ConfigError, NightvaultError
+from backup.model import JobName
+
+
+@click.command()
+@pass_cli
+def daemon(cli: Cli) -> None:
+    """Run the jobs that have a schedule, one at a time, until SIGTERM or Ctrl-C.
+
+    A run in progress is asked to stop, and is waited for; what it has stored by then is not lost.
+    """
+    from backup.app import last_run, run_job
+    from backup.cli.progress import Silent
+    from backup.daemon import ScheduledJob, run_daemon
+
+    config, clock, stop = cli.config(), cli.clock, threading.Event()
+    jobs = [ScheduledJob(job.name, job.when) for job in config.jobs if job.when is not None]
+    if not jobs:
+        raise ConfigError(
+            f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
+        )
+    log_to_stderr(quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
+
+    def run(name: JobName) -> None:
+        try:
+            run_job(config, name, clock=clock, progress=Silent(), stop=stop)
+        except NightvaultError:
+            raise
+        except Exception as error:
+            path = write_crash(error, ["daemon", name], config.state_dir)
+            sentence = f"unexpected {type(error).__name__}: {error}"
+            raise NightvaultError(sentence, advice=f"please report it with {path}") from error
+
+    run_daemon(jobs, run=run, clock=clock, last_run=lambda name: last_run(config, name), stop=stop)
+
+
+def log_to_stderr(*, quiet: bool, verbose: bool, environ: Mapping[str, str]) -> None:
+    """One line an event; journald brings the time itself."""
+    form = (
+        "%(levelname)s %(message)s"
+        if "JOURNAL_STREAM" in environ
+        else "%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.basicConfig(format=form, level=logging.WARNING, force=True)
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logging.getLogger("backup").setLevel(level)
