@@ -1,0 +1,115 @@
+"""Frames in, files out: each chunk is named anew before it is written, each file whole before it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from backup.errors import FormatError
+from backup.format.frame import FrameCodec
+from backup.format.keys import chunk_id
+from backup.format.pack import PackKeys
+from backup.inventory.archives import ChunkPlace
+from backup.model import FrameRow, PackId, Problem, ProblemKind
+from backup.restorer.selection import Selection
+from backup.restorer.write import Report, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedArchive:
+    """What is needed to open an archive's frames."""
+
+    pack_id: PackId
+    keys: PackKeys = field(repr=False)
+
+
+class Assembly:
+    """The files of a selection on their way. For one thread."""
+
+    def __init__(self, selection: Selection, writer: Writer, report: Report, *, chunk_key: bytes) -> None:
+        self._selection = selection
+        self._writer = writer
+        self._report = report
+        self._chunk_key = chunk_key
+        self._codec = FrameCodec()
+        self._uses: dict[int, list[tuple[int, int]]] = {}  # chunk number: (file, offset) of each use
+        self._missing = [len(file.chunks) for file in selection.files]
+        self._gone: set[int] = set()
+        self._begun: set[int] = set()
+        self._chunks: dict[tuple[int, int], list[ChunkPlace]] = {}
+        for place in selection.places.values():
+            self._chunks.setdefault((place.archive, place.frame), []).append(place)
+        for key, file in enumerate(selection.files):
+            offset = 0
+            for number in file.chunks:
+                self._uses.setdefault(number, []).append((key, offset))
+                offset += selection.places[number].length
+
+    def begin(self) -> None:
+        """Make directories, what has no content, and empty files."""
+        for wanted in self._selection.directories:
+            self._writer.directory(wanted)
+        for wanted in self._selection.specials:
+            self._writer.special(wanted)
+        for key, file in enumerate(self._selection.files):
+            if not file.chunks and self._begin(key):
+                self._writer.end(key)
+
+    def accept(self, archive: int, opened: OpenedArchive, row: FrameRow, sealed: bytes | None) -> int:
+        """Open a frame and write its chunks to wherever they belong; the bytes that were written.
+
+        A frame that did not come back (None), does not open or holds other chunks spoils its files only.
+        """
+        places = self._chunks.get((archive, row.number), [])
+        if sealed is None:
+            return self._spoil(places, "its data came back damaged from the vault")
+        try:
+            raw = memoryview(self._codec.open(opened.keys.frame_key, opened.pack_id, row, sealed))
+        except FormatError as error:
+            return self._spoil(places, f"its data cannot be opened: {error}")
+        return sum(self._write(place, raw[place.offset : place.offset + place.length]) for place in places)
+
+    def finish(self) -> None:
+        """Whatever is not whole by now never will be."""
+        for key, missing in enumerate(self._missing):
+            if missing and key not in self._gone:
+                self._drop(key, "not all of its data was found")
+
+    def _write(self, place: ChunkPlace, data: memoryview) -> int:
+        if chunk_id(self._chunk_key, data) != place.id:
+            return self._spoil([place], "a chunk is not what it was")
+        written = 0
+        for key, offset in self._uses.pop(place.number, ()):
+            if key in self._gone or not self._begin(key):
+                continue
+            self._writer.write(key, offset, data)
+            written += len(data)
+            self._missing[key] -= 1
+            if not self._missing[key]:
+                self._writer.end(key)
+                self._begun.discard(key)
+        return written
+
+    def _begin(self, key: int) -> bool:
+        if key in self._begun:
+            return True
+        if self._writer.begin(key, self._selection.files[key].wanted):
+            self._begun.add(key)
+            return True
+        self._gone.add(key)
+        return False
+
+    def _spoil(self, places: Sequence[ChunkPlace], why: str) -> int:
+        for place in places:
+            for key, _ in self._uses.pop(place.number, ()):
+                if key not in self._gone:
+                    self._drop(key, why)
+        return 0
+
+    def _drop(self, key: int, why: str) -> None:
+        self._gone.add(key)
+        if key in self._begun:
+            self._begun.discard(key)
+            self._writer.give_up(key)
+        path = self._selection.files[key].wanted.path
+        self._report(Problem(path, ProblemKind.DAMAGED, f"{why}; not restored"))
