@@ -1,0 +1,92 @@
+"""The accounts the emulator knows: static keys, trust anchors, profiles and roles, as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from .policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """A key from the accounts file; with `session_token` a temporary one, `expires_at_ms` in real time."""
+
+    account_id: str
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None = None
+    expires_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAnchor:
+    """The CA certificates (at most 2) and CRLs (at most 2) behind one trust anchor ARN."""
+
+    account_id: str
+    arn: str
+    certificates: tuple[x509.Certificate, ...]
+    crls: tuple[x509.CertificateRevocationList, ...]
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Which roles may be assumed and for how long, in seconds."""
+
+    account_id: str
+    arn: str
+    role_arns: tuple[str, ...]
+    duration_seconds: int
+    accept_role_session_name: bool
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role: who may assume it, for how many seconds at most, and what it may do (None: everything)."""
+
+    account_id: str
+    arn: str
+    max_session_duration: int
+    trust_policy: Policy
+    policy: Policy | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account with all it holds."""
+
+    account_id: str
+    keys: tuple[AccessKey, ...]
+    trust_anchors: tuple[TrustAnchor, ...]
+    profiles: tuple[Profile, ...]
+    roles: tuple[Role, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """All accounts of the file; lookups give None for what is not there."""
+
+    accounts: tuple[Account, ...]
+
+    def key(self, access_key_id: str) -> AccessKey | None:
+        """A static or temporary key written in the accounts file."""
+        return next((key for key in self._keys() if key.access_key_id == access_key_id), None)
+
+    def _keys(self) -> Iterator[AccessKey]:
+        return (key for account in self.accounts for key in account.keys)
+
+    def trust_anchor(self, arn: str) -> TrustAnchor | None:
+        """A trust anchor by ARN."""
+        return next((a for account in self.accounts for a in account.trust_anchors if a.arn == arn), None)
+
+    def profile(self, arn: str) -> Profile | None:
+        """A profile by ARN."""
+        return next((p for account in self.accounts for p in account.profiles if p.arn == arn), None)
+
+    def role(self, arn: str) -> Role | None:
+        """A role by ARN."""
+        return next((r for account in self.accounts for r in account.roles if r.arn == arn), None)

@@ -1,0 +1,274 @@
+"""Reads the accounts file (TOML), names each mistake by its key, and reads again when a file behind it
+changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+
+from .accounts import AccessKey, Account, Accounts, Profile, Role, TrustAnchor
+from .certificates import check_anchor
+from .errors import EmulatorError
+from .policy import Policy, parse_policy
+
+T = TypeVar("T")
+
+ANCHOR_LIMIT = 2  # certificates and CRLs per trust anchor (Roles Anywhere quotas, both fixed)
+
+
+@dataclass(slots=True)
+class Reader:
+    """The folder against which paths are read, and every file that was read."""
+
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+
+    def text(self, value: str, where: str, *, inline: str) -> str:
+        """The value itself when it begins with `inline`, else the file it names."""
+        if value.lstrip().startswith(inline):
+            return value
+        path = self.folder / value
+        self.files.append(path)
+        try:
+            return path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise EmulatorError(f"{where}: cannot read {path}: {error}.") from error
+
+
+class Table:
+    """One TOML table; `where` names it in messages; keys that nobody asked for are refused by `done`."""
+
+    def __init__(self, raw: Mapping[str, object], where: str) -> None:
+        self._raw = dict(raw)
+        self.where = where
+
+    def name(self, key: str) -> str:
+        """The full name of a key."""
+        return f"{self.where}.{key}" if self.where else key
+
+    def _take(self, key: str, kind: type, words: str, default: object) -> object:
+        value = self._raw.pop(key, default)
+        if value is ...:
+            raise EmulatorError(f"{self.name(key)} is missing: give {words}.")
+        if value is not default and (
+            not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+        ):
+            raise EmulatorError(f"{self.name(key)} must be {words}.")
+        return value
+
+    def string(self, key: str) -> str:
+        """A required string."""
+        value = self._take(key, str, "a string", ...)
+        return value if isinstance(value, str) else ""
+
+    def optional_string(self, key: str) -> str | None:
+        """A string or None."""
+        value = self._take(key, str, "a string", None)
+        return value if isinstance(value, str) else None
+
+    def strings(self, key: str) -> list[str]:
+        """A list of strings, empty when absent."""
+        values = self._take(key, list, "a list of strings", [])
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise EmulatorError(f"{self.name(key)} must be a list of strings.")
+        return values
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """True or false."""
+        return bool(self._take(key, bool, "true or false", default))
+
+    def seconds(self, key: str, *, default: int, low: int, high: int) -> int:
+        """A number of seconds within bounds."""
+        value = self._take(key, int, "a number of seconds", default)
+        if not isinstance(value, int) or not low <= value <= high:
+            raise EmulatorError(f"{self.name(key)} must lie between {low} and {high} seconds.")
+        return value
+
+    def moment_ms(self, key: str) -> int | None:
+        """A date with an offset, as a TOML date or as text, in ms since the epoch."""
+        value = self._raw.pop(key, None)
+        if value is None:
+            return None
+        try:
+            moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        except ValueError:
+            moment = datetime.min  # noqa: DTZ901 (no offset: refused below)
+        if moment.tzinfo is None:
+            raise EmulatorError(
+                f"{self.name(key)} must be a date with an offset, such as 2026-01-02T03:04:05Z."
+            )
+        return int(moment.astimezone(UTC).timestamp() * 1000)
+
+    def tables(self, key: str) -> Iterator[Table]:
+        """An array of tables, empty when absent."""
+        values = self._take(key, list, "an array of tables", [])
+        for number, value in enumerate(values if isinstance(values, list) else []):
+            if not isinstance(value, dict):
+                raise EmulatorError(f"{self.name(key)}[{number}] must be a table.")
+            yield Table(value, f"{self.name(key)}[{number}]")
+
+    def done(self) -> None:
+        """Refuse what is left over."""
+        if self._raw:
+            raise EmulatorError(f"{self.name(min(self._raw))} is not a key of the accounts file.")
+
+
+def read_accounts(path: Path) -> tuple[Accounts, list[Path]]:
+    """The accounts and every file that they were read from; EmulatorError with one sentence for a mistake."""
+    reader = Reader(path.parent, [path])
+    try:
+        raw = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise EmulatorError(f"Cannot read the accounts file {path}: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise EmulatorError(f"The accounts file {path} is not TOML: {error}.") from error
+    top = Table(raw, "")
+    accounts = tuple(_account(table, reader) for table in top.tables("account"))
+    top.done()
+    if not accounts:
+        raise EmulatorError(f"The accounts file {path} has no [[account]].")
+    return Accounts(accounts), reader.files
+
+
+def _account(table: Table, reader: Reader) -> Account:
+    account_id = table.string("id")
+    if not re.fullmatch(r"[0-9]{12}", account_id):
+        raise EmulatorError(f"{table.name('id')} must be 12 digits.")
+    account = Account(
+        account_id,
+        keys=tuple(_key(entry, account_id) for entry in table.tables("key")),
+        trust_anchors=tuple(
+            _trust_anchor(entry, account_id, reader) for entry in table.tables("trust_anchor")
+        ),
+        profiles=tuple(_profile(entry, account_id) for entry in table.tables("profile")),
+        roles=tuple(_role(entry, account_id, reader) for entry in table.tables("role")),
+    )
+    table.done()
+    return account
+
+
+def _key(table: Table, account_id: str) -> AccessKey:
+    key = AccessKey(
+        account_id,
+        table.string("access_key_id"),
+        table.string("secret_access_key"),
+        table.optional_string("session_token"),
+        table.moment_ms("expires_at"),
+    )
+    table.done()
+    return key
+
+
+def _trust_anchor(table: Table, account_id: str, reader: Reader) -> TrustAnchor:
+    arn = _arn(table, "rolesanywhere", account_id)
+    certificates = _load(table, "certificates", reader, x509.load_pem_x509_certificates)
+    crls = _load(table, "crls", reader, lambda pem: [x509.load_pem_x509_crl(pem)])
+    if not certificates:
+        raise EmulatorError(f"{table.name('certificates')} must name at least one PEM file.")
+    for certificate in certificates:
+        check_anchor(certificate, table.name("certificates"))
+    anchor = TrustAnchor(account_id, arn, certificates, crls, table.flag("enabled", default=True))
+    table.done()
+    return anchor
+
+
+def _load(table: Table, key: str, reader: Reader, load: Callable[[bytes], list[T]]) -> tuple[T, ...]:
+    loaded: list[T] = []
+    for value in table.strings(key):
+        pem = reader.text(value, table.name(key), inline="-----BEGIN")
+        try:
+            loaded += load(pem.encode())
+        except ValueError as error:
+            raise EmulatorError(f"{table.name(key)}: {error}.") from error
+    if len(loaded) > ANCHOR_LIMIT:
+        raise EmulatorError(f"{table.name(key)} may hold at most {ANCHOR_LIMIT}.")
+    return tuple(loaded)
+
+
+def _profile(table: Table, account_id: str) -> Profile:
+    profile = Profile(
+        account_id,
+        _arn(table, "rolesanywhere", account_id),
+        tuple(table.strings("role_arns")),
+        table.seconds("duration_seconds", default=3600, low=900, high=43200),
+        table.flag("accept_role_session_name", default=False),
+        table.flag("enabled", default=True),
+    )
+    table.done()
+    return profile
+
+
+def _role(table: Table, account_id: str, reader: Reader) -> Role:
+    policy = table.optional_string("policy")
+    role = Role(
+        account_id,
+        _arn(table, "iam", account_id),
+        table.seconds("max_session_duration", default=3600, low=3600, high=43200),
+        _policy(table.string("trust_policy"), table.name("trust_policy"), reader),
+        None if policy is None else _policy(policy, table.name("policy"), reader),
+    )
+    table.done()
+    return role
+
+
+def _policy(value: str, where: str, reader: Reader) -> Policy:
+    return parse_policy(reader.text(value, where, inline="{"), where)
+
+
+def _arn(table: Table, service: str, account_id: str) -> str:
+    arn = table.string("arn")
+    parts = arn.split(":", 5)
+    if len(parts) != 6 or parts[0] != "arn" or parts[2] != service or parts[4] != account_id or not parts[5]:
+        raise EmulatorError(f"{table.name('arn')} must be an ARN of {service} in account {account_id}.")
+    return arn
+
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+class AccountsFile:
+    """The accounts as the file has them now; a mistake made while running keeps the last good ones."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._accounts, self._files = read_accounts(path)
+        self._seen = self._fingerprint()
+
+    def current(self) -> Accounts:
+        """The accounts, read again if a file changed since the last call."""
+        with self._lock:
+            seen = self._fingerprint()
+            if seen != self._seen:
+                self._seen = seen
+                self._reload()
+            return self._accounts
+
+    def _reload(self) -> None:
+        try:
+            self._accounts, self._files = read_accounts(self._path)
+        except EmulatorError as error:
+            print(f"{error} The accounts stay as they were.", file=sys.stderr, flush=True)  # noqa: T201
+        self._seen = self._fingerprint()
+
+    def _fingerprint(self) -> Fingerprint:
+        return tuple(_stamp(path) for path in self._files)
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return str(path), 0, 0, 0
+    return str(path), found.st_mtime_ns, found.st_size, found.st_ino

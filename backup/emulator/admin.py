@@ -1,0 +1,114 @@
+"""The emulator's own interface: step the clock, make inventories, plan faults. It asks for no signature."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .faults import FaultPlan, parse_fault
+from .inventories import make_inventory
+from .operations import NAMES
+from .settle import settle
+from .store import Store
+from .wire import date_ms, vault_arn
+
+OPERATIONS = NAMES | {"CreateSession"}
+LONGEST_STEP = 100 * 366 * 24 * 60 * 60
+
+
+class MistakeError(ValueError):
+    """A request that the admin cannot follow."""
+
+
+def _refused(error: Exception) -> Response:
+    return JSONResponse({"message": str(error)}, status_code=400)
+
+
+async def _json(request: Request) -> object:
+    body = await request.body()
+    try:
+        return json.loads(body) if body else {}
+    except ValueError as error:
+        raise MistakeError("The body is not JSON.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The admin's routes over the emulator's state."""
+
+    store: Store
+    faults: FaultPlan
+
+    def routes(self) -> list[Route]:
+        """Everything below /_admin."""
+        return [
+            Route("/_admin/clock", _guarded(self._clock), methods=["GET", "POST"]),
+            Route("/_admin/inventories", _guarded(self._inventories), methods=["POST"]),
+            Route("/_admin/faults", _guarded(self._faults), methods=["GET", "POST"]),
+        ]
+
+    async def _clock(self, request: Request) -> Response:
+        """POST {"advance_seconds": n}; both methods answer the emulator's time."""
+        if request.method == "POST":
+            raw = await _json(request)
+            seconds = raw.get("advance_seconds") if isinstance(raw, dict) else None
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+                raise MistakeError("Give advance_seconds, a number.")
+            if not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_STEP:
+                raise MistakeError("advance_seconds must not be negative, nor longer than 100 years.")
+            await asyncio.to_thread(self._step, seconds)
+        moment = self.store.clock.now()
+        return JSONResponse({"now": date_ms(moment.emulated_ms), "speed": moment.speed})
+
+    def _step(self, seconds: float) -> None:
+        settle(self.store)
+        self.store.advance(seconds)
+        settle(self.store)
+
+    async def _inventories(self, request: Request) -> Response:
+        """POST makes the inventory of every vault that changed or never had one; {"vault": name} of one name
+        only.
+        """
+        raw = await _json(request)
+        vault = raw.get("vault") if isinstance(raw, dict) else None
+        if not isinstance(raw, dict) or not isinstance(vault, str | None):
+            raise MistakeError("Give nothing, or the name of a vault.")
+        return JSONResponse({"inventories": await asyncio.to_thread(self._make_inventories, vault)})
+
+    def _make_inventories(self, vault: str | None) -> list[str]:
+        settle(self.store)
+        with self.store.transaction() as tx:
+            rows = tx.db.execute(
+                "SELECT * FROM vaults WHERE (changed_ms IS NOT NULL OR inventory_ms IS NULL) AND ? IN ('', "
+                "name)",
+                (vault or "",),
+            ).fetchall()
+            for row in rows:
+                make_inventory(tx, row["id"], tx.now_ms)
+        return [vault_arn(row["account_id"], row["region"], row["name"]) for row in rows]
+
+    async def _faults(self, request: Request) -> Response:
+        """POST replaces all plans; GET tells how often each was met."""
+        if request.method == "POST":
+            raw = await _json(request)
+            if not isinstance(raw, list):
+                raise MistakeError("Give a list of faults.")
+            self.faults.replace([parse_fault(entry, OPERATIONS) for entry in raw])
+        return JSONResponse({"faults": self.faults.report()})
+
+
+def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except ValueError as error:
+            return _refused(error)
+
+    return answer

@@ -1,0 +1,163 @@
+"""Who calls the vault service: checks a request's signature, its time and its token, and tells whose key it
+is.
+
+Judged by real time. Source: Glacier Developer Guide (amazon-glacier-signing-requests, api-error-responses);
+the texts about time and payload are those of the real service.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from .accounts import Accounts
+from .errors import ServiceError, bad_signature
+from .sigv4 import (
+    Authorization,
+    MalformedAuthorization,
+    canonical_request,
+    hmac_signature,
+    parse_authorization,
+    request_time,
+    skew_message,
+    stamp,
+    string_to_sign,
+)
+from .store import Transaction
+from .wire import Inbound
+
+SKEW = timedelta(minutes=5)
+_HOST = re.compile(r"glacier(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)(?::\d+)?")
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What the service knows about an access key."""
+
+    account_id: str
+    secret_access_key: str
+    session_token: str | None = None
+    expires_ms: int | None = None
+    role_arn: str | None = None
+    arn: str = ""
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller; `role_arn` is None for a static key."""
+
+    account_id: str
+    arn: str
+    role_arn: str | None
+    region: str
+    context: Mapping[str, str]
+
+
+def find_secret(access_key_id: str, accounts: Accounts, tx: Transaction) -> Secret | None:
+    """A key of the accounts file, or credentials issued by CreateSession."""
+    key = accounts.key(access_key_id)
+    if key is not None:
+        arn = f"arn:aws:iam::{key.account_id}:root"
+        return Secret(key.account_id, key.secret_access_key, key.session_token, key.expires_at_ms, arn=arn)
+    row = tx.db.execute("SELECT * FROM credentials WHERE access_key_id = ?", (access_key_id,)).fetchone()
+    if row is None:
+        return None
+    return Secret(
+        row["account_id"],
+        row["secret_access_key"],
+        row["session_token"],
+        row["expires_ms"],
+        row["role_arn"],
+        row["session_arn"],
+        json.loads(row["context"]),
+    )
+
+
+def authenticate(
+    inbound: Inbound, payload_hash: str, must_sign: tuple[str, ...], accounts: Accounts, tx: Transaction
+) -> Caller:
+    """The caller of a vault operation; a ServiceError with the service's code when anything is wrong.
+
+    `payload_hash` is that of the body, or for a streamed upload the one the client claims; `must_sign` are
+    headers that this operation wants signed beside host, date and token.
+    """
+    header = inbound.header("authorization")
+    if header is None:
+        raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token")
+    try:
+        authorization = parse_authorization(header)
+        signed_at = request_time(inbound)
+        _check_form(inbound, authorization, signed_at, must_sign)
+        canonical = canonical_request(inbound, authorization.signed_headers, payload_hash)
+    except MalformedAuthorization as error:
+        raise bad_signature(str(error)) from error
+    secret = find_secret(authorization.key_id, accounts, tx)
+    now = datetime.now(UTC)
+    _check_secret(inbound, secret, now)
+    assert secret is not None  # noqa: S101 (checked above)
+    late = skew_message(signed_at, now, past=SKEW, future=SKEW)
+    if late:
+        raise bad_signature(late)
+    _check_signature(authorization, stamp(signed_at), canonical, secret)
+    return Caller(secret.account_id, secret.arn, secret.role_arn, authorization.region, secret.context)
+
+
+def _check_form(
+    inbound: Inbound, authorization: Authorization, signed_at: datetime, must_sign: tuple[str, ...]
+) -> None:
+    if authorization.algorithm != "AWS4-HMAC-SHA256":
+        raise MalformedAuthorization(f"Unsupported signature algorithm {authorization.algorithm}.")
+    if authorization.service != "glacier":
+        raise MalformedAuthorization(
+            f"Credential should be scoped to service glacier, not {authorization.service}."
+        )
+    if authorization.date != f"{signed_at:%Y%m%d}":
+        raise MalformedAuthorization(
+            f"Date in Credential scope, {authorization.date}, does not match the date of the request, "
+            f"{signed_at:%Y%m%d}."
+        )
+    _check_region(inbound, authorization.region)
+    date_header = "x-amz-date" if inbound.header("x-amz-date") else "date"
+    token = ("x-amz-security-token",) if inbound.header("x-amz-security-token") is not None else ()
+    for name in ("host", date_header, *token, *must_sign):
+        if name not in authorization.signed_headers:
+            raise MalformedAuthorization(f"The header {name} must be signed.")
+
+
+def _check_region(inbound: Inbound, region: str) -> None:
+    found = _HOST.fullmatch(inbound.header("host") or "")
+    if not _REGION.fullmatch(region) or (found is not None and found[1] != region):
+        raise MalformedAuthorization(f"Credential should be scoped to a valid region, not {region}.")
+
+
+def _check_secret(inbound: Inbound, secret: Secret | None, now: datetime) -> None:
+    token = inbound.header("x-amz-security-token")
+    if secret is None or not _same(secret.session_token or "", token or ""):
+        raise ServiceError(
+            "UnrecognizedClientException", "The security token included in the request is invalid."
+        )
+    if secret.expires_ms is not None and now.timestamp() * 1000 >= secret.expires_ms:
+        raise ServiceError("ExpiredTokenException", "The security token included in the request is expired")
+
+
+def _same(left: str, right: str) -> bool:
+    return hmac.compare_digest(left.encode("latin-1", "replace"), right.encode("latin-1", "replace"))
+
+
+def _check_signature(authorization: Authorization, signed_at: str, canonical: str, secret: Secret) -> None:
+    text = string_to_sign(authorization, signed_at, canonical)
+    if not _same(hmac_signature(secret.secret_access_key, authorization, text), authorization.signature):
+        raise bad_signature(
+            "The request signature we calculated does not match the signature you provided. Check your AWS "
+            "Secret "
+            "Access Key and signing method. Consult the service documentation for details.\n\nThe "
+            "Canonical String "
+            f"for this request should have been\n'{canonical}'\n\nThe String-to-Sign should have "
+            f"been\n'{text}'\n"
+        )

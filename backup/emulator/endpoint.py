@@ -1,0 +1,144 @@
+"""One HTTP exchange with an operation: meets planned faults, runs it, renders errors, sends the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ServiceError
+from .faults import Fault
+from .receive import Body, ClientGone
+from .wire import Answer, Extent, Inbound, new_request_id
+
+CHUNK_BYTES = 1024 * 1024
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Perform = Callable[[], Awaitable[Answer]]
+Render = Callable[[ServiceError], Answer]
+
+
+def inbound_of(scope: Scope) -> Inbound:
+    """The request's head as received."""
+    return Inbound(
+        scope["method"],
+        scope["raw_path"].decode("latin-1"),
+        scope["query_string"].decode("latin-1"),
+        tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request and the way back to its client."""
+
+    scope: Scope
+    body: Body
+    send: Send
+
+    async def run(self, perform: Perform, render: Render, fault: Fault | None) -> None:
+        """Answer the request: the operation's answer, its error, or what the fault makes of it."""
+        try:
+            answer = await self._decide(perform, render, fault)
+            await self._take_rest(answer)
+            if answer is not None:
+                await self._send(answer, fault)
+        except ClientGone:
+            return
+
+    async def _decide(self, perform: Perform, render: Render, fault: Fault | None) -> Answer | None:
+        """The answer, or None if the connection was cut instead."""
+        if fault is not None and not fault.after:
+            await asyncio.sleep(fault.stall_seconds)
+            planned = await self._planned(render, fault)
+            if planned is not None or fault.reset:
+                return planned
+        try:
+            answer = await perform()
+        except ServiceError as error:
+            answer = render(error)
+        if fault is None or not fault.after:
+            return answer
+        await asyncio.sleep(fault.stall_seconds)
+        planned = await self._planned(render, fault)
+        return planned if planned is not None or fault.reset else answer
+
+    async def _planned(self, render: Render, fault: Fault) -> Answer | None:
+        if fault.reset:
+            await self._reset()
+            return None
+        error = fault.error()
+        return None if error is None else render(error)
+
+    async def _reset(self) -> None:
+        """Cut the connection so that the client sees a reset, not an end."""
+        transport = self.scope["state"]["transport"]
+        linger = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        transport.abort()
+        await self.body.gone()
+
+    async def _take_rest(self, answer: Answer | None) -> None:
+        """Let a client that is still sending finish, unless it waits to be told to go on."""
+        waiting = (b"expect", b"100-continue") in self.scope["headers"]
+        if answer is None or waiting:
+            return
+        try:
+            await self.body.drain()
+        except ServiceError:
+            return
+
+    async def _send(self, answer: Answer, fault: Fault | None) -> None:
+        headers = {**answer.headers, "x-amzn-RequestId": new_request_id()}
+        if answer.status != 204:
+            headers["Content-Length"] = str(answer.length)
+        if not self.body.complete:
+            headers["Connection"] = "close"
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+        left = answer.length if fault is None or fault.truncate is None else fault.truncate
+        cut = left < answer.length
+        corrupt = fault is not None and fault.corrupt
+        async for chunk in _chunks(answer):
+            sent = _flip(chunk[:left]) if corrupt else chunk[:left]
+            corrupt = False
+            left -= len(sent)
+            await self.send({"type": "http.response.body", "body": sent, "more_body": True})
+            if not left:
+                break
+        if cut:
+            self.scope["state"]["transport"].close()
+            await self.body.gone()
+        else:
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _flip(data: bytes) -> bytes:
+    return bytes([data[0] ^ 1]) + data[1:] if data else data
+
+
+async def _chunks(answer: Answer) -> AsyncIterator[bytes]:
+    if answer.body:
+        yield answer.body
+    for extent in answer.extents:
+        at = 0
+        while at < extent.length:
+            chunk = await asyncio.to_thread(_read, extent, at)
+            yield chunk
+            at += len(chunk)
+
+
+def _read(extent: Extent, at: int) -> bytes:
+    file = os.open(extent.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        chunk = os.pread(file, min(CHUNK_BYTES, extent.length - at), extent.offset + at)
+    finally:
+        os.close(file)
+    if not chunk:
+        raise ClientGone
+    return chunk

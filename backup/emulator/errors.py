@@ -1,0 +1,79 @@
+"""The emulator's failures: mistakes of whoever starts it, and the answers it gives to its clients.
+
+Codes, statuses and texts follow AWS's documents (Developer Guide, api-error-responses) and the messages seen
+from the real service; where no text is known the wording is our own.
+"""
+
+from __future__ import annotations
+
+STATUS_BY_CODE = {
+    "AccessDeniedException": 403,
+    "BadRequest": 400,
+    "ExpiredTokenException": 403,
+    "InsufficientCapacityException": 503,
+    "InvalidParameterValueException": 400,
+    "InvalidSignatureException": 403,
+    "LimitExceededException": 400,
+    "MissingAuthenticationTokenException": 400,
+    "MissingParameterValueException": 400,
+    "PolicyEnforcedException": 400,
+    "ResourceNotFoundException": 404,
+    "RequestTimeoutException": 408,
+    "SerializationException": 400,
+    "ServiceUnavailableException": 500,
+    "ThrottlingException": 400,
+    "UnrecognizedClientException": 400,
+    "ValidationException": 400,
+}
+
+MESSAGE_BY_CODE = {
+    "InsufficientCapacityException": "There is insufficient capacity to process this expedited request.",
+    "PolicyEnforcedException": "InitiateJob request denied by current data retrieval policy.",
+    "RequestTimeoutException": "Request timed out.",
+    "ServiceUnavailableException": "The service is unavailable.",
+    "ThrottlingException": "Rate exceeded",
+}
+
+
+class EmulatorError(Exception):
+    """The emulator cannot start or go on; the message is one sentence for the person who started it."""
+
+
+class ServiceError(Exception):
+    """An error answer to a client: HTTP status, AWS error code and message."""
+
+    def __init__(self, code: str, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = STATUS_BY_CODE.get(code, 400) if status is None else status
+
+    @property
+    def kind(self) -> str:
+        """`Client` or `Server`, the field `type` of a Glacier error."""
+        return "Server" if self.status >= 500 else "Client"
+
+
+def invalid(message: str) -> ServiceError:
+    """400 InvalidParameterValueException."""
+    return ServiceError("InvalidParameterValueException", message)
+
+
+def missing(message: str) -> ServiceError:
+    """400 MissingParameterValueException."""
+    return ServiceError("MissingParameterValueException", message)
+
+
+def not_found(message: str) -> ServiceError:
+    """404 ResourceNotFoundException."""
+    return ServiceError("ResourceNotFoundException", message)
+
+
+def denied(message: str) -> ServiceError:
+    """403 AccessDeniedException."""
+    return ServiceError("AccessDeniedException", message)
+
+
+def bad_signature(message: str) -> ServiceError:
+    """403 InvalidSignatureException."""
+    return ServiceError("InvalidSignatureException", message)

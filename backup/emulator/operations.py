@@ -1,0 +1,128 @@
+"""The 33 operations of the vault service: which method and path each has, and the code that serves it.
+
+Source: botocore's model of 2012-06-01 and the Developer Guide's api pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .archives import check_upload_archive, delete_archive, upload_archive
+from .calls import Call
+from .errors import ServiceError
+from .jobs import describe_job, initiate_job, list_jobs
+from .output import get_job_output
+from .receive import Received
+from .store import Transaction
+from .uploads import (
+    abort_upload,
+    check_part,
+    complete_upload,
+    initiate_upload,
+    list_parts,
+    list_uploads,
+    upload_part,
+)
+from .vaults import create_vault, delete_vault, describe_vault, list_vaults
+from .wire import Answer
+
+Serve = Callable[[Call, Transaction], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An upload in two acts: what can be checked before the body comes, and what is done with it."""
+
+    check: Callable[[Call, Transaction], None]
+    finish: Callable[[Call, Transaction, Received], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation; `serve` is None where the emulator does not know it yet."""
+
+    name: str
+    method: str
+    path: re.Pattern[str]
+    serve: Serve | Streamed | None
+    flag: tuple[str, str] | None = None
+
+
+def _path(tail: str) -> re.Pattern[str]:
+    named = tail.replace("{vault}", "/vaults/(?P<vault>[^/]+)").replace("{target}", "(?P<target>[^/]+)")
+    return re.compile("/(?P<account>[^/]+)" + named)
+
+
+def _operation(
+    name: str,
+    method: str,
+    tail: str,
+    serve: Serve | Streamed | None = None,
+    flag: tuple[str, str] | None = None,
+) -> Operation:
+    return Operation(name, method, _path(tail), serve, flag)
+
+
+OPERATIONS = (
+    _operation("CreateVault", "PUT", "{vault}", create_vault),
+    _operation("DescribeVault", "GET", "{vault}", describe_vault),
+    _operation("DeleteVault", "DELETE", "{vault}", delete_vault),
+    _operation("ListVaults", "GET", "/vaults", list_vaults),
+    _operation("UploadArchive", "POST", "{vault}/archives", Streamed(check_upload_archive, upload_archive)),
+    _operation("DeleteArchive", "DELETE", "{vault}/archives/{target}", delete_archive),
+    _operation("InitiateMultipartUpload", "POST", "{vault}/multipart-uploads", initiate_upload),
+    _operation(
+        "UploadMultipartPart", "PUT", "{vault}/multipart-uploads/{target}", Streamed(check_part, upload_part)
+    ),
+    _operation("CompleteMultipartUpload", "POST", "{vault}/multipart-uploads/{target}", complete_upload),
+    _operation("AbortMultipartUpload", "DELETE", "{vault}/multipart-uploads/{target}", abort_upload),
+    _operation("ListMultipartUploads", "GET", "{vault}/multipart-uploads", list_uploads),
+    _operation("ListParts", "GET", "{vault}/multipart-uploads/{target}", list_parts),
+    _operation("InitiateJob", "POST", "{vault}/jobs", initiate_job),
+    _operation("ListJobs", "GET", "{vault}/jobs", list_jobs),
+    _operation("DescribeJob", "GET", "{vault}/jobs/{target}", describe_job),
+    _operation("GetJobOutput", "GET", "{vault}/jobs/{target}/output", get_job_output),
+    _operation("AddTagsToVault", "POST", "{vault}/tags", flag=("operation", "add")),
+    _operation("RemoveTagsFromVault", "POST", "{vault}/tags", flag=("operation", "remove")),
+    _operation("ListTagsForVault", "GET", "{vault}/tags"),
+    _operation("SetVaultNotifications", "PUT", "{vault}/notification-configuration"),
+    _operation("GetVaultNotifications", "GET", "{vault}/notification-configuration"),
+    _operation("DeleteVaultNotifications", "DELETE", "{vault}/notification-configuration"),
+    _operation("SetVaultAccessPolicy", "PUT", "{vault}/access-policy"),
+    _operation("GetVaultAccessPolicy", "GET", "{vault}/access-policy"),
+    _operation("DeleteVaultAccessPolicy", "DELETE", "{vault}/access-policy"),
+    _operation("InitiateVaultLock", "POST", "{vault}/lock-policy"),
+    _operation("CompleteVaultLock", "POST", "{vault}/lock-policy/{target}"),
+    _operation("AbortVaultLock", "DELETE", "{vault}/lock-policy"),
+    _operation("GetVaultLock", "GET", "{vault}/lock-policy"),
+    _operation("GetDataRetrievalPolicy", "GET", "/policies/data-retrieval"),
+    _operation("SetDataRetrievalPolicy", "PUT", "/policies/data-retrieval"),
+    _operation("ListProvisionedCapacity", "GET", "/provisioned-capacity"),
+    _operation("PurchaseProvisionedCapacity", "POST", "/provisioned-capacity"),
+)
+NAMES = frozenset(operation.name for operation in OPERATIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An operation and the names in its path, decoded; empty where the path has none."""
+
+    operation: Operation
+    account: str
+    vault: str
+    target: str
+
+
+def find_route(method: str, path: str, query: Mapping[str, str]) -> Route:
+    """The operation of a request; 400 where there is none. `path` is percent-decoded."""
+    for operation in OPERATIONS:
+        found = operation.path.fullmatch(path)
+        if operation.method != method or found is None:
+            continue
+        if operation.flag is not None and query.get(operation.flag[0]) != operation.flag[1]:
+            continue
+        names = found.groupdict()
+        return Route(operation, names["account"], names.get("vault") or "", names.get("target") or "")
+    raise ServiceError("BadRequest", f"There is no operation {method} {path}.")

@@ -1,0 +1,130 @@
+"""Receives request bodies: small ones whole, uploads into a file, hashed on a worker thread as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ServiceError
+from .treehash import TreeHasher
+
+BATCH_BYTES = 1024 * 1024
+SMALL_BODY_LIMIT = 1024 * 1024
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class ClientGone(Exception):  # noqa: N818 (an event rather than an error)
+    """The client hung up before its request was complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An upload's body on disk: its file's name, bytes, linear SHA-256 (hex), leaf digests."""
+
+    file: str
+    size: int
+    linear: str
+    leaves: bytes
+
+
+class Body:
+    """A request's body; waiting longer than `idle_seconds` for more of it is answered with 408."""
+
+    def __init__(self, receive: Receive, idle_seconds: float) -> None:
+        self._receive = receive
+        self._idle_seconds = idle_seconds
+        self._finished = False
+        self.complete = False
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """What has not been read yet, as it comes."""
+        while not self._finished:
+            try:
+                async with asyncio.timeout(self._idle_seconds):
+                    message = await self._receive()
+            except TimeoutError as error:
+                self._finished = True
+                raise ServiceError("RequestTimeoutException", "Request timed out.") from error
+            if message["type"] == "http.disconnect":
+                self._finished = True
+                raise ClientGone
+            self._finished = self.complete = not message.get("more_body", False)
+            if message.get("body"):
+                yield message["body"]
+
+    async def read(self) -> bytes:
+        """The whole body, at most 1 MiB; 400 beyond."""
+        gathered = bytearray()
+        async for piece in self.pieces():
+            gathered += piece
+            if len(gathered) > SMALL_BODY_LIMIT:
+                raise ServiceError("BadRequest", "The request body is too large.")
+        return bytes(gathered)
+
+    async def drain(self) -> None:
+        """Read the rest and drop it, so that a client still sending gets to read its answer."""
+        async for _ in self.pieces():
+            pass
+
+    async def gone(self) -> None:
+        """Wait until the connection is closed."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+class _Spool:
+    """A file that is written and hashed at once; used by one worker thread after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._path = path
+        self.hasher = TreeHasher()
+
+    def take(self, data: bytearray) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+        self.hasher.update(data)
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+async def receive_file(body: Body, path: Path) -> Received:
+    """Stream the body into a new file; the file is gone again if the body does not come to its end."""
+    spool = await asyncio.to_thread(_Spool, path)
+    try:
+        await _fill(body, spool)
+    except BaseException:
+        spool.remove()
+        raise
+    finally:
+        spool.close()
+    return Received(path.name, spool.hasher.size, spool.hasher.linear(), spool.hasher.leaves())
+
+
+async def _fill(body: Body, spool: _Spool) -> None:
+    """Gather MiB by MiB; while one is hashed the next is received."""
+    busy: asyncio.Task[None] | None = None
+    batch = bytearray()
+    try:
+        async for piece in body.pieces():
+            batch += piece
+            if len(batch) < BATCH_BYTES:
+                continue
+            if busy:
+                await busy
+            busy = asyncio.create_task(asyncio.to_thread(spool.take, batch))
+            batch = bytearray()
+    finally:
+        if busy:
+            await asyncio.shield(busy)
+    await asyncio.to_thread(spool.take, batch)

@@ -1,0 +1,141 @@
+"""Runs the emulator: one process and port for both services and the admin, on loopback by default."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .accounts_file import AccountsFile
+from .admin import Admin
+from .errors import EmulatorError
+from .faults import FaultPlan
+from .glacier import GlacierService
+from .sessions import SessionService
+from .store import Store
+
+HEADER_LIMIT = 256 * 1024  # a post-quantum chain fills tens of KiB
+KEEP_ALIVE_SECONDS = 75
+GRACE_SECONDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorOptions:
+    """How to run: `port` 0 takes a free one; `speed` in emulated seconds a second."""
+
+    state: Path
+    accounts: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    speed: float = 1.0
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    idle_seconds: float = 60.0
+
+
+class _Protocol(H11Protocol):
+    """Gives the application its transport, so that a planned fault can cut the connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens once it does, and ends without passing the signal on."""
+
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        announce(self._url)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def announce(url: str) -> None:
+    """One JSON line on stdout, export lines for a shell on stderr."""
+    print(json.dumps({"glacier": url, "rolesanywhere": url, "s3": None, "admin": url}), flush=True)  # noqa: T201
+    lines = (f"export AWS_ENDPOINT_URL_GLACIER={url}", f"export AWS_ENDPOINT_URL_ROLESANYWHERE={url}")
+    print(*lines, sep="\n", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def application(options: EmulatorOptions, store: Store, accounts: AccountsFile) -> Starlette:
+    """The ASGI application: admin and sessions by path, everything else is the vault service."""
+    faults = FaultPlan()
+    sessions = SessionService(store, accounts, faults, options.idle_seconds)
+    glacier = GlacierService(store, accounts, faults, options.idle_seconds)
+    return Starlette(
+        routes=[
+            *Admin(store, faults).routes(),
+            Route("/sessions", endpoint=sessions),
+            Mount("/", app=glacier),
+        ]
+    )
+
+
+def serve(options: EmulatorOptions) -> None:
+    """Run until SIGTERM or SIGINT; EmulatorError with one sentence when it cannot start."""
+    if not options.speed > 0:
+        raise EmulatorError("The speed must be greater than 0.")
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise EmulatorError("TLS needs both a certificate and its key.")
+    accounts = AccountsFile(options.accounts)
+    os.umask(0o077)
+    store = Store(options.state, speed=options.speed)
+    try:
+        listener = _listen(options.host, options.port)
+        _run(options, application(options, store, accounts), listener)
+    finally:
+        store.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise EmulatorError(f"Cannot listen on {host} port {port}: {error}.") from error
+    return listener
+
+
+def _run(options: EmulatorOptions, app: Starlette, listener: socket.socket) -> None:
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        h11_max_incomplete_event_size=HEADER_LIMIT,
+        ssl_certfile=options.tls_cert,
+        ssl_keyfile=None if options.tls_key is None else str(options.tls_key),
+    )
+    try:
+        config.load()
+    except (OSError, ValueError) as error:
+        raise EmulatorError(f"Cannot use the TLS certificate and key: {error}.") from error
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    scheme = "http" if options.tls_cert is None else "https"
+    _Server(config, f"{scheme}://{shown}:{port}").run(sockets=[listener])

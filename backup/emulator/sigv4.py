@@ -1,0 +1,155 @@
+"""Signature Version 4 as a verifier needs it: the Authorization header, the canonical request, the signing
+key.
+
+Written from the Glacier Developer Guide (amazon-glacier-signing-requests), the Roles Anywhere signing page
+and the general SigV4 rules. Pure: a request and a time in, a verdict out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote, unquote
+
+from .wire import Inbound
+
+UNRESERVED = "-_.~"
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+_STAMP = "%Y%m%dT%H%M%SZ"
+_GRAMMAR = re.compile(
+    r"(?P<algorithm>[A-Z0-9-]+) +Credential=(?P<credential>[^,\s]+) *, *"
+    r"SignedHeaders=(?P<signed>[^,\s]+) *, *Signature=(?P<signature>[0-9a-f]+)"
+)
+
+
+class MalformedAuthorization(ValueError):  # noqa: N818 (it is about the request, not about us)
+    """The Authorization or the date header does not follow the grammar; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """The parts of an Authorization header: `key_id` is an access key id or a certificate's serial number."""
+
+    algorithm: str
+    key_id: str
+    date: str
+    region: str
+    service: str
+    signed_headers: tuple[str, ...]
+    signature: str
+
+    @property
+    def scope(self) -> str:
+        """`20260102/eu-central-1/glacier/aws4_request`."""
+        return f"{self.date}/{self.region}/{self.service}/aws4_request"
+
+
+def parse_authorization(text: str) -> Authorization:
+    """Take an Authorization header apart; MalformedAuthorization for anything else than SigV4's grammar."""
+    found = _GRAMMAR.fullmatch(text.strip())
+    if found is None:
+        raise MalformedAuthorization("Authorization header requires Credential, SignedHeaders and Signature.")
+    credential = found["credential"].split("/")
+    if len(credential) != 5 or credential[4] != "aws4_request" or not all(credential):
+        raise MalformedAuthorization(
+            f"Credential must be <key>/<date>/<region>/<service>/aws4_request, not {found['credential']}."
+        )
+    signed = tuple(found["signed"].split(";"))
+    if list(signed) != sorted({name.lower() for name in signed}):
+        raise MalformedAuthorization("SignedHeaders must be lower-case names, sorted, each once.")
+    key_id, date, region, service, _ = credential
+    return Authorization(found["algorithm"], key_id, date, region, service, signed, found["signature"])
+
+
+def request_time(inbound: Inbound) -> datetime:
+    """The time of signing, from `x-amz-date` or else `Date`; MalformedAuthorization without a good one."""
+    stamp = inbound.header("x-amz-date") or inbound.header("date")
+    if stamp is None:
+        raise MalformedAuthorization("The request needs an x-amz-date or Date header.")
+    for pattern in (_STAMP, "%a, %d %b %Y %H:%M:%S GMT"):
+        try:
+            return datetime.strptime(stamp, pattern).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    raise MalformedAuthorization(f"The date of the request, {stamp}, is not of the form YYYYMMDDTHHMMSSZ.")
+
+
+def stamp(moment: datetime) -> str:
+    """`20260102T030405Z`."""
+    return moment.strftime(_STAMP)
+
+
+def skew_message(signed: datetime, now: datetime, *, past: timedelta, future: timedelta) -> str | None:
+    """Glacier's text for a request signed too long ago or too far ahead; None inside the window."""
+    if signed < now - past:
+        limit, minutes = stamp(now - past), past // timedelta(minutes=1)
+        return (
+            f"Signature expired: {stamp(signed)} is now earlier than {limit} ({stamp(now)} - {minutes} min.)"
+        )
+    if signed > now + future:
+        limit, minutes = stamp(now + future), future // timedelta(minutes=1)
+        return (
+            f"Signature not yet current: {stamp(signed)} is still later than {limit} "
+            f"({stamp(now)} + {minutes} min.)"
+        )
+    return None
+
+
+def query_pairs(raw_query: str, *, form: bool) -> list[tuple[str, str]]:
+    """Decoded names and values; with `form` a plus is a blank, as Go's clients send it."""
+    pairs = []
+    for part in raw_query.split("&") if raw_query else []:
+        name, _, value = part.replace("+", " ").partition("=") if form else part.partition("=")
+        pairs.append((unquote(name), unquote(value)))
+    return pairs
+
+
+def canonical_query(raw_query: str, *, form: bool) -> str:
+    """Names and values encoded anew, sorted."""
+    pairs = query_pairs(raw_query, form=form)
+    encoded = sorted((quote(name, safe=UNRESERVED), quote(value, safe=UNRESERVED)) for name, value in pairs)
+    return "&".join(f"{name}={value}" for name, value in encoded)
+
+
+def canonical_request(
+    inbound: Inbound, signed: tuple[str, ...], payload_hash: str, *, form: bool = False
+) -> str:
+    """The canonical request over exactly the signed headers; MalformedAuthorization if one of them is not
+    there.
+
+    The path is encoded once more than it was sent, as all services but S3 want it; header values lose outer
+    blanks and runs of inner ones.
+    """
+    lines = []
+    for name in signed:
+        values = [value for key, value in inbound.headers if key == name]
+        if not values:
+            raise MalformedAuthorization(f"The signed header {name} is not in the request.")
+        lines.append(f"{name}:{','.join(re.sub(' +', ' ', value.strip()) for value in values)}\n")
+    return "\n".join(
+        (
+            inbound.method,
+            quote(inbound.raw_path, safe="/" + UNRESERVED),
+            canonical_query(inbound.raw_query, form=form),
+            "".join(lines),
+            ";".join(signed),
+            payload_hash,
+        )
+    )
+
+
+def string_to_sign(authorization: Authorization, signed_at: str, canonical: str) -> str:
+    """What is signed: algorithm, time, scope and the hash of the canonical request."""
+    digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
+    return f"{authorization.algorithm}\n{signed_at}\n{authorization.scope}\n{digest}"
+
+
+def hmac_signature(secret: str, authorization: Authorization, text: str) -> str:
+    """The signature with a secret key, lower-case hex."""
+    key = ("AWS4" + secret).encode()
+    for part in (authorization.date, authorization.region, authorization.service, "aws4_request", text):
+        key = hmac.digest(key, part.encode("latin-1"), "sha256")
+    return key.hex()

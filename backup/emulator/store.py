@@ -1,0 +1,190 @@
+"""The emulator's state on disk: one SQLite database and the files of parts and outputs beside it.
+
+A transaction is all or nothing over a kill -9; a file is written and named before the transaction that
+mentions it, and what no row mentions is swept away at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .clock import ClockState, EmulatorClock
+from .errors import EmulatorError
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    real_ms INTEGER NOT NULL, emulated_ms INTEGER NOT NULL, stepped_ms INTEGER NOT NULL, speed REAL NOT NULL
+);
+CREATE TABLE credentials (
+    access_key_id TEXT PRIMARY KEY, secret_access_key TEXT NOT NULL, session_token TEXT NOT NULL,
+    expires_ms INTEGER NOT NULL, account_id TEXT NOT NULL, role_arn TEXT NOT NULL, session_arn TEXT NOT NULL,
+    context TEXT NOT NULL
+);
+CREATE TABLE vaults (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, created_ms INTEGER NOT NULL,
+    changed_ms INTEGER, inventory_ms INTEGER,
+    inventory_archives INTEGER NOT NULL DEFAULT 0, inventory_bytes INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (account_id, region, name)
+);
+CREATE TABLE archives (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    archive_id TEXT NOT NULL UNIQUE, vault INTEGER NOT NULL, description TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, size INTEGER NOT NULL, tree_hash TEXT NOT NULL, deleted_ms INTEGER
+);
+CREATE INDEX archives_of_vault ON archives (vault, id);
+CREATE TABLE pieces (
+    archive INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
+    file TEXT NOT NULL, leaves BLOB NOT NULL, PRIMARY KEY (archive, start)
+);
+CREATE TABLE uploads (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    upload_id TEXT NOT NULL UNIQUE, vault INTEGER NOT NULL, description TEXT NOT NULL,
+    part_size INTEGER NOT NULL, created_ms INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'open', archive INTEGER,
+    touched_real_ms INTEGER NOT NULL, touched_stepped_ms INTEGER NOT NULL
+);
+CREATE TABLE parts (
+    upload INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
+    file TEXT NOT NULL, leaves BLOB NOT NULL, tree_hash TEXT NOT NULL, PRIMARY KEY (upload, start)
+);
+CREATE TABLE inventory_items (
+    vault INTEGER NOT NULL, archive INTEGER NOT NULL, archive_id TEXT NOT NULL, description TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, size INTEGER NOT NULL, tree_hash TEXT NOT NULL, PRIMARY KEY (vault, archive)
+);
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id TEXT NOT NULL UNIQUE, vault INTEGER NOT NULL, action TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, created_stepped_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'InProgress', message TEXT, done_real_ms INTEGER, done_stepped_ms INTEGER,
+    description TEXT, sns_topic TEXT, tier TEXT, archive INTEGER, range_start INTEGER, range_end INTEGER,
+    format TEXT, start_date TEXT, end_date TEXT, page_limit TEXT, marker TEXT, next_marker TEXT,
+    file TEXT, file_size INTEGER
+);
+CREATE INDEX jobs_of_vault ON jobs (vault, id);
+"""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One transaction at one moment; files added to `discarded` are removed once it is committed."""
+
+    db: sqlite3.Connection
+    moment: ClockState
+    discarded: list[str] = field(default_factory=list)
+
+    @property
+    def now_ms(self) -> int:
+        """The emulator's time in ms since the epoch."""
+        return self.moment.emulated_ms
+
+
+class Store:
+    """Owns the state directory; hands out transactions, one at a time, and names for new files."""
+
+    def __init__(self, folder: Path, *, speed: float) -> None:
+        self._folder = folder
+        self._files = folder / "files"
+        _make_private(folder)
+        _make_private(self._files)
+        self._held = _hold(folder)
+        self._lock = threading.RLock()
+        self._db = self._open()
+        self.clock = EmulatorClock(self._saved_clock(), speed=speed)
+        self._save_clock(self.clock.now())
+        self._sweep()
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._folder / "emulator.sqlite", isolation_level=None, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise EmulatorError(
+                f"{self._folder} was written by another version of the emulator: start afresh."
+            )
+        return db
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Read and write as one; an exception takes everything back."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            tx = Transaction(self._db, self.clock.now())
+            try:
+                yield tx
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+        for name in tx.discarded:
+            self.path(name).unlink(missing_ok=True)
+
+    def new_file(self) -> str:
+        """A name for a new file."""
+        return secrets.token_hex(16)
+
+    def path(self, name: str) -> Path:
+        """Where the file of that name lies."""
+        return self._files / name
+
+    def advance(self, seconds: float) -> ClockState:
+        """Step the clock and remember it."""
+        moment = self.clock.advance(seconds)
+        self._save_clock(moment)
+        return moment
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        with self._lock:
+            self._db.close()
+        os.close(self._held)
+
+    def _saved_clock(self) -> ClockState | None:
+        row = self._db.execute("SELECT real_ms, emulated_ms, stepped_ms, speed FROM clock").fetchone()
+        return ClockState(*row) if row else None
+
+    def _save_clock(self, moment: ClockState) -> None:
+        with self.transaction() as tx:
+            tx.db.execute(
+                "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)",
+                (moment.real_ms, moment.emulated_ms, moment.stepped_ms, moment.speed),
+            )
+
+    def _sweep(self) -> None:
+        named = "SELECT file FROM pieces UNION SELECT file FROM parts UNION SELECT file FROM jobs"
+        known = {row["file"] for row in self._db.execute(named)}
+        for path in self._files.iterdir():
+            if path.name not in known:
+                path.unlink()
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise EmulatorError(f"Cannot use the state directory {folder}: {error}.") from error
+
+
+def _hold(folder: Path) -> int:
+    held = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(held)
+        raise EmulatorError(f"Another emulator uses the state directory {folder}.") from error
+    return held

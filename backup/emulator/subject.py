@@ -1,0 +1,108 @@
+"""What a certificate says of its holder: session tags, source identity and the default session name.
+
+Source: IAM Roles Anywhere User Guide, trust model (default attribute mapping, source identity). Values
+outside the pattern of session tags are a denial, as users report, although the guide speaks of ignoring them.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+TAG_VALUE_LIMIT = 256
+_NAMES = {
+    NameOID.COMMON_NAME: "CN",
+    NameOID.ORGANIZATIONAL_UNIT_NAME: "OU",
+    NameOID.ORGANIZATION_NAME: "O",
+    NameOID.COUNTRY_NAME: "C",
+    NameOID.STATE_OR_PROVINCE_NAME: "ST",
+    NameOID.LOCALITY_NAME: "L",
+    NameOID.DOMAIN_COMPONENT: "DC",
+    NameOID.USER_ID: "UID",
+    NameOID.SERIAL_NUMBER: "SERIALNUMBER",
+    NameOID.TITLE: "T",
+    NameOID.SURNAME: "SN",
+    NameOID.GIVEN_NAME: "GN",
+    NameOID.EMAIL_ADDRESS: "E",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """`tags` by key (`x509Subject/CN`); `unmappable` are the keys whose values no session tag may have."""
+
+    tags: dict[str, str]
+    unmappable: tuple[str, ...]
+    source_identity: str
+    session_name: str
+
+
+def read_subject(leaf: x509.Certificate) -> Subject:
+    """Map a leaf by the default rules."""
+    found = {
+        **_name_tags("x509Subject", leaf.subject),
+        **_name_tags("x509Issuer", leaf.issuer),
+        **_san_tags(leaf),
+    }
+    unmappable = tuple(key for key, value in found.items() if not _is_tag_value(value))
+    serial = format(leaf.serial_number, "x")
+    return Subject(found, unmappable, _source_identity(leaf, serial), _even(serial))
+
+
+def mapping_failure(unmappable: tuple[str, ...]) -> str:
+    """The service's words for attributes that cannot become tags."""
+    shown = []
+    for title, prefix in (("Issuer", "x509Issuer/"), ("Subject", "x509Subject/"), ("SAN", "x509SAN/")):
+        keys = [key.removeprefix(prefix) for key in unmappable if key.startswith(prefix)]
+        shown.append(f"{title}: [ {', '.join(keys)} ]")
+    return "Some attributes failed to be mapped into session tags. " + "; ".join(shown)
+
+
+def _name_tags(prefix: str, name: x509.Name) -> dict[str, str]:
+    """Several values of one type are joined with `/` in the certificate's order."""
+    values: dict[str, list[str]] = {}
+    for attribute in name:
+        key = f"{prefix}/{_NAMES.get(attribute.oid, attribute.oid.dotted_string)}"
+        value = attribute.value
+        values.setdefault(key, []).append(value if isinstance(value, str) else value.hex())
+    return {key: "/".join(parts) for key, parts in values.items()}
+
+
+def _san_tags(leaf: x509.Certificate) -> dict[str, str]:
+    """Only the first DNS name, the first URI and the first directory name are mapped."""
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return {}
+    tags = {}
+    dns, uris = (
+        names.get_values_for_type(x509.DNSName),
+        names.get_values_for_type(x509.UniformResourceIdentifier),
+    )
+    if dns:
+        tags["x509SAN/DNS"] = dns[0]
+    if uris:
+        tags["x509SAN/URI"] = uris[0]
+    directory = names.get_values_for_type(x509.DirectoryName)
+    return {**tags, **(_name_tags("x509SAN/Name", directory[0]) if directory else {})}
+
+
+def _is_tag_value(value: str) -> bool:
+    return len(value) <= TAG_VALUE_LIMIT and all(
+        c in "_.:/=+-@" or unicodedata.category(c)[0] in "LZN" for c in value
+    )
+
+
+def _source_identity(leaf: x509.Certificate, serial: str) -> str:
+    names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    name = str(names[0].value) if names else ""
+    if name and len(name) <= 61:
+        return f"CN={name}"
+    return name if 62 <= len(name) <= 64 else f"ID={_even(serial)}"
+
+
+def _even(serial: str) -> str:
+    return serial if len(serial) % 2 == 0 else "0" + serial

@@ -1,0 +1,116 @@
+"""What goes over the wire: requests as received, answers, dates, compact JSON, and the names AWS gives to
+things.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from .errors import ServiceError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A request's head exactly as it came: the path and the query undecoded, header names in lower case."""
+
+    method: str
+    raw_path: str
+    raw_query: str
+    headers: tuple[tuple[str, str], ...]
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, repeated ones joined with a comma in order of arrival; None without one."""
+        values = [value for key, value in self.headers if key == name]
+        return ",".join(values) if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes of a file on disk: `length` bytes from `offset`."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back; with `extents` the body is read from disk while it is sent."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    extents: tuple[Extent, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body."""
+        return sum(extent.length for extent in self.extents) if self.extents else len(self.body)
+
+
+def compact(value: object) -> bytes:
+    """One line of JSON without blanks, as the service writes it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def json_answer(value: object, status: int = 200) -> Answer:
+    """A JSON body."""
+    return Answer(status, {"Content-Type": "application/json"}, compact(value))
+
+
+def glacier_error(error: ServiceError) -> Answer:
+    """The error shape of the vault service: code, message, type."""
+    answer = json_answer({"code": error.code, "message": error.message, "type": error.kind}, error.status)
+    return Answer(answer.status, {**answer.headers, "x-amzn-ErrorType": error.code}, answer.body)
+
+
+def session_error(error: ServiceError) -> Answer:
+    """The error shape of Roles Anywhere: the code in a header, the message in the body."""
+    answer = json_answer({"message": error.message}, error.status)
+    return Answer(answer.status, {**answer.headers, "x-amzn-ErrorType": error.code}, answer.body)
+
+
+def date_ms(moment_ms: int) -> str:
+    """`2017-08-17T17:53:40.893Z`: every date of the vault service but those inside an inventory."""
+    moment = EPOCH + timedelta(milliseconds=moment_ms)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment_ms % 1000:03d}Z"
+
+
+def date_s(moment_ms: int) -> str:
+    """`2017-08-17T17:53:40Z`: dates inside an inventory, and when credentials expire."""
+    return f"{EPOCH + timedelta(milliseconds=moment_ms):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def parse_date(text: str) -> int:
+    """An ISO 8601 date in UTC to the second or finer, as ms since the epoch; ValueError for anything else."""
+    if not text.endswith("Z"):
+        raise ValueError(text)
+    return (datetime.fromisoformat(text) - EPOCH) // timedelta(milliseconds=1)
+
+
+def vault_arn(account: str, region: str, vault: str) -> str:
+    """The ARN of a vault; it always carries the real 12 digits."""
+    return f"arn:aws:glacier:{region}:{account}:vaults/{vault}"
+
+
+def new_archive_id() -> str:
+    """138 base64url characters, as real ids; may begin with `-`."""
+    return secrets.token_urlsafe(104)[:138]
+
+
+def new_id() -> str:
+    """92 base64url characters, as the ids of jobs and uploads; may begin with `-`."""
+    return secrets.token_urlsafe(69)
+
+
+def new_request_id() -> str:
+    """An `x-amzn-RequestId`: about 50 base64url characters beginning with `AAAB`."""
+    return "AAAB" + base64.urlsafe_b64encode(secrets.token_bytes(33)).decode()

@@ -1,0 +1,193 @@
+"""Runs the emulator in a process of its own, for any test that needs an AWS to talk to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+ACCOUNT_ID = "123456789012"
+ACCESS_KEY_ID = "AKIATESTTESTTESTTEST"
+SECRET_ACCESS_KEY = "test/secret+access/key/of/the/emulator00"
+REGION = "eu-central-1"
+START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class StaticKey:
+    """A key for the accounts file; with a token a temporary one, `expires_at` as RFC 3339 text."""
+
+    access_key_id: str = ACCESS_KEY_ID
+    secret_access_key: str = SECRET_ACCESS_KEY
+    session_token: str | None = None
+    expires_at: str | None = None
+
+
+TEST_KEY = StaticKey()
+
+
+def write_accounts(
+    path: Path,
+    *,
+    account_id: str = ACCOUNT_ID,
+    keys: Iterable[StaticKey] = (TEST_KEY,),
+    trust_anchors: Iterable[Mapping[str, object]] = (),
+    profiles: Iterable[Mapping[str, object]] = (),
+    roles: Iterable[Mapping[str, object]] = (),
+) -> Path:
+    """Write an accounts file of one account and give its path.
+
+    The mappings have the keys of the file: `arn`, `certificates` and so on; a `trust_policy` or `policy` may be
+    a dict, and is then written as JSON. The file is replaced whole: a running emulator never reads half of it.
+    """
+    lines = ["[[account]]", f"id = {_toml(account_id)}"]
+    for key in keys:
+        lines += _table("key", {field.name: getattr(key, field.name) for field in fields(key)})
+    for name, tables in (("trust_anchor", trust_anchors), ("profile", profiles), ("role", roles)):
+        for table in tables:
+            lines += _table(name, table)
+    half = path.with_name(path.name + ".new")
+    half.write_text("\n".join(lines) + "\n")
+    half.replace(path)
+    return path
+
+
+def _table(name: str, values: Mapping[str, object]) -> list[str]:
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
+    return ["", f"[[account.{name}]]", *lines]
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return json.dumps(json.dumps(value))
+    if isinstance(value, Path):
+        return json.dumps(str(value))
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(entry) for entry in value) + "]"
+    return json.dumps(value)
+
+
+class RunningEmulator:
+    """A context manager around one emulator process; its URLs stay the same over a restart."""
+
+    def __init__(
+        self, state: Path, accounts: Path, *, speed: float = 1.0, options: Sequence[str] = (), port: int = 0
+    ) -> None:
+        self._state = state
+        self._accounts = accounts
+        self._speed = speed
+        self._options = tuple(options)
+        self._port = port
+        self._process: subprocess.Popen[str] | None = None
+        self.glacier_url = ""
+        self.rolesanywhere_url = ""
+        self.admin_url = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start the process and wait until it listens."""
+        where = ("--port", str(self._port), "--state", str(self._state), "--accounts", str(self._accounts))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "backup.emulator", *where, "--speed", str(self._speed), *self._options],
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        urls = json.loads(self._first_line(self._process))
+        self.glacier_url = urls["glacier"]
+        self.rolesanywhere_url = urls["rolesanywhere"]
+        self.admin_url = urls["admin"]
+        self._port = urlsplit(self.glacier_url).port or 0
+
+    def _first_line(self, process: subprocess.Popen[str]) -> str:
+        watchdog = threading.Timer(START_SECONDS, process.kill)
+        watchdog.start()
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+        finally:
+            watchdog.cancel()
+        if not line:
+            self.kill()
+            raise RuntimeError("the emulator did not start; its reason is on stderr")
+        return line
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    def kill(self) -> None:
+        """End the process at once (SIGKILL); nothing happens if it does not run."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """End the process in order (SIGTERM) and give its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.send_signal(how)
+        try:
+            return process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+        finally:
+            if process.stdout is not None:
+                process.stdout.close()
+
+    def restart(self) -> None:
+        """Stop, if it runs, and start again with the same state on the same port."""
+        self.stop()
+        self.start()
+
+    def advance(self, seconds: float) -> str:
+        """Step the emulator's clock; its new time."""
+        return str(self._admin("clock", {"advance_seconds": seconds})["now"])
+
+    def now(self) -> str:
+        """The emulator's time."""
+        return str(self._admin("clock")["now"])
+
+    def make_inventories(self) -> list[str]:
+        """Make the inventory of every vault that changed or never had one; their ARNs."""
+        return list(self._admin("inventories", {})["inventories"])
+
+    def set_faults(self, faults: Sequence[Mapping[str, object]]) -> None:
+        """Replace all planned faults."""
+        self._admin("faults", list(faults))
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The planned faults, each with `met`, how often it was met."""
+        return list(self._admin("faults")["faults"])
+
+    def _admin(self, what: str, body: object = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.admin_url}/_admin/{what}", data=data)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            answered: dict[str, Any] = json.load(answer)
+            return answered
