@@ -70,7 +70,9 @@ __all__ = [
     "Start",
     "VaultRecord",
     "decode_extra",
+    "decode_record",
     "encode_extra",
+    "encode_record",
     "pack_chunks",
     "pack_frames",
     "pack_records",
@@ -162,6 +164,19 @@ def split_chunks(archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow])
     for start in range(0, len(rows), _ROWS_A_RECORD):
         end = start + _ROWS_A_RECORD
         yield ChunksRecord(archive, pack_u32(numbers[start:end]), pack_chunks(rows[start:end]))
+
+
+def encode_record(record: Record) -> bytes:
+    """One record alone, as msgpack; for keeping it elsewhere than in a catalog."""
+    return _encode(record)
+
+
+def decode_record(data: bytes | memoryview) -> Record:
+    """The inverse of `encode_record`. FormatError when the bytes are no record."""
+    record = _decode(data)
+    if record is None or isinstance(record, (Fragment, End)):
+        raise FormatError("these bytes are no catalog record")
+    return record
 
 
 def encode_extra(extra: Extra | None) -> bytes | None:

@@ -283,6 +283,14 @@ def test_names_that_are_not_utf8_do_not_stop_a_backup() -> None:
     ]
 
 
+@given(RECORDS)
+def test_one_record_comes_back(record: Record) -> None:
+    assert catalog.decode_record(catalog.encode_record(record)) == record
+    for wrong in (b"", encoded(200), encoded(17, 1), catalog.encode_record(record)[:-1]):
+        with pytest.raises(FormatError):
+            catalog.decode_record(wrong)
+
+
 def test_secrets_are_not_shown() -> None:
     assert "sss" not in repr(catalog.Secrets(b"s" * 32, b"s" * 32))
 

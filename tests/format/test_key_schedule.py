@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 
 import pytest
@@ -57,6 +58,15 @@ def open_by_hand(seed: bytes, sealed: bytes, info: bytes) -> bytes:
     key = labeled_expand(secret, b"key", context, 32)
     nonce = labeled_expand(secret, b"base_nonce", context, 12)
     return AESGCM(key).decrypt(nonce, sealed[1120:], b"")
+
+
+def test_xwing_as_its_authors_have_it() -> None:
+    folder = os.path.join(os.path.dirname(__file__), "..", "vectors", "format")
+    with open(os.path.join(folder, "xwing.json"), encoding="ascii") as file:
+        vector = json.load(file)
+    seed = bytes.fromhex(vector["seed"])
+    assert RecoveryKey(seed).recipient.public.hex().startswith(vector["public_begins"])
+    assert decapsulate(seed, bytes.fromhex(vector["ciphertext"])).hex() == vector["shared_secret"]
 
 
 @pytest.mark.parametrize("info", [b"", b"some info", bytes(500)])

@@ -1,0 +1,107 @@
+"""A reader written from docs/format.md alone, with nothing of ours, opens the golden packs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+
+import msgspec
+import zstandard
+from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tests.format.test_key_schedule import expand, extract, open_by_hand
+
+FOLDER = os.path.join(os.path.dirname(__file__), "..", "vectors", "format", "v1")
+SEED = bytes(range(32))
+
+
+def hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    return expand(extract(salt, secret), b"nightvault 1 " + info, 32)
+
+
+def read_by_hand(name: str) -> tuple[list[bytes], list[tuple[bytes, int, int, int]]]:
+    with open(os.path.join(FOLDER, name), "rb") as file:
+        data = file.read()
+    # The header: 96 fixed bytes, a catalog's own, stanzas of 1,184, commitment, signature.
+    assert data[:8] == b"NVPACK\x1a\n"
+    (length,) = struct.unpack_from("<I", data, 12)
+    kind, _, stanzas, enrolments = struct.unpack_from("<BBHH", data, 24)
+    pack_id, signer = data[32:48], data[64:96]
+    fields = 96 + (72 + 48 * enrolments if kind == 2 else 0)
+    committed = data[: fields + 1184 * stanzas]
+    assert length == len(committed) + 32 + 64
+    Ed25519PublicKey.from_public_bytes(signer).verify(data[length - 64 : length], data[: length - 64])
+    pack_key = open_by_hand(SEED, data[fields + 16 : fields + 1184], data[:fields])
+    salt = hashlib.sha256(committed).digest()
+    assert hkdf(pack_key, salt, b"key commitment") == data[length - 96 : length - 64]
+    # The trailer: magic, offset and length of the directory, 8 bytes of BLAKE3.
+    magic, offset, size = struct.unpack_from("<8sQQ", data, len(data) - 32)
+    assert magic == b"NVTAIL\x1a\n"
+    assert blake3(data[-32:-8]).digest()[:8] == data[-8:]
+    assert offset + size + 32 == len(data)
+    # The directory: stored length, raw length, flags, zero; rows; zeros.
+    sealed = data[offset : offset + size]
+    aad = b"nightvault 1 directory" + pack_id
+    plain = AESGCM(hkdf(pack_key, salt, b"directory key")).decrypt(bytes(12), sealed, aad)
+    stored, _, flags = struct.unpack_from("<III", plain)
+    rows = plain[16 : 16 + stored]
+    assert not any(plain[16 + stored :])
+    if flags & 1:
+        rows = zstandard.decompress(rows)
+    frame_count, chunk_count, end = struct.unpack_from("<IIQ", rows)
+    assert end == offset
+    frame_columns = struct.unpack_from("<" + "".join(f"{frame_count}{c}" for c in "IIQII"), rows, 16)
+    numbers, frame_flags, offsets, lengths, _ = (
+        frame_columns[i * frame_count : (i + 1) * frame_count] for i in range(5)
+    )
+    opened: list[bytes] = []
+    frame_key = AESGCM(hkdf(pack_key, salt, b"frame key"))
+    for number, flag, at, long in zip(numbers, frame_flags, offsets, lengths, strict=True):
+        nonce, aad = number.to_bytes(12, "big"), pack_id + struct.pack("<II", number, flag)
+        body = frame_key.decrypt(nonce, data[at : at + long], aad)
+        opened.append(zstandard.decompress(body) if flag & 1 else body)
+    place = 16 + 40 * frame_count
+    ids = [rows[place + 32 * n : place + 32 * (n + 1)] for n in range(chunk_count)]
+    columns = struct.unpack_from(f"<{chunk_count * 3}I", rows, place + 32 * chunk_count)
+    chunks: list[tuple[bytes, int, int, int]] = []
+    before = None
+    for n in range(chunk_count):
+        frame, gap, long = columns[n], columns[chunk_count + n], columns[2 * chunk_count + n]
+        start = gap + (chunks[-1][2] + chunks[-1][3] if frame == before else 0) & 0xFFFFFFFF
+        chunks.append((ids[n], frame, start, long))
+        before = frame
+    return opened, chunks
+
+
+def test_the_data_pack_opens_by_hand() -> None:
+    frames, chunks = read_by_hand("data.pack")
+    key = expand(extract(b"", bytes(range(64, 96))), b"nightvault 1 chunk id", 32)
+    for name, frame, start, length in chunks:
+        assert blake3(frames[frame][start : start + length], key=key).digest() == name
+    assert [length for *_, length in chunks] == [300, 256, 1, 13]
+
+
+def test_the_catalog_opens_by_hand() -> None:
+    frames, chunks = read_by_hand("catalog.pack")
+    assert chunks == []
+    (body,) = frames
+    records, place = [], 0
+    while place < len(body):
+        (length,) = struct.unpack_from("<I", body, place)
+        records.append(msgspec.msgpack.decode(body[place + 4 : place + 4 + length]))
+        place += 4 + length
+    assert [record[0] for record in records] == [1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11, 12, 13, 14, 15, 17]
+    assert records[0][1:] == [
+        1,
+        7,
+        2,
+        bytes(range(160, 176)),
+        "home",
+        0,
+        "server.example",
+        "nightvault 0.1.0",
+    ]
+    assert records[-1] == [17, len(records) - 1]
