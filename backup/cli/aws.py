@@ -1,0 +1,129 @@
+"""`nightvault aws`: what AWS has to be told for this config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.aws_documents import AwsSetup, Document, documents
+from backup.cli.context import Cli, pass_cli
+from backup.errors import NightvaultError, UsageError
+
+if TYPE_CHECKING:
+    from backup.config import Config, VaultSettings
+
+PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "profile")
+
+
+@click.group()
+def aws() -> None:
+    """What AWS has to be told for this config."""
+
+
+@aws.command()
+@click.option(
+    "--vault", "vault_name", metavar="NAME", help="Which vault of the config, if there are several."
+)
+@click.option("--only", type=click.Choice(PARTS), help="This document alone, ready for a file.")
+@pass_cli
+def policy(cli: Cli, vault_name: str | None, only: str | None) -> None:
+    """Print the JSON documents for the console or the AWS CLI; docs/aws.md tells where each one goes."""
+    config = cli.config()
+    vault = _chosen(config, vault_name)
+    setup = _setup(cli, config, vault)
+    made = documents(setup)
+    if only is not None:
+        cli.show(made[only], json.dumps(made[only], indent=2))
+    else:
+        cli.show(made, _sections(made, _purposes(vault)))
+    if setup.common_name is None:
+        cli.say("without [identity] any certificate of the authority may assume the roles: see docs/aws.md")
+    if missing := _missing(setup):
+        cli.say(f"not known yet, to be filled in by hand: {', '.join(missing)}")
+
+
+def _chosen(config: Config, name: str | None) -> VaultSettings:
+    if name is not None:
+        vault = config.vault(name)
+        if vault.kind == "directory":
+            raise UsageError(f"vault {name} is a directory: AWS has no part in it")
+        return vault
+    there = [vault for vault in config.vaults if vault.kind != "directory"]
+    if not there:
+        raise UsageError(f"{config.path} has no vault in AWS", advice="add a [[vault]] of kind glacier")
+    if len(there) > 1:
+        names = ", ".join(vault.name for vault in there)
+        raise UsageError(f"there are several vaults in AWS: {names}", advice="choose one with --vault NAME")
+    return there[0]
+
+
+def _setup(cli: Cli, config: Config, vault: VaultSettings) -> AwsSetup:
+    anywhere = config.roles_anywhere
+    anchor = anywhere.trust_anchor_arn if anywhere else None
+    known = [arn for arn in (vault.role_arn, vault.restore_role_arn, vault.prune_role_arn, anchor) if arn]
+    parts = known[0].split(":") if known else ["arn", "aws", "", "", "ACCOUNT-ID"]
+    partition, account = parts[1], parts[4] if vault.account_id == "-" else vault.account_id
+    common_name, unit = _certificate_tags(cli, config)
+    roles = {
+        vault.role_arn or f"arn:{partition}:iam::{account}:role/BACKUP-ROLE",
+        *(arn for arn in (vault.restore_role_arn, vault.prune_role_arn) if arn),
+    }
+    region = str(vault.region)
+    return AwsSetup(
+        partition=partition,
+        region=region,
+        account=account,
+        vault=str(vault.vault),
+        trust_anchor_arn=anchor
+        or f"arn:{partition}:rolesanywhere:{region}:{account}:trust-anchor/TRUST-ANCHOR-ID",
+        role_arns=sorted(roles),
+        session_duration=anywhere.session_duration if anywhere else 3600,
+        common_name=common_name,
+        unit=unit,
+    )
+
+
+def _certificate_tags(cli: Cli, config: Config) -> tuple[str | None, str | None]:
+    """CN and OU as Roles Anywhere makes session tags of them: several are joined by a slash."""
+    from cryptography.x509.oid import NameOID
+
+    from backup.credentials.certificate import subject_values
+    from backup.credentials.identity import load_certificates
+
+    if config.identity is None:
+        return None, None
+    try:
+        certificate = load_certificates(config.identity.certificate)[0]
+    except NightvaultError as error:
+        cli.warn(f"{error}: the trust policy cannot name its subject")
+        return None, None
+    names = subject_values(certificate, NameOID.COMMON_NAME)
+    units = subject_values(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME)
+    return "/".join(names) or None, "/".join(units) or None
+
+
+def _missing(setup: AwsSetup) -> list[str]:
+    text = json.dumps(documents(setup))
+    return [word for word in ("ACCOUNT-ID", "TRUST-ANCHOR-ID", "BACKUP-ROLE") if word in text]
+
+
+def _purposes(vault: VaultSettings) -> Mapping[str, str]:
+    backup = vault.role_arn or "the backup role"
+    return {
+        "trust-anchor": "permissions of the person who sets this up",
+        "trust": "trust policy of each role below",
+        "backup": f"permissions of {backup}",
+        "restore": f"permissions of {vault.restore_role_arn or backup}",
+        "prune": f"permissions of {vault.prune_role_arn or backup}, if it is to delete at all",
+        "profile": "input of CreateProfile",
+    }
+
+
+def _sections(made: Mapping[str, Document], purposes: Mapping[str, str]) -> str:
+    parts = [
+        f"# {name}: {purposes[name]}\n{json.dumps(document, indent=2)}" for name, document in made.items()
+    ]
+    return "\n\n".join(parts)

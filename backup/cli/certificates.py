@@ -1,0 +1,36 @@
+"""A certificate as people and scripts read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backup.credentials.certificate import CertificateFacts
+
+
+def certificate_document(facts: CertificateFacts) -> Mapping[str, object]:
+    """For JSON; serials are texts, since 20 bytes do not fit a number that every reader understands."""
+    return {
+        "subject": facts.subject,
+        "issuer": facts.issuer,
+        "names": list(facts.names),
+        "serial": str(facts.serial),
+        "serial_hex": facts.serial_hex,
+        "not_before": facts.not_before,
+        "not_after": facts.not_after,
+        "days_left": facts.days_left,
+        "key_type": facts.key_type,
+    }
+
+
+def certificate_lines(facts: CertificateFacts) -> Iterator[str]:
+    """For people: one line a fact."""
+    yield f"subject      {facts.subject}"
+    yield f"issuer       {facts.issuer}"
+    if facts.names:
+        yield f"names        {', '.join(facts.names)}"
+    yield f"serial       {facts.serial} (hex {facts.serial_hex})"
+    yield f"valid        {facts.not_before:%Y-%m-%d %H:%M} to {facts.not_after:%Y-%m-%d %H:%M} UTC"
+    yield f"days left    {facts.days_left}"
+    yield f"key          {facts.key_type}"

@@ -1,0 +1,156 @@
+"""`nightvault aws policy`: documents that AWS takes, for the config that is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+
+from backup.cli.aws_documents import AwsSetup, backup_policy, documents, prune_policy, restore_policy
+from tests.cli.frame import ACCOUNT, ANCHOR, identity_settings, run, run_json
+
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/backup/Writer"
+PRUNER = f"arn:aws:iam::{ACCOUNT}:role/backup/Pruner"
+VAULT_ARN = f"arn:aws:glacier:eu-west-1:{ACCOUNT}:vaults/nightly"
+
+GLACIER = (
+    f'[[vault]]\nname = "cold"\nkind = "glacier"\nregion = "eu-west-1"\nvault = "nightly"\n'
+    f'role_arn = "{ROLE}"\n'
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    assert run("ca", "create", "--dir", tmp_path / "ca", "--name", "Backup CA").exit_code == 0
+    issue = ("ca", "issue", "web1", "--dir", tmp_path / "ca", "--out", tmp_path / "out", "--unit", "Backup")
+    assert run(*issue).exit_code == 0
+    path = tmp_path / "config.toml"
+    identity = identity_settings(tmp_path / "out" / "web1.pem", tmp_path / "out" / "web1.key")
+    path.write_text(f'{identity}{GLACIER}prune_role_arn = "{PRUNER}"\n')
+    return path
+
+
+def test_the_trust_policy_names_anchor_and_subject(config: Path) -> None:
+    document = run_json("--config", config, "aws", "policy", "--only", "trust")
+    (statement,) = document["Statement"]
+    assert statement["Principal"] == {"Service": "rolesanywhere.amazonaws.com"}
+    assert statement["Action"] == ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
+    assert statement["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": ANCHOR},
+        "StringEquals": {
+            "aws:PrincipalTag/x509Subject/CN": "web1",
+            "aws:PrincipalTag/x509Subject/OU": "Backup",
+        },
+    }
+
+
+def test_all_documents_in_their_order(config: Path) -> None:
+    made = run_json("--config", config, "aws", "policy")
+    assert list(made) == ["trust-anchor", "trust", "backup", "restore", "prune", "profile"]
+    assert made["profile"] == {
+        "name": "nightvault",
+        "roleArns": [PRUNER, ROLE],
+        "durationSeconds": 7200,
+        "enabled": True,
+    }
+    text = run("--config", config, "aws", "policy").stdout
+    assert f"# backup: permissions of {ROLE}\n{{" in text
+    assert f"# restore: permissions of {ROLE}\n" in text
+    assert f"# prune: permissions of {PRUNER}, if it is to delete at all\n" in text
+
+
+def test_only_prints_json_alone_for_a_file(config: Path) -> None:
+    result = run("--config", config, "aws", "policy", "--only", "backup")
+    document = json.loads(result.stdout)
+    assert {statement["Resource"] for statement in document["Statement"]} == {VAULT_ARN}
+    assert result.stderr == ""
+
+
+def actions(document: object) -> set[str]:
+    text = json.loads(json.dumps(document))
+    return {action for statement in text["Statement"] for action in statement["Action"]}
+
+
+def test_only_the_prune_role_may_delete() -> None:
+    setup = AwsSetup("aws", "eu-west-1", ACCOUNT, "nightly", ANCHOR, [ROLE], 3600)
+    assert not any("Delete" in action or "*" in action for action in actions(backup_policy(setup)))
+    assert not any("Upload" in action or "Delete" in action for action in actions(restore_policy(setup)))
+    assert actions(prune_policy(setup)) == {"glacier:DescribeVault", "glacier:DeleteArchive"}
+
+
+def test_every_action_is_an_operation_of_its_service() -> None:
+    setup = AwsSetup("aws", "eu-west-1", ACCOUNT, "nightly", ANCHOR, [ROLE], 3600)
+    session = botocore.session.Session()
+    known = {
+        service: set(session.get_service_model(service).operation_names)
+        for service in ("glacier", "rolesanywhere", "iam")
+    }
+    known["glacier"].add("ListParts")
+    known["iam"].add("PassRole")  # permissions without an operation of their own
+    asked = set[str]()
+    for name, document in documents(setup).items():
+        if name not in {"trust", "profile"}:
+            asked |= actions(document)
+    assert {
+        action for action in asked if action.partition(":")[2] not in known[action.partition(":")[0]]
+    } == set()
+
+
+def test_the_profile_is_what_create_profile_takes() -> None:
+    setup = AwsSetup("aws", "eu-west-1", ACCOUNT, "nightly", ANCHOR, [ROLE, PRUNER], 43200)
+    shape = (
+        botocore.session.Session()
+        .get_service_model("rolesanywhere")
+        .operation_model("CreateProfile")
+        .input_shape
+    )
+    report = ParamValidator().validate(documents(setup)["profile"], shape)
+    assert not report.has_errors(), report.generate_report()
+
+
+def test_partitions_and_regions_are_kept_apart() -> None:
+    anchor = ANCHOR.replace("arn:aws:", "arn:aws-cn:").replace("eu-central-1", "cn-north-1")
+    setup = AwsSetup("aws-cn", "cn-northwest-1", ACCOUNT, "nightly", anchor, [ROLE], 3600)
+    made = json.dumps(documents(setup))
+    assert f"arn:aws-cn:glacier:cn-northwest-1:{ACCOUNT}:vaults/nightly" in made
+    assert f"arn:aws-cn:rolesanywhere:cn-north-1:{ACCOUNT}:*" in made
+
+
+def test_what_is_not_known_yet_is_left_to_be_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('[[vault]]\nname = "cold"\nkind = "glacier"\nregion = "eu-west-1"\nvault = "nightly"\n')
+    result = run("--config", path, "aws", "policy")
+    assert result.exit_code == 0, result.output
+    assert "arn:aws:rolesanywhere:eu-west-1:ACCOUNT-ID:trust-anchor/TRUST-ANCHOR-ID" in result.stdout
+    assert "x509Subject" not in result.stdout
+    assert "to be filled in by hand: ACCOUNT-ID, TRUST-ANCHOR-ID, BACKUP-ROLE" in result.stderr
+    assert "any certificate of the authority" in result.stderr
+
+
+def test_a_certificate_that_is_not_there_yet(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "web1.pem").unlink()
+    result = run("--config", config, "aws", "policy", "--only", "trust")
+    assert result.exit_code == 0
+    assert "the trust policy cannot name its subject" in result.stderr
+
+
+def test_the_vault_is_chosen(config: Path, tmp_path: Path) -> None:
+    more = '[[vault]]\nname = "disk"\nkind = "directory"\npath = "/srv/vault"\n'
+    more += GLACIER.replace('"cold"', '"cold2"').replace('"nightly"', '"weekly"')
+    with config.open("a") as file:
+        file.write(more)
+    several = run("--config", config, "aws", "policy")
+    assert several.exit_code == 2
+    assert "cold, cold2" in several.stderr
+    chosen = run_json("--config", config, "aws", "policy", "--vault", "cold2", "--only", "restore")
+    assert chosen["Statement"][0]["Resource"] == VAULT_ARN.replace("nightly", "weekly")
+    disk = run("--config", config, "aws", "policy", "--vault", "disk")
+    assert disk.exit_code == 2
+    assert "AWS has no part in it" in disk.stderr
+    config.write_text('[[vault]]\nname = "disk"\nkind = "directory"\npath = "/srv/vault"\n')
+    none = run("--config", config, "aws", "policy")
+    assert none.exit_code == 2
+    assert "has no vault in AWS" in none.stderr

@@ -1,0 +1,116 @@
+"""`nightvault ca`: files as promised, next steps told, one document with --json."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from backup.credentials.identity import IdentityFiles, load_identity
+from tests.cli.frame import NOW, run, run_json
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Path:
+    result = run("ca", "create", "--dir", tmp_path / "ca", "--name", "Backup CA", "--organization", "Example")
+    assert result.exit_code == 0, result.output
+    return tmp_path / "ca"
+
+
+def test_create_tells_what_was_written_and_what_comes_next(tmp_path: Path) -> None:
+    result = run("ca", "create", "--dir", tmp_path / "ca", "--name", "Backup CA")
+    assert result.exit_code == 0
+    assert f"certificate  {tmp_path}/ca/ca.pem" in result.stdout
+    assert f"key          {tmp_path}/ca/ca.key" in result.stdout
+    assert "days left    3650" in result.stdout
+    assert "trust anchor" in result.stderr
+    assert "ca issue" in result.stderr
+
+
+def test_create_again_is_a_usage_error(ca: Path) -> None:
+    result = run("ca", "create", "--dir", ca, "--name", "Backup CA")
+    assert result.exit_code == 2
+    assert "is there already" in result.stderr
+
+
+def test_issue_makes_an_identity(ca: Path, tmp_path: Path) -> None:
+    words = ("ca", "issue", "web1", "--dir", ca, "--out", tmp_path / "out", "--days", "90")
+    document = run_json(*words, "--unit", "Backup", "--dns", "a.example", "--dns", "b.example")
+    assert document["files"] == {
+        "certificate": f"{tmp_path}/out/web1.pem",
+        "key": f"{tmp_path}/out/web1.key",
+    }
+    assert document["subject"] == "OU=Backup, CN=web1"
+    assert document["issuer"] == "O=Example, CN=Backup CA"
+    assert document["names"] == ["DNS:a.example", "DNS:b.example"]
+    assert document["days_left"] == 90
+    assert document["serial"] == str(int(document["serial_hex"], 16))
+    identity = load_identity(IdentityFiles(document["files"]["certificate"], document["files"]["key"]))
+    assert str(identity.certificate.serial_number) == document["serial"]
+
+
+@pytest.mark.parametrize(("key_type", "shown"), [("rsa-2048", "RSA 2048"), ("p-384", "EC secp384r1")])
+def test_kinds_of_keys(ca: Path, tmp_path: Path, key_type: str, shown: str) -> None:
+    document = run_json("ca", "issue", "web1", "--dir", ca, "--out", tmp_path, "--key-type", key_type)
+    assert document["key_type"] == shown
+
+
+def test_a_certificate_that_ends_with_its_authority_says_so(ca: Path, tmp_path: Path) -> None:
+    words = ("ca", "issue", "web1", "--dir", ca, "--out", tmp_path, "--days", "365")
+    late = run(*words, now=NOW + timedelta(days=3600))
+    assert late.exit_code == 0
+    assert "it ends with the authority, after 50 days instead of 365" in late.stderr
+    too_late = run(*words, now=NOW + timedelta(days=3651))
+    assert too_late.exit_code == 13
+    assert "expired on" in too_late.stderr
+
+
+def test_sign_a_request(ca: Path, tmp_path: Path) -> None:
+    key, request, out = tmp_path / "web1.key", tmp_path / "web1.csr", tmp_path / "web1.pem"
+    assert run("identity", "csr", "--out", request, "--key", key, "--name", "web1").exit_code == 0
+    result = run("ca", "sign", request, "--dir", ca, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert f"certificate  {out}" in result.stdout
+    assert load_identity(IdentityFiles(str(out), str(key))).chain == ()
+    missing = run("ca", "sign", tmp_path / "none.csr", "--dir", ca, "--out", out)
+    assert missing.exit_code == 2
+    assert "cannot read the request" in missing.stderr
+
+
+def test_no_authority_is_an_identity_error(tmp_path: Path) -> None:
+    result = run("ca", "issue", "web1", "--dir", tmp_path, "--out", tmp_path)
+    assert result.exit_code == 13
+    assert "there is no certificate authority" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_passphrase_from_a_file(tmp_path: Path) -> None:
+    word = tmp_path / "word"
+    word.write_text("correct horse\n")
+    ca = tmp_path / "ca"
+    made = run("ca", "create", "--dir", ca, "--name", "CA", "--passphrase-file", word)
+    assert made.exit_code == 0
+    subprocess.run(
+        ["openssl", "pkey", "-in", str(ca / "ca.key"), "-passin", f"file:{word}", "-noout"], check=True
+    )
+    issue = ("ca", "issue", "web1", "--dir", ca, "--out", tmp_path / "out")
+    assert run(*issue, "--passphrase-file", word).exit_code == 0
+    word.write_text("battery staple\n")
+    wrong = run(*issue, "--passphrase-file", word)
+    assert wrong.exit_code == 13
+    assert "battery" not in wrong.output
+
+
+def test_a_passphrase_from_the_terminal(tmp_path: Path) -> None:
+    ca = tmp_path / "ca"
+    create = ("ca", "create", "--dir", ca, "--name", "CA", "--passphrase-file", "prompt")
+    assert run(*create, typed="correct horse\ncorrect horse\n").exit_code == 0
+    issue = ("ca", "issue", "web1", "--dir", ca, "--out", tmp_path / "out")
+    right = run(*issue, typed="correct horse\n")  # asked for, since the key is encrypted
+    assert right.exit_code == 0
+    assert "correct horse" not in right.output
+    assert run(*issue, "--passphrase-file", "prompt", typed="wrong\n").exit_code == 13
+    assert os.path.exists(tmp_path / "out" / "web1.pem")

@@ -1,0 +1,112 @@
+"""`nightvault identity`: what a monitor wants to know, and a request whose key stays."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.cli.frame import NOW, identity_settings, run, run_json
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    ca, out = tmp_path / "ca", tmp_path / "out"
+    assert run("ca", "create", "--dir", ca, "--name", "Backup CA").exit_code == 0
+    issue = ("ca", "issue", "web1", "--dir", ca, "--out", out, "--days", "90", "--unit", "Backup")
+    assert run(*issue).exit_code == 0
+    path = tmp_path / "config.toml"
+    path.write_text(identity_settings(out / "web1.pem", out / "web1.key"))
+    return path
+
+
+def test_show_a_good_identity(config: Path) -> None:
+    document = run_json("--config", config, "identity", "show", now=NOW + timedelta(days=10))
+    assert document["subject"] == "OU=Backup, CN=web1"
+    assert document["days_left"] == 80
+    assert document["chain_length"] == 0
+    assert document["usable"] is True
+    assert document["warnings"] == []
+    text = run("--config", config, "identity", "show").stdout
+    assert "days left    90" in text
+    assert "key          EC secp256r1" in text
+
+
+def test_an_expired_identity_is_shown_with_exit_code_13(config: Path) -> None:
+    later = NOW + timedelta(days=91)
+    document = run_json("--config", config, "identity", "show", now=later, exit_code=13)
+    assert document["usable"] is False
+    assert document["days_left"] == -1
+    assert "expired on 2027-02-22" in document["warnings"][0]
+    assert "expired on" in run("--config", config, "identity", "show", now=later).stderr
+
+
+def test_a_key_open_to_others_is_a_warning(config: Path, tmp_path: Path) -> None:
+    os.chmod(tmp_path / "out" / "web1.key", 0o644)
+    document = run_json("--config", config, "identity", "show")
+    assert document["usable"] is True
+    assert "is open to others" in document["warnings"][0]
+
+
+def test_a_certificate_that_aws_would_refuse(config: Path, tmp_path: Path) -> None:
+    config.write_text(identity_settings(tmp_path / "ca" / "ca.pem", tmp_path / "ca" / "ca.key"))
+    result = run("--config", config, "identity", "show")
+    assert result.exit_code == 13
+    assert "AWS would refuse this certificate: it is a CA's certificate" in result.stderr
+
+
+def test_mistakes_have_sentences(config: Path, tmp_path: Path) -> None:
+    os.unlink(tmp_path / "out" / "web1.pem")
+    result = run("--config", config, "identity", "show")
+    assert result.exit_code == 13
+    assert "web1.pem is missing" in result.stderr
+    config.write_text("")
+    result = run("--config", config, "identity", "show")
+    assert result.exit_code == 2
+    assert "[identity]" in result.stderr
+
+
+def read_request(path: Path) -> x509.CertificateSigningRequest:
+    return x509.load_pem_x509_csr(path.read_bytes())
+
+
+def test_a_request_repeats_the_present_subject(config: Path, tmp_path: Path) -> None:
+    request, key = tmp_path / "new.csr", tmp_path / "new.key"
+    document = run_json("--config", config, "identity", "csr", "--out", request, "--key", key)
+    assert document == {
+        "subject": "CN=web1,OU=Backup",
+        "files": {"request": str(request), "key": str(key)},
+        "new_key": True,
+    }
+    assert read_request(request).subject.rfc4514_string() == "CN=web1,OU=Backup"
+    assert key.stat().st_mode & 0o777 == 0o600
+    again = run_json("--config", config, "identity", "csr", "--out", request, "--key", key)
+    assert again["new_key"] is False
+
+
+def test_a_request_from_nothing_is_for_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NIGHTVAULT_CONFIG", raising=False)
+    request = tmp_path / "new.csr"
+    result = run(
+        "identity", "csr", "--out", request, "--key", tmp_path / "new.key", "--organization", "Example"
+    )
+    assert result.exit_code == 0, result.output
+    assert "ca sign new.csr" in result.stderr
+    assert read_request(request).subject.rfc4514_string() == f"CN={socket.gethostname()},O=Example"
+
+
+def test_a_request_with_all_its_words(tmp_path: Path) -> None:
+    request, key = tmp_path / "r", tmp_path / "k"
+    words = ("--name", "db1", "--organization", "Example", "--unit", "Backup", "--dns", "db1.example")
+    result = run("identity", "csr", "--out", request, "--key", key, *words, "--key-type", "rsa-2048")
+    assert result.exit_code == 0
+    made = read_request(request)
+    assert made.subject.rfc4514_string() == "CN=db1,OU=Backup,O=Example"
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["db1.example"]
+    assert "new key" in result.stdout
