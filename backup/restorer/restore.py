@@ -115,10 +115,10 @@ def begin_restore(
     tier: Tier,
     key: Callable[[], RecoveryKey],
 ) -> Restore:
-    """Record the restore, or find the open one that wants the same: that one needs no key and asks nothing twice.
+    """Record the restore, or find the open one that wants the same, which needs no key.
 
-    `key` is called only for a new one. `RecoveryKeyError` before anything is recorded if it does not open every
-    pack.
+    `key` is called for a new one only. `RecoveryKeyError` before anything is recorded if it does not open
+    every pack.
     """
     known = find_open(world, plan, target)
     if known is not None:

@@ -1,0 +1,110 @@
+"""Runs put together from a config."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import closing
+from datetime import datetime
+
+from backup import __version__
+from backup.app.state import State, parse_recipients
+from backup.app.vaults import Purpose, make_vault
+from backup.archiver.backup import run_backup
+from backup.archiver.report import BackupReport
+from backup.archiver.settings import BackupJob, Keys, World
+from backup.config import Config, JobSettings
+from backup.errors import ConfigError
+from backup.inventory import runs
+from backup.inventory.database import Inventory, open_inventory
+from backup.model import JobName, VaultName
+from backup.protocols import Clock, Progress
+from backup.restorer.restore import RestoreWorld
+from backup.source.filters import Filters
+
+
+def opened(config: Config) -> Inventory:
+    """The config's inventory. `NoInventoryError` (10) if there is none."""
+    return open_inventory(config.inventory_url, lock_directory=config.state_dir)
+
+
+def recipients_of(config: Config) -> tuple[str, ...]:
+    """The recipients: the config's, or those that `init` noted."""
+    return config.recipients or State(config.state_dir).read_recipients()
+
+
+def read_keys(config: Config) -> Keys:
+    """What this server seals with."""
+    state = State(config.state_dir)
+    recipients = parse_recipients(recipients_of(config))
+    if not recipients:
+        raise ConfigError(
+            "there is no recipient to seal for", advice="name one in [encryption], or run `nightvault init`"
+        )
+    enrolled = state.read_enrolments()
+    enrolments = tuple((one.id, enrolled[one.id]) for one in recipients if one.id in enrolled)
+    return Keys(state.read_signer(), state.read_secret(), recipients, enrolments)
+
+
+def backup_job(config: Config, job: JobSettings) -> BackupJob:
+    """A configured job as a run takes it."""
+    vault = config.vault(job.vault)
+    filters = Filters(job.exclude, exclude_caches=job.exclude_caches, one_file_system=job.one_file_system)
+    return BackupJob(
+        name=job.name,
+        sources=tuple(os.fsencode(source) for source in job.sources),
+        filters=filters,
+        pack_size=vault.pack_size,
+        part_size=vault.part_size,
+        level=job.compression_level,
+    )
+
+
+def run_job(
+    config: Config,
+    name: JobName,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: threading.Event,
+    accept_recipients: bool = False,
+) -> BackupReport:
+    """Back one job up."""
+    job = config.job(name)
+    with closing(opened(config)) as inventory:
+        world = World(
+            inventory=inventory,
+            vault=make_vault(config, job.vault, Purpose.BACKUP, clock),
+            clock=clock,
+            progress=progress,
+            spool=State(config.state_dir).spool,
+            host=socket.gethostname(),
+            program=f"nightvault {__version__}",
+            stop=stop.is_set,
+        )
+        return run_backup(
+            backup_job(config, job), read_keys(config), world, accept_recipients=accept_recipients
+        )
+
+
+def last_run(config: Config, name: JobName) -> datetime | None:
+    """When the job's newest backup began; None if it never ran."""
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        run = runs.last_backup(tx, name)
+    return run.started_at if run else None
+
+
+def restore_world(
+    config: Config, inventory: Inventory, vault: VaultName, *, clock: Clock, progress: Progress
+) -> RestoreWorld:
+    """Where a restore from a vault touches the world."""
+    state = State(config.state_dir)
+    return RestoreWorld(
+        inventory=inventory,
+        vault=make_vault(config, vault, Purpose.RESTORE, clock),
+        clock=clock,
+        progress=progress,
+        secret=state.read_secret(),
+        key_directory=state.restores,
+    )

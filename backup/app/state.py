@@ -1,0 +1,130 @@
+"""The state directory: where inventory, spool and keys lie, and the keys themselves.
+
+    inventory.sqlite  spool/  restores/  keys/{signer,chunk-secret,recipients,enrolments}
+
+Everything in it is for its owner alone. The recovery key is never here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backup.errors import ConfigError, NightvaultError, NoInventoryError, SpoolError
+from backup.format.keys import ChunkSecret, Recipient, Signer
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Paths below one state directory, and the small files there."""
+
+    directory: str
+
+    @property
+    def spool(self) -> str:
+        """Where packs are written."""
+        return os.path.join(self.directory, "spool")
+
+    @property
+    def restores(self) -> str:
+        """Where keys of packs wait while a restore waits."""
+        return os.path.join(self.directory, "restores")
+
+    @property
+    def keys(self) -> str:
+        """Where the server's own keys are."""
+        return os.path.join(self.directory, "keys")
+
+    def create(self) -> None:
+        """Make the directories. Those that are there must be ours alone."""
+        for path in (self.directory, self.spool, self.restores, self.keys):
+            try:
+                os.makedirs(path, mode=0o700, exist_ok=True)
+            except OSError as error:
+                raise NightvaultError(
+                    f"the state directory {path} cannot be made: {error.strerror}",
+                    advice="run as a user that may, or set dir in [state]",
+                ) from error
+
+    def read_signer(self) -> Signer:
+        """The inventory's signing key."""
+        return Signer(self._read_key("signer"))
+
+    def read_secret(self) -> ChunkSecret:
+        """The key under which chunks are named."""
+        return ChunkSecret(self._read_key("chunk-secret"))
+
+    def write_new_keys(self) -> Signer:
+        """Draw signer and chunk secret; those that are there already stay."""
+        for name in ("signer", "chunk-secret"):
+            if not os.path.exists(os.path.join(self.keys, name)):
+                self._write(name, os.urandom(32).hex())
+        return self.read_signer()
+
+    def read_recipients(self) -> tuple[str, ...]:
+        """The recipients that `init` noted; empty if the config names them."""
+        text = self._read("recipients") or ""
+        return tuple(line for line in text.split() if line)
+
+    def write_recipients(self, recipients: Sequence[Recipient]) -> None:
+        """Note recipients for a config that names none."""
+        self._write("recipients", "\n".join(recipient.to_text() for recipient in recipients))
+
+    def read_enrolments(self) -> dict[bytes, bytes]:
+        """Recipient id to the enrolment tag that its recovery key gave."""
+        found: dict[bytes, bytes] = {}
+        for line in (self._read("enrolments") or "").splitlines():
+            recipient, _, tag = line.partition(" ")
+            found[bytes.fromhex(recipient)] = bytes.fromhex(tag)
+        return found
+
+    def add_enrolment(self, recipient_id: bytes, tag: bytes) -> None:
+        """Keep an enrolment tag."""
+        known = self.read_enrolments() | {recipient_id: tag}
+        self._write("enrolments", "\n".join(f"{one.hex()} {tag.hex()}" for one, tag in known.items()))
+
+    def _read_key(self, name: str) -> bytes:
+        text = self._read(name)
+        if text is None:
+            raise NoInventoryError(f"no {name} in {self.keys}")
+        try:
+            key = bytes.fromhex(text)
+        except ValueError:
+            key = b""
+        if len(key) != 32:
+            raise NightvaultError(f"{os.path.join(self.keys, name)} is damaged: it holds no 32 bytes in hex")
+        return key
+
+    def _read(self, name: str) -> str | None:
+        try:
+            with open(os.path.join(self.keys, name), encoding="ascii") as file:
+                return file.read().strip()
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            raise ConfigError(
+                f"{error.filename} may not be read by this user", advice="run as the user that ran `init`"
+            ) from error
+
+    def _write(self, name: str, text: str) -> None:
+        path = os.path.join(self.keys, name)
+        temporary = f"{path}.{os.urandom(4).hex()}"
+        try:
+            with open(os.open(temporary, _NEW, 0o600), "w", encoding="ascii") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, path)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise SpoolError(f"no space left for {path}") from error
+            raise NightvaultError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def parse_recipients(texts: Sequence[str]) -> tuple[Recipient, ...]:
+    """Recipients of their texts, in a fixed order."""
+    return tuple(sorted((Recipient.from_text(text) for text in texts), key=lambda one: one.id))

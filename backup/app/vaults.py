@@ -1,0 +1,81 @@
+"""Vaults and the credentials that open them, as the config has them."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from backup.config import Config, IdentitySettings, VaultSettings
+from backup.errors import ConfigError
+from backup.model import VaultName
+from backup.protocols import Clock, CredentialSource, Vault
+
+if TYPE_CHECKING:
+    from backup.credentials.identity import IdentityFiles
+
+
+class Purpose(Enum):
+    """What a vault is opened for: each may have a role of its own, with the least rights."""
+
+    BACKUP = "role_arn"
+    RESTORE = "restore_role_arn"
+    PRUNE = "prune_role_arn"
+
+
+def make_vault(config: Config, name: str, purpose: Purpose, clock: Clock) -> Vault:
+    """The vault of that name; nothing is asked of it yet."""
+    settings = config.vault(name)
+    if settings.kind == "directory":
+        from backup.vault.directory import DirectoryVault
+
+        return DirectoryVault(VaultName(name), settings.path or "", clock)
+    return _glacier(config, settings, purpose, clock)
+
+
+def _glacier(config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock) -> Vault:
+    from backup.credentials.boto import boto3_session
+    from backup.vault.aws import make_client
+    from backup.vault.glacier import GlacierVault
+
+    region = settings.region or ""
+    session = boto3_session(credential_source(config, settings, purpose, clock), region)
+    client = make_client(session, "glacier", region=region, endpoint=settings.endpoint)
+    return GlacierVault(settings.name, client, settings.vault or "", settings.account_id)
+
+
+def credential_source(
+    config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock
+) -> CredentialSource:
+    """Roles Anywhere with the identity of the config; without one, boto3's own chain."""
+    if config.identity is None:
+        from backup.credentials.boto import DefaultChain
+
+        return DefaultChain()
+    from backup.credentials.identity import load_identity
+    from backup.credentials.options import RolesAnywhereOptions
+    from backup.credentials.rolesanywhere import RolesAnywhere
+
+    anywhere = config.roles_anywhere
+    role = getattr(settings, purpose.value) or settings.role_arn
+    if anywhere is None or role is None:
+        raise ConfigError(f"vault {settings.name} has no {purpose.value}, which [identity] needs")
+    files = identity_files(config.identity)
+    options = RolesAnywhereOptions(
+        region=anywhere.region,
+        endpoint=anywhere.endpoint,
+        trust_anchor_arn=anywhere.trust_anchor_arn,
+        profile_arn=anywhere.profile_arn,
+        role_arn=role,
+        session_duration=anywhere.session_duration,
+        role_session_name=anywhere.role_session_name,
+    )
+    return RolesAnywhere(options, load=lambda: load_identity(files), clock=clock)
+
+
+def identity_files(identity: IdentitySettings) -> IdentityFiles:
+    """Where the identity lies."""
+    from backup.credentials.identity import IdentityFiles
+
+    return IdentityFiles(
+        identity.certificate, identity.private_key, identity.intermediates, identity.passphrase_file
+    )
