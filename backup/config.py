@@ -19,7 +19,7 @@ from backup.schedule import Schedule, parse_schedule
 
 DEFAULT_STATE_DIR = "/var/lib/nightvault"
 SYSTEM_CONFIG = "/etc/nightvault/config.toml"
-USER_CONFIG = ".config/nightvault/config.toml"  # below the home directory
+USER_CONFIG = ".config/nightvault/config.toml"
 MOST_PARTS = 10_000  # Glacier, "Uploading large archives in parts"
 
 _NO_CONFIG_ADVICE = (
@@ -140,6 +140,12 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The job of that name; `UsageError` when there is none."""
         return _named(self.jobs, name, "job", self.path)
 
+    def exchange(self) -> tuple[IdentitySettings, RolesAnywhereSettings] | None:
+        """What gets credentials, None for boto3's own; `ConfigError` when [roles_anywhere] is missing."""
+        if self.identity is not None and self.roles_anywhere is None:
+            raise ConfigError(f"{self.path}: roles_anywhere is missing: [identity] becomes credentials there")
+        return (self.identity, self.roles_anywhere) if self.identity and self.roles_anywhere else None
+
     def __repr__(self) -> str:
         """Its path alone: the inventory's address may carry a password."""
         return f"Config({self.path!r})"
@@ -166,10 +172,10 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> str:
     `ConfigError` when there is none; a file that was asked for by name is never passed over.
     """
     for origin, path in (("--config", explicit), ("$NIGHTVAULT_CONFIG", environ.get("NIGHTVAULT_CONFIG"))):
-        if path:
-            if not os.path.exists(path):
-                raise ConfigError(f"there is no config file {path} (from {origin})", advice=_NO_CONFIG_ADVICE)
+        if path and os.path.exists(path):
             return path
+        if path:
+            raise ConfigError(f"there is no config file {path} (from {origin})", advice=_NO_CONFIG_ADVICE)
     home = environ.get("HOME") or os.path.expanduser("~")
     places = (SYSTEM_CONFIG, os.path.join(home, USER_CONFIG))
     for path in places:
@@ -209,9 +215,7 @@ def _zone_here() -> str:
     try:
         return tzlocal.get_localzone_name() or "UTC"
     except LookupError as error:  # this machine says two things
-        raise ConfigError(
-            f"this machine's time zone is unclear: {error}", advice="give the job a timezone"
-        ) from error
+        raise ConfigError(f"this machine's time zone is unclear: {error}", advice="set timezone") from error
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
@@ -246,8 +250,7 @@ def _read_toml(path: str) -> dict[str, Any]:
 
 
 def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> Config | None:
-    base = os.path.dirname(path)
-    known = [*_SECTIONS, *_LISTS]
+    base, known = os.path.dirname(path), [*_SECTIONS, *_LISTS]
     unknown = [key for key in document if key not in known]
     mistakes.extend((key, f"unknown section{_suggestion(key, known)}") for key in unknown)
     read: dict[str, Any] = {"state": _State(), "inventory": _Inventory(), "encryption": _Encryption()}
@@ -359,8 +362,6 @@ def _check_recipients(recipients: Sequence[str]) -> Iterator[Mistake]:
 
 def _check_identity(config: Config) -> Iterator[Mistake]:
     exchange = config.roles_anywhere
-    if config.identity is not None and exchange is None:
-        yield "roles_anywhere", "is missing: [identity] becomes credentials there"
     if exchange is None:
         return
     if config.identity is None:

@@ -202,7 +202,6 @@ def test_recipients_are_read(tmp_path: Path) -> None:
         (GLACIER + 'endpoint = "http://127.0.0.1:80@example.org"', "vault[1].endpoint: must be https://HOST"),
         (GLACIER + 'endpoint = "ftp://example.org"', "vault[1].endpoint: must be https://HOST"),
         (IDENTITY + GLACIER.replace("role_arn", "prune_role_arn"), "vault[1].role_arn: is missing"),
-        (IDENTITY.partition("[roles_anywhere]")[0], "roles_anywhere: is missing"),
         ("[roles_anywhere]" + IDENTITY.partition("[roles_anywhere]")[2], "identity: is missing"),
         (
             IDENTITY.replace("trust-anchor/", "trustanchor/"),
@@ -370,3 +369,15 @@ def test_a_spool_in_a_source_and_a_role_without_identity_are_warned_of(tmp_path:
         "job etc backs up the state directory /var/lib/nightvault with its spool",
         "job var backs up the state directory /var/lib/nightvault with its spool",
     ]
+
+
+def test_an_identity_may_come_before_its_roles_but_gets_no_credentials(tmp_path: Path) -> None:
+    config = load(tmp_path, IDENTITY.partition("[roles_anywhere]")[0])
+    assert list(warnings_of(config)) == [
+        "roles_anywhere is missing: until it is there, no Glacier vault can be used"
+    ]
+    with pytest.raises(ConfigError, match="roles_anywhere is missing"):
+        config.exchange()
+    whole = load(tmp_path, IDENTITY)
+    assert whole.exchange() == (whole.identity, whole.roles_anywhere)
+    assert load(tmp_path, "").exchange() is None

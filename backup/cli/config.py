@@ -56,6 +56,8 @@ def warnings_of(read: Config) -> Iterator[str]:
     for path in (identity.private_key, identity.passphrase_file) if identity else ():
         if path and _mode(path) & (stat.S_IRWXG | stat.S_IRWXO):
             yield f"{path} can be read by others: chmod 0600 it"
+    if identity and read.roles_anywhere is None:
+        yield "roles_anywhere is missing: until it is there, no Glacier vault can be used"
     for vault in read.vaults:
         if identity is None and vault.role_arn is not None:
             yield f"vault {vault.name}: role_arn is not used without [identity]"

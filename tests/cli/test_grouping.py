@@ -1,0 +1,106 @@
+"""Global options in any place; words beside an argument."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from backup.cli import COMMANDS, main
+from backup.cli.context import Cli, pass_cli
+from backup.cli.grouping import CommandWithWords, LazyCommand
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--json", "-q", "-v", "--config", "/c", "deep", "try"],
+        ["deep", "--json", "-qv", "try", "--config", "/c"],
+        ["deep", "try", "--config=/c", "--json", "--quiet", "--verbose"],
+    ],
+)
+def test_global_options_are_taken_in_any_place(words: list[str], try_out: Callable[..., Result]) -> None:
+    seen: list[Cli] = []
+    assert try_out(seen.append, *words).exit_code == 0
+    (cli,) = seen
+    assert (cli.json, cli.quiet, cli.verbose, cli.config_path) == (True, True, True, "/c")
+
+
+def test_a_later_place_without_options_changes_nothing(try_out: Callable[..., Result]) -> None:
+    seen: list[Cli] = []
+    try_out(seen.append, "--config", "/c", "try")
+    assert (seen[0].config_path, seen[0].json) == ("/c", False)
+
+
+def test_the_config_is_read_once_from_where_the_environment_says(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("")
+    runner = CliRunner(env={"NIGHTVAULT_CONFIG": str(path)})
+    result = runner.invoke(main, ["config", "check", "--json"])
+    assert json.loads(result.stdout)["config"] == str(path)
+    cli = Cli(config_path=str(path))
+    assert cli.config() is cli.config()
+
+
+def test_config_check_says_what_is_fine_and_what_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('[[vault]]\nname = "disk"\nkind = "directory"\npath = "/srv"\n')
+    path.chmod(0o666)
+    result = CliRunner().invoke(main, ["--config", str(path), "config", "check"])
+    assert result.exit_code == 0
+    assert f"{path} is fine\n" in result.stdout
+    assert "vault disk: directory, /srv, packs of 224.0 MiB in parts of 32.0 MiB" in result.stdout
+    assert result.stderr == f"warning: {path} can be changed by others: chmod go-w it\n"
+    path.write_text("[[vault]]\nnmae = 3\nkind = 4")
+    result = CliRunner().invoke(main, ["--config", str(path), "config", "check"])
+    assert result.exit_code == 2
+    assert "vault[1].nmae: unknown key; did you mean name?" in result.stderr
+
+
+# Words beside an argument.
+
+
+def with_words() -> CommandWithWords:
+    @click.command("restore", cls=CommandWithWords)
+    @click.argument("what")
+    @click.option("--target")
+    def restore(what: str, target: str | None) -> None:
+        """Restore."""
+        click.echo(f"restore {what} {target}")
+
+    @restore.word("resume")
+    @click.argument("number", type=int)
+    @pass_cli
+    def resume(cli: Cli, number: int) -> None:
+        """Go on with it."""
+        click.echo(f"resume {number} {cli.json}")
+
+    assert resume.name == "resume"
+    return restore
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["latest:/etc", "--target", "/x"], "restore latest:/etc /x\n"),
+        (["--target", "resume", "latest"], "restore latest resume\n"),
+        (["resume", "7"], "resume 7 False\n"),
+        (["--json", "resume", "7"], "resume 7 True\n"),
+        (["resume", "7", "--json"], "resume 7 True\n"),
+        (["--", "resume"], "restore resume None\n"),
+    ],
+)
+def test_a_word_is_a_command_of_its_own(words: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("worded")
+    vars(module).update(restore=with_words())
+    monkeypatch.setitem(sys.modules, "worded", module)
+    monkeypatch.setitem(COMMANDS, "restore", LazyCommand("worded:restore", "Restore."))
+    assert CliRunner().invoke(main, ["restore", *words]).stdout == said
+    assert "restore resume  Go on with it." in CliRunner().invoke(main, ["restore", "--help"]).stdout
+    assert "restore resume [OPTIONS] NUMBER" in CliRunner().invoke(main, ["restore", "resume", "-h"]).stdout

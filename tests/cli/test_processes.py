@@ -1,0 +1,106 @@
+"""The command as a real process: quick, lazy, quiet when its reader leaves, interrupted by signals."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from backup.cli import COMMANDS
+
+HEAVY = ("sqlalchemy", "boto3", "botocore", "rich", "cryptography", "alembic", "apscheduler", "msgspec")
+SCRIPT = str(Path(sys.executable).parent / "nightvault")
+
+
+def python(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["nope"], ["config", "--help"]])
+def test_nothing_heavy_is_imported_before_it_is_needed(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom backup.cli import main\n"
+        "try: main()\n"
+        f"except SystemExit: print('HEAVY', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    assert python(code, *words).stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_the_version_comes_quickly() -> None:
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        done = subprocess.run([SCRIPT, "--version"], capture_output=True, text=True, check=True)
+        took.append(time.perf_counter() - began)
+    assert done.stdout.startswith("nightvault, version 0.")
+    assert min(took) < 0.5  # about 0.05; the rest is for a busy machine
+
+
+def test_the_help_has_a_line_for_every_command() -> None:
+    text = subprocess.run([SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
+    for name, command in COMMANDS.items():
+        assert f"  {name} " in text
+        assert command.help in text
+
+
+def test_every_command_that_the_table_names_is_there() -> None:
+    for name, command in COMMANDS.items():
+        found = getattr(importlib.import_module(command.target.split(":")[0]), command.target.split(":")[1])
+        assert isinstance(found, click.Command), name
+        assert found.help, name
+
+
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    code = (
+        "import sys\nfrom backup.cli import main\nfrom backup.cli.context import Cli\n"
+        "import click\n"
+        "main._table = {}\n"
+        "main.get_command = lambda ctx, name: click.Command('x', callback=lambda: print('y' * 1000000))\n"
+        "main.resolve_command = lambda ctx, args: ('x', main.get_command(ctx, 'x'), args[1:])\n"
+        "main(['x'])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 1
+
+
+def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [SCRIPT, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("nightvault: No space left on device")
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_an_interrupt(number: signal.Signals) -> None:
+    code = (
+        "import sys, time\nfrom backup.cli import main\nimport click\n"
+        "def body():\n    print('here', flush=True)\n    time.sleep(30)\n"
+        "main.resolve_command = lambda ctx, args: ('x', click.Command('x', callback=body), args[1:])\n"
+        "main(['x'])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"here\n"
+        process.send_signal(number)
+        assert process.wait(30) == 130
+        assert process.stderr.read().strip() == b"nightvault: interrupted"
