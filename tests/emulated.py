@@ -49,8 +49,8 @@ def write_accounts(
 ) -> Path:
     """Write an accounts file of one account and give its path.
 
-    The mappings have the keys of the file: `arn`, `certificates` and so on; a `trust_policy` or `policy` may be
-    a dict, and is then written as JSON. The file is replaced whole: a running emulator never reads half of it.
+    The mappings have the keys of the file (`arn`, `certificates`, ...); a `trust_policy` or `policy` may be a
+    dict, written as JSON. The file is replaced whole, so that a running emulator never reads half of it.
     """
     lines = ["[[account]]", f"id = {_toml(account_id)}"]
     for key in keys:

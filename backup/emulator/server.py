@@ -31,7 +31,10 @@ GRACE_SECONDS = 3
 
 @dataclass(frozen=True, slots=True)
 class EmulatorOptions:
-    """How to run: `port` 0 takes a free one; `speed` in emulated seconds a second."""
+    """How to run: `port` 0 takes a free one; `speed` is emulated seconds in a real one.
+
+    A body that stalls for `idle_seconds` (real) is answered with 408.
+    """
 
     state: Path
     accounts: Path

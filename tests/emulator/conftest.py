@@ -1,0 +1,25 @@
+"""One emulator process for all tests of this folder that only talk to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.emulated import RunningEmulator, write_accounts
+from tests.emulator.talk import Talker
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
+    """The shared emulator; tests keep to vaults of their own, and take planned faults back."""
+    folder = tmp_path_factory.mktemp("emulator")
+    accounts = write_accounts(folder / "accounts.toml")
+    with RunningEmulator(folder / "state", accounts, options=("--idle-seconds", "1.5")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def talker(emulator: RunningEmulator) -> Talker:
+    """A raw client of it."""
+    return Talker(emulator.glacier_url)
