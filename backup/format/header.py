@@ -197,8 +197,6 @@ def open_header(header: Header, key: RecoveryKey) -> bytes:
             advice="give the recovery key of one of these recipients",
         )
     pack_key = key.unseal(sealed, header.info)
-    if len(pack_key) != PACK_KEY_SIZE:
-        raise FormatError(f"the pack key has {len(pack_key)} bytes")
     keys = derive_keys(pack_key, header.raw)
     if not hmac.compare_digest(keys.commitment, header.commitment):
         raise FormatError("the pack key is not the one that the header commits to")

@@ -173,8 +173,6 @@ def _unwrap(plain: bytes) -> bytes:
 
 
 def _unpack_rows(rows: bytes) -> tuple[list[FrameRow], list[ChunkRow]]:
-    if len(rows) < _ROWS.size:
-        raise FormatError("the pack's directory is cut short")
     frame_count, chunk_count, end_of_frames = _ROWS.unpack_from(rows)
     chunks_at = _ROWS.size + frame_count * FRAME_ROW_SIZE
     if chunks_at + chunk_count * CHUNK_ROW_SIZE != len(rows):

@@ -105,6 +105,15 @@ def test_bodies_keep_their_size_and_big_records_go_in_fragments(sizes: list[int]
     assert read(*bodies) == records
 
 
+def test_the_end_may_need_a_body_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    records: list[Record] = [START, entry(1)]
+    (whole,) = catalog.pack_records(records)
+    monkeypatch.setattr(catalog, "FRAME_SIZE", len(whole) - 1)
+    bodies = list(catalog.pack_records(records))
+    assert bodies == [whole[:-7], whole[-7:]]
+    assert read(*bodies) == records
+
+
 def test_a_file_of_four_tebibytes_fits() -> None:
     chunks = catalog.pack_u32(range(4 * 2**20))
     bodies = list(catalog.pack_records([START, entry(1, chunks), entry(2)]))

@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backup.errors import RecoveryKeyError
+from backup.format import passphrase
 from backup.format.passphrase import BEGIN, END, is_protected, protect_bytes, unprotect_bytes
 
 SECRET = bytes(range(32))
 SALT, NONCE = b"s" * 16, b"n" * 12
 
 
-def protected(passphrase: bytes = b"correct horse", *, passes: int = 1, memory_kib: int = 64) -> bytes:
-    return protect_bytes(SECRET, passphrase, salt=SALT, nonce=NONCE, passes=passes, memory_kib=memory_kib)
+def protected(word: bytes = b"correct horse", *, passes: int = 1, memory_kib: int = 64) -> bytes:
+    return protect_bytes(SECRET, word, salt=SALT, nonce=NONCE, passes=passes, memory_kib=memory_kib)
 
 
 def raw_of(data: bytes) -> bytes:
@@ -74,6 +75,21 @@ def test_costs_are_capped_before_anything_is_allocated(passes: int, memory_kib: 
     assert time.perf_counter() - began < 0.5
     with pytest.raises(RecoveryKeyError, match="passes over"):
         protected(passes=passes, memory_kib=memory_kib)
+
+
+def test_a_machine_without_the_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Starved:
+        def __init__(self, **parameters: object) -> None:
+            assert parameters["memory_cost"] == 64
+
+        def derive(self, key_material: bytes) -> bytes:
+            raise MemoryError("Not enough memory to derive key.")
+
+    data = protected()
+    monkeypatch.setattr(passphrase, "Argon2id", Starved)
+    with pytest.raises(RecoveryKeyError, match="64 KiB of memory") as caught:
+        unprotect_bytes(data, b"correct horse", 32)
+    assert isinstance(caught.value.__cause__, MemoryError)
 
 
 @pytest.mark.parametrize("place", [4, 5, 6, 7])

@@ -44,6 +44,17 @@ def test_chunks_come_back_in_any_order(chunks: list[ChunkRow]) -> None:
     assert all(type(row) is ChunkRow for row in rows.unpack_chunks(memoryview(packed)))
 
 
+@pytest.mark.parametrize(("offset", "length"), [(0, 0), (8 * MIB, 1), (1, 8 * MIB), (2**32 - 1, 1)])
+def test_chunks_beyond_a_frame_are_refused(offset: int, length: int) -> None:
+    with pytest.raises(FormatError, match="claims"):
+        rows.unpack_chunks(rows.pack_chunks([ChunkRow(bytes(32), 0, offset, length)]))
+
+
+def test_frames_beyond_any_pack_are_refused() -> None:
+    with pytest.raises(FormatError, match="out of range"):
+        rows.unpack_frames(rows.pack_frames([FrameRow(0, 2**62, 17, 1, 0, bytes(16))]))
+
+
 def test_neighbours_have_gaps_of_zero() -> None:
     packed = rows.pack_chunks([ChunkRow(bytes(32), 0, 0, 5), ChunkRow(bytes(32), 0, 5, 9)])
     assert packed[72:80] == bytes(8)

@@ -73,6 +73,13 @@ def test_a_token_comes_back(data: bytes) -> None:
     assert from_token("nvr1", f"  {text[:9]}\n {text[9:].upper()} ", len(data)) == data
 
 
+def test_a_token_with_foreign_characters_is_refused() -> None:
+    text = to_token("nvr1", bytes(32))
+    for character in "018-é":
+        with pytest.raises(TextError, match="not base32"):
+            from_token("nvr1", text[:9] + character + text[10:], 32)
+
+
 @given(st.binary(min_size=30, max_size=40))
 def test_each_token_has_one_spelling(data: bytes) -> None:
     text = to_token("nvr1", data)
