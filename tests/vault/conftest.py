@@ -14,32 +14,33 @@ from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from tests.doubles import FaultyVault, ManualClock
-from tests.vault.emulation import Emulation
-from tests.vault.rigs import Rig, glacier_client
+from tests.emulated import RunningEmulator, write_accounts
+from tests.vault.rigs import Rig, glacier_client, ripen
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def emulation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulation]:
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
     """One emulator for all tests of this process."""
-    with Emulation(tmp_path_factory.mktemp("emulator")) as running:
+    folder = tmp_path_factory.mktemp("emulator")
+    with RunningEmulator(folder / "state", write_accounts(folder / "accounts.toml")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def client(emulation: Emulation) -> Any:
+def client(emulator: RunningEmulator) -> Any:
     """One client for all tests: making one takes longer than most of them."""
-    return glacier_client(emulation)
+    return glacier_client(emulator)
 
 
 @pytest.fixture
-def glacier(emulation: Emulation, client: Any) -> Iterator[GlacierVault]:
+def glacier(emulator: RunningEmulator, client: Any) -> Iterator[GlacierVault]:
     """A Glacier vault, made; planned faults are forgotten afterwards."""
     vault = GlacierVault(VaultName("cold"), client, f"vault-{next(_numbers)}")
     vault.create()
     yield vault
-    emulation.plan()
+    emulator.set_faults([])
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def rig(request: pytest.FixtureRequest) -> Rig:
         elsewhere: Vault = DirectoryVault(VaultName("disk"), path, ManualClock())
         vault = request.getfixturevalue("directory")
         return Rig(wrap(vault), lambda: None, lambda: None, wrap(elsewhere))
-    emulation: Emulation = request.getfixturevalue("emulation")
+    emulator: RunningEmulator = request.getfixturevalue("emulator")
     vault = request.getfixturevalue("glacier")
     client = request.getfixturevalue("client")
     elsewhere = GlacierVault(VaultName("cold"), client, f"elsewhere-{next(_numbers)}")
-    return Rig(wrap(vault), lambda: emulation.advance(hours=13), emulation.make_inventories, wrap(elsewhere))
+    return Rig(wrap(vault), lambda: ripen(emulator), emulator.make_inventories, wrap(elsewhere))

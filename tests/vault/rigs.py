@@ -10,7 +10,9 @@ import boto3
 
 from backup.protocols import Vault
 from backup.vault.aws import make_client
-from tests.vault.emulation import ACCESS_KEY, REGION, SECRET_KEY, Emulation
+from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
+
+HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,17 @@ class Rig:
     """
 
     vault: Vault
-    make_ready: Callable[[], None]
-    make_listable: Callable[[], None]
+    make_ready: Callable[[], object]
+    make_listable: Callable[[], object]
     elsewhere: Vault
 
 
-def glacier_client(emulation: Emulation, **options: Any) -> Any:
+def glacier_client(emulator: RunningEmulator, **options: Any) -> Any:
     """A client for the emulator's one account."""
-    session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
-    return make_client(session, "glacier", region=REGION, endpoint=emulation.url, **options)
+    session = boto3.Session(ACCESS_KEY_ID, SECRET_ACCESS_KEY, region_name=REGION)
+    return make_client(session, "glacier", region=REGION, endpoint=emulator.glacier_url, **options)
+
+
+def ripen(emulator: RunningEmulator) -> None:
+    """Let time pass until every retrieval and listing is ready, and none has expired."""
+    emulator.advance(13 * HOUR)
