@@ -39,6 +39,7 @@ _MEANINGS = (
         "it needs key usage digitalSignature, extended key usage clientAuth and must be no CA: "
         "`nightvault identity show` tells, `nightvault ca issue` makes one",
     ),
+    _Meaning("revoked", "the certificate has been revoked", "issue a new one: `nightvault ca issue`"),
     _Meaning(
         "untrusted signing certificate",
         "the certificate does not lead to the trust anchor {anchor}",
@@ -80,7 +81,6 @@ _MEANINGS = (
         "(aws:SourceArn, aws:PrincipalTag/x509Subject/CN and OU) fit; "
         "`nightvault aws policy --only trust` prints one that does",
     ),
-    _Meaning("revoked", "the certificate has been revoked", "issue a new one: `nightvault ca issue`"),
     _Meaning(
         "expired",
         "AWS holds that something has expired",

@@ -22,8 +22,8 @@ class RolesAnywhereOptions:
     """Which role to ask for, where and for how long; a mistake is a `ConfigError` that names its key.
 
     `region` and `endpoint` follow from the trust anchor's ARN unless given. `session_duration` and the
-    timeouts are seconds. `renew_before` is the time left at which the keys are renewed; without it, a
-    quarter of their life.
+    timeouts are seconds. `renew_before` is the time left at which the keys are renewed; without it, a quarter
+    of their life, at least five minutes. Half of their life is the most in either case.
     """
 
     trust_anchor_arn: str

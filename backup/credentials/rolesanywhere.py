@@ -162,12 +162,12 @@ class RolesAnywhere:
         now = self._clock.now()
         expires_at = credentials.expires_at or now  # CreateSession's always expire
         log.info("got credentials for %s, valid until %s", self._options.role_arn, expires_at)
-        margin = self._options.renew_before or _margin(expires_at - now)
+        margin = _margin(expires_at - now, self._options.renew_before)
         return _Held(credentials, expires_at - margin, expires_at)
 
 
-def _margin(life: timedelta) -> timedelta:
-    return min(max(life / 4, LEAST_MARGIN), life / 2)
+def _margin(life: timedelta, chosen: timedelta | None) -> timedelta:
+    return min(chosen or max(life / 4, LEAST_MARGIN), life / 2)
 
 
 def _again(error: NightvaultError) -> NightvaultError:
