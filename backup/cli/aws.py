@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backup.config import Config, VaultSettings
 
 PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "profile")
+UNKNOWN_NAME = "SERVER-NAME"  # lets nobody in until it is replaced
 
 
 @click.group()
@@ -39,8 +40,6 @@ def policy(cli: Cli, vault_name: str | None, only: str | None) -> None:
         cli.show(made[only], json.dumps(made[only], indent=2))
     else:
         cli.show(made, _sections(made, _purposes(vault)))
-    if setup.common_name is None:
-        cli.say("without [identity] any certificate of the authority may assume the roles: see docs/aws.md")
     if missing := _missing(setup):
         cli.say(f"not known yet, to be filled in by hand: {', '.join(missing)}")
 
@@ -86,7 +85,7 @@ def _setup(cli: Cli, config: Config, vault: VaultSettings) -> AwsSetup:
     )
 
 
-def _certificate_tags(cli: Cli, config: Config) -> tuple[str | None, str | None]:
+def _certificate_tags(cli: Cli, config: Config) -> tuple[str, str | None]:
     """CN and OU as Roles Anywhere makes session tags of them: several are joined by a slash."""
     from cryptography.x509.oid import NameOID
 
@@ -94,20 +93,20 @@ def _certificate_tags(cli: Cli, config: Config) -> tuple[str | None, str | None]
     from backup.credentials.identity import load_certificates
 
     if config.identity is None:
-        return None, None
+        return UNKNOWN_NAME, None
     try:
         certificate = load_certificates(config.identity.certificate)[0]
     except NightvaultError as error:
         cli.warn(f"{error}: the trust policy cannot name its subject")
-        return None, None
+        return UNKNOWN_NAME, None
     names = subject_values(certificate, NameOID.COMMON_NAME)
     units = subject_values(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME)
-    return "/".join(names) or None, "/".join(units) or None
+    return "/".join(names) or UNKNOWN_NAME, "/".join(units) or None
 
 
 def _missing(setup: AwsSetup) -> list[str]:
     text = json.dumps(documents(setup))
-    return [word for word in ("ACCOUNT-ID", "TRUST-ANCHOR-ID", "BACKUP-ROLE") if word in text]
+    return [word for word in ("ACCOUNT-ID", "TRUST-ANCHOR-ID", "BACKUP-ROLE", UNKNOWN_NAME) if word in text]
 
 
 def _purposes(vault: VaultSettings) -> Mapping[str, str]:
