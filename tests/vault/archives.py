@@ -10,11 +10,13 @@ from backup.model import (
     MIB,
     ArchiveId,
     ArchiveLabel,
+    ByteRange,
     Generation,
     InventoryId,
     PackId,
     PackKind,
     Part,
+    Tier,
     UploadId,
 )
 from backup.protocols import Vault
@@ -62,3 +64,9 @@ def store(vault: Vault, data: bytes, label: ArchiveLabel | None = None) -> Archi
     upload_id = vault.begin_upload(label, MIB)
     send(vault, upload_id, data, cut(data))
     return complete(vault, upload_id, label, data)
+
+
+def read_directly(vault: Vault, archive_id: ArchiveId, size: int) -> bytes:
+    """All of an archive of a vault that does not wait."""
+    retrieval_id = vault.request_retrieval(archive_id, None, Tier.BULK, "t")
+    return bytes(vault.fetch(retrieval_id, ByteRange(0, size)).data)
