@@ -1,4 +1,4 @@
-"""Clients for the emulator's tests: boto3 as users have it, and a raw socket that signs with its own few lines."""
+"""Clients for the emulator's tests: boto3 as users have it, and a raw socket that signs for itself."""
 
 from __future__ import annotations
 

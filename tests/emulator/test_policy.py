@@ -78,7 +78,7 @@ def test_principals_of_a_trust_policy() -> None:
         ("Null", ("false",), "x", True),
     ],
 )
-def test_conditions(operator: str, values: tuple[str, ...], value: str | None, holds: bool) -> None:  # noqa: FBT001
+def test_conditions(operator: str, values: tuple[str, ...], value: str | None, holds: bool) -> None:
     context = {} if value is None else {"aws:SourceArn": value}
     assert Condition(operator, "AWS:sourcearn", values).holds(context) is holds
 

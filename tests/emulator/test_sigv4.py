@@ -1,4 +1,4 @@
-"""The verifier's SigV4, held against the two examples of the Developer Guide and the rules for odd requests."""
+"""The verifier's SigV4, held against both examples of the Developer Guide and rules for odd requests."""
 
 from __future__ import annotations
 

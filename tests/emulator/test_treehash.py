@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -79,7 +80,7 @@ def test_pieces_do_not_matter(cuts: list[int]) -> None:
     whole, fed = TreeHasher(), TreeHasher()
     whole.update(data)
     edges = [0, *sorted(cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         fed.update(data[start:end])
     assert (fed.leaves(), fed.linear(), fed.size) == (whole.leaves(), whole.linear(), whole.size)
 
