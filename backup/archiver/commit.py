@@ -6,14 +6,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 
-import msgspec
-
 from backup.archiver import catalogs
 from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.report import BackupReport, Tally
 from backup.archiver.settings import BackupJob, Keys, World
 from backup.errors import NightvaultError
-from backup.format.catalog import Record, SnapshotRecord
+from backup.format.catalog import Record, SnapshotRecord, encode_record
 from backup.inventory import archives, entries, runs, snapshots
 from backup.inventory.archives import Archive, CatalogPlace
 from backup.inventory.database import Transaction
@@ -86,7 +84,7 @@ class Committer:
             problems=[(problem.path, problem.kind.value, problem.detail) for problem in tally.problems],
         )
         with self._world.inventory.writing() as tx:
-            runs.prepare_snapshot(tx, self._run.number, msgspec.msgpack.encode(record))
+            runs.prepare_snapshot(tx, self._run.number, encode_record(record))
         return record
 
     def _send_delta(self, snapshot: SnapshotRecord, used: Iterable[int]) -> Archive:

@@ -26,6 +26,7 @@ from backup.model import KIB, MIB, ChunkId, FrameRow, Pack
 Buffer = bytes | memoryview
 _MARGIN = 256 * KIB  # room for a pack's directory: 44 bytes a chunk, 40 a frame, and padding
 _CHUNK_ROW = 44
+_MOST_CHUNKS = 2**20  # a quarter of what a directory may hold: files of a few bytes make many
 
 
 @dataclass(slots=True)
@@ -133,7 +134,9 @@ class Pipeline:
             self._write_oldest()
 
     def _has_room(self, pack: OpenPack, size: int) -> bool:
-        directory = _MARGIN + _CHUNK_ROW * (len(pack.numbers) + len(self._fresh))
+        if len(self._fresh) >= _MOST_CHUNKS:
+            return False
+        directory = _MARGIN + _CHUNK_ROW * len(self._fresh)
         return pack.size + self._bytes_in_flight + size + directory <= self._pack_size
 
     def _write_oldest(self) -> None:

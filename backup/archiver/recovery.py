@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from backup.archiver.commit import make_true, outcome_of
 from backup.archiver.packing import Spool
-from backup.format.catalog import SnapshotRecord
+from backup.errors import InventoryDamagedError
+from backup.format.catalog import SnapshotRecord, decode_record
 from backup.inventory import archives, entries, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Inventory, Transaction
@@ -36,7 +35,9 @@ def _settle(tx: Transaction, run: Run, job: JobRow, prepared: bytes | None, cloc
     """A run is true if its delta catalog is stored, else it never was."""
     catalog = archives.catalog_of_run(tx, run.number)
     if catalog is not None and catalog[1] is ArchiveState.STORED and prepared is not None:
-        record = msgspec.msgpack.decode(prepared, type=SnapshotRecord)
+        record = decode_record(prepared)
+        if not isinstance(record, SnapshotRecord):
+            raise InventoryDamagedError(f"run {run.number} prepared no snapshot")
         problems = [Problem(path, ProblemKind(kind), detail) for path, kind, detail in record.problems]
         make_true(tx, run.number, job, record)
         report = {"snapshot": record.id, "recovered": True, "files": record.files, "bytes": record.bytes}

@@ -1,0 +1,138 @@
+"""Setting up: keys, inventory and vaults of a new installation; enrolment in three steps."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from backup.app.runs import opened, recipients_of
+from backup.app.state import State, parse_recipients
+from backup.app.vaults import Purpose, make_vault
+from backup.config import Config
+from backup.errors import NoInventoryError, RecoveryKeyError, UsageError
+from backup.format.keys import Recipient, RecoveryKey
+from backup.inventory.database import Inventory, create_inventory
+from backup.model import InventoryId
+from backup.protocols import Clock
+
+_REQUEST = "nightvault enrolment request"
+_ENROLMENT = "nightvault enrolment"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What `init` made or found."""
+
+    created: bool
+    inventory_id: InventoryId
+    signer_fingerprint: str
+    recipients: tuple[Recipient, ...]
+    enrolled: int
+
+
+def initialise(
+    config: Config, recipients: Sequence[Recipient], key: RecoveryKey | None, clock: Clock
+) -> Installation:
+    """Make what is missing: state directory, keys, inventory. What is there stays as it is.
+
+    `recipients` are those to seal for if neither the config nor an earlier `init` names any; `key`, if it is
+    at hand, enrols the signer at once.
+    """
+    state = State(config.state_dir)
+    state.create()
+    signer = state.write_new_keys()
+    if not recipients_of(config) and recipients:
+        state.write_recipients(recipients)
+    created = False
+    try:
+        inventory = opened(config)
+    except NoInventoryError:
+        created = True
+        inventory = create_inventory(
+            config.inventory_url,
+            inventory_id=InventoryId(os.urandom(16)),
+            signer_public=signer.public,
+            now=clock.now(),
+            lock_directory=config.state_dir,
+        )
+    with closing(inventory):
+        if key is not None:
+            state.add_enrolment(key.recipient.id, key.enrolment_tag(inventory.id, signer.public))
+        names = parse_recipients(recipients_of(config))
+        enrolled = state.read_enrolments()
+        return Installation(
+            created=created,
+            inventory_id=inventory.id,
+            signer_fingerprint=signer.fingerprint.hex(),
+            recipients=names,
+            enrolled=sum(one.id in enrolled for one in names),
+        )
+
+
+def create_vaults(config: Config, clock: Clock) -> list[str]:
+    """Make every vault of the config that is not there; their names."""
+    for settings in config.vaults:
+        make_vault(config, settings.name, Purpose.BACKUP, clock).create()
+    return [settings.name for settings in config.vaults]
+
+
+def enrolment_request(config: Config, inventory: Inventory) -> dict[str, Any]:
+    """What to carry to where the recovery key is; no secret in it."""
+    recipients = parse_recipients(recipients_of(config))
+    return {
+        "kind": _REQUEST,
+        "inventory": inventory.id.hex(),
+        "signer": inventory.signer_public.hex(),
+        "recipients": [recipient.id.hex() for recipient in recipients],
+    }
+
+
+def enrol(request: str, key: RecoveryKey) -> dict[str, Any]:
+    """The recovery key's word that the signer of a request is ours; no secret in it either."""
+    fields = _read(request, _REQUEST, ("inventory", "signer", "recipients"))
+    recipient = key.recipient.id
+    if recipient.hex() not in fields["recipients"]:
+        raise RecoveryKeyError(
+            f"this server does not seal for the recipient {recipient.hex()} of this key",
+            advice="use the key of one of: " + ", ".join(fields["recipients"]),
+        )
+    inventory_id, signer = bytes.fromhex(fields["inventory"]), bytes.fromhex(fields["signer"])
+    return {
+        "kind": _ENROLMENT,
+        "inventory": fields["inventory"],
+        "signer": fields["signer"],
+        "recipient": recipient.hex(),
+        "tag": key.enrolment_tag(InventoryId(inventory_id), signer).hex(),
+    }
+
+
+def accept(enrolment: str, config: Config, inventory: Inventory) -> bytes:
+    """Keep an enrolment that was made for this inventory and signer; the recipient's id."""
+    fields = _read(enrolment, _ENROLMENT, ("inventory", "signer", "recipient", "tag"))
+    if (fields["inventory"], fields["signer"]) != (inventory.id.hex(), inventory.signer_public.hex()):
+        raise UsageError(
+            "this enrolment was made for another inventory or signer", advice="ask for a new one"
+        )
+    recipient, tag = bytes.fromhex(fields["recipient"]), bytes.fromhex(fields["tag"])
+    if recipient not in {one.id for one in parse_recipients(recipients_of(config))}:
+        raise UsageError(f"this enrolment is of a recipient that we do not seal for: {recipient.hex()}")
+    State(config.state_dir).add_enrolment(recipient, tag)
+    return recipient
+
+
+def _read(text: str, kind: str, names: Sequence[str]) -> dict[str, Any]:
+    try:
+        fields = json.loads(text)
+        whole = fields["kind"] == kind and all(name in fields for name in names)
+        for name in names:
+            if isinstance(fields[name], str):
+                bytes.fromhex(fields[name])
+    except (ValueError, KeyError, TypeError):
+        whole, fields = False, {}
+    if not whole:
+        raise UsageError(f"this is not a {kind}", advice="give the file as nightvault printed it")
+    return dict(fields)

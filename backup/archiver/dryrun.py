@@ -1,0 +1,46 @@
+"""What a backup would read: the scan and the comparison, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from backup.archiver.backup import is_unchanged
+from backup.archiver.report import Tally
+from backup.archiver.settings import BackupJob
+from backup.inventory import entries, runs
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.entries import LiveEntry
+from backup.source.scan import scan
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry that a backup would add, change or end; `size` in bytes."""
+
+    what: str  # new, changed, removed
+    path: bytes
+    size: int
+
+
+def changes(job: BackupJob, inventory: Inventory, tally: Tally) -> Iterator[Change]:
+    """Every change, in the order of paths; the tally counts all that was seen. Touches nothing."""
+    with inventory.reading() as tx:
+        known = runs.find_job(tx, job.name)
+        for directory in scan(job.sources, filters=job.filters, report=tally.problems.append):
+            live = _live(tx, known.number if known else None, directory.path)
+            prefix = directory.path.rstrip(b"/") + b"/"
+            for scanned in directory.entries:
+                tally.see(scanned.stat)
+                before = live.pop(scanned.name, None)
+                if before is None or not is_unchanged(before, scanned.stat):
+                    what = "new" if before is None else "changed"
+                    yield Change(what, prefix + scanned.name, scanned.stat.st_size)
+            for name, gone in live.items():
+                if name not in directory.unread:
+                    yield Change("removed", prefix + name, gone.size)
+
+
+def _live(tx: Transaction, job: int | None, path: bytes) -> dict[bytes, LiveEntry]:
+    number = None if job is None else entries.find_directory(tx, job, path)
+    return {} if number is None else entries.live_entries(tx, number)

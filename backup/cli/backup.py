@@ -1,0 +1,129 @@
+"""`nightvault backup`: one job, several or all, now."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.context import Cli, pass_cli
+from backup.cli.stopping import stop_on_signals
+from backup.errors import ExitCode, NightvaultError, UsageError
+
+if TYPE_CHECKING:
+    from backup.archiver.report import BackupReport
+    from backup.config import Config, JobSettings
+
+_MOST_SHOWN = 20
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option("--dry-run", is_flag=True, help="Say what would be read; touch nothing.")
+@click.option("--list", "listed", is_flag=True, help="With --dry-run: name every entry.")
+@click.option("--accept-recipients", is_flag=True, help="Yes, I changed the recipients myself.")
+@pass_cli
+def backup(cli: Cli, jobs: tuple[str, ...], dry_run: bool, listed: bool, accept_recipients: bool) -> None:
+    """Back up the named jobs, or all of the config.
+
+    Exit code 3 says that something could not be read: it is named, and stays in the snapshot as it was.
+    """
+    config = cli.config()
+    chosen = [config.job(name) for name in jobs] if jobs else list(config.jobs)
+    if not chosen:
+        raise UsageError(f"{config.path} has no job", advice="add a [[job]]; config.example.toml shows one")
+    if dry_run:
+        cli.show([_look(cli, config, job, listed=listed) for job in chosen])
+        return
+    reports: list[BackupReport] = []
+    with stop_on_signals() as stop:
+        try:
+            reports.extend(_run(cli, config, job, stop, accept=accept_recipients) for job in chosen)
+        finally:
+            if reports:
+                cli.show([report_document(report) for report in reports])
+    if any(not problem.is_warning for report in reports for problem in report.problems):
+        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+
+
+def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, *, accept: bool) -> BackupReport:
+    from backup.app import run_job
+
+    try:
+        report = run_job(
+            config, job.name, clock=cli.clock, progress=cli.progress(), stop=stop, accept_recipients=accept
+        )
+    except NightvaultError as error:
+        error.args = (f"job {job.name}: {error}",)
+        raise
+    if not cli.json:
+        _tell(cli, report)
+    return report
+
+
+def _tell(cli: Cli, report: BackupReport) -> None:
+    from backup.cli.render import duration, shown_id, shown_path, size
+
+    for problem in report.problems[:_MOST_SHOWN]:
+        cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
+    if len(report.problems) > _MOST_SHOWN:
+        cli.warn(
+            f"… and {len(report.problems) - _MOST_SHOWN} more; `nightvault snapshots --json` has them all"
+        )
+    for warning in report.warnings:
+        cli.warn(f"warning: {warning}")
+    text = (
+        f"snapshot {shown_id(report.snapshot)} of job {report.job} in vault {report.vault}",
+        f"  holds     {report.files} files, {size(report.bytes)}",
+        f"  read      {report.files_read} files, {size(report.bytes_read)}; new {size(report.bytes_new)}",
+        f"  uploaded  {size(report.bytes_uploaded)} in {report.archives} archives",
+        f"  took      {duration(report.seconds)}",
+    )
+    cli.show(None, "\n".join(text))
+    if any(not problem.is_warning for problem in report.problems):
+        cli.warn("some entries could not be read; where an older version is known, the snapshot keeps it")
+
+
+def report_document(report: BackupReport) -> dict[str, Any]:
+    """A report as JSON."""
+    from backup.cli.render import path_document
+
+    problems = [
+        {**path_document(one.path), "kind": str(one.kind), "detail": one.detail, "warning": one.is_warning}
+        for one in report.problems
+    ]
+    return report.document() | {"problems": problems}
+
+
+def _look(cli: Cli, config: Config, job: JobSettings, *, listed: bool) -> dict[str, Any]:
+    from backup.app import backup_job
+    from backup.app.runs import opened
+    from backup.archiver.dryrun import changes
+    from backup.archiver.report import Tally
+    from backup.cli.render import path_document, shown_path, size
+
+    tally = Tally()
+    counts = {"new": 0, "changed": 0, "removed": 0}
+    would_read = 0
+    named: list[dict[str, Any]] = []
+    with closing(opened(config)) as inventory:
+        for change in changes(backup_job(config, job), inventory, tally):
+            counts[change.what] += 1
+            would_read += change.size if change.what != "removed" else 0
+            if not listed:
+                continue
+            if cli.json:
+                named.append({"what": change.what, **path_document(change.path), "size": change.size})
+            else:
+                cli.show(None, f"{change.what:<8} {shown_path(change.path)}")
+    for problem in tally.problems:
+        cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
+    if not cli.json:
+        what = ", ".join(f"{count} {word}" for word, count in counts.items())
+        seen = f"job {job.name}: {tally.files} files, {size(tally.bytes)}"
+        cli.show(None, f"{seen}; {what}; would read {size(would_read)}")
+    document: dict[str, Any] = {"job": job.name, "files": tally.files, "bytes": tally.bytes, **counts}
+    document["would_read"] = would_read
+    return document | ({"changes": named} if listed else {})

@@ -1,0 +1,109 @@
+"""`nightvault emulator`: a local AWS, and words to it while it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backup.cli.context import Cli, pass_cli
+from backup.cli.grouping import CommandWithWords
+from backup.errors import NightvaultError, UnreachableError, UsageError
+
+admin_option = click.option(
+    "--admin",
+    metavar="URL",
+    envvar="NIGHTVAULT_EMULATOR_ADMIN",
+    required=True,
+    help="The emulator's admin URL, as it printed it; also in $NIGHTVAULT_EMULATOR_ADMIN.",
+)
+
+
+@click.command(cls=CommandWithWords)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
+@click.option("--state", required=True, metavar="DIR", help="Where vaults, jobs and keys are kept.")
+@click.option("--accounts", required=True, metavar="FILE", help="The accounts file (TOML); docs/emulator.md.")
+@click.option("--speed", type=click.FloatRange(min=1.0), default=1.0, help="Emulated seconds in a real one.")
+@click.option("--tls-cert", metavar="FILE", help="Serve TLS with this certificate.")
+@click.option("--tls-key", metavar="FILE", help="And this key.")
+def emulator(
+    host: str,
+    port: int,
+    state: str,
+    accounts: str,
+    speed: float,
+    tls_cert: str | None,
+    tls_key: str | None,
+) -> None:
+    """Run a local Glacier and Roles Anywhere until SIGTERM or Ctrl-C.
+
+    When it listens it prints one line of JSON with its URLs on standard output.
+    """
+    try:
+        from backup.emulator.errors import EmulatorError
+        from backup.emulator.server import EmulatorOptions, serve
+    except ImportError as error:
+        raise UsageError(
+            "the emulator's libraries are not installed", advice="install nightvault[emulator]"
+        ) from error
+    options = EmulatorOptions(
+        state=Path(state),
+        accounts=Path(accounts),
+        host=host,
+        port=port,
+        speed=speed,
+        tls_cert=Path(tls_cert) if tls_cert else None,
+        tls_key=Path(tls_key) if tls_key else None,
+    )
+    try:
+        serve(options)
+    except EmulatorError as error:
+        raise NightvaultError(str(error)) from error
+
+
+@emulator.word("advance")
+@click.argument("seconds", type=float)
+@admin_option
+@pass_cli
+def advance(cli: Cli, seconds: float, admin: str) -> None:
+    """Step a running emulator's clock."""
+    answer = _post(admin, "clock", {"advance_seconds": seconds})
+    cli.show(answer, f"the emulator's clock went on by {seconds:g} s")
+
+
+@emulator.word("inventory")
+@admin_option
+@pass_cli
+def inventory(cli: Cli, admin: str) -> None:
+    """Let every vault of a running emulator make its inventory now."""
+    cli.show(_post(admin, "inventories", None), "every vault has made its inventory")
+
+
+@emulator.word("fault")
+@click.argument("faults", metavar="JSON")
+@admin_option
+@pass_cli
+def fault(cli: Cli, faults: str, admin: str) -> None:
+    """Plan faults in a running emulator, as docs/emulator.md describes them."""
+    try:
+        planned = json.loads(faults)
+    except ValueError as error:
+        raise UsageError(f"this is no JSON: {error}") from error
+    cli.show(_post(admin, "faults", planned), "the faults are planned")
+
+
+def _post(admin: str, what: str, body: Any) -> Any:
+    import urllib3
+
+    url = admin.rstrip("/")
+    url = url if url.endswith("/_admin") else f"{url}/_admin"
+    try:
+        answer = urllib3.request("POST", f"{url}/{what}", json=body, timeout=10, retries=False)
+    except urllib3.exceptions.HTTPError as error:
+        raise UnreachableError(f"no emulator answers at {admin}: {error}") from error
+    if answer.status >= 300:
+        raise UsageError(f"the emulator refuses: {answer.data.decode(errors='replace')}")
+    return json.loads(answer.data) if answer.data else {}

@@ -1,0 +1,91 @@
+"""Recovery keys in files and from terminals: read, written once, never kept."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.errors import RecoveryKeyError, UsageError
+
+if TYPE_CHECKING:
+    from backup.format.keys import RecoveryKey
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LARGEST = 64 * 1024
+
+
+def read_passphrase_file(path: str | None) -> bytes | None:
+    """The first line of a file, without its end; None for no file."""
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            passphrase = file.readline(_LARGEST).rstrip(b"\r\n")
+    except OSError as error:
+        raise UsageError(f"cannot read the passphrase file {path}: {error.strerror}") from error
+    if not passphrase:
+        raise UsageError(f"the passphrase file {path} is empty")
+    return passphrase
+
+
+def write_key_file(path: str, key: RecoveryKey, passphrase: bytes | None) -> None:
+    """Write a recovery key to a new file, for its owner alone; an old file is never written over."""
+    from backup.format.keys import plain_key_file, protect
+
+    data = (
+        plain_key_file(key)
+        if passphrase is None
+        else protect(key, passphrase, salt=os.urandom(16), nonce=os.urandom(12))
+    )
+    try:
+        with open(os.open(path, _NEW, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as error:
+        raise UsageError(
+            f"{path} is there already", advice="a recovery key is never written over: give another name"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"cannot write the key file {path}: {error.strerror}") from error
+
+
+def read_key(source: str | None, passphrase_file: str | None) -> RecoveryKey:
+    """The recovery key of a file, of standard input (`-`), or typed on the terminal (None)."""
+    from backup.format.keys import parse_key_file
+
+    if source is None:
+        data = _typed()
+    elif source == "-":
+        data = sys.stdin.buffer.read(_LARGEST)
+    else:
+        try:
+            with open(source, "rb") as file:
+                data = file.read(_LARGEST + 1)
+        except OSError as error:
+            raise RecoveryKeyError(f"cannot read the key file {source}: {error.strerror}") from error
+
+    def passphrase() -> bytes:
+        return read_passphrase_file(passphrase_file) or _ask("passphrase of the key file")
+
+    return parse_key_file(data, passphrase)
+
+
+def _typed() -> bytes:
+    if not sys.stdin.isatty():
+        raise RecoveryKeyError(
+            "the recovery key is needed", advice="give --key FILE, or --key - and the key on standard input"
+        )
+    return _ask("recovery key (NVK1-…)")
+
+
+def _ask(question: str) -> bytes:
+    if not sys.stdin.isatty():
+        raise RecoveryKeyError(
+            f"nobody is there to give the {question}", advice="give --passphrase-file FILE"
+        )
+    answer: str = click.prompt(question, hide_input=True, err=True)
+    return answer.encode()

@@ -1,0 +1,168 @@
+"""`nightvault snapshots` and `nightvault ls`: look, from the inventory alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.context import Cli, pass_cli
+from backup.errors import UsageError
+from backup.model import JobName
+
+if TYPE_CHECKING:
+    from backup.inventory.database import Transaction
+    from backup.inventory.entries import EntryRow
+    from backup.inventory.snapshots import Snapshot
+
+job_option = click.option("--job", metavar="NAME", help="Of this job.")
+
+
+@click.command()
+@job_option
+@pass_cli
+def snapshots(cli: Cli, job: str | None) -> None:
+    """List snapshots, oldest first."""
+    from backup.app.runs import opened
+    from backup.cli.render import Column, local_time, shown_id, size, table
+    from backup.inventory.snapshots import list_snapshots
+
+    with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
+        found = list_snapshots(tx, job=JobName(job) if job else None)
+    right = [Column(title, right=True) for title in ("files", "size", "problems")]
+    rows = [
+        (
+            shown_id(one.id),
+            one.job,
+            local_time(one.started_at),
+            one.files,
+            size(one.bytes),
+            len(one.problems) or None,
+            one.host,
+        )
+        for one in found
+    ]
+    text = table(["snapshot", "job", "time", *right, "host"], rows) if found else "no snapshots yet"
+    cli.show([snapshot_document(one) for one in found], text)
+
+
+def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as JSON."""
+    from backup.cli.render import path_document
+
+    problems = [
+        {**path_document(one.path), "kind": str(one.kind), "detail": one.detail} for one in snapshot.problems
+    ]
+    return {
+        "id": snapshot.id,
+        "job": snapshot.job,
+        "started_at": snapshot.started_at,
+        "finished_at": snapshot.finished_at,
+        "host": snapshot.host,
+        "sources": [path_document(source) for source in snapshot.sources],
+        "files": snapshot.files,
+        "bytes": snapshot.bytes,
+        "problems": problems,
+    }
+
+
+def split_words(words: str) -> tuple[str, bytes]:
+    """`SNAPSHOT[:PATH]` as snapshot and absolute path (`/` if none is given)."""
+    snapshot, _, path = words.partition(":")
+    if path and not path.startswith("/"):
+        raise UsageError(f"the path in {words!r} must be absolute", advice=f"write {snapshot}:/{path}")
+    return snapshot, os.fsencode(path) or b"/"
+
+
+@click.command()
+@click.argument("words", metavar="SNAPSHOT[:PATH]")
+@job_option
+@click.option("-l", "--long", is_flag=True, help="With mode, owner, size and time.")
+@click.option("-r", "--recursive", is_flag=True, help="And all below.")
+@pass_cli
+def ls(cli: Cli, words: str, job: str | None, long: bool, recursive: bool) -> None:
+    """List what a snapshot holds at PATH; a snapshot is an id, its first digits, `latest` or `latest~N`."""
+    from backup.app.runs import opened
+    from backup.cli.render import shown_path
+    from backup.inventory.entries import owners_by_number
+    from backup.inventory.snapshots import find_snapshot
+
+    name, path = split_words(words)
+    with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
+        snapshot = find_snapshot(tx, name, job=JobName(job) if job else None)
+        owners = owners_by_number(tx)
+        documents = []
+        for where, row in _entries(tx, snapshot, path, recursive=recursive):
+            full = where.rstrip(b"/") + b"/" + row.name
+            owner = owners[row.owner]
+            if cli.json:
+                documents.append(_document(full, row, owner))
+            else:
+                cli.show(None, _long(full, row, owner) if long else shown_path(full))
+    cli.show(documents)
+
+
+def _entries(
+    tx: Transaction, snapshot: Snapshot, path: bytes, *, recursive: bool
+) -> Iterator[tuple[bytes, EntryRow]]:
+    from backup.inventory import entries
+    from backup.model import EntryKind
+
+    path = path.rstrip(b"/") or b"/"
+    if path != b"/":
+        top = entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
+        if top is None:
+            raise UsageError(f"snapshot {snapshot.id[:8]} has no {os.fsdecode(path)!r}")
+        if top.kind != EntryKind.DIRECTORY:
+            yield path.rpartition(b"/")[0], top
+            return
+    if recursive:
+        yield from entries.entries_below(tx, snapshot.job_number, path, snapshot.number)
+    else:
+        for row in entries.entries_in(tx, snapshot.job_number, path, snapshot.number):
+            yield path, row
+
+
+def _document(path: bytes, row: EntryRow, owner: Any) -> dict[str, Any]:
+    from backup.cli.render import path_document
+    from backup.format.catalog import decode_extra
+    from backup.model import EntryKind
+
+    extra = decode_extra(row.extra)
+    document = {
+        **path_document(path),
+        "kind": EntryKind(row.kind).name.lower().replace("_", "-"),
+        "mode": f"{row.mode:04o}",
+        "uid": owner.uid,
+        "gid": owner.gid,
+        "user": owner.user,
+        "group": owner.group,
+        "mtime_ns": row.mtime_ns,
+        "size": row.size,
+    }
+    return document | ({"target": path_document(extra.target)} if extra and extra.target else {})
+
+
+def _long(path: bytes, row: EntryRow, owner: Any) -> str:
+    from backup.cli.render import local_time, shown_path, size
+    from backup.format.catalog import decode_extra
+    from backup.inventory.schema import moment
+
+    kinds = {
+        1: stat.S_IFREG,
+        2: stat.S_IFDIR,
+        3: stat.S_IFLNK,
+        4: stat.S_IFIFO,
+        5: stat.S_IFCHR,
+        6: stat.S_IFBLK,
+    }
+    mode = stat.filemode(kinds[row.kind] | row.mode)
+    extra = decode_extra(row.extra)
+    target = f" -> {shown_path(extra.target)}" if extra and extra.target else ""
+    user, group = owner.user or str(owner.uid), owner.group or str(owner.gid)
+    time = local_time(moment(row.mtime_ns // 1000))
+    return f"{mode} {user:<8} {group:<8} {size(row.size):>10} {time} {shown_path(path)}{target}"

@@ -1,0 +1,229 @@
+"""`nightvault vaults`, `archives` and `listing`: what is stored, by our books and by the vault's."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.context import Cli, pass_cli
+from backup.errors import ExitCode, NightvaultError, UsageError
+from backup.model import VaultName
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+    from backup.config import Config
+    from backup.protocols import Vault
+
+_FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
+
+
+@click.command()
+@pass_cli
+def vaults(cli: Cli) -> None:
+    """List the vaults of the config: what we stored there, and what they say of themselves.
+
+    A cold vault counts its archives once a day; a dash means that it does not tell.
+    """
+    from backup.app.runs import opened
+    from backup.cli.render import local_time, size, table
+    from backup.inventory.archives import vault_totals
+
+    config = cli.config()
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        totals = vault_totals(tx)
+    documents: list[dict[str, Any]] = []
+    rows: list[tuple[object, ...]] = []
+    failure: NightvaultError | None = None
+    for settings in config.vaults:
+        count, stored = totals.get(settings.name, (0, 0))
+        ours = {"name": settings.name, "kind": settings.kind, "archives": count, "bytes": stored}
+        start = (settings.name, settings.kind, count, size(stored))
+        try:
+            state = _vault(config, settings.name, cli).state()
+        except NightvaultError as error:
+            failure = error
+            documents.append({**ours, "error": str(error)})
+            rows.append((*start, "not reached", None, None))
+            cli.warn(f"vault {settings.name}: {error}")
+            continue
+        theirs = {"location": state.location, "vault_archives": state.archives, "vault_bytes": state.size}
+        documents.append({**ours, "exists": state.exists, **theirs, "listed_at": state.listed_at})
+        there = state.location if state.exists else "is not there"
+        rows.append((*start, there, state.archives, local_time(state.listed_at)))
+    columns = ["vault", "kind", "our archives", "our bytes", "where", "it counts", "as of"]
+    cli.show(documents, table(columns, rows) if rows else f"{config.path} has no vault")
+    if failure is not None:
+        raise click.exceptions.Exit(int(failure.exit_code))
+
+
+@click.command()
+@click.option("--vault", "name", metavar="NAME", help="In this vault.")
+@pass_cli
+def archives(cli: Cli, name: str | None) -> None:
+    """List the archives that we stored, oldest first."""
+    from backup.app.runs import opened
+    from backup.cli.render import Column, local_time, size, table
+    from backup.inventory.archives import list_archives
+
+    config = cli.config()
+    wanted = VaultName(config.vault(name).name) if name else None
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        found = list_archives(tx, inventory.id, vault=wanted)
+    documents = [
+        {
+            "vault": one.vault,
+            "kind": one.label.kind.name.lower(),
+            "generation": one.label.generation.name.lower() if one.label.generation else None,
+            "catalog": one.label.number or None,
+            "state": str(one.state),
+            "size": one.size,
+            "tree_hash": one.tree_hash.hex(),
+            "pack": one.label.pack_id.hex(),
+            "archive_id": one.archive_id,
+            "run": one.run,
+            "stored_at": one.stored_at,
+        }
+        for one in found
+    ]
+    rows = [
+        (
+            one.vault,
+            " ".join(filter(None, [one.label.kind.name.lower(), _generation(one.label.generation)])),
+            size(one.size),
+            one.state,
+            local_time(one.stored_at),
+            one.archive_id,
+        )
+        for one in found
+    ]
+    columns = [
+        "vault",
+        "kind",
+        Column("size", right=True),
+        "state",
+        "stored",
+        Column("archive id", folds=True),
+    ]
+    cli.show(documents, table(columns, rows) if rows else "no archives yet")
+
+
+def _generation(generation: Any) -> str | None:
+    return generation.name.lower() if generation else None
+
+
+@click.group()
+def listing() -> None:
+    """A vault's own list of its archives: asked for now, there hours later, up to a day old."""
+
+
+@listing.command()
+@click.argument("name", metavar="[VAULT]", required=False)
+@pass_cli
+def request(cli: Cli, name: str | None) -> None:
+    """Ask for the list; no second request while one is on its way."""
+    from backup.app.runs import opened
+    from backup.transfer.listing import request_listing
+
+    config = cli.config()
+    vault = _vault(config, _chosen(config, name), cli)
+    with closing(opened(config)) as inventory:
+        request_listing(inventory, vault, cli.clock)
+    cli.show({"vault": vault.name, "state": "waiting"}, f"asked vault {vault.name} for its list")
+    cli.say("next: `nightvault listing show`, in some hours where the vault is cold")
+
+
+@listing.command()
+@click.argument("name", metavar="[VAULT]", required=False)
+@click.option("--wait", is_flag=True, help="Stay until it is there.")
+@pass_cli
+def show(cli: Cli, name: str | None, wait: bool) -> None:
+    """Show the newest list, and what in it our books do not know, or know and it lacks."""
+    from backup.app.runs import opened
+    from backup.inventory.archives import list_archives
+    from backup.transfer.listing import continue_listing, newest_kept
+
+    config = cli.config()
+    vault = _vault(config, _chosen(config, name), cli)
+    pause = _FIRST_POLL
+    with closing(opened(config)) as inventory:
+        while not continue_listing(inventory, vault, cli.clock):
+            if not wait:
+                cli.say("a newer list is on its way")
+                break
+            cli.clock.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL)
+        kept = newest_kept(inventory, vault)
+        with inventory.reading() as tx:
+            ours = {one.archive_id: one for one in list_archives(tx, inventory.id, vault=vault.name)}
+    if kept is None:
+        raise UsageError(
+            f"vault {vault.name} has no list yet", advice=f"`nightvault listing request {vault.name}`"
+        )
+    _show_listing(cli, vault, *kept, ours)
+
+
+def _show_listing(
+    cli: Cli, vault: Vault, head: Row[Any], lines: list[Row[Any]], ours: dict[Any, Any]
+) -> None:
+    from backup.cli.render import Column, local_time, size, table
+    from backup.inventory.schema import moment
+
+    as_of = moment(head.as_of)
+    listed = {line.archive_id for line in lines}
+    absent = [one for key, one in ours.items() if key and key not in listed]
+    late = [one for one in absent if one.stored_at and one.stored_at > as_of]
+    missing = [one for one in absent if one not in late]
+    document = {
+        "vault": vault.name,
+        "as_of": as_of,
+        "archives": [
+            {
+                "archive_id": line.archive_id,
+                "description": line.description,
+                "size": line.size,
+                "created_at": moment(line.created_at),
+                "known": line.archive_id in ours,
+            }
+            for line in lines
+        ],
+        "missing": [one.archive_id for one in missing],
+        "newer_than_list": [one.archive_id for one in late],
+    }
+    rows = [
+        (
+            "ours" if line.archive_id in ours else "unknown",
+            size(line.size),
+            local_time(moment(line.created_at)),
+            line.archive_id,
+        )
+        for line in lines
+    ]
+    columns: list[Column | str] = [
+        "",
+        Column("size", right=True),
+        "created",
+        Column("archive id", folds=True),
+    ]
+    cli.show(document, table(columns, rows) if rows else "the list is empty")
+    cli.say(f"as of {local_time(as_of)}: {len(lines)} archives; {len(late)} of ours are newer than the list")
+    for one in missing:
+        cli.warn(f"missing: {one.archive_id}, stored {local_time(one.stored_at)}")
+    if missing:
+        raise click.exceptions.Exit(int(ExitCode.FAILED))
+
+
+def _chosen(config: Config, name: str | None) -> str:
+    if name is not None:
+        return name
+    if len(config.vaults) != 1:
+        raise UsageError("which vault? " + ", ".join(vault.name for vault in config.vaults))
+    return config.vaults[0].name
+
+
+def _vault(config: Config, name: str, cli: Cli) -> Vault:
+    from backup.app.vaults import Purpose, make_vault
+
+    return make_vault(config, name, Purpose.BACKUP, cli.clock)

@@ -1,0 +1,60 @@
+"""A vault's own list: asked for once, kept when it comes, since asking again costs hours."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sqlalchemy import Row
+
+from backup.inventory import archives, retrievals
+from backup.inventory.database import Inventory
+from backup.model import ListingId, RetrievalState
+from backup.protocols import Clock, Vault
+from backup.transfer.retry import Patience
+
+
+def request_listing(inventory: Inventory, vault: Vault, clock: Clock) -> None:
+    """Ask for a listing, unless one is on its way already."""
+    with inventory.writing() as tx:
+        if retrievals.newest_listing(tx, vault.name, state="waiting") is not None:
+            return
+        token = os.urandom(12).hex()
+        vault_number = archives.get_or_create_vault(tx, vault.name)
+        number = retrievals.open_listing(tx, vault_number, token, clock.now())
+    try:
+        listing_id = Patience(clock).call(lambda: vault.request_listing(token))
+    except BaseException:
+        with inventory.writing() as tx:
+            retrievals.drop_listing(tx, number)
+        raise
+    with inventory.writing() as tx:
+        retrievals.listing_requested(tx, number, listing_id)
+
+
+def continue_listing(inventory: Inventory, vault: Vault, clock: Clock) -> bool:
+    """Bring down the listing that is on its way, if it is ready; whether none is on its way any more."""
+    with inventory.reading() as tx:
+        waiting = retrievals.newest_listing(tx, vault.name, state="waiting")
+    if waiting is None:
+        return True
+    patience = Patience(clock)
+    listing_id = ListingId(waiting.listing_id)
+    status = patience.call(lambda: vault.listing_status(listing_id))
+    if status.state is RetrievalState.WAITING:
+        return False
+    if status.state is not RetrievalState.READY:
+        with inventory.writing() as tx:
+            retrievals.drop_listing(tx, waiting.number)
+        return True
+    listing = patience.call(lambda: vault.fetch_listing(listing_id))
+    with inventory.writing() as tx:
+        retrievals.keep_listing(tx, waiting.number, listing)
+    return True
+
+
+def newest_kept(inventory: Inventory, vault: Vault) -> tuple[Row[Any], list[Row[Any]]] | None:
+    """The newest listing that was brought down: its row and its lines."""
+    with inventory.reading() as tx:
+        listing = retrievals.newest_listing(tx, vault.name, state="kept")
+        return None if listing is None else (listing, retrievals.kept_archives(tx, listing.number))
