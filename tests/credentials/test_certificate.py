@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.x509.oid import NameOID
 
 from backup.credentials.certificate import alternative_names, certificate_facts, key_type_text, weaknesses
 from tests.credentials.identities import NOW, authority_in
@@ -86,3 +88,17 @@ def test_days_left_are_negative_afterwards_and_keys_have_names(tmp_path: os.Path
     assert certificate_facts(certificate, [], NOW + timedelta(days=2)).days_left == -1
     assert key_type_text(certificate) == "EC secp256r1"
     assert "it is a CA's certificate (CA:TRUE)" in weaknesses(certificate)
+
+
+def test_other_keys_and_directory_names_are_shown_too(tmp_path: os.PathLike[str]) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a")])
+    names = x509.SubjectAlternativeName([x509.DirectoryName(name), x509.RegisteredID(NameOID.COUNTRY_NAME)])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, NOW + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .sign(key, None)
+    )
+    assert key_type_text(certificate) == "Ed25519"
+    assert alternative_names(certificate)[0] == "directory:CN=a"
+    assert alternative_names(certificate)[1].startswith("other:")

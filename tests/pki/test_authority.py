@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from backup.credentials.certificate import weaknesses
 from backup.credentials.identity import IdentityFiles, load_identity
-from backup.errors import IdentityError, UsageError
+from backup.errors import IdentityError, NightvaultError, UsageError
 from backup.pki.authority import Authority, create_ca, issued_certificates, key_is_encrypted, open_ca
 from backup.pki.issuing import Issued, issue
 from backup.pki.keys import KeyType, private_pem
@@ -219,3 +219,22 @@ def test_the_authority_is_self_signed_and_its_own_issuer(tmp_path: os.PathLike[s
     assert certificate.subject == certificate.issuer
     certificate.verify_directly_issued_by(certificate)
     assert x509.load_pem_x509_certificate(certificate.public_bytes(Encoding.PEM)) == certificate
+
+
+def test_what_the_disk_refuses_is_said(tmp_path: os.PathLike[str]) -> None:
+    with open(f"{tmp_path}/file", "wb"):
+        pass
+    with pytest.raises(NightvaultError, match=r"cannot make the directory .*: Not a directory"):
+        make_ca(f"{tmp_path}/file/ca")
+    make_ca(f"{tmp_path}/ca")
+    os.unlink(f"{tmp_path}/ca/ca.key")
+    os.mkdir(f"{tmp_path}/ca/ca.key")
+    with pytest.raises(IdentityError, match=r"ca\.key cannot be read: Is a directory"):
+        open_ca(f"{tmp_path}/ca")
+
+
+def test_a_key_of_another_kind_is_no_authoritys(tmp_path: os.PathLike[str]) -> None:
+    make_ca(f"{tmp_path}/ca")
+    openssl("genpkey", "-algorithm", "ed25519", "-out", f"{tmp_path}/ca/ca.key")
+    with pytest.raises(IdentityError, match="neither RSA nor EC"):
+        open_ca(f"{tmp_path}/ca")
