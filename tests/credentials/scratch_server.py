@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,11 +89,12 @@ class ScratchServer:
         if answer.drop:
             handler.close_connection = True
             return
-        handler.send_response_only(answer.status)
-        for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        handler.wfile.write(answer.body)
+        with suppress(ConnectionError):  # a client that waited long enough has gone
+            handler.send_response_only(answer.status)
+            for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+                handler.send_header(name, value)
+            handler.end_headers()
+            handler.wfile.write(answer.body)
 
     @contextmanager
     def running(self) -> Iterator[ScratchServer]:
