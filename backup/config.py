@@ -140,12 +140,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The job of that name; `UsageError` when there is none."""
         return _named(self.jobs, name, "job", self.path)
 
-    def exchange(self) -> tuple[IdentitySettings, RolesAnywhereSettings] | None:
-        """What gets credentials, None for boto3's own; `ConfigError` when [roles_anywhere] is missing."""
-        if self.identity is not None and self.roles_anywhere is None:
-            raise ConfigError(f"{self.path}: roles_anywhere is missing: [identity] becomes credentials there")
-        return (self.identity, self.roles_anywhere) if self.identity and self.roles_anywhere else None
-
     def __repr__(self) -> str:
         """Its path alone: the inventory's address may carry a password."""
         return f"Config({self.path!r})"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from threading import Event, Lock
 from typing import Any
 
-from backup.errors import InterruptedRunError, NightvaultError
+from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.model import JobName
 from backup.protocols import Clock
 from backup.schedule import Schedule, next_due
@@ -72,12 +72,18 @@ class Watch:
                 _log.error("job %s: cannot tell when it is due: %s", job.name, error)
 
     def _run(self, job: ScheduledJob) -> None:
-        began = self._attempts[job.name] = self.clock.now()
+        before, began = self._attempts.get(job.name), self.clock.now()
+        self._attempts[job.name] = began  # a run that fails early leaves no record: do not try each minute
         _log.info("job %s: begins", job.name)
         try:
             self.run(job.name)
         except InterruptedRunError:
             _log.info("job %s: stopped on request; nothing is lost", job.name)
+        except LockedError as error:
+            _log.info("job %s: waits: %s", job.name, error)
+            self._attempts.pop(job.name)
+            if before is not None:
+                self._attempts[job.name] = before
         except NightvaultError as error:
             _log.error("job %s: failed: %s", job.name, error)
             if error.advice:

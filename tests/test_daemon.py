@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import pytest
 from apscheduler.triggers.interval import IntervalTrigger
 
 from backup.daemon import Run, ScheduledJob, Watch, run_daemon
-from backup.errors import InterruptedRunError, NoInventoryError, VaultError
+from backup.errors import InterruptedRunError, LockedError, NoInventoryError, VaultError
 from backup.model import JobName
 from backup.schedule import parse_schedule
 from tests.doubles import ManualClock
@@ -134,6 +135,23 @@ def test_a_failed_run_is_told_and_ends_nothing(
     assert records.runs == ["hourly", "hourly"]
 
 
+def test_a_run_that_finds_another_one_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    clock, attempts = ManualClock(NOON), []
+
+    def run(name: JobName) -> None:
+        attempts.append(name)
+        if len(attempts) in {1, 2, 4}:
+            raise LockedError("another backup is running")
+
+    watching = watch(Records(clock), run=run)
+    with caplog.at_level(logging.INFO, "backup.daemon"):
+        for _ in range(70):
+            watching.tick(EVERY_HOUR)
+            clock.advance(timedelta(minutes=1))
+    assert len(attempts) == 5
+    assert caplog.messages.count("job hourly: waits: another backup is running") == 3
+
+
 def test_an_inventory_that_cannot_be_asked_is_told(caplog: pytest.LogCaptureFixture) -> None:
     def no_inventory(_: JobName) -> datetime | None:
         raise NoInventoryError("there is no inventory")
@@ -193,16 +211,42 @@ def test_each_tick_looks_again() -> None:
     assert records.runs == ["hourly"] * 3
 
 
-def test_an_interrupt_is_a_clean_stop() -> None:
-    """As Ctrl-C and, through the command line's handler, SIGTERM do it."""
-    stop, ended = threading.Event(), []
+DAEMON = """
+import logging, sys, threading
+import click
+from backup.cli import main
+from backup.cli.grouping import LazyCommand
+from backup.daemon import ScheduledJob, run_daemon
+from backup.errors import InterruptedRunError
+from backup.model import JobName
+from backup.schedule import parse_schedule
+from tests.doubles import ManualClock
 
-    def work(name: JobName) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(10)
-        ended.append(name)
+def body():
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    stop = threading.Event()
+
+    def run(name):
+        print("running", flush=True)
+        assert stop.wait(20)
         raise InterruptedRunError("asked to stop")
 
-    records = Records(ManualClock(NOON), work)
-    run_daemon([EVERY_HOUR], run=records.run, clock=records.clock, last_run=records.last.get, stop=stop)
-    assert ended == ["hourly"]
+    job = ScheduledJob(JobName("hourly"), parse_schedule("every 1h", "UTC"))
+    run_daemon([job], run=run, clock=ManualClock(), last_run=lambda name: None, stop=stop)
+
+main.resolve_command = lambda ctx, args: ("x", click.Command("x", callback=body), args[1:])
+main(["x"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_a_clean_stop(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", DAEMON], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said: list[str] = []
+        while "running" not in said:
+            said.append(process.stdout.readline().strip())
+        process.send_signal(number)
+        said += process.stdout.read().splitlines()
+        assert process.wait(30) == 0
+    assert said[-3:] == ["asked to stop", "job hourly: stopped on request; nothing is lost", "stopped"]

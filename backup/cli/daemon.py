@@ -6,13 +6,21 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
+from backup.cli import render
 from backup.cli.context import Cli, pass_cli
 from backup.cli.failures import write_crash
 from backup.errors import ConfigError, NightvaultError
 from backup.model import JobName
+
+if TYPE_CHECKING:
+    from backup.archiver.report import BackupReport
+
+_MOST_SHOWN = 20
+_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -20,7 +28,8 @@ from backup.model import JobName
 def daemon(cli: Cli) -> None:
     """Run the jobs that have a schedule, one at a time, until SIGTERM or Ctrl-C.
 
-    A run in progress is asked to stop, and is waited for; what it has stored by then is not lost.
+    A run in progress is asked to stop, and is waited for; what it has stored by then is not lost. Another
+    signal ends it at once.
     """
     from backup.app import last_run, run_job
     from backup.cli.progress import Silent
@@ -32,11 +41,12 @@ def daemon(cli: Cli) -> None:
         raise ConfigError(
             f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
         )
+    last_run(config, jobs[0].name)  # no inventory: say so now, not each minute
     log_to_stderr(quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
 
     def run(name: JobName) -> None:
         try:
-            run_job(config, name, clock=clock, progress=Silent(), stop=stop)
+            tell(run_job(config, name, clock=clock, progress=Silent(), stop=stop))
         except NightvaultError:
             raise
         except Exception as error:
@@ -45,6 +55,28 @@ def daemon(cli: Cli) -> None:
             raise NightvaultError(sentence, advice=f"please report it with {path}") from error
 
     run_daemon(jobs, run=run, clock=clock, last_run=lambda name: last_run(config, name), stop=stop)
+
+
+def tell(report: BackupReport) -> None:
+    """A run's report in the log: what could not be read by name, and one line of figures."""
+    for problem in report.problems[:_MOST_SHOWN]:
+        _log.warning(
+            "job %s: %s: %s: %s", report.job, problem.kind, render.shown_path(problem.path), problem.detail
+        )
+    if len(report.problems) > _MOST_SHOWN:
+        _log.warning("job %s: and %d more", report.job, len(report.problems) - _MOST_SHOWN)
+    for warning in report.warnings:
+        _log.warning("job %s: %s", report.job, render.printable(warning))
+    _log.info(
+        "job %s: snapshot %s, %s files of %s, %s read, %s uploaded in %d archives",
+        report.job,
+        render.shown_id(report.snapshot),
+        f"{report.files:,}",
+        render.size(report.bytes),
+        render.size(report.bytes_read),
+        render.size(report.bytes_uploaded),
+        report.archives,
+    )
 
 
 def log_to_stderr(*, quiet: bool, verbose: bool, environ: Mapping[str, str]) -> None:

@@ -108,7 +108,8 @@ def _tell(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
         click.echo("".join(traceback.format_exception(error)), err=True)
     try:
         _print(failure, error, json=cli.json or "--json" in words)
-    except OSError:
+        sys.stdout.flush()
+    except OSError:  # also when the error is that stdout cannot be written: what is buffered stays there
         _give_up_stdout()
     return failure.exit_code
 
@@ -126,7 +127,6 @@ def _print(failure: Failure, error: BaseException, *, json: bool) -> None:
             click.echo(render.printable(f"  {failure.advice}"), err=True)
     if json:
         click.echo(render.json_line({"error": failure}))
-        sys.stdout.flush()
 
 
 def _kind(error: type[NightvaultError]) -> str:
@@ -147,17 +147,16 @@ def _give_up_stdout() -> None:
 
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does, unless somebody else handles it."""
+    """SIGTERM ends a command as Ctrl-C does; only a main thread may say so."""
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

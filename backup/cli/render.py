@@ -101,16 +101,14 @@ class Column:
     folds: bool = False
 
 
-def table(
-    columns: Sequence[Column | str], rows: Iterable[Sequence[object]], *, title: str | None = None
-) -> Table:
-    """A rich table; cells are shown as they are (no markup), bytes as paths, None as a dash."""
+def table(columns: Sequence[object], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
+    """A rich table of `Column`s or mere titles; cells as they are, bytes as paths, None as a dash."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
     drawn = RichTable(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made = column if isinstance(column, Column) else Column(column)
+        made = column if isinstance(column, Column) else Column(str(column))
         drawn.add_column(
             made.title,
             justify="right" if made.right else "left",
