@@ -8,6 +8,7 @@ import http.client
 import io
 import itertools
 import json
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,11 +120,11 @@ class Talker:
             **{name.lower(): value for name, value in (headers or {}).items()},
         }
         names = sorted(given)
-        lines = "".join(f"{name}:{' '.join(given[name].split())}\n" for name in names)
+        lines = "".join(f"{name}:{re.sub(' +', ' ', given[name].strip())}\n" for name in names)
         digest = payload_hash or hashlib.sha256(body).hexdigest()
         canonical = f"{method}\n{path}\n{query}\n{lines}\n{';'.join(names)}\n{digest}"
         scope = f"{signed_at[:8]}/{region}/{service}/aws4_request"
-        text = f"AWS4-HMAC-SHA256\n{signed_at}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        text = f"AWS4-HMAC-SHA256\n{signed_at}\n{scope}\n{hashlib.sha256(canonical.encode('latin-1')).hexdigest()}"
         key = ("AWS4" + self.secret).encode()
         for part in (*scope.split("/"), text):
             key = hmac.digest(key, part.encode(), "sha256")

@@ -335,8 +335,8 @@ def test_durations(world: World, asked: int | None, of_profile: int, granted: in
 def test_longer_than_the_role_allows(world: World) -> None:
     world.tables["profile"]["duration_seconds"] = 7200
     assert world.refused()[2] == (
-        f"Unable to assume role for {ROLE_ARN}. The requested DurationSeconds exceeds the MaxSessionDuration set "
-        "for this role."
+        f"Unable to assume role for {ROLE_ARN}. The requested DurationSeconds exceeds the MaxSessionDuration "
+        "set for this role."
     )
     assert world.get(body=session_body(durationSeconds=3600))
 
