@@ -54,13 +54,6 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
             )
         )
     numbers = [Column(title, right=True) for title in ("took", "files", "uploaded")]
-    columns = [
-        Column("run", right=True),
-        "kind",
-        "job",
-        "outcome",
-        "began",
-        *numbers,
-        Column("error", folds=True),
-    ]
+    columns: list[Column | str] = [Column("run", right=True), "kind", "job", "outcome", "began", *numbers]
+    columns.append(Column("error", folds=True))
     cli.show(documents, table(columns, rows) if rows else "nothing was run yet")

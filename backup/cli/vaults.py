@@ -99,14 +99,8 @@ def archives(cli: Cli, name: str | None) -> None:
         )
         for one in found
     ]
-    columns = [
-        "vault",
-        "kind",
-        Column("size", right=True),
-        "state",
-        "stored",
-        Column("archive id", folds=True),
-    ]
+    columns: list[Column | str] = ["vault", "kind", Column("size", right=True), "state", "stored"]
+    columns.append(Column("archive id", folds=True))
     cli.show(documents, table(columns, rows) if rows else "no archives yet")
 
 

@@ -1,0 +1,1 @@
+"""What `nightvault demo` shows, part by part."""

@@ -1,0 +1,191 @@
+"""The demo's story: an authority, a server, an AWS of its own, two nights and a restore."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backup.cli.demonstration.compare import differences
+from backup.cli.demonstration.local_aws import running_emulator, write_accounts, write_config
+from backup.cli.demonstration.scratch import Copied, change_a_few, copy_tree
+from backup.errors import NightvaultError
+
+_MOST_SHOWN = 20
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """What happened; sizes in bytes, times in seconds."""
+
+    source: str
+    work: str
+    copied: Copied
+    first: dict[str, Any]
+    second: dict[str, Any]
+    restore: dict[str, Any]
+    differences: Sequence[str]
+    seconds: float
+    program: str
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "source": self.source,
+            "work": self.work,
+            "files": self.copied.files,
+            "bytes": self.copied.bytes,
+            "left_out": sorted(self.copied.left_out),
+            "first": self.first,
+            "second": self.second,
+            "restore": self.restore,
+            "differences": list(self.differences),
+            "seconds": self.seconds,
+        }
+
+    def table(self) -> Any:
+        """The closing table."""
+        from backup.cli.render import Column, size, table
+
+        def night(name: str, report: dict[str, Any]) -> tuple[object, ...]:
+            sizes = [size(report[key]) for key in ("bytes_read", "bytes_new", "bytes_uploaded")]
+            return name, report["files"], *sizes, report["archives"], f"{report['seconds']:.1f}"
+
+        restored = self.restore
+        rows = [
+            night("first night", self.first),
+            night("second night", self.second),
+            (
+                "restore of the first",
+                restored["files"],
+                size(restored["retrieved"]),
+                None,
+                None,
+                restored["retrievals"],
+                f"{restored['seconds']:.1f}",
+            ),
+        ]
+        titles = ("files", "read", "new", "uploaded", "archives", "seconds")
+        return table(["", *(Column(title, right=True) for title in titles)], rows)
+
+    def hints(self) -> list[str]:
+        """The verdict, and where to look next."""
+        if self.differences:
+            lines = [
+                f"NOT the same: {len(self.differences)} differences between {self.source} and the restore:"
+            ]
+            lines += [f"  {line}" for line in self.differences[:_MOST_SHOWN]]
+        else:
+            lines = [f"every byte, name, mode and time of the restore is as in {self.source}"]
+        if self.copied.left_out:
+            lines.append(f"({len(self.copied.left_out)} entries of it could not be copied and were left out)")
+        config = os.path.join(self.work, "config.toml")
+        return [
+            *lines,
+            f"it took {self.seconds:.0f} seconds; everything is in {self.work}; the emulator has been stopped",
+            "where to look next:",
+            f"  {self.program} --config {config} snapshots",
+            f"  {self.program} --config {config} ls -l latest",
+            "  README.md for your first real backup, docs/aws.md for what AWS must be told",
+        ]
+
+
+def run_demo(source: str, work: str, *, program: Sequence[str], say: Say) -> DemoReport:
+    """Tell it all in the directory `work`; `NightvaultError` if a command fails."""
+    return _Demo(source, work, program, say).run()
+
+
+class _Demo:
+    """One demo on its way."""
+
+    def __init__(self, source: str, work: str, program: Sequence[str], say: Say) -> None:
+        self._source = source
+        self._work = work
+        self._program = list(program)
+        self._say = say
+        self._config = self._path("config.toml")
+        self._copy = self._path("copy")
+
+    def run(self) -> DemoReport:
+        """From the authority to the comparison."""
+        began = time.monotonic()
+        self._say(f"a copy of {self._source} is made in {self._copy}")
+        copied = copy_tree(self._source, self._copy)
+        self._make_identity()
+        accounts = self._path("accounts.toml")
+        self._write_config("http://127.0.0.1:9", "http://127.0.0.1:9")  # the documents need no address
+        documents = json.loads(self._call("aws", "policy", "--json", shown=False))
+        write_accounts(accounts, ca=self._path("ca", "ca.pem"), documents=documents)
+        with running_emulator(self._path("aws"), accounts, self._path("emulator.log")) as urls:
+            self._say(f"\nan emulator of Glacier and Roles Anywhere listens at {urls['glacier']}")
+            self._write_config(urls["glacier"], urls["rolesanywhere"])
+            first, second, restore = self._nights()
+        restored = self._path("restored") + self._copy  # a whole path goes below the target
+        found = list(differences(self._source, restored, left_out=copied.left_out))
+        seconds = time.monotonic() - began
+        program = shlex.join(self._program)
+        return DemoReport(self._source, self._work, copied, first, second, restore, found, seconds, program)
+
+    def _make_identity(self) -> None:
+        ca = self._path("ca")
+        self._call("ca", "create", "--dir", ca, "--name", "Demo Backup CA", "--organization", "Demo")
+        self._call(
+            *("ca", "issue", "demo-server", "--dir", ca, "--out", self._path("identity")),
+            *("--organization", "Demo", "--unit", "Servers"),
+        )
+
+    def _write_config(self, glacier: str, anywhere: str) -> None:
+        identity = self._path("identity")
+        write_config(self._config, glacier=glacier, anywhere=anywhere, identity=identity, source=self._copy)
+
+    def _nights(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Back up, change, back up, look, restore the first; the three reports."""
+        self._call("config", "check")
+        self._call("identity", "show")
+        self._call("init", "--non-interactive", "--key-file", self._path("recovery.key"))
+        first = self._run("backup", "demo")
+        self._say("\nthe second night: a few files change")
+        change_a_few(self._copy, self._say)
+        second = self._run("backup", "demo")
+        for words in (("vaults",), ("archives",), ("snapshots",), ("runs",)):
+            self._call(*words)
+        restore = self._run(
+            *("restore", first["snapshot"][:8], "--target", self._path("restored")),
+            *("--key", self._path("recovery.key"), "--wait"),
+        )
+        return first, second, restore
+
+    def _run(self, *words: str) -> dict[str, Any]:
+        """A command that makes a run, and its report."""
+        self._call(*words)
+        runs = json.loads(self._call("runs", "--limit", "1", "--json", shown=False))
+        report: dict[str, Any] = runs[0]["report"]
+        return report
+
+    def _path(self, *parts: str) -> str:
+        return os.path.join(self._work, *parts)
+
+    def _call(self, *words: str, shown: bool = True) -> str:
+        """Run a command as a user would; what it prints is shown, and given back."""
+        if shown:
+            self._say(f"\n$ nightvault {shlex.join(words)}")
+        done = subprocess.run(
+            [*self._program, "--config", self._config, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if shown else subprocess.PIPE,
+            check=False,
+        )
+        output = done.stdout.decode("utf-8", "replace")
+        if shown or done.returncode:
+            self._say(output.rstrip())
+        if done.returncode:
+            raise NightvaultError(f"nightvault {words[0]} ended with exit code {done.returncode}")
+        return output
