@@ -1,0 +1,190 @@
+"""A small installation for tests: state folder, keys, inventory, vault and one job, ready to run.
+
+site = Site.create(tmp_path / "state", vault, [tmp_path / "source"])
+report = site.backup()
+site.restore(report.snapshot, tmp_path / "out")       # what the first source held
+site = site.reopen()                                  # as a new process would
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from backup.archiver.backup import run_backup
+from backup.archiver.report import BackupReport
+from backup.archiver.settings import BackupJob, Keys, World
+from backup.format.keys import ChunkSecret, RecoveryKey, Signer
+from backup.inventory import snapshots
+from backup.inventory.database import Inventory, create_inventory, open_inventory
+from backup.inventory.snapshots import Snapshot
+from backup.model import MIB, InventoryId, JobName, Tier
+from backup.protocols import Clock, Vault
+from backup.restorer.restore import (
+    RestoreReport,
+    RestoreWorld,
+    advance,
+    begin_restore,
+    deliver,
+    is_ready,
+    plan_restore,
+)
+from backup.source.filters import Filters
+from tests.doubles import ManualClock, Silent
+
+PART = MIB
+PACK = 3 * MIB
+INVENTORY_ID = InventoryId(b"inventory of 16b")
+
+
+def recovery_key() -> RecoveryKey:
+    """The tests' recovery key: always the same."""
+    return RecoveryKey.from_seed(bytes(range(32)))
+
+
+def server_keys(inventory_id: InventoryId = INVENTORY_ID) -> Keys:
+    """What the tests' server seals with, enrolled by the recovery key: always the same."""
+    signer, key = Signer(b"s" * 32), recovery_key()
+    enrolment = (key.recipient.id, key.enrolment_tag(inventory_id, signer.public))
+    return Keys(signer, ChunkSecret(b"c" * 32), (key.recipient,), (enrolment,))
+
+
+@dataclass
+class Site:
+    """One server: its inventory, its vault, its keys and its job. Small packs of small parts by default."""
+
+    folder: Path
+    inventory: Inventory
+    vault: Vault
+    job: BackupJob
+    keys: Keys
+    key: RecoveryKey
+    clock: Clock
+    progress: Silent = field(default_factory=Silent)
+    wait: Callable[[], object] = lambda: None  # lets the hours pass that a cold vault takes
+    stop: Callable[[], bool] = lambda: False
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        vault: Vault,
+        sources: Sequence[Path | bytes | str],
+        *,
+        filters: Filters | None = None,
+        name: str = "job",
+        clock: Clock | None = None,
+        wait: Callable[[], object] = lambda: None,
+        pack_size: int = PACK,
+        part_size: int = PART,
+    ) -> Site:
+        """A new one in `folder`; the vault must have been made."""
+        clock = clock or ManualClock()
+        keys = server_keys()
+        for each in (folder, folder / "spool", folder / "restores"):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        inventory = create_inventory(
+            _url(folder),
+            inventory_id=INVENTORY_ID,
+            signer_public=keys.signer.public,
+            now=clock.now(),
+            lock_directory=str(folder),
+        )
+        paths = tuple(os.fsencode(source) for source in sources)
+        job = BackupJob(JobName(name), paths, filters or Filters(), pack_size, part_size)
+        return cls(folder, inventory, vault, job, keys, recovery_key(), clock, wait=wait)
+
+    @property
+    def spool(self) -> Path:
+        """Where its packs are written."""
+        return self.folder / "spool"
+
+    @property
+    def world(self) -> World:
+        """Where its backups touch the world."""
+        return World(
+            inventory=self.inventory,
+            vault=self.vault,
+            clock=self.clock,
+            progress=self.progress,
+            spool=str(self.spool),
+            host="host",
+            program="nightvault 0",
+            stop=self.stop,
+        )
+
+    @property
+    def restore_world(self) -> RestoreWorld:
+        """Where its restores touch the world."""
+        return RestoreWorld(
+            inventory=self.inventory,
+            vault=self.vault,
+            clock=self.clock,
+            progress=self.progress,
+            secret=self.keys.secret,
+            key_directory=str(self.folder / "restores"),
+        )
+
+    def backup(self) -> BackupReport:
+        """Run the job once."""
+        return run_backup(self.job, self.keys, self.world)
+
+    def snapshot(self, words: str = "latest") -> Snapshot:
+        """A snapshot by its id, a prefix, or `latest`."""
+        with self.inventory.reading() as tx:
+            return snapshots.find_snapshot(tx, words, job=self.job.name)
+
+    def snapshots(self) -> list[Snapshot]:
+        """All of the job's snapshots, oldest first."""
+        with self.inventory.reading() as tx:
+            return snapshots.list_snapshots(tx, job=self.job.name)
+
+    def restore(
+        self, snapshot: str, target: Path | bytes, *, path: Path | bytes | None = None
+    ) -> RestoreReport:
+        """Restore `path` (the first source by default) of a snapshot below `target`, waiting as needed."""
+        world = self.restore_world
+        wanted = self.job.sources[0] if path is None else os.fsencode(path)
+        plan = plan_restore(self.snapshot(snapshot), wanted, world)
+        restore = begin_restore(plan, os.fsencode(target), world, tier=Tier.STANDARD, key=lambda: self.key)
+        known = advance(restore, world)
+        if not is_ready(known):
+            self.wait()
+            known = advance(restore, world)
+        assert is_ready(known)
+        return deliver(restore, known, world)
+
+    def with_job(
+        self,
+        *,
+        sources: Sequence[Path | bytes | str] | None = None,
+        filters: Filters | None = None,
+        name: str | None = None,
+    ) -> Site:
+        """The same server with another job, or its job changed."""
+        job = self.job
+        if sources is not None:
+            job = replace(job, sources=tuple(os.fsencode(source) for source in sources))
+        if filters is not None:
+            job = replace(job, filters=filters)
+        if name is not None:
+            job = replace(job, name=JobName(name))
+        return replace(self, job=job)
+
+    def reopen(self, vault: Vault | None = None) -> Site:
+        """The same installation as a new process finds it, with another vault (wrapper) if given."""
+        self.inventory.close()
+        inventory = open_inventory(_url(self.folder), lock_directory=str(self.folder))
+        return replace(
+            self, inventory=inventory, vault=vault or self.vault, progress=Silent(), stop=lambda: False
+        )
+
+    def close(self) -> None:
+        """Let go of the inventory."""
+        self.inventory.close()
+
+
+def _url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'inventory.sqlite'}"

@@ -1,0 +1,89 @@
+"""What tests of several packages share: a state folder, a clock, keys, an inventory, vaults, an emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backup.archiver.settings import Keys
+from backup.format.keys import RecoveryKey
+from backup.inventory.database import Inventory, create_inventory
+from backup.model import VaultName
+from backup.vault.directory import DirectoryVault
+from tests.backups import INVENTORY_ID, Site, recovery_key, server_keys
+from tests.doubles import ManualClock
+from tests.emulated import RunningEmulator, write_accounts
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """An empty state folder with its spool."""
+    folder = tmp_path / "state"
+    (folder / "spool").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands still."""
+    return ManualClock()
+
+
+@pytest.fixture
+def key() -> RecoveryKey:
+    """The recovery key."""
+    return recovery_key()
+
+
+@pytest.fixture
+def keys() -> Keys:
+    """What the server seals with."""
+    return server_keys()
+
+
+@pytest.fixture
+def inventory(state: Path, keys: Keys, clock: ManualClock) -> Iterator[Inventory]:
+    """A new inventory in the state folder."""
+    made = create_inventory(
+        f"sqlite:///{state / 'inventory.sqlite'}",
+        inventory_id=INVENTORY_ID,
+        signer_public=keys.signer.public,
+        now=clock.now(),
+        lock_directory=str(state),
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """An empty folder to back up."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def disk(tmp_path: Path, clock: ManualClock) -> DirectoryVault:
+    """A directory vault, made."""
+    vault = DirectoryVault(VaultName("disk"), str(tmp_path / "vault"), clock)
+    vault.create()
+    return vault
+
+
+@pytest.fixture
+def site(tmp_path: Path, disk: DirectoryVault, source: Path, clock: ManualClock) -> Iterator[Site]:
+    """An installation that backs `source` up into `disk`."""
+    made = Site.create(tmp_path / "site", disk, [source], clock=clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
+    """A running emulator with one account, for the tests of one module."""
+    folder = tmp_path_factory.mktemp("emulator")
+    with RunningEmulator(folder / "state", write_accounts(folder / "accounts.toml")) as running:
+        yield running
