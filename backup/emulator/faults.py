@@ -70,6 +70,8 @@ def parse_fault(raw: object, operations: frozenset[str]) -> Fault:
             isinstance(value, bool) and kind is not bool
         ):
             raise ValueError(f"The fault's {key} must be of type {kind.__name__}.")
+    if "operation" not in raw:
+        raise ValueError("Each fault must name its operation.")
     fault = Fault(**raw)
     if fault.operation not in operations:
         raise ValueError(f"There is no operation {fault.operation!r}.")

@@ -124,7 +124,8 @@ class Talker:
         digest = payload_hash or hashlib.sha256(body).hexdigest()
         canonical = f"{method}\n{path}\n{query}\n{lines}\n{';'.join(names)}\n{digest}"
         scope = f"{signed_at[:8]}/{region}/{service}/aws4_request"
-        text = f"AWS4-HMAC-SHA256\n{signed_at}\n{scope}\n{hashlib.sha256(canonical.encode('latin-1')).hexdigest()}"
+        digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
+        text = f"AWS4-HMAC-SHA256\n{signed_at}\n{scope}\n{digest}"
         key = ("AWS4" + self.secret).encode()
         for part in (*scope.split("/"), text):
             key = hmac.digest(key, part.encode(), "sha256")

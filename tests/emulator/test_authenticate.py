@@ -128,7 +128,7 @@ def test_clock_skew(talker: Talker, late: timedelta, start: str, end: str) -> No
 @pytest.mark.parametrize(
     "how", [{"region": "nowhere"}, {"service": "s3"}, {"host": "glacier.us-east-1.amazonaws.com"}]
 )
-def test_wrong_scope(talker: Talker, how: dict[str, str]) -> None:
+def test_wrong_scope(talker: Talker, how: dict[str, Any]) -> None:
     assert talker.ask("GET", "/-/vaults", **how).error[:2] == (403, SIGNATURE)
 
 
@@ -213,17 +213,24 @@ def test_sessions_follow_the_policy_of_their_role(setting: Setting) -> None:
     for call, rest in (
         (
             lambda: glacier.describe_vault(vaultName="other"),
-            f"glacier:DescribeVault on resource: {arn_of('other')} because no identity-based policy allows the "
-            "glacier:DescribeVault action",
+            (
+                f"glacier:DescribeVault on resource: {arn_of('other')} because no identity-based policy allows "
+                "the glacier:DescribeVault action"
+            ),
         ),
         (
             glacier.list_vaults,
-            "glacier:ListVaults on resource: * because no identity-based policy allows the glacier:ListVaults action",
+            (
+                "glacier:ListVaults on resource: * because no identity-based policy allows "
+                "the glacier:ListVaults action"
+            ),
         ),
         (
             lambda: glacier.delete_vault(vaultName="allowed-1"),
-            f"glacier:DeleteVault on resource: {arn_of('allowed-1')} with an explicit deny in an identity-based "
-            "policy",
+            (
+                f"glacier:DeleteVault on resource: {arn_of('allowed-1')} with an explicit deny "
+                "in an identity-based policy"
+            ),
         ),
     ):
         with pytest.raises(ClientError) as refused:

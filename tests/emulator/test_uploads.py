@@ -78,8 +78,10 @@ def test_wrong_hashes(talker: Talker, vault: str) -> None:
     assert reply.error == (
         403,
         "InvalidSignatureException",
-        "The value passed in as x-amz-content-sha256 does not match the computed payload hash. "
-         f"Computed digest: {hashlib.sha256(b'abc').hexdigest()} expected hash: {wrong}",
+        (
+            "The value passed in as x-amz-content-sha256 does not match the computed payload hash. "
+            f"Computed digest: {hashlib.sha256(b'abc').hexdigest()} expected hash: {wrong}"
+        ),
     )
     reply = talker.upload(path, b"abc", {"x-amz-sha256-tree-hash": "xyz"})
     assert reply.error == (400, INVALID, "Invalid x-amz-sha256-tree-hash: xyz")
@@ -172,8 +174,10 @@ def test_part_sizes(glacier: Any, vault: str, size: int) -> None:
         _begin(glacier, vault, size)
     assert code_and_message(refused) == (
         INVALID,
-        f"Invalid part size: {size}. Part size must not be null, must be a power of two and be between "
-         "1048576 and 4294967296 bytes.",
+        (
+            f"Invalid part size: {size}. Part size must not be null, must be a power of two and be between "
+            "1048576 and 4294967296 bytes."
+        ),
     )
 
 
