@@ -22,7 +22,6 @@ _DAILY = re.compile(r"daily\s+at\s+([0-9]{1,2}):([0-9]{2})")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_abbr) if name}
 _WEEKDAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
-_SEARCHED_YEARS = 60  # 29 February on a given weekday comes every 28 years, once in 40 around 2100
 _MINUTE = timedelta(minutes=1)
 
 
@@ -49,9 +48,7 @@ class Calendar:
     either: bool
 
     def matches(self, day: date) -> bool:
-        """Whether times of this day count."""
-        if day.month not in self.months:
-            return False
+        """Whether times of this day of a month of `months` count."""
         by_day, by_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         return by_day or by_weekday if self.either else by_day and by_weekday
 
@@ -100,20 +97,19 @@ def next_due(schedule: Schedule, last: datetime | None, now: datetime) -> dateti
 
 
 def _first_after(rule: Calendar, since: datetime, zone: ZoneInfo) -> datetime:
-    first_day = since.astimezone(zone).date()
-    for day in _days(rule, first_day):
-        for hour in rule.hours:
-            for minute in rule.minutes:
-                due = _instant(datetime.combine(day, time(hour, minute)), zone)
-                if due > since:
-                    return due
-    raise ConfigError("the schedule has no further time")
+    walls = (
+        datetime.combine(day, time(hour, minute))
+        for day in _days(rule, since.astimezone(zone).date())
+        for hour in rule.hours
+        for minute in rule.minutes
+    )
+    return next(due for wall in walls if (due := _instant(wall, zone)) > since)
 
 
 def _days(rule: Calendar, first: date) -> Iterator[date]:
-    """The days that match, from `first` on."""
-    day, end = first, first.replace(year=first.year + _SEARCHED_YEARS, day=1)
-    while day < end:
+    """The days that match, from `first` on; there is always another (`_calendar` saw to it)."""
+    day = first
+    while True:
         if day.month not in rule.months:
             day = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
             continue

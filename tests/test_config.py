@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from zoneinfo import ZoneInfoNotFoundError
 
 import pytest
 
@@ -126,6 +127,16 @@ def test_the_time_zone_of_the_machine_stands_in(tmp_path: Path, monkeypatch: pyt
     when = load(tmp_path, DIRECTORY + JOB + 'schedule = "daily at 02:30"').job("etc").when
     assert when is not None
     assert when.timezone == "America/New_York"
+
+
+def test_a_machine_that_names_two_time_zones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unclear() -> str:
+        raise ZoneInfoNotFoundError("two of them")
+
+    monkeypatch.setattr("tzlocal.get_localzone_name", unclear)
+    job = load(tmp_path, DIRECTORY + JOB + 'schedule = "every 1h"').job("etc")
+    with pytest.raises(ConfigError, match="time zone is unclear: .*two of them"):
+        _ = job.when
 
 
 def test_recipients_are_read(tmp_path: Path) -> None:
