@@ -135,7 +135,7 @@ def test_a_machine_that_names_two_time_zones(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("tzlocal.get_localzone_name", unclear)
     job = load(tmp_path, DIRECTORY + JOB + 'schedule = "every 1h"').job("etc")
-    with pytest.raises(ConfigError, match="time zone is unclear: .*two of them"):
+    with pytest.raises(ConfigError, match=r"time zone is unclear: .*two of them"):
         _ = job.when
 
 
