@@ -35,7 +35,9 @@ READ_TIMEOUT = 180
 """Seconds; Complete answers only when the service has put all parts together."""
 
 _WRONG_CLOCK = "set this machine's clock: AWS refuses requests signed more than 5 minutes off"
-_WRONG_KEYS = "check the role, the profile and the trust anchor: `nightvault doctor` tries them"
+_WRONG_KEYS = (
+    "check the role, the profile and the trust anchor; `nightvault identity show` checks the certificate"
+)
 _NOT_AWS = "something that is not AWS answered: check proxies, name resolution and the vault's endpoint"
 _NO_PERMISSION = (
     "compare the role's policy with `nightvault aws policy`; without permission AWS does not even say"
