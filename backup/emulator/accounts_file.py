@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,7 +138,24 @@ def read_accounts(path: Path) -> tuple[Accounts, list[Path]]:
     top.done()
     if not accounts:
         raise EmulatorError(f"The accounts file {path} has no [[account]].")
+    _check_distinct(accounts)
     return Accounts(accounts), reader.files
+
+
+def _check_distinct(accounts: Iterable[Account]) -> None:
+    seen: set[str] = set()
+    for account in accounts:
+        names = [
+            account.account_id,
+            *(key.access_key_id for key in account.keys),
+            *(anchor.arn for anchor in account.trust_anchors),
+            *(profile.arn for profile in account.profiles),
+            *(role.arn for role in account.roles),
+        ]
+        for name in names:
+            if name in seen:
+                raise EmulatorError(f"{name} is given twice in the accounts file.")
+            seen.add(name)
 
 
 def _account(table: Table, reader: Reader) -> Account:

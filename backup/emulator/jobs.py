@@ -228,14 +228,16 @@ def complete_due_jobs(tx: Transaction) -> None:
     ).fetchall()
     for row in rows:
         gone = row["deleted_ms"] is not None
-        overdue_ms = min(tx.now_ms - row["due_ms"], tx.moment.stepped_ms - row["created_stepped_ms"])
+        overdue_ms = tx.now_ms - row["due_ms"]
+        by_step_ms = min(overdue_ms, tx.moment.stepped_ms - row["created_stepped_ms"])
+        by_running_ms = int((overdue_ms - by_step_ms) / tx.moment.speed)
         tx.db.execute(
             "UPDATE jobs SET state = ?, message = ?, done_real_ms = ?, done_stepped_ms = ? WHERE id = ?",
             (
                 "Failed" if gone else "Succeeded",
                 f"The archive ID was not found: {row['archive_id']}" if gone else "Succeeded",
-                tx.moment.real_ms,
-                tx.moment.stepped_ms - overdue_ms,
+                tx.moment.real_ms - by_running_ms,
+                tx.moment.stepped_ms - by_step_ms,
                 row["id"],
             ),
         )

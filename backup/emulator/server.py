@@ -27,6 +27,7 @@ from .store import Store
 HEADER_LIMIT = 256 * 1024  # a post-quantum chain fills tens of KiB
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 3
+FASTEST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ def application(options: EmulatorOptions, store: Store, accounts: AccountsFile) 
 
 def serve(options: EmulatorOptions) -> None:
     """Run until SIGTERM or SIGINT; EmulatorError with one sentence when it cannot start."""
-    if not options.speed > 0:
-        raise EmulatorError("The speed must be greater than 0.")
+    if not 0 < options.speed <= FASTEST:
+        raise EmulatorError(f"The speed must be greater than 0 and at most {FASTEST}.")
     if (options.tls_cert is None) != (options.tls_key is None):
         raise EmulatorError("TLS needs both a certificate and its key.")
     accounts = AccountsFile(options.accounts)

@@ -101,6 +101,7 @@ class Store:
         self._lock = threading.RLock()
         self._db = self._open()
         self.clock = EmulatorClock(self._saved_clock(), speed=speed)
+        self.swept = ClockState(0, 0, 0, 1.0)  # when it was last looked for what is old
         self._save_clock(self.clock.now())
         self._sweep()
 

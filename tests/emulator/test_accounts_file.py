@@ -80,6 +80,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
             {"keys": [StaticKey(expires_at="2026-01-01T00:00:00")]},
             "key[0].expires_at must be a date with an offset",
         ),
+        ({"profiles": [PROFILE, PROFILE]}, f"{PROFILE_ARN} is given twice"),
         ({"account_id": "12"}, "account[0].id must be 12 digits"),
     ],
 )

@@ -214,8 +214,8 @@ def test_sessions_follow_the_policy_of_their_role(setting: Setting) -> None:
         (
             lambda: glacier.describe_vault(vaultName="other"),
             (
-                f"glacier:DescribeVault on resource: {arn_of('other')} because no identity-based policy allows "
-                "the glacier:DescribeVault action"
+                f"glacier:DescribeVault on resource: {arn_of('other')} because no identity-based policy "
+                "allows the glacier:DescribeVault action"
             ),
         ),
         (

@@ -124,8 +124,8 @@ def test_before_the_first_inventory(glacier: Any, vault: str) -> None:
     assert code_and_message(refused) == (
         "ResourceNotFoundException",
         (
-            f"Inventory retrieval jobs for vault {arn_of(vault)} cannot be initiated yet, as Amazon Glacier has "
-            "not yet generated an initial inventory for this vault."
+            f"Inventory retrieval jobs for vault {arn_of(vault)} cannot be initiated yet, as Amazon Glacier "
+            "has not yet generated an initial inventory for this vault."
         ),
     )
 
