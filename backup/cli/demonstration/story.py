@@ -89,7 +89,7 @@ class DemoReport:
         config = os.path.join(self.work, "config.toml")
         return [
             *lines,
-            f"it took {self.seconds:.0f} seconds; everything is in {self.work}; the emulator has been stopped",
+            f"it took {self.seconds:.0f} seconds; all of it is in {self.work}; the emulator is stopped",
             "where to look next:",
             f"  {self.program} --config {config} snapshots",
             f"  {self.program} --config {config} ls -l latest",
