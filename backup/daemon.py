@@ -128,13 +128,14 @@ def run_daemon(
         )
         scheduler.add_job(watch.tick, args=[job], misfire_grace_time=None)  # once, now
         _log.info("job %s: %s, %s", job.name, job.schedule.text, job.schedule.timezone)
-    scheduler.start()
-    _log.info("started with %d jobs", len(jobs))
     try:
+        scheduler.start()  # from here on a run may be in progress
+        _log.info("started with %d jobs", len(jobs))
         stop.wait()
     except KeyboardInterrupt:  # Ctrl-C or SIGTERM: a wish, not a failure
         _log.info("asked to stop")
     finally:
         stop.set()
-        scheduler.shutdown(wait=True)
+        if scheduler.running:
+            scheduler.shutdown(wait=True)
     _log.info("stopped")
