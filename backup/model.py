@@ -83,11 +83,14 @@ class Entry:
 
 
 class Hint(NamedTuple):
-    """What tells an unchanged file without reading it; lost without harm."""
+    """What tells an unchanged entry without reading it; lost without harm.
 
-    device: int
-    inode: int
-    ctime_ns: int
+    `is_mount`: a directory that is another file system's root.
+    """
+
+    inode: int = 0
+    ctime_ns: int = 0
+    is_mount: bool = False
 
 
 class ProblemKind(StrEnum):

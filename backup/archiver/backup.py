@@ -1,6 +1,6 @@
 """One backup run, told as a story.
 
-    finish what a dead process left → open the run → scan, compare, read → packs → delta catalog → commit
+    open the run → finish what a dead process left → scan, compare, read → packs → delta catalog → commit
     → a full catalog when one is due
 
 Nothing is true before the delta catalog is stored; after that, the commit can be repeated from what was
@@ -9,13 +9,17 @@ prepared.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from backup.archiver.book import Book
 from backup.archiver.commit import Committer
+from backup.archiver.compare import hint_of, is_unchanged, is_unmounted
 from backup.archiver.contents import Content, Contents
 from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
@@ -38,8 +42,8 @@ from backup.model import (
     Problem,
     ProblemKind,
 )
-from backup.source.metadata import kind_of, owner_of, read_entry
-from backup.source.read import NotAFileError
+from backup.source.metadata import described, read_entry
+from backup.source.read import FileUnreadableError
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan
 from backup.transfer.upload import Uploader
 
@@ -53,22 +57,22 @@ def run_backup(job: BackupJob, keys: Keys, world: World, *, accept_recipients: b
     with world.inventory.locked("backup"):
         spool = Spool(world.spool, world.inventory.id, keys.signer, keys.recipients, keys.secret.chunk_key)
         vault, domain = _domain(keys, world, accept=accept_recipients)
-        with _uploader(job, world) as uploader:
-            recover(
-                uploader,
-                spool,
-                inventory=world.inventory,
-                vault=world.vault,
-                vault_number=vault,
-                clock=world.clock,
-            )
-            row, run = _open(job, world, vault)
-            try:
-                report = _Backup(job, keys, world, spool, uploader, domain, row, run).run()
-            except BaseException as error:
-                _fail(world, run, error)
-                raise
-            return report
+        row, run = _open(job, world, vault)
+        try:
+            with _uploader(job, world) as uploader:
+                recover(
+                    uploader,
+                    spool,
+                    inventory=world.inventory,
+                    vault=world.vault,
+                    vault_number=vault,
+                    clock=world.clock,
+                    before=run.number,
+                )
+                return _Backup(job, keys, world, spool, uploader, domain, row, run).run()
+        except BaseException as error:
+            _fail(world, run, error)
+            raise
 
 
 def _uploader(job: BackupJob, world: World) -> Uploader:
@@ -88,7 +92,7 @@ def _domain(keys: Keys, world: World, *, accept: bool) -> tuple[int, int]:
     identity = domain_id(world.vault.name, keys.recipients, keys.secret)
     with world.inventory.writing() as tx:
         vault = archives.get_or_create_vault(tx, world.vault.name)
-        known = archives.recipients_of_newest_domain(tx, vault)
+        known = archives.recipients_of_newest_archive(tx, vault)
         if known is not None and known != ids and not accept:
             raise ConfigError(
                 f"the recipients of vault {world.vault.name} are not those of its last backup",
@@ -118,7 +122,7 @@ def _fail(world: World, run: Run, error: BaseException) -> None:
         outcome = Outcome.INTERRUPTED
     else:
         return
-    with world.inventory.writing() as tx:
+    with suppress(NightvaultError), world.inventory.writing() as tx:  # the first error is the one to tell
         if archives.catalog_of_run(tx, run.number) is not None:
             return  # its catalog may still arrive: the next run decides
         entries.discard_staged(tx, run.number)
@@ -148,6 +152,7 @@ class _Backup:
         self._row = row
         self._run = run
         self._tally = Tally()
+        self._unmounted: set[bytes] = set()
         self._book = Book(world.inventory, job=row.number, run=run.number)
 
     def run(self) -> BackupReport:
@@ -188,6 +193,7 @@ class _Backup:
         return before[-1].bytes if before else None
 
     def _known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, archives.KnownChunk]:
+        self._heed_stop()
         with self._world.inventory.reading() as tx:
             return archives.known_chunks(tx, self._domain, self._run.number, ids)
 
@@ -198,12 +204,17 @@ class _Backup:
     def _report(self, problem: Problem) -> None:
         self._tally.problems.append(problem)
 
+    def _heed_stop(self) -> None:
+        if self._world.stop():
+            raise InterruptedRunError("the backup was stopped; what was uploaded is not uploaded again")
+
     def _directory(self, directory: ScannedDirectory, contents: Contents) -> None:
         """Compare a directory with what the inventory has of it, and read what changed."""
+        if directory.path in self._unmounted:
+            return
         live = self._book.live(directory.path)
         for scanned in directory.entries:
-            if self._world.stop():
-                raise InterruptedRunError("the backup was stopped; what was uploaded is not uploaded again")
+            self._heed_stop()
             self._entry(directory, scanned, live.pop(scanned.name, None), contents)
         for name, gone in live.items():
             if name not in directory.unread:
@@ -217,36 +228,41 @@ class _Backup:
         self._tally.see(found)
         is_file = stat.S_ISREG(found.st_mode)
         self._world.progress.advance(files=1, done=found.st_size if is_file else 0)
-        if live is not None and is_unchanged(live, found):
+        path = directory.path.rstrip(b"/") + b"/" + scanned.name
+        if live is not None and is_unmounted(live, scanned, directory):
+            detail = "it is empty, and the file system that was mounted on it is not: what it held is kept"
+            self._report(Problem(path, ProblemKind.UNREADABLE, detail))
+            self._unmounted.add(path)
+        elif live is not None and is_unchanged(live, scanned, self._book.owners):
             return
-        try:
-            if is_file:
-                then = partial(self._file_read, directory, scanned, live)
-                contents.read(directory.handle, scanned.name, then)
-            else:
-                entry = read_entry(directory.path, directory.handle, scanned)
-                self._add(entry, _hint(found), live)
-        except OSError as error:
-            self._unreadable(directory.path, scanned.name, error)
+        elif is_file:
+            try:
+                contents.read(directory.handle, scanned.name, partial(self._file_read, path, live))
+            except FileUnreadableError as error:
+                self._lost(path, str(error), has_vanished=error.has_vanished)
+        else:
+            self._no_file(directory, scanned, live)
 
-    def _file_read(
-        self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None, content: Content
-    ) -> None:
-        found = content.found
-        entry = Entry(
-            directory=directory.path,
-            name=scanned.name,
-            kind=EntryKind.FILE,
-            mode=stat.S_IMODE(found.st_mode),
-            owner=owner_of(found),
-            mtime_ns=found.st_mtime_ns,
-            size=content.size,
-        )
-        hint = _hint(found)
+    def _no_file(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
+        try:
+            entry = read_entry(directory.path, directory.handle, scanned)
+        except OSError as error:
+            path = directory.path.rstrip(b"/") + b"/" + scanned.name
+            vanished = error.errno in {errno.ENOENT, errno.EINVAL}  # EINVAL: no symlink any more
+            self._lost(path, error.strerror or str(error), has_vanished=vanished)
+            return
+        if live is not None and scanned.leads_on and live.kind == entry.kind:
+            entry = replace(entry, mtime_ns=live.mtime_ns)
+        self._add(entry, hint_of(scanned.stat, directory.device), live)
+
+    def _file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
+        directory, _, name = path.rpartition(b"/")
+        entry = described(directory or b"/", name, content.found, size=content.size)
+        hint = hint_of(content.found, 0)
         if content.changed:
             detail = "it changed while it was read, twice; saved as read"
-            self._report(Problem(entry.path, ProblemKind.CHANGED, detail))
-            hint = Hint(0, 0, 0)  # so that it is read again next time
+            self._report(Problem(path, ProblemKind.CHANGED, detail))
+            hint = Hint()  # so that it is read again next time
         self._add(entry, hint, live, content)
 
     def _add(self, entry: Entry, hint: Hint, live: LiveEntry | None, content: Content | None = None) -> None:
@@ -261,25 +277,6 @@ class _Backup:
             chunks=content.chunks if content else None,
         )
 
-    def _unreadable(self, directory: bytes, name: bytes, error: OSError) -> None:
-        vanished = isinstance(error, (FileNotFoundError, NotAFileError))
-        kind = ProblemKind.VANISHED if vanished else ProblemKind.UNREADABLE
-        path = directory.rstrip(b"/") + b"/" + name
-        self._report(Problem(path, kind, error.strerror or str(error)))
-
-
-def is_unchanged(live: LiveEntry, found: os.stat_result) -> bool:
-    """Whether an entry is what the newest snapshot has: size, times and inode tell, as nobody sets ctime."""
-    kind = kind_of(found.st_mode)
-    return (
-        live.ctime_ns == found.st_ctime_ns
-        and live.inode == found.st_ino
-        and live.mtime_ns == found.st_mtime_ns
-        and live.kind == kind
-        and live.mode == stat.S_IMODE(found.st_mode)
-        and (kind is not EntryKind.FILE or live.size == found.st_size)
-    )
-
-
-def _hint(found: os.stat_result) -> Hint:
-    return Hint(found.st_dev, found.st_ino, found.st_ctime_ns)
+    def _lost(self, path: bytes, reason: str, *, has_vanished: bool) -> None:
+        kind = ProblemKind.VANISHED if has_vanished else ProblemKind.UNREADABLE
+        self._report(Problem(path, kind, reason))

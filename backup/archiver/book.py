@@ -26,24 +26,21 @@ class Book:
         self._numbers = NumberSupply(inventory, "entries")
         self._added: list[StagedEntry] = []
         self._removed: list[int] = []
-        self._hinted: list[tuple[int, int, int]] = []
-        self._directories: dict[bytes, int] = {}
+        self._hinted: list[tuple[int, Hint]] = []
+        self._directory_numbers = NumberSupply(inventory, "directories")
+        self._directories: dict[bytes, int] = {}  # some of those that the inventory has
+        self._new_directories: dict[bytes, int] = {}
         self._view: ExitStack | None = None
         self._reader: Transaction | None = None
         self._reads = 0
         with inventory.reading() as tx:
             self._owners = entries.load_owners(tx)
-        self.added = 0
-        self.removed = 0
+        self.owners = {number: owner for owner, number in self._owners.items()}
 
     def live(self, path: bytes) -> dict[bytes, LiveEntry]:
         """What the newest snapshot has in that directory, by name."""
-        reader = self._reading()
-        number = entries.find_directory(reader, self._job, path)
-        if number is None:
-            return {}
-        self._directories = {path: number}
-        return entries.live_entries(reader, number)
+        number = self._find(path)
+        return {} if number is None else entries.live_entries(self._reading(), number)
 
     def add(
         self,
@@ -60,24 +57,21 @@ class Book:
         values = (entry.kind, entry.mode, owner, entry.mtime_ns, entry.size, extra, content_id, chunks)
         if replaces is not None:
             if _same(replaces, values):
-                self._hinted.append((replaces.number, hint.inode, hint.ctime_ns))
+                self._hinted.append((replaces.number, hint))
                 self._flush_if_full()
                 return
             self._removed.append(replaces.number)
         number = self._numbers.take()
         directory = self._directory(entry.directory)
-        self._added.append(StagedEntry(number, directory, entry.name, *values, hint.inode, hint.ctime_ns))
-        self.added += 1
+        hints = (hint.inode, hint.ctime_ns, int(hint.is_mount))
+        self._added.append(StagedEntry(number, directory, entry.name, *values, *hints))
         self._flush_if_full()
 
     def remove(self, path: bytes, gone: LiveEntry, *, is_directory: bool) -> None:
         """Stage that an entry is gone, with all below it."""
         self._removed.append(gone.number)
-        self.removed += 1
         if is_directory:
-            below = entries.live_below(self._reading(), self._job, path)
-            self._removed.extend(below)
-            self.removed += len(below)
+            self._removed.extend(entries.live_below(self._reading(), self._job, path))
         self._flush_if_full()
 
     def flush(self) -> None:
@@ -86,8 +80,10 @@ class Book:
         if not (self._added or self._removed or self._hinted):
             return
         with self._inventory.writing() as tx:
+            entries.add_directories(tx, self._job, self._new_directories)
             entries.stage(tx, self._run, added=self._added, removed=self._removed, hinted=self._hinted)
         self._added, self._removed, self._hinted = [], [], []
+        self._new_directories = {}
 
     def close(self) -> None:
         """Let go of the inventory."""
@@ -113,17 +109,22 @@ class Book:
         self._view = self._reader = None
         self._reads = 0
 
-    def _directory(self, path: bytes) -> int:
+    def _find(self, path: bytes) -> int | None:
+        """The number of a directory, if any snapshot ever had it."""
         number = self._directories.get(path)
         if number is None:
-            self._end_view()
-            with self._inventory.writing() as tx:
-                number = entries.find_directory(tx, self._job, path) or entries.add_directory(
-                    tx, self._job, path
-                )
-            if len(self._directories) > _READS_A_VIEW:
-                self._directories.clear()
-            self._directories[path] = number
+            number = entries.find_directory(self._reading(), self._job, path)
+            if number is not None:
+                if len(self._directories) >= _READS_A_VIEW:
+                    self._directories.clear()
+                self._directories[path] = number
+        return number
+
+    def _directory(self, path: bytes) -> int:
+        """The number of a directory; a new one is written with the entries that need it."""
+        number = self._new_directories.get(path) or self._find(path)
+        if number is None:
+            number = self._new_directories[path] = self._directory_numbers.take()
         return number
 
     def _owner(self, owner: Owner) -> int:
@@ -132,6 +133,7 @@ class Book:
             self._end_view()
             with self._inventory.writing() as tx:
                 number = self._owners[owner] = entries.add_owner(tx, owner)
+            self.owners[number] = owner
         return number
 
 

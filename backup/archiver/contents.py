@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from backup.archiver.pipeline import Buffer, Pipeline
-from backup.errors import SourceError
 from backup.format.chunker import Chunker
 from backup.format.keys import ChunkSecret, chunk_id, content_id
 from backup.format.rows import pack_u32
@@ -64,8 +63,8 @@ class Contents:
     def read(self, handle: int, name: bytes, then: Callable[[Content], None]) -> None:
         """Read the file `name` in the open directory `handle`.
 
-        A file that changes while it is read is read once more, then kept as read, `changed`. OSError if it
-        cannot be read whole; then nothing of it is kept.
+        A file that changes while it is read is read once more, then kept as read, `changed`.
+        `FileUnreadableError` if it cannot be read whole; then no content comes of it.
         """
         opened = open_file(handle, name)
         try:
@@ -111,6 +110,6 @@ class Contents:
     def _content(self, file: _File) -> Content:
         size = sum(file.lengths)
         if len(file.numbers) != len(file.ids):
-            raise SourceError("a file was handed on before its chunks were numbered")
+            raise AssertionError("a file was handed on before its chunks were numbered")
         identity = content_id(self._content_key, file.ids, file.lengths)
         return Content(file.found, size, identity, pack_u32(file.numbers), file.changed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backup.archiver.backup import is_unchanged
+from backup.archiver.compare import is_unchanged, is_unmounted
 from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
 from backup.inventory import entries, runs
@@ -27,13 +27,19 @@ def changes(job: BackupJob, inventory: Inventory, tally: Tally) -> Iterator[Chan
     """Every change, in the order of paths; the tally counts all that was seen. Touches nothing."""
     with inventory.reading() as tx:
         known = runs.find_job(tx, job.name)
+        owners = entries.owners_by_number(tx)
+        kept: set[bytes] = set()
         for directory in scan(job.sources, filters=job.filters, report=tally.problems.append):
+            if directory.path in kept:
+                continue
             live = _live(tx, known.number if known else None, directory.path)
             prefix = directory.path.rstrip(b"/") + b"/"
             for scanned in directory.entries:
                 tally.see(scanned.stat)
                 before = live.pop(scanned.name, None)
-                if before is None or not is_unchanged(before, scanned.stat):
+                if before is not None and is_unmounted(before, scanned, directory):
+                    kept.add(prefix + scanned.name)
+                elif before is None or not is_unchanged(before, scanned, owners):
                     what = "new" if before is None else "changed"
                     yield Change(what, prefix + scanned.name, scanned.stat.st_size)
             for name, gone in live.items():

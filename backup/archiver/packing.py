@@ -8,11 +8,11 @@ What is written is read back and opened again: a pack leaves here only if every 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from backup.errors import FormatError, IntegrityError, ProofError, SpoolError
+from backup.errors import FormatError, IntegrityError, ProofError
 from backup.format.frame import FrameCodec, SealedFrame
 from backup.format.keys import Recipient, Signer, chunk_id
 from backup.format.pack import (
@@ -40,17 +40,9 @@ from backup.model import (
     PackKind,
     TreeHash,
 )
+from backup.transfer.spool import spool_errors
 
 _SUFFIX = ".pack"
-
-
-@contextmanager
-def spool_errors(path: str) -> Iterator[None]:
-    """Speak of the spool's failures in our words."""
-    try:
-        yield
-    except OSError as error:
-        raise SpoolError(f"the spool file {path} cannot be written: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +68,7 @@ class Spool:
 
     def sweep(self, keep: frozenset[str]) -> None:
         """Throw away packs that were never submitted: all but the file names to `keep`."""
-        with spool_errors(self.directory):
+        with spool_errors(self.directory, "swept"):
             for name in os.listdir(self.directory):
                 if name.endswith(_SUFFIX) and name not in keep:
                     os.unlink(os.path.join(self.directory, name))
@@ -98,10 +90,14 @@ class OpenPack:
         self._chunks: list[ChunkRow] = []
         self.numbers: list[int] = []
         self.size = 0
-        with spool_errors(path):
+        with spool_errors(path, "written"):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.open(path, flags, 0o600)
-        self._write(header)
+        try:
+            self._write(header)
+        except BaseException:
+            self.discard()
+            raise
 
     @property
     def file_name(self) -> str:
@@ -125,7 +121,7 @@ class OpenPack:
     def prove_frame(self, codec: FrameCodec, row: FrameRow, chunks: Sequence[tuple[ChunkId, int]]) -> None:
         """Read a frame back, open it, and name every chunk anew. `ProofError` if one differs."""
         try:
-            sealed = os.pread(self._file, row.sealed_length, row.offset)
+            sealed = self._read(row.sealed_length, row.offset)
             raw = memoryview(codec.open(self.keys.frame_key, self.label.pack_id, row, sealed))
             offset = 0
             for chunk, length in chunks:
@@ -134,8 +130,6 @@ class OpenPack:
                 offset += length
         except (FormatError, IntegrityError) as error:
             raise ProofError(_disproved(self.path, f"frame {row.number}")) from error
-        except OSError as error:
-            raise SpoolError(f"the spool file {self.path} cannot be read back: {error.strerror}") from error
 
     def finish(self) -> Pack:
         """Write directory and trailer, sync, and prove both by reading them back."""
@@ -143,7 +137,7 @@ class OpenPack:
         self._write(
             seal_directory(self.keys, self.label.pack_id, self._frames, self._chunks, end_of_frames=end)
         )
-        with spool_errors(self.path):
+        with spool_errors(self.path, "written"):
             os.fsync(self._file)
             _sync_directory(os.path.dirname(self.path))
         self._prove_ends()
@@ -159,25 +153,30 @@ class OpenPack:
         )
 
     def discard(self) -> None:
-        """Throw the unfinished pack away."""
+        """Throw the unfinished pack away; what cannot be removed now is swept by the next run."""
         os.close(self._file)
-        os.unlink(self.path)
+        with suppress(OSError):
+            os.unlink(self.path)
 
     def _prove_ends(self) -> None:
         try:
-            header = parse_header(os.pread(self._file, len(self._header), 0))
+            header = parse_header(self._read(len(self._header), 0))
             verify_header(header, header.fields.signer_public)
-            offset, length = parse_trailer(os.pread(self._file, TRAILER_SIZE, self.size - TRAILER_SIZE))
-            sealed = os.pread(self._file, length, offset)
+            offset, length = parse_trailer(self._read(TRAILER_SIZE, self.size - TRAILER_SIZE))
+            sealed = self._read(length, offset)
             found = open_directory(self.keys, self.label.pack_id, sealed)
         except FormatError as error:
             raise ProofError(_disproved(self.path, "its header or directory")) from error
         if header.raw != self._header or found != (self._frames, self._chunks):
             raise ProofError(_disproved(self.path, "its header or directory"))
 
+    def _read(self, length: int, offset: int) -> bytes:
+        with spool_errors(self.path, "read back"):
+            return os.pread(self._file, length, offset)
+
     def _write(self, data: bytes) -> None:
         self._hasher.update(data)
-        with spool_errors(self.path):
+        with spool_errors(self.path, "written"):
             view = memoryview(data)
             while view:
                 view = view[os.write(self._file, view) :]

@@ -16,9 +16,18 @@ from backup.transfer.upload import Uploader
 
 
 def recover(
-    uploader: Uploader, spool: Spool, *, inventory: Inventory, vault: Vault, vault_number: int, clock: Clock
+    uploader: Uploader,
+    spool: Spool,
+    *,
+    inventory: Inventory,
+    vault: Vault,
+    vault_number: int,
+    clock: Clock,
+    before: int,
 ) -> None:
-    """Make one vault's books whole again. The caller holds the backup lock, so no such run is alive.
+    """Make one vault's books whole again, of all runs before the caller's own.
+
+    The caller holds the backup lock, so no other run is alive.
 
     A pack that was never submitted is thrown away: nothing of it was recorded or sent.
     """
@@ -27,7 +36,7 @@ def recover(
     spool.sweep(frozenset(one.spool_file for one in pending))
     uploader.resume([one for one in pending if one.archive.vault == vault.name])
     with inventory.writing() as tx:
-        for run, job, prepared in runs.unfinished_backups(tx, vault_number):
+        for run, job, prepared in runs.unfinished_backups(tx, vault_number, before=before):
             _settle(tx, run, job, prepared, clock)
 
 

@@ -128,10 +128,10 @@ def get_or_create_domain(
     return int(found)
 
 
-def recipients_of_newest_domain(tx: Transaction, vault: int) -> bytes | None:
-    """The ids of the recipients that the vault's newest domain seals to, joined; None before the first."""
-    query = select(domains.c.recipients).where(domains.c.vault == vault).order_by(domains.c.number.desc())
-    return tx.execute(query.limit(1)).scalar()
+def recipients_of_newest_archive(tx: Transaction, vault: int) -> bytes | None:
+    """The ids of the recipients of the vault's newest archive, joined; None before the first."""
+    query = select(domains.c.recipients).select_from(archives.join(domains)).where(domains.c.vault == vault)
+    return tx.execute(query.order_by(archives.c.number.desc()).limit(1)).scalar()
 
 
 # Up: submitted, then stored.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from backup.errors import InventoryDamagedError, LockedError, NightvaultError, NoInventoryError, SpoolError
 from backup.inventory import schema
@@ -53,9 +53,11 @@ class Inventory:
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
         """Hold the lock `name` alone; it dies with the process. `LockedError` if another has it."""
-        handle = os.open(
-            os.path.join(self.lock_directory, f"{name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        path = os.path.join(self.lock_directory, f"{name}.lock")
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SpoolError(f"the lock {path} cannot be made: {error.strerror}") from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,18 +87,17 @@ def _our_errors(engine: Engine) -> Iterator[None]:
         if "locked" in text:
             raise LockedError(f"the inventory {where} is in use: {text}") from error
         raise InventoryDamagedError(f"the inventory {where} cannot be used: {text}") from error
-    except DatabaseError as error:
+    except SQLAlchemyError as error:
         raise InventoryDamagedError(
-            f"the inventory {where} is damaged: {error.orig}",
+            f"the inventory {where} is damaged: {getattr(error, 'orig', None) or error}",
             advice="copy the file aside first; `sqlite3 FILE 'pragma integrity_check'` says more",
         ) from error
 
 
 def _connect(url: str) -> Engine:
-    engine = create_engine(
-        url, pool_size=4, max_overflow=8, connect_args={"timeout": 60} if "sqlite" in url else {}
-    )
-    if engine.dialect.name != "sqlite":
+    options = {"timeout": 60} if _is_sqlite(url) else {}
+    engine = create_engine(url, pool_size=4, max_overflow=8, connect_args=options)
+    if not _is_sqlite(url):
         return engine
 
     @event.listens_for(engine, "connect")
@@ -117,6 +118,10 @@ def _connect(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _is_sqlite(url: str) -> bool:
+    return make_url(url).get_backend_name() == "sqlite"
 
 
 def migrations_folder() -> str:
@@ -171,7 +176,7 @@ def create_inventory(
 
 def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     """Open the inventory at `url`, migrating it if it is older than this program."""
-    path = make_url(url).database if url.startswith("sqlite") else None
+    path = make_url(url).database if _is_sqlite(url) else None
     if path and not os.path.exists(path):
         raise NoInventoryError(f"no inventory at {path}")
     engine = _connect(url)
@@ -201,6 +206,6 @@ def _refuse_newer(version: str) -> None:
 
 def _private_file(url: str) -> None:
     """Make the SQLite file 0600 before anything is in it."""
-    path = make_url(url).database if url.startswith("sqlite") else None
+    path = make_url(url).database if _is_sqlite(url) else None
     if path:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -5,7 +5,7 @@ Raw SQL where a row a file counts: `exec_driver_sql` is twice as fast as the exp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, insert, select
@@ -20,7 +20,7 @@ from backup.inventory.schema import (
     staged_hints,
     staged_removals,
 )
-from backup.model import Owner
+from backup.model import Hint, Owner
 
 ROOT = b"/"
 
@@ -40,6 +40,7 @@ class LiveEntry(NamedTuple):
     chunks: bytes | None
     inode: int
     ctime_ns: int
+    is_mount: int
 
 
 class StagedEntry(NamedTuple):
@@ -58,6 +59,7 @@ class StagedEntry(NamedTuple):
     chunks: bytes | None
     inode: int
     ctime_ns: int
+    is_mount: int
 
 
 class EntryRow(NamedTuple):
@@ -86,7 +88,7 @@ _VERSION = (
 
 _LIVE = """
 SELECT e.number, e.name, e.kind, e.mode, e.owner, e.mtime_ns, e.size, e.extra, e.content_id, e.chunks,
-       coalesce(h.inode, 0), coalesce(h.ctime_ns, 0)
+       coalesce(h.inode, 0), coalesce(h.ctime_ns, 0), coalesce(h.is_mount, 0)
 FROM entries e LEFT JOIN hints h ON h.entry = e.number
 WHERE e.directory = {m} AND e.removed_in IS NULL
 """
@@ -103,11 +105,9 @@ def find_directory(tx: Transaction, job: int, path: bytes) -> int | None:
     return int(row[0]) if row else None
 
 
-def add_directory(tx: Transaction, job: int, path: bytes) -> int:
-    """Give a directory a number; a row that no snapshot uses does no harm."""
-    number = reserve(tx, "directories", 1)
-    tx.execute(insert(directories).values(number=number, job=job, path=path))
-    return number
+def add_directories(tx: Transaction, job: int, paths: Mapping[bytes, int]) -> None:
+    """Record directories with numbers taken for them; one that no snapshot uses does no harm."""
+    insert_rows(tx, directories, [(number, job, path) for path, number in paths.items()])
 
 
 def load_owners(tx: Transaction) -> dict[Owner, int]:
@@ -147,12 +147,16 @@ def stage(
     *,
     added: Sequence[StagedEntry] = (),
     removed: Sequence[int] = (),
-    hinted: Sequence[tuple[int, int, int]] = (),
+    hinted: Sequence[tuple[int, Hint]] = (),
 ) -> None:
-    """Note new versions, entries that ended (by number) and fresh hints (entry, inode, ctime_ns)."""
+    """Note new versions, entries that ended (by number) and fresh hints of entries (by number)."""
     insert_rows(tx, staged_entries, [(row.number, run, *row[1:]) for row in added])
     insert_rows(tx, staged_removals, [(run, number) for number in removed])
-    insert_rows(tx, staged_hints, [(run, *row) for row in hinted])
+    insert_rows(
+        tx,
+        staged_hints,
+        [(run, number, hint.inode, hint.ctime_ns, int(hint.is_mount)) for number, hint in hinted],
+    )
 
 
 def discard_staged(tx: Transaction, run: int) -> None:
@@ -169,9 +173,9 @@ def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
               SELECT {_COLUMNS}, {{m}} FROM staged_entries WHERE run = {{m}}"""  # noqa: S608
     forget = """DELETE FROM hints WHERE entry IN (SELECT entry FROM staged_removals WHERE run = {m}
                                         UNION SELECT entry FROM staged_hints WHERE run = {m})"""
-    hint = "INSERT INTO hints (entry, inode, ctime_ns) SELECT "
-    hint_new = hint + "number, inode, ctime_ns FROM staged_entries WHERE run = {m}"
-    hint_old = hint + "entry, inode, ctime_ns FROM staged_hints WHERE run = {m}"
+    hint = "INSERT INTO hints (entry, inode, ctime_ns, is_mount) SELECT "
+    hint_new = hint + "number, inode, ctime_ns, is_mount FROM staged_entries WHERE run = {m}"
+    hint_old = hint + "entry, inode, ctime_ns, is_mount FROM staged_hints WHERE run = {m}"
     tx.exec_driver_sql(_sql(tx, close), (snapshot_number, run))
     tx.exec_driver_sql(_sql(tx, forget), (run, run))
     tx.exec_driver_sql(_sql(tx, add), (snapshot_number, run))
@@ -182,7 +186,8 @@ def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
 
 def staged_rows(tx: Transaction, run: int) -> Iterator[StagedEntry]:
     """What a run adds, in the order it was staged."""
-    sql = f"SELECT {_ENTRY}, e.inode, e.ctime_ns FROM staged_entries e WHERE e.run = {{m}} ORDER BY e.number"  # noqa: S608
+    sql = f"""SELECT {_ENTRY}, e.inode, e.ctime_ns, e.is_mount
+              FROM staged_entries e WHERE e.run = {{m}} ORDER BY e.number"""  # noqa: S608
     return _stream(tx, sql, (run,), StagedEntry)
 
 

@@ -116,12 +116,15 @@ def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -
     return [_run(row) for row in tx.execute(query)]
 
 
-def unfinished_backups(tx: Transaction, vault: int) -> Sequence[tuple[Run, JobRow, bytes | None]]:
-    """Backups into a vault that never recorded an end, as their process died; with the prepared snapshot."""
+def unfinished_backups(
+    tx: Transaction, vault: int, *, before: int
+) -> Sequence[tuple[Run, JobRow, bytes | None]]:
+    """Backups into a vault, older than run `before`, that recorded no end; with the prepared snapshot."""
     query = (
         _query()
         .add_columns(jobs.c.id.label("job_id"), jobs.c.vault)
         .where(runs.c.kind == "backup", runs.c.outcome == Outcome.RUNNING, jobs.c.vault == vault)
+        .where(runs.c.number < before)
         .order_by(runs.c.number)
     )
     return [

@@ -159,6 +159,14 @@ def _entry_columns() -> list[Column[Any]]:
     ]
 
 
+def _hint_columns() -> list[Column[Any]]:
+    return [
+        Column("inode", Long, nullable=False),
+        Column("ctime_ns", Long, nullable=False),
+        Column("is_mount", Integer, nullable=False),  # 1: a directory that is another file system's root
+    ]
+
+
 # A row is one version of an entry: in snapshot n if added_in <= n and (removed_in is null or removed_in > n).
 entries = Table(
     "entries",
@@ -175,8 +183,7 @@ hints = Table(
     "hints",
     METADATA,
     Column("entry", Long, ForeignKey("entries.number", ondelete="CASCADE"), primary_key=True),
-    Column("inode", Long, nullable=False),
-    Column("ctime_ns", Long, nullable=False),
+    *_hint_columns(),
 )
 
 staged_entries = Table(
@@ -186,8 +193,7 @@ staged_entries = Table(
     _refers("run", "runs.number"),
     _refers("directory", "directories.number"),
     *_entry_columns(),
-    Column("inode", Long, nullable=False),
-    Column("ctime_ns", Long, nullable=False),
+    *_hint_columns(),
 )
 
 staged_removals = Table(
@@ -203,8 +209,7 @@ staged_hints = Table(
     METADATA,
     _refers("run", "runs.number"),
     _refers("entry", "entries.number"),
-    Column("inode", Long, nullable=False),
-    Column("ctime_ns", Long, nullable=False),
+    *_hint_columns(),
     PrimaryKeyConstraint("run", "entry"),
 )
 

@@ -40,9 +40,7 @@ class Filters:
         if not self._caches:
             return False
         try:
-            tag = os.open(
-                CACHE_TAG, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handle
-            )
+            tag = os.open(CACHE_TAG, _TAG_FLAGS, dir_fd=handle)
         except OSError:
             return False
         try:

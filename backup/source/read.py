@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 
-from backup.format.chunker import MINIMUM, Chunker
+from backup.errors import SourceError
+from backup.format.chunker import MAXIMUM, MINIMUM, Chunker
 from backup.model import MIB
 
 WINDOW = 8 * MIB
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NOT_THE_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV}  # gone, or a symlink or socket now
 
 
-class NotAFileError(OSError):
-    """Something else took the file's place between looking and opening."""
+class FileUnreadableError(SourceError):
+    """A file cannot be read: the message says why; `has_vanished` if it is no file any more."""
+
+    def __init__(self, reason: str, *, has_vanished: bool = False) -> None:
+        super().__init__(reason)
+        self.has_vanished = has_vanished
 
 
 def open_file(handle: int, name: bytes) -> int:
     """Open a regular file in the directory `handle`, without touching its access time where we may.
 
-    OSError as the system gives it; `NotAFileError` if it is no regular file (any more).
+    `FileUnreadableError` if it may not be read, or is no regular file (any more).
     """
     try:
-        opened = os.open(name, _FLAGS | os.O_NOATIME, dir_fd=handle)
-    except PermissionError:
-        opened = os.open(name, _FLAGS, dir_fd=handle)  # O_NOATIME is for the owner and root
+        try:
+            opened = os.open(name, _FLAGS | os.O_NOATIME, dir_fd=handle)
+        except PermissionError:
+            opened = os.open(name, _FLAGS, dir_fd=handle)  # O_NOATIME is for the owner and root
+    except OSError as error:
+        raise _unreadable(error) from error
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
-        raise NotAFileError(0, "it is not a regular file any more")
+        raise FileUnreadableError("it is not a regular file any more", has_vanished=True)
     return opened
 
 
@@ -44,34 +54,53 @@ def same_version(one: os.stat_result, other: os.stat_result) -> bool:
 def read_chunks(opened: int, size: int, chunker: Chunker) -> Iterator[memoryview]:
     """The file's chunks in order, as views that stay valid as long as they are held.
 
-    `size` is what the file is thought to have: a hint for buffers, not a limit.
+    `size` is what the file is thought to have: a hint for buffers, not a limit. A view holds at most
+    12 MiB in memory, and no more than the file has. `FileUnreadableError` when reading fails.
     """
-    head = b""
+    head: bytes | memoryview = b""
     if size < MINIMUM:
-        head = os.read(opened, size + 1)
+        head = _read(opened, size + 1)
         if len(head) <= size:  # the end was reached: one chunk, or none
             if head:
                 yield memoryview(head)
             return
-    yield from _cut(opened, head, chunker)
-
-
-def _cut(opened: int, head: bytes | memoryview, chunker: Chunker) -> Iterator[memoryview]:
+    left = size - len(head) + 1  # one more than is thought to be left shows the end at once
     ended = False
     while not ended:
-        buffer = bytearray(max(WINDOW, len(head) + WINDOW // 2))
+        buffer = bytearray(len(head) + (min(left, WINDOW) if left > 0 else MAXIMUM))
         buffer[: len(head)] = head
-        filled = len(head)
         view = memoryview(buffer)
-        while filled < len(buffer):
-            got = os.readv(opened, [view[filled:]])
-            if got == 0:
-                ended = True
-                break
-            filled += got
+        filled = len(head) + _fill(opened, view[len(head) :])
+        left -= filled - len(head)
+        ended = filled < len(buffer)
         window = view[:filled]
         start = 0
         for length in chunker.cuts(window, final=ended):
             yield window[start : start + length]
             start += length
         head = window[start:]
+
+
+def _read(opened: int, most: int) -> bytes:
+    try:
+        return os.read(opened, most)
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _fill(opened: int, view: memoryview) -> int:
+    """Read until the view is full or the file ends; the bytes that came."""
+    filled = 0
+    try:
+        while filled < len(view):
+            got = os.readv(opened, [view[filled:]])
+            if got == 0:
+                break
+            filled += got
+    except OSError as error:
+        raise _unreadable(error) from error
+    return filled
+
+
+def _unreadable(error: OSError) -> FileUnreadableError:
+    return FileUnreadableError(error.strerror or str(error), has_vanished=error.errno in _NOT_THE_FILE)

@@ -4,7 +4,8 @@
         for entry in directory.entries: ...      # read through directory.handle while it is open
 
 A directory is yielded before those in it. What could not be listed is reported and not yielded; names that
-could not be looked at are in `unread`: neither means that anything is gone.
+could not be looked at are in `unread`: neither means that anything is gone. Directories on the way to a
+source are yielded too, with nothing but what leads there.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from typing import NamedTuple
 from backup.model import Problem, ProblemKind
 from backup.source.filters import CACHE_TAG, Filters
 
+_MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Report = Callable[[Problem], None]
 
 
 class ScannedEntry(NamedTuple):
-    """An entry as the system showed it, not followed if it is a symlink."""
+    """An entry as the system showed it, not followed if it is a symlink.
+
+    `leads_on`: a directory on the way to a source, itself in none: its content and times are not the job's.
+    """
 
     name: bytes
     stat: os.stat_result
+    leads_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class ScannedDirectory:
 
     path: bytes
     handle: int
+    device: int
     entries: Sequence[ScannedEntry]
     unread: frozenset[bytes]
 
@@ -46,6 +53,9 @@ class _Node:
 
     is_source: bool = False
     children: dict[bytes, _Node] = field(default_factory=dict)
+
+
+_NOTHING = _Node()
 
 
 def scan(sources: Sequence[bytes], *, filters: Filters, report: Report) -> Iterator[ScannedDirectory]:
@@ -72,70 +82,119 @@ def _plant(root: _Node, path: bytes) -> None:
     node.is_source = True
 
 
+_Below = tuple[bytes, ScannedEntry, _Node]  # path, the directory as its parent showed it, what is wanted
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory on the way down; `handle` is None while it is let go."""
+
+    path: bytes
+    handle: int | None
+    identity: tuple[int, int]
+    below: Iterator[_Below]
+
+
 class _Walk:
-    """The state of one walk: a stack of open directories, one a level."""
+    """The state of one walk: a stack of directories, one a level, the deepest of them open."""
 
     def __init__(self, filters: Filters, report: Report) -> None:
         self._filters = filters
         self._report = report
+        self._stack: list[_Level] = []
 
     def directory(self, path: bytes, handle: int, node: _Node) -> Iterator[ScannedDirectory]:
         """Yield an open directory and all below it; closes every handle, also when the reader stops early."""
-        stack: list[tuple[int, Iterator[tuple[bytes, ScannedEntry, _Node]]]] = []
+        found: tuple[bytes, int, _Node] | None = (path, handle, node)
         try:
-            while True:
+            while found is not None:
+                path, handle, node = found
+                level = self._push(path, handle)
                 listed = self._list(path, handle, node)
-                stack.append((handle, iter(())))
                 if listed is not None:
                     scanned, below = listed
-                    stack[-1] = (handle, iter(below))
+                    level.below = iter(below)
                     yield scanned
-                found = self._next(stack)
-                if found is None:
-                    return
-                path, handle, node = found
+                found = self._next()
         finally:
-            for open_handle, _ in stack:
-                os.close(open_handle)
+            for level in self._stack:
+                if level.handle is not None:
+                    os.close(level.handle)
 
-    def _next(
-        self, stack: list[tuple[int, Iterator[tuple[bytes, ScannedEntry, _Node]]]]
-    ) -> tuple[bytes, int, _Node] | None:
+    def _push(self, path: bytes, handle: int) -> _Level:
+        level = _Level(path, handle, _identity(os.fstat(handle)), iter(()))
+        self._stack.append(level)
+        if len(self._stack) > _MOST_OPEN:
+            far = self._stack[-1 - _MOST_OPEN]
+            if far.handle is not None:
+                os.close(far.handle)
+                far.handle = None
+        return level
+
+    def _next(self) -> tuple[bytes, int, _Node] | None:
         """Open the next directory in order, closing those that are done."""
-        while stack:
-            parent, below = stack[-1]
-            for path, entry, node in below:
-                handle = self._open(parent, path, entry)
-                if handle is not None:
-                    return path, handle, node
-            os.close(stack.pop()[0])
+        while self._stack:
+            level = self._stack[-1]
+            if level.handle is not None:
+                for path, entry, node in level.below:
+                    handle = self._open(level.handle, path, entry)
+                    if handle is not None:
+                        return path, handle, node
+            self._pop()
         return None
+
+    def _pop(self) -> None:
+        """Leave the deepest directory; the one above is opened again through it if it was let go."""
+        done = self._stack.pop()
+        try:
+            above = self._stack[-1] if self._stack else None
+            if above is None or above.handle is not None:
+                return
+            if done.handle is not None:
+                above.handle = self._reopen(above, done.handle)
+            if above.handle is None:
+                self._lose(above)
+        finally:
+            if done.handle is not None:
+                os.close(done.handle)
+
+    def _reopen(self, above: _Level, below: int) -> int | None:
+        try:
+            handle = os.open(b"..", _DIRECTORY, dir_fd=below)
+        except OSError:
+            return None
+        if _identity(os.fstat(handle)) == above.identity:
+            return handle
+        os.close(handle)
+        return None
+
+    def _lose(self, level: _Level) -> None:
+        for path, _, _ in level.below:
+            self._moved(path)
 
     def _open(self, parent: int, path: bytes, entry: ScannedEntry) -> int | None:
         try:
             handle = os.open(entry.name, _DIRECTORY, dir_fd=parent)
+        except (FileNotFoundError, NotADirectoryError):
+            self._moved(path)
+            return None
         except OSError as error:
             self._unreadable(path, error)
             return None
-        found = os.fstat(handle)
-        if (found.st_dev, found.st_ino) == (entry.stat.st_dev, entry.stat.st_ino):
+        if _identity(os.fstat(handle)) == _identity(entry.stat):
             return handle
         os.close(handle)
-        self._report(
-            Problem(path, ProblemKind.VANISHED, "another directory took its place during the backup")
-        )
+        self._moved(path)
         return None
 
-    def _list(
-        self, path: bytes, handle: int, node: _Node
-    ) -> tuple[ScannedDirectory, list[tuple[bytes, ScannedEntry, _Node]]] | None:
+    def _list(self, path: bytes, handle: int, node: _Node) -> tuple[ScannedDirectory, list[_Below]] | None:
         try:
             names = self._names(handle, node)
         except OSError as error:
             self._unreadable(path, error)
             return None
         entries: list[ScannedEntry] = []
-        below: list[tuple[bytes, ScannedEntry, _Node]] = []
+        below: list[_Below] = []
         unread: set[bytes] = set()
         device = os.fstat(handle).st_dev
         prefix = path.rstrip(b"/") + b"/"
@@ -144,9 +203,9 @@ class _Walk:
             if entry is None:
                 continue
             entries.append(entry)
-            if stat.S_ISDIR(entry.stat.st_mode) and self._enters(entry, device, node):
-                below.append((prefix + name, entry, self._node_below(node, name)))
-        return ScannedDirectory(path, handle, entries, frozenset(unread)), below
+            if stat.S_ISDIR(entry.stat.st_mode):
+                below.append((prefix + name, entry, self._node_below(node, entry, device)))
+        return ScannedDirectory(path, handle, device, entries, frozenset(unread)), below
 
     def _names(self, handle: int, node: _Node) -> list[bytes]:
         if not node.is_source:
@@ -175,14 +234,23 @@ class _Walk:
         if stat.S_ISSOCK(found.st_mode):
             self._report(Problem(prefix + name, ProblemKind.SKIPPED, "sockets are not saved"))
             return None
-        return ScannedEntry(name, found)
+        leads_on = is_directory and not node.is_source and not node.children[name].is_source
+        return ScannedEntry(name, found, leads_on)
 
-    def _enters(self, entry: ScannedEntry, device: int, node: _Node) -> bool:
-        crosses = node.is_source and entry.stat.st_dev != device
-        return not (crosses and self._filters.one_file_system)
+    def _node_below(self, node: _Node, entry: ScannedEntry, device: int) -> _Node:
+        """What is wanted of a directory: of another file system's nothing, if the job keeps to one."""
+        if not node.is_source:
+            return node.children[entry.name]
+        crosses = entry.stat.st_dev != device
+        return _NOTHING if crosses and self._filters.one_file_system else node
 
-    def _node_below(self, node: _Node, name: bytes) -> _Node:
-        return node if node.is_source else node.children[name]
+    def _moved(self, path: bytes) -> None:
+        detail = "during the backup it was removed, or something else took its place"
+        self._report(Problem(path, ProblemKind.VANISHED, detail))
 
     def _unreadable(self, path: bytes, error: OSError) -> None:
         self._report(Problem(path, ProblemKind.UNREADABLE, error.strerror or str(error)))
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

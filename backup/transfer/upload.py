@@ -15,9 +15,11 @@ import hashlib
 import mmap
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -26,9 +28,13 @@ from backup.format.treehash import combine, leaf_hashes, part_size_for
 from backup.inventory import archives
 from backup.inventory.archives import Archive, CatalogPlace, PendingUpload
 from backup.inventory.database import Inventory
-from backup.model import MIB, ArchiveId, Pack, PackId, Part, UploadId
+from backup.model import MIB, ArchiveId, ByteRange, Pack, PackId, Part, TreeHash, UploadId
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retry import Patience
+from backup.transfer.spool import spool_errors
+
+_Place = tuple[int, int, bytes | None]  # offset, length, tree hash of a part that the vault has
+_WINDOW = 32 * MIB  # what is mapped at once of a spool file that is hashed again
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +82,10 @@ class Uploader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        stop = kind is not None
-        self._parts.shutdown(wait=True, cancel_futures=stop)
-        self._packs.shutdown(wait=True, cancel_futures=stop)
+        if kind is not None:
+            self._parts.shutdown(wait=False, cancel_futures=True)
+        self._packs.shutdown(wait=True, cancel_futures=kind is not None)
+        self._parts.shutdown(wait=True)
 
     def submit(
         self,
@@ -112,9 +119,7 @@ class Uploader:
         with self._inventory.writing() as tx:
             archives.upload_begun(tx, number, upload_id)
             archive = archives.get_archives(tx, [number], self._inventory.id)[number]
-        done = self._packs.submit(
-            self._send, archive, upload_id, part_size, spool_file, pack.leaves, frozenset()
-        )
+        done = self._packs.submit(self._send, archive, upload_id, part_size, spool_file, pack.leaves)
         self._sending.append(_Sending(number, pack.size, spool_file, done))
         return number
 
@@ -127,18 +132,16 @@ class Uploader:
 
         A pack whose spool file is gone or damaged is recorded as lost; nobody builds upon it.
         """
-        adopted = self._open_uploads() if any(one.upload_id is None for one in pending) else {}
+        begun = self._open_uploads() if pending else {}
         for one in pending:
-            path = os.path.join(self._spool, one.spool_file)
-            leaves = _leaves_of(path, one.archive)
+            known = [one.upload_id] if one.upload_id else []
+            known += [found for found in begun.get(one.archive.label.pack_id, ()) if found not in known]
+            leaves = _leaves_of(os.path.join(self._spool, one.spool_file), one.archive)
             if leaves is None:
-                with self._inventory.writing() as tx:
-                    archives.mark_lost(tx, one.archive.number)
-                _remove(path)
+                self._lose(one, known)
                 continue
-            upload_id = one.upload_id or adopted.get(one.archive.label.pack_id)
             self._collect(leave=self._most - 1)
-            done = self._packs.submit(self._finish, one, upload_id, leaves)
+            done = self._packs.submit(self._finish, one, known, leaves)
             self._sending.append(_Sending(one.archive.number, one.archive.size, one.spool_file, done))
         self.drain()
         self.stored_archives = self.stored_bytes = 0  # they count for the run that made them
@@ -155,11 +158,24 @@ class Uploader:
             self.stored_bytes += sent.size
             self._progress.advance(stored=sent.size)
 
-    def _open_uploads(self) -> dict[PackId, UploadId]:
-        """Uploads of ours that the vault has begun: the answer to `begin` may have been lost."""
-        found = self._patience.call(self._vault.list_uploads)
-        ours = [one for one in found if one.label and one.label.inventory_id == self._inventory.id]
-        return {one.label.pack_id: one.upload_id for one in ours if one.label}
+    def _open_uploads(self) -> dict[PackId, list[UploadId]]:
+        """Uploads of ours that the vault has begun: the answer to a `begin` may have been lost."""
+        found: dict[PackId, list[UploadId]] = {}
+        for one in self._patience.call(self._vault.list_uploads):
+            if one.label and one.label.inventory_id == self._inventory.id:
+                found.setdefault(one.label.pack_id, []).append(one.upload_id)
+        return found
+
+    def _lose(self, pending: PendingUpload, known: Sequence[UploadId]) -> None:
+        """Give a pack up that cannot be sent any more."""
+        for upload_id in known:
+            self._patience.call(partial(self._vault.abort_upload, upload_id))
+        with self._inventory.writing() as tx:
+            archives.mark_lost(tx, pending.archive.number)
+        _remove(os.path.join(self._spool, pending.spool_file))
+        self._progress.note(
+            f"the spool file {pending.spool_file} is gone or damaged; its files are read again"
+        )
 
     # On worker threads: bytes and vault calls, no books.
 
@@ -170,33 +186,25 @@ class Uploader:
         part_size: int,
         spool_file: str,
         leaves: Sequence[bytes],
-        present: frozenset[tuple[int, int, bytes | None]] = frozenset(),
+        present: frozenset[_Place] = frozenset(),
     ) -> ArchiveId:
-        """Send the parts that are not `present` (offset, length, tree hash), then complete."""
-        view = _mapped(os.path.join(self._spool, spool_file))
+        """Send the parts that are not `present`, then complete."""
+        path = os.path.join(self._spool, spool_file)
+        parts = _parts_of(archive.size, part_size, leaves)
         sending = [
-            self._parts.submit(self._part, view, offset, part_size, upload_id, leaves, present)
-            for offset in range(0, archive.size, part_size)
+            self._parts.submit(self._part, path, part, upload_id)
+            for part in parts
+            if (part.offset, part.length, part.tree_hash) not in present
         ]
-        parts = [future.result() for future in sending]
-        return self._complete(archive, upload_id, parts)
+        sent = {part.offset: part for part in (future.result() for future in sending)}
+        return self._complete(archive, upload_id, [sent.get(part.offset, part) for part in parts])
 
-    def _part(
-        self,
-        view: memoryview,
-        offset: int,
-        part_size: int,
-        upload_id: UploadId,
-        leaves: Sequence[bytes],
-        present: frozenset[tuple[int, int, bytes | None]],
-    ) -> Part:
-        body = view[offset : offset + part_size]
-        tree = combine(leaves[offset // MIB : -(-(offset + len(body)) // MIB)])
-        if (offset, len(body), tree) in present:
-            return Part(offset, len(body), tree, b"")
-        linear = hashlib.sha256(body).digest() if self._vault.traits.checks_sha256 else b""
-        part = Part(offset, len(body), tree, linear)
-        self._patience.call(lambda: self._vault.put_part(upload_id, part, body))
+    def _part(self, path: str, part: Part, upload_id: UploadId) -> Part:
+        """Send one part; its plain hash is made here, where the bytes are."""
+        with _mapped(path, ByteRange(part.offset, part.offset + part.length)) as body:
+            if self._vault.traits.checks_sha256:
+                part = replace(part, sha256=hashlib.sha256(body).digest())
+            self._patience.call(partial(self._vault.put_part, upload_id, part, body))
         return part
 
     def _complete(self, archive: Archive, upload_id: UploadId, parts: Sequence[Part]) -> ArchiveId:
@@ -207,39 +215,50 @@ class Uploader:
         )
 
     def _finish(
-        self, pending: PendingUpload, upload_id: UploadId | None, leaves: Sequence[bytes]
+        self, pending: PendingUpload, known: Sequence[UploadId], leaves: Sequence[bytes]
     ) -> ArchiveId:
         """Repeat Complete; else send what is missing; else begin anew."""
         archive, part_size, spool_file = pending.archive, pending.part_size, pending.spool_file
-        if upload_id is not None:
+        parts = _parts_of(archive.size, part_size, leaves)
+        for upload_id in known:
             try:
-                return self._complete(archive, upload_id, _parts_of(archive.size, part_size, leaves))
+                return self._complete(archive, upload_id, parts)
             except IntegrityError:
                 present = self._present(upload_id)
                 return self._send(archive, upload_id, part_size, spool_file, leaves, present)
             except UploadExpiredError:
-                pass
+                continue
         begun = self._patience.call(lambda: self._vault.begin_upload(archive.label, part_size))
         return self._send(archive, begun, part_size, spool_file, leaves)
 
-    def _present(self, upload_id: UploadId) -> frozenset[tuple[int, int, bytes | None]]:
+    def _present(self, upload_id: UploadId) -> frozenset[_Place]:
         stored = self._patience.call(lambda: self._vault.list_parts(upload_id))
         return frozenset((part.offset, part.length, part.tree_hash) for part in stored)
 
 
+def _extents(size: int, part_size: int) -> list[ByteRange]:
+    """The parts of `size` bytes."""
+    return [ByteRange(start, min(start + part_size, size)) for start in range(0, size, part_size)]
+
+
+def _tree_of(extent: ByteRange, leaves: Sequence[bytes]) -> TreeHash:
+    """The tree hash of a part, from the leaves of the whole."""
+    return combine(leaves[extent.start // MIB : -(-extent.end // MIB)])
+
+
 def _parts_of(size: int, part_size: int, leaves: Sequence[bytes]) -> list[Part]:
     """The parts of an archive by its leaves, without their plain hashes."""
-    parts: list[Part] = []
-    for offset in range(0, size, part_size):
-        length = min(part_size, size - offset)
-        tree = combine(leaves[offset // MIB : -(-(offset + length) // MIB)])
-        parts.append(Part(offset, length, tree, b""))
-    return parts
+    extents = _extents(size, part_size)
+    return [Part(extent.start, extent.length, _tree_of(extent, leaves), b"") for extent in extents]
 
 
-def _mapped(path: str) -> memoryview:
+@contextmanager
+def _mapped(path: str, extent: ByteRange) -> Iterator[memoryview]:
+    """A part of a spool file, mapped while it is used: what is not mapped takes no memory."""
     with open(path, "rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        mapped = mmap.mmap(file.fileno(), extent.length, access=mmap.ACCESS_READ, offset=extent.start)
+    with mapped, memoryview(mapped) as view:
+        yield view
 
 
 def _leaves_of(path: str, archive: Archive) -> list[bytes] | None:
@@ -249,12 +268,13 @@ def _leaves_of(path: str, archive: Archive) -> list[bytes] | None:
             return None
     except FileNotFoundError:
         return None
-    leaves = leaf_hashes(_mapped(path))
+    leaves: list[bytes] = []
+    for extent in _extents(archive.size, _WINDOW):
+        with _mapped(path, extent) as view:
+            leaves.extend(leaf_hashes(view))
     return leaves if combine(leaves) == archive.tree_hash else None
 
 
 def _remove(path: str) -> None:
-    try:
+    with spool_errors(path, "removed"), suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        return

@@ -188,6 +188,7 @@ def upgrade() -> None:
         sa.Column("chunks", sa.LargeBinary(), nullable=True),
         sa.Column("inode", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("ctime_ns", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("is_mount", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["directory"], ["directories.number"], name=op.f("fk_staged_entries_directory")
         ),
@@ -237,6 +238,7 @@ def upgrade() -> None:
         sa.Column("entry", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("inode", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("ctime_ns", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("is_mount", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["entry"], ["entries.number"], name=op.f("fk_hints_entry"), ondelete="CASCADE"
         ),
@@ -265,6 +267,7 @@ def upgrade() -> None:
         sa.Column("entry", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("inode", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("ctime_ns", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("is_mount", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["entry"], ["entries.number"], name=op.f("fk_staged_hints_entry")),
         sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_staged_hints_run")),
         sa.PrimaryKeyConstraint("run", "entry", name=op.f("pk_staged_hints")),

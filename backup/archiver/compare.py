@@ -1,0 +1,57 @@
+"""Whether an entry is still what the newest snapshot has, told without reading it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+
+from backup.inventory.entries import LiveEntry
+from backup.model import EntryKind, Hint, Owner
+from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
+from backup.source.scan import ScannedDirectory, ScannedEntry
+
+
+def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:
+    """Whether size, times and inode are as they were; nobody can set ctime, so they tell.
+
+    Of a directory that only leads to a source, times are not the job's: kind, mode and owner count.
+    `owners` are the inventory's, by number.
+    """
+    found = scanned.stat
+    kind = kind_of(found.st_mode)
+    if live.kind != kind or live.mode != stat.S_IMODE(found.st_mode):
+        return False
+    if scanned.leads_on:
+        owner = owners[live.owner]
+        return (owner.uid, owner.gid) == (found.st_uid, found.st_gid)
+    return (
+        live.ctime_ns == ctime_of(found)
+        and live.inode == inode_of(found)
+        and live.mtime_ns == mtime_of(found)
+        and (kind is not EntryKind.FILE or live.size == found.st_size)
+    )
+
+
+def is_unmounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirectory) -> bool:
+    """Whether another file system was mounted on this directory of `directory`, and now it is empty.
+
+    What was there is then not gone: its disk is.
+    """
+    found = scanned.stat
+    if not live.is_mount or not stat.S_ISDIR(found.st_mode) or found.st_dev != directory.device:
+        return False
+    try:
+        handle = os.open(scanned.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory.handle)
+    except OSError:
+        return False  # the scan will say so
+    try:
+        return not os.listdir(handle)
+    finally:
+        os.close(handle)
+
+
+def hint_of(found: os.stat_result, device_above: int) -> Hint:
+    """What will tell it unchanged next time."""
+    is_mount = stat.S_ISDIR(found.st_mode) and found.st_dev != device_above
+    return Hint(inode_of(found), ctime_of(found), is_mount)
