@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, Select, delete, insert, select, update
 
 from backup.inventory.database import Transaction
 from backup.inventory.schema import (
@@ -41,7 +41,7 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """A range of an archive, asked for or to be. State: planned, waiting, ready, failed, expired."""
+    """A range of an archive, asked for or to be. State: planned, waiting, ready, failed (for good)."""
 
     number: int
     archive: int
@@ -79,12 +79,15 @@ def close_restore(tx: Transaction, number: int, state: str, now: datetime) -> No
 
 def list_restores(tx: Transaction, *, only_open: bool = False) -> list[Restore]:
     """Restores, newest first."""
-    query = (
-        select(restores, vaults.c.name.label("vault_name")).join(vaults).order_by(restores.c.number.desc())
-    )
+    query = _restores().order_by(restores.c.number.desc())
     if only_open:
         query = query.where(restores.c.state == "open")
     return [_restore(row) for row in tx.execute(query)]
+
+
+def find_restore(tx: Transaction, number: int) -> Restore:
+    """The restore of a number that was given out."""
+    return _restore(tx.execute(_restores().where(restores.c.number == number)).one())
 
 
 def plan_retrievals(
@@ -168,6 +171,10 @@ def kept_archives(tx: Transaction, listing: int) -> list[Row[Any]]:
     """The lines of a kept listing, by time: archive_id, description, size, tree_hash, created_at."""
     query = select(listed_archives).where(listed_archives.c.listing == listing)
     return list(tx.execute(query.order_by(listed_archives.c.created_at, listed_archives.c.archive_id)))
+
+
+def _restores() -> Select[Any]:
+    return select(restores, vaults.c.name.label("vault_name")).join(vaults)
 
 
 def _restore(row: Row[Any]) -> Restore:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from backup.errors import FormatError
+from backup.errors import FormatError, IntegrityError
 from backup.format.frame import FrameCodec
 from backup.format.keys import chunk_id
 from backup.format.pack import PackKeys
@@ -53,7 +53,15 @@ class Assembly:
             self._writer.special(wanted)
         for key, file in enumerate(self._selection.files):
             if not file.chunks and self._begin(key):
+                self._begun.discard(key)
                 self._writer.end(key)
+
+    def lose(self, archive: int, why: str, frames: Iterable[FrameRow] | None = None) -> None:
+        """These frames of an archive (None: all) will not come: the files that need them are spoiled."""
+        lost = None if frames is None else {row.number for row in frames}
+        for (number, frame), places in self._chunks.items():
+            if number == archive and (lost is None or frame in lost):
+                self._spoil(places, why)
 
     def accept(self, archive: int, opened: OpenedArchive, row: FrameRow, sealed: bytes | None) -> int:
         """Open a frame and write its chunks to wherever they belong; the bytes that were written.
@@ -65,7 +73,7 @@ class Assembly:
             return self._spoil(places, "its data came back damaged from the vault")
         try:
             raw = memoryview(self._codec.open(opened.keys.frame_key, opened.pack_id, row, sealed))
-        except FormatError as error:
+        except (FormatError, IntegrityError) as error:
             return self._spoil(places, f"its data cannot be opened: {error}")
         return sum(self._write(place, raw[place.offset : place.offset + place.length]) for place in places)
 
@@ -82,12 +90,15 @@ class Assembly:
         for key, offset in self._uses.pop(place.number, ()):
             if key in self._gone or not self._begin(key):
                 continue
-            self._writer.write(key, offset, data)
+            if not self._writer.write(key, offset, data):
+                self._begun.discard(key)
+                self._gone.add(key)
+                continue
             written += len(data)
             self._missing[key] -= 1
             if not self._missing[key]:
-                self._writer.end(key)
                 self._begun.discard(key)
+                self._writer.end(key)
         return written
 
     def _begin(self, key: int) -> bool:
@@ -99,7 +110,7 @@ class Assembly:
         self._gone.add(key)
         return False
 
-    def _spoil(self, places: Sequence[ChunkPlace], why: str) -> int:
+    def _spoil(self, places: Iterable[ChunkPlace], why: str) -> int:
         for place in places:
             for key, _ in self._uses.pop(place.number, ()):
                 if key not in self._gone:

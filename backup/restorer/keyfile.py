@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
+from contextlib import suppress
 
 import msgspec
 
-from backup.errors import RecoveryKeyError
+from backup.errors import RecoveryKeyError, SpoolError
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME = re.compile(r"([0-9a-f]{16})\.keys")
 
 
 class PackKeyFile:
@@ -20,13 +23,22 @@ class PackKeyFile:
         self._path = os.path.join(directory, f"{restore_id}.keys")
 
     def write(self, keys: Mapping[int, bytes]) -> None:
-        """Keep the keys (archive number to 32 bytes), synced."""
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        file = os.open(self._path, _FLAGS, 0o600)
-        with open(file, "wb") as stream:
-            stream.write(msgspec.msgpack.encode(dict(keys)))
-            stream.flush()
-            os.fsync(stream.fileno())
+        """Keep the keys (archive number to 32 bytes), synced. `SpoolError` if they cannot be kept."""
+        try:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            os.chmod(self._directory, 0o700)
+            with open(os.open(self._path, _FLAGS, 0o600), "wb") as stream:
+                stream.write(msgspec.msgpack.encode(dict(keys)))
+                stream.flush()
+                os.fsync(stream.fileno())
+            _sync_directory(self._directory)
+        except OSError as error:
+            with suppress(OSError):
+                self.wipe()
+            raise SpoolError(
+                f"the keys of this restore cannot be kept in {self._directory}: {error.strerror}",
+                advice="free some space below the state directory, then run the restore again",
+            ) from error
 
     def read(self) -> dict[int, bytes]:
         """The keys. `RecoveryKeyError` if they are gone."""
@@ -50,3 +62,20 @@ class PackKeyFile:
             os.unlink(self._path)
         except FileNotFoundError:
             return
+
+
+def wipe_others(directory: str, keep: Container[str]) -> None:
+    """Wipe what dead processes left behind: keys of restores whose ids are not in `keep`."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            found = _NAME.fullmatch(name)
+            if found and found[1] not in keep:
+                PackKeyFile(directory, found[1]).wipe()
+
+
+def _sync_directory(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,20 +1,25 @@
-"""What a restore wants: entries of a snapshot, and for each file where its chunks lie."""
+"""What a restore wants: entries of a snapshot, and for each file where its chunks lie.
+
+All of it is held in memory: about a kilobyte for each file and chunk.
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from backup.errors import UsageError
-from backup.format.catalog import decode_extra, unpack_u32
+from backup.errors import FormatError, UsageError
+from backup.format.catalog import decode_extra
 from backup.format.keys import content_id
+from backup.format.rows import unpack_u32
 from backup.inventory import archives, entries
 from backup.inventory.archives import ChunkPlace
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.snapshots import Snapshot
 from backup.model import ContentId, EntryKind, Owner, Problem, ProblemKind
+from backup.restorer.target import is_step
 from backup.restorer.write import Wanted
 
 
@@ -47,11 +52,9 @@ def select_entries(tx: Transaction, snapshot: Snapshot, path: bytes, content_key
     """Everything at and below the absolute `path` of a snapshot (`b"/"`: all of it).
 
     Below a directory, paths are relative to it; a single file keeps its name. `UsageError` if the path is not
-    there. A file whose chunk list does not match its content id, or whose chunks are not to be found, is left
-    out and reported.
+    there. What the inventory does not describe soundly is left out and reported: a name that leads out of the
+    target, a file whose chunk list does not match its content id, one whose chunks are not to be found.
     """
-    owners = entries.owners_by_number(tx)
-    selection = Selection()
     path = path.rstrip(b"/") or ROOT
     top = None if path == ROOT else entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
     if path != ROOT and top is None:
@@ -59,57 +62,87 @@ def select_entries(tx: Transaction, snapshot: Snapshot, path: bytes, content_key
             f"snapshot {snapshot.id[:8]} has no {path.decode('utf-8', 'backslashreplace')}",
             advice="`nightvault ls SNAPSHOT` shows what it has",
         )
+    selection = Selection()
+    taker = _Taker(selection, entries.owners_by_number(tx))
     if top is not None and top.kind != EntryKind.DIRECTORY:
-        _take(selection, b"", top, owners)
+        taker.take(b"", top)
     else:
         for directory, row in entries.entries_below(tx, snapshot.job_number, path, snapshot.number):
-            _take(selection, directory[len(path) :].strip(b"/"), row, owners)
+            taker.take(directory[len(path) :].removeprefix(b"/") if path != ROOT else directory[1:], row)
     _find_chunks(tx, selection, content_key)
     return selection
 
 
-def _take(selection: Selection, directory: bytes, row: EntryRow, owners: dict[int, Owner]) -> None:
-    kind = EntryKind(row.kind)
-    wanted = Wanted(
-        directory=directory,
-        name=row.name,
-        kind=kind,
-        mode=row.mode,
-        owner=owners[row.owner],
-        mtime_ns=row.mtime_ns,
-        size=row.size,
-        extra=decode_extra(row.extra),
-    )
-    if kind is EntryKind.DIRECTORY:
-        selection.directories.append(wanted)
-    elif kind is EntryKind.FILE:
-        numbers = array("I", unpack_u32(row.chunks or b""))
-        selection.files.append(WantedFile(wanted, numbers, ContentId(row.content_id or b"")))
-    else:
-        selection.specials.append(wanted)
+class _Taker:
+    """Sorts rows into a selection; a directory's path is checked and kept once for all that is in it."""
+
+    def __init__(self, selection: Selection, owners: Mapping[int, Owner]) -> None:
+        self._selection = selection
+        self._owners = owners
+        self._directory = b""
+        self._is_below = True
+
+    def take(self, directory: bytes, row: EntryRow) -> None:
+        """Put one row where it belongs, or report it."""
+        if directory != self._directory:
+            self._directory = directory
+            self._is_below = all(map(is_step, directory.split(b"/")))
+        path = directory + b"/" + row.name if directory else row.name
+        if not self._is_below or not is_step(row.name):
+            self._refuse(path, "its name leads out of the target")
+            return
+        try:
+            self._sort(row)
+        except (FormatError, LookupError, ValueError, TypeError, OverflowError):
+            self._refuse(path, "its row in the inventory is damaged")
+
+    def _sort(self, row: EntryRow) -> None:
+        kind = EntryKind(row.kind)
+        wanted = Wanted(
+            directory=self._directory,
+            name=row.name,
+            kind=kind,
+            mode=row.mode,
+            owner=self._owners[row.owner],
+            mtime_ns=row.mtime_ns,
+            size=row.size,
+            extra=decode_extra(row.extra),
+        )
+        if kind is EntryKind.DIRECTORY:
+            self._selection.directories.append(wanted)
+        elif kind is EntryKind.FILE:
+            numbers = array("I", unpack_u32(row.chunks or b""))
+            self._selection.files.append(WantedFile(wanted, numbers, ContentId(row.content_id or b"")))
+        else:
+            self._selection.specials.append(wanted)
+
+    def _refuse(self, path: bytes, why: str) -> None:
+        self._selection.problems.append(Problem(path, ProblemKind.DAMAGED, f"{why}; not restored"))
 
 
 def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> None:
     numbers = {number for file in selection.files for number in file.chunks}
     places = {place.number: place for place in archives.chunk_places(tx, sorted(numbers))}
-    selection.places = places
     whole: list[WantedFile] = []
+    used: set[int] = set()
     for file in selection.files:
         if _is_sound(file, places, content_key):
             whole.append(file)
+            used.update(file.chunks)
             continue
         detail = "the inventory's list of its chunks is damaged; not restored"
         selection.problems.append(Problem(file.wanted.path, ProblemKind.DAMAGED, detail))
     selection.files = whole
+    selection.places = {number: places[number] for number in used}  # nothing is fetched for the others
 
 
-def _is_sound(file: WantedFile, places: dict[int, ChunkPlace], content_key: bytes) -> bool:
+def _is_sound(file: WantedFile, places: Mapping[int, ChunkPlace], content_key: bytes) -> bool:
     found = [places.get(number) for number in file.chunks]
     known = [place for place in found if place is not None]
     if len(known) != len(found) or sum(place.length for place in known) != file.wanted.size:
         return False
     ids, lengths = [place.id for place in known], [place.length for place in known]
-    return content_id(content_key, ids, lengths) == file.content_id
+    return all(length > 0 for length in lengths) and content_id(content_key, ids, lengths) == file.content_id
 
 
 def frames_by_archive(places: Iterable[ChunkPlace]) -> dict[int, set[int]]:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from backup.errors import TargetError
 
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_OPEN = 128
+_OWN = 0o700  # what we need of a directory to write in it
 
 
 class Target:
-    """Hands out handles of directories below one directory. For one thread; `close` it."""
+    """Hands out handles of directories below one directory. For one thread; `close` it.
+
+    A handle stays where it is when the path to it is changed by others, and no step of a path is ever taken
+    through a symlink, so nothing that appears in the target meanwhile can lead out of it.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            os.makedirs(self.path, mode=_OWN, exist_ok=True)
             self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise TargetError(
@@ -32,23 +40,41 @@ class Target:
 
         OSError if a step is a symlink or no directory. The handle is ours and may be closed at the next call.
         """
-        if not path:
-            return self._root
-        known = self._open.get(path)
-        if known is not None:
-            self._open.move_to_end(path)
-            return known
+        known = path
+        while known and known not in self._open:
+            known = known.rpartition(b"/")[0]
+        if known == path:
+            return self._known(path)
+        handle = self._known(known)
+        for name in path[len(known) :].removeprefix(b"/").split(b"/"):
+            known = known + b"/" + name if known else name
+            handle = self._open[known] = _enter(handle, step(name))
+            self._shrink()
+        return handle
+
+    def directory(self, path: bytes) -> tuple[int, bool]:
+        """A handle of `path` in which we may write, and whether it was there before.
+
+        What else lies in its place is removed, as a file would be replaced: a symlink, not what it points at.
+        """
         parent, _, name = path.rpartition(b"/")
-        step(name)
         above = self.handle(parent)
         try:
-            found = os.open(name, _STEP, dir_fd=above)
-        except FileNotFoundError:
-            os.mkdir(name, 0o700, dir_fd=above)
-            found = os.open(name, _STEP, dir_fd=above)
-        self._open[path] = found
-        self._shrink(path)
-        return found
+            os.mkdir(step(name), _OWN, dir_fd=above)
+        except FileExistsError:
+            return self._existing(path, above, name), True
+        return self.handle(path), False
+
+    def sync(self, paths: Iterable[bytes]) -> None:
+        """See that the file systems of these directories have all that was written. `TargetError` if not."""
+        try:
+            for path in paths:
+                _sync(self.handle(path))
+        except OSError as error:
+            raise TargetError(
+                f"what was written below {self.path} may not be on the disk: {error.strerror}",
+                advice="look for errors of the disk in the system's log, then run the same command again",
+            ) from error
 
     def close(self) -> None:
         """Close every handle."""
@@ -57,33 +83,84 @@ class Target:
         self._open.clear()
         os.close(self._root)
 
-    def _shrink(self, keep: bytes) -> None:
+    def _known(self, path: bytes) -> int:
+        if not path:
+            return self._root
+        self._open.move_to_end(path)
+        return self._open[path]
+
+    def _existing(self, path: bytes, above: int, name: bytes) -> int:
+        try:
+            handle = self.handle(path)
+        except PermissionError:
+            set_mode(above, name, _OWN)
+            handle = self.handle(path)
+        except OSError as error:
+            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                raise
+            os.unlink(name, dir_fd=above)
+            return self.handle(path)
+        found = os.fstat(handle)
+        if found.st_uid == os.geteuid() and found.st_mode & _OWN != _OWN:
+            os.fchmod(handle, found.st_mode & 0o7777 | _OWN)  # its own mode comes last
+        return handle
+
+    def _shrink(self) -> None:
         while len(self._open) > _MOST_OPEN:
-            path, handle = next(iter(self._open.items()))
-            if path == keep:
-                return
-            del self._open[path]
-            os.close(handle)
+            os.close(self._open.popitem(last=False)[1])
+
+
+def _enter(above: int, name: bytes) -> int:
+    try:
+        return os.open(name, _STEP, dir_fd=above)
+    except FileNotFoundError:
+        with suppress(FileExistsError):  # another restore made it at this moment
+            os.mkdir(name, _OWN, dir_fd=above)
+        return os.open(name, _STEP, dir_fd=above)
+
+
+def _sync(handle: int) -> None:
+    """Linux's syncfs, which tells of bytes that could not be written; else sync, which tells nothing."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is not None:
+        if syncfs(handle) == 0:
+            return
+        number = ctypes.get_errno()
+        if number != errno.ENOSYS:
+            raise OSError(number, os.strerror(number))
+    os.sync()
+
+
+def is_step(name: bytes) -> bool:
+    """Whether a name can only mean an entry of the directory it is used in."""
+    return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
 
 
 def step(name: bytes) -> bytes:
-    """A name that can only mean an entry of the directory it is used in; `TargetError` for any other."""
-    if name in {b"", b".", b".."} or b"/" in name or b"\0" in name:
+    """The name if `is_step`; `TargetError` for any other."""
+    if not is_step(name):
         raise TargetError(f"the snapshot holds a name that leads out of the target: {name!r}")
     return name
 
 
-def replacing(handle: int, name: bytes, make: Callable[[bytes], None]) -> None:
-    """Make something under a temporary name in the directory, then rename it over `name`."""
-    temporary = temporary_name()
-    make(temporary)
+def set_mode(handle: int, name: bytes, mode: int) -> None:
+    """Set the mode of what the name means in the directory without opening it, never that of a symlink's end.
+
+    Python's chmod cannot do both at once, so it goes by a handle that opens nothing and Linux's /proc.
+    """
+    there = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
     try:
-        os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+        os.chmod(f"/proc/self/fd/{there}", mode)
+    finally:
+        os.close(there)
+
+
+def replacing(handle: int, name: bytes, temporary: bytes, make: Callable[[bytes], None]) -> None:
+    """Make something under a temporary name in the directory, then rename it over `name`."""
+    try:
+        make(temporary)
+        os.rename(temporary, step(name), src_dir_fd=handle, dst_dir_fd=handle)
     except OSError:
-        os.unlink(temporary, dir_fd=handle)
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=handle)
         raise
-
-
-def temporary_name() -> bytes:
-    """A name that nothing else has."""
-    return b".nightvault-" + os.urandom(8).hex().encode()

@@ -1,4 +1,4 @@
-"""Bring ranges of archives down: asked for once, fetched in pieces, verified, frame by frame.
+"""Bring ranges of archives down: fetched in pieces, ahead of their reader, verified frame by frame.
 
 What comes back is checked twice: by the vault's tree hash where it gives one, and by each frame's own digest.
 """
@@ -9,24 +9,26 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Self
 
-from backup.errors import IntegrityError
+from backup.errors import IntegrityError, VaultError
 from backup.format.frame import check_digest
 from backup.format.treehash import aligned_pieces, tree_hash
-from backup.model import MIB, ByteRange, FrameRow, RetrievalId
+from backup.model import MIB, ByteRange, Fetched, FrameRow, RetrievalId
 from backup.protocols import Clock, Vault
 from backup.transfer.retry import Patience
 
-_PIECE = 16 * MIB
-_TRIES = 3
+PIECE = 16 * MIB
+TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyRange:
-    """A range of an archive that the vault has made readable, and the frames wanted from it, by offset."""
+    """A range of an archive that the vault has made readable, and the frames wanted from it, by offset.
+
+    Each frame lies within `extent`, which begins and ends on whole MiB or with the archive.
+    """
 
     retrieval_id: RetrievalId
     archive_size: int
@@ -35,12 +37,13 @@ class ReadyRange:
 
 
 class Fetcher:
-    """Fetches pieces ahead on worker threads: at most `ahead` pieces of 16 MiB wait. It ends its threads."""
+    """Fetches pieces ahead on worker threads: at most `ahead` of `piece` bytes wait. It ends its threads."""
 
-    def __init__(self, vault: Vault, clock: Clock, *, ahead: int = 3) -> None:
+    def __init__(self, vault: Vault, clock: Clock, *, ahead: int = 3, piece: int = PIECE) -> None:
         self._vault = vault
         self._patience = Patience(clock)
         self._ahead = ahead
+        self._piece = piece
         self._workers = ThreadPoolExecutor(ahead, "fetch")
 
     def __enter__(self) -> Self:
@@ -54,13 +57,16 @@ class Fetcher:
     def frames(self, ready: ReadyRange) -> Iterator[tuple[FrameRow, bytes | None]]:
         """The sealed bytes of each wanted frame, verified by digest; None where they stay wrong.
 
-        Pieces that hold no wanted frame are not fetched.
+        Pieces that hold no wanted frame are not fetched. The vault's errors come out as they are.
         """
         held = bytearray()
         held_from = ready.extent.start
         pieces = self._pieces(ready)
         for row in ready.frames:
             end = row.offset + row.sealed_length
+            if row.offset < held_from:  # frames that overlap: no pack of ours, but no reason to stop
+                yield row, self._fetch_frame(ready, row)
+                continue
             while held_from + len(held) < end:
                 piece, data = next(pieces)
                 if piece.start != held_from + len(held):  # a gap without wanted frames was skipped
@@ -71,16 +77,11 @@ class Fetcher:
             sealed = bytes(memoryview(held)[start : start + row.sealed_length])
             del held[: start + row.sealed_length]
             held_from = end
-            yield row, self._checked(ready, row, sealed)
+            yield row, sealed if _is_right(row, sealed) else self._fetch_frame(ready, row)
 
     def _pieces(self, ready: ReadyRange) -> Iterator[tuple[ByteRange, bytes]]:
-        wanted = [
-            piece
-            for piece in aligned_pieces(ready.extent, ready.archive_size, _PIECE)
-            if any(_overlap(piece, row) for row in ready.frames)
-        ]
         under_way: deque[tuple[ByteRange, Future[bytes]]] = deque()
-        for piece in wanted:
+        for piece in _wanted_pieces(ready, self._piece):
             under_way.append((piece, self._workers.submit(self._fetch, ready, piece)))
             if len(under_way) >= self._ahead:
                 first, future = under_way.popleft()
@@ -88,38 +89,50 @@ class Fetcher:
         for first, future in under_way:
             yield first, future.result()
 
-    def _checked(self, ready: ReadyRange, row: FrameRow, sealed: bytes) -> bytes | None:
-        """The frame if its digest is right; fetched alone once more if not."""
-        for _ in range(_TRIES):
-            try:
-                check_digest(row, sealed)
-            except IntegrityError:
-                sealed = self._fetch_exact(ready, ByteRange(row.offset, row.offset + row.sealed_length))
-                continue
-            return sealed
-        return None
-
     def _fetch(self, ready: ReadyRange, piece: ByteRange) -> bytes:
         """A piece whose bytes match the vault's own hash, where it gives one; tried again if they do not."""
-        data = b""
-        for _ in range(_TRIES):
-            fetched = self._patience.call(
-                lambda: self._vault.fetch(ready.retrieval_id, _within(ready, piece))
-            )
-            data = bytes(fetched.data)
-            if fetched.tree_hash is None or tree_hash(data) == fetched.tree_hash:
+        for _ in range(TRIES):
+            fetched = self._ask(ready, piece)
+            if fetched.tree_hash is None or tree_hash(fetched.data) == fetched.tree_hash:
                 break
-        return data  # what is wrong to the end shows in its frames' digests
+        return bytes(fetched.data)  # what is wrong to the end shows in its frames' digests
 
-    def _fetch_exact(self, ready: ReadyRange, extent: ByteRange) -> bytes:
-        within = _within(ready, extent)
-        return bytes(self._patience.call(partial(self._vault.fetch, ready.retrieval_id, within)).data)
+    def _fetch_frame(self, ready: ReadyRange, row: FrameRow) -> bytes | None:
+        """A frame alone, as its piece came back wrong; None if that does not help."""
+        for _ in range(TRIES):
+            sealed = bytes(self._ask(ready, ByteRange(row.offset, row.offset + row.sealed_length)).data)
+            if _is_right(row, sealed):
+                return sealed
+        return None
+
+    def _ask(self, ready: ReadyRange, extent: ByteRange) -> Fetched:
+        start = ready.extent.start
+        within = ByteRange(extent.start - start, extent.end - start)
+        fetched = self._patience.call(lambda: self._vault.fetch(ready.retrieval_id, within))
+        if len(fetched.data) != extent.length:
+            raise VaultError(
+                f"the vault gave {len(fetched.data)} bytes of retrieval {ready.retrieval_id}, "
+                f"not the {extent.length} that were asked for"
+            )
+        return fetched
 
 
-def _within(ready: ReadyRange, extent: ByteRange) -> ByteRange:
-    start = ready.extent.start
-    return ByteRange(extent.start - start, extent.end - start)
+def _wanted_pieces(ready: ReadyRange, largest: int) -> Iterator[ByteRange]:
+    """The pieces of a range that hold wanted frames, in order."""
+    rows = iter(ready.frames)
+    row = next(rows, None)
+    for piece in aligned_pieces(ready.extent, ready.archive_size, largest):
+        while row is not None and row.offset + row.sealed_length <= piece.start:
+            row = next(rows, None)
+        if row is None:
+            return
+        if row.offset < piece.end:
+            yield piece
 
 
-def _overlap(piece: ByteRange, row: FrameRow) -> bool:
-    return piece.start < row.offset + row.sealed_length and row.offset < piece.end
+def _is_right(row: FrameRow, sealed: bytes) -> bool:
+    try:
+        check_digest(row, sealed)
+    except IntegrityError:
+        return False
+    return True

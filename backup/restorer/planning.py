@@ -1,0 +1,92 @@
+"""From a snapshot and a path to what must be retrieved, by the inventory alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from backup.errors import FormatError
+from backup.format.frame import check_frame
+from backup.format.pack import parse_header, verify_header
+from backup.inventory import archives
+from backup.inventory.archives import Archive, ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.entries import ROOT
+from backup.inventory.snapshots import Snapshot
+from backup.model import FrameRow
+from backup.restorer.plan import RangePlan, plan_ranges
+from backup.restorer.selection import Selection, frames_by_archive, select_entries
+from backup.restorer.world import RestoreWorld
+
+_NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETED}
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What a restore would do: ranges to retrieve and bytes to write. Nothing was asked for yet.
+
+    `archives` are those to read from; `lost` are those that cannot be, and why: their files are reported.
+    """
+
+    snapshot: Snapshot
+    path: bytes
+    selection: Selection
+    ranges: Sequence[RangePlan]
+    archives: Mapping[int, Archive]
+    lost: Mapping[int, str]
+
+    @property
+    def retrieved(self) -> int:
+        """Bytes that the vault would have to make readable."""
+        return sum(plan.extent.length for plan in self.ranges)
+
+
+def plan_restore(snapshot: Snapshot, path: bytes, world: RestoreWorld) -> RestorePlan:
+    """Plan from the inventory alone; touches nothing. `UsageError` if the snapshot has no such path."""
+    path = path.rstrip(b"/") or ROOT
+    with world.inventory.reading() as tx:
+        selection = select_entries(tx, snapshot, path, world.secret.content_key)
+        wanted = frames_by_archive(selection.places.values())
+        found = archives.get_archives(tx, sorted(wanted), world.inventory.id)
+        lost: dict[int, str] = {}
+        ranges: list[RangePlan] = []
+        for number, frames in sorted(wanted.items()):
+            archive = found.get(number)
+            why = _why_lost(archive, world.inventory.signer_public)
+            if archive is None or why:
+                lost[number] = why
+                continue
+            rows = _sound_frames(tx, archive, frames)
+            whole = not world.vault.traits.retrieves_ranges
+            ranges.extend(plan_ranges(number, archive.size, rows, whole=whole))
+    readable = {number: archive for number, archive in found.items() if number not in lost}
+    return RestorePlan(snapshot, path, selection, ranges, readable, lost)
+
+
+def _why_lost(archive: Archive | None, signer_public: bytes) -> str:
+    if archive is None:
+        return "the inventory does not know its archive"
+    if archive.archive_id is None or archive.state in _NOT_THERE:
+        return f"its archive {archive.number} is not in the vault ({archive.state})"
+    try:
+        verify_header(parse_header(archive.header), signer_public)
+    except FormatError as error:
+        return f"its archive {archive.number} is not one of ours: {error}"
+    return ""
+
+
+def _sound_frames(tx: Transaction, archive: Archive, wanted: Collection[int]) -> list[FrameRow]:
+    """The wanted frames whose rows can be true; the files of the others are found wanting at the end."""
+    return [
+        row
+        for row in archives.frame_rows(tx, archive.number)
+        if row.number in wanted and _is_sound(row, archive.size)
+    ]
+
+
+def _is_sound(row: FrameRow, size: int) -> bool:
+    try:
+        check_frame(row)
+    except FormatError:
+        return False
+    return row.offset + row.sealed_length <= size

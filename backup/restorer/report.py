@@ -1,0 +1,50 @@
+"""How far a restore is, as a value: what the ways in show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backup.inventory.retrievals import Restore, Retrieval
+from backup.inventory.runs import Outcome
+from backup.model import Problem
+
+_SETTLED = {"ready", "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """How far a restore is: `waiting` retrievals are not ready; `outcome` is RUNNING until all is written.
+
+    `files` counts everything but directories; `bytes` were written, `retrieved` made readable by the vault.
+    """
+
+    restore: str
+    snapshot: str
+    target: bytes
+    outcome: Outcome
+    waiting: int
+    retrievals: int
+    files: int = 0
+    directories: int = 0
+    bytes: int = 0
+    retrieved: int = 0
+    seconds: float = 0.0
+    problems: Sequence[Problem] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON; the keys are part of the interface. Paths are rendered by who shows it."""
+        names = [name for name in self.__slots__ if name not in {"problems", "target"}]
+        return {name: getattr(self, name) for name in names} | {"outcome": str(self.outcome)}
+
+
+def is_ready(known: Sequence[Retrieval]) -> bool:
+    """Whether everything that was asked for can be fetched, or never will be (its archive is gone)."""
+    return all(one.state in _SETTLED for one in known)
+
+
+def waiting_report(restore: Restore, known: Sequence[Retrieval]) -> RestoreReport:
+    """How far a restore is that cannot be delivered yet."""
+    waiting = sum(one.state not in _SETTLED for one in known)
+    return RestoreReport(restore.id, restore.snapshot, restore.target, Outcome.RUNNING, waiting, len(known))

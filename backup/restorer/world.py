@@ -1,0 +1,60 @@
+"""Where a restore touches the world, and how to be alone with one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+from backup.errors import LockedError, UsageError
+from backup.format.keys import ChunkSecret
+from backup.inventory import retrievals
+from backup.inventory.database import Inventory
+from backup.inventory.retrievals import Restore
+from backup.protocols import Clock, Progress, Vault
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreWorld:
+    """Where a restore touches the world; `key_directory` holds pack keys while a restore waits."""
+
+    inventory: Inventory
+    vault: Vault
+    clock: Clock
+    progress: Progress
+    secret: ChunkSecret
+    key_directory: str
+
+
+@contextmanager
+def alone_with(inventory: Inventory, restore: Restore) -> Iterator[None]:
+    """Hold an open restore alone, so that nothing is asked for or written twice.
+
+    `LockedError` if another process is at it; `UsageError` if it is over. A restore that is over leaves no
+    lock file behind.
+    """
+    name = f"restore-{restore.id}"
+    with ExitStack() as held:
+        try:
+            held.enter_context(inventory.locked(name))
+        except LockedError as error:
+            raise LockedError(f"restore {restore.id} is being carried on by another process") from error
+        try:
+            _check_open(inventory, restore)
+            yield
+        finally:
+            if _state(inventory, restore) != "open":
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(inventory.lock_directory, f"{name}.lock"))
+
+
+def _check_open(inventory: Inventory, restore: Restore) -> None:
+    state = _state(inventory, restore)
+    if state != "open":
+        raise UsageError(f"restore {restore.id} is {state} already")
+
+
+def _state(inventory: Inventory, restore: Restore) -> str:
+    with inventory.reading() as tx:
+        return retrievals.find_restore(tx, restore.number).state
