@@ -1,0 +1,88 @@
+"""Whether an installation is whole: vault, inventory, snapshots and spool agree, and nothing is left over."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from backup.inventory import archives, runs, schema
+from backup.inventory.archives import ArchiveState
+from backup.inventory.runs import Outcome
+from backup.model import Listing
+from backup.protocols import Vault
+from tests.backups import Site
+from tests.trees import Seen, assert_same_tree
+
+STAGING = (schema.staged_entries, schema.staged_removals, schema.staged_hints, schema.uploads)
+
+
+def assert_whole(site: Site, scratch: Path, trees: Mapping[int, dict[bytes, Seen]], listing: Listing) -> None:
+    """Every snapshot restores to its tree of `trees` (by number), and nothing is half done.
+
+    `listing` is the vault's own, and must be what the inventory calls stored, neither more nor less.
+    """
+    assert_nothing_left_over(site)
+    assert_stored(site, listing)
+    found = site.snapshots()
+    assert {snapshot.number for snapshot in found} == set(trees)
+    for snapshot in found:
+        target = scratch / snapshot.id
+        site.restore(snapshot.id, target)
+        assert_same_tree(trees[snapshot.number], target)
+
+
+def assert_nothing_left_over(site: Site) -> None:
+    """No staged row, no pending upload, no run without an end, no file in the spool."""
+    with site.inventory.reading() as tx:
+        counts = {
+            table.name: tx.execute(select(func.count()).select_from(table)).scalar() for table in STAGING
+        }
+        outcomes = {run.outcome for run in runs.list_runs(tx, limit=1000)}
+    assert counts == dict.fromkeys(counts, 0)
+    assert Outcome.RUNNING not in outcomes
+    assert os.listdir(site.spool) == []
+
+
+def assert_stored(site: Site, listing: Listing) -> None:
+    """The vault has what the inventory calls stored, with that size and tree hash, and nothing else."""
+    with site.inventory.reading() as tx:
+        recorded = archives.list_archives(tx, site.inventory.id)
+    assert {archive.state for archive in recorded} <= {ArchiveState.STORED}
+    stored = {(one.archive_id, one.size, one.tree_hash, one.label) for one in recorded}
+    assert stored == {(one.archive_id, one.size, one.tree_hash, one.label) for one in listing.archives}
+
+
+def list_now(vault: Vault) -> Listing:
+    """The listing of a vault that makes one at once."""
+    return vault.fetch_listing(vault.request_listing("now"))
+
+
+def fill(folder: Path, seed: int, size: int) -> None:
+    """About `size` bytes that do not compress, in files large and small, with a link and an empty folder."""
+    rng = random.Random(seed)
+    (folder / "large").write_bytes(rng.randbytes(size * 3 // 5))
+    (folder / "deep" / "er").mkdir(parents=True)
+    for number in range(12):
+        (folder / "deep" / f"small {number}").write_bytes(rng.randbytes(size // 30))
+    (folder / "deep" / "er" / "empty").touch()
+    (folder / "link").symlink_to("deep/small 1")
+    (folder / "void").mkdir(mode=0o750)
+
+
+def change(folder: Path, seed: int, size: int) -> None:
+    """Add, grow, rename and remove some of what `fill` made, with about `size` new bytes."""
+    rng = random.Random(seed)
+    with open(folder / "large", "r+b") as file:
+        file.seek(1000)
+        file.write(rng.randbytes(100))
+    (folder / "more").write_bytes(rng.randbytes(size))
+    (folder / "deep" / "small 2").rename(folder / "void" / "moved")
+    (folder / "deep" / "small 3").unlink()
+    (folder / "deep" / "small 4").chmod(0o600)
+    (folder / "link").unlink()
+    (folder / "link").mkdir()
+    (folder / "link" / "inside").write_text("was a symlink")
