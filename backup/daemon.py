@@ -8,10 +8,14 @@ counts, and a time that was missed while the machine was off is made up for once
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 from threading import Event, Lock
+from types import FrameType
 from typing import Any
 
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
@@ -21,6 +25,9 @@ from backup.schedule import Schedule, next_due
 
 LastRun = Callable[[JobName], datetime | None]
 Run = Callable[[JobName], None]
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_LOOK_SECONDS = 0.5  # how long a `stop` that was not a signal may go unseen
 
 _log = logging.getLogger(__name__)
 
@@ -104,10 +111,11 @@ def run_daemon(
     stop: Event,
     tick: Any = None,
 ) -> None:
-    """Run the jobs when they are due, until `stop` is set or the process is interrupted.
+    """Run the jobs when they are due, until `stop` is set or SIGTERM or SIGINT comes.
 
-    Then `stop` is set, and a run in progress is waited for. `tick` is the APScheduler trigger that makes it
-    look, each full minute by default; it looks once at the start, too.
+    Then `stop` is set, and a run in progress is waited for; a second signal ends the process at once.
+    `tick` is the APScheduler trigger that makes it look, each full minute by default; it looks once at the
+    start, too. To be called from the main thread.
     """
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -128,14 +136,35 @@ def run_daemon(
         )
         scheduler.add_job(watch.tick, args=[job], misfire_grace_time=None)  # once, now
         _log.info("job %s: %s, %s", job.name, job.schedule.text, job.schedule.timezone)
-    try:
-        scheduler.start()  # from here on a run may be in progress
+    with _signals() as woken:
+        scheduler.start()
         _log.info("started with %d jobs", len(jobs))
-        stop.wait()
-    except KeyboardInterrupt:  # Ctrl-C or SIGTERM: a wish, not a failure
-        _log.info("asked to stop")
-    finally:
-        stop.set()
-        if scheduler.running:
-            scheduler.shutdown(wait=True)
+        while not stop.is_set():
+            with suppress(Empty):
+                woken.get(timeout=_LOOK_SECONDS)
+                _log.info("asked to stop")
+                stop.set()
+        scheduler.shutdown(wait=True)
     _log.info("stopped")
+
+
+@contextmanager
+def _signals() -> Iterator[SimpleQueue[int]]:
+    """A queue that the first SIGTERM or SIGINT is put into; the next one has its usual effect.
+
+    No exception and no `Event.set` from a handler: either may strike while this thread holds a lock that a
+    clean end needs. Putting into a `SimpleQueue` is safe there by its documentation.
+    """
+    woken: SimpleQueue[int] = SimpleQueue()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        for one in _ENDING:
+            signal.signal(one, signal.SIG_DFL)
+        woken.put(number)
+
+    before = {number: signal.signal(number, handle) for number in _ENDING}
+    try:
+        yield woken
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -229,6 +229,9 @@ def body():
     def run(name):
         print("running", flush=True)
         assert stop.wait(20)
+        if "stubborn" in sys.argv:
+            print("going on", flush=True)
+            threading.Event().wait(60)
         raise InterruptedRunError("asked to stop")
 
     job = ScheduledJob(JobName("hourly"), parse_schedule("every 1h", "UTC"))
@@ -249,4 +252,16 @@ def test_a_signal_is_a_clean_stop(number: signal.Signals) -> None:
         process.send_signal(number)
         said += process.stdout.read().splitlines()
         assert process.wait(30) == 0
+    assert "started with 1 jobs" in said
     assert said[-3:] == ["asked to stop", "job hourly: stopped on request; nothing is lost", "stopped"]
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    words = [sys.executable, "-c", DAEMON, "stubborn"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for waited_for in ("running\n", "going on\n"):
+            while process.stdout.readline() != waited_for:
+                assert process.poll() is None
+            process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
