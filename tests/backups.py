@@ -96,6 +96,25 @@ class Site:
         job = BackupJob(JobName(name), paths, filters or Filters(), pack_size, part_size)
         return cls(folder, inventory, vault, job, keys, recovery_key(), clock, wait=wait)
 
+    @classmethod
+    def attach(
+        cls,
+        folder: Path,
+        vault: Vault,
+        sources: Sequence[Path | bytes | str],
+        *,
+        clock: Clock,
+        pack_size: int = PACK,
+        part_size: int = PART,
+    ) -> Site:
+        """The one that is in `folder` already, or else a new one."""
+        if not (folder / "inventory.sqlite").exists():
+            return cls.create(folder, vault, sources, clock=clock, pack_size=pack_size, part_size=part_size)
+        inventory = open_inventory(_url(folder), lock_directory=str(folder))
+        paths = tuple(os.fsencode(source) for source in sources)
+        job = BackupJob(JobName("job"), paths, Filters(), pack_size, part_size)
+        return cls(folder, inventory, vault, job, server_keys(), recovery_key(), clock)
+
     @property
     def spool(self) -> Path:
         """Where its packs are written."""

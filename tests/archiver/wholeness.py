@@ -27,6 +27,7 @@ def assert_whole(site: Site, scratch: Path, trees: Mapping[int, dict[bytes, Seen
     """
     assert_nothing_left_over(site)
     assert_stored(site, listing)
+    assert_no_chunk_twice(site)
     found = site.snapshots()
     assert {snapshot.number for snapshot in found} == set(trees)
     for snapshot in found:
@@ -54,6 +55,13 @@ def assert_stored(site: Site, listing: Listing) -> None:
     assert {archive.state for archive in recorded} <= {ArchiveState.STORED}
     stored = {(one.archive_id, one.size, one.tree_hash, one.label) for one in recorded}
     assert stored == {(one.archive_id, one.size, one.tree_hash, one.label) for one in listing.archives}
+
+
+def assert_no_chunk_twice(site: Site) -> None:
+    """What was stored was built upon: no chunk lies in two archives."""
+    with site.inventory.reading() as tx:
+        number, distinct = tx.execute(select(func.count(), func.count(schema.chunks.c.id.distinct()))).one()
+    assert number == distinct
 
 
 def list_now(vault: Vault) -> Listing:

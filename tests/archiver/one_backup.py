@@ -1,0 +1,36 @@
+"""One backup in a process of its own: `python -m tests.archiver.one_backup STATE VAULT SOURCE [PACK PART]`.
+
+Prints "ready" before it begins, and at the end the run's figures and its peak of memory as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+from backup.app.clock import SystemClock
+from backup.model import VaultName
+from backup.vault.directory import DirectoryVault
+from tests.backups import PACK, PART, Site
+
+
+def main(
+    state: str, vault_path: str, source: str, pack_size: str = str(PACK), part_size: str = str(PART)
+) -> None:
+    """Open or create the installation and run its job."""
+    clock = SystemClock()
+    vault = DirectoryVault(VaultName("disk"), vault_path, clock)
+    vault.create()
+    site = Site.attach(
+        Path(state), vault, [source], clock=clock, pack_size=int(pack_size), part_size=int(part_size)
+    )
+    print("ready", flush=True)
+    report = site.backup()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"new": report.bytes_new, "read": report.bytes_read, "peak": peak}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,72 @@
+"""A real process is killed at random moments, also while it recovers: the next run makes all whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from backup.vault.directory import DirectoryVault
+from tests.archiver.wholeness import assert_whole, change, fill, list_now
+from tests.backups import Site
+from tests.doubles import ManualClock
+from tests.emulated import REPOSITORY
+from tests.trees import Seen, snapshot_of
+
+ROUNDS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "4"))
+KILLS_A_ROUND = 2
+
+
+def start(*arguments: Path) -> subprocess.Popen[str]:
+    """A backup in a process of its own that is just about to begin."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.archiver.one_backup", *map(str, arguments)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def end(process: subprocess.Popen[str], after: float) -> int:
+    """Kill the process after so many seconds, if it has not ended; its exit code (-9 if it was killed)."""
+    time.sleep(after)
+    process.kill()
+    process.communicate()
+    return process.returncode
+
+
+def test_kills_at_random_moments(
+    tmp_path: Path, source: Path, disk: DirectoryVault, clock: ManualClock
+) -> None:
+    chance = random.Random(20260301)
+    fill(source, 1, 8 * 1024 * 1024)
+    for number in range(1500):
+        (source / "void" / f"tiny {number}").write_text(str(number) * 7)
+    state = tmp_path / "state"
+    began = time.monotonic()
+    start(state, tmp_path / "other vault", source).communicate()
+    usual = time.monotonic() - began
+    site = Site.create(tmp_path / "site", disk, [source], clock=clock)
+    trees: dict[int, dict[bytes, Seen]] = {}
+    codes = []
+    for number in range(ROUNDS):
+        (source / f"fresh {number}").write_bytes(chance.randbytes(4 * 1024 * 1024))
+        if number == 1:
+            change(source, 3, 1024)
+        now = snapshot_of(source)
+        site.close()
+        for _ in range(KILLS_A_ROUND):
+            process = start(site.folder, tmp_path / "vault", source)
+            codes.append(end(process, chance.uniform(0, usual / 3)))
+        site = site.reopen()
+        site.backup()
+        trees |= {one.number: now for one in site.snapshots() if one.number not in trees}
+    assert codes.count(-9) >= ROUNDS, f"too few were killed in time: {codes}"
+    assert_whole(site, tmp_path / "restored", trees, list_now(disk))
+    assert not disk.list_uploads()

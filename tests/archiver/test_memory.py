@@ -1,0 +1,63 @@
+"""The memory of a backup is bounded by bytes in flight, whatever the size of a file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.emulated import REPOSITORY
+
+MIB = 1024 * 1024
+DEFAULT_SIZES = (224 * MIB, 32 * MIB)
+
+
+def back_up(tmp_path: Path, source: Path) -> dict[str, int]:
+    """Figures of one backup with default sizes, in a process of its own."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.archiver.one_backup"),
+            *(str(tmp_path / "state"), str(tmp_path / "vault"), str(source)),
+            *map(str, DEFAULT_SIZES),
+        ],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    figures: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+@pytest.mark.slow
+def test_a_file_of_4_gib(tmp_path: Path, source: Path) -> None:
+    with open(source / "sparse", "wb") as file:
+        file.truncate(4096 * MIB)
+        for place in range(0, 4096, 512):
+            file.seek(place * MIB)
+            file.write(b"%d" % place)
+    figures = back_up(tmp_path, source)
+    assert figures["read"] == 4096 * MIB
+    assert figures["new"] < 200 * MIB
+    assert figures["peak"] < 400 * MIB
+
+
+@pytest.mark.slow
+def test_what_neither_compresses_nor_repeats(tmp_path: Path, source: Path) -> None:
+    with open("/dev/urandom", "rb") as chance, open(source / "random", "wb") as file:
+        file.writelines(chance.read(MIB) for _ in range(600))
+    figures = back_up(tmp_path, source)
+    assert figures["new"] == 600 * MIB
+    assert figures["peak"] < 400 * MIB
+
+
+@pytest.mark.slow
+def test_many_files_of_middling_size(tmp_path: Path, source: Path) -> None:
+    with open("/dev/urandom", "rb") as chance:
+        for number in range(600):
+            (source / str(number)).write_bytes(chance.read(300 * 1024))
+    figures = back_up(tmp_path, source)
+    assert figures["peak"] < 400 * MIB
