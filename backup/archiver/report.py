@@ -63,4 +63,5 @@ class BackupReport:
         """The report as JSON; the keys are part of the interface. Problems are rendered by who shows it."""
         names = [name for name in self.__slots__ if name != "problems"]
         document: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return document | {"outcome": str(self.outcome), "recipients": list(self.recipients)}
+        lists = {"recipients": list(self.recipients), "warnings": list(self.warnings)}
+        return document | lists | {"outcome": str(self.outcome)}
