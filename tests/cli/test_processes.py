@@ -91,7 +91,7 @@ def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
 def test_a_signal_is_an_interrupt(number: signal.Signals) -> None:
     code = (
         "import sys, time\nfrom backup.cli import main\nimport click\n"
-        "def body():\n    print('here', flush=True)\n    time.sleep(30)\n"
+        "def body():\n    print('here', flush=True)\n    while True: time.sleep(0.01)\n"
         "main.resolve_command = lambda ctx, args: ('x', click.Command('x', callback=body), args[1:])\n"
         "main(['x'])\n"
     )
