@@ -255,7 +255,7 @@ def _parts_of(size: int, part_size: int, leaves: Sequence[bytes]) -> list[Part]:
 @contextmanager
 def _mapped(path: str, extent: ByteRange) -> Iterator[memoryview]:
     """A part of a spool file, mapped while it is used: what is not mapped takes no memory."""
-    with open(path, "rb") as file:
+    with spool_errors(path, "read"), open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), extent.length, access=mmap.ACCESS_READ, offset=extent.start)
     with mapped, memoryview(mapped) as view:
         yield view
@@ -263,11 +263,9 @@ def _mapped(path: str, extent: ByteRange) -> Iterator[memoryview]:
 
 def _leaves_of(path: str, archive: Archive) -> list[bytes] | None:
     """The leaves of a spool file, or None if it is not there or not what was recorded."""
-    try:
-        if os.stat(path).st_size != archive.size:
+    with spool_errors(path, "read"):
+        if not os.path.exists(path) or os.stat(path).st_size != archive.size:
             return None
-    except FileNotFoundError:
-        return None
     leaves: list[bytes] = []
     for extent in _extents(archive.size, _WINDOW):
         with _mapped(path, extent) as view:
