@@ -46,8 +46,9 @@ def write_accounts(
     trust_anchors: Iterable[Mapping[str, object]] = (),
     profiles: Iterable[Mapping[str, object]] = (),
     roles: Iterable[Mapping[str, object]] = (),
+    others: Mapping[str, StaticKey] | None = None,
 ) -> Path:
-    """Write an accounts file of one account and give its path.
+    """Write an accounts file and give its path; `others` are further accounts with a key each.
 
     The mappings have the keys of the file (`arn`, `certificates`, ...); a `trust_policy` or `policy` may be a
     dict, written as JSON. The file is replaced whole, so that a running emulator never reads half of it.
@@ -58,6 +59,9 @@ def write_accounts(
     for name, tables in (("trust_anchor", trust_anchors), ("profile", profiles), ("role", roles)):
         for table in tables:
             lines += _table(name, table)
+    for other, key in (others or {}).items():
+        lines += ["", "[[account]]", f"id = {_toml(other)}"]
+        lines += _table("key", {field.name: getattr(key, field.name) for field in fields(key)})
     half = path.with_name(path.name + ".new")
     half.write_text("\n".join(lines) + "\n")
     half.replace(path)
@@ -184,6 +188,10 @@ class RunningEmulator:
     def faults(self) -> list[dict[str, Any]]:
         """The planned faults, each with `met`, how often it was met."""
         return list(self._admin("faults")["faults"])
+
+    def change_settings(self, **settings: object) -> dict[str, Any]:
+        """Replace some of the emulator's settings; all of them."""
+        return self._admin("settings", settings)
 
     def _admin(self, what: str, body: object = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()

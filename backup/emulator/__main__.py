@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .errors import EmulatorError
 from .server import EmulatorOptions, serve
+from .settings import read_settings
 
 
 def parse(arguments: list[str] | None = None) -> EmulatorOptions:
@@ -27,7 +28,11 @@ def parse(arguments: list[str] | None = None) -> EmulatorOptions:
     parser.add_argument(
         "--idle-seconds", type=float, default=60.0, help="a body that stalls so long gets 408"
     )
-    return EmulatorOptions(**vars(parser.parse_args(arguments)))
+    parser.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="change a setting"
+    )
+    given = vars(parser.parse_args(arguments))
+    return EmulatorOptions(**{**given, "settings": read_settings(given["settings"])})
 
 
 def main() -> int:

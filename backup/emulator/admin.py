@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,6 +15,7 @@ from starlette.routing import Route
 from .faults import FaultPlan, parse_fault
 from .inventories import make_inventory
 from .operations import NAMES
+from .settings import SettingsInForce, changed
 from .settle import settle
 from .store import Store
 from .wire import date_ms, vault_arn
@@ -35,7 +36,7 @@ async def _json(request: Request) -> object:
     body = await request.body()
     try:
         return json.loads(body) if body else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MistakeError("The body is not JSON.") from error
 
 
@@ -45,6 +46,7 @@ class Admin:
 
     store: Store
     faults: FaultPlan
+    settings: SettingsInForce
 
     def routes(self) -> list[Route]:
         """Everything below /_admin."""
@@ -52,6 +54,7 @@ class Admin:
             Route("/_admin/clock", _guarded(self._clock), methods=["GET", "POST"]),
             Route("/_admin/inventories", _guarded(self._inventories), methods=["POST"]),
             Route("/_admin/faults", _guarded(self._faults), methods=["GET", "POST"]),
+            Route("/_admin/settings", _guarded(self._settings), methods=["GET", "POST"]),
         ]
 
     async def _clock(self, request: Request) -> Response:
@@ -68,9 +71,11 @@ class Admin:
         return JSONResponse({"now": date_ms(moment.emulated_ms), "speed": moment.speed})
 
     def _step(self, seconds: float) -> None:
-        settle(self.store)
+        with self.store.transaction() as tx:
+            settle(self.store, tx)
         self.store.advance(seconds)
-        settle(self.store)
+        with self.store.transaction() as tx:
+            settle(self.store, tx)
 
     async def _inventories(self, request: Request) -> Response:
         """POST makes the inventory of every vault that changed or never had one; {"vault": name} of one name
@@ -83,8 +88,8 @@ class Admin:
         return JSONResponse({"inventories": await asyncio.to_thread(self._make_inventories, vault)})
 
     def _make_inventories(self, vault: str | None) -> list[str]:
-        settle(self.store)
         with self.store.transaction() as tx:
+            settle(self.store, tx)
             rows = tx.db.execute(
                 "SELECT * FROM vaults WHERE (changed_ms IS NOT NULL OR inventory_ms IS NULL) AND ? IN ('', "
                 "name)",
@@ -102,6 +107,12 @@ class Admin:
                 raise MistakeError("Give a list of faults.")
             self.faults.replace([parse_fault(entry, OPERATIONS) for entry in raw])
         return JSONResponse({"faults": self.faults.report()})
+
+    async def _settings(self, request: Request) -> Response:
+        """POST {"key": value, ...} replaces some settings; both methods answer all of them."""
+        if request.method == "POST":
+            self.settings.current = changed(self.settings.current, await _json(request))
+        return JSONResponse(asdict(self.settings.current))
 
 
 def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

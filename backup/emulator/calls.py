@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .errors import invalid, missing, not_found
+from .settings import Settings
 from .store import Store, Transaction
 from .wire import Inbound, vault_arn
 
@@ -18,17 +19,21 @@ _HEX_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call: `target` is the archive, upload or job id of the path; `body` is empty for the two uploads."""
+    """A call: `account` owns what it is about; `target` is the archive, upload, job or lock id of the path;
+    `body` is empty for the two uploads; `secure` if it came over TLS.
+    """
 
     operation: str
     account: str
     region: str
     inbound: Inbound
     store: Store
+    settings: Settings
     vault: str = ""
     target: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    secure: bool = False
 
     @property
     def arn(self) -> str:

@@ -16,6 +16,7 @@ STATUS_BY_CODE = {
     "LimitExceededException": 400,
     "MissingAuthenticationTokenException": 400,
     "MissingParameterValueException": 400,
+    "NoLongerSupportedException": 400,
     "PolicyEnforcedException": 400,
     "ResourceNotFoundException": 404,
     "RequestTimeoutException": 408,
@@ -28,6 +29,7 @@ STATUS_BY_CODE = {
 
 MESSAGE_BY_CODE = {
     "InsufficientCapacityException": "There is insufficient capacity to process this expedited request.",
+    "NoLongerSupportedException": "This account does not have access to the vault service any more.",
     "PolicyEnforcedException": "InitiateJob request denied by current data retrieval policy.",
     "RequestTimeoutException": "Request timed out.",
     "ServiceUnavailableException": "The service is unavailable.",

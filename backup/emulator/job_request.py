@@ -6,12 +6,12 @@ comes, not the `jobParameters` wrapper of the guide's syntax box.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import ServiceError, invalid, missing
+from .json_body import json_object, text
 from .wire import parse_date
 
 DESCRIPTION_LIMIT = 1024
@@ -63,13 +63,8 @@ class JobRequest:
 
 def parse_job_request(body: bytes) -> JobRequest:
     """Read the body; SerializationException for broken JSON, 400 for every wrong or missing field."""
-    try:
-        raw = json.loads(body)
-    except ValueError as error:
-        raise ServiceError("SerializationException", "The request body is not valid JSON.") from error
-    if not isinstance(raw, dict):
-        raise ServiceError("SerializationException", "The request body must be a JSON object.")
-    kind = _text(raw, "Type")
+    raw = json_object(body)
+    kind = text(raw, "Type")
     if kind is None:
         raise missing("Required parameter missing: Type")
     if kind == "archive-retrieval":
@@ -79,46 +74,39 @@ def parse_job_request(body: bytes) -> JobRequest:
     raise invalid(f"Invalid job type: {kind}")
 
 
-def _text(raw: Mapping[str, object], key: str) -> str | None:
-    value = raw.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ServiceError("SerializationException", f"{key} must be a string.")
-    return value
-
-
 def _description(raw: Mapping[str, object]) -> str | None:
-    text = _text(raw, "Description")
-    if text is not None and (len(text) > DESCRIPTION_LIMIT or not _PRINTABLE.fullmatch(text)):
+    given = text(raw, "Description")
+    if given is not None and (len(given) > DESCRIPTION_LIMIT or not _PRINTABLE.fullmatch(given)):
         raise invalid("Invalid job description: up to 1024 characters from 0x20 to 0x7E are allowed.")
-    return text
+    return given
 
 
 def _archive_job(raw: Mapping[str, object]) -> JobRequest:
-    archive_id = _text(raw, "ArchiveId")
+    archive_id = text(raw, "ArchiveId")
     if not archive_id:
         raise missing("Required parameter missing: ArchiveId")
     for key in ("Format", "InventoryRetrievalParameters"):
         if raw.get(key) is not None:
             raise invalid(f"{key} is not allowed for an archive-retrieval job.")
-    tier = _text(raw, "Tier") or "Standard"
+    tier = text(raw, "Tier") or "Standard"
     if tier not in ("Expedited", "Standard", "Bulk"):
         raise invalid(f"Invalid tier: {tier}")
     return JobRequest(
         is_inventory=False,
         description=_description(raw),
-        sns_topic=_text(raw, "SNSTopic"),
+        sns_topic=text(raw, "SNSTopic"),
         archive_id=archive_id,
         tier=tier,
-        byte_range=_byte_range(_text(raw, "RetrievalByteRange")),
+        byte_range=_byte_range(text(raw, "RetrievalByteRange")),
     )
 
 
-def _byte_range(text: str | None) -> tuple[int, int] | None:
-    if text is None:
+def _byte_range(wanted: str | None) -> tuple[int, int] | None:
+    if wanted is None:
         return None
-    found = _BYTE_RANGE.fullmatch(text)
+    found = _BYTE_RANGE.fullmatch(wanted)
     if found is None or int(found[2]) < int(found[1]):
-        raise invalid(f"Invalid retrieval byte range: {text}")
+        raise invalid(f"Invalid retrieval byte range: {wanted}")
     return int(found[1]), int(found[2])
 
 
@@ -126,7 +114,7 @@ def _inventory_job(raw: Mapping[str, object]) -> JobRequest:
     for key in ("ArchiveId", "RetrievalByteRange", "Tier"):
         if raw.get(key) is not None:
             raise invalid(f"{key} is not allowed for an inventory-retrieval job.")
-    wanted = _text(raw, "Format") or "JSON"
+    wanted = text(raw, "Format") or "JSON"
     if wanted not in ("JSON", "CSV"):
         raise invalid(f"Invalid format: {wanted}")
     parameters = raw.get("InventoryRetrievalParameters")
@@ -135,7 +123,7 @@ def _inventory_job(raw: Mapping[str, object]) -> JobRequest:
     return JobRequest(
         is_inventory=True,
         description=_description(raw),
-        sns_topic=_text(raw, "SNSTopic"),
+        sns_topic=text(raw, "SNSTopic"),
         format=wanted,
         page=_page(parameters or {}),
     )
@@ -147,7 +135,7 @@ def _page(raw: Mapping[str, object]) -> InventoryPage:
         limit = str(limit)
     if limit is not None and (not isinstance(limit, str) or not re.fullmatch(r"0*[1-9]\d{0,8}", limit)):
         raise invalid(f"Invalid inventory limit: {limit}")
-    marker = _text(raw, "Marker")
+    marker = text(raw, "Marker")
     if marker is not None and not _MARKER.fullmatch(marker):
         raise invalid(f"Invalid inventory marker: {marker}")
     return InventoryPage(
@@ -156,11 +144,11 @@ def _page(raw: Mapping[str, object]) -> InventoryPage:
 
 
 def _date(raw: Mapping[str, object], key: str) -> str | None:
-    text = _text(raw, key)
-    if text is None:
+    given = text(raw, key)
+    if given is None:
         return None
     try:
-        parse_date(text)
-    except ValueError as error:
-        raise invalid(f"Invalid {key}: {text}") from error
-    return text
+        parse_date(given)
+    except (ValueError, TypeError) as error:
+        raise invalid(f"Invalid {key}: {given}") from error
+    return given

@@ -11,10 +11,12 @@ import sqlite3
 
 from .archives import drop_unused_pieces, read_pieces
 from .calls import Call, find_vault
+from .capacity import check_expedited
 from .clock import DAY_MS, ClockState
 from .errors import invalid, not_found
 from .inventories import as_csv, as_json, select_items
 from .job_request import JobRequest, parse_job_request
+from .retrieval_policy import check_standard_retrieval
 from .store import Transaction
 from .treehash import LEAF_BYTES, is_megabyte_aligned, is_tree_aligned, root, split
 from .wire import Answer, date_ms, json_answer, new_id
@@ -62,7 +64,7 @@ def _insert(tx: Transaction, vault: int, wanted: JobRequest, **columns: object) 
     return job_id
 
 
-def _initiate_retrieval(_: Call, tx: Transaction, vault: sqlite3.Row, wanted: JobRequest) -> str:
+def _initiate_retrieval(call: Call, tx: Transaction, vault: sqlite3.Row, wanted: JobRequest) -> str:
     row = tx.db.execute(
         "SELECT id, size FROM archives WHERE archive_id = ? AND vault = ? AND deleted_ms IS NULL",
         (wanted.archive_id, vault["id"]),
@@ -76,6 +78,10 @@ def _initiate_retrieval(_: Call, tx: Transaction, vault: sqlite3.Row, wanted: Jo
             "with the "
             f"archive of {row['size']} bytes."
         )
+    if wanted.tier == "Standard":
+        check_standard_retrieval(call, tx, last + 1 - first, DURATION_MS["Standard"])
+    elif wanted.tier == "Expedited":
+        check_expedited(call, tx)
     return _insert(tx, vault["id"], wanted, archive=row["id"], range_start=first, range_end=last + 1)
 
 

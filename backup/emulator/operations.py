@@ -9,13 +9,19 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from .access_policies import delete_access_policy, get_access_policy, set_access_policy
 from .archives import check_upload_archive, delete_archive, upload_archive
 from .calls import Call
+from .capacity import list_capacity, purchase_capacity
 from .errors import ServiceError
 from .jobs import describe_job, initiate_job, list_jobs
+from .locks import abort_lock, complete_lock, get_lock, initiate_lock
+from .notifications import drop_notifications, get_notifications, set_notifications
 from .output import get_job_output
 from .receive import Received
+from .retrieval_policy import get_retrieval_policy, set_retrieval_policy
 from .store import Transaction
+from .tags import add_tags, list_tags, remove_tags
 from .uploads import (
     abort_upload,
     check_part,
@@ -41,12 +47,12 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation; `serve` is None where the emulator does not know it yet."""
+    """One operation; `flag` is a query parameter that tells it from another of the same path."""
 
     name: str
     method: str
     path: re.Pattern[str]
-    serve: Serve | Streamed | None
+    serve: Serve | Streamed
     flag: tuple[str, str] | None = None
 
 
@@ -59,7 +65,7 @@ def _operation(
     name: str,
     method: str,
     tail: str,
-    serve: Serve | Streamed | None = None,
+    serve: Serve | Streamed,
     flag: tuple[str, str] | None = None,
 ) -> Operation:
     return Operation(name, method, _path(tail), serve, flag)
@@ -84,23 +90,25 @@ OPERATIONS = (
     _operation("ListJobs", "GET", "{vault}/jobs", list_jobs),
     _operation("DescribeJob", "GET", "{vault}/jobs/{target}", describe_job),
     _operation("GetJobOutput", "GET", "{vault}/jobs/{target}/output", get_job_output),
-    _operation("AddTagsToVault", "POST", "{vault}/tags", flag=("operation", "add")),
-    _operation("RemoveTagsFromVault", "POST", "{vault}/tags", flag=("operation", "remove")),
-    _operation("ListTagsForVault", "GET", "{vault}/tags"),
-    _operation("SetVaultNotifications", "PUT", "{vault}/notification-configuration"),
-    _operation("GetVaultNotifications", "GET", "{vault}/notification-configuration"),
-    _operation("DeleteVaultNotifications", "DELETE", "{vault}/notification-configuration"),
-    _operation("SetVaultAccessPolicy", "PUT", "{vault}/access-policy"),
-    _operation("GetVaultAccessPolicy", "GET", "{vault}/access-policy"),
-    _operation("DeleteVaultAccessPolicy", "DELETE", "{vault}/access-policy"),
-    _operation("InitiateVaultLock", "POST", "{vault}/lock-policy"),
-    _operation("CompleteVaultLock", "POST", "{vault}/lock-policy/{target}"),
-    _operation("AbortVaultLock", "DELETE", "{vault}/lock-policy"),
-    _operation("GetVaultLock", "GET", "{vault}/lock-policy"),
-    _operation("GetDataRetrievalPolicy", "GET", "/policies/data-retrieval"),
-    _operation("SetDataRetrievalPolicy", "PUT", "/policies/data-retrieval"),
-    _operation("ListProvisionedCapacity", "GET", "/provisioned-capacity"),
-    _operation("PurchaseProvisionedCapacity", "POST", "/provisioned-capacity"),
+    _operation("AddTagsToVault", "POST", "{vault}/tags", add_tags, ("operation", "add")),
+    _operation("RemoveTagsFromVault", "POST", "{vault}/tags", remove_tags, ("operation", "remove")),
+    _operation("ListTagsForVault", "GET", "{vault}/tags", list_tags),
+    _operation("SetVaultNotifications", "PUT", "{vault}/notification-configuration", set_notifications),
+    _operation("GetVaultNotifications", "GET", "{vault}/notification-configuration", get_notifications),
+    _operation(
+        "DeleteVaultNotifications", "DELETE", "{vault}/notification-configuration", drop_notifications
+    ),
+    _operation("SetVaultAccessPolicy", "PUT", "{vault}/access-policy", set_access_policy),
+    _operation("GetVaultAccessPolicy", "GET", "{vault}/access-policy", get_access_policy),
+    _operation("DeleteVaultAccessPolicy", "DELETE", "{vault}/access-policy", delete_access_policy),
+    _operation("InitiateVaultLock", "POST", "{vault}/lock-policy", initiate_lock),
+    _operation("CompleteVaultLock", "POST", "{vault}/lock-policy/{target}", complete_lock),
+    _operation("AbortVaultLock", "DELETE", "{vault}/lock-policy", abort_lock),
+    _operation("GetVaultLock", "GET", "{vault}/lock-policy", get_lock),
+    _operation("GetDataRetrievalPolicy", "GET", "/policies/data-retrieval", get_retrieval_policy),
+    _operation("SetDataRetrievalPolicy", "PUT", "/policies/data-retrieval", set_retrieval_policy),
+    _operation("ListProvisionedCapacity", "GET", "/provisioned-capacity", list_capacity),
+    _operation("PurchaseProvisionedCapacity", "POST", "/provisioned-capacity", purchase_capacity),
 )
 NAMES = frozenset(operation.name for operation in OPERATIONS)
 

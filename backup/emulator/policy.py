@@ -1,66 +1,65 @@
-"""IAM policies, as far as roles for backups need them: Allow and Deny, wildcards, principals and string
-conditions.
+"""IAM policies, as far as backups need them: Allow and Deny, wildcards, principals and conditions.
 
-Source: IAM User Guide (policy elements, evaluation logic): an explicit Deny wins, else an Allow is needed; a
-condition on a missing key is false for a positive operator and true for a negated one or with `IfExists`.
+Source: IAM User Guide (policy elements, evaluation logic): an explicit Deny wins, else an Allow is needed.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from .conditions import Condition, Context, check_condition, matches
 from .errors import EmulatorError
-
-Context = Mapping[str, str]
-
-_NEGATED = {
-    "StringNotEquals": "StringEquals",
-    "StringNotEqualsIgnoreCase": "StringEqualsIgnoreCase",
-    "StringNotLike": "StringLike",
-    "ArnNotEquals": "ArnEquals",
-    "ArnNotLike": "ArnLike",
-}
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """One operator on one key: `values` are alternatives."""
+class Principal:
+    """Who calls, as policies of a resource name callers: by account, by role, by the session's ARN."""
 
-    operator: str
-    key: str
-    values: tuple[str, ...]
+    account_id: str
+    arn: str
+    role_arn: str | None
 
-    def holds(self, context: Context) -> bool:
-        """Whether the request's context meets it; keys are compared without regard to case."""
-        folded = {key.casefold(): value for key, value in context.items()}
-        value = folded.get(self.key.casefold())
-        operator = self.operator.removesuffix("IfExists")
-        if operator == "Null":
-            return (value is None) == (self.values[0].casefold() == "true")
-        negated = operator in _NEGATED
-        if value is None:
-            return negated or self.operator.endswith("IfExists")
-        test = _TESTS[_NEGATED.get(operator, operator)]
-        return any(test(pattern, value) for pattern in self.values) != negated
+    def is_named(self, name: str) -> bool:
+        """Whether an `AWS` principal means this caller, by itself or with its whole account."""
+        return self.is_singled_out(name) or name in (
+            self.account_id,
+            f"arn:aws:iam::{self.account_id}:root",
+        )
+
+    def is_singled_out(self, name: str) -> bool:
+        """Whether an `AWS` principal means this caller itself, or everyone."""
+        return name in ("*", self.arn, self.role_arn)
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement; `principals` and `resources` are empty where the policy has no such element."""
+    """One statement; `principals` (services), `aws_principals` and `resources` are empty where the policy has
+    no such element.
+    """
 
     allows: bool
     principals: tuple[str, ...]
+    aws_principals: tuple[str, ...]
     actions: tuple[str, ...]
     not_actions: tuple[str, ...]
     resources: tuple[str, ...]
     conditions: tuple[Condition, ...]
 
-    def applies(self, action: str, context: Context, *, resource: str | None, service: str | None) -> bool:
-        """Whether it speaks of this action on this resource by this service principal."""
+    def applies(
+        self,
+        action: str,
+        context: Context,
+        *,
+        resource: str | None,
+        service: str | None = None,
+        principal: Principal | None = None,
+    ) -> bool:
+        """Whether it speaks of this action on this resource by this service or AWS principal."""
         if service is not None and not any(name in ("*", service) for name in self.principals):
+            return False
+        if principal is not None and not any(map(principal.is_named, self.aws_principals)):
             return False
         if resource is not None and not any(matches(pattern, resource) for pattern in self.resources):
             return False
@@ -85,41 +84,25 @@ class Policy:
         found = [s for s in self.statements if s.applies(action, context, resource=resource, service=service)]
         return bool(found) and all(statement.allows for statement in found)
 
-    def denies(self, action: str, context: Context, *, resource: str) -> bool:
+    def denies(
+        self, action: str, context: Context, *, resource: str, principal: Principal | None = None
+    ) -> bool:
         """Whether an explicit Deny applies."""
         return any(
-            not s.allows and s.applies(action, context, resource=resource, service=None)
+            not s.allows and s.applies(action, context, resource=resource, principal=principal)
             for s in self.statements
         )
 
-
-def matches(pattern: str, value: str) -> bool:
-    """IAM wildcards: `*` any run of characters, `?` one."""
-    translated = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
-    return re.fullmatch(translated, value, re.DOTALL) is not None
-
-
-def arn_matches(pattern: str, value: str) -> bool:
-    """Wildcards within each of an ARN's six colon-separated parts."""
-    patterns, values = pattern.split(":", 5), value.split(":", 5)
-    return len(patterns) == len(values) == 6 and all(map(matches, patterns, values))
-
-
-def _same(pattern: str, value: str) -> bool:
-    return pattern == value
-
-
-def _same_folded(pattern: str, value: str) -> bool:
-    return pattern.casefold() == value.casefold()
-
-
-_TESTS: dict[str, Callable[[str, str], bool]] = {
-    "StringEquals": _same,
-    "StringEqualsIgnoreCase": _same_folded,
-    "StringLike": matches,
-    "ArnEquals": arn_matches,
-    "ArnLike": arn_matches,
-}
+    def grants(
+        self, action: str, context: Context, *, resource: str, principal: Principal, singled_out: bool
+    ) -> bool:
+        """Whether a resource's policy allows a caller; `singled_out`: not merely its whole account."""
+        return any(
+            s.allows
+            and s.applies(action, context, resource=resource, principal=principal)
+            and (not singled_out or any(map(principal.is_singled_out, s.aws_principals)))
+            for s in self.statements
+        )
 
 
 def _any_action(patterns: Iterable[str], action: str) -> bool:
@@ -130,7 +113,7 @@ def parse_policy(text: str, where: str) -> Policy:
     """Read a policy document; EmulatorError, naming `where`, for what this emulator would not evaluate."""
     try:
         document = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise EmulatorError(f"{where}: the policy is not JSON: {error}.") from error
     statements = document.get("Statement") if isinstance(document, dict) else None
     if isinstance(statements, dict):
@@ -151,9 +134,11 @@ def _statement(raw: Mapping[str, object], where: str) -> Statement:
         raise EmulatorError(f"{where}: a statement's Effect must be Allow or Deny.")
     if ("Action" in raw) == ("NotAction" in raw):
         raise EmulatorError(f"{where}: a statement needs Action or NotAction.")
+    principal = raw.get("Principal")
     return Statement(
         allows=raw["Effect"] == "Allow",
-        principals=_principals(raw.get("Principal"), where),
+        principals=_principals(principal, "Service", where),
+        aws_principals=_principals(principal, "AWS", where),
         actions=_strings(raw.get("Action", []), f"{where}: Action"),
         not_actions=_strings(raw.get("NotAction", []), f"{where}: NotAction"),
         resources=_strings(raw.get("Resource", []), f"{where}: Resource"),
@@ -161,24 +146,30 @@ def _statement(raw: Mapping[str, object], where: str) -> Statement:
     )
 
 
-def _principals(raw: object, where: str) -> tuple[str, ...]:
+def _principals(raw: object, kind: str, where: str) -> tuple[str, ...]:
     if isinstance(raw, dict):
-        return _strings(raw.get("Service", []), f"{where}: Principal.Service")
+        return _strings(raw.get(kind, []), f"{where}: Principal.{kind}")
     return ("*",) if raw == "*" else ()
 
 
 def _conditions(raw: object, where: str) -> tuple[Condition, ...]:
     if not isinstance(raw, dict) or not all(isinstance(keys, dict) for keys in raw.values()):
         raise EmulatorError(f"{where}: Condition must map an operator to keys and values.")
-    for operator in raw:
-        name = operator.removesuffix("IfExists")
-        if name not in _TESTS and name not in _NEGATED and operator != "Null":
-            raise EmulatorError(f"{where}: the emulator does not evaluate the condition operator {operator}.")
-    return tuple(
-        Condition(operator, key, _strings(values, f"{where}: Condition.{operator}.{key}"))
+    conditions = tuple(
+        Condition(operator, key, _values(values, f"{where}: Condition.{operator}.{key}"))
         for operator, keys in raw.items()
         for key, values in keys.items()
     )
+    for condition in conditions:
+        check_condition(condition, where)
+    return conditions
+
+
+def _values(raw: object, where: str) -> tuple[str, ...]:
+    """Texts; numbers and truth values count as what they are written as."""
+    values = raw if isinstance(raw, list) else [raw]
+    texts = [json.dumps(value) if isinstance(value, bool | int | float) else value for value in values]
+    return _strings(texts, where)
 
 
 def _strings(raw: object, where: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +22,7 @@ from .errors import EmulatorError
 from .faults import FaultPlan
 from .glacier import GlacierService
 from .sessions import SessionService
+from .settings import Settings, SettingsInForce
 from .store import Store
 
 HEADER_LIMIT = 256 * 1024  # a post-quantum chain fills tens of KiB
@@ -45,6 +46,7 @@ class EmulatorOptions:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     idle_seconds: float = 60.0
+    settings: Settings = field(default_factory=Settings)
 
 
 class _Protocol(H11Protocol):
@@ -81,11 +83,12 @@ def announce(url: str) -> None:
 def application(options: EmulatorOptions, store: Store, accounts: AccountsFile) -> Starlette:
     """The ASGI application: admin and sessions by path, everything else is the vault service."""
     faults = FaultPlan()
+    settings = SettingsInForce(options.settings)
     sessions = SessionService(store, accounts, faults, options.idle_seconds)
-    glacier = GlacierService(store, accounts, faults, options.idle_seconds)
+    glacier = GlacierService(store, accounts, faults, settings, options.idle_seconds)
     return Starlette(
         routes=[
-            *Admin(store, faults).routes(),
+            *Admin(store, faults, settings).routes(),
             Route("/sessions", endpoint=sessions),
             Mount("/", app=glacier),
         ]

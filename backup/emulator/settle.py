@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from .inventories import make_due_inventories
 from .jobs import complete_due_jobs, expire_jobs
-from .store import Store
+from .store import Store, Transaction
 from .uploads import expire_uploads
 
 SWEEP_MS = 1000  # what is old is looked for after each step of the clock, else once a real second
 
 
-def settle(store: Store) -> None:
-    """Do everything that is due at this moment, in a transaction of its own."""
-    with store.transaction() as tx:
-        make_due_inventories(tx)
-        complete_due_jobs(tx)
-        last = store.swept
-        if tx.moment.stepped_ms != last.stepped_ms or tx.moment.real_ms - last.real_ms >= SWEEP_MS:
-            expire_jobs(tx)
-            expire_uploads(tx)
-            store.swept = tx.moment
+def settle(store: Store, tx: Transaction) -> None:
+    """Do everything that is due at the moment of this transaction."""
+    make_due_inventories(tx)
+    complete_due_jobs(tx)
+    last = store.swept
+    if tx.moment.stepped_ms != last.stepped_ms or tx.moment.real_ms - last.real_ms >= SWEEP_MS:
+        expire_jobs(tx)
+        expire_uploads(tx)
+        store.swept = tx.moment

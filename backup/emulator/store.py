@@ -19,7 +19,6 @@ from pathlib import Path
 from .clock import ClockState, EmulatorClock
 from .errors import EmulatorError
 
-SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE clock (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -73,6 +72,30 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_of_vault ON jobs (vault, id);
 """
+SETTINGS_OF_VAULTS = """
+CREATE TABLE tags (vault INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (vault, key));
+CREATE TABLE notifications (vault INTEGER PRIMARY KEY, sns_topic TEXT NOT NULL, events TEXT NOT NULL);
+CREATE TABLE access_policies (vault INTEGER PRIMARY KEY, policy TEXT NOT NULL);
+CREATE TABLE locks (
+    vault INTEGER PRIMARY KEY, lock_id TEXT NOT NULL, policy TEXT NOT NULL, state TEXT NOT NULL,
+    created_ms INTEGER NOT NULL
+);
+CREATE TABLE retrieval_policies (
+    account_id TEXT NOT NULL, region TEXT NOT NULL, strategy TEXT NOT NULL, bytes_per_hour INTEGER,
+    PRIMARY KEY (account_id, region)
+);
+CREATE TABLE capacity (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    capacity_id TEXT NOT NULL UNIQUE, account_id TEXT NOT NULL, region TEXT NOT NULL,
+    start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL
+);
+CREATE INDEX jobs_in_progress ON jobs (due_ms) WHERE state = 'InProgress';
+CREATE INDEX jobs_of_archive ON jobs (archive);
+CREATE INDEX vaults_changed ON vaults (id) WHERE changed_ms IS NOT NULL;
+CREATE INDEX archives_deleted ON archives (id) WHERE deleted_ms IS NOT NULL;
+"""
+STEPS = (SCHEMA, SETTINGS_OF_VAULTS)  # each brings a state of its number to the next
+TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")
 
 
 @dataclass(slots=True)
@@ -111,12 +134,10 @@ class Store:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        elif version != SCHEMA_VERSION:
-            raise EmulatorError(
-                f"{self._folder} was written by another version of the emulator: start afresh."
-            )
+        if version > len(STEPS):
+            raise EmulatorError(f"{self._folder} was written by a newer version of the emulator.")
+        for number, step in enumerate(STEPS[version:], version + 1):
+            db.executescript(f"BEGIN; {step} PRAGMA user_version = {number}; COMMIT;")
         return db
 
     @contextmanager

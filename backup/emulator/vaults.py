@@ -9,7 +9,7 @@ from .calls import Call, find_vault
 from .errors import ServiceError, invalid
 from .inventories import OVERHEAD_BYTES
 from .jobs import forget_jobs
-from .store import Transaction
+from .store import TABLES_OF_VAULT, Transaction
 from .uploads import forget_uploads
 from .wire import Answer, date_ms, json_answer, vault_arn
 
@@ -86,5 +86,7 @@ def delete_vault(call: Call, tx: Transaction) -> Answer:
         raise invalid(f"Vault not empty or recently written to: {call.arn}")
     forget_uploads(tx, row["id"])
     forget_jobs(tx, row["id"])
+    for table in TABLES_OF_VAULT:
+        tx.db.execute(f"DELETE FROM {table} WHERE vault = ?", (row["id"],))  # noqa: S608
     tx.db.execute("DELETE FROM vaults WHERE id = ?", (row["id"],))
     return Answer(204)

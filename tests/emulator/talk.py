@@ -164,11 +164,13 @@ class Talker:
         target = f"{path}?{query}" if query else path
         return self.send(method, target, body, self.signed(method, path, body, headers, query=query, **how))
 
-    def upload(self, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST") -> Reply:
+    def upload(
+        self, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST", **how: Any
+    ) -> Reply:
         """An upload with both right hashes; `headers` may replace them."""
         hashes = {
             "x-amz-content-sha256": hashlib.sha256(body).hexdigest(),
             "x-amz-sha256-tree-hash": tree_hash(body) if body else "0" * 64,
         }
         given = {**hashes, **headers}
-        return self.ask(method, path, body, given, payload_hash=given["x-amz-content-sha256"])
+        return self.ask(method, path, body, given, payload_hash=given["x-amz-content-sha256"], **how)

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from backup.emulator.conditions import Condition, arn_matches, matches
 from backup.emulator.errors import EmulatorError
-from backup.emulator.policy import Condition, Policy, arn_matches, matches, parse_policy
+from backup.emulator.policy import Policy, parse_policy
 
 VAULT = "arn:aws:glacier:eu-central-1:123456789012:vaults/photos"
 

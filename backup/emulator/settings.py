@@ -1,0 +1,73 @@
+"""Answers on which AWS's documents disagree or are silent, and switches, as one value that may be replaced
+while running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+
+from .errors import EmulatorError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What may be chosen; the defaults are what docs/emulator.md argues for.
+
+    `insufficient_capacity_status`: the Developer Guide says 503, the SDK's model 400. `tag_limit`: the guide
+    says 50 a vault, the model 10. `expedited_capacity`: False refuses Expedited retrievals without a
+    provisioned unit. `free_tier_bytes_per_day`: what the FreeTier strategy lets through in 24 hours.
+    `chunked_uploads`: whether a body without Content-Length is taken. `no_longer_supported`: answers every
+    operation as AWS does to accounts that never used vaults.
+    """
+
+    insufficient_capacity_status: int = 503
+    tag_limit: int = 50
+    expedited_capacity: bool = True
+    free_tier_bytes_per_day: int = 10 * 1024**3 // 30
+    chunked_uploads: bool = True
+    no_longer_supported: bool = False
+
+
+ALLOWED = {"insufficient_capacity_status": (400, 503), "tag_limit": (10, 50)}
+
+
+def changed(settings: Settings, raw: object) -> Settings:
+    """The settings with some of them replaced; ValueError with one sentence for a mistake."""
+    if not isinstance(raw, Mapping):
+        raise ValueError("Give an object of settings.")  # noqa: TRY004 (the caller answers ValueError)
+    kinds = {entry.name: type(getattr(settings, entry.name)) for entry in fields(Settings)}
+    for key, value in raw.items():
+        kind = kinds.get(key)
+        if kind is None:
+            raise ValueError(f"There is no setting {key!r}.")
+        if type(value) is not kind or (kind is int and value < 0):
+            raise ValueError(f"The setting {key} must be {'true or false' if kind is bool else 'a number'}.")
+        if key in ALLOWED and value not in ALLOWED[key]:
+            raise ValueError(f"The setting {key} must be one of {ALLOWED[key]}.")
+    return replace(settings, **raw)
+
+
+def from_text(settings: Settings, text: str) -> Settings:
+    """Replace one setting written as `key=value`, as on the command line."""
+    key, _, value = text.partition("=")
+    words: dict[str, object] = {"true": True, "false": False}
+    return changed(settings, {key: words.get(value, int(value) if value.isdecimal() else value)})
+
+
+def read_settings(texts: Iterable[str]) -> Settings:
+    """The defaults with some settings replaced; EmulatorError for a mistake."""
+    settings = Settings()
+    for text in texts:
+        try:
+            settings = from_text(settings, text)
+        except ValueError as error:
+            raise EmulatorError(str(error)) from error
+    return settings
+
+
+class SettingsInForce:
+    """Holds the settings of a running emulator."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.current = settings

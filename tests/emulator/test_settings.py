@@ -1,0 +1,51 @@
+"""Settings: how they are changed, and that mistakes are named."""
+
+from __future__ import annotations
+
+import pytest
+import urllib3
+
+from backup.emulator.settings import Settings, changed, from_text
+from tests.emulated import RunningEmulator
+from tests.emulator.talk import Talker
+
+
+def test_texts_of_the_command_line() -> None:
+    settings = from_text(from_text(Settings(), "tag_limit=10"), "chunked_uploads=false")
+    assert settings == Settings(tag_limit=10, chunked_uploads=False)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (3, "Give an object"),
+        ({"tag_limits": 10}, "no setting 'tag_limits'"),
+        ({"tag_limit": True}, "must be a number"),
+        ({"tag_limit": 11}, "must be one of"),
+        ({"chunked_uploads": 1}, "must be true or false"),
+        ({"free_tier_bytes_per_day": -1}, "must be a number"),
+    ],
+)
+def test_mistakes(raw: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        changed(Settings(), raw)
+
+
+def test_over_the_admin(emulator: RunningEmulator) -> None:
+    assert emulator.change_settings(tag_limit=10)["tag_limit"] == 10
+    assert emulator.change_settings(tag_limit=50)["tag_limit"] == 50
+    answer = urllib3.request("POST", f"{emulator.admin_url}/_admin/settings", json={"no": 1})
+    assert (answer.status, answer.json()) == (400, {"message": "There is no setting 'no'."})
+
+
+def test_accounts_that_may_not_use_vaults_any_more(emulator: RunningEmulator, talker: Talker) -> None:
+    emulator.change_settings(no_longer_supported=True)
+    try:
+        for method, path in (
+            ("GET", "/-/vaults"),
+            ("PUT", "/-/vaults/v"),
+            ("GET", "/-/provisioned-capacity"),
+        ):
+            assert talker.ask(method, path).error[:2] == (400, "NoLongerSupportedException")
+    finally:
+        emulator.change_settings(no_longer_supported=False)
