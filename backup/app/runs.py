@@ -15,7 +15,8 @@ from backup.archiver.backup import run_backup
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupJob, Keys, World
 from backup.config import Config, JobSettings
-from backup.errors import ConfigError
+from backup.errors import ConfigError, InventoryDamagedError
+from backup.format.keys import Signer
 from backup.inventory import runs
 from backup.inventory.database import Inventory, open_inventory
 from backup.model import JobName, VaultName
@@ -34,9 +35,10 @@ def recipients_of(config: Config) -> tuple[str, ...]:
     return config.recipients or State(config.state_dir).read_recipients()
 
 
-def read_keys(config: Config) -> Keys:
-    """What this server seals with."""
+def read_keys(config: Config, inventory: Inventory) -> Keys:
+    """What this server seals with. `InventoryDamagedError` if its signer is not the inventory's."""
     state = State(config.state_dir)
+    signer = read_signer(state, inventory)
     recipients = parse_recipients(recipients_of(config))
     if not recipients:
         raise ConfigError(
@@ -44,7 +46,18 @@ def read_keys(config: Config) -> Keys:
         )
     enrolled = state.read_enrolments()
     enrolments = tuple((one.id, enrolled[one.id]) for one in recipients if one.id in enrolled)
-    return Keys(state.read_signer(), state.read_secret(), recipients, enrolments)
+    return Keys(signer, state.read_secret(), recipients, enrolments)
+
+
+def read_signer(state: State, inventory: Inventory) -> Signer:
+    """The key that the inventory was made with: nothing that another one signs could be restored."""
+    signer = state.read_signer()
+    if signer.public != inventory.signer_public:
+        raise InventoryDamagedError(
+            f"the signer in {state.keys} is not the one that this inventory was made with",
+            advice="bring keys and inventory from the same copy of the state directory",
+        )
+    return signer
 
 
 def backup_job(config: Config, job: JobSettings) -> BackupJob:
@@ -84,7 +97,7 @@ def run_job(
             stop=stop.is_set,
         )
         return run_backup(
-            backup_job(config, job), read_keys(config), world, accept_recipients=accept_recipients
+            backup_job(config, job), read_keys(config, inventory), world, accept_recipients=accept_recipients
         )
 
 

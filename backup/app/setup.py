@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from backup.app.runs import opened, recipients_of
+from backup.app.runs import opened, read_signer, recipients_of
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
@@ -44,22 +44,12 @@ def initialise(
     """
     state = State(config.state_dir)
     state.create()
-    signer = state.write_new_keys()
-    if not recipients_of(config) and recipients:
-        state.write_recipients(recipients)
-    created = False
-    try:
-        inventory = opened(config)
-    except NoInventoryError:
-        created = True
-        inventory = create_inventory(
-            config.inventory_url,
-            inventory_id=InventoryId(os.urandom(16)),
-            signer_public=signer.public,
-            now=clock.now(),
-            lock_directory=config.state_dir,
-        )
+    inventory, created = _find_or_create(config, state, clock)
     with closing(inventory):
+        signer = read_signer(state, inventory)
+        state.read_secret()
+        if not recipients_of(config) and recipients:
+            state.write_recipients(recipients)
         if key is not None:
             state.add_enrolment(key.recipient.id, key.enrolment_tag(inventory.id, signer.public))
         names = parse_recipients(recipients_of(config))
@@ -71,6 +61,23 @@ def initialise(
             recipients=names,
             enrolled=sum(one.id in enrolled for one in names),
         )
+
+
+def _find_or_create(config: Config, state: State, clock: Clock) -> tuple[Inventory, bool]:
+    """The inventory, and whether it is new; keys are drawn for a new one only."""
+    try:
+        return opened(config), False
+    except NoInventoryError:
+        signer = state.write_new_keys()
+        state.forget_enrolments()  # of an inventory that was here before
+    made = create_inventory(
+        config.inventory_url,
+        inventory_id=InventoryId(os.urandom(16)),
+        signer_public=signer.public,
+        now=clock.now(),
+        lock_directory=config.state_dir,
+    )
+    return made, True
 
 
 def create_vaults(config: Config, clock: Clock) -> list[str]:

@@ -10,11 +10,18 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from backup.errors import ConfigError, NightvaultError, NoInventoryError, SpoolError
+from backup.errors import (
+    ConfigError,
+    InventoryDamagedError,
+    NightvaultError,
+    SpoolError,
+)
 from backup.format.keys import ChunkSecret, Recipient, Signer
 
+_COPY = "bring it back from a copy of the state directory"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -40,10 +47,12 @@ class State:
         return os.path.join(self.directory, "keys")
 
     def create(self) -> None:
-        """Make the directories. Those that are there must be ours alone."""
+        """Make the directories, and close those below the state directory to others."""
         for path in (self.directory, self.spool, self.restores, self.keys):
             try:
                 os.makedirs(path, mode=0o700, exist_ok=True)
+                if path != self.directory:
+                    os.chmod(path, 0o700)
             except OSError as error:
                 raise NightvaultError(
                     f"the state directory {path} cannot be made: {error.strerror}",
@@ -76,28 +85,37 @@ class State:
 
     def read_enrolments(self) -> dict[bytes, bytes]:
         """Recipient id to the enrolment tag that its recovery key gave."""
-        found: dict[bytes, bytes] = {}
-        for line in (self._read("enrolments") or "").splitlines():
-            recipient, _, tag = line.partition(" ")
-            found[bytes.fromhex(recipient)] = bytes.fromhex(tag)
-        return found
+        lines = (self._read("enrolments") or "").splitlines()
+        try:
+            pairs = (line.split(" ") for line in lines)
+            return {bytes.fromhex(recipient): bytes.fromhex(tag) for recipient, tag in pairs}
+        except ValueError as error:
+            raise self._damaged("enrolments", "no lines of two words in hex") from error
 
     def add_enrolment(self, recipient_id: bytes, tag: bytes) -> None:
         """Keep an enrolment tag."""
         known = self.read_enrolments() | {recipient_id: tag}
         self._write("enrolments", "\n".join(f"{one.hex()} {tag.hex()}" for one, tag in known.items()))
 
+    def forget_enrolments(self) -> None:
+        """A new inventory: nobody has vouched for it yet."""
+        self._write("enrolments", "")
+
     def _read_key(self, name: str) -> bytes:
         text = self._read(name)
         if text is None:
-            raise NoInventoryError(f"no {name} in {self.keys}")
+            raise InventoryDamagedError(f"{os.path.join(self.keys, name)} is gone", advice=_COPY)
         try:
             key = bytes.fromhex(text)
         except ValueError:
             key = b""
         if len(key) != 32:
-            raise NightvaultError(f"{os.path.join(self.keys, name)} is damaged: it holds no 32 bytes in hex")
+            raise self._damaged(name, "no 32 bytes in hex")
         return key
+
+    def _damaged(self, name: str, holds: str) -> InventoryDamagedError:
+        path = os.path.join(self.keys, name)
+        return InventoryDamagedError(f"{path} is damaged: it holds {holds}", advice=_COPY)
 
     def _read(self, name: str) -> str | None:
         try:
@@ -105,10 +123,20 @@ class State:
                 return file.read().strip()
         except FileNotFoundError:
             return None
-        except PermissionError as error:
+        except UnicodeDecodeError as error:
+            raise self._damaged(name, "no text") from error
+        except OSError as error:
             raise ConfigError(
-                f"{error.filename} may not be read by this user", advice="run as the user that ran `init`"
+                f"{error.filename} cannot be read: {error.strerror}", advice="run as the user that ran `init`"
             ) from error
+
+    def _sync(self) -> None:
+        """Make names in the keys' directory outlive a power cut."""
+        handle = os.open(self.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
     def _write(self, name: str, text: str) -> None:
         path = os.path.join(self.keys, name)
@@ -119,7 +147,10 @@ class State:
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temporary, path)
+            self._sync()
         except OSError as error:
+            with suppress(OSError):
+                os.unlink(temporary)
             if error.errno == errno.ENOSPC:
                 raise SpoolError(f"no space left for {path}") from error
             raise NightvaultError(f"{path} cannot be written: {error.strerror}") from error

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.context import Cli, pass_cli
+from backup.cli.failures import failure_of
 from backup.cli.stopping import stop_on_signals
-from backup.errors import ExitCode, NightvaultError, UsageError
+from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
     from backup.archiver.report import BackupReport
@@ -26,7 +27,7 @@ _MOST_SHOWN = 20
 @click.option("--accept-recipients", is_flag=True, help="Yes, I changed the recipients myself.")
 @pass_cli
 def backup(cli: Cli, jobs: tuple[str, ...], dry_run: bool, listed: bool, accept_recipients: bool) -> None:
-    """Back up the named jobs, or all of the config.
+    """Back up the named jobs, or all of the config; one that fails does not keep the others from running.
 
     Exit code 3 says that something could not be read: it is named, and stays in the snapshot as it was.
     """
@@ -37,15 +38,34 @@ def backup(cli: Cli, jobs: tuple[str, ...], dry_run: bool, listed: bool, accept_
     if dry_run:
         cli.show([_look(cli, config, job, listed=listed) for job in chosen])
         return
-    reports: list[BackupReport] = []
+    documents: list[dict[str, Any]] = []
+    worst = ExitCode.DONE
     with stop_on_signals() as stop:
-        try:
-            reports.extend(_run(cli, config, job, stop, accept=accept_recipients) for job in chosen)
-        finally:
-            if reports:
-                cli.show([report_document(report) for report in reports])
-    if any(not problem.is_warning for report in reports for problem in report.problems):
-        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+        for job in chosen:
+            try:
+                report = _run(cli, config, job, stop, accept=accept_recipients)
+            except NightvaultError as error:
+                if len(chosen) == 1:
+                    raise
+                documents.append(_failed(cli, job, error))
+                worst = error.exit_code if worst in {ExitCode.DONE, ExitCode.PARTIAL} else worst
+                if stop.is_set():
+                    break
+                continue
+            documents.append(report_document(report))
+            if worst is ExitCode.DONE and any(not problem.is_warning for problem in report.problems):
+                worst = ExitCode.PARTIAL
+    cli.show(documents)
+    if worst is not ExitCode.DONE:
+        raise click.exceptions.Exit(int(worst))
+
+
+def _failed(cli: Cli, job: JobSettings, error: NightvaultError) -> dict[str, Any]:
+    """One of several jobs failed: say so, and let the others have their turn."""
+    failure = failure_of(error)
+    cli.warn(f"nightvault: {error}" + (f"\n  {error.advice}" if error.advice else ""))
+    outcome = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
+    return {"job": job.name, "outcome": outcome, "error": failure}
 
 
 def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, *, accept: bool) -> BackupReport:
@@ -64,7 +84,7 @@ def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, *, a
 
 
 def _tell(cli: Cli, report: BackupReport) -> None:
-    from backup.cli.render import duration, shown_id, shown_path, size
+    from backup.cli.render import counted, duration, shown_id, shown_path, size
 
     for problem in report.problems[:_MOST_SHOWN]:
         cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
@@ -74,11 +94,12 @@ def _tell(cli: Cli, report: BackupReport) -> None:
         )
     for warning in report.warnings:
         cli.warn(f"warning: {warning}")
+    new = size(report.bytes_new)
     text = (
         f"snapshot {shown_id(report.snapshot)} of job {report.job} in vault {report.vault}",
-        f"  holds     {report.files} files, {size(report.bytes)}",
-        f"  read      {report.files_read} files, {size(report.bytes_read)}; new {size(report.bytes_new)}",
-        f"  uploaded  {size(report.bytes_uploaded)} in {report.archives} archives",
+        f"  holds     {counted(report.files, 'file')}, {size(report.bytes)}",
+        f"  read      {counted(report.files_read, 'file')}, {size(report.bytes_read)}; new {new}",
+        f"  uploaded  {size(report.bytes_uploaded)} in {counted(report.archives, 'archive')}",
         f"  took      {duration(report.seconds)}",
     )
     cli.show(None, "\n".join(text))
@@ -102,7 +123,7 @@ def _look(cli: Cli, config: Config, job: JobSettings, *, listed: bool) -> dict[s
     from backup.app.runs import opened
     from backup.archiver.dryrun import changes
     from backup.archiver.report import Tally
-    from backup.cli.render import path_document, shown_path, size
+    from backup.cli.render import counted, path_document, shown_path, size
 
     tally = Tally()
     counts = {"new": 0, "changed": 0, "removed": 0}
@@ -122,7 +143,7 @@ def _look(cli: Cli, config: Config, job: JobSettings, *, listed: bool) -> dict[s
         cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
     if not cli.json:
         what = ", ".join(f"{count} {word}" for word, count in counts.items())
-        seen = f"job {job.name}: {tally.files} files, {size(tally.bytes)}"
+        seen = f"job {job.name}: {counted(tally.files, 'file')}, {size(tally.bytes)}"
         cli.show(None, f"{seen}; {what}; would read {size(would_read)}")
     document: dict[str, Any] = {"job": job.name, "files": tally.files, "bytes": tally.bytes, **counts}
     document["would_read"] = would_read

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from backup.cli.context import Cli, pass_cli
 from backup.cli.keyfiles import read_passphrase_file, write_key_file
 from backup.errors import UsageError
+
+if TYPE_CHECKING:
+    from backup.app.setup import Installation
+    from backup.config import Config
+    from backup.format.keys import Recipient, RecoveryKey
 
 
 @click.command()
@@ -40,53 +46,85 @@ def init(
     A recovery key is made unless the config or --recipient names a recipient. It alone opens what is backed
     up: it is written to --key-file or shown once, and kept nowhere on this server.
     """
-    from backup.app.runs import recipients_of
     from backup.app.setup import create_vaults, initialise
-    from backup.format.keys import Recipient, RecoveryKey
 
     config = cli.config()
-    key = None
-    given = tuple(Recipient.from_text(text) for text in recipients)
-    if not given and not recipients_of(config):
-        if key_file is None and (non_interactive or cli.json):
-            raise UsageError(
-                "where is the new recovery key to go?", advice="give --key-file FILE, or --recipient nvr1…"
-            )
-        key = RecoveryKey.from_seed(os.urandom(32))
-        given = (key.recipient,)
-        if key_file is not None:
-            write_key_file(key_file, key, read_passphrase_file(passphrase_file))
-    made = initialise(config, given, key, cli.clock)
-    if key is not None and key_file is None:
-        _show_once(cli, key.to_text())
+    given = _recipients(config, recipients)
+    if passphrase_file is not None and key_file is None:
+        raise UsageError("--passphrase-file protects a key file", advice="give --key-file FILE, too")
+    if not given and key_file is None and not _somebody_reads(cli, asks=not non_interactive):
+        raise UsageError(
+            "where is the new recovery key to go?", advice="give --key-file FILE, or --recipient nvr1…"
+        )
+    made = initialise(config, given, None, cli.clock)
+    new_key = None if given else _new_key(cli, key_file, passphrase_file)
+    created = made.created
+    if new_key is not None:
+        made = initialise(config, (new_key.recipient,), new_key, cli.clock)
+    written = key_file if new_key is not None else None
+    _tell(cli, config, made, created=created, written=written)
+    if new_key is None and key_file is not None:
+        cli.say("no recovery key was made: this server has its recipients already")
     vaults = [] if no_vaults else create_vaults(config, cli.clock)
     document = {
-        "created": made.created,
+        "created": created,
         "inventory": made.inventory_id.hex(),
         "signer": made.signer_fingerprint,
         "recipients": [one.id.hex() for one in made.recipients],
         "enrolled": made.enrolled,
         "vaults": vaults,
-        "key_file": key_file if key is not None else None,
+        "key_file": written,
     }
-    lines = [
-        f"inventory {made.inventory_id.hex()} {'made' if made.created else 'found'} in {config.state_dir}",
-        f"signer {made.signer_fingerprint}, enrolled by {made.enrolled} of {len(made.recipients)} recipients",
-    ]
-    if key is not None and key_file is not None:
-        lines.append(f"the recovery key is in {key_file}: take it off this server, and keep it in two places")
-    if vaults:
-        lines.append(f"vaults ready: {', '.join(vaults)}")
-    cli.show(document, "\n".join(lines))
+    cli.show(document, f"vaults ready: {', '.join(vaults)}" if vaults else None)
     if made.enrolled < len(made.recipients):
-        cli.say("next: `nightvault key request` here, `nightvault key enroll` where the recovery key is")
+        cli.say("next: `nightvault key request` here, `nightvault key enroll` where the recovery key is,")
+        cli.say("      `nightvault key accept` here; backups can begin before that: `nightvault backup`")
     else:
         cli.say("next: `nightvault backup`")
 
 
-def _show_once(cli: Cli, text: str) -> None:
-    cli.show(None, "\nThe recovery key. It is shown this once, and without it nothing can be restored:\n")
-    cli.show(None, f"    {text}\n")
-    if sys.stdin.isatty():
-        while not cli.confirm("Did you write it down, in two places off this server?"):
-            cli.warn("take your time")
+def _recipients(config: Config, texts: tuple[str, ...]) -> tuple[Recipient, ...]:
+    """Whom to seal for: those that were chosen before, else those that are given now; maybe nobody yet."""
+    from backup.app.runs import recipients_of
+    from backup.app.state import parse_recipients
+
+    known = parse_recipients(recipients_of(config))
+    given = parse_recipients(texts)
+    if known and given and given != known:
+        raise UsageError(
+            "this server seals for other recipients already: " + ", ".join(one.to_text() for one in known),
+            advice=f"to change them, name all of them in [encryption] recipients of {config.path}",
+        )
+    return known or given
+
+
+def _somebody_reads(cli: Cli, *, asks: bool) -> bool:
+    """Whether a key that is shown once is seen by a person, and kept in no log."""
+    return asks and not cli.json and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _new_key(cli: Cli, key_file: str | None, passphrase_file: str | None) -> RecoveryKey:
+    """A recovery key that somebody has: only then anything may be sealed for it."""
+    from backup.format.keys import RecoveryKey
+
+    key = RecoveryKey.from_seed(os.urandom(32))
+    if key_file is not None:
+        write_key_file(key_file, key, read_passphrase_file(passphrase_file))
+        return key
+    cli.show(None, "The recovery key. It is shown this once, and without it nothing can be restored:\n")
+    cli.show(None, f"    {key.to_text()}\n")
+    while not cli.confirm("Did you write it down, in two places off this server?"):
+        cli.warn("take your time")
+    return key
+
+
+def _tell(cli: Cli, config: Config, made: Installation, *, created: bool, written: str | None) -> None:
+    from backup.cli.render import counted
+
+    inventory = f"inventory {made.inventory_id.hex()} {'made' if created else 'found'} in {config.state_dir}"
+    enrolled = f"enrolled by {made.enrolled} of {counted(len(made.recipients), 'recipient')}"
+    cli.show(None, f"{inventory}\nsigner {made.signer_fingerprint}, {enrolled}")
+    if written is not None:
+        cli.show(
+            None, f"the recovery key is in {written}: take it off this server, and keep it in two places"
+        )

@@ -105,7 +105,7 @@ def status(cli: Cli) -> None:
 
     config = cli.config()
     with closing(opened(config)) as inventory:
-        keys = read_keys(config)
+        keys = read_keys(config, inventory)
         enrolled = dict(keys.enrolments)
         rows = [(one.id.hex(), one.id in enrolled) for one in keys.recipients]
         document = {

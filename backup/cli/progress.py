@@ -90,15 +90,17 @@ class PlainLines(_Counting):
 
     def finish(self) -> None:
         """Say what it came to."""
-        self._write(f"{self.title}: done, {self._figures()} in {render.duration(self.seconds)}")
+        self._write(f"{self.title}: done, {self._figures(finished=True)} in {render.duration(self.seconds)}")
 
     def _draw(self) -> None:
         self._pause = max(PlainLines._pause, self.seconds / 10)
         left = self.seconds_left
-        self._write(f"{self.title}: {self._figures()}" + (f", {render.duration(left)} left" if left else ""))
+        self._write(
+            f"{self.title}: {self._figures()}" + (f", {render.duration(round(left))} left" if left else "")
+        )
 
-    def _figures(self) -> str:
-        of_total = f" of {render.size(self.total)}" if self.total else ""
+    def _figures(self, *, finished: bool = False) -> str:
+        of_total = f" of {render.size(self.total)}" if self.total and not finished else ""
         parts = [f"{self.files:,} files" if self.files else "", f"{render.size(self.done)}{of_total}"]
         parts.append(f"{render.size(self.stored)} stored" if self.stored else "")
         parts.append(render.rate(self.done, self.seconds) if self.done else "")
@@ -193,14 +195,15 @@ class TerminalBar(_Counting):
     def _draw(self, *, finished: bool = False) -> None:
         if self._rich is None:
             return
-        parts = [render.size(self.done) + (f"/{render.size(self.total)}" if self.total else "")]
+        of_total = f"/{render.size(self.total)}" if self.total and not finished else ""
+        parts = [render.size(self.done) + of_total]
         parts.append(f"{self.files:,} files" if self.files else "")
         parts.append(f"{render.size(self.stored)} stored" if self.stored else "")
         parts.append(render.rate(self.done, self.seconds) if self.done else "")
         if finished:
             parts.append(render.duration(self.seconds))
         elif self.seconds_left is not None:
-            parts.append(f"{render.duration(self.seconds_left)} left")
+            parts.append(f"{render.duration(round(self.seconds_left))} left")
         figures = ", ".join(part for part in parts if part)
         total = self.done or 1 if finished else self.total
         self._rich.update(

@@ -18,6 +18,7 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 # What may move the cursor, hide or reorder text: control, format (bidi overrides), line and paragraph
 # separators, and the lone surrogates that stand for bytes which are not UTF-8.
 _ESCAPED = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+_LONG_ID = 40
 _WIDE = 10_000  # columns of a pipe: never break a line for it
 
 
@@ -39,7 +40,9 @@ def rate(count: float, seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time with its two largest units: 45 s, 3 min 20 s, 5 h 2 min, 2 d 3 h."""
+    """A length of time with its two largest units: 0.4 s, 45 s, 3 min 20 s, 5 h 2 min, 2 d 3 h."""
+    if 0.05 <= seconds < 9.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
     whole = max(0, round(seconds))
     for unit, name, smaller, smaller_name in (
         (86400, "d", 3600, "h"),
@@ -55,6 +58,18 @@ def duration(seconds: float) -> str:
 def local_time(moment: datetime | None, zone: tzinfo | None = None) -> str:
     """To the minute in `zone` (None: this machine's), with its name; no time is a dash."""
     return "-" if moment is None else moment.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 archive, 2 archives, 1,024 entries."""
+    plural = noun if count == 1 else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {plural}"
+
+
+def shown_archive(archive_id: str | None) -> str | None:
+    """An archive's id in a table: Glacier's 138 characters break every line, and 16 tell it from others."""
+    long = archive_id is not None and len(archive_id) > _LONG_ID
+    return f"{archive_id[:16]}…" if archive_id is not None and long else archive_id
 
 
 def shown_id(snapshot: SnapshotId) -> str:

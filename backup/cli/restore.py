@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
 _MOST_SHOWN = 20
+# What AWS says of most retrievals: "Downloading an Archive in Amazon Glacier", developer guide.
+_HOURS = {Tier.EXPEDITED: "1 to 5 minutes", Tier.STANDARD: "3 to 5 hours", Tier.BULK: "5 to 12 hours"}
 
 wait_option = click.option(
     "--wait", is_flag=True, help="Stay until the vault is ready, however long it takes."
@@ -114,13 +116,14 @@ def cancel(cli: Cli, restore_id: str) -> None:
 
 
 def _carry_on(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> None:
+    from backup.cli.render import counted
     from backup.restorer.restore import advance, deliver, is_ready, waiting_report
 
     pause = _FIRST_POLL
     known = advance(begun, world)
     while not is_ready(known) and (wait or not world.vault.traits.waits):
         if pause == _FIRST_POLL and world.vault.traits.waits:
-            cli.say(f"restore {begun.id}: waiting for {len(known)} retrievals ({begun.tier}) …")
+            cli.say(f"restore {begun.id}: waiting for {counted(len(known), 'retrieval')} ({begun.tier}) …")
         cli.clock.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_POLL)
         known = advance(begun, world)
@@ -128,9 +131,10 @@ def _carry_on(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> N
         _tell(cli, deliver(begun, known, world))
         return
     report = waiting_report(begun, known)
+    asked = counted(report.retrievals, "retrieval")
     lines = [
-        f"restore {begun.id} waits for {report.waiting} of {report.retrievals} retrievals ({begun.tier})",
-        "give the same command again later, or `nightvault restore resume " + begun.id + " --wait`",
+        f"restore {begun.id} waits for {report.waiting} of {asked} ({_HOURS[begun.tier]} with {begun.tier})",
+        f"next: the same command again, then, or `nightvault restore resume {begun.id} --wait` now",
     ]
     cli.show(restore_document(report), "\n".join(lines))
 
@@ -146,17 +150,18 @@ def restore_document(report: RestoreReport) -> dict[str, Any]:
 
 
 def _tell(cli: Cli, report: RestoreReport) -> None:
-    from backup.cli.render import duration, shown_id, shown_path, size
+    from backup.cli.render import counted, duration, shown_id, shown_path, size
     from backup.model import SnapshotId
 
     for problem in report.problems[:_MOST_SHOWN]:
         cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
     if len(report.problems) > _MOST_SHOWN:
         cli.warn(f"… and {len(report.problems) - _MOST_SHOWN} more; --json has them all")
+    wrote = f"{counted(report.files, 'file')} and {counted(report.directories, 'directory')}"
     text = [
-        f"snapshot {shown_id(SnapshotId(report.snapshot))} restored to {shown_path(report.target)}",
-        f"  files      {report.files} and {report.directories} directories, {size(report.bytes)}",
-        f"  retrieved  {size(report.retrieved)} in {report.retrievals} retrievals",
+        f"snapshot {shown_id(SnapshotId(report.snapshot))} restored below {shown_path(report.target)}",
+        f"  wrote      {wrote}, {size(report.bytes)}",
+        f"  retrieved  {size(report.retrieved)} in {counted(report.retrievals, 'retrieval')}",
         f"  took       {duration(report.seconds)}",
     ]
     cli.show(restore_document(report), "\n".join(text))
@@ -166,7 +171,7 @@ def _tell(cli: Cli, report: RestoreReport) -> None:
 
 
 def _show_plan(cli: Cli, plan: RestorePlan) -> None:
-    from backup.cli.render import shown_path, size
+    from backup.cli.render import counted, shown_path, size
 
     asked = [(plan.archives[one.archive].archive_id, one.extent) for one in plan.ranges]
     document = {
@@ -178,10 +183,10 @@ def _show_plan(cli: Cli, plan: RestorePlan) -> None:
             {"archive": archive, "start": extent.start, "end": extent.end} for archive, extent in asked
         ],
     }
-    files = f"{len(plan.selection.files)} files, {size(plan.selection.bytes)}"
-    requests = f"{len(plan.ranges)} requests on {len(plan.archives)} archives"
+    files = f"{counted(len(plan.selection.files), 'file')}, {size(plan.selection.bytes)}"
+    requests = f"{counted(len(plan.ranges), 'retrieval')} from {counted(len(plan.archives), 'archive')}"
     where = f"{shown_path(plan.path)} of snapshot {plan.snapshot.id[:8]}"
-    text = f"would restore {files}, from {where}\nwould retrieve {size(plan.retrieved)} by {requests}"
+    text = f"would restore {files}, from {where}\nwould retrieve {size(plan.retrieved)} in {requests}"
     cli.show(document, text)
 
 

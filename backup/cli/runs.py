@@ -18,8 +18,10 @@ from backup.model import JobName
 @pass_cli
 def runs(cli: Cli, job: str | None, limit: int) -> None:
     """List runs, newest first. One that is `running` and is not was cut off: the next backup settles it."""
+    from rich.console import Group
+
     from backup.app.runs import opened
-    from backup.cli.render import Column, duration, local_time, size, table
+    from backup.cli.render import Column, duration, local_time, printable, size, table
     from backup.inventory.runs import list_runs
 
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
@@ -50,10 +52,10 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
                 duration(took) if took is not None else None,
                 one.report.get("files"),
                 size(sent) if sent is not None else None,
-                one.report.get("error"),
             )
         )
     numbers = [Column(title, right=True) for title in ("took", "files", "uploaded")]
     columns: list[Column | str] = [Column("run", right=True), "kind", "job", "outcome", "began", *numbers]
-    columns.append(Column("error", folds=True))
-    cli.show(documents, table(columns, rows) if rows else "nothing was run yet")
+    errors = [f"run {one.number}: {one.report['error']}" for one in found if "error" in one.report]
+    text = Group(table(columns, rows), *(printable(line) for line in errors))
+    cli.show(documents, text if rows else "nothing was run yet")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+_STOPPING = b"\nstopping: what was sent is not lost; once more stops at once\n"
 
 
 @contextmanager
@@ -18,6 +21,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        _say(_STOPPING)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -25,3 +29,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say(text: bytes) -> None:
+    """Write past all buffers: a signal may come in the midst of a write."""
+    with suppress(OSError):
+        os.write(2, text)

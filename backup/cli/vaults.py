@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from backup.protocols import Vault
 
 _FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
+_CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor does AWS promise the last minutes
 
 
 @click.command()
@@ -25,10 +27,10 @@ _FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
 def vaults(cli: Cli) -> None:
     """List the vaults of the config: what we stored there, and what they say of themselves.
 
-    A cold vault counts its archives once a day; a dash means that it does not tell.
+    A cold vault counts its archives once a day ("it counts", "as of"); a dash means that it does not tell.
     """
     from backup.app.runs import opened
-    from backup.cli.render import local_time, size, table
+    from backup.cli.render import Column, local_time, size, table
     from backup.inventory.archives import vault_totals
 
     config = cli.config()
@@ -40,20 +42,21 @@ def vaults(cli: Cli) -> None:
     for settings in config.vaults:
         count, stored = totals.get(settings.name, (0, 0))
         ours = {"name": settings.name, "kind": settings.kind, "archives": count, "bytes": stored}
-        start = (settings.name, settings.kind, count, size(stored))
+        start = (settings.name, count, size(stored))
         try:
             state = _vault(config, settings.name, cli).state()
         except NightvaultError as error:
             failure = error
             documents.append({**ours, "error": str(error)})
-            rows.append((*start, "not reached", None, None))
+            rows.append((*start, None, None, "not reached"))
             cli.warn(f"vault {settings.name}: {error}")
             continue
         theirs = {"location": state.location, "vault_archives": state.archives, "vault_bytes": state.size}
         documents.append({**ours, "exists": state.exists, **theirs, "listed_at": state.listed_at})
         there = state.location if state.exists else "is not there"
-        rows.append((*start, there, state.archives, local_time(state.listed_at)))
-    columns = ["vault", "kind", "our archives", "our bytes", "where", "it counts", "as of"]
+        rows.append((*start, state.archives, local_time(state.listed_at), there))
+    right = [Column(title, right=True) for title in ("archives", "size", "it counts")]
+    columns = ["vault", *right, "as of", Column("where", folds=True)]
     cli.show(documents, table(columns, rows) if rows else f"{config.path} has no vault")
     if failure is not None:
         raise click.exceptions.Exit(int(failure.exit_code))
@@ -63,9 +66,9 @@ def vaults(cli: Cli) -> None:
 @click.option("--vault", "name", metavar="NAME", help="In this vault.")
 @pass_cli
 def archives(cli: Cli, name: str | None) -> None:
-    """List the archives that we stored, oldest first."""
+    """List the archives that we stored, oldest first. Long ids are cut here; --json has them whole."""
     from backup.app.runs import opened
-    from backup.cli.render import Column, local_time, size, table
+    from backup.cli.render import Column, local_time, shown_archive, size, table
     from backup.inventory.archives import list_archives
 
     config = cli.config()
@@ -95,12 +98,12 @@ def archives(cli: Cli, name: str | None) -> None:
             size(one.size),
             one.state,
             local_time(one.stored_at),
-            one.archive_id,
+            shown_archive(one.archive_id),
         )
         for one in found
     ]
     columns: list[Column | str] = ["vault", "kind", Column("size", right=True), "state", "stored"]
-    columns.append(Column("archive id", folds=True))
+    columns.append("archive id")
     cli.show(documents, table(columns, rows) if rows else "no archives yet")
 
 
@@ -134,7 +137,10 @@ def request(cli: Cli, name: str | None) -> None:
 @click.option("--wait", is_flag=True, help="Stay until it is there.")
 @pass_cli
 def show(cli: Cli, name: str | None, wait: bool) -> None:
-    """Show the newest list, and what in it our books do not know, or know and it lacks."""
+    """Show the newest list, and what in it our books do not know, or know and it lacks.
+
+    Exit code 1 if it lacks an archive that we stored before it was made.
+    """
     from backup.app.runs import opened
     from backup.inventory.archives import list_archives
     from backup.transfer.listing import continue_listing, newest_kept
@@ -143,32 +149,36 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
     vault = _vault(config, _chosen(config, name), cli)
     pause = _FIRST_POLL
     with closing(opened(config)) as inventory:
-        while not continue_listing(inventory, vault, cli.clock):
-            if not wait:
-                cli.say("a newer list is on its way")
-                break
+        while not (arrived := continue_listing(inventory, vault, cli.clock)) and wait:
             cli.clock.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL)
         kept = newest_kept(inventory, vault)
         with inventory.reading() as tx:
             ours = {one.archive_id: one for one in list_archives(tx, inventory.id, vault=vault.name)}
-    if kept is None:
+    if kept is None and arrived:
         raise UsageError(
-            f"vault {vault.name} has no list yet", advice=f"`nightvault listing request {vault.name}`"
+            f"vault {vault.name} was not asked for its list",
+            advice=f"`nightvault listing request {vault.name}`",
         )
+    if kept is None:
+        text = f"the list of vault {vault.name} is on its way: look again in some hours, or stay with --wait"
+        cli.show({"vault": vault.name, "state": "waiting"}, text)
+        return
+    if not arrived:
+        cli.say("a newer list is on its way")
     _show_listing(cli, vault, *kept, ours)
 
 
 def _show_listing(
     cli: Cli, vault: Vault, head: Row[Any], lines: list[Row[Any]], ours: dict[Any, Any]
 ) -> None:
-    from backup.cli.render import Column, local_time, size, table
+    from backup.cli.render import Column, counted, local_time, shown_archive, size, table
     from backup.inventory.schema import moment
 
     as_of = moment(head.as_of)
     listed = {line.archive_id for line in lines}
     absent = [one for key, one in ours.items() if key and key not in listed]
-    late = [one for one in absent if one.stored_at and one.stored_at > as_of]
+    late = [one for one in absent if one.stored_at and one.stored_at > as_of - _CLOCKS_DIFFER]
     missing = [one for one in absent if one not in late]
     document = {
         "vault": vault.name,
@@ -191,18 +201,14 @@ def _show_listing(
             "ours" if line.archive_id in ours else "unknown",
             size(line.size),
             local_time(moment(line.created_at)),
-            line.archive_id,
+            shown_archive(line.archive_id),
         )
         for line in lines
     ]
-    columns: list[Column | str] = [
-        "",
-        Column("size", right=True),
-        "created",
-        Column("archive id", folds=True),
-    ]
+    columns = ["", Column("size", right=True), "created", "archive id"]
     cli.show(document, table(columns, rows) if rows else "the list is empty")
-    cli.say(f"as of {local_time(as_of)}: {len(lines)} archives; {len(late)} of ours are newer than the list")
+    count = counted(len(lines), "archive")
+    cli.say(f"as of {local_time(as_of)}: {count}; {len(late)} of ours newer than the list")
     for one in missing:
         cli.warn(f"missing: {one.archive_id}, stored {local_time(one.stored_at)}")
     if missing:

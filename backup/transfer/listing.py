@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from backup.errors import VaultError
 from backup.inventory import archives, retrievals
 from backup.inventory.database import Inventory
 from backup.model import ListingId, RetrievalState
@@ -15,16 +16,28 @@ from backup.transfer.retry import Patience
 
 
 def request_listing(inventory: Inventory, vault: Vault, clock: Clock) -> None:
-    """Ask for a listing, unless one is on its way already."""
-    with inventory.writing() as tx:
+    """Ask for a listing, unless one is on its way already.
+
+    A request whose answer was lost is found again by its token. `VaultError` if the vault has none to give.
+    """
+    with inventory.reading() as tx:
         if retrievals.newest_listing(tx, vault.name, state="waiting") is not None:
             return
-        token = os.urandom(12).hex()
-        vault_number = archives.get_or_create_vault(tx, vault.name)
-        number = retrievals.open_listing(tx, vault_number, token, clock.now())
+        lost = retrievals.newest_listing(tx, vault.name, state="planned")
+    patience = Patience(clock)
+    if lost is not None:
+        asked = patience.call(vault.open_retrievals).get(lost.token)
+        with inventory.writing() as tx:
+            if asked is not None:
+                retrievals.listing_requested(tx, lost.number, ListingId(asked))
+                return
+            retrievals.drop_listing(tx, lost.number)
+    token = os.urandom(12).hex()
+    with inventory.writing() as tx:
+        number = retrievals.open_listing(tx, archives.get_or_create_vault(tx, vault.name), token, clock.now())
     try:
-        listing_id = Patience(clock).call(lambda: vault.request_listing(token))
-    except BaseException:
+        listing_id = patience.call(lambda: vault.request_listing(token))
+    except Exception:
         with inventory.writing() as tx:
             retrievals.drop_listing(tx, number)
         raise
@@ -33,7 +46,10 @@ def request_listing(inventory: Inventory, vault: Vault, clock: Clock) -> None:
 
 
 def continue_listing(inventory: Inventory, vault: Vault, clock: Clock) -> bool:
-    """Bring down the listing that is on its way, if it is ready; whether none is on its way any more."""
+    """Bring down the listing that is on its way, if it is ready; whether none is on its way any more.
+
+    `VaultError` if the vault could not make it, or keeps it no longer; it can be asked for again then.
+    """
     with inventory.reading() as tx:
         waiting = retrievals.newest_listing(tx, vault.name, state="waiting")
     if waiting is None:
@@ -46,7 +62,10 @@ def continue_listing(inventory: Inventory, vault: Vault, clock: Clock) -> bool:
     if status.state is not RetrievalState.READY:
         with inventory.writing() as tx:
             retrievals.drop_listing(tx, waiting.number)
-        return True
+        raise VaultError(
+            f"the list of vault {vault.name} is {status.state}: {status.message or 'no reason given'}",
+            advice=f"ask again: `nightvault listing request {vault.name}`",
+        )
     listing = patience.call(lambda: vault.fetch_listing(listing_id))
     with inventory.writing() as tx:
         retrievals.keep_listing(tx, waiting.number, listing)

@@ -41,7 +41,11 @@ def test_sizes(count: int, shown: str) -> None:
     [
         (0, "0 s"),
         (-3, "0 s"),
-        (0.4, "0 s"),
+        (0.04, "0 s"),
+        (0.05, "0.1 s"),
+        (0.4, "0.4 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
         (59.6, "1 min"),
         (200, "3 min 20 s"),
         (3600, "1 h"),
@@ -51,6 +55,20 @@ def test_sizes(count: int, shown: str) -> None:
 )
 def test_durations(seconds: float, shown: str) -> None:
     assert render.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "shown"),
+    [(1, "archive", "1 archive"), (0, "archive", "0 archives"), (1024, "entry", "1,024 entries")],
+)
+def test_counts_with_their_nouns(count: int, noun: str, shown: str) -> None:
+    assert render.counted(count, noun) == shown
+
+
+def test_only_long_archive_ids_are_shortened() -> None:
+    assert render.shown_archive("x" * 138) == "x" * 16 + "…"
+    assert render.shown_archive("20261124-catalog-7f00") == "20261124-catalog-7f00"
+    assert render.shown_archive(None) is None
 
 
 def test_rates_times_and_ids() -> None:
@@ -176,7 +194,7 @@ def test_plain_lines_are_few_and_tell_rate_and_rest() -> None:
         "backup etc: 60 files, 30.0 MiB of 100.0 MiB, 15.0 MiB stored, 1.0 MiB/s, 1 min 10 s left",
         "backup etc: 80 files, 40.0 MiB of 100.0 MiB, 20.0 MiB stored, 1.0 MiB/s, 1 min left",
         r"a file changed\x1b while it was read",
-        "backup etc: done, 80 files, 40.0 MiB of 100.0 MiB, 20.0 MiB stored, 1.0 MiB/s in 40 s",
+        "backup etc: done, 80 files, 40.0 MiB, 20.0 MiB stored, 1.0 MiB/s in 40 s",
     ]
 
 
