@@ -46,7 +46,7 @@ class Target:
         if known == path:
             return self._known(path)
         handle = self._known(known)
-        for name in path[len(known) :].removeprefix(b"/").split(b"/"):
+        for name in (path[len(known) + 1 :] if known else path).split(b"/"):
             known = known + b"/" + name if known else name
             handle = self._open[known] = _enter(handle, step(name))
             self._shrink()
@@ -57,6 +57,7 @@ class Target:
 
         What else lies in its place is removed, as a file would be replaced: a symlink, not what it points at.
         """
+        step(path.partition(b"/")[0])
         parent, _, name = path.rpartition(b"/")
         above = self.handle(parent)
         try:
