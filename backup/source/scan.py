@@ -56,6 +56,7 @@ class _Node:
 
 
 _NOTHING = _Node()
+_EVERYTHING = _Node(is_source=True)
 
 
 def scan(sources: Sequence[bytes], *, filters: Filters, report: Report) -> Iterator[ScannedDirectory]:
@@ -198,6 +199,9 @@ class _Walk:
         unread: set[bytes] = set()
         device = os.fstat(handle).st_dev
         prefix = path.rstrip(b"/") + b"/"
+        for name in sorted(node.children.keys() - names):
+            self._missing(prefix + name)
+            unread.add(name)
         for name in names:
             entry = self._look(handle, prefix, name, node, unread)
             if entry is None:
@@ -219,10 +223,10 @@ class _Walk:
     ) -> ScannedEntry | None:
         try:
             found = os.stat(name, dir_fd=handle, follow_symlinks=False)
-        except FileNotFoundError as error:
-            if not node.is_source:  # a source that is missing is an error; a file that has gone is none
+        except FileNotFoundError:
+            if name in node.children:  # a source that is missing is an error; a file that has gone is none
                 unread.add(name)
-                self._unreadable(prefix + name, error)
+                self._missing(prefix + name)
             return None
         except OSError as error:
             unread.add(name)
@@ -239,10 +243,15 @@ class _Walk:
 
     def _node_below(self, node: _Node, entry: ScannedEntry, device: int) -> _Node:
         """What is wanted of a directory: of another file system's nothing, if the job keeps to one."""
-        if not node.is_source:
-            return node.children[entry.name]
-        crosses = entry.stat.st_dev != device
-        return _NOTHING if crosses and self._filters.one_file_system else node
+        child = node.children.get(entry.name, _NOTHING)
+        if not node.is_source or child.is_source:
+            return child
+        if entry.stat.st_dev != device and self._filters.one_file_system:
+            return child
+        return _Node(True, child.children) if child.children else _EVERYTHING
+
+    def _missing(self, path: bytes) -> None:
+        self._report(Problem(path, ProblemKind.UNREADABLE, "it is not there, and a source needs it"))
 
     def _moved(self, path: bytes) -> None:
         detail = "during the backup it was removed, or something else took its place"

@@ -1,0 +1,236 @@
+"""The catalogs in the vault tell, to the holder of the recovery key alone, exactly what the inventory has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from backup.archiver import catalogs
+from backup.format import records
+from backup.format.pack import NO_HASH, NO_PACK, is_enrolled
+from backup.inventory import archives, runs, schema
+from backup.inventory.archives import ArchiveState
+from backup.inventory.database import Inventory
+from backup.model import ArchiveId, ChunkRow, Generation, PackKind
+from tests.archiver.reader import OpenedCatalog, Rebuilt, read_catalogs
+from tests.backups import Site
+from tests.doubles import FaultyVault, PowerCut, cut_at
+
+
+def live_through_a_week(site: Site, source: Path) -> None:
+    """Seven nights of changes, one of them without any, one cut short."""
+    (source / "kept").write_bytes(os.urandom(300_000))
+    (source / "sub").mkdir()
+    site.backup()
+    for night in range(1, 6):
+        (source / "sub" / f"night {night}").write_bytes(os.urandom(2000))
+        if night > 1:
+            (source / "sub" / f"night {night - 1}").unlink()
+        if night == 3:
+            cut = FaultyVault(site.vault, cut_at(1))
+            with pytest.raises(PowerCut):
+                site.reopen(cut).backup()
+        site.backup()
+    shutil.rmtree(source / "sub")
+    (source / "sub").write_text("a file now")
+    site.backup()
+    site.backup()
+
+
+def of_inventory(inventory: Inventory, job: int) -> Rebuilt:
+    """The same tables from the inventory."""
+    found = Rebuilt()
+    with inventory.reading() as tx:
+        directories = select(schema.directories).where(schema.directories.c.job == job)
+        used = {row.directory for row in tx.execute(select(schema.entries.c.directory))}
+        found.directories = {row.number: row.path for row in tx.execute(directories) if row.number in used}
+        for row in tx.execute(select(schema.entries)):
+            if row.directory in found.directories:
+                values = list(row)[1:]
+                values[9] = values[9] or b""
+                found.entries[row.number] = tuple(values)
+        found.owners = {row[0]: tuple(row[1:]) for row in tx.execute(select(schema.owners))}
+        named = archives.named_archives(tx, job)
+        found.frames = {number: archives.frame_rows(tx, number) for number in named}
+        found.chunks = {
+            place.number: (number, ChunkRow(place.id, place.frame, place.offset, place.length))
+            for number in named
+            for place in archives.chunks_of(tx, number)
+        }
+        for row in tx.execute(select(schema.snapshots).where(schema.snapshots.c.job == job)):
+            found.snapshot_ids[row.number] = row.id
+    return found
+
+
+def assert_equal(rebuilt: Rebuilt, kept: Rebuilt) -> None:
+    """Catalogs and inventory tell the same."""
+    assert rebuilt.entries == kept.entries
+    assert rebuilt.owners.items() >= kept.owners.items()
+    assert rebuilt.directories.items() >= kept.directories.items()
+    assert rebuilt.frames == kept.frames
+    assert rebuilt.chunks == kept.chunks
+    assert rebuilt.snapshot_ids == kept.snapshot_ids
+
+
+def deltas(found: list[OpenedCatalog]) -> list[OpenedCatalog]:
+    return [one for one in found if one.generation is Generation.DELTA]
+
+
+def fulls(found: list[OpenedCatalog]) -> list[OpenedCatalog]:
+    return [one for one in found if one.generation is Generation.FULL]
+
+
+def job_number(site: Site) -> int:
+    with site.inventory.reading() as tx:
+        job = runs.find_job(tx, site.job.name)
+    assert job is not None
+    return job.number
+
+
+def test_all_deltas_give_the_inventory(site: Site, source: Path) -> None:
+    live_through_a_week(site, source)
+    rebuilt = Rebuilt()
+    for delta in deltas(read_catalogs(site.vault, site.key)):
+        rebuilt.apply(delta)
+    assert_equal(rebuilt, of_inventory(site.inventory, job_number(site)))
+
+
+def test_a_full_catalog_and_the_deltas_after_it_give_the_inventory(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogs, "_DELTAS_A_FULL", 3)
+    live_through_a_week(site, source)
+    found = read_catalogs(site.vault, site.key)
+    kept = of_inventory(site.inventory, job_number(site))
+    assert len(fulls(found)) == 3
+    for full in fulls(found):
+        rebuilt = Rebuilt()
+        rebuilt.apply(full)
+        assert full.listed.label is not None
+        for delta in deltas(found):
+            assert delta.listed.label is not None
+            if delta.listed.label.number > full.listed.label.number:
+                rebuilt.apply(delta)
+        assert_equal(rebuilt, kept)
+
+
+def test_every_catalog_is_signed_enrolled_and_names_its_parent(site: Site, source: Path) -> None:
+    live_through_a_week(site, source)
+    found = read_catalogs(site.vault, site.key)
+    numbers, parent = [], None
+    for one in found:
+        fields = one.header.fields
+        assert fields.catalog is not None
+        assert fields.inventory_id == site.inventory.id
+        assert fields.signer_public == site.keys.signer.public
+        assert is_enrolled(one.header, site.key)
+        start = one.records[0]
+        assert (start.number, start.generation) == (fields.catalog.number, fields.catalog.generation)
+        assert (start.job_id, start.job_name) == (fields.catalog.job_id, "job")
+        expected = (parent.header.fields.pack_id, parent.header.hash) if parent else (NO_PACK, NO_HASH)
+        assert (fields.catalog.parent_pack_id, fields.catalog.parent_header_hash) == expected
+        numbers.append(fields.catalog.number)
+        if one.generation is Generation.DELTA:
+            parent = one
+    assert numbers == sorted(set(numbers)), "a number was given out twice"
+
+
+def test_a_catalog_carries_its_chain_with_archive_ids(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogs, "_DELTAS_A_FULL", 3)
+    live_through_a_week(site, source)
+    found = read_catalogs(site.vault, site.key)
+    for place, one in enumerate(found):
+        (chain,) = [record for record in one.records if isinstance(record, records.ChainRecord)]
+        before = found[:place]
+        newest = max((index for index, other in enumerate(before) if other in fulls(found)), default=0)
+        expected = [
+            (
+                other.records[0].number,
+                other.records[0].generation,
+                other.header.fields.pack_id,
+                other.header.hash,
+                other.listed.archive_id,
+            )
+            for other in before[newest:]
+        ]
+        assert [tuple(link) for link in chain.links] == expected
+
+
+def test_secrets_are_in_full_catalogs_only(site: Site, source: Path) -> None:
+    live_through_a_week(site, source)
+    for one in read_catalogs(site.vault, site.key):
+        secrets = [record for record in one.records if isinstance(record, records.Secrets)]
+        if one.generation is Generation.FULL:
+            assert [(each.signer_seed, each.chunk_secret) for each in secrets] == [(b"s" * 32, b"c" * 32)]
+        else:
+            assert secrets == []
+
+
+def test_archives_that_a_catalog_names_are_as_the_vault_has_them(site: Site, source: Path) -> None:
+    live_through_a_week(site, source)
+    listing = {
+        one.archive_id: one for one in site.vault.fetch_listing(site.vault.request_listing("x")).archives
+    }
+    rebuilt = Rebuilt()
+    for delta in deltas(read_catalogs(site.vault, site.key)):
+        rebuilt.apply(delta)
+    assert rebuilt.archives
+    for record in rebuilt.archives.values():
+        listed = listing[ArchiveId(record.archive_id)]
+        assert (listed.size, listed.tree_hash) == (record.size, record.tree_hash)
+        assert record.state == ArchiveState.STORED
+        assert listed.label is not None
+        assert (listed.label.kind, listed.label.pack_id) == (PackKind(record.kind), record.pack_id)
+
+
+def test_a_job_s_catalogs_name_what_another_job_stored_first(site: Site, source: Path) -> None:
+    (source / "shared").write_bytes(os.urandom(50_000))
+    site.backup()
+    other = site.with_job(name="other")
+    other.backup()
+    rebuilt = Rebuilt()
+    for one in deltas(read_catalogs(site.vault, site.key)):
+        if one.records[0].job_name == "other":
+            rebuilt.apply(one)
+    assert_equal(rebuilt, of_inventory(site.inventory, job_number(other)))
+    assert rebuilt.chunks
+
+
+def test_nothing_in_clear_tells_names(site: Site, source: Path, tmp_path: Path) -> None:
+    (source / "telltale-name").write_text("telltale-content" * 100)
+    site.with_job(name="telltale-job").backup()
+    for path, _, files in os.walk(tmp_path / "vault"):
+        for name in files:
+            with open(os.path.join(path, name), "rb") as file:
+                data = file.read()
+            for word in (b"telltale", b"source", os.fsencode(source), b"host"):
+                assert word not in data
+
+
+@pytest.mark.parametrize(
+    ("sizes", "due"),
+    [
+        ([], True),
+        ([100], False),
+        ([100, 2_000_000], True),
+        ([10_000_000, 2_000_000, 2_000_000], False),
+        ([10_000_000, 2_000_000, 3_500_000], True),
+        ([100, *[1] * 99], False),
+        ([100, *[1] * 100], True),
+    ],
+)
+def test_when_a_full_catalog_is_due(site: Site, sizes: list[int], due: bool) -> None:
+    site.backup()
+    with site.inventory.reading() as tx:
+        stored = archives.stored_catalogs(tx, job_number(site), site.inventory.id)
+    delta, full = stored[0][0], stored[1][0]
+    assert full.label.generation is Generation.FULL
+    links = [replace(one, size=size) for one, size in zip([full, *[delta] * 200], sizes, strict=False)]
+    assert catalogs.needs_full(catalogs.Chain(tuple(links), delta)) is due

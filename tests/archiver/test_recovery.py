@@ -1,0 +1,209 @@
+"""What a dead process left behind: finished where it can be, given up where it must be, never sent twice."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backup.archiver import commit
+from backup.inventory import archives, runs
+from backup.inventory.archives import ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.runs import Outcome
+from backup.model import Listing, PackKind, VaultName
+from backup.vault.directory import DirectoryVault
+from tests.archiver.wholeness import assert_stored, assert_whole, change, fill, list_now
+from tests.backups import Site
+from tests.doubles import Fault, FaultyVault, PowerCut
+from tests.trees import snapshot_of
+
+SIZE = 6 * 1024 * 1024
+
+
+def cut(site: Site, *faults: Fault) -> FaultyVault:
+    """Run a backup into the dark; the vault as it was seen."""
+    dark = FaultyVault(site.vault, *faults)
+    with pytest.raises(PowerCut):
+        replace(site, vault=dark).backup()
+    return dark
+
+
+def power(method: str, *, skip: int = 0, after: bool = False) -> Fault:
+    """A power cut at a call of that method."""
+    return Fault(method, PowerCut("here"), skip=skip, after=after)
+
+
+def spooled(site: Site) -> list[Path]:
+    """The packs in the spool."""
+    return sorted(site.spool.iterdir())
+
+
+def states(site: Site) -> list[ArchiveState]:
+    """The state of every archive ever submitted."""
+    with site.inventory.reading() as tx:
+        found = archives.get_archives(tx, range(1, 100), site.inventory.id)
+    return [found[number].state for number in sorted(found)]
+
+
+def test_a_stored_catalog_is_committed_by_the_next_run(
+    site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(source, 1, SIZE // 4)
+    (source / "socket").touch()
+    first = snapshot_of(source)
+
+    def die(*_: object) -> None:
+        raise PowerCut("just before the commit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "make_true", die)
+        with pytest.raises(PowerCut):
+            site.backup()
+    site = site.reopen()
+    assert site.snapshots() == []
+    change(source, 2, 1000)
+    second = snapshot_of(source)
+    site.backup()
+    with site.inventory.reading() as tx:
+        newest, oldest = runs.list_runs(tx)
+    assert (oldest.outcome, newest.outcome) == (Outcome.DONE, Outcome.DONE)
+    assert oldest.report["recovered"] is True
+    assert oldest.report["snapshot"] == site.snapshots()[0].id
+    assert_whole(site, tmp_path / "out", {1: first, 2: second}, list_now(site.vault))
+
+
+def test_a_recovered_snapshot_keeps_its_problems(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = site.with_job(sources=[source, source / "missing" / "x"])
+
+    def die(tx: Transaction, *_: object) -> None:
+        raise PowerCut("just before the commit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "make_true", die)
+        with pytest.raises(PowerCut):
+            two.backup()
+    two.reopen().backup()
+    with site.inventory.reading() as tx:
+        assert [run.outcome for run in runs.list_runs(tx)] == [Outcome.PARTIAL, Outcome.PARTIAL]
+    first, second = two.snapshots()
+    assert first.problems == second.problems != ()
+
+
+@pytest.mark.parametrize("damage", ["gone", "short", "flipped"])
+def test_a_pack_that_the_spool_lost_is_never_built_upon(
+    site: Site, source: Path, tmp_path: Path, damage: str
+) -> None:
+    fill(source, 1, SIZE)
+    cut(site, power("put_part", skip=1))
+    for path in spooled(site):
+        data = bytearray(path.read_bytes())
+        if damage == "gone":
+            path.unlink()
+        elif damage == "short":
+            path.write_bytes(data[:-1])
+        else:
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+    site = site.reopen()
+    report = site.backup()
+    assert ArchiveState.LOST in states(site)
+    assert report.bytes_new == report.bytes_read, "nothing may be taken from a pack that is lost"
+    assert site.vault.list_uploads() == []
+    assert_stored(site, list_now(site.vault))
+    site.restore("latest", tmp_path / "out")
+    assert "gone or damaged" in site.progress.notes[0]
+
+
+def test_an_upload_whose_begin_was_not_answered_is_adopted(site: Site, source: Path, tmp_path: Path) -> None:
+    fill(source, 1, SIZE)
+    cut(site, power("begin_upload", after=True))
+    (begun,) = site.vault.list_uploads()
+    again = FaultyVault(site.vault)
+    site.reopen(again).backup()
+    with site.inventory.reading() as tx:
+        first = archives.list_archives(tx, site.inventory.id)[0]
+    assert str(first.archive_id) == str(begun.upload_id), (
+        "a directory vault's archives are called as their uploads"
+    )
+    assert site.vault.list_uploads() == []
+    assert (
+        again.calls["begin_upload"] == again.calls["complete_upload"] - 2
+    )  # it was tried to complete it first
+
+
+def test_an_upload_that_the_vault_forgot_is_begun_anew_and_then_kept(
+    site: Site, source: Path, tmp_path: Path
+) -> None:
+    fill(source, 1, SIZE)
+    cut(site, power("put_part", skip=2))
+    for open_upload in site.vault.list_uploads():
+        site.vault.abort_upload(open_upload.upload_id)
+    site = site.reopen()
+    second = cut(site, power("put_part", skip=2))
+    assert second.calls["begin_upload"] >= 1
+    third = FaultyVault(site.vault)
+    site = site.reopen(third)
+    site.backup()
+    assert not [place for place, count in (second.sent + third.sent).items() if count > 1]
+    now = snapshot_of(source)
+    trees = dict.fromkeys((one.number for one in site.snapshots()), now)
+    assert_whole(site, tmp_path / "out", trees, list_now(site.vault))
+
+
+def test_recovery_itself_may_be_cut_again_and_again(site: Site, source: Path, tmp_path: Path) -> None:
+    fill(source, 1, SIZE)
+    seen = [cut(site, power("*", skip=4))]
+    for call in range(12):
+        site = site.reopen()
+        seen.append(cut(site, power("*", skip=call % 4, after=call % 2 == 1)))
+    last = FaultyVault(site.vault)
+    site = site.reopen(last)
+    site.backup()
+    sent = sum((one.sent for one in seen), last.sent)
+    assert max(sent.values()) == 1
+    trees = dict.fromkeys((one.number for one in site.snapshots()), snapshot_of(source))
+    assert_whole(site.reopen(site.vault), tmp_path / "out", trees, list_now(last.vault))
+
+
+def test_another_vault_s_uploads_wait_for_their_own_run(
+    site: Site, source: Path, tmp_path: Path, disk: DirectoryVault
+) -> None:
+    fill(source, 1, SIZE)
+    cut(site, power("put_part", skip=1))
+    with site.inventory.reading() as tx:
+        waiting = {one.spool_file for one in archives.pending_uploads(tx, site.inventory.id)}
+    other = DirectoryVault(VaultName("other"), str(tmp_path / "other"), site.clock)
+    other.create()
+    elsewhere = replace(site.with_job(name="elsewhere"), vault=other).reopen()
+    elsewhere.backup()
+    assert waiting
+    assert {path.name for path in spooled(site)} == waiting
+    assert {one.label.kind for one in list_now(other).archives if one.label} == set(PackKind)
+    site = elsewhere.reopen(disk).with_job(name="job")
+    site.backup()
+    assert os.listdir(site.spool) == []
+    both = [*list_now(disk).archives, *list_now(other).archives]
+    assert_stored(site, Listing(site.clock.now(), both))
+
+
+def test_numbers_are_not_given_out_again_after_a_cut(site: Site, source: Path) -> None:
+    (source / "file").write_bytes(os.urandom(2000))
+    for call in range(8):
+        site = site.reopen()
+        dark = FaultyVault(site.vault, power("*", skip=call))
+        try:
+            replace(site, vault=dark).backup()
+        except PowerCut:
+            (source / "file").write_bytes(os.urandom(2000))
+    site.backup()
+    with site.inventory.reading() as tx:
+        given = [run.snapshot_number for run in runs.list_runs(tx)]
+        found = archives.get_archives(tx, range(1, 100), site.inventory.id).values()
+    assert len(given) == len(set(given)) == 9
+    numbers = [one.label.number for one in found if one.label.kind is PackKind.CATALOG]
+    assert len(numbers) == len(set(numbers))
