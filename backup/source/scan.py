@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,7 +59,9 @@ _NOTHING = _Node()
 _EVERYTHING = _Node(is_source=True)
 
 
-def scan(sources: Sequence[bytes], *, filters: Filters, report: Report) -> Iterator[ScannedDirectory]:
+def scan(
+    sources: Sequence[bytes], *, filters: Filters, report: Report
+) -> Generator[ScannedDirectory, None, None]:
     """Yield the directories of all sources and those on the way to them, once each, in the order of paths."""
     root = _Node()
     for source in sources:

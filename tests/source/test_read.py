@@ -1,0 +1,156 @@
+"""Files are cut as if they had been read whole, whatever their size was thought to be."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from backup.format.chunker import Chunker
+from backup.source.read import FileUnreadableError, open_file, read_chunks, same_version
+
+MIB = 1024 * 1024
+KIB = 1024
+BYTES = random.Random(5).randbytes(30 * MIB)
+
+
+def chunks_of(data: bytes, thought: int) -> list[bytes]:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        return [bytes(chunk) for chunk in read_chunks(file.fileno(), thought, Chunker(7))]
+
+
+def whole_cuts(data: bytes) -> list[int]:
+    return Chunker(7).cuts(data, final=True)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    size=st.one_of(st.integers(0, 300 * KIB), st.integers(0, len(BYTES))),
+    thought=st.one_of(st.none(), st.integers(0, 2 * len(BYTES))),
+)
+@example(size=0, thought=None)
+@example(size=1, thought=0)
+@example(size=256 * KIB, thought=None)
+@example(size=256 * KIB - 1, thought=None)
+@example(size=8 * MIB, thought=None)
+@example(size=8 * MIB, thought=8 * MIB - 1)
+@example(size=len(BYTES), thought=0)
+@example(size=5, thought=len(BYTES))
+def test_chunks_are_those_of_the_whole(size: int, thought: int | None) -> None:
+    data = BYTES[:size]
+    chunks = chunks_of(data, size if thought is None else thought)
+    assert b"".join(chunks) == data
+    assert [len(chunk) for chunk in chunks] == whole_cuts(data)
+
+
+def test_views_stay_as_they_were_while_reading_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(BYTES)
+    with open(tmp_path / "file", "rb") as file:
+        held = list(read_chunks(file.fileno(), len(BYTES), Chunker(7)))
+    assert b"".join(held) == BYTES
+
+
+@pytest.mark.parametrize("size", [300 * KIB, 9 * MIB, 30 * MIB])
+def test_a_view_holds_no_more_than_the_file_has(tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(BYTES[:size])
+    with open(tmp_path / "file", "rb") as file:
+        for chunk in read_chunks(file.fileno(), size, Chunker(7)):
+            assert memoryview(chunk.obj).nbytes <= min(size + 1, 12 * MIB)
+
+
+def opened(path: Path) -> int:
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        return open_file(handle, os.fsencode(path.name))
+    finally:
+        os.close(handle)
+
+
+class TestOpen:
+    def test_a_regular_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"content")
+        before = os.stat(tmp_path / "file").st_atime_ns
+        handle = opened(tmp_path / "file")
+        assert os.read(handle, 10) == b"content"
+        assert not os.get_inheritable(handle)
+        os.close(handle)
+        assert os.stat(tmp_path / "file").st_atime_ns == before
+
+    def test_another_s_file_is_read_all_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").write_bytes(b"content")
+        real = os.open
+
+        def owner_only(path: bytes, flags: int, **options: int) -> int:
+            if flags & os.O_NOATIME:
+                raise PermissionError(1, "Operation not permitted")
+            return real(path, flags, **options)
+
+        monkeypatch.setattr(os, "open", owner_only)
+        os.close(opened(tmp_path / "file"))
+
+    @pytest.mark.parametrize("kind", ["symlink", "dangling", "fifo", "directory", "absent"])
+    def test_anything_else_has_vanished_and_nothing_waits(self, tmp_path: Path, kind: str) -> None:
+        path = tmp_path / "thing"
+        if kind == "symlink":
+            (tmp_path / "real").touch()
+            path.symlink_to("real")
+        elif kind == "dangling":
+            path.symlink_to("nowhere")
+        elif kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "directory":
+            path.mkdir()
+        with pytest.raises(FileUnreadableError) as caught:
+            opened(path)
+        assert caught.value.has_vanished
+
+    def test_a_file_that_may_not_be_read_has_not_vanished(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def denied(*_: object, **__: object) -> int:
+            raise PermissionError(13, "Permission denied")
+
+        handle = os.open(tmp_path, os.O_RDONLY)
+        monkeypatch.setattr(os, "open", denied)
+        with pytest.raises(FileUnreadableError, match="Permission denied") as caught:
+            open_file(handle, b"file")
+        assert not caught.value.has_vanished
+        assert isinstance(caught.value.__cause__, PermissionError)
+
+
+@pytest.mark.parametrize("call", ["read", "readv"])
+def test_a_failing_disk_is_told_in_our_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    size = 100 if call == "read" else MIB
+    (tmp_path / "file").write_bytes(BYTES[:size])
+
+    def failing(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    with open(tmp_path / "file", "rb") as file:
+        monkeypatch.setattr(os, call, failing)
+        with pytest.raises(FileUnreadableError, match="Input/output error"):
+            list(read_chunks(file.fileno(), size, Chunker(7)))
+
+
+def test_what_was_written_shows_in_size_or_times(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    before = os.stat(path)
+    assert same_version(before, os.stat(path))
+    os.utime(path, ns=(1, 1))
+    assert not same_version(before, os.stat(path))
+    before = os.stat(path)
+    with open(path, "ab") as file:
+        file.write(b"more")
+    assert not same_version(before, os.stat(path))
