@@ -43,6 +43,6 @@ demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/shar
 	$(BIN)/nightvault demo --source $(SOURCE)
 
 clean: ## remove environments, caches and the demo's folder
-	rm -rf .venv demo dist build .coverage .coverage.* .hypothesis
+	rm -rf .venv nightvault-demo dist build .coverage .coverage.* .hypothesis
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find backup migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
