@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from backup.errors import InventoryDamagedError, LockedError, NightvaultError, NoInventoryError, SpoolError
+from backup.errors import (
+    ConfigError,
+    InventoryDamagedError,
+    LockedError,
+    NightvaultError,
+    NoInventoryError,
+    SpoolError,
+)
 from backup.inventory import schema
 from backup.model import InventoryId
 
@@ -96,7 +103,13 @@ def _our_errors(engine: Engine) -> Iterator[None]:
 
 def _connect(url: str) -> Engine:
     options = {"timeout": 60} if _is_sqlite(url) else {}
-    engine = create_engine(url, pool_size=4, max_overflow=8, connect_args=options)
+    try:
+        engine = create_engine(url, pool_size=4, max_overflow=8, connect_args=options)
+    except (NoSuchModuleError, ImportError) as error:
+        raise ConfigError(
+            f"inventory.url: no driver for {_parsed(url).drivername} is installed: {error}",
+            advice="for PostgreSQL install the extra: pip install 'nightvault[postgres]'",
+        ) from error
     if not _is_sqlite(url):
         return engine
 
@@ -120,8 +133,22 @@ def _connect(url: str) -> Engine:
     return engine
 
 
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(
+            "inventory.url is no database URL",
+            advice="write sqlite:////PATH or postgresql+psycopg://HOST/NAME",
+        ) from error
+
+
 def _is_sqlite(url: str) -> bool:
-    return make_url(url).get_backend_name() == "sqlite"
+    return _parsed(url).drivername.partition("+")[0] == "sqlite"
+
+
+def _sqlite_path(url: str) -> str | None:
+    return _parsed(url).database if _is_sqlite(url) else None
 
 
 def migrations_folder() -> str:
@@ -163,7 +190,9 @@ def create_inventory(
         writer = connection.execution_options(nightvault_write=True)
         with writer.begin():
             if writer.execute(select(schema.about.c.inventory_id)).first() is not None:
-                raise NightvaultError(f"there is an inventory already: {url}")
+                raise NightvaultError(
+                    f"there is an inventory already: {engine.url.render_as_string(hide_password=True)}"
+                )
             writer.execute(
                 insert(schema.about).values(
                     inventory_id=inventory_id, signer_public=signer_public, created_at=schema.micros(now)
@@ -176,13 +205,13 @@ def create_inventory(
 
 def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     """Open the inventory at `url`, migrating it if it is older than this program."""
-    path = make_url(url).database if _is_sqlite(url) else None
+    path = _sqlite_path(url)
     if path and not os.path.exists(path):
         raise NoInventoryError(f"no inventory at {path}")
     engine = _connect(url)
     with _our_errors(engine), engine.connect() as connection, connection.begin():
         if not inspect(connection).has_table("about"):
-            raise NoInventoryError(f"no inventory at {path or url}")
+            raise NoInventoryError(f"no inventory at {path or 'the configured URL'}")
         version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     if version != HEAD:
         _refuse_newer(str(version))
@@ -191,7 +220,8 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
         row = connection.execute(select(schema.about)).first()
     if row is None:
         raise NoInventoryError(
-            f"the inventory at {path or url} was never finished", advice="run `nightvault init`"
+            f"the inventory at {path or 'the configured URL'} was never finished",
+            advice="run `nightvault init`",
         )
     return Inventory(engine, InventoryId(row.inventory_id), row.signer_public, lock_directory)
 
@@ -206,6 +236,6 @@ def _refuse_newer(version: str) -> None:
 
 def _private_file(url: str) -> None:
     """Make the SQLite file 0600 before anything is in it."""
-    path = make_url(url).database if _is_sqlite(url) else None
+    path = _sqlite_path(url)
     if path:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
