@@ -97,7 +97,7 @@ class Yard:
         return uploader.submit(pack, name, domain=self.domain, run=self.run, chunk_numbers=[seed + 1])
 
     def send(self, size: int, vault: object = None, *, spoil: bytes | None = b"") -> None:
-        """Submit a pack and wait for it; its file becomes `spoil` before, or goes (None), if that is asked."""
+        """Submit a pack and wait for it; its file first becomes `spoil`, or goes (None)."""
         with self.uploader(vault) as uploader:
             pack, name = self.pack(size)
             if spoil is None:

@@ -1,0 +1,210 @@
+"""Entries are intervals: snapshot n is the rows with added_in <= n and (removed_in null or > n)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from backup.inventory import archives, entries, runs, schema
+from backup.inventory.database import Inventory, create_inventory
+from backup.inventory.entries import EntryRow, StagedEntry
+from backup.model import Hint, JobName, Owner, VaultName
+from tests.backups import INVENTORY_ID
+from tests.doubles import START
+
+
+@dataclass
+class Ledger:
+    """An inventory with a job, and numbers for its rows."""
+
+    inventory: Inventory
+    job: runs.JobRow
+    numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, 10**6)))
+
+    def run(self) -> runs.Run:
+        with self.inventory.writing() as tx:
+            return runs.open_backup(tx, self.job, START)
+
+    def entry(self, directory: int, name: bytes, *, size: int = 0) -> StagedEntry:
+        return StagedEntry(
+            next(self.numbers), directory, name, 1, 0o644, 1, 5, size, None, None, None, 7, 8, 0
+        )
+
+
+def ledger_of(inventory: Inventory) -> Ledger:
+    with inventory.writing() as tx:
+        vault = archives.get_or_create_vault(tx, VaultName("v"))
+        return Ledger(inventory, runs.get_or_create_job(tx, JobName("job"), vault, b"j" * 16))
+
+
+@pytest.fixture
+def ledger(inventory: Inventory) -> Ledger:
+    return ledger_of(inventory)
+
+
+@contextmanager
+def fresh_ledger() -> Iterator[Ledger]:
+    with tempfile.TemporaryDirectory() as folder:
+        inventory = create_inventory(
+            f"sqlite:///{Path(folder) / 'i.sqlite'}",
+            inventory_id=INVENTORY_ID,
+            signer_public=b"s" * 32,
+            now=START,
+            lock_directory=folder,
+        )
+        try:
+            yield ledger_of(inventory)
+        finally:
+            inventory.close()
+
+
+def below(ledger: Ledger, path: bytes, number: int) -> set[tuple[bytes, bytes, int]]:
+    """What a snapshot holds below a path: directory, name, size."""
+    with ledger.inventory.reading() as tx:
+        rows = list(entries.entries_below(tx, ledger.job.number, path, number))
+    assert [(where, row.name) for where, row in rows] == sorted((where, row.name) for where, row in rows)
+    return {(where, row.name, row.size) for where, row in rows}
+
+
+NAMES = (b"a", b"b", b"\xff")
+PATHS = (b"/s", b"/s/a", b"/s/a/x", b"/s/a-", b"/s/a0", b"/sa")
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.booleans(),  # whether the run is committed
+            st.dictionaries(
+                st.tuples(st.sampled_from(PATHS), st.sampled_from(NAMES)),
+                st.one_of(st.none(), st.integers(0, 9)),
+            ),
+        ),
+        max_size=8,
+    )
+)
+def test_snapshots_hold_what_was_true_then(
+    nights: list[tuple[bool, dict[tuple[bytes, bytes], int | None]]],
+) -> None:
+    with fresh_ledger() as ledger:
+        paths = {path: number for number, path in enumerate(PATHS, 1)}
+        with ledger.inventory.writing() as tx:
+            entries.add_directories(tx, ledger.job.number, paths)
+        truth: dict[tuple[bytes, bytes], int] = {}
+        live: dict[tuple[bytes, bytes], int] = {}
+        expected: dict[int, set[tuple[bytes, bytes, int]]] = {}
+        for is_committed, edits in nights:
+            run = ledger.run()
+            assert run.snapshot_number is not None
+            added = {
+                key: ledger.entry(paths[key[0]], key[1], size=size)
+                for key, size in edits.items()
+                if size is not None
+            }
+            removed = [live[key] for key in edits if key in live]
+            with ledger.inventory.writing() as tx:
+                entries.stage(tx, run.number, added=list(added.values()), removed=removed)
+                assert entries.count_staged(tx, run.number) == (len(added), len(removed))
+                if not is_committed:
+                    entries.discard_staged(tx, run.number)
+                    continue
+                entries.apply_staged(tx, run.number, run.snapshot_number)
+            for key, size in edits.items():
+                truth.pop(key, None)
+                live.pop(key, None)
+                if size is not None:
+                    truth[key] = size
+                    live[key] = added[key].number
+            expected[run.snapshot_number] = {(*key, size) for key, size in truth.items()}
+        for number, rows in expected.items():
+            for top in (b"/s", b"/s/a", b"/"):
+                inside = {row for row in rows if (row[0] + b"/").startswith(top.rstrip(b"/") + b"/")}
+                assert below(ledger, top, number) == inside
+        with ledger.inventory.reading() as tx:
+            for path, directory in paths.items():
+                newest = {name: entry.size for name, entry in entries.live_entries(tx, directory).items()}
+                assert newest == {key[1]: size for key, size in truth.items() if key[0] == path}
+            for table in (schema.staged_entries, schema.staged_removals, schema.staged_hints):
+                assert tx.execute(select(func.count()).select_from(table)).scalar() == 0
+
+
+def test_hints_are_updated_in_place_and_go_with_their_entry(ledger: Ledger) -> None:
+    first, second = ledger.run(), ledger.run()
+    kept, gone = ledger.entry(1, b"kept"), ledger.entry(1, b"gone")
+    with ledger.inventory.writing() as tx:
+        entries.add_directories(tx, ledger.job.number, {b"/d": 1})
+        entries.stage(tx, first.number, added=[kept, gone])
+        entries.apply_staged(tx, first.number, 1)
+        entries.stage(tx, second.number, removed=[gone.number], hinted=[(kept.number, Hint(70, 80, True))])
+        entries.apply_staged(tx, second.number, 2)
+        (live,) = entries.live_entries(tx, 1).values()
+        assert (live.inode, live.ctime_ns, live.is_mount) == (70, 80, 1)
+        assert tx.execute(select(func.count()).select_from(schema.hints)).scalar() == 1
+        tx.execute(schema.hints.delete())
+        (live,) = entries.live_entries(tx, 1).values()
+        assert (live.inode, live.ctime_ns, live.is_mount) == (0, 0, 0), "lost without harm"
+
+
+def test_staged_rows_come_back_as_they_went_in(ledger: Ledger) -> None:
+    run = ledger.run()
+    rows = [ledger.entry(2, b"b"), ledger.entry(1, b"\xff\x00a", size=2**62)]
+    with ledger.inventory.writing() as tx:
+        entries.add_directories(tx, ledger.job.number, {b"/d": 1, b"/e": 2})
+        entries.stage(tx, run.number, added=rows)
+        assert list(entries.staged_rows(tx, run.number)) == rows
+        assert entries.staged_directories(tx, run.number) == [1, 2]
+        assert entries.directory_paths(tx, [1, 2]) == {1: b"/d", 2: b"/e"}
+
+
+def test_looking_for_one_entry_and_one_directory(ledger: Ledger) -> None:
+    run = ledger.run()
+    top, inside = ledger.entry(1, b"d"), ledger.entry(2, b"f")
+    with ledger.inventory.writing() as tx:
+        entries.add_directories(tx, ledger.job.number, {b"/": 1, b"/d": 2})
+        entries.stage(tx, run.number, added=[top, inside])
+        entries.apply_staged(tx, run.number, 1)
+        job = ledger.job.number
+        found = entries.entry_at(tx, job, b"/d/f", 1)
+        assert isinstance(found, EntryRow)
+        assert (found.number, found.added_in, found.removed_in) == (inside.number, 1, None)
+        assert entries.entry_at(tx, job, b"/d/", 1) is not None
+        assert entries.entry_at(tx, job, b"/d/f", 0) is None
+        assert entries.entry_at(tx, job, b"/d/g", 1) is None
+        assert [row.name for row in entries.entries_in(tx, job, b"/d", 1)] == [b"f"]
+        assert list(entries.entries_in(tx, job + 1, b"/d", 1)) == []
+        assert entries.find_directory(tx, job, b"/d") == 2
+        assert entries.find_directory(tx, job + 1, b"/d") is None
+        assert list(entries.all_directories(tx, job)) == [(1, b"/"), (2, b"/d")]
+        assert [row.number for row in entries.all_entries(tx, job)] == [top.number, inside.number]
+
+
+def test_live_below_takes_no_namesakes(ledger: Ledger) -> None:
+    run = ledger.run()
+    paths = {
+        path: number for number, path in enumerate((b"/a", b"/a/b", b"/a/b/c", b"/a-", b"/a/b0", b"/a0"), 1)
+    }
+    rows = {path: ledger.entry(number, b"x") for path, number in paths.items()}
+    with ledger.inventory.writing() as tx:
+        entries.add_directories(tx, ledger.job.number, paths)
+        entries.stage(tx, run.number, added=list(rows.values()))
+        entries.apply_staged(tx, run.number, 1)
+        assert set(entries.live_below(tx, ledger.job.number, b"/a/b")) == {
+            rows[path].number for path in (b"/a/b", b"/a/b/c")
+        }
+        assert len(entries.live_below(tx, ledger.job.number, b"/")) == len(paths)
+
+
+def test_owners_are_told_apart_by_number_and_name(inventory: Inventory) -> None:
+    known = [Owner(0, 0, "root", "root"), Owner(0, 0, "admin", "root"), Owner(2**32 - 2, 1, "", "")]
+    with inventory.writing() as tx:
+        numbers = {owner: entries.add_owner(tx, owner) for owner in known}
+        assert entries.load_owners(tx) == numbers
+        assert entries.owners_by_number(tx) == {number: owner for owner, number in numbers.items()}
