@@ -57,8 +57,13 @@ def credential_source(
 
     anywhere = config.roles_anywhere
     role = getattr(settings, purpose.value) or settings.role_arn
-    if anywhere is None or role is None:
-        raise ConfigError(f"vault {settings.name} has no {purpose.value}, which [identity] needs")
+    if anywhere is None:
+        raise ConfigError(
+            f"{config.path}: vault {settings.name} needs [roles_anywhere] beside [identity]",
+            advice="docs/aws.md tells where its ARNs come from",
+        )
+    if role is None:
+        raise ConfigError(f"{config.path}: vault {settings.name} needs a role_arn, as there is an [identity]")
     files = identity_files(config.identity)
     options = RolesAnywhereOptions(
         region=anywhere.region,

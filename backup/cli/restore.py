@@ -58,6 +58,7 @@ def restore(
     is; so does `restore resume ID`. Exit code 3 says that some files could not be restored: they are named.
     """
     from backup.app.runs import opened, restore_world
+    from backup.inventory.runs import vault_of_job
     from backup.inventory.snapshots import find_snapshot
     from backup.restorer.restore import begin_restore, plan_restore
 
@@ -66,7 +67,7 @@ def restore(
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             snapshot = find_snapshot(tx, name, job=JobName(job) if job else None)
-        vault = config.job(snapshot.job).vault
+            vault = vault_of_job(tx, snapshot.job_number)
         world = restore_world(config, inventory, vault, clock=cli.clock, progress=cli.progress())
         plan = plan_restore(snapshot, path, world)
         if dry_run:

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Row, Select, insert, select, update
 
 from backup.inventory.database import Transaction
-from backup.inventory.schema import jobs, micros, moment, runs
-from backup.model import JobName
+from backup.inventory.schema import jobs, micros, moment, runs, vaults
+from backup.model import JobName, VaultName
 
 
 class Outcome(StrEnum):
@@ -54,6 +54,12 @@ def find_job(tx: Transaction, name: JobName) -> JobRow | None:
     """The job of that name, if it ever ran."""
     row = tx.execute(select(jobs).where(jobs.c.name == name)).first()
     return JobRow(row.number, row.id, JobName(row.name), row.vault) if row else None
+
+
+def vault_of_job(tx: Transaction, job: int) -> VaultName:
+    """The vault that a job's snapshots are in, whatever the config says of it now."""
+    query = select(vaults.c.name).join(jobs, jobs.c.vault == vaults.c.number).where(jobs.c.number == job)
+    return VaultName(tx.execute(query).scalar_one())
 
 
 def get_or_create_job(tx: Transaction, name: JobName, vault: int, new_id: bytes) -> JobRow:
