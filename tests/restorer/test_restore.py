@@ -8,6 +8,7 @@ import random
 import shutil
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,30 @@ def test_the_whole_snapshot_goes_below_the_target(full: Site, source: Path, out:
 def test_a_directory_within(full: Site, source: Path, out: Path) -> None:
     full.restore("latest", out, path=source / "sub" / "deep")
     assert_same_tree(source / "sub" / "deep", out)
+
+
+def test_paths_longer_than_the_system_takes(site: Site, source: Path, out: Path) -> None:
+    name, depth = b"directory-" * 10, 120
+    handle = os.open(source, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=handle)
+        above, handle = handle, os.open(name, os.O_RDONLY, dir_fd=handle)
+        os.close(above)
+    with open(os.open(b"file", os.O_WRONLY | os.O_CREAT, dir_fd=handle), "wb") as file:
+        file.write(b"far away")
+    os.close(handle)
+    site.backup()
+    report = site.restore("latest", out)
+    assert (report.outcome, report.files, report.directories) == (Outcome.DONE, 1, depth)
+    handle = os.open(out, os.O_RDONLY)
+    for _ in range(depth):
+        above, handle = handle, os.open(name, os.O_RDONLY, dir_fd=handle)
+        os.close(above)
+    with open(os.open(b"file", os.O_RDONLY, dir_fd=handle), "rb") as file:
+        assert file.read() == b"far away"
+    os.close(handle)
+    for top in (source, out):
+        subprocess.run(["rm", "-rf", top / os.fsdecode(name)], check=True)
 
 
 @pytest.mark.parametrize("name", ["large", "link", "sub/fifo", "empty"])
@@ -302,6 +327,7 @@ LOST: dict[str, tuple[str, str]] = {
     "frame": ("DELETE FROM frames WHERE {}", "archive = 1 AND frame = 0"),
     "frame beyond": ("UPDATE frames SET offset = offset + 100000000 WHERE {}", "archive = 1 AND frame = 0"),
     "frame huge": ("UPDATE frames SET sealed_length = 2000000000 WHERE {}", "archive = 1 AND frame = 0"),
+    "frame flags": ("UPDATE frames SET flags = 1 - flags WHERE {}", "archive = 1 AND frame = 0"),
     "frame digest": ("UPDATE frames SET digest = zeroblob(16) WHERE {}", "archive = 1 AND frame = 0"),
     "archive": ("UPDATE archives SET state = 'lost' WHERE {}", "archive = 1"),
     "archive id": ("UPDATE archives SET archive_id = NULL WHERE {}", "archive = 1"),
@@ -651,6 +677,37 @@ def test_cut_at_every_write(
     with full.inventory.reading() as tx:
         outcomes = {run.outcome for run in list_runs(tx, limit=500) if run.kind == "restore"}
     assert Outcome.DONE in outcomes
+
+
+def test_a_file_that_the_target_cannot_hold_is_reported_and_the_rest_goes_on(
+    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
+
+    def small(file: int, data: memoryview, offset: int) -> int:
+        if offset >= MIB:
+            raise OSError(errno.EFBIG, "File too large")
+        return real(file, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", small)
+    report = full.restore("latest", out)
+    assert {problem.path for problem in report.problems} == {b"large", b"sub/again"}
+    assert {problem.detail for problem in report.problems} == {"not restored: File too large"}
+    expected = snapshot_of(source)
+    del expected[b"large"], expected[b"sub/again"]
+    assert_same_tree(expected, out)
+
+
+def test_an_archive_that_is_lost_between_plan_and_request(full: Site, source: Path, out: Path) -> None:
+    world = full.restore_world
+    plan = plan_restore(full.snapshot(), os.fsencode(source), world)
+    assert plan.retrieved == sum(one.extent.length for one in plan.ranges) > 0
+    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, key=lambda: full.key)
+    sql(full, "UPDATE archives SET archive_id = NULL, state = 'lost' WHERE number = 1")
+    known = advance(restore, world)
+    assert [one.state for one in known if one.archive == 1] == ["failed"]
+    report = deliver(restore, known, world)
+    assert {os.path.basename(problem.path) for problem in report.problems} == users_of(full, "archive = 1")
 
 
 def test_cut_at_every_vault_call(full: Site, source: Path, out: Path) -> None:

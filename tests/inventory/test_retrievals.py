@@ -1,0 +1,200 @@
+"""Restores, retrievals and listings as rows: recorded before anything is asked for, found afterwards."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError as DuplicateError
+from sqlalchemy.exc import NoResultFound
+
+from backup.errors import InventoryDamagedError
+from backup.inventory import retrievals
+from backup.inventory.archives import get_or_create_vault
+from backup.inventory.database import Inventory
+from backup.inventory.retrievals import Restore, Retrieval
+from backup.model import (
+    MIB,
+    ArchiveId,
+    ByteRange,
+    ListedArchive,
+    Listing,
+    ListingId,
+    RetrievalId,
+    SnapshotId,
+    Tier,
+    TreeHash,
+    VaultName,
+)
+from tests.backups import Site
+from tests.doubles import START, ManualClock
+
+DISK = VaultName("disk")
+RANGES = [(1, ByteRange(0, MIB), "token-1"), (1, ByteRange(4 * MIB, 5 * MIB + 3), "token-2")]
+
+
+@pytest.fixture
+def snapshot(site: Site, source: Path) -> SnapshotId:
+    """A snapshot to restore, with an archive 1."""
+    (source / "file").write_text("content")
+    return SnapshotId(site.backup().snapshot)
+
+
+@pytest.fixture
+def books(site: Site, snapshot: SnapshotId) -> Inventory:
+    return site.inventory
+
+
+def opened(books: Inventory, snapshot: SnapshotId, restore_id: str = "r" * 16) -> Restore:
+    """A restore with two planned retrievals."""
+    with books.writing() as tx:
+        number = retrievals.open_restore(
+            tx,
+            restore_id=restore_id,
+            snapshot=snapshot,
+            vault=DISK,
+            path=b"/caf\xe9",
+            target=b"/out\xff",
+            tier=Tier.BULK,
+            now=START,
+        )
+        wanted = [(archive, extent, f"{restore_id} {token}") for archive, extent, token in RANGES]
+        retrievals.plan_retrievals(tx, number, wanted, Tier.BULK)
+        return retrievals.find_restore(tx, number)
+
+
+def known(books: Inventory, restore: Restore) -> list[Retrieval]:
+    with books.reading() as tx:
+        return retrievals.retrievals_of(tx, restore.number)
+
+
+def test_a_restore_comes_back_as_it_was_recorded(books: Inventory, snapshot: SnapshotId) -> None:
+    restore = opened(books, snapshot)
+    expected = Restore(
+        restore.number, "r" * 16, snapshot, DISK, b"/caf\xe9", b"/out\xff", Tier.BULK, "open", START, None
+    )
+    assert restore == expected
+    with books.reading() as tx:
+        assert retrievals.list_restores(tx) == [expected]
+
+
+def test_retrievals_keep_the_order_of_the_plan(books: Inventory, snapshot: SnapshotId) -> None:
+    restore = opened(books, snapshot)
+    assert [
+        (one.archive, one.extent, one.tier, one.retrieval_id, one.state) for one in known(books, restore)
+    ] == [(archive, extent, Tier.BULK, None, "planned") for archive, extent, _ in RANGES]
+
+
+def test_closed_restores_are_not_open(books: Inventory, snapshot: SnapshotId, clock: ManualClock) -> None:
+    one, other = opened(books, snapshot), opened(books, snapshot, "s" * 16)
+    clock.advance(timedelta(hours=5))
+    with books.writing() as tx:
+        retrievals.close_restore(tx, one.number, "done", clock.now())
+    with books.reading() as tx:
+        assert retrievals.list_restores(tx, only_open=True) == [other]
+        assert [each.id[0] for each in retrievals.list_restores(tx)] == ["s", "r"]
+        closed = retrievals.find_restore(tx, one.number)
+    assert (closed.state, closed.finished_at) == ("done", START + timedelta(hours=5))
+
+
+def test_a_retrieval_from_planned_to_ready_and_again(books: Inventory, snapshot: SnapshotId) -> None:
+    restore = opened(books, snapshot)
+    first, second = known(books, restore)
+    with books.writing() as tx:
+        retrievals.retrieval_requested(tx, first.number, RetrievalId("job"), START)
+    assert [(one.state, one.retrieval_id) for one in known(books, restore)] == [
+        ("waiting", "job"),
+        ("planned", None),
+    ]
+    with books.writing() as tx:
+        retrievals.retrieval_state(tx, first.number, "ready")
+    assert known(books, restore)[0].state == "ready"
+    with books.writing() as tx:
+        retrievals.retrieval_again(tx, first.number, "token-3")
+    again = known(books, restore)
+    assert (again[0].token, again[0].state, again[0].retrieval_id) == ("token-3", "planned", None)
+    assert again[1] == second
+
+
+def test_what_was_not_committed_was_never_asked_for(books: Inventory, snapshot: SnapshotId) -> None:
+    def interrupted() -> None:
+        with books.writing() as tx:
+            number = retrievals.open_restore(
+                tx,
+                restore_id="r" * 16,
+                snapshot=snapshot,
+                vault=DISK,
+                path=b"/",
+                target=b"/",
+                tier=Tier.BULK,
+                now=START,
+            )
+            retrievals.plan_retrievals(tx, number, RANGES, Tier.BULK)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with books.reading() as tx:
+        assert retrievals.list_restores(tx) == []
+
+
+def test_a_token_belongs_to_one_retrieval(books: Inventory, snapshot: SnapshotId) -> None:
+    opened(books, snapshot)
+    with pytest.raises(InventoryDamagedError) as caught:
+        opened(books, snapshot)
+    assert isinstance(caught.value.__cause__, DuplicateError)
+
+
+def test_no_restore_has_a_number_that_was_not_given_out(books: Inventory) -> None:
+    with books.reading() as tx, pytest.raises(NoResultFound):
+        retrievals.find_restore(tx, 4711)
+
+
+# Listings.
+
+
+def listed(number: int) -> ListedArchive:
+    tree_hash = TreeHash(os.urandom(32)) if number % 2 else None
+    when = START + timedelta(seconds=number)
+    return ListedArchive(ArchiveId(f"archive-{number}"), f"text {number}", None, number, tree_hash, when)
+
+
+def test_a_listing_is_kept(inventory: Inventory) -> None:
+    with inventory.writing() as tx:
+        vault = get_or_create_vault(tx, DISK)
+        number = retrievals.open_listing(tx, vault, "token", START)
+        assert retrievals.newest_listing(tx, DISK, state="waiting") is None
+        retrievals.listing_requested(tx, number, ListingId("job"))
+        waiting = retrievals.newest_listing(tx, DISK, state="waiting")
+        assert waiting is not None
+        assert (waiting.number, waiting.listing_id) == (number, "job")
+    lines = [listed(3), listed(1), listed(2)]
+    with inventory.writing() as tx:
+        retrievals.keep_listing(tx, number, Listing(START, lines))
+    with inventory.reading() as tx:
+        assert retrievals.newest_listing(tx, DISK, state="waiting") is None
+        assert retrievals.newest_listing(tx, VaultName("other"), state="kept") is None
+        kept = retrievals.newest_listing(tx, DISK, state="kept")
+        assert kept is not None
+        rows = retrievals.kept_archives(tx, kept.number)
+    assert [(row.archive_id, row.description, row.size, row.tree_hash) for row in rows] == [
+        (line.archive_id, line.description, line.size, line.tree_hash)
+        for line in sorted(lines, key=lambda line: line.created_at)
+    ]
+
+
+def test_the_newest_listing_counts_and_a_dropped_one_does_not(inventory: Inventory) -> None:
+    with inventory.writing() as tx:
+        vault = get_or_create_vault(tx, DISK)
+        numbers = [retrievals.open_listing(tx, vault, f"token-{each}", START) for each in range(2)]
+        for number in numbers:
+            retrievals.listing_requested(tx, number, ListingId(f"job-{number}"))
+        newest = retrievals.newest_listing(tx, DISK, state="waiting")
+        assert newest is not None
+        assert newest.number == numbers[1]
+        retrievals.drop_listing(tx, numbers[1])
+        newest = retrievals.newest_listing(tx, DISK, state="waiting")
+        assert newest is not None
+        assert newest.number == numbers[0]

@@ -1,0 +1,63 @@
+"""A restore in a process of its own: `python -m tests.restorer.restoring SITE VAULT SOURCE OUT [UID]`.
+
+It prints one JSON line: outcome, problems, files, peak memory (KiB) and seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+from sqlalchemy import create_engine
+
+from backup.archiver.settings import BackupJob
+from backup.inventory.database import open_inventory
+from backup.model import JobName, VaultName
+from backup.source.filters import Filters
+from backup.vault.directory import DirectoryVault
+from tests.backups import PACK, PART, Site, recovery_key, server_keys
+from tests.doubles import ManualClock
+
+
+def main() -> None:
+    """Open the installation as whoever we are to be, and restore its newest snapshot."""
+    folder, vault, source, out = sys.argv[1:5]
+    if len(sys.argv) > 5:
+        become(int(sys.argv[5]))
+    started = time.monotonic()
+    site = open_site(Path(folder), vault, source)
+    report = site.restore("latest", Path(out))
+    site.close()
+    told = {
+        "outcome": str(report.outcome),
+        "problems": [(os.fsdecode(one.path), str(one.kind), one.detail) for one in report.problems],
+        "files": report.files,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "seconds": time.monotonic() - started,
+    }
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+def become(uid: int) -> None:
+    """An ordinary user, for good."""
+    with create_engine("sqlite://").connect():  # the interpreter's own files may be out of reach afterwards
+        os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def open_site(folder: Path, vault: str, source: str) -> Site:
+    """The installation that `Site.create` made there."""
+    clock = ManualClock()
+    inventory = open_inventory(f"sqlite:///{folder / 'inventory.sqlite'}", lock_directory=str(folder))
+    job = BackupJob(JobName("job"), (os.fsencode(source),), Filters(), PACK, PART)
+    disk = DirectoryVault(VaultName("disk"), vault, clock)
+    return Site(folder, inventory, disk, job, server_keys(), recovery_key(), clock)
+
+
+if __name__ == "__main__":
+    main()
