@@ -1,0 +1,112 @@
+"""The spool: private files, swept but for what waits to be sent; packs proven to the last byte."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from backup.archiver.packing import OpenPack, Spool
+from backup.errors import ProofError, RecoveryKeyError, SpoolError
+from backup.format.frame import FrameCodec
+from backup.format.keys import RecoveryKey, chunk_id
+from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
+from backup.model import ChunkId, Generation, PackKind
+from tests.archiver.reader import open_pack
+from tests.backups import INVENTORY_ID, recovery_key, server_keys
+
+KEYS = server_keys()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(str(tmp_path), INVENTORY_ID, KEYS.signer, KEYS.recipients, KEYS.secret.chunk_key)
+
+
+def add(pack: OpenPack, number: int, *datas: bytes) -> None:
+    """Seal, write and prove one frame."""
+    codec = FrameCodec()
+    chunks = [(ChunkId(chunk_id(KEYS.secret.chunk_key, data)), len(data)) for data in datas]
+    sealed = codec.seal(pack.keys.frame_key, pack.label.pack_id, number, datas)
+    row = pack.append(sealed, chunks, range(len(chunks)))
+    pack.prove_frame(codec, row, chunks)
+
+
+def test_a_pack_opens_to_what_was_put_in(spool: Spool, tmp_path: Path) -> None:
+    pack = spool.open_pack(PackKind.DATA)
+    add(pack, 0, b"one", b"two" * 1000)
+    add(pack, 1, b"three")
+    done = pack.finish()
+    data = (tmp_path / pack.file_name).read_bytes()
+    _, bodies, frames, chunks = open_pack(data, recovery_key())
+    assert bodies == [b"one" + b"two" * 1000, b"three"]
+    assert (frames, chunks) == (done.frames, done.chunks)
+    assert len(data) % 65536 == 0
+    assert stat.S_IMODE(os.stat(tmp_path / pack.file_name).st_mode) == 0o600
+
+
+def test_a_stranger_s_key_opens_nothing(spool: Spool, tmp_path: Path) -> None:
+    pack = spool.open_pack(PackKind.DATA)
+    add(pack, 0, b"secret")
+    pack.finish()
+    with pytest.raises(RecoveryKeyError):
+        open_pack((tmp_path / pack.file_name).read_bytes(), RecoveryKey.from_seed(b"z" * 32))
+
+
+def test_no_two_packs_share_id_or_keys(spool: Spool) -> None:
+    packs = [spool.open_pack(PackKind.DATA) for _ in range(5)]
+    assert len({pack.label.pack_id for pack in packs}) == 5
+    assert len({pack.keys.frame_key for pack in packs}) == 5
+    for pack in packs:
+        pack.discard()
+    assert os.listdir(spool.directory) == []
+
+
+def test_a_catalog_s_label_is_its_header_s(spool: Spool) -> None:
+    fields = CatalogFields(b"j" * 16, 9, Generation.FULL, NO_PACK, NO_HASH, ())
+    pack = spool.open_pack(PackKind.CATALOG, fields)
+    assert (pack.label.kind, pack.label.number, pack.label.generation) == (
+        PackKind.CATALOG,
+        9,
+        Generation.FULL,
+    )
+    pack.discard()
+
+
+@pytest.mark.parametrize("place", ["header", "directory", "trailer"])
+def test_what_changes_before_the_end_is_proven_is_refused(
+    spool: Spool, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = spool.open_pack(PackKind.DATA)
+    add(pack, 0, b"content")
+    end = pack.size
+    real = os.fsync
+
+    def flip(handle: int) -> None:
+        real(handle)
+        offset = {"header": 40, "directory": end + 50, "trailer": os.fstat(handle).st_size - 3}[place]
+        if os.path.samestat(os.fstat(handle), os.stat(pack.path)):
+            byte = os.pread(handle, 1, offset)
+            os.pwrite(handle, bytes([byte[0] ^ 1]), offset)
+
+    monkeypatch.setattr(os, "fsync", flip)
+    with pytest.raises(ProofError, match="header or directory"):
+        pack.finish()
+    pack.discard()
+
+
+def test_the_sweep_keeps_what_waits_and_what_is_not_ours(spool: Spool, tmp_path: Path) -> None:
+    for name in ("kept.pack", "swept.pack", "notes.txt"):
+        (tmp_path / name).touch()
+    spool.sweep(frozenset({"kept.pack"}))
+    assert sorted(os.listdir(tmp_path)) == ["kept.pack", "notes.txt"]
+
+
+def test_a_spool_that_is_gone(spool: Spool, tmp_path: Path) -> None:
+    os.rmdir(tmp_path)
+    for action in (lambda: spool.sweep(frozenset()), lambda: spool.open_pack(PackKind.DATA)):
+        with pytest.raises(SpoolError, match="cannot be"):
+            action()
+    os.mkdir(tmp_path)

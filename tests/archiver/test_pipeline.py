@@ -1,0 +1,251 @@
+"""Chunks into frames into packs: in order, once, within bounds, and nothing after a failure."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backup.archiver import pipeline as pipelines
+from backup.archiver.packing import OpenPack, Spool
+from backup.archiver.pipeline import Pipeline
+from backup.errors import ProofError, SpoolError
+from backup.format.frame import FRAME_SIZE
+from backup.format.keys import chunk_id
+from backup.format.treehash import tree_hash
+from backup.inventory.archives import KnownChunk
+from backup.model import MIB, ChunkId, Pack, PackKind
+from tests.archiver.reader import open_pack
+from tests.backups import INVENTORY_ID, recovery_key, server_keys
+
+KEYS = server_keys()
+CHUNK_KEY = KEYS.secret.chunk_key
+
+
+def named(data: bytes) -> tuple[ChunkId, bytes]:
+    return ChunkId(chunk_id(CHUNK_KEY, data)), data
+
+
+@dataclass
+class Line:
+    """A pipeline with a spool, and what left it."""
+
+    spool: Path
+    stored: dict[bytes, KnownChunk] = field(default_factory=dict)
+    packs: list[tuple[Pack, bytes, list[int]]] = field(default_factory=list)
+    asked: int = 0
+
+    def open_pack(self) -> OpenPack:
+        return Spool(str(self.spool), INVENTORY_ID, KEYS.signer, KEYS.recipients, CHUNK_KEY).open_pack(
+            PackKind.DATA
+        )
+
+    def hand_on(self, pack: Pack, name: str, numbers: Sequence[int]) -> None:
+        self.packs.append((pack, (self.spool / name).read_bytes(), list(numbers)))
+        for number, row in zip(numbers, pack.chunks, strict=True):
+            assert row.id not in self.stored, "a chunk was packed twice"
+            self.stored[row.id] = KnownChunk(number, len(self.packs))
+
+    def known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, KnownChunk]:
+        self.asked += 1
+        return {one: self.stored[one] for one in ids if one in self.stored}
+
+    def pipeline(self, *, pack_size: int = 3 * MIB, in_flight: int = 32 * MIB) -> Pipeline:
+        numbers = itertools.count(1)
+        return Pipeline(
+            open_pack=self.open_pack,
+            hand_on=self.hand_on,
+            known=self.known,
+            take_number=lambda: next(numbers),
+            level=1,
+            pack_size=pack_size,
+            in_flight=in_flight,
+        )
+
+    def contents(self) -> dict[int, bytes]:
+        """Every chunk by its number, opened from the packs."""
+        found: dict[int, bytes] = {}
+        for pack, data, numbers in self.packs:
+            header, bodies, frames, chunks = open_pack(data, recovery_key())
+            assert (frames, chunks) == (pack.frames, pack.chunks)
+            assert header.raw == pack.header
+            assert tree_hash(data) == pack.tree_hash
+            assert len(data) == pack.size
+            for number, row in zip(numbers, chunks, strict=True):
+                found[number] = bodies[row.frame][row.offset : row.offset + row.length]
+                assert chunk_id(CHUNK_KEY, found[number]) == row.id
+        return found
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+POOL = [
+    random.Random(seed).randbytes(size)
+    for seed, size in enumerate([1, 10, 5000, 300_000, 1_500_000, 4 * MIB])
+]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batches=st.lists(st.lists(st.sampled_from(range(len(POOL))), max_size=8), max_size=6),
+    pack_size=st.sampled_from([100_000, 3 * MIB, 20 * MIB]),
+    in_flight=st.sampled_from([1, 2 * MIB, 64 * MIB]),
+)
+def test_every_chunk_is_packed_once_and_found_by_its_number(
+    tmp_path: Path, batches: list[list[int]], pack_size: int, in_flight: int
+) -> None:
+    line = Line(tmp_path)
+    given_out: list[tuple[int, bytes]] = []
+    with line.pipeline(pack_size=pack_size, in_flight=in_flight) as pipeline:
+        for batch in batches:
+            datas = [POOL[place] for place in batch]
+            numbers = pipeline.put([named(data) for data in datas])
+            given_out.extend(zip(numbers, datas, strict=True))
+        pipeline.finish()
+        new_bytes = pipeline.new_bytes
+    found = line.contents()
+    assert {number: found[number] for number, _ in given_out} == dict(given_out)
+    assert len(found) == len({data for _, data in given_out})
+    assert new_bytes == sum(map(len, found.values()))
+    in_order = [number for _, _, numbers in line.packs for number in numbers]
+    assert in_order == sorted(in_order), "chunks keep the order in which they came"
+    for pack, _, _ in line.packs:
+        assert pack.size <= max(pack_size, FRAME_SIZE + MIB)
+        assert all(row.raw_length <= FRAME_SIZE for row in pack.frames)
+
+
+def test_nothing_in_makes_no_pack(line: Line) -> None:
+    with line.pipeline() as pipeline:
+        assert pipeline.put([]) == []
+        pipeline.finish()
+    assert line.packs == []
+    assert os.listdir(line.spool) == []
+
+
+def test_known_chunks_are_not_packed_and_their_archives_are_told(line: Line) -> None:
+    old, new = named(b"old"), named(b"new")
+    line.stored[old[0]] = KnownChunk(99, 7)
+    with line.pipeline() as pipeline:
+        numbers = pipeline.put([old, new, old])
+        pipeline.finish()
+    assert numbers == [99, 1, 99]
+    assert pipeline.used_archives == {7}
+    assert line.contents() == {1: b"new"}
+    assert line.asked == 1
+
+
+def test_a_pack_closes_when_it_has_very_many_chunks(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipelines, "_MOST_CHUNKS", 5)
+    monkeypatch.setattr(pipelines, "FRAME_SIZE", 30)
+    with line.pipeline() as pipeline:
+        for number in range(20):
+            pipeline.put([named(b"chunk %04d" % number)])
+        pipeline.finish()
+    assert len(line.packs) > 2
+    assert len(line.contents()) == 20
+
+
+def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealing = 0
+    most = 0
+    lock = threading.Lock()
+    real = Pipeline._seal
+
+    def counted(self: Pipeline, pack: OpenPack, number: int, parts: Sequence[bytes]) -> object:
+        nonlocal sealing, most
+        with lock:
+            sealing += sum(map(len, parts))
+            most = max(most, sealing)
+        try:
+            return real(self, pack, number, parts)
+        finally:
+            with lock:
+                sealing -= sum(map(len, parts))
+
+    monkeypatch.setattr(Pipeline, "_seal", counted)
+    with line.pipeline(pack_size=200 * MIB, in_flight=6 * MIB) as pipeline:
+        for seed in range(30):
+            pipeline.put([named(random.Random(seed).randbytes(MIB))])
+        pipeline.finish()
+    assert 0 < most <= 6 * MIB + FRAME_SIZE
+
+
+class TestFailures:
+    """Whatever fails, the unfinished pack is gone, its handle closed, its threads ended."""
+
+    def run(self, line: Line) -> None:
+        with line.pipeline() as pipeline:
+            for seed in range(12):
+                pipeline.put([named(random.Random(seed).randbytes(MIB))])
+            pipeline.finish()
+
+    def fails(self, line: Line, error: type[BaseException]) -> None:
+        threads, handles = threading.active_count(), len(os.listdir("/proc/self/fd"))
+        with pytest.raises(error):
+            self.run(line)
+        assert threading.active_count() == threads
+        assert len(os.listdir("/proc/self/fd")) == handles
+        handed_on = {pack.label.pack_id.hex() + ".pack" for pack, _, _ in line.packs}
+        assert set(os.listdir(line.spool)) <= handed_on
+
+    def test_the_header_cannot_be_written(self, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.break_call(monkeypatch, "write", 0)
+        self.fails(line, SpoolError)
+
+    @pytest.mark.parametrize("turn", range(0, 6, 2))
+    @pytest.mark.parametrize("call", ["write", "pread", "fsync"])
+    def test_the_disk_fails(self, line: Line, monkeypatch: pytest.MonkeyPatch, call: str, turn: int) -> None:
+        self.break_call(monkeypatch, call, turn)
+        self.fails(line, SpoolError)
+
+    def break_call(self, monkeypatch: pytest.MonkeyPatch, call: str, turn: int) -> None:
+        real: Callable[..., object] = getattr(os, call)
+        calls = itertools.count()
+
+        def failing(*arguments: object) -> object:
+            if next(calls) >= turn:
+                raise OSError(28, "No space left on device")
+            return real(*arguments)
+
+        monkeypatch.setattr(os, call, failing)
+
+    def test_a_proof_fails(self, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = os.pread
+        monkeypatch.setattr(os, "pread", lambda *arguments: real(*arguments)[::-1])
+        self.fails(line, ProofError)
+        assert line.packs == []
+
+    def test_a_proof_of_less_than_was_written(self, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = os.pread
+        monkeypatch.setattr(os, "pread", lambda *arguments: real(*arguments)[:-1])
+        self.fails(line, ProofError)
+
+    def test_nobody_takes_the_pack(self, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise KeyError("nobody")
+
+        monkeypatch.setattr(line, "hand_on", refuse)
+        with pytest.raises(KeyError):
+            self.run(line)
+
+    def test_the_caller_gives_up(self, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = line.known
+
+        def interrupted(ids: Iterable[ChunkId]) -> Mapping[bytes, KnownChunk]:
+            if line.asked == 6:
+                raise KeyboardInterrupt
+            return real(ids)
+
+        monkeypatch.setattr(line, "known", interrupted)
+        self.fails(line, KeyboardInterrupt)

@@ -1,0 +1,136 @@
+"""A disk that is not mounted tonight: its empty mount point is no order to forget what it held."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backup.archiver.dryrun import Change, changes
+from backup.archiver.report import Tally
+from backup.inventory.runs import Outcome
+from backup.model import ProblemKind
+from tests.backups import Site
+from tests.trees import Seen, assert_same_tree, snapshot_of
+
+
+class Mount:
+    """A folder that is a mount point as far as device numbers tell, until it is unmounted."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place = place
+        self.on = True
+        stat, fstat = os.stat, os.fstat
+        monkeypatch.setattr(os, "stat", lambda *args, **options: self.shown(stat(*args, **options)))
+        monkeypatch.setattr(os, "fstat", lambda handle: self.shown(fstat(handle)))
+        self.inodes = {os.lstat(place).st_ino}
+
+    def shown(self, found: os.stat_result) -> os.stat_result:
+        if not self.on or found.st_ino not in self.inodes:
+            return found
+        fields = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+        return os.stat_result((*found[:2], found.st_dev + 1, *found[3:]), fields)
+
+    def unmount(self) -> None:
+        """What is mounted goes; an empty folder of another inode appears."""
+        self.place.rename(self.place.parent.parent / "unplugged")
+        self.place.mkdir()
+        self.on = False
+
+    def mount(self) -> None:
+        """And comes back."""
+        self.place.rmdir()
+        (self.place.parent.parent / "unplugged").rename(self.place)
+        self.on = True
+
+
+@pytest.fixture
+def mount(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mount]:
+    (source / "disk" / "deep").mkdir(parents=True)
+    (source / "disk" / "deep" / "file").write_text("precious")
+    (source / "beside").write_text("x")
+    with monkeypatch.context() as patch:
+        yield Mount(source / "disk", patch)
+
+
+def disk_of(site: Site, target: Path) -> dict[bytes, Seen]:
+    site.restore("latest", target)
+    return {path: seen for path, seen in snapshot_of(target).items() if path.startswith(b"disk")}
+
+
+def test_is_kept_and_named_night_after_night(site: Site, source: Path, mount: Mount, tmp_path: Path) -> None:
+    site.backup()
+    before = {path: seen for path, seen in snapshot_of(source).items() if path.startswith(b"disk")}
+    mount.unmount()
+    (source / "beside").write_text("changed")
+    for night in range(2):
+        report = site.backup()
+        assert report.outcome is Outcome.PARTIAL
+        assert [(problem.path, problem.kind) for problem in report.problems] == [
+            (os.fsencode(source / "disk"), ProblemKind.UNREADABLE)
+        ]
+        assert "mounted" in report.problems[0].detail
+        assert_same_tree(disk_of(site, tmp_path / f"out {night}"), before)
+    mount.mount()
+    assert site.backup().outcome is Outcome.DONE
+    assert_same_tree(disk_of(site, tmp_path / "out"), before)
+
+
+def test_what_a_mounted_disk_lost_is_let_go(site: Site, source: Path, mount: Mount, tmp_path: Path) -> None:
+    site.backup()
+    (source / "disk" / "deep" / "file").unlink()
+    (source / "disk" / "deep").rmdir()
+    assert site.backup().outcome is Outcome.DONE
+    assert list(disk_of(site, tmp_path / "out")) == [b"disk"]
+
+
+def test_a_folder_that_took_a_mount_point_s_place_is_saved(
+    site: Site, source: Path, mount: Mount, tmp_path: Path
+) -> None:
+    site.backup()
+    mount.unmount()
+    (source / "disk" / "new").write_text("used without a mount")
+    assert site.backup().outcome is Outcome.DONE
+    assert set(disk_of(site, tmp_path / "out")) == {b"disk", b"disk/new"}
+
+
+def test_an_emptied_folder_that_was_no_mount_point_is_let_go(site: Site, source: Path) -> None:
+    (source / "cache").mkdir()
+    (source / "cache" / "x").touch()
+    site.backup()
+    (source / "cache" / "x").unlink()
+    (source / "cache").rmdir()
+    (source / "cache").mkdir()
+    report = site.backup()
+    assert report.outcome is Outcome.DONE
+    assert report.problems == ()
+
+
+class TestDryRun:
+    def dry(self, site: Site) -> tuple[set[Change], Tally]:
+        tally = Tally()
+        return set(changes(site.job, site.inventory, tally)), tally
+
+    def below(self, site: Site) -> set[tuple[str, bytes]]:
+        top = site.job.sources[0] + b"/"
+        return {(one.what, one.path[len(top) :]) for one in self.dry(site)[0] if one.path.startswith(top)}
+
+    def test_tells_what_a_backup_would_do_and_does_nothing(self, site: Site, source: Path) -> None:
+        (source / "a").write_text("123")
+        (source / "b").write_text("x")
+        assert self.below(site) == {("new", b"a"), ("new", b"b")}
+        assert site.snapshots() == []
+        site.backup()
+        assert self.dry(site)[0] == set()
+        (source / "a").write_text("changed")
+        (source / "b").unlink()
+        assert self.below(site) == {("changed", b"a"), ("removed", b"b")}
+        tally = self.dry(site)[1]
+        assert tally.files == 1
+
+    def test_removes_nothing_that_is_not_mounted(self, site: Site, mount: Mount) -> None:
+        site.backup()
+        mount.unmount()
+        assert not {change for change in self.below(site) if change[0] == "removed"}
