@@ -1,4 +1,5 @@
-"""Load this machine's identity from files, and find what is wrong with it before anything is sent."""
+"""Load this machine's identity, wherever its parts lie, and find what is wrong with it before anything is
+sent."""
 
 from __future__ import annotations
 
@@ -6,21 +7,47 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from backup.credentials.certificate import CertificateFacts, certificate_facts, name_text
+from backup.credentials.keyfiles import (
+    Asker,
+    KeyFile,
+    Passphrase,
+    is_pkcs12,
+    load_certificates,
+    load_private_key,
+    read_file,
+    read_passphrase,
+    read_pkcs12,
+    read_private_key,
+)
+from backup.credentials.keys import PrivateKey, SigningKey, SoftwareKey, algorithm_label
+from backup.credentials.pkcs11_uri import is_pkcs11, parse_pkcs11_uri
+from backup.credentials.tpm import TSS2_PEM, TpmKey, is_tpm_handle, parse_handle, tcti_of
 from backup.errors import IdentityError
+
+__all__ = [
+    "Identity",
+    "IdentityFiles",
+    "Signer",
+    "check_validity",
+    "describe_identity",
+    "expiry_warning",
+    "load_certificates",
+    "load_identity",
+    "load_private_key",
+    "own_certificate",
+    "permissions_warning",
+    "read_passphrase",
+]
 
 MOST_CHAIN_CERTIFICATES = 5
 """So many certificates may stand in the chain header (AWS: "Authentication")."""
-
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 class Signer(Protocol):
@@ -42,155 +69,174 @@ class Signer(Protocol):
         ...
 
     def sign(self, data: bytes) -> bytes:
-        """Sign `data` (not its hash): PKCS#1 v1.5 or DER-encoded ECDSA, always with SHA-256."""
+        """Sign `data` (not its hash): PKCS#1 v1.5 or DER-encoded ECDSA with SHA-256, or pure ML-DSA."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityFiles:
-    """Where the identity lies, as the config has it."""
+    """Where the identity lies, as the config has it.
+
+    `certificate` is a file (PEM or PKCS#12) or a `pkcs11:` URI; `private_key` a file (PEM, PKCS#12, TSS2
+    PEM), a `pkcs11:` URI or `handle:0x81……` in a TPM. What opens it (a passphrase, a token's PIN, a TPM
+    key's password) is in `passphrase_file` or `passphrase`, or `ask` asks for it.
+    """
 
     certificate: str
     private_key: str
     intermediates: str | None = None
     passphrase_file: str | None = None
+    passphrase: bytes | None = field(default=None, repr=False)
+    pkcs11_module: str | None = None
+    reuse_pin: bool = True
+    ask: Asker | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def opener(self) -> Passphrase:
+        """What opens the key."""
+        return Passphrase(self.passphrase_file, self.passphrase, self.ask)
+
+    def __repr__(self) -> str:
+        return f"IdentityFiles({_shown(self.certificate)}, {_shown(self.private_key)})"
+
+
+def _shown(place: str) -> str:
+    """A place without the query of a URI, which may hold a PIN."""
+    return place.partition("?")[0] if is_pkcs11(place) else place
 
 
 @dataclass(frozen=True, slots=True)
-class FileIdentity:
-    """A `Signer` whose key was read from a file."""
+class Identity:
+    """A `Signer`: certificate, chain, and the key wherever it lies."""
 
     certificate: x509.Certificate
     chain: Sequence[x509.Certificate]
-    private_key: PrivateKey = field(repr=False)
+    key: SigningKey = field(repr=False)
 
     @property
     def algorithm(self) -> str:
-        """By the kind of key alone: the certificate's own signature has no say in it."""
-        return (
-            "AWS4-X509-RSA-SHA256"
-            if isinstance(self.private_key, rsa.RSAPrivateKey)
-            else "AWS4-X509-ECDSA-SHA256"
-        )
+        """By the kind of key alone."""
+        return algorithm_label(self.certificate)
 
     def sign(self, data: bytes) -> bytes:
         """Sign `data` as the label says."""
-        if isinstance(self.private_key, rsa.RSAPrivateKey):
-            return self.private_key.sign(data, padding.PKCS1v15(), hashes.SHA256())
-        return self.private_key.sign(data, ec.ECDSA(hashes.SHA256()))
+        return self.key.sign(data)
 
 
-def load_identity(files: IdentityFiles) -> FileIdentity:
-    """Read certificate, chain and key (PEM); the certificate is the one that fits the key.
+def load_identity(files: IdentityFiles) -> Identity:
+    """Read certificate and chain, and find the key; the certificate is the one that fits the key.
 
-    Every other certificate of the two files goes into the chain, so a "full chain" file loses nothing and
-    its order does not matter. Raises `IdentityError`. Whether the certificate is valid now:
-    `check_validity`.
+    Every other certificate of the files goes into the chain, so a "full chain" file loses nothing and its
+    order does not matter. A key in a token or TPM shows whether it fits when it signs, still before anything
+    is sent. Raises `IdentityError`. Whether the certificate is valid now: `check_validity`.
     """
     identity = _load(files) or _load(files)  # a rotation may be half done: look a second time
     if identity is None:
         raise IdentityError(
-            f"the private key {files.private_key} does not fit the certificate {files.certificate}",
+            f"the private key {_shown(files.private_key)} does not fit the certificate "
+            f"{_shown(files.certificate)}",
             advice="both must come from the same `nightvault ca issue`, or from the request that was signed",
         )
+    algorithm_label(identity.certificate)
     return identity
 
 
-def _load(files: IdentityFiles) -> FileIdentity | None:
-    key = load_private_key(files.private_key, files.passphrase_file)
-    certificates = load_certificates(files.certificate)
-    mine = next((one for one in certificates if _fits(one, key)), None)
-    if mine is None:
+def _load(files: IdentityFiles) -> Identity | None:
+    key = _key_file(files)
+    certificates, token_id = _certificates(files)
+    if key is not None:
+        mine = next((one for one in certificates if _fits(one, key.private_key)), None)
+        return None if mine is None else Identity(mine, _chain(files, certificates, mine), key)
+    mine = certificates[0]
+    return Identity(mine, _chain(files, certificates, mine), _key_elsewhere(files, mine, token_id))
+
+
+def _certificates(files: IdentityFiles) -> tuple[Sequence[x509.Certificate], bytes | None]:
+    """The certificate's file or token, own certificate first unless a file holds several; and its CKA_ID."""
+    if is_pkcs11(files.certificate):
+        return _on_token(files)
+    data = read_file(files.certificate, "certificate")
+    if is_pkcs12(data):
+        return _of_pkcs12(data, files.certificate, files).certificates, None
+    return load_certificates(files.certificate), None
+
+
+def _of_pkcs12(data: bytes, path: str, files: IdentityFiles) -> KeyFile:
+    found = read_pkcs12(data, path, files.opener)
+    if not found.certificates:
+        raise IdentityError(f"{path} holds no certificate", advice="export it with its certificate")
+    return found
+
+
+def _on_token(files: IdentityFiles) -> tuple[Sequence[x509.Certificate], bytes | None]:
+    from backup.credentials.tokens import TokenAccess, find_certificates, issuers_on_token
+
+    uri = parse_pkcs11_uri(files.certificate)
+    access = TokenAccess(files.pkcs11_module, files.opener)
+    found = find_certificates(uri, access)
+    if len(found) != 1:
+        raise IdentityError(
+            f"the token {uri.where} has {len(found) or 'no'} certificates as the pkcs11: URI names them",
+            advice="name one of them: object= or id=; `nightvault read-certificate-data` lists them",
+        )
+    return [found[0].certificate, *issuers_on_token(found[0], uri, access)], found[0].id
+
+
+def _key_file(files: IdentityFiles) -> SoftwareKey | None:
+    """The key if it is in a file that can be read into memory; None if it is in a token or TPM."""
+    place = files.private_key
+    if is_pkcs11(place) or is_tpm_handle(place):
         return None
+    data = read_file(place, "private key")
+    if TSS2_PEM in data:
+        return None
+    if not is_pkcs12(data):
+        return SoftwareKey(read_private_key(data, place, files.opener), "PEM file")
+    key = read_pkcs12(data, place, files.opener).key
+    if key is None:
+        raise IdentityError(f"{place} holds no private key", advice="export it with its key")
+    return SoftwareKey(key, "PKCS#12 file")
+
+
+def _key_elsewhere(files: IdentityFiles, mine: x509.Certificate, token_id: bytes | None) -> SigningKey:
+    place = files.private_key
+    if is_tpm_handle(place):
+        return TpmKey(mine, parse_handle(place), None, files.opener, tcti_of(os.environ))
+    if not is_pkcs11(place):
+        pem = read_file(place, "private key")
+        return TpmKey(mine, None, pem, files.opener, tcti_of(os.environ))
+    from backup.credentials.tokens import TokenAccess, TokenKey
+
+    uri = parse_pkcs11_uri(place)
+    access = TokenAccess(files.pkcs11_module, files.opener, files.reuse_pin)
+    return TokenKey(uri, mine, access, token_id)
+
+
+def _chain(
+    files: IdentityFiles, certificates: Sequence[x509.Certificate], mine: x509.Certificate
+) -> Sequence[x509.Certificate]:
     if files.intermediates is not None:
         certificates = [*certificates, *load_certificates(files.intermediates)]
     chain = tuple(dict.fromkeys(one for one in certificates if one != mine))
     if len(chain) > MOST_CHAIN_CERTIFICATES:
         raise IdentityError(
-            f"{len(chain)} certificates come with {files.certificate}, AWS takes {MOST_CHAIN_CERTIFICATES}",
+            f"{len(chain)} certificates come with {_shown(files.certificate)}, "
+            f"AWS takes {MOST_CHAIN_CERTIFICATES}",
             advice="keep only those between the certificate and the trust anchor",
         )
-    return FileIdentity(certificate=mine, chain=chain, private_key=key)
+    return chain
 
 
 def _fits(certificate: x509.Certificate, key: PrivateKey) -> bool:
-    return certificate.public_key() == key.public_key()
-
-
-def load_certificates(path: str) -> Sequence[x509.Certificate]:
-    """The certificates of a PEM file, in its order; at least one, else `IdentityError`."""
-    data = _read(path, "certificate")
     try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
-        raise IdentityError(
-            f"{path} holds no certificate that can be read",
-            advice="it must be PEM: lines between BEGIN CERTIFICATE and END CERTIFICATE",
-        ) from error
+        return bool(certificate.public_key() == key.public_key())
+    except (ValueError, UnsupportedAlgorithm):  # a certificate of a kind that we cannot have the key of
+        return False
 
 
-def load_private_key(path: str, passphrase_file: str | None = None) -> PrivateKey:
-    """The RSA or EC key of a PEM file (PKCS#8, PKCS#1 or SEC1; encrypted if a passphrase file is given).
-
-    RSA keys are taken without the 38 ms of consistency checks: they guard against keys made by strangers,
-    and this is our own file. Raises `IdentityError`, which never quotes what it read.
-    """
-    data = _read(path, "private key")
-    passphrase = None if passphrase_file is None else read_passphrase(passphrase_file)
-    try:
-        key = serialization.load_pem_private_key(data, passphrase, unsafe_skip_rsa_key_validation=True)
-    except TypeError as error:
-        raise _passphrase_error(path, passphrase_file) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise _unreadable_key(path, encrypted=b"ENCRYPTED" in data and passphrase is not None) from error
-    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        raise IdentityError(
-            f"{path} is neither an RSA nor an EC key", advice="make one with `nightvault identity csr`"
-        )
-    return key
-
-
-def _passphrase_error(path: str, passphrase_file: str | None) -> IdentityError:
-    if passphrase_file is None:
-        return IdentityError(
-            f"the private key {path} is encrypted",
-            advice="put its passphrase into a file and name it passphrase_file",
-        )
-    return IdentityError(
-        f"the private key {path} is not encrypted, although there is a passphrase file {passphrase_file}",
-        advice="encrypt the key, or take passphrase_file out of the config",
-    )
-
-
-def _unreadable_key(path: str, *, encrypted: bool) -> IdentityError:
-    if encrypted:
-        return IdentityError(
-            f"the passphrase does not open the private key {path}", advice="check the passphrase file"
-        )
-    return IdentityError(
-        f"{path} holds no private key that can be read",
-        advice="it must be a PEM file: PKCS#8, PKCS#1 or SEC1",
-    )
-
-
-def read_passphrase(path: str) -> bytes:
-    """The first line of a passphrase file, which must not be empty."""
-    passphrase = _read(path, "passphrase file").split(b"\n", 1)[0].rstrip(b"\r")
-    if not passphrase:
-        raise IdentityError(f"the passphrase file {path} is empty")
-    return passphrase
-
-
-def _read(path: str, what: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError as error:
-        raise IdentityError(
-            f"the {what} {path} is missing", advice="check [identity] in the config"
-        ) from error
-    except OSError as error:
-        raise IdentityError(f"the {what} {path} cannot be read: {error.strerror}") from error
+def own_certificate(files: IdentityFiles) -> x509.Certificate:
+    """The certificate alone: the first of its file; the key is not touched. `IdentityError`."""
+    return _certificates(files)[0][0]
 
 
 def check_validity(certificate: x509.Certificate, now: datetime) -> None:
@@ -209,12 +255,24 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
         )
 
 
+def expiry_warning(certificate: x509.Certificate, now: datetime, within: timedelta) -> str | None:
+    """A sentence if the certificate ends `within` so much time; None if later, or if it is over already."""
+    end = certificate.not_valid_after_utc
+    left = end - now
+    if not timedelta() <= left <= within:
+        return None
+    days = f"{left.days} days" if left.days != 1 else "1 day"
+    return (
+        f"the certificate of {name_text(certificate.subject)} expires in {days}, on {end:%Y-%m-%d %H:%M} UTC"
+    )
+
+
 def permissions_warning(path: str) -> str | None:
     """A sentence if more people than its owner and group may read the key file, or others may change it."""
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError:
-        return None  # loading it will say so better
+        return None  # loading it will say so better, or it is no file
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         return f"the private key {path} is open to others (mode {mode:04o}): run `chmod 600 {path}`"
     return None

@@ -7,7 +7,7 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from backup.credentials.identity import FileIdentity, IdentityFiles, load_identity
+from backup.credentials.identity import Identity, IdentityFiles, load_identity
 from backup.pki.authority import Authority, create_ca
 from backup.pki.issuing import Issued, issue
 from backup.pki.keys import KeyType
@@ -49,7 +49,7 @@ def issue_in(
     return issue(authority, subject, key_type=KeyType.P_256, days=days, directory=directory, now=now)
 
 
-def identity_in(directory: str, *, now: datetime = NOW, days: int = 90) -> FileIdentity:
+def identity_in(directory: str, *, now: datetime = NOW, days: int = 90) -> Identity:
     """An identity of a new authority, below `directory`."""
     issued = issue_in(
         authority_in(os.path.join(directory, "ca"), now), os.path.join(directory, "out"), now=now, days=days

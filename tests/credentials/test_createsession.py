@@ -13,7 +13,7 @@ import urllib3
 
 from backup.credentials.createsession import _Keys, create_session
 from backup.credentials.denials import Refusal, denial
-from backup.credentials.identity import FileIdentity
+from backup.credentials.identity import Identity
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import DeniedError, ExitCode, NightvaultError, UnreachableError
 from backup.model import Credentials
@@ -24,29 +24,29 @@ OPTIONS = RolesAnywhereOptions(ANCHOR, PROFILE, ROLE, session_duration=7200)
 
 
 @pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> FileIdentity:
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Identity:
     return identity_in(str(tmp_path_factory.mktemp("identity")))
 
 
-def ask(answer: Answer, signer: FileIdentity) -> Credentials:
+def ask(answer: Answer, signer: Identity) -> Credentials:
     with ScratchServer(lambda _number: answer).running() as server:
         options = RolesAnywhereOptions(ANCHOR, PROFILE, ROLE, endpoint=server.url)
         return create_session(options, signer, http=urllib3.PoolManager(), now=NOW)
 
 
-def refused(answer: Answer, signer: FileIdentity) -> NightvaultError:
+def refused(answer: Answer, signer: Identity) -> NightvaultError:
     with pytest.raises(NightvaultError) as caught:
         ask(answer, signer)
     return caught.value
 
 
 @pytest.mark.parametrize("status", [200, 201])
-def test_any_success_is_taken(signer: FileIdentity, status: int) -> None:
+def test_any_success_is_taken(signer: Identity, status: int) -> None:
     good = keys_until(NOW + timedelta(hours=1))
     assert ask(Answer(status, good.body), signer).expires_at == NOW + timedelta(hours=1)
 
 
-def test_offsets_and_fractions_of_an_expiration_are_understood(signer: FileIdentity) -> None:
+def test_offsets_and_fractions_of_an_expiration_are_understood(signer: Identity) -> None:
     body = keys_until(NOW).body.replace(b"2026-03-01T02:00:00Z", b"2026-03-01T05:30:00.5+02:30")
     assert ask(Answer(201, body), signer).expires_at == NOW + timedelta(hours=1, milliseconds=500)
 
@@ -76,14 +76,14 @@ def with_keys(**changes: object) -> bytes:
         with_keys(expiration=SECRET),
     ],
 )
-def test_an_incomplete_answer_gives_no_keys(signer: FileIdentity, body: bytes) -> None:
+def test_an_incomplete_answer_gives_no_keys(signer: Identity, body: bytes) -> None:
     error = refused(Answer(201, body), signer)
     assert isinstance(error, UnreachableError)
     assert "did not answer as CreateSession does" in str(error)
     assert SECRET not in f"{error!r} {error.__cause__!r}"
 
 
-def test_keys_that_are_dead_already_are_not_taken(signer: FileIdentity) -> None:
+def test_keys_that_are_dead_already_are_not_taken(signer: Identity) -> None:
     error = refused(keys_until(NOW - timedelta(seconds=1)), signer)
     assert "gave credentials that expired at 2026-03-01 01:59:59" in str(error)
     assert "clock" in error.advice
@@ -144,7 +144,7 @@ def test_an_unknown_resource_names_both_arns() -> None:
         (-60, "could not"),
     ],
 )
-def test_a_wrong_clock_is_named_first(signer: FileIdentity, ahead: int, words: str) -> None:
+def test_a_wrong_clock_is_named_first(signer: Identity, ahead: int, words: str) -> None:
     date = format_datetime(NOW - timedelta(seconds=ahead), usegmt=True)
     error = refused(no("Invalid signature", Date=date), signer)
     assert isinstance(error, DeniedError)
@@ -153,7 +153,7 @@ def test_a_wrong_clock_is_named_first(signer: FileIdentity, ahead: int, words: s
 
 
 @pytest.mark.parametrize("date", ["yesterday", "", "Sun, 01 Mar 2026 02:00:00 -0000"])
-def test_a_date_that_says_nothing_is_passed_over(signer: FileIdentity, date: str) -> None:
+def test_a_date_that_says_nothing_is_passed_over(signer: Identity, date: str) -> None:
     assert "proxy" in refused(no("Invalid signature", Date=date), signer).advice
 
 
@@ -176,13 +176,11 @@ def test_a_date_that_says_nothing_is_passed_over(signer: FileIdentity, date: str
         (Answer(403, b"\xff" * 500), "no code"),
     ],
 )
-def test_code_and_text_are_found_wherever_they_stand(
-    signer: FileIdentity, answer: Answer, words: str
-) -> None:
+def test_code_and_text_are_found_wherever_they_stand(signer: Identity, answer: Answer, words: str) -> None:
     assert words in str(refused(answer, signer))
 
 
-def test_redirects_are_not_followed(signer: FileIdentity) -> None:
+def test_redirects_are_not_followed(signer: Identity) -> None:
     error = refused(Answer(307, headers={"Location": "http://127.0.0.1:1/"}), signer)
     assert "status 307" in str(error)
     assert "proxy" in error.advice

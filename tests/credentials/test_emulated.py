@@ -17,7 +17,8 @@ from botocore.exceptions import ClientError
 
 from backup.cli.aws_documents import AwsSetup, backup_policy, trust_policy
 from backup.credentials.boto import boto3_session
-from backup.credentials.identity import FileIdentity, IdentityFiles, load_identity
+from backup.credentials.identity import Identity, IdentityFiles, load_identity
+from backup.credentials.keys import SoftwareKey
 from backup.credentials.options import RolesAnywhereOptions
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.errors import DeniedError, IdentityError, ThrottledError
@@ -61,10 +62,10 @@ class World:
     emulator: RunningEmulator
     directory: Path
     authority: Authority
-    identity: FileIdentity
+    identity: Identity
 
     def source(
-        self, identity: FileIdentity | None = None, clock: OffsetClock | None = None, **changes: Any
+        self, identity: Identity | None = None, clock: OffsetClock | None = None, **changes: Any
     ) -> RolesAnywhere:
         options = RolesAnywhereOptions(OURS, PROFILE, WRITER, endpoint=self.emulator.rolesanywhere_url)
         signer = identity or self.identity
@@ -72,7 +73,7 @@ class World:
             replace(options, **changes), load=lambda: signer, clock=clock or OffsetClock(), jitter=lambda: 0.0
         )
 
-    def issue(self, name: str = "web1", *, key_type: KeyType = KeyType.P_256, **when: Any) -> FileIdentity:
+    def issue(self, name: str = "web1", *, key_type: KeyType = KeyType.P_256, **when: Any) -> Identity:
         """Another identity of our authority."""
         where = {"days": 5, "now": datetime.now(UTC), **when}
         directory = str(self.directory / "more")
@@ -116,7 +117,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield replace(half, identity=half.issue(now=datetime.now(UTC) - timedelta(days=1)))
 
 
-def vector_identity(directory: Path, kind: str, *, chain: bool = True) -> FileIdentity:
+def vector_identity(directory: Path, kind: str, *, chain: bool = True) -> Identity:
     certificate = write(f"{directory}/{kind}.pem", vectors()[f"{kind}_cert"])
     key = write(f"{directory}/{kind}.key", vectors()[f"{kind}_key"])
     intermediate = write(f"{directory}/intermediate.pem", vectors()["intermediate"])
@@ -176,7 +177,7 @@ def test_another_subject_is_not_let_in_by_our_trust_policy(world: World) -> None
 
 
 def test_a_key_that_does_not_fit_gives_an_invalid_signature(world: World) -> None:
-    forged = replace(world.identity, private_key=generate_key(KeyType.P_256))
+    forged = replace(world.identity, key=SoftwareKey(generate_key(KeyType.P_256)))
     with pytest.raises(DeniedError, match="could not verify the signature"):
         world.source(forged).credentials()
 
@@ -260,7 +261,7 @@ def test_thirty_two_threads_make_one_session(world: World) -> None:
     loads: list[int] = []
     options = RolesAnywhereOptions(OURS, PROFILE, WRITER, endpoint=world.emulator.rolesanywhere_url)
 
-    def load() -> FileIdentity:
+    def load() -> Identity:
         loads.append(1)
         return world.identity
 
@@ -300,7 +301,7 @@ def test_a_rotated_certificate_needs_no_restart(world: World) -> None:
     )
     seen: list[int] = []
 
-    def load() -> FileIdentity:
+    def load() -> Identity:
         identity = load_identity(files)
         seen.append(identity.certificate.serial_number)
         return identity

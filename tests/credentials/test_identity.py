@@ -7,11 +7,12 @@ import subprocess
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from backup.credentials.identity import (
-    FileIdentity,
+    Identity,
     IdentityFiles,
     check_validity,
     describe_identity,
@@ -160,7 +161,8 @@ def test_each_mistake_has_its_sentence(
     path = f"{tmp_path}/wrong"
     if content is not None:
         write(path, content)
-    files = replace(rsa_files, **{name: path})
+    changed: Any = {name: path}
+    files = replace(rsa_files, **changed)
     with pytest.raises(IdentityError, match=why) as caught:
         load_identity(files)
     assert caught.value.exit_code is ExitCode.IDENTITY
@@ -174,7 +176,7 @@ def test_a_directory_in_place_of_a_file(tmp_path: os.PathLike[str], rsa_files: I
 
 def test_an_ed25519_key_is_refused(tmp_path: os.PathLike[str], rsa_files: IdentityFiles) -> None:
     openssl("genpkey", "-algorithm", "ed25519", "-out", f"{tmp_path}/ed.pem")
-    with pytest.raises(IdentityError, match="neither an RSA nor an EC key"):
+    with pytest.raises(IdentityError, match="neither an RSA nor an EC nor an ML-DSA key"):
         load_identity(replace(rsa_files, private_key=f"{tmp_path}/ed.pem"))
 
 
@@ -204,7 +206,7 @@ def test_identities_are_described() -> None:
     assert facts.weaknesses == []
 
 
-def load_vectors_identity(kind: str) -> FileIdentity:
+def load_vectors_identity(kind: str) -> Identity:
     with tempfile.TemporaryDirectory() as directory:
         certificate = write(f"{directory}/c", VECTORS[f"{kind}_cert"])
         return load_identity(IdentityFiles(certificate, write(f"{directory}/k", VECTORS[f"{kind}_key"])))

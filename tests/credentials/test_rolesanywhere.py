@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import pytest
 
-from backup.credentials.identity import FileIdentity, Signer
+from backup.credentials.identity import Identity, Signer
 from backup.credentials.options import RolesAnywhereOptions
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.errors import DeniedError, IdentityError, NightvaultError, ThrottledError, UnreachableError
@@ -29,7 +29,7 @@ AWAY = Answer(503, b"<html>away</html>")
 
 
 @pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> FileIdentity:
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Identity:
     return identity_in(str(tmp_path_factory.mktemp("identity")))
 
 
@@ -59,7 +59,7 @@ def living(clock: ManualClock, seconds: int) -> Callable[[int], Answer]:
 
 
 def test_nothing_is_asked_before_the_first_use_and_then_once(
-    serve: Serve, clock: ManualClock, signer: FileIdentity
+    serve: Serve, clock: ManualClock, signer: Identity
 ) -> None:
     server = serve(living(clock, 3600))
     source = source_on(server, clock, lambda: signer)
@@ -72,7 +72,7 @@ def test_nothing_is_asked_before_the_first_use_and_then_once(
     assert first.expires_at == NOW + timedelta(hours=1)
 
 
-def test_what_is_sent(serve: Serve, clock: ManualClock, signer: FileIdentity) -> None:
+def test_what_is_sent(serve: Serve, clock: ManualClock, signer: Identity) -> None:
     server = serve(living(clock, 900))
     options = RolesAnywhereOptions(
         ANCHOR, PROFILE, ROLE, endpoint=server.url, session_duration=900, role_session_name="night"
@@ -93,7 +93,7 @@ def test_what_is_sent(serve: Serve, clock: ManualClock, signer: FileIdentity) ->
     ("life", "quiet"), [(900, 600), (1200, 900), (3600, 2700), (43200, 32400), (400, 200)]
 )
 def test_keys_are_renewed_with_a_quarter_or_five_minutes_left(
-    serve: Serve, clock: ManualClock, signer: FileIdentity, life: int, quiet: int
+    serve: Serve, clock: ManualClock, signer: Identity, life: int, quiet: int
 ) -> None:
     server = serve(living(clock, life))
     source = source_on(server, clock, lambda: signer)
@@ -108,7 +108,7 @@ def test_keys_are_renewed_with_a_quarter_or_five_minutes_left(
     assert len(server.seen) == 2
 
 
-def test_the_margin_can_be_chosen(serve: Serve, clock: ManualClock, signer: FileIdentity) -> None:
+def test_the_margin_can_be_chosen(serve: Serve, clock: ManualClock, signer: Identity) -> None:
     server = serve(living(clock, 900))
     options = RolesAnywhereOptions(
         ANCHOR, PROFILE, ROLE, endpoint=server.url, renew_before=timedelta(seconds=100)
@@ -123,7 +123,7 @@ def test_the_margin_can_be_chosen(serve: Serve, clock: ManualClock, signer: File
     assert len(server.seen) == 2
 
 
-def test_thirty_two_threads_make_one_fetch(serve: Serve, clock: ManualClock, signer: FileIdentity) -> None:
+def test_thirty_two_threads_make_one_fetch(serve: Serve, clock: ManualClock, signer: Identity) -> None:
     def slow(number: int) -> Answer:
         good = keys_until(clock.now() + timedelta(hours=1), number)
         return Answer(good.status, good.body, delay=0.1)
@@ -150,7 +150,7 @@ def ask_together(source: RolesAnywhere, threads: int) -> list[Credentials | str]
 
 
 def test_while_one_renews_the_others_go_on_with_working_keys(
-    serve: Serve, clock: ManualClock, signer: FileIdentity
+    serve: Serve, clock: ManualClock, signer: Identity
 ) -> None:
     renewing, go_on = threading.Event(), threading.Event()
 
@@ -173,7 +173,7 @@ def test_while_one_renews_the_others_go_on_with_working_keys(
 
 
 def test_an_outage_shorter_than_what_is_left_is_no_error(
-    serve: Serve, clock: ManualClock, signer: FileIdentity, caplog: pytest.LogCaptureFixture
+    serve: Serve, clock: ManualClock, signer: Identity, caplog: pytest.LogCaptureFixture
 ) -> None:
     end = NOW + timedelta(seconds=3500)
     server = serve(
@@ -198,7 +198,7 @@ def test_an_outage_shorter_than_what_is_left_is_no_error(
     assert "could not be renewed (127.0.0.1" in warnings[0]
 
 
-def test_back_off_has_jitter_and_an_end(serve: Serve, clock: ManualClock, signer: FileIdentity) -> None:
+def test_back_off_has_jitter_and_an_end(serve: Serve, clock: ManualClock, signer: Identity) -> None:
     server = serve(lambda number: keys_until(NOW + timedelta(hours=12)) if number == 1 else AWAY)
     source = source_on(server, clock, lambda: signer)
     source.credentials()
@@ -215,7 +215,7 @@ def test_back_off_has_jitter_and_an_end(serve: Serve, clock: ManualClock, signer
 
 
 def test_an_outage_longer_than_what_is_left_is_an_error_and_recovery_is_immediate(
-    serve: Serve, clock: ManualClock, signer: FileIdentity
+    serve: Serve, clock: ManualClock, signer: Identity
 ) -> None:
     away = threading.Event()
     server = serve(
@@ -246,7 +246,7 @@ def test_an_outage_longer_than_what_is_left_is_an_error_and_recovery_is_immediat
     ],
 )
 def test_three_attempts_with_jitter_then_the_error(
-    serve: Serve, clock: ManualClock, signer: FileIdentity, bad: Answer, kind: type[NightvaultError]
+    serve: Serve, clock: ManualClock, signer: Identity, bad: Answer, kind: type[NightvaultError]
 ) -> None:
     server = serve(lambda _number: bad)
     with pytest.raises(kind):
@@ -257,12 +257,12 @@ def test_three_attempts_with_jitter_then_the_error(
     assert len(stamps) == 3  # each attempt is signed anew
 
 
-def test_the_third_attempt_may_succeed(serve: Serve, clock: ManualClock, signer: FileIdentity) -> None:
+def test_the_third_attempt_may_succeed(serve: Serve, clock: ManualClock, signer: Identity) -> None:
     server = serve(lambda number: AWAY if number < 3 else keys_until(NOW + timedelta(hours=1)))
     assert source_on(server, clock, lambda: signer).credentials().secret_access_key == SECRET
 
 
-def test_nobody_listens(clock: ManualClock, signer: FileIdentity) -> None:
+def test_nobody_listens(clock: ManualClock, signer: Identity) -> None:
     with ScratchServer(lambda _number: AWAY).running() as server:
         pass
     with pytest.raises(
@@ -273,7 +273,7 @@ def test_nobody_listens(clock: ManualClock, signer: FileIdentity) -> None:
 
 
 def test_an_untrusted_tls_certificate(
-    clock: ManualClock, signer: FileIdentity, tmp_path: os.PathLike[str]
+    clock: ManualClock, signer: Identity, tmp_path: os.PathLike[str]
 ) -> None:
     key, certificate = f"{tmp_path}/tls.key", f"{tmp_path}/tls.pem"
     subprocess.run(
@@ -305,9 +305,7 @@ class CountingClock(ManualClock):
         return super().now()
 
 
-def test_denials_are_not_tried_again_and_waiting_threads_share_them(
-    serve: Serve, signer: FileIdentity
-) -> None:
+def test_denials_are_not_tried_again_and_waiting_threads_share_them(serve: Serve, signer: Identity) -> None:
     clock = CountingClock()
 
     def when_all_wait(_number: int) -> Answer:
@@ -324,9 +322,7 @@ def test_denials_are_not_tried_again_and_waiting_threads_share_them(
     assert clock.slept == []
 
 
-def test_the_identity_is_loaded_at_each_renewal(
-    serve: Serve, clock: ManualClock, signer: FileIdentity
-) -> None:
+def test_the_identity_is_loaded_at_each_renewal(serve: Serve, clock: ManualClock, signer: Identity) -> None:
     loads: list[int] = []
 
     def load() -> Signer:
@@ -342,7 +338,7 @@ def test_the_identity_is_loaded_at_each_renewal(
 
 
 def test_an_identity_that_breaks_spoils_nothing_that_works(
-    serve: Serve, clock: ManualClock, signer: FileIdentity
+    serve: Serve, clock: ManualClock, signer: Identity
 ) -> None:
     broken = threading.Event()
 
@@ -361,7 +357,7 @@ def test_an_identity_that_breaks_spoils_nothing_that_works(
         source.credentials()
 
 
-def test_an_expired_certificate_is_never_sent(serve: Serve, clock: ManualClock, signer: FileIdentity) -> None:
+def test_an_expired_certificate_is_never_sent(serve: Serve, clock: ManualClock, signer: Identity) -> None:
     server = serve(living(clock, 900))
     clock.advance(timedelta(days=91))
     with pytest.raises(IdentityError, match="expired on 2026-05-30"):
@@ -370,7 +366,7 @@ def test_an_expired_certificate_is_never_sent(serve: Serve, clock: ManualClock, 
 
 
 def test_a_denied_renewal_is_an_error_once_the_keys_are_dead(
-    serve: Serve, clock: ManualClock, signer: FileIdentity
+    serve: Serve, clock: ManualClock, signer: Identity
 ) -> None:
     server = serve(lambda number: no("revoked") if number > 1 else keys_until(NOW + timedelta(seconds=900)))
     source = source_on(server, clock, lambda: signer)
@@ -383,7 +379,7 @@ def test_a_denied_renewal_is_an_error_once_the_keys_are_dead(
 
 
 def test_no_secret_in_repr_text_or_log(
-    serve: Serve, clock: ManualClock, signer: FileIdentity, caplog: pytest.LogCaptureFixture
+    serve: Serve, clock: ManualClock, signer: Identity, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server = serve(living(clock, 900))

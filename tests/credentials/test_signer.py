@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.credentials.identity import FileIdentity, IdentityFiles, Signer, load_identity
+from backup.credentials.identity import Identity, IdentityFiles, Signer, load_identity
+from backup.credentials.keys import SoftwareKey
 from backup.credentials.signer import SessionRequest, canonical_request, sign_request, string_to_sign
 from tests.credentials.identities import vectors, write
 
@@ -29,7 +30,7 @@ STAMP = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 class Repeatable:
     """An EC signer that signs as RFC 6979 says, so that its signatures can be compared."""
 
-    identity: FileIdentity
+    identity: Identity
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -44,12 +45,13 @@ class Repeatable:
         return self.identity.algorithm
 
     def sign(self, data: bytes) -> bytes:
-        key = self.identity.private_key
+        assert isinstance(self.identity.key, SoftwareKey)
+        key = self.identity.key.private_key
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         return key.sign(data, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
 
 
-def identity(directory: object, kind: str, *, chain: bool = True) -> FileIdentity:
+def identity(directory: object, kind: str, *, chain: bool = True) -> Identity:
     certificate = write(f"{directory}/{kind}.pem", VECTORS[f"{kind}_cert"])
     key = write(f"{directory}/{kind}.key", VECTORS[f"{kind}_key"])
     intermediate = write(f"{directory}/i.pem", VECTORS["intermediate"]) if chain else None
@@ -66,7 +68,7 @@ def test_vectors_byte_for_byte(tmp_path: os.PathLike[str], number: int) -> None:
     vector = VECTORS["vectors"][number]
     signer: Signer = identity(tmp_path, ("rsa", "ec")[number])
     if number == 1:
-        assert isinstance(signer, FileIdentity)
+        assert isinstance(signer, Identity)
         signer = Repeatable(signer)
     headers = dict(sign_request(request_of(vector), signer, STAMP))
     assert headers.pop("Authorization") == vector["authorization"]
