@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .calls import Call, decimal, find_vault
-from .errors import bad_signature, invalid
+from .errors import bad_signature, invalid, missing
 from .inventories import mark_changed
 from .store import Transaction
 from .treehash import root, split
@@ -28,8 +28,12 @@ class Piece:
     leaves: bytes
 
 
-def content_length(call: Call) -> int:
-    """The announced length of an upload, 1 byte to 4 GiB; 400 outside."""
+def content_length(call: Call) -> int | None:
+    """The announced length of an upload, 1 byte to 4 GiB; 400 outside. None for a body sent in chunks."""
+    if call.is_chunked and call.settings.chunked_uploads:
+        return None
+    if call.is_chunked:
+        raise missing("Required parameter missing: Content-Length")
     value = call.inbound.header("content-length") or "0"
     number = decimal(value)
     if number is None or not 1 <= number <= UPLOAD_LIMIT:
@@ -66,6 +70,8 @@ def check_upload_archive(call: Call, tx: Transaction) -> None:
 
 def upload_archive(call: Call, tx: Transaction, received: Received) -> Answer:
     """UploadArchive, once its body has come."""
+    if not received.size:
+        raise invalid("Invalid Content-Length: 0")
     tree_hash = check_payload(call, received)
     vault = find_vault(call, tx)
     piece = Piece(0, received.size, received.file, received.leaves)

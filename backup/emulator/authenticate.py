@@ -16,12 +16,14 @@ from datetime import UTC, datetime, timedelta
 
 from .accounts import Accounts
 from .errors import ServiceError, bad_signature
+from .presigned import is_presigned, lifetime_seconds, parse_presigned, without_signature
 from .sigv4 import (
     Authorization,
     MalformedAuthorization,
     canonical_request,
     hmac_signature,
     parse_authorization,
+    query_pairs,
     request_time,
     skew_message,
     stamp,
@@ -59,6 +61,20 @@ class Caller:
     context: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a request says of its signature: `signed` is the request as it was signed, `needed` are headers
+    that must be among the signed ones, `lifetime` is how long the signature holds.
+    """
+
+    authorization: Authorization
+    signed_at: datetime
+    lifetime: timedelta
+    token: str | None
+    signed: Inbound
+    needed: tuple[str, ...]
+
+
 def find_secret(access_key_id: str, accounts: Accounts, tx: Transaction) -> Secret | None:
     """A key of the accounts file, or credentials issued by CreateSession."""
     key = accounts.key(access_key_id)
@@ -87,30 +103,44 @@ def authenticate(
     `payload_hash` is that of the body, or for a streamed upload the one the client claims; `must_sign` are
     headers that this operation wants signed beside host, date and token.
     """
-    header = inbound.header("authorization")
-    if header is None:
-        raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token")
     try:
-        authorization = parse_authorization(header)
-        signed_at = request_time(inbound)
-        _check_form(inbound, authorization, signed_at, must_sign)
-        canonical = canonical_request(inbound, authorization.signed_headers, payload_hash)
+        claim = _read_claim(inbound)
+        authorization, signed_at = claim.authorization, claim.signed_at
+        _check_form(inbound, claim, must_sign)
+        canonical = canonical_request(claim.signed, authorization.signed_headers, payload_hash)
     except MalformedAuthorization as error:
         raise bad_signature(str(error)) from error
-    secret = find_secret(authorization.key_id, accounts, tx)
     now = datetime.now(UTC)
-    _check_secret(inbound, secret, now)
-    assert secret is not None  # noqa: S101 (checked above)
-    late = skew_message(signed_at, now, past=SKEW, future=SKEW)
+    secret = _check_secret(claim, find_secret(authorization.key_id, accounts, tx), now)
+    late = skew_message(signed_at, now, past=claim.lifetime, future=SKEW)
     if late:
         raise bad_signature(late)
     _check_signature(authorization, stamp(signed_at), canonical, secret)
     return Caller(secret.account_id, secret.arn, secret.role_arn, authorization.region, secret.context)
 
 
-def _check_form(
-    inbound: Inbound, authorization: Authorization, signed_at: datetime, must_sign: tuple[str, ...]
-) -> None:
+def _read_claim(inbound: Inbound) -> _Claim:
+    """Take the signature from the header or from the query; both at once are refused."""
+    header = inbound.header("authorization")
+    query = dict(query_pairs(inbound.raw_query, form=False))
+    if not is_presigned(query):
+        if header is None:
+            raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token")
+        token = inbound.header("x-amz-security-token")
+        date = "x-amz-date" if inbound.header("x-amz-date") else "date"
+        needed = ("host", date) if token is None else ("host", date, "x-amz-security-token")
+        return _Claim(parse_authorization(header), request_time(inbound), SKEW, token, inbound, needed)
+    if header is not None:
+        raise MalformedAuthorization("Only one way of authentication may be used: the header or the query.")
+    authorization = parse_presigned(query)
+    lifetime = timedelta(seconds=lifetime_seconds(query))
+    signed_at = request_time(inbound, query["X-Amz-Date"])
+    token = query.get("X-Amz-Security-Token") or inbound.header("x-amz-security-token")
+    return _Claim(authorization, signed_at, lifetime, token, without_signature(inbound), ("host",))
+
+
+def _check_form(inbound: Inbound, claim: _Claim, must_sign: tuple[str, ...]) -> None:
+    authorization, signed_at = claim.authorization, claim.signed_at
     if authorization.algorithm != "AWS4-HMAC-SHA256":
         raise MalformedAuthorization(f"Unsupported signature algorithm {authorization.algorithm}.")
     if authorization.service != "glacier":
@@ -123,9 +153,7 @@ def _check_form(
             f"{signed_at:%Y%m%d}."
         )
     _check_region(inbound, authorization.region)
-    date_header = "x-amz-date" if inbound.header("x-amz-date") else "date"
-    token = ("x-amz-security-token",) if inbound.header("x-amz-security-token") is not None else ()
-    for name in ("host", date_header, *token, *must_sign):
+    for name in (*claim.needed, *must_sign):
         if name not in authorization.signed_headers:
             raise MalformedAuthorization(f"The header {name} must be signed.")
 
@@ -136,14 +164,14 @@ def _check_region(inbound: Inbound, region: str) -> None:
         raise MalformedAuthorization(f"Credential should be scoped to a valid region, not {region}.")
 
 
-def _check_secret(inbound: Inbound, secret: Secret | None, now: datetime) -> None:
-    token = inbound.header("x-amz-security-token")
-    if secret is None or not _same(secret.session_token or "", token or ""):
+def _check_secret(claim: _Claim, secret: Secret | None, now: datetime) -> Secret:
+    if secret is None or not _same(secret.session_token or "", claim.token or ""):
         raise ServiceError(
             "UnrecognizedClientException", "The security token included in the request is invalid."
         )
     if secret.expires_ms is not None and now.timestamp() * 1000 >= secret.expires_ms:
         raise ServiceError("ExpiredTokenException", "The security token included in the request is expired")
+    return secret
 
 
 def _same(left: str, right: str) -> bool:

@@ -45,6 +45,11 @@ class Call:
         """The vault's path with the real 12 digits, as `Location` begins."""
         return f"/{self.account}/vaults/{self.vault}"
 
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the body comes in chunks, its length unknown until its end."""
+        return self.inbound.header("transfer-encoding") is not None
+
     def required(self, name: str) -> str:
         """A header that must be there; 400 otherwise."""
         value = self.inbound.header(name)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sqlite3
 import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ServiceError
+from .errors import MESSAGE_BY_CODE, ServiceError
 from .faults import Fault
 from .receive import Body, ClientGone
 from .wire import Answer, Extent, Inbound, new_request_id
@@ -62,6 +64,10 @@ class Exchange:
             answer = await perform()
         except ServiceError as error:
             answer = render(error)
+        except (OSError, sqlite3.Error) as error:
+            print(f"The emulator's own disk failed: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            code = "ServiceUnavailableException"
+            answer = render(ServiceError(code, MESSAGE_BY_CODE[code]))
         if fault is None or not fault.after:
             return answer
         await asyncio.sleep(fault.stall_seconds)
@@ -85,7 +91,7 @@ class Exchange:
 
     async def _take_rest(self, answer: Answer | None) -> None:
         """Let a client that is still sending finish, unless it waits to be told to go on."""
-        waiting = (b"expect", b"100-continue") in self.scope["headers"]
+        waiting = any(k == b"expect" and v.lower() == b"100-continue" for k, v in self.scope["headers"])
         if answer is None or waiting:
             return
         try:

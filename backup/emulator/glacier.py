@@ -6,10 +6,9 @@ import asyncio
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from urllib.parse import unquote
 
 from .accounts_file import AccountsFile
-from .archives import check_linear_hash
+from .archives import UPLOAD_LIMIT, check_linear_hash
 from .authenticate import authenticate
 from .authorize import authorise
 from .calls import Call
@@ -44,7 +43,7 @@ class GlacierService:
         exchange = Exchange(scope, Body(receive, self.idle_seconds), send)
         query = dict(query_pairs(inbound.raw_query, form=False))
         try:
-            route = find_route(inbound.method, unquote(inbound.raw_path), query)
+            route = find_route(inbound.method, inbound.raw_path, query)
         except ServiceError as error:
             answer = glacier_error(error)
             await exchange.run(lambda: _given(answer), glacier_error, None)
@@ -85,7 +84,7 @@ class GlacierService:
     async def _perform_streamed(self, call: Call, route: Route, streamed: Streamed, body: Body) -> Answer:
         call = await asyncio.to_thread(self._admit_streamed, call, route, streamed)
         path = self.store.path(self.store.new_file())
-        received = await receive_file(body, path)
+        received = await receive_file(body, path, UPLOAD_LIMIT)
 
         def finish() -> Answer:
             with self.store.transaction() as tx:
@@ -101,8 +100,6 @@ class GlacierService:
         claimed = call.required("x-amz-content-sha256")
         if not _SHA256.fullmatch(claimed):
             raise invalid(f"Invalid x-amz-content-sha256: {claimed}")
-        if call.inbound.header("transfer-encoding") is not None:
-            raise missing("Required parameter missing: Content-Length")
         with self.store.transaction() as tx:
             settle(self.store, tx)
         with self.store.transaction() as tx:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from .access_policies import delete_access_policy, get_access_policy, set_access_policy
 from .archives import check_upload_archive, delete_archive, upload_archive
@@ -124,13 +125,16 @@ class Route:
 
 
 def find_route(method: str, path: str, query: Mapping[str, str]) -> Route:
-    """The operation of a request; 400 where there is none. `path` is percent-decoded."""
+    """The operation of a request; 400 where there is none.
+
+    `path` is as it was sent: it is decoded after it was taken apart, so that no name can pose as a path.
+    """
     for operation in OPERATIONS:
         found = operation.path.fullmatch(path)
         if operation.method != method or found is None:
             continue
         if operation.flag is not None and query.get(operation.flag[0]) != operation.flag[1]:
             continue
-        names = found.groupdict()
-        return Route(operation, names["account"], names.get("vault") or "", names.get("target") or "")
+        names = {name: unquote(text) for name, text in found.groupdict().items()}
+        return Route(operation, names["account"], names.get("vault", ""), names.get("target", ""))
     raise ServiceError("BadRequest", f"There is no operation {method} {path}.")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ServiceError
+from .errors import ServiceError, invalid
 from .treehash import TreeHasher
 
-BATCH_BYTES = 1024 * 1024
+BATCH_BYTES = 4 * 1024 * 1024  # large enough that handing over costs little beside the hashing
 SMALL_BODY_LIMIT = 1024 * 1024
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -78,18 +78,24 @@ class Body:
 
 
 class _Spool:
-    """A file that is written and hashed at once; used by one worker thread after the other."""
+    """A file that is written and hashed at once, by two worker threads side by side."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._path = path
         self.hasher = TreeHasher()
 
-    def take(self, data: bytearray) -> None:
+    async def take(self, data: bytearray) -> None:
+        """One thread hashes the leaves while another writes and hashes the whole."""
+        await asyncio.gather(
+            asyncio.to_thread(self._write, data), asyncio.to_thread(self.hasher.update_leaves, data)
+        )
+
+    def _write(self, data: bytearray) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._file, view) :]
-        self.hasher.update(data)
+        self.hasher.update_linear(data)
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -98,11 +104,13 @@ class _Spool:
         os.close(self._file)
 
 
-async def receive_file(body: Body, path: Path) -> Received:
-    """Stream the body into a new file; the file is gone again if the body does not come to its end."""
+async def receive_file(body: Body, path: Path, limit: int) -> Received:
+    """Stream the body into a new file, at most `limit` bytes (400 beyond); the file is gone again if the body
+    does not come to its end.
+    """
     spool = await asyncio.to_thread(_Spool, path)
     try:
-        await _fill(body, spool)
+        await _fill(body, spool, limit)
     except BaseException:
         spool.remove()
         raise
@@ -111,20 +119,23 @@ async def receive_file(body: Body, path: Path) -> Received:
     return Received(path.name, spool.hasher.size, spool.hasher.linear(), spool.hasher.leaves())
 
 
-async def _fill(body: Body, spool: _Spool) -> None:
-    """Gather MiB by MiB; while one is hashed the next is received."""
+async def _fill(body: Body, spool: _Spool, limit: int) -> None:
+    """Gather batch by batch; while one is hashed the next is received."""
     busy: asyncio.Task[None] | None = None
-    batch = bytearray()
+    batch, size = bytearray(), 0
     try:
         async for piece in body.pieces():
             batch += piece
+            size += len(piece)
+            if size > limit:
+                raise invalid(f"Invalid Content-Length: {size}")
             if len(batch) < BATCH_BYTES:
                 continue
             if busy:
                 await busy
-            busy = asyncio.create_task(asyncio.to_thread(spool.take, batch))
+            busy = asyncio.create_task(spool.take(batch))
             batch = bytearray()
     finally:
         if busy:
             await asyncio.shield(busy)
-    await asyncio.to_thread(spool.take, batch)
+    await spool.take(batch)

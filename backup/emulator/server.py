@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import Mount, Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.routing import Route
 
 from .accounts_file import AccountsFile
 from .admin import Admin
+from .endpoint import Scope, Send
 from .errors import EmulatorError
 from .faults import FaultPlan
 from .glacier import GlacierService
+from .protocol import EmulatorProtocol
+from .receive import Receive
 from .sessions import SessionService
 from .settings import Settings, SettingsInForce
 from .store import Store
@@ -29,6 +31,8 @@ HEADER_LIMIT = 256 * 1024  # a post-quantum chain fills tens of KiB
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 3
 FASTEST = 1_000_000
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +51,6 @@ class EmulatorOptions:
     tls_key: Path | None = None
     idle_seconds: float = 60.0
     settings: Settings = field(default_factory=Settings)
-
-
-class _Protocol(H11Protocol):
-    """Gives the application its transport, so that a planned fault can cut the connection."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
 
 
 class _Server(uvicorn.Server):
@@ -80,19 +76,21 @@ def announce(url: str) -> None:
     print(*lines, sep="\n", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def application(options: EmulatorOptions, store: Store, accounts: AccountsFile) -> Starlette:
+def application(options: EmulatorOptions, store: Store, accounts: AccountsFile) -> Application:
     """The ASGI application: admin and sessions by path, everything else is the vault service."""
     faults = FaultPlan()
     settings = SettingsInForce(options.settings)
     sessions = SessionService(store, accounts, faults, options.idle_seconds)
     glacier = GlacierService(store, accounts, faults, settings, options.idle_seconds)
-    return Starlette(
-        routes=[
-            *Admin(store, faults, settings).routes(),
-            Route("/sessions", endpoint=sessions),
-            Mount("/", app=glacier),
-        ]
+    admin = Starlette(
+        routes=[*Admin(store, faults, settings).routes(), Route("/sessions", endpoint=sessions)]
     )
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["path"] == "/sessions" or scope["path"].startswith("/_admin/")
+        await (admin if ours else glacier)(scope, receive, send)
+
+    return dispatch
 
 
 def serve(options: EmulatorOptions) -> None:
@@ -113,8 +111,8 @@ def serve(options: EmulatorOptions) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)  # asyncio spares TCP its delays only if proto says TCP
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
@@ -122,10 +120,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run(options: EmulatorOptions, app: Starlette, listener: socket.socket) -> None:
+def _run(options: EmulatorOptions, app: Application, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=EmulatorProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

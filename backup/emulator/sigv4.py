@@ -52,21 +52,35 @@ def parse_authorization(text: str) -> Authorization:
     found = _GRAMMAR.fullmatch(text.strip())
     if found is None:
         raise MalformedAuthorization("Authorization header requires Credential, SignedHeaders and Signature.")
-    credential = found["credential"].split("/")
-    if len(credential) != 5 or credential[4] != "aws4_request" or not all(credential):
-        raise MalformedAuthorization(
-            f"Credential must be <key>/<date>/<region>/<service>/aws4_request, not {found['credential']}."
-        )
-    signed = tuple(found["signed"].split(";"))
-    if list(signed) != sorted({name.lower() for name in signed}):
-        raise MalformedAuthorization("SignedHeaders must be lower-case names, sorted, each once.")
-    key_id, date, region, service, _ = credential
+    key_id, date, region, service = parse_credential(found["credential"])
+    signed = parse_signed_headers(found["signed"])
     return Authorization(found["algorithm"], key_id, date, region, service, signed, found["signature"])
 
 
-def request_time(inbound: Inbound) -> datetime:
-    """The time of signing, from `x-amz-date` or else `Date`; MalformedAuthorization without a good one."""
-    stamp = inbound.header("x-amz-date") or inbound.header("date")
+def parse_credential(text: str) -> tuple[str, str, str, str]:
+    """Key, date, region and service of a credential scope."""
+    credential = text.split("/")
+    if len(credential) != 5 or credential[4] != "aws4_request" or not all(credential):
+        raise MalformedAuthorization(
+            f"Credential must be <key>/<date>/<region>/<service>/aws4_request, not {text}."
+        )
+    key_id, date, region, service, _ = credential
+    return key_id, date, region, service
+
+
+def parse_signed_headers(text: str) -> tuple[str, ...]:
+    """The names of the signed headers."""
+    signed = tuple(text.split(";"))
+    if list(signed) != sorted({name.lower() for name in signed}):
+        raise MalformedAuthorization("SignedHeaders must be lower-case names, sorted, each once.")
+    return signed
+
+
+def request_time(inbound: Inbound, stamp: str | None = None) -> datetime:
+    """The time of signing, from `stamp`, `x-amz-date` or else `Date`; MalformedAuthorization without a good
+    one.
+    """
+    stamp = stamp or inbound.header("x-amz-date") or inbound.header("date")
     if stamp is None:
         raise MalformedAuthorization("The request needs an x-amz-date or Date header.")
     for pattern in (_STAMP, "%a, %d %b %Y %H:%M:%S GMT"):
@@ -143,7 +157,7 @@ def canonical_request(
 
 def string_to_sign(authorization: Authorization, signed_at: str, canonical: str) -> str:
     """What is signed: algorithm, time, scope and the hash of the canonical request."""
-    digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
+    digest = hashlib.sha256(canonical.encode("latin-1", "replace")).hexdigest()
     return f"{authorization.algorithm}\n{signed_at}\n{authorization.scope}\n{digest}"
 
 
@@ -151,5 +165,5 @@ def hmac_signature(secret: str, authorization: Authorization, text: str) -> str:
     """The signature with a secret key, lower-case hex."""
     key = ("AWS4" + secret).encode()
     for part in (authorization.date, authorization.region, authorization.service, "aws4_request", text):
-        key = hmac.digest(key, part.encode("latin-1"), "sha256")
+        key = hmac.digest(key, part.encode("latin-1", "replace"), "sha256")
     return key.hex()

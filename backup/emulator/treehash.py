@@ -24,7 +24,15 @@ class TreeHasher:
 
     def update(self, data: bytes | bytearray) -> None:
         """Take the next bytes; large pieces let the hash release the interpreter lock."""
+        self.update_linear(data)
+        self.update_leaves(data)
+
+    def update_linear(self, data: bytes | bytearray) -> None:
+        """Take the next bytes for the linear hash only: another thread may do the leaves meanwhile."""
         self._linear.update(data)
+
+    def update_leaves(self, data: bytes | bytearray) -> None:
+        """Take the next bytes for the leaves only."""
         view = memoryview(data)
         while view:
             room = LEAF_BYTES - self.size % LEAF_BYTES

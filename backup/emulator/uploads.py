@@ -81,11 +81,19 @@ def check_part(call: Call, tx: Transaction) -> None:
     length = content_length(call)
     first, last = _part_range(call)
     text = call.required("content-range")
-    if last - first + 1 != length:
-        raise invalid(f"Content-Range: {text} is incompatible with Content-Length: {length}")
+    if length is None:
+        length = last - first + 1
+    _check_length(call, length)
     if first % row["part_size"] or length > row["part_size"] or first // row["part_size"] >= PART_LIMIT:
         raise invalid(f"Invalid Content-Range: {text}")
     call.tree_hash()
+
+
+def _check_length(call: Call, length: int) -> None:
+    first, last = _part_range(call)
+    if last - first + 1 != length:
+        text = call.required("content-range")
+        raise invalid(f"Content-Range: {text} is incompatible with Content-Length: {length}")
 
 
 def _part_range(call: Call) -> tuple[int, int]:
@@ -98,6 +106,7 @@ def _part_range(call: Call) -> tuple[int, int]:
 
 def upload_part(call: Call, tx: Transaction, received: Received) -> Answer:
     """Take a part whose body has come; the same range again replaces what was there."""
+    _check_length(call, received.size)
     tree_hash = check_payload(call, received)
     upload = _find(call, tx, "open")["id"]
     start = _part_range(call)[0]

@@ -1,0 +1,61 @@
+"""The emulator's HTTP/1.1 connection: uvicorn's with h11, which answers garbage in Glacier's words and may be
+cut by the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .errors import ServiceError
+from .wire import glacier_error, new_request_id
+
+LINGER_SECONDS = 10.0
+
+
+class EmulatorProtocol(H11Protocol):
+    """Gives the application its transport, so that a planned fault can cut the connection.
+
+    What is no HTTP is refused with 400 (431 for a head that is too large). A client that is still sending
+    would lose the answer to a reset, so what it sends is read and dropped for a while.
+    """
+
+    _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer the protocol error that is being handled, then listen on without a word."""
+        self._refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()
+            return
+        error = sys.exc_info()[1]
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        answer = glacier_error(ServiceError("BadRequest", f"{msg} {error}", status=status))
+        headers = {
+            **answer.headers,
+            "Content-Length": str(answer.length),
+            "Connection": "close",
+            "x-amzn-RequestId": new_request_id(),
+        }
+        for event in (
+            h11.Response(status_code=status, headers=list(headers.items())),
+            h11.Data(data=answer.body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.resume_reading()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
