@@ -50,6 +50,7 @@ class Retrieval:
     token: str
     retrieval_id: RetrievalId | None
     state: str
+    requested_at: datetime | None
 
 
 def open_restore(
@@ -201,4 +202,5 @@ def _retrieval(row: Row[Any]) -> Retrieval:
         row.token,
         RetrievalId(row.retrieval_id) if row.retrieval_id else None,
         row.state,
+        moment(row.requested_at) if row.requested_at else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from backup.errors import ArchiveMissingError
 from backup.inventory import archives, retrievals
@@ -14,6 +15,7 @@ from backup.restorer.world import RestoreWorld, alone_with
 from backup.transfer.retry import Patience
 
 _ASKED = {"waiting", "ready"}
+_FRESH = timedelta(minutes=2)
 _GONE = {RetrievalState.EXPIRED, RetrievalState.FAILED}
 
 
@@ -49,12 +51,24 @@ def _look(restore: Restore, world: RestoreWorld) -> None:
     with world.inventory.writing() as tx:
         for retrieval_id, one in asked.items():
             status = statuses[retrieval_id]
+            if status.state is RetrievalState.EXPIRED and _is_fresh(one, world):
+                continue
             if status.state in _GONE:
                 why = status.message or "no reason given"
                 world.progress.note(f"a retrieval is {status.state} ({why}): it is asked for again")
                 retrievals.retrieval_again(tx, one.number, os.urandom(12).hex())
             elif status.state != one.state:
                 retrievals.retrieval_state(tx, one.number, status.state.value)
+
+
+def _is_fresh(one: Retrieval, world: RestoreWorld) -> bool:
+    """Whether it was asked for so lately that the vault may not know of it everywhere yet.
+
+    Glacier has been seen to answer 404 for a job right after it took it; to believe that is to pay twice.
+    """
+    if one.requested_at is None or not world.vault.traits.waits:
+        return False
+    return world.clock.now() - one.requested_at < _FRESH
 
 
 def _ask_for_planned(restore: Restore, world: RestoreWorld) -> bool:

@@ -110,7 +110,8 @@ def test_a_retrieval_from_planned_to_ready_and_again(books: Inventory, snapshot:
     ]
     with books.writing() as tx:
         retrievals.retrieval_state(tx, first.number, "ready")
-    assert known(books, restore)[0].state == "ready"
+    ready = known(books, restore)[0]
+    assert (ready.state, ready.requested_at) == ("ready", START)
     with books.writing() as tx:
         retrievals.retrieval_again(tx, first.number, "token-3")
     again = known(books, restore)

@@ -262,6 +262,23 @@ def test_cut_at_every_vault_call(cold: Cold, tmp_path: Path) -> None:
         cold.pass_hours(30)  # let the service forget, for the list is of one page
 
 
+def test_a_job_that_the_service_does_not_know_yet_is_not_asked_for_twice(
+    cold: Cold, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = cold.begin(out, "other")
+    advance(restore, cold.site.restore_world)
+    unknown = RetrievalStatus(RetrievalState.EXPIRED)
+    real = cold.vault.retrieval_statuses
+    with monkeypatch.context() as patch:
+        patch.setattr(cold.vault, "retrieval_statuses", lambda ids: dict.fromkeys(real(ids), unknown))
+        cold.clock.advance(timedelta(seconds=100))
+        (known,) = advance(restore, cold.site.restore_world)
+        assert (known.state, len(cold.jobs())) == ("waiting", 1)
+        cold.clock.advance(timedelta(seconds=100))
+        (known,) = advance(restore, cold.site.restore_world)
+        assert (known.state, len(cold.jobs())) == ("waiting", 2)
+
+
 def test_a_job_that_failed_is_asked_for_again(cold: Cold, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     restore = cold.begin(out, "other")
     advance(restore, cold.site.restore_world)
