@@ -29,6 +29,11 @@ admin_option = click.option(
 @click.option("--speed", type=click.FloatRange(min=1.0), default=1.0, help="Emulated seconds in a real one.")
 @click.option("--tls-cert", metavar="FILE", help="Serve TLS with this certificate.")
 @click.option("--tls-key", metavar="FILE", help="And this key.")
+@click.option("--faults", metavar="FILE", help="Faults planned from the start (TOML or JSON).")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@click.option(
+    "--idle-seconds", type=click.FloatRange(min=0.1), default=60.0, help="408 to a stalled body then."
+)
 def emulator(
     host: str,
     port: int,
@@ -37,6 +42,9 @@ def emulator(
     speed: float,
     tls_cert: str | None,
     tls_key: str | None,
+    faults: str | None,
+    settings: tuple[str, ...],
+    idle_seconds: float,
 ) -> None:
     """Run a local Glacier and Roles Anywhere until SIGTERM or Ctrl-C.
 
@@ -45,20 +53,24 @@ def emulator(
     try:
         from backup.emulator.errors import EmulatorError
         from backup.emulator.server import EmulatorOptions, serve
+        from backup.emulator.settings import read_settings
     except ImportError as error:
         raise UsageError(
             "the emulator's libraries are not installed", advice="install nightvault[emulator]"
         ) from error
-    options = EmulatorOptions(
-        state=Path(state),
-        accounts=Path(accounts),
-        host=host,
-        port=port,
-        speed=speed,
-        tls_cert=Path(tls_cert) if tls_cert else None,
-        tls_key=Path(tls_key) if tls_key else None,
-    )
     try:
+        options = EmulatorOptions(
+            state=Path(state),
+            accounts=Path(accounts),
+            host=host,
+            port=port,
+            speed=speed,
+            tls_cert=Path(tls_cert) if tls_cert else None,
+            tls_key=Path(tls_key) if tls_key else None,
+            idle_seconds=idle_seconds,
+            faults=Path(faults) if faults else None,
+            settings=read_settings(settings),
+        )
         serve(options)
     except EmulatorError as error:
         raise NightvaultError(str(error)) from error

@@ -28,6 +28,7 @@ def parse(arguments: list[str] | None = None) -> EmulatorOptions:
     parser.add_argument(
         "--idle-seconds", type=float, default=60.0, help="a body that stalls so long gets 408"
     )
+    parser.add_argument("--faults", type=Path, help="file of faults planned from the start (TOML or JSON)")
     parser.add_argument(
         "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="change a setting"
     )

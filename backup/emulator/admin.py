@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .faults import FaultPlan, parse_fault
+from .faults import FaultPlan, parse_faults
 from .inventories import make_inventory
 from .operations import NAMES
 from .settings import SettingsInForce, changed
@@ -102,10 +102,7 @@ class Admin:
     async def _faults(self, request: Request) -> Response:
         """POST replaces all plans; GET tells how often each was met."""
         if request.method == "POST":
-            raw = await _json(request)
-            if not isinstance(raw, list):
-                raise MistakeError("Give a list of faults.")
-            self.faults.replace([parse_fault(entry, OPERATIONS) for entry in raw])
+            self.faults.replace(parse_faults(await _json(request), OPERATIONS))
         return JSONResponse({"faults": self.faults.report()})
 
     async def _settings(self, request: Request) -> Response:

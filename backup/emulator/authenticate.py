@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -75,6 +75,13 @@ class _Claim:
     needed: tuple[str, ...]
 
 
+def claimed_key(inbound: Inbound) -> str:
+    """The access key id that a request names, unverified; empty where it names none."""
+    query = dict(query_pairs(inbound.raw_query, form=False))
+    found = re.search(r"Credential=([^/,\s]+)/", inbound.header("authorization") or "")
+    return found[1] if found else query.get("X-Amz-Credential", "").partition("/")[0]
+
+
 def find_secret(access_key_id: str, accounts: Accounts, tx: Transaction) -> Secret | None:
     """A key of the accounts file, or credentials issued by CreateSession."""
     key = accounts.key(access_key_id)
@@ -96,12 +103,19 @@ def find_secret(access_key_id: str, accounts: Accounts, tx: Transaction) -> Secr
 
 
 def authenticate(
-    inbound: Inbound, payload_hash: str, must_sign: tuple[str, ...], accounts: Accounts, tx: Transaction
+    inbound: Inbound,
+    payload_hash: str,
+    must_sign: tuple[str, ...],
+    accounts: Accounts,
+    tx: Transaction,
+    *,
+    expired: Collection[str] = (),
 ) -> Caller:
     """The caller of a vault operation; a ServiceError with the service's code when anything is wrong.
 
     `payload_hash` is that of the body, or for a streamed upload the one the client claims; `must_sign` are
-    headers that this operation wants signed beside host, date and token.
+    headers that this operation wants signed beside host, date and token; `expired` are keys that a planned
+    fault let expire.
     """
     try:
         claim = _read_claim(inbound)
@@ -111,7 +125,7 @@ def authenticate(
     except MalformedAuthorization as error:
         raise bad_signature(str(error)) from error
     now = datetime.now(UTC)
-    secret = _check_secret(claim, find_secret(authorization.key_id, accounts, tx), now)
+    secret = _check_secret(claim, find_secret(authorization.key_id, accounts, tx), now, expired)
     late = skew_message(signed_at, now, past=claim.lifetime, future=SKEW)
     if late:
         raise bad_signature(late)
@@ -164,12 +178,13 @@ def _check_region(inbound: Inbound, region: str) -> None:
         raise MalformedAuthorization(f"Credential should be scoped to a valid region, not {region}.")
 
 
-def _check_secret(claim: _Claim, secret: Secret | None, now: datetime) -> Secret:
+def _check_secret(claim: _Claim, secret: Secret | None, now: datetime, expired: Collection[str]) -> Secret:
     if secret is None or not _same(secret.session_token or "", claim.token or ""):
         raise ServiceError(
             "UnrecognizedClientException", "The security token included in the request is invalid."
         )
-    if secret.expires_ms is not None and now.timestamp() * 1000 >= secret.expires_ms:
+    over = secret.expires_ms is not None and now.timestamp() * 1000 >= secret.expires_ms
+    if over or claim.authorization.key_id in expired:
         raise ServiceError("ExpiredTokenException", "The security token included in the request is expired")
     return secret
 

@@ -18,6 +18,7 @@ from .receive import Body, ClientGone
 from .wire import Answer, Extent, Inbound, new_request_id
 
 CHUNK_BYTES = 1024 * 1024
+TREE_HASH = "x-amz-sha256-tree-hash"
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -101,6 +102,8 @@ class Exchange:
 
     async def _send(self, answer: Answer, fault: Fault | None) -> None:
         headers = {**answer.headers, "x-amzn-RequestId": new_request_id()}
+        if fault is not None and fault.wrong_hash and TREE_HASH in headers:
+            headers[TREE_HASH] = headers[TREE_HASH][::-1]
         if answer.status != 204:
             headers["Content-Length"] = str(answer.length)
         if not self.body.complete:
@@ -110,7 +113,8 @@ class Exchange:
         left = answer.length if fault is None or fault.truncate is None else fault.truncate
         cut = left < answer.length
         corrupt = fault is not None and fault.corrupt
-        async for chunk in _chunks(answer):
+        rate = None if fault is None else fault.bytes_per_second
+        async for chunk in _chunks(answer, rate):
             sent = _flip(chunk[:left]) if corrupt else chunk[:left]
             corrupt = False
             left -= len(sent)
@@ -128,21 +132,30 @@ def _flip(data: bytes) -> bytes:
     return bytes([data[0] ^ 1]) + data[1:] if data else data
 
 
-async def _chunks(answer: Answer) -> AsyncIterator[bytes]:
-    if answer.body:
-        yield answer.body
+async def _chunks(answer: Answer, rate: int | None) -> AsyncIterator[bytes]:
+    """The body in pieces; with a `rate` in bytes a second each is a tenth of a second's worth."""
+    most = CHUNK_BYTES if rate is None else max(1, rate // 10)
+    async for chunk in _pieces(answer, most):
+        if rate is not None:
+            await asyncio.sleep(len(chunk) / rate)
+        yield chunk
+
+
+async def _pieces(answer: Answer, most: int) -> AsyncIterator[bytes]:
+    for at in range(0, len(answer.body), most):
+        yield answer.body[at : at + most]
     for extent in answer.extents:
         at = 0
         while at < extent.length:
-            chunk = await asyncio.to_thread(_read, extent, at)
+            chunk = await asyncio.to_thread(_read, extent, at, most)
             yield chunk
             at += len(chunk)
 
 
-def _read(extent: Extent, at: int) -> bytes:
+def _read(extent: Extent, at: int, most: int) -> bytes:
     file = os.open(extent.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        chunk = os.pread(file, min(CHUNK_BYTES, extent.length - at), extent.offset + at)
+        chunk = os.pread(file, min(most, extent.length - at), extent.offset + at)
     finally:
         os.close(file)
     if not chunk:

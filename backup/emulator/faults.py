@@ -2,53 +2,83 @@
 
 from __future__ import annotations
 
+import json
+import random
 import threading
+import time
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from .errors import MESSAGE_BY_CODE, STATUS_BY_CODE, ServiceError
+from .errors import MESSAGE_BY_CODE, STATUS_BY_CODE, EmulatorError, ServiceError
 
+ANY = "*"
 _KINDS = {
     "operation": str,
     "vault": str,
     "skip": int,
     "count": int,
+    "repeat": bool,
+    "probability": float,
+    "seed": int,
+    "seconds": float,
     "code": str,
     "status": int,
     "message": str,
     "after": bool,
     "reset": bool,
     "stall_seconds": float,
+    "bytes_per_second": int,
     "truncate": int,
     "corrupt": bool,
+    "wrong_hash": bool,
+    "expire_credentials": bool,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One plan: `skip` matching calls pass, then `count` are met.
+    """One plan. Which calls: `skip` matching ones pass, then `count` are met, over and over with `repeat`;
+    each with a `probability` (drawn from `seed`); with `seconds`, all within so many real seconds of the
+    first.
 
-    An error answer (`code`, `status`, `message`) or a connection reset comes before the operation takes
-    effect, or with `after` once it has; `stall_seconds` of real silence come first; `truncate` cuts the
-    connection after so many bytes of an output, `corrupt` flips one bit of an output's first byte.
+    What happens: an error answer (`code`, `status`, `message`) or a connection reset before the operation
+    takes effect, or with `after` once it has; `stall_seconds` of real silence first; an answer's body at
+    `bytes_per_second`, cut after `truncate` bytes, with one bit flipped (`corrupt`) or with another tree hash
+    (`wrong_hash`); the caller's credentials expired from this call on (`expire_credentials`).
     """
 
     operation: str
     vault: str | None = None
     skip: int = 0
-    count: int = 1
+    count: int | None = None
+    repeat: bool = False
+    probability: float = 1.0
+    seed: int = 0
+    seconds: float | None = None
     code: str | None = None
     status: int | None = None
     message: str | None = None
     after: bool = False
     reset: bool = False
     stall_seconds: float = 0.0
+    bytes_per_second: int | None = None
     truncate: int | None = None
     corrupt: bool = False
+    wrong_hash: bool = False
+    expire_credentials: bool = False
+
+    @property
+    def limit(self) -> int | None:
+        """How many calls it meets (in a round of `repeat`); None if nothing but chance or time limits it."""
+        if self.count is not None:
+            return self.count
+        return 1 if self.probability == 1.0 and self.seconds is None else None
 
     def matches(self, operation: str, vault: str) -> bool:
         """Whether it speaks of this call."""
-        return self.operation == operation and self.vault in (None, vault)
+        return self.operation in (ANY, operation) and self.vault in (None, vault)
 
     def error(self) -> ServiceError | None:
         """The planned error answer."""
@@ -73,56 +103,118 @@ def parse_fault(raw: object, operations: frozenset[str]) -> Fault:
     if "operation" not in raw:
         raise ValueError("Each fault must name its operation.")
     fault = Fault(**raw)
-    if fault.operation not in operations:
+    if fault.operation not in operations | {ANY}:
         raise ValueError(f"There is no operation {fault.operation!r}.")
-    if fault.skip < 0 or fault.count < 1 or fault.stall_seconds < 0 or (fault.truncate or 0) < 0:
-        raise ValueError(
-            "skip, stall_seconds and truncate must not be negative, and count must be at least 1."
-        )
+    _check_numbers(fault)
     if fault.code is not None and fault.status is None and fault.code not in STATUS_BY_CODE:
         raise ValueError(f"The code {fault.code!r} is unknown: give its status.")
     return fault
 
 
+def _check_numbers(fault: Fault) -> None:
+    if min(fault.skip, fault.stall_seconds, fault.truncate or 0, fault.seconds or 0) < 0:
+        raise ValueError("skip, stall_seconds, seconds and truncate must not be negative.")
+    if fault.count is not None and fault.count < 1:
+        raise ValueError("count must be at least 1.")
+    if fault.bytes_per_second is not None and fault.bytes_per_second < 1:
+        raise ValueError("bytes_per_second must be at least 1.")
+    if not 0 < fault.probability <= 1:
+        raise ValueError("probability must be greater than 0 and at most 1.")
+
+
+def read_faults(path: Path, operations: frozenset[str]) -> list[Fault]:
+    """The faults of a file: TOML with tables `[[fault]]`, or the JSON list that the admin takes.
+
+    EmulatorError, naming the file, for a mistake.
+    """
+    try:
+        text = path.read_text()
+        raw = tomllib.loads(text).get("fault") if path.suffix == ".toml" else json.loads(text)
+        return parse_faults(raw, operations)
+    except (OSError, ValueError) as error:
+        raise EmulatorError(f"Cannot use the faults in {path}: {error}") from error
+
+
+def parse_faults(raw: object, operations: frozenset[str]) -> list[Fault]:
+    """Read a list of plans; ValueError with one sentence for a mistake."""
+    if not isinstance(raw, list):
+        raise ValueError("Give a list of faults.")  # noqa: TRY004 (the caller answers ValueError)
+    return [parse_fault(entry, operations) for entry in raw]
+
+
+class _Ripeness:
+    """How far one plan has come."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.met = 0
+        self._skipped = 0
+        self._met_in_round = 0
+        self._ends: float | None = None
+        self._chance = random.Random(fault.seed)  # noqa: S311 (chance that can be repeated is wanted)
+
+    def meets(self) -> bool:
+        """Whether the next matching call is met; counts it."""
+        if not self._is_alive():
+            return False
+        if self._skipped < self.fault.skip:
+            self._skipped += 1
+            return False
+        if self._chance.random() >= self.fault.probability:
+            return False
+        if self.fault.seconds is not None and self._ends is None:
+            self._ends = time.monotonic() + self.fault.seconds
+        self.met += 1
+        self._met_in_round += 1
+        if self.fault.repeat and self._met_in_round == self.fault.limit:
+            self._skipped = self._met_in_round = 0
+        return True
+
+    def _is_alive(self) -> bool:
+        limit = self.fault.limit
+        spent = limit is not None and self._met_in_round >= limit
+        return not spent and (self._ends is None or time.monotonic() < self._ends)
+
+
 class FaultPlan:
     """The faults in force, asked for every call in order; the first that is ripe is met."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: list[Fault] | None = None) -> None:
         self._lock = threading.Lock()
-        self._faults: list[Fault] = []
-        self._seen: list[int] = []
-        self._met: list[int] = []
+        self._plans: list[_Ripeness] = []
+        self.expired: frozenset[str] = frozenset()
+        self.replace(faults or [])
 
     def replace(self, faults: list[Fault]) -> None:
-        """Forget all earlier plans."""
+        """Forget all earlier plans, and which access keys they let expire."""
         with self._lock:
-            self._faults = faults
-            self._seen = [0] * len(faults)
-            self._met = [0] * len(faults)
+            self._plans = [_Ripeness(fault) for fault in faults]
+            self.expired = frozenset()
 
     def meet(self, operation: str, vault: str) -> Fault | None:
         """The fault that this call meets, counted."""
         with self._lock:
-            for number, fault in enumerate(self._faults):
-                if not fault.matches(operation, vault) or self._met[number] >= fault.count:
-                    continue
-                self._seen[number] += 1
-                if self._seen[number] > fault.skip:
-                    self._met[number] += 1
-                    return fault
+            for plan in self._plans:
+                if plan.fault.matches(operation, vault) and plan.meets():
+                    return plan.fault
         return None
+
+    def expire(self, access_key_id: str) -> None:
+        """Let credentials count as expired until the plans are replaced."""
+        with self._lock:
+            self.expired |= {access_key_id}
 
     def report(self) -> list[dict[str, object]]:
         """Each plan with how often it was met."""
         with self._lock:
             return [
                 {
-                    "operation": fault.operation,
-                    "vault": fault.vault,
-                    "code": fault.code,
-                    "skip": fault.skip,
-                    "count": fault.count,
-                    "met": met,
+                    "operation": plan.fault.operation,
+                    "vault": plan.fault.vault,
+                    "code": plan.fault.code,
+                    "skip": plan.fault.skip,
+                    "count": plan.fault.limit,
+                    "met": plan.met,
                 }
-                for fault, met in zip(self._faults, self._met, strict=True)
+                for plan in self._plans
             ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from .accounts_file import AccountsFile
 from .archives import UPLOAD_LIMIT, check_linear_hash
-from .authenticate import authenticate
+from .authenticate import authenticate, claimed_key
 from .authorize import authorise
 from .calls import Call
 from .endpoint import Exchange, Scope, Send, inbound_of
@@ -49,6 +49,8 @@ class GlacierService:
             await exchange.run(lambda: _given(answer), glacier_error, None)
             return
         fault = self.faults.meet(route.operation.name, route.vault)
+        if fault is not None and fault.expire_credentials:
+            self.faults.expire(claimed_key(inbound))
         call = Call(
             route.operation.name,
             route.account,
@@ -112,7 +114,9 @@ class GlacierService:
     ) -> Call:
         """The call with its owner's account and its region; a ServiceError if it may not be made."""
         accounts = self.accounts.current()
-        caller = authenticate(call.inbound, payload_hash, must_sign, accounts, tx)
+        caller = authenticate(
+            call.inbound, payload_hash, must_sign, accounts, tx, expired=self.faults.expired
+        )
         _check_version(call.inbound)
         account = caller.account_id if route.account == "-" else route.account
         call = replace(call, account=account, region=caller.region)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import socket
@@ -16,10 +17,10 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from .accounts_file import AccountsFile
-from .admin import Admin
+from .admin import OPERATIONS, Admin
 from .endpoint import Scope, Send
 from .errors import EmulatorError
-from .faults import FaultPlan
+from .faults import FaultPlan, read_faults
 from .glacier import GlacierService
 from .protocol import EmulatorProtocol
 from .receive import Receive
@@ -50,6 +51,7 @@ class EmulatorOptions:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     idle_seconds: float = 60.0
+    faults: Path | None = None
     settings: Settings = field(default_factory=Settings)
 
 
@@ -76,9 +78,22 @@ def announce(url: str) -> None:
     print(*lines, sep="\n", file=sys.stderr, flush=True)  # noqa: T201
 
 
+def warn_of_others(host: str) -> None:
+    """Say loudly on stderr when others than this machine can reach the emulator."""
+    if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        return
+    lines = (
+        "!" * 78,
+        f"The emulator listens on {host}: every machine that reaches this one can use it.",
+        "Its admin calls ask for no signature: anyone may step its clock and plan faults.",
+        "!" * 78,
+    )
+    print(*lines, sep="\n", file=sys.stderr, flush=True)  # noqa: T201
+
+
 def application(options: EmulatorOptions, store: Store, accounts: AccountsFile) -> Application:
     """The ASGI application: admin and sessions by path, everything else is the vault service."""
-    faults = FaultPlan()
+    faults = FaultPlan([] if options.faults is None else read_faults(options.faults, OPERATIONS))
     settings = SettingsInForce(options.settings)
     sessions = SessionService(store, accounts, faults, options.idle_seconds)
     glacier = GlacierService(store, accounts, faults, settings, options.idle_seconds)
@@ -141,6 +156,7 @@ def _run(options: EmulatorOptions, app: Application, listener: socket.socket) ->
     except (OSError, ValueError) as error:
         raise EmulatorError(f"Cannot use the TLS certificate and key: {error}.") from error
     host, port = listener.getsockname()[:2]
+    warn_of_others(host)
     shown = f"[{host}]" if ":" in host else host
     scheme = "http" if options.tls_cert is None else "https"
     _Server(config, f"{scheme}://{shown}:{port}").run(sockets=[listener])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -13,8 +14,9 @@ import pytest
 import urllib3
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
-from backup.emulator.faults import Fault, FaultPlan, parse_fault
-from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
+from backup.emulator.errors import EmulatorError
+from backup.emulator.faults import Fault, FaultPlan, parse_fault, read_faults
+from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
 from tests.emulator.talk import MIB, Talker, client, code_and_message, new_vault_name, pattern, tree_hash
 
 NAMES = frozenset({"CreateVault"})
@@ -188,6 +190,9 @@ def test_faults_of_create_session(faulty: RunningEmulator) -> None:
         ({"operation": "CreateVault", "count": True}, "count must be of type int"),
         ({"operation": "CreateVault", "code": "Odd"}, "give its status"),
         ({}, "must name its operation"),
+        ({"operation": "*", "probability": 0}, "probability must be greater"),
+        ({"operation": "*", "seconds": -1}, "must not be negative"),
+        ({"operation": "*", "bytes_per_second": 0}, "bytes_per_second must be at least 1"),
     ],
 )
 def test_plans_that_make_no_sense(raw: object, words: str) -> None:
@@ -227,3 +232,100 @@ def test_inventories_of_one_vault(emulator: RunningEmulator, once: Any, vault: s
     once.create_vault(vaultName=other)
     answer = urllib3.request("POST", f"{emulator.admin_url}/_admin/inventories", json={"vault": vault})
     assert [arn.rsplit("/", 1)[1] for arn in answer.json()["inventories"]] == [vault]
+
+
+def test_bursts_come_again_and_again(faulty: RunningEmulator, talker: Talker, vault: str) -> None:
+    burst = {"operation": "*", "vault": vault, "skip": 2, "count": 3, "repeat": True}
+    faulty.set_faults([{**burst, "code": "ThrottlingException"}])
+    statuses = [talker.ask("GET", f"/-/vaults/{vault}").status for _ in range(10)]
+    assert statuses == [200, 200, 400, 400, 400] * 2
+    assert _met(faulty) == [6]
+
+
+def test_chance_is_the_same_each_time() -> None:
+    rounds = []
+    for _ in range(2):
+        plan = FaultPlan([Fault("*", probability=0.25, seed=7)])
+        rounds.append([plan.meet("ListJobs", "v") is not None for _ in range(400)])
+    assert rounds[0] == rounds[1]
+    assert 60 < sum(rounds[0]) < 140
+    limited = FaultPlan([Fault("*", probability=0.25, count=2)])
+    assert sum(limited.meet("ListJobs", "v") is not None for _ in range(400)) == 2
+
+
+def test_a_while_out_of_service(faulty: RunningEmulator, talker: Talker, vault: str) -> None:
+    faulty.set_faults(
+        [
+            {
+                "operation": "*",
+                "vault": vault,
+                "code": "ServiceUnavailableException",
+                "status": 503,
+                "seconds": 0.6,
+            }
+        ]
+    )
+    path = f"/-/vaults/{vault}"
+    assert talker.ask("GET", path).error[:2] == (503, "ServiceUnavailableException")
+    assert talker.ask("GET", f"{path}/jobs").status == 503
+    time.sleep(0.7)
+    assert talker.ask("GET", path).status == 200
+    assert _met(faulty) == [2]
+
+
+def test_a_slow_body(faulty: RunningEmulator, talker: Talker, vault: str, ready: str) -> None:
+    faulty.set_faults([{"operation": "GetJobOutput", "bytes_per_second": 2 * MIB}])
+    began = time.monotonic()
+    assert talker.ask("GET", f"/-/vaults/{vault}/jobs/{ready}/output").body == DATA
+    assert 0.4 < time.monotonic() - began < 5
+    assert _met(faulty) == [1]
+
+
+def test_a_right_body_with_a_wrong_hash(
+    faulty: RunningEmulator, talker: Talker, vault: str, ready: str
+) -> None:
+    faulty.set_faults([{"operation": "GetJobOutput", "wrong_hash": True}])
+    reply = talker.ask("GET", f"/-/vaults/{vault}/jobs/{ready}/output")
+    assert reply.body == DATA
+    assert reply.headers["x-amz-sha256-tree-hash"] == tree_hash(DATA)[::-1]
+    assert _met(faulty) == [1]
+
+
+def test_credentials_that_expire_in_mid_upload(faulty: RunningEmulator, once: Any, vault: str) -> None:
+    upload = once.initiate_multipart_upload(vaultName=vault, partSize=str(MIB))["uploadId"]
+    faulty.set_faults([{"operation": "UploadMultipartPart", "skip": 1, "expire_credentials": True}])
+    send = {"vaultName": vault, "uploadId": upload}
+    once.upload_multipart_part(**send, range=f"bytes 0-{MIB - 1}/*", body=bytes(MIB))
+    for _ in range(2):
+        with pytest.raises(ClientError) as refused:
+            once.upload_multipart_part(**send, range=f"bytes {MIB}-{MIB}/*", body=b"x")
+        assert code_and_message(refused)[0] == "ExpiredTokenException"
+    with pytest.raises(ClientError, match="expired"):
+        once.list_vaults()
+    assert _met(faulty) == [1]
+    faulty.set_faults([])
+    assert len(once.list_parts(**send)["Parts"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("f.toml", '[[fault]]\noperation = "ListVaults"\ncode = "ThrottlingException"\n'),
+        ("f.json", '[{"operation": "ListVaults", "code": "ThrottlingException"}]'),
+    ],
+)
+def test_a_file_at_the_start(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    options = ("--faults", str(tmp_path / name))
+    accounts = write_accounts(tmp_path / "accounts.toml")
+    with RunningEmulator(tmp_path / "state", accounts, options=options) as running:
+        talker = Talker(running.glacier_url)
+        assert [talker.ask("GET", "/-/vaults").status for _ in range(2)] == [400, 200]
+        assert _met(running) == [1]
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '[{"operation": "No"}]'])
+def test_files_that_make_no_sense(tmp_path: Path, text: str) -> None:
+    (tmp_path / "f.json").write_text(text)
+    with pytest.raises(EmulatorError, match=r"Cannot use the faults in .*f\.json"):
+        read_faults(tmp_path / "f.json", NAMES)

@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from backup.emulator.server import warn_of_others
 from tests.emulated import REPOSITORY, RunningEmulator, write_accounts
 from tests.emulator.authority import issue, name
 from tests.emulator.talk import MIB, Talker, client, new_vault_name, pattern, tree_hash
@@ -259,3 +260,12 @@ def test_what_it_prints(tmp_path: Path) -> None:
     assert set(urls) == {"glacier", "rolesanywhere", "s3", "admin"}
     assert urls["s3"] is None
     assert err.splitlines()[0] == f"export AWS_ENDPOINT_URL_GLACIER={urls['glacier']}"
+
+
+def test_loopback_is_quiet_and_anything_else_is_loud(capsys: pytest.CaptureFixture[str]) -> None:
+    for host in ("127.0.0.1", "127.8.8.8", "::1"):
+        warn_of_others(host)
+    assert capsys.readouterr().err == ""
+    for host in ("0.0.0.0", "192.168.1.1", "::", "fe80::1%eth0"):
+        warn_of_others(host)
+        assert f"The emulator listens on {host}: every machine" in capsys.readouterr().err
