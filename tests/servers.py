@@ -115,16 +115,20 @@ class Server:
         assert len(told) == 1, result.stderr
         return str(result.stderr)
 
-    def process(self, *words: object, **options: Any) -> subprocess.Popen[str]:
-        """The command as a process of its own, its outputs in pipes."""
-        return subprocess.Popen(
+    @contextmanager
+    def process(self, *words: object) -> Iterator[subprocess.Popen[str]]:
+        """The command as a process of its own, its outputs in pipes; killed if it does not end by itself."""
+        with subprocess.Popen(
             [SCRIPT, "--config", str(self.config), *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            **options,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def init(self) -> None:
         """Set up, with a new recovery key in `key_file`."""
