@@ -1,6 +1,6 @@
 """What a restore wants: entries of a snapshot, and for each file where its chunks lie.
 
-All of it is held in memory: 2 to 3 KB for each file of one chunk, with what is made of it later.
+All of it is held in memory: about 2 KB for each file of one chunk, with what is made of it later.
 """
 
 from __future__ import annotations

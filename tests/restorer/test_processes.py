@@ -79,7 +79,7 @@ def place() -> Iterator[Place]:
 
 
 def test_many_small_files(place: Place) -> None:
-    """Seconds, and memory by the kilobyte each: 20,000 took 5 s and 131 MB when this was written."""
+    """Seconds, and memory by the kilobyte each: 20,000 took 5 s and 102 MB when this was written."""
     count = 3_000
     for number in range(count):
         folder = place.source / f"d{number % 100}"

@@ -1,0 +1,121 @@
+"""Names and rows that no backup of ours wrote: nothing leads out, and only what they tell of is lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from backup.inventory.runs import Outcome
+from backup.model import Problem, ProblemKind
+from tests.backups import Site
+from tests.restorer.sites import sql, users_of
+from tests.trees import assert_same_tree, snapshot_of
+
+
+@pytest.mark.parametrize("name", [b"..", b".", b"", b"../escaped", b"/escaped", b"a\0b"])
+def test_a_forged_name_does_not_lead_out(full: Site, source: Path, out: Path, name: bytes) -> None:
+    sql(full, "UPDATE entries SET name = ? WHERE name = ?", name, b"large")
+    report = full.restore("latest", out)
+    expected = snapshot_of(source)
+    del expected[b"large"]
+    assert_same_tree(expected, out)
+    assert report.problems == (
+        Problem(name, ProblemKind.DAMAGED, "its name leads out of the target; not restored"),
+    )
+    assert report.outcome is Outcome.PARTIAL
+    assert not (out.parent / "escaped").exists()
+
+
+def test_a_forged_directory_does_not_lead_out(full: Site, source: Path, out: Path) -> None:
+    forged = os.fsencode(source) + b"/../../../escaped"
+    sql(full, "UPDATE directories SET path = ? WHERE path = ?", forged, os.fsencode(source / "sub" / "deep"))
+    report = full.restore("latest", out)
+    assert len(report.problems) == 20
+    assert {problem.kind for problem in report.problems} == {ProblemKind.DAMAGED}
+    assert list((out / "sub" / "deep").iterdir()) == []
+
+
+def test_a_symlink_and_a_file_behind_it(full: Site, source: Path, out: Path, tmp_path: Path) -> None:
+    """An inventory that says: `link` points outside, and there is a file in the directory `link`."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path = os.fsencode(source / "link")
+    sql(full, "UPDATE directories SET path = ? WHERE path = ?", path, os.fsencode(source / "sub" / "deep"))
+    sql(full, "UPDATE entries SET extra = NULL WHERE name = ?", b"dangling")
+    report = full.restore("latest", out)
+    assert not list(outside.iterdir())
+    problems = {problem.path for problem in report.problems}
+    assert {b"link/small-1", b"dangling"} <= problems
+    assert (out / "link").is_symlink()
+
+
+BROKEN_ROWS: dict[str, tuple[str, tuple[object, ...]]] = {
+    "kind": ("UPDATE entries SET kind = 99 WHERE name = ?", (b"large",)),
+    "owner": ("UPDATE entries SET owner = 4711 WHERE name = ?", (b"large",)),
+    "chunks": ("UPDATE entries SET chunks = x'010203' WHERE name = ?", (b"large",)),
+    "extra": ("UPDATE entries SET extra = x'c1' WHERE name = ?", (b"large",)),
+    "size": ("UPDATE entries SET size = size + 1 WHERE name = ?", (b"large",)),
+    "content id": ("UPDATE entries SET content_id = zeroblob(16) WHERE name = ?", (b"large",)),
+    "no chunks": ("UPDATE entries SET chunks = NULL WHERE name = ?", (b"large",)),
+    "order": (
+        "UPDATE entries SET chunks = substr(chunks, 5) || substr(chunks, 1, 4) WHERE name = ?",
+        (b"large",),
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "values"), BROKEN_ROWS.values(), ids=BROKEN_ROWS.keys())
+def test_a_broken_row_spoils_its_entry_only(
+    full: Site, source: Path, out: Path, text: str, values: tuple[object, ...]
+) -> None:
+    sql(full, text, *values)
+    report = full.restore("latest", out)
+    expected = snapshot_of(source)
+    del expected[b"large"]
+    assert_same_tree(expected, out)
+    assert [(problem.path, problem.kind) for problem in report.problems] == [(b"large", ProblemKind.DAMAGED)]
+
+
+LOST: dict[str, tuple[str, str]] = {
+    "chunk": ("DELETE FROM chunks WHERE {}", "number = (SELECT min(number) FROM chunks)"),
+    "chunk moved": (
+        "UPDATE chunks SET offset = offset + 1 WHERE {}",
+        "number = (SELECT min(number) FROM chunks)",
+    ),
+    "chunk renamed": (
+        "UPDATE chunks SET id = zeroblob(32) WHERE {}",
+        "number = (SELECT min(number) FROM chunks)",
+    ),
+    "frame": ("DELETE FROM frames WHERE {}", "archive = 1 AND frame = 0"),
+    "frame beyond": ("UPDATE frames SET offset = offset + 100000000 WHERE {}", "archive = 1 AND frame = 0"),
+    "frame huge": ("UPDATE frames SET sealed_length = 2000000000 WHERE {}", "archive = 1 AND frame = 0"),
+    "frame flags": ("UPDATE frames SET flags = 1 - flags WHERE {}", "archive = 1 AND frame = 0"),
+    "frame digest": ("UPDATE frames SET digest = zeroblob(16) WHERE {}", "archive = 1 AND frame = 0"),
+    "archive": ("UPDATE archives SET state = 'lost' WHERE {}", "archive = 1"),
+    "archive id": ("UPDATE archives SET archive_id = NULL WHERE {}", "archive = 1"),
+    "header": ("UPDATE archives SET header = zeroblob(length(header)) WHERE {}", "archive = 1"),
+}
+
+
+@pytest.mark.parametrize(("text", "where"), LOST.values(), ids=LOST.keys())
+def test_what_the_inventory_lost_spoils_the_files_that_need_it(
+    full: Site, source: Path, out: Path, text: str, where: str
+) -> None:
+    spoiled = users_of(full, where)
+    assert spoiled
+    changed = where
+    if "frames" in text:
+        changed = where.replace("frame =", "number =")
+    elif "archives" in text:
+        changed = where.replace("archive =", "number =")
+    sql(full, text.format(changed))
+    report = full.restore("latest", out)
+    assert {os.path.basename(problem.path) for problem in report.problems} == spoiled
+    assert {problem.kind for problem in report.problems} == {ProblemKind.DAMAGED}
+    expected = {
+        path: seen for path, seen in snapshot_of(source).items() if os.path.basename(path) not in spoiled
+    }
+    assert_same_tree(expected, out)
+    assert report.outcome is Outcome.PARTIAL
