@@ -28,6 +28,7 @@ _NO_CONFIG_ADVICE = (
 _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
 _UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
 _SIZES = frozenset({"pack_size", "part_size"})
+_PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
 _PATHS = frozenset({"dir", "path", "certificate", "private_key", "intermediates", "passphrase_file"})
 _KIND_KEYS = {"directory": {"path"}, "glacier": {"region", "vault", "account_id", "endpoint"}}
 _TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
@@ -61,12 +62,17 @@ _Url = Annotated[str, _shape(_URL, "must be sqlite:////PATH or postgresql+psycop
 
 
 class IdentitySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[identity]`: absolute paths of PEM files; `intermediates` holds the chain above the certificate."""
+    """`[identity]`: certificate (PEM, PKCS#12, `pkcs11:` URI) and key (these, TSS2 PEM, `handle:0x81…`).
+
+    Paths are absolute. `intermediates` holds the chain above the certificate, `passphrase_file` what opens
+    the key (a passphrase, PIN or password), `pkcs11_module` a token's library.
+    """
 
     certificate: _Text
     private_key: _Text
     intermediates: _Text | None = None
     passphrase_file: _Text | None = None
+    pkcs11_module: _Text | None = None
 
 
 class RolesAnywhereSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -299,8 +305,8 @@ def _prepare(name: str, value: object, base: str) -> object:
     if name in _SIZES:
         return parse_size(value)
     if name in _PATHS and isinstance(value, str) and value:
-        if value.startswith(("pkcs11:", "handle:")):
-            raise ValueError("keys in tokens are not in this version: give the path of a PEM file")
+        if value.startswith(("pkcs11:", "handle:")) and name in _PLACES:
+            return value
         return os.path.normpath(os.path.join(base, os.path.expanduser(value)))
     return value
 

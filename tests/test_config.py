@@ -234,14 +234,6 @@ def test_recipients_are_read(tmp_path: Path) -> None:
         (IDENTITY + 'session_duration = "1h"', "session_duration: must be a whole number, not a text"),
         (IDENTITY + 'role_session_name = "a b"', "roles_anywhere.role_session_name: must be 2 to 64"),
         (
-            IDENTITY.replace('"a.key"', '"pkcs11:token=x"'),
-            "identity.private_key: keys in tokens are not in this",
-        ),
-        (
-            IDENTITY.replace('"a.key"', '"handle:0x81000001"'),
-            "identity.private_key: keys in tokens are not in this",
-        ),
-        (
             DIRECTORY + JOB.replace('"disk"', '"disc"'),
             "job[1].vault: there is no vault disc; did you mean disk?",
         ),
@@ -387,3 +379,13 @@ def test_an_identity_may_come_before_its_roles_with_a_warning(tmp_path: Path) ->
     assert list(warnings_of(config)) == [
         "roles_anywhere is missing: until it is there, no Glacier vault can be used"
     ]
+
+
+@pytest.mark.parametrize("place", ["pkcs11:token=x;object=y?pin-source=/p", "handle:0x81000001"])
+def test_a_key_may_lie_in_a_token_or_tpm(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(IDENTITY.replace('"a.key"', f'"{place}"'))
+    found = load_config(str(path)).identity
+    assert found is not None
+    assert found.private_key == place
+    assert found.certificate.startswith("/")

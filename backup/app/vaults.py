@@ -82,5 +82,9 @@ def identity_files(identity: IdentitySettings) -> IdentityFiles:
     from backup.credentials.identity import IdentityFiles
 
     return IdentityFiles(
-        identity.certificate, identity.private_key, identity.intermediates, identity.passphrase_file
+        identity.certificate,
+        identity.private_key,
+        identity.intermediates,
+        identity.passphrase_file,
+        pkcs11_module=identity.pkcs11_module,
     )

@@ -21,6 +21,16 @@ COMMANDS = {
     "ca": LazyCommand("backup.cli.ca:ca", "A small certificate authority for Roles Anywhere."),
     "identity": LazyCommand("backup.cli.identity:identity", "This server's certificate and private key."),
     "aws": LazyCommand("backup.cli.aws:aws", "What AWS has to be told for this config."),
+    "credential-process": LazyCommand(
+        "backup.cli.credential_process:credential_process",
+        "Print AWS keys, for any tool's credential_process.",
+    ),
+    "serve": LazyCommand("backup.cli.serve:serve", "Hand out AWS keys as an EC2 instance's metadata does."),
+    "update": LazyCommand("backup.cli.update:update", "Keep a profile of ~/.aws/credentials fresh."),
+    "sign-string": LazyCommand("backup.cli.sign_string:sign_string", "Sign a test string with the identity."),
+    "read-certificate-data": LazyCommand(
+        "backup.cli.read_certificate_data:read_certificate_data", "Show a certificate, or those on tokens."
+    ),
     "backup": LazyCommand("backup.cli.backup:backup", "Back up one job, several or all."),
     "snapshots": LazyCommand("backup.cli.snapshots:snapshots", "List snapshots."),
     "ls": LazyCommand("backup.cli.snapshots:ls", "List what a snapshot holds."),

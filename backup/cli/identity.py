@@ -116,7 +116,7 @@ def csr(
 
 
 def _configured(cli: Cli) -> IdentityFiles:
-    from backup.credentials.identity import IdentityFiles
+    from backup.app.vaults import identity_files
 
     settings = cli.config().identity
     if settings is None:
@@ -124,9 +124,7 @@ def _configured(cli: Cli) -> IdentityFiles:
             "identity: the config has no such section",
             advice="add [identity] with certificate and private_key; `nightvault ca issue` makes both",
         )
-    return IdentityFiles(
-        settings.certificate, settings.private_key, settings.intermediates, settings.passphrase_file
-    )
+    return identity_files(settings)
 
 
 def _present_subject(cli: Cli, organization: str | None, unit: str | None, dns: tuple[str, ...]) -> Subject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from backup.model import Credentials
 
 MOST_ANSWER = 1 << 20
 """Bytes of an answer that we read; a real one has a few thousand."""
+
+log = logging.getLogger(__name__)
 
 _OBJECT = re.compile(r"^(<[^>]*>|HTTPS?Connection(Pool)?\([^)]*\)): ")
 
@@ -61,7 +64,10 @@ def create_session(
     """
     body = _body(options)
     request = SessionRequest(host=options.host, region=options.signing_region, body=body)
-    status, headers, data = _send(options, body, sign_request(request, signer, now), http)
+    signed = sign_request(request, signer, now)
+    log.debug("POST %s%s %s signed as %s", options.base_url, PATH, body.decode(), signed["Authorization"])
+    status, headers, data = _send(options, body, signed, http)
+    log.debug("status %d, %d bytes, request %s", status, len(data), headers.get("x-amzn-requestid"))
     if 200 <= status < 300:
         return _credentials(data, options, now)
     raise _failure(status, headers, data, options, now)

@@ -43,6 +43,7 @@ __all__ = [
     "load_private_key",
     "own_certificate",
     "permissions_warning",
+    "read_file",
     "read_passphrase",
 ]
 

@@ -16,6 +16,7 @@ wait.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from random import SystemRandom
 
 import urllib3
 
+from backup.credentials.connection import Connection, open_pool
 from backup.credentials.createsession import create_session
 from backup.credentials.identity import Signer, check_validity
 from backup.credentials.options import RolesAnywhereOptions
@@ -73,11 +75,14 @@ class RolesAnywhere:
         http: urllib3.PoolManager | None = None,
         jitter: Callable[[], float] = RANDOM.random,
     ) -> None:
-        """`load` gives the identity, anew at each call; `jitter` a number from 0 to 1."""
+        """`load` gives the identity, anew at each call; `jitter` a number from 0 to 1.
+
+        Without `http`, the proxies and authorities of the environment are taken, as boto3 takes them.
+        """
         self._options = options
         self._load = load
         self._clock = clock
-        self._http = http or urllib3.PoolManager()
+        self._http = http or open_pool(options, Connection.of_environment(os.environ))
         self._jitter = jitter
         self._lock = threading.Lock()  # held by whoever fetches
         self._held: _Held | None = None
@@ -162,11 +167,12 @@ class RolesAnywhere:
         now = self._clock.now()
         expires_at = credentials.expires_at or now  # CreateSession's always expire
         log.info("got credentials for %s, valid until %s", self._options.role_arn, expires_at)
-        margin = _margin(expires_at - now, self._options.renew_before)
+        margin = renewal_margin(expires_at - now, self._options.renew_before)
         return _Held(credentials, expires_at - margin, expires_at)
 
 
-def _margin(life: timedelta, chosen: timedelta | None) -> timedelta:
+def renewal_margin(life: timedelta, chosen: timedelta | None = None) -> timedelta:
+    """How long before their end keys are renewed that live so long."""
     return min(chosen or max(life / 4, LEAST_MARGIN), life / 2)
 
 

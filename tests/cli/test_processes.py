@@ -46,9 +46,10 @@ def test_the_version_comes_quickly() -> None:
 
 def test_the_help_has_a_line_for_every_command() -> None:
     text = subprocess.run([SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
+    words = " ".join(text.split())  # long lines are folded
     for name, command in COMMANDS.items():
         assert f"  {name} " in text
-        assert command.help in text
+        assert command.help in words
 
 
 def test_every_command_that_the_table_names_is_there() -> None:

@@ -1,0 +1,68 @@
+"""`nightvault credential-process`: keys for any AWS tool, as `aws_signing_helper` gives them."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.context import Cli, pass_cli
+from backup.cli.identity_flags import (
+    Flags,
+    identity_of,
+    options_of,
+    session_flags,
+    source_of,
+    warn_of_expiry,
+)
+
+if TYPE_CHECKING:
+    from backup.model import Credentials
+
+WARN_DAYS = 14
+
+
+@click.command("credential-process")
+@session_flags
+@click.option("--no-cache", is_flag=True, help="Ask AWS each time.")
+@click.option(
+    "--warn-days", type=click.IntRange(min=0), default=WARN_DAYS, metavar="N", help="Warn of expiry (14)."
+)
+@pass_cli
+def credential_process(cli: Cli, /, no_cache: bool, warn_days: int, **given: Any) -> None:
+    """Print AWS keys as JSON, for `credential_process` in ~/.aws/config.
+
+    The flags are those of aws_signing_helper. Without --certificate or --cert-selector the identity is that
+    of config.toml. Exit codes: 2 usage, 13 identity, 14 denied, 15 no answer.
+    """
+    flags = Flags(**given)
+    files = identity_of(cli, flags)
+    options = options_of(cli, flags)
+    warn_of_expiry(cli, files, warn_days)
+    source = source_of(cli, flags, files, options)
+    if no_cache:
+        click.echo(document(source.credentials()), nl=False)
+        return
+    from backup.credentials.cache import CachedCredentials, cache_name, default_directory
+    from backup.credentials.identity import check_validity, own_certificate
+
+    certificate = own_certificate(files)
+    check_validity(certificate, cli.clock.now())
+    path = os.path.join(default_directory(os.environ), cache_name(certificate, options))
+    click.echo(document(CachedCredentials(source, path, options, cli.clock).credentials()), nl=False)
+
+
+def document(credentials: Credentials) -> str:
+    """The JSON that AWS tools read (AWS: "Sourcing credentials with an external process")."""
+    fields = {
+        "Version": 1,
+        "AccessKeyId": credentials.access_key_id,
+        "SecretAccessKey": credentials.secret_access_key,
+        "SessionToken": credentials.session_token,
+    }
+    if credentials.expires_at is not None:
+        fields["Expiration"] = credentials.expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return json.dumps(fields, separators=(",", ":"))

@@ -1,0 +1,73 @@
+"""How CreateSession travels: whose TLS certificates are trusted, and through which proxy, as the AWS tools
+have it."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from backup.credentials.options import RolesAnywhereOptions
+from backup.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """`ca_bundle` is a PEM file of authorities; without one those of `SSL_CERT_FILE` or the system."""
+
+    proxies: bool = True
+    verify: bool = True
+    ca_bundle: str | None = None
+
+    @classmethod
+    def of_environment(
+        cls, environment: Mapping[str, str], *, proxies: bool = True, verify: bool = True
+    ) -> Connection:
+        """`AWS_CA_BUNDLE` goes before what the system trusts."""
+        return cls(proxies, verify, environment.get("AWS_CA_BUNDLE") or None)
+
+
+def open_pool(options: RolesAnywhereOptions, connection: Connection) -> urllib3.PoolManager:
+    """A pool for the service's URL; nothing is sent yet. `ConfigError` for a proxy or bundle that is none."""
+    tls: dict[str, Any] = {} if options.base_url.startswith("http://") else {"ssl_context": _tls(connection)}
+    proxy = _proxy(options) if connection.proxies else None
+    if proxy is None:
+        return urllib3.PoolManager(**tls)
+    try:
+        return urllib3.ProxyManager(proxy, **tls)
+    except (HTTPError, ValueError) as error:
+        raise ConfigError("the proxy of HTTPS_PROXY or HTTP_PROXY is no URL of a proxy") from error
+
+
+def _tls(connection: Connection) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=connection.ca_bundle)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"AWS_CA_BUNDLE {connection.ca_bundle} cannot be used: {error}",
+            advice="it must be a PEM file of certificate authorities",
+        ) from error
+    if not connection.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _proxy(options: RolesAnywhereOptions) -> str | None:
+    """The proxy for the service's host (`HTTPS_PROXY`, `HTTP_PROXY`, but for `NO_PROXY`)."""
+    names = {name.lower() for name, value in os.environ.items() if value}
+    if names.isdisjoint({"https_proxy", "http_proxy", "all_proxy"}):
+        return None
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    if proxy_bypass(options.host):
+        return None
+    found = getproxies_environment()
+    scheme = options.base_url.partition(":")[0]
+    proxy = found.get(scheme) or found.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy

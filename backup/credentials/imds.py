@@ -1,0 +1,124 @@
+"""The instance metadata service, as far as AWS tools ask it for keys: request in, reply out; no network.
+
+IMDSv2 only (AWS: "Use the Instance Metadata Service"): a PUT gives a token with a time to live, each GET
+needs one. A request that came through a proxy (`X-Forwarded-For`), or for another host's name (a web page
+that had its name resolve to this machine), is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from backup.credentials.options import is_loopback
+from backup.errors import NightvaultError
+from backup.protocols import Clock, CredentialSource
+
+TOKEN_PATH = "/latest/api/token"  # noqa: S105  a path
+KEYS_PATH = "/latest/meta-data/iam/security-credentials"
+TTL_HEADER = "x-aws-ec2-metadata-token-ttl-seconds"
+TOKEN_HEADER = "x-aws-ec2-metadata-token"  # noqa: S105  a name
+LONGEST_TTL = 21600
+MOST_TOKENS = 256
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered; the body is in no text form of it."""
+
+    status: int
+    body: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+class Imds:
+    """The service for one role. Safe for use from several threads at once."""
+
+    def __init__(
+        self,
+        source: CredentialSource,
+        role: str,
+        clock: Clock,
+        new_token: Callable[[], str] = lambda: secrets.token_urlsafe(75),
+    ) -> None:
+        """`role` is the role's name without its path; `new_token` gives what nobody guesses."""
+        self._source = source
+        self._role = role
+        self._clock = clock
+        self._new_token = new_token
+        self._tokens: dict[str, datetime] = {}
+        self._lock = threading.Lock()
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str]) -> Reply:
+        """Reply to a request; `headers` by lower-case name."""
+        if not is_loopback(_host_of(headers.get("host", ""))):
+            return Reply(403, "this service answers to 127.0.0.1 and localhost alone")
+        if "x-forwarded-for" in headers:
+            return Reply(400, "unable to process requests with X-Forwarded-For header")
+        where = path.partition("?")[0].rstrip("/")
+        if where == TOKEN_PATH:
+            return self._give_token(headers) if method == "PUT" else Reply(405, "PUT a token request")
+        if where not in {KEYS_PATH, f"{KEYS_PATH}/{self._role}"}:
+            return Reply(404, "not found")
+        if method not in {"GET", "HEAD"}:
+            return Reply(405, "GET alone")
+        if refusal := self._refuse(headers.get(TOKEN_HEADER)):
+            return Reply(401, refusal)
+        return Reply(200, self._role) if where == KEYS_PATH else self._keys()
+
+    def _give_token(self, headers: Mapping[str, str]) -> Reply:
+        text = headers.get(TTL_HEADER, str(LONGEST_TTL))
+        seconds = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0
+        if not 1 <= seconds <= LONGEST_TTL:
+            return Reply(400, "invalid token TTL")
+        token, now = self._new_token(), self._clock.now()
+        with self._lock:
+            alive = {known: end for known, end in self._tokens.items() if end > now}
+            while len(alive) >= MOST_TOKENS:
+                del alive[min(alive, key=alive.__getitem__)]
+            self._tokens = {**alive, token: now + timedelta(seconds=seconds)}
+        return Reply(200, token, {TTL_HEADER: str(seconds)})
+
+    def _refuse(self, token: str | None) -> str | None:
+        """Why a request's token lets nobody in; None if it does."""
+        if token is None:
+            return "no token provided"
+        with self._lock:
+            end = self._tokens.get(token)
+        return None if end is not None and self._clock.now() < end else "invalid token provided"
+
+    def _keys(self) -> Reply:
+        try:
+            credentials = self._source.credentials()
+        except NightvaultError as error:
+            log.warning("no keys to hand out: %s", error)
+            return Reply(500, "no credentials: the log of nightvault serve tells why")
+        now = self._clock.now()
+        document = {
+            "Code": "Success",
+            "LastUpdated": _stamp(now),
+            "Type": "AWS-HMAC",
+            "AccessKeyId": credentials.access_key_id,
+            "SecretAccessKey": credentials.secret_access_key,
+            "Token": credentials.session_token,
+            "Expiration": _stamp(credentials.expires_at or now + timedelta(hours=1)),
+        }
+        return Reply(200, json.dumps(document))
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _host_of(header: str) -> str:
+    """A Host header without its port."""
+    if header.startswith("["):
+        return header.partition("]")[0] + "]"
+    return header.partition(":")[0].lower()
