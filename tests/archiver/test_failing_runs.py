@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -218,12 +217,10 @@ class TestVault:
             Fault(method, ThrottledError("slow down"), skip=skip, count=3, after=after) for skip in (0, 4)
         ]
         flaky = FaultyVault(site.vault, *faults)
-        began = time.monotonic()
         report = replace(site, vault=flaky).backup()
         flaky.assert_all_met()
         assert report.outcome is Outcome.DONE
         assert sum(clock.slept) > 1
-        assert time.monotonic() - began < 10, "a test's clock does not wait"
         assert_no_chunk_twice(site)
         assert_stored(site, list_now(site.vault))
         assert_nothing_left_over(site)

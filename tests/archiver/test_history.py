@@ -180,7 +180,7 @@ class Nights(RuleBasedStateMachine):
 
 TestNights = Nights.TestCase
 TestNights.settings = settings(
-    max_examples=int(os.environ.get("NIGHTVAULT_TEST_NIGHTS", "12")),
+    max_examples=int(os.environ.get("NIGHTVAULT_TEST_NIGHTS", "8")),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -25,7 +25,7 @@ from tests.vault.rigs import glacier_client
 
 SIZE = 6 * 1024 * 1024
 SHARES = 4  # so that test processes share the work
-EVERY_GLACIER_CUT = int(os.environ.get("NIGHTVAULT_TEST_GLACIER_CUTS", "2"))  # n: every n-th only
+EVERY_GLACIER_CUT = int(os.environ.get("NIGHTVAULT_TEST_GLACIER_CUTS", "3"))  # n: every n-th only
 
 _names = itertools.count()
 
