@@ -32,7 +32,7 @@ def main(
 
 
 def peak() -> int:
-    """The most memory that this process had at once, in bytes; rusage would count the parent's before exec."""
+    """The most memory that this process had at once, in bytes (rusage counts the parent's before exec)."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) * 1024
