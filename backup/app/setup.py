@@ -136,8 +136,8 @@ def _read(text: str, kind: str, names: Sequence[str]) -> dict[str, Any]:
         fields = json.loads(text)
         whole = fields["kind"] == kind and all(name in fields for name in names)
         for name in names:
-            if isinstance(fields[name], str):
-                bytes.fromhex(fields[name])
+            for text in fields[name] if isinstance(fields[name], list) else [fields[name]]:
+                bytes.fromhex(text)
     except (ValueError, KeyError, TypeError):
         whole, fields = False, {}
     if not whole:

@@ -121,7 +121,7 @@ class State:
         try:
             with open(os.path.join(self.keys, name), encoding="ascii") as file:
                 return file.read().strip()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except UnicodeDecodeError as error:
             raise self._damaged(name, "no text") from error

@@ -24,7 +24,11 @@ _MOST_SHOWN = 20
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--dry-run", is_flag=True, help="Say what would be read; touch nothing.")
 @click.option("--list", "listed", is_flag=True, help="With --dry-run: name every entry.")
-@click.option("--accept-recipients", is_flag=True, help="Yes, I changed the recipients myself.")
+@click.option(
+    "--accept-recipients",
+    is_flag=True,
+    help="Yes, I changed the recipients myself; what is stored already stays sealed for the old ones.",
+)
 @pass_cli
 def backup(cli: Cli, jobs: tuple[str, ...], dry_run: bool, listed: bool, accept_recipients: bool) -> None:
     """Back up the named jobs, or all of the config; one that fails does not keep the others from running.

@@ -10,7 +10,7 @@ import click
 
 from backup.cli.context import Cli, pass_cli
 from backup.cli.keyfiles import read_passphrase_file, write_key_file
-from backup.errors import UsageError
+from backup.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
     from backup.app.setup import Installation
@@ -62,7 +62,8 @@ def init(
     if new_key is not None:
         made = initialise(config, (new_key.recipient,), new_key, cli.clock)
     written = key_file if new_key is not None else None
-    _tell(cli, config, made, created=created, written=written)
+    if not cli.json:
+        _tell(cli, config, made, created=created, written=written)
     if new_key is None and key_file is not None:
         cli.say("no recovery key was made: this server has its recipients already")
     vaults = [] if no_vaults else create_vaults(config, cli.clock)
@@ -89,10 +90,13 @@ def _recipients(config: Config, texts: tuple[str, ...]) -> tuple[Recipient, ...]
     from backup.app.state import parse_recipients
 
     known = parse_recipients(recipients_of(config))
-    given = parse_recipients(texts)
+    try:
+        given = parse_recipients(texts)
+    except FormatError as error:
+        raise UsageError(f"--recipient: {error}", advice=error.advice) from error
     if known and given and given != known:
         raise UsageError(
-            "this server seals for other recipients already: " + ", ".join(one.to_text() for one in known),
+            "this server seals for other recipients already: " + ", ".join(one.id.hex() for one in known),
             advice=f"to change them, name all of them in [encryption] recipients of {config.path}",
         )
     return known or given
