@@ -138,6 +138,11 @@ class RunningEmulator:
         return line
 
     @property
+    def state(self) -> Path:
+        """The state directory."""
+        return self._state
+
+    @property
     def pid(self) -> int | None:
         """The process's id while it runs."""
         return None if self._process is None else self._process.pid

@@ -22,6 +22,7 @@ from .wire import date_ms, vault_arn
 
 OPERATIONS = NAMES | {"CreateSession"}
 LONGEST_STEP = 100 * 366 * 24 * 60 * 60
+LATEST_MS = (9000 - 1970) * 365 * 24 * 60 * 60 * 1000  # dates have four digits for the year
 
 
 class MistakeError(ValueError):
@@ -66,6 +67,8 @@ class Admin:
                 raise MistakeError("Give advance_seconds, a number.")
             if not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_STEP:
                 raise MistakeError("advance_seconds must not be negative, nor longer than 100 years.")
+            if self.store.clock.now().emulated_ms + seconds * 1000 > LATEST_MS:
+                raise MistakeError("The clock must not pass the year 9000.")
             await asyncio.to_thread(self._step, seconds)
         moment = self.store.clock.now()
         return JSONResponse({"now": date_ms(moment.emulated_ms), "speed": moment.speed})

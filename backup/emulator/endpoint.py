@@ -14,7 +14,8 @@ from typing import Any
 
 from .errors import MESSAGE_BY_CODE, ServiceError
 from .faults import Fault
-from .receive import Body, ClientGone
+from .receive import Body
+from .sink import ClientGone
 from .wire import Answer, Extent, Inbound, new_request_id
 
 CHUNK_BYTES = 1024 * 1024

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 
 from .accounts_file import AccountsFile
-from .archives import UPLOAD_LIMIT, check_linear_hash
+from .archives import UPLOAD_LIMIT, check_linear_hash, content_length
 from .authenticate import authenticate, claimed_key
 from .authorize import authorise
 from .calls import Call
@@ -40,7 +40,7 @@ class GlacierService:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         inbound = inbound_of(scope)
-        exchange = Exchange(scope, Body(receive, self.idle_seconds), send)
+        exchange = Exchange(scope, Body(receive, self.idle_seconds, scope["state"].get("protocol")), send)
         query = dict(query_pairs(inbound.raw_query, form=False))
         try:
             route = find_route(inbound.method, inbound.raw_path, query)
@@ -86,7 +86,7 @@ class GlacierService:
     async def _perform_streamed(self, call: Call, route: Route, streamed: Streamed, body: Body) -> Answer:
         call = await asyncio.to_thread(self._admit_streamed, call, route, streamed)
         path = self.store.path(self.store.new_file())
-        received = await receive_file(body, path, UPLOAD_LIMIT)
+        received = await receive_file(body, path, content_length(call), UPLOAD_LIMIT)
 
         def finish() -> Answer:
             with self.store.transaction() as tx:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .errors import ServiceError
+from .sink import BodySink
 from .wire import glacier_error, new_request_id
 
 LINGER_SECONDS = 10.0
@@ -27,11 +29,39 @@ class EmulatorProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
+        self.app_state = {**self.app_state, "transport": transport, "protocol": self}
 
     def data_received(self, data: bytes) -> None:
         if not self._refused:
             super().data_received(data)
+
+    def divert(self, length: int) -> BodySink | None:
+        """Let a sink take the rest of a body of `length` bytes; None if all of it has come already."""
+        cycle = self.cycle
+        start = bytes(cycle.body)
+        if not cycle.more_body or cycle.disconnected or len(start) >= length:
+            return None
+        cycle.body = bytearray()
+        if cycle.waiting_for_100_continue:
+            event = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            self.transport.write(self.conn.send(event) or b"")
+            cycle.waiting_for_100_continue = False
+        sink = BodySink(self.transport, self, start, length - len(start))
+        self.transport.set_protocol(sink)
+        self.flow.resume_reading()
+        return sink
+
+    def take_back(self, sink: BodySink) -> None:
+        """Be the connection's protocol again, with the library's count of what is left put right."""
+        sink.close()
+        if self.transport.is_closing():
+            return
+        self.transport.set_protocol(self)
+        self.transport.resume_reading()
+        reader: Any = self.conn._reader  # noqa: SLF001 (h11 cannot be told otherwise that a body has come)
+        reader._remaining = sink.remaining  # noqa: SLF001
+        if not sink.remaining:
+            self.handle_events()
 
     def send_400_response(self, msg: str) -> None:
         """Answer the protocol error that is being handled, then listen on without a word."""

@@ -7,19 +7,20 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ServiceError, invalid
+from .sink import BodySink, ClientGone
 from .treehash import TreeHasher
+
+if TYPE_CHECKING:
+    from .protocol import EmulatorProtocol
 
 BATCH_BYTES = 4 * 1024 * 1024  # large enough that handing over costs little beside the hashing
 SMALL_BODY_LIMIT = 1024 * 1024
+DIVERTED_BYTES = 1024 * 1024
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
-
-class ClientGone(Exception):  # noqa: N818 (an event rather than an error)
-    """The client hung up before its request was complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,12 @@ class Received:
 class Body:
     """A request's body; waiting longer than `idle_seconds` for more of it is answered with 408."""
 
-    def __init__(self, receive: Receive, idle_seconds: float) -> None:
+    def __init__(
+        self, receive: Receive, idle_seconds: float, protocol: EmulatorProtocol | None = None
+    ) -> None:
         self._receive = receive
-        self._idle_seconds = idle_seconds
+        self._protocol = protocol
+        self.idle_seconds = idle_seconds
         self._finished = False
         self.complete = False
 
@@ -45,7 +49,7 @@ class Body:
         """What has not been read yet, as it comes."""
         while not self._finished:
             try:
-                async with asyncio.timeout(self._idle_seconds):
+                async with asyncio.timeout(self.idle_seconds):
                     message = await self._receive()
             except TimeoutError as error:
                 self._finished = True
@@ -56,6 +60,19 @@ class Body:
             self._finished = self.complete = not message.get("more_body", False)
             if message.get("body"):
                 yield message["body"]
+
+    def divert(self, length: int | None) -> BodySink | None:
+        """A sink for the rest of a long body; None where the body is short, chunked or there already."""
+        if self._protocol is None or length is None or length < DIVERTED_BYTES:
+            return None
+        return self._protocol.divert(length)
+
+    def take_back(self, sink: BodySink) -> None:
+        """Read on in the usual way after a sink."""
+        if self._protocol is not None:
+            self._protocol.take_back(sink)
+        self._finished = True
+        self.complete = not sink.remaining
 
     async def read(self) -> bytes:
         """The whole body, at most 1 MiB; 400 beyond."""
@@ -85,13 +102,13 @@ class _Spool:
         self._path = path
         self.hasher = TreeHasher()
 
-    async def take(self, data: bytearray) -> None:
+    async def take(self, data: bytes | bytearray | memoryview) -> None:
         """One thread hashes the leaves while another writes and hashes the whole."""
         await asyncio.gather(
             asyncio.to_thread(self._write, data), asyncio.to_thread(self.hasher.update_leaves, data)
         )
 
-    def _write(self, data: bytearray) -> None:
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._file, view) :]
@@ -104,19 +121,43 @@ class _Spool:
         os.close(self._file)
 
 
-async def receive_file(body: Body, path: Path, limit: int) -> Received:
-    """Stream the body into a new file, at most `limit` bytes (400 beyond); the file is gone again if the body
-    does not come to its end.
+async def receive_file(body: Body, path: Path, length: int | None, limit: int) -> Received:
+    """Stream the body into a new file: `length` bytes, or if that is not known at most `limit` (400 beyond).
+
+    The file is gone again if the body does not come to its end.
     """
     spool = await asyncio.to_thread(_Spool, path)
     try:
-        await _fill(body, spool, limit)
+        sink = body.divert(length)
+        if sink is None:
+            await _fill(body, spool, limit)
+        else:
+            await _fill_from_sink(body, sink, spool)
     except BaseException:
         spool.remove()
         raise
     finally:
         spool.close()
     return Received(path.name, spool.hasher.size, spool.hasher.linear(), spool.hasher.leaves())
+
+
+async def _fill_from_sink(body: Body, sink: BodySink, spool: _Spool) -> None:
+    """Buffer by buffer; while one is hashed the next is filled."""
+    busy: asyncio.Task[None] | None = None
+    held: bytearray | None = None
+    try:
+        await spool.take(sink.start)
+        async for buffer, count in sink.batches(body.idle_seconds):
+            if busy:
+                await busy
+            if held is not None:
+                sink.release(held)
+            held = buffer
+            busy = asyncio.create_task(spool.take(memoryview(buffer)[:count]))
+    finally:
+        if busy:
+            await asyncio.shield(busy)
+        body.take_back(sink)
 
 
 async def _fill(body: Body, spool: _Spool, limit: int) -> None:

@@ -22,16 +22,16 @@ class TreeHasher:
         self._leaf = hashlib.sha256()
         self._leaves = bytearray()
 
-    def update(self, data: bytes | bytearray) -> None:
+    def update(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes; large pieces let the hash release the interpreter lock."""
         self.update_linear(data)
         self.update_leaves(data)
 
-    def update_linear(self, data: bytes | bytearray) -> None:
+    def update_linear(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes for the linear hash only: another thread may do the leaves meanwhile."""
         self._linear.update(data)
 
-    def update_leaves(self, data: bytes | bytearray) -> None:
+    def update_leaves(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes for the leaves only."""
         view = memoryview(data)
         while view:

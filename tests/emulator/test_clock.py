@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import urllib.error
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.emulator.clock import DAY_MS, SHORTEST_LIFE_MS, ClockState, EmulatorClock, real_now_ms
+from tests.emulated import RunningEmulator, write_accounts
 
 
 @given(
@@ -44,3 +49,13 @@ def test_advance_steps() -> None:
     after = clock.advance(90.5)
     assert after.stepped_ms == 90_500
     assert 90_500 <= after.emulated_ms - before.emulated_ms < 95_000
+
+
+def test_the_clock_stays_within_four_digits(tmp_path: Path) -> None:
+    with RunningEmulator(tmp_path / "state", write_accounts(tmp_path / "accounts.toml")) as running:
+        century = 100 * 365 * 24 * 3600
+        for _ in range(69):
+            running.advance(century)
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            running.advance(century)
+        assert running.now() < "9000"

@@ -1,0 +1,102 @@
+"""Takes a long request body straight from the socket into large buffers that are used again and again.
+
+Through the HTTP library each byte is copied five times; here the kernel writes it where it is hashed. For the
+time of one body this protocol stands in for the connection's own, which is then told how much is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from .errors import ServiceError
+
+BUFFER_BYTES = 4 * 1024 * 1024
+BUFFERS = 3  # one is filled, one is hashed, one waits
+KEPT = 12
+
+_spare: list[bytearray] = []
+
+
+class ClientGone(Exception):  # noqa: N818 (an event rather than an error)
+    """The client hung up before its request was complete."""
+
+
+class BodySink(asyncio.BufferedProtocol):
+    """Gathers `remaining` bytes, never one more; `start` are those that the library has read already."""
+
+    def __init__(
+        self, transport: asyncio.Transport, owner: asyncio.Protocol, start: bytes, remaining: int
+    ) -> None:
+        self._transport = transport
+        self._owner = owner
+        self.start = start
+        self.remaining = remaining
+        self._free = [_spare.pop() if _spare else bytearray(BUFFER_BYTES) for _ in range(BUFFERS)]
+        self._current: bytearray | None = self._free.pop()
+        self._filled = 0
+        self._full: deque[tuple[bytearray, int]] = deque()
+        self._lost = False
+        self._news = asyncio.Event()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Where the next bytes go."""
+        room = min(BUFFER_BYTES - self._filled, self.remaining)
+        assert self._current is not None  # noqa: S101 (reading is paused otherwise)
+        return memoryview(self._current)[self._filled : self._filled + room]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Count what came, and hand a full buffer on."""
+        self._filled += nbytes
+        self.remaining -= nbytes
+        if self._filled == BUFFER_BYTES or not self.remaining:
+            assert self._current is not None  # noqa: S101
+            self._full.append((self._current, self._filled))
+            self._current, self._filled = self._free.pop() if self._free else None, 0
+            if self._current is None or not self.remaining:
+                self._transport.pause_reading()
+        self._news.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._news.set()
+        self._owner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._owner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._owner.resume_writing()
+
+    async def batches(self, idle_seconds: float) -> AsyncIterator[tuple[bytearray, int]]:
+        """Full buffers and how much of each counts; each must be given back with `release`.
+
+        408 when nothing comes for `idle_seconds`; ClientGone when the client hung up.
+        """
+        while self.remaining or self._full:
+            if self._full:
+                yield self._full.popleft()
+                continue
+            if self._lost:
+                raise ClientGone
+            self._news.clear()
+            try:
+                async with asyncio.timeout(idle_seconds):
+                    await self._news.wait()
+            except TimeoutError as error:
+                raise ServiceError("RequestTimeoutException", "Request timed out.") from error
+
+    def release(self, buffer: bytearray) -> None:
+        """Take a buffer back, and go on reading if that had to wait for one."""
+        if self._current is None and self.remaining:
+            self._current = buffer
+            self._transport.resume_reading()
+        else:
+            self._free.append(buffer)
+
+    def close(self) -> None:
+        """Keep the buffers for the next body."""
+        room = KEPT - len(_spare)
+        _spare.extend([*self._free, *([self._current] if self._current else [])][: max(0, room)])
+        self._free, self._current = [], None
