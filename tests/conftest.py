@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from backup.archiver.settings import Keys
 from backup.format.keys import RecoveryKey
@@ -15,6 +16,10 @@ from backup.vault.directory import DirectoryVault
 from tests.backups import INVENTORY_ID, Site, recovery_key, server_keys
 from tests.doubles import ManualClock
 from tests.emulated import RunningEmulator, write_accounts
+
+# Laws are about what is true, not how fast: a busy machine must not break one.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture

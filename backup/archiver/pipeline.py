@@ -52,7 +52,7 @@ class Pipeline:
         level: int,
         pack_size: int,
         workers: int = 2,
-        in_flight: int = 32 * MIB,
+        in_flight: int = 24 * MIB,
     ) -> None:
         self._open_pack = open_pack
         self._hand_on = hand_on

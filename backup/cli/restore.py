@@ -203,7 +203,7 @@ def restores(cli: Cli, everything: bool) -> None:
     rows: list[tuple[object, ...]] = []
     with closing(opened(cli.config())) as inventory:
         for one, states in _with_states(inventory, everything=everything):
-            waiting = sum(state not in {"ready", "done"} for state in states)
+            waiting = sum(state not in {"ready", "done", "failed"} for state in states)
             documents.append(
                 {
                     "id": one.id,

@@ -60,7 +60,7 @@ class Uploader:
         spool: str,
         part_size: int,
         packs_at_once: int = 2,
-        parts_at_once: int = 4,
+        parts_at_once: int = 3,
     ) -> None:
         self._inventory = inventory
         self._vault = vault
