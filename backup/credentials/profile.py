@@ -32,6 +32,8 @@ def with_profile(data: bytes, profile: str, credentials: Credentials) -> bytes:
         block = [b"[" + profile.encode() + b"]", *(name + b" = " + value for name, value in wanted.items())]
         return data + gap + b"".join(line + ending for line in block)
     start, end = place
+    if not lines[start - 1].endswith((b"\n", b"\r")):  # a heading that ends the file
+        lines[start - 1] += ending
     return b"".join([*lines[:start], *_renewed(lines[start:end], wanted, ending), *lines[end:]])
 
 

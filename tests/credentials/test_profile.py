@@ -6,7 +6,7 @@ import configparser
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backup.credentials.profile import with_profile
@@ -62,6 +62,7 @@ LINES = st.one_of(
 )
 
 
+@settings(max_examples=40)
 @given(lines=st.lists(LINES), name=NAMES, last=st.booleans())
 def test_other_profiles_stay_and_a_second_writing_changes_nothing(
     lines: list[bytes], name: str, last: bool
