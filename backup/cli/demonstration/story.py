@@ -77,15 +77,17 @@ class DemoReport:
 
     def hints(self) -> list[str]:
         """The verdict, and where to look next."""
+        from backup.cli.render import counted
+
         if self.differences:
-            lines = [
-                f"NOT the same: {len(self.differences)} differences between {self.source} and the restore:"
-            ]
+            count = counted(len(self.differences), "difference")
+            lines = [f"NOT the same: the restore has {count} from {self.source}:"]
             lines += [f"  {line}" for line in self.differences[:_MOST_SHOWN]]
         else:
             lines = [f"every byte, name, mode and time of the restore is as in {self.source}"]
         if self.copied.left_out:
-            lines.append(f"({len(self.copied.left_out)} entries of it could not be copied and were left out)")
+            count = counted(len(self.copied.left_out), "entry")
+            lines.append(f"({count} of it could not be copied, and was left out)")
         config = os.path.join(self.work, "config.toml")
         return [
             *lines,

@@ -1,0 +1,159 @@
+"""The demo: all of the main job on this machine, exit code 0 only if the comparison finds nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.cli.demonstration import story
+from backup.cli.demonstration.compare import differences
+from backup.cli.demonstration.scratch import Copied, change_a_few, copy_tree
+from backup.cli.demonstration.story import DemoReport
+from backup.errors import NightvaultError
+from tests.cli.frame import run
+from tests.servers import fill
+from tests.trees import assert_same_tree, snapshot_of
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    fill(tmp_path / "source")
+    (tmp_path / "source" / "of others").mkdir()
+    (tmp_path / "source" / "of others" / "b\udcff.txt").write_text("not UTF-8")
+    return tmp_path / "source"
+
+
+def test_the_whole_story(source: Path, tmp_path: Path) -> None:
+    before = snapshot_of(source)
+    work = tmp_path / "work"
+    result = run("demo", "--source", source, "--dir", work)
+    assert result.exit_code == 0, result.output
+    assert snapshot_of(source) == before
+    told = result.stderr
+    for command in (
+        "ca create",
+        "ca issue",
+        "init",
+        "backup demo",
+        "vaults",
+        "archives",
+        "snapshots",
+        "runs",
+    ):
+        assert f"$ nightvault {command}" in told
+    assert f"every byte, name, mode and time of the restore is as in {source}" in told
+    assert f"--config {work}/config.toml snapshots" in told
+    table = result.stdout.splitlines()
+    assert table[0].split() == ["files", "read", "new", "uploaded", "archives", "seconds"]
+    assert [line.split("  ")[0] for line in table[1:]] == [
+        "first night",
+        "second night",
+        "restore of the first",
+    ]
+    assert_same_tree(Path(f"{work}/restored{work}/copy"), source)
+    assert "Traceback" not in result.output + (work / "emulator.log").read_text()
+
+    # A folder that a demo made may be made anew; any other may not.
+    (source / "a.txt").unlink()
+    (work / "old").write_text("of the last demo")
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "mine").write_text("mine")
+    refused = run("demo", "--source", source, "--dir", taken)
+    assert refused.exit_code == 2
+    assert "was not made by a demo" in refused.stderr
+    assert (taken / "mine").read_text() == "mine"
+
+
+def report(source: Path, work: Path, found: list[str]) -> DemoReport:
+    night = {"files": 4, "bytes_read": 1, "bytes_new": 1, "bytes_uploaded": 1, "archives": 1, "seconds": 0.1}
+    restored = {"files": 4, "retrieved": 1, "retrievals": 1, "seconds": 0.1}
+    left_out = frozenset({f"{source}/secret"})
+    copied = Copied(4, 10, left_out)
+    return DemoReport(str(source), str(work), copied, night, night, restored, found, 1.0, "nightvault")
+
+
+def test_a_difference_is_exit_code_1(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pretend(given: str, work: str, **_: Any) -> DemoReport:
+        (Path(given) / "a.txt").write_text("tampered\n")
+        found = list(differences(given, given + "-restored", left_out=frozenset()))
+        return report(Path(given), Path(work), found)
+
+    copy_tree(str(source), f"{source}-restored")
+    monkeypatch.setattr(story, "run_demo", pretend)
+    result = run("demo", "--source", source, "--dir", tmp_path / "work")
+    assert result.exit_code == 1
+    assert "NOT the same" in result.stderr
+    assert "a.txt: the content differs" in result.stderr
+    assert "1 entry of it could not be copied" in result.stderr
+    document = json.loads(run("--json", "demo", "--source", source, "--dir", tmp_path / "work").stdout)
+    assert document["left_out"] == [f"{source}/secret"]
+    assert any("a.txt" in one for one in document["differences"])
+
+
+def test_a_command_that_fails_ends_the_demo(source: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(NightvaultError, match="ca ended with exit code 1"):
+        story.run_demo(str(source), str(tmp_path / "work"), program=["false"], say=said.append)
+    assert "$ nightvault ca create" in "\n".join(said)
+
+
+def spoil_content(path: Path) -> None:
+    told = path.stat()
+    path.write_bytes(path.read_bytes()[:-1] + b"X")
+    os.utime(path, ns=(told.st_atime_ns, told.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda tree: spoil_content(tree / "a.txt"), "./a.txt: the content differs"),
+        (lambda tree: os.utime(tree / "a.txt", ns=(1, 1)), "./a.txt: time"),
+        (lambda tree: (tree / "a.txt").chmod(0o600), "./a.txt: mode 0644 became 0600"),
+        (lambda tree: (tree / "deep" / "b.bin").unlink(), "is not there"),
+        (lambda tree: (tree / "deep" / "more").touch(), "is not there"),
+        (lambda tree: relink(tree / "link", "a.txt"), "./link: the link leads elsewhere"),
+        (lambda tree: relink(tree / "a.txt", "link"), "./a.txt: another kind of entry"),
+    ],
+)
+def test_every_difference_is_seen(
+    source: Path, tmp_path: Path, spoil: Callable[[Path], object], sentence: str
+) -> None:
+    (source / "a.txt").chmod(0o644)
+    other = tmp_path / "other"
+    assert copy_tree(str(source), str(other)).left_out == frozenset()
+    assert list(differences(str(source), str(other), left_out=frozenset())) == []
+    spoil(other)
+    found = list(differences(str(source), str(other), left_out=frozenset()))
+    assert any(sentence in one for one in found), found
+
+
+def relink(path: Path, target: str) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
+def test_what_cannot_be_copied_is_left_out_of_the_comparison(source: Path, tmp_path: Path) -> None:
+    os.mkfifo(source / "pipe")
+    copied = copy_tree(str(source), str(tmp_path / "other"))
+    assert copied.left_out == frozenset({str(source / "pipe")})
+    os.utime(tmp_path / "other", ns=(0, source.stat().st_mtime_ns))
+    assert list(differences(str(source), str(tmp_path / "other"), left_out=copied.left_out)) == []
+
+
+def test_the_second_night_has_a_bit_of_everything(source: Path) -> None:
+    (source / "a.txt").chmod(0o400)
+    before = snapshot_of(source)
+    said: list[str] = []
+    change_a_few(str(source), said.append)
+    after = snapshot_of(source)
+    assert [line.split()[0] for line in said] == ["added", "touched", "grown", "renamed", "removed"]
+    assert b"added-by-the-demo.txt" in after
+    assert len(before.keys() - after.keys()) == 2  # one renamed, one removed
+    assert any(name.endswith(b".renamed") and stat.S_ISREG(seen.kind) for name, seen in after.items())

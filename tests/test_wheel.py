@@ -1,0 +1,88 @@
+"""The wheel: whole, without tests, and able to set up an inventory far from any checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.emulated import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    )
+    (made,) = folder.iterdir()
+    return made
+
+
+def test_what_is_in_it(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert wheel.name.startswith("nightvault-")
+    for name in ("backup/py.typed", "backup/cli/__init__.py", "backup/migrations/env.py"):
+        assert name in names
+    assert any(name.startswith("backup/migrations/versions/0001") for name in names)
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"backup"}
+    assert not [name for name in names if "tests/" in name or "/test_" in name or name.endswith(".pyc")]
+
+
+def test_it_works_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> None:
+    place, home = tmp_path / "venv", tmp_path / "home"
+    home.mkdir()
+    venv.create(place, with_pip=False, symlinks=True)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)}))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    # The libraries of this environment, without its editable nightvault: a plain path is read for no .pth.
+    (site / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+    program = [str(place / "bin" / "python"), "-c", "from backup.cli import main; main()"]
+
+    def nightvault(*words: object) -> str:
+        done = subprocess.run(
+            [*program, *map(str, words)],
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = [program[0], "-c", "import backup; print(backup.__file__)"]
+    found = subprocess.run(
+        where, cwd=home, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert found.strip() == str(site / "backup" / "__init__.py")
+    assert nightvault("--version").startswith("nightvault, version ")
+
+    (home / "source").mkdir()
+    (home / "source" / "a.txt").write_text("alpha")
+    config = home / ".config" / "nightvault" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        f'[state]\ndir = "{home}/state"\n'
+        f'[[vault]]\nname = "disk"\nkind = "directory"\npath = "{home}/vault"\n'
+        f'[[job]]\nname = "main"\nvault = "disk"\nsources = ["{home}/source"]\n'
+    )
+    assert "vaults ready: disk" in nightvault(
+        "init", "--non-interactive", "--key-file", home / "recovery.key"
+    )
+    assert "1 file, 5 B" in nightvault("backup")
+    nightvault("restore", "latest", "--target", home / "out", "--key", home / "recovery.key")
+    assert Path(f"{home}/out{home}/source/a.txt").read_text() == "alpha"
