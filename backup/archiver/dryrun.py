@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +18,10 @@ from backup.source.scan import scan
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An entry that a backup would add, change or end; `size` in bytes."""
+    """An entry that a backup would add, change or end; `size` is its content in bytes, 0 but for files.
+
+    A removed directory stands for all that was in it.
+    """
 
     what: str  # new, changed, removed
     path: bytes
@@ -41,10 +46,14 @@ def changes(job: BackupJob, inventory: Inventory, tally: Tally) -> Iterator[Chan
                     kept.add(prefix + scanned.name)
                 elif before is None or not is_unchanged(before, scanned, owners):
                     what = "new" if before is None else "changed"
-                    yield Change(what, prefix + scanned.name, scanned.stat.st_size)
+                    yield Change(what, prefix + scanned.name, _content(scanned.stat))
             for name, gone in live.items():
                 if name not in directory.unread:
                     yield Change("removed", prefix + name, gone.size)
+
+
+def _content(found: os.stat_result) -> int:
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _live(tx: Transaction, job: int | None, path: bytes) -> dict[bytes, LiveEntry]:

@@ -148,7 +148,7 @@ def _look(cli: Cli, config: Config, job: JobSettings, *, listed: bool) -> dict[s
     if not cli.json:
         what = ", ".join(f"{count} {word}" for word, count in counts.items())
         seen = f"job {job.name}: {counted(tally.files, 'file')}, {size(tally.bytes)}"
-        cli.show(None, f"{seen}; {what}; would read {size(would_read)}")
+        cli.show(None, f"{seen}; entries: {what}; would read {size(would_read)}")
     document: dict[str, Any] = {"job": job.name, "files": tally.files, "bytes": tally.bytes, **counts}
     document["would_read"] = would_read
     return document | ({"changes": named} if listed else {})

@@ -1,0 +1,164 @@
+"""`nightvault backup`: one job or several, what it prints, what a dry run names, and stopping."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from backup.cli.stopping import stop_on_signals
+from tests.servers import Server, directory_server
+
+JOB = '[[job]]\nname = "{name}"\nvault = "{vault}"\nsources = ["{source}"]\n'
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    made = directory_server(tmp_path)
+    made.init()
+    return made
+
+
+def add_job(server: Server, name: str, *, vault: str = "cold") -> Path:
+    source = server.folder / name
+    source.mkdir()
+    (source / "file").write_text(name)
+    with server.config.open("a") as file:
+        file.write(JOB.format(name=name, vault=vault, source=source))
+    return source
+
+
+def test_the_report_for_people(server: Server) -> None:
+    lines = server.done("backup", "--quiet").stdout.splitlines()
+    assert lines[0].startswith("snapshot ")
+    assert lines[0].endswith(" of job main in vault cold")
+    assert lines[1].startswith("  holds     4 files, 74.2 KiB")
+    assert lines[2].startswith("  read      3 files, 74.2 KiB; new 74.")
+    assert " in 3 archives" in lines[3]
+    assert lines[4].startswith("  took      ")
+    assert len(lines) == 5
+
+
+def test_the_report_for_scripts(server: Server) -> None:
+    (report,) = server.json("backup")
+    assert set(report) == {
+        "job", "vault", "run", "snapshot", "outcome", "files", "bytes", "files_read", "bytes_read",
+        "bytes_new", "bytes_uploaded", "archives", "entries_added", "entries_removed", "seconds",
+        "recipients", "catalog", "warnings", "problems",
+    }  # fmt: skip
+    assert (report["job"], report["vault"], report["outcome"]) == ("main", "cold", "done")
+    assert len(report["snapshot"]) == 16
+    assert report["recipients"] == [one["id"] for one in server.json("key", "status")["recipients"]]
+    assert report["catalog"] in {one["archive_id"] for one in server.json("archives")}
+
+
+def test_progress_goes_to_stderr_or_to_lines_of_json(server: Server) -> None:
+    assert "Backing up main: done" in server.done("backup").stderr
+    lines = [json.loads(line) for line in server.done("--json", "--verbose", "backup").stdout.splitlines()]
+    assert all("progress" in line or "note" in line for line in lines[:-1])
+    assert lines[0]["progress"]["title"] == "Backing up main"
+    assert lines[-1][0]["job"] == "main"
+
+
+def test_all_jobs_or_those_that_are_named(server: Server) -> None:
+    add_job(server, "second")
+    add_job(server, "third")
+    assert [one["job"] for one in server.json("backup")] == ["main", "second", "third"]
+    assert [one["job"] for one in server.json("backup", "third", "main")] == ["third", "main"]
+
+
+def test_one_job_that_fails_does_not_keep_the_others_from_running(server: Server, tmp_path: Path) -> None:
+    with server.config.open("a") as file:
+        file.write(f'[[vault]]\nname = "lost"\nkind = "directory"\npath = "{tmp_path}/not there"\n')
+    add_job(server, "lost", vault="lost")
+    add_job(server, "third")
+    result = server.run("backup", "lost", "third")
+    assert result.exit_code == 1
+    assert "nightvault: job lost: " in result.stderr
+    assert "of job third in vault cold" in result.stdout
+
+    lost, third = server.json("backup", "lost", "third", exit_code=1)
+    assert (lost["job"], lost["outcome"], lost["error"]["exit_code"]) == ("lost", "failed", 1)
+    assert set(lost["error"]) == {"kind", "message", "advice", "exit_code"}
+    assert third["outcome"] == "done"
+    alone = server.json("backup", "lost", exit_code=1)
+    assert alone["error"]["message"].startswith("job lost: ")
+
+
+def test_the_worst_exit_code_wins(server: Server) -> None:
+    add_job(server, "second")
+    (server.folder / "second" / "file").unlink()
+    (server.folder / "second").rmdir()
+    main, second = server.json("backup", exit_code=3)
+    assert (main["outcome"], second["outcome"]) == ("done", "partial")
+    assert second["problems"][0]["path"] == str(server.folder / "second")
+    assert second["problems"][0]["warning"] is False
+
+
+def test_a_config_without_jobs(server: Server) -> None:
+    server.config.write_text(server.config.read_text().partition("[[job]]")[0])
+    told = server.fails(2, "backup")
+    assert "has no job" in told
+    assert "config.example.toml" in told
+
+
+def test_a_dry_run_names_changes_and_touches_nothing(server: Server) -> None:
+    text = server.done("backup", "--dry-run").stdout
+    assert text.startswith("job main: 4 files, 74.2 KiB; ")
+    assert "0 changed, 0 removed; would read 74.2 KiB" in text
+    assert server.json("runs") == server.json("archives") == []
+
+    server.backup()
+    (look,) = server.json("backup", "--dry-run", "--list")
+    assert (look["new"], look["changed"], look["removed"], look["would_read"]) == (0, 0, 0, 0)
+    (server.source / "a.txt").write_text("alpha, again\n")
+    (server.source / "deep" / "b.bin").unlink()
+    (server.source / "new\n.txt").write_text("1234")
+    (look,) = server.json("backup", "--dry-run", "--list")
+    named = {(one["what"], one["path"]) for one in look["changes"]}
+    assert {
+        ("changed", f"{server.source}/a.txt"),
+        ("removed", f"{server.source}/deep/b.bin"),
+        ("new", f"{server.source}/new\n.txt"),
+    } <= named
+    assert look["would_read"] == len("alpha, again\n1234")  # directories have no content
+    lines = server.done("backup", "--dry-run", "--list").stdout.splitlines()
+    assert f"new      {server.source}/new\\x0a.txt" in lines
+    assert len(server.json("runs")) == 1
+    assert "changes" not in server.json("backup", "--dry-run")[0]
+
+
+def test_a_dry_run_tells_what_cannot_be_read(server: Server) -> None:
+    server.config.write_text(server.config.read_text().replace(f'"{server.source}"]', '"/nope all"]'))
+    result = server.run("backup", "--dry-run")
+    assert "/nope all" in result.stderr
+
+
+def test_many_problems_are_cut_short_for_people(server: Server) -> None:
+    for number in range(30):
+        (server.source / f"{number}.sock").touch()
+    sources = ", ".join(f'"/nope {number}"' for number in range(30))
+    server.config.write_text(server.config.read_text().replace(f'"{server.source}"]', f"{sources}]"))
+    result = server.run("backup")
+    assert result.exit_code == 3
+    assert result.stderr.count("unreadable: ") + result.stderr.count("vanished: ") == 20
+    assert "… and 10 more" in result.stderr
+    assert len(server.json("snapshots")[0]["problems"]) == 30
+
+
+# Signals.
+
+
+def test_the_first_signal_asks_the_second_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_set()
+        assert "once more stops at once" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
