@@ -30,6 +30,7 @@ class TrustAnchor:
     certificates: tuple[x509.Certificate, ...]
     crls: tuple[x509.CertificateRevocationList, ...]
     enabled: bool
+    lenient: bool = False  # take wrong algorithm labels and unsigned chains, as the real service does
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Profile:
     duration_seconds: int
     accept_role_session_name: bool
     enabled: bool
+    mappings: tuple[tuple[str, str], ...] | None = None  # (field, specifier); None: the default rules
+    ignores_unmappable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from .policy import Policy, parse_policy
 
 T = TypeVar("T")
 
+MAPPED_FIELDS = ("x509Subject", "x509Issuer", "x509SAN")
+SPECIFIER_LIMIT = 60  # characters (PutAttributeMapping)
 ANCHOR_LIMIT = 2  # certificates and CRLs per trust anchor (Roles Anywhere quotas, both fixed)
 
 
@@ -118,6 +120,10 @@ class Table:
                 raise EmulatorError(f"{self.name(key)}[{number}] must be a table.")
             yield Table(value, f"{self.name(key)}[{number}]")
 
+    def has(self, key: str) -> bool:
+        """Whether the key is there."""
+        return key in self._raw
+
     def done(self) -> None:
         """Refuse what is left over."""
         if self._raw:
@@ -195,7 +201,14 @@ def _trust_anchor(table: Table, account_id: str, reader: Reader) -> TrustAnchor:
         raise EmulatorError(f"{table.name('certificates')} must name at least one PEM file.")
     for certificate in certificates:
         check_anchor(certificate, table.name("certificates"))
-    anchor = TrustAnchor(account_id, arn, certificates, crls, table.flag("enabled", default=True))
+    anchor = TrustAnchor(
+        account_id,
+        arn,
+        certificates,
+        crls,
+        table.flag("enabled", default=True),
+        table.flag("lenient", default=False),
+    )
     table.done()
     return anchor
 
@@ -221,9 +234,27 @@ def _profile(table: Table, account_id: str) -> Profile:
         table.seconds("duration_seconds", default=3600, low=900, high=43200),
         table.flag("accept_role_session_name", default=False),
         table.flag("enabled", default=True),
+        _mappings(table),
+        table.flag("ignores_unmappable", default=False),
     )
     table.done()
     return profile
+
+
+def _mappings(table: Table) -> tuple[tuple[str, str], ...] | None:
+    """`attribute_mappings = ["x509Subject=CN", "x509SAN=Name/*"]`; absent, the default rules hold."""
+    if not table.has("attribute_mappings"):
+        return None
+    rules = []
+    for text in table.strings("attribute_mappings"):
+        where, equals, specifier = text.partition("=")
+        if not equals or where not in MAPPED_FIELDS or not 0 < len(specifier) <= SPECIFIER_LIMIT:
+            raise EmulatorError(
+                f"{table.name('attribute_mappings')}: {text!r} is not FIELD=SPECIFIER with a field of "
+                f"{', '.join(MAPPED_FIELDS)}."
+            )
+        rules.append((where, "Name/*" if specifier in {"Name", "Name/"} else specifier))
+    return tuple(rules)
 
 
 def _role(table: Table, account_id: str, reader: Reader) -> Role:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -63,6 +63,7 @@ class SignedSession:
     leaf: x509.Certificate
     chain: tuple[x509.Certificate, ...]
     region: str
+    remarks: tuple[str, ...] = ()
 
 
 def read_parameters(raw_query: str, body: bytes) -> SessionParameters:
@@ -114,8 +115,12 @@ def _duration(value: object) -> int | None:
     return value
 
 
-def verify_request(inbound: Inbound, body: bytes, now: datetime) -> SignedSession:
-    """Check certificate, form, time and signature of a request; 403 AccessDeniedException otherwise."""
+def verify_request(inbound: Inbound, body: bytes, now: datetime, *, lenient: bool = False) -> SignedSession:
+    """Check certificate, form, time and signature of a request; 403 AccessDeniedException otherwise.
+
+    The real service takes requests whose label does not belong to the key, or whose chain is not signed, and
+    records it (CreateSession, `additionalEventData`): so does `lenient`, in `remarks`.
+    """
     text = inbound.header("x-amz-x509")
     if text is None:
         raise denied("The header X-Amz-X509 is missing.")
@@ -124,7 +129,8 @@ def verify_request(inbound: Inbound, body: bytes, now: datetime) -> SignedSessio
     try:
         authorization = parse_authorization(inbound.header("authorization") or "")
         signed_at = request_time(inbound)
-        _check_form(inbound, authorization, signed_at, leaf)
+        remarks = _label_remarks(inbound, authorization, leaf)
+        _check_form([] if lenient else remarks, authorization, signed_at, leaf)
         payload_hash = hashlib.sha256(body).hexdigest()
         canonical = canonical_request(inbound, authorization.signed_headers, payload_hash, form=True)
     except MalformedAuthorization as error:
@@ -137,7 +143,21 @@ def verify_request(inbound: Inbound, body: bytes, now: datetime) -> SignedSessio
     if not is_signed_by(leaf.public_key(), _signature(authorization), message.encode()):
         raise denied("Invalid signature")
     chain = chain_from_header(chain_text) if chain_text is not None else []
-    return SignedSession(leaf, tuple(chain), authorization.region)
+    return SignedSession(leaf, tuple(chain), authorization.region, remarks)
+
+
+def _label_remarks(inbound: Inbound, authorization: Authorization, leaf: x509.Certificate) -> tuple[str, ...]:
+    """What is wrong with a request's label and chain header, although its signature may hold."""
+    remarks = []
+    label = algorithm_label(leaf.public_key())
+    if authorization.algorithm != label:
+        remarks.append(
+            f"The algorithm {authorization.algorithm} does not belong to the certificate's key: use {label}."
+        )
+    chain = inbound.header("x-amz-x509-chain") is not None
+    if chain and "x-amz-x509-chain" not in authorization.signed_headers:
+        remarks.append("The header x-amz-x509-chain must be signed.")
+    return tuple(remarks)
 
 
 def _signature(authorization: Authorization) -> bytes:
@@ -148,13 +168,10 @@ def _signature(authorization: Authorization) -> bytes:
 
 
 def _check_form(
-    inbound: Inbound, authorization: Authorization, signed_at: datetime, leaf: x509.Certificate
+    remarks: Sequence[str], authorization: Authorization, signed_at: datetime, leaf: x509.Certificate
 ) -> None:
-    label = algorithm_label(leaf.public_key())
-    if authorization.algorithm != label:
-        raise MalformedAuthorization(
-            f"The algorithm {authorization.algorithm} does not belong to the certificate's key: use {label}."
-        )
+    if remarks:
+        raise MalformedAuthorization(remarks[0])
     if authorization.key_id != str(leaf.serial_number):
         raise MalformedAuthorization(
             "The credential does not begin with the certificate's serial number in decimal."
@@ -168,7 +185,6 @@ def _check_form(
             f"Date in Credential scope, {authorization.date}, does not match the date of the request, "
             f"{signed_at:%Y%m%d}."
         )
-    chain = ("x-amz-x509-chain",) if inbound.header("x-amz-x509-chain") is not None else ()
-    for name in ("host", "x-amz-date", "x-amz-x509", *chain):
+    for name in ("host", "x-amz-date", "x-amz-x509"):
         if name not in authorization.signed_headers:
             raise MalformedAuthorization(f"The header {name} must be signed.")

@@ -37,6 +37,7 @@ from .wire import Answer, Inbound, date_s, json_answer, session_error
 
 SERVICE = "rolesanywhere.amazonaws.com"
 TRUST_ACTIONS = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")
+REMARKS = "x-emulator-remarks"  # where a lenient trust anchor records what it let pass
 PACKED_LIMIT = 2048  # characters of packed tags that count as 100 per cent
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
@@ -84,8 +85,13 @@ class SessionService:
     def create_session(self, inbound: Inbound, body: bytes, now: datetime) -> Answer:
         """201 with credentials, which are remembered."""
         parameters = read_parameters(inbound.raw_query, body)
-        grant = decide(parameters, verify_request(inbound, body, now), self.accounts.current(), now)
-        return self._issue(grant, now)
+        accounts = self.accounts.current()
+        anchor = accounts.trust_anchor(parameters.trust_anchor_arn)
+        signed = verify_request(inbound, body, now, lenient=anchor is not None and anchor.lenient)
+        answer = self._issue(decide(parameters, signed, accounts, now), now)
+        if not signed.remarks:
+            return answer
+        return Answer(answer.status, {**answer.headers, REMARKS: " ".join(signed.remarks)}, answer.body)
 
     def _issue(self, grant: Grant, now: datetime) -> Answer:
         expires_ms = (int(now.timestamp()) + grant.seconds) * 1000
@@ -150,7 +156,7 @@ def decide(parameters: SessionParameters, signed: SignedSession, accounts: Accou
     _check_places(anchor, profile, signed.region)
     check_path(signed.leaf, signed.chain, anchor.certificates, anchor.crls, now)
     role = _role(parameters.role_arn, profile, accounts)
-    subject = read_subject(signed.leaf)
+    subject = read_subject(signed.leaf, profile.mappings, ignores_unmappable=profile.ignores_unmappable)
     session_name = _session_name(parameters, profile, subject)
     seconds = min(profile.duration_seconds, parameters.duration_seconds or profile.duration_seconds)
     _check_trust(role, anchor, subject)

@@ -40,16 +40,39 @@ class Subject:
     session_name: str
 
 
-def read_subject(leaf: x509.Certificate) -> Subject:
-    """Map a leaf by the default rules."""
+def read_subject(
+    leaf: x509.Certificate,
+    rules: tuple[tuple[str, str], ...] | None = None,
+    *,
+    ignores_unmappable: bool = False,
+) -> Subject:
+    """Map a leaf by a profile's rules, (field, specifier) each; None are the default ones.
+
+    A rule that names one attribute which the certificate lacks fails, as users report.
+    """
     found = {
         **_name_tags("x509Subject", leaf.subject),
         **_name_tags("x509Issuer", leaf.issuer),
         **_san_tags(leaf),
     }
-    unmappable = tuple(key for key, value in found.items() if not _is_tag_value(value))
+    lacking: tuple[str, ...] = ()
+    if rules is not None:
+        lacking = tuple(
+            f"{where}/{what}" for where, what in rules if "*" not in what and f"{where}/{what}" not in found
+        )
+        found = {key: value for key, value in found.items() if any(_names(rule, key) for rule in rules)}
+    unmappable = (*lacking, *(key for key, value in found.items() if not _is_tag_value(value)))
+    if ignores_unmappable:
+        found = {key: value for key, value in found.items() if key not in unmappable}
+        unmappable = ()
     serial = format(leaf.serial_number, "x")
     return Subject(found, unmappable, _source_identity(leaf, serial), _even(serial))
+
+
+def _names(rule: tuple[str, str], key: str) -> bool:
+    """Whether a rule maps the attribute of a tag: `*` and `Name/*` take all of their kind."""
+    where, what = rule
+    return key.startswith(f"{where}/{what[:-1]}") if what.endswith("*") else key == f"{where}/{what}"
 
 
 def mapping_failure(unmappable: tuple[str, ...]) -> str:

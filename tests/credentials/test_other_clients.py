@@ -1,0 +1,162 @@
+"""Another client against our server, and our requests before another verifier: over real TLS."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from iam_rolesanywhere_session import IAMRolesAnywhereSession
+
+from backup.credentials.boto import boto3_session
+from backup.credentials.connection import Connection, open_pool
+from backup.credentials.identity import IdentityFiles, load_identity
+from backup.credentials.options import RolesAnywhereOptions
+from backup.credentials.rolesanywhere import RolesAnywhere
+from backup.credentials.signer import SessionRequest, canonical_request, sign_request, string_to_sign
+from backup.errors import UnreachableError
+from backup.pki.authority import create_ca
+from backup.pki.issuing import Issued, issue
+from backup.pki.keys import KeyType
+from backup.pki.subjects import Subject
+from tests.credentials.identities import ANCHOR, PROFILE, ROLE
+from tests.credentials.stores import call
+from tests.credentials.test_emulated import OffsetClock
+from tests.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts
+
+STRICT = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor/strict"
+LENIENT = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor/lenient"
+OURS = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:profile/ours"
+READER = f"arn:aws:iam::{ACCOUNT_ID}:role/Reader"
+TRUST = {
+    "Statement": {
+        "Effect": "Allow",
+        "Principal": {"Service": "rolesanywhere.amazonaws.com"},
+        "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"],
+    }
+}
+
+
+@dataclass(frozen=True)
+class Tls:
+    """An emulator that speaks TLS, the CA of its certificate, and an identity under each trust anchor."""
+
+    emulator: RunningEmulator
+    server_ca: str
+    strict: Issued
+    lenient: Issued
+
+    @property
+    def address(self) -> str:
+        return self.emulator.rolesanywhere_url.removeprefix("https://")
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
+    where = tmp_path_factory.mktemp("tls")
+    server_key, server_ca = where / "server.key", where / "server.pem"
+    names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-subj", "/CN=localhost")
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", server_key)
+    call("openssl", "req", "-x509", *new, *names, "-days", "2", "-out", server_ca)
+    now = datetime.now(UTC) - timedelta(hours=1)
+    made = []
+    for name, kind in (("strict", KeyType.P_256), ("lenient", KeyType.P_384)):
+        ca = create_ca(str(where / name), Subject(name), key_type=kind, days=9, passphrase=None, now=now)
+        leaf = issue(
+            ca,
+            Subject("web1"),
+            key_type=KeyType.RSA_2048,
+            days=5,
+            directory=str(where / f"{name}-id"),
+            now=now,
+        )
+        made.append((ca, leaf))
+    accounts = write_accounts(
+        where / "accounts.toml",
+        trust_anchors=[
+            {"arn": STRICT, "certificates": [made[0][0].certificate_path]},
+            {"arn": LENIENT, "certificates": [made[1][0].certificate_path], "lenient": True},
+        ],
+        profiles=[{"arn": OURS, "role_arns": [READER]}],
+        roles=[{"arn": READER, "trust_policy": TRUST}],
+    )
+    options = ("--tls-cert", str(server_ca), "--tls-key", str(server_key))
+    with RunningEmulator(where / "state", accounts, options=options) as emulator:
+        yield Tls(emulator, str(server_ca), made[0][1], made[1][1])
+
+
+@pytest.mark.parametrize("kind", ["strict", "lenient"])
+def test_another_client_gets_credentials_that_list_vaults(tls: Tls, kind: str) -> None:
+    issued: Issued = getattr(tls, kind)
+    session = IAMRolesAnywhereSession(
+        trust_anchor_arn={"strict": STRICT, "lenient": LENIENT}[kind],
+        profile_arn=OURS,
+        role_arn=READER,
+        certificate=issued.certificate_path,
+        private_key=issued.key_path,
+        region=REGION,
+        endpoint=tls.address,
+        verify=tls.server_ca,
+    ).get_session()
+    client = session.client("glacier", REGION, endpoint_url=tls.emulator.glacier_url, verify=tls.server_ca)
+    assert client.list_vaults()["VaultList"] == []
+
+
+def options_on(tls: Tls) -> RolesAnywhereOptions:
+    return RolesAnywhereOptions(STRICT, OURS, READER, endpoint=tls.emulator.rolesanywhere_url)
+
+
+def ours(tls: Tls, connection: Connection) -> RolesAnywhere:
+    files = IdentityFiles(tls.strict.certificate_path, tls.strict.key_path)
+    options = options_on(tls)
+    return RolesAnywhere(
+        options, load=lambda: load_identity(files), clock=OffsetClock(), http=open_pool(options, connection)
+    )
+
+
+def test_we_trust_the_bundle_that_is_named(tls: Tls) -> None:
+    source = ours(tls, Connection(ca_bundle=tls.server_ca))
+    client = boto3_session(source, REGION).client(
+        "glacier", endpoint_url=tls.emulator.glacier_url, verify=tls.server_ca
+    )
+    assert client.list_vaults()["VaultList"] == []
+
+
+def test_the_environments_bundles_count(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = Connection.of_environment({"AWS_CA_BUNDLE": tls.server_ca})
+    assert ours(tls, named).credentials().session_token
+    monkeypatch.setenv("SSL_CERT_FILE", tls.server_ca)
+    assert ours(tls, Connection.of_environment({})).credentials().session_token
+
+
+def test_a_server_that_nobody_vouches_for_is_not_told_anything(tls: Tls) -> None:
+    with pytest.raises(UnreachableError, match="does not prove to be"):
+        ours(tls, Connection()).credentials()
+    assert ours(tls, Connection(verify=False)).credentials().session_token
+
+
+@pytest.mark.parametrize("kind", list(KeyType))
+def test_openssl_verifies_our_request(tmp_path: Path, kind: KeyType) -> None:
+    now = datetime.now(UTC)
+    ca = create_ca(
+        str(tmp_path / "ca"), Subject("CA"), key_type=KeyType.P_256, days=9, passphrase=None, now=now
+    )
+    made = issue(ca, Subject("web1"), key_type=kind, days=5, directory=str(tmp_path), now=now)
+    identity = load_identity(IdentityFiles(made.certificate_path, made.key_path))
+    body = f'{{"roleArn":"{ROLE}","profileArn":"{PROFILE}","trustAnchorArn":"{ANCHOR}"}}'.encode()
+    headers = dict(sign_request(SessionRequest("host", REGION, body), identity, now))
+    authorization = headers.pop("Authorization")
+    stamp = headers["X-Amz-Date"]
+    scope = f"{stamp[:8]}/{REGION}/rolesanywhere/aws4_request"
+    text, signature = tmp_path / "text", tmp_path / "signature"
+    text.write_text(string_to_sign(identity.algorithm, stamp, scope, canonical_request(headers, body)))
+    signature.write_bytes(bytes.fromhex(authorization.rpartition("Signature=")[2]))
+    public = tmp_path / "public"
+    call("openssl", "x509", "-in", made.certificate_path, "-noout", "-pubkey", "-out", public)
+    verify = ("openssl", "dgst", "-sha256", "-verify", public, "-signature", signature)
+    assert "Verified OK" in call(*verify, text)
+    text.write_text(text.read_text() + "x")
+    assert subprocess.run([*map(str, verify), str(text)], capture_output=True, check=False).returncode == 1
