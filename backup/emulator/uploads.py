@@ -24,7 +24,7 @@ PART_SIZES = {MIB << power for power in range(13)}
 PART_LIMIT = 10_000
 PAGE = 50
 IDLE_MS = DAY_MS
-_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/\*")
+_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\*|\d{1,18})")  # some clients send a total
 
 
 def initiate_upload(call: Call, tx: Transaction) -> Answer:
@@ -78,8 +78,8 @@ def _touch(tx: Transaction, upload: int) -> None:
 def check_part(call: Call, tx: Transaction) -> None:
     """What can be said about a part before its body has come: its place, its length, its hash header."""
     row = _find(call, tx, "open")
-    length = content_length(call)
     first, last = _part_range(call)
+    length = content_length(call)
     text = call.required("content-range")
     if length is None:
         length = last - first + 1

@@ -289,9 +289,12 @@ def test_ranges_of_parts(talker: Talker, glacier: Any, vault: str) -> None:
         ("bytes 10485760000-10485760001/*", b"ab", "Invalid Content-Range: bytes 10485760000-10485760001/*"),
     ):
         assert _part(talker, vault, upload, where, data).error == (400, INVALID, message)
-    reply = _part(talker, vault, upload, "bytes 0-1/*", b"ab")
-    assert (reply.status, reply.headers["x-amz-sha256-tree-hash"]) == (204, tree_hash(b"ab"))
-    assert "content-length" not in reply.headers
+    for where in ("bytes 0-1/*", "bytes 0-1/2"):
+        reply = _part(talker, vault, upload, where, b"ab")
+        assert (reply.status, reply.headers["x-amz-sha256-tree-hash"]) == (204, tree_hash(b"ab"))
+        assert "content-length" not in reply.headers
+    empty = _part(talker, vault, upload, "bytes 2-1/*", b"")
+    assert empty.error == (400, INVALID, "Invalid Content-Range: bytes 2-1/*")
 
 
 def test_aborting(glacier: Any, vault: str) -> None:
