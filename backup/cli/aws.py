@@ -89,13 +89,14 @@ def _certificate_tags(cli: Cli, config: Config) -> tuple[str, str | None]:
     """CN and OU as Roles Anywhere makes session tags of them: several are joined by a slash."""
     from cryptography.x509.oid import NameOID
 
+    from backup.app.vaults import identity_files
     from backup.credentials.certificate import subject_values
-    from backup.credentials.identity import load_certificates
+    from backup.credentials.identity import own_certificate
 
     if config.identity is None:
         return UNKNOWN_NAME, None
     try:
-        certificate = load_certificates(config.identity.certificate)[0]
+        certificate = own_certificate(identity_files(config.identity))
     except NightvaultError as error:
         cli.warn(f"{error}: the trust policy cannot name its subject")
         return UNKNOWN_NAME, None

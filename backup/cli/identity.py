@@ -24,14 +24,26 @@ def identity() -> None:
 
 
 @identity.command()
+@click.option(
+    "--ca", "ca_file", metavar="FILE", help="Check that the chain leads to a certificate of this file."
+)
+@click.option(
+    "--warn-days", type=click.IntRange(min=0), default=14, show_default=True, help="Warn of expiry so early."
+)
 @pass_cli
-def show(cli: Cli) -> int:
+def show(cli: Cli, ca_file: str | None, warn_days: int) -> int:
     """Say what certificate it is and how long it lasts; exit code 13 if AWS would refuse it."""
+    from datetime import timedelta
+
+    from backup.credentials.chain import chain_problem
     from backup.credentials.identity import (
         check_validity,
         describe_identity,
+        expiry_warning,
+        load_certificates,
         load_identity,
         permissions_warning,
+        shown_place,
     )
     from backup.errors import IdentityError
 
@@ -44,23 +56,30 @@ def show(cli: Cli) -> int:
         check_validity(loaded.certificate, now)
     except IdentityError as error:
         refusals.append(f"{error}; {error.advice}")
-    warning = permissions_warning(files.private_key)
+    problem = None if ca_file is None else chain_problem(loaded, load_certificates(ca_file), now)
+    if problem is not None:
+        refusals.append(f"the chain does not lead to {ca_file}: {problem}")
+    soon = expiry_warning(loaded.certificate, now, timedelta(days=warn_days))
+    warnings = [text for text in (soon, permissions_warning(files.private_key)) if text]
+    chain = {} if ca_file is None else {"chain_leads_to_ca": problem is None}
     document = {
         **certificate_document(facts),
         "chain_length": facts.chain_length,
-        "files": {"certificate": files.certificate, "key": files.private_key},
+        **chain,
+        "key_store": loaded.key.store,
+        "files": {"certificate": shown_place(files.certificate), "key": shown_place(files.private_key)},
         "usable": not refusals,
-        "warnings": [*refusals, *([warning] if warning else [])],
+        "warnings": [*refusals, *warnings],
     }
     lines = [
         *certificate_lines(facts),
         f"chain        {facts.chain_length}",
-        f"file         {files.certificate}",
+        f"key store    {loaded.key.store}",
+        f"file         {shown_place(files.certificate)}",
     ]
     cli.show(document, "\n".join(lines))
-    for text in (*refusals, warning):
-        if text:
-            cli.warn(text)
+    for text in (*refusals, *warnings):
+        cli.warn(text)
     return ExitCode.IDENTITY if refusals else ExitCode.DONE
 
 
@@ -132,11 +151,11 @@ def _present_subject(cli: Cli, organization: str | None, unit: str | None, dns: 
     from cryptography.x509.oid import NameOID
 
     from backup.credentials.certificate import subject_values
-    from backup.credentials.identity import load_certificates
+    from backup.credentials.identity import own_certificate
     from backup.pki.subjects import Subject
 
     try:
-        certificate = load_certificates(_configured(cli).certificate)[0]
+        certificate = own_certificate(_configured(cli))
     except NightvaultError as error:  # no config, no identity yet: this is how one begins
         cli.say(f"no present certificate ({error}): the request is for this host's name")
         return Subject(socket.gethostname(), organization, unit, dns)

@@ -93,7 +93,7 @@ class CachedCredentials:
         try:
             kept = None if data is None else msgspec.json.decode(data, type=_Kept)
             fresh = kept is not None and self._clock.now() < min(kept.renew_at, kept.expires_at)
-        except (msgspec.DecodeError, TypeError):  # cut, changed, or a time without a zone
+        except (ValueError, TypeError):  # cut, changed, or a time without a zone
             return None
         if kept is None or not fresh:
             return None

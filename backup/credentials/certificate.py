@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -104,7 +105,10 @@ def _general_name(name: x509.GeneralName) -> str:
 
 def key_type_text(certificate: x509.Certificate) -> str:
     """The kind of key, such as `RSA 2048` or `EC secp256r1`."""
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except UnsupportedAlgorithm:
+        return "unknown"
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA {key.key_size}"
     if isinstance(key, ec.EllipticCurvePublicKey):
@@ -128,13 +132,22 @@ def weaknesses(certificate: x509.Certificate) -> Sequence[str]:
         found.append("its key usage lacks digitalSignature")
     if not _extension(certificate, x509.ExtendedKeyUsage, _for_clients, missing=True):
         found.append("its extended key usage lacks clientAuth")
-    if isinstance(certificate.signature_hash_algorithm, hashes.SHA1 | hashes.MD5):
-        found.append(f"it is signed with {certificate.signature_hash_algorithm.name.upper()}")
+    if (weak := _weak_hash(certificate)) is not None:
+        found.append(f"it is signed with {weak}")
     if not list(certificate.subject):
         found.append("its subject is empty")
     if odd := [text for text in map(_value_text, certificate.subject) if not TAG_VALUE.fullmatch(text)]:
         found.append(f"its subject has characters that no session tag may have: {', '.join(odd)}")
     return found
+
+
+def _weak_hash(certificate: x509.Certificate) -> str | None:
+    """The hash of the certificate's own signature if it is too weak; ML-DSA has none of its own."""
+    try:
+        found = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return None
+    return found.name.upper() if isinstance(found, hashes.SHA1 | hashes.MD5) else None
 
 
 def _value_text(attribute: x509.NameAttribute[str | bytes]) -> str:

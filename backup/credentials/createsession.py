@@ -25,6 +25,9 @@ MOST_ANSWER = 1 << 20
 
 log = logging.getLogger(__name__)
 
+_LONG = re.compile(r"[A-Za-z0-9+/=_\-]{16,}")
+"""What may be a key or token in an answer that nobody understands; few words of a page are as long."""
+
 _OBJECT = re.compile(r"^(<[^>]*>|HTTPS?Connection(Pool)?\([^)]*\)): ")
 
 
@@ -123,7 +126,7 @@ def _reason(error: HTTPError) -> str:
 
 def _credentials(data: bytes, options: RolesAnywhereOptions, now: datetime) -> Credentials:
     try:
-        keys = msgspec.json.decode(data, type=_Answer).credential_set[0].credentials
+        keys = msgspec.json.decode(_text(data), type=_Answer).credential_set[0].credentials
     except msgspec.DecodeError as error:  # its text names the field and never quotes the value
         raise UnreachableError(
             f"{options.host} did not answer as CreateSession does: {error}",
@@ -140,6 +143,14 @@ def _credentials(data: bytes, options: RolesAnywhereOptions, now: datetime) -> C
         session_token=keys.session_token,
         expires_at=keys.expiration,
     )
+
+
+def _text(data: bytes) -> str:
+    """An answer's text. `msgspec.DecodeError` without its cause, which would carry the bytes along."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise msgspec.DecodeError("it is not UTF-8") from None
 
 
 def _failure(
@@ -163,11 +174,11 @@ def _failure(
 def _refusal(status: int, headers: Mapping[str, str], data: bytes, now: datetime) -> Refusal:
     """Code and text wherever they stand: the header up to its colon, else the body; a proxy's page cut."""
     try:
-        complaint = msgspec.json.decode(data, type=_Complaint)
+        complaint = msgspec.json.decode(_text(data), type=_Complaint)
         text = complaint.message or complaint.capital_message or ""
     except msgspec.DecodeError:
         complaint = _Complaint()
-        text = " ".join(data[:200].decode("utf-8", "replace").split())
+        text = _LONG.sub("…", " ".join(data[:200].decode("utf-8", "replace").split()))
     code = headers.get("x-amzn-errortype") or complaint.code or complaint.type or "no code"
     return Refusal(
         status, code.partition(":")[0].rpartition("#")[2], text, _clock_ahead(headers.get("date"), now)

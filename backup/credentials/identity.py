@@ -45,6 +45,7 @@ __all__ = [
     "permissions_warning",
     "read_file",
     "read_passphrase",
+    "shown_place",
 ]
 
 MOST_CHAIN_CERTIFICATES = 5
@@ -98,10 +99,10 @@ class IdentityFiles:
         return Passphrase(self.passphrase_file, self.passphrase, self.ask)
 
     def __repr__(self) -> str:
-        return f"IdentityFiles({_shown(self.certificate)}, {_shown(self.private_key)})"
+        return f"IdentityFiles({shown_place(self.certificate)}, {shown_place(self.private_key)})"
 
 
-def _shown(place: str) -> str:
+def shown_place(place: str) -> str:
     """A place without the query of a URI, which may hold a PIN."""
     return place.partition("?")[0] if is_pkcs11(place) else place
 
@@ -134,8 +135,8 @@ def load_identity(files: IdentityFiles) -> Identity:
     identity = _load(files) or _load(files)  # a rotation may be half done: look a second time
     if identity is None:
         raise IdentityError(
-            f"the private key {_shown(files.private_key)} does not fit the certificate "
-            f"{_shown(files.certificate)}",
+            f"the private key {shown_place(files.private_key)} does not fit the certificate "
+            f"{shown_place(files.certificate)}",
             advice="both must come from the same `nightvault ca issue`, or from the request that was signed",
         )
     algorithm_label(identity.certificate)
@@ -221,7 +222,7 @@ def _chain(
     chain = tuple(dict.fromkeys(one for one in certificates if one != mine))
     if len(chain) > MOST_CHAIN_CERTIFICATES:
         raise IdentityError(
-            f"{len(chain)} certificates come with {_shown(files.certificate)}, "
+            f"{len(chain)} certificates come with {shown_place(files.certificate)}, "
             f"AWS takes {MOST_CHAIN_CERTIFICATES}",
             advice="keep only those between the certificate and the trust anchor",
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -75,12 +76,25 @@ def load_certificates(path: str) -> Sequence[x509.Certificate]:
     """The certificates of a PEM file, in its order; at least one, else `IdentityError`."""
     data = read_file(path, "certificate")
     try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+        return [whole(one) for one in x509.load_pem_x509_certificates(data)]
+    except (ValueError, x509.InvalidVersion) as error:
         raise IdentityError(
             f"{path} holds no certificate that can be read",
             advice="it must be PEM: lines between BEGIN CERTIFICATE and END CERTIFICATE",
         ) from error
+
+
+def whole(certificate: x509.Certificate) -> x509.Certificate:
+    """The certificate, all of whose parts can be read: they are parsed when first used. `ValueError`."""
+    with suppress(UnsupportedAlgorithm):  # an authority may have a key that we never use
+        certificate.public_key()
+    try:
+        parts = (certificate.subject, certificate.issuer, certificate.extensions, certificate.version)
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion) as error:
+        raise ValueError("a part of the certificate cannot be read") from error
+    if not parts or certificate.not_valid_before_utc > certificate.not_valid_after_utc:
+        raise ValueError("the certificate ends before it begins")
+    return certificate
 
 
 def load_private_key(path: str, passphrase_file: str | None = None) -> PrivateKey:
@@ -165,7 +179,11 @@ def read_pkcs12(data: bytes, path: str, passphrase: Passphrase) -> KeyFile:
         )
     others = [one.certificate for one in loaded.additional_certs]
     own = [loaded.cert.certificate] if loaded.cert is not None else []
-    return KeyFile(None if loaded.key is None else _of_our_kinds(loaded.key, path), [*own, *others])
+    try:
+        certificates = [whole(one) for one in (*own, *others)]
+    except ValueError as error:
+        raise IdentityError(f"{path} holds a certificate that cannot be read") from error
+    return KeyFile(None if loaded.key is None else _of_our_kinds(loaded.key, path), certificates)
 
 
 def _open_pkcs12(data: bytes, secret: bytes | None) -> pkcs12.PKCS12KeyAndCertificates | None:

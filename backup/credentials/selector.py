@@ -72,7 +72,7 @@ def _pairs_of_text(text: str) -> Sequence[tuple[str, str]]:
 def _pairs_of_file(path: str) -> Sequence[tuple[str, str]]:
     try:
         entries = msgspec.json.decode(read_file(path, "certificate selector"), type=list[_Entry])
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise _mistake(f"{path} is no list of Key and Value ({error})") from error
     return [(entry.key, entry.value) for entry in entries]
 

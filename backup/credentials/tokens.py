@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from backup.credentials.keyfiles import NO_PASSPHRASE, Passphrase, read_passphrase
+from backup.credentials.keyfiles import NO_PASSPHRASE, Passphrase, read_passphrase, whole
 from backup.credentials.keys import has_signed
 from backup.credentials.pkcs11_uri import Pkcs11Uri
 from backup.errors import IdentityError
@@ -252,8 +252,8 @@ def _read_certificates(token: Any, pin: str | None, where: str) -> Sequence[Toke
 def _read_certificate(found: Any, token: Any) -> TokenCertificate | None:
     """A certificate object; None for one that is no X.509 certificate that can be read."""
     try:
-        certificate = x509.load_der_x509_certificate(bytes(found[_attribute("VALUE")]))
-    except ValueError:
+        certificate = whole(x509.load_der_x509_certificate(bytes(found[_attribute("VALUE")])))
+    except (ValueError, x509.InvalidVersion):
         return None
     key_id, label = found[_attribute("ID")], found[_attribute("LABEL")]
     return TokenCertificate(certificate, bytes(key_id), str(label), str(token.label), _serial(token))

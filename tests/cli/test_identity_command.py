@@ -110,3 +110,30 @@ def test_a_request_with_all_its_words(tmp_path: Path) -> None:
     names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["db1.example"]
     assert "new key" in result.stdout
+
+
+def test_the_chain_is_checked_against_an_authority(config: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert run("ca", "create", "--dir", other, "--name", "Other CA").exit_code == 0
+    show = ("--config", config, "identity", "show")
+    assert run_json(*show, "--ca", tmp_path / "ca" / "ca.pem")["chain_leads_to_ca"] is True
+    refused = run_json(*show, "--ca", other / "ca.pem", exit_code=13)
+    assert refused["chain_leads_to_ca"] is False
+    assert "the chain does not lead to" in refused["warnings"][0]
+    assert "chain_leads_to_ca" not in run_json(*show)
+
+
+def test_expiry_is_told_so_many_days_ahead(config: Path) -> None:
+    later = NOW + timedelta(days=80)
+    document = run_json("--config", config, "identity", "show", now=later)
+    assert document["usable"] is True
+    assert "expires in 10 days" in document["warnings"][0]
+    quiet = run_json("--config", config, "identity", "show", "--warn-days", "5", now=later)
+    assert quiet["warnings"] == []
+
+
+def test_everything_that_a_monitor_needs_is_in_the_document(config: Path) -> None:
+    document = run_json("--config", config, "identity", "show")
+    assert int(document["serial"]) == int(document["serial_hex"], 16)
+    assert document["key_store"] == "PEM file"
+    assert {"subject", "issuer", "names", "days_left", "not_after"} <= document.keys()
