@@ -26,7 +26,7 @@ from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
 from backup.archiver.settings import BackupJob, Keys, World
-from backup.errors import ConfigError, InterruptedRunError, NightvaultError
+from backup.errors import ConfigError, InterruptedRunError, NightvaultError, VaultMissingError
 from backup.format.keys import domain_id
 from backup.inventory import archives, entries, runs, snapshots
 from backup.inventory.entries import LiveEntry
@@ -45,7 +45,10 @@ from backup.model import (
 from backup.source.metadata import described, read_entry
 from backup.source.read import FileUnreadableError
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan
+from backup.transfer.retry import Patience
 from backup.transfer.upload import Uploader
+
+_FIRST_TRIES = 4  # about three seconds: in the middle of a run we are more patient
 
 
 def run_backup(job: BackupJob, keys: Keys, world: World, *, accept_recipients: bool = False) -> BackupReport:
@@ -59,6 +62,7 @@ def run_backup(job: BackupJob, keys: Keys, world: World, *, accept_recipients: b
         vault, domain = _domain(keys, world, accept=accept_recipients)
         row, run = _open(job, world, vault)
         try:
+            _greet(world)
             with _uploader(job, world) as uploader:
                 recover(
                     uploader,
@@ -73,6 +77,16 @@ def run_backup(job: BackupJob, keys: Keys, world: World, *, accept_recipients: b
         except BaseException as error:
             _fail(world, run, error)
             raise
+
+
+def _greet(world: World) -> None:
+    """Learn within seconds, and before anything is read, that the vault is away, denied or gone."""
+    state = Patience(world.clock, attempts=_FIRST_TRIES).call(world.vault.state)
+    if not state.exists:
+        raise VaultMissingError(
+            f"vault {world.vault.name} is not there: {state.location}",
+            advice="`nightvault init` makes it; if it was there before, find out what became of it first",
+        )
 
 
 def _uploader(job: BackupJob, world: World) -> Uploader:
