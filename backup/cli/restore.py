@@ -175,16 +175,17 @@ def _show_plan(cli: Cli, plan: RestorePlan) -> None:
     from backup.cli.render import counted, shown_path, size
 
     asked = [(plan.archives[one.archive].archive_id, one.extent) for one in plan.ranges]
+    count = len(plan.selection.files) + len(plan.selection.specials)
     document = {
         "snapshot": plan.snapshot.id,
-        "files": len(plan.selection.files),
+        "files": count,
         "bytes": plan.selection.bytes,
         "retrieved": plan.retrieved,
         "retrievals": [
             {"archive": archive, "start": extent.start, "end": extent.end} for archive, extent in asked
         ],
     }
-    files = f"{counted(len(plan.selection.files), 'file')}, {size(plan.selection.bytes)}"
+    files = f"{counted(count, 'file')}, {size(plan.selection.bytes)}"
     requests = f"{counted(len(plan.ranges), 'retrieval')} from {counted(len(plan.archives), 'archive')}"
     where = f"{shown_path(plan.path)} of snapshot {plan.snapshot.id[:8]}"
     text = f"would restore {files}, from {where}\nwould retrieve {size(plan.retrieved)} in {requests}"

@@ -1,0 +1,142 @@
+"""What a config becomes: recipients, keys, jobs, the last run, and vaults with the right role."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from backup.app.clock import SystemClock
+from backup.app.runs import backup_job, last_run, opened, read_keys, recipients_of, run_job
+from backup.app.vaults import Purpose, credential_source, make_vault
+from backup.config import Config, load_config
+from backup.credentials.boto import DefaultChain
+from backup.credentials.rolesanywhere import RolesAnywhere
+from backup.errors import ConfigError, InterruptedRunError, NoInventoryError, UsageError
+from backup.model import JobName
+from backup.vault.directory import DirectoryVault
+from backup.vault.glacier import GlacierVault
+from tests.doubles import START, ManualClock, Silent
+from tests.servers import Server, directory_server
+
+GLACIER = """\
+[[vault]]
+name = "ice"
+kind = "glacier"
+region = "eu-central-1"
+vault = "v"
+role_arn = "arn:aws:iam::123456789012:role/backup"
+restore_role_arn = "arn:aws:iam::123456789012:role/restore"
+"""
+IDENTITY = """\
+[identity]
+certificate = "/none.pem"
+private_key = "/none.key"
+[roles_anywhere]
+region = "eu-central-1"
+trust_anchor_arn = "arn:aws:rolesanywhere:eu-central-1:123456789012:trust-anchor/1"
+profile_arn = "arn:aws:rolesanywhere:eu-central-1:123456789012:profile/2"
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return directory_server(tmp_path)
+
+
+def config_of(server: Server, *more: str) -> Config:
+    server.config.write_text("\n".join([server.config.read_text(), *more]))
+    return load_config(str(server.config))
+
+
+def test_a_run_and_when_it_was(server: Server) -> None:
+    server.init()
+    config = config_of(server)
+    main, clock = JobName("main"), ManualClock()
+    assert last_run(config, main) is None
+    progress = Silent()
+    report = run_job(config, main, clock=clock, progress=progress, stop=threading.Event())
+    assert (report.job, report.vault, report.outcome) == ("main", "cold", "done")
+    assert progress.phases
+    assert last_run(config, main) == START
+    assert last_run(config, JobName("other")) is None
+
+
+def test_a_run_that_is_asked_to_stop_before_it_begins(server: Server) -> None:
+    server.init()
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(InterruptedRunError):
+        run_job(config_of(server), JobName("main"), clock=ManualClock(), progress=Silent(), stop=stop)
+
+
+def test_no_inventory(server: Server) -> None:
+    with pytest.raises(NoInventoryError):
+        last_run(config_of(server), JobName("main"))
+
+
+def test_a_job_brings_its_vaults_sizes_and_its_own_filters(server: Server) -> None:
+    config = config_of(server, 'exclude = ["*.tmp"]', "compression_level = 7")
+    job = backup_job(config, config.job(JobName("main")))
+    assert job.sources == (str(server.source).encode(),)
+    assert (job.pack_size, job.level) == (config.vaults[0].pack_size, 7)
+    assert job.part_size == config.vaults[0].part_size
+
+
+def test_recipients_come_from_the_config_before_those_of_init(server: Server) -> None:
+    server.init()
+    config = config_of(server)
+    noted = recipients_of(config)
+    assert len(noted) == 1
+    inventory = opened(config)
+    keys = read_keys(config, inventory)
+    inventory.close()
+    assert [one.to_text() for one in keys.recipients] == list(noted)
+    assert [recipient for recipient, _ in keys.enrolments] == [keys.recipients[0].id]
+    named = server.json("key", "generate", "--out", server.folder / "x.key")["recipient"]
+    server.config.write_text(f'[encryption]\nrecipients = ["{named}"]\n' + server.config.read_text())
+    assert recipients_of(load_config(str(server.config))) == (named,)
+
+
+def test_each_kind_of_vault(server: Server) -> None:
+    config = config_of(server, GLACIER)
+    assert isinstance(make_vault(config, "cold", Purpose.BACKUP, ManualClock()), DirectoryVault)
+    assert isinstance(make_vault(config, "ice", Purpose.BACKUP, ManualClock()), GlacierVault)
+    with pytest.raises(UsageError, match="no vault named nope"):
+        make_vault(config, "nope", Purpose.BACKUP, ManualClock())
+
+
+@pytest.mark.parametrize(
+    ("purpose", "role"),
+    [(Purpose.BACKUP, "backup"), (Purpose.RESTORE, "restore"), (Purpose.PRUNE, "backup")],
+)
+def test_each_purpose_has_its_role(server: Server, purpose: Purpose, role: str) -> None:
+    config = config_of(server, GLACIER, IDENTITY)
+    source = credential_source(config, config.vault("ice"), purpose, SystemClock())
+    assert isinstance(source, RolesAnywhere)
+    assert repr(source) == f"RolesAnywhere(arn:aws:iam::123456789012:role/{role})"
+
+
+def test_without_an_identity_boto3_looks_for_credentials(server: Server) -> None:
+    config = config_of(server, GLACIER)
+    source = credential_source(config, config.vault("ice"), Purpose.BACKUP, ManualClock())
+    assert isinstance(source, DefaultChain)
+
+
+def test_an_identity_needs_a_role(server: Server) -> None:
+    without = "\n".join(line for line in GLACIER.splitlines() if "role_arn" not in line)
+    config = config_of(server, without)
+    ice = config.vault("ice")
+    server.config.write_text(server.config.read_text().replace(without, "") + IDENTITY)
+    named = load_config(str(server.config))
+    with pytest.raises(ConfigError, match="role_arn"):
+        credential_source(named, ice, Purpose.BACKUP, ManualClock())
+
+
+def test_the_systems_clock() -> None:
+    clock = SystemClock()
+    before = clock.now()
+    clock.sleep(0.001)
+    assert clock.now() > before
+    assert before.tzname() == "UTC"

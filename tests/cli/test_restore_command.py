@@ -1,0 +1,115 @@
+"""`nightvault restore` from a vault that does not wait: words, plans, targets, and what is left of a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Server, directory_server
+from tests.trees import assert_same_tree
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    made = directory_server(tmp_path)
+    made.init()
+    return made
+
+
+def test_the_report(server: Server, tmp_path: Path) -> None:
+    server.backup()
+    words = ("restore", "latest", "--key", server.key_file, "--target")
+    lines = server.done(*words, tmp_path / "one").stdout.splitlines()
+    assert lines[0].endswith(f" restored below {tmp_path}/one")
+    assert lines[1].startswith("  wrote      4 files and ")
+    assert " retrieved  " in lines[2]
+    assert " took       " in lines[3]
+    report = server.json(*words, tmp_path / "two")
+    assert set(report) == {
+        "restore", "snapshot", "target", "outcome", "waiting", "retrievals", "files", "directories", "bytes",
+        "retrieved", "seconds", "problems",
+    }  # fmt: skip
+    assert report["target"] == {"path": f"{tmp_path}/two"}
+    assert (report["outcome"], report["waiting"], report["problems"]) == ("done", 0, [])
+    assert_same_tree(Path(f"{tmp_path}/two{server.source}"), server.source)
+    assert [run["kind"] for run in server.json("runs")] == ["restore", "restore", "backup"]
+
+
+def test_a_plan_asks_for_nothing_and_needs_no_key(server: Server, tmp_path: Path) -> None:
+    report = server.backup()
+    words = ("restore", "latest", "--target", tmp_path / "out", "--dry-run")
+    text = server.done(*words).stdout
+    assert f"would restore 4 files, 74.2 KiB, from / of snapshot {report['snapshot'][:8]}\n" in text
+    assert " in 1 retrieval from 1 archive\n" in text
+    plan = server.json(*words)
+    assert set(plan) == {"snapshot", "files", "bytes", "retrieved", "retrievals"}
+    assert set(plan["retrievals"][0]) == {"archive", "start", "end"}
+    assert not (tmp_path / "out").exists()
+    assert [run["kind"] for run in server.json("runs")] == ["backup"]
+
+
+def test_a_relative_target_counts_from_here(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.backup()
+    monkeypatch.chdir(tmp_path)
+    path = f"latest:{server.source}/deep"
+    server.done("restore", path, "--target", "here", "--key", server.key_file)
+    assert_same_tree(tmp_path / "here", server.source / "deep")
+
+
+def test_what_is_nothing_but_names_needs_no_key(server: Server, tmp_path: Path) -> None:
+    (server.source / "empty").mkdir()
+    server.backup()
+    server.done("restore", f"latest:{server.source}/empty", "--target", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_snapshots_of_a_job_that_the_config_no_longer_has(server: Server, tmp_path: Path) -> None:
+    server.backup()
+    server.config.write_text(server.config.read_text().partition("[[job]]")[0])
+    restored = server.restore(tmp_path / "out")
+    assert_same_tree(restored, server.source)
+
+
+def test_which_of_several_jobs(server: Server, tmp_path: Path) -> None:
+    with server.config.open("a") as file:
+        file.write(f'[[job]]\nname = "deep"\nvault = "cold"\nsources = ["{server.source}/deep"]\n')
+    server.done("backup")
+    words = ("restore", "latest", "--key", server.key_file, "--target", tmp_path / "out")
+    told = server.fails(2, *words)
+    assert "there are deep, main" in told
+    assert "--job NAME" in told
+    server.done(*words, "--job", "deep")
+    assert not Path(f"{tmp_path}/out{server.source}/a.txt").exists()
+    assert_same_tree(Path(f"{tmp_path}/out{server.source}/deep"), server.source / "deep")
+
+
+def test_words_of_restore_and_their_help(server: Server) -> None:
+    text = server.done("restore", "--help").stdout
+    assert "restore resume" in text
+    assert "restore cancel" in text
+    assert "--key FILE|-" in server.done("restore", "--help").stdout
+    assert "Stay until the vault is ready" in server.done("restore", "resume", "--help").stdout
+
+
+def test_a_damaged_archive_is_a_problem_with_a_name(server: Server, tmp_path: Path) -> None:
+    server.backup()
+    (data,) = [one for one in server.json("archives") if one["kind"] == "data"]
+    found = (path for path in (tmp_path / "vault").rglob("*") if path.is_file())
+    (file,) = (path for path in found if path.stat().st_size == data["size"])
+    bytes_there = bytearray(file.read_bytes())
+    bytes_there[len(bytes_there) // 2] ^= 1
+    file.chmod(0o600)
+    file.write_bytes(bytes_there)
+    words = ("restore", "latest", "--target", tmp_path / "out", "--key", server.key_file)
+    report = server.json(*words, exit_code=3)
+    assert report["outcome"] == "partial"
+    assert {problem["kind"] for problem in report["problems"]} == {"damaged"}
+    assert {problem["path"].rpartition("/")[2] for problem in report["problems"]} <= {
+        "a.txt",
+        "b.bin",
+        "c.txt",
+    }
+    assert (Path(f"{tmp_path}/out{server.source}") / "link").is_symlink()
