@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from backup.cli.identity_flags import (
 
 if TYPE_CHECKING:
     from backup.model import Credentials
+    from backup.protocols import CredentialSource
 
 WARN_DAYS = 14
 
@@ -42,9 +45,8 @@ def credential_process(cli: Cli, /, no_cache: bool, warn_days: int, **given: Any
     files = identity_of(cli, flags)
     options = options_of(cli, flags)
     warn_of_expiry(cli, files, warn_days)
-    source = source_of(cli, flags, files, options)
     if no_cache:
-        click.echo(document(source.credentials()), nl=False)
+        click.echo(document(source_of(cli, flags, files, options).credentials()), nl=False)
         return
     from backup.credentials.cache import CachedCredentials, cache_name, default_directory
     from backup.credentials.identity import check_validity, own_certificate
@@ -52,7 +54,25 @@ def credential_process(cli: Cli, /, no_cache: bool, warn_days: int, **given: Any
     certificate = own_certificate(files)
     check_validity(certificate, cli.clock.now())
     path = os.path.join(default_directory(os.environ), cache_name(certificate, options))
-    click.echo(document(CachedCredentials(source, path, options, cli.clock).credentials()), nl=False)
+    click.echo(
+        document(
+            CachedCredentials(
+                _Later(lambda: source_of(cli, flags, files, options)), path, options, cli.clock
+            ).credentials()
+        ),
+        nl=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """A source that is made when it is asked: a cache that has the keys needs no TLS."""
+
+    make: Callable[[], CredentialSource]
+
+    def credentials(self) -> Credentials:
+        """The keys of the source."""
+        return self.make().credentials()
 
 
 def document(credentials: Credentials) -> str:

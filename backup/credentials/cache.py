@@ -24,7 +24,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from backup.credentials.options import RolesAnywhereOptions
-from backup.credentials.rolesanywhere import renewal_margin
 from backup.model import Credentials
 from backup.protocols import Clock, CredentialSource
 
@@ -100,6 +99,8 @@ class CachedCredentials:
         return Credentials(kept.access_key_id, kept.secret_access_key, kept.session_token, kept.expires_at)
 
     def _fetch(self) -> Credentials:
+        from backup.credentials.rolesanywhere import renewal_margin  # with urllib3, which a hit can spare
+
         credentials = self._source.credentials()
         if credentials.expires_at is not None and credentials.session_token is not None:
             life = credentials.expires_at - self._clock.now()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PIN = "4711-token-pin"
 SOFTHSM = next(
@@ -213,3 +214,16 @@ def _wait_for(port: int) -> None:
         except OSError:
             time.sleep(0.05)
     raise AssertionError("swtpm does not listen")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many tests used a real token or TPM; `tests/conftest.py` hands this on to pytest."""
+    counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
+    for outcome in counts:
+        reports = terminalreporter.stats.get(outcome, [])
+        counts[outcome] = sum(
+            any(part in one.nodeid for part in ("test_tokens.py", "test_tpm.py")) for one in reports
+        )
+    if any(counts.values()):
+        told = ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)
+        terminalreporter.write_line(f"real key stores (SoftHSM, swtpm): {told}")
