@@ -25,7 +25,7 @@ from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
-from backup.archiver.settings import BackupJob, Keys, World
+from backup.archiver.settings import BackupJob, Keys, OpenRun, World
 from backup.errors import ConfigError, InterruptedRunError, NightvaultError, VaultMissingError
 from backup.format.keys import domain_id
 from backup.inventory import archives, entries, runs, snapshots
@@ -73,7 +73,7 @@ def run_backup(job: BackupJob, keys: Keys, world: World, *, accept_recipients: b
                     clock=world.clock,
                     before=run.number,
                 )
-                return _Backup(job, keys, world, spool, uploader, domain, row, run).run()
+                return _Backup(OpenRun(job, keys, world, spool, uploader, domain, row, run)).run()
         except BaseException as error:
             _fail(world, run, error)
             raise
@@ -146,80 +146,62 @@ def _fail(world: World, run: Run, error: BaseException) -> None:
 class _Backup:
     """The parts of one run, put together."""
 
-    def __init__(
-        self,
-        job: BackupJob,
-        keys: Keys,
-        world: World,
-        spool: Spool,
-        uploader: Uploader,
-        domain: int,
-        row: JobRow,
-        run: Run,
-    ) -> None:
-        self._job = job
-        self._keys = keys
-        self._world = world
-        self._spool = spool
-        self._uploader = uploader
-        self._domain = domain
-        self._row = row
-        self._run = run
+    def __init__(self, at: OpenRun) -> None:
+        self._at = at
         self._tally = Tally()
         self._unmounted: set[bytes] = set()
-        self._book = Book(world.inventory, job=row.number, run=run.number)
+        self._book = Book(at.world.inventory, job=at.row.number, run=at.run.number)
 
     def run(self) -> BackupReport:
         """Scan and send, then commit."""
-        world = self._world
+        world = self._at.world
         supply = NumberSupply(world.inventory, "chunks")
-        world.progress.start(f"Backing up {self._job.name}", self._expected())
+        world.progress.start(f"Backing up {self._at.job.name}", self._expected())
         try:
             with Pipeline(
-                open_pack=partial(self._spool.open_pack, PackKind.DATA),
+                open_pack=partial(self._at.spool.open_pack, PackKind.DATA),
                 hand_on=self._submit,
                 known=self._known,
                 take_number=supply.take,
-                level=self._job.level,
-                pack_size=self._job.pack_size,
+                level=self._at.job.level,
+                pack_size=self._at.job.pack_size,
             ) as pipeline:
-                contents = Contents(pipeline, self._keys.secret)
-                for directory in scan(self._job.sources, filters=self._job.filters, report=self._report):
+                contents = Contents(pipeline, self._at.keys.secret)
+                for directory in scan(
+                    self._at.job.sources, filters=self._at.job.filters, report=self._report
+                ):
                     self._directory(directory, contents)
                 contents.flush()
                 pipeline.finish()
                 self._book.flush()
                 self._tally.read(contents.files_read, contents.bytes_read, pipeline.new_bytes)
                 used = pipeline.used_archives
-            self._uploader.drain()
+            self._at.uploader.drain()
         finally:
             self._book.close()
             world.progress.finish()
-        committer = Committer(
-            self._job, self._keys, world, self._spool, self._uploader, self._domain, self._row, self._run
-        )
-        return committer.commit(used, self._tally)
+        return Committer(self._at).commit(used, self._tally)
 
     def _expected(self) -> int | None:
         """Bytes that the last snapshot had: the best guess at what this one will."""
-        with self._world.inventory.reading() as tx:
-            before = snapshots.list_snapshots(tx, job=self._job.name)
+        with self._at.world.inventory.reading() as tx:
+            before = snapshots.list_snapshots(tx, job=self._at.job.name)
         return before[-1].bytes if before else None
 
     def _known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, archives.KnownChunk]:
         self._heed_stop()
-        with self._world.inventory.reading() as tx:
-            return archives.known_chunks(tx, self._domain, self._run.number, ids)
+        with self._at.world.inventory.reading() as tx:
+            return archives.known_chunks(tx, self._at.domain, self._at.run.number, ids)
 
     def _submit(self, pack: Pack, spool_file: str, numbers: Sequence[int]) -> None:
-        run = self._run.number
-        self._uploader.submit(pack, spool_file, domain=self._domain, run=run, chunk_numbers=numbers)
+        run = self._at.run.number
+        self._at.uploader.submit(pack, spool_file, domain=self._at.domain, run=run, chunk_numbers=numbers)
 
     def _report(self, problem: Problem) -> None:
         self._tally.problems.append(problem)
 
     def _heed_stop(self) -> None:
-        if self._world.stop():
+        if self._at.world.stop():
             raise InterruptedRunError("the backup was stopped; what was uploaded is not uploaded again")
 
     def _directory(self, directory: ScannedDirectory, contents: Contents) -> None:
@@ -241,7 +223,7 @@ class _Backup:
         found = scanned.stat
         self._tally.see(found)
         is_file = stat.S_ISREG(found.st_mode)
-        self._world.progress.advance(files=1, done=found.st_size if is_file else 0)
+        self._at.world.progress.advance(files=1, done=found.st_size if is_file else 0)
         path = directory.path.rstrip(b"/") + b"/" + scanned.name
         if live is not None and is_unmounted(live, scanned, directory):
             detail = "it is empty, and the file system that was mounted on it is not: what it held is kept"

@@ -7,53 +7,35 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from backup.archiver import catalogs
-from backup.archiver.packing import OpenPack, Spool
+from backup.archiver.packing import OpenPack
 from backup.archiver.report import BackupReport, Tally
-from backup.archiver.settings import BackupJob, Keys, World
+from backup.archiver.settings import OpenRun
 from backup.errors import NightvaultError
 from backup.format.catalog import Record, SnapshotRecord, encode_record
 from backup.inventory import archives, entries, runs, snapshots
 from backup.inventory.archives import Archive, CatalogPlace
 from backup.inventory.database import Transaction
-from backup.inventory.runs import JobRow, Outcome, Run
+from backup.inventory.runs import JobRow, Outcome
 from backup.inventory.schema import micros, moment
 from backup.inventory.snapshots import Snapshot
 from backup.model import Generation, Pack, Problem, ProblemKind, SnapshotId
-from backup.transfer.upload import Uploader
 
 
 class Committer:
     """Writes a run's catalogs and makes its snapshot true."""
 
-    def __init__(
-        self,
-        job: BackupJob,
-        keys: Keys,
-        world: World,
-        spool: Spool,
-        uploader: Uploader,
-        domain: int,
-        row: JobRow,
-        run: Run,
-    ) -> None:
-        self._job = job
-        self._keys = keys
-        self._world = world
-        self._spool = spool
-        self._uploader = uploader
-        self._domain = domain
-        self._row = row
-        self._run = run
+    def __init__(self, at: OpenRun) -> None:
+        self._at = at
 
     def commit(self, used: Iterable[int], tally: Tally) -> BackupReport:
         """Delta catalog, commit, and a full catalog where one is due (if that fails, it is due next time)."""
         snapshot = self._prepare(tally)
-        with self._world.inventory.reading() as tx:
-            changes = entries.count_staged(tx, self._run.number)
+        with self._at.world.inventory.reading() as tx:
+            changes = entries.count_staged(tx, self._at.run.number)
         delta = self._send_delta(snapshot, used)
         report = self._report(snapshot, tally, changes, delta)
-        with self._world.inventory.writing() as tx:
-            make_true(tx, self._run.number, self._row, snapshot)
+        with self._at.world.inventory.writing() as tx:
+            make_true(tx, self._at.run.number, self._at.row, snapshot)
             self._finish(tx, report)
         try:
             self._send_full_if_due()
@@ -62,11 +44,11 @@ class Committer:
             report = replace(report, warnings=(*report.warnings, warning))
         report = replace(
             report,
-            archives=self._uploader.stored_archives,
-            bytes_uploaded=self._uploader.stored_bytes,
+            archives=self._at.uploader.stored_archives,
+            bytes_uploaded=self._at.uploader.stored_bytes,
             seconds=self._seconds(),
         )
-        with self._world.inventory.writing() as tx:
+        with self._at.world.inventory.writing() as tx:
             self._finish(tx, report)
         return report
 
@@ -74,93 +56,94 @@ class Committer:
         """Keep what the snapshot will be, so that the commit can be repeated after a cut."""
         record = SnapshotRecord(
             id=os.urandom(8).hex(),
-            number=self._run.snapshot_number or 0,
-            started_at=micros(self._run.started_at),
-            finished_at=micros(self._world.clock.now()),
-            host=self._world.host,
-            sources=list(self._job.sources),
+            number=self._at.run.snapshot_number or 0,
+            started_at=micros(self._at.run.started_at),
+            finished_at=micros(self._at.world.clock.now()),
+            host=self._at.world.host,
+            sources=list(self._at.job.sources),
             files=tally.files,
             bytes=tally.bytes,
             problems=[(problem.path, problem.kind.value, problem.detail) for problem in tally.problems],
         )
-        with self._world.inventory.writing() as tx:
-            runs.prepare_snapshot(tx, self._run.number, encode_record(record))
+        with self._at.world.inventory.writing() as tx:
+            runs.prepare_snapshot(tx, self._at.run.number, encode_record(record))
         return record
 
     def _send_delta(self, snapshot: SnapshotRecord, used: Iterable[int]) -> Archive:
-        inventory = self._world.inventory
+        inventory = self._at.world.inventory
         number = self._allot()
         with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, self._row.number, inventory)
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
             own = {
-                archive.number for archive in archives.list_archives(tx, inventory.id, run=self._run.number)
+                archive.number
+                for archive in archives.list_archives(tx, inventory.id, run=self._at.run.number)
             }
-            names = (own | set(used)) - archives.named_archives(tx, self._row.number)
-            place = catalogs.place_after(chain, self._row, number, Generation.DELTA, names)
+            names = (own | set(used)) - archives.named_archives(tx, self._at.row.number)
+            place = catalogs.place_after(chain, self._at.row, number, Generation.DELTA, names)
             stream = catalogs.delta_records(
                 tx,
                 inventory,
-                job=self._row,
+                job=self._at.row,
                 place=place,
                 chain=chain,
-                run=self._run.number,
+                run=self._at.run.number,
                 snapshot=snapshot,
-                program=self._world.program,
+                program=self._at.world.program,
             )
             written = self._write(stream, place, chain)
         return self._send(written, place)
 
     def _send_full_if_due(self) -> None:
-        inventory = self._world.inventory
+        inventory = self._at.world.inventory
         with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, self._row.number, inventory)
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
         if not catalogs.needs_full(chain):
             return
         number = self._allot()
         with inventory.reading() as tx:
-            names = archives.named_archives(tx, self._row.number)
-            place = catalogs.place_after(chain, self._row, number, Generation.FULL, names)
-            kept = snapshots.list_snapshots(tx, job=self._row.name)
+            names = archives.named_archives(tx, self._at.row.number)
+            place = catalogs.place_after(chain, self._at.row, number, Generation.FULL, names)
+            kept = snapshots.list_snapshots(tx, job=self._at.row.name)
             stream = catalogs.full_records(
                 tx,
                 inventory,
-                job=self._row,
+                job=self._at.row,
                 place=place,
                 chain=chain,
-                signer=self._keys.signer,
-                secret=self._keys.secret,
+                signer=self._at.keys.signer,
+                secret=self._at.keys.secret,
                 snapshots=[_record(snapshot) for snapshot in kept],
-                host=self._world.host,
-                program=self._world.program,
+                host=self._at.world.host,
+                program=self._at.world.program,
             )
             written = self._write(stream, place, chain)
         self._send(written, place)
 
     def _allot(self) -> int:
-        with self._world.inventory.writing() as tx:
-            return runs.allot_catalog(tx, self._row)
+        with self._at.world.inventory.writing() as tx:
+            return runs.allot_catalog(tx, self._at.row)
 
     def _write(
         self, stream: Iterable[Record], place: CatalogPlace, chain: catalogs.Chain
     ) -> tuple[Pack, OpenPack]:
         return catalogs.write_catalog(
-            self._spool,
+            self._at.spool,
             stream,
-            job=self._row,
+            job=self._at.row,
             place=place,
             chain=chain,
-            enrolments=self._keys.enrolments,
-            level=self._job.level,
+            enrolments=self._at.keys.enrolments,
+            level=self._at.job.level,
         )
 
     def _send(self, written: tuple[Pack, OpenPack], place: CatalogPlace) -> Archive:
         """Send a catalog and wait until it is stored."""
         pack, opened = written
-        number = self._uploader.submit(
-            pack, opened.file_name, domain=self._domain, run=self._run.number, catalog=place
+        number = self._at.uploader.submit(
+            pack, opened.file_name, domain=self._at.domain, run=self._at.run.number, catalog=place
         )
-        self._uploader.drain()
-        inventory = self._world.inventory
+        self._at.uploader.drain()
+        inventory = self._at.world.inventory
         with inventory.reading() as tx:
             return archives.get_archives(tx, [number], inventory.id)[number]
 
@@ -168,9 +151,9 @@ class Committer:
         self, snapshot: SnapshotRecord, tally: Tally, changes: tuple[int, int], delta: Archive
     ) -> BackupReport:
         return BackupReport(
-            job=self._row.name,
-            vault=self._world.vault.name,
-            run=self._run.number,
+            job=self._at.row.name,
+            vault=self._at.world.vault.name,
+            run=self._at.run.number,
             snapshot=SnapshotId(snapshot.id),
             outcome=outcome_of(tally.problems),
             files=tally.files,
@@ -178,22 +161,22 @@ class Committer:
             files_read=tally.files_read,
             bytes_read=tally.bytes_read,
             bytes_new=tally.bytes_new,
-            bytes_uploaded=self._uploader.stored_bytes,
-            archives=self._uploader.stored_archives,
+            bytes_uploaded=self._at.uploader.stored_bytes,
+            archives=self._at.uploader.stored_archives,
             entries_added=changes[0],
             entries_removed=changes[1],
             seconds=self._seconds(),
             problems=tuple(tally.problems),
-            recipients=tuple(recipient.id.hex() for recipient in self._keys.recipients),
+            recipients=tuple(recipient.id.hex() for recipient in self._at.keys.recipients),
             catalog=delta.archive_id or "",
         )
 
     def _finish(self, tx: Transaction, report: BackupReport) -> None:
         document = report.document()
-        runs.finish_run(tx, self._run.number, report.outcome, document, self._world.clock.now())
+        runs.finish_run(tx, self._at.run.number, report.outcome, document, self._at.world.clock.now())
 
     def _seconds(self) -> float:
-        return (self._world.clock.now() - self._run.started_at).total_seconds()
+        return (self._at.world.clock.now() - self._at.run.started_at).total_seconds()
 
 
 def outcome_of(problems: Iterable[Problem]) -> Outcome:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from backup.archiver.packing import Spool
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory.database import Inventory
+from backup.inventory.runs import JobRow, Run
 from backup.model import JobName
 from backup.protocols import Clock, Progress, Vault
 from backup.source.filters import Filters
+from backup.transfer.upload import Uploader
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +49,17 @@ class World:
     host: str
     program: str
     stop: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run that has begun: what its steps work with. `domain` is the dedup domain's number."""
+
+    job: BackupJob
+    keys: Keys
+    world: World
+    spool: Spool
+    uploader: Uploader
+    domain: int
+    row: JobRow
+    run: Run
