@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
@@ -30,7 +31,7 @@ class Silent:
         """Nothing to see."""
 
 
-class _Counting:
+class _Counting(ABC):
     """Adds up, and calls `_draw` when `_pause` seconds have passed since the last time."""
 
     _pause = 0.1
@@ -57,8 +58,9 @@ class _Counting:
             self._drawn = now
             self._draw()
 
+    @abstractmethod
     def _draw(self) -> None:
-        raise NotImplementedError
+        """Tell how far it is."""
 
     @property
     def seconds(self) -> float:
