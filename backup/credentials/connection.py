@@ -3,6 +3,7 @@ have it."""
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from collections.abc import Mapping
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,9 @@ class Connection:
 
 def open_pool(options: RolesAnywhereOptions, connection: Connection) -> urllib3.PoolManager:
     """A pool for the service's URL; nothing is sent yet. `ConfigError` for a proxy or bundle that is none."""
+    if not connection.verify:
+        log.warning("%s need not prove who it is: no TLS certificate is checked", options.host)
+        urllib3.disable_warnings(InsecureRequestWarning)  # said once is enough
     tls: dict[str, Any] = {} if options.base_url.startswith("http://") else {"ssl_context": _tls(connection)}
     proxy = _proxy(options) if connection.proxies else None
     if proxy is None:

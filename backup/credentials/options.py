@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from datetime import timedelta
-
-from urllib3.exceptions import LocationParseError
-from urllib3.util import Url, parse_url
+from urllib.parse import SplitResult, urlsplit
 
 from backup.credentials.arns import default_endpoint, parse_role_arn, parse_roles_anywhere_arn
 from backup.errors import ConfigError
+
+_HOST = re.compile(r"[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\]")
 
 SHORTEST_SESSION = 900
 LONGEST_SESSION = 43200
@@ -80,17 +81,23 @@ class RolesAnywhereOptions:
     @property
     def host(self) -> str:
         """The Host header: the host that is contacted, with its port unless that is the scheme's own."""
-        url = parse_url(self.base_url)
-        usual = {"https": 443, "http": 80}.get(url.scheme or "")
-        return url.host or "" if url.port in {None, usual} else url.netloc or ""
+        url = urlsplit(self.base_url)
+        usual = {"https": 443, "http": 80}.get(url.scheme)
+        return url.netloc.lower() if url.port not in {None, usual} else _host(url)
+
+
+def _host(url: SplitResult) -> str:
+    """The host alone, an IPv6 address in its brackets."""
+    name = url.hostname or ""
+    return f"[{name}]" if ":" in name else name
 
 
 def _check_endpoint(text: str) -> None:
     url = _parse(text)
     if (
         url.scheme not in {"http", "https"}
-        or not url.host
-        or url.auth
+        or not _HOST.fullmatch(_host(url))
+        or "@" in url.netloc
         or url.path
         or url.query
         or url.fragment
@@ -99,18 +106,24 @@ def _check_endpoint(text: str) -> None:
             f"roles_anywhere.endpoint: {text!r} cannot be used",
             advice="it looks like https://HOST or https://HOST:PORT",
         )
-    if url.scheme == "http" and not is_loopback(url.host):
+    if url.scheme == "http" and not is_loopback(_host(url)):
         raise ConfigError(
             f"roles_anywhere.endpoint: {text!r} would send credentials over the network unencrypted",
             advice="use https; http is for an emulator on this machine (127.0.0.1, localhost) alone",
         )
 
 
-def _parse(text: str) -> Url:
+def _parse(text: str) -> SplitResult:
     try:
-        return parse_url(text)
-    except LocationParseError as error:
+        url = urlsplit(text)
+        known = (
+            url.port != 0 and text.isprintable() and " " not in text
+        )  # a port out of range is a ValueError
+    except ValueError as error:
         raise ConfigError(f"roles_anywhere.endpoint: {text!r} is not a URL") from error
+    if not known:
+        raise ConfigError(f"roles_anywhere.endpoint: {text!r} is not a URL")
+    return url
 
 
 def is_loopback(host: str) -> bool:

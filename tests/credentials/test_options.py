@@ -77,6 +77,9 @@ def test_aliases_are_as_good_as_arns() -> None:
         ({"endpoint": "https://host/prefix"}, "cannot be used"),
         ({"endpoint": "https://user:word@host"}, "cannot be used"),
         ({"endpoint": "https://host:port"}, "is not a URL"),
+        ({"endpoint": "https://ho\nst"}, "is not a URL"),
+        ({"endpoint": "https://host:0"}, "is not a URL"),
+        ({"endpoint": "https://ho%st"}, "cannot be used"),
         (
             {"trust_anchor_arn": ANCHOR.replace("arn:aws", "arn:aws-moon")},
             "partition 'aws-moon' is not known",
