@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from backup.credentials.rolesanywhere import RolesAnywhere
+from backup.model import Credentials
 from tests.emulated import ACCOUNT_ID
 from tests.servers import Cloud, HurryingClock, Server, running_cloud
 from tests.trees import assert_same_tree, snapshot_of
@@ -161,3 +163,29 @@ def look_at_both_books(server: Server, cloud: Cloud, name: str) -> None:
     again = server.json("listing", "show")
     assert again["as_of"] == listing["as_of"]
     assert len(again["newer_than_list"]) == len(server.json("archives")) - len(stored)
+
+
+def test_no_key_or_token_is_ever_printed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[Credentials] = []
+    real = RolesAnywhere.credentials
+
+    def remembered(self: RolesAnywhere) -> Credentials:
+        got.append(real(self))
+        return got[-1]
+
+    monkeypatch.setattr(RolesAnywhere, "credentials", remembered)
+    server.done("--verbose", "backup")
+    server.done("--verbose", "vaults")
+    server.done("--verbose", "identity", "show")
+    server.restore(tmp_path / "out", "--verbose")
+    (server.state / "keys" / "recipients").unlink()
+    assert server.run("--config", server.config, "backup").exit_code == 2
+    printed = "".join(server.printed)
+    private = (tmp_path / "identity" / "web1.key").read_text().splitlines()
+    assert got
+    assert len(private) > 2
+    for secret in {got[0].secret_access_key, got[0].session_token, *private[1:-1]}:
+        assert secret
+        assert secret not in printed

@@ -125,6 +125,7 @@ def _carry_on(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> N
     while not is_ready(known) and (wait or not world.vault.traits.waits):
         if pause == _FIRST_POLL and world.vault.traits.waits:
             cli.say(f"restore {begun.id}: waiting for {counted(len(known), 'retrieval')} ({begun.tier}) …")
+            cli.say(f"Ctrl-C is safe: `nightvault restore resume {begun.id}` goes on")
         cli.clock.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_POLL)
         known = advance(begun, world)
@@ -198,7 +199,7 @@ def _show_plan(cli: Cli, plan: RestorePlan) -> None:
 def restores(cli: Cli, everything: bool) -> None:
     """List restores and what they wait for."""
     from backup.app.runs import opened
-    from backup.cli.render import local_time, path_document, table
+    from backup.cli.render import Column, local_time, path_document, table
 
     documents: list[dict[str, Any]] = []
     rows: list[tuple[object, ...]] = []
@@ -221,8 +222,9 @@ def restores(cli: Cli, everything: bool) -> None:
                 }
             )
             count = f"{waiting} of {len(states)}" if one.state == "open" else None
-            rows.append((one.id, one.snapshot[:8], one.target, one.state, count, local_time(one.created_at)))
-    columns = ["restore", "snapshot", "target", "state", "waiting", "begun"]
+            begun = local_time(one.created_at)
+            rows.append((one.id[:8], one.snapshot[:8], one.state, count, begun, one.target))
+    columns = ["restore", "snapshot", "state", "waiting", "begun", Column("below", folds=True)]
     cli.show(documents, table(columns, rows) if rows else "no restores")
 
 
