@@ -160,3 +160,19 @@ def test_openssl_verifies_our_request(tmp_path: Path, kind: KeyType) -> None:
     assert "Verified OK" in call(*verify, text)
     text.write_text(text.read_text() + "x")
     assert subprocess.run([*map(str, verify), str(text)], capture_output=True, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("size", [44, 87])
+def test_an_mldsa_key_gets_credentials(tls: Tls, tmp_path: Path, size: int) -> None:
+    key, request, leaf, extensions = (tmp_path / name for name in ("key", "csr", "leaf", "ext"))
+    extensions.write_text("basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n")
+    ca = Path(tls.strict.certificate_path).parent.parent / "strict"
+    call("openssl", "genpkey", "-algorithm", f"ML-DSA-{size}", "-out", key)
+    call("openssl", "req", "-new", "-key", key, "-subj", "/CN=quantum", "-out", request)
+    signing = ("-CA", ca / "ca.pem", "-CAkey", ca / "ca.key", "-days", "3", "-extfile", extensions)
+    call("openssl", "x509", "-req", "-in", request, *signing, "-out", leaf)
+    files = IdentityFiles(str(leaf), str(key))
+    options = options_on(tls)
+    http = open_pool(options, Connection(ca_bundle=tls.server_ca))
+    source = RolesAnywhere(options, load=lambda: load_identity(files), clock=OffsetClock(), http=http)
+    assert source.credentials().access_key_id.startswith("ASIA")
