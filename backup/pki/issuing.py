@@ -61,6 +61,11 @@ def make_csr(
     yet."""
     known = os.path.exists(key_path)
     key = load_private_key(key_path, passphrase_file) if known else generate_key(key_type)
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise IdentityError(
+            f"requests for ML-DSA keys such as {key_path} cannot be made here",
+            advice="make it with `openssl req -new -key …`",
+        )
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject.name())
     names = subject.alternative_names()
     if names is not None:

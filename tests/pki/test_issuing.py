@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -114,3 +115,16 @@ def test_requests_that_aws_would_refuse(
     with pytest.raises(UsageError, match=why):
         sign_csr(authority, request_pem, days=5, path=f"{tmp_path}/out.pem", now=NOW)
     assert os.listdir(f"{tmp_path}/ca/issued") == []
+
+
+def test_no_request_for_an_mldsa_key(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ML-DSA-44", "-out", key], check=True)
+    with pytest.raises(IdentityError, match="ML-DSA"):
+        make_csr(
+            Subject("web1"),
+            key_type=KeyType.P_256,
+            key_path=str(key),
+            csr_path=str(tmp_path / "csr"),
+            passphrase_file=None,
+        )
