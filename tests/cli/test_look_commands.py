@@ -191,3 +191,54 @@ def with_long_ids() -> Any:
         return [replace(one, archive_id=LONG_ID) for one in list_archives(*args, **options)]
 
     return listed
+
+
+# A vault's own list.
+
+
+def pass_time(server: Server, hours: float) -> None:
+    assert isinstance(server.clock, ManualClock)
+    server.clock.advance(timedelta(hours=hours))
+
+
+def test_a_list_and_what_it_lacks(server: Server, tmp_path: Path) -> None:
+    assert server.done("listing", "request").stdout == "asked vault cold for its list\n"
+    assert "the list is empty" in server.done("listing", "show").stdout
+    server.backup()
+    told = server.done("listing", "show")
+    assert "; 3 of ours newer than the list" in told.stderr
+
+    pass_time(server, 2)
+    (data,) = (one for one in server.json("archives") if one["kind"] == "data")
+    for path in (tmp_path / "vault").rglob("*"):
+        if path.is_file() and path.stat().st_size == data["size"]:
+            path.unlink()
+    server.done("listing", "request")
+    result = server.run("listing", "show")
+    assert result.exit_code == 1
+    assert f"missing: {data['archive_id']}, stored 2026-03-01 02:00" in result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["ours", "ours"]
+    document = server.json("listing", "show", exit_code=1)
+    assert set(document) == {"vault", "as_of", "archives", "missing", "newer_than_list"}
+    assert document["missing"] == [data["archive_id"]]
+    assert set(document["archives"][0]) == {"archive_id", "description", "size", "created_at", "known"}
+
+
+def test_archives_that_our_books_do_not_know(server: Server, tmp_path: Path) -> None:
+    server.backup()
+    for file in server.state.glob("inventory.sqlite*"):
+        file.unlink()
+    server.done("init")
+    server.done("listing", "request")
+    result = server.done("listing", "show")
+    assert result.stdout.count("unknown") == 3
+    assert {one["known"] for one in server.json("listing", "show")["archives"]} == {False}
+
+
+def test_which_of_several_vaults(server: Server, tmp_path: Path) -> None:
+    with server.config.open("a") as file:
+        file.write(f'[[vault]]\nname = "second"\nkind = "directory"\npath = "{tmp_path}/second"\n')
+    server.done("init")
+    assert "which vault? cold, second" in server.fails(2, "listing", "request")
+    assert server.json("listing", "request", "second")["vault"] == "second"
+    assert server.json("listing", "show", "second")["archives"] == []
