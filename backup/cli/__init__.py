@@ -43,6 +43,7 @@ COMMANDS = {
     "config": LazyCommand("backup.cli.config:config", "Check the config file."),
     "daemon": LazyCommand("backup.cli.daemon:daemon", "Run the jobs by their schedules."),
     "emulator": LazyCommand("backup.cli.emulator:emulator", "A local AWS to try things on."),
+    "version": LazyCommand("backup.cli.version:version", "Print the version."),
     "demo": LazyCommand("backup.cli.demo:demo", "Show a backup and restore on this machine alone."),
 }
 
