@@ -103,5 +103,8 @@ def test_a_signal_is_an_interrupt(number: signal.Signals) -> None:
         assert process.stderr is not None
         assert process.stdout.readline() == b"here\n"
         process.send_signal(number)
-        assert process.wait(30) == 130
+        try:
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
         assert process.stderr.read().strip() == b"nightvault: interrupted"
