@@ -72,3 +72,11 @@ def _short(seen: Seen | None) -> str:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def on_another_disk(found: os.stat_result) -> os.stat_result:
+    """The same look at an entry, but on the next device."""
+    in_tuple = {"st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size"}
+    names = {name for name in dir(found) if name.startswith("st_")} - in_tuple  # 3.13 takes no name twice
+    others = {name: getattr(found, name) for name in names}
+    return os.stat_result((*found[:2], found.st_dev + 1, *found[3:]), others)

@@ -13,7 +13,7 @@ from backup.archiver.report import Tally
 from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
 from tests.backups import Site
-from tests.trees import Seen, assert_same_tree, snapshot_of
+from tests.trees import Seen, assert_same_tree, on_another_disk, snapshot_of
 
 
 class Mount:
@@ -30,8 +30,7 @@ class Mount:
     def shown(self, found: os.stat_result) -> os.stat_result:
         if not self.on or found.st_ino not in self.inodes:
             return found
-        fields = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
-        return os.stat_result((*found[:2], found.st_dev + 1, *found[3:]), fields)
+        return on_another_disk(found)
 
     def unmount(self) -> None:
         """What is mounted goes; an empty folder of another inode appears."""

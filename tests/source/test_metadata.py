@@ -18,8 +18,9 @@ from backup.source.scan import ScannedEntry
 def looked(**fields: int) -> os.stat_result:
     """A stat result with those fields."""
     wanted = {"st_mode": stat.S_IFREG | 0o644, "st_uid": 0, "st_gid": 0, "st_ino": 1} | fields
-    row = [wanted.get(name, 0) for name in ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid")]
-    return os.stat_result((*row, 0, 0, 0, 0), wanted)
+    names = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size")
+    row = [wanted.pop(name, 0) for name in names]  # what is in the tuple may not be named again
+    return os.stat_result((*row, 0, 0, 0), wanted)
 
 
 @given(st.integers(0, 2**64 - 1))

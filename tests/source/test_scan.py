@@ -15,6 +15,7 @@ from backup.model import Problem, ProblemKind
 from backup.source import scan as scanning
 from backup.source.filters import Filters
 from backup.source.scan import ScannedDirectory, scan
+from tests.trees import on_another_disk
 
 
 def walk(*sources: Path, filters: Filters | None = None) -> tuple[list[ScannedDirectory], list[Problem]]:
@@ -229,8 +230,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     def moved(found: os.stat_result) -> os.stat_result:
         if found.st_ino not in inodes:
             return found
-        fields = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
-        return os.stat_result((*found[:2], found.st_dev + 1, *found[3:]), fields)
+        return on_another_disk(found)
 
     monkeypatch.setattr(os, "stat", lambda *args, **options: moved(real_stat(*args, **options)))
     monkeypatch.setattr(os, "fstat", lambda handle: moved(real_fstat(handle)))
