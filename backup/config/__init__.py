@@ -1,0 +1,15 @@
+"""config.toml: what it may say, how it is read, what must hold of it as a whole."""
+
+from backup.config.reading import find_config, load_config, parse_size
+from backup.config.settings import Config, IdentitySettings, JobSettings, RolesAnywhereSettings, VaultSettings
+
+__all__ = [
+    "Config",
+    "IdentitySettings",
+    "JobSettings",
+    "RolesAnywhereSettings",
+    "VaultSettings",
+    "find_config",
+    "load_config",
+    "parse_size",
+]

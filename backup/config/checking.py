@@ -1,0 +1,83 @@
+"""What the settings must be, taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from backup.config.settings import Config, JobSettings, VaultSettings, suggestion
+from backup.errors import ConfigError, NightvaultError
+from backup.model import MIB
+from backup.schedule import parse_schedule
+
+MOST_PARTS = 10_000  # Glacier, "Uploading large archives in parts"
+
+_KIND_KEYS = {"directory": {"path"}, "glacier": {"region", "vault", "account_id", "endpoint"}}
+Mistake = tuple[str, str]  # key, sentence
+
+
+def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
+    """The mistakes that no single value shows, by key; `document` is what was written."""
+    yield from _check_identity(config)
+    yield from _check_recipients(config.recipients)
+    for key, names in (("vault", [v.name for v in config.vaults]), ("job", [j.name for j in config.jobs])):
+        twice = [n for n, name in enumerate(names) if name in names[:n]]
+        yield from ((f"{key}[{n + 1}].name", f"another {key} is named {names[n]}") for n in twice)
+    for number, vault in enumerate(config.vaults, 1):
+        for name, sentence in _check_vault(vault, document["vault"][number - 1], config):
+            yield f"vault[{number}].{name}", sentence
+    for number, job in enumerate(config.jobs, 1):
+        for name, sentence in _check_job(job, [vault.name for vault in config.vaults]):
+            yield f"job[{number}].{name}", sentence
+
+
+def _check_recipients(recipients: Sequence[str]) -> Iterator[Mistake]:
+    for number, text in enumerate(recipients, 1):
+        from backup.format.keys import Recipient
+
+        try:
+            Recipient.from_text(text)
+        except NightvaultError as error:
+            yield f"encryption.recipients[{number}]", str(error)
+        if text in recipients[: number - 1]:
+            yield f"encryption.recipients[{number}]", "is written twice"
+
+
+def _check_identity(config: Config) -> Iterator[Mistake]:
+    exchange = config.roles_anywhere
+    if exchange is None:
+        return
+    if config.identity is None:
+        yield "identity", "is missing: [roles_anywhere] needs a certificate and its private key"
+    anchor = exchange.trust_anchor_arn.split(":")
+    for key in ("trust_anchor_arn", "profile_arn"):
+        _, _, _, region, account, _ = getattr(exchange, key).split(":")
+        if region != exchange.region:
+            yield f"roles_anywhere.{key}", f"is in {region}, but roles_anywhere.region is {exchange.region}"
+        if account != anchor[4]:
+            yield f"roles_anywhere.{key}", f"is of account {account}, but the trust anchor of {anchor[4]}"
+
+
+def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Config) -> Iterator[Mistake]:
+    for kind, keys in _KIND_KEYS.items():
+        if kind != vault.kind:
+            yield from ((name, f"is for vaults of kind {kind}") for name in sorted(keys & written.keys()))
+    needed = ["path"] if vault.kind == "directory" else ["region", "vault"]
+    if vault.kind == "glacier" and config.identity is not None:
+        needed.append("role_arn")
+    missing = [key for key in needed if getattr(vault, key) is None]
+    yield from ((key, f"is missing: a {vault.kind} vault needs it") for key in missing)
+    part = vault.part_size
+    if part < MIB or part > 4096 * MIB or part & (part - 1):
+        yield "part_size", "must be 1, 2, 4, 8, … or 4096 MiB"
+    elif not MIB <= vault.pack_size <= part * MOST_PARTS:
+        yield "pack_size", f"must be at least 1 MiB and at most {MOST_PARTS} times part_size"
+
+
+def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
+    if job.vault not in vaults:
+        yield "vault", f"there is no vault {job.vault}{suggestion(job.vault, vaults)}"
+    try:
+        parse_schedule(job.schedule or "every 1d", job.timezone or "UTC")
+    except ConfigError as error:
+        yield "timezone" if "time zone" in str(error) else "schedule", str(error)

@@ -1,0 +1,183 @@
+"""config.toml read: every mistake is named by its key, all mistakes are told at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from backup.config.checking import Mistake, check
+from backup.config.settings import (
+    LISTS,
+    SECTIONS,
+    Config,
+    EncryptionSettings,
+    InventorySettings,
+    StateSettings,
+    suggestion,
+)
+from backup.errors import ConfigError
+from backup.model import MIB, Tier
+
+SYSTEM_CONFIG = "/etc/nightvault/config.toml"
+USER_CONFIG = ".config/nightvault/config.toml"
+
+_NO_CONFIG_ADVICE = (
+    "copy config.example.toml there and change it, or name a file with --config; then `nightvault init`"
+)
+_SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
+_UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
+_SIZES = frozenset({"pack_size", "part_size"})
+_PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
+_PATHS = frozenset({"dir", "path", "certificate", "private_key", "intermediates", "passphrase_file"})
+_TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
+
+
+def find_config(explicit: str | None, environ: Mapping[str, str]) -> str:
+    """The config file to read: `--config`, `$NIGHTVAULT_CONFIG`, the system's, the user's, in this order.
+
+    `ConfigError` when there is none; a file that was asked for by name is never passed over.
+    """
+    for origin, path in (("--config", explicit), ("$NIGHTVAULT_CONFIG", environ.get("NIGHTVAULT_CONFIG"))):
+        if path and os.path.exists(path):
+            return path
+        if path:
+            raise ConfigError(f"there is no config file {path} (from {origin})", advice=_NO_CONFIG_ADVICE)
+    home = environ.get("HOME") or os.path.expanduser("~")
+    places = (SYSTEM_CONFIG, os.path.join(home, USER_CONFIG))
+    for path in places:
+        if os.path.exists(path):
+            return path
+    raise ConfigError(f"there is no config file: looked for {' and '.join(places)}", advice=_NO_CONFIG_ADVICE)
+
+
+def load_config(path: str) -> Config:
+    """Read and check the file; `ConfigError` names every mistake by its key (tables counted from 1)."""
+    path = os.path.abspath(path)
+    document = _read_toml(path)
+    mistakes: list[Mistake] = []
+    config = _read_document(document, path, mistakes)
+    if config is not None:
+        mistakes.extend(check(config, document))
+    if mistakes or config is None:
+        lines = [f"{key}: {sentence}" for key, sentence in mistakes]
+        count = f"{len(lines)} mistakes\n  " if len(lines) > 1 else ""
+        raise ConfigError(f"{path}: {count}" + "\n  ".join(lines))
+    return config
+
+
+def parse_size(value: object) -> int:
+    """Bytes of 1048576 or "224MiB" (KiB, MiB, GiB); `ValueError` with a sentence for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a number of bytes or a text like "224MiB" (KiB, MiB or GiB)')
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return tomllib.loads(text.decode())
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: line {line} is not UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> Config | None:
+    base, known = os.path.dirname(path), [*SECTIONS, *LISTS]
+    unknown = [key for key in document if key not in known]
+    mistakes.extend((key, f"unknown section{suggestion(key, known)}") for key in unknown)
+    read: dict[str, Any] = {
+        "state": StateSettings(),
+        "inventory": InventorySettings(),
+        "encryption": EncryptionSettings(),
+    }
+    for key, kind in SECTIONS.items():
+        if key in document:
+            read[key] = _read_table(kind, document[key], key, base, mistakes)
+    for key, kind in LISTS.items():
+        tables = document.get(key, [])
+        if not isinstance(tables, list):
+            mistakes.append((key, f"must be written as [[{key}]]"))
+            continue
+        counted = enumerate(tables, 1)
+        read[key] = tuple(_read_table(kind, one, f"{key}[{n}]", base, mistakes) for n, one in counted)
+    if mistakes:
+        return None
+    return Config(
+        path=path,
+        state_dir=read["state"].dir,
+        inventory_url=read["inventory"].url or f"sqlite:///{read['state'].dir}/inventory.sqlite",
+        identity=read.get("identity"),
+        roles_anywhere=read.get("roles_anywhere"),
+        recipients=read["encryption"].recipients,
+        vaults=read["vault"],
+        jobs=read["job"],
+    )
+
+
+def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes: list[Mistake]) -> Any:
+    """One table as `kind`, converted key by key so that each mistake is told; None if there was one."""
+    if not isinstance(table, dict):
+        mistakes.append((key, "must be a table"))
+        return None
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    before = len(mistakes)
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if name not in fields:
+            mistakes.append((f"{key}.{name}", f"unknown key{suggestion(name, fields)}"))
+            continue
+        try:
+            values[name] = msgspec.convert(_prepare(name, value, base), fields[name].type)
+        except msgspec.ValidationError as error:
+            mistakes.append(_in_our_words(f"{key}.{name}", str(error), fields[name].type, value))
+        except ValueError as error:
+            mistakes.append((f"{key}.{name}", str(error)))
+    missing = (name for name, field in fields.items() if field.required and name not in table)
+    mistakes.extend((f"{key}.{name}", "is missing") for name in missing)
+    return kind(**values) if len(mistakes) == before else None
+
+
+def _prepare(name: str, value: object, base: str) -> object:
+    if name in _SIZES:
+        return parse_size(value)
+    if name in _PATHS and isinstance(value, str) and value:
+        if value.startswith(("pkcs11:", "handle:")) and name in _PLACES:
+            return value
+        return os.path.normpath(os.path.join(base, os.path.expanduser(value)))
+    return value
+
+
+def _in_our_words(key: str, message: str, kind: Any, value: object) -> Mistake:
+    """msgspec's sentence without the types of Python, its place in the list moved into the key."""
+    message, _, place = message.partition(" - at `$")
+    key += "".join(f"[{int(index) + 1}]" for index in re.findall(r"\d+", place))
+    if kind is Tier:
+        return key, f"must be one of {', '.join(Tier)}{suggestion(str(value), Tier)}"
+    if "matching regex" in message or "of length" in message:
+        return key, next(_descriptions(kind, deepest="[" in place))
+    message = re.sub(r" \| `?null`?", "", message)
+    message = re.sub(r"`(\w+)`?", lambda word: _TYPE_WORDS.get(word[1], word[1]), message)
+    return key, message.replace("Expected", "must be").replace(", got", ", not")
+
+
+def _descriptions(kind: Any, *, deepest: bool) -> Iterator[str]:
+    """The sentences in an annotated type, outermost first, or innermost first for a member of a list."""
+    inner = [text for part in typing.get_args(kind) for text in _descriptions(part, deepest=deepest)]
+    own = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
+    yield from [*inner, *own] if deepest else [*own, *inner]

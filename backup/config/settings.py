@@ -1,0 +1,170 @@
+"""What config.toml may say, as frozen values; a shape carries the sentence told of what breaks it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from backup.errors import ConfigError, UsageError
+from backup.model import MIB, JobName, Tier, VaultName
+from backup.schedule import Schedule, parse_schedule
+
+DEFAULT_STATE_DIR = "/var/lib/nightvault"
+
+
+def _shape(pattern: str, sentence: str) -> Meta:
+    """A text that matches; `sentence` is what a reader is told of one that does not."""
+    return Meta(pattern=rf"^(?:{pattern})\Z", description=sentence)
+
+
+_ARN = "arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:[0-9]{12}:"
+_ARN_SENTENCE = "must look like arn:aws:rolesanywhere:REGION:ACCOUNT:"
+_Name = _shape("[A-Za-z0-9_][A-Za-z0-9_.-]*", "must be of letters, digits and _.- and not begin with . or -")
+_Kind = Annotated[str, _shape("directory|glacier", "must be directory or glacier; s3 is not in this version")]
+_Text = Annotated[str, Meta(min_length=1, description="must not be empty")]
+_Source = Annotated[str, _shape(r"/[^\x00]*", "must be an absolute path")]
+_Region = Annotated[str, _shape("[a-z]{2,4}(-[a-z]+)+-[0-9]+", "must look like eu-central-1")]
+_Account = Annotated[str, _shape("-|[0-9]{12}", 'must be 12 digits in quotes, or "-"')]
+_Stored = Annotated[str, _shape("[A-Za-z0-9_.-]{1,255}", "must be 1 to 255 letters, digits and _.-")]
+_Anchor = Annotated[str, _shape(_ARN + "trust-anchor/[A-Za-z0-9-]+", _ARN_SENTENCE + "trust-anchor/ID")]
+_Profile = Annotated[str, _shape(_ARN + "profile/[A-Za-z0-9-]+", _ARN_SENTENCE + "profile/ID")]
+_ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+"
+_Role = Annotated[str, _shape(_ROLE, "must look like arn:aws:iam::ACCOUNT:role/NAME")]
+_HTTP = r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?"  # plain, so on this machine only
+_SERVICE = rf"(https://[^/@\s]+|{_HTTP})(/\S*)?"
+_Endpoint = Annotated[str, _shape(_SERVICE, "must be https://HOST, or http://127.0.0.1 (localhost, [::1])")]
+_Session = Annotated[str, _shape("[A-Za-z0-9_+=,.@-]{2,64}", "must be 2 to 64 letters, digits and _+=,.@-")]
+_URL = r"(sqlite:////|postgresql\+psycopg://).+"
+_Url = Annotated[str, _shape(_URL, "must be sqlite:////PATH or postgresql+psycopg://…")]
+
+
+class IdentitySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[identity]`: certificate (PEM, PKCS#12, `pkcs11:` URI) and key (these, TSS2 PEM, `handle:0x81…`).
+
+    Paths are absolute. `intermediates` holds the chain above the certificate, `passphrase_file` what opens
+    the key (a passphrase, PIN or password), `pkcs11_module` a token's library.
+    """
+
+    certificate: _Text
+    private_key: _Text
+    intermediates: _Text | None = None
+    passphrase_file: _Text | None = None
+    pkcs11_module: _Text | None = None
+
+
+class RolesAnywhereSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[roles_anywhere]`: where the identity becomes credentials; `session_duration` in seconds."""
+
+    region: _Region
+    trust_anchor_arn: _Anchor
+    profile_arn: _Profile
+    session_duration: Annotated[int, Meta(ge=900, le=43200)] = 3600  # the bounds of CreateSession
+    endpoint: _Endpoint | None = None
+    role_session_name: _Session | None = None
+
+
+class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[vault]]`; `kind` is "directory" (`path` is set) or "glacier" (`region` and `vault` are).
+
+    Sizes are bytes; `account_id` "-" means the account of the credentials.
+    """
+
+    name: Annotated[VaultName, _Name]
+    kind: _Kind
+    path: _Text | None = None
+    region: _Region | None = None
+    vault: _Stored | None = None
+    account_id: _Account = "-"
+    endpoint: _Endpoint | None = None
+    role_arn: _Role | None = None
+    restore_role_arn: _Role | None = None
+    prune_role_arn: _Role | None = None
+    pack_size: int = 224 * MIB
+    part_size: int = 32 * MIB
+    tier: Tier = Tier.STANDARD
+
+
+class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[job]]`; `sources` are absolute, `schedule` and `timezone` as written."""
+
+    name: Annotated[JobName, _Name]
+    vault: VaultName
+    sources: Annotated[tuple[_Source, ...], Meta(min_length=1, description="must name something to back up")]
+    exclude: tuple[_Text, ...] = ()
+    exclude_caches: bool = False
+    one_file_system: bool = False
+    schedule: str | None = None
+    timezone: str | None = None
+    compression_level: Annotated[int, Meta(ge=1, le=19)] = 3
+
+    @property
+    def when(self) -> Schedule | None:
+        """The schedule, read; None when the job runs by hand only."""
+        return None if self.schedule is None else parse_schedule(self.schedule, self.timezone or _zone_here())
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file: checked, with absolute paths."""
+
+    path: str
+    state_dir: str
+    inventory_url: str
+    identity: IdentitySettings | None = None
+    roles_anywhere: RolesAnywhereSettings | None = None
+    recipients: tuple[str, ...] = ()
+    vaults: tuple[VaultSettings, ...] = ()
+    jobs: tuple[JobSettings, ...] = ()
+
+    def vault(self, name: str) -> VaultSettings:
+        """The vault of that name; `UsageError` when there is none."""
+        return _named(self.vaults, name, "vault", self.path)
+
+    def job(self, name: str) -> JobSettings:
+        """The job of that name; `UsageError` when there is none."""
+        return _named(self.jobs, name, "job", self.path)
+
+    def __repr__(self) -> str:
+        """Its path alone: the inventory's address may carry a password."""
+        return f"Config({self.path!r})"
+
+
+StateSettings = msgspec.defstruct("StateSettings", [("dir", _Text, DEFAULT_STATE_DIR)])
+InventorySettings = msgspec.defstruct("InventorySettings", [("url", _Url | None, None)])
+EncryptionSettings = msgspec.defstruct("EncryptionSettings", [("recipients", tuple[str, ...], ())])
+
+SECTIONS: Mapping[str, type[Struct]] = {
+    "state": StateSettings,
+    "inventory": InventorySettings,
+    "identity": IdentitySettings,
+    "roles_anywhere": RolesAnywhereSettings,
+    "encryption": EncryptionSettings,
+}
+LISTS: Mapping[str, type[Struct]] = {"vault": VaultSettings, "job": JobSettings}
+_Named = TypeVar("_Named", VaultSettings, JobSettings)
+
+
+def _zone_here() -> str:
+    import tzlocal
+
+    try:
+        return tzlocal.get_localzone_name() or "UTC"
+    except LookupError as error:  # this machine says two things
+        raise ConfigError(f"this machine's time zone is unclear: {error}", advice="set timezone") from error
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """What a reader may have meant, as the end of a sentence; empty if nothing is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _named(settings: Sequence[_Named], name: str, noun: str, path: str) -> _Named:
+    known = {str(one.name): one for one in settings}
+    if name not in known:
+        there = f"there is {', '.join(known)}" if known else "there is none"
+        raise UsageError(f"no {noun} named {name} in {path}: {there}{suggestion(name, known)}")
+    return known[name]
