@@ -314,7 +314,7 @@ def test_a_password_in_the_inventory_address_is_not_shown(tmp_path: Path) -> Non
 
 def test_the_order_of_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system, home = tmp_path / "system.toml", tmp_path / "home"
-    monkeypatch.setattr("backup.config.SYSTEM_CONFIG", str(system))
+    monkeypatch.setattr("backup.config.reading.SYSTEM_CONFIG", str(system))
     environ = {"HOME": str(home), "NIGHTVAULT_CONFIG": str(tmp_path / "named.toml")}
     own = home / ".config/nightvault/config.toml"
     own.parent.mkdir(parents=True)
