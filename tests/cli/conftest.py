@@ -1,9 +1,9 @@
-"""A command to try the frame with."""
+"""What tests of commands share: a command to try the frame with, and a machine that gets keys."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import click
@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from backup.cli import COMMANDS, main
 from backup.cli.context import Cli, pass_cli
 from backup.cli.grouping import LazyCommand
+from tests.cli.helper_world import World, made_world
 
 Body = Callable[[Cli], object]
 
@@ -37,3 +38,10 @@ def try_out(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         return CliRunner().invoke(main, list(words) or ["try"])
 
     return run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """An emulator, an authority, an identity that it issued, and a home without a config."""
+    with made_world(tmp_path_factory.mktemp("helper")) as made:
+        yield made

@@ -5,135 +5,23 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 from cryptography.x509 import load_der_x509_certificate
 
 from backup.cli.sign_string import signed_text
 from backup.credentials.identity import load_certificates
 from backup.credentials.keys import has_signed
-from backup.pki.authority import Authority, create_ca
-from backup.pki.issuing import issue
-from backup.pki.keys import KeyType
-from backup.pki.subjects import Subject
+from tests.cli.helper_world import ANCHOR, PROFILE, ROLE, SCRIPT, World, ask, list_vaults
 from tests.credentials.scratch_server import SECRET, TOKEN, ScratchServer, keys_until, no
 from tests.credentials.stores import HAS_SOFTHSM, PIN, SOFTHSM, WHY_NO_SOFTHSM, make_token
-from tests.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts
-
-SCRIPT = str(Path(sys.executable).parent / "nightvault")
-ANCHOR = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor/ours"
-PROFILE = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:profile/backup"
-ROLE = f"arn:aws:iam::{ACCOUNT_ID}:role/path/Writer"
-TRUST = {
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "rolesanywhere.amazonaws.com"},
-            "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"],
-            "Condition": {"ArnEquals": {"aws:SourceArn": ANCHOR}},
-        }
-    ]
-}
-LIST = {"Statement": [{"Effect": "Allow", "Action": "glacier:*", "Resource": "*"}]}
-
-
-@dataclass(frozen=True)
-class World:
-    """An emulator, an authority, an identity that it issued, and a home without a config."""
-
-    emulator: RunningEmulator
-    authority: Authority
-    certificate: str
-    key: str
-    home: Path
-
-    @property
-    def session(self) -> Sequence[str]:
-        """The flags of a CreateSession."""
-        arns = ("--trust-anchor-arn", ANCHOR, "--profile-arn", PROFILE, "--role-arn", ROLE)
-        return (*arns, "--endpoint", self.emulator.rolesanywhere_url)
-
-    @property
-    def flags(self) -> Sequence[str]:
-        """These, with the identity's."""
-        return ("--certificate", self.certificate, "--private-key", self.key, *self.session)
-
-    def environment(self, **more: str) -> Mapping[str, str]:
-        """A process's, with nothing of this machine's AWS or proxies."""
-        known = {name: os.environ[name] for name in ("PATH", "SOFTHSM2_CONF") if name in os.environ}
-        return {**known, "HOME": str(self.home), "COVERAGE_PROCESS_START": "", **more}
-
-    def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[bytes]:
-        """The command, as a process."""
-        return subprocess.run(
-            [SCRIPT, *words], env=self.environment(**more), capture_output=True, timeout=60, check=False,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-
-    def keys(self, *words: str, **more: str) -> dict[str, Any]:
-        """What `credential-process` prints when all is well."""
-        done = self.run("credential-process", *words, **more)
-        assert done.returncode == 0, done.stderr
-        assert not done.stdout.endswith(b"\n")
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
-
-    @contextmanager
-    def process(self, *words: str) -> Iterator[subprocess.Popen[str]]:
-        """The command as a process that goes on; ended at the end of the block."""
-        with subprocess.Popen(
-            [SCRIPT, *words],
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.terminate()
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    directory = tmp_path_factory.mktemp("helper")
-    now = datetime.now(UTC) - timedelta(hours=1)
-    authority = create_ca(
-        str(directory / "ca"), Subject("Helper CA"), key_type=KeyType.P_256, days=90, passphrase=None, now=now
-    )
-    issued = issue(
-        authority, Subject("web1"), key_type=KeyType.P_256, days=30, directory=str(directory), now=now
-    )
-    accounts = write_accounts(
-        directory / "accounts.toml",
-        trust_anchors=[{"arn": ANCHOR, "certificates": [authority.certificate_path]}],
-        profiles=[{"arn": PROFILE, "role_arns": [ROLE]}],
-        roles=[{"arn": ROLE, "trust_policy": TRUST, "policy": LIST}],
-    )
-    home = directory / "home"
-    home.mkdir()
-    with RunningEmulator(directory / "state", accounts) as emulator:
-        yield World(emulator, authority, issued.certificate_path, issued.key_path, home)
-
-
-def list_vaults(world: World, keys: Mapping[str, str]) -> list[object]:
-    session = boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], REGION)
-    client = session.client("glacier", endpoint_url=world.emulator.glacier_url)
-    return list(client.list_vaults()["VaultList"])
+from tests.emulated import REGION
 
 
 def test_the_keys_work_and_the_json_is_the_helpers(world: World) -> None:
@@ -371,17 +259,6 @@ def test_writers_do_not_lose_each_others_profiles(world: World, tmp_path: Path) 
     assert sorted(line for line in file.read_text().splitlines() if line.startswith("[")) == [
         f"[p{n}]" for n in range(4)
     ]
-
-
-def ask(url: str, method: str = "GET", **headers: str) -> tuple[int, str]:
-    request = urllib.request.Request(
-        url, method=method, headers={k.replace("_", "-"): v for k, v in headers.items()}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 def test_serve_hands_out_keys_to_boto3(world: World) -> None:
