@@ -15,7 +15,7 @@ from backup.inventory.database import Inventory, create_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.backups import INVENTORY_ID, Site, recovery_key, server_keys
-from tests.credentials.stores import pytest_terminal_summary  # noqa: F401  a hook of pytest
+from tests.credentials.stores import pytest_runtest_setup, pytest_terminal_summary  # noqa: F401  hooks
 from tests.doubles import ManualClock
 from tests.emulated import RunningEmulator, write_accounts
 

@@ -20,7 +20,7 @@ from backup.credentials.identity import load_certificates
 from backup.credentials.keys import has_signed
 from tests.cli.helper_world import ANCHOR, PROFILE, ROLE, SCRIPT, World, ask, list_vaults
 from tests.credentials.scratch_server import SECRET, TOKEN, ScratchServer, keys_until, no
-from tests.credentials.stores import HAS_SOFTHSM, PIN, SOFTHSM, WHY_NO_SOFTHSM, make_token
+from tests.credentials.stores import PIN, SOFTHSM, make_token
 from tests.emulated import REGION
 
 
@@ -179,7 +179,7 @@ def test_a_certificate_that_ends_soon_is_told(world: World) -> None:
     assert world.run("credential-process", *world.flags, "--no-cache").stderr == b""
 
 
-@pytest.mark.skipif(not HAS_SOFTHSM, reason=WHY_NO_SOFTHSM)
+@pytest.mark.key_store("softhsm")
 def test_a_certificate_is_selected_on_a_token(world: World, tmp_path: Path) -> None:
     token = make_token(tmp_path, "selected")
     token.import_key(world.key, "web1", "0a")

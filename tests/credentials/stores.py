@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PIN = "4711-token-pin"
 SOFTHSM = next(
     (
@@ -23,10 +25,35 @@ SOFTHSM = next(
     ),
     "",
 )
-HAS_SOFTHSM = bool(SOFTHSM and shutil.which("softhsm2-util") and shutil.which("pkcs11-tool"))
-HAS_SWTPM = all(map(shutil.which, ("swtpm", "tpm2_createprimary", "tpm2_evictcontrol", "openssl")))
-WHY_NO_SOFTHSM = "needs Debian's softhsm2 and opensc"
-WHY_NO_SWTPM = "needs Debian's swtpm, tpm2-tools, tpm2-openssl and libtss2-dev, and the extra tpm"
+
+
+def _missing() -> dict[str, str]:
+    """What each key store lacks on this machine, as a sentence; nothing for one that can be used."""
+    from importlib.util import find_spec
+
+    softhsm = bool(SOFTHSM and shutil.which("softhsm2-util") and shutil.which("pkcs11-tool"))
+    tools = all(map(shutil.which, ("swtpm", "tpm2_createprimary", "tpm2_evictcontrol", "openssl")))
+    return {
+        "softhsm": "" if softhsm and find_spec("pkcs11") else "needs Debian's softhsm2 and opensc",
+        "swtpm": ""
+        if tools and find_spec("tpm2_pytss")
+        else "needs Debian's swtpm, tpm2-tools, tpm2-openssl and libtss2-dev, and the extra tpm",
+    }
+
+
+MISSING = _missing()
+REQUIRED = "NIGHTVAULT_KEY_STORES"
+"""The environment's list of stores (`softhsm,swtpm`) whose tests must run: one that cannot is a failure."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test of a key store that is not here, or fail it if it must be; a hook of pytest."""
+    for mark in item.iter_markers("key_store"):
+        store = mark.args[0]
+        if MISSING[store] and store in os.environ.get(REQUIRED, "").split(","):
+            pytest.fail(f"{REQUIRED} wants {store}: it {MISSING[store]}", pytrace=False)
+        if MISSING[store]:
+            pytest.skip(MISSING[store])
 
 
 def call(*words: str | Path, **environment: str) -> str:
@@ -217,13 +244,11 @@ def _wait_for(port: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many tests used a real token or TPM; `tests/conftest.py` hands this on to pytest."""
+    """Say how many tests used a real token or TPM; `tests/conftest.py` hands it on."""
     counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
     for outcome in counts:
         reports = terminalreporter.stats.get(outcome, [])
-        counts[outcome] = sum(
-            any(part in one.nodeid for part in ("test_tokens.py", "test_tpm.py")) for one in reports
-        )
+        counts[outcome] = sum("key_store" in one.keywords for one in reports)
     if any(counts.values()):
         told = ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)
         terminalreporter.write_line(f"real key stores (SoftHSM, swtpm): {told}")

@@ -20,9 +20,9 @@ from backup.pki.issuing import issue
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
 from tests.credentials.identities import authority_in, vectors, write
-from tests.credentials.stores import HAS_SOFTHSM, PIN, SOFTHSM, WHY_NO_SOFTHSM, Token, make_token
+from tests.credentials.stores import PIN, SOFTHSM, Token, make_token
 
-pytestmark = pytest.mark.skipif(not HAS_SOFTHSM, reason=WHY_NO_SOFTHSM)
+pytestmark = pytest.mark.key_store("softhsm")
 
 TOKEN = "night vault"
 URI = "pkcs11:token=night%20vault"
@@ -31,7 +31,6 @@ URI = "pkcs11:token=night%20vault"
 @pytest.fixture(scope="module")
 def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder with certificates beside a token that holds the keys."""
-    pytest.importorskip("pkcs11")
     directory = tmp_path_factory.mktemp("token")
     before = os.environ.get("SOFTHSM2_CONF")
     token = make_token(directory, TOKEN)

@@ -14,16 +14,14 @@ from backup.credentials.tpm import parse_handle, tcti_of
 from backup.errors import IdentityError
 from backup.pki.authority import Authority
 from tests.credentials.identities import authority_in, vectors, write
-from tests.credentials.stores import HAS_SWTPM, WHY_NO_SWTPM, Tpm, call, running_tpm
+from tests.credentials.stores import Tpm, call, running_tpm
 
 PASSWORD = "tpm-key-password"
+REAL = pytest.mark.key_store("swtpm")
 
 
 @pytest.fixture(scope="module")
 def tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tpm]:
-    if not HAS_SWTPM:
-        pytest.skip(WHY_NO_SWTPM)
-    pytest.importorskip("tpm2_pytss", reason=WHY_NO_SWTPM)
     with running_tpm(tmp_path_factory.mktemp("tpm")) as running:
         yield running
 
@@ -53,6 +51,7 @@ def signs(identity: Identity) -> bool:
     return all(has_signed(identity.certificate, identity.sign(data), data) for data in (b"one", b"two"))
 
 
+@REAL
 @pytest.mark.parametrize(
     "algorithm",
     [("-algorithm", "EC", "-pkeyopt", "group:P-256"), ("-algorithm", "RSA", "-pkeyopt", "bits:2048")],
@@ -69,6 +68,7 @@ def test_a_tss2_file_signs(
     assert identity.key.store == "TPM"
 
 
+@REAL
 def test_a_tss2_file_with_a_password(tpm: Tpm, authority: Authority, tmp_path: Path) -> None:
     key, public = tmp_path / "k.pem", tmp_path / "public"
     tpm.tss2_key(key, "-algorithm", "EC", "-pkeyopt", "group:P-256", password=PASSWORD)
@@ -84,6 +84,7 @@ def test_a_tss2_file_with_a_password(tpm: Tpm, authority: Authority, tmp_path: P
     assert "battery" not in f"{caught.value}{caught.value.advice}"
 
 
+@REAL
 @pytest.mark.parametrize(
     ("handle", "algorithm", "password"),
     [
@@ -106,6 +107,7 @@ def test_a_persistent_handle_signs(
     assert identity.key.store == f"TPM {handle}"
 
 
+@REAL
 def test_a_key_that_does_not_fit_or_is_not_there(tpm: Tpm, tmp_path: Path) -> None:
     key = tmp_path / "k.pem"
     tpm.tss2_key(key, "-algorithm", "EC", "-pkeyopt", "group:P-256")
@@ -122,8 +124,8 @@ def test_a_key_that_does_not_fit_or_is_not_there(tpm: Tpm, tmp_path: Path) -> No
         load_identity(IdentityFiles(certificate, str(key))).sign(b"x")
 
 
+@REAL
 def test_no_tpm_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tpm2_pytss", reason=WHY_NO_SWTPM)
     monkeypatch.setenv("TPM2TOOLS_TCTI", "swtpm:host=127.0.0.1,port=9")
     certificate = write(f"{tmp_path}/c.pem", vectors()["ec_cert"])
     with pytest.raises(IdentityError, match="the TPM refuses"):
