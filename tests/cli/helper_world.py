@@ -81,6 +81,20 @@ class World:
         document: dict[str, Any] = json.loads(done.stdout)
         return document
 
+    def config(self, folder: Path, certificate: str, key: str, **more: str) -> Path:
+        """A config.toml with an identity (`more` of its settings), the exchange and a vault."""
+        identity = {"certificate": certificate, "private_key": key, **more}
+        lines = [f"{name} = {json.dumps(value)}" for name, value in identity.items()]
+        path = folder / "config.toml"
+        path.write_text(
+            "[identity]\n" + "\n".join(lines) + "\n[roles_anywhere]\n"
+            f'region = "{REGION}"\ntrust_anchor_arn = "{ANCHOR}"\nprofile_arn = "{PROFILE}"\n'
+            f'endpoint = "{self.emulator.rolesanywhere_url}"\n'
+            f'[[vault]]\nname = "cold"\nkind = "glacier"\nregion = "{REGION}"\nvault = "v"\n'
+            f'role_arn = "{ROLE}"\n'
+        )
+        return path
+
     @contextmanager
     def process(self, *words: str) -> Iterator[subprocess.Popen[str]]:
         """The command as a process that goes on; ended at the end of the block."""

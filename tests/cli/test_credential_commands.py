@@ -18,7 +18,7 @@ from cryptography.x509 import load_der_x509_certificate
 from backup.cli.sign_string import signed_text
 from backup.credentials.identity import load_certificates
 from backup.credentials.keys import has_signed
-from tests.cli.helper_world import ANCHOR, PROFILE, ROLE, SCRIPT, World, ask, list_vaults
+from tests.cli.helper_world import ROLE, SCRIPT, World, ask, list_vaults
 from tests.credentials.scratch_server import SECRET, TOKEN, ScratchServer, keys_until, no
 from tests.credentials.stores import PIN, SOFTHSM, make_token
 from tests.emulated import REGION
@@ -44,13 +44,7 @@ def test_the_cache_is_by_identity_and_role_and_off_by_flag(world: World, tmp_pat
 
 
 def test_without_flags_the_identity_is_the_configs(world: World, tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text(
-        f'[identity]\ncertificate = "{world.certificate}"\nprivate_key = "{world.key}"\n'
-        f'[roles_anywhere]\nregion = "{REGION}"\ntrust_anchor_arn = "{ANCHOR}"\nprofile_arn = "{PROFILE}"\n'
-        f'endpoint = "{world.emulator.rolesanywhere_url}"\n'
-        f'[[vault]]\nname = "cold"\nkind = "glacier"\nregion = "{REGION}"\nvault = "v"\nrole_arn = "{ROLE}"\n'
-    )
+    config = world.config(tmp_path, world.certificate, world.key)
     assert list_vaults(world, world.keys("--config", str(config), "--no-cache")) == []
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from backup.pki.authority import Authority
+
 PIN = "4711-token-pin"
 SOFTHSM = next(
     (
@@ -218,6 +220,16 @@ def running_tpm(directory: Path) -> Iterator[Tpm]:
             yield Tpm(f"swtpm:host=127.0.0.1,port={port}")
         finally:
             process.terminate()
+
+
+def certified(authority: Authority, public: Path) -> str:
+    """A certificate for a public key, whose private half can sign no request here."""
+    path, extensions = public.with_suffix(".pem"), public.with_suffix(".ext")
+    extensions.write_text("basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n")
+    key = Path(authority.certificate_path).with_name("ca.key")
+    signing = ("-CA", authority.certificate_path, "-CAkey", key, "-days", "9", "-extfile", extensions)
+    call("openssl", "x509", "-new", "-force_pubkey", public, "-subj", "/CN=tpm", *signing, "-out", path)
+    return str(path)
 
 
 def _free_ports() -> tuple[int, int]:

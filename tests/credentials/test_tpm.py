@@ -14,7 +14,7 @@ from backup.credentials.tpm import parse_handle, tcti_of
 from backup.errors import IdentityError
 from backup.pki.authority import Authority
 from tests.credentials.identities import authority_in, vectors, write
-from tests.credentials.stores import Tpm, call, running_tpm
+from tests.credentials.stores import Tpm, certified, running_tpm
 
 PASSWORD = "tpm-key-password"
 REAL = pytest.mark.key_store("swtpm")
@@ -35,16 +35,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def reached(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "tpm" in request.fixturenames:
         monkeypatch.setenv("TPM2TOOLS_TCTI", request.getfixturevalue("tpm").tcti)
-
-
-def certified(authority: Authority, public: Path) -> str:
-    """A certificate for a public key, whose private half can sign no request here."""
-    path, extensions = public.with_suffix(".pem"), public.with_suffix(".ext")
-    extensions.write_text("basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n")
-    key = Path(authority.certificate_path).with_name("ca.key")
-    signing = ("-CA", authority.certificate_path, "-CAkey", key, "-days", "9", "-extfile", extensions)
-    call("openssl", "x509", "-new", "-force_pubkey", public, "-subj", "/CN=tpm", *signing, "-out", path)
-    return str(path)
 
 
 def signs(identity: Identity) -> bool:
