@@ -162,7 +162,7 @@ class ChunkRow(NamedTuple):
 class ArchiveLabel:
     """What an archive says of itself in clear: enough to find catalogs in a listing, no more.
 
-    `number` and `generation` are set for catalogs alone. A hint: the signed header decides.
+    `number`, `generation` and `job_id` are set for catalogs alone. A hint: the signed header decides.
     """
 
     kind: PackKind
@@ -170,6 +170,7 @@ class ArchiveLabel:
     inventory_id: InventoryId
     number: int = 0
     generation: Generation | None = None
+    job_id: bytes | None = None  # 16 random bytes that stand for the job
 
 
 @dataclass(frozen=True, slots=True)

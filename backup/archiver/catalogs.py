@@ -15,7 +15,7 @@ from backup.archiver.packing import OpenPack, Spool
 from backup.format import catalog as records
 from backup.format.catalog import Record, pack_records
 from backup.format.frame import FrameCodec
-from backup.format.keys import ChunkSecret, Signer
+from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
 from backup.inventory import archives, entries, schema
 from backup.inventory.archives import Archive, CatalogPlace
@@ -37,7 +37,8 @@ class Chain:
 
     def record(self) -> records.ChainRecord:
         """The chain as a catalog carries it."""
-        return records.ChainRecord([_link(archive) for archive in self.links])
+        links = [_link(archive) for archive in self.links]
+        return records.ChainRecord(links, [archive.size for archive in self.links])
 
 
 def _link(archive: Archive) -> tuple[int, int, bytes, bytes, str]:
@@ -121,7 +122,7 @@ def delta_records(
 ) -> Iterator[Record]:
     """What a run changed: its staged entries, the ends of old ones, its archives, its snapshot."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
-    yield _start(job, place, parent, snapshot.host, program)
+    yield _start(inventory, job, place, parent, snapshot.host, program)
     yield from _archives(tx, inventory, place.names)
     yield from _owners(tx)
     numbers = entries.staged_directories(tx, run)
@@ -146,14 +147,15 @@ def full_records(
     chain: Chain,
     signer: Signer,
     secret: ChunkSecret,
+    recipients: Sequence[Recipient],
     snapshots: Sequence[records.SnapshotRecord],
     host: str,
     program: str,
 ) -> Iterator[Record]:
     """All that the job needs, as of the newest delta: every kept snapshot with its entries and archives."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
-    yield _start(job, place, parent, host, program)
-    yield records.Secrets(signer.seed, secret.secret)
+    yield _start(inventory, job, place, parent, host, program)
+    yield records.Secrets(signer.seed, secret.secret, [recipient.public for recipient in recipients])
     yield from _archives(tx, inventory, place.names)
     yield from _owners(tx)
     yield from (
@@ -165,9 +167,19 @@ def full_records(
     yield chain.record()
 
 
-def _start(job: JobRow, place: CatalogPlace, parent: int, host: str, program: str) -> records.Start:
+def _start(
+    inventory: Inventory, job: JobRow, place: CatalogPlace, parent: int, host: str, program: str
+) -> records.Start:
     return records.Start(
-        records.FORMAT, place.number, int(place.generation), job.id, job.name, parent, host, program
+        records.FORMAT,
+        place.number,
+        int(place.generation),
+        job.id,
+        job.name,
+        parent,
+        host,
+        program,
+        inventory.predecessor,
     )
 
 

@@ -112,6 +112,7 @@ class Committer:
                 chain=chain,
                 signer=self._at.keys.signer,
                 secret=self._at.keys.secret,
+                recipients=self._at.keys.recipients,
                 snapshots=[_record(snapshot) for snapshot in kept],
                 host=self._at.world.host,
                 program=self._at.world.program,

@@ -62,7 +62,8 @@ class Spool:
         pack_key = os.urandom(32)
         header = seal_header(fields, pack_key=pack_key, recipients=self.recipients, signer=self.signer)
         number, generation = (catalog.number, catalog.generation) if catalog else (0, None)
-        label = ArchiveLabel(kind, pack_id, self.inventory_id, number, generation)
+        job_id = catalog.job_id if catalog else None
+        label = ArchiveLabel(kind, pack_id, self.inventory_id, number, generation, job_id)
         path = os.path.join(self.directory, pack_id.hex() + _SUFFIX)
         return OpenPack(path, label, header, derive_keys(pack_key, header), self.chunk_key)
 

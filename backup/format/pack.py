@@ -100,7 +100,8 @@ _LEVEL = 3
 
 _DESCRIPTION = re.compile(
     r"nightvault (?P<version>[0-9]{1,4}) (?:(?P<data>data) (?P<data_ids>[0-9a-f]{32} [0-9a-f]{32})"
-    r"|catalog (?P<ids>[0-9a-f]{32} [0-9a-f]{32}) (?P<number>0|[1-9][0-9]{0,18}) (?P<generation>full|delta))"
+    r"|catalog (?P<ids>[0-9a-f]{32} [0-9a-f]{32}) (?P<number>0|[1-9][0-9]{0,18}) (?P<generation>full|delta)"
+    r"(?: (?P<job>[0-9a-f]{32}))?)"
 )
 
 
@@ -206,13 +207,14 @@ def _check(trailer: bytes) -> bytes:
 
 
 def describe(label: ArchiveLabel) -> str:
-    """What an archive says of itself: at most 128 printable ASCII characters, no name of anything."""
+    """What an archive says of itself: at most 160 printable ASCII characters, no name of anything."""
     ids = f"{label.pack_id.hex()} {label.inventory_id.hex()}"
     if label.kind is PackKind.DATA:
         return f"nightvault {FORMAT_VERSION} data {ids}"
     if label.generation is None:
         raise FormatError("a catalog's label needs its generation")
-    return f"nightvault {FORMAT_VERSION} catalog {ids} {label.number} {label.generation.name.lower()}"
+    job = f" {label.job_id.hex()}" if label.job_id else ""
+    return f"nightvault {FORMAT_VERSION} catalog {ids} {label.number} {label.generation.name.lower()}{job}"
 
 
 def parse_description(text: str) -> ArchiveLabel | None:
@@ -224,6 +226,7 @@ def parse_description(text: str) -> ArchiveLabel | None:
     if match["data"]:
         return ArchiveLabel(PackKind.DATA, PackId(pack_id), InventoryId(inventory_id))
     generation = Generation[match["generation"].upper()]
+    job_id = bytes.fromhex(match["job"]) if match["job"] else None
     return ArchiveLabel(
-        PackKind.CATALOG, PackId(pack_id), InventoryId(inventory_id), int(match["number"]), generation
+        PackKind.CATALOG, PackId(pack_id), InventoryId(inventory_id), int(match["number"]), generation, job_id
     )

@@ -18,10 +18,14 @@ Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Signed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Id16: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Key32: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Recipient: TypeAlias = Annotated[bytes, Meta(min_length=1216, max_length=1216)]
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """What this catalog is; `parent_number` is 0 for none."""
+    """What this catalog is; `parent_number` is 0 for none.
+
+    `predecessor` is the id of the inventory from which this one was rebuilt.
+    """
 
     format: Number
     number: Number
@@ -31,13 +35,15 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag=1):
     parent_number: Number
     host: str
     program: str
+    predecessor: Id16 | None = None
 
 
 class Secrets(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The inventory's own keys; in full catalogs only."""
+    """The inventory's own keys, and the public keys of its recipients; in full catalogs only."""
 
     signer_seed: Key32
     chunk_secret: Key32
+    recipients: list[Recipient] = []
 
     def __repr__(self) -> str:
         return "Secrets(…)"
@@ -158,9 +164,13 @@ class CondemnedRecord(msgspec.Struct, frozen=True, array_like=True, tag=14):
 
 
 class ChainRecord(msgspec.Struct, frozen=True, array_like=True, tag=15):
-    """The catalogs that this one builds on: (number, generation, pack id, header hash, archive id)."""
+    """The catalogs that this one builds on: (number, generation, pack id, header hash, archive id).
+
+    `sizes` are the archives' bytes, in the same order: what a retrieval must know beside the id.
+    """
 
     links: list[tuple[Number, Number, Id16, Key32, str]]
+    sizes: list[Number] = []
 
 
 class Fragment(msgspec.Struct, frozen=True, array_like=True, tag=16):

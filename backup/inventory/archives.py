@@ -20,6 +20,7 @@ from backup.inventory.schema import (
     domains,
     frames,
     insert_rows,
+    jobs,
     micros,
     moment,
     uploads,
@@ -361,9 +362,11 @@ def _archives() -> Any:
             vaults.c.name.label("vault_name"),
             catalogs.c.number.label("catalog"),
             catalogs.c.generation,
+            jobs.c.id.label("job_id"),
         )
         .select_from(archives.join(domains).join(vaults))
         .outerjoin(catalogs, catalogs.c.archive == archives.c.number)
+        .outerjoin(jobs, jobs.c.number == catalogs.c.job)
     )
 
 
@@ -374,6 +377,7 @@ def _archive(row: Row[Any], inventory_id: InventoryId) -> Archive:
         inventory_id,
         row.catalog or 0,
         Generation(row.generation) if row.generation else None,
+        row.job_id,
     )
     return Archive(
         row.number,

@@ -42,6 +42,7 @@ class Inventory:
     id: InventoryId
     signer_public: bytes
     lock_directory: str
+    predecessor: InventoryId | None = None  # the inventory that this one was rebuilt from
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
@@ -223,7 +224,8 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
             f"the inventory at {path or 'the configured URL'} was never finished",
             advice="run `nightvault init`",
         )
-    return Inventory(engine, InventoryId(row.inventory_id), row.signer_public, lock_directory)
+    predecessor = InventoryId(row.predecessor) if row.predecessor else None
+    return Inventory(engine, InventoryId(row.inventory_id), row.signer_public, lock_directory, predecessor)
 
 
 def _refuse_newer(version: str) -> None:
