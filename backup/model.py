@@ -57,6 +57,7 @@ class Extra:
     link: int = 0  # entries of one hard-link group share a number other than 0
     flags: int = 0  # Linux inode flags
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    holes: bytes = b""  # of a sparse file: offset and length of each, as `format.holes` packs them
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ _LARGEST_RECORD = FRAME_SIZE - 4
 _LARGEST_JOINED = 64 * FRAME_SIZE
 _ROWS_A_RECORD = 2**15
 _MOST_FRAGMENTS = 128
+_FIRST_EXTRAS = 5  # fields that format 1 began with: always written
 _LENGTH = struct.Struct("<I")
 # msgspec's own errors are ValueErrors, and so is bad UTF-8, which it does not wrap.
 _UNREADABLE: Final = (ValueError, OverflowError, RecursionError)
@@ -183,7 +184,13 @@ def encode_extra(extra: Extra | None) -> bytes | None:
     """What few entries have, as the inventory and catalogs keep it."""
     if extra is None:
         return None
-    return _encode(ExtraRecord(extra.target, extra.device, extra.link, extra.flags, list(extra.xattrs)))
+    values: list[Any] = [extra.target, extra.device, extra.link, extra.flags, list(extra.xattrs), extra.holes]
+    while len(values) > _FIRST_EXTRAS and not values[-1]:
+        del values[-1]  # so that an entry keeps its bytes, and needs no new version, when fields are added
+    try:
+        return _ENCODER.encode(values)
+    except (OverflowError, TypeError) as error:
+        raise FormatError("an entry's extra data holds a value that does not fit") from error
 
 
 def decode_extra(data: bytes | None) -> Extra | None:
@@ -194,7 +201,7 @@ def decode_extra(data: bytes | None) -> Extra | None:
         read = _EXTRA.decode(data)
     except _UNREADABLE as error:
         raise FormatError("an entry's extra data is damaged") from error
-    return Extra(read.target, read.device, read.link, read.flags, tuple(read.xattrs))
+    return Extra(read.target, read.device, read.link, read.flags, tuple(read.xattrs), read.holes)
 
 
 def _pieces(records: Iterable[Record]) -> Iterator[bytes]:

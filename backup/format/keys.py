@@ -32,6 +32,7 @@ RECIPIENT_PREFIX = "nvr1"
 _MLKEM_PUBLIC_SIZE = 1184
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 _LENGTH = struct.Struct("<I")
+_NO_CHUNK = bytes(32 + _LENGTH.size)
 _LARGEST_KEY_FILE = 64 * 1024
 _USE_THE_RIGHT_KEY = "give the recovery key of one of the recipients that this was sealed for"
 
@@ -245,10 +246,14 @@ def chunk_id(key: bytes, data: bytes | memoryview) -> ChunkId:
     return ChunkId(blake3(data, key=key).digest())
 
 
-def content_id(key: bytes, ids: Sequence[bytes], lengths: Sequence[int]) -> ContentId:
-    """The 16-byte name of a content: keyed BLAKE3 over each chunk's id and length (u32le), in order."""
+def content_id(key: bytes, ids: Sequence[bytes], lengths: Sequence[int], holes: bytes = b"") -> ContentId:
+    """The 16-byte name of a content: keyed BLAKE3 over each chunk's id and length (u32le), in order.
+
+    Of a sparse file 36 zero bytes follow (no chunk has length 0), then its holes as packed.
+    """
     named = chain.from_iterable(zip(ids, map(_LENGTH.pack, lengths), strict=True))
-    return ContentId(blake3(b"".join(named), key=key).digest(16))
+    after = _NO_CHUNK + holes if holes else b""
+    return ContentId(blake3(b"".join(named) + after, key=key).digest(16))
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,3 +213,4 @@ class ExtraRecord(msgspec.Struct, frozen=True, array_like=True):
     link: Number
     flags: Number
     xattrs: list[tuple[Blob, Blob]]
+    holes: Blob = b""  # packed u64

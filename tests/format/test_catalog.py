@@ -304,7 +304,10 @@ def test_secrets_are_not_shown() -> None:
     assert "sss" not in repr(catalog.Secrets(b"s" * 32, b"s" * 32))
 
 
-@given(st.builds(Extra, BLOB, NUMBER, NUMBER, NUMBER, st.lists(st.tuples(BLOB, BLOB), max_size=3).map(tuple)))
+XATTRS = st.lists(st.tuples(BLOB, BLOB), max_size=3).map(tuple)
+
+
+@given(st.builds(Extra, BLOB, NUMBER, NUMBER, NUMBER, XATTRS, holes=BLOB))
 def test_extra_comes_back(extra: Extra) -> None:
     data = catalog.encode_extra(extra)
     assert data is not None
@@ -321,6 +324,12 @@ def test_any_bytes_are_extra_or_refused(data: bytes) -> None:
     except FormatError:
         return
     assert isinstance(extra, Extra)
+
+
+def test_fields_that_came_later_change_no_extra_without_them() -> None:
+    data = catalog.encode_extra(Extra(b"x", 1, 2, 3, ((b"n", b"v"),)))
+    assert data == msgspec.msgpack.encode([b"x", 1, 2, 3, [[b"n", b"v"]]])
+    assert catalog.encode_extra(Extra()) == msgspec.msgpack.encode([b"", 0, 0, 0, []])
 
 
 def test_no_extra_is_none() -> None:

@@ -143,6 +143,8 @@ def test_ids_are_keyed_blake3() -> None:
     assert keys.chunk_id(key, memoryview(b"abc")) == keys.chunk_id(key, b"abc")
     joined = b"i" * 32 + (5).to_bytes(4, "little")
     assert keys.content_id(key, [b"i" * 32], [5]) == blake3(joined, key=key).digest()[:16]
+    sparse = keys.content_id(key, [b"i" * 32], [5], b"holes")
+    assert sparse == blake3(joined + bytes(36) + b"holes", key=key).digest()[:16]
     with pytest.raises(ValueError, match="zip"):
         keys.content_id(key, [b"i" * 32], [])
 

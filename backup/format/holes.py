@@ -1,0 +1,66 @@
+"""The holes of a sparse file as packed bytes, and where the data between them lies.
+
+A sparse file's chunks hold its data without its holes, joined in order; the holes are a list beside it. From
+both, and its size, follows every byte.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Final
+
+from backup.errors import FormatError
+from backup.format.rows import pack_u64, unpack_u64
+
+MOST_HOLES: Final = 32_768  # of one file: half a MiB in its row
+_LARGEST: Final = 2**63 - 1
+
+
+def pack_holes(holes: Iterable[tuple[int, int]]) -> bytes:
+    """Offset and length of each hole as u64, in order; no bytes for no holes."""
+    return pack_u64(chain.from_iterable(holes))
+
+
+class Layout:
+    """Where the data of a file of `size` bytes lies: all of it where `holes` is empty.
+
+    FormatError unless the holes lie within the file, rise, and neither touch nor are empty.
+    """
+
+    def __init__(self, holes: bytes, size: int) -> None:
+        numbers = unpack_u64(holes)
+        if len(numbers) % 2 or len(numbers) > 2 * MOST_HOLES or size > _LARGEST:
+            raise FormatError("a file's list of holes is damaged")
+        self._starts: list[int] = []  # where in the file each piece of data begins
+        self._befores: list[int] = []  # how much data lies before it
+        end = data = 0
+        for place, length in zip(numbers[::2], numbers[1::2], strict=True):
+            if not length or place + length > size or (place <= end and (end or place)):
+                raise FormatError("a file's list of holes is damaged")
+            self._add(end, place - end, data)
+            data += place - end
+            end = place + length
+        self._add(end, size - end, data)
+        self.data_size = data + size - end
+
+    def _add(self, start: int, length: int, before: int) -> None:
+        if length:
+            self._starts.append(start)
+            self._befores.append(before)
+
+    def pieces(self, at: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """Where `length` bytes of data from the `at`-th on belong: (offset in the file, first, end).
+
+        `first` and `end` count from `at`; a piece for each stretch of the file that a hole parts.
+        """
+        first = 0
+        index = bisect_right(self._befores, at) - 1
+        while first < length:
+            within = at + first - self._befores[index]
+            last = index + 1 == len(self._befores)
+            room = length if last else self._befores[index + 1] - at
+            end = min(length, room)
+            yield self._starts[index] + within, first, end
+            first, index = end, index + 1
