@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 import zstandard
@@ -235,6 +236,7 @@ LABELS = st.builds(
     st.binary(min_size=16, max_size=16),
     st.integers(0, 2**63 - 1),
     st.sampled_from(Generation),
+    st.none() | st.binary(min_size=16, max_size=16),
 )
 
 
@@ -259,7 +261,11 @@ def test_descriptions_by_example() -> None:
     text = f"nightvault 1 catalog {'aa' * 16} {'0b' * 16} 12 full"
     assert pack.describe(label) == text
     assert pack.parse_description(text) == label
+    named = replace(label, job_id=b"\xcc" * 16)
+    assert pack.describe(named) == f"{text} {'cc' * 16}"
+    assert pack.parse_description(f"{text} {'cc' * 16}") == named
     foreign = (
+        f"{text} {'cc' * 15}",
         text.upper(),
         text + " ",
         text + "\n",
