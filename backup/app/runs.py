@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import datetime
 
 from backup import __version__
+from backup.app.lines import keep_line
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.archiver.backup import run_backup
@@ -96,9 +97,10 @@ def run_job(
             program=f"nightvault {__version__}",
             stop=stop.is_set,
         )
-        return run_backup(
+        report = run_backup(
             backup_job(config, job), read_keys(config, inventory), world, accept_recipients=accept_recipients
         )
+    return keep_line(config, report)
 
 
 def last_run(config: Config, name: JobName) -> datetime | None:

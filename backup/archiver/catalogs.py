@@ -16,12 +16,13 @@ from backup.format import catalog as records
 from backup.format.catalog import Record, pack_records
 from backup.format.frame import FrameCodec
 from backup.format.keys import ChunkSecret, Recipient, Signer
-from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
+from backup.format.line import CatalogAddress, RecoveryLine
+from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
 from backup.inventory import archives, entries, schema
 from backup.inventory.archives import Archive, CatalogPlace
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.runs import JobRow
-from backup.model import MIB, ChunkRow, Generation, Pack, PackKind
+from backup.model import MIB, ChunkRow, Generation, Pack, PackKind, VaultName
 
 _DELTAS_A_FULL = 100
 _SMALLEST_FULL = MIB  # below this, a full catalog a night would cost more than the deltas it replaces
@@ -55,6 +56,25 @@ def read_chain(tx: Transaction, job: int, inventory: Inventory) -> Chain:
     since = fulls[-1].label.number if fulls else 0
     links = (*fulls[-1:], *(archive for archive in deltas if archive.label.number > since))
     return Chain(links, deltas[-1] if deltas else None)
+
+
+def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
+    """What finds this state again without the inventory; empty before the job's first catalog."""
+    delta = chain.newest_delta
+    if delta is None or delta.archive_id is None:
+        return ""
+    full = next((link for link in chain.links if link.label.generation is Generation.FULL), None)
+    known = full and full.archive_id
+    return RecoveryLine(
+        vault=vault,
+        job=job.name,
+        inventory_id=parse_header(delta.header).fields.inventory_id,
+        job_id=job.id,
+        number=delta.label.number,
+        header_hash=hashlib.sha256(delta.header).digest(),
+        delta=CatalogAddress(delta.archive_id, delta.size),
+        full=CatalogAddress(known, full.size) if full and known else None,
+    ).to_text()
 
 
 def needs_full(chain: Chain) -> bool:

@@ -47,6 +47,7 @@ class Committer:
             archives=self._at.uploader.stored_archives,
             bytes_uploaded=self._at.uploader.stored_bytes,
             seconds=self._seconds(),
+            recovery_line=self._line(),
         )
         with self._at.world.inventory.writing() as tx:
             self._finish(tx, report)
@@ -119,6 +120,12 @@ class Committer:
             )
             written = self._write(stream, place, chain)
         self._send(written, place)
+
+    def _line(self) -> str:
+        inventory = self._at.world.inventory
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
+        return catalogs.recovery_line(chain, self._at.row, self._at.world.vault.name)
 
     def _allot(self) -> int:
         with self._at.world.inventory.writing() as tx:

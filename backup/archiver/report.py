@@ -58,6 +58,7 @@ class BackupReport:
     recipients: Sequence[str]
     catalog: str  # the vault's id of the delta catalog
     warnings: Sequence[str] = ()
+    recovery_line: str = ""  # finds this state again without the inventory
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. Problems are rendered by who shows it."""

@@ -107,6 +107,9 @@ def _tell(cli: Cli, report: BackupReport) -> None:
         f"  took      {duration(report.seconds)}",
     )
     cli.show(None, "\n".join(text))
+    if report.recovery_line:
+        cli.show(None, "  recovery line, to be kept off this server:")
+        cli.show(None, report.recovery_line)
     if any(not problem.is_warning for problem in report.problems):
         cli.warn("some entries could not be read; where an older version is known, the snapshot keeps it")
 

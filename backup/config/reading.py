@@ -35,7 +35,9 @@ _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
 _UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
 _SIZES = frozenset({"pack_size", "part_size"})
 _PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
-_PATHS = frozenset({"dir", "path", "certificate", "private_key", "intermediates", "passphrase_file"})
+_PATHS = frozenset(
+    {"dir", "recovery_file", "path", "certificate", "private_key", "intermediates", "passphrase_file"}
+)
 _TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
 
 
@@ -121,6 +123,7 @@ def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistak
     return Config(
         path=path,
         state_dir=read["state"].dir,
+        recovery_file=read["state"].recovery_file,
         inventory_url=read["inventory"].url or f"sqlite:///{read['state'].dir}/inventory.sqlite",
         identity=read.get("identity"),
         roles_anywhere=read.get("roles_anywhere"),

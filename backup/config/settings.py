@@ -113,6 +113,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     path: str
     state_dir: str
     inventory_url: str
+    recovery_file: str | None = None  # a second place for the recovery lines
     identity: IdentitySettings | None = None
     roles_anywhere: RolesAnywhereSettings | None = None
     recipients: tuple[str, ...] = ()
@@ -132,7 +133,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"Config({self.path!r})"
 
 
-StateSettings = msgspec.defstruct("StateSettings", [("dir", _Text, DEFAULT_STATE_DIR)])
+StateSettings = msgspec.defstruct(
+    "StateSettings", [("dir", _Text, DEFAULT_STATE_DIR), ("recovery_file", _Text | None, None)]
+)
 InventorySettings = msgspec.defstruct("InventorySettings", [("url", _Url | None, None)])
 EncryptionSettings = msgspec.defstruct("EncryptionSettings", [("recipients", tuple[str, ...], ())])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup.cli.stopping import stop_on_signals
+from backup.format.line import RecoveryLine
 from tests.servers import Server, directory_server
 
 JOB = '[[job]]\nname = "{name}"\nvault = "{vault}"\nsources = ["{source}"]\n'
@@ -39,7 +40,9 @@ def test_the_report_for_people(server: Server) -> None:
     assert lines[2].startswith("  read      3 files, 74.2 KiB; new 74.")
     assert " in 3 archives" in lines[3]
     assert lines[4].startswith("  took      ")
-    assert len(lines) == 5
+    assert lines[5] == "  recovery line, to be kept off this server:"
+    assert RecoveryLine.from_text(lines[6]).job == "main"
+    assert len(lines) == 7
 
 
 def test_the_report_for_scripts(server: Server) -> None:
@@ -48,6 +51,7 @@ def test_the_report_for_scripts(server: Server) -> None:
         "job", "vault", "run", "snapshot", "outcome", "files", "bytes", "files_read", "bytes_read",
         "bytes_new", "bytes_uploaded", "archives", "entries_added", "entries_removed", "seconds",
         "recipients", "catalog", "warnings", "problems",
+            "recovery_line",
     }  # fmt: skip
     assert (report["job"], report["vault"], report["outcome"]) == ("main", "cold", "done")
     assert len(report["snapshot"]) == 16

@@ -1,0 +1,71 @@
+"""Recovery lines kept where they are found again: beside the inventory, and wherever the config says."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+
+from backup.archiver.report import BackupReport
+from backup.config import Config
+from backup.errors import UsageError
+from backup.format.line import RecoveryLine, find_lines
+
+_NAME = "recovery-lines.txt"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TOP = (
+    "# nightvault recovery lines, one for each job. Keep a copy off this server: with the recovery key,\n"
+    "# `nightvault rebuild --from FILE` makes the inventory anew from them. No secret is in here.\n"
+)
+_LARGEST = 1024 * 1024
+
+
+def line_files(config: Config) -> list[str]:
+    """Where the lines are kept: in the state directory, and in the config's `recovery_file`."""
+    own = os.path.join(config.state_dir, _NAME)
+    return [own, config.recovery_file] if config.recovery_file else [own]
+
+
+def keep_line(config: Config, report: BackupReport) -> BackupReport:
+    """Keep a report's line in place of the job's last; a file that cannot be written is a warning."""
+    if not report.recovery_line:
+        return report
+    warnings = list(report.warnings)
+    for path in line_files(config):
+        try:
+            _keep(path, RecoveryLine.from_text(report.recovery_line))
+        except OSError as error:
+            warnings.append(f"the recovery line could not be kept in {path}: {error.strerror}")
+    return replace(report, warnings=warnings)
+
+
+def _keep(path: str, line: RecoveryLine) -> None:
+    kept = [text for text in find_lines(_read(path)) if not _is_of(text, line)]
+    temporary = f"{path}.{os.urandom(4).hex()}"
+    try:
+        with open(os.open(temporary, _NEW, 0o600), "w", encoding="ascii") as file:
+            file.write(_TOP + "\n".join([*kept, line.to_text()]) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(_LARGEST)
+    except FileNotFoundError:
+        return ""
+
+
+def _is_of(text: str, line: RecoveryLine) -> bool:
+    """Whether a kept line is of the same job, or no line at all."""
+    try:
+        known = RecoveryLine.from_text(text)
+    except UsageError:
+        return True
+    return (known.vault, known.job) == (line.vault, line.job)
