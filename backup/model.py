@@ -208,21 +208,33 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of an upload: where it lies and its two hashes (SHA-256 tree hash and plain SHA-256)."""
+    """One part of an upload: where it lies, which one it is (from 1), and its hashes.
+
+    `tree_hash` is always there; `sha256` (plain) and `crc64` (CRC-64/NVME) only for a vault that checks them.
+    """
 
     offset: int
     length: int
     tree_hash: TreeHash
     sha256: bytes
+    number: int
+    crc64: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:
-    """A part that the vault already has; `tree_hash` is None where the vault keeps no such hash."""
+    """A part that the vault already has; a hash is None where the vault keeps none of that kind."""
 
     offset: int
     length: int
     tree_hash: TreeHash | None
+    crc64: int | None = None
+
+    def is_same_as(self, part: Part) -> bool:
+        """Whether it is that part by place, length and a hash that both know."""
+        known = {self.tree_hash, self.crc64} - {None}
+        same_place = (self.offset, self.length) == (part.offset, part.length)
+        return same_place and bool(known & {part.tree_hash, part.crc64})
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +243,7 @@ class OpenUpload:
 
     upload_id: UploadId
     label: ArchiveLabel | None  # None: not made by us
-    part_size: int
+    part_size: int | None  # None: the vault does not keep it
     started_at: datetime
 
 

@@ -37,6 +37,8 @@ class VaultTraits:
     `keeps_metadata_hot`: catalogs can be read without a retrieval.
     `minimum_storage`: deleting earlier costs the rest of it.
     `checks_sha256`: `put_part` wants `Part.sha256`; else it may be empty, and a pass over the bytes is saved.
+    `checks_crc64`: `put_part` and `complete_upload` want `Part.crc64`.
+    `requests_at_once`: so many retrievals are best asked for at the same time, each by a thread of its own.
     """
 
     retrieves_ranges: bool
@@ -47,6 +49,8 @@ class VaultTraits:
     largest_part: int
     most_parts: int
     checks_sha256: bool = True
+    checks_crc64: bool = False
+    requests_at_once: int = 1
 
 
 class Vault(Protocol):
@@ -92,8 +96,11 @@ class Vault(Protocol):
         """
         ...
 
-    def list_parts(self, upload_id: UploadId) -> Sequence[StoredPart]:
-        """The parts that the vault has, by offset. `UploadExpiredError` when the upload is unknown."""
+    def list_parts(self, upload_id: UploadId, part_size: int) -> Sequence[StoredPart]:
+        """The parts that the vault has, by offset; `part_size` is what the upload was begun with.
+
+        `UploadExpiredError` when the upload is unknown.
+        """
         ...
 
     def complete_upload(
@@ -102,7 +109,8 @@ class Vault(Protocol):
         """Make the archive of its parts, durably, and return its id.
 
         Repeated after a success it returns the same id, as long as the vault remembers; after that
-        `UploadExpiredError`. On a gap, a wrong size or a wrong hash: `IntegrityError`, and the upload stays.
+        `UploadExpiredError`, which also says that the vault gave the upload up: begin another. On a gap, a
+        wrong size or a wrong hash: `IntegrityError`, and the upload stays.
         """
         ...
 

@@ -206,8 +206,8 @@ class FaultyVault:
 
         self._meet("put_part", put)
 
-    def list_parts(self, upload_id: UploadId) -> Sequence[StoredPart]:
-        return self._meet("list_parts", lambda: self.vault.list_parts(upload_id))
+    def list_parts(self, upload_id: UploadId, part_size: int) -> Sequence[StoredPart]:
+        return self._meet("list_parts", lambda: self.vault.list_parts(upload_id, part_size))
 
     def complete_upload(
         self, upload_id: UploadId, label: ArchiveLabel, size: int, tree_hash: TreeHash, parts: Sequence[Part]

@@ -24,16 +24,17 @@ from types import TracebackType
 from typing import Self
 
 from backup.errors import IntegrityError, UploadExpiredError
+from backup.format.crc64 import crc64
 from backup.format.treehash import combine, leaf_hashes, part_size_for
 from backup.inventory import archives
 from backup.inventory.archives import Archive, CatalogPlace, PendingUpload
 from backup.inventory.database import Inventory
-from backup.model import MIB, ArchiveId, ByteRange, Pack, PackId, Part, TreeHash, UploadId
+from backup.model import MIB, ArchiveId, ByteRange, Pack, PackId, Part, StoredPart, TreeHash, UploadId
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retry import Patience
 from backup.transfer.spool import spool_errors
 
-_Place = tuple[int, int, bytes | None]  # offset, length, tree hash of a part that the vault has
+_ANEW = 2  # how often an upload that the vault gave up is begun again before that ends the run
 _WINDOW = 32 * MIB  # what is mapped at once of a spool file that is hashed again
 
 
@@ -45,6 +46,16 @@ class _Sending:
     size: int
     spool_file: str
     done: Future[ArchiveId]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """A pack to send: its archive, its file in the spool, and the parts that it is cut into."""
+
+    archive: Archive
+    part_size: int
+    spool_file: str
+    parts: Sequence[Part]
 
 
 class Uploader:
@@ -119,7 +130,8 @@ class Uploader:
         with self._inventory.writing() as tx:
             archives.upload_begun(tx, number, upload_id)
             archive = archives.get_archives(tx, [number], self._inventory.id)[number]
-        done = self._packs.submit(self._send, archive, upload_id, part_size, spool_file, pack.leaves)
+        sending = _Outgoing(archive, part_size, spool_file, _parts_of(pack.size, part_size, pack.leaves))
+        done = self._packs.submit(self._send, sending, upload_id)
         self._sending.append(_Sending(number, pack.size, spool_file, done))
         return number
 
@@ -141,7 +153,13 @@ class Uploader:
                 self._lose(one, known)
                 continue
             self._collect(leave=self._most - 1)
-            done = self._packs.submit(self._finish, one, known, leaves)
+            outgoing = _Outgoing(
+                one.archive,
+                one.part_size,
+                one.spool_file,
+                _parts_of(one.archive.size, one.part_size, leaves),
+            )
+            done = self._packs.submit(self._finish, outgoing, known)
             self._sending.append(_Sending(one.archive.number, one.archive.size, one.spool_file, done))
         self.drain()
         self.stored_archives = self.stored_bytes = 0  # they count for the run that made them
@@ -179,31 +197,34 @@ class Uploader:
 
     # On worker threads: bytes and vault calls, no books.
 
-    def _send(
-        self,
-        archive: Archive,
-        upload_id: UploadId,
-        part_size: int,
-        spool_file: str,
-        leaves: Sequence[bytes],
-        present: frozenset[_Place] = frozenset(),
-    ) -> ArchiveId:
-        """Send the parts that are not `present`, then complete."""
-        path = os.path.join(self._spool, spool_file)
-        parts = _parts_of(archive.size, part_size, leaves)
+    def _send(self, pack: _Outgoing, upload_id: UploadId, present: Sequence[StoredPart] = ()) -> ArchiveId:
+        """Send the parts that are not `present`, then complete; anew if the vault gives the upload up."""
+        for _ in range(_ANEW):
+            try:
+                return self._send_once(pack, upload_id, present)
+            except UploadExpiredError:
+                upload_id, present = self._begin(pack), ()
+        return self._send_once(pack, upload_id, present)
+
+    def _send_once(self, pack: _Outgoing, upload_id: UploadId, present: Sequence[StoredPart]) -> ArchiveId:
+        path = os.path.join(self._spool, pack.spool_file)
+        there = {part.offset: part for part in present}
         sending = [
             self._parts.submit(self._part, path, part, upload_id)
-            for part in parts
-            if (part.offset, part.length, part.tree_hash) not in present
+            for part in pack.parts
+            if not ((stored := there.get(part.offset)) and stored.is_same_as(part))
         ]
         sent = {part.offset: part for part in (future.result() for future in sending)}
-        return self._complete(archive, upload_id, [sent.get(part.offset, part) for part in parts])
+        return self._complete(pack.archive, upload_id, [sent.get(part.offset, part) for part in pack.parts])
 
     def _part(self, path: str, part: Part, upload_id: UploadId) -> Part:
-        """Send one part; its plain hash is made here, where the bytes are."""
+        """Send one part; the hashes that only the vault wants are made here, where the bytes are."""
+        traits = self._vault.traits
         with _mapped(path, ByteRange(part.offset, part.offset + part.length)) as body:
-            if self._vault.traits.checks_sha256:
+            if traits.checks_sha256:
                 part = replace(part, sha256=hashlib.sha256(body).digest())
+            if traits.checks_crc64 and part.crc64 is None:
+                part = replace(part, crc64=crc64(body))
             self._patience.call(partial(self._vault.put_part, upload_id, part, body))
         return part
 
@@ -214,26 +235,33 @@ class Uploader:
             )
         )
 
-    def _finish(
-        self, pending: PendingUpload, known: Sequence[UploadId], leaves: Sequence[bytes]
-    ) -> ArchiveId:
+    def _finish(self, pack: _Outgoing, known: Sequence[UploadId]) -> ArchiveId:
         """Repeat Complete; else send what is missing; else begin anew."""
-        archive, part_size, spool_file = pending.archive, pending.part_size, pending.spool_file
-        parts = _parts_of(archive.size, part_size, leaves)
+        if self._vault.traits.checks_crc64:
+            pack = replace(pack, parts=self._with_crcs(pack))
         for upload_id in known:
             try:
-                return self._complete(archive, upload_id, parts)
+                return self._complete(pack.archive, upload_id, pack.parts)
             except IntegrityError:
-                present = self._present(upload_id)
-                return self._send(archive, upload_id, part_size, spool_file, leaves, present)
+                return self._send(pack, upload_id, self._present(pack, upload_id))
             except UploadExpiredError:
                 continue
-        begun = self._patience.call(lambda: self._vault.begin_upload(archive.label, part_size))
-        return self._send(archive, begun, part_size, spool_file, leaves)
+        return self._send(pack, self._begin(pack))
 
-    def _present(self, upload_id: UploadId) -> frozenset[_Place]:
-        stored = self._patience.call(lambda: self._vault.list_parts(upload_id))
-        return frozenset((part.offset, part.length, part.tree_hash) for part in stored)
+    def _begin(self, pack: _Outgoing) -> UploadId:
+        return self._patience.call(lambda: self._vault.begin_upload(pack.archive.label, pack.part_size))
+
+    def _with_crcs(self, pack: _Outgoing) -> list[Part]:
+        """The parts of a pack that was found in the spool, with what the vault knows them by."""
+        path = os.path.join(self._spool, pack.spool_file)
+        found = []
+        for part in pack.parts:
+            with _mapped(path, ByteRange(part.offset, part.offset + part.length)) as body:
+                found.append(replace(part, crc64=crc64(body)))
+        return found
+
+    def _present(self, pack: _Outgoing, upload_id: UploadId) -> Sequence[StoredPart]:
+        return self._patience.call(lambda: self._vault.list_parts(upload_id, pack.part_size))
 
 
 def _extents(size: int, part_size: int) -> list[ByteRange]:
@@ -247,9 +275,11 @@ def _tree_of(extent: ByteRange, leaves: Sequence[bytes]) -> TreeHash:
 
 
 def _parts_of(size: int, part_size: int, leaves: Sequence[bytes]) -> list[Part]:
-    """The parts of an archive by its leaves, without their plain hashes."""
-    extents = _extents(size, part_size)
-    return [Part(extent.start, extent.length, _tree_of(extent, leaves), b"") for extent in extents]
+    """The parts of an archive by its leaves, without the hashes that follow from their bytes alone."""
+    return [
+        Part(extent.start, extent.length, _tree_of(extent, leaves), b"", number)
+        for number, extent in enumerate(_extents(size, part_size), 1)
+    ]
 
 
 @contextmanager

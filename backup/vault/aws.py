@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import botocore.auth
 import botocore.config
 import botocore.exceptions as boto
 import botocore.parsers
@@ -29,6 +30,9 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
+
+# Where awscrt is installed botocore signs with it: as a stranger to our bodies, it would hash each part anew.
+botocore.auth.AUTH_TYPE_MAPS.update(v4=botocore.auth.SigV4Auth, s3v4=botocore.auth.S3SigV4Auth)
 
 CONNECT_TIMEOUT = 20
 READ_TIMEOUT = 180

@@ -137,7 +137,11 @@ class DirectoryVault:
                 )
             layout.write_part(upload, StoredPart(part.offset, part.length, part.tree_hash), body)
 
-    def list_parts(self, upload_id: UploadId) -> Sequence[StoredPart]:
+    def list_parts(
+        self,
+        upload_id: UploadId,
+        part_size: int,  # noqa: ARG002 (the vault noted where each part lies)
+    ) -> Sequence[StoredPart]:
         """The parts that were written and synced."""
         with (
             self._root(f"list the parts of upload {upload_id}") as root,

@@ -135,7 +135,11 @@ class GlacierVault:
         )
         answers.check_answered(answer, part.tree_hash, f"the part at {part.offset} of upload {upload_id}")
 
-    def list_parts(self, upload_id: UploadId) -> Sequence[StoredPart]:
+    def list_parts(
+        self,
+        upload_id: UploadId,
+        part_size: int,  # noqa: ARG002 (the service tells where each part lies)
+    ) -> Sequence[StoredPart]:
         """ListParts, all pages."""
         doing = f"list the parts of upload {upload_id}"
         pages = self._pages("list_parts", "Parts", doing, unknown=UploadExpiredError, uploadId=upload_id)

@@ -202,7 +202,8 @@ class TestSubmit:
         with yard.uploader() as uploader:
             data = yard.submit(uploader, 1000, 1)
             pack, name = yard.pack(2000, 2)
-            label = replace(pack.label, kind=PackKind.CATALOG, number=7, generation=Generation.DELTA)
+            delta = replace(pack.label, kind=PackKind.CATALOG, number=7, generation=Generation.DELTA)
+            label = replace(delta, job_id=yard.job.id)
             place = CatalogPlace(yard.job.number, 7, Generation.DELTA, None, [data])
             pack = replace(pack, label=label, chunks=[])
             number = uploader.submit(pack, name, domain=yard.domain, run=yard.run, catalog=place)
@@ -256,7 +257,7 @@ class TestResume:
         self.leave_behind(yard, Fault("complete_upload", PowerCut("now")))
         (upload,) = yard.vault.list_uploads()
         other = bytes(MIB)
-        yard.vault.put_part(upload.upload_id, Part(MIB, MIB, tree_hash(other), b""), memoryview(other))
+        yard.vault.put_part(upload.upload_id, Part(MIB, MIB, tree_hash(other), b"", 2), memoryview(other))
         again = FaultyVault(yard.vault)
         with yard.uploader(again) as uploader:
             uploader.resume(yard.pending())
@@ -270,15 +271,24 @@ class TestResume:
         yard.resume()
         yard.assert_stored(1)
 
-    def test_an_upload_that_expires_while_it_is_resumed_fails_and_is_begun_anew_next_time(
+    @pytest.mark.parametrize("method", ["put_part", "complete_upload"])
+    def test_an_upload_that_the_vault_gives_up_is_begun_anew_at_once(self, yard: Yard, method: str) -> None:
+        failing = FaultyVault(yard.vault, Fault(method, UploadExpiredError("just now")))
+        with yard.uploader(failing) as uploader:
+            yard.submit(uploader, 4 * MIB)
+            uploader.drain()
+        failing.assert_all_met()
+        yard.assert_stored(1)
+
+    def test_an_upload_that_expires_again_and_again_fails_and_is_begun_anew_next_time(
         self, yard: Yard
     ) -> None:
         self.leave_behind(yard, Fault("put_part", PowerCut("now"), skip=1))
-        failing = FaultyVault(yard.vault, Fault("put_part", UploadExpiredError("just now"), count=9))
+        failing = FaultyVault(yard.vault, Fault("put_part", UploadExpiredError("just now"), count=99))
         with pytest.raises(UploadExpiredError):
             yard.resume(failing)
-        (upload,) = yard.vault.list_uploads()
-        yard.vault.abort_upload(upload.upload_id)
+        for upload in yard.vault.list_uploads():
+            yard.vault.abort_upload(upload.upload_id)
         yard.resume()
         yard.assert_stored(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from backup.format.crc64 import crc64
 from backup.format.treehash import part_hashes, tree_hash
 from backup.model import (
     MIB,
@@ -39,12 +40,12 @@ def some_bytes(size: int) -> bytes:
 def cut(data: bytes, part_size: int = MIB) -> list[Part]:
     """All parts of an archive."""
     view = memoryview(data)
-    return [part_of(view[at : at + part_size], at) for at in range(0, len(data), part_size)]
+    return [part_of(view[at : at + part_size], at, part_size) for at in range(0, len(data), part_size)]
 
 
-def part_of(body: bytes | memoryview, offset: int) -> Part:
+def part_of(body: bytes | memoryview, offset: int, part_size: int = MIB) -> Part:
     """One part with its hashes."""
-    return Part(offset, len(body), *part_hashes(body))
+    return Part(offset, len(body), *part_hashes(body), offset // part_size + 1, crc64(body))
 
 
 def send(vault: Vault, upload_id: UploadId, data: bytes, parts: Sequence[Part]) -> None:
@@ -55,14 +56,15 @@ def send(vault: Vault, upload_id: UploadId, data: bytes, parts: Sequence[Part]) 
 
 def complete(vault: Vault, upload_id: UploadId, label: ArchiveLabel, data: bytes) -> ArchiveId:
     """Complete an upload that is meant to hold `data`."""
-    return vault.complete_upload(upload_id, label, len(data), tree_hash(data), cut(data))
+    parts = cut(data, vault.traits.smallest_part)
+    return vault.complete_upload(upload_id, label, len(data), tree_hash(data), parts)
 
 
 def store(vault: Vault, data: bytes, label: ArchiveLabel | None = None) -> ArchiveId:
-    """A whole upload, in parts of 1 MiB."""
-    label = label or some_label()
-    upload_id = vault.begin_upload(label, MIB)
-    send(vault, upload_id, data, cut(data))
+    """A whole upload, in the smallest parts."""
+    label, part_size = label or some_label(), vault.traits.smallest_part
+    upload_id = vault.begin_upload(label, part_size)
+    send(vault, upload_id, data, cut(data, part_size))
     return complete(vault, upload_id, label, data)
 
 

@@ -64,4 +64,6 @@ def rig(request: pytest.FixtureRequest) -> Rig:
     vault = request.getfixturevalue("glacier")
     client = request.getfixturevalue("client")
     elsewhere = GlacierVault(VaultName("cold"), client, f"elsewhere-{next(_numbers)}")
-    return Rig(wrap(vault), lambda: ripen(emulator), emulator.make_inventories, wrap(elsewhere))
+    return Rig(
+        wrap(vault), lambda: ripen(emulator), emulator.make_inventories, wrap(elsewhere), keeps_tokens=True
+    )

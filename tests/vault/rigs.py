@@ -19,13 +19,17 @@ HOUR = 3600.0
 class Rig:
     """A vault, made already, and one of its kind `elsewhere`, not made.
 
-    `make_ready` lets retrievals and listings ripen; `make_listable` gives the vault its daily listing.
+    `make_ready` lets retrievals and listings ripen; `make_listable` gives the vault its daily listing. What
+    a kind of vault has no place to keep it says with the flags.
     """
 
     vault: Vault
     make_ready: Callable[[], object]
     make_listable: Callable[[], object]
     elsewhere: Vault
+    keeps_part_size: bool = True
+    keeps_tokens: bool = False
+    lists_tree_hashes: bool = True
 
 
 def glacier_client(emulator: RunningEmulator, **options: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -28,7 +29,6 @@ from backup.model import (
     ListingId,
     RetrievalId,
     RetrievalState,
-    StoredPart,
     Tier,
     UploadId,
 )
@@ -36,7 +36,15 @@ from backup.protocols import Vault
 from tests.vault.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
 from tests.vault.rigs import Rig
 
-SIZE = 2 * MIB + 12345
+
+def unit(rig: Rig) -> int:
+    """The smallest part of the vault."""
+    return rig.vault.traits.smallest_part
+
+
+def size_of(rig: Rig) -> int:
+    """Bytes of an archive of three parts."""
+    return 2 * unit(rig) + 12345
 
 
 # The vault.
@@ -48,16 +56,16 @@ def test_a_vault_is_made_once_and_no_harm_is_done_by_making_it_again(rig: Rig) -
     assert not before.exists
     assert before.location
     vault.create()
-    upload_id = vault.begin_upload(CATALOG, MIB)
+    upload_id = vault.begin_upload(CATALOG, unit(rig))
     vault.create()
     assert vault.state().exists
     assert [upload.upload_id for upload in vault.list_uploads()] == [upload_id]
 
 
 CALLS: dict[str, Callable[[Vault], object]] = {
-    "begin": lambda vault: vault.begin_upload(CATALOG, MIB),
+    "begin": lambda vault: vault.begin_upload(CATALOG, 8 * MIB),
     "put": lambda vault: vault.put_part(UploadId("0" * 32), part_of(b"x", 0), memoryview(b"x")),
-    "parts": lambda vault: vault.list_parts(UploadId("0" * 32)),
+    "parts": lambda vault: vault.list_parts(UploadId("0" * 32), 8 * MIB),
     "complete": lambda vault: complete(vault, UploadId("0" * 32), CATALOG, b"x"),
     "abort": lambda vault: vault.abort_upload(UploadId("0" * 32)),
     "uploads": lambda vault: vault.list_uploads(),
@@ -85,26 +93,27 @@ def test_a_missing_vault_is_named_as_such(rig: Rig, call: str) -> None:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_parts_may_come_in_any_order(rig: Rig, order: tuple[int, ...]) -> None:
-    data, label = some_bytes(SIZE), some_label()
-    parts = cut(data)
-    upload_id = rig.vault.begin_upload(label, MIB)
+    data, label = some_bytes(size_of(rig)), some_label()
+    parts = cut(data, unit(rig))
+    upload_id = rig.vault.begin_upload(label, unit(rig))
     send(rig.vault, upload_id, data, [parts[each] for each in order])
-    stored = [StoredPart(part.offset, part.length, part.tree_hash) for part in parts]
-    assert list(rig.vault.list_parts(upload_id)) == stored
+    stored = rig.vault.list_parts(upload_id, unit(rig))
+    assert [(part.offset, part.length) for part in stored] == [(part.offset, part.length) for part in parts]
+    assert all(has.is_same_as(part) for has, part in zip(stored, parts, strict=True))
     archive_id = complete(rig.vault, upload_id, label, data)
     assert read_back(rig, archive_id, len(data)) == data
 
 
 def test_parts_may_come_from_many_threads(rig: Rig) -> None:
-    data, label = some_bytes(15 * MIB + 1), some_label()
-    upload_id = rig.vault.begin_upload(label, MIB)
+    data, label = some_bytes(15 * unit(rig) + 1), some_label()
+    upload_id = rig.vault.begin_upload(label, unit(rig))
     with ThreadPoolExecutor(6) as threads:
-        list(threads.map(lambda part: send(rig.vault, upload_id, data, [part]), cut(data)))
+        list(threads.map(lambda part: send(rig.vault, upload_id, data, [part]), cut(data, unit(rig))))
     assert read_back(rig, complete(rig.vault, upload_id, label, data), len(data)) == data
 
 
 def test_uploads_in_many_threads_do_not_mix(rig: Rig) -> None:
-    contents = [some_bytes(MIB + number) for number in range(8)]
+    contents = [some_bytes(unit(rig) + number) for number in range(8)]
     with ThreadPoolExecutor(4) as threads:
         ids = list(threads.map(lambda data: store(rig.vault, data), contents))
     assert len(set(ids)) == len(contents)
@@ -116,41 +125,52 @@ def test_one_small_part_is_enough(rig: Rig) -> None:
 
 
 def test_a_part_sent_again_replaces_the_first(rig: Rig) -> None:
-    data, label = some_bytes(SIZE), some_label()
-    upload_id = rig.vault.begin_upload(label, MIB)
-    send(rig.vault, upload_id, data, cut(data))
-    other = some_bytes(MIB)
-    rig.vault.put_part(upload_id, part_of(other, MIB), memoryview(other))
-    data = data[:MIB] + other + data[2 * MIB :]
-    assert len(rig.vault.list_parts(upload_id)) == 3
+    data, label = some_bytes(size_of(rig)), some_label()
+    upload_id = rig.vault.begin_upload(label, unit(rig))
+    send(rig.vault, upload_id, data, cut(data, unit(rig)))
+    other = some_bytes(unit(rig))
+    rig.vault.put_part(upload_id, part_of(other, unit(rig), unit(rig)), memoryview(other))
+    data = data[: unit(rig)] + other + data[2 * unit(rig) :]
+    assert len(rig.vault.list_parts(upload_id, unit(rig))) == 3
     assert read_back(rig, complete(rig.vault, upload_id, label, data), len(data)) == data
 
 
-@pytest.mark.parametrize("wrong", ["both", "tree_hash"])
+@pytest.mark.parametrize("wrong", ["all", "tree_hash"])
 def test_bytes_that_are_not_what_was_hashed_are_not_kept(rig: Rig, wrong: str) -> None:
-    upload_id = rig.vault.begin_upload(some_label(), MIB)
-    body = some_bytes(MIB)
-    other, right = part_of(some_bytes(MIB), 0), part_of(body, 0)
-    part = other if wrong == "both" else right.__class__(0, MIB, other.tree_hash, right.sha256)
+    upload_id = rig.vault.begin_upload(some_label(), unit(rig))
+    body = some_bytes(unit(rig))
+    other, right = part_of(some_bytes(unit(rig)), 0), part_of(body, 0)
+    part = other if wrong == "all" else replace(right, tree_hash=other.tree_hash)
     with pytest.raises(IntegrityError):
         rig.vault.put_part(upload_id, part, memoryview(body))
-    assert not rig.vault.list_parts(upload_id)
+    assert not rig.vault.list_parts(upload_id, unit(rig))
 
 
 def test_a_part_must_have_the_length_it_says(rig: Rig) -> None:
-    upload_id = rig.vault.begin_upload(some_label(), MIB)
+    upload_id = rig.vault.begin_upload(some_label(), unit(rig))
     with pytest.raises(VaultError):
         rig.vault.put_part(upload_id, part_of(b"abc", 0), memoryview(b"ab"))
-    assert not rig.vault.list_parts(upload_id)
+    assert not rig.vault.list_parts(upload_id, unit(rig))
 
 
-@pytest.mark.parametrize(("offset", "size"), [(1, 10), (MIB // 2, MIB), (0, MIB + 1), (10_000 * MIB, 1)])
-def test_a_part_must_have_a_place(rig: Rig, offset: int, size: int) -> None:
-    upload_id = rig.vault.begin_upload(some_label(), MIB)
-    body = some_bytes(size)
+@pytest.mark.parametrize(("offset", "size"), [(0.1, 0.1), (0.5, 1), (10_000, 0.1)])
+def test_a_part_must_have_a_place(rig: Rig, offset: float, size: float) -> None:
+    upload_id = rig.vault.begin_upload(some_label(), unit(rig))
+    body = some_bytes(int(size * unit(rig)))
+    part = part_of(body, int(offset * unit(rig)), unit(rig))
     with pytest.raises(VaultError):
-        rig.vault.put_part(upload_id, part_of(body, offset), memoryview(body))
-    assert not rig.vault.list_parts(upload_id)
+        rig.vault.put_part(upload_id, part, memoryview(body))
+    assert not rig.vault.list_parts(upload_id, unit(rig))
+
+
+def test_a_part_must_not_be_longer_than_was_said(rig: Rig) -> None:
+    if not rig.keeps_part_size:
+        return
+    upload_id = rig.vault.begin_upload(some_label(), unit(rig))
+    body = some_bytes(unit(rig) + 1)
+    with pytest.raises(VaultError):
+        rig.vault.put_part(upload_id, part_of(body, 0, unit(rig)), memoryview(body))
+    assert not rig.vault.list_parts(upload_id, unit(rig))
 
 
 @pytest.mark.parametrize("part_size", [-MIB, 0, 1, MIB // 2, 3 * MIB, MIB + 1, 8192 * MIB])
@@ -162,37 +182,38 @@ def test_part_sizes_are_powers_of_two_mib(rig: Rig, part_size: int) -> None:
 
 def test_the_traits_agree_with_the_format(rig: Rig) -> None:
     traits = rig.vault.traits
-    assert rig.vault.name in {"disk", "cold"}
+    assert rig.vault.name in {"disk", "cold", "bucket"}
     assert part_size_for(1, traits.smallest_part) == traits.smallest_part
     assert part_size_for(traits.largest_part * traits.most_parts, MIB) == traits.largest_part
 
 
 def test_completing_again_gives_the_same_archive(rig: Rig) -> None:
-    data, label = some_bytes(SIZE), some_label()
-    upload_id = rig.vault.begin_upload(label, MIB)
-    send(rig.vault, upload_id, data, cut(data))
+    data, label = some_bytes(size_of(rig)), some_label()
+    upload_id = rig.vault.begin_upload(label, unit(rig))
+    send(rig.vault, upload_id, data, cut(data, unit(rig)))
     ids = {complete(rig.vault, upload_id, label, data) for _ in range(3)}
     assert len(ids) == 1
     assert not rig.vault.list_uploads()
     with pytest.raises(UploadExpiredError):
-        rig.vault.list_parts(upload_id)
+        rig.vault.list_parts(upload_id, unit(rig))
 
 
 def test_beginning_again_begins_another_upload(rig: Rig) -> None:
-    ids = {rig.vault.begin_upload(CATALOG, MIB) for _ in range(3)}
+    ids = {rig.vault.begin_upload(CATALOG, unit(rig)) for _ in range(3)}
     assert {upload.upload_id for upload in rig.vault.list_uploads()} == ids
     assert len(ids) == 3
 
 
 @pytest.mark.parametrize("flaw", ["gap", "no parts", "short", "long", "hash", "short part in the middle"])
 def test_an_incomplete_upload_is_refused_and_stays(rig: Rig, flaw: str) -> None:
-    data, label = some_bytes(SIZE), some_label()
-    parts = cut(data)
-    upload_id = rig.vault.begin_upload(label, MIB)
+    data, label = some_bytes(size_of(rig)), some_label()
+    parts = cut(data, unit(rig))
+    upload_id = rig.vault.begin_upload(label, unit(rig))
     if flaw != "no parts":
         send(rig.vault, upload_id, data, [parts[0], parts[2]] if flaw == "gap" else parts)
     if flaw == "short part in the middle":
-        rig.vault.put_part(upload_id, part_of(data[MIB : MIB + 5], MIB), memoryview(data)[MIB : MIB + 5])
+        short = data[unit(rig) : unit(rig) + 5]
+        rig.vault.put_part(upload_id, part_of(short, unit(rig), unit(rig)), memoryview(short))
     size = len(data) + {"short": -1, "long": 1}.get(flaw, 0)
     whole = tree_hash(b"other") if flaw == "hash" else tree_hash(data)
     with pytest.raises(IntegrityError):
@@ -208,29 +229,29 @@ def test_an_unknown_upload_has_expired(rig: Rig, upload_id: str) -> None:
     with pytest.raises(UploadExpiredError):
         rig.vault.put_part(unknown, part_of(b"x", 0), memoryview(b"x"))
     with pytest.raises(UploadExpiredError):
-        rig.vault.list_parts(unknown)
+        rig.vault.list_parts(unknown, unit(rig))
     with pytest.raises(UploadExpiredError):
         complete(rig.vault, unknown, CATALOG, b"x")
     rig.vault.abort_upload(unknown)
 
 
 def test_an_aborted_upload_is_gone(rig: Rig) -> None:
-    data = some_bytes(SIZE)
-    upload_id = rig.vault.begin_upload(CATALOG, MIB)
-    send(rig.vault, upload_id, data, cut(data))
+    data = some_bytes(size_of(rig))
+    upload_id = rig.vault.begin_upload(CATALOG, unit(rig))
+    send(rig.vault, upload_id, data, cut(data, unit(rig)))
     rig.vault.abort_upload(upload_id)
     rig.vault.abort_upload(upload_id)
     assert not rig.vault.list_uploads()
     with pytest.raises(UploadExpiredError):
-        send(rig.vault, upload_id, data, cut(data))
+        send(rig.vault, upload_id, data, cut(data, unit(rig)))
     with pytest.raises(UploadExpiredError):
         complete(rig.vault, upload_id, CATALOG, data)
 
 
 def test_aborting_what_became_an_archive_leaves_the_archive(rig: Rig) -> None:
     label = some_label()
-    upload_id = rig.vault.begin_upload(label, MIB)
-    send(rig.vault, upload_id, b"abc", cut(b"abc"))
+    upload_id = rig.vault.begin_upload(label, unit(rig))
+    send(rig.vault, upload_id, b"abc", cut(b"abc", unit(rig)))
     archive_id = complete(rig.vault, upload_id, label, b"abc")
     rig.vault.abort_upload(upload_id)
     assert read_back(rig, archive_id, 3) == b"abc"
@@ -238,9 +259,10 @@ def test_aborting_what_became_an_archive_leaves_the_archive(rig: Rig) -> None:
 
 @pytest.mark.parametrize("label", [CATALOG, some_label()])
 def test_an_upload_says_what_it_will_be(rig: Rig, label: ArchiveLabel) -> None:
-    upload_id = rig.vault.begin_upload(label, 4 * MIB)
+    upload_id = rig.vault.begin_upload(label, 16 * MIB)
     (upload,) = rig.vault.list_uploads()
-    assert (upload.upload_id, upload.label, upload.part_size) == (upload_id, label, 4 * MIB)
+    assert (upload.upload_id, upload.label) == (upload_id, label)
+    assert upload.part_size in {16 * MIB, None}
     assert upload.started_at.tzinfo is not None
 
 
@@ -255,30 +277,43 @@ def read_back(rig: Rig, archive_id: ArchiveId, size: int) -> bytes:
 
 
 def test_a_range_is_retrieved_and_read_in_pieces(rig: Rig) -> None:
-    data = some_bytes(SIZE)
+    data = some_bytes(size_of(rig))
     archive_id = store(rig.vault, data)
-    retrieval_id = rig.vault.request_retrieval(archive_id, ByteRange(MIB, SIZE), Tier.STANDARD, "t")
+    extent = ByteRange(unit(rig), size_of(rig))
+    if not rig.vault.traits.retrieves_ranges:
+        with pytest.raises(VaultError):
+            rig.vault.request_retrieval(archive_id, extent, Tier.STANDARD, "t")
+        return
+    retrieval_id = rig.vault.request_retrieval(archive_id, extent, Tier.STANDARD, "t")
     rig.make_ready()
-    length = SIZE - MIB
+    length = size_of(rig) - unit(rig)
     for extent in (ByteRange(0, length), ByteRange(0, 1), ByteRange(7, 1000), ByteRange(length - 1, length)):
         fetched = rig.vault.fetch(retrieval_id, extent)
-        assert bytes(fetched.data) == data[MIB + extent.start : MIB + extent.end]
+        assert bytes(fetched.data) == data[unit(rig) + extent.start : unit(rig) + extent.end]
 
 
-@pytest.mark.parametrize(
-    ("start", "end"), [(1, MIB), (0, MIB + 1), (0, SIZE + 1), (MIB, MIB), (0, 4 * MIB), (8 * MIB, 9 * MIB)]
-)
-def test_only_whole_mib_can_be_retrieved(rig: Rig, start: int, end: int) -> None:
-    archive_id = store(rig.vault, some_bytes(SIZE))
+@pytest.mark.parametrize(("start", "end"), [(0.1, 1), (0, 1.1), (0, 3), (1, 1), (0, 4), (8, 9)])
+def test_only_whole_mib_can_be_retrieved(rig: Rig, start: float, end: float) -> None:
+    archive_id = store(rig.vault, some_bytes(size_of(rig)))
+    extent = ByteRange(int(start * unit(rig)), int(end * unit(rig)))
     with pytest.raises(VaultError):
-        rig.vault.request_retrieval(archive_id, ByteRange(start, end), Tier.BULK, "t")
+        rig.vault.request_retrieval(archive_id, extent, Tier.BULK, "t")
 
 
 def test_what_was_not_retrieved_cannot_be_read(rig: Rig) -> None:
-    archive_id = store(rig.vault, some_bytes(SIZE))
-    retrieval_id = rig.vault.request_retrieval(archive_id, ByteRange(0, MIB), Tier.BULK, "t")
+    data = some_bytes(size_of(rig))
+    archive_id = store(rig.vault, data)
+    if not rig.vault.traits.retrieves_ranges:
+        retrieval_id = rig.vault.request_retrieval(archive_id, None, Tier.BULK, "t")
+        rig.make_ready()
+        for start in (len(data), len(data) - 1):
+            with pytest.raises(VaultError):
+                rig.vault.fetch(retrieval_id, ByteRange(start, len(data) + 1))
+        return
+    retrieval_id = rig.vault.request_retrieval(archive_id, ByteRange(0, unit(rig)), Tier.BULK, "t")
     rig.make_ready()
-    for extent in (ByteRange(0, MIB + 1), ByteRange(MIB, MIB + 1), ByteRange(MIB - 1, MIB + 1)):
+    whole, beyond = unit(rig), unit(rig) + 1
+    for extent in (ByteRange(0, beyond), ByteRange(whole, beyond), ByteRange(whole - 1, beyond)):
         with pytest.raises(VaultError):
             rig.vault.fetch(retrieval_id, extent)
 
@@ -323,7 +358,7 @@ def test_waiting_retrievals_are_found_by_their_token(rig: Rig) -> None:
         "x" * 64: rig.vault.request_retrieval(archive_id, None, Tier.BULK, "x" * 64),
         "listing": rig.vault.request_listing("listing"),
     }
-    expected = asked if rig.vault.traits.waits else {}
+    expected = asked if rig.keeps_tokens else {}
     assert rig.vault.open_retrievals() == expected
     rig.make_ready()
     assert rig.vault.open_retrievals() == expected
@@ -333,9 +368,9 @@ def test_waiting_retrievals_are_found_by_their_token(rig: Rig) -> None:
 
 
 def test_a_listing_names_every_archive(rig: Rig) -> None:
-    stored: dict[ArchiveId, object] = {}
+    stored: dict[ArchiveId, tuple[object, ...]] = {}
     for label in (CATALOG, some_label(), some_label()):
-        data = some_bytes(MIB + len(stored))
+        data = some_bytes(unit(rig) + len(stored))
         stored[store(rig.vault, data, label)] = (label, len(data), tree_hash(data))
     rig.make_listable()
     listing_id = rig.vault.request_listing("t")
@@ -343,7 +378,10 @@ def test_a_listing_names_every_archive(rig: Rig) -> None:
     assert rig.vault.listing_status(listing_id).state is RetrievalState.READY
     listing = rig.vault.fetch_listing(listing_id)
     listed = {each.archive_id: (each.label, each.size, each.tree_hash) for each in listing.archives}
-    assert listed == stored
+    if rig.lists_tree_hashes:
+        assert listed == stored
+    else:
+        assert {one: (*seen[:2], None) for one, seen in stored.items()} == listed
     assert listing.as_of.utcoffset() == UTC.utcoffset(None)
     assert all(each.created_at.tzinfo for each in listing.archives)
 

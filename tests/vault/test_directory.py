@@ -88,7 +88,7 @@ def test_a_disk_that_fails_is_told_and_nothing_is_kept(
     assert type(caught.value) is expected
     assert advice in caught.value.advice
     assert directory.state().location in str(caught.value)
-    assert not directory.list_parts(upload_id)
+    assert not directory.list_parts(upload_id, MIB)
     send(directory, upload_id, DATA, cut(DATA))
     assert read_directly(directory, complete(directory, upload_id, CATALOG, DATA), len(DATA)) == DATA
 
@@ -220,7 +220,7 @@ def test_ids_cannot_lead_elsewhere(directory: DirectoryVault, bad: str) -> None:
     with pytest.raises(RetrievalExpiredError):
         directory.fetch(RetrievalId(f"{bad}:0-100"), ByteRange(0, 1))
     with pytest.raises(UploadExpiredError):
-        directory.list_parts(UploadId(bad))
+        directory.list_parts(UploadId(bad), MIB)
     assert directory.state().exists
 
 

@@ -98,7 +98,7 @@ def test_sending_again_killed_anywhere_never_leaves_a_part_that_is_not_what_it_s
         )
         after = reopened(directory)
         data = Path(directory.state().location, "uploads", upload_id, "data").read_bytes()
-        for part in after.list_parts(upload_id):
+        for part in after.list_parts(upload_id, MIB):
             assert tree_hash(data[part.offset : part.offset + part.length]) == part.tree_hash
         send(after, upload_id, DATA, cut(DATA))
         assert read_directly(after, complete(after, upload_id, CATALOG, DATA), len(DATA)) == DATA
@@ -138,7 +138,7 @@ def complete_empty_is_refused(vault: DirectoryVault, upload_id: UploadId) -> boo
     """Whether an upload is one that can go on."""
     with pytest.raises(IntegrityError):
         complete(vault, upload_id, CATALOG, b"abc")
-    return not vault.list_parts(upload_id)
+    return not vault.list_parts(upload_id, MIB)
 
 
 def test_nothing_gets_its_name_before_it_is_synced(

@@ -69,7 +69,7 @@ def test_boto_hashes_no_body(glacier: GlacierVault, hashed: Callable[[], int]) -
     before = hashed()
     glacier.put_part(upload_id, part_of(BODY, 0), memoryview(BODY))
     assert 0 < hashed() - before < 10_000
-    assert [part.length for part in glacier.list_parts(upload_id)] == [len(BODY)]
+    assert [part.length for part in glacier.list_parts(upload_id, MIB)] == [len(BODY)]
 
 
 def test_boto_would_hash_it_three_times_otherwise(
@@ -103,7 +103,7 @@ def test_each_thread_sends_its_own_hash(glacier: GlacierVault) -> None:
 
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(put, range(len(bodies))))
-    stored = glacier.list_parts(upload_id)
+    stored = glacier.list_parts(upload_id, MIB)
     assert [part.tree_hash for part in stored] == [tree_hash(body) for body in bodies]
 
 
@@ -135,7 +135,7 @@ def test_a_failing_service_is_asked_once(
     upload_id = glacier.begin_upload(CATALOG, MIB)
     calls: dict[str, Callable[[], object]] = {
         "UploadMultipartPart": lambda: send(glacier, upload_id, data, cut(data)),
-        "ListParts": lambda: glacier.list_parts(upload_id),
+        "ListParts": lambda: glacier.list_parts(upload_id, MIB),
         "CompleteMultipartUpload": lambda: complete(glacier, upload_id, CATALOG, data),
     }
     if operation == "CompleteMultipartUpload":
@@ -269,7 +269,7 @@ def test_more_than_a_page_of_parts(glacier: GlacierVault) -> None:
     for number in range(53):
         body = data[number : number + 10]
         glacier.put_part(upload_id, part_of(body, number * MIB), memoryview(body))
-    assert [part.offset for part in glacier.list_parts(upload_id)] == [n * MIB for n in range(53)]
+    assert [part.offset for part in glacier.list_parts(upload_id, MIB)] == [n * MIB for n in range(53)]
 
 
 def test_more_than_a_page_of_uploads(glacier: GlacierVault) -> None:
@@ -317,7 +317,7 @@ def test_ids_cannot_lead_elsewhere(glacier: GlacierVault) -> None:
     glacier.begin_upload(CATALOG, MIB)
     glacier.abort_upload(UploadId(".."))
     with pytest.raises(UploadExpiredError):
-        glacier.list_parts(UploadId("../jobs"))
+        glacier.list_parts(UploadId("../jobs"), MIB)
     assert glacier.state().exists
     assert len(glacier.list_uploads()) == 1
 
