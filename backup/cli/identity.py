@@ -32,7 +32,7 @@ def identity() -> None:
 )
 @pass_cli
 def show(cli: Cli, ca_file: str | None, warn_days: int) -> int:
-    """Say what certificate it is and how long it lasts; exit code 13 if AWS would refuse it."""
+    """Say what certificate it is, how long it lasts and that its key signs; exit code 13 if not."""
     from datetime import timedelta
 
     from backup.credentials.chain import chain_problem
@@ -50,6 +50,7 @@ def show(cli: Cli, ca_file: str | None, warn_days: int) -> int:
     files = _configured(cli)
     now = cli.clock.now()
     loaded = load_identity(files)
+    loaded.sign(b"nightvault identity show")  # a token or TPM says only so whether it opens, and fits
     facts = describe_identity(loaded, now)
     refusals = [f"AWS would refuse this certificate: {why}" for why in facts.weaknesses]
     try:

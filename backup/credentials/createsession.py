@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Annotated
@@ -146,11 +147,10 @@ def _credentials(data: bytes, options: RolesAnywhereOptions, now: datetime) -> C
 
 
 def _text(data: bytes) -> str:
-    """An answer's text. `msgspec.DecodeError` without its cause, which would carry the bytes along."""
-    try:
+    """An answer's text. `msgspec.DecodeError`, raised where no other error with the bytes hangs on it."""
+    with suppress(UnicodeDecodeError):
         return data.decode()
-    except UnicodeDecodeError:
-        raise msgspec.DecodeError("it is not UTF-8") from None
+    raise msgspec.DecodeError("it is not UTF-8")
 
 
 def _failure(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
@@ -113,10 +114,9 @@ def _attributes(
 
 def _text(found: Mapping[str, bytes], name: str) -> str | None:
     value = found.get(name)
-    try:
+    with suppress(UnicodeDecodeError):  # which would quote it, so ours is raised outside
         return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        raise _mistake(f"{name} is not UTF-8") from None  # the cause would quote it
+    raise _mistake(f"{name} is not UTF-8")
 
 
 def _slot(found: Mapping[str, bytes]) -> int | None:
