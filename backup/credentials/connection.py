@@ -3,6 +3,7 @@ have it."""
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import ssl
@@ -45,9 +46,23 @@ def open_pool(options: RolesAnywhereOptions, connection: Connection) -> urllib3.
     if proxy is None:
         return urllib3.PoolManager(**tls)
     try:
-        return urllib3.ProxyManager(proxy, **tls)
+        bare, headers = _without_password(proxy)
+        return urllib3.ProxyManager(bare, proxy_headers=headers, **tls)
     except (HTTPError, ValueError) as error:
         raise ConfigError("the proxy of HTTPS_PROXY or HTTP_PROXY is no URL of a proxy") from error
+
+
+def _without_password(proxy: str) -> tuple[str, Mapping[str, str] | None]:
+    """The proxy's URL without user and password, and the header that carries them; `ValueError`."""
+    from urllib.parse import unquote, urlsplit, urlunsplit
+
+    parts = urlsplit(proxy)
+    if parts.username is None:
+        return proxy, None
+    known = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    coded = base64.b64encode(known.encode()).decode()
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return bare, {"proxy-authorization": f"Basic {coded}"}
 
 
 def _tls(connection: Connection) -> ssl.SSLContext:

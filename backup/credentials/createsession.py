@@ -159,6 +159,11 @@ def _failure(
     refusal = _refusal(status, headers, data, now)
     if status == 429 or "throttl" in refusal.code.lower() or refusal.code == "TooManyRequestsException":
         return ThrottledError(f"{options.host} asks us to slow down ({refusal.code})")
+    if status == 407:
+        return UnreachableError(
+            "the proxy wants a user and a password that it knows",
+            advice="as in http://USER:PASSWORD@HOST:PORT",
+        )
     if status >= 500 or status == 408:
         return UnreachableError(
             f"{options.host} failed with status {status} ({refusal.code}: {refusal.text})"

@@ -112,8 +112,8 @@ class World:
 
 
 @contextmanager
-def made_world(directory: Path) -> Iterator[World]:
-    """A world below `directory`, as long as the block lasts."""
+def made_world(directory: Path, *options: str) -> Iterator[World]:
+    """A world below `directory`, as long as the block lasts; `options` are the emulator's."""
     now = datetime.now(UTC) - timedelta(hours=1)
     authority = create_ca(
         str(directory / "ca"), Subject("Helper CA"), key_type=KeyType.P_256, days=90, passphrase=None, now=now
@@ -129,7 +129,7 @@ def made_world(directory: Path) -> Iterator[World]:
     )
     home = directory / "home"
     home.mkdir()
-    with RunningEmulator(directory / "state", accounts) as emulator:
+    with RunningEmulator(directory / "state", accounts, options=options) as emulator:
         yield World(emulator, authority, issued.certificate_path, issued.key_path, home)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -277,6 +278,24 @@ def test_serve_hands_out_keys_to_boto3(world: World) -> None:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_hop_limit_is_on_every_packet(world: World) -> None:
+    minimum = 21  # Linux's IP_MINTTL: a socket that sees no packet with fewer hops left
+    with world.process("serve", *world.flags, "--port", "0", "--hop-limit", "7") as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().strip().rpartition(":")[2])
+        for least, heard in ((7, True), (8, False)):
+            with socket.socket() as client:
+                client.settimeout(5 if heard else 0.7)
+                client.setsockopt(socket.IPPROTO_IP, minimum, least)
+                if not heard:
+                    with pytest.raises(TimeoutError):
+                        client.connect(("127.0.0.1", port))
+                    continue
+                client.connect(("127.0.0.1", port))
+                client.sendall(b"PUT /latest/api/token HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_serve_tells_a_mistake_at_once(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from backup.credentials.identity import Identity, IdentityFiles, load_identity
@@ -12,6 +13,7 @@ from backup.pki.authority import Authority, create_ca
 from backup.pki.issuing import Issued, issue
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
+from tests.credentials.stores import call
 
 ANCHOR = "arn:aws:rolesanywhere:eu-central-1:111122223333:trust-anchor/0aaaaaaa-1111-4222-8333-444444444444"
 PROFILE = "arn:aws:rolesanywhere:eu-central-1:111122223333:profile/0bbbbbbb-1111-4222-8333-444444444444"
@@ -55,3 +57,12 @@ def identity_in(directory: str, *, now: datetime = NOW, days: int = 90) -> Ident
         authority_in(os.path.join(directory, "ca"), now), os.path.join(directory, "out"), now=now, days=days
     )
     return load_identity(IdentityFiles(issued.certificate_path, issued.key_path))
+
+
+def server_certificate(folder: Path) -> tuple[Path, Path]:
+    """A TLS certificate of localhost and 127.0.0.1 that vouches for itself, `server.pem`, and its key."""
+    key, certificate = folder / "server.key", folder / "server.pem"
+    names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-subj", "/CN=localhost")
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key)
+    call("openssl", "req", "-x509", *new, *names, "-days", "2", "-out", certificate)
+    return certificate, key

@@ -22,7 +22,7 @@ from backup.pki.authority import create_ca
 from backup.pki.issuing import Issued, issue
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
-from tests.credentials.identities import ANCHOR, PROFILE, ROLE
+from tests.credentials.identities import ANCHOR, PROFILE, ROLE, server_certificate
 from tests.credentials.stores import call
 from tests.credentials.test_emulated import OffsetClock
 from tests.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts
@@ -57,10 +57,7 @@ class Tls:
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
     where = tmp_path_factory.mktemp("tls")
-    server_key, server_ca = where / "server.key", where / "server.pem"
-    names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-subj", "/CN=localhost")
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", server_key)
-    call("openssl", "req", "-x509", *new, *names, "-days", "2", "-out", server_ca)
+    server_ca, server_key = server_certificate(where)
     now = datetime.now(UTC) - timedelta(hours=1)
     made = []
     for name, kind in (("strict", KeyType.P_256), ("lenient", KeyType.P_384)):
