@@ -11,7 +11,7 @@ from backup.model import VaultName
 from backup.protocols import Clock, CredentialSource, Vault
 
 if TYPE_CHECKING:
-    from backup.credentials.identity import IdentityFiles
+    from backup.credentials.places import IdentityFiles
 
 
 class Purpose(Enum):
@@ -79,7 +79,7 @@ def credential_source(
 
 def identity_files(identity: IdentitySettings) -> IdentityFiles:
     """Where the identity lies."""
-    from backup.credentials.identity import IdentityFiles
+    from backup.credentials.places import IdentityFiles
 
     return IdentityFiles(
         identity.certificate,

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +22,9 @@ from backup.cli.identity_flags import (
 )
 
 if TYPE_CHECKING:
+    from backup.credentials.cache import Kept
+    from backup.credentials.options import RolesAnywhereOptions
+    from backup.credentials.places import IdentityFiles
     from backup.model import Credentials
     from backup.protocols import CredentialSource
 
@@ -44,24 +47,35 @@ def credential_process(cli: Cli, /, no_cache: bool, warn_days: int, **given: Any
     flags = Flags(**given)
     files = identity_of(cli, flags)
     options = options_of(cli, flags)
-    warn_of_expiry(cli, files, warn_days)
-    if no_cache:
-        click.echo(document(source_of(cli, flags, files, options).credentials()), nl=False)
+    if not no_cache and (found := _at_hand(cli, files, options, warn_days)):
+        click.echo(document(found), nl=False)
         return
+    warn_of_expiry(cli, files, warn_days)
+    later = _Later(lambda: source_of(cli, flags, files, options))
+    source = later if no_cache else _cached(cli, files, options, later)
+    click.echo(document(source.credentials()), nl=False)
+
+
+def _at_hand(cli: Cli, files: IdentityFiles, options: RolesAnywhereOptions, warn_days: int) -> Kept | None:
+    from backup.credentials.cache import default_directory, keys_at_hand
+
+    directory, unless = default_directory(os.environ), timedelta(days=warn_days)
+    return keys_at_hand(directory, files.certificate, options, now=cli.clock.now(), unless=unless)
+
+
+def _cached(
+    cli: Cli, files: IdentityFiles, options: RolesAnywhereOptions, source: CredentialSource
+) -> CredentialSource:
+    from cryptography.hazmat.primitives import hashes
+
     from backup.credentials.cache import CachedCredentials, cache_name, default_directory
     from backup.credentials.identity import check_validity, own_certificate
 
     certificate = own_certificate(files)
     check_validity(certificate, cli.clock.now())
-    path = os.path.join(default_directory(os.environ), cache_name(certificate, options))
-    click.echo(
-        document(
-            CachedCredentials(
-                _Later(lambda: source_of(cli, flags, files, options)), path, options, cli.clock
-            ).credentials()
-        ),
-        nl=False,
-    )
+    name = cache_name(certificate.fingerprint(hashes.SHA256()), options)
+    path = os.path.join(default_directory(os.environ), name)
+    return CachedCredentials(source, path, options, cli.clock, certificate.not_valid_after_utc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,7 @@ class _Later:
         return self.make().credentials()
 
 
-def document(credentials: Credentials) -> str:
+def document(credentials: Credentials | Kept) -> str:
     """The JSON that AWS tools read (AWS: "Sourcing credentials with an external process")."""
     fields = {
         "Version": 1,

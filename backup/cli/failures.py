@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import signal
 import sys
-import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +76,10 @@ def write_crash(error: BaseException, words: Sequence[str], directory: str | Non
 
     The file holds no values of variables.
     """
+    import platform
+    import tempfile
+    import traceback
+
     text = "".join(
         [
             f"nightvault {__version__}, Python {platform.python_version()}, {platform.platform()}\n",
@@ -105,6 +106,8 @@ def _tell(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
         sentence = f"unexpected {type(error).__name__}: {error}"
         failure = Failure("unexpected", sentence, advice, int(ExitCode.FAILED))
     if cli.verbose and not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt)):
+        import traceback
+
         click.echo("".join(traceback.format_exception(error)), err=True)
     try:
         _print(failure, error, json=cli.json or "--json" in words)

@@ -14,7 +14,7 @@ from backup.cli.context import Cli, pass_cli
 from backup.errors import ConfigError, ExitCode, NightvaultError
 
 if TYPE_CHECKING:
-    from backup.credentials.identity import IdentityFiles
+    from backup.credentials.places import IdentityFiles
     from backup.pki.subjects import Subject
 
 

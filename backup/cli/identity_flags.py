@@ -17,8 +17,8 @@ from backup.errors import ConfigError, IdentityError, UsageError
 
 if TYPE_CHECKING:
     from backup.config import Config
-    from backup.credentials.identity import IdentityFiles
     from backup.credentials.options import RolesAnywhereOptions
+    from backup.credentials.places import IdentityFiles
     from backup.credentials.rolesanywhere import RolesAnywhere
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -131,7 +131,7 @@ class Flags:
 
 def identity_of(cli: Cli, flags: Flags) -> IdentityFiles:
     """Where the identity lies: as the flags say, else as the config does."""
-    from backup.credentials.identity import IdentityFiles
+    from backup.credentials.places import IdentityFiles
 
     flags.check()
     if flags.debug:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backup.credentials.boto import boto3_session
-    from backup.credentials.identity import IdentityFiles, load_identity
+    from backup.credentials.identity import load_identity
     from backup.credentials.options import RolesAnywhereOptions
+    from backup.credentials.places import IdentityFiles
     from backup.credentials.rolesanywhere import RolesAnywhere
 
 __all__ = ["IdentityFiles", "RolesAnywhere", "RolesAnywhereOptions", "boto3_session", "load_identity"]
 
 _HOMES = {
-    "IdentityFiles": "identity",
+    "IdentityFiles": "places",
     "RolesAnywhere": "rolesanywhere",
     "RolesAnywhereOptions": "options",
     "boto3_session": "boto",

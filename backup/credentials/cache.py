@@ -11,34 +11,50 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
-
-import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
 
 from backup.credentials.options import RolesAnywhereOptions
-from backup.model import Credentials
-from backup.protocols import Clock, CredentialSource
+from backup.credentials.places import first_certificate
+
+if TYPE_CHECKING:  # a hit needs none
+    from backup.model import Credentials
+    from backup.protocols import Clock, CredentialSource
 
 log = logging.getLogger(__name__)
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class Kept(NamedTuple):
+    """Keys as they stand in a file, until when they are used, and the end of their certificate."""
+
     access_key_id: str
     secret_access_key: str
     session_token: str
     expires_at: datetime
     renew_at: datetime
+    certificate_ends: datetime
 
     def __repr__(self) -> str:
-        return "_Kept(…)"
+        return "Kept(…)"
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return json.dumps(self._asdict(), default=datetime.isoformat).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Kept:
+        """From JSON; `ValueError`, `TypeError` or `KeyError` for anything else."""
+        document = json.loads(data)
+        key_id, secret, token, *times = (document[name] for name in cls._fields)
+        if not all(isinstance(text, str) for text in (key_id, secret, token)):
+            raise TypeError("a key is a text")
+        return cls(key_id, secret, token, *map(datetime.fromisoformat, times))
 
 
 def default_directory(environment: Mapping[str, str]) -> str:
@@ -49,10 +65,10 @@ def default_directory(environment: Mapping[str, str]) -> str:
     return os.path.join(base, "nightvault", "credentials")
 
 
-def cache_name(certificate: x509.Certificate, options: RolesAnywhereOptions) -> str:
-    """The file's name, by everything that the keys depend on."""
+def cache_name(fingerprint: bytes, options: RolesAnywhereOptions) -> str:
+    """The file's name, by everything that the keys depend on; `fingerprint` is SHA-256 of the certificate."""
     asked = (
-        certificate.fingerprint(hashes.SHA256()).hex(),
+        fingerprint.hex(),
         options.trust_anchor_arn,
         options.profile_arn,
         options.role_arn,
@@ -60,19 +76,57 @@ def cache_name(certificate: x509.Certificate, options: RolesAnywhereOptions) -> 
         options.session_duration,
         options.role_session_name,
     )
-    return hashlib.sha256(msgspec.json.encode(asked)).hexdigest() + ".json"
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest() + ".json"
+
+
+def keys_at_hand(
+    directory: str, certificate: str, options: RolesAnywhereOptions, *, now: datetime, unless: timedelta
+) -> Kept | None:
+    """Fresh keys of a PEM file's certificate, without the time it takes to load what understands one.
+
+    None if there are none, or if the certificate ends within `unless`, so that something must be said of it.
+    """
+    der = first_certificate(certificate)
+    if der is None:
+        return None
+    path = os.path.join(directory, cache_name(hashlib.sha256(der).digest(), options))
+    kept = _fresh(path, now)
+    return None if kept is None or kept.certificate_ends - now <= unless else kept
+
+
+def _fresh(path: str, now: datetime) -> Kept | None:
+    data = _read_own(path)
+    if data is None:
+        return None
+    try:
+        kept = Kept.decode(data)
+        return kept if now < min(kept.renew_at, kept.expires_at, kept.certificate_ends) else None
+    except (ValueError, TypeError, KeyError):  # cut, changed, or a time without a zone
+        return None
+
+
+def _keys(kept: Kept) -> Credentials:
+    from backup.model import Credentials
+
+    return Credentials(kept.access_key_id, kept.secret_access_key, kept.session_token, kept.expires_at)
 
 
 class CachedCredentials:
     """A `CredentialSource` that asks `source` only when the file has no keys that are fresh enough."""
 
     def __init__(
-        self, source: CredentialSource, path: str, options: RolesAnywhereOptions, clock: Clock
+        self,
+        source: CredentialSource,
+        path: str,
+        options: RolesAnywhereOptions,
+        clock: Clock,
+        certificate_ends: datetime,
     ) -> None:
         self._source = source
         self._path = path
         self._options = options
         self._clock = clock
+        self._certificate_ends = certificate_ends
 
     def credentials(self) -> Credentials:
         """The keys of the file, else new ones; a disk that cannot be written costs the cache alone."""
@@ -88,15 +142,8 @@ class CachedCredentials:
             return self._source.credentials()
 
     def _read(self) -> Credentials | None:
-        data = _read_own(self._path)
-        try:
-            kept = None if data is None else msgspec.json.decode(data, type=_Kept)
-            fresh = kept is not None and self._clock.now() < min(kept.renew_at, kept.expires_at)
-        except (ValueError, TypeError):  # cut, changed, or a time without a zone
-            return None
-        if kept is None or not fresh:
-            return None
-        return Credentials(kept.access_key_id, kept.secret_access_key, kept.session_token, kept.expires_at)
+        kept = _fresh(self._path, self._clock.now())
+        return None if kept is None else _keys(kept)
 
     def _fetch(self) -> Credentials:
         from backup.credentials.rolesanywhere import renewal_margin  # with urllib3, which a hit can spare
@@ -104,20 +151,23 @@ class CachedCredentials:
         credentials = self._source.credentials()
         if credentials.expires_at is not None and credentials.session_token is not None:
             life = credentials.expires_at - self._clock.now()
-            kept = _Kept(
+            kept = Kept(
                 credentials.access_key_id,
                 credentials.secret_access_key,
                 credentials.session_token,
                 credentials.expires_at,
                 credentials.expires_at - renewal_margin(life, self._options.renew_before),
+                self._certificate_ends,
             )
             with suppress(OSError):  # a full disk: the keys are good all the same
-                write_private(self._path, msgspec.json.encode(kept))
+                write_private(self._path, kept.encode())
         return credentials
 
 
 def write_private(path: str, data: bytes) -> None:
     """Put `data` into the file `path` with mode 0600, whole or not at all."""
+    import tempfile  # a hit needs none
+
     descriptor, half = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))  # mkstemp makes 0600
     try:
         with os.fdopen(descriptor, "wb") as file:

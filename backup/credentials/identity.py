@@ -15,9 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from backup.credentials.certificate import CertificateFacts, certificate_facts, name_text
 from backup.credentials.keyfiles import (
-    Asker,
     KeyFile,
-    Passphrase,
     is_pkcs12,
     load_certificates,
     load_private_key,
@@ -28,6 +26,7 @@ from backup.credentials.keyfiles import (
 )
 from backup.credentials.keys import PrivateKey, SigningKey, SoftwareKey, algorithm_label
 from backup.credentials.pkcs11_uri import is_pkcs11, parse_pkcs11_uri
+from backup.credentials.places import IdentityFiles, shown_place
 from backup.credentials.tpm import TSS2_PEM, TpmKey, is_tpm_handle, parse_handle, tcti_of
 from backup.errors import IdentityError
 
@@ -73,38 +72,6 @@ class Signer(Protocol):
     def sign(self, data: bytes) -> bytes:
         """Sign `data` (not its hash): PKCS#1 v1.5 or DER-encoded ECDSA with SHA-256, or pure ML-DSA."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityFiles:
-    """Where the identity lies, as the config has it.
-
-    `certificate` is a file (PEM or PKCS#12) or a `pkcs11:` URI; `private_key` a file (PEM, PKCS#12, TSS2
-    PEM), a `pkcs11:` URI or `handle:0x81……` in a TPM. What opens it (a passphrase, a token's PIN, a TPM
-    key's password) is in `passphrase_file` or `passphrase`, or `ask` asks for it.
-    """
-
-    certificate: str
-    private_key: str
-    intermediates: str | None = None
-    passphrase_file: str | None = None
-    passphrase: bytes | None = field(default=None, repr=False)
-    pkcs11_module: str | None = None
-    reuse_pin: bool = True
-    ask: Asker | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def opener(self) -> Passphrase:
-        """What opens the key."""
-        return Passphrase(self.passphrase_file, self.passphrase, self.ask)
-
-    def __repr__(self) -> str:
-        return f"IdentityFiles({shown_place(self.certificate)}, {shown_place(self.private_key)})"
-
-
-def shown_place(place: str) -> str:
-    """A place without the query of a URI, which may hold a PIN."""
-    return place.partition("?")[0] if is_pkcs11(place) else place
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,10 +17,8 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from backup.credentials.keys import PrivateKey
 from backup.credentials.mldsa_keys import read_both_form
+from backup.credentials.places import MOST_FILE, Asker
 from backup.errors import IdentityError
-
-MOST_FILE = 1 << 20
-"""Bytes; no certificate or key file is larger, and a device file has no end."""
 
 _FIRST_KEY = re.compile(
     rb"-----BEGIN (?P<kind>[A-Z0-9 ]*PRIVATE KEY)-----.*?-----END (?P=kind)-----", re.DOTALL
@@ -34,9 +32,6 @@ KEY_CLASSES = (
     mldsa.MLDSA65PrivateKey,
     mldsa.MLDSA87PrivateKey,
 )
-
-Asker = Callable[[str], bytes]
-"""Asks a person for a secret, by a question; `IdentityError` where nobody is."""
 
 
 @dataclass(frozen=True, slots=True)

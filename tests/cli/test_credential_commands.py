@@ -79,16 +79,44 @@ HEAVY = (
 )
 
 
-def test_nothing_heavy_is_imported_for_a_pem_key(world: World) -> None:
+def imported(world: World, tmp_path: Path, *words: str) -> set[str]:
+    """The top-level packages (and ours whole) that a successful `credential-process` has imported."""
     code = (
         "import sys\nfrom backup.cli import main\n"
         "try: main()\n"
-        f"except SystemExit: print('\\nHEAVY', [name for name in {HEAVY} if name in sys.modules])"
+        "except SystemExit: print('\\n' + ' '.join(sys.modules))"
     )
-    words = [sys.executable, "-c", code, "credential-process", *world.flags, "--no-cache"]
-    done = subprocess.run(words, env=world.environment(), capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, "credential-process", *world.flags, *words]
+    environment = world.environment(XDG_CACHE_HOME=str(tmp_path))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "AccessKeyId" in done.stdout, done.stderr
-    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    names = done.stdout.splitlines()[-1].split()
+    return {name if name.startswith("backup") else name.partition(".")[0] for name in names}
+
+
+def test_nothing_heavy_is_imported_for_a_pem_key(world: World, tmp_path: Path) -> None:
+    found = imported(world, tmp_path)
+    assert not found & set(HEAVY)
+    assert {"urllib3", "cryptography"} <= found
+
+
+def test_keys_of_the_cache_cost_neither_cryptography_nor_http(world: World, tmp_path: Path) -> None:
+    imported(world, tmp_path)
+    found = imported(world, tmp_path)
+    assert not found & {
+        *HEAVY,
+        "urllib3",
+        "cryptography",
+        "msgspec",
+        "backup.model",
+        "ssl",
+        "http",
+        "email",
+        "tempfile",
+    }
+    assert {name for name in found if name.startswith("backup.credentials.")} == {
+        f"backup.credentials.{name}" for name in ("arns", "cache", "options", "pkcs11_uri", "places")
+    }
 
 
 @pytest.mark.parametrize(

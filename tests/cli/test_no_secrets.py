@@ -276,7 +276,7 @@ def everything(
     session = boto3_session(source, "eu-central-1")
     client = session.client("glacier", endpoint_url="http://127.0.0.1:9")
     held = session.get_credentials()
-    cached = CachedCredentials(source, "/none", options, SystemClock())
+    cached = CachedCredentials(source, "/none", options, SystemClock(), datetime.now(UTC))
     request = SessionRequest("host", "eu-central-1", b"{}")
     flags = Flags(pkcs8_password=PASSPHRASE, tpm_key_password=TPM_PASSWORD)
     own = (identity, identity.key, files, files.opener, options, source, keys, cached, request, flags)

@@ -10,14 +10,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.credentials.cache import CachedCredentials, cache_name, default_directory
+from backup.credentials.cache import CachedCredentials, Kept, cache_name, default_directory, keys_at_hand
+from backup.credentials.identity import load_certificates
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import UnreachableError
 from backup.model import Credentials
-from tests.credentials.identities import ANCHOR, PROFILE, ROLE, identity_in
+from tests.credentials.identities import ANCHOR, PROFILE, ROLE, authority_in, issue_in, write
 from tests.doubles import ManualClock
 
 OPTIONS = RolesAnywhereOptions(ANCHOR, PROFILE, ROLE)
@@ -45,7 +47,9 @@ def source(clock: ManualClock) -> Counting:
 
 
 def cached(source: Counting, path: Path, clock: ManualClock) -> CachedCredentials:
-    return CachedCredentials(source, str(path / "deep" / "x.json"), OPTIONS, clock)
+    return CachedCredentials(
+        source, str(path / "deep" / "x.json"), OPTIONS, clock, clock.now() + timedelta(days=90)
+    )
 
 
 def test_used_until_renewal_is_due_and_never_later(
@@ -119,8 +123,8 @@ def test_a_place_that_cannot_be_written_costs_the_cache_alone(
     assert "the-secret" not in caplog.text
 
 
-def test_whatever_the_keys_depend_on_is_in_the_name(tmp_path: Path) -> None:
-    one, two = (identity_in(str(tmp_path / name)).certificate for name in "ab")
+def test_whatever_the_keys_depend_on_is_in_the_name() -> None:
+    one, two = bytes(32), bytes(31) + b"1"
     changed = [
         replace(OPTIONS, role_arn=f"{ROLE}2"),
         replace(OPTIONS, session_duration=900),
@@ -136,3 +140,40 @@ def test_where_it_lies() -> None:
     assert default_directory({"XDG_CACHE_HOME": "/c"}) == "/c/nightvault/credentials"
     assert default_directory({"HOME": "/h"}) == "/h/.cache/nightvault/credentials"
     assert default_directory({}) == os.path.expanduser("~/.cache/nightvault/credentials")
+
+
+def at_hand(tmp_path: Path, certificate: str, clock: ManualClock, *, days: int = 0) -> Kept | None:
+    return keys_at_hand(str(tmp_path), certificate, OPTIONS, now=clock.now(), unless=timedelta(days=days))
+
+
+def test_keys_at_hand_are_those_of_the_certificates_file(
+    tmp_path: Path, source: Counting, clock: ManualClock
+) -> None:
+    made = issue_in(authority_in(str(tmp_path / "ca"), clock.now()), str(tmp_path), now=clock.now(), days=9)
+    certificate = load_certificates(made.certificate_path)[0]
+    path = tmp_path / cache_name(certificate.fingerprint(hashes.SHA256()), OPTIONS)
+    assert at_hand(tmp_path, made.certificate_path, clock) is None
+    kept = CachedCredentials(source, str(path), OPTIONS, clock, certificate.not_valid_after_utc).credentials()
+    found = at_hand(tmp_path, made.certificate_path, clock)
+    assert found is not None
+    assert found[:4] == (kept.access_key_id, kept.secret_access_key, kept.session_token, kept.expires_at)
+    assert kept.secret_access_key not in repr(found)
+    chain = write(
+        f"{tmp_path}/chain", b"a remark\n", Path(made.certificate_path).read_bytes(), b"\n-----BEGIN"
+    )
+    assert at_hand(tmp_path, chain, clock) == found
+    assert at_hand(tmp_path, made.certificate_path, clock, days=10) is None  # something must be said first
+    for other in (made.key_path, "/dev/stdin", "/none", "pkcs11:token=x"):
+        assert at_hand(tmp_path, other, clock) is None
+    clock.advance(timedelta(minutes=45))
+    assert at_hand(tmp_path, made.certificate_path, clock) is None
+
+
+def test_no_keys_longer_than_the_certificate(tmp_path: Path, source: Counting, clock: ManualClock) -> None:
+    ends = clock.now() + timedelta(minutes=10)
+    for _ in range(2):
+        CachedCredentials(source, str(tmp_path / "x.json"), OPTIONS, clock, ends).credentials()
+    assert source.calls == 1
+    clock.advance(timedelta(minutes=10))
+    CachedCredentials(source, str(tmp_path / "x.json"), OPTIONS, clock, ends).credentials()
+    assert source.calls == 2

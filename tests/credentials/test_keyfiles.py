@@ -11,8 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from backup.credentials.identity import IdentityFiles, load_identity
-from backup.credentials.keyfiles import MOST_FILE, read_file
+from backup.credentials.keyfiles import read_file
 from backup.credentials.keys import MLDSA_PUBLIC, SoftwareKey, has_signed
+from backup.credentials.places import MOST_FILE
 from backup.errors import IdentityError
 from tests.credentials.identities import authority_in, vectors, write
 

@@ -1,0 +1,71 @@
+"""Where an identity lies, before anything of it is understood: light, for a program that starts often."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backup.credentials.pkcs11_uri import is_pkcs11
+
+if TYPE_CHECKING:
+    from backup.credentials.keyfiles import Passphrase
+
+MOST_FILE = 1 << 20
+"""Bytes; no certificate or key file is larger, and a device file has no end."""
+
+Asker = Callable[[str], bytes]
+"""Asks a person for a secret, by a question; `IdentityError` where nobody is."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityFiles:
+    """Where the identity lies, as the config has it.
+
+    `certificate` is a file (PEM or PKCS#12) or a `pkcs11:` URI; `private_key` a file (PEM, PKCS#12, TSS2
+    PEM), a `pkcs11:` URI or `handle:0x81……` in a TPM. What opens it (a passphrase, a token's PIN, a TPM
+    key's password) is in `passphrase_file` or `passphrase`, or `ask` asks for it.
+    """
+
+    certificate: str
+    private_key: str
+    intermediates: str | None = None
+    passphrase_file: str | None = None
+    passphrase: bytes | None = field(default=None, repr=False)
+    pkcs11_module: str | None = None
+    reuse_pin: bool = True
+    ask: Asker | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def opener(self) -> Passphrase:
+        """What opens the key."""
+        from backup.credentials.keyfiles import Passphrase
+
+        return Passphrase(self.passphrase_file, self.passphrase, self.ask)
+
+    def __repr__(self) -> str:
+        return f"IdentityFiles({shown_place(self.certificate)}, {shown_place(self.private_key)})"
+
+
+def shown_place(place: str) -> str:
+    """A place without the query of a URI, which may hold a PIN."""
+    return place.partition("?")[0] if is_pkcs11(place) else place
+
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s*([A-Za-z0-9+/=\s]+?)\s*-----END CERTIFICATE-----")
+
+
+def first_certificate(path: str) -> bytes | None:
+    """The DER of a PEM file's first certificate, unparsed; None for anything else, which is not touched."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        with open(path, "rb") as file:
+            found = _CERTIFICATE.search(file.read(MOST_FILE))
+        return None if found is None else base64.b64decode(b"".join(found[1].split()), validate=True)
+    except (OSError, ValueError):
+        return None
