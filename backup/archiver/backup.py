@@ -36,6 +36,7 @@ from backup.model import (
     ChunkId,
     Entry,
     EntryKind,
+    Extra,
     Hint,
     Pack,
     PackKind,
@@ -254,6 +255,8 @@ class _Backup:
     def _file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
         directory, _, name = path.rpartition(b"/")
         entry = described(directory or b"/", name, content.found, size=content.size)
+        if content.holes:
+            entry = replace(entry, extra=replace(entry.extra or Extra(), holes=content.holes))
         hint = hint_of(content.found, 0)
         if content.changed:
             detail = "it changed while it was read, twice; saved as read"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +12,7 @@ from backup.format.chunker import Chunker
 from backup.format.keys import ChunkSecret, chunk_id, content_id
 from backup.format.rows import pack_u32
 from backup.model import MIB, ChunkId, ContentId
+from backup.source.holes import find_holes
 from backup.source.read import open_file, read_chunks, same_version
 
 _BATCH_BYTES: Final = 8 * MIB
@@ -20,10 +21,11 @@ _BATCH_CHUNKS: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What was read of a file: `found` is how it looked when opened, `size` the bytes that came."""
+    """What was read of a file: `found` is how it looked when opened, `size` counts its holes, too."""
 
     found: os.stat_result
     size: int
+    holes: bytes
     content_id: ContentId
     chunks: bytes
     changed: bool
@@ -38,6 +40,8 @@ class _File:
     ids: list[bytes] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
+    holes: bytes = b""
+    size: int = 0
     is_whole: bool = False
     changed: bool = False
 
@@ -94,7 +98,18 @@ class Contents:
     def _read_once(self, opened: int, then: Callable[[Content], None]) -> _File:
         found = os.fstat(opened)
         file = _File(found, then)
-        for chunk in read_chunks(opened, found.st_size, self._chunker):
+        sparse = find_holes(opened, found)
+        if sparse is None:
+            self._take(file, read_chunks(opened, found.st_size, self._chunker))
+            file.size = sum(file.lengths)
+        else:
+            self._take(file, sparse.chunks(self._chunker))
+            file.size, file.holes = sparse.size, sparse.holes
+        file.changed = not same_version(found, os.fstat(opened))
+        return file
+
+    def _take(self, file: _File, chunks: Iterator[memoryview]) -> None:
+        for chunk in chunks:
             name = chunk_id(self._chunk_key, chunk)
             file.ids.append(name)
             file.lengths.append(len(chunk))
@@ -104,12 +119,9 @@ class Contents:
             self.bytes_read += len(chunk)
             if self._batch_bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_CHUNKS:
                 self.flush()
-        file.changed = not same_version(found, os.fstat(opened))
-        return file
 
     def _content(self, file: _File) -> Content:
-        size = sum(file.lengths)
         if len(file.numbers) != len(file.ids):
             raise AssertionError("a file was handed on before its chunks were numbered")
-        identity = content_id(self._content_key, file.ids, file.lengths)
-        return Content(file.found, size, identity, pack_u32(file.numbers), file.changed)
+        identity = content_id(self._content_key, file.ids, file.lengths, file.holes)
+        return Content(file.found, file.size, file.holes, identity, pack_u32(file.numbers), file.changed)

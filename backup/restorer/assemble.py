@@ -90,7 +90,7 @@ class Assembly:
         for key, offset in self._uses.pop(place.number, ()):
             if key in self._gone or not self._begin(key):
                 continue
-            if not self._writer.write(key, offset, data):
+            if not self._put(key, offset, data):
                 self._begun.discard(key)
                 self._gone.add(key)
                 continue
@@ -100,6 +100,16 @@ class Assembly:
                 self._begun.discard(key)
                 self._writer.end(key)
         return written
+
+    def _put(self, key: int, offset: int, data: memoryview) -> bool:
+        """Write a chunk that begins at the `offset`-th byte of a file's data, around its holes."""
+        layout = self._selection.files[key].layout
+        if layout is None:
+            return self._writer.write(key, offset, data)
+        return all(
+            self._writer.write(key, place, data[first:end])
+            for place, first, end in layout.pieces(offset, len(data))
+        )
 
     def _begin(self, key: int) -> bool:
         if key in self._begun:

@@ -93,7 +93,7 @@ class _Delivery:
         progress, plan = self._world.progress, self._plan
         target = Target(os.fsdecode(self._restore.target))
         writer = Writer(target, self._problems.append, self._restore.id)
-        progress.start(f"Restoring {plan.snapshot.id[:8]}", plan.selection.bytes)
+        progress.start(f"Restoring {plan.snapshot.id[:8]}", plan.selection.data_bytes)
         try:
             key = self._world.secret.chunk_key
             assembly = Assembly(plan.selection, writer, self._problems.append, chunk_key=key)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from backup.errors import FormatError, UsageError
 from backup.format.catalog import decode_extra
+from backup.format.holes import Layout
 from backup.format.keys import content_id
 from backup.format.rows import unpack_u32
 from backup.inventory import archives, entries
@@ -25,11 +26,17 @@ from backup.restorer.write import Wanted
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """A file and its chunks' numbers, in order."""
+    """A file, its chunks' numbers in order, and where their bytes belong."""
 
     wanted: Wanted
     chunks: array[int]
     content_id: ContentId
+    layout: Layout | None  # None: no holes
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of its chunks."""
+        return self.wanted.size if self.layout is None else self.layout.data_size
 
 
 @dataclass(slots=True)
@@ -46,6 +53,11 @@ class Selection:
     def bytes(self) -> int:
         """Bytes of all files."""
         return sum(file.wanted.size for file in self.files)
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all files but their holes: what comes from the vault and is written."""
+        return sum(file.data_size for file in self.files)
 
 
 def select_entries(tx: Transaction, snapshot: Snapshot, path: bytes, content_key: bytes) -> Selection:
@@ -112,7 +124,9 @@ class _Taker:
             self._selection.directories.append(wanted)
         elif kind is EntryKind.FILE:
             numbers = array("I", unpack_u32(row.chunks or b""))
-            self._selection.files.append(WantedFile(wanted, numbers, ContentId(row.content_id or b"")))
+            layout = Layout(wanted.holes, wanted.size) if wanted.holes else None
+            named = ContentId(row.content_id or b"")
+            self._selection.files.append(WantedFile(wanted, numbers, named, layout))
         else:
             self._selection.specials.append(wanted)
 
@@ -139,10 +153,11 @@ def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> N
 def _is_sound(file: WantedFile, places: Mapping[int, ChunkPlace], content_key: bytes) -> bool:
     found = [places.get(number) for number in file.chunks]
     known = [place for place in found if place is not None]
-    if len(known) != len(found) or sum(place.length for place in known) != file.wanted.size:
+    if len(known) != len(found) or sum(place.length for place in known) != file.data_size:
         return False
     ids, lengths = [place.id for place in known], [place.length for place in known]
-    return all(length > 0 for length in lengths) and content_id(content_key, ids, lengths) == file.content_id
+    named = content_id(content_key, ids, lengths, file.wanted.holes)
+    return all(length > 0 for length in lengths) and named == file.content_id
 
 
 def frames_by_archive(places: Iterable[ChunkPlace]) -> dict[int, set[int]]:

@@ -56,6 +56,11 @@ class Wanted:
     extra: Extra | None
 
     @property
+    def holes(self) -> bytes:
+        """A sparse file's holes, packed."""
+        return self.extra.holes if self.extra else b""
+
+    @property
     def path(self) -> bytes:
         """The path below the target."""
         return self.directory + b"/" + self.name if self.directory else self.name
@@ -128,6 +133,15 @@ class Writer:
             return False
         self._keep_open(key, file)
         self._parts[key] = _Part(wanted, temporary, _inode(file))
+        return not wanted.holes or self._stretch(key, file, wanted.size)
+
+    def _stretch(self, key: int, file: int, size: int) -> bool:
+        """Make one hole of a sparse file, up to its end: what is not written later stays one."""
+        try:
+            os.ftruncate(file, size)
+        except _REFUSED as error:
+            self._failed(self.give_up(key), error)
+            return False
         return True
 
     def write(self, key: int, offset: int, data: memoryview) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from backup.errors import SourceError
 from backup.format.chunker import MAXIMUM, MINIMUM, Chunker
@@ -13,6 +14,7 @@ from backup.model import MIB
 
 WINDOW = 8 * MIB
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+Fill = Callable[[memoryview], int]
 _NOT_THE_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV}  # gone, or a symlink or socket now
 
 
@@ -35,7 +37,7 @@ def open_file(handle: int, name: bytes) -> int:
         except PermissionError:
             opened = os.open(name, _FLAGS, dir_fd=handle)  # O_NOATIME is for the owner and root
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
         raise FileUnreadableError("it is not a regular file any more", has_vanished=True)
@@ -64,13 +66,23 @@ def read_chunks(opened: int, size: int, chunker: Chunker) -> Iterator[memoryview
             if head:
                 yield memoryview(head)
             return
+    yield from cut_chunks(partial(_fill, opened), size, chunker, head)
+
+
+def cut_chunks(
+    fill: Fill, size: int, chunker: Chunker, head: bytes | memoryview = b""
+) -> Iterator[memoryview]:
+    """As `read_chunks`, of whatever `fill` puts into a view: fewer bytes than fit are the last.
+
+    `head` is what was read before.
+    """
     left = size - len(head) + 1  # one more than is thought to be left shows the end at once
     ended = False
     while not ended:
         buffer = bytearray(len(head) + (min(left, WINDOW) if left > 0 else MAXIMUM))
         buffer[: len(head)] = head
         view = memoryview(buffer)
-        filled = len(head) + _fill(opened, view[len(head) :])
+        filled = len(head) + fill(view[len(head) :])
         left -= filled - len(head)
         ended = filled < len(buffer)
         window = view[:filled]
@@ -85,7 +97,7 @@ def _read(opened: int, most: int) -> bytes:
     try:
         return os.read(opened, most)
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 def _fill(opened: int, view: memoryview) -> int:
@@ -98,9 +110,10 @@ def _fill(opened: int, view: memoryview) -> int:
                 break
             filled += got
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     return filled
 
 
-def _unreadable(error: OSError) -> FileUnreadableError:
+def unreadable(error: OSError) -> FileUnreadableError:
+    """What the system said, in our words."""
     return FileUnreadableError(error.strerror or str(error), has_vanished=error.errno in _NOT_THE_FILE)

@@ -34,15 +34,22 @@ def back_up(tmp_path: Path, source: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_a_file_of_4_gib(tmp_path: Path, source: Path) -> None:
-    with open(source / "sparse", "wb") as file:
-        file.truncate(4096 * MIB)
-        for place in range(0, 4096, 512):
-            file.seek(place * MIB)
-            file.write(b"%d" % place)
+    with open(source / "large", "wb") as file:
+        file.writelines((b"%d" % (place // 512)).ljust(MIB, b"\0") for place in range(4096))
     figures = back_up(tmp_path, source)
     assert figures["read"] == 4096 * MIB
     assert figures["new"] < 200 * MIB
     assert figures["peak"] < 400_000_000
+
+
+def test_a_file_of_1_tib_of_holes(tmp_path: Path, source: Path) -> None:
+    with open(source / "sparse", "wb") as file:
+        file.truncate(MIB * MIB)
+        file.seek(500_000 * MIB)
+        file.write(b"data" * (MIB // 4))
+    figures = back_up(tmp_path, source)
+    assert figures["read"] == figures["new"] == MIB
+    assert figures["peak"] < 150_000_000
 
 
 @pytest.mark.slow
