@@ -91,7 +91,7 @@ def test_the_example_shows_the_defaults_as_they_are(tmp_path: Path) -> None:
     assert config.state_dir == "/var/lib/nightvault"
     assert config.inventory_url == "sqlite:////var/lib/nightvault/inventory.sqlite"
     assert (vault.pack_size, vault.part_size, vault.tier) == (224 * MIB, 32 * MIB, Tier.STANDARD)
-    assert (vault.account_id, job.compression_level) == ("-", 3)
+    assert (vault.account_id, job.compression_level) == ("-", None)
     assert (job.exclude_caches, job.one_file_system, job.schedule, job.when) == (False, False, None, None)
     assert (config.identity, config.roles_anywhere, config.recipients) == (None, None, ())
 

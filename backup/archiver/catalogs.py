@@ -102,7 +102,7 @@ def write_catalog(
     place: CatalogPlace,
     chain: Chain,
     enrolments: tuple[tuple[bytes, bytes], ...],
-    level: int,
+    level: int | None,
 ) -> tuple[Pack, OpenPack]:
     """Records into a finished, proven pack in the spool."""
     parent = chain.newest_delta

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from backup.archiver.pipeline import Buffer, Pipeline
+from backup.archiver.pipeline import Pipeline
+from backup.archiver.sealing import Buffer
 from backup.format.chunker import Chunker
 from backup.format.keys import ChunkSecret, chunk_id, content_id
 from backup.format.rows import pack_u32

@@ -142,7 +142,7 @@ class OpenPack:
             os.fsync(self._file)
             _sync_directory(os.path.dirname(self.path))
         self._prove_ends()
-        os.close(self._file)
+        self._close()
         return Pack(
             label=self.label,
             header=self._header,
@@ -154,10 +154,15 @@ class OpenPack:
         )
 
     def discard(self) -> None:
-        """Throw the unfinished pack away; what cannot be removed now is swept by the next run."""
-        os.close(self._file)
+        """Throw the pack away, finished or not; what cannot be removed now is swept by the next run."""
+        self._close()
         with suppress(OSError):
             os.unlink(self.path)
+
+    def _close(self) -> None:
+        handle, self._file = self._file, -1
+        if handle >= 0:
+            os.close(handle)
 
     def _prove_ends(self) -> None:
         try:

@@ -1,42 +1,23 @@
-"""Chunks named, gathered into frames, sealed on worker threads, in order, into packs.
+"""Chunks named, and those that no vault has yet gathered into frames for the sealing line.
 
     with Pipeline(...) as pipeline:
         numbers = pipeline.put([(chunk id, bytes), ...])   # again and again
         pipeline.finish()                                  # the last pack is closed and handed on
 
-Known chunks are dropped; each call asks for a whole batch at once. Frames are sealed and proven by workers;
-only bytes of frames under way are held, at most `in_flight`.
+Known chunks are dropped; a whole batch is asked for at once. Packs are handed on in the caller's thread.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from backup.archiver.packing import OpenPack
-from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
+from backup.archiver.sealing import Buffer, Frame, SealingLine
+from backup.format.frame import FRAME_SIZE
 from backup.inventory.archives import KnownChunk
-from backup.model import KIB, MIB, ChunkId, FrameRow, Pack
-
-Buffer = bytes | memoryview
-_MARGIN = 256 * KIB  # room for a pack's directory: 44 bytes a chunk, 40 a frame, and padding
-_CHUNK_ROW = 44
-_MOST_CHUNKS = 2**20  # a quarter of what a directory may hold: files of a few bytes make many
-
-
-@dataclass(slots=True)
-class _Frame:
-    """Chunks on their way into one frame."""
-
-    chunks: list[tuple[ChunkId, int]] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    parts: list[Buffer] = field(default_factory=list)
-    size: int = 0
+from backup.model import MIB, ChunkId, Pack
 
 
 class Pipeline:
@@ -49,27 +30,20 @@ class Pipeline:
         hand_on: Callable[[Pack, str, Sequence[int]], None],
         known: Callable[[Iterable[ChunkId]], Mapping[bytes, KnownChunk]],
         take_number: Callable[[], int],
-        level: int,
+        level: int | None,
         pack_size: int,
         workers: int = 2,
         in_flight: int = 24 * MIB,
     ) -> None:
-        self._open_pack = open_pack
+        self._line = SealingLine(
+            open_pack, level=level, pack_size=pack_size, workers=workers, in_flight=in_flight
+        )
         self._hand_on = hand_on
         self._known = known
         self._take_number = take_number
-        self._pack_size = pack_size
-        self._most = in_flight
-        self._workers = ThreadPoolExecutor(workers, "seal")
-        self._codecs = threading.local()
-        self._level = level
-        self._frame = _Frame()
-        self._pack: OpenPack | None = None
-        self._next_frame = 0
-        self._sealing: deque[tuple[_Frame, Future[SealedFrame]]] = deque()
-        self._proving: deque[Future[None]] = deque()
-        self._bytes_in_flight = 0
-        self._fresh: dict[ChunkId, int] = {}  # chunks of packs not yet handed on
+        self._frame = Frame()
+        self._fresh: dict[ChunkId, int] = {}  # chunks that the inventory does not know yet
+        self._handed_on: list[Pack] = []  # since the last batch: the inventory knows their chunks
         self.used_archives: set[int] = set()
         self.new_bytes = 0
 
@@ -79,102 +53,64 @@ class Pipeline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._workers.shutdown(wait=True, cancel_futures=True)
-        if self._pack is not None:
-            self._pack.discard()
-            self._pack = None
+        self._line.__exit__(kind, error, trace)
 
     def put(self, batch: Sequence[tuple[ChunkId, Buffer]]) -> list[int]:
         """The number of each chunk, in order; the bytes of new ones are sealed, and held until then."""
-        unknown = {chunk for chunk, _ in batch if chunk not in self._fresh}
+        self._collect(wait=False)
+        self._forget_handed_on()
+        fresh = self._fresh
+        unknown = {chunk for chunk, _ in batch if chunk not in fresh}
         found = self._known(unknown) if unknown else {}
         self.used_archives.update(known.archive for known in found.values())
-        numbers = {chunk: self._fresh[chunk] for chunk, _ in batch if chunk in self._fresh}
-        numbers.update((ChunkId(chunk), known.number) for chunk, known in found.items())
+        numbers: list[int] = []
         for chunk, data in batch:
-            if chunk not in numbers:
-                numbers[chunk] = self._add(chunk, data)
-        return [numbers[chunk] for chunk, _ in batch]
+            number = fresh.get(chunk)
+            if number is None:
+                known = found.get(chunk)
+                number = self._add(chunk, data) if known is None else known.number
+            numbers.append(number)
+        return numbers
 
     def finish(self) -> None:
         """Seal what is left and hand the last pack on; no pack is made for nothing."""
         self._close_frame()
-        self._close_pack()
+        self._line.close_pack()
+        self._collect(wait=True)
 
     def _add(self, chunk: ChunkId, data: Buffer) -> int:
-        if self._frame.size + len(data) > FRAME_SIZE:
-            self._close_frame()
-        number = self._take_number()
+        size = len(data)
         frame = self._frame
-        frame.chunks.append((chunk, len(data)))
+        if frame.size + size > FRAME_SIZE:
+            self._close_frame()
+            frame = self._frame
+        number = self._take_number()
+        frame.chunks.append((chunk, size))
         frame.numbers.append(number)
         frame.parts.append(data)
-        frame.size += len(data)
+        frame.size += size
         self._fresh[chunk] = number
-        self.new_bytes += len(data)
+        self.new_bytes += size
         return number
 
     def _close_frame(self) -> None:
-        """Give the gathered chunks to a worker, in the pack that has room for them."""
-        frame, self._frame = self._frame, _Frame()
+        """Give the gathered chunks to the line, in the pack that has room for them."""
+        frame, self._frame = self._frame, Frame()
         if not frame.parts:
             return
-        if self._pack is not None and not self._has_room(self._pack, frame.size):
-            kept = {chunk: self._fresh[chunk] for chunk, _ in frame.chunks}
-            self._close_pack()
-            self._fresh.update(kept)
-        if self._pack is None:
-            self._pack = self._open_pack()
-            self._next_frame = 0
-        number, self._next_frame = self._next_frame, self._next_frame + 1
-        future = self._workers.submit(self._seal, self._pack, number, frame.parts)
-        self._sealing.append((frame, future))
-        self._bytes_in_flight += frame.size
-        while self._bytes_in_flight > self._most or (self._sealing and self._sealing[0][1].done()):
-            self._write_oldest()
+        if not self._line.has_room(frame):
+            self._collect(wait=True)  # one pack is finished while the next one fills, and no more
+            self._line.close_pack()
+        self._line.send(frame)
 
-    def _has_room(self, pack: OpenPack, size: int) -> bool:
-        if len(self._fresh) >= _MOST_CHUNKS:
-            return False
-        directory = _MARGIN + _CHUNK_ROW * len(self._fresh)
-        return pack.size + self._bytes_in_flight + size + directory <= self._pack_size
+    def _collect(self, *, wait: bool) -> None:
+        for sealed in self._line.finished(wait=wait):
+            self._hand_on(sealed.pack, sealed.file_name, sealed.numbers)
+            self._handed_on.append(sealed.pack)
 
-    def _write_oldest(self) -> None:
-        frame, future = self._sealing.popleft()
-        sealed = future.result()
-        assert self._pack is not None  # noqa: S101
-        row = self._pack.append(sealed, frame.chunks, frame.numbers)
-        self._bytes_in_flight -= frame.size
-        self._proving.append(self._workers.submit(self._prove, self._pack, row, frame.chunks))
-        while self._proving and self._proving[0].done():
-            self._proving.popleft().result()
-
-    def _close_pack(self) -> None:
-        while self._sealing:
-            self._write_oldest()
-        while self._proving:
-            self._proving.popleft().result()
-        if self._pack is None:
-            return
-        pack, self._pack = self._pack, None
-        try:
-            finished = pack.finish()
-        except BaseException:
-            pack.discard()
-            raise
-        self._hand_on(finished, pack.file_name, pack.numbers)
-        self._fresh.clear()
-
-    # On worker threads.
-
-    def _codec(self) -> FrameCodec:
-        codec: FrameCodec | None = getattr(self._codecs, "codec", None)
-        if codec is None:
-            codec = self._codecs.codec = FrameCodec(self._level)
-        return codec
-
-    def _seal(self, pack: OpenPack, number: int, parts: Sequence[Buffer]) -> SealedFrame:
-        return self._codec().seal(pack.keys.frame_key, pack.label.pack_id, number, parts)
-
-    def _prove(self, pack: OpenPack, row: FrameRow, chunks: Sequence[tuple[ChunkId, int]]) -> None:
-        pack.prove_frame(self._codec(), row, chunks)
+    def _forget_handed_on(self) -> None:
+        """Between batches: within one, what it asked the inventory for must stay answered."""
+        for pack in self._handed_on:
+            for row in pack.chunks:
+                del self._fresh[ChunkId(row.id)]
+        self._handed_on.clear()

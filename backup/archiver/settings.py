@@ -24,7 +24,7 @@ class BackupJob:
     filters: Filters
     pack_size: int
     part_size: int
-    level: int = 3
+    level: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     one_file_system: bool = False
     schedule: str | None = None
     timezone: str | None = None
-    compression_level: Annotated[int, Meta(ge=1, le=19)] = 3
+    compression_level: Annotated[int, Meta(ge=1, le=19)] | None = None
 
     @property
     def when(self) -> Schedule | None:

@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backup.archiver import pipeline as pipelines
+from backup.archiver import sealing
 from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.pipeline import Pipeline
+from backup.archiver.sealing import SealingLine
 from backup.errors import ProofError, SpoolError
 from backup.format.frame import FRAME_SIZE
 from backup.format.keys import chunk_id
@@ -146,7 +148,7 @@ def test_known_chunks_are_not_packed_and_their_archives_are_told(line: Line) -> 
 
 
 def test_a_pack_closes_when_it_has_very_many_chunks(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipelines, "_MOST_CHUNKS", 5)
+    monkeypatch.setattr(sealing, "_MOST_CHUNKS", 5)
     monkeypatch.setattr(pipelines, "FRAME_SIZE", 30)
     with line.pipeline() as pipeline:
         for number in range(20):
@@ -160,9 +162,9 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
     sealing = 0
     most = 0
     lock = threading.Lock()
-    real = Pipeline._seal
+    real = SealingLine._seal
 
-    def counted(self: Pipeline, pack: OpenPack, number: int, parts: Sequence[bytes]) -> object:
+    def counted(self: SealingLine, pack: OpenPack, number: int, parts: Sequence[bytes]) -> object:
         nonlocal sealing, most
         with lock:
             sealing += sum(map(len, parts))
@@ -173,7 +175,7 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
             with lock:
                 sealing -= sum(map(len, parts))
 
-    monkeypatch.setattr(Pipeline, "_seal", counted)
+    monkeypatch.setattr(SealingLine, "_seal", counted)
     with line.pipeline(pack_size=200 * MIB, in_flight=6 * MIB) as pipeline:
         for seed in range(30):
             pipeline.put([named(random.Random(seed).randbytes(MIB))])

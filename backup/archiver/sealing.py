@@ -1,0 +1,188 @@
+"""Frames into packs on threads: sealed by workers, written in order by one thread, proven by workers again.
+
+    with SealingLine(open_pack, level=3) as line:
+        if not line.has_room(frame): line.close_pack()
+        line.send(frame)                                # again and again
+        for sealed in line.finished(wait=True): ...     # packs that are whole, synced and proven
+
+While a pack is synced the next one fills. Only frames under way hold bytes, at most `in_flight` and a frame.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from backup.archiver.packing import OpenPack
+from backup.format.frame import FrameCodec, SealedFrame
+from backup.model import KIB, MIB, ChunkId, FrameRow, Pack
+
+Buffer = bytes | memoryview
+_MARGIN = 256 * KIB  # room for a pack's directory: 44 bytes a chunk, 40 a frame, and padding
+_CHUNK_ROW = 44
+_MOST_CHUNKS = 2**20  # a quarter of what a directory may hold: files of a few bytes make many
+
+
+@dataclass(slots=True)
+class Frame:
+    """Chunks on their way into one frame: ids with lengths, numbers and bytes, in order."""
+
+    chunks: list[tuple[ChunkId, int]] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    parts: list[Buffer] = field(default_factory=list)
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPack:
+    """A pack that is whole: `file_name` in the spool, `numbers` of its chunks in order."""
+
+    pack: Pack
+    file_name: str
+    numbers: Sequence[int]
+
+
+@dataclass(slots=True)
+class _Filling:
+    """The pack that takes frames. `written` is known to be in it, `in_flight` (raw bytes) is on its way."""
+
+    pack: OpenPack
+    written: int
+    in_flight: int = 0
+    frames: int = 0
+    chunks: int = 0
+    proofs: list[Future[None]] = field(default_factory=list)  # kept by the writing thread
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A frame that is not yet known to be written; `writing` gives its sealed length."""
+
+    filling: _Filling
+    size: int
+    writing: Future[int]
+
+
+class SealingLine:
+    """For one thread; it owns its threads and ends them, and leaves no pack behind that nobody took."""
+
+    def __init__(
+        self,
+        open_pack: Callable[[], OpenPack],
+        *,
+        level: int | None,
+        pack_size: int,
+        workers: int = 2,
+        in_flight: int = 24 * MIB,
+    ) -> None:
+        self._open_pack = open_pack
+        self._level = level
+        self._pack_size = pack_size
+        self._most = in_flight
+        self._workers = ThreadPoolExecutor(workers, "seal")
+        self._writer = ThreadPoolExecutor(1, "spool")
+        self._codecs = threading.local()
+        self._filling: _Filling | None = None
+        self._under_way: deque[_UnderWay] = deque()
+        self._closing: deque[tuple[OpenPack, Future[SealedPack]]] = deque()
+        self._in_flight = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        unwanted = [pack for pack, _ in self._closing]
+        if self._filling is not None:
+            unwanted.append(self._filling.pack)
+            self._filling = None
+        self._closing.clear()
+        for pack in unwanted:
+            pack.discard()
+
+    def has_room(self, frame: Frame) -> bool:
+        """Whether the open pack can take a frame; asks the writer only when it is nearly full."""
+        filling = self._filling
+        if filling is None or self._fits(filling, frame):
+            return True
+        while self._under_way:
+            self._settle_oldest()
+        return self._fits(filling, frame)
+
+    def send(self, frame: Frame) -> None:
+        """Seal a frame into the open pack, a new one if there is none; waits while too much is under way."""
+        if self._filling is None:
+            pack = self._open_pack()
+            self._filling = _Filling(pack, pack.size)
+        filling = self._filling
+        number, filling.frames = filling.frames, filling.frames + 1
+        sealing = self._workers.submit(self._seal, filling.pack, number, frame.parts)
+        writing = self._writer.submit(self._write, filling, frame, sealing)
+        self._under_way.append(_UnderWay(filling, frame.size, writing))
+        filling.chunks += len(frame.chunks)
+        filling.in_flight += frame.size
+        self._in_flight += frame.size
+        while self._in_flight > self._most or (self._under_way and self._under_way[0].writing.done()):
+            self._settle_oldest()
+
+    def close_pack(self) -> None:
+        """Let the open pack be finished on the writing thread; no pack is made of nothing."""
+        filling, self._filling = self._filling, None
+        if filling is not None:
+            self._closing.append((filling.pack, self._writer.submit(self._finish, filling)))
+
+    def finished(self, *, wait: bool) -> Iterator[SealedPack]:
+        """The packs that were closed and are whole by now, in order; all that were closed if `wait`."""
+        while self._closing and (wait or self._closing[0][1].done()):
+            sealed = self._closing[0][1].result()
+            self._closing.popleft()
+            yield sealed
+
+    def _fits(self, filling: _Filling, frame: Frame) -> bool:
+        if filling.chunks + len(frame.chunks) > _MOST_CHUNKS:
+            return False
+        directory = _MARGIN + _CHUNK_ROW * (filling.chunks + len(frame.chunks))
+        return filling.written + filling.in_flight + frame.size + directory <= self._pack_size
+
+    def _settle_oldest(self) -> None:
+        oldest = self._under_way.popleft()
+        oldest.filling.written += oldest.writing.result()
+        oldest.filling.in_flight -= oldest.size
+        self._in_flight -= oldest.size
+
+    # On the writing thread.
+
+    def _write(self, filling: _Filling, frame: Frame, sealing: Future[SealedFrame]) -> int:
+        row = filling.pack.append(sealing.result(), frame.chunks, frame.numbers)
+        filling.proofs.append(self._workers.submit(self._prove, filling.pack, row, frame.chunks))
+        while filling.proofs and filling.proofs[0].done():
+            filling.proofs.pop(0).result()
+        return row.sealed_length
+
+    def _finish(self, filling: _Filling) -> SealedPack:
+        for proof in filling.proofs:
+            proof.result()
+        pack = filling.pack
+        return SealedPack(pack.finish(), pack.file_name, pack.numbers)
+
+    # On worker threads.
+
+    def _codec(self) -> FrameCodec:
+        codec: FrameCodec | None = getattr(self._codecs, "codec", None)
+        if codec is None:
+            codec = self._codecs.codec = FrameCodec(self._level)
+        return codec
+
+    def _seal(self, pack: OpenPack, number: int, parts: Sequence[Buffer]) -> SealedFrame:
+        return self._codec().seal(pack.keys.frame_key, pack.label.pack_id, number, parts)
+
+    def _prove(self, pack: OpenPack, row: FrameRow, chunks: Sequence[tuple[ChunkId, int]]) -> None:
+        pack.prove_frame(self._codec(), row, chunks)
