@@ -1,6 +1,7 @@
 """The state directory: where inventory, spool and keys lie, and the keys themselves.
 
-    inventory.sqlite  spool/  restores/  keys/{signer,chunk-secret,recipients,enrolments}
+    inventory.sqlite  recovery-lines.txt  spool/  restores/  rebuild/
+    keys/{signer,chunk-secret,recipients,enrolments}
 
 Everything in it is for its owner alone. The recovery key is never here.
 """
@@ -42,6 +43,11 @@ class State:
         return os.path.join(self.directory, "restores")
 
     @property
+    def rebuild(self) -> str:
+        """What a rebuild asked for and brought down; made when one begins."""
+        return os.path.join(self.directory, "rebuild")
+
+    @property
     def keys(self) -> str:
         """Where the server's own keys are."""
         return os.path.join(self.directory, "keys")
@@ -73,6 +79,17 @@ class State:
             if not os.path.exists(os.path.join(self.keys, name)):
                 self._write(name, os.urandom(32).hex())
         return self.read_signer()
+
+    def read_server_keys(self) -> tuple[Signer, ChunkSecret] | None:
+        """Both keys; None if neither is there."""
+        if not any(os.path.exists(os.path.join(self.keys, name)) for name in ("signer", "chunk-secret")):
+            return None
+        return self.read_signer(), self.read_secret()
+
+    def write_server_keys(self, signer: Signer, secret: ChunkSecret) -> None:
+        """Keep both keys of a rebuilt inventory."""
+        self._write("signer", signer.seed.hex())
+        self._write("chunk-secret", secret.secret.hex())
 
     def read_recipients(self) -> tuple[str, ...]:
         """The recipients that `init` noted; empty if the config names them."""

@@ -36,6 +36,9 @@ COMMANDS = {
     "ls": LazyCommand("backup.cli.snapshots:ls", "List what a snapshot holds."),
     "restore": LazyCommand("backup.cli.restore:restore", "Restore a snapshot or a path in it."),
     "restores": LazyCommand("backup.cli.restore:restores", "List restores and what they wait for."),
+    "rebuild": LazyCommand(
+        "backup.cli.rebuild:rebuild", "Make the inventory anew from the vault and the recovery key."
+    ),
     "vaults": LazyCommand("backup.cli.vaults:vaults", "List the vaults and what they say of themselves."),
     "archives": LazyCommand("backup.cli.vaults:archives", "List the archives in the vaults."),
     "listing": LazyCommand("backup.cli.vaults:listing", "Ask a vault for its own list of archives."),

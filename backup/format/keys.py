@@ -296,7 +296,12 @@ def verify(public: bytes, signature: bytes, data: bytes) -> None:
 
 def domain_id(vault_name: str, recipients: Iterable[Recipient], secret: ChunkSecret) -> bytes:
     """16 bytes that name what dedups together: vault, set of recipients (any order), chunk secret."""
+    return domain_id_of(vault_name, [recipient.id for recipient in recipients], secret)
+
+
+def domain_id_of(vault_name: str, recipient_ids: Iterable[bytes], secret: ChunkSecret) -> bytes:
+    """The same from the recipients' ids alone."""
     name = vault_name.encode("utf-8")
-    ids = sorted({recipient.id for recipient in recipients})
+    ids = sorted(set(recipient_ids))
     parts = [b"nightvault 1 domain", _LENGTH.pack(len(name)), name, _LENGTH.pack(len(ids)), *ids]
     return hashlib.sha256(b"".join([*parts, secret.fingerprint])).digest()[:16]

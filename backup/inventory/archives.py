@@ -48,9 +48,13 @@ class ArchiveState(StrEnum):
 
     SUBMITTED = "submitted"
     STORED = "stored"
+    UNCONFIRMED = "unconfirmed"  # a catalog says so; no listing has shown it yet: good to restore from
     CONDEMNED = "condemned"
     DELETED = "deleted"
     LOST = "lost"
+
+
+_THERE = (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +287,8 @@ def get_archives(tx: Transaction, numbers: Sequence[int], inventory_id: Inventor
 def list_archives(
     tx: Transaction, inventory_id: InventoryId, *, vault: VaultName | None = None, run: int | None = None
 ) -> list[Archive]:
-    """Archives that are submitted or stored, oldest first."""
-    query = _archives().where(archives.c.state.in_([ArchiveState.SUBMITTED, ArchiveState.STORED]))
+    """Archives that are submitted, stored or unconfirmed, oldest first."""
+    query = _archives().where(archives.c.state.in_([ArchiveState.SUBMITTED, *_THERE]))
     if vault is not None:
         query = query.where(vaults.c.name == vault)
     if run is not None:
@@ -313,7 +317,7 @@ def stored_catalogs(
     """A job's stored catalogs with their parents' pack ids, by number."""
     query = (
         _archives()
-        .where(catalogs.c.job == job, archives.c.state == ArchiveState.STORED)
+        .where(catalogs.c.job == job, archives.c.state.in_(_THERE))
         .add_columns(catalogs.c.parent)
         .order_by(catalogs.c.number)
     )
@@ -326,7 +330,7 @@ def named_archives(tx: Transaction, job: int) -> set[int]:
         select(catalog_archives.c.archive)
         .join(catalogs, catalogs.c.archive == catalog_archives.c.catalog)
         .join(archives, archives.c.number == catalogs.c.archive)
-        .where(catalogs.c.job == job, archives.c.state == ArchiveState.STORED)
+        .where(catalogs.c.job == job, archives.c.state.in_(_THERE))
         .distinct()
     )
     return set(tx.execute(query).scalars())
@@ -349,7 +353,7 @@ def vault_totals(tx: Transaction) -> dict[VaultName, tuple[int, int]]:
     query = (
         select(vaults.c.name, func.count(), func.coalesce(func.sum(archives.c.size), 0))
         .select_from(archives.join(domains).join(vaults))
-        .where(archives.c.state == ArchiveState.STORED)
+        .where(archives.c.state.in_(_THERE))
         .group_by(vaults.c.name)
     )
     return {VaultName(name): (count, size) for name, count, size in tx.execute(query)}

@@ -47,7 +47,7 @@ class Inventory:
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """A transaction that is committed at the end, or undone by an exception."""
-        with _our_errors(self.engine), self.engine.connect() as connection:
+        with our_errors(self.engine), self.engine.connect() as connection:
             writer = connection.execution_options(nightvault_write=True)
             with writer.begin():
                 yield writer
@@ -55,7 +55,7 @@ class Inventory:
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """A consistent view; nothing is written."""
-        with _our_errors(self.engine), self.engine.connect() as connection, connection.begin():
+        with our_errors(self.engine), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -81,7 +81,7 @@ class Inventory:
 
 
 @contextmanager
-def _our_errors(engine: Engine) -> Iterator[None]:
+def our_errors(engine: Engine) -> Iterator[None]:
     """Speak of the database's failures in our words, keeping the cause."""
     where = engine.url.render_as_string(hide_password=True)
     try:
@@ -148,7 +148,8 @@ def _is_sqlite(url: str) -> bool:
     return _parsed(url).drivername.partition("+")[0] == "sqlite"
 
 
-def _sqlite_path(url: str) -> str | None:
+def sqlite_path(url: str) -> str | None:
+    """The file of an SQLite inventory; None for a server's."""
     return _parsed(url).database if _is_sqlite(url) else None
 
 
@@ -174,7 +175,7 @@ def migrate(engine: Engine) -> None:
     """Bring the schema to the newest version, whole or not at all."""
     from alembic import command
 
-    with _our_errors(engine), engine.connect() as connection:
+    with our_errors(engine), engine.connect() as connection:
         writer = connection.execution_options(nightvault_write=True)
         with writer.begin():
             command.upgrade(_alembic(writer), "head")
@@ -187,7 +188,7 @@ def create_inventory(
     engine = _connect(url)
     _private_file(url)
     migrate(engine)
-    with _our_errors(engine), engine.connect() as connection:
+    with our_errors(engine), engine.connect() as connection:
         writer = connection.execution_options(nightvault_write=True)
         with writer.begin():
             if writer.execute(select(schema.about.c.inventory_id)).first() is not None:
@@ -206,18 +207,18 @@ def create_inventory(
 
 def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     """Open the inventory at `url`, migrating it if it is older than this program."""
-    path = _sqlite_path(url)
+    path = sqlite_path(url)
     if path and not os.path.exists(path):
         raise NoInventoryError(f"no inventory at {path}")
     engine = _connect(url)
-    with _our_errors(engine), engine.connect() as connection, connection.begin():
+    with our_errors(engine), engine.connect() as connection, connection.begin():
         if not inspect(connection).has_table("about"):
             raise NoInventoryError(f"no inventory at {path or 'the configured URL'}")
         version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     if version != HEAD:
         _refuse_newer(str(version))
         migrate(engine)
-    with _our_errors(engine), engine.connect() as connection, connection.begin():
+    with our_errors(engine), engine.connect() as connection, connection.begin():
         row = connection.execute(select(schema.about)).first()
     if row is None:
         raise NoInventoryError(
@@ -238,6 +239,6 @@ def _refuse_newer(version: str) -> None:
 
 def _private_file(url: str) -> None:
     """Make the SQLite file 0600 before anything is in it."""
-    path = _sqlite_path(url)
+    path = sqlite_path(url)
     if path:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

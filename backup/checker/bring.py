@@ -1,0 +1,239 @@
+"""Ask a vault for its listing and for archives, once, and bring them down, in acts hours apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from backup.checker.journal import Asked, Journal
+from backup.errors import (
+    ArchiveMissingError,
+    NightvaultError,
+    RetrievalExpiredError,
+    RetrievalNotReadyError,
+    VaultError,
+)
+from backup.model import ArchiveId, ByteRange, Listing, ListingId, RetrievalId, RetrievalState, Tier
+from backup.protocols import Clock, Progress, Vault
+from backup.transfer.retry import Patience
+from backup.transfer.whole import WholeArchive, fetch_to_files
+
+_AT_ONCE = 8
+_FRESH = timedelta(minutes=2)  # a vault may not know everywhere yet what it was just asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Bytes of an archive: all of it, or whole MiB (the last may be short)."""
+
+    archive_id: ArchiveId
+    size: int
+    extent: ByteRange
+
+    @property
+    def name(self) -> str:
+        """What the journal and the folder call it."""
+        whole = self.extent == ByteRange(0, self.size)
+        return self.archive_id if whole else f"{self.archive_id} {self.extent.start}-{self.extent.end}"
+
+
+def whole(archive_id: ArchiveId, size: int) -> Want:
+    """All of an archive."""
+    return Want(archive_id, size, ByteRange(0, size))
+
+
+@dataclass(slots=True)
+class Brought:
+    """What is on the disk, by name; what cannot be had, and why; and how many are not ready yet."""
+
+    paths: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    waiting: int = 0
+
+
+class Bringer:
+    """Requests and downloads of one rebuild. Every step is in the journal before it is taken."""
+
+    def __init__(
+        self, vault: Vault, clock: Clock, progress: Progress, journal: Journal, *, tier: Tier
+    ) -> None:
+        self._vault = vault
+        self._clock = clock
+        self._progress = progress
+        self._journal = journal
+        self._tier = tier
+        self._patience = Patience(clock)
+
+    # The listing.
+
+    def listing(self) -> Listing | None:
+        """The vault's own list; None while it is on its way. `VaultError` if there is none to be had."""
+        kept = self._journal.kept_listing()
+        if kept is not None:
+            return kept
+        asked = self._journal.listing
+        if asked is None or asked.id is None:
+            asked = self._ask_for_listing(asked)
+        listing_id = ListingId(asked.id or "")
+        status = self._patience.call(lambda: self._vault.listing_status(listing_id))
+        if status.state is RetrievalState.READY:
+            listing = self._patience.call(lambda: self._vault.fetch_listing(listing_id))
+            self._journal.keep_listing(listing)
+            return listing
+        if status.state is RetrievalState.WAITING or self._is_fresh(asked):
+            return None
+        self._journal.ask_listing(None)
+        raise VaultError(
+            f"the list of vault {self._vault.name} is {status.state}: {status.message or 'no reason given'}",
+            advice="give the same command again: it asks anew",
+        )
+
+    def _ask_for_listing(self, lost: Asked | None) -> Asked:
+        """Ask once: a request whose answer was lost is found again by its token."""
+        asked = lost or Asked(os.urandom(12).hex())
+        found = self._patience.call(self._vault.open_retrievals).get(asked.token) if lost else None
+        self._journal.ask_listing(asked)
+        try:
+            asked.id = found or self._patience.call(lambda: self._vault.request_listing(asked.token))
+        except VaultError:
+            self._journal.ask_listing(None)
+            raise
+        asked.asked_at = self._clock.now()
+        self._journal.ask_listing(asked)
+        return asked
+
+    # Archives.
+
+    def bring(self, wants: Sequence[Want]) -> Brought:
+        """Ask for what was not asked for, see how far it is, fetch all of it once all of it is ready."""
+        brought = Brought()
+        open_ones = [want for want in wants if not self._is_here(want, brought)]
+        if not open_ones:
+            return brought
+        states = self._states(open_ones)
+        self._ask([want for want in open_ones if want.name not in states], brought)
+        if not self._vault.traits.waits:
+            states = self._states(open_ones)
+        asked = [want for want in open_ones if want.name not in brought.missing]
+        brought.waiting = sum(states.get(want.name) is not RetrievalState.READY for want in asked)
+        if not brought.waiting:
+            self._fetch(asked, brought)
+        return brought
+
+    def forget(self, want: Want) -> None:
+        """What came is not right: ask for it anew the next time."""
+        path = self._journal.path_of(ArchiveId(want.name))
+        if os.path.exists(path):
+            os.unlink(path)
+
+    def _is_here(self, want: Want, brought: Brought) -> bool:
+        path = self._journal.path_of(ArchiveId(want.name))
+        if os.path.exists(path):
+            brought.paths[want.name] = path
+            return True
+        return False
+
+    def _states(self, wants: Sequence[Want]) -> Mapping[str, RetrievalState]:
+        """What the vault says of what it was asked for; what must be asked for (again) is not in it."""
+        self._find_lost(wants)
+        ids = {
+            RetrievalId(asked.id): want.name
+            for want in wants
+            if (asked := self._journal.retrievals.get(want.name)) is not None and asked.id is not None
+        }
+        if not ids:
+            return {}
+        known = self._patience.call(lambda: self._vault.retrieval_statuses(list(ids)))
+        states: dict[str, RetrievalState] = {}
+        for retrieval_id, name in ids.items():
+            state = known[retrieval_id].state
+            if state in {RetrievalState.WAITING, RetrievalState.READY}:
+                states[name] = state
+            elif self._is_fresh(self._journal.retrievals[name]):
+                states[name] = RetrievalState.WAITING
+            else:
+                self._progress.note(f"a retrieval is {state}: it is asked for again")
+                del self._journal.retrievals[name]
+        return states
+
+    def _find_lost(self, wants: Sequence[Want]) -> None:
+        """Requests whose answers were lost: the vault may have taken them, and is not to be paid twice."""
+        lost = [
+            asked
+            for want in wants
+            if (asked := self._journal.retrievals.get(want.name)) is not None and asked.id is None
+        ]
+        if not lost:
+            return
+        known = self._patience.call(self._vault.open_retrievals)
+        for asked in lost:
+            asked.id = known.get(asked.token)
+        self._journal.save()
+
+    def _ask(self, wants: Sequence[Want], brought: Brought) -> None:
+        """Send requests, several at once; their tokens are in the journal before the first is sent."""
+        if not wants:
+            return
+        for want in wants:
+            self._journal.retrievals.setdefault(want.name, Asked(os.urandom(12).hex()))
+        self._journal.save()
+        with ThreadPoolExecutor(_AT_ONCE, "ask") as workers:
+            answers = list(workers.map(self._request, wants))
+        for want, answer in zip(wants, answers, strict=True):
+            asked = self._journal.retrievals[want.name]
+            if isinstance(answer, ArchiveMissingError):
+                brought.missing[want.name] = str(answer)
+                del self._journal.retrievals[want.name]
+            elif not isinstance(answer, NightvaultError):
+                asked.id, asked.asked_at = answer, self._clock.now()
+        self._journal.save()
+        for answer in answers:
+            if isinstance(answer, NightvaultError) and not isinstance(answer, ArchiveMissingError):
+                raise answer
+
+    def _request(self, want: Want) -> RetrievalId | NightvaultError:
+        token = self._journal.retrievals[want.name].token
+        everything = want.extent == ByteRange(0, want.size)
+        extent = None if everything else want.extent
+        tried = False
+
+        def ask() -> RetrievalId:
+            nonlocal tried
+            found = self._vault.open_retrievals().get(token) if tried else None
+            tried = True
+            return found or self._vault.request_retrieval(want.archive_id, extent, self._tier, token)
+
+        try:
+            return self._patience.call(ask)
+        except NightvaultError as error:
+            return error
+
+    def _fetch(self, wants: Sequence[Want], brought: Brought) -> None:
+        names = {self._journal.path_of(ArchiveId(want.name)): want.name for want in wants}
+        jobs = [
+            WholeArchive(
+                RetrievalId(self._journal.retrievals[want.name].id or ""),
+                want.size,
+                want.extent,
+                self._journal.path_of(ArchiveId(want.name)),
+            )
+            for want in wants
+        ]
+        for job, error in fetch_to_files(self._vault, self._clock, jobs):
+            self._progress.advance(files=1, done=job.extent.length)
+            if error is None:
+                brought.paths[names[job.path]] = job.path
+            elif isinstance(error, (RetrievalExpiredError, RetrievalNotReadyError)):
+                del self._journal.retrievals[names[job.path]]
+                brought.waiting += 1
+            else:
+                brought.missing[names[job.path]] = str(error)
+        self._journal.save()
+
+    def _is_fresh(self, asked: Asked) -> bool:
+        if asked.asked_at is None or not self._vault.traits.waits:
+            return False
+        return self._clock.now() - asked.asked_at < _FRESH

@@ -1,0 +1,158 @@
+"""Packs that no catalog covers: their own directories tell which chunks they hold, so none is sent again.
+
+What they held of files' names and places was in a catalog that is lost: chunks are all that can be had. Only
+the beginning (header) and the end (directory, trailer) of each are retrieved where the vault gives ranges.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from backup.checker.bring import Bringer, Want, whole
+from backup.checker.finding import WaitsError
+from backup.checker.world import RebuildWorld
+from backup.errors import FormatError, IntegrityError, RecoveryKeyError
+from backup.format.header import Header
+from backup.format.pack import (
+    LARGEST_HEADER,
+    TRAILER_SIZE,
+    derive_keys,
+    open_directory,
+    open_header,
+    parse_header,
+    parse_trailer,
+    verify_header,
+)
+from backup.inventory import schema
+from backup.inventory.archives import ArchiveState
+from backup.inventory.building import Builder
+from backup.model import MIB, ByteRange, ChunkRow, FrameRow, InventoryId, ListedArchive, PackKind
+
+_TAIL = 2 * MIB  # a directory is some 64 KiB as a rule; a larger one is asked for in a second round
+
+Suspect = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What uncovered packs gave."""
+
+    packs: int = 0
+    chunks: int = 0
+
+
+def read_uncovered(
+    builder: Builder,
+    listed: Sequence[ListedArchive],
+    inventory_id: InventoryId,
+    signer_public: bytes,
+    world: RebuildWorld,
+    bringer: Bringer,
+    suspect: Suspect,
+) -> Recovered:
+    """Record the chunks of the inventory's data packs that no catalog names. `WaitsError`."""
+    known = builder.pack_ids()
+    packs = [
+        one
+        for one in listed
+        if one.label is not None
+        and one.label.kind is PackKind.DATA
+        and one.label.inventory_id == inventory_id
+        and one.label.pack_id not in known
+    ]
+    if not packs:
+        return Recovered()
+    reading = _Reading(world, bringer, suspect, signer_public)
+    numbers = count(builder.largest(schema.chunks) + 1)
+    archives = count(builder.largest(schema.archives) + 1)
+    done = chunks = 0
+    for one, header, frames, rows in reading.read(packs):
+        recipients = b"".join(sorted(stanza.recipient_id for stanza in header.stanzas))
+        domain = builder.domain_of(recipients)
+        if domain is None or one.tree_hash is None or header.fields.pack_id in known:
+            suspect("not-covered", one.archive_id, "it belongs to no domain that is known")
+            continue
+        known.add(header.fields.pack_id)
+        number, stored = next(archives), schema.micros(one.created_at)
+        state = ArchiveState.STORED.value
+        row = (number, domain, None, int(PackKind.DATA), state, header.fields.pack_id, header.raw)
+        builder.insert(schema.archives, [(*row, one.size, one.tree_hash, one.archive_id, stored, stored)])
+        builder.frames(number, frames)
+        builder.chunks(number, [next(numbers) for _ in rows], rows)
+        done, chunks = done + 1, chunks + len(rows)
+    return Recovered(done, chunks)
+
+
+class _Reading:
+    """Headers and directories of packs, brought down in one or two rounds."""
+
+    def __init__(self, world: RebuildWorld, bringer: Bringer, suspect: Suspect, signer: bytes) -> None:
+        self._world = world
+        self._signer = signer
+        self._bringer = bringer
+        self._suspect = suspect
+        self._ranges = world.vault.traits.retrieves_ranges
+
+    def read(
+        self, packs: Sequence[ListedArchive]
+    ) -> Iterator[tuple[ListedArchive, Header, list[FrameRow], list[ChunkRow]]]:
+        """Each pack that can be read; the others are named."""
+        wants = [self._part(one, 0, MIB) for one in packs]
+        wants += [self._part(one, one.size - _TAIL, one.size) for one in packs]
+        paths = self._bring(wants)
+        places: list[tuple[ListedArchive, int, Want]] = []
+        for one in packs:
+            tail = self._part(one, one.size - _TAIL, one.size)
+            try:
+                offset, _ = parse_trailer(_read(paths[tail.name], -TRAILER_SIZE))
+            except (FormatError, KeyError) as error:
+                self._name(one, error)
+            else:
+                reaches = offset >= tail.extent.start
+                places.append((one, offset, tail if reaches else self._part(one, offset, one.size)))
+        paths |= self._bring([want for _, _, want in places])
+        for one, offset, tail in places:
+            try:
+                opened = self._open(paths[self._part(one, 0, MIB).name], paths[tail.name], offset, tail)
+            except (FormatError, IntegrityError, RecoveryKeyError, KeyError) as error:
+                self._name(one, error)
+            else:
+                yield one, *opened
+
+    def _open(
+        self, head: str, tail: str, offset: int, want: Want
+    ) -> tuple[Header, list[FrameRow], list[ChunkRow]]:
+        header = parse_header(_read(head, LARGEST_HEADER))
+        verify_header(header, self._signer)
+        keys = derive_keys(open_header(header, self._world.key), header.raw)
+        sealed = memoryview(_read(tail, want.extent.length))[offset - want.extent.start : -TRAILER_SIZE]
+        frames, chunks = open_directory(keys, header.fields.pack_id, sealed)
+        return header, frames, chunks
+
+    def _part(self, one: ListedArchive, start: int, end: int) -> Want:
+        """Whole MiB around these bytes; the whole pack where the vault gives no ranges."""
+        if not self._ranges:
+            return whole(one.archive_id, one.size)
+        first, last = max(start, 0) // MIB * MIB, min(-(-end // MIB) * MIB, one.size)
+        return Want(one.archive_id, one.size, ByteRange(first, last))
+
+    def _bring(self, wants: Sequence[Want]) -> dict[str, str]:
+        brought = self._bringer.bring(list({want.name: want for want in wants}.values()))
+        if brought.waiting:
+            raise WaitsError(f"{brought.waiting} ranges of packs that no catalog covers")
+        return brought.paths
+
+    def _name(self, one: ListedArchive, error: Exception) -> None:
+        why = "it is not in the vault" if isinstance(error, KeyError) else str(error)
+        self._suspect("not-covered", one.archive_id, f"it cannot be read: {why}")
+
+
+def _read(path: str, size: int) -> bytes:
+    """The first `size` bytes of a file, or its last `-size`."""
+    with open(path, "rb") as file:
+        if size < 0:
+            file.seek(size, os.SEEK_END)
+        return file.read(abs(size))

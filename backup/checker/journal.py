@@ -1,0 +1,159 @@
+"""What a rebuild has asked a vault for and brought down, so that the same command goes on hours later.
+
+    <state>/rebuild/journal.json   what was asked for: tokens and ids; rewritten whole
+    <state>/rebuild/listing.json   the listing, once it came
+    <state>/rebuild/<name>.pack    a catalog, once all of it came
+
+Nothing in here is secret or believed: losing it costs the requests. Two rebuilds at once are kept apart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+
+import msgspec
+
+from backup.errors import LockedError, SpoolError, UsageError
+from backup.format.pack import parse_description
+from backup.model import ArchiveId, ListedArchive, Listing, TreeHash
+
+_JOURNAL, _LISTING = "journal.json", "listing.json"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Asked(msgspec.Struct):
+    """One request: its token before it is sent, the vault's id after."""
+
+    token: str
+    id: str | None = None
+    asked_at: datetime | None = None
+    start: int = 0
+    end: int = 0
+
+
+class _Document(msgspec.Struct):
+    vault: str
+    listing: Asked | None = None
+    retrievals: dict[str, Asked] = {}
+
+
+class _Line(msgspec.Struct):
+    archive_id: str
+    description: str
+    size: int
+    tree_hash: str
+    created_at: datetime
+
+
+class _Listed(msgspec.Struct):
+    as_of: datetime
+    archives: list[_Line]
+
+
+class Journal:
+    """The folder of one rebuild; use it from one thread, within `opened`."""
+
+    def __init__(self, folder: str, document: _Document) -> None:
+        self.folder = folder
+        self._document = document
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: str, vault: str) -> Iterator[Journal]:
+        """The folder's journal, alone. `LockedError`; `UsageError` when it is of another vault."""
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SpoolError(f"{folder} cannot be made: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LockedError("another rebuild is at work in this state directory") from error
+            yield cls(folder, _read(folder, vault))
+        finally:
+            os.close(lock)
+
+    @property
+    def listing(self) -> Asked | None:
+        """The listing that was asked for."""
+        return self._document.listing
+
+    @property
+    def retrievals(self) -> dict[str, Asked]:
+        """What was asked for, by a name of the asker's; `save` after a change."""
+        return self._document.retrievals
+
+    def ask_listing(self, asked: Asked | None) -> None:
+        """Remember, or forget, a request for a listing."""
+        self._document.listing = asked
+        self.save()
+
+    def save(self) -> None:
+        """Make what was noted outlive a power cut."""
+        self._write(_JOURNAL, msgspec.json.encode(self._document))
+
+    def keep_listing(self, listing: Listing) -> None:
+        """The listing came: its output is gone within a day."""
+        lines = [
+            _Line(one.archive_id, one.description, one.size, (one.tree_hash or b"").hex(), one.created_at)
+            for one in listing.archives
+        ]
+        self._write(_LISTING, msgspec.json.encode(_Listed(listing.as_of, lines)))
+
+    def kept_listing(self) -> Listing | None:
+        """The listing, if it came."""
+        try:
+            with open(os.path.join(self.folder, _LISTING), "rb") as file:
+                read = msgspec.json.decode(file.read(), type=_Listed)
+        except (FileNotFoundError, ValueError):
+            return None
+        return Listing(read.as_of, [_listed(line) for line in read.archives])
+
+    def path_of(self, archive_id: ArchiveId) -> str:
+        """Where an archive's bytes go once all of them came."""
+        name = hashlib.sha256(archive_id.encode()).hexdigest()[:32]
+        return os.path.join(self.folder, f"{name}.pack")
+
+    def clear(self) -> None:
+        """The rebuild is over."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = os.path.join(self.folder, name)
+        temporary = f"{path}.new"
+        try:
+            with open(os.open(temporary, _NEW, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, path)
+        except OSError as error:
+            raise SpoolError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _read(folder: str, vault: str) -> _Document:
+    with suppress(FileNotFoundError, ValueError), open(os.path.join(folder, _JOURNAL), "rb") as file:
+        document = msgspec.json.decode(file.read(), type=_Document)
+        if document.vault != vault:
+            raise UsageError(
+                f"a rebuild from vault {document.vault} was begun in {folder}",
+                advice=f"finish it, or remove {folder} to begin anew",
+            )
+        return document
+    return _Document(vault)
+
+
+def _listed(line: _Line) -> ListedArchive:
+    tree_hash = TreeHash(bytes.fromhex(line.tree_hash)) if line.tree_hash else None
+    label = parse_description(line.description)
+    return ListedArchive(
+        ArchiveId(line.archive_id), line.description, label, line.size, tree_hash, line.created_at
+    )

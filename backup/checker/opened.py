@@ -1,0 +1,102 @@
+"""A catalog that lies on the disk: opened with a recovery key, proven frame by frame, read as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from backup.errors import FormatError, SpoolError
+from backup.format.catalog import Record, unpack_records
+from backup.format.frame import FrameCodec
+from backup.format.header import HEADER_PREFIX_LENGTH, Header, header_length
+from backup.format.keys import RecoveryKey
+from backup.format.pack import (
+    TRAILER_SIZE,
+    PackKeys,
+    derive_keys,
+    open_directory,
+    open_header,
+    parse_header,
+    parse_trailer,
+)
+from backup.format.records import Start
+from backup.format.treehash import TreeHasher
+from backup.model import MIB, FrameRow, TreeHash
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogFile:
+    """A catalog's pack in a file; what it costs in memory is one frame at a time."""
+
+    path: str
+    size: int
+    tree_hash: TreeHash
+    header: Header = field(repr=False)
+
+    def records(self, key: RecoveryKey) -> Iterator[Record]:
+        """Its records. `FormatError` where a frame does not open, also in the middle."""
+        keys, rows = self._directory(key)
+        return unpack_records(self._bodies(keys, rows))
+
+    def frames(self, key: RecoveryKey) -> list[FrameRow]:
+        """Its frames, as the inventory keeps them."""
+        return self._directory(key)[1]
+
+    def prove(self, key: RecoveryKey) -> Start:
+        """Open every frame, read the first record. `FormatError`, `RecoveryKeyError`."""
+        keys, rows = self._directory(key)
+        for _ in self._bodies(keys, rows):
+            pass
+        start = next(unpack_records(self._bodies(keys, rows)), None)
+        if not isinstance(start, Start):
+            raise FormatError("the catalog does not begin with its Start")
+        self._check(start)
+        return start
+
+    def _check(self, start: Start) -> None:
+        """The sealed record must say what the signed header says."""
+        place = self.header.fields.catalog
+        if place is None or (place.job_id, place.number, place.generation) != (
+            start.job_id,
+            start.number,
+            start.generation,
+        ):
+            raise FormatError("the catalog's first record does not fit its header")
+
+    def _directory(self, key: RecoveryKey) -> tuple[PackKeys, list[FrameRow]]:
+        keys = derive_keys(open_header(self.header, key), self.header.raw)
+        with open(self.path, "rb") as file:
+            file.seek(self.size - TRAILER_SIZE)
+            offset, length = parse_trailer(file.read(TRAILER_SIZE))
+            if offset + length + TRAILER_SIZE != self.size:
+                raise FormatError("the pack's trailer does not fit its size")
+            file.seek(offset)
+            rows, chunks = open_directory(keys, self.header.fields.pack_id, file.read(length))
+        if chunks:
+            raise FormatError("a catalog has no chunks")
+        return keys, rows
+
+    def _bodies(self, keys: PackKeys, rows: list[FrameRow]) -> Iterator[bytes]:
+        codec = FrameCodec()
+        with open(self.path, "rb") as file:
+            for row in rows:
+                file.seek(row.offset)
+                sealed = file.read(row.sealed_length)
+                yield codec.open(keys.frame_key, self.header.fields.pack_id, row, sealed)
+
+
+def read_catalog_file(path: str) -> CatalogFile:
+    """Its header, unverified yet, and its hash. `FormatError` when it is no pack."""
+    hasher = TreeHasher()
+    size = 0
+    try:
+        with open(path, "rb") as file:
+            prefix = file.read(HEADER_PREFIX_LENGTH)
+            header = parse_header(prefix + file.read(header_length(prefix) - len(prefix)))
+            file.seek(0)
+            while block := file.read(MIB):
+                hasher.update(block)
+                size += len(block)
+    except OSError as error:
+        raise SpoolError(f"{path} cannot be read: {error.strerror}") from error
+    return CatalogFile(path, size, TreeHash(hasher.digest()), header)

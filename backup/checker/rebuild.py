@@ -1,0 +1,159 @@
+"""An inventory made anew from the vault and a recovery key, told as a story, in acts hours apart.
+
+    find (line or listing, retrieve, believe) → apply → confirm → read uncovered packs → keep the keys → name
+
+Run it again after any cut: what was asked for is not asked for twice, what was built is thrown away, and the
+inventory gets its name last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from backup.checker.apply import Applier, JobState
+from backup.checker.bring import Bringer
+from backup.checker.deep import Recovered, read_uncovered
+from backup.checker.finding import Finder, FoundJob, WaitsError
+from backup.checker.journal import Journal
+from backup.checker.report import RebuildReport, RebuiltJob
+from backup.checker.world import RebuildWorld, ServerKeys, Wish
+from backup.errors import FormatError
+from backup.format.keys import ChunkSecret, Recipient, Signer
+from backup.inventory import schema
+from backup.inventory.building import Builder, building
+from backup.model import InventoryId, ListedArchive
+
+_LATE = timedelta(hours=1)  # clocks differ, and a list is not made in an instant
+
+
+def rebuild(wish: Wish, world: RebuildWorld) -> RebuildReport:
+    """One act: "waiting" until the vault is ready, then "done". Errors leave no inventory behind.
+
+    Raises what `Finder.find` raises, and `NightvaultError` if there is an inventory already.
+    """
+    began = world.clock.now()
+    with Journal.opened(world.folder, world.vault.name) as journal:
+        bringer = Bringer(world.vault, world.clock, world.progress, journal, tier=wish.tier)
+        finder = Finder(wish, world, bringer)
+        try:
+            inventory_id, jobs = finder.find()
+            report = _Building(wish, world, bringer, finder).build(inventory_id, jobs)
+        except WaitsError as wait:
+            return RebuildReport("waiting", world.vault.name, waits_for=str(wait))
+        journal.clear()
+    return replace(report, seconds=(world.clock.now() - began).total_seconds())
+
+
+class _Building:
+    """From chains to an inventory in its place."""
+
+    def __init__(self, wish: Wish, world: RebuildWorld, bringer: Bringer, finder: Finder) -> None:
+        self._wish = wish
+        self._world = world
+        self._bringer = bringer
+        self._finder = finder
+        self._listed: Sequence[ListedArchive] = finder.listing.archives if finder.listing else ()
+
+    def build(self, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> RebuildReport:
+        """All of it, or nothing."""
+        progress = self._world.progress
+        progress.start("Rebuilding the inventory")
+        try:
+            with building(self._world.url) as builder:
+                applier, states = self._apply(builder, jobs)
+                self._confirm(builder)
+                keys = _keys(applier)
+                recovered = self._deep(builder, inventory_id, keys.signer.public)
+                builder.finish(
+                    inventory_id=self._world.new_id,
+                    signer_public=keys.signer.public,
+                    predecessor=inventory_id,
+                    now=self._world.clock.now(),
+                )
+                report = self._report(builder, inventory_id, list(zip(jobs, states, strict=True)), keys)
+                self._world.keep_keys(self._world.new_id, keys)
+        finally:
+            progress.finish()
+        return replace(report, recovered_packs=recovered.packs, recovered_chunks=recovered.chunks)
+
+    def _apply(self, builder: Builder, jobs: Sequence[FoundJob]) -> tuple[Applier, list[JobState]]:
+        applier = Applier(
+            builder,
+            self._world.key,
+            self._world.vault.name,
+            advance=lambda rows: self._world.progress.advance(files=rows),
+            archive_ids={one.label.pack_id: one.archive_id for one in self._listed if one.label},
+        )
+        states: list[JobState] = []
+        for number, job in enumerate(jobs, 1):
+            states.append(JobState(number, job.id))
+            if job.chain is not None:
+                applier.apply(states[-1], job.chain, self._finder.files)
+        for job, state in zip(jobs, states, strict=True):
+            state.next_catalog = self._finder.next_catalog(job)
+            state.next_snapshot = state.last_snapshot + 1 + len(job.not_covered)
+        applier.finish(states)
+        return applier, states
+
+    def _confirm(self, builder: Builder) -> None:
+        """What the list shows may be built upon; what it should show and does not is named."""
+        listing = self._finder.listing
+        if listing is None:
+            return
+        builder.confirm([(one.archive_id, one.size, one.tree_hash) for one in listing.archives])
+        listed = {one.archive_id for one in listing.archives}
+        late = schema.micros(listing.as_of - _LATE)
+        for archive_id, size, stored_at in builder.unconfirmed():
+            if archive_id in listed:
+                detail = f"the vault lists it with another size or hash than was stored ({size} bytes)"
+                self._finder.suspect("differs", archive_id, detail)
+            elif stored_at < late:
+                detail = "a catalog names it, but the vault's list does not show it"
+                self._finder.suspect("withheld", archive_id, detail)
+
+    def _deep(self, builder: Builder, inventory_id: InventoryId, signer: bytes) -> Recovered:
+        if not self._wish.deep:
+            return Recovered()
+        return read_uncovered(
+            builder, self._listed, inventory_id, signer, self._world, self._bringer, self._finder.suspect
+        )
+
+    def _report(
+        self,
+        builder: Builder,
+        inventory_id: InventoryId,
+        jobs: Sequence[tuple[FoundJob, JobState]],
+        keys: ServerKeys,
+    ) -> RebuildReport:
+        listing = self._finder.listing
+        return RebuildReport(
+            "done",
+            self._world.vault.name,
+            inventory_id=self._world.new_id,
+            predecessor=inventory_id,
+            jobs=[_told(job, builder.count_snapshots(state.number)) for job, state in jobs],
+            entries=builder.count(schema.entries),
+            archives=builder.count(schema.archives),
+            unconfirmed=len(builder.unconfirmed()),
+            missing_recipients=len(keys.recipient_ids) - len(keys.recipients),
+            listed_at=listing.as_of if listing else None,
+            suspicions=tuple(self._finder.suspicions),
+        )
+
+
+def _told(job: FoundJob, snapshots: int) -> RebuiltJob:
+    chain = job.chain
+    number, catalogs = (chain.number, len(chain.members)) if chain else (0, 0)
+    return RebuiltJob(job.name, number, snapshots, catalogs, job.not_covered, job.line is not None)
+
+
+def _keys(applier: Applier) -> ServerKeys:
+    """The server's keys, as the newest full catalogs carry them."""
+    secrets = applier.secrets
+    if secrets is None:
+        raise FormatError("no full catalog carries the inventory's keys")
+    ids = [one.recipient_id for one in applier.newest_header.stanzas]
+    known = [one for one in secrets.recipients if Recipient(one).id in ids]
+    return ServerKeys(Signer(secrets.signer_seed), ChunkSecret(secrets.chunk_secret), known, ids)

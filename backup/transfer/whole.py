@@ -1,0 +1,76 @@
+"""Bring whole archives into files: fetched in pieces, each compared with the vault's hash where it gives one.
+
+A file has its name only once all its bytes are there and on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from backup.errors import VaultError
+from backup.format.treehash import aligned_pieces, tree_hash
+from backup.model import MIB, ByteRange, RetrievalId
+from backup.protocols import Clock, Vault
+from backup.transfer.retry import Patience
+from backup.transfer.spool import spool_errors
+
+PIECE = 16 * MIB
+TRIES = 3
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class WholeArchive:
+    """A ready retrieval of bytes `extent` of an archive of `size` bytes, and the file they go to."""
+
+    retrieval_id: RetrievalId
+    size: int
+    extent: ByteRange
+    path: str
+
+
+def fetch_to_files(
+    vault: Vault, clock: Clock, wanted: Sequence[WholeArchive], *, at_once: int = 3
+) -> Iterator[tuple[WholeArchive, VaultError | None]]:
+    """Each as it is done, in order, with the vault's error if it cannot be had; other errors come out."""
+    patience = Patience(clock)
+
+    def fetch(one: WholeArchive) -> VaultError | None:
+        try:
+            _fetch(vault, patience, one)
+        except VaultError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(at_once, "fetch") as workers:
+        try:
+            yield from zip(wanted, workers.map(fetch, wanted), strict=True)
+        except BaseException:
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _fetch(vault: Vault, patience: Patience, one: WholeArchive) -> None:
+    temporary = f"{one.path}.part"
+    with spool_errors(one.path, "written"), open(os.open(temporary, _NEW, 0o600), "wb") as file:
+        file.writelines(
+            _piece(vault, patience, one, piece) for piece in aligned_pieces(one.extent, one.size, PIECE)
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, one.path)
+
+
+def _piece(vault: Vault, patience: Patience, one: WholeArchive, piece: ByteRange) -> bytes | memoryview:
+    """Bytes that match the vault's own hash, where it gives one; what stays wrong shows when it is opened."""
+    within = ByteRange(piece.start - one.extent.start, piece.end - one.extent.start)
+    for _ in range(TRIES):
+        fetched = patience.call(lambda: vault.fetch(one.retrieval_id, within))
+        if len(fetched.data) != piece.length:
+            raise VaultError(f"the vault gave {len(fetched.data)} bytes, not {piece.length}")
+        if fetched.tree_hash is None or tree_hash(fetched.data) == fetched.tree_hash:
+            break
+    return fetched.data

@@ -1,0 +1,153 @@
+"""A server that is gone, and the rebuild of its inventory on a bare machine; rows compared one by one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from backup.archiver.catalogs import read_chain, recovery_line
+from backup.archiver.settings import Keys
+from backup.checker.chain import Trust
+from backup.checker.rebuild import rebuild
+from backup.checker.report import RebuildReport
+from backup.checker.world import RebuildWorld, ServerKeys, Wish
+from backup.format.keys import Recipient, RecoveryKey
+from backup.format.line import RecoveryLine
+from backup.inventory.database import open_inventory
+from backup.inventory.runs import find_job
+from backup.model import InventoryId
+from backup.protocols import Vault
+from tests.backups import Site, recovery_key
+from tests.doubles import Silent
+
+NEW_ID = InventoryId(b"rebuilt inventory"[:16])
+
+
+@dataclass
+class Bare:
+    """A machine with nothing but a vault and a recovery key."""
+
+    folder: Path
+    vault: Vault
+    like: Site
+    key: RecoveryKey = field(default_factory=recovery_key)
+    kept: list[tuple[InventoryId, ServerKeys]] = field(default_factory=list)
+    progress: Silent = field(default_factory=Silent)
+    new_id: InventoryId = NEW_ID
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.folder / 'inventory.sqlite'}"
+
+    def act(self, wish: Wish | None = None, *, vault: Vault | None = None) -> RebuildReport:
+        """One act of a rebuild."""
+        for each in (self.folder, self.folder / "spool", self.folder / "restores"):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        world = RebuildWorld(
+            vault=vault or self.vault,
+            clock=self.like.clock,
+            progress=self.progress,
+            key=self.key,
+            url=self.url,
+            folder=str(self.folder / "rebuild"),
+            new_id=self.new_id,
+            keep_keys=lambda inventory_id, keys: self.kept.append((inventory_id, keys)),
+        )
+        return rebuild(wish or Wish(trust=Trust()), world)
+
+    def rebuild(
+        self, wish: Wish | None = None, *, wait: Callable[[], object] = lambda: None
+    ) -> RebuildReport:
+        """All acts of it."""
+        report = self.act(wish)
+        while report.state == "waiting":
+            wait()
+            report = self.act(wish)
+        return report
+
+    def site(self) -> Site:
+        """The rebuilt server, ready to restore and to back up."""
+        inventory = open_inventory(self.url, lock_directory=str(self.folder))
+        inventory_id, keys = self.kept[-1]
+        recipients = tuple(Recipient(one) for one in keys.recipients)
+        tag = self.key.enrolment_tag(inventory_id, keys.signer.public)
+        server = Keys(keys.signer, keys.secret, recipients, ((self.key.recipient.id, tag),))
+        return replace(
+            self.like,
+            folder=self.folder,
+            inventory=inventory,
+            vault=self.vault,
+            keys=server,
+            progress=Silent(),
+        )
+
+
+def bare(tmp_path: Path, site: Site, name: str = "bare") -> Bare:
+    """A bare machine beside a site that is gone."""
+    return Bare(tmp_path / name, site.vault, site)
+
+
+def line_of(site: Site) -> RecoveryLine:
+    """The line that the site's last run ended with."""
+    with site.inventory.reading() as tx:
+        job = find_job(tx, site.job.name)
+        assert job is not None
+        text = recovery_line(read_chain(tx, job.number, site.inventory), job, site.vault.name)
+    return RecoveryLine.from_text(text)
+
+
+def rows(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """All that an inventory holds and a rebuild gives back, with names in place of what is numbered anew."""
+    with sqlite3.connect(folder / "inventory.sqlite") as db:
+        found = {name: db.execute(text).fetchall() for name, text in _QUERIES.items()}
+    db.close()
+    return {name: sorted(some, key=repr) for name, some in found.items()}
+
+
+_QUERIES = {
+    "jobs": "SELECT j.id, j.name, v.name FROM jobs j JOIN vaults v ON v.number = j.vault",
+    "owners": 'SELECT number, uid, gid, "user", "group" FROM owners',
+    "directories": "SELECT d.number, j.id, d.path FROM directories d JOIN jobs j ON j.number = d.job",
+    "entries": """SELECT number, directory, name, kind, mode, owner, mtime_ns, size, extra, content_id,
+                  chunks, added_in, removed_in FROM entries""",
+    "snapshots": """SELECT s.id, j.id, s.number, s.started_at, s.finished_at, s.host, s.sources, s.problems,
+                    s.files, s.bytes FROM snapshots s JOIN jobs j ON j.number = s.job""",
+    "domains": "SELECT d.id, v.name, d.recipients FROM domains d JOIN vaults v ON v.number = d.vault",
+    "data": """SELECT a.number, d.id, a.kind, a.state, a.pack_id, a.header, a.size, a.tree_hash, a.archive_id
+               FROM archives a JOIN domains d ON d.number = a.domain WHERE a.kind = 1""",
+    "frames": """SELECT a.pack_id, f.number, f.offset, f.sealed_length, f.raw_length, f.flags, f.digest
+                 FROM frames f JOIN archives a ON a.number = f.archive WHERE a.kind = 1""",
+    "chunks": 'SELECT number, prefix, id, archive, frame, "offset", length FROM chunks',
+}
+
+
+def catalog_rows(folder: Path) -> list[tuple[Any, ...]]:
+    """The catalogs that an inventory knows, with what each names."""
+    sql = """SELECT c.number, c.generation, c.parent, j.id, a.pack_id, a.header, a.size, a.tree_hash,
+                    a.archive_id, a.state, d.id,
+                    (SELECT group_concat(n.archive) FROM (SELECT archive FROM catalog_archives
+                     WHERE catalog = c.archive ORDER BY archive) n)
+             FROM catalogs c JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job
+             JOIN domains d ON d.number = a.domain ORDER BY c.number"""
+    with sqlite3.connect(folder / "inventory.sqlite") as db:
+        found = db.execute(sql).fetchall()
+    db.close()
+    return found
+
+
+def counters(folder: Path) -> dict[str, int]:
+    """The numbers that are given out next."""
+    with sqlite3.connect(folder / "inventory.sqlite") as db:
+        found = dict(db.execute("SELECT name, next FROM counters").fetchall())
+        found |= dict(db.execute("SELECT 'catalog ' || name, next_catalog FROM jobs").fetchall())
+        found |= dict(db.execute("SELECT 'snapshot ' || name, next_snapshot FROM jobs").fetchall())
+    db.close()
+    return found
+
+
+def archive_file(vault_folder: Path, archive_id: str) -> Path:
+    """An archive's bytes in a directory vault."""
+    return vault_folder / "archives" / archive_id[:2] / archive_id

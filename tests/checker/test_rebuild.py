@@ -1,0 +1,90 @@
+"""The server is gone: from the vault and the recovery key its inventory comes back as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backup.checker.world import Wish
+from backup.errors import NightvaultError
+from backup.format.line import RecoveryLine
+from tests.archiver.wholeness import list_now
+from tests.backups import INVENTORY_ID, Site
+from tests.checker.rebuilding import NEW_ID, Bare, bare, catalog_rows, counters, line_of, rows
+from tests.trees import assert_same_tree, snapshot_of
+
+
+def assert_as_it_was(site: Site, new: Bare, *, confirmed: bool) -> None:
+    """Row by row, but for what only the first server can know."""
+    before, after = rows(site.folder), rows(new.folder)
+    if not confirmed:
+        assert {row[3] for row in after["data"]} == {"unconfirmed"}
+        after["data"] = [(*row[:3], "stored", *row[4:]) for row in after["data"]]
+    assert after == before
+    known = {row[4]: row for row in catalog_rows(site.folder)}
+    for row in catalog_rows(new.folder):
+        state = "stored" if confirmed else "unconfirmed"
+        assert row == (*known[row[4]][:9], state, *known[row[4]][10:])
+    for name, following in counters(new.folder).items():
+        assert following >= max((row[0] for row in before.get(name, [])), default=0) + 1, name
+
+
+def test_row_by_row_from_the_list(site: Site, tmp_path: Path, source: Path) -> None:
+    new = bare(tmp_path, site)
+    report = new.rebuild()
+    assert (report.state, report.predecessor, report.inventory_id) == ("done", INVENTORY_ID, NEW_ID)
+    assert not report.suspicions
+    (job,) = report.jobs
+    assert (job.name, job.snapshots, list(job.not_covered), job.line_met) == ("job", 3, [], False)
+    assert_as_it_was(site, new, confirmed=True)
+    again = new.site()
+    assert (again.inventory.id, again.inventory.predecessor) == (NEW_ID, INVENTORY_ID)
+    again.restore("latest", tmp_path / "out")
+    assert_same_tree(source, tmp_path / "out")
+    again.close()
+
+
+def test_from_the_line_no_list_is_needed(site: Site, tmp_path: Path) -> None:
+    new = bare(tmp_path, site)
+    report = new.rebuild(Wish(lines=[line_of(site)]))
+    assert report.jobs[0].line_met
+    assert report.listed_at is None
+    assert report.unconfirmed == report.archives
+    assert_as_it_was(site, new, confirmed=False)
+
+
+def test_it_goes_on_backing_up(site: Site, tmp_path: Path, source: Path) -> None:
+    new = bare(tmp_path, site)
+    new.rebuild()
+    again = new.site()
+    trees = {}
+    for snapshot in again.snapshots():
+        again.restore(snapshot.id, tmp_path / "was" / snapshot.id)
+        trees[snapshot.number] = snapshot_of(tmp_path / "was" / snapshot.id)
+    (source / "after").write_text("the disaster")
+    report = again.backup()
+    assert report.bytes_new < 1000, "nothing that the vault has is sent again"
+    trees[again.snapshot().number] = snapshot_of(source)
+    known = [one.archive_id for one in list_now(site.vault).archives]
+    assert len(known) == len(set(known))
+    # And the server that was rebuilt is lost as well.
+    third = Bare(tmp_path / "third", site.vault, site, new_id=INVENTORY_ID)
+    told = third.rebuild(Wish(lines=[RecoveryLine.from_text(report.recovery_line)]))
+    assert told.predecessor == NEW_ID
+    last = third.site()
+    for snapshot in last.snapshots():
+        last.restore(snapshot.id, tmp_path / "third out" / snapshot.id)
+        assert_same_tree(trees[snapshot.number], tmp_path / "third out" / snapshot.id)
+    assert {one.number for one in last.snapshots()} == set(trees)
+    again.close()
+    last.close()
+
+
+def test_an_inventory_is_never_overwritten(site: Site, tmp_path: Path) -> None:
+    new = Bare(site.folder, site.vault, site)
+    before = rows(site.folder)
+    with pytest.raises(NightvaultError, match="there is an inventory already"):
+        new.rebuild()
+    assert rows(site.folder) == before
+    assert not list(site.folder.glob("*.building*"))
