@@ -389,3 +389,57 @@ def test_a_key_may_lie_in_a_token_or_tpm(tmp_path: Path, place: str) -> None:
     assert found is not None
     assert found.private_key == place
     assert found.certificate.startswith("/")
+
+
+# Choosing.
+
+
+def test_sources_may_have_settings_of_their_own(tmp_path: Path) -> None:
+    own = '[[job.source]]\npath = "/srv"\nexclude = ["*.iso"]\none_file_system = true\nexclude_file = ["x"]\n'
+    job = load(
+        tmp_path, DIRECTORY + JOB + 'iexclude_file = ["~/y"]\nexclude_larger_than = "1GiB"\n' + own
+    ).jobs[0]
+    assert job.paths == ("/etc", "/srv")
+    assert job.iexclude_file == (os.path.expanduser("~/y"),)
+    assert job.exclude_larger_than == 1024 * MIB
+    assert (job.source[0].exclude, job.source[0].one_file_system) == (("*.iso",), True)
+    assert job.source[0].exclude_file == (str(tmp_path / "x"),)
+    assert job.source[0].exclude_caches is None
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('exclude = ["fine", "!"]', "job[1].exclude[2]: Invalid"),
+        ('exclude_if_present = ["a/b"]', "job[1].exclude_if_present[1]: must be the name of a file"),
+        ('exclude_larger_than = "9 tons"', "job[1].exclude_larger_than: must be a number of bytes"),
+        ('[[job.source]]\npath = "/etc"', "job[1].source[1].path: /etc is a source of this job already"),
+        ('[[job.source]]\npath = "etc"', "job[1].source[1].path: must be an absolute path"),
+        ('[[job.source]]\npath = "/a"\nexlude = []', "job[1].source[1].exlude: unknown key; did you mean"),
+        ("[[job.source]]\nexclude = []", "job[1].source[1].path: is missing"),
+        ('[[job.source]]\npath = "/a"\niexclude = ["!"]', "job[1].source[1].iexclude[1]: Invalid"),
+        ('[job.hooks]\nbefore = "/bin/true"', "job[1].hooks.before: must be a command such as"),
+        ("[job.hooks]\nbefore = [[]]", "job[1].hooks.before[1].run: must name a program"),
+        ('[job.hooks]\nafter = [{ runs = ["x"] }]', "job[1].hooks.after[1].runs: unknown key; did you"),
+        ('[job.hooks]\nfinally = [["x"], "y"]', "job[1].hooks.finally[2]: must be a table"),
+        ('[job.hooks]\ntimeout = "9 days"', "job[1].hooks.timeout: must be a number of seconds"),
+        ("nice = 20", "job[1].nice: must be"),
+        ('ionice = "realtime"', "job[1].ionice: must be idle, best-effort"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_choosing_or_hooks_is_named_by_its_key(tmp_path: Path, line: str, sentence: str) -> None:
+    assert sentence in mistakes(tmp_path, DIRECTORY + JOB + line)
+
+
+def test_hooks_are_one_command_or_several_each_with_its_time(tmp_path: Path) -> None:
+    written = """
+[job.hooks]
+timeout = "10m"
+before = ["/bin/one", "word"]
+after = [["/bin/one"], { run = ["/bin/two"], timeout = "2h" }]
+finally = []
+"""
+    hooks = load(tmp_path, DIRECTORY + JOB + written).jobs[0].hooks
+    assert [(one.run, one.timeout) for one in hooks.before] == [(("/bin/one", "word"), None)]
+    assert [(one.run, one.timeout) for one in hooks.after] == [(("/bin/one",), None), (("/bin/two",), 7200)]
+    assert (hooks.finally_, hooks.on_failure, hooks.timeout) == ((), (), 600)

@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import datetime
 
 from backup import __version__
+from backup.app.choosing import filters_of, overrides_of
 from backup.app.lines import keep_line
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
@@ -23,7 +24,6 @@ from backup.inventory.database import Inventory, open_inventory
 from backup.model import JobName, VaultName
 from backup.protocols import Clock, Progress
 from backup.restorer.restore import RestoreWorld
-from backup.source.filters import Filters
 
 
 def opened(config: Config) -> Inventory:
@@ -64,11 +64,11 @@ def read_signer(state: State, inventory: Inventory) -> Signer:
 def backup_job(config: Config, job: JobSettings) -> BackupJob:
     """A configured job as a run takes it."""
     vault = config.vault(job.vault)
-    filters = Filters(job.exclude, exclude_caches=job.exclude_caches, one_file_system=job.one_file_system)
     return BackupJob(
         name=job.name,
-        sources=tuple(os.fsencode(source) for source in job.sources),
-        filters=filters,
+        sources=tuple(os.fsencode(source) for source in job.paths),
+        filters=filters_of(job),
+        overrides=overrides_of(job),
         pack_size=vault.pack_size,
         part_size=vault.part_size,
         level=job.compression_level,

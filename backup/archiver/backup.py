@@ -168,8 +168,9 @@ class _Backup:
                 pack_size=self._at.job.pack_size,
             ) as pipeline:
                 contents = Contents(pipeline, self._at.keys.secret)
+                job = self._at.job
                 for directory in scan(
-                    self._at.job.sources, filters=self._at.job.filters, report=self._report
+                    job.sources, filters=job.filters, overrides=job.overrides, report=self._report
                 ):
                     self._directory(directory, contents)
                 contents.flush()

@@ -13,7 +13,7 @@ from backup.archiver.settings import BackupJob
 from backup.inventory import entries, runs
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import LiveEntry
-from backup.source.scan import scan
+from backup.source.scan import LeaveOut, scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,24 @@ class Change:
     size: int
 
 
-def changes(job: BackupJob, inventory: Inventory, tally: Tally) -> Iterator[Change]:
-    """Every change, in the order of paths; the tally counts all that was seen. Touches nothing."""
+def changes(
+    job: BackupJob, inventory: Inventory, tally: Tally, *, left_out: LeaveOut | None = None
+) -> Iterator[Change]:
+    """Every change, in the order of paths; the tally counts all that was seen. Touches nothing.
+
+    `left_out` is told what is not read, and why, before the changes of the directory that holds it.
+    """
     with inventory.reading() as tx:
         known = runs.find_job(tx, job.name)
         owners = entries.owners_by_number(tx)
         kept: set[bytes] = set()
-        for directory in scan(job.sources, filters=job.filters, report=tally.problems.append):
+        for directory in scan(
+            job.sources,
+            filters=job.filters,
+            overrides=job.overrides,
+            report=tally.problems.append,
+            left_out=left_out,
+        ):
             if directory.path in kept:
                 continue
             live = _live(tx, known.number if known else None, directory.path)

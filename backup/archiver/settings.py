@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from backup.archiver.packing import Spool
@@ -17,7 +17,7 @@ from backup.transfer.upload import Uploader
 
 @dataclass(frozen=True, slots=True)
 class BackupJob:
-    """What to back up and how; sizes in bytes."""
+    """What to back up and how; sizes in bytes. `overrides` are the filters of single sources."""
 
     name: JobName
     sources: tuple[bytes, ...]
@@ -25,6 +25,7 @@ class BackupJob:
     pack_size: int
     part_size: int
     level: int | None = None
+    overrides: Mapping[bytes, Filters] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

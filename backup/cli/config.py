@@ -36,7 +36,7 @@ def check(cli: Cli) -> None:
             {"name": vault.name, "kind": vault.kind, "location": _location(vault)} for vault in read.vaults
         ],
         "jobs": [
-            {"name": job.name, "vault": job.vault, "sources": job.sources, "schedule": job.schedule}
+            {"name": job.name, "vault": job.vault, "sources": job.paths, "schedule": job.schedule}
             for job in read.jobs
         ],
         "warnings": warnings,
@@ -62,7 +62,7 @@ def warnings_of(read: Config) -> Iterator[str]:
         if identity is None and vault.role_arn is not None:
             yield f"vault {vault.name}: role_arn is not used without [identity]"
     for job in read.jobs:
-        if any(os.path.commonpath([read.state_dir, source]) == source for source in job.sources):
+        if any(os.path.commonpath([read.state_dir, source]) == source for source in job.paths):
             yield f"job {job.name} backs up the state directory {read.state_dir} with its spool: exclude it"
 
 
@@ -91,4 +91,4 @@ def _location(vault: VaultSettings) -> str:
 
 def _job_line(job: JobSettings) -> str:
     when = f"{job.schedule} ({job.when.timezone})" if job.when else "by hand"
-    return f"job {job.name}: {', '.join(job.sources)} to {job.vault}, {when}"
+    return f"job {job.name}: {', '.join(job.paths)} to {job.vault}, {when}"

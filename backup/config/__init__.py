@@ -1,13 +1,23 @@
 """config.toml: what it may say, how it is read, what must hold of it as a whole."""
 
 from backup.config.reading import find_config, load_config, parse_size
-from backup.config.settings import Config, IdentitySettings, JobSettings, RolesAnywhereSettings, VaultSettings
+from backup.config.settings import (
+    Config,
+    HooksSettings,
+    IdentitySettings,
+    JobSettings,
+    RolesAnywhereSettings,
+    SourceSettings,
+    VaultSettings,
+)
 
 __all__ = [
     "Config",
+    "HooksSettings",
     "IdentitySettings",
     "JobSettings",
     "RolesAnywhereSettings",
+    "SourceSettings",
     "VaultSettings",
     "find_config",
     "load_config",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from backup.config.settings import Config, JobSettings, VaultSettings, suggestion
+from backup.config.settings import Config, JobSettings, SourceSettings, VaultSettings, suggestion
 from backup.errors import ConfigError, NightvaultError
 from backup.model import MIB
 from backup.schedule import parse_schedule
@@ -77,7 +77,28 @@ def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Confi
 def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
     if job.vault not in vaults:
         yield "vault", f"there is no vault {job.vault}{suggestion(job.vault, vaults)}"
+    if not job.paths:
+        yield "sources", "must name something to back up"
+    yield from _check_choosing(job, "")
+    for number, source in enumerate(job.source, 1):
+        if source.path in job.paths[: len(job.sources) + number - 1]:
+            yield f"source[{number}].path", f"{source.path} is a source of this job already"
+        yield from _check_choosing(source, f"source[{number}].")
     try:
         parse_schedule(job.schedule or "every 1d", job.timezone or "UTC")
     except ConfigError as error:
         yield "timezone" if "time zone" in str(error) else "schedule", str(error)
+
+
+def _check_choosing(settings: JobSettings | SourceSettings, above: str) -> Iterator[Mistake]:
+    """Patterns that mean nothing; files of patterns are read when a run begins."""
+    if not (settings.exclude or settings.iexclude):
+        return
+    from backup.source.patterns import Pattern, Patterns
+
+    for key in ("exclude", "iexclude"):
+        for number, text in enumerate(getattr(settings, key), 1):
+            try:
+                Patterns([Pattern(text, "")])
+            except ConfigError as error:
+                yield f"{above}{key}[{number}]", str(error).removeprefix(": ")

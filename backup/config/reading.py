@@ -19,6 +19,7 @@ from backup.config.settings import (
     Config,
     EncryptionSettings,
     InventorySettings,
+    SourceSettings,
     StateSettings,
     suggestion,
 )
@@ -33,11 +34,15 @@ _NO_CONFIG_ADVICE = (
 )
 _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
 _UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
-_SIZES = frozenset({"pack_size", "part_size"})
+_SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than"})
+_DURATION = re.compile(r"([0-9]+)\s*([smh])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_HOOKS = frozenset({"before", "after", "on_failure", "finally"})
 _PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
 _PATHS = frozenset(
     {"dir", "recovery_file", "path", "certificate", "private_key", "intermediates", "passphrase_file"}
 )
+_PATH_LISTS = frozenset({"exclude_file", "iexclude_file"})
 _TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
 
 
@@ -82,6 +87,16 @@ def parse_size(value: object) -> int:
     if match is None:
         raise ValueError('must be a number of bytes or a text like "224MiB" (KiB, MiB or GiB)')
     return int(match[1]) * _UNITS[match[2]]
+
+
+def parse_duration(value: object) -> int:
+    """Seconds of 90, "90s", "15m" or "2h"; `ValueError` with a sentence for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a number of seconds or a text like "90s", "15m" or "2h"')
+    return int(match[1]) * _SECONDS[match[2]]
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -138,15 +153,21 @@ def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes
     if not isinstance(table, dict):
         mistakes.append((key, "must be a table"))
         return None
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     before = len(mistakes)
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name not in fields:
             mistakes.append((f"{key}.{name}", f"unknown key{suggestion(name, fields)}"))
             continue
+        deeper = _table_of(fields[name].type)
         try:
-            values[name] = msgspec.convert(_prepare(name, value, base), fields[name].type)
+            prepared = _prepare(kind, name, value, base)
+            if deeper is not None:
+                attribute = fields[name].name
+                values[attribute] = _read_deeper(deeper, prepared, f"{key}.{name}", base, mistakes)
+                continue
+            values[fields[name].name] = msgspec.convert(prepared, fields[name].type)
         except msgspec.ValidationError as error:
             mistakes.append(_in_our_words(f"{key}.{name}", str(error), fields[name].type, value))
         except ValueError as error:
@@ -156,14 +177,50 @@ def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes
     return kind(**values) if len(mistakes) == before else None
 
 
-def _prepare(name: str, value: object, base: str) -> object:
+def _table_of(kind: Any) -> type[Struct] | None:
+    """The struct that a value or each member of a list is read as, if it is one."""
+    parts = (kind, *typing.get_args(kind))
+    return next((one for one in parts if isinstance(one, type) and issubclass(one, Struct)), None)
+
+
+def _read_deeper(
+    kind: type[Struct], value: object, key: str, base: str, mistakes: list[Mistake]
+) -> tuple[Any, ...] | Any:
+    """A table in a table, or a list of them, each mistake by its own key."""
+    if isinstance(value, list):
+        return tuple(_read_table(kind, one, f"{key}[{n}]", base, mistakes) for n, one in enumerate(value, 1))
+    return _read_table(kind, value, key, base, mistakes)
+
+
+def _hooks(value: object) -> object:
+    """A command, a list of commands, or tables with `run`: always as a list of tables."""
+    if not isinstance(value, list):
+        raise ValueError(  # noqa: TRY004 (as all mistakes of values)
+            'must be a command such as ["/usr/bin/sync", "-f"], or a list of commands'
+        )
+    if value and all(isinstance(word, str) for word in value):
+        return [{"run": value}]
+    return [{"run": one} if isinstance(one, list) else one for one in value]
+
+
+def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
     if name in _SIZES:
         return parse_size(value)
-    if name in _PATHS and isinstance(value, str) and value:
+    if name == "timeout":
+        return parse_duration(value)
+    if name in _HOOKS:
+        return _hooks(value)
+    if name in _PATHS and kind is not SourceSettings and isinstance(value, str) and value:
         if value.startswith(("pkcs11:", "handle:")) and name in _PLACES:
             return value
-        return os.path.normpath(os.path.join(base, os.path.expanduser(value)))
+        return _absolute(value, base)
+    if name in _PATH_LISTS and isinstance(value, list):
+        return [_absolute(one, base) if isinstance(one, str) and one else one for one in value]
     return value
+
+
+def _absolute(path: str, base: str) -> str:
+    return os.path.normpath(os.path.join(base, os.path.expanduser(path)))
 
 
 def _in_our_words(key: str, message: str, kind: Any, value: object) -> Mistake:

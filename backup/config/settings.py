@@ -26,6 +26,12 @@ _ARN_SENTENCE = "must look like arn:aws:rolesanywhere:REGION:ACCOUNT:"
 _Name = _shape("[A-Za-z0-9_][A-Za-z0-9_.-]*", "must be of letters, digits and _.- and not begin with . or -")
 _Kind = Annotated[str, _shape("directory|glacier", "must be directory or glacier; s3 is not in this version")]
 _Text = Annotated[str, Meta(min_length=1, description="must not be empty")]
+_Plain = Annotated[str, _shape(r"[^\x00]+", "must be a text that is not empty")]
+_TAG = r"[^/\x00:]+(:[^\x00]*)?"
+_Tag = Annotated[str, _shape(_TAG, "must be the name of a file, or NAME:HEADER")]
+_IO = "idle|best-effort(:[0-7])?"
+_IoClass = Annotated[str, _shape(_IO, "must be idle, best-effort or best-effort:0 to best-effort:7")]
+_Command = Annotated[tuple[_Plain, ...], Meta(min_length=1, description="must name a program")]
 _Source = Annotated[str, _shape(r"/[^\x00]*", "must be an absolute path")]
 _Region = Annotated[str, _shape("[a-z]{2,4}(-[a-z]+)+-[0-9]+", "must look like eu-central-1")]
 _Account = Annotated[str, _shape("-|[0-9]{12}", 'must be 12 digits in quotes, or "-"')]
@@ -88,18 +94,63 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tier: Tier = Tier.STANDARD
 
 
+class HookSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One command of a hook: the program and its words, and the seconds that it may take."""
+
+    run: _Command
+    timeout: Annotated[int, Meta(ge=1, le=86400)] | None = None
+
+
+class HooksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[job.hooks]`: what runs before and after a backup; `timeout` in seconds, where a command has none."""
+
+    before: tuple[HookSettings, ...] = ()
+    after: tuple[HookSettings, ...] = ()
+    on_failure: tuple[HookSettings, ...] = ()
+    finally_: tuple[HookSettings, ...] = msgspec.field(default=(), name="finally")
+    timeout: Annotated[int, Meta(ge=1, le=86400)] = 3600
+
+
+class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[job.source]]`: lists add to the job's, single values stand instead of the job's."""
+
+    path: _Source
+    exclude: tuple[_Text, ...] = ()
+    exclude_file: tuple[_Text, ...] = ()
+    iexclude: tuple[_Text, ...] = ()
+    iexclude_file: tuple[_Text, ...] = ()
+    exclude_if_present: tuple[_Tag, ...] = ()
+    exclude_larger_than: Annotated[int, Meta(ge=0)] | None = None
+    exclude_caches: bool | None = None
+    one_file_system: bool | None = None
+
+
 class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[job]]`; `sources` are absolute, `schedule` and `timezone` as written."""
 
     name: Annotated[JobName, _Name]
     vault: VaultName
-    sources: Annotated[tuple[_Source, ...], Meta(min_length=1, description="must name something to back up")]
+    sources: Annotated[tuple[_Source, ...], Meta(description="must be a list of paths")] = ()
+    source: tuple[SourceSettings, ...] = ()
     exclude: tuple[_Text, ...] = ()
+    exclude_file: tuple[_Text, ...] = ()
+    iexclude: tuple[_Text, ...] = ()
+    iexclude_file: tuple[_Text, ...] = ()
+    exclude_if_present: tuple[_Tag, ...] = ()
+    exclude_larger_than: Annotated[int, Meta(ge=0)] | None = None
     exclude_caches: bool = False
     one_file_system: bool = False
+    hooks: HooksSettings = HooksSettings()
+    nice: Annotated[int, Meta(ge=0, le=19)] | None = None
+    ionice: _IoClass | None = None
     schedule: str | None = None
     timezone: str | None = None
     compression_level: Annotated[int, Meta(ge=1, le=19)] | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every source, those with settings of their own last."""
+        return (*self.sources, *(one.path for one in self.source))
 
     @property
     def when(self) -> Schedule | None:

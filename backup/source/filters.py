@@ -1,51 +1,123 @@
-"""Which entries are left out: gitignore patterns, as if the file that holds them lay in `/`."""
+"""What of a source is left out, and why: by pattern, by a tag in its directory, by size, by file system."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-
-from pathspec import GitIgnoreSpec
+import stat
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 from backup.errors import ConfigError
+from backup.source.patterns import Pattern, Patterns
 
 CACHE_TAG = "CACHEDIR.TAG"
+_CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"  # https://bford.info/cachedir/
 _TAG_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"  # https://bford.info/cachedir/
 
 
-class Filters:
-    """Patterns and rules of a job; asked once an entry."""
+class Reason(StrEnum):
+    """Why an entry is left out; part of the JSON interface."""
 
-    def __init__(
-        self, patterns: Sequence[str] = (), *, exclude_caches: bool = False, one_file_system: bool = False
-    ) -> None:
+    PATTERN = "pattern"
+    TAG = "tag"
+    FILE_SYSTEM = "file-system"
+    SIZE = "size"
+    SOCKET = "socket"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An entry that is not read, or (TAG, FILE_SYSTEM) a directory of which the content is not."""
+
+    path: bytes
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A file whose presence leaves the content of its directory out, but for itself.
+
+    With a `header` it must be a regular file that begins with it; without one, anything of that name will do.
+    """
+
+    name: bytes
+    header: bytes = b""
+    origin: str = "exclude_if_present"
+
+    @classmethod
+    def parse(cls, text: str, origin: str = "exclude_if_present") -> Tag:
+        """NAME or NAME:HEADER. `ConfigError` for a name that no file can have."""
+        name, _, header = text.partition(":")
+        if not name or "/" in name or name in {".", ".."}:
+            raise ConfigError(f"{origin}: must be the name of a file, or NAME:HEADER")
+        return cls(os.fsencode(name), os.fsencode(header), origin)
+
+    def is_in(self, directory: int) -> bool:
+        """Whether the open directory, which has an entry of that name, is tagged by it."""
+        if not self.header:
+            return True
         try:
-            self._spec = GitIgnoreSpec.from_lines(patterns)
-        except ValueError as error:
-            raise ConfigError(f"exclude: {error}") from error
-        self._any = bool(patterns)
-        self._caches = exclude_caches
-        self.one_file_system = one_file_system
-
-    def excludes(self, directory: bytes, name: bytes, *, is_directory: bool) -> bool:
-        """Whether a pattern leaves this entry out."""
-        if not self._any:
-            return False
-        path = os.fsdecode(directory.rstrip(b"/") + b"/" + name)[1:]
-        return self._spec.match_file(path + "/" if is_directory else path)
-
-    def is_cache(self, handle: int) -> bool:
-        """Whether the open directory is tagged as a cache and such are left out (all but the tag)."""
-        if not self._caches:
-            return False
-        try:
-            tag = os.open(CACHE_TAG, _TAG_FLAGS, dir_fd=handle)
+            tag = os.open(self.name, _TAG_FLAGS, dir_fd=directory)
         except OSError:
             return False
         try:
-            return os.read(tag, len(_CACHE_SIGNATURE)) == _CACHE_SIGNATURE
+            return stat.S_ISREG(os.fstat(tag).st_mode) and os.read(tag, len(self.header)) == self.header
         except OSError:
             return False
         finally:
             os.close(tag)
+
+
+_CACHE = Tag(CACHE_TAG.encode(), _CACHE_SIGNATURE.encode(), "exclude_caches")
+
+
+class Filters:
+    """What a job, or one source of it, leaves out. Costs nothing an entry where nothing is set.
+
+    Later patterns count more than earlier ones; `larger_than` is of regular files, in bytes.
+    """
+
+    def __init__(
+        self,
+        patterns: Sequence[str | Pattern] = (),
+        *,
+        exclude_caches: bool = False,
+        one_file_system: bool = False,
+        tags: Iterable[Tag] = (),
+        larger_than: int | None = None,
+    ) -> None:
+        given = [Pattern(one) if isinstance(one, str) else one for one in patterns]
+        self._patterns = Patterns(given)
+        self._any = bool(self._patterns)
+        self._tags = (*([_CACHE] if exclude_caches else []), *tags)
+        self._larger_than = larger_than
+        self._looks = self._any or larger_than is not None
+        self.one_file_system = one_file_system
+
+    def leaving_out(self, directory: bytes, name: bytes, found: os.stat_result) -> LeftOut | None:
+        """Why this entry of an absolute directory is left out; None if it stays."""
+        if not self._looks:
+            return None
+        mode = found.st_mode
+        if self._any:
+            by = self._patterns.leaving_out(directory, name, is_directory=stat.S_ISDIR(mode))
+            if by is not None:
+                how = " (any case)" if by.ignores_case else ""
+                return LeftOut(_join(directory, name), Reason.PATTERN, f"{by.text}{how} in {by.origin}")
+        if self._larger_than is not None and stat.S_ISREG(mode) and found.st_size > self._larger_than:
+            detail = f"{found.st_size} bytes, more than {self._larger_than}"
+            return LeftOut(_join(directory, name), Reason.SIZE, detail)
+        return None
+
+    def tag_in(self, handle: int, names: Collection[bytes]) -> Tag | None:
+        """What tags the open directory of these names; then only the tag itself is saved of it."""
+        for tag in self._tags:
+            if tag.name in names and tag.is_in(handle):
+                return tag
+        return None
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory.rstrip(b"/") + b"/" + name

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from backup.model import Problem, ProblemKind
-from backup.source.filters import CACHE_TAG, Filters
+from backup.source.filters import Filters, LeftOut, Reason
 
 _MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Report = Callable[[Problem], None]
+LeaveOut = Callable[[LeftOut], None]
 
 
 class ScannedEntry(NamedTuple):
@@ -49,25 +50,54 @@ class ScannedDirectory:
 
 @dataclass(slots=True)
 class _Node:
-    """A step on the way to sources: either a source, or a directory of which only `children` count."""
+    """A step on the way: within a source, with its filters, or a directory of which only `children` count."""
 
-    is_source: bool = False
+    filters: Filters | None = None
     children: dict[bytes, _Node] = field(default_factory=dict)
+
+    @property
+    def is_source(self) -> bool:
+        return self.filters is not None
+
+    def below(self) -> _Node:
+        """What is wanted of a directory in it that leads to no other source."""
+        return _Node(self.filters) if self.children else self
 
 
 _NOTHING = _Node()
-_EVERYTHING = _Node(is_source=True)
 
 
 def scan(
-    sources: Sequence[bytes], *, filters: Filters, report: Report
+    sources: Sequence[bytes],
+    *,
+    filters: Filters,
+    report: Report,
+    overrides: Mapping[bytes, Filters] | None = None,
+    left_out: LeaveOut | None = None,
 ) -> Generator[ScannedDirectory, None, None]:
-    """Yield the directories of all sources and those on the way to them, once each, in the order of paths."""
+    """Yield the directories of all sources and those on the way to them, once each, in the order of paths.
+
+    `overrides` are the filters of single sources; of sources that lie in each other, the nearest decides.
+    `left_out` is told what is left out.
+    """
     root = _Node()
     for source in sources:
-        _plant(root, _resolved(source))
+        _plant(root, _resolved(source), (overrides or {}).get(source, filters))
     handle = os.open(b"/", _DIRECTORY)
-    yield from _Walk(filters, report).directory(b"/", handle, root)
+    yield from _Walk(report, left_out).directory(b"/", handle, root)
+
+
+def any_is_there(sources: Sequence[bytes]) -> bool:
+    """Whether one of the sources can be looked at, or may be there though we may not look."""
+    for source in sources:
+        try:
+            os.lstat(source)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return True
+        return True
+    return False
 
 
 def _resolved(source: bytes) -> bytes:
@@ -77,12 +107,12 @@ def _resolved(source: bytes) -> bytes:
     return os.path.join(os.path.realpath(parent), name)
 
 
-def _plant(root: _Node, path: bytes) -> None:
+def _plant(root: _Node, path: bytes, filters: Filters) -> None:
     node = root
     for part in path.split(b"/"):
         if part:
             node = node.children.setdefault(part, _Node())
-    node.is_source = True
+    node.filters = filters
 
 
 _Below = tuple[bytes, ScannedEntry, _Node]  # path, the directory as its parent showed it, what is wanted
@@ -101,9 +131,9 @@ class _Level:
 class _Walk:
     """The state of one walk: a stack of directories, one a level, the deepest of them open."""
 
-    def __init__(self, filters: Filters, report: Report) -> None:
-        self._filters = filters
+    def __init__(self, report: Report, left_out: LeaveOut | None) -> None:
         self._report = report
+        self._left_out = left_out
         self._stack: list[_Level] = []
 
     def directory(self, path: bytes, handle: int, node: _Node) -> Iterator[ScannedDirectory]:
@@ -192,7 +222,7 @@ class _Walk:
 
     def _list(self, path: bytes, handle: int, node: _Node) -> tuple[ScannedDirectory, list[_Below]] | None:
         try:
-            names = self._names(handle, node)
+            names, node = self._names(path, handle, node)
         except OSError as error:
             self._unreadable(path, error)
             return None
@@ -210,15 +240,20 @@ class _Walk:
                 continue
             entries.append(entry)
             if stat.S_ISDIR(entry.stat.st_mode):
-                below.append((prefix + name, entry, self._node_below(node, entry, device)))
+                below.append((prefix + name, entry, self._node_below(prefix + name, node, entry, device)))
         return ScannedDirectory(path, handle, device, entries, frozenset(unread)), below
 
-    def _names(self, handle: int, node: _Node) -> list[bytes]:
-        if not node.is_source:
-            return sorted(node.children)
-        if self._filters.is_cache(handle):
-            return [os.fsencode(CACHE_TAG)]
-        return sorted(os.fsencode(name) for name in os.listdir(handle))
+    def _names(self, path: bytes, handle: int, node: _Node) -> tuple[list[bytes], _Node]:
+        """What to look at in a directory, and what is wanted: of a tagged one the tag, and other sources."""
+        if node.filters is None:
+            return sorted(node.children), node
+        names = sorted(os.fsencode(name) for name in os.listdir(handle))
+        tag = node.filters.tag_in(handle, names)
+        if tag is None:
+            return names, node
+        self._leave_out(LeftOut(path, Reason.TAG, f"it holds {os.fsdecode(tag.name)} ({tag.origin})"))
+        wanted = _Node(None, {tag.name: _Node(node.filters), **node.children})
+        return sorted(wanted.children), wanted
 
     def _look(
         self, handle: int, prefix: bytes, name: bytes, node: _Node, unread: set[bytes]
@@ -234,23 +269,37 @@ class _Walk:
             unread.add(name)
             self._unreadable(prefix + name, error)
             return None
-        is_directory = stat.S_ISDIR(found.st_mode)
-        if node.is_source and self._filters.excludes(prefix, name, is_directory=is_directory):
-            return None
+        child = node.children.get(name)
+        only_leads_on = child is not None and node.filters is None
+        if node.filters is not None and (child is None or child.filters is None):
+            left_out = node.filters.leaving_out(prefix, name, found)
+            if left_out is not None:
+                self._leave_out(left_out)
+                if child is None:
+                    return None
+                only_leads_on = True  # a source that lies in what is left out was named, so it is wanted
         if stat.S_ISSOCK(found.st_mode):
+            self._leave_out(LeftOut(prefix + name, Reason.SOCKET, "sockets are not saved"))
             self._report(Problem(prefix + name, ProblemKind.SKIPPED, "sockets are not saved"))
             return None
-        leads_on = is_directory and not node.is_source and not node.children[name].is_source
+        is_source = child is not None and child.filters is not None
+        leads_on = only_leads_on and not is_source and stat.S_ISDIR(found.st_mode)
         return ScannedEntry(name, found, leads_on)
 
-    def _node_below(self, node: _Node, entry: ScannedEntry, device: int) -> _Node:
+    def _node_below(self, path: bytes, node: _Node, entry: ScannedEntry, device: int) -> _Node:
         """What is wanted of a directory: of another file system's nothing, if the job keeps to one."""
         child = node.children.get(entry.name, _NOTHING)
-        if not node.is_source or child.is_source:
+        if node.filters is None or child.filters is not None or entry.leads_on:
             return child
-        if entry.stat.st_dev != device and self._filters.one_file_system:
+        if entry.stat.st_dev != device and node.filters.one_file_system:
+            detail = "another file system is mounted on it (one_file_system); saved as an empty directory"
+            self._leave_out(LeftOut(path, Reason.FILE_SYSTEM, detail))
             return child
-        return _Node(True, child.children) if child.children else _EVERYTHING
+        return _Node(node.filters, child.children) if child.children else node.below()
+
+    def _leave_out(self, what: LeftOut) -> None:
+        if self._left_out is not None:
+            self._left_out(what)
 
     def _missing(self, path: bytes) -> None:
         self._report(Problem(path, ProblemKind.UNREADABLE, "it is not there, and a source needs it"))

@@ -1,0 +1,55 @@
+"""What a job leaves out, from its settings: the files of patterns are read here, at each run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from backup.config import JobSettings, SourceSettings
+from backup.source.filters import Filters, Tag
+from backup.source.patterns import Pattern, read_patterns
+
+
+def filters_of(job: JobSettings) -> Filters:
+    """What holds for all sources of a job. `ConfigError` names a file or pattern that cannot be used."""
+    return Filters(
+        _patterns(job, ""),
+        exclude_caches=job.exclude_caches,
+        one_file_system=job.one_file_system,
+        tags=_tags(job, ""),
+        larger_than=job.exclude_larger_than,
+    )
+
+
+def overrides_of(job: JobSettings) -> dict[bytes, Filters]:
+    """The filters of sources that have settings of their own: lists add to the job's, values replace them."""
+    found = {}
+    for number, source in enumerate(job.source, 1):
+        above = f"source[{number}]."
+        caches, one_system = source.exclude_caches, source.one_file_system
+        larger = source.exclude_larger_than
+        found[os.fsencode(source.path)] = Filters(
+            [*_patterns(job, ""), *_patterns(source, above)],
+            exclude_caches=job.exclude_caches if caches is None else caches,
+            one_file_system=job.one_file_system if one_system is None else one_system,
+            tags=[*_tags(job, ""), *_tags(source, above)],
+            larger_than=job.exclude_larger_than if larger is None else larger,
+        )
+    return found
+
+
+def _patterns(settings: JobSettings | SourceSettings, above: str) -> list[Pattern]:
+    """Files before the config's own patterns, so that the config can take back in what a file leaves out."""
+    files = [one for path in settings.exclude_file for one in read_patterns(path)]
+    ifiles = [one for path in settings.iexclude_file for one in read_patterns(path, ignores_case=True)]
+    own = _numbered(settings.exclude, f"{above}exclude", ignores_case=False)
+    return [*files, *own, *ifiles, *_numbered(settings.iexclude, f"{above}iexclude", ignores_case=True)]
+
+
+def _numbered(texts: Sequence[str], key: str, *, ignores_case: bool) -> list[Pattern]:
+    return [Pattern(text, f"{key}[{number}]", ignores_case) for number, text in enumerate(texts, 1)]
+
+
+def _tags(settings: JobSettings | SourceSettings, above: str) -> list[Tag]:
+    key = f"{above}exclude_if_present"
+    return [Tag.parse(text, f"{key}[{n}]") for n, text in enumerate(settings.exclude_if_present, 1)]

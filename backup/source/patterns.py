@@ -1,0 +1,141 @@
+"""Patterns as in `.gitignore`, as if the file that holds them lay in `/`, asked once an entry.
+
+pathspec reads the patterns; we join what it makes of them into two regular expressions, one for names and one
+for paths, as an entry that no pattern names should cost next to nothing. Only an entry that one of them
+names is asked pattern by pattern, the last one first: the last that names it decides.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+from backup.errors import ConfigError
+
+_ANYWHERE = "^(?:.+/)?"  # how pathspec begins a pattern that any directory may hold
+_ITSELF_OR_BELOW = r"(?:(?P<ps_d>/)|$)"  # how it ends: what lies below is not asked, as nobody goes there
+_BELOW = r"(?P<ps_d>/)"
+_MOST_BYTES = 16 << 20  # of a file of patterns: a larger one is a mistake
+
+_Search = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A line as it was written, and where: a key of the config or FILE:LINE."""
+
+    text: str
+    origin: str = "exclude"
+    ignores_case: bool = False
+
+
+class _Rule(NamedTuple):
+    pattern: Pattern
+    leaves_out: bool  # else it takes back in (!)
+    of_names: bool  # asked of the name alone, else of the whole path
+    matches: _Search
+
+
+class Patterns:
+    """Patterns in the order in which they count. `ConfigError` names one that means nothing."""
+
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        regexes = [(pattern, *_regex_of(pattern)) for pattern in patterns]
+        self._rules: Sequence[_Rule] = [
+            _Rule(pattern, leaves_out, of_names, re.compile(regex, re.DOTALL).match)
+            for pattern, leaves_out, of_names, regex in regexes
+            if regex
+        ]
+        self._name = _any_of(regex for _, out, of_names, regex in regexes if out and of_names and regex)
+        self._path = _any_of(regex for _, out, of_names, regex in regexes if out and not of_names and regex)
+        self._directory = (b"", "")  # the last one that was asked about, as bytes and as text
+
+    def __bool__(self) -> bool:
+        """Whether anything can be left out."""
+        return self._name is not None or self._path is not None
+
+    def leaving_out(self, directory: bytes, name: bytes, *, is_directory: bool) -> Pattern | None:
+        """The pattern that leaves this entry of an absolute directory out; None if it stays."""
+        text = name.decode("utf-8", "surrogateescape")
+        if is_directory:
+            text += "/"
+        if self._name is not None and self._name(text):
+            return self._decide(self._below(directory) + text, text)
+        if self._path is None:
+            return None
+        path = self._below(directory) + text
+        return self._decide(path, text) if self._path(path) else None
+
+    def _decide(self, path: str, name: str) -> Pattern | None:
+        for rule in reversed(self._rules):
+            if rule.matches(name if rule.of_names else path):
+                return rule.pattern if rule.leaves_out else None
+        return None
+
+    def _below(self, directory: bytes) -> str:
+        known, text = self._directory
+        if known != directory:
+            text = (directory.rstrip(b"/") + b"/").decode("utf-8", "surrogateescape")[1:]
+            self._directory = (directory, text)
+        return text
+
+
+def read_patterns(path: str, *, ignores_case: bool = False) -> list[Pattern]:
+    """The patterns of a file, a line each. `ConfigError` names one that cannot be read: nothing runs then."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        with open(os.open(path, flags), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigError(f"the file of patterns {path} is no regular file")
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"the file of patterns {path} cannot be read: {error.strerror}",
+            advice="without it, what it leaves out would be backed up: bring it back, or change the job",
+        ) from error
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(f"the file of patterns {path} is larger than {_MOST_BYTES >> 20} MiB")
+    lines = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").split("\n")
+    return [
+        Pattern(line.removesuffix("\r"), f"{path}:{number}", ignores_case)
+        for number, line in enumerate(lines, 1)
+    ]
+
+
+def _regex_of(pattern: Pattern) -> tuple[bool, bool, str | None]:
+    """Whether it leaves out, whether a name is enough, and its expression (None for a comment)."""
+    try:
+        read = GitIgnoreSpecPattern(pattern.text)
+    except ValueError as error:
+        raise ConfigError(f"{pattern.origin}: {error}") from error
+    if read.include is None or read.regex is None:
+        return False, False, None
+    regex = read.regex.pattern
+    if regex.endswith(_ITSELF_OR_BELOW):
+        regex = regex.removesuffix(_ITSELF_OR_BELOW) + r"/?\Z"
+    elif regex.endswith(_BELOW):
+        regex = (regex.removesuffix(_BELOW) or rf"{_ANYWHERE}[^/]+") + r"/\Z"
+    elif regex.endswith("/"):
+        regex += "."  # a/** is all that lies in a, not a itself
+    of_names = regex.startswith(_ANYWHERE) and "/" not in _inner(regex)
+    if of_names:
+        regex = "^" + regex.removeprefix(_ANYWHERE)
+    return bool(read.include), of_names, f"(?i:{regex})" if pattern.ignores_case else regex
+
+
+def _inner(regex: str) -> str:
+    """What an expression asks for, without the slashes that every one has."""
+    regex = regex.removeprefix(_ANYWHERE).removesuffix(r"/?\Z").removesuffix(r"/\Z")
+    return regex.replace("[^/]", "")
+
+
+def _any_of(regexes: Iterable[str]) -> _Search | None:
+    joined = "|".join(f"(?:{regex})" for regex in regexes)
+    return re.compile(joined, re.DOTALL).match if joined else None
