@@ -30,6 +30,7 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
+from backup.vault import s3_codes
 
 # Where awscrt is installed botocore signs with it: as a stranger to our bodies, it would hash each part anew.
 botocore.auth.AUTH_TYPE_MAPS.update(v4=botocore.auth.SigV4Auth, s3v4=botocore.auth.S3SigV4Auth)
@@ -62,6 +63,12 @@ _DENIED = {
     "OptInRequired": "switch the region on in the account's settings",
     "RequestExpired": _WRONG_CLOCK,
     "RequestTimeTooSkewed": _WRONG_CLOCK,
+    "403": _NO_PERMISSION,  # all that S3 says to a HEAD
+    "InvalidAccessKeyId": _WRONG_KEYS,
+    "InvalidToken": _WRONG_KEYS,
+    "AllAccessDisabled": "the account is locked: look into its mail",
+    "AccountProblem": "the account is locked: look into its mail",
+    "NotSignedUp": "the account has no S3 yet: finish its registration",
 }
 
 _THROTTLED = {
@@ -73,6 +80,8 @@ _THROTTLED = {
     "RequestLimitExceeded",
     "TooManyRequestsException",
     "SlowDown",
+    "503 SlowDown",
+    "ReducedRequestRate",
     "429",
 }
 
@@ -83,6 +92,8 @@ _AWAY = {
     "InternalError": "",
     "InternalServerError": "",
     "InternalServerException": "",
+    "OperationAborted": "",
+    "BadGateway": "",
     "RequestTimeoutException": "the line is slow: if this goes on, use smaller parts",
     "RequestTimeout": "the line is slow: if this goes on, use smaller parts",
     "408": "the line is slow: if this goes on, use smaller parts",
@@ -123,18 +134,26 @@ _MISSING: tuple[tuple[str, type[VaultError], str], ...] = (
 
 @contextmanager
 def speaking_of(
-    doing: str, *, unknown: type[VaultError] = VaultError, refused: type[NightvaultError] = VaultError
+    doing: str,
+    *,
+    unknown: type[VaultError] = VaultError,
+    refused: type[NightvaultError] = VaultError,
+    meaning: Mapping[str, type[NightvaultError]] | None = None,
 ) -> Iterator[None]:
     """Turn what boto3 raises within into our errors; `doing` completes "cannot …".
 
     `unknown` is what it means when AWS does not find the thing, unless its text says which thing; `refused`
-    is what it means when AWS rejects a value. Errors of ours (from a CredentialSource) pass unchanged.
+    is what it means when AWS rejects a value; `meaning` is what certain codes mean here. Errors of ours (from
+    a CredentialSource) pass unchanged.
     """
     try:
         yield
     except NightvaultError:
         raise
     except boto.ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code") or "")
+        if meaning and code in meaning:
+            raise meaning[code](f"cannot {doing}: {code}") from error
         raise _from_answer(error, doing, unknown, refused) from error
     except boto.BotoCoreError as error:
         raise _ours_within(error) or _from_client(error, doing) from error
@@ -156,18 +175,23 @@ def _from_answer(
         advice = "the bytes changed on their way, or in this machine's memory or disk"
         return IntegrityError(message, advice=advice)
     if code in _DENIED:
-        skewed = text.lower().startswith(("signature expired", "signature not yet current"))
-        return DeniedError(message, advice=_WRONG_CLOCK if skewed else _DENIED[code])
+        return DeniedError(message, advice=_WRONG_CLOCK if _is_skewed(text) else _DENIED[code])
     if code in _THROTTLED:
         return ThrottledError(message)
     if code in _AWAY:
         return UnreachableError(message, advice=_AWAY[code])
     if code in _REFUSED:
         return VaultError(message, advice=_REFUSED[code])
+    if (of_s3 := s3_codes.error_of(code, message, unknown, refused)) is not None:
+        return of_s3
     if code == "InvalidParameterValueException":
         not_ready = text.lower().startswith("the job is not currently available for download")
         return RetrievalNotReadyError(message) if not_ready else refused(message)
     return _without_code(error, message)
+
+
+def _is_skewed(text: str) -> bool:
+    return text.lower().startswith(("signature expired", "signature not yet current", "request has expired"))
 
 
 def _missing(text: str, message: str, unknown: type[VaultError]) -> NightvaultError:

@@ -13,6 +13,8 @@ from typing import Any
 
 _HEADER = "x-amz-content-sha256"
 _EVENT = "before-call.glacier.UploadMultipartPart"
+_CRC = "x-amz-checksum-crc64nvme"
+_S3_EVENT = "before-call.s3.UploadPart"
 
 
 class PartBody:
@@ -55,3 +57,18 @@ def _hand_over(params: MutableMapping[str, Any], **_: Any) -> None:
     body = params["body"]
     if isinstance(body, PartBody):
         params["headers"][_HEADER] = body.sha256.hex()
+
+
+def rely_on_crc(client: Any) -> None:
+    """Let `client` of S3 leave a part unhashed where TLS and a CRC guard it; else it signs its SHA-256.
+
+    botocore does so itself for a CRC that it computed, but not for one that it was given.
+    """
+    client.meta.events.register_first(_S3_EVENT, _name_the_crc, unique_id="nightvault-part-crc")
+
+
+def _name_the_crc(params: MutableMapping[str, Any], **_: Any) -> None:
+    if _CRC in params["headers"]:
+        params["context"]["checksum"] = {
+            "request_algorithm": {"algorithm": "crc64nvme", "in": "header", "name": _CRC}
+        }

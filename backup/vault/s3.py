@@ -1,0 +1,101 @@
+"""A bucket as a vault: data packs put directly into a storage class, catalogs always readable beside them.
+
+Sources of all facts on requests and answers: Amazon S3 API reference and user guide. What other services
+make of them: docs/s3.md.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from backup.errors import ArchiveMissingError, RetrievalExpiredError, VaultError, VaultMissingError
+from backup.model import ArchiveId, Listing, ListingId, RetrievalStatus, VaultName, VaultState
+from backup.protocols import Clock, VaultTraits
+from backup.vault import s3_answers as answers
+from backup.vault import s3_keys as keys
+from backup.vault.partbody import rely_on_crc
+from backup.vault.s3_requests import Bucket, BucketRequests
+from backup.vault.s3_retrievals import S3Retrievals
+from backup.vault.s3_uploads import S3Uploads
+
+_LISTING = ListingId("now")
+
+
+class _OursError(VaultError):
+    """The bucket is there, and ours."""
+
+
+class S3Vault(S3Uploads, S3Retrievals):
+    """A `Vault` in a bucket; `client` is `aws.make_client(session, "s3", …)`."""
+
+    def __init__(self, name: VaultName, client: Any, bucket: Bucket, clock: Clock) -> None:
+        rely_on_crc(client)
+        self._in = BucketRequests(client, bucket)
+        self._name = name
+        self._clock = clock
+
+    @property
+    def name(self) -> VaultName:
+        """Its name in the config."""
+        return self._name
+
+    @property
+    def traits(self) -> VaultTraits:
+        """What it can do."""
+        return self._in.traits
+
+    def create(self) -> None:
+        """CreateBucket, where there is none of that name that we can use."""
+        with suppress(VaultMissingError):
+            self._in.require("look for it")
+            return
+        elsewhere: dict[str, Any] = {}
+        if self._in.bucket.region != "us-east-1":  # which has no constraint
+            elsewhere["CreateBucketConfiguration"] = {"LocationConstraint": self._in.bucket.region}
+        ours = {"BucketAlreadyOwnedByYou": _OursError}
+        with suppress(_OursError):
+            self._in.call("create_bucket", "make it", meaning=ours, **elsewhere)
+
+    def state(self) -> VaultState:
+        """HeadBucket; how much is in it only a listing tells."""
+        location = f"s3://{self._in.bucket.name}/{self._in.bucket.prefix}"
+        try:
+            self._in.require("look for it")
+        except VaultMissingError:
+            return VaultState(exists=False, location=location)
+        return VaultState(exists=True, location=location)
+
+    # Listings: at once, and true to the moment.
+
+    def request_listing(self, token: str) -> ListingId:  # noqa: ARG002 (there is nothing to find again)
+        """Ready at once."""
+        self._in.require("list the archives")
+        return _LISTING
+
+    def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
+        """READY: the list is made when it is fetched."""
+        self._in.require("list the archives")
+        return answers.READY if listing_id == _LISTING else answers.EXPIRED
+
+    def fetch_listing(self, listing_id: ListingId) -> Listing:
+        """ListObjectsV2, all pages."""
+        doing, as_of = "list the archives", self._clock.now()
+        if listing_id != _LISTING:
+            self._in.require(doing)
+            raise RetrievalExpiredError(f"cannot {doing}: bucket {self._in.bucket.name} has no such listing")
+        prefix = self._in.bucket.prefix
+        pages = self._in.pages("list_objects_v2", doing, Prefix=prefix)
+        lines = (line for page in pages for line in page.get("Contents", ()))
+        return Listing(as_of, [answers.listed(line, prefix) for line in lines])
+
+    def delete_archive(self, archive_id: ArchiveId) -> None:
+        """DeleteObject of the version that is there: a versioned bucket would else keep and bill it."""
+        doing = f"delete archive {archive_id}"
+        if keys.label_of(archive_id) is None:
+            self._in.require(doing)
+            return
+        with suppress(ArchiveMissingError):
+            version = self._in.head(archive_id, doing).get("VersionId")
+            which: dict[str, Any] = {"VersionId": version} if version else {}
+            self._in.call("delete_object", doing, Key=self._in.bucket.prefix + archive_id, **which)

@@ -1,0 +1,141 @@
+"""Read what S3 answers: restores, parts, uploads, lists; pure.
+
+Sources: Amazon S3 API reference (HeadObject, ListObjectsV2, ListParts) and user guide, "Restoring an
+archived object".
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from backup.errors import IntegrityError
+from backup.format import pack
+from backup.format.treehash import combine
+from backup.model import (
+    ArchiveId,
+    ByteRange,
+    ListedArchive,
+    Part,
+    RetrievalState,
+    RetrievalStatus,
+    StoredPart,
+    TreeHash,
+)
+from backup.vault.s3_keys import label_of
+
+FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""The classes whose objects must be retrieved before they can be read."""
+
+EXPIRED = RetrievalStatus(RetrievalState.EXPIRED)
+WAITING = RetrievalStatus(RetrievalState.WAITING)
+READY = RetrievalStatus(RetrievalState.READY)
+
+_PAIR = re.compile(r'\s*([A-Za-z-]+)\s*=\s*"([^"]*)"\s*(?:,|$)')  # a date has a comma of its own
+
+
+def parse_restore(header: str) -> tuple[bool, datetime | None]:
+    """Whether a restore is under way, and until when the copy is kept, of an `x-amz-restore` header."""
+    values = {name.lower(): value for name, value in _PAIR.findall(header)}
+    expiry = values.get("expiry-date")
+    return values.get("ongoing-request", "").lower() == "true", _date(expiry) if expiry else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC)
+    except (ValueError, TypeError):
+        return None
+
+
+def status_of_head(head: Mapping[str, Any]) -> RetrievalStatus:
+    """How far the retrieval of an object is, by HeadObject, whose word is the last."""
+    if not is_frozen(head):
+        return READY
+    if not head.get("Restore"):
+        return EXPIRED
+    ongoing, expires_at = parse_restore(head["Restore"])
+    return WAITING if ongoing else _ready_until(expires_at)
+
+
+def status_of_line(line: Mapping[str, Any]) -> RetrievalStatus | None:
+    """The same by one line of a list with RestoreStatus; None where the list does not tell."""
+    if not is_frozen(line):
+        return READY
+    told = line.get("RestoreStatus")
+    if not told:
+        return None
+    return WAITING if told.get("IsRestoreInProgress") else _ready_until(told.get("RestoreExpiryDate"))
+
+
+def _ready_until(when: datetime | None) -> RetrievalStatus:
+    message = f"kept until {when:%Y-%m-%d %H:%M} UTC" if when else ""
+    return RetrievalStatus(RetrievalState.READY, message)
+
+
+def is_frozen(answer: Mapping[str, Any]) -> bool:
+    """Whether an object must be retrieved before it can be read, by its class as told in an answer."""
+    return answer.get("StorageClass", "STANDARD") in FROZEN or bool(answer.get("ArchiveStatus"))
+
+
+def listed(line: Mapping[str, Any], prefix: str) -> ListedArchive:
+    """One line of ListObjectsV2; the description is made of the key, and S3 has no tree hash."""
+    key = line["Key"].removeprefix(prefix)
+    label = label_of(key)
+    description = pack.describe(label) if label else ""
+    return ListedArchive(ArchiveId(key), description, label, line["Size"], None, line["LastModified"])
+
+
+def stored_part(answer: Mapping[str, Any], part_size: int) -> StoredPart:
+    """One of ListParts."""
+    crc = answer.get("ChecksumCRC64NVME")
+    offset = (answer["PartNumber"] - 1) * part_size
+    return StoredPart(offset, answer["Size"], None, decode_crc(crc) if crc else None)
+
+
+def encode_crc(value: int) -> str:
+    """A CRC as S3 writes it."""
+    return base64.b64encode(value.to_bytes(8, "big")).decode()
+
+
+def decode_crc(text: str) -> int | None:
+    """A CRC of S3's; None for anything else, such as the checksum of checksums of some services."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return int.from_bytes(raw, "big") if len(raw) == 8 else None
+
+
+def check_parts(doing: str, size: int, tree_hash: TreeHash, parts: Sequence[Part]) -> None:
+    """`IntegrityError` unless the parts lie end to end, are `size` bytes and have that tree hash together."""
+    end = 0
+    for number, part in enumerate(parts, 1):
+        if (part.offset, part.number) != (end, number):
+            raise IntegrityError(f"cannot {doing}: there is a gap before byte {part.offset}")
+        end += part.length
+    if not parts or end != size:
+        raise IntegrityError(f"cannot {doing}: its parts have {end} bytes, not {size}")
+    if combine([part.tree_hash for part in parts]) != tree_hash:
+        raise IntegrityError(f"cannot {doing}: its parts do not give the tree hash {tree_hash.hex()}")
+
+
+def check_present(doing: str, parts: Sequence[Part], there: Sequence[Mapping[str, Any]]) -> None:
+    """`IntegrityError` unless the vault has just these parts: by number, size, and CRC where it keeps one."""
+    if [part.number for part in parts] != [one["PartNumber"] for one in there]:
+        raise IntegrityError(f"cannot {doing}: the vault has {len(there)} of its {len(parts)} parts")
+    for part, one in zip(parts, there, strict=True):
+        stored = stored_part(one, 0)
+        same_crc = None in {stored.crc64, part.crc64} or stored.crc64 == part.crc64
+        if stored.length != part.length or not same_crc:
+            raise IntegrityError(f"cannot {doing}: the vault has other bytes as part {part.number}")
+
+
+def range_of(answer: Mapping[str, Any]) -> ByteRange:
+    """Which bytes of an object an answer holds: its Content-Range says so, or it is all of them."""
+    told = re.fullmatch(r"bytes ([0-9]+)-([0-9]+)/.*", answer.get("ContentRange") or "")
+    return ByteRange(int(told[1]), int(told[2]) + 1) if told else ByteRange(0, answer["ContentLength"])

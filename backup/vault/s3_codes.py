@@ -1,0 +1,68 @@
+"""S3's error codes in our words; pure.
+
+Source: Amazon S3 API reference, "Error responses"; three-digit codes are what botocore makes of an answer to
+a HEAD, which has no body.
+"""
+
+from __future__ import annotations
+
+from backup.errors import (
+    DeniedError,
+    IntegrityError,
+    NightvaultError,
+    RetrievalNotReadyError,
+    UnreachableError,
+    VaultError,
+    VaultMissingError,
+)
+
+_CHANGED = "the bytes changed on their way, or in this machine's memory or disk"
+_WRONG_REGION = "set the vault's region to the one where the bucket is: the S3 console shows it"
+
+_OF_S3: dict[str, tuple[type[NightvaultError], str]] = {
+    "NoSuchBucket": (
+        VaultMissingError,
+        "check the bucket's name, region and account; `nightvault init` makes it",
+    ),
+    "InvalidObjectState": (RetrievalNotReadyError, "its class must be retrieved from before it can be read"),
+    "BadDigest": (IntegrityError, _CHANGED),
+    "XAmzContentSHA256Mismatch": (IntegrityError, _CHANGED),
+    "XAmzContentChecksumMismatch": (IntegrityError, _CHANGED),
+    "PermanentRedirect": (VaultError, _WRONG_REGION),
+    "TemporaryRedirect": (UnreachableError, "a new bucket is known everywhere only after some minutes"),
+    "AuthorizationHeaderMalformed": (DeniedError, _WRONG_REGION),
+    "IllegalLocationConstraintException": (VaultError, _WRONG_REGION),
+    "InvalidLocationConstraint": (VaultError, _WRONG_REGION),
+    "301": (VaultError, _WRONG_REGION),
+    "307": (UnreachableError, "a new bucket is known everywhere only after some minutes"),
+    "400": (DeniedError, "the region may be wrong, or the temporary keys ran out: run this again"),
+    "BucketAlreadyExists": (VaultError, "the name belongs to another account: choose another bucket"),
+    "InvalidBucketName": (VaultError, "a bucket's name has 3 to 63 small letters, digits, dots and hyphens"),
+    "InvalidStorageClass": (
+        VaultError,
+        "this service knows no such class: set storage_class (and catalog_class) to one that it has",
+    ),
+    "GlacierExpeditedRetrievalNotAvailable": (
+        VaultError,
+        "expedited retrievals are sold out just now: use --tier standard",
+    ),
+    "NotImplemented": (VaultError, "this service lacks what the vault needs: docs/s3.md"),
+}
+"""What codes of S3 mean, and what to do; whoever knows more of its request gives their meaning itself."""
+
+_NOT_THERE = {"NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound", "404"}
+_NOT_AS_SAID = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "InvalidRequest"}
+
+
+def error_of(
+    code: str, message: str, unknown: type[VaultError], refused: type[NightvaultError]
+) -> NightvaultError | None:
+    """The error for a code of S3, None when it is none; `unknown`, `refused`: see `aws.speaking_of`."""
+    if code in _NOT_THERE:
+        return unknown(message)
+    if code in _NOT_AS_SAID:
+        return refused(message)
+    if code in _OF_S3:
+        kind, advice = _OF_S3[code]
+        return kind(message, advice=advice)
+    return None

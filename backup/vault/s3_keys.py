@@ -1,0 +1,97 @@
+"""Where archives lie in a bucket, and the ids that follow from it; pure.
+
+    <prefix>data/<inventory>/<pack id>                                        a data pack, in the cold class
+    <prefix>meta/<inventory>/<job>/<number, 10 digits>-<full|delta>-<pack id>   a catalog, always readable
+
+Ids are in hex; the job's is the random one of its catalogs' headers, zeros where a label has none. An
+archive's id is its key without the prefix, so that a bucket can be copied elsewhere. An upload's id is the
+service's own, a colon, and that key; a retrieval's is the key, and the range if it is one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from backup.errors import FormatError
+from backup.model import (
+    ArchiveId,
+    ArchiveLabel,
+    ByteRange,
+    Generation,
+    InventoryId,
+    PackId,
+    PackKind,
+    RetrievalId,
+    UploadId,
+)
+
+META = "meta/"
+DATA = "data/"
+
+_HEX = "[0-9a-f]{32}"
+_KEY = re.compile(
+    rf"data/(?P<data_inventory>{_HEX})/(?P<data_pack>{_HEX})"
+    rf"|meta/(?P<inventory>{_HEX})/(?P<job>{_HEX})/(?P<number>[0-9]{{10}})-(?P<generation>full|delta)-(?P<pack>{_HEX})"
+)
+_RANGE = re.compile(r"(?P<key>[^:]+)(?::(?P<start>[0-9]{1,18})-(?P<end>[0-9]{1,18}))?")
+_NO_JOB = bytes(16)
+
+
+def key_of(label: ArchiveLabel) -> ArchiveId:
+    """The key, without the vault's prefix, of an archive of that label."""
+    inventory, pack_id = label.inventory_id.hex(), label.pack_id.hex()
+    if label.kind is PackKind.DATA:
+        return ArchiveId(f"{DATA}{inventory}/{pack_id}")
+    if label.generation is None or not 0 <= label.number < 10**10:
+        raise FormatError("a catalog's label needs its generation and a number of at most ten digits")
+    job, generation = (label.job_id or _NO_JOB).hex(), label.generation.name.lower()
+    return ArchiveId(f"{META}{inventory}/{job}/{label.number:010}-{generation}-{pack_id}")
+
+
+def label_of(key: str) -> ArchiveLabel | None:
+    """The label that a key says, None when it is not one of ours; never raises."""
+    found = _KEY.fullmatch(key)
+    if found is None:
+        return None
+    if found["data_pack"]:
+        inventory, pack_id = (bytes.fromhex(found[name]) for name in ("data_inventory", "data_pack"))
+        return ArchiveLabel(PackKind.DATA, PackId(pack_id), InventoryId(inventory))
+    inventory, pack_id, job = (bytes.fromhex(found[name]) for name in ("inventory", "pack", "job"))
+    return ArchiveLabel(
+        PackKind.CATALOG,
+        PackId(pack_id),
+        InventoryId(inventory),
+        int(found["number"]),
+        Generation[found["generation"].upper()],
+        None if job == _NO_JOB else job,
+    )
+
+
+def upload_id_of(key: ArchiveId, service_id: str) -> UploadId:
+    """Our id of an upload."""
+    return UploadId(f"{service_id}:{key}")
+
+
+def parse_upload_id(upload_id: UploadId) -> tuple[ArchiveId, str] | None:
+    """The key and the service's own id of an upload; None if it is no id of ours."""
+    service_id, colon, key = upload_id.rpartition(":")
+    return (ArchiveId(key), service_id) if colon and service_id and label_of(key) else None
+
+
+def retrieval_id_of(key: ArchiveId, extent: ByteRange | None) -> RetrievalId:
+    """Our id of a retrieval: the service gives none."""
+    return RetrievalId(key if extent is None else f"{key}:{extent.start}-{extent.end}")
+
+
+def parse_retrieval_id(retrieval_id: RetrievalId) -> tuple[ArchiveId, ByteRange | None] | None:
+    """The key and the range, None for all of it, of a retrieval; None if it is no id of ours."""
+    found = _RANGE.fullmatch(retrieval_id)
+    if found is None or label_of(found["key"]) is None:
+        return None
+    extent = ByteRange(int(found["start"]), int(found["end"])) if found["start"] else None
+    return ArchiveId(found["key"]), extent
+
+
+def just_before(key: str) -> str:
+    """A key after which a list begins with `key`: nothing of ours lies between the two."""
+    return key[:-1] + chr(ord(key[-1]) - 1) + "~"

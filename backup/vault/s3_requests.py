@@ -1,0 +1,104 @@
+"""Requests to one bucket: how it is used, and every call of its client with failures in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from backup.errors import ArchiveMissingError, NightvaultError, VaultError, VaultMissingError
+from backup.model import MIB, ArchiveId
+from backup.protocols import VaultTraits
+from backup.vault.aws import speaking_of
+from backup.vault.s3_answers import FROZEN
+
+CRC64NVME = "crc64nvme"
+
+_MINIMUM = {"GLACIER": 90, "GLACIER_IR": 90, "DEEP_ARCHIVE": 180, "STANDARD_IA": 30, "ONEZONE_IA": 30}  # days
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Which bucket, and how it is used.
+
+    `prefix` is empty or ends with a slash. `kept_days` is how long what was retrieved stays readable.
+    `checksums` is `CRC64NVME`, or "none" for services that do not know it: then the signature alone, which
+    covers the SHA-256 of each part, guards what is sent.
+    """
+
+    name: str
+    region: str
+    prefix: str = ""
+    storage_class: str = "DEEP_ARCHIVE"
+    catalog_class: str = "STANDARD"
+    kept_days: int = 7
+    checksums: str = CRC64NVME
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its data must be retrieved before they can be read."""
+        return self.storage_class in FROZEN
+
+
+def traits_of(bucket: Bucket) -> VaultTraits:
+    """What a vault in that bucket can do."""
+    return VaultTraits(
+        retrieves_ranges=not bucket.is_frozen,
+        waits=bucket.is_frozen,
+        keeps_metadata_hot=True,
+        minimum_storage=timedelta(days=_MINIMUM.get(bucket.storage_class, 0)),
+        smallest_part=8 * MIB,  # S3's own bound is 5 MiB; parts are powers of two
+        largest_part=4096 * MIB,
+        most_parts=10_000,
+        checks_sha256=False,
+        checks_crc64=bucket.checksums == CRC64NVME,
+        requests_at_once=32,  # some 600 a second; S3 takes 1,000 restore requests a second
+    )
+
+
+class BucketRequests:
+    """One bucket's client; `doing` completes "cannot …" in each error."""
+
+    def __init__(self, client: Any, bucket: Bucket) -> None:
+        self.client = client
+        self.bucket = bucket
+        self.traits = traits_of(bucket)
+
+    def require(self, doing: str) -> None:
+        """HeadBucket: `VaultMissingError` if there is none."""
+        self.call("head_bucket", doing, unknown=VaultMissingError)
+
+    def head(self, key: ArchiveId, doing: str, **parameters: Any) -> Any:
+        """HeadObject, whose 404 does not say what is missing; `ArchiveMissingError`."""
+        wanted = {"Key": self.bucket.prefix + key, **parameters}
+        try:
+            return self.call("head_object", doing, unknown=ArchiveMissingError, **wanted)
+        except ArchiveMissingError:
+            self.require(doing)
+            raise
+
+    def call(
+        self,
+        operation: str,
+        doing: str,
+        *,
+        unknown: type[VaultError] = VaultError,
+        refused: type[NightvaultError] = VaultError,
+        meaning: Mapping[str, type[NightvaultError]] | None = None,
+        **parameters: Any,
+    ) -> Any:
+        """One request; what `unknown`, `refused` and `meaning` are: `aws.speaking_of`."""
+        with speaking_of(self._of_bucket(doing), unknown=unknown, refused=refused, meaning=meaning):
+            return getattr(self.client, operation)(Bucket=self.bucket.name, **parameters)
+
+    def pages(
+        self, operation: str, doing: str, *, unknown: type[VaultError] = VaultError, **parameters: Any
+    ) -> Iterator[Any]:
+        """All pages of a list."""
+        with speaking_of(self._of_bucket(doing), unknown=unknown):
+            pages = self.client.get_paginator(operation)
+            yield from pages.paginate(Bucket=self.bucket.name, **parameters)
+
+    def _of_bucket(self, doing: str) -> str:
+        return f"{doing} (bucket {self.bucket.name})"

@@ -1,0 +1,187 @@
+"""Retrievals from a bucket: S3 calls them restores, gives them no ids, and takes the same request again.
+
+What lies in a class that can be read at once is ready at once, and in ranges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+
+from backup.errors import (
+    ArchiveMissingError,
+    NightvaultError,
+    RetrievalExpiredError,
+    RetrievalNotReadyError,
+    VaultError,
+)
+from backup.model import (
+    MIB,
+    ArchiveId,
+    ByteRange,
+    Fetched,
+    RetrievalId,
+    RetrievalState,
+    RetrievalStatus,
+    Tier,
+)
+from backup.vault import s3_answers as answers
+from backup.vault import s3_keys as keys
+from backup.vault.aws import speaking_of
+from backup.vault.s3_requests import BucketRequests
+
+FEW = 3
+"""The state of up to so many objects is asked for one by one; a list tells that of a thousand at once."""
+
+
+class _NotFrozenError(VaultError):
+    """What was to be retrieved can be read as it is, or is under way."""
+
+
+class S3Retrievals:
+    """The half of `protocols.Vault` that brings back."""
+
+    def __init__(self, requests: BucketRequests) -> None:
+        self._in = requests
+
+    def request_retrieval(
+        self,
+        archive_id: ArchiveId,
+        extent: ByteRange | None,
+        tier: Tier,
+        token: str,  # noqa: ARG002 (asking again finds what was asked for)
+    ) -> RetrievalId:
+        """RestoreObject of the whole object; what can be read as it is, is ready at once."""
+        doing = f"request the retrieval of archive {archive_id}"
+        if keys.label_of(archive_id) is None:
+            self._in.require(doing)
+            raise ArchiveMissingError(f"cannot {doing}: no archive of a bucket has such an id")
+        if not self._in.bucket.is_frozen:
+            return self._open_directly(archive_id, extent, tier, doing)
+        if extent is not None:
+            raise VaultError(f"cannot {doing}: S3 retrieves whole objects, no ranges of them")
+        self._restore(archive_id, tier, doing)
+        return keys.retrieval_id_of(archive_id, None)
+
+    def _open_directly(
+        self, archive_id: ArchiveId, extent: ByteRange | None, tier: Tier, doing: str
+    ) -> RetrievalId:
+        head = self._in.head(archive_id, doing)
+        if answers.is_frozen(head):  # by a lifecycle rule, or put there when the config had another class
+            self._restore(archive_id, tier, doing)
+        size = head["ContentLength"]
+        if extent and not _is_range_of_mib(extent, size):
+            raise VaultError(
+                f"cannot {doing}: bytes {extent.start} to {extent.end} are no range of whole MiB"
+            )
+        return keys.retrieval_id_of(archive_id, extent)
+
+    def _restore(self, archive_id: ArchiveId, tier: Tier, doing: str) -> None:
+        wanted = {
+            "Days": self._in.bucket.kept_days,
+            "GlacierJobParameters": {"Tier": tier.value.capitalize()},
+        }
+        meaning: dict[str, type[NightvaultError]] = {
+            "RestoreAlreadyInProgress": _NotFrozenError,
+            "ObjectAlreadyInActiveTierError": _NotFrozenError,
+            "InvalidObjectState": _NotFrozenError,
+        }
+        with suppress(_NotFrozenError):
+            self._in.call(
+                "restore_object",
+                doing,
+                unknown=ArchiveMissingError,
+                meaning=meaning,
+                Key=self._in.bucket.prefix + archive_id,
+                RestoreRequest=wanted,
+            )
+
+    def open_retrievals(self) -> Mapping[str, RetrievalId]:
+        """None are kept by token: a request is repeated without being paid twice."""
+        self._in.require("look for retrievals")
+        return {}
+
+    def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
+        """HeadObject for a few; else lists with RestoreStatus that leap from one wanted key to the next."""
+        parsed = {each: keys.parse_retrieval_id(each) for each in ids}
+        wanted = sorted({one[0] for one in parsed.values() if one})
+        if len(wanted) < len(parsed):  # some ids are nobody's: then nothing else would ask for the bucket
+            self._in.require("look for retrievals")
+        told: dict[ArchiveId, RetrievalStatus] = {}
+        if len(wanted) > FEW:
+            told = self._told_by_lists(wanted)
+        for key in wanted:
+            if key not in told:
+                told[key] = self._status(key)
+        return {each: told[one[0]] if one else answers.EXPIRED for each, one in parsed.items()}
+
+    def _told_by_lists(self, wanted: Sequence[ArchiveId]) -> dict[ArchiveId, RetrievalStatus]:
+        """What lists say of these keys, which are in order; where they say nothing, HeadObject must."""
+        prefix = self._in.bucket.prefix
+        left, told = list(reversed(wanted)), {}
+        while left:
+            page = self._in.call(
+                "list_objects_v2",
+                "look for retrievals",
+                Prefix=prefix,
+                StartAfter=prefix + keys.just_before(left[-1]),
+                OptionalObjectAttributes=["RestoreStatus"],
+            )
+            lines = {line["Key"].removeprefix(prefix): line for line in page.get("Contents", ())}
+            last = max(lines, default="") if page.get("IsTruncated") else None
+            while left and (last is None or left[-1] <= last):
+                key = left.pop()
+                status = answers.status_of_line(lines[key]) if key in lines else answers.EXPIRED
+                if status is not None:
+                    told[key] = status
+            if last == "":
+                break
+        return told
+
+    def _status(self, key: ArchiveId) -> RetrievalStatus:
+        try:
+            return answers.status_of_head(self._in.head(key, f"look for the retrieval of archive {key}"))
+        except ArchiveMissingError:
+            return answers.EXPIRED
+
+    def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
+        """GetObject with a range, all of it read; S3 has no hash of a range to go with it."""
+        doing = f"fetch bytes {extent.start} to {extent.end - 1} of retrieval {retrieval_id}"
+        parsed = keys.parse_retrieval_id(retrieval_id)
+        if parsed is None:
+            self._in.require(doing)
+            raise RetrievalExpiredError(f"cannot {doing}: no retrieval from a bucket has such an id")
+        key, retrieved = parsed
+        if not 0 <= extent.start < extent.end or (retrieved and extent.end > retrieved.length):
+            raise VaultError(f"cannot {doing}: they are not within what was retrieved")
+        start = (retrieved.start if retrieved else 0) + extent.start
+        wanted = ByteRange(start, start + extent.length)
+        try:
+            data = self._read(key, wanted, doing)
+        except RetrievalNotReadyError as error:
+            if self._status(key).state is RetrievalState.WAITING:
+                raise
+            raise RetrievalExpiredError(str(error)) from error
+        return Fetched(data, None)
+
+    def _read(self, key: ArchiveId, wanted: ByteRange, doing: str) -> bytes:
+        answer = self._in.call(
+            "get_object",
+            doing,
+            unknown=RetrievalExpiredError,
+            Key=self._in.bucket.prefix + key,
+            Range=f"bytes={wanted.start}-{wanted.end - 1}",
+        )
+        with closing(answer["Body"]) as body, speaking_of(doing):
+            given = answers.range_of(answer)
+            if given != wanted:
+                raise VaultError(f"cannot {doing}: the answer holds bytes {given.start} to {given.end - 1}")
+            data: bytes = body.read()
+        if len(data) != wanted.length:
+            raise VaultError(f"cannot {doing}: {len(data)} bytes came instead")
+        return data
+
+
+def _is_range_of_mib(extent: ByteRange, size: int) -> bool:
+    ends = extent.end % MIB == 0 or extent.end == size
+    return extent.start % MIB == 0 and ends and 0 <= extent.start < extent.end <= size

@@ -1,0 +1,227 @@
+"""Uploads to a bucket: straight into their class, verified by the service, never over what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from backup.errors import ArchiveMissingError, DeniedError, IntegrityError, UploadExpiredError, VaultError
+from backup.format import pack
+from backup.format.crc64 import combine_crc64
+from backup.format.treehash import tree_hash as tree_hash_of
+from backup.model import (
+    ArchiveId,
+    ArchiveLabel,
+    OpenUpload,
+    PackKind,
+    Part,
+    StoredPart,
+    TreeHash,
+    UploadId,
+)
+from backup.protocols import VaultTraits
+from backup.vault import s3_answers as answers
+from backup.vault import s3_keys as keys
+from backup.vault.aws import field
+from backup.vault.partbody import PartBody
+from backup.vault.s3_requests import BucketRequests
+
+DESCRIPTION = "nightvault"  # the user metadata that repeats what the key says
+
+_CHANGED = "its bytes changed in spool or memory: check this machine's disk and memory"
+
+
+class _TakenError(VaultError):
+    """There is an object of that name already."""
+
+
+class _ConflictError(VaultError):
+    """Somebody else was at that name at the same moment."""
+
+
+class S3Uploads:
+    """The half of `protocols.Vault` that sends."""
+
+    def __init__(self, requests: BucketRequests) -> None:
+        self._in = requests
+
+    def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
+        """CreateMultipartUpload, in the class for its kind."""
+        traits = self._in.traits
+        if part_size & (part_size - 1) or not traits.smallest_part <= part_size <= traits.largest_part:
+            raise VaultError(
+                f"parts of {part_size} bytes are not possible: a power of two from 8 MiB to 4 GiB is"
+            )
+        key, doing = keys.key_of(label), "begin an upload"
+        bucket = self._in.bucket
+        answer = self._in.call(
+            "create_multipart_upload",
+            doing,
+            Key=bucket.prefix + key,
+            StorageClass=bucket.storage_class if label.kind is PackKind.DATA else bucket.catalog_class,
+            Metadata={DESCRIPTION: pack.describe(label)},
+            ContentType="application/octet-stream",
+            **self._checksum(ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT"),
+        )
+        return keys.upload_id_of(key, field(answer, "UploadId", doing))
+
+    def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
+        """UploadPart; S3 knows no tree hash, so that is checked here, and its CRC by the service."""
+        doing = f"send the part at {part.offset} of upload {upload_id}"
+        upload = self._upload(upload_id, doing)
+        _check_place(part, body.nbytes, self._in.traits)
+        if tree_hash_of(body) != part.tree_hash:
+            raise IntegrityError(f"cannot {doing}: it is not what was recorded", advice=_CHANGED)
+        crc = self._checksum(ChecksumCRC64NVME=answers.encode_crc(part.crc64 or 0))
+        self._in.call(
+            "upload_part",
+            doing,
+            unknown=UploadExpiredError,
+            **upload,
+            PartNumber=part.number,
+            ContentLength=body.nbytes,
+            Body=PartBody(body, b""),
+            **crc,
+        )
+
+    def list_parts(self, upload_id: UploadId, part_size: int) -> Sequence[StoredPart]:
+        """ListParts, all pages; a part has its CRC where the service keeps it."""
+        parts = self._parts(upload_id, f"list the parts of upload {upload_id}")
+        return [answers.stored_part(each, part_size) for each in parts]
+
+    def complete_upload(
+        self,
+        upload_id: UploadId,
+        label: ArchiveLabel,  # noqa: ARG002 (the upload's key was made of it)
+        size: int,
+        tree_hash: TreeHash,
+        parts: Sequence[Part],
+    ) -> ArchiveId:
+        """CompleteMultipartUpload, which never overwrites; an object that is ours already is the answer, too.
+
+        Repeated after a success the service knows no such upload, or finds the name taken: then size and CRC
+        of what lies there decide whether it is ours.
+        """
+        doing = f"complete upload {upload_id}"
+        key = self._key_of(upload_id, doing)
+        answers.check_parts(doing, size, tree_hash, parts)
+        try:
+            there = self._parts(upload_id, doing)
+            answers.check_present(doing, parts, there)
+            self._complete(upload_id, doing, size, parts, there)
+        except (UploadExpiredError, _TakenError, _ConflictError) as error:
+            if not self._holds(key, size, parts, doing):
+                raise self._given_up(upload_id, error) from error
+            self.abort_upload(upload_id)
+        return key
+
+    def _complete(
+        self,
+        upload_id: UploadId,
+        doing: str,
+        size: int,
+        parts: Sequence[Part],
+        there: Sequence[Mapping[str, Any]],
+    ) -> None:
+        wanted = ("PartNumber", "ETag", "ChecksumCRC64NVME")
+        whole = answers.encode_crc(_crc_of(parts))
+        self._in.call(
+            "complete_multipart_upload",
+            doing,
+            unknown=UploadExpiredError,
+            refused=IntegrityError,
+            meaning={"PreconditionFailed": _TakenError, "ConditionalRequestConflict": _ConflictError},
+            **self._upload(upload_id, doing),
+            MultipartUpload={"Parts": [{name: one[name] for name in wanted if name in one} for one in there]},
+            IfNoneMatch="*",
+            **self._checksum(ChecksumCRC64NVME=whole, ChecksumType="FULL_OBJECT", MpuObjectSize=size),
+        )
+
+    def _holds(self, key: ArchiveId, size: int, parts: Sequence[Part], doing: str) -> bool:
+        """Whether the vault has this very archive; `VaultError` if something else lies under its name."""
+        try:
+            has, crc = self._size_and_crc(key, doing)
+        except ArchiveMissingError:
+            return False
+        if has == size and (crc is None or crc == _crc_of(parts)):
+            return True
+        bucket = self._in.bucket
+        raise VaultError(
+            f"cannot {doing}: something else lies at {bucket.prefix}{key} in bucket {bucket.name}",
+            advice="nothing was overwritten; find out who else writes to this bucket",
+        )
+
+    def _size_and_crc(self, key: ArchiveId, doing: str) -> tuple[int, int | None]:
+        """Of an object: by HeadObject, or by a list for a role that may not read; the CRC where it is told."""
+        try:
+            head = self._in.head(key, doing, ChecksumMode="ENABLED")
+        except DeniedError:
+            page = self._in.call("list_objects_v2", doing, Prefix=self._in.bucket.prefix + key, MaxKeys=1)
+            sizes: list[int] = [line["Size"] for line in page.get("Contents", ())]
+            if not sizes:
+                raise ArchiveMissingError(f"cannot {doing}: there is no {key}") from None
+            return sizes[0], None
+        crc = head.get("ChecksumCRC64NVME") if self._in.traits.checks_crc64 else None
+        return head["ContentLength"], answers.decode_crc(crc) if crc else None
+
+    def _given_up(self, upload_id: UploadId, error: VaultError) -> VaultError:
+        """After a conflict S3 wants another upload: this one is thrown away."""
+        if isinstance(error, _ConflictError):
+            self.abort_upload(upload_id)
+        return error if isinstance(error, UploadExpiredError) else UploadExpiredError(str(error))
+
+    def abort_upload(self, upload_id: UploadId) -> None:
+        """AbortMultipartUpload; an upload that was completed or is unknown is gone already."""
+        doing = f"abort upload {upload_id}"
+        with suppress(UploadExpiredError):
+            upload = self._upload(upload_id, doing)
+            self._in.call("abort_multipart_upload", doing, unknown=UploadExpiredError, **upload)
+
+    def list_uploads(self) -> Sequence[OpenUpload]:
+        """ListMultipartUploads below the prefix, all pages."""
+        doing = "list the uploads"
+        found = []
+        for page in self._in.pages("list_multipart_uploads", doing, Prefix=self._in.bucket.prefix):
+            for each in page.get("Uploads", ()):
+                key = ArchiveId(each["Key"].removeprefix(self._in.bucket.prefix))
+                label = keys.label_of(key)
+                upload_id = keys.upload_id_of(key, each["UploadId"])
+                found.append(OpenUpload(upload_id, label, None, each["Initiated"]))
+        return found
+
+    def _parts(self, upload_id: UploadId, doing: str) -> list[Mapping[str, Any]]:
+        upload = self._upload(upload_id, doing)
+        pages = self._in.pages("list_parts", doing, unknown=UploadExpiredError, **upload)
+        return [part for page in pages for part in page.get("Parts", ())]
+
+    def _checksum(self, **parameters: Any) -> dict[str, Any]:
+        """These parameters, where the service knows the checksum."""
+        return parameters if self._in.traits.checks_crc64 else {}
+
+    def _key_of(self, upload_id: UploadId, doing: str) -> ArchiveId:
+        parsed = keys.parse_upload_id(upload_id)
+        if parsed is None:
+            self._in.require(doing)
+            raise UploadExpiredError(f"cannot {doing}: no upload to a bucket has such an id")
+        return parsed[0]
+
+    def _upload(self, upload_id: UploadId, doing: str) -> dict[str, Any]:
+        key = self._key_of(upload_id, doing)
+        return {"Key": self._in.bucket.prefix + key, "UploadId": upload_id.rpartition(":")[0]}
+
+
+def _crc_of(parts: Sequence[Part]) -> int:
+    """The CRC of the whole, from those of its parts."""
+    return combine_crc64((part.crc64 or 0, part.length) for part in parts)
+
+
+def _check_place(part: Part, length: int, traits: VaultTraits) -> None:
+    """`VaultError` unless the part's number, offset and length go together."""
+    part_size = part.offset // (part.number - 1) if part.number > 1 else traits.largest_part
+    if length != part.length or not 1 <= length <= part_size:
+        raise VaultError(f"{length} bytes at {part.offset} are not the {part.length} of that part")
+    if part.offset != (part.number - 1) * part_size * (part.number > 1) or part_size % traits.smallest_part:
+        raise VaultError(f"part {part.number} cannot lie at {part.offset}")
+    if not 1 <= part.number <= traits.most_parts:
+        raise VaultError(f"part {part.number} is beyond {traits.most_parts} parts")
