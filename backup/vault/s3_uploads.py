@@ -153,7 +153,7 @@ class S3Uploads:
         )
 
     def _size_and_crc(self, key: ArchiveId, doing: str) -> tuple[int, int | None]:
-        """Of an object: by HeadObject, or by a list for a role that may not read; the CRC where it is told."""
+        """Of an object: by HeadObject, or by a list for a role that may not read; the CRC where told."""
         try:
             head = self._in.head(key, doing, ChecksumMode="ENABLED")
         except DeniedError:
