@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,14 +15,23 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.database import Inventory, create_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
+from tests import s3_servers
 from tests.backups import INVENTORY_ID, Site, recovery_key, server_keys
-from tests.credentials.stores import pytest_runtest_setup, pytest_terminal_summary  # noqa: F401  hooks
+from tests.credentials import stores
+from tests.credentials.stores import pytest_runtest_setup  # noqa: F401  a hook
 from tests.doubles import ManualClock
 from tests.emulated import RunningEmulator, write_accounts
 
 # Laws are about what is true, not how fast: a busy machine must not break one.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many tests used what is not ours: key stores, S3 servers."""
+    stores.tell_how_many_ran(terminalreporter)
+    s3_servers.tell_how_many_ran(terminalreporter)
+
 
 # A suite that was started in the background may ignore SIGINT, and so would all that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

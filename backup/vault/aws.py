@@ -284,3 +284,30 @@ def make_client(
     )
     with speaking_of(f"set up {service} in {region}"):
         return session.client(service, region_name=region, endpoint_url=endpoint, config=config)
+
+
+def make_s3_client(
+    session: boto3.Session,
+    *,
+    region: str,
+    endpoint: str | None = None,
+    path_style: bool = False,
+    connections: int = 40,
+    **options: Any,
+) -> Any:
+    """A client of S3, or of a service like it, that computes no checksum unless S3 demands one.
+
+    `path_style` puts the bucket into the path: for services whose names have no `BUCKET.HOST`.
+    """
+    return make_client(
+        session,
+        "s3",
+        region=region,
+        endpoint=endpoint,
+        connections=connections,
+        signature_version="s3v4",
+        s3={"addressing_style": "path" if path_style else "auto"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        **options,
+    )

@@ -67,7 +67,12 @@ class BucketRequests:
 
     def require(self, doing: str) -> None:
         """HeadBucket: `VaultMissingError` if there is none."""
-        self.call("head_bucket", doing, unknown=VaultMissingError)
+        try:
+            self.call("head_bucket", doing, unknown=VaultMissingError)
+        except VaultMissingError as error:
+            advice = "check the bucket's name, region and account; `nightvault init` makes it"
+            what = f"cannot {doing}: there is no bucket {self.bucket.name}"
+            raise VaultMissingError(what, advice=advice) from error
 
     def head(self, key: ArchiveId, doing: str, **parameters: Any) -> Any:
         """HeadObject, whose 404 does not say what is missing; `ArchiveMissingError`."""

@@ -193,7 +193,10 @@ class S3Uploads:
     def _parts(self, upload_id: UploadId, doing: str) -> list[Mapping[str, Any]]:
         upload = self._upload(upload_id, doing)
         pages = self._in.pages("list_parts", doing, unknown=UploadExpiredError, **upload)
-        return [part for page in pages for part in page.get("Parts", ())]
+        parts = [part for page in pages for part in page.get("Parts", ())]
+        oldest_first = sorted(parts, key=lambda part: part["LastModified"])
+        numbered = {part["PartNumber"]: part for part in oldest_first}  # some list what was replaced, too
+        return [numbered[number] for number in sorted(numbered)]
 
     def _checksum(self, **parameters: Any) -> dict[str, Any]:
         """These parameters, where the service knows the checksum."""

@@ -255,7 +255,7 @@ def _wait_for(port: int) -> None:
     raise AssertionError("swtpm does not listen")
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+def tell_how_many_ran(terminalreporter: Any) -> None:
     """Say how many tests used a real token or TPM; `tests/conftest.py` hands it on."""
     counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
     for outcome in counts:

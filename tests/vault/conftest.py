@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from tests.doubles import FaultyVault, ManualClock
-from tests.emulated import RunningEmulator, write_accounts
-from tests.vault.rigs import Rig, glacier_client, ripen
+from tests.emulated import REGION, RunningEmulator, write_accounts
+from tests.s3_servers import running
+from tests.vault.rigs import Rig, glacier_client, ripen, s3_client, s3_vault
 
 _numbers = itertools.count()
 
@@ -51,9 +53,52 @@ def directory(tmp_path: Path) -> DirectoryVault:
     return vault
 
 
-@pytest.fixture(params=["directory", "glacier", "directory behind faults", "glacier behind faults"])
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[Any]:
+    """A client of SeaweedFS, in which there is a bucket `shared`."""
+    with running("seaweedfs") as server:
+        client = s3_client(server.url)
+        client.create_bucket(Bucket="shared")
+        yield client
+
+
+@pytest.fixture(scope="session")
+def ministack() -> Iterator[Any]:
+    """A client of MiniStack, in which there is a bucket `shared`."""
+    with running("ministack") as server:
+        client = s3_client(server.url)
+        client.create_bucket(Bucket="shared", CreateBucketConfiguration={"LocationConstraint": REGION})
+        yield client
+
+
+_LACKING = {"keeps_part_size": False, "keeps_part_hashes": False, "lists_tree_hashes": False}
+
+
+def seaweedfs_rig(client: Any) -> Rig:
+    """All that SeaweedFS knows of S3 but classes: what is there can be read at once."""
+    vault = s3_vault(client, "shared", prefix=f"{next(_numbers)}/", storage_class="STANDARD")
+    elsewhere = s3_vault(client, f"elsewhere-{next(_numbers)}", storage_class="STANDARD")
+    lacking = {**_LACKING, "forgets_replaced_parts": False}
+    return Rig(vault, lambda: None, lambda: None, elsewhere, **lacking)
+
+
+def ministack_rig(client: Any) -> Rig:
+    """A frozen class, whose restores take MiniStack two seconds; it takes CRC64NVME for a composite one."""
+    settings = {"storage_class": "GLACIER", "checksums": "none"}
+    vault = s3_vault(client, "shared", prefix=f"{next(_numbers)}/", **settings)
+    elsewhere = s3_vault(client, f"elsewhere-{next(_numbers)}", **settings)
+    return Rig(vault, lambda: time.sleep(2.2), lambda: None, elsewhere, **_LACKING)
+
+
+_S3_RIGS: dict[str, Callable[[Any], Rig]] = {"seaweedfs": seaweedfs_rig, "ministack": ministack_rig}
+_RIGS = ("directory", "glacier", "directory behind faults", "glacier behind faults", *_S3_RIGS)
+
+
+@pytest.fixture(params=_RIGS)
 def rig(request: pytest.FixtureRequest) -> Rig:
     """Each implementation of the seam in turn, also seen through a FaultyVault without faults."""
+    if request.param in _S3_RIGS:
+        return _S3_RIGS[request.param](request.getfixturevalue(request.param))
     wrap: Callable[[Vault], Vault] = FaultyVault if "faults" in request.param else lambda vault: vault
     if request.param.startswith("directory"):
         path = str(request.getfixturevalue("tmp_path") / "elsewhere")

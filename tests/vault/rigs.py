@@ -8,8 +8,12 @@ from typing import Any
 
 import boto3
 
+from backup.app.clock import SystemClock
+from backup.model import VaultName
 from backup.protocols import Vault
-from backup.vault.aws import make_client
+from backup.vault.aws import make_client, make_s3_client
+from backup.vault.s3 import S3Vault
+from backup.vault.s3_requests import Bucket
 from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
 
 HOUR = 3600.0
@@ -28,6 +32,8 @@ class Rig:
     make_listable: Callable[[], object]
     elsewhere: Vault
     keeps_part_size: bool = True
+    keeps_part_hashes: bool = True
+    forgets_replaced_parts: bool = True
     keeps_tokens: bool = False
     lists_tree_hashes: bool = True
 
@@ -36,6 +42,17 @@ def glacier_client(emulator: RunningEmulator, **options: Any) -> Any:
     """A client for the emulator's one account."""
     session = boto3.Session(ACCESS_KEY_ID, SECRET_ACCESS_KEY, region_name=REGION)
     return make_client(session, "glacier", region=REGION, endpoint=emulator.glacier_url, **options)
+
+
+def s3_client(url: str, **options: Any) -> Any:
+    """A client for an S3 service with the tests' key."""
+    session = boto3.Session(ACCESS_KEY_ID, SECRET_ACCESS_KEY, region_name=REGION)
+    return make_s3_client(session, region=REGION, endpoint=url, path_style=True, **options)
+
+
+def s3_vault(client: Any, bucket: str, **settings: Any) -> S3Vault:
+    """A vault in a bucket."""
+    return S3Vault(VaultName("bucket"), client, Bucket(bucket, REGION, **settings), SystemClock())
 
 
 def ripen(emulator: RunningEmulator) -> None:

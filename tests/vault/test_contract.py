@@ -29,6 +29,7 @@ from backup.model import (
     ListingId,
     RetrievalId,
     RetrievalState,
+    StoredPart,
     Tier,
     UploadId,
 )
@@ -99,7 +100,7 @@ def test_parts_may_come_in_any_order(rig: Rig, order: tuple[int, ...]) -> None:
     send(rig.vault, upload_id, data, [parts[each] for each in order])
     stored = rig.vault.list_parts(upload_id, unit(rig))
     assert [(part.offset, part.length) for part in stored] == [(part.offset, part.length) for part in parts]
-    assert all(has.is_same_as(part) for has, part in zip(stored, parts, strict=True))
+    assert not rig.keeps_part_hashes or all(map(StoredPart.is_same_as, stored, parts))
     archive_id = complete(rig.vault, upload_id, label, data)
     assert read_back(rig, archive_id, len(data)) == data
 
@@ -128,6 +129,8 @@ def test_a_part_sent_again_replaces_the_first(rig: Rig) -> None:
     data, label = some_bytes(size_of(rig)), some_label()
     upload_id = rig.vault.begin_upload(label, unit(rig))
     send(rig.vault, upload_id, data, cut(data, unit(rig)))
+    if not rig.forgets_replaced_parts:
+        return
     other = some_bytes(unit(rig))
     rig.vault.put_part(upload_id, part_of(other, unit(rig), unit(rig)), memoryview(other))
     data = data[: unit(rig)] + other + data[2 * unit(rig) :]
@@ -206,6 +209,8 @@ def test_beginning_again_begins_another_upload(rig: Rig) -> None:
 
 @pytest.mark.parametrize("flaw", ["gap", "no parts", "short", "long", "hash", "short part in the middle"])
 def test_an_incomplete_upload_is_refused_and_stays(rig: Rig, flaw: str) -> None:
+    if flaw == "short part in the middle" and not rig.forgets_replaced_parts:
+        return
     data, label = some_bytes(size_of(rig)), some_label()
     parts = cut(data, unit(rig))
     upload_id = rig.vault.begin_upload(label, unit(rig))
