@@ -32,8 +32,10 @@ from backup.restorer.restore import (
     plan_restore,
 )
 from backup.source.filters import Filters
+from backup.source.freshness import stamp_clock
 from tests.doubles import ManualClock, Silent
 
+AN_HOUR = 3600 * 10**9
 PART = MIB
 PACK = 3 * MIB
 INVENTORY_ID = InventoryId(b"inventory of 16b")
@@ -65,6 +67,7 @@ class Site:
     progress: Silent = field(default_factory=Silent)
     wait: Callable[[], object] = lambda: None  # lets the hours pass that a cold vault takes
     stop: Callable[[], bool] = lambda: False
+    stamps: Callable[[], int] = lambda: stamp_clock() + AN_HOUR  # so that what was just written is not fresh
 
     @classmethod
     def create(
@@ -132,6 +135,7 @@ class Site:
             host="host",
             program="nightvault 0",
             stop=self.stop,
+            stamps=self.stamps,
         )
 
     @property
@@ -191,6 +195,10 @@ class Site:
         if name is not None:
             job = replace(job, name=JobName(name))
         return replace(self, job=job)
+
+    def rereading(self) -> Site:
+        """The same server, whose job reads every file again."""
+        return replace(self, job=replace(self.job, reread=True))
 
     def reopen(self, vault: Vault | None = None) -> Site:
         """The same installation as a new process finds it, with another vault (wrapper) if given."""

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 
 from backup import __version__
@@ -83,8 +84,9 @@ def run_job(
     progress: Progress,
     stop: threading.Event,
     accept_recipients: bool = False,
+    reread: bool = False,
 ) -> BackupReport:
-    """Back one job up."""
+    """Back one job up (`reread`: files that seem unchanged, too)."""
     job = config.job(name)
     with closing(opened(config)) as inventory:
         world = World(
@@ -98,7 +100,10 @@ def run_job(
             stop=stop.is_set,
         )
         report = run_backup(
-            backup_job(config, job), read_keys(config, inventory), world, accept_recipients=accept_recipients
+            replace(backup_job(config, job), reread=reread),
+            read_keys(config, inventory),
+            world,
+            accept_recipients=accept_recipients,
         )
     return keep_line(config, report)
 

@@ -19,7 +19,7 @@ from functools import partial
 
 from backup.archiver.book import Book
 from backup.archiver.commit import Committer
-from backup.archiver.compare import hint_of, is_unchanged, is_unmounted
+from backup.archiver.compare import hint_of, is_left_out, is_to_read, is_unmounted
 from backup.archiver.contents import Content, Contents
 from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
@@ -43,12 +43,18 @@ from backup.model import (
     Problem,
     ProblemKind,
 )
+from backup.source.freshness import is_fresh
 from backup.source.metadata import described, read_entry
 from backup.source.read import FileUnreadableError
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan
 from backup.transfer.retry import Patience
 from backup.transfer.upload import Uploader
 
+_UNMOUNTED = "it is empty, and the file system that was mounted on it is not: what it held is kept"
+_UNPLUGGED = (
+    "the file system that was mounted on it is gone, with its mount point: what it held is kept; "
+    "if it is gone for good, exclude it"
+)
 _FIRST_TRIES = 4  # about three seconds: in the middle of a run we are more patient
 
 
@@ -151,6 +157,7 @@ class _Backup:
         self._at = at
         self._tally = Tally()
         self._unmounted: set[bytes] = set()
+        self._began = at.world.stamps()
         self._book = Book(at.world.inventory, job=at.row.number, run=at.run.number)
 
     def run(self) -> BackupReport:
@@ -167,7 +174,7 @@ class _Backup:
                 level=self._at.job.level,
                 pack_size=self._at.job.pack_size,
             ) as pipeline:
-                contents = Contents(pipeline, self._at.keys.secret)
+                contents = Contents(pipeline, self._at.keys.secret, self._at.world.stamps)
                 job = self._at.job
                 for directory in scan(
                     job.sources, filters=job.filters, overrides=job.overrides, report=self._report
@@ -216,8 +223,14 @@ class _Backup:
             self._entry(directory, scanned, live.pop(scanned.name, None), contents)
         for name, gone in live.items():
             if name not in directory.unread:
-                path = directory.path.rstrip(b"/") + b"/" + name
-                self._book.remove(path, gone, is_directory=gone.kind == EntryKind.DIRECTORY)
+                self._gone(directory.path.rstrip(b"/") + b"/" + name, gone)
+
+    def _gone(self, path: bytes, gone: LiveEntry) -> None:
+        """A name is not in its directory any more: it was removed, unless it was a mount point."""
+        if gone.is_mount and not is_left_out(self._at.job, path) and self._book.holds(path):
+            self._report(Problem(path, ProblemKind.UNREADABLE, _UNPLUGGED))
+            return
+        self._book.remove(path, gone, is_directory=gone.kind == EntryKind.DIRECTORY)
 
     def _entry(
         self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None, contents: Contents
@@ -227,11 +240,10 @@ class _Backup:
         is_file = stat.S_ISREG(found.st_mode)
         self._at.world.progress.advance(files=1, done=found.st_size if is_file else 0)
         path = directory.path.rstrip(b"/") + b"/" + scanned.name
-        if live is not None and is_unmounted(live, scanned, directory):
-            detail = "it is empty, and the file system that was mounted on it is not: what it held is kept"
-            self._report(Problem(path, ProblemKind.UNREADABLE, detail))
+        if live is not None and is_unmounted(live, scanned, directory) and self._book.holds(path):
+            self._report(Problem(path, ProblemKind.UNREADABLE, _UNMOUNTED))
             self._unmounted.add(path)
-        elif live is not None and is_unchanged(live, scanned, self._book.owners):
+        elif live is not None and not is_to_read(self._at.job, live, scanned, self._book.owners):
             return
         elif is_file:
             try:
@@ -251,7 +263,10 @@ class _Backup:
             return
         if live is not None and scanned.leads_on and live.kind == entry.kind:
             entry = replace(entry, mtime_ns=live.mtime_ns)
-        self._add(entry, hint_of(scanned.stat, directory.device), live)
+        hint = hint_of(scanned.stat, directory.device)
+        if is_fresh(scanned.stat, self._began, self._at.world.stamps()):
+            hint = Hint(is_mount=hint.is_mount)
+        self._add(entry, hint, live)
 
     def _file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
         directory, _, name = path.rpartition(b"/")
@@ -262,6 +277,7 @@ class _Backup:
         if content.changed:
             detail = "it changed while it was read, twice; saved as read"
             self._report(Problem(path, ProblemKind.CHANGED, detail))
+        if content.changed or content.is_fresh:
             hint = Hint()  # so that it is read again next time
         self._add(entry, hint, live, content)
 

@@ -74,6 +74,11 @@ class Book:
             self._removed.extend(entries.live_below(self._reading(), self._job, path))
         self._flush_if_full()
 
+    def holds(self, path: bytes) -> bool:
+        """Whether the newest snapshot has anything in that directory."""
+        number = self._find(path)
+        return number is not None and entries.has_live(self._reading(), number)
+
     def flush(self) -> None:
         """Write what was gathered."""
         self._end_view()

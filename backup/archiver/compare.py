@@ -6,10 +6,12 @@ import os
 import stat
 from collections.abc import Mapping
 
+from backup.archiver.settings import BackupJob
 from backup.inventory.entries import LiveEntry
 from backup.model import EntryKind, Hint, Owner
 from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
-from backup.source.scan import ScannedDirectory, ScannedEntry
+from backup.source.scan import ScannedDirectory, ScannedEntry, resolved
+_A_DIRECTORY = os.stat_result((stat.S_IFDIR, *[0] * 9))
 
 
 def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:
@@ -33,6 +35,13 @@ def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Ow
     )
 
 
+def is_to_read(job: BackupJob, live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:
+    """Whether an entry has changed, or is a file of a job that reads all of them again."""
+    if job.reread and stat.S_ISREG(scanned.stat.st_mode):
+        return True
+    return not is_unchanged(live, scanned, owners)
+
+
 def is_unmounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirectory) -> bool:
     """Whether another file system was mounted on this directory of `directory`, and now it is empty.
 
@@ -49,6 +58,16 @@ def is_unmounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirec
         return not os.listdir(handle)
     finally:
         os.close(handle)
+
+
+def is_left_out(job: BackupJob, path: bytes) -> bool:
+    """Whether the job leaves a directory out now, by a pattern, or has no source any more that it lies in."""
+    around = [one for one in job.sources if (path + b"/").startswith(resolved(one).rstrip(b"/") + b"/")]
+    if not around:
+        return True
+    filters = job.overrides.get(max(around, key=lambda one: len(resolved(one))), job.filters)
+    directory, _, name = path.rpartition(b"/")
+    return filters.leaving_out(directory or b"/", name, _A_DIRECTORY) is not None
 
 
 def hint_of(found: os.stat_result, device_above: int) -> Hint:

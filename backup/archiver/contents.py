@@ -13,6 +13,7 @@ from backup.format.chunker import Chunker
 from backup.format.keys import ChunkSecret, chunk_id, content_id
 from backup.format.rows import pack_u32
 from backup.model import MIB, ChunkId, ContentId
+from backup.source.freshness import is_fresh, stamp_clock
 from backup.source.holes import find_holes
 from backup.source.read import open_file, read_chunks, same_version
 
@@ -30,6 +31,7 @@ class Content:
     content_id: ContentId
     chunks: bytes
     changed: bool
+    is_fresh: bool
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class _File:
     size: int = 0
     is_whole: bool = False
     changed: bool = False
+    is_fresh: bool = False
 
 
 class Contents:
@@ -53,8 +56,11 @@ class Contents:
     For one thread. At most one batch (8 MiB and one chunk) waits here.
     """
 
-    def __init__(self, pipeline: Pipeline, secret: ChunkSecret) -> None:
+    def __init__(
+        self, pipeline: Pipeline, secret: ChunkSecret, stamps: Callable[[], int] = stamp_clock
+    ) -> None:
         self._pipeline = pipeline
+        self._stamps = stamps
         self._chunk_key = secret.chunk_key
         self._content_key = secret.content_key
         self._chunker = Chunker(secret.chunker_seed)
@@ -97,8 +103,9 @@ class Contents:
             file.then(self._content(file))
 
     def _read_once(self, opened: int, then: Callable[[Content], None]) -> _File:
+        looked_at = self._stamps()
         found = os.fstat(opened)
-        file = _File(found, then)
+        file = _File(found, then, is_fresh=is_fresh(found, looked_at, looked_at))
         sparse = find_holes(opened, found)
         if sparse is None:
             self._take(file, read_chunks(opened, found.st_size, self._chunker))
@@ -125,4 +132,12 @@ class Contents:
         if len(file.numbers) != len(file.ids):
             raise AssertionError("a file was handed on before its chunks were numbered")
         identity = content_id(self._content_key, file.ids, file.lengths, file.holes)
-        return Content(file.found, file.size, file.holes, identity, pack_u32(file.numbers), file.changed)
+        return Content(
+            found=file.found,
+            size=file.size,
+            holes=file.holes,
+            content_id=identity,
+            chunks=pack_u32(file.numbers),
+            changed=file.changed,
+            is_fresh=file.is_fresh,
+        )

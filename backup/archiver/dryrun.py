@@ -7,12 +7,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backup.archiver.compare import is_unchanged, is_unmounted
+from backup.archiver.compare import is_left_out, is_to_read, is_unmounted
 from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
 from backup.inventory import entries, runs
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import LiveEntry
+from backup.inventory.runs import JobRow
 from backup.source.scan import LeaveOut, scan
 
 
@@ -53,18 +54,30 @@ def changes(
             for scanned in directory.entries:
                 tally.see(scanned.stat)
                 before = live.pop(scanned.name, None)
-                if before is not None and is_unmounted(before, scanned, directory):
+                path = prefix + scanned.name
+                if (
+                    before is not None
+                    and is_unmounted(before, scanned, directory)
+                    and _holds(tx, known, path)
+                ):
                     kept.add(prefix + scanned.name)
-                elif before is None or not is_unchanged(before, scanned, owners):
+                elif before is None or is_to_read(job, before, scanned, owners):
                     what = "new" if before is None else "changed"
                     yield Change(what, prefix + scanned.name, _content(scanned.stat))
             for name, gone in live.items():
-                if name not in directory.unread:
+                if name not in directory.unread and not (
+                    gone.is_mount and not is_left_out(job, prefix + name) and _holds(tx, known, prefix + name)
+                ):
                     yield Change("removed", prefix + name, gone.size)
 
 
 def _content(found: os.stat_result) -> int:
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _holds(tx: Transaction, known: JobRow | None, path: bytes) -> bool:
+    number = None if known is None else entries.find_directory(tx, known.number, path)
+    return number is not None and entries.has_live(tx, number)
 
 
 def _live(tx: Transaction, job: int | None, path: bytes) -> dict[bytes, LiveEntry]:

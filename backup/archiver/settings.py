@@ -12,12 +12,16 @@ from backup.inventory.runs import JobRow, Run
 from backup.model import JobName
 from backup.protocols import Clock, Progress, Vault
 from backup.source.filters import Filters
+from backup.source.freshness import stamp_clock
 from backup.transfer.upload import Uploader
 
 
 @dataclass(frozen=True, slots=True)
 class BackupJob:
-    """What to back up and how; sizes in bytes. `overrides` are the filters of single sources."""
+    """What to back up and how; sizes in bytes.
+
+    `overrides` are the filters of single sources; `reread`: files that seem unchanged are read, too.
+    """
 
     name: JobName
     sources: tuple[bytes, ...]
@@ -26,6 +30,7 @@ class BackupJob:
     part_size: int
     level: int | None = None
     overrides: Mapping[bytes, Filters] = field(default_factory=dict)
+    reread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Where a run touches the world."""
+    """Where a run touches the world. `stamps` is the clock of the sources' file systems, in ns."""
 
     inventory: Inventory
     vault: Vault
@@ -50,6 +55,7 @@ class World:
     host: str
     program: str
     stop: Callable[[], bool]
+    stamps: Callable[[], int] = stamp_clock
 
 
 @dataclass(frozen=True, slots=True)

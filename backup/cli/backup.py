@@ -24,13 +24,16 @@ _MOST_SHOWN = 20
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--dry-run", is_flag=True, help="Say what would be read; touch nothing.")
 @click.option("--list", "listed", is_flag=True, help="With --dry-run: name every entry.")
+@click.option("--reread", is_flag=True, help="Read files that seem unchanged, too; nothing is stored twice.")
 @click.option(
     "--accept-recipients",
     is_flag=True,
     help="Yes, I changed the recipients myself; what is stored already stays sealed for the old ones.",
 )
 @pass_cli
-def backup(cli: Cli, jobs: tuple[str, ...], dry_run: bool, listed: bool, accept_recipients: bool) -> None:
+def backup(
+    cli: Cli, jobs: tuple[str, ...], dry_run: bool, listed: bool, reread: bool, accept_recipients: bool
+) -> None:
     """Back up the named jobs, or all of the config; one that fails does not keep the others from running.
 
     Exit code 3 says that something could not be read: it is named, and stays in the snapshot as it was.
@@ -47,7 +50,7 @@ def backup(cli: Cli, jobs: tuple[str, ...], dry_run: bool, listed: bool, accept_
     with stop_on_signals() as stop:
         for job in chosen:
             try:
-                report = _run(cli, config, job, stop, accept=accept_recipients)
+                report = _run(cli, config, job, stop, reread=reread, accept=accept_recipients)
             except NightvaultError as error:
                 if len(chosen) == 1:
                     raise
@@ -72,12 +75,20 @@ def _failed(cli: Cli, job: JobSettings, error: NightvaultError) -> dict[str, Any
     return {"job": job.name, "outcome": outcome, "error": failure}
 
 
-def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, *, accept: bool) -> BackupReport:
+def _run(
+    cli: Cli, config: Config, job: JobSettings, stop: threading.Event, *, reread: bool, accept: bool
+) -> BackupReport:
     from backup.app import run_job
 
     try:
         report = run_job(
-            config, job.name, clock=cli.clock, progress=cli.progress(), stop=stop, accept_recipients=accept
+            config,
+            job.name,
+            clock=cli.clock,
+            progress=cli.progress(),
+            stop=stop,
+            accept_recipients=accept,
+            reread=reread,
         )
     except NightvaultError as error:
         error.args = (f"job {job.name}: {error}",)

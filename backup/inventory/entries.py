@@ -128,6 +128,12 @@ def live_entries(tx: Transaction, directory: int) -> dict[bytes, LiveEntry]:
     return {row[1]: LiveEntry._make(row) for row in rows}
 
 
+def has_live(tx: Transaction, directory: int) -> bool:
+    """Whether the newest version of the directory has any entry."""
+    sql = "SELECT 1 FROM entries WHERE directory = {m} AND removed_in IS NULL LIMIT 1"
+    return tx.exec_driver_sql(_sql(tx, sql), (directory,)).first() is not None
+
+
 def live_below(tx: Transaction, job: int, path: bytes) -> list[int]:
     """Numbers of all live entries in the directory `path` and below it."""
     sql = """

@@ -82,7 +82,7 @@ def scan(
     """
     root = _Node()
     for source in sources:
-        _plant(root, _resolved(source), (overrides or {}).get(source, filters))
+        _plant(root, resolved(source), (overrides or {}).get(source, filters))
     handle = os.open(b"/", _DIRECTORY)
     yield from _Walk(report, left_out).directory(b"/", handle, root)
 
@@ -100,8 +100,8 @@ def any_is_there(sources: Sequence[bytes]) -> bool:
     return False
 
 
-def _resolved(source: bytes) -> bytes:
-    """The source with its parent's symlinks resolved: entries then lie where they really are."""
+def resolved(source: bytes) -> bytes:
+    """A source with its parent's symlinks resolved: entries then lie where they really are."""
     path = os.path.normpath(source)
     parent, name = os.path.split(path)
     return os.path.join(os.path.realpath(parent), name)

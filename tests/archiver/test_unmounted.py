@@ -12,6 +12,7 @@ from backup.archiver.dryrun import Change, changes
 from backup.archiver.report import Tally
 from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
+from backup.source.filters import Filters
 from tests.backups import Site
 from tests.trees import Seen, assert_same_tree, on_another_disk, snapshot_of
 
@@ -22,10 +23,10 @@ class Mount:
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.place = place
         self.on = True
+        self.inodes = {os.lstat(path).st_ino for path in (place, *place.rglob("*"))}
         stat, fstat = os.stat, os.fstat
         monkeypatch.setattr(os, "stat", lambda *args, **options: self.shown(stat(*args, **options)))
         monkeypatch.setattr(os, "fstat", lambda handle: self.shown(fstat(handle)))
-        self.inodes = {os.lstat(place).st_ino}
 
     def shown(self, found: os.stat_result) -> os.stat_result:
         if not self.on or found.st_ino not in self.inodes:
@@ -93,6 +94,65 @@ def test_a_folder_that_took_a_mount_point_s_place_is_saved(
     (source / "disk" / "new").write_text("used without a mount")
     assert site.backup().outcome is Outcome.DONE
     assert set(disk_of(site, tmp_path / "out")) == {b"disk", b"disk/new"}
+
+
+class TestAMountPointThatGoesWithItsDisk:
+    """As those below /media do."""
+
+    def unplug(self, mount: Mount) -> None:
+        mount.unmount()
+        mount.place.rmdir()
+
+    def test_is_kept_and_named_night_after_night(
+        self, site: Site, source: Path, mount: Mount, tmp_path: Path
+    ) -> None:
+        site.backup()
+        before = {path: seen for path, seen in snapshot_of(source).items() if path.startswith(b"disk")}
+        self.unplug(mount)
+        for night in range(2):
+            report = site.backup()
+            assert report.outcome is Outcome.PARTIAL
+            assert [(problem.path, problem.kind) for problem in report.problems] == [
+                (os.fsencode(source / "disk"), ProblemKind.UNREADABLE)
+            ]
+            assert_same_tree(disk_of(site, tmp_path / f"out {night}"), before)
+            assert not [one for one in changes(site.job, site.inventory, Tally()) if one.what == "removed"]
+        mount.place.mkdir()
+        mount.mount()
+        assert site.backup().outcome is Outcome.DONE
+
+    def test_is_let_go_once_it_is_excluded(
+        self, site: Site, source: Path, mount: Mount, tmp_path: Path
+    ) -> None:
+        site.backup()
+        self.unplug(mount)
+        site = site.with_job(filters=Filters([os.fsdecode(source / "disk")]))
+        assert site.backup().outcome is Outcome.DONE
+        assert disk_of(site, tmp_path / "out") == {}
+
+    def test_is_let_go_with_its_source(self, site: Site, source: Path, mount: Mount, tmp_path: Path) -> None:
+        site.backup()
+        self.unplug(mount)
+        (source / "other").mkdir()
+        site = site.with_job(sources=[source / "other"])
+        assert site.backup().outcome is Outcome.DONE
+        assert list(snapshot_of(restored_all(site, source, tmp_path / "out"))) == [b"other"]
+
+    def test_of_which_nothing_was_saved_is_let_go(
+        self, site: Site, source: Path, mount: Mount, tmp_path: Path
+    ) -> None:
+        site = site.with_job(filters=Filters(one_file_system=True))
+        site.backup()
+        mount.unmount()
+        assert site.backup().outcome is Outcome.DONE
+        mount.place.rmdir()
+        assert site.backup().outcome is Outcome.DONE
+        assert disk_of(site, tmp_path / "out") == {}
+
+
+def restored_all(site: Site, source: Path, target: Path) -> Path:
+    site.restore("latest", target, path=source)
+    return target
 
 
 def test_an_emptied_folder_that_was_no_mount_point_is_let_go(site: Site, source: Path) -> None:
