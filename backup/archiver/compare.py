@@ -11,6 +11,7 @@ from backup.inventory.entries import LiveEntry
 from backup.model import EntryKind, Hint, Owner
 from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
 from backup.source.scan import ScannedDirectory, ScannedEntry, resolved
+
 _A_DIRECTORY = os.stat_result((stat.S_IFDIR, *[0] * 9))
 
 
