@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from .faults import FaultPlan, parse_faults
 from .inventories import make_inventory
+from .messages import list_messages
 from .operations import NAMES
 from .settings import SettingsInForce, changed
 from .settle import settle
@@ -55,6 +56,7 @@ class Admin:
             Route("/_admin/clock", _guarded(self._clock), methods=["GET", "POST"]),
             Route("/_admin/inventories", _guarded(self._inventories), methods=["POST"]),
             Route("/_admin/faults", _guarded(self._faults), methods=["GET", "POST"]),
+            Route("/_admin/messages", _guarded(self._messages), methods=["GET"]),
             Route("/_admin/settings", _guarded(self._settings), methods=["GET", "POST"]),
         ]
 
@@ -107,6 +109,15 @@ class Admin:
         if request.method == "POST":
             self.faults.replace(parse_faults(await _json(request), OPERATIONS))
         return JSONResponse({"faults": self.faults.report()})
+
+    async def _messages(self, request: Request) -> Response:  # noqa: ARG002
+        """GET tells what was said to topics, and whether the webhook has taken it."""
+        return JSONResponse({"messages": await asyncio.to_thread(self._list_messages)})
+
+    def _list_messages(self) -> list[dict[str, object]]:
+        with self.store.transaction() as tx:
+            settle(self.store, tx)
+            return list_messages(tx)
 
     async def _settings(self, request: Request) -> Response:
         """POST {"key": value, ...} replaces some settings; both methods answer all of them."""

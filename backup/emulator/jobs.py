@@ -16,10 +16,11 @@ from .clock import DAY_MS, ClockState
 from .errors import invalid, not_found
 from .inventories import as_csv, as_json, select_items
 from .job_request import JobRequest, parse_job_request
+from .messages import put_message, topics_of
 from .retrieval_policy import check_standard_retrieval
 from .store import Transaction
 from .treehash import LEAF_BYTES, is_megabyte_aligned, is_tree_aligned, root, split
-from .wire import Answer, date_ms, json_answer, new_id
+from .wire import Answer, date_ms, json_answer, new_id, vault_arn
 
 PAGE = 50
 LIFE_MS = DAY_MS
@@ -127,7 +128,7 @@ def find_job(call: Call, tx: Transaction) -> sqlite3.Row:
 
 def describe_job(call: Call, tx: Transaction) -> Answer:
     """The job object."""
-    return json_answer(_described(call, tx, find_job(call, tx)))
+    return json_answer(_described(call.arn, tx, find_job(call, tx)))
 
 
 def list_jobs(call: Call, tx: Transaction) -> Answer:
@@ -145,7 +146,9 @@ def list_jobs(call: Call, tx: Transaction) -> Answer:
         (vault["id"], first[0], *states, limit + 1),
     ).fetchall()
     following = rows[limit]["job_id"] if len(rows) > limit else None
-    return json_answer({"JobList": [_described(call, tx, row) for row in rows[:limit]], "Marker": following})
+    return json_answer(
+        {"JobList": [_described(call.arn, tx, row) for row in rows[:limit]], "Marker": following}
+    )
 
 
 def _wanted_states(call: Call) -> tuple[str, str, str]:
@@ -164,7 +167,7 @@ def _wanted_states(call: Call) -> tuple[str, str, str]:
     return first, second, third
 
 
-def _described(call: Call, tx: Transaction, row: sqlite3.Row) -> dict[str, object]:
+def _described(arn: str, tx: Transaction, row: sqlite3.Row) -> dict[str, object]:
     done = row["state"] != "InProgress"
     return {
         "Action": row["action"],
@@ -189,7 +192,7 @@ def _described(call: Call, tx: Transaction, row: sqlite3.Row) -> dict[str, objec
         "StatusCode": row["state"],
         "StatusMessage": row["message"],
         "Tier": row["tier"],
-        "VaultARN": call.arn,
+        "VaultARN": arn,
     }
 
 
@@ -247,6 +250,18 @@ def complete_due_jobs(tx: Transaction) -> None:
                 row["id"],
             ),
         )
+        _tell(tx, row["id"])
+
+
+def _tell(tx: Transaction, job: int) -> None:
+    """Let the topics know that a job has ended."""
+    row = tx.db.execute(_WITH_ARCHIVE + "WHERE jobs.id = ?", (job,)).fetchone()
+    topics = topics_of(tx, row["vault"], f"{row['action']}Completed", row["sns_topic"])
+    if topics:
+        vault = tx.db.execute("SELECT * FROM vaults WHERE id = ?", (row["vault"],)).fetchone()
+        document = _described(vault_arn(vault["account_id"], vault["region"], vault["name"]), tx, row)
+        for topic in topics:
+            put_message(tx, topic, document)
 
 
 def expire_jobs(tx: Transaction) -> None:

@@ -1,4 +1,4 @@
-"""The notification configuration of a vault: kept and readable.
+"""The notification configuration of a vault; what it leads to is in `messages.py`.
 
 Source: Developer Guide (api-vault-notifications-put, -get, -delete).
 """

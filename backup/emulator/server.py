@@ -27,6 +27,7 @@ from .receive import Receive
 from .sessions import SessionService
 from .settings import Settings, SettingsInForce
 from .store import Store
+from .webhook import Webhook
 
 HEADER_LIMIT = 256 * 1024  # a post-quantum chain fills tens of KiB
 KEEP_ALIVE_SECONDS = 75
@@ -91,10 +92,11 @@ def warn_of_others(host: str) -> None:
     print(*lines, sep="\n", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def application(options: EmulatorOptions, store: Store, accounts: AccountsFile) -> Application:
+def application(
+    options: EmulatorOptions, store: Store, accounts: AccountsFile, settings: SettingsInForce
+) -> Application:
     """The ASGI application: admin and sessions by path, everything else is the vault service."""
     faults = FaultPlan([] if options.faults is None else read_faults(options.faults, OPERATIONS))
-    settings = SettingsInForce(options.settings)
     sessions = SessionService(store, accounts, faults, options.idle_seconds)
     glacier = GlacierService(store, accounts, faults, settings, options.idle_seconds)
     admin = Starlette(
@@ -117,10 +119,14 @@ def serve(options: EmulatorOptions) -> None:
     accounts = AccountsFile(options.accounts)
     os.umask(0o077)
     store = Store(options.state, speed=options.speed)
+    settings = SettingsInForce(options.settings)
+    webhook = Webhook(store, settings)
     try:
         listener = _listen(options.host, options.port)
-        _run(options, application(options, store, accounts), listener)
+        webhook.start()
+        _run(options, application(options, store, accounts, settings), listener)
     finally:
+        webhook.stop()
         store.close()
 
 

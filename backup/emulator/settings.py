@@ -4,8 +4,10 @@ while running.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from urllib.parse import urlsplit
 
 from .errors import EmulatorError
 
@@ -18,7 +20,8 @@ class Settings:
     says 50 a vault, the model 10. `expedited_capacity`: False refuses Expedited retrievals without a
     provisioned unit. `free_tier_bytes_per_day`: what the FreeTier strategy lets through in 24 hours.
     `chunked_uploads`: whether a body without Content-Length is taken. `no_longer_supported`: answers every
-    operation as AWS does to accounts that never used vaults.
+    operation as AWS does to accounts that never used vaults. `webhook`: where messages to topics are posted
+    (an http or https URL on this machine; nowhere if empty); `webhook_elsewhere` lets it be another machine.
     """
 
     insufficient_capacity_status: int = 503
@@ -27,8 +30,11 @@ class Settings:
     free_tier_bytes_per_day: int = 10 * 1024**3 // 30
     chunked_uploads: bool = True
     no_longer_supported: bool = False
+    webhook: str = ""
+    webhook_elsewhere: bool = False
 
 
+KINDS = {bool: "true or false", int: "a number", str: "a text"}
 ALLOWED = {"insufficient_capacity_status": (400, 503), "tag_limit": (10, 50)}
 
 
@@ -42,10 +48,30 @@ def changed(settings: Settings, raw: object) -> Settings:
         if kind is None:
             raise ValueError(f"There is no setting {key!r}.")
         if type(value) is not kind or (kind is int and value < 0):
-            raise ValueError(f"The setting {key} must be {'true or false' if kind is bool else 'a number'}.")
+            raise ValueError(f"The setting {key} must be {KINDS[kind]}.")
         if key in ALLOWED and value not in ALLOWED[key]:
             raise ValueError(f"The setting {key} must be one of {ALLOWED[key]}.")
-    return replace(settings, **raw)
+    wanted = replace(settings, **raw)
+    _check_webhook(wanted)
+    return wanted
+
+
+def _check_webhook(settings: Settings) -> None:
+    if not settings.webhook:
+        return
+    url = urlsplit(settings.webhook)  # its own ValueError is a sentence, too
+    if url.scheme not in {"http", "https"} or not url.hostname or url.username is not None:
+        raise ValueError("The webhook must be an http or https URL without a password.")
+    if not (is_loopback(url.hostname) or settings.webhook_elsewhere):
+        raise ValueError("The webhook is not on this machine: set webhook_elsewhere if that is meant.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, by address or as localhost."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def from_text(settings: Settings, text: str) -> Settings:

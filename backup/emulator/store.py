@@ -94,7 +94,15 @@ CREATE INDEX jobs_of_archive ON jobs (archive);
 CREATE INDEX vaults_changed ON vaults (id) WHERE changed_ms IS NOT NULL;
 CREATE INDEX archives_deleted ON archives (id) WHERE deleted_ms IS NOT NULL;
 """
-STEPS = (SCHEMA, SETTINGS_OF_VAULTS)  # each brings a state of its number to the next
+MESSAGES = """
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, message TEXT NOT NULL, created_ms INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting', tries INTEGER NOT NULL DEFAULT 0, next_real_ms INTEGER NOT NULL
+);
+CREATE INDEX messages_waiting ON messages (next_real_ms) WHERE state = 'waiting';
+"""
+STEPS = (SCHEMA, SETTINGS_OF_VAULTS, MESSAGES)  # each brings a state of its number to the next
 TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")
 
 

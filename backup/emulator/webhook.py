@@ -1,0 +1,88 @@
+"""Posts messages to the webhook of the settings, on a thread of its own, so that no request waits for it."""
+
+from __future__ import annotations
+
+import http.client
+import sqlite3
+import sys
+import threading
+import urllib.request
+from typing import IO
+
+from .messages import as_sns, note_try, waiting_messages
+from .settings import SettingsInForce
+from .settle import settle
+from .store import Store
+
+PAUSE_SECONDS = 0.2
+TIMEOUT_SECONDS = 5.0
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is a failure: it might lead off this machine."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,  # noqa: ARG002
+        fp: IO[bytes],  # noqa: ARG002
+        code: int,  # noqa: ARG002
+        msg: str,  # noqa: ARG002
+        headers: http.client.HTTPMessage,  # noqa: ARG002
+        newurl: str,  # noqa: ARG002
+    ) -> None:
+        return None
+
+
+class Webhook:
+    """Delivers while it runs; without a webhook in the settings it does nothing.
+
+    With one it also lets time do its work, so that a job's end is told when it comes and not at the next
+    request.
+    """
+
+    def __init__(self, store: Store, settings: SettingsInForce) -> None:
+        self._store = store
+        self._settings = settings
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, at the latest when the try that is under way does."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(TIMEOUT_SECONDS + 1)
+
+    def _run(self) -> None:
+        while not self._ended.wait(PAUSE_SECONDS):
+            url = self._settings.current.webhook
+            if not url:
+                continue
+            try:
+                self._deliver(url)
+            except (OSError, sqlite3.Error) as error:
+                print(f"The emulator's own disk failed: {error}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _deliver(self, url: str) -> None:
+        with self._store.transaction() as tx:
+            settle(self._store, tx)
+            waiting = waiting_messages(tx)
+        for message in waiting:
+            if self._ended.is_set():
+                return
+            delivered = self._post(url, message)
+            with self._store.transaction() as tx:
+                note_try(tx, message, delivered=delivered)
+
+    def _post(self, url: str, message: sqlite3.Row) -> bool:
+        headers, body = as_sns(message)
+        request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310 (checked with the settings)
+        try:
+            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+                return bool(200 <= answer.status < 300)
+        except (OSError, http.client.HTTPException):
+            return False
