@@ -22,7 +22,7 @@ from backup.inventory import archives, entries, schema
 from backup.inventory.archives import Archive, CatalogPlace
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.runs import JobRow
-from backup.model import MIB, ChunkRow, Generation, Pack, PackKind, VaultName
+from backup.model import MIB, Generation, Pack, PackKind, VaultName
 
 _DELTAS_A_FULL = 100
 _SMALLEST_FULL = MIB  # below this, a full catalog a night would cost more than the deltas it replaces
@@ -226,9 +226,7 @@ def _archives(tx: Transaction, inventory: Inventory, names: Sequence[int]) -> It
             archive.state,
         )
         yield from records.split_frames(number, archives.frame_rows(tx, number))
-        places = archives.chunks_of(tx, number)
-        rows = [ChunkRow(place.id, place.frame, place.offset, place.length) for place in places]
-        yield from records.split_chunks(number, [place.number for place in places], rows)
+        yield from records.split_chunks(number, *archives.chunks_of(tx, number))
 
 
 def _owners(tx: Transaction) -> Iterator[Record]:

@@ -112,11 +112,12 @@ def pack_records(records: Iterable[Record]) -> Iterator[bytes]:
     """
     body = bytearray()
     count = 0
+    length_of = _LENGTH.pack
     for piece in _pieces(records):
         if len(body) + 4 + len(piece) > FRAME_SIZE:
             yield bytes(body)
             body.clear()
-        body += _LENGTH.pack(len(piece))
+        body += length_of(len(piece))
         body += piece
         count += 1
     last = _ENCODER.encode(End(count))
@@ -205,15 +206,22 @@ def decode_extra(data: bytes | None) -> Extra | None:
 
 
 def _pieces(records: Iterable[Record]) -> Iterator[bytes]:
+    """Each record's bytes. Entries are by far the most: what is asked of each record is kept to little."""
     is_first = True
+    encode = _ENCODER.encode
     for record in records:
-        _check_start(record, is_first=is_first)
-        is_first = False
-        data = _encode(record)
+        kind = type(record)
+        if is_first or kind is not EntryRecord:
+            _check_start(record, is_first=is_first)
+            is_first = False
+        try:
+            data = encode(record)
+        except (UnicodeEncodeError, OverflowError, TypeError):
+            data = _encode(record)
         if len(data) <= _LARGEST_RECORD:
             yield data
         else:
-            yield from _fragment(data, type(record).__name__)
+            yield from _fragment(data, kind.__name__)
     if is_first:
         raise FormatError("a catalog needs at least its Start")
 

@@ -29,6 +29,7 @@ from backup.inventory.schema import (
 from backup.model import (
     ArchiveId,
     ArchiveLabel,
+    ChunkRow,
     FrameRow,
     Generation,
     InventoryId,
@@ -261,15 +262,17 @@ def frame_rows(tx: Transaction, archive: int) -> list[FrameRow]:
     return [FrameRow._make(row[1:]) for row in tx.execute(query)]
 
 
-def chunks_of(tx: Transaction, archive: int) -> list[ChunkPlace]:
-    """The chunks of an archive, in the order of their numbers."""
-    query = select(
-        chunks.c.number, chunks.c.id, chunks.c.archive, chunks.c.frame, chunks.c.offset, chunks.c.length
-    )
-    return [
-        ChunkPlace._make(row)
-        for row in tx.execute(query.where(chunks.c.archive == archive).order_by(chunks.c.number))
-    ]
+def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], list[ChunkRow]]:
+    """The chunks of an archive in the order of their numbers: these, and where each lies."""
+    query = select(chunks.c.number, chunks.c.id, chunks.c.frame, chunks.c.offset, chunks.c.length)
+    result = tx.execute(query.where(chunks.c.archive == archive).order_by(chunks.c.number))
+    numbers: list[int] = []
+    rows: list[ChunkRow] = []
+    for some in result.partitions(10_000):
+        found, *columns = zip(*some, strict=True)
+        numbers.extend(found)
+        rows.extend(map(ChunkRow, *columns))
+    return numbers, rows
 
 
 # Looking.

@@ -23,6 +23,7 @@ from backup.inventory.schema import (
 from backup.model import Hint, Owner
 
 ROOT = b"/"
+_ROWS_A_FETCH = 5_000
 
 
 class LiveEntry(NamedTuple):
@@ -284,5 +285,11 @@ def directory_paths(tx: Transaction, numbers: Sequence[int]) -> dict[int, bytes]
 
 
 def _stream(tx: Transaction, sql: str, values: tuple[Any, ...], kind: Any) -> Iterator[Any]:
-    for row in tx.exec_driver_sql(_sql(tx, sql), values):
-        yield kind._make(row)
+    """Rows from the driver's own cursor: SQLAlchemy's costs more for a row than all that is done with it."""
+    result = tx.exec_driver_sql(_sql(tx, sql), values)
+    cursor: Any = result.cursor
+    try:
+        while rows := cursor.fetchmany(_ROWS_A_FETCH):
+            yield from map(kind._make, rows)
+    finally:
+        result.close()

@@ -16,7 +16,7 @@ from backup.format.pack import NO_HASH, NO_PACK, is_enrolled
 from backup.inventory import archives, runs, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Inventory
-from backup.model import ArchiveId, ChunkRow, Generation, PackKind
+from backup.model import ArchiveId, Generation, PackKind
 from tests.archiver.reader import OpenedCatalog, Rebuilt, read_catalogs
 from tests.backups import Site
 from tests.doubles import FaultyVault, PowerCut, cut_at
@@ -58,9 +58,9 @@ def of_inventory(inventory: Inventory, job: int) -> Rebuilt:
         named = archives.named_archives(tx, job)
         found.frames = {number: archives.frame_rows(tx, number) for number in named}
         found.chunks = {
-            place.number: (number, ChunkRow(place.id, place.frame, place.offset, place.length))
+            chunk: (number, row)
             for number in named
-            for place in archives.chunks_of(tx, number)
+            for chunk, row in zip(*archives.chunks_of(tx, number), strict=True)
         }
         for row in tx.execute(select(schema.snapshots).where(schema.snapshots.c.job == job)):
             found.snapshot_ids[row.number] = row.id

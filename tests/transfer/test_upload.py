@@ -160,7 +160,7 @@ class TestSubmit:
         assert pending.archive.state is ArchiveState.SUBMITTED
         assert (pending.upload_id, pending.spool_file) == (None, "0.pack")
         with yard.inventory.reading() as tx:
-            assert len(archives.chunks_of(tx, pending.archive.number)) == 1
+            assert len(archives.chunks_of(tx, pending.archive.number)[0]) == 1
             assert len(archives.frame_rows(tx, pending.archive.number)) == 1
 
     def test_the_upload_s_name_is_recorded_before_a_part_goes(self, yard: Yard) -> None:
