@@ -47,6 +47,7 @@ from backup.source.freshness import is_fresh
 from backup.source.metadata import described, read_entry
 from backup.source.read import FileUnreadableError
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan
+from backup.transfer.confirm import confirm_archives
 from backup.transfer.retry import Patience
 from backup.transfer.upload import Uploader
 
@@ -80,6 +81,7 @@ def run_backup(job: BackupJob, keys: Keys, world: World, *, accept_recipients: b
                     clock=world.clock,
                     before=run.number,
                 )
+                confirm_archives(world.inventory, world.vault, world.clock, world.progress)
                 return _Backup(OpenRun(job, keys, world, spool, uploader, domain, row, run)).run()
         except BaseException as error:
             _fail(world, run, error)

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, or_, select, update
 
 from backup.inventory.database import Transaction
 from backup.inventory.numbers import reserve
@@ -21,6 +21,8 @@ from backup.inventory.schema import (
     frames,
     insert_rows,
     jobs,
+    listed_archives,
+    listings,
     micros,
     moment,
     uploads,
@@ -212,6 +214,37 @@ def mark_lost(tx: Transaction, archive: int) -> None:
     """The pack never arrived and never will; nothing is built upon it any more."""
     tx.execute(update(archives).where(archives.c.number == archive).values(state=ArchiveState.LOST))
     tx.execute(delete(uploads).where(uploads.c.archive == archive))
+
+
+def confirm(tx: Transaction, listing: int) -> None:
+    """Unconfirmed archives that a kept listing shows with their size and hash are stored from now on."""
+    shown = (
+        select(listed_archives.c.archive_id)
+        .join(listings, listings.c.number == listed_archives.c.listing)
+        .join(domains, domains.c.vault == listings.c.vault)
+        .where(
+            listed_archives.c.listing == listing,
+            domains.c.number == archives.c.domain,
+            listed_archives.c.archive_id == archives.c.archive_id,
+            listed_archives.c.size == archives.c.size,
+            or_(
+                listed_archives.c.tree_hash.is_(None),
+                listed_archives.c.tree_hash == archives.c.tree_hash,
+            ),
+        )
+    )
+    unconfirmed = archives.c.state == ArchiveState.UNCONFIRMED
+    tx.execute(update(archives).where(unconfirmed, shown.exists()).values(state=ArchiveState.STORED))
+
+
+def count_unconfirmed(tx: Transaction, vault: VaultName) -> int:
+    """Archives of a vault that no listing has shown yet."""
+    query = (
+        select(func.count())
+        .select_from(archives.join(domains).join(vaults))
+        .where(archives.c.state == ArchiveState.UNCONFIRMED, vaults.c.name == vault)
+    )
+    return int(tx.execute(query).scalar_one())
 
 
 def pending_uploads(tx: Transaction, inventory_id: InventoryId) -> Sequence[PendingUpload]:

@@ -22,7 +22,7 @@ from sqlalchemy.pool import StaticPool
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState, chunk_prefix
-from backup.inventory.database import Transaction, migrate, our_errors, sqlite_path
+from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
 from backup.inventory.schema import insert_rows, micros
 from backup.model import FrameRow, InventoryId
 
@@ -182,6 +182,7 @@ class Builder:
             table = schema.METADATA.tables[name]
             following = self.largest(table) + _LEAP
             self._tx.exec_driver_sql("INSERT INTO counters VALUES (?, ?)", (name, following))
+        mark(self._tx)
         loose = self._tx.exec_driver_sql("PRAGMA foreign_key_check").first()
         if loose is not None:
             raise InventoryDamagedError(

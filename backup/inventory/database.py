@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
 HEAD = "0001"
 
+APPLICATION_ID = 0x4E564C54  # "NVLT", in the header of an SQLite inventory
+REBUILD_ADVICE = (
+    "`sqlite3 FILE 'pragma integrity_check'` says more; what is whole in the vault comes back with "
+    "`nightvault rebuild --set-aside --key FILE`, which deletes nothing"
+)
+
 Transaction = Connection
 
 
@@ -94,11 +100,14 @@ def our_errors(engine: Engine) -> Iterator[None]:
             raise SpoolError(f"the inventory {where} cannot grow: {text}") from error
         if "locked" in text:
             raise LockedError(f"the inventory {where} is in use: {text}") from error
-        raise InventoryDamagedError(f"the inventory {where} cannot be used: {text}") from error
+        raise InventoryDamagedError(
+            f"the inventory {where} cannot be used: {text}",
+            advice=REBUILD_ADVICE if "malformed" in text else "",
+        ) from error
     except SQLAlchemyError as error:
         raise InventoryDamagedError(
             f"the inventory {where} is damaged: {getattr(error, 'orig', None) or error}",
-            advice="copy the file aside first; `sqlite3 FILE 'pragma integrity_check'` says more",
+            advice=REBUILD_ADVICE,
         ) from error
 
 
@@ -200,6 +209,7 @@ def create_inventory(
                     inventory_id=inventory_id, signer_public=signer_public, created_at=schema.micros(now)
                 )
             )
+            mark(writer)
             names = ("entries", "chunks", "directories", "owners", "archives")
             schema.insert_rows(writer, schema.counters, [(name, 1) for name in names])
     return Inventory(engine, inventory_id, signer_public, lock_directory)
@@ -212,6 +222,7 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
         raise NoInventoryError(f"no inventory at {path}")
     engine = _connect(url)
     with our_errors(engine), engine.connect() as connection, connection.begin():
+        _check_application(connection, path)
         if not inspect(connection).has_table("about"):
             raise NoInventoryError(f"no inventory at {path or 'the configured URL'}")
         version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
@@ -227,6 +238,24 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
         )
     predecessor = InventoryId(row.predecessor) if row.predecessor else None
     return Inventory(engine, InventoryId(row.inventory_id), row.signer_public, lock_directory, predecessor)
+
+
+def mark(tx: Transaction) -> None:
+    """Write into an SQLite file that it is an inventory of ours."""
+    if tx.dialect.name == "sqlite":
+        tx.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _check_application(connection: Connection, path: str | None) -> None:
+    """Refuse another program's database; 0 is one of ours that was made before we wrote our mark."""
+    if path is None:
+        return
+    found = connection.exec_driver_sql("PRAGMA application_id").scalar()
+    if found not in {0, APPLICATION_ID}:
+        raise InventoryDamagedError(
+            f"{path} is the database of another program (application id {found:#x})",
+            advice="point [inventory] url at the right file; " + REBUILD_ADVICE,
+        )
 
 
 def _refuse_newer(version: str) -> None:

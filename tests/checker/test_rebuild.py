@@ -52,6 +52,11 @@ def test_from_the_line_no_list_is_needed(site: Site, tmp_path: Path) -> None:
     assert report.listed_at is None
     assert report.unconfirmed == report.archives
     assert_as_it_was(site, new, confirmed=False)
+    again = new.site()
+    night = again.backup()
+    assert night.bytes_new == 0, "the vault's list confirms what it has before anything is read"
+    assert "unconfirmed" not in {row[3] for row in rows(new.folder)["data"]}
+    again.close()
 
 
 def test_it_goes_on_backing_up(site: Site, tmp_path: Path, source: Path) -> None:
