@@ -45,9 +45,10 @@ def test_the_whole_story(source: Path, tmp_path: Path) -> None:
         "archives",
         "snapshots",
         "runs",
+        "rebuild",
     ):
         assert f"$ nightvault {command}" in told
-    assert f"every byte, name, mode and time of the restore is as in {source}" in told
+    assert f"every byte, name, mode and time of both restores is as in {source}" in told
     assert f"--config {work}/config.toml snapshots" in told
     table = result.stdout.splitlines()
     assert table[0].split() == ["files", "read", "new", "uploaded", "archives", "seconds"]
@@ -55,8 +56,11 @@ def test_the_whole_story(source: Path, tmp_path: Path) -> None:
         "first night",
         "second night",
         "restore of the first",
+        "state directory lost: rebuild",
+        "restore after it",
     ]
-    assert_same_tree(Path(f"{work}/restored{work}/copy"), source)
+    for target in ("restored", "restored-again"):
+        assert_same_tree(Path(f"{work}/{target}{work}/copy"), source)
     assert "Traceback" not in result.output + (work / "emulator.log").read_text()
 
     # A folder that a demo made may be made anew; any other may not.
@@ -76,7 +80,9 @@ def report(source: Path, work: Path, found: list[str]) -> DemoReport:
     restored = {"files": 4, "retrieved": 1, "retrievals": 1, "seconds": 0.1}
     left_out = frozenset({f"{source}/secret"})
     copied = Copied(4, 10, left_out)
-    return DemoReport(str(source), str(work), copied, night, night, restored, found, 1.0, "nightvault")
+    rebuilt = {"entries": 4, "seconds": 0.1}
+    reports = night, night, restored, rebuilt, restored
+    return DemoReport(str(source), str(work), copied, *reports, found, 1.0, "nightvault")
 
 
 def test_a_difference_is_exit_code_1(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

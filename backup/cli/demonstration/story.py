@@ -1,10 +1,11 @@
-"""The demo's story: an authority, a server, an AWS of its own, two nights and a restore."""
+"""The demo's story: an authority, a server, an AWS of its own, two nights, a restore, and the disaster."""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ class DemoReport:
     first: dict[str, Any]
     second: dict[str, Any]
     restore: dict[str, Any]
+    rebuild: dict[str, Any]
+    again: dict[str, Any]
     differences: Sequence[str]
     seconds: float
     program: str
@@ -46,6 +49,8 @@ class DemoReport:
             "first": self.first,
             "second": self.second,
             "restore": self.restore,
+            "rebuild": self.rebuild,
+            "restore_after_rebuild": self.again,
             "differences": list(self.differences),
             "seconds": self.seconds,
         }
@@ -58,19 +63,17 @@ class DemoReport:
             sizes = [size(report[key]) for key in ("bytes_read", "bytes_new", "bytes_uploaded")]
             return name, report["files"], *sizes, report["archives"], f"{report['seconds']:.1f}"
 
-        restored = self.restore
+        def restored(name: str, report: dict[str, Any]) -> tuple[object, ...]:
+            read, seconds = size(report["retrieved"]), f"{report['seconds']:.1f}"
+            return name, report["files"], read, None, None, report["retrievals"], seconds
+
+        rebuilt = f"{self.rebuild['seconds']:.1f}"
         rows = [
             night("first night", self.first),
             night("second night", self.second),
-            (
-                "restore of the first",
-                restored["files"],
-                size(restored["retrieved"]),
-                None,
-                None,
-                restored["retrievals"],
-                f"{restored['seconds']:.1f}",
-            ),
+            restored("restore of the first", self.restore),
+            ("state directory lost: rebuild", self.rebuild["entries"], *[None] * 4, rebuilt),
+            restored("restore after it", self.again),
         ]
         titles = ("files", "read", "new", "uploaded", "archives", "seconds")
         return table(["", *(Column(title, right=True) for title in titles)], rows)
@@ -84,7 +87,7 @@ class DemoReport:
             lines = [f"NOT the same: the restore has {count} from {self.source}:"]
             lines += [f"  {line}" for line in self.differences[:_MOST_SHOWN]]
         else:
-            lines = [f"every byte, name, mode and time of the restore is as in {self.source}"]
+            lines = [f"every byte, name, mode and time of both restores is as in {self.source}"]
         if self.copied.left_out:
             count = counted(len(self.copied.left_out), "entry")
             lines.append(f"({count} of it could not be copied, and was left out)")
@@ -129,11 +132,16 @@ class _Demo:
             self._say(f"\nan emulator of Glacier and Roles Anywhere listens at {urls['glacier']}")
             self._write_config(urls["glacier"], urls["rolesanywhere"])
             first, second, restore = self._nights()
-        restored = self._path("restored") + self._copy  # a whole path goes below the target
-        found = list(differences(self._source, restored, left_out=copied.left_out))
+            rebuild, again = self._disaster(first)
+        found = []
+        for target in ("restored", "restored-again"):
+            restored = self._path(target) + self._copy  # a whole path goes below the target
+            found += list(differences(self._source, restored, left_out=copied.left_out))
+        reports = first, second, restore, rebuild, again
         seconds = time.monotonic() - began
-        program = shlex.join(self._program)
-        return DemoReport(self._source, self._work, copied, first, second, restore, found, seconds, program)
+        return DemoReport(
+            self._source, self._work, copied, *reports, found, seconds, shlex.join(self._program)
+        )
 
     def _make_identity(self) -> None:
         ca = self._path("ca")
@@ -163,6 +171,23 @@ class _Demo:
             *("--key", self._path("recovery.key"), "--wait"),
         )
         return first, second, restore
+
+    def _disaster(self, first: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Lose inventory and keys, rebuild them from the vault, restore again; the two reports."""
+        state, lines = self._path("state"), self._path("recovery-lines.txt")
+        shutil.copy(os.path.join(state, "recovery-lines.txt"), lines)
+        self._say(f"\nthe disaster: {state} is deleted, with the inventory and the server's keys")
+        shutil.rmtree(state)
+        key = ("--key", self._path("recovery.key"))
+        self._say(f"\n$ nightvault {shlex.join(('rebuild', '--from', lines, *key, '--wait'))}")
+        rebuilt = json.loads(self._call("rebuild", "--from", lines, *key, "--wait", "--json", shown=False))
+        jobs = ", ".join(f"{job['name']}: {job['snapshots']} snapshots" for job in rebuilt["jobs"])
+        self._say(f"inventory {rebuilt['inventory']} rebuilt: {rebuilt['entries']} entries, job {jobs}")
+        self._call("snapshots")
+        again = self._run(
+            *("restore", first["snapshot"][:8], "--target", self._path("restored-again")), *key, "--wait"
+        )
+        return rebuilt, again
 
     def _run(self, *words: str) -> dict[str, Any]:
         """A command that makes a run, and its report."""
