@@ -58,6 +58,7 @@ class Extra:
     flags: int = 0  # Linux inode flags
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     holes: bytes = b""  # of a sparse file: offset and length of each, as `format.holes` packs them
+    acl_names: tuple[tuple[int, int, str], ...] = ()  # tag, number and name of users and groups in ACLs
 
 
 @dataclass(frozen=True, slots=True)

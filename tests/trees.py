@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import array
+import errno
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 MOST_SHOWN = 10
+_GETFLAGS = 0x80086601 if array.array("l").itemsize == 8 else 0x80046601  # x86 and ARM
+# chattr's s u c S i a d A m j t D T C: what lsattr shows and a user can set.
+_SHOWN_FLAGS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | 0x10000 | 0x20000
+_NO_FLAGS = {errno.ENOTTY, errno.EOPNOTSUPP}
 
 
 class Seen(NamedTuple):
@@ -20,23 +28,33 @@ class Seen(NamedTuple):
     mtime_ns: int
     device: int
     content: bytes
+    xattrs: tuple[tuple[str, bytes], ...] = ()  # ACLs are among them
+    flags: int = 0  # of files and directories
+    linked: bytes = b""  # the first path in the folder that is another name of the same
 
 
 def snapshot_of(folder: Path | bytes | str) -> dict[bytes, Seen]:
-    """Every entry below the folder by its path relative to it; the folder itself is not in it."""
-    top = os.fsencode(folder)
+    """Every entry below the folder by its path relative to it; the folder itself is not in it.
+
+    By handles, so that no path is too long.
+    """
     found: dict[bytes, Seen] = {}
-    for place, directories, files, handle in os.fwalk(top, onerror=_raise):
-        for name in (*directories, *files):
-            path = os.path.relpath(os.path.join(place, name), top)
-            found[path] = _seen(handle, name)
+    names: dict[tuple[int, int], list[bytes]] = {}
+    for path, handle, name in _below(os.fsencode(folder)):
+        seen, inode = _seen(handle, name)
+        found[path] = seen
+        if seen.kind != stat.S_IFDIR:
+            names.setdefault(inode, []).append(path)
+    for paths in names.values():
+        for path in paths if len(paths) > 1 else ():
+            found[path] = found[path]._replace(linked=min(paths))
     return found
 
 
 def assert_same_tree(
     one: Path | bytes | str | dict[bytes, Seen], other: Path | bytes | str | dict[bytes, Seen]
 ) -> None:
-    """Both hold the same entries: names, kinds, modes, owners, times, targets and every byte."""
+    """Both hold the same entries: names, kinds, modes, owners, times, targets, attributes, links, bytes."""
     left = one if isinstance(one, dict) else snapshot_of(one)
     right = other if isinstance(other, dict) else snapshot_of(other)
     differing = [path for path in sorted({*left, *right}) if left.get(path) != right.get(path)]
@@ -46,21 +64,72 @@ def assert_same_tree(
     assert not differing, f"{len(differing)} entries differ:\n{shown}"
 
 
-def _seen(handle: int, name: bytes) -> Seen:
+def flags_of(path: Path | bytes | str) -> int:
+    """What lsattr shows of a file or directory."""
+    opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return _flags(opened)
+    finally:
+        os.close(opened)
+
+
+def _below(top: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """Path below the top, the open directory it lies in, its name."""
+    root = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    waiting = [(b"", root)]
+    while waiting:
+        prefix, handle = waiting.pop()
+        for name in map(os.fsencode, os.listdir(handle)):
+            yield prefix + name, handle, name
+            if stat.S_ISDIR(os.lstat(name, dir_fd=handle).st_mode):
+                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
+                waiting.append((prefix + name + b"/", below))
+        os.close(handle)
+
+
+def _seen(handle: int, name: bytes) -> tuple[Seen, tuple[int, int]]:
     found = os.lstat(name, dir_fd=handle)
     kind = stat.S_IFMT(found.st_mode)
-    content = b""
-    if kind == stat.S_IFREG:
+    content, flags = b"", 0
+    here = b"/proc/self/fd/%d/%b" % (handle, name)
+    if kind in {stat.S_IFREG, stat.S_IFDIR}:
         opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=handle)
-        with open(opened, "rb") as file:
-            content = file.read()
+        flags = _flags(opened)
+        if kind == stat.S_IFREG:
+            with open(opened, "rb") as file:
+                content = file.read()
+        else:
+            os.close(opened)
     elif kind == stat.S_IFLNK:
         content = os.readlink(name, dir_fd=handle)
-    is_device = kind in {stat.S_IFCHR, stat.S_IFBLK}
-    device = found.st_rdev if is_device else 0
-    return Seen(
-        kind, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_mtime_ns, device, content
+    seen = Seen(
+        kind,
+        stat.S_IMODE(found.st_mode),
+        found.st_uid,
+        found.st_gid,
+        found.st_mtime_ns,
+        found.st_rdev if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
+        content,
+        _xattrs(here),
+        flags,
     )
+    return seen, (found.st_dev, found.st_ino)
+
+
+def _xattrs(path: bytes) -> tuple[tuple[str, bytes], ...]:
+    names = sorted(os.listxattr(path, follow_symlinks=False))
+    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
+
+
+def _flags(opened: int) -> int:
+    room = array.array("l", [0])
+    try:
+        fcntl.ioctl(opened, _GETFLAGS, room)
+    except OSError as error:
+        if error.errno in _NO_FLAGS:
+            return 0
+        raise
+    return room[0] & _SHOWN_FLAGS
 
 
 def _short(seen: Seen | None) -> str:
@@ -68,10 +137,6 @@ def _short(seen: Seen | None) -> str:
         return "not there"
     content = seen.content[:20] + (b"..." if len(seen.content) > 20 else b"")
     return str(seen._replace(content=content)) + f" ({len(seen.content)} bytes)"
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def on_another_disk(found: os.stat_result) -> os.stat_result:

@@ -21,6 +21,7 @@ from backup.archiver.book import Book
 from backup.archiver.commit import Committer
 from backup.archiver.compare import hint_of, is_left_out, is_to_read, is_unmounted
 from backup.archiver.contents import Content, Contents
+from backup.archiver.links import Links
 from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
@@ -44,6 +45,7 @@ from backup.model import (
     ProblemKind,
 )
 from backup.source.freshness import is_fresh
+from backup.source.attributes import extra_of
 from backup.source.metadata import described, read_entry
 from backup.source.read import FileUnreadableError
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan
@@ -160,6 +162,7 @@ class _Backup:
         self._tally = Tally()
         self._unmounted: set[bytes] = set()
         self._began = at.world.stamps()
+        self._links = Links()
         self._book = Book(at.world.inventory, job=at.row.number, run=at.run.number)
 
     def run(self) -> BackupReport:
@@ -219,6 +222,7 @@ class _Backup:
         """Compare a directory with what the inventory has of it, and read what changed."""
         if directory.path in self._unmounted:
             return
+        self._links.enter(directory)
         live = self._book.live(directory.path)
         for scanned in directory.entries:
             self._heed_stop()
@@ -245,26 +249,32 @@ class _Backup:
         if live is not None and is_unmounted(live, scanned, directory) and self._book.holds(path):
             self._report(Problem(path, ProblemKind.UNREADABLE, _UNMOUNTED))
             self._unmounted.add(path)
-        elif live is not None and not is_to_read(self._at.job, live, scanned, self._book.owners):
+        elif live is not None and not self._is_to_read(live, scanned):
             return
         elif is_file:
             try:
-                contents.read(directory.handle, scanned.name, partial(self._file_read, path, live))
+                self._links.read(contents, directory.handle, scanned, partial(self._file_read, path, live))
             except FileUnreadableError as error:
                 self._lost(path, str(error), has_vanished=error.has_vanished)
         else:
             self._no_file(directory, scanned, live)
 
+    def _is_to_read(self, live: LiveEntry, scanned: ScannedEntry) -> bool:
+        changed = is_to_read(self._at.job, live, scanned, self._book.owners)
+        return changed or not self._links.are_known(live, scanned.stat)
+
     def _no_file(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
+        path = directory.path.rstrip(b"/") + b"/" + scanned.name
+        link = self._links.number(scanned.stat)
         try:
-            entry = read_entry(directory.path, directory.handle, scanned)
+            entry, trouble = read_entry(directory.path, directory.handle, scanned, link=link)
         except OSError as error:
-            path = directory.path.rstrip(b"/") + b"/" + scanned.name
             vanished = error.errno in {errno.ENOENT, errno.EINVAL}  # EINVAL: no symlink any more
             self._lost(path, error.strerror or str(error), has_vanished=vanished)
             return
         if live is not None and scanned.leads_on and live.kind == entry.kind:
             entry = replace(entry, mtime_ns=live.mtime_ns)
+        self._lacks(path, trouble)
         hint = hint_of(scanned.stat, directory.device)
         if is_fresh(scanned.stat, self._began, self._at.world.stamps()):
             hint = Hint(is_mount=hint.is_mount)
@@ -272,9 +282,11 @@ class _Backup:
 
     def _file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
         directory, _, name = path.rpartition(b"/")
-        entry = described(directory or b"/", name, content.found, size=content.size)
+        extra = extra_of(content.attributes, link=self._links.number(content.found))
         if content.holes:
-            entry = replace(entry, extra=replace(entry.extra or Extra(), holes=content.holes))
+            extra = replace(extra or Extra(), holes=content.holes)
+        entry = described(directory or b"/", name, content.found, size=content.size, extra=extra)
+        self._lacks(path, content.attributes.trouble)
         hint = hint_of(content.found, 0)
         if content.changed:
             detail = "it changed while it was read, twice; saved as read"
@@ -294,6 +306,12 @@ class _Backup:
             content_id=content.content_id if content else None,
             chunks=content.chunks if content else None,
         )
+
+    def _lacks(self, path: bytes, trouble: str) -> None:
+        if trouble:
+            self._report(
+                Problem(path, ProblemKind.UNREADABLE, f"saved without what could not be read: {trouble}")
+            )
 
     def _lost(self, path: bytes, reason: str, *, has_vanished: bool) -> None:
         kind = ProblemKind.VANISHED if has_vanished else ProblemKind.UNREADABLE

@@ -15,6 +15,8 @@ from backup.format.rows import pack_u32
 from backup.model import MIB, ChunkId, ContentId
 from backup.source.freshness import is_fresh, stamp_clock
 from backup.source.holes import find_holes
+from backup.source.attributes import NONE as NO_ATTRIBUTES
+from backup.source.attributes import Attributes, read_attributes
 from backup.source.read import open_file, read_chunks, same_version
 
 _BATCH_BYTES: Final = 8 * MIB
@@ -32,6 +34,7 @@ class Content:
     chunks: bytes
     changed: bool
     is_fresh: bool
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class _File:
     is_whole: bool = False
     changed: bool = False
     is_fresh: bool = False
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 class Contents:
@@ -71,8 +75,8 @@ class Contents:
         self.bytes_read = 0
         self.files_read = 0
 
-    def read(self, handle: int, name: bytes, then: Callable[[Content], None]) -> None:
-        """Read the file `name` in the open directory `handle`.
+    def read(self, handle: int, name: bytes, then: Callable[[Content], None]) -> os.stat_result:
+        """Read the file `name` in the open directory `handle`; how it looked when it was opened.
 
         A file that changes while it is read is read once more, then kept as read, `changed`.
         `FileUnreadableError` if it cannot be read whole; then no content comes of it.
@@ -90,6 +94,7 @@ class Contents:
         self.files_read += 1
         if len(self._waiting) >= _BATCH_CHUNKS:
             self.flush()
+        return file.found
 
     def flush(self) -> None:
         """Give the batch to the pipeline, and hand on the files that are whole."""
@@ -113,6 +118,7 @@ class Contents:
         else:
             self._take(file, sparse.chunks(self._chunker))
             file.size, file.holes = sparse.size, sparse.holes
+        file.attributes = read_attributes(opened)  # a change of these is one of the file's ctime, too
         file.changed = not same_version(found, os.fstat(opened))
         return file
 
@@ -140,4 +146,5 @@ class Contents:
             chunks=pack_u32(file.numbers),
             changed=file.changed,
             is_fresh=file.is_fresh,
+            attributes=file.attributes,
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backup.archiver.compare import is_left_out, is_to_read, is_unmounted
+from backup.archiver.links import Links
 from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
 from backup.inventory import entries, runs
@@ -40,6 +41,7 @@ def changes(
         known = runs.find_job(tx, job.name)
         owners = entries.owners_by_number(tx)
         kept: set[bytes] = set()
+        links = Links()
         for directory in scan(
             job.sources,
             filters=job.filters,
@@ -49,6 +51,7 @@ def changes(
         ):
             if directory.path in kept:
                 continue
+            links.enter(directory)
             live = _live(tx, known.number if known else None, directory.path)
             prefix = directory.path.rstrip(b"/") + b"/"
             for scanned in directory.entries:
@@ -61,7 +64,11 @@ def changes(
                     and _holds(tx, known, path)
                 ):
                     kept.add(prefix + scanned.name)
-                elif before is None or is_to_read(job, before, scanned, owners):
+                elif (
+                    before is None
+                    or is_to_read(job, before, scanned, owners)
+                    or not links.are_known(before, scanned.stat)
+                ):
                     what = "new" if before is None else "changed"
                     yield Change(what, prefix + scanned.name, _content(scanned.stat))
             for name, gone in live.items():

@@ -176,7 +176,7 @@ def _show_plan(cli: Cli, plan: RestorePlan) -> None:
     from backup.cli.render import counted, shown_path, size
 
     asked = [(plan.archives[one.archive].archive_id, one.extent) for one in plan.ranges]
-    count = len(plan.selection.files) + len(plan.selection.specials)
+    count = plan.selection.names
     document = {
         "snapshot": plan.snapshot.id,
         "files": count,

@@ -186,6 +186,7 @@ def encode_extra(extra: Extra | None) -> bytes | None:
     if extra is None:
         return None
     values: list[Any] = [extra.target, extra.device, extra.link, extra.flags, list(extra.xattrs), extra.holes]
+    values.append(list(extra.acl_names))
     while len(values) > _FIRST_EXTRAS and not values[-1]:
         del values[-1]  # so that an entry keeps its bytes, and needs no new version, when fields are added
     try:
@@ -202,7 +203,15 @@ def decode_extra(data: bytes | None) -> Extra | None:
         read = _EXTRA.decode(data)
     except _UNREADABLE as error:
         raise FormatError("an entry's extra data is damaged") from error
-    return Extra(read.target, read.device, read.link, read.flags, tuple(read.xattrs), read.holes)
+    return Extra(
+        read.target,
+        read.device,
+        read.link,
+        read.flags,
+        tuple(read.xattrs),
+        read.holes,
+        tuple(read.acl_names),
+    )
 
 
 def _pieces(records: Iterable[Record]) -> Iterator[bytes]:

@@ -214,3 +214,4 @@ class ExtraRecord(msgspec.Struct, frozen=True, array_like=True):
     flags: Number
     xattrs: list[tuple[Blob, Blob]]
     holes: Blob = b""  # packed u64
+    acl_names: list[tuple[Number, Number, str]] = []

@@ -132,5 +132,5 @@ class Assembly:
         if key in self._begun:
             self._begun.discard(key)
             self._writer.give_up(key)
-        path = self._selection.files[key].wanted.path
-        self._report(Problem(path, ProblemKind.DAMAGED, f"{why}; not restored"))
+        for wanted in self._selection.files[key].wanted.names:
+            self._report(Problem(wanted.path, ProblemKind.DAMAGED, f"{why}; not restored"))

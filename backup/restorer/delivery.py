@@ -14,6 +14,7 @@ from backup.inventory.runs import Outcome, Run
 from backup.model import Problem, RetrievalId
 from backup.restorer.assemble import Assembly, OpenedArchive
 from backup.restorer.keyfile import PackKeyFile
+from backup.restorer.owners import Owners
 from backup.restorer.plan import RangePlan, cover
 from backup.restorer.planning import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_ready
@@ -92,7 +93,8 @@ class _Delivery:
         """Write everything; what was begun is thrown away when this fails."""
         progress, plan = self._world.progress, self._plan
         target = Target(os.fsdecode(self._restore.target))
-        writer = Writer(target, self._problems.append, self._restore.id)
+        owners = Owners(numeric=self._world.numeric_owner)
+        writer = Writer(target, self._problems.append, self._restore.id, owners)
         progress.start(f"Restoring {plan.snapshot.id[:8]}", plan.selection.data_bytes)
         try:
             key = self._world.secret.chunk_key

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backup.errors import FormatError, UsageError
 from backup.format.catalog import decode_extra
@@ -19,9 +19,9 @@ from backup.inventory.archives import ChunkPlace
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.snapshots import Snapshot
-from backup.model import ContentId, EntryKind, Owner, Problem, ProblemKind
+from backup.model import ContentId, EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.target import is_step
-from backup.restorer.write import Wanted
+from backup.restorer.wanted import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,12 @@ class Selection:
     files: list[WantedFile] = field(default_factory=list)
     places: dict[int, ChunkPlace] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def names(self) -> int:
+        """How many names of files and special files it makes: a hard link is one more."""
+        wanted = (*self.specials, *(file.wanted for file in self.files))
+        return sum(1 + len(one.links) for one in wanted)
 
     @property
     def bytes(self) -> int:
@@ -82,6 +88,8 @@ def select_entries(tx: Transaction, snapshot: Snapshot, path: bytes, content_key
         for directory, row in entries.entries_below(tx, snapshot.job_number, path, snapshot.number):
             taker.take(directory[len(path) :].removeprefix(b"/") if path != ROOT else directory[1:], row)
     _find_chunks(tx, selection, content_key)
+    selection.files = _joined_files(selection.files)
+    selection.specials = _joined(selection.specials)
     return selection
 
 
@@ -158,6 +166,31 @@ def _is_sound(file: WantedFile, places: Mapping[int, ChunkPlace], content_key: b
     ids, lengths = [place.id for place in known], [place.length for place in known]
     named = content_id(content_key, ids, lengths, file.wanted.holes)
     return all(length > 0 for length in lengths) and named == file.content_id
+
+
+def _joined_files(files: list[WantedFile]) -> list[WantedFile]:
+    """Files with their hard links in one; what was read while it changed, and differs, stays apart."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for place, file in enumerate(files):
+        link = file.wanted.extra.link if file.wanted.extra else 0
+        if link:
+            groups.setdefault((link, file.content_id, file.wanted.size), []).append(place)
+    others: set[int] = set()
+    for first, *more in groups.values():
+        if more:
+            links = tuple(files[place].wanted for place in more)
+            files[first] = replace(files[first], wanted=replace(files[first].wanted, links=links))
+            others.update(more)
+    return [file for place, file in enumerate(files) if place not in others] if others else files
+
+
+def _joined(specials: list[Wanted]) -> list[Wanted]:
+    groups: dict[object, list[Wanted]] = {}
+    for one in specials:
+        extra = one.extra or Extra()
+        key = (extra.link, one.kind, extra.target, extra.device) if extra.link else id(one)
+        groups.setdefault(key, []).append(one)
+    return [replace(first, links=tuple(more)) if more else first for first, *more in groups.values()]
 
 
 def frames_by_archive(places: Iterable[ChunkPlace]) -> dict[int, set[int]]:

@@ -34,11 +34,13 @@ class Target:
                 advice="give a directory that you may write, or one that does not exist yet",
             ) from error
         self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._seen: dict[bytes, tuple[int, int]] = {}  # device and inode of every directory we were in
 
     def handle(self, path: bytes) -> int:
         """The directory `path` (relative, `b""` is the target itself), made where it is missing.
 
-        OSError if a step is a symlink or no directory. The handle is ours and may be closed at the next call.
+        OSError if a step is a symlink, no directory, or another one than before. The handle is ours and may
+        be closed at the next call.
         """
         known = path
         while known and known not in self._open:
@@ -48,7 +50,7 @@ class Target:
         handle = self._known(known)
         for name in (path[len(known) + 1 :] if known else path).split(b"/"):
             known = known + b"/" + name if known else name
-            handle = self._open[known] = _enter(handle, step(name))
+            handle = self._open[known] = self._enter(known, handle, step(name))
             self._shrink()
         return handle
 
@@ -94,7 +96,7 @@ class Target:
         try:
             handle = self.handle(path)
         except PermissionError:
-            set_mode(above, name, _OWN)
+            _open_up(above, name)
             handle = self.handle(path)
         except OSError as error:
             if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
@@ -105,6 +107,14 @@ class Target:
         if found.st_uid == os.geteuid() and found.st_mode & _OWN != _OWN:
             os.fchmod(handle, found.st_mode & 0o7777 | _OWN)  # its own mode comes last
         return handle
+
+    def _enter(self, path: bytes, above: int, name: bytes) -> int:
+        handle = _enter(above, name)
+        found = os.fstat(handle)
+        if self._seen.setdefault(path, (found.st_dev, found.st_ino)) == (found.st_dev, found.st_ino):
+            return handle
+        os.close(handle)
+        raise FileNotFoundError(errno.ENOENT, "during the restore another directory took its place")
 
     def _shrink(self) -> None:
         while len(self._open) > _MOST_OPEN:
@@ -144,14 +154,11 @@ def step(name: bytes) -> bytes:
     return name
 
 
-def set_mode(handle: int, name: bytes, mode: int) -> None:
-    """Set the mode of what the name means in the directory without opening it, never that of a symlink's end.
-
-    Python's chmod cannot do both at once, so it goes by a handle that opens nothing and Linux's /proc.
-    """
-    there = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
+def _open_up(handle: int, name: bytes) -> None:
+    """Let us into a directory that is ours, by a handle that opens nothing: never where a symlink points."""
+    there = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
     try:
-        os.chmod(f"/proc/self/fd/{there}", mode)
+        os.chmod(b"/proc/self/fd/%d" % there, _OWN)
     finally:
         os.close(there)
 

@@ -17,7 +17,10 @@ from backup.protocols import Clock, Progress, Vault
 
 @dataclass(frozen=True, slots=True)
 class RestoreWorld:
-    """Where a restore touches the world; `key_directory` holds pack keys while a restore waits."""
+    """Where a restore touches the world; `key_directory` holds pack keys while a restore waits.
+
+    `numeric_owner`: owners by number, even where this machine knows their names.
+    """
 
     inventory: Inventory
     vault: Vault
@@ -25,6 +28,7 @@ class RestoreWorld:
     progress: Progress
     secret: ChunkSecret
     key_directory: str
+    numeric_owner: bool = False
 
 
 @contextmanager

@@ -3,28 +3,34 @@
 A file has its name only once all its bytes were written and verified; until then it is
 `.nightvault-<restore>-…` beside it. A killed process leaves such files behind; the next run of the same
 restore removes them. Nothing is synced file by file: the restore counts as done only after one sync at its
-end, and until then running it again writes everything anew.
+end, and until then running it again writes everything anew. Hard links are made of the very file that was
+written, by its handle; where the file system knows none, they become copies, and that is told.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backup.errors import TargetError
-from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
-from backup.restorer.target import Target, replacing, set_mode, step
+from backup.model import Problem, ProblemKind
+from backup.restorer.copying import copy_data
+from backup.restorer.metadata import Metadata, Report, reason
+from backup.restorer.owners import Owners
+from backup.restorer.special import make_special
+from backup.restorer.target import Target, replacing, step
+from backup.restorer.wanted import Wanted
+
+__all__ = ["Report", "Wanted", "Writer"]
 
 _MOST_OPEN = 64
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_AGAIN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_SET_ID = stat.S_ISUID | stat.S_ISGID
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _REFUSED = (OSError, OverflowError)
+_NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 # What would meet the next file as well: then the restore stops, and can go on later at no cost.
 _STOPS = {
@@ -38,32 +44,6 @@ _STOPS = {
     errno.ENFILE,
     errno.ENOMEM,
 }
-
-Report = Callable[[Problem], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """An entry to restore: where below the target, and what it is to be."""
-
-    directory: bytes  # relative to the target
-    name: bytes
-    kind: EntryKind
-    mode: int
-    owner: Owner
-    mtime_ns: int
-    size: int
-    extra: Extra | None
-
-    @property
-    def holes(self) -> bytes:
-        """A sparse file's holes, packed."""
-        return self.extra.holes if self.extra else b""
-
-    @property
-    def path(self) -> bytes:
-        """The path below the target."""
-        return self.directory + b"/" + self.name if self.directory else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +62,10 @@ class Writer:
     fails: a full disk, say.
     """
 
-    def __init__(self, target: Target, report: Report, mark: str) -> None:
+    def __init__(self, target: Target, report: Report, mark: str, owners: Owners | None = None) -> None:
         self._target = target
         self._report = report
+        self._metadata = Metadata(report, owners or Owners())
         self._prefix = b".nightvault-" + mark.encode() + b"-"
         self._parts: dict[int, _Part] = {}
         self._open: OrderedDict[int, int] = OrderedDict()
@@ -110,37 +91,46 @@ class Writer:
         self._directories.append(wanted)
 
     def special(self, wanted: Wanted) -> None:
-        """Make a symlink, FIFO or device."""
+        """Make a symlink, FIFO or device, with its hard links."""
+        made: int | None = None
         try:
-            handle = self._target.handle(wanted.directory)
-            replacing(
-                handle, wanted.name, self._temporary_name(), lambda name: self._make(handle, name, wanted)
-            )
-        except _REFUSED as error:
-            self._failed(wanted, error)
-            return
-        self.files += 1
+            for one in wanted.names:
+                try:
+                    if made is None:
+                        made = self._made(one)
+                    elif not self._link(made, one):
+                        os.close(self._made(one))
+                except _REFUSED as error:
+                    self._failed(one, error)
+        finally:
+            if made is not None:
+                os.close(made)
 
     def begin(self, key: int, wanted: Wanted) -> bool:
         """Begin a file under a temporary name; False if it cannot be (and was reported)."""
-        try:
-            handle = self._target.handle(wanted.directory)
-            step(wanted.name)
-            temporary = self._temporary_name()
-            file = os.open(temporary, _NEW, 0o600, dir_fd=handle)
-        except OSError as error:
-            self._failed(wanted, error)
-            return False
-        self._keep_open(key, file)
-        self._parts[key] = _Part(wanted, temporary, _inode(file))
-        return not wanted.holes or self._stretch(key, file, wanted.size)
+        names = tuple(wanted.names)
+        for place, one in enumerate(names):  # a name that cannot be made does not take the others with it
+            try:
+                handle = self._target.handle(one.directory)
+                step(one.name)
+                temporary = self._temporary_name()
+                file = os.open(temporary, _NEW, 0o600, dir_fd=handle)
+            except OSError as error:
+                self._failed(one, error)
+                continue
+            self._keep_open(key, file)
+            self._metadata.prepare(file, one)
+            first = replace(one, links=names[place + 1 :]) if place else one
+            self._parts[key] = _Part(first, temporary, _inode(file))
+            return not one.holes or self._stretch(key, file, one.size)
+        return False
 
     def _stretch(self, key: int, file: int, size: int) -> bool:
         """Make one hole of a sparse file, up to its end: what is not written later stays one."""
         try:
             os.ftruncate(file, size)
         except _REFUSED as error:
-            self._failed(self.give_up(key), error)
+            self._fail_all(self.give_up(key), error)
             return False
         return True
 
@@ -152,25 +142,26 @@ class Writer:
                 written = os.pwrite(file, data, offset)
                 data, offset = data[written:], offset + written
         except OSError as error:
-            self._failed(self.give_up(key), error)
+            self._fail_all(self.give_up(key), error)
             return False
         return True
 
     def end(self, key: int) -> None:
-        """All bytes are there: set metadata, give the file its name."""
+        """All bytes are there: set metadata, give the file its names."""
         part = self._parts[key]
-        wanted = part.wanted
+        kept = -1
         try:
-            self._set_by_handle(self._file(key), wanted)
+            file = self._file(key)
+            self._metadata.apply(file, part.wanted)
+            kept = os.dup(file)
             os.close(self._open.pop(key))  # before the rename: some file systems tell of failures only here
-            handle = self._target.handle(wanted.directory)
-            os.rename(part.temporary, wanted.name, src_dir_fd=handle, dst_dir_fd=handle)
         except OSError as error:
-            self._failed(self.give_up(key), error)
-            return
-        del self._parts[key]
-        self.files += 1
-        self.bytes += wanted.size
+            self._fail_all(self.give_up(key), error)
+        else:
+            self._name(key, part, kept)
+        finally:
+            if kept >= 0:
+                os.close(kept)
 
     def give_up(self, key: int) -> Wanted:
         """Throw a begun file away."""
@@ -188,7 +179,8 @@ class Writer:
             try:
                 handle = self._target.handle(wanted.path)
                 systems.setdefault(_inode(handle)[0], wanted.path)
-                self._set_by_handle(handle, wanted)
+                self._metadata.apply(handle, wanted)
+                self._metadata.lock(handle, wanted)
             except OSError as error:
                 detail = f"mode, owner and times: {error.strerror}"
                 self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
@@ -227,45 +219,87 @@ class Writer:
         while len(self._open) > _MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])
 
-    def _make(self, handle: int, name: bytes, wanted: Wanted) -> None:
-        _make_special(handle, name, wanted)
-        found = os.stat(name, dir_fd=handle, follow_symlinks=False)
-        uid, gid, *_ = wanted.owner
-        owned = (found.st_uid, found.st_gid) == (uid, gid) or self._setting(
-            wanted, "owner", lambda: os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)
-        )
-        if wanted.kind is not EntryKind.SYMLINK:
-            mode = self._mode(wanted, owned=owned)
-            self._setting(wanted, "mode", lambda: set_mode(handle, name, mode))
-        times = (wanted.mtime_ns, wanted.mtime_ns)
-        self._setting(wanted, "times", lambda: os.utime(name, ns=times, dir_fd=handle, follow_symlinks=False))
+    def _made(self, wanted: Wanted) -> int:
+        """Make one symlink, FIFO or device; a handle of it that opens nothing."""
+        handle = self._target.handle(wanted.directory)
+        opened: list[int] = []
 
-    def _set_by_handle(self, handle: int, wanted: Wanted) -> None:
-        found = os.fstat(handle)
-        uid, gid, *_ = wanted.owner
-        owned = (found.st_uid, found.st_gid) == (uid, gid) or self._setting(
-            wanted, "owner", lambda: os.fchown(handle, uid, gid)
-        )
-        mode = self._mode(wanted, owned=owned)
-        self._setting(wanted, "mode", lambda: os.fchmod(handle, mode))
-        times = (wanted.mtime_ns, wanted.mtime_ns)
-        self._setting(wanted, "times", lambda: os.utime(handle, ns=times))
+        def make(name: bytes) -> None:
+            opened.append(make_special(handle, name, wanted))
+            self._metadata.apply(opened[0], wanted, opens_nothing=True)
 
-    def _mode(self, wanted: Wanted, *, owned: bool) -> int:
-        """The mode, without setuid and setgid where they would lend the rights of somebody else than then."""
-        if owned or not wanted.mode & _SET_ID:
-            return wanted.mode
-        detail = "mode: setuid and setgid are left off, as the owner could not be set"
-        self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
-        return wanted.mode & ~_SET_ID
-
-    def _setting(self, wanted: Wanted, what: str, action: Callable[[], None]) -> bool:
         try:
-            action()
-        except _REFUSED as error:
-            self._report(Problem(wanted.path, ProblemKind.NOT_SET, f"{what}: {_reason(error)}"))
+            replacing(handle, wanted.name, self._temporary_name(), make)
+        except BaseException:
+            for one in opened:
+                os.close(one)
+            raise
+        self.files += 1
+        return opened[0]
+
+    def _name(self, key: int, part: _Part, file: int) -> None:
+        """Give a finished file all its names."""
+        wanted = part.wanted
+        for other in wanted.links:
+            try:
+                if not self._link(file, other):
+                    self._copy(file, other, wanted.size)
+            except _REFUSED as error:
+                self._failed(other, error)
+        try:
+            handle = self._target.handle(wanted.directory)
+            os.rename(part.temporary, wanted.name, src_dir_fd=handle, dst_dir_fd=handle)
+            self._settle(handle, wanted, file)
+        except OSError as error:
+            self._failed(self.give_up(key), error)
+            return
+        del self._parts[key]
+
+    def _settle(self, handle: int, wanted: Wanted, file: int) -> None:
+        """A file has its name: see that the name means that file, and only then lock it."""
+        there = os.stat(wanted.name, dir_fd=handle, follow_symlinks=False)
+        if (there.st_dev, there.st_ino) != _inode(file):
+            raise FileNotFoundError(errno.ENOENT, "something else took its place")
+        self._metadata.lock(file, wanted)
+        self.files += 1
+        self.bytes += wanted.size
+
+    def _link(self, made: int, wanted: Wanted) -> bool:
+        """Give what was made one more name; False (and reported) where the file system has no such thing."""
+        handle = self._target.handle(wanted.directory)
+        temporary = self._temporary_name()
+        try:
+            inode = b"/proc/self/fd/%d" % made
+            os.link(inode, temporary, dst_dir_fd=handle, follow_symlinks=True)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            detail = f"hard link: {reason(error)}; restored as one of its own"
+            self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
             return False
+        replacing(handle, wanted.name, temporary, lambda _: None)
+        self.files += 1
         return True
+
+    def _copy(self, file: int, wanted: Wanted, size: int) -> None:
+        handle = self._target.handle(wanted.directory)
+        temporary = self._temporary_name()
+        copy = os.open(temporary, _NEW, 0o600, dir_fd=handle)
+        try:
+            copy_data(file, copy, size)
+            self._metadata.apply(copy, wanted)
+            os.rename(temporary, step(wanted.name), src_dir_fd=handle, dst_dir_fd=handle)
+            self._settle(handle, wanted, copy)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=handle)
+            raise
+        finally:
+            os.close(copy)
+
+    def _fail_all(self, wanted: Wanted, error: Exception) -> None:
+        for one in wanted.names:
+            self._failed(one, error)
 
     def _failed(self, wanted: Wanted, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno in _STOPS:
@@ -273,24 +307,9 @@ class Writer:
                 f"{os.fsdecode(wanted.path)} cannot be written below {self._target.path}: {error.strerror}",
                 advice="mend that (make room, say), then run it again: nothing is asked for twice",
             ) from error
-        self._report(Problem(wanted.path, ProblemKind.NOT_SET, f"not restored: {_reason(error)}"))
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+        self._report(Problem(wanted.path, ProblemKind.NOT_SET, f"not restored: {reason(error)}"))
 
 
 def _inode(handle: int) -> tuple[int, int]:
     found = os.fstat(handle)
     return found.st_dev, found.st_ino
-
-
-def _make_special(handle: int, name: bytes, wanted: Wanted) -> None:
-    extra = wanted.extra or Extra()
-    if wanted.kind is EntryKind.SYMLINK:
-        os.symlink(extra.target, name, dir_fd=handle)
-    elif wanted.kind is EntryKind.FIFO:
-        os.mkfifo(name, 0o600, dir_fd=handle)
-    else:
-        block = wanted.kind is EntryKind.BLOCK_DEVICE
-        os.mknod(name, (stat.S_IFBLK if block else stat.S_IFCHR) | 0o600, extra.device, dir_fd=handle)

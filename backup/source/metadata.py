@@ -1,14 +1,13 @@
-"""What of an entry can be restored, besides its content: kind, mode, owner, times, link target, device."""
+"""What of an entry can be restored, besides its content: kind, mode, owner, times, target, attributes."""
 
 from __future__ import annotations
 
-import functools
-import grp
+import errno
 import os
-import pwd
 import stat
 
 from backup.model import Entry, EntryKind, Extra, Owner
+from backup.source.attributes import Attributes, extra_of, group_name, read_attributes, user_name
 from backup.source.scan import ScannedEntry
 
 _KINDS = {
@@ -20,6 +19,10 @@ _KINDS = {
     stat.S_IFBLK: EntryKind.BLOCK_DEVICE,
 }
 _MOST = 2**63 - 1  # what a database's integer holds
+_DEVICES = {EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE}
+_LOOK = os.O_NOFOLLOW | os.O_CLOEXEC
+_LIST = os.O_RDONLY | os.O_DIRECTORY | _LOOK
+_NOTHING = getattr(os, "O_PATH", 0) | _LOOK
 
 
 def kind_of(mode: int) -> EntryKind:
@@ -29,7 +32,7 @@ def kind_of(mode: int) -> EntryKind:
 
 def owner_of(found: os.stat_result) -> Owner:
     """Owner and group, with the names that this machine has for them."""
-    return Owner(found.st_uid, found.st_gid, _user(found.st_uid), _group(found.st_gid))
+    return Owner(found.st_uid, found.st_gid, user_name(found.st_uid), group_name(found.st_gid))
 
 
 def mtime_of(found: os.stat_result) -> int:
@@ -47,16 +50,41 @@ def inode_of(found: os.stat_result) -> int:
     return found.st_ino if found.st_ino <= _MOST else found.st_ino - 2**64
 
 
-def read_entry(directory: bytes, handle: int, scanned: ScannedEntry) -> Entry:
-    """The entry with what must be asked of the system; OSError if it cannot be. A file's size is 0 here."""
-    found = scanned.stat
-    kind = kind_of(found.st_mode)
-    extra = None
-    if kind is EntryKind.SYMLINK:
-        extra = Extra(target=os.readlink(scanned.name, dir_fd=handle))
-    elif kind in {EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE}:
-        extra = Extra(device=found.st_rdev)
-    return described(directory, scanned.name, found, extra=extra)
+def read_entry(directory: bytes, handle: int, scanned: ScannedEntry, *, link: int = 0) -> tuple[Entry, str]:
+    """Anything but a file, with what must be asked of the system, and what of that could not be read.
+
+    It is asked of the very inode that the scan saw, by a handle. OSError if it cannot be had: `ENOENT` if
+    something else took its place. `link` is the number of its hard links.
+    """
+    opened, attributes = _look(handle, scanned)
+    try:
+        found = os.fstat(opened)
+        if not _is_same(found, scanned.stat):
+            raise FileNotFoundError(errno.ENOENT, "during the backup something else took its place")
+        kind = kind_of(found.st_mode)
+        target = os.readlink(b"", dir_fd=opened) if kind is EntryKind.SYMLINK else b""
+    finally:
+        os.close(opened)
+    device = found.st_rdev if kind in _DEVICES else 0
+    extra = extra_of(attributes, target=target, device=device, link=link)
+    return described(directory, scanned.name, found, extra=extra), attributes.trouble
+
+
+def _look(handle: int, scanned: ScannedEntry) -> tuple[int, Attributes]:
+    """A handle of the entry, and what hangs on it; only a directory is opened in earnest, if it may be."""
+    if stat.S_ISDIR(scanned.stat.st_mode):
+        try:
+            opened = os.open(scanned.name, _LIST, dir_fd=handle)
+        except PermissionError:
+            pass  # the scan tells that it cannot be listed
+        else:
+            return opened, read_attributes(opened)
+    opened = os.open(scanned.name, _NOTHING, dir_fd=handle)
+    return opened, read_attributes(opened, opens_nothing=True)
+
+
+def _is_same(found: os.stat_result, scanned: os.stat_result) -> bool:
+    return (found.st_ino, stat.S_IFMT(found.st_mode)) == (scanned.st_ino, stat.S_IFMT(scanned.st_mode))
 
 
 def described(
@@ -73,19 +101,3 @@ def described(
         size=size,
         extra=extra,
     )
-
-
-@functools.lru_cache(maxsize=4096)
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return ""
-
-
-@functools.lru_cache(maxsize=4096)
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return ""

@@ -142,8 +142,8 @@ def test_as_an_ordinary_user(place: Place) -> None:
         told = place.restore(str(NOBODY))
         assert told["outcome"] == "partial"
         assert {(path, detail.partition(":")[0]) for path, _, detail in told["problems"]} == {
-            ("roots", "owner"),
-            ("program", "owner"),
+            ("roots", "owner and group"),
+            ("program", "owner and group"),
             ("program", "mode"),
         }
         assert {kind for _, kind, _ in told["problems"]} == {"not-set"}

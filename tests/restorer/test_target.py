@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backup.errors import TargetError
 from backup.restorer import target as module
-from backup.restorer.target import Target, is_step, replacing, set_mode, step
+from backup.restorer.target import Target, is_step, replacing, step
 
 
 @pytest.fixture
@@ -151,17 +151,19 @@ def flatten(place: Path, name: bytes) -> None:
         os.rename(top + b".below", top)
 
 
-def test_a_mode_is_set_on_the_link_never_on_its_end(target: Target, place: Path, tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.write_text("")
-    victim.chmod(0o600)
-    (place / "link").symlink_to(victim)
-    with pytest.raises(OSError, match="not supported"):
-        set_mode(target.handle(b""), b"link", 0o666)
-    assert victim.stat().st_mode & 0o777 == 0o600
-    os.mkfifo(place / "fifo")
-    set_mode(target.handle(b""), b"fifo", 0o4640)
-    assert (place / "fifo").stat().st_mode & 0o7777 == 0o4640
+def test_a_directory_that_takes_the_place_of_another_is_not_written_to(
+    target: Target, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_OPEN", 2)
+    target.directory(b"a")
+    for name in (b"c", b"d", b"e"):
+        target.handle(name)
+    (place / "a").rename(place / "moved")
+    (place / "secret").mkdir()
+    (place / "secret").rename(place / "a")
+    with pytest.raises(FileNotFoundError, match="another directory took its place"):
+        target.handle(b"a/b")
+    assert not list((place / "a").iterdir())
 
 
 def test_what_cannot_be_renamed_leaves_nothing(target: Target, place: Path) -> None:

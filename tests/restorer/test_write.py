@@ -12,7 +12,9 @@ import pytest
 
 from backup.errors import TargetError
 from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
+from backup.restorer import special
 from backup.restorer import write as module
+from backup.restorer.metadata import Metadata
 from backup.restorer.target import Target
 from backup.restorer.write import Wanted, Writer
 
@@ -137,6 +139,7 @@ def test_a_device_is_made_as_it_was(bench: Bench, monkeypatch: pytest.MonkeyPatc
         os.mkfifo(name, 0o600, dir_fd=dir_fd)  # a stand-in: this machine may forbid devices
 
     monkeypatch.setattr(os, "mknod", mknod)
+    monkeypatch.setattr(special, "_is_ours", lambda *_: True)
     bench.writer.special(wanted(b"device", kind, extra=Extra(device=os.makedev(1, 3))))
     block = kind is EntryKind.BLOCK_DEVICE
     assert made == [(stat.S_IFBLK if block else stat.S_IFCHR, os.makedev(1, 3))]
@@ -179,14 +182,14 @@ def test_owner_setuid_and_sticky_bits(bench: Bench) -> None:
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 4321, mode)
 
 
-@pytest.mark.parametrize("call", ["fchown", "chown"])
-def test_without_the_owner_no_setuid(bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+@pytest.mark.parametrize("kind", [EntryKind.FILE, EntryKind.FIFO])
+def test_without_the_owner_no_setuid(bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: EntryKind) -> None:
     def refuse(*_args: object, **_options: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(os, call, refuse)
+    monkeypatch.setattr(os, "chown", refuse)
     stranger = Owner(MINE.uid + 1, MINE.gid)
-    if call == "fchown":
+    if kind is EntryKind.FILE:
         bench.file(b"a", b"content", mode=0o4755, owner=stranger)
     else:
         bench.writer.special(wanted(b"a", EntryKind.FIFO, mode=0o4755, owner=stranger))
@@ -224,7 +227,7 @@ def test_a_directory_that_vanishes_is_reported(bench: Bench, monkeypatch: pytest
         raise OSError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Writer, "_set_by_handle", refuse)
+        patch.setattr(Metadata, "apply", refuse)
         bench.writer.finish()
     assert bench.problems == [Problem(b"a", ProblemKind.NOT_SET, "mode, owner and times: Permission denied")]
 

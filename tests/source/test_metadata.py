@@ -66,7 +66,8 @@ def test_entries_of_each_kind(tmp_path: Path) -> None:
     found = {}
     for name in (b"file", b"link", b"fifo"):
         scanned = ScannedEntry(name, os.stat(name, dir_fd=handle, follow_symlinks=False))
-        found[name] = read_entry(b"/somewhere", handle, scanned)
+        found[name], trouble = read_entry(b"/somewhere", handle, scanned)
+        assert not trouble
     os.close(handle)
     assert found[b"file"].mode == 0o4751
     assert found[b"file"].size == 0, "a file's size is what is read of it"
@@ -78,7 +79,7 @@ def test_entries_of_each_kind(tmp_path: Path) -> None:
 def test_a_device_keeps_its_number() -> None:
     found = os.stat("/dev/null")
     handle = os.open("/dev", os.O_RDONLY)
-    entry = read_entry(b"/dev", handle, ScannedEntry(b"null", found))
+    entry, _ = read_entry(b"/dev", handle, ScannedEntry(b"null", found))
     os.close(handle)
     assert entry.kind is EntryKind.CHARACTER_DEVICE
     assert entry.extra == Extra(device=found.st_rdev)

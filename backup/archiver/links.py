@@ -1,0 +1,101 @@
+"""Hard links: all names of an inode bear one number, the same night after night, and it is read once a run.
+
+The number is made of the inode's and of where the walk first meets its file system, so it holds through a
+restart that gives disks other device numbers. Every name of an inode is looked at in every run, so those of
+one snapshot always agree.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from typing import Final
+
+from backup.archiver.contents import Content, Contents
+from backup.format.catalog import decode_extra
+from backup.inventory.entries import LiveEntry
+from backup.source.read import same_version
+from backup.source.scan import ScannedDirectory, ScannedEntry
+
+_MOST_KNOWN: Final = 100_000  # contents kept for names still to come; one that falls out is read again
+
+Then = Callable[[Content], None]
+
+
+@dataclass(slots=True)
+class _Inode:
+    """A file that was read, or is on its way, and has names that the walk has not met yet."""
+
+    found: os.stat_result
+    left: int
+    content: Content | None = None
+    waiting: list[Then] = field(default_factory=list)
+
+
+class Links:
+    """For one run, on one thread."""
+
+    def __init__(self) -> None:
+        self._systems: dict[int, bytes] = {}
+        self._inodes: dict[tuple[int, int], _Inode] = {}
+
+    def enter(self, directory: ScannedDirectory) -> None:
+        """The walk is in this directory now."""
+        self._systems.setdefault(directory.device, directory.path)
+
+    def number(self, found: os.stat_result) -> int:
+        """The number of an inode's names; 0 if it has but one, or is a directory."""
+        if found.st_nlink < 2 or stat.S_ISDIR(found.st_mode):
+            return 0
+        # A file's device may be another than its directory's (overlayfs): known by the order of their coming.
+        system = self._systems.setdefault(found.st_dev, b"\0%d" % len(self._systems))
+        named = blake2b(b"%b\0%d" % (system, found.st_ino), digest_size=8)
+        return int.from_bytes(named.digest(), "little") >> 1 or 1
+
+    def are_known(self, live: LiveEntry, found: os.stat_result) -> bool:
+        """Whether the inventory has this entry as a name of that inode, or of none."""
+        number = self.number(found)
+        if live.extra is None:
+            return not number
+        extra = decode_extra(live.extra)
+        return number == (extra.link if extra else 0)
+
+    def read(self, contents: Contents, handle: int, scanned: ScannedEntry, then: Then) -> None:
+        """Read a file as `Contents.read` does, unless another of its names was read as it is now."""
+        found = scanned.stat
+        if found.st_nlink < 2:
+            contents.read(handle, scanned.name, then)
+            return
+        identity = found.st_dev, found.st_ino
+        known = self._inodes.get(identity)
+        if known is not None and same_version(known.found, found):
+            known.left -= 1
+            if known.left <= 0:
+                del self._inodes[identity]
+            if known.content is None:
+                known.waiting.append(then)
+            else:
+                then(known.content)
+            return
+        inode = _Inode(found, found.st_nlink - 1)
+        opened = contents.read(handle, scanned.name, partial(_arrived, inode, then))
+        if (opened.st_dev, opened.st_ino) == identity:
+            inode.found = opened
+            self._remember(identity, inode)
+
+    def _remember(self, identity: tuple[int, int], inode: _Inode) -> None:
+        self._inodes[identity] = inode
+        if len(self._inodes) > _MOST_KNOWN:
+            del self._inodes[next(iter(self._inodes))]
+
+
+def _arrived(inode: _Inode, then: Then, content: Content) -> None:
+    inode.content = content
+    then(content)
+    waiting, inode.waiting = inode.waiting, []
+    for other in waiting:
+        other(content)

@@ -1,0 +1,39 @@
+"""An entry to restore: where below the target, and what it is to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from backup.model import EntryKind, Extra, Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One entry; `links` are further names of the same file or special file."""
+
+    directory: bytes  # relative to the target
+    name: bytes
+    kind: EntryKind
+    mode: int
+    owner: Owner
+    mtime_ns: int
+    size: int
+    extra: Extra | None
+    links: tuple[Wanted, ...] = ()
+
+    @property
+    def holes(self) -> bytes:
+        """A sparse file's holes, packed."""
+        return self.extra.holes if self.extra else b""
+
+    @property
+    def path(self) -> bytes:
+        """The path below the target."""
+        return self.directory + b"/" + self.name if self.directory else self.name
+
+    @property
+    def names(self) -> Iterator[Wanted]:
+        """This entry and those that are linked to it."""
+        yield self
+        yield from self.links
