@@ -15,7 +15,10 @@ from backup.format.chunker import Chunker
 from backup.inventory import runs
 from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
+from backup.source import metadata
+from backup.source.attributes import Attributes
 from backup.source.read import open_file, read_chunks
+from backup.source.scan import ScannedEntry
 from tests.archiver.looking import ages, below, kinds, restored
 from tests.archiver.wholeness import assert_nothing_left_over, assert_stored, list_now
 from tests.backups import Site
@@ -80,16 +83,16 @@ class TestWhatGoesWrong:
     ) -> None:
         for name in ("gone", "replaced", "kept"):
             (source / name).symlink_to("somewhere")
-        real = os.readlink
+        real = metadata._look
 
-        def reading(name: bytes, *, dir_fd: int) -> bytes:
-            if name != b"kept":
-                (source / os.fsdecode(name)).unlink()
-            if name == b"replaced":
+        def looking(handle: int, scanned: ScannedEntry) -> tuple[int, Attributes]:
+            if scanned.name in {b"gone", b"replaced"}:
+                (source / os.fsdecode(scanned.name)).unlink()
+            if scanned.name == b"replaced":
                 (source / "replaced").touch()
-            return real(name, dir_fd=dir_fd)
+            return real(handle, scanned)
 
-        monkeypatch.setattr(os, "readlink", reading)
+        monkeypatch.setattr(metadata, "_look", looking)
         report = site.backup()
         assert kinds(report.problems) == {b"gone": ProblemKind.VANISHED, b"replaced": ProblemKind.VANISHED}
         assert below(site) == {b"kept"}
