@@ -44,8 +44,8 @@ from backup.model import (
     Problem,
     ProblemKind,
 )
-from backup.source.freshness import is_fresh
 from backup.source.attributes import extra_of
+from backup.source.freshness import is_fresh
 from backup.source.metadata import described, read_entry
 from backup.source.read import FileUnreadableError
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan

@@ -13,10 +13,10 @@ from backup.format.chunker import Chunker
 from backup.format.keys import ChunkSecret, chunk_id, content_id
 from backup.format.rows import pack_u32
 from backup.model import MIB, ChunkId, ContentId
-from backup.source.freshness import is_fresh, stamp_clock
-from backup.source.holes import find_holes
 from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes, read_attributes
+from backup.source.freshness import is_fresh, stamp_clock
+from backup.source.holes import find_holes
 from backup.source.read import open_file, read_chunks, same_version
 
 _BATCH_BYTES: Final = 8 * MIB
