@@ -45,7 +45,7 @@ class S3Server:
 
 
 def required(name: str) -> Path:
-    """The venv of a server, made if need be; where it cannot be, the test is skipped, or fails if required."""
+    """The venv of a server, made if need be; where it cannot, the test is skipped, or fails if required."""
     try:
         return _environment(name)
     except (OSError, subprocess.SubprocessError) as error:

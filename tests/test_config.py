@@ -32,6 +32,13 @@ region = "eu-central-1"
 vault = "nightvault"
 role_arn = "arn:aws:iam::123456789012:role/service/backup"
 """
+BUCKET = """
+[[vault]]
+name = "frozen"
+kind = "s3"
+region = "eu-central-1"
+bucket = "some-bucket"
+"""
 JOB = """
 [[job]]
 name = "etc"
@@ -112,6 +119,16 @@ def test_paths_count_from_the_file_and_may_begin_with_a_tilde(tmp_path: Path) ->
     assert config.vault("disk").path == str(tmp_path / "disk")
 
 
+def test_a_bucket_has_what_its_kind_needs(tmp_path: Path) -> None:
+    vault = load(tmp_path, BUCKET).vault("frozen")
+    assert (vault.bucket, vault.prefix, vault.storage_class) == ("some-bucket", "", "DEEP_ARCHIVE")
+    assert (vault.pack_size, vault.part_size) == (64 * MIB, 32 * MIB)
+    elsewhere = BUCKET.replace("eu-central-1", "fr-par") + 'endpoint = "https://s3.fr-par.example"'
+    assert load(tmp_path, IDENTITY + elsewhere).vault("frozen").role_arn is None
+    with pytest.raises(ConfigError, match="role_arn: is missing"):
+        load(tmp_path, IDENTITY + BUCKET)
+
+
 @pytest.mark.parametrize(
     ("written", "size"),
     [("4194304", 4 * MIB), ('"4MiB"', 4 * MIB), ('"4096 KiB"', 4 * MIB), ('"1GiB"', 1024 * MIB)],
@@ -172,13 +189,25 @@ def test_recipients_are_read(tmp_path: Path) -> None:
             '[encryption]\nrecipients = ["age1", 3]',
             "encryption.recipients[2]: must be a text, not a whole number",
         ),
-        (DIRECTORY.replace('"directory"', '"s3"'), "vault[1].kind: must be directory or glacier; s3 is not"),
+        (DIRECTORY.replace('"directory"', '"tape"'), "vault[1].kind: must be directory, glacier or s3"),
+        (DIRECTORY.replace('"directory"', '"s3"'), "vault[1].path: is for vaults of kind directory"),
+        (BUCKET.replace('bucket = "some-bucket"', ""), "vault[1].bucket: is missing: a s3 vault needs it"),
+        (BUCKET + 'prefix = "no-slash"', "vault[1].prefix: must be letters"),
+        (BUCKET + 'storage_class = "cold"', "vault[1].storage_class: must be a class in capitals"),
+        (
+            BUCKET + 'catalog_class = "GLACIER"',
+            "vault[1].catalog_class: must be a class that is read",
+        ),
+        (BUCKET + 'part_size = "4MiB"', "vault[1].part_size: must be 8, 16, 32, 64, … or 4096 MiB"),
+        (BUCKET + 'tier = "expedited"', "vault[1].tier: must be standard or bulk: DEEP_ARCHIVE"),
+        (BUCKET.replace("eu-central-1", "fr-par"), "vault[1].region: must look like eu-central-1"),
+        (GLACIER + 'bucket = "some-bucket"', "vault[1].bucket: is for vaults of kind s3"),
         (DIRECTORY.replace('name = "disk"', ""), "vault[1].name: is missing"),
         (DIRECTORY.replace('"disk"', '"a/b"'), "vault[1].name: must be of letters"),
         (DIRECTORY.replace('"disk"', '"-x"'), "vault[1].name: must be of letters"),
         (DIRECTORY.replace('"disk"', '"disk\\n"'), "vault[1].name: must be of letters"),
         (DIRECTORY.replace('path = "disk"', ""), "vault[1].path: is missing: a directory vault needs it"),
-        (DIRECTORY + 'region = "eu-central-1"', "vault[1].region: is for vaults of kind glacier"),
+        (DIRECTORY + 'region = "eu-central-1"', "vault[1].region: is for vaults of kind glacier or s3"),
         (DIRECTORY + DIRECTORY, "vault[2].name: another vault is named disk"),
         (DIRECTORY + JOB + JOB, "job[2].name: another job is named etc"),
         (
@@ -377,7 +406,7 @@ def test_a_spool_in_a_source_and_a_role_without_identity_are_warned_of(tmp_path:
 def test_an_identity_may_come_before_its_roles_with_a_warning(tmp_path: Path) -> None:
     config = load(tmp_path, IDENTITY.partition("[roles_anywhere]")[0])
     assert list(warnings_of(config)) == [
-        "roles_anywhere is missing: until it is there, no Glacier vault can be used"
+        "roles_anywhere is missing: until it is there, no vault in AWS can be used"
     ]
 
 

@@ -6,12 +6,13 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from backup.config import Config, IdentitySettings, VaultSettings
-from backup.errors import ConfigError
+from backup.errors import ConfigError, NightvaultError
 from backup.model import VaultName
 from backup.protocols import Clock, CredentialSource, Vault
 
 if TYPE_CHECKING:
     from backup.credentials.places import IdentityFiles
+    from backup.vault.s3_requests import BucketRequests
 
 
 class Purpose(Enum):
@@ -29,7 +30,49 @@ def make_vault(config: Config, name: str, purpose: Purpose, clock: Clock) -> Vau
         from backup.vault.directory import DirectoryVault
 
         return DirectoryVault(VaultName(name), settings.path or "", clock)
+    if settings.kind == "s3":
+        from backup.vault.s3 import S3Vault
+
+        requests = bucket_requests(config, settings, purpose, clock)
+        return S3Vault(settings.name, requests.client, requests.bucket, clock)
     return _glacier(config, settings, purpose, clock)
+
+
+def bucket_requests(
+    config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock
+) -> BucketRequests:
+    """The requests to the bucket of an S3 vault."""
+    from backup.credentials.boto import boto3_session
+    from backup.vault.aws import make_s3_client
+    from backup.vault.s3_requests import Bucket, BucketRequests
+
+    region = settings.region or ""
+    session = boto3_session(credential_source(config, settings, purpose, clock), region)
+    client = make_s3_client(
+        session, region=region, endpoint=settings.endpoint, path_style=settings.path_style
+    )
+    bucket = Bucket(
+        settings.bucket or "",
+        region,
+        settings.prefix,
+        settings.storage_class,
+        settings.catalog_class,
+        settings.retrieval_days,
+        settings.checksums,
+    )
+    return BucketRequests(client, bucket)
+
+
+def warnings_of_vault(config: Config, settings: VaultSettings, clock: Clock) -> list[str]:
+    """What the settings of an S3 vault's bucket would do to it; asks the service. Other kinds have none."""
+    if settings.kind != "s3":
+        return []
+    from backup.vault.s3_facts import warnings_of
+
+    try:
+        return list(warnings_of(bucket_requests(config, settings, Purpose.BACKUP, clock)))
+    except NightvaultError as error:
+        return [f"cannot look at its bucket: {error}"]
 
 
 def _glacier(config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock) -> Vault:
@@ -46,8 +89,9 @@ def _glacier(config: Config, settings: VaultSettings, purpose: Purpose, clock: C
 def credential_source(
     config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock
 ) -> CredentialSource:
-    """Roles Anywhere with the identity of the config; without one, boto3's own chain."""
-    if config.identity is None:
+    """Roles Anywhere with the identity of the config; without one, or for S3 elsewhere, boto3's own chain."""
+    elsewhere = settings.kind == "s3" and settings.role_arn is None
+    if config.identity is None or elsewhere:
         from backup.credentials.boto import DefaultChain
 
         return DefaultChain()

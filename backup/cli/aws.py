@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.aws_documents import AwsSetup, Document, documents
+from backup.cli.aws_documents import AwsSetup, BucketSetup, Document, documents
 from backup.cli.context import Cli, pass_cli
 from backup.errors import NightvaultError, UsageError
 
 if TYPE_CHECKING:
     from backup.config import Config, VaultSettings
 
-PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "profile")
+PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "bucket", "profile")
 UNKNOWN_NAME = "SERVER-NAME"  # lets nobody in until it is replaced
 
 
@@ -37,6 +37,8 @@ def policy(cli: Cli, vault_name: str | None, only: str | None) -> None:
     setup = _setup(cli, config, vault)
     made = documents(setup)
     if only is not None:
+        if only not in made:
+            raise UsageError(f"vault {vault.name} is no bucket: it has no bucket policy")
         cli.show(made[only], json.dumps(made[only], indent=2))
     else:
         cli.show(made, _sections(made, _purposes(vault)))
@@ -52,7 +54,7 @@ def _chosen(config: Config, name: str | None) -> VaultSettings:
         return vault
     there = [vault for vault in config.vaults if vault.kind != "directory"]
     if not there:
-        raise UsageError(f"{config.path} has no vault in AWS", advice="add a [[vault]] of kind glacier")
+        raise UsageError(f"{config.path} has no vault in AWS", advice="add a [[vault]] of kind s3 or glacier")
     if len(there) > 1:
         names = ", ".join(vault.name for vault in there)
         raise UsageError(f"there are several vaults in AWS: {names}", advice="choose one with --vault NAME")
@@ -71,6 +73,9 @@ def _setup(cli: Cli, config: Config, vault: VaultSettings) -> AwsSetup:
         *(arn for arn in (vault.restore_role_arn, vault.prune_role_arn) if arn),
     }
     region = str(vault.region)
+    bucket = None
+    if vault.kind == "s3":
+        bucket = BucketSetup(str(vault.bucket), vault.prefix, vault.storage_class, vault.catalog_class)
     return AwsSetup(
         partition=partition,
         region=region,
@@ -82,6 +87,7 @@ def _setup(cli: Cli, config: Config, vault: VaultSettings) -> AwsSetup:
         session_duration=anywhere.session_duration if anywhere else 3600,
         common_name=common_name,
         unit=unit,
+        bucket=bucket,
     )
 
 
@@ -118,6 +124,7 @@ def _purposes(vault: VaultSettings) -> Mapping[str, str]:
         "backup": f"permissions of {backup}",
         "restore": f"permissions of {vault.restore_role_arn or backup}",
         "prune": f"permissions of {vault.prune_role_arn or backup}, if it is to delete at all",
+        "bucket": f"policy of bucket {vault.bucket}",
         "profile": "input of CreateProfile",
     }
 

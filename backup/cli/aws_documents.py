@@ -20,7 +20,24 @@ UPLOAD_ACTIONS = (
     "glacier:ListMultipartUploads",
     "glacier:ListParts",
 )
+BUCKET_ACTIONS = (
+    "s3:ListBucket",
+    "s3:ListBucketMultipartUploads",
+    "s3:GetLifecycleConfiguration",
+    "s3:GetBucketVersioning",
+    "s3:GetBucketObjectLockConfiguration",
+)
 JOB_ACTIONS = ("glacier:InitiateJob", "glacier:DescribeJob", "glacier:ListJobs", "glacier:GetJobOutput")
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSetup:
+    """Where an S3 vault lies, and in which classes."""
+
+    name: str
+    prefix: str
+    storage_class: str
+    catalog_class: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +57,35 @@ class AwsSetup:
     session_duration: int
     common_name: str | None = None
     unit: str | None = None
+    bucket: BucketSetup | None = None  # of an S3 vault
 
     @property
     def vault_arn(self) -> str:
-        """The vault's ARN."""
+        """The Glacier vault's ARN."""
         return f"arn:{self.partition}:glacier:{self.region}:{self.account}:vaults/{self.vault}"
+
+    @property
+    def bucket_arn(self) -> str:
+        """The bucket's ARN."""
+        return f"arn:{self.partition}:s3:::{self.bucket.name if self.bucket else ''}"
+
+    def keys_arn(self, below: str) -> str:
+        """The ARN of all keys of the vault that begin so."""
+        return f"{self.bucket_arn}/{self.bucket.prefix if self.bucket else ''}{below}*"
 
 
 def documents(setup: AwsSetup) -> Mapping[str, Document]:
     """All documents by their names, in the order in which they are needed."""
-    return {
-        "trust-anchor": setup_policy(setup),
-        "trust": trust_policy(setup),
-        "backup": backup_policy(setup),
-        "restore": restore_policy(setup),
-        "prune": prune_policy(setup),
-        "profile": profile_input(setup),
-    }
+    made = {"trust-anchor": setup_policy(setup), "trust": trust_policy(setup)}
+    if setup.bucket is not None:
+        made |= s3_policies(setup, setup.bucket)
+    else:
+        made |= {
+            "backup": backup_policy(setup),
+            "restore": restore_policy(setup),
+            "prune": prune_policy(setup),
+        }
+    return {**made, "profile": profile_input(setup)}
 
 
 def setup_policy(setup: AwsSetup) -> Document:
@@ -145,6 +174,51 @@ def prune_policy(setup: AwsSetup) -> Document:
     return _policy(_allow("DeleteArchives", actions, setup.vault_arn))
 
 
+def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
+    """For a bucket: three roles, and a bucket policy that binds even those who may do more.
+
+    The backup role can neither read nor delete: what it wrote it knows by the bucket's list. The restore role
+    reads and retrieves. Source: service authorization reference of Amazon S3, and "Enforce conditional
+    writes" in its user guide.
+    """
+    data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
+    look = _allow("LookAtTheBucket", BUCKET_ACTIONS, setup.bucket_arn)
+    make = _allow("MakeTheBucket", ("s3:CreateBucket",), setup.bucket_arn)
+    uploads = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+    upload = _allow("Upload", uploads, [data, meta])
+    listing = _allow("List", ("s3:ListBucket",), setup.bucket_arn)
+    retrieve = _allow("Retrieve", ("s3:GetObject", "s3:RestoreObject"), [data, meta])
+    delete = ("s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion")
+    return {
+        "backup": _policy(look, make, upload),
+        "restore": _policy(listing, retrieve),
+        "prune": _policy(listing, _allow("DeleteArchives", delete, [data, meta])),
+        "bucket": bucket_policy(setup, bucket),
+    }
+
+
+def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
+    """What nobody may do to the vault: another class, writing over what is there, requests in the clear.
+
+    S3 asks for a condition on writing once an upload is completed; its beginning and its parts name none.
+    """
+    data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
+
+    def only_class(sid: str, keys: str, wanted: str) -> Document:
+        condition: dict[str, object] = {"StringNotEquals": {"s3:x-amz-storage-class": wanted}}
+        condition["Null"] = {"s3:x-amz-storage-class": "false"}
+        return _deny(sid, ("s3:PutObject",), keys, condition)
+
+    completed = {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}
+    clear = {"Bool": {"aws:SecureTransport": "false"}}
+    return _policy(
+        only_class("DataInTheirClass", data, bucket.storage_class),
+        only_class("CatalogsReadable", meta, bucket.catalog_class),
+        _deny("NeverOverwrite", ("s3:PutObject",), [data, meta], completed),
+        _deny("NothingInTheClear", ("s3:*",), [setup.bucket_arn, f"{setup.bucket_arn}/*"], clear),
+    )
+
+
 def profile_input(setup: AwsSetup) -> Document:
     """The input of CreateProfile (`aws rolesanywhere create-profile --cli-input-json`)."""
     return {
@@ -157,6 +231,19 @@ def profile_input(setup: AwsSetup) -> Document:
 
 def _policy(*statements: Document) -> Document:
     return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def _deny(
+    sid: str, actions: Sequence[str], resource: str | Sequence[str], condition: Mapping[str, object]
+) -> Document:
+    return {
+        "Sid": sid,
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": list(actions),
+        "Resource": resource,
+        "Condition": condition,
+    }
 
 
 def _allow(sid: str, actions: Sequence[str], resource: str | Sequence[str]) -> Document:

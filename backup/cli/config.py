@@ -24,9 +24,16 @@ def config() -> None:
 @config.command()
 @pass_cli
 def check(cli: Cli) -> None:
-    """Read the config file and say what was understood; exit code 2 names every mistake."""
+    """Read the config file and say what was understood; exit code 2 names every mistake.
+
+    The bucket of an S3 vault is looked at, too: what its own settings would do to the vault is a warning.
+    """
+    from backup.app.vaults import warnings_of_vault
+
     read = cli.config()
     warnings = list(warnings_of(read))
+    for vault in read.vaults:
+        warnings += [f"vault {vault.name}: {one}" for one in warnings_of_vault(read, vault, cli.clock)]
     document = {
         "config": read.path,
         "state_dir": read.state_dir,
@@ -57,7 +64,7 @@ def warnings_of(read: Config) -> Iterator[str]:
         if path and _mode(path) & (stat.S_IRWXG | stat.S_IRWXO):
             yield f"{path} can be read by others: chmod 0600 it"
     if identity and read.roles_anywhere is None:
-        yield "roles_anywhere is missing: until it is there, no Glacier vault can be used"
+        yield "roles_anywhere is missing: until it is there, no vault in AWS can be used"
     for vault in read.vaults:
         if identity is None and vault.role_arn is not None:
             yield f"vault {vault.name}: role_arn is not used without [identity]"
@@ -86,6 +93,8 @@ def _lines(read: Config) -> Iterator[str]:
 
 
 def _location(vault: VaultSettings) -> str:
+    if vault.kind == "s3":
+        return f"s3://{vault.bucket}/{vault.prefix} in {vault.region}, {vault.storage_class}"
     return vault.path if vault.path is not None else f"{vault.vault} in {vault.region}"
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from backup.config.settings import Config, JobSettings, SourceSettings, VaultSettings, suggestion
 from backup.errors import ConfigError, NightvaultError
-from backup.model import MIB
+from backup.model import MIB, Tier
 from backup.schedule import parse_schedule
 
 MOST_PARTS = 10_000  # Glacier, "Uploading large archives in parts"
 
-_KIND_KEYS = {"directory": {"path"}, "glacier": {"region", "vault", "account_id", "endpoint"}}
+_OF_S3 = ("bucket", "prefix", "storage_class", "catalog_class", "retrieval_days", "path_style", "checksums")
+_KIND_KEYS = {
+    "directory": {"path"},
+    "glacier": {"region", "vault", "account_id", "endpoint"},
+    "s3": {"region", "account_id", "endpoint", *_OF_S3},
+}
+_NEEDED = {"directory": ("path",), "glacier": ("region", "vault"), "s3": ("region", "bucket")}
+_AWS_REGION = re.compile("[a-z]{2,4}(-[a-z]+)+-[0-9]+")
 Mistake = tuple[str, str]  # key, sentence
 
 
@@ -59,17 +67,28 @@ def _check_identity(config: Config) -> Iterator[Mistake]:
 
 
 def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Config) -> Iterator[Mistake]:
-    for kind, keys in _KIND_KEYS.items():
-        if kind != vault.kind:
-            yield from ((name, f"is for vaults of kind {kind}") for name in sorted(keys & written.keys()))
-    needed = ["path"] if vault.kind == "directory" else ["region", "vault"]
-    if vault.kind == "glacier" and config.identity is not None:
+    for name in sorted(set().union(*_KIND_KEYS.values()) - _KIND_KEYS[vault.kind]):
+        if name in written:
+            kinds = " or ".join(kind for kind, keys in _KIND_KEYS.items() if name in keys)
+            yield name, f"is for vaults of kind {kinds}"
+    needed = list(_NEEDED[vault.kind])
+    in_aws = vault.kind == "glacier" or (vault.kind == "s3" and vault.endpoint is None)
+    if in_aws and config.identity is not None:
         needed.append("role_arn")
     missing = [key for key in needed if getattr(vault, key) is None]
     yield from ((key, f"is missing: a {vault.kind} vault needs it") for key in missing)
-    part = vault.part_size
-    if part < MIB or part > 4096 * MIB or part & (part - 1):
-        yield "part_size", "must be 1, 2, 4, 8, … or 4096 MiB"
+    if in_aws and vault.region and not _AWS_REGION.fullmatch(vault.region):
+        yield "region", "must look like eu-central-1"
+    if vault.kind == "s3" and (vault.storage_class, vault.tier) == ("DEEP_ARCHIVE", Tier.EXPEDITED):
+        yield "tier", "must be standard or bulk: DEEP_ARCHIVE has no expedited retrievals"
+    yield from _check_sizes(vault)
+
+
+def _check_sizes(vault: VaultSettings) -> Iterator[Mistake]:
+    part, smallest = vault.part_size, 8 if vault.kind == "s3" else 1  # S3's own bound is 5 MiB
+    if not smallest * MIB <= part <= 4096 * MIB or part & (part - 1):
+        first = ", ".join(str(smallest << n) for n in range(4))
+        yield "part_size", f"must be {first}, … or 4096 MiB"
     elif not MIB <= vault.pack_size <= part * MOST_PARTS:
         yield "pack_size", f"must be at least 1 MiB and at most {MOST_PARTS} times part_size"
 

@@ -24,7 +24,7 @@ def _shape(pattern: str, sentence: str) -> Meta:
 _ARN = "arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:[0-9]{12}:"
 _ARN_SENTENCE = "must look like arn:aws:rolesanywhere:REGION:ACCOUNT:"
 _Name = _shape("[A-Za-z0-9_][A-Za-z0-9_.-]*", "must be of letters, digits and _.- and not begin with . or -")
-_Kind = Annotated[str, _shape("directory|glacier", "must be directory or glacier; s3 is not in this version")]
+_Kind = Annotated[str, _shape("directory|glacier|s3", "must be directory, glacier or s3")]
 _Text = Annotated[str, Meta(min_length=1, description="must not be empty")]
 _Plain = Annotated[str, _shape(r"[^\x00]+", "must be a text that is not empty")]
 _TAG = r"[^/\x00:]+(:[^\x00]*)?"
@@ -34,8 +34,20 @@ _IoClass = Annotated[str, _shape(_IO, "must be idle, best-effort or best-effort:
 _Command = Annotated[tuple[_Plain, ...], Meta(min_length=1, description="must name a program")]
 _Source = Annotated[str, _shape(r"/[^\x00]*", "must be an absolute path")]
 _Region = Annotated[str, _shape("[a-z]{2,4}(-[a-z]+)+-[0-9]+", "must look like eu-central-1")]
+_AnyRegion = Annotated[str, _shape("[A-Za-z0-9-]{1,64}", "must look like eu-central-1")]
 _Account = Annotated[str, _shape("-|[0-9]{12}", 'must be 12 digits in quotes, or "-"')]
 _Stored = Annotated[str, _shape("[A-Za-z0-9_.-]{1,255}", "must be 1 to 255 letters, digits and _.-")]
+_Bucket = Annotated[
+    str, _shape("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "must be 3 to 63 small letters, digits, dots and hyphens")
+]
+_Prefix = Annotated[
+    str, _shape("|([A-Za-z0-9!_.*'()-]+/)+", "must be letters, digits and !_.*'()- and end with a slash")
+]
+_CLASSES = "GLACIER|DEEP_ARCHIVE|GLACIER_IR|STANDARD|STANDARD_IA|ONEZONE_IA|[A-Z][A-Z0-9_]{1,63}"
+_Class = Annotated[str, _shape(_CLASSES, "must be a class in capitals, such as DEEP_ARCHIVE")]
+_HOT = "must be a class that is read at once: STANDARD or STANDARD_IA"
+_HotClass = Annotated[str, _shape("STANDARD|STANDARD_IA", _HOT)]
+_Checksums = Annotated[str, _shape("crc64nvme|none", "must be crc64nvme or none")]
 _Anchor = Annotated[str, _shape(_ARN + "trust-anchor/[A-Za-z0-9-]+", _ARN_SENTENCE + "trust-anchor/ID")]
 _Profile = Annotated[str, _shape(_ARN + "profile/[A-Za-z0-9-]+", _ARN_SENTENCE + "profile/ID")]
 _ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+"
@@ -74,24 +86,38 @@ class RolesAnywhereSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[vault]]`; `kind` is "directory" (`path` is set) or "glacier" (`region` and `vault` are).
+    """One `[[vault]]`; `kind` decides which of the others are set: directory `path`, glacier `region` and
+    `vault`, s3 `region` and `bucket`.
 
-    Sizes are bytes; `account_id` "-" means the account of the credentials.
+    Sizes are bytes; `account_id` "-" means the account of the credentials. `retrieval_days`: how long S3
+    keeps what was retrieved.
     """
 
     name: Annotated[VaultName, _Name]
     kind: _Kind
     path: _Text | None = None
-    region: _Region | None = None
+    region: _AnyRegion | None = None
     vault: _Stored | None = None
+    bucket: _Bucket | None = None
+    prefix: _Prefix = ""
+    storage_class: _Class = "DEEP_ARCHIVE"
+    catalog_class: _HotClass = "STANDARD"
+    retrieval_days: Annotated[int, Meta(ge=1, le=365)] = 7
+    path_style: bool = False
+    checksums: _Checksums = "crc64nvme"
     account_id: _Account = "-"
     endpoint: _Endpoint | None = None
     role_arn: _Role | None = None
     restore_role_arn: _Role | None = None
     prune_role_arn: _Role | None = None
-    pack_size: int = 224 * MIB
+    pack_size: int = 0  # once read: that of the kind
     part_size: int = 32 * MIB
     tier: Tier = Tier.STANDARD
+
+    def __post_init__(self) -> None:
+        """Fill in what depends on the kind: S3 retrieves whole packs only, so there they are smaller."""
+        if not self.pack_size:
+            msgspec.structs.force_setattr(self, "pack_size", (64 if self.kind == "s3" else 224) * MIB)
 
 
 class HookSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,93 @@
+"""What of a bucket's own settings would harm a vault in it: sentences for whoever sets it up.
+
+Sources: Amazon S3 API reference (GetBucketLifecycleConfiguration, GetBucketVersioning,
+GetObjectLockConfiguration).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from backup.errors import NightvaultError, VaultError, VaultMissingError
+from backup.vault.s3_answers import FROZEN
+from backup.vault.s3_keys import DATA, META
+from backup.vault.s3_requests import BucketRequests
+
+
+class _NoneSetError(VaultError):
+    """The bucket has no such configuration."""
+
+
+_NONE_SET: Mapping[str, type[NightvaultError]] = {
+    "NoSuchLifecycleConfiguration": _NoneSetError,
+    "ObjectLockConfigurationNotFoundError": _NoneSetError,
+    "NotImplemented": _NoneSetError,  # a service that has no such thing
+    "MethodNotAllowed": _NoneSetError,
+}
+
+
+def warnings_of(requests: BucketRequests) -> Iterator[str]:
+    """Sentences about a bucket, worst first; what cannot be seen (denied, away) is one of them."""
+    try:
+        head = requests.call("head_bucket", "look at it", unknown=VaultMissingError)
+    except VaultMissingError:
+        yield f"there is no bucket {requests.bucket.name} yet: `nightvault init` makes it"
+        return
+    except NightvaultError as error:
+        yield f"{error}{'; ' * bool(error.advice)}{error.advice}"
+        return
+    region = head.get("BucketRegion") or requests.bucket.region
+    if region != requests.bucket.region:
+        yield f'bucket {requests.bucket.name} is in {region}: set region = "{region}"'
+    for look in (_lifecycle, _versioning, _lock):
+        try:
+            yield from look(requests)
+        except NightvaultError as error:
+            yield str(error)
+
+
+def _asked(requests: BucketRequests, operation: str, what: str) -> Any:
+    with suppress(_NoneSetError):
+        return requests.call(operation, f"see {what}", meaning=_NONE_SET)
+    return {}
+
+
+def _lifecycle(requests: BucketRequests) -> Iterator[str]:
+    rules = _asked(requests, "get_bucket_lifecycle_configuration", "lifecycle rules").get("Rules", ())
+    enabled = [rule for rule in rules if rule.get("Status") == "Enabled"]
+    prefix = requests.bucket.prefix
+    for rule in enabled:
+        named = f"lifecycle rule {rule.get('ID') or 'without a name'}"
+        moves = {one.get("StorageClass") for one in rule.get("Transitions", ())}
+        if moves & {*FROZEN, "INTELLIGENT_TIERING"} and _concerns(rule, prefix + META):
+            yield f"{named} freezes {prefix}{META}, which must stay readable: limit it to {prefix}{DATA}"
+        for kind in (META, DATA):
+            if rule.get("Expiration", {}).keys() & {"Days", "Date"} and _concerns(rule, prefix + kind):
+                yield f"{named} deletes what lies in {prefix}{kind}: nightvault alone knows what is needed"
+    if not any("AbortIncompleteMultipartUpload" in rule for rule in enabled):
+        yield f"no lifecycle rule ends incomplete uploads of bucket {requests.bucket.name}: see docs/s3.md"
+
+
+def _concerns(rule: Mapping[str, Any], key: str) -> bool:
+    """Whether a rule may touch keys that begin like this; one by tags or sizes alone may touch any."""
+    told = rule.get("Filter", {})
+    prefix = told.get("Prefix", told.get("And", {}).get("Prefix", rule.get("Prefix", ""))) or ""
+    tagged = "Tag" in told or "Tags" in told.get("And", {})  # ours have no tags
+    return not tagged and (key.startswith(prefix) or prefix.startswith(key))
+
+
+def _versioning(requests: BucketRequests) -> Iterator[str]:
+    versioning = _asked(requests, "get_bucket_versioning", "whether it keeps versions")
+    if versioning.get("MFADelete") == "Enabled":
+        yield f"bucket {requests.bucket.name} wants MFA for deletions: prune cannot delete there"
+
+
+def _lock(requests: BucketRequests) -> Iterator[str]:
+    lock = _asked(requests, "get_object_lock_configuration", "its object lock")
+    kept = lock.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention")
+    if kept:
+        period = f"{kept['Days']} days" if "Days" in kept else f"{kept.get('Years')} years"
+        what = f"bucket {requests.bucket.name} locks what is stored for {period} ({kept.get('Mode')})"
+        yield f"{what}: nothing can be pruned sooner"
