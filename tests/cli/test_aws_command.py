@@ -10,7 +10,14 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from backup.cli.aws_documents import AwsSetup, backup_policy, documents, prune_policy, restore_policy
+from backup.cli.aws_documents import (
+    AwsSetup,
+    BucketSetup,
+    backup_policy,
+    documents,
+    prune_policy,
+    restore_policy,
+)
 from tests.cli.frame import ACCOUNT, ANCHOR, identity_settings, run, run_json
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/backup/Writer"
@@ -154,6 +161,66 @@ def test_the_vault_is_chosen(config: Path, tmp_path: Path) -> None:
     none = run("--config", config, "aws", "policy")
     assert none.exit_code == 2
     assert "has no vault in AWS" in none.stderr
+
+
+S3 = AwsSetup(
+    "aws",
+    "eu-west-1",
+    ACCOUNT,
+    "",
+    ANCHOR,
+    [ROLE],
+    3600,
+    bucket=BucketSetup("some-bucket", "web1/", "DEEP_ARCHIVE", "STANDARD"),
+)
+
+
+def test_a_buckets_roles_have_the_least_rights() -> None:
+    made = documents(S3)
+    assert list(made) == ["trust-anchor", "trust", "backup", "restore", "prune", "bucket", "profile"]
+    assert not any("Delete" in one or "GetObject" in one or "*" in one for one in actions(made["backup"]))
+    assert actions(made["restore"]) == {"s3:ListBucket", "s3:GetObject", "s3:RestoreObject"}
+    assert "s3:PutObject" not in actions(made["restore"]) | actions(made["prune"])
+    text = json.dumps([made[name] for name in ("backup", "restore", "prune")])
+    assert "arn:aws:s3:::some-bucket/web1/data/*" in text
+    assert "arn:aws:s3:::some-bucket/web1/meta/*" in text
+    assert "some-bucket/*" not in text
+
+
+def test_a_buckets_policy_binds_everybody() -> None:
+    statements = json.loads(json.dumps(documents(S3)["bucket"]))["Statement"]
+    assert all(one["Effect"] == "Deny" and one["Principal"] == "*" for one in statements)
+    classes = {one["Sid"]: one["Condition"].get("StringNotEquals") for one in statements}
+    assert classes["DataInTheirClass"] == {"s3:x-amz-storage-class": "DEEP_ARCHIVE"}
+    assert classes["CatalogsReadable"] == {"s3:x-amz-storage-class": "STANDARD"}
+    assert {"NeverOverwrite", "NothingInTheClear"} < classes.keys()
+
+
+def test_a_bucket_of_the_config(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('[[vault]]\nname = "cold"\nkind = "s3"\nregion = "eu-west-1"\nbucket = "some-bucket"\n')
+    document = run_json("--config", path, "aws", "policy", "--only", "bucket")
+    assert document["Statement"][0]["Resource"] == "arn:aws:s3:::some-bucket/data/*"
+    assert "# bucket: policy of bucket some-bucket" in run("--config", path, "aws", "policy").stdout
+
+
+def test_a_glacier_vault_has_no_bucket_policy(config: Path) -> None:
+    refused = run("--config", config, "aws", "policy", "--only", "bucket")
+    assert refused.exit_code == 2
+    assert "is no bucket" in refused.stderr
+
+
+def test_the_bucket_examples_in_deploy_are_what_is_printed() -> None:
+    anchor = "arn:aws:rolesanywhere:REGION:ACCOUNT-ID:trust-anchor/TRUST-ANCHOR-ID"
+    role = "arn:aws:iam::ACCOUNT-ID:role/BACKUP-ROLE"
+    bucket = BucketSetup("BUCKET", "", "DEEP_ARCHIVE", "STANDARD")
+    setup = AwsSetup("aws", "REGION", "ACCOUNT-ID", "", anchor, [role], 3600, "SERVER-NAME", bucket=bucket)
+    directory = Path(__file__).parent.parent.parent / "deploy" / "iam" / "s3"
+    shown = {path.stem: path.read_text() for path in directory.glob("*.json")}
+    made = documents(setup)
+    assert shown == {
+        name: json.dumps(made[name], indent=2) + "\n" for name in ("backup", "restore", "prune", "bucket")
+    }
 
 
 def test_the_examples_in_deploy_are_what_is_printed() -> None:

@@ -34,11 +34,7 @@ class Answering:
         def answer(**_: Any) -> Any:
             found = self._answers[name]
             if isinstance(found, str):
-                error = {
-                    "Error": {"Code": found, "Message": "no"},
-                    "ResponseMetadata": {"HTTPStatusCode": 400},
-                }
-                raise ClientError(error, name)  # type: ignore[arg-type]
+                raise ClientError({"Error": {"Code": found, "Message": "no"}}, name)
             return found
 
         return answer
