@@ -95,7 +95,9 @@ class RunningEmulator:
         self._options = tuple(options)
         self._port = port
         self._process: subprocess.Popen[str] | None = None
+        self._s3_port = 0
         self.glacier_url = ""
+        self.s3_url = ""
         self.rolesanywhere_url = ""
         self.admin_url = ""
 
@@ -110,7 +112,8 @@ class RunningEmulator:
 
     def start(self) -> None:
         """Start the process and wait until it listens."""
-        where = ("--port", str(self._port), "--state", str(self._state), "--accounts", str(self._accounts))
+        ports = ("--port", str(self._port), "--s3-port", str(self._s3_port))
+        where = (*ports, "--state", str(self._state), "--accounts", str(self._accounts))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "backup.emulator", *where, "--speed", str(self._speed), *self._options],
             cwd=REPOSITORY,
@@ -122,7 +125,9 @@ class RunningEmulator:
         self.glacier_url = urls["glacier"]
         self.rolesanywhere_url = urls["rolesanywhere"]
         self.admin_url = urls["admin"]
+        self.s3_url = urls["s3"]
         self._port = urlsplit(self.glacier_url).port or 0
+        self._s3_port = urlsplit(self.s3_url).port or 0
 
     def _first_line(self, process: subprocess.Popen[str]) -> str:
         watchdog = threading.Timer(START_SECONDS, process.kill)

@@ -24,6 +24,7 @@ admin_option = click.option(
 @click.command(cls=CommandWithWords)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
+@click.option("--s3-port", type=click.IntRange(0, 65535), default=0, help="S3's port; 0 takes a free one.")
 @click.option("--state", required=True, metavar="DIR", help="Where vaults, jobs and keys are kept.")
 @click.option("--accounts", required=True, metavar="FILE", help="The accounts file (TOML); docs/emulator.md.")
 @click.option("--speed", type=click.FloatRange(min=1.0), default=1.0, help="Emulated seconds in a real one.")
@@ -37,6 +38,7 @@ admin_option = click.option(
 def emulator(
     host: str,
     port: int,
+    s3_port: int,
     state: str,
     accounts: str,
     speed: float,
@@ -46,7 +48,7 @@ def emulator(
     settings: tuple[str, ...],
     idle_seconds: float,
 ) -> None:
-    """Run a local Glacier and Roles Anywhere until SIGTERM or Ctrl-C.
+    """Run a local Glacier, S3 and Roles Anywhere until SIGTERM or Ctrl-C.
 
     When it listens it prints one line of JSON with its URLs on standard output.
     """
@@ -64,6 +66,7 @@ def emulator(
             accounts=Path(accounts),
             host=host,
             port=port,
+            s3_port=s3_port,
             speed=speed,
             tls_cert=Path(tls_cert) if tls_cert else None,
             tls_key=Path(tls_key) if tls_key else None,

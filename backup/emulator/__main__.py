@@ -14,10 +14,11 @@ from .settings import read_settings
 def parse(arguments: list[str] | None = None) -> EmulatorOptions:
     """Options from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m backup.emulator", description="A local Glacier and Roles Anywhere."
+        prog="python -m backup.emulator", description="A local Glacier, S3 and Roles Anywhere."
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--s3-port", type=int, default=0, help="port for S3; 0 takes a free one")
     parser.add_argument("--state", type=Path, required=True, help="directory for vaults and credentials")
     parser.add_argument(
         "--accounts", type=Path, required=True, help="TOML file of keys, anchors, profiles and roles"

@@ -16,12 +16,13 @@ from .faults import FaultPlan, parse_faults
 from .inventories import make_inventory
 from .messages import list_messages
 from .operations import NAMES
+from .s3.operations import NAMES as S3_NAMES
 from .settings import SettingsInForce, changed
 from .settle import settle
 from .store import Store
 from .wire import date_ms, vault_arn
 
-OPERATIONS = NAMES | {"CreateSession"}
+OPERATIONS = NAMES | S3_NAMES | {"CreateSession"}
 LONGEST_STEP = 100 * 366 * 24 * 60 * 60
 LATEST_MS = (9000 - 1970) * 365 * 24 * 60 * 60 * 1000  # dates have four digits for the year
 

@@ -8,8 +8,8 @@ import socket
 import sqlite3
 import struct
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import MESSAGE_BY_CODE, ServiceError
@@ -20,6 +20,7 @@ from .wire import Answer, Extent, Inbound, new_request_id
 
 CHUNK_BYTES = 1024 * 1024
 TREE_HASH = "x-amz-sha256-tree-hash"
+CHECKSUM = "x-amz-checksum-"
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -37,13 +38,18 @@ def inbound_of(scope: Scope) -> Inbound:
     )
 
 
+def _request_id() -> Mapping[str, str]:
+    return {"x-amzn-RequestId": new_request_id()}
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and the way back to its client."""
+    """A request and the way back to its client; `stamp` gives the headers that every answer has."""
 
     scope: Scope
     body: Body
     send: Send
+    stamp: Callable[[], Mapping[str, str]] = _request_id
 
     async def run(self, perform: Perform, render: Render, fault: Fault | None) -> None:
         """Answer the request: the operation's answer, its error, or what the fault makes of it."""
@@ -81,7 +87,9 @@ class Exchange:
             await self._reset()
             return None
         error = fault.error()
-        return None if error is None else render(error)
+        if error is None:
+            return None
+        return replace(render(error), status=200) if fault.in_body else render(error)
 
     async def _reset(self) -> None:
         """Cut the connection so that the client sees a reset, not an end."""
@@ -102,11 +110,11 @@ class Exchange:
             return
 
     async def _send(self, answer: Answer, fault: Fault | None) -> None:
-        headers = {**answer.headers, "x-amzn-RequestId": new_request_id()}
-        if fault is not None and fault.wrong_hash and TREE_HASH in headers:
-            headers[TREE_HASH] = headers[TREE_HASH][::-1]
-        if answer.status != 204:
-            headers["Content-Length"] = str(answer.length)
+        headers = {**answer.headers, **self.stamp()}
+        if fault is not None and fault.wrong_hash:
+            _spoil_hashes(headers)
+        if answer.status not in (204, 304):
+            headers["Content-Length"] = str(answer.length if answer.told is None else answer.told)
         if not self.body.complete:
             headers["Connection"] = "close"
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
@@ -127,6 +135,14 @@ class Exchange:
             await self.body.gone()
         else:
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _spoil_hashes(headers: dict[str, str]) -> None:
+    if TREE_HASH in headers:
+        headers[TREE_HASH] = headers[TREE_HASH][::-1]
+    for name in [name for name in headers if name.startswith(CHECKSUM) and name != f"{CHECKSUM}type"]:
+        wrong = "B" if headers[name].startswith("A") else "A"
+        headers[name] = wrong + headers[name][1:]
 
 
 def _flip(data: bytes) -> bytes:

@@ -11,12 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .conditions import matches
 from .errors import MESSAGE_BY_CODE, STATUS_BY_CODE, EmulatorError, ServiceError
+from .s3.errors import MESSAGE_BY_CODE as S3_MESSAGES
+from .s3.errors import STATUS_BY_CODE as S3_STATUSES
 
 ANY = "*"
+S3_PREFIX = "s3:"  # both services have a CompleteMultipartUpload
 _KINDS = {
     "operation": str,
     "vault": str,
+    "key": str,
     "skip": int,
     "count": int,
     "repeat": bool,
@@ -33,24 +38,28 @@ _KINDS = {
     "truncate": int,
     "corrupt": bool,
     "wrong_hash": bool,
+    "in_body": bool,
     "expire_credentials": bool,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One plan. Which calls: `skip` matching ones pass, then `count` are met, over and over with `repeat`;
-    each with a `probability` (drawn from `seed`); with `seconds`, all within so many real seconds of the
-    first.
+    """One plan. Which calls: those of an `operation` (S3's are named `s3:PutObject`), about a `vault` or
+    bucket, about an S3 `key` (a pattern with `*`); `skip` matching ones pass, then `count` are met, over and
+    over with `repeat`; each with a `probability` (drawn from `seed`); with `seconds`, all within so many real
+    seconds of the first.
 
     What happens: an error answer (`code`, `status`, `message`) or a connection reset before the operation
     takes effect, or with `after` once it has; `stall_seconds` of real silence first; an answer's body at
     `bytes_per_second`, cut after `truncate` bytes, with one bit flipped (`corrupt`) or with another tree hash
-    (`wrong_hash`); the caller's credentials expired from this call on (`expire_credentials`).
+    (`wrong_hash`); an error with status 200, as S3's Complete sends it late (`in_body`); the caller's
+    credentials expired from this call on (`expire_credentials`).
     """
 
     operation: str
     vault: str | None = None
+    key: str | None = None
     skip: int = 0
     count: int | None = None
     repeat: bool = False
@@ -67,6 +76,7 @@ class Fault:
     truncate: int | None = None
     corrupt: bool = False
     wrong_hash: bool = False
+    in_body: bool = False
     expire_credentials: bool = False
 
     @property
@@ -76,16 +86,21 @@ class Fault:
             return self.count
         return 1 if self.probability == 1.0 and self.seconds is None else None
 
-    def matches(self, operation: str, vault: str) -> bool:
+    def matches(self, operation: str, vault: str, key: str) -> bool:
         """Whether it speaks of this call."""
-        return self.operation in (ANY, operation) and self.vault in (None, vault)
+        named = self.operation in (ANY, operation) or (
+            self.operation == S3_PREFIX + ANY and operation.startswith(S3_PREFIX)
+        )
+        return named and self.vault in (None, vault) and (self.key is None or matches(self.key, key))
 
     def error(self) -> ServiceError | None:
         """The planned error answer."""
         if self.code is None:
             return None
-        message = self.message or MESSAGE_BY_CODE.get(self.code, f"A planned {self.code}.")
-        return ServiceError(self.code, message, status=self.status)
+        usual = {**S3_MESSAGES, **MESSAGE_BY_CODE}.get(self.code, f"A planned {self.code}.")
+        return ServiceError(
+            self.code, self.message or usual, status=self.status or S3_STATUSES.get(self.code)
+        )
 
 
 def parse_fault(raw: object, operations: frozenset[str]) -> Fault:
@@ -103,10 +118,14 @@ def parse_fault(raw: object, operations: frozenset[str]) -> Fault:
     if "operation" not in raw:
         raise ValueError("Each fault must name its operation.")
     fault = Fault(**raw)
-    if fault.operation not in operations | {ANY}:
+    if fault.operation not in operations | {ANY, S3_PREFIX + ANY}:
         raise ValueError(f"There is no operation {fault.operation!r}.")
     _check_numbers(fault)
-    if fault.code is not None and fault.status is None and fault.code not in STATUS_BY_CODE:
+    if (
+        fault.code is not None
+        and fault.status is None
+        and fault.code not in {**S3_STATUSES, **STATUS_BY_CODE}
+    ):
         raise ValueError(f"The code {fault.code!r} is unknown: give its status.")
     return fault
 
@@ -191,11 +210,11 @@ class FaultPlan:
             self._plans = [_Ripeness(fault) for fault in faults]
             self.expired = frozenset()
 
-    def meet(self, operation: str, vault: str) -> Fault | None:
+    def meet(self, operation: str, vault: str, key: str = "") -> Fault | None:
         """The fault that this call meets, counted."""
         with self._lock:
             for plan in self._plans:
-                if plan.fault.matches(operation, vault) and plan.meets():
+                if plan.fault.matches(operation, vault, key) and plan.meets():
                     return plan.fault
         return None
 

@@ -1,19 +1,22 @@
-"""The emulator's HTTP/1.1 connection: uvicorn's with h11, which answers garbage in Glacier's words and may be
-cut by the application.
+"""The emulator's HTTP/1.1 connection: uvicorn's with h11, which answers garbage in the words of the service
+and may be cut by the application.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .errors import ServiceError
+from .s3.errors import S3Error
+from .s3.service import new_ids, s3_error
 from .sink import BodySink
-from .wire import glacier_error, new_request_id
+from .wire import Answer, glacier_error, new_request_id
 
 LINGER_SECONDS = 10.0
 
@@ -25,6 +28,7 @@ class EmulatorProtocol(H11Protocol):
     would lose the answer to a reset, so what it sends is read and dropped for a while.
     """
 
+    s3_port = 0
     _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -74,13 +78,8 @@ class EmulatorProtocol(H11Protocol):
             return
         error = sys.exc_info()[1]
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        answer = glacier_error(ServiceError("BadRequest", f"{msg} {error}", status=status))
-        headers = {
-            **answer.headers,
-            "Content-Length": str(answer.length),
-            "Connection": "close",
-            "x-amzn-RequestId": new_request_id(),
-        }
+        answer = self._refusal(ServiceError("BadRequest", f"{msg} {error}", status=status))
+        headers = {**answer.headers, "Content-Length": str(answer.length), "Connection": "close"}
         for event in (
             h11.Response(status_code=status, headers=list(headers.items())),
             h11.Data(data=answer.body),
@@ -89,3 +88,12 @@ class EmulatorProtocol(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.resume_reading()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _refusal(self, error: ServiceError) -> Answer:
+        """In the shape of the service whose port this is."""
+        if self.server is not None and self.server[1] == self.s3_port:
+            ids = new_ids()
+            answer = s3_error(S3Error("BadRequest", error.message), "/", ids)
+            return replace(answer, status=error.status, headers={**answer.headers, **ids.headers})
+        answer = glacier_error(error)
+        return replace(answer, headers={**answer.headers, "x-amzn-RequestId": new_request_id()})

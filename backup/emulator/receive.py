@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import ServiceError, invalid
 from .sink import BodySink, ClientGone
@@ -74,12 +74,12 @@ class Body:
         self._finished = True
         self.complete = not sink.remaining
 
-    async def read(self) -> bytes:
-        """The whole body, at most 1 MiB; 400 beyond."""
+    async def read(self, limit: int = SMALL_BODY_LIMIT) -> bytes:
+        """The whole body, at most so many bytes; 400 beyond."""
         gathered = bytearray()
         async for piece in self.pieces():
             gathered += piece
-            if len(gathered) > SMALL_BODY_LIMIT:
+            if len(gathered) > limit:
                 raise ServiceError("BadRequest", "The request body is too large.")
         return bytes(gathered)
 
@@ -92,6 +92,13 @@ class Body:
         """Wait until the connection is closed."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+class Spool(Protocol):
+    """Where a body goes."""
+
+    async def take(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes; they may be changed once this is done."""
 
 
 class _Spool:
@@ -128,11 +135,7 @@ async def receive_file(body: Body, path: Path, length: int | None, limit: int) -
     """
     spool = await asyncio.to_thread(_Spool, path)
     try:
-        sink = body.divert(length)
-        if sink is None:
-            await _fill(body, spool, limit)
-        else:
-            await _fill_from_sink(body, sink, spool)
+        await fill(body, spool, length, limit)
     except BaseException:
         spool.remove()
         raise
@@ -141,7 +144,16 @@ async def receive_file(body: Body, path: Path, length: int | None, limit: int) -
     return Received(path.name, spool.hasher.size, spool.hasher.linear(), spool.hasher.leaves())
 
 
-async def _fill_from_sink(body: Body, sink: BodySink, spool: _Spool) -> None:
+async def fill(body: Body, spool: Spool, length: int | None, limit: int) -> None:
+    """Stream the body into a spool: `length` bytes, or if that is not known at most `limit` (400 beyond)."""
+    sink = body.divert(length)
+    if sink is None:
+        await _fill(body, spool, limit)
+    else:
+        await _fill_from_sink(body, sink, spool)
+
+
+async def _fill_from_sink(body: Body, sink: BodySink, spool: Spool) -> None:
     """Buffer by buffer; while one is hashed the next is filled."""
     busy: asyncio.Task[None] | None = None
     held: bytearray | None = None
@@ -160,7 +172,7 @@ async def _fill_from_sink(body: Body, sink: BodySink, spool: _Spool) -> None:
         body.take_back(sink)
 
 
-async def _fill(body: Body, spool: _Spool, limit: int) -> None:
+async def _fill(body: Body, spool: Spool, limit: int) -> None:
     """Gather batch by batch; while one is hashed the next is received."""
     busy: asyncio.Task[None] | None = None
     batch, size = bytearray(), 0

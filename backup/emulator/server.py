@@ -1,4 +1,6 @@
-"""Runs the emulator: one process and port for both services and the admin, on loopback by default."""
+"""Runs the emulator: one process, a port for vaults, sessions and the admin and one for S3, on loopback by
+default.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,7 @@ from .faults import FaultPlan, read_faults
 from .glacier import GlacierService
 from .protocol import EmulatorProtocol
 from .receive import Receive
+from .s3.service import S3Service
 from .sessions import SessionService
 from .settings import Settings, SettingsInForce
 from .store import Store
@@ -39,7 +42,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class EmulatorOptions:
-    """How to run: `port` 0 takes a free one; `speed` is emulated seconds in a real one.
+    """How to run: `port` (and `s3_port`) 0 takes a free one; `speed` is emulated seconds in a real one.
 
     A body that stalls for `idle_seconds` (real) is answered with 408.
     """
@@ -54,28 +57,30 @@ class EmulatorOptions:
     idle_seconds: float = 60.0
     faults: Path | None = None
     settings: Settings = field(default_factory=Settings)
+    s3_port: int = 0
 
 
 class _Server(uvicorn.Server):
     """Says where it listens once it does, and ends without passing the signal on."""
 
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, url: str, s3_url: str) -> None:
         super().__init__(config)
-        self._url = url
+        self._urls = (url, s3_url)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        announce(self._url)
+        announce(*self._urls)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.force_exit = self.should_exit
         self.should_exit = True
 
 
-def announce(url: str) -> None:
+def announce(url: str, s3_url: str) -> None:
     """One JSON line on stdout, export lines for a shell on stderr."""
-    print(json.dumps({"glacier": url, "rolesanywhere": url, "s3": None, "admin": url}), flush=True)  # noqa: T201
-    lines = (f"export AWS_ENDPOINT_URL_GLACIER={url}", f"export AWS_ENDPOINT_URL_ROLESANYWHERE={url}")
+    print(json.dumps({"glacier": url, "rolesanywhere": url, "s3": s3_url, "admin": url}), flush=True)  # noqa: T201
+    named = {"GLACIER": url, "ROLESANYWHERE": url, "S3": s3_url}
+    lines = (f"export AWS_ENDPOINT_URL_{name}={where}" for name, where in named.items())
     print(*lines, sep="\n", file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -93,17 +98,27 @@ def warn_of_others(host: str) -> None:
 
 
 def application(
-    options: EmulatorOptions, store: Store, accounts: AccountsFile, settings: SettingsInForce
+    options: EmulatorOptions,
+    store: Store,
+    accounts: AccountsFile,
+    settings: SettingsInForce,
+    s3_port: int,
 ) -> Application:
-    """The ASGI application: admin and sessions by path, everything else is the vault service."""
+    """The ASGI application: S3 by its port, admin and sessions by path, everything else is the vault
+    service.
+    """
     faults = FaultPlan([] if options.faults is None else read_faults(options.faults, OPERATIONS))
     sessions = SessionService(store, accounts, faults, options.idle_seconds)
     glacier = GlacierService(store, accounts, faults, settings, options.idle_seconds)
+    s3 = S3Service(store, accounts, faults, settings, options.idle_seconds)
     admin = Starlette(
         routes=[*Admin(store, faults, settings).routes(), Route("/sessions", endpoint=sessions)]
     )
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["server"][1] == s3_port:
+            await s3(scope, receive, send)
+            return
         ours = scope["path"] == "/sessions" or scope["path"].startswith("/_admin/")
         await (admin if ours else glacier)(scope, receive, send)
 
@@ -122,9 +137,10 @@ def serve(options: EmulatorOptions) -> None:
     settings = SettingsInForce(options.settings)
     webhook = Webhook(store, settings)
     try:
-        listener = _listen(options.host, options.port)
+        listeners = [_listen(options.host, port) for port in (options.port, options.s3_port)]
+        s3_port = listeners[1].getsockname()[1]
         webhook.start()
-        _run(options, application(options, store, accounts, settings), listener)
+        _run(options, application(options, store, accounts, settings, s3_port), listeners)
     finally:
         webhook.stop()
         store.close()
@@ -141,10 +157,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run(options: EmulatorOptions, app: Application, listener: socket.socket) -> None:
+def _run(options: EmulatorOptions, app: Application, listeners: list[socket.socket]) -> None:
+    urls = [_url(options, listener) for listener in listeners]
+    s3_port = listeners[1].getsockname()[1]
     config = uvicorn.Config(
         app,
-        http=EmulatorProtocol,
+        http=type(EmulatorProtocol.__name__, (EmulatorProtocol,), {"s3_port": s3_port}),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -161,8 +179,12 @@ def _run(options: EmulatorOptions, app: Application, listener: socket.socket) ->
         config.load()
     except (OSError, ValueError) as error:
         raise EmulatorError(f"Cannot use the TLS certificate and key: {error}.") from error
+    warn_of_others(listeners[0].getsockname()[0])
+    _Server(config, *urls).run(sockets=listeners)
+
+
+def _url(options: EmulatorOptions, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
-    warn_of_others(host)
     shown = f"[{host}]" if ":" in host else host
     scheme = "http" if options.tls_cert is None else "https"
-    _Server(config, f"{scheme}://{shown}:{port}").run(sockets=[listener])
+    return f"{scheme}://{shown}:{port}"

@@ -22,6 +22,10 @@ class Settings:
     `chunked_uploads`: whether a body without Content-Length is taken. `no_longer_supported`: answers every
     operation as AWS does to accounts that never used vaults. `webhook`: where messages to topics are posted
     (an http or https URL on this machine; nowhere if empty); `webhook_elsewhere` lets it be another machine.
+
+    Of S3: `minimum_part_bytes` of every part but the last; `repeat_complete`: whether a Complete that is sent
+    again is answered like the first, for a day, or with NoSuchUpload; `restore_days_from_completion`: whether
+    the days of a restored copy count from the end of the restore, or as documented from the request.
     """
 
     insufficient_capacity_status: int = 503
@@ -32,6 +36,9 @@ class Settings:
     no_longer_supported: bool = False
     webhook: str = ""
     webhook_elsewhere: bool = False
+    minimum_part_bytes: int = 5 * 1024**2
+    repeat_complete: bool = True
+    restore_days_from_completion: bool = False
 
 
 KINDS = {bool: "true or false", int: "a number", str: "a text"}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from .inventories import make_due_inventories
 from .jobs import complete_due_jobs, expire_jobs
+from .s3.lifecycle import apply_lifecycles
+from .s3.multipart import forget_completed
 from .store import Store, Transaction
 from .uploads import expire_uploads
 
@@ -22,4 +24,6 @@ def settle(store: Store, tx: Transaction) -> None:
     if tx.moment.stepped_ms != last.stepped_ms or tx.moment.real_ms - last.real_ms >= SWEEP_MS:
         expire_jobs(tx)
         expire_uploads(tx)
+        apply_lifecycles(tx)
+        forget_completed(tx)
         store.swept = tx.moment

@@ -129,13 +129,18 @@ def canonical_query(raw_query: str, *, form: bool) -> str:
 
 
 def canonical_request(
-    inbound: Inbound, signed: tuple[str, ...], payload_hash: str, *, form: bool = False
+    inbound: Inbound,
+    signed: tuple[str, ...],
+    payload_hash: str,
+    *,
+    form: bool = False,
+    path: str | None = None,
 ) -> str:
     """The canonical request over exactly the signed headers; MalformedAuthorization if one of them is not
     there.
 
-    The path is encoded once more than it was sent, as all services but S3 want it; header values lose outer
-    blanks and runs of inner ones.
+    The path is encoded once more than it was sent, as all services but S3 want it, which gives its own
+    `path`; header values lose outer blanks and runs of inner ones.
     """
     lines = []
     for name in signed:
@@ -146,7 +151,7 @@ def canonical_request(
     return "\n".join(
         (
             inbound.method,
-            quote(inbound.raw_path, safe="/" + UNRESERVED),
+            quote(inbound.raw_path, safe="/" + UNRESERVED) if path is None else path,
             canonical_query(inbound.raw_query, form=form),
             "".join(lines),
             ";".join(signed),
@@ -161,9 +166,14 @@ def string_to_sign(authorization: Authorization, signed_at: str, canonical: str)
     return f"{authorization.algorithm}\n{signed_at}\n{authorization.scope}\n{digest}"
 
 
+def signing_key(secret: str, authorization: Authorization) -> bytes:
+    """The key of a day, a region and a service."""
+    key = ("AWS4" + secret).encode()
+    for part in (authorization.date, authorization.region, authorization.service, "aws4_request"):
+        key = hmac.digest(key, part.encode("latin-1", "replace"), "sha256")
+    return key
+
+
 def hmac_signature(secret: str, authorization: Authorization, text: str) -> str:
     """The signature with a secret key, lower-case hex."""
-    key = ("AWS4" + secret).encode()
-    for part in (authorization.date, authorization.region, authorization.service, "aws4_request", text):
-        key = hmac.digest(key, part.encode("latin-1", "replace"), "sha256")
-    return key.hex()
+    return hmac.digest(signing_key(secret, authorization), text.encode("latin-1", "replace"), "sha256").hex()

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from .clock import ClockState, EmulatorClock
 from .errors import EmulatorError
+from .s3.schema import SCHEMA as S3
+from .s3.schema import TABLES_WITH_FILES
 
 SCHEMA = """
 CREATE TABLE clock (
@@ -102,7 +104,7 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_waiting ON messages (next_real_ms) WHERE state = 'waiting';
 """
-STEPS = (SCHEMA, SETTINGS_OF_VAULTS, MESSAGES)  # each brings a state of its number to the next
+STEPS = (SCHEMA, SETTINGS_OF_VAULTS, MESSAGES, S3)  # each brings a state of its number to the next
 TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")
 
 
@@ -195,7 +197,8 @@ class Store:
             )
 
     def _sweep(self) -> None:
-        named = "SELECT file FROM pieces UNION SELECT file FROM parts UNION SELECT file FROM jobs"
+        tables = ("pieces", "parts", "jobs", *TABLES_WITH_FILES)
+        named = " UNION ".join(f"SELECT file FROM {table}" for table in tables)  # noqa: S608
         known = {row["file"] for row in self._db.execute(named)}
         for path in self._files.iterdir():
             if path.name not in known:

@@ -43,12 +43,15 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back; with `extents` the body is read from disk while it is sent."""
+    """What is sent back; with `extents` the body is read from disk while it is sent. `told` is the length of
+    the body that an answer to HEAD does not have.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     extents: tuple[Extent, ...] = ()
+    told: int | None = None
 
     @property
     def length(self) -> int:

@@ -1,0 +1,56 @@
+"""Takes a request's address apart: bucket and key from the path or from the host.
+
+Source: S3 User Guide (VirtualHosting). Names are decoded after they were taken apart, and no name ever
+becomes one of a file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from backup.emulator.wire import Inbound
+
+from .errors import S3Error
+
+_AMAZON = re.compile(r"(?:(?P<bucket>.+)\.)?s3[.-](?P<region>[a-z]{2}-[a-z-]+-\d)\.amazonaws\.com(?:\.cn)?")
+_STYLES = (
+    _AMAZON,
+    re.compile(r"(?:(?P<bucket>.+)\.)?s3\..+"),
+    re.compile(r"(?:(?P<bucket>.+)\.)?localhost"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Which bucket and key; `region` is that of a host of Amazon's own."""
+
+    bucket: str
+    key: str
+    region: str | None
+
+
+def read_address(inbound: Inbound) -> Address:
+    """Virtual-host style below `s3.ANYTHING` or `localhost`, else path style; InvalidURI for no UTF-8."""
+    host = re.sub(r":\d*$", "", (inbound.header("host") or "").lower())
+    path = inbound.raw_path
+    path = path if path.startswith("/") else "/"
+    for style in _STYLES:
+        found = style.fullmatch(host)
+        if found is None:
+            continue
+        region = found.groupdict().get("region")
+        if found["bucket"]:
+            return Address(found["bucket"], _decoded(path[1:]), region)
+        bucket, _, key = path[1:].partition("/")
+        return Address(_decoded(bucket), _decoded(key), region)
+    bucket, _, key = path[1:].partition("/")
+    return Address(_decoded(bucket), _decoded(key), None)
+
+
+def _decoded(text: str) -> str:
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError as error:
+        raise S3Error("InvalidURI", None, {"URI": text}) from error

@@ -1,0 +1,160 @@
+"""Whether a caller may make an S3 call: its role's policy and the bucket's policy together.
+
+Source: IAM User Guide (policy evaluation logic), S3's actions and condition keys (Service Authorization
+Reference). Static keys count as their account's root: they may do everything that no bucket denies, and read
+and change a bucket's policy even so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from backup.emulator.accounts import Accounts
+from backup.emulator.authenticate import Caller
+from backup.emulator.policy import Policy, Principal, parse_policy
+from backup.emulator.store import Transaction
+from backup.emulator.wire import date_ms
+
+from .call import S3Call
+from .documents import read_document
+from .errors import S3Error
+
+ACTIONS = {
+    "ListBuckets": "s3:ListAllMyBuckets",
+    "HeadBucket": "s3:ListBucket",
+    "ListObjects": "s3:ListBucket",
+    "ListObjectsV2": "s3:ListBucket",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "ListParts": "s3:ListMultipartUploadParts",
+    "HeadObject": "s3:GetObject",
+    "CopyObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "UploadPartCopy": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
+    "PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
+    "DeleteBucketLifecycle": "s3:PutLifecycleConfiguration",
+    "GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+    "PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "DeletePublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "DeleteBucketOwnershipControls": "s3:PutBucketOwnershipControls",
+    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "DeleteBucketTagging": "s3:PutBucketTagging",
+}
+POLICY_OPERATIONS = ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy")
+_CREATING = ("PutObject", "CopyObject", "CompleteMultipartUpload", "CreateMultipartUpload", "UploadPart")
+_FROM_HEADERS = {
+    "s3:x-amz-storage-class": "x-amz-storage-class",
+    "s3:x-amz-acl": "x-amz-acl",
+    "s3:x-amz-server-side-encryption": "x-amz-server-side-encryption",
+    "s3:x-amz-content-sha256": "x-amz-content-sha256",
+    "s3:x-amz-copy-source": "x-amz-copy-source",
+    "s3:if-none-match": "if-none-match",
+    "s3:if-match": "if-match",
+}
+_FROM_QUERY = {"s3:prefix": "prefix", "s3:delimiter": "delimiter", "s3:max-keys": "max-keys"}
+
+
+def action_of(operation: str) -> str:
+    """The action that an operation needs."""
+    return ACTIONS.get(operation, f"s3:{operation}")
+
+
+def authorise(call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction) -> None:
+    """403 AccessDenied when the call may not be made; DeleteObjects is judged key by key."""
+    if call.operation == "DeleteObjects":
+        return
+    refusal = judge(call, caller, accounts, tx, action_of(call.operation), call.key)
+    if refusal is not None:
+        raise S3Error("AccessDenied", refusal)
+
+
+def judge(
+    call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction, action: str, key: str
+) -> str | None:
+    """None if the action is allowed on the key (empty: on the bucket), else the sentence that refuses."""
+    bucket = call.bucket
+    resource = "*" if action == "s3:ListAllMyBuckets" else f"arn:aws:s3:::{call.bucket_name}"
+    resource = f"{resource}/{key}" if key else resource
+    refusal = f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource}"
+    principal = Principal(caller.account_id, caller.arn, caller.role_arn)
+    context = _context(call, caller, tx)
+    policy = None if bucket is None else _bucket_policy(tx, bucket.id)
+    foreign = bucket is not None and bucket.account_id != caller.account_id
+    root = caller.role_arn is None and not foreign and call.operation in POLICY_OPERATIONS
+    if root:
+        return None
+    if policy is not None and policy.denies(action, context, resource=resource, principal=principal):
+        return f"{refusal} with an explicit deny in a resource-based policy"
+    granted = policy is not None and policy.grants(
+        action, context, resource=resource, principal=principal, singled_out=not foreign
+    )
+    if foreign and not granted:
+        return f"{refusal} because no resource-based policy allows the {action} action"
+    return _role_refusal(caller, action, context, resource, accounts, refusal, granted and not foreign)
+
+
+def _role_refusal(
+    caller: Caller,
+    action: str,
+    context: Mapping[str, str],
+    resource: str,
+    accounts: Accounts,
+    refusal: str,
+    granted: bool,
+) -> str | None:
+    if caller.role_arn is None:
+        return None
+    role = accounts.role(caller.role_arn)
+    if role is None:
+        return f"{refusal} because its role does not exist"
+    if role.policy is None or role.policy.allows(action, context, resource=resource):
+        return None
+    if role.policy.denies(action, context, resource=resource):
+        return f"{refusal} with an explicit deny in an identity-based policy"
+    return None if granted else f"{refusal} because no identity-based policy allows the {action} action"
+
+
+@lru_cache(maxsize=64)
+def parsed(text: str) -> Policy:
+    """A bucket's policy as a value."""
+    return parse_policy(text, "Policy")
+
+
+def _bucket_policy(tx: Transaction, bucket: int) -> Policy | None:
+    text = read_document(tx, bucket, "policy")
+    return None if text is None else parsed(text)
+
+
+def _context(call: S3Call, caller: Caller, tx: Transaction) -> dict[str, str]:
+    """The condition keys of a call; parts and Complete carry the class that their upload was begun with."""
+    context = {
+        **caller.context,
+        "aws:PrincipalAccount": caller.account_id,
+        "aws:PrincipalArn": caller.role_arn or caller.arn,
+        "aws:SecureTransport": "true" if call.secure else "false",
+        "aws:CurrentTime": date_ms(tx.moment.real_ms),
+        "s3:signatureversion": "AWS4-HMAC-SHA256",
+        "s3:authType": "REST-QUERY-STRING" if call.header("authorization") is None else "REST-HEADER",
+    }
+    if call.bucket is not None:
+        context["s3:ResourceAccount"] = context["aws:ResourceAccount"] = call.bucket.account_id
+    if call.operation in _CREATING:
+        creating = call.operation not in ("CreateMultipartUpload", "UploadPart")
+        context["s3:ObjectCreationOperation"] = "true" if creating else "false"
+    for key, header in _FROM_HEADERS.items():
+        value = call.header(header)
+        if value is not None:
+            context[key] = value
+    for key, name in _FROM_QUERY.items():
+        if name in call.query:
+            context[key] = call.query[name]
+    if call.operation in ("UploadPart", "UploadPartCopy", "CompleteMultipartUpload"):
+        row = tx.db.execute(
+            "SELECT class FROM object_uploads WHERE upload_id = ?", (call.query.get("uploadId", ""),)
+        ).fetchone()
+        if row is not None:
+            context["s3:x-amz-storage-class"] = row["class"]
+    return context

@@ -1,0 +1,162 @@
+"""Buckets: made, found, listed, deleted, and where they lie.
+
+Source: S3 API Reference (CreateBucket, HeadBucket, ListBuckets, GetBucketLocation, DeleteBucket).
+"""
+
+from __future__ import annotations
+
+import re
+
+from backup.emulator.store import Transaction
+from backup.emulator.wire import Answer
+
+from .call import Bucket, S3Call, find_bucket, iso_date
+from .documents import xml_answer
+from .errors import S3Error
+from .lifecycle import remove_upload
+from .xml import DECLARATION, NAMESPACE, document, parse
+
+HOME = "us-east-1"
+REGION_HEADER = "x-amz-bucket-region"
+_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!xn--)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
+
+
+def create_bucket(call: S3Call, tx: Transaction) -> Answer:
+    """A new bucket in the region signed for, or from us-east-1 in any."""
+    name = call.bucket_name
+    if not _NAME.fullmatch(name):
+        raise S3Error("InvalidBucketName", None, {"BucketName": name})
+    region = _wanted_region(call)
+    if (call.header("x-amz-bucket-object-lock-enabled") or "").lower() == "true":
+        raise S3Error("NotImplemented", "The emulator has no object lock.")
+    found = find_bucket(tx, name)
+    if found is not None and found.account_id != call.account:
+        raise S3Error("BucketAlreadyExists", None, {"BucketName": name})
+    if found is not None and (found.region != HOME or region != HOME):
+        raise S3Error("BucketAlreadyOwnedByYou", None, {"BucketName": name})
+    if found is None:
+        tx.db.execute(
+            "INSERT INTO buckets (name, account_id, region, created_ms) VALUES (?, ?, ?, ?)",
+            (name, call.account, region, tx.now_ms),
+        )
+    return Answer(200, {"Location": f"/{name}"})
+
+
+def _wanted_region(call: S3Call) -> str:
+    wanted = None
+    if call.body:
+        wanted = parse(call.body, "CreateBucketConfiguration").get("LocationConstraint") or None
+    wanted = "eu-west-1" if wanted == "EU" else wanted
+    if wanted is None and call.region != HOME:
+        raise S3Error(
+            "IllegalLocationConstraintException",
+            "The unspecified location constraint is incompatible for the region specific endpoint this "
+            "request was sent to.",
+        )
+    if wanted is not None and call.region not in (HOME, wanted):
+        raise S3Error(
+            "IllegalLocationConstraintException",
+            f"The {wanted} location constraint is incompatible for the region specific endpoint this request "
+            "was sent to.",
+        )
+    if wanted is not None and not _REGION.fullmatch(wanted):
+        raise S3Error("InvalidRequest", "The specified location-constraint is not valid")
+    return wanted or HOME
+
+
+def head_bucket(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
+    """200 and the region."""
+    return Answer(200, {REGION_HEADER: call.at.region, "x-amz-access-point-alias": "false"})
+
+
+def get_location(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
+    """The region; us-east-1 is written as nothing."""
+    region = "" if call.at.region == HOME else call.at.region
+    body = f'{DECLARATION}<LocationConstraint xmlns="{NAMESPACE}">{region}</LocationConstraint>'
+    return xml_answer(body.encode())
+
+
+def list_buckets(call: S3Call, tx: Transaction) -> Answer:
+    """The caller's own buckets by name."""
+    prefix = call.query.get("prefix", "")
+    limit = call.number("max-buckets", 10_000, low=1, high=10_000)
+    rows = tx.db.execute(
+        "SELECT name, region, created_ms FROM buckets WHERE account_id = ? AND substr(name, 1, ?) = ? "
+        "AND name > ? ORDER BY name LIMIT ?",
+        (call.account, len(prefix), prefix, call.query.get("continuation-token", ""), limit + 1),
+    ).fetchall()
+    shown = rows[:limit]
+    buckets = [
+        (
+            "Bucket",
+            [
+                ("Name", row["name"]),
+                ("CreationDate", iso_date(row["created_ms"])),
+                ("BucketRegion", row["region"]),
+            ],
+        )
+        for row in shown
+    ]
+    token = shown[-1]["name"] if len(rows) > limit else None
+    return xml_answer(
+        document(
+            "ListAllMyBucketsResult",
+            [
+                ("Owner", [("ID", owner_id(call.account))]),
+                ("Buckets", buckets),
+                ("ContinuationToken", token),
+                ("Prefix", prefix or None),
+            ],
+        )
+    )
+
+
+def delete_bucket(call: S3Call, tx: Transaction) -> Answer:
+    """An empty bucket goes, with its open uploads."""
+    found = tx.db.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (call.at.id,)).fetchone()
+    if found is not None:
+        raise S3Error("BucketNotEmpty", None, {"BucketName": call.at.name})
+    for row in tx.db.execute("SELECT id FROM object_uploads WHERE bucket = ?", (call.at.id,)).fetchall():
+        remove_upload(tx, row["id"])
+    tx.db.execute("DELETE FROM bucket_documents WHERE bucket = ?", (call.at.id,))
+    tx.db.execute("DELETE FROM buckets WHERE id = ?", (call.at.id,))
+    return Answer(204)
+
+
+def get_acl(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
+    """The owner has full control; there are no other grants."""
+    owner = owner_id(call.at.account_id)
+    grantee = (
+        f'<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">'
+        f"<ID>{owner}</ID></Grantee>"
+    )
+    body = (
+        f'{DECLARATION}<AccessControlPolicy xmlns="{NAMESPACE}"><Owner><ID>{owner}</ID></Owner>'
+        f"<AccessControlList><Grant>{grantee}<Permission>FULL_CONTROL</Permission></Grant>"
+        "</AccessControlList></AccessControlPolicy>"
+    )
+    return xml_answer(body.encode())
+
+
+def owner_id(account: str) -> str:
+    """A canonical user id of 64 hex digits that belongs to an account."""
+    return account.rjust(64, "0")
+
+
+def check_region(call: S3Call, bucket: Bucket, host_region: str | None) -> None:
+    """A request for another region's bucket is told where that is."""
+    headers = {REGION_HEADER: bucket.region}
+    if host_region is not None and host_region != bucket.region:
+        endpoint = f"{bucket.name}.s3.{bucket.region}.amazonaws.com"
+        details = {"Endpoint": endpoint, "Bucket": bucket.name}
+        raise S3Error("PermanentRedirect", None, details, headers)
+    anywhere = call.operation == "GetBucketLocation" and call.region == HOME
+    if call.region != bucket.region and not anywhere:
+        raise S3Error(
+            "AuthorizationHeaderMalformed",
+            f"The authorization header is malformed; the region '{call.region}' is wrong; expecting "
+            f"'{bucket.region}'",
+            {"Region": bucket.region},
+            headers,
+        )

@@ -1,0 +1,166 @@
+"""One call of an S3 operation, authenticated and taken apart, as the operations' code sees it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from backup.emulator.settings import Settings
+from backup.emulator.store import Store, Transaction
+from backup.emulator.wire import EPOCH, Inbound
+
+from .errors import S3Error, invalid_argument
+
+CLASSES = (
+    *("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"),
+    *("GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"),
+)
+METADATA_BYTES = 2048
+KEPT_HEADERS = (
+    *("content-type", "content-encoding", "content-disposition", "content-language", "cache-control"),
+    *("expires", "x-amz-website-redirect-location"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket: its row's number, name, owner and region."""
+
+    id: int
+    name: str
+    account_id: str
+    region: str
+
+    @property
+    def arn(self) -> str:
+        """The ARN of the bucket."""
+        return f"arn:aws:s3:::{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Call:
+    """A call: `region` is the one it was signed for; `bucket` is None for ListBuckets and CreateBucket."""
+
+    operation: str
+    bucket_name: str
+    key: str
+    query: Mapping[str, str]
+    inbound: Inbound
+    store: Store
+    settings: Settings
+    account: str = ""
+    region: str = ""
+    bucket: Bucket | None = None
+    body: bytes = b""
+    may_list: bool = True
+    secure: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def at(self) -> Bucket:
+        """The bucket, which admission has found."""
+        assert self.bucket is not None  # noqa: S101
+        return self.bucket
+
+    @property
+    def raw_key(self) -> bytes:
+        """The key as it is stored and ordered."""
+        return self.key.encode()
+
+    def header(self, name: str) -> str | None:
+        """A header of the request."""
+        return self.inbound.header(name)
+
+    def missing_key(self) -> S3Error:
+        """What a caller is told of a key that is not there: only who may list learns that much."""
+        return S3Error("NoSuchKey", None, {"Key": self.key}) if self.may_list else S3Error("AccessDenied")
+
+    def number(self, name: str, default: int, *, low: int = 0, high: int = 2**31 - 1) -> int:
+        """A whole number of the query."""
+        text = self.query.get(name) or str(default)
+        if not re.fullmatch(r"-?[0-9]{1,18}", text):
+            raise invalid_argument(f"Provided {name} not an integer or within integer range", name, text)
+        if not low <= int(text) <= high:
+            raise invalid_argument(f"Argument {name} must be an integer between {low} and {high}", name, text)
+        return int(text)
+
+    def max_of(self, name: str, most: int) -> int:
+        """A page's length, at most `most`."""
+        return min(self.number(name, most), most)
+
+    def storage_class(self) -> str:
+        """The class asked for, STANDARD if none."""
+        wanted = self.header("x-amz-storage-class") or "STANDARD"
+        if wanted not in CLASSES:
+            raise S3Error("InvalidStorageClass", None, {"StorageClassRequested": wanted})
+        return wanted
+
+    def object_headers(self) -> dict[str, str]:
+        """What is kept of the request's headers: metadata and those that a GET repeats."""
+        kept = {name: value for name in KEPT_HEADERS if (value := self.header(name)) is not None}
+        kinds = [part.strip() for part in kept.pop("content-encoding", "").split(",")]
+        encoding = ",".join(part for part in kinds if part and part != "aws-chunked")
+        if encoding:
+            kept["content-encoding"] = encoding
+        kept.setdefault("content-type", "binary/octet-stream")
+        names = {name for name, _ in self.inbound.headers if name.startswith("x-amz-meta-")}
+        metadata = {name: self.header(name) or "" for name in sorted(names)}
+        size = sum(len(name) - len("x-amz-meta-") + len(value) for name, value in metadata.items())
+        if size > METADATA_BYTES:
+            raise S3Error(
+                "MetadataTooLarge", None, {"Size": str(size), "MaxSizeAllowed": str(METADATA_BYTES)}
+            )
+        return {**kept, **metadata}
+
+
+def find_bucket(tx: Transaction, name: str) -> Bucket | None:
+    """A bucket by name."""
+    row = tx.db.execute("SELECT id, name, account_id, region FROM buckets WHERE name = ?", (name,)).fetchone()
+    return None if row is None else Bucket(*row)
+
+
+def find_object(call: S3Call, tx: Transaction) -> sqlite3.Row | None:
+    """The row of the call's key."""
+    row: sqlite3.Row | None = tx.db.execute(
+        "SELECT * FROM objects WHERE bucket = ? AND key = ?", (call.at.id, call.raw_key)
+    ).fetchone()
+    return row
+
+
+def need_object(call: S3Call, tx: Transaction) -> sqlite3.Row:
+    """The row of the call's key; 404 (403 to who may not list) without one."""
+    row = find_object(call, tx)
+    if row is None:
+        raise call.missing_key()
+    return row
+
+
+def iso_date(ms: int) -> str:
+    """`2009-10-12T17:50:30.000Z`, to the second as S3 keeps it."""
+    return f"{EPOCH + timedelta(milliseconds=ms):%Y-%m-%dT%H:%M:%S}.000Z"
+
+
+def http_date(ms: int) -> str:
+    """`Fri, 21 Dec 2012 00:00:00 GMT`, whatever the locale."""
+    moment = EPOCH + timedelta(milliseconds=ms)
+    day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[moment.weekday()]
+    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    return f"{day}, {moment:%d} {months[moment.month - 1]} {moment:%Y %H:%M:%S} GMT"
+
+
+def to_token(raw: bytes) -> str:
+    """An opaque continuation token."""
+    return base64.urlsafe_b64encode(raw).decode()
+
+
+def from_token(text: str, name: str) -> bytes:
+    """What a token stands for; InvalidArgument for one that is not ours."""
+    try:
+        return base64.b64decode(text, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid_argument(f"The {name} provided is incorrect", name, text) from error

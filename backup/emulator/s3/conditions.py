@@ -1,0 +1,63 @@
+"""Conditional reads and writes.
+
+Source: S3 User Guide (conditional-reads, conditional-writes), RFC 9110 for the order of the reads'
+conditions."""
+
+from __future__ import annotations
+
+import sqlite3
+from email.utils import parsedate_to_datetime
+
+from .call import S3Call
+from .errors import S3Error, not_implemented
+
+
+def check_read(call: S3Call, row: sqlite3.Row) -> bool:
+    """Whether the object is to be sent (else 304); 412 where a condition forbids it."""
+    match, none_match = call.header("if-match"), call.header("if-none-match")
+    if match is not None:
+        if not _names(match, row["etag"]):
+            raise _failed("If-Match")
+    else:
+        unmodified = _seconds(call.header("if-unmodified-since"))
+        if unmodified is not None and row["created_ms"] // 1000 > unmodified:
+            raise _failed("If-Unmodified-Since")
+    if none_match is not None:
+        return not _names(none_match, row["etag"])
+    modified = _seconds(call.header("if-modified-since"))
+    return modified is None or row["created_ms"] // 1000 > modified
+
+
+def check_write(call: S3Call, row: sqlite3.Row | None, *, deleting: bool = False) -> None:
+    """If-None-Match: * wants nothing there, If-Match that very etag (404 where there is nothing)."""
+    none_match, match = call.header("if-none-match"), call.header("if-match")
+    if none_match is not None:
+        if none_match.strip() != "*" or match is not None or deleting:
+            raise not_implemented("If-None-Match")
+        if row is not None:
+            raise _failed("If-None-Match")
+    if match is None:
+        return
+    if row is None:
+        raise S3Error("NoSuchKey", None, {"Key": call.key})
+    if not _names(match, row["etag"]):
+        raise _failed("If-Match")
+
+
+def _names(header: str, etag: str) -> bool:
+    tags = [tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")]
+    return "*" in tags or etag in tags
+
+
+def _seconds(text: str | None) -> int | None:
+    """A date of HTTP in seconds; one that cannot be read is ignored."""
+    if text is None:
+        return None
+    try:
+        return int(parsedate_to_datetime(text).timestamp())
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def _failed(condition: str) -> S3Error:
+    return S3Error("PreconditionFailed", None, {"Condition": condition})

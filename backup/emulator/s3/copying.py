@@ -1,0 +1,181 @@
+"""CopyObject and UploadPartCopy: bytes that are here already, shared on disk or copied.
+
+Source: S3 API Reference (CopyObject, UploadPartCopy).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from dataclasses import dataclass, replace
+from urllib.parse import unquote
+
+from backup.emulator.store import Store, Transaction
+from backup.emulator.wire import Answer
+
+from .call import S3Call, find_bucket, find_object, iso_date
+from .checksums import ALGORITHMS, encode
+from .conditions import check_write
+from .documents import xml_answer
+from .errors import S3Error, invalid_argument
+from .multipart import find_upload, part_number, write_part
+from .objects import SSE, check_new_object, header_tags, insert_object
+from .receive import Digests, Stored
+from .restore import is_readable
+from .xml import Node, document
+
+COPY_LIMIT = 5 * 1024**3
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is copied: bucket and key."""
+
+    bucket: str
+    key: str
+
+
+def read_source(call: S3Call) -> Source:
+    """The header `x-amz-copy-source`, encoded once as clients send it."""
+    text = call.header("x-amz-copy-source") or ""
+    path, _, version = text.partition("?versionId=")
+    bucket, _, key = unquote(path).removeprefix("/").partition("/")
+    if not bucket or not key:
+        raise invalid_argument(
+            "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
+            "x-amz-copy-source",
+            text,
+        )
+    if version not in ("", "null"):
+        raise S3Error("NoSuchVersion")
+    return Source(bucket, key)
+
+
+def _find_source(call: S3Call, tx: Transaction) -> sqlite3.Row:
+    source = read_source(call)
+    bucket = find_bucket(tx, source.bucket)
+    if bucket is None:
+        raise S3Error("NoSuchBucket", None, {"BucketName": source.bucket})
+    row = find_object(replace(call, bucket=bucket, key=source.key), tx)
+    if row is None:
+        raise S3Error("NoSuchKey", None, {"Key": source.key})
+    if not is_readable(row, tx.now_ms):
+        raise S3Error("ObjectNotInActiveTierError")
+    match, none_match = (call.header(f"x-amz-copy-source-{name}") for name in ("if-match", "if-none-match"))
+    if (match is not None and match.strip('"') != row["etag"]) or (
+        none_match is not None and none_match.strip('"') == row["etag"]
+    ):
+        raise S3Error("PreconditionFailed", None, {"Condition": "x-amz-copy-source-If-Match"})
+    return row
+
+
+def copy_object(call: S3Call, tx: Transaction) -> Answer:
+    """A copy, of another class or with other metadata if so asked; its bytes are shared by a second name."""
+    check_new_object(call, tx)
+    row = _find_source(call, tx)
+    if row["size"] > COPY_LIMIT:
+        raise S3Error(
+            "InvalidRequest",
+            "The specified copy source is larger than the maximum allowable size for a copy source: "
+            f"{COPY_LIMIT}",
+        )
+    directive = call.header("x-amz-metadata-directive") or "COPY"
+    if directive not in ("COPY", "REPLACE"):
+        raise invalid_argument("Unknown metadata directive.", "x-amz-metadata-directive", directive)
+    old = find_object(call, tx)
+    onto_itself = old is not None and old["id"] == row["id"]
+    if onto_itself and directive == "COPY" and call.storage_class() == row["class"]:
+        raise S3Error(
+            "InvalidRequest",
+            "This copy request is illegal because it is trying to copy an object to itself without changing "
+            "the object's metadata, storage class, website redirect location or encryption attributes.",
+        )
+    check_write(call, old)
+    replaces = directive == "REPLACE"
+    tagged = (call.header("x-amz-tagging-directive") or "COPY") == "REPLACE"
+    pieces = _linked(call.store, tx, row)
+    number = insert_object(
+        call,
+        tx,
+        size=row["size"],
+        etag=row["etag"],
+        checksum=(row["algorithm"], row["checksum"], row["checksum_type"]),
+        parts=row["parts"],
+        storage_class=call.storage_class(),
+        headers=json.dumps(call.object_headers()) if replaces else row["headers"],
+        tags=json.dumps(header_tags(call)) if tagged else row["tags"],
+    )
+    tx.db.executemany(
+        "INSERT INTO object_pieces VALUES (?, ?, ?, ?, ?, ?)", [(number, *piece) for piece in pieces]
+    )
+    nodes: list[Node] = [
+        ("LastModified", iso_date(tx.now_ms)),
+        ("ETag", f'"{row["etag"]}"'),
+        (ALGORITHMS[row["algorithm"]].element, row["checksum"]),
+        ("ChecksumType", row["checksum_type"]),
+    ]
+    return xml_answer(document("CopyObjectResult", nodes), SSE)
+
+
+def _linked(store: Store, tx: Transaction, row: sqlite3.Row) -> list[tuple[object, ...]]:
+    pieces = tx.db.execute(
+        "SELECT number, start, length, file, checksum FROM object_pieces WHERE object = ?", (row["id"],)
+    ).fetchall()
+    linked: list[tuple[object, ...]] = []
+    for number, start, length, file, checksum in pieces:
+        name = store.new_file()
+        os.link(store.path(file), store.path(name))
+        linked.append((number, start, length, name, checksum))
+    return linked
+
+
+def upload_part_copy(call: S3Call, tx: Transaction) -> Answer:
+    """A part whose bytes are another object's, or a range of it; copied within one transaction."""
+    number, upload = part_number(call), find_upload(call, tx)
+    row = _find_source(call, tx)
+    first, end = _copy_range(call.header("x-amz-copy-source-range"), row["size"])
+    stored = _copied(call.store, tx, row, first, end, upload["algorithm"])
+    write_part(tx, upload, number, stored)
+    nodes: list[Node] = [("LastModified", iso_date(tx.now_ms)), ("ETag", f'"{stored.md5}"')]
+    if upload["asked"]:
+        nodes.append((ALGORITHMS[upload["algorithm"]].element, stored.checksum))
+    return xml_answer(document("CopyPartResult", nodes), SSE)
+
+
+def _copy_range(text: str | None, size: int) -> tuple[int, int]:
+    if text is None:
+        return 0, size
+    found = _RANGE.fullmatch(text)
+    if found is None or not int(found[1]) <= int(found[2]) < size:
+        raise invalid_argument(
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are "
+            "the zero-based offsets of the first and last bytes to copy",
+            "x-amz-copy-source-range",
+            text,
+        )
+    return int(found[1]), int(found[2]) + 1
+
+
+def _copied(store: Store, tx: Transaction, row: sqlite3.Row, first: int, end: int, algorithm: str) -> Stored:
+    digests, name = Digests(ALGORITHMS[algorithm], payload=False), store.new_file()
+    pieces = tx.db.execute(
+        "SELECT start, length, file FROM object_pieces WHERE object = ? ORDER BY number", (row["id"],)
+    ).fetchall()
+    with store.path(name).open("xb") as target:
+        for piece in pieces:
+            low, high = max(first, piece["start"]), min(end, piece["start"] + piece["length"])
+            if low >= high:
+                continue
+            with store.path(piece["file"]).open("rb") as source:
+                source.seek(low - piece["start"])
+                left = high - low
+                while left:
+                    data = source.read(min(left, 4 * 1024 * 1024))
+                    target.write(data)
+                    digests.first_half(memoryview(data))
+                    digests.second_half(memoryview(data))
+                    left -= len(data)
+    return Stored(name, digests.size, digests.md5.hexdigest(), algorithm, encode(digests.checksum()), False)

@@ -1,0 +1,71 @@
+"""DeleteObjects: up to 1,000 keys in one call, each judged by itself.
+
+Source: S3 API Reference (DeleteObjects).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from backup.emulator.store import Transaction
+from backup.emulator.wire import Answer
+
+from .call import S3Call
+from .documents import xml_answer
+from .errors import S3Error
+from .objects import delete_object
+from .xml import Element, Node, document, parse
+
+MOST_KEYS = 1000
+
+
+def delete_objects(call: S3Call, tx: Transaction, refusal: Callable[[str], str | None]) -> Answer:
+    """Delete each; `refusal` gives the sentence that forbids a key."""
+    if call.header("content-md5") is None and not any(
+        name.startswith("x-amz-checksum-") for name, _ in call.inbound.headers
+    ):
+        raise S3Error("InvalidRequest", "Missing required header for this request: Content-MD5")
+    request = parse(call.body, "Delete")
+    wanted = request.children("Object")
+    if not 1 <= len(wanted) <= MOST_KEYS:
+        raise S3Error("MalformedXML")
+    quiet = (request.get("Quiet") or "").lower() == "true"
+    nodes: list[Node] = []
+    for node in wanted:
+        error = _delete(call, tx, node, refusal)
+        if error is not None:
+            nodes.append(("Error", error))
+        elif not quiet:
+            nodes.append(("Deleted", [("Key", _key(node))]))
+    return xml_answer(document("DeleteResult", nodes))
+
+
+def _key(node: Element) -> str:
+    found = node.child("Key")
+    if found is None or not found.raw:
+        raise S3Error("MalformedXML")
+    return found.raw
+
+
+def _delete(
+    call: S3Call, tx: Transaction, node: Element, refusal: Callable[[str], str | None]
+) -> list[Node] | None:
+    key = _key(node)
+    refused = refusal(key)
+    if refused is not None:
+        return [("Key", key), ("Code", "AccessDenied"), ("Message", refused)]
+    match = node.get("ETag")
+    headers = () if match is None else (("if-match", match),)
+    version = node.get("VersionId")
+    one = replace(
+        call,
+        key=key,
+        query={} if version is None else {"versionId": version},
+        inbound=replace(call.inbound, headers=headers),
+    )
+    try:
+        delete_object(one, tx)
+    except S3Error as error:
+        return [("Key", key), ("Code", error.code), ("Message", error.message)]
+    return None

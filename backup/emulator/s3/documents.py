@@ -1,0 +1,180 @@
+"""What a bucket carries as a document: policy, lifecycle, versioning, ownership, access block, tags.
+
+Source: S3 API Reference. They are kept as they were sent; policy and lifecycle are in force.
+"""
+
+from __future__ import annotations
+
+from backup.emulator.errors import EmulatorError
+from backup.emulator.policy import parse_policy
+from backup.emulator.store import Transaction
+from backup.emulator.wire import Answer
+
+from .call import S3Call
+from .errors import S3Error
+from .lifecycle import parse_lifecycle
+from .xml import DECLARATION, Node, document, parse
+
+POLICY_BYTES = 20 * 1024
+MINIMUM_SIZE = "x-amz-transition-default-minimum-object-size"
+DEFAULT_MINIMUM = "all_storage_classes_128K"
+_ROOTS = {
+    "publicAccessBlock": "PublicAccessBlockConfiguration",
+    "ownershipControls": "OwnershipControls",
+    "tagging": "Tagging",
+}
+_DEFAULTS: dict[str, list[Node]] = {
+    "publicAccessBlock": [
+        ("BlockPublicAcls", True),
+        ("IgnorePublicAcls", True),
+        ("BlockPublicPolicy", True),
+        ("RestrictPublicBuckets", True),
+    ],
+    "ownershipControls": [("Rule", [("ObjectOwnership", "BucketOwnerEnforced")])],
+}
+_ABSENT = {
+    "publicAccessBlock": "NoSuchPublicAccessBlockConfiguration",
+    "ownershipControls": "OwnershipControlsNotFoundError",
+    "tagging": "NoSuchTagSet",
+}
+_DELETED = ""
+
+
+def read_document(tx: Transaction, bucket: int, kind: str) -> str | None:
+    """A bucket's document of a kind."""
+    row = tx.db.execute(
+        "SELECT text FROM bucket_documents WHERE bucket = ? AND kind = ?", (bucket, kind)
+    ).fetchone()
+    return None if row is None else str(row["text"])
+
+
+def write_document(tx: Transaction, bucket: int, kind: str, text: str) -> None:
+    """Replace it."""
+    tx.db.execute("INSERT OR REPLACE INTO bucket_documents VALUES (?, ?, ?)", (bucket, kind, text))
+
+
+def remove_document(tx: Transaction, bucket: int, kind: str) -> None:
+    """Forget it, if there is one."""
+    tx.db.execute("DELETE FROM bucket_documents WHERE bucket = ? AND kind = ?", (bucket, kind))
+
+
+def xml_answer(body: bytes, headers: dict[str, str] | None = None) -> Answer:
+    """200 with XML."""
+    return Answer(200, {"Content-Type": "application/xml", **(headers or {})}, body)
+
+
+def put_policy(call: S3Call, tx: Transaction) -> Answer:
+    """Replace the bucket's policy; MalformedPolicy for one that would not be evaluated."""
+    if len(call.body) > POLICY_BYTES:
+        raise S3Error("MalformedPolicy", "The policy is too large: 20 KB are allowed.")
+    try:
+        text = call.body.decode()
+        policy = parse_policy(text, "Policy")
+    except (UnicodeDecodeError, EmulatorError) as error:
+        raise S3Error("MalformedPolicy", f"Policies must be valid JSON: {error}") from error
+    for statement in policy.statements:
+        if not statement.principals and not statement.aws_principals:
+            raise S3Error("MalformedPolicy", "Missing required field Principal")
+        if not statement.resources:
+            raise S3Error("MalformedPolicy", "Missing required field Resource")
+        wanted = (call.at.arn, f"{call.at.arn}/", f"{call.at.arn}*")
+        for resource in statement.resources:
+            if resource not in ("*", *wanted) and not resource.startswith(wanted[1]):
+                raise S3Error("MalformedPolicy", "Policy has invalid resource", {"Detail": resource})
+    write_document(tx, call.at.id, "policy", text)
+    return Answer(204)
+
+
+def get_policy(call: S3Call, tx: Transaction) -> Answer:
+    """The policy as it was sent."""
+    text = read_document(tx, call.at.id, "policy")
+    if text is None:
+        raise S3Error("NoSuchBucketPolicy", None, {"BucketName": call.at.name})
+    return Answer(200, {"Content-Type": "application/json"}, text.encode())
+
+
+def delete_policy(call: S3Call, tx: Transaction) -> Answer:
+    """Forget the policy."""
+    remove_document(tx, call.at.id, "policy")
+    return Answer(204)
+
+
+def put_lifecycle(call: S3Call, tx: Transaction) -> Answer:
+    """Replace the rules, once they are understood."""
+    parse_lifecycle(call.body)
+    minimum = call.header(MINIMUM_SIZE) or DEFAULT_MINIMUM
+    if minimum not in (DEFAULT_MINIMUM, "varies_by_storage_class"):
+        raise S3Error("InvalidRequest", f"Invalid value for {MINIMUM_SIZE}.")
+    write_document(tx, call.at.id, "lifecycle", call.body.decode("utf-8", "strict"))
+    write_document(tx, call.at.id, "lifecycle minimum", minimum)
+    return Answer(200, {MINIMUM_SIZE: minimum})
+
+
+def get_lifecycle(call: S3Call, tx: Transaction) -> Answer:
+    """The rules as they were sent."""
+    text = read_document(tx, call.at.id, "lifecycle")
+    if text is None:
+        raise S3Error("NoSuchLifecycleConfiguration", None, {"BucketName": call.at.name})
+    minimum = read_document(tx, call.at.id, "lifecycle minimum") or DEFAULT_MINIMUM
+    return xml_answer(text.encode(), {MINIMUM_SIZE: minimum})
+
+
+def delete_lifecycle(call: S3Call, tx: Transaction) -> Answer:
+    """Forget the rules."""
+    remove_document(tx, call.at.id, "lifecycle")
+    return Answer(204)
+
+
+def put_versioning(call: S3Call, tx: Transaction) -> Answer:
+    """Suspended is kept; Enabled is refused, since old versions are not kept here."""
+    status = parse(call.body, "VersioningConfiguration").get("Status")
+    if status == "Enabled":
+        raise S3Error("NotImplemented", "The emulator keeps no versions: versioning cannot be enabled.")
+    if status != "Suspended":
+        raise S3Error("MalformedXML")
+    write_document(tx, call.at.id, "versioning", status)
+    return Answer(200)
+
+
+def get_versioning(call: S3Call, tx: Transaction) -> Answer:
+    """Suspended, or nothing for a bucket that never had versions."""
+    status = read_document(tx, call.at.id, "versioning")
+    return xml_answer(document("VersioningConfiguration", [("Status", status)]))
+
+
+def get_encryption(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
+    """SSE-S3, which every bucket has."""
+    rule: list[Node] = [
+        ("ApplyServerSideEncryptionByDefault", [("SSEAlgorithm", "AES256")]),
+        ("BucketKeyEnabled", False),
+    ]
+    return xml_answer(document("ServerSideEncryptionConfiguration", [("Rule", rule)]))
+
+
+def put_plain(call: S3Call, tx: Transaction) -> Answer:
+    """Keep a document that changes nothing here."""
+    kind = _kind(call)
+    parse(call.body, _ROOTS[kind])
+    write_document(tx, call.at.id, kind, call.body.decode("utf-8", "strict"))
+    return Answer(204 if kind == "tagging" else 200)
+
+
+def get_plain(call: S3Call, tx: Transaction) -> Answer:
+    """Such a document, or what a new bucket has."""
+    kind = _kind(call)
+    text = read_document(tx, call.at.id, kind)
+    if text is None and kind in _DEFAULTS:
+        return xml_answer(document(_ROOTS[kind], _DEFAULTS[kind]))
+    if not text:
+        raise S3Error(_ABSENT[kind], None, {"BucketName": call.at.name})
+    return xml_answer(text.encode() if text.startswith("<?xml") else (DECLARATION + text).encode())
+
+
+def delete_plain(call: S3Call, tx: Transaction) -> Answer:
+    """Forget such a document; the default does not come back."""
+    write_document(tx, call.at.id, _kind(call), _DELETED)
+    return Answer(204)
+
+
+def _kind(call: S3Call) -> str:
+    return next(kind for kind in _ROOTS if kind in call.query)

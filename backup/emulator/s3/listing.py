@@ -1,0 +1,186 @@
+"""Lists a bucket's objects, both versions of the call.
+
+Source: S3 API Reference (ListObjects, ListObjectsV2). Keys come in the order of their UTF-8 bytes; a common
+prefix counts as one result and stands where its first key would.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from backup.emulator.store import Transaction
+from backup.emulator.wire import Answer
+
+from .buckets import owner_id
+from .call import S3Call, from_token, iso_date, to_token
+from .documents import xml_answer
+from .errors import invalid_argument
+from .restore import is_restored, is_restoring
+from .xml import Node, document, encoded
+
+PAGE = 1000
+
+
+@dataclass(slots=True)
+class Page:
+    """One page: rows, common prefixes, and the last of either if there is more."""
+
+    rows: list[sqlite3.Row] = field(default_factory=list)
+    prefixes: list[bytes] = field(default_factory=list)
+    last: bytes = b""
+    is_truncated: bool = False
+
+    @property
+    def count(self) -> int:
+        """Results on the page."""
+        return len(self.rows) + len(self.prefixes)
+
+
+def after(raw: bytes) -> bytes:
+    """The first key that begins with none of these bytes and comes behind all that do."""
+    stripped = raw.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\xff" * 1025
+
+
+def read_page(
+    tx: Transaction, bucket: int, prefix: bytes, delimiter: bytes, marker: bytes, limit: int
+) -> Page:
+    """Results behind `marker`, at most `limit`."""
+    page = Page()
+    start = max(prefix, marker + b"\x00" if marker else b"")
+    if delimiter and marker.startswith(prefix):
+        at = marker.find(delimiter, len(prefix))
+        if at >= 0 and marker.endswith(delimiter) and at + len(delimiter) == len(marker):
+            start = after(marker)
+    if not limit:
+        return page
+    for row, common in _results(tx, bucket, prefix, delimiter, start, limit + 1):
+        if page.count == limit:
+            page.is_truncated = True
+            break
+        if common is None and row is not None:
+            page.rows.append(row)
+            page.last = row["key"]
+        elif common is not None:
+            page.prefixes.append(common)
+            page.last = common
+    return page
+
+
+def _results(
+    tx: Transaction, bucket: int, prefix: bytes, delimiter: bytes, start: bytes, limit: int
+) -> Iterator[tuple[sqlite3.Row | None, bytes | None]]:
+    """Rows or common prefixes; a prefix that is found is jumped over."""
+    while True:
+        rows = tx.db.execute(
+            "SELECT * FROM objects WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ?", (bucket, start, limit)
+        ).fetchall()
+        jumped = False
+        for row in rows:
+            key = bytes(row["key"])
+            if not key.startswith(prefix):
+                return
+            at = key.find(delimiter, len(prefix)) if delimiter else -1
+            if at >= 0:
+                common = key[: at + len(delimiter)]
+                yield None, common
+                start, jumped = after(common), True
+                break
+            yield row, None
+            start = key + b"\x00"
+        if not jumped and len(rows) < limit:
+            return
+
+
+def list_objects_v2(call: S3Call, tx: Transaction) -> Answer:
+    """ListObjectsV2."""
+    query = call.query
+    token, start_after = query.get("continuation-token"), query.get("start-after", "")
+    if token == "":
+        raise invalid_argument("The continuation token provided is incorrect", "continuation-token", "")
+    marker = start_after.encode() if token is None else from_token(token, "continuation-token")
+    page, common = _read(call, tx, marker)
+    encoding = query.get("encoding-type")
+    shows_owner = query.get("fetch-owner", "").lower() == "true"
+    nodes: list[Node] = [
+        *common,
+        ("KeyCount", page.count),
+        ("ContinuationToken", token),
+        ("NextContinuationToken", to_token(page.last) if page.is_truncated else None),
+        ("StartAfter", encoded(start_after, encoding) if start_after else None),
+        *_contents(call, tx, page, shows_owner=shows_owner),
+    ]
+    return xml_answer(document("ListBucketResult", nodes))
+
+
+def list_objects(call: S3Call, tx: Transaction) -> Answer:
+    """ListObjects, the older call; NextMarker only with a delimiter."""
+    encoding = call.query.get("encoding-type")
+    marker = call.query.get("marker", "")
+    page, common = _read(call, tx, marker.encode())
+    following = None
+    if page.is_truncated and call.query.get("delimiter"):
+        following = encoded(page.last.decode(), encoding)
+    nodes: list[Node] = [
+        *common,
+        ("Marker", encoded(marker, encoding)),
+        ("NextMarker", following),
+        *_contents(call, tx, page, shows_owner=True),
+    ]
+    return xml_answer(document("ListBucketResult", nodes))
+
+
+def _read(call: S3Call, tx: Transaction, marker: bytes) -> tuple[Page, list[Node]]:
+    prefix, delimiter = call.query.get("prefix", ""), call.query.get("delimiter", "")
+    encoding = call.query.get("encoding-type")
+    if encoding not in (None, "url"):
+        raise invalid_argument(
+            "Invalid Encoding Method specified in Request", "encoding-type", encoding or ""
+        )
+    limit = call.max_of("max-keys", PAGE)
+    page = read_page(tx, call.at.id, prefix.encode(), delimiter.encode(), marker, limit)
+    nodes: list[Node] = [
+        ("Name", call.at.name),
+        ("Prefix", encoded(prefix, encoding)),
+        ("Delimiter", encoded(delimiter, encoding) if delimiter else None),
+        ("MaxKeys", limit),
+        ("EncodingType", encoding),
+        ("IsTruncated", page.is_truncated),
+    ]
+    return page, nodes
+
+
+def _contents(call: S3Call, tx: Transaction, page: Page, *, shows_owner: bool) -> Iterator[Node]:
+    encoding = call.query.get("encoding-type")
+    wanted = call.header("x-amz-optional-object-attributes")
+    if wanted not in (None, "RestoreStatus"):
+        raise invalid_argument(
+            "Invalid attribute name specified", "x-amz-optional-object-attributes", wanted or ""
+        )
+    for row in page.rows:
+        yield (
+            "Contents",
+            [
+                ("Key", encoded(bytes(row["key"]).decode(), encoding)),
+                ("LastModified", iso_date(row["created_ms"])),
+                ("ETag", f'"{row["etag"]}"'),
+                ("ChecksumAlgorithm", row["algorithm"]),
+                ("ChecksumType", row["checksum_type"]),
+                ("Size", row["size"]),
+                ("Owner", [("ID", owner_id(call.at.account_id))] if shows_owner else None),
+                ("StorageClass", row["class"]),
+                ("RestoreStatus", _restore_status(row, tx.now_ms) if wanted else None),
+            ],
+        )
+    for prefix in page.prefixes:
+        yield "CommonPrefixes", [("Prefix", encoded(prefix.decode(), encoding))]
+
+
+def _restore_status(row: sqlite3.Row, now_ms: int) -> list[Node] | None:
+    if is_restoring(row, now_ms):
+        return [("IsRestoreInProgress", True)]
+    if is_restored(row, now_ms):
+        return [("IsRestoreInProgress", False), ("RestoreExpiryDate", iso_date(row["restore_expiry_ms"]))]
+    return None

@@ -1,0 +1,273 @@
+"""Receives S3's uploads into a file: decoded, hashed on worker threads as they come, and checked against all
+that the client said of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup.emulator.receive import Body, fill
+
+from .authenticate import Admitted, check_payload_hash
+from .call import S3Call
+from .checksums import ALGORITHMS, BY_HEADER, DEFAULT, Algorithm, Running, encode
+from .chunked import ChunkDecoder
+from .errors import S3Error, not_implemented
+
+UPLOAD_LIMIT = 5 * 1024**3
+ENVELOPE = 64 * 1024**2  # what chunk heads and a trailer may add
+_UNKNOWN = ("sha512", "md5", "xxhash64", "xxhash3", "xxhash128")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A body on disk: its file's name, bytes, MD5 (hex), and its checksum by `algorithm`; `claimed` if the
+    client had named that.
+    """
+
+    file: str
+    size: int
+    md5: str
+    algorithm: str
+    checksum: str
+    claimed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What the client says of a body: its length on the wire and decoded, and its checksums."""
+
+    length: int | None
+    decoded: int | None
+    md5: bytes | None
+    algorithm: Algorithm | None
+    value: str | None
+    in_trailer: bool
+
+
+def read_promise(call: S3Call, *, chunked: bool) -> Promise:
+    """The headers about a body; an S3Error where they are wrong or contradict each other."""
+    length, decoded = _length(call, "content-length"), _length(call, "x-amz-decoded-content-length")
+    if chunked and decoded is None:
+        raise S3Error("MissingContentLength")
+    if not chunked and length is None:
+        raise S3Error("MissingContentLength")
+    if max(length or 0, decoded or 0) > UPLOAD_LIMIT + ENVELOPE or (decoded or 0) > UPLOAD_LIMIT:
+        raise _too_large(max(length or 0, decoded or 0))
+    algorithm, value, in_trailer = _checksum(call)
+    wanted = decoded if chunked else length
+    return Promise(length, wanted, _content_md5(call), algorithm, value, in_trailer)
+
+
+def _length(call: S3Call, name: str) -> int | None:
+    text = call.header(name)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise S3Error("InvalidArgument", f"The {name} header is not a number.")
+    return int(text)
+
+
+def _too_large(size: int) -> S3Error:
+    return S3Error("EntityTooLarge", None, {"ProposedSize": str(size), "MaxSizeAllowed": str(UPLOAD_LIMIT)})
+
+
+def _content_md5(call: S3Call) -> bytes | None:
+    text = call.header("content-md5")
+    if text is None:
+        return None
+    try:
+        digest = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        digest = b""
+    if len(digest) != 16:
+        raise S3Error("InvalidDigest", None, {"Content-MD5": text})
+    return digest
+
+
+def _checksum(call: S3Call) -> tuple[Algorithm | None, str | None, bool]:
+    for name in _UNKNOWN:
+        if call.header(f"x-amz-checksum-{name}") is not None:
+            raise not_implemented(f"x-amz-checksum-{name}")
+    given = [algorithm for header, algorithm in BY_HEADER.items() if call.header(header) is not None]
+    trailer = (call.header("x-amz-trailer") or "").strip().lower()
+    if trailer and trailer not in BY_HEADER:
+        raise S3Error("InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
+    if len(given) + bool(trailer) > 1:
+        raise S3Error(
+            "InvalidRequest",
+            "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+        )
+    algorithm = given[0] if given else BY_HEADER.get(trailer)
+    named = call.header("x-amz-sdk-checksum-algorithm")
+    if named is not None and (algorithm is None or algorithm.name != named.upper()):
+        if named.upper() not in ALGORITHMS:
+            raise S3Error("InvalidRequest", "Checksum algorithm provided is unsupported. Please try again.")
+        raise S3Error(
+            "InvalidRequest",
+            "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or "
+            "x-amz-trailer headers were found.",
+        )
+    value = call.header(given[0].header) if given else None
+    _check_value(algorithm, value)
+    return algorithm, value, bool(trailer)
+
+
+def _check_value(algorithm: Algorithm | None, value: str | None) -> None:
+    if algorithm is not None and value is not None and not algorithm.is_value(value):
+        raise S3Error("InvalidRequest", f"Value for {algorithm.header} header is invalid.")
+
+
+class Digests:
+    """All that is computed over a body, in two halves for two threads side by side."""
+
+    def __init__(self, algorithm: Algorithm, *, payload: bool) -> None:
+        self.size = 0
+        self.md5 = hashlib.md5(usedforsecurity=False)
+        self.sha256 = hashlib.sha256() if payload or algorithm.name == "SHA256" else None
+        self._running: Running | None = None if algorithm.name == "SHA256" else algorithm.start()
+
+    def first_half(self, data: memoryview) -> None:
+        """MD5 and length."""
+        self.size += len(data)
+        self.md5.update(data)
+
+    def second_half(self, data: memoryview) -> None:
+        """SHA-256 and the checksum."""
+        if self.sha256 is not None:
+            self.sha256.update(data)
+        if self._running is not None:
+            self._running.update(data)
+
+    def checksum(self) -> bytes:
+        """The checksum's value."""
+        running = self._running or self.sha256
+        return b"" if running is None else running.digest()
+
+
+class _S3Spool:
+    """A file that is written, and hashed by two worker threads side by side."""
+
+    def __init__(self, path: Path, decoder: ChunkDecoder | None, digests: Digests, limit: int) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._path = path
+        self._decoder = decoder
+        self._digests = digests
+        self._limit = limit
+
+    async def take(self, data: bytes | bytearray | memoryview) -> None:
+        """Decode, then write and hash."""
+        views = [memoryview(data)] if self._decoder is None else await asyncio.to_thread(self._decode, data)
+        await asyncio.gather(asyncio.to_thread(self._write, views), asyncio.to_thread(self._hash, views))
+        if self._digests.size > self._limit:
+            raise S3Error("IncompleteBody", "More bytes came than x-amz-decoded-content-length says.")
+
+    def _decode(self, data: bytes | bytearray | memoryview) -> list[memoryview]:
+        return [] if self._decoder is None else list(self._decoder.feed(data))
+
+    def _write(self, views: list[memoryview]) -> None:
+        for view in views:
+            rest = view
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            self._digests.first_half(view)
+
+    def _hash(self, views: list[memoryview]) -> None:
+        for view in views:
+            self._digests.second_half(view)
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+async def receive_object(
+    call: S3Call, body: Body, admitted: Admitted, *, wanted: str | None = None
+) -> Stored:
+    """Stream the body into a new file and check it; the file is gone again if anything is wrong.
+
+    `wanted` is the algorithm of the upload that the body is a part of.
+    """
+    decoder = admitted.decoder()
+    promise = read_promise(call, chunked=decoder is not None)
+    if wanted is not None and promise.algorithm is not None and promise.algorithm.name != wanted:
+        raise mismatched(wanted, promise.algorithm.name)
+    algorithm = promise.algorithm or ALGORITHMS[wanted or DEFAULT]
+    digests = Digests(algorithm, payload=admitted.claim.payload_hash is not None)
+    limit = promise.decoded or 0
+    path = call.store.path(call.store.new_file())
+    spool = await asyncio.to_thread(_S3Spool, path, decoder, digests, limit)
+    try:
+        await fill(body, spool, promise.length, limit + ENVELOPE)
+        if decoder is not None:
+            decoder.finish()
+        _check(promise, algorithm, digests, admitted, {} if decoder is None else decoder.trailers)
+    except BaseException:
+        spool.remove()
+        raise
+    finally:
+        spool.close()
+    checksum = encode(digests.checksum())
+    claimed = promise.algorithm is not None
+    return Stored(path.name, digests.size, digests.md5.hexdigest(), algorithm.name, checksum, claimed)
+
+
+def mismatched(wanted: str, given: str | None) -> S3Error:
+    """A part with another checksum than its upload's."""
+    return S3Error(
+        "InvalidRequest",
+        f"Checksum Type mismatch occurred, expected checksum Type: {wanted.lower()}, actual checksum Type: "
+        f"{(given or 'null').lower()}",
+    )
+
+
+def _check(
+    promise: Promise, algorithm: Algorithm, digests: Digests, admitted: Admitted, trailers: Mapping[str, str]
+) -> None:
+    if digests.size != promise.decoded:
+        raise S3Error("IncompleteBody")
+    if admitted.claim.payload_hash is not None and digests.sha256 is not None:
+        check_payload_hash(admitted.claim, digests.sha256.hexdigest())
+    computed_md5 = digests.md5.digest()
+    if promise.md5 is not None and promise.md5 != computed_md5:
+        details = {"ExpectedDigest": promise.md5.hex(), "CalculatedDigest": encode(computed_md5)}
+        raise S3Error("BadDigest", "The Content-MD5 you specified did not match what we received.", details)
+    value = promise.value
+    if promise.in_trailer:
+        value = trailers.get(algorithm.header)
+        if value is None:
+            raise S3Error("MalformedTrailerError")
+        _check_value(algorithm, value)
+    if value is not None and value != encode(digests.checksum()):
+        raise bad_checksum(algorithm)
+
+
+def bad_checksum(algorithm: Algorithm) -> S3Error:
+    """400 BadDigest for a checksum that is not the body's."""
+    return S3Error("BadDigest", f"The {algorithm.name} you specified did not match the calculated checksum.")
+
+
+def check_small(call: S3Call, admitted: Admitted, body: bytes) -> bytes:
+    """A small body, decoded if need be, once all that was said of it holds."""
+    decoder = admitted.decoder()
+    data = body
+    if decoder is not None:
+        data = b"".join(decoder.feed(body))
+        decoder.finish()
+    algorithm, value, in_trailer = _checksum(call)
+    chosen = algorithm or ALGORITHMS[DEFAULT]
+    digests = Digests(chosen, payload=True)
+    digests.first_half(memoryview(data))
+    digests.second_half(memoryview(data))
+    promise = Promise(None, len(data), _content_md5(call), algorithm, value, in_trailer)
+    _check(promise, chosen, digests, admitted, {} if decoder is None else decoder.trailers)
+    return data

@@ -1,0 +1,197 @@
+"""S3 as an ASGI application: route, authenticate, authorise, perform, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from backup.emulator.accounts import Accounts
+from backup.emulator.accounts_file import AccountsFile
+from backup.emulator.authenticate import claimed_key
+from backup.emulator.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.errors import ServiceError
+from backup.emulator.faults import FaultPlan
+from backup.emulator.receive import Body, Receive
+from backup.emulator.settings import SettingsInForce
+from backup.emulator.settle import settle
+from backup.emulator.sigv4 import query_pairs
+from backup.emulator.store import Store, Transaction
+from backup.emulator.wire import Answer, Inbound
+
+from .address import read_address
+from .authenticate import Admitted, authenticate
+from .authorise import action_of, authorise, judge
+from .buckets import check_region
+from .call import S3Call, find_bucket
+from .deleting import delete_objects
+from .errors import MESSAGE_BY_CODE, S3Error
+from .operations import PREFIX, Operation, Streamed, find_operation
+from .receive import check_small, receive_object
+from .xml import DECLARATION, element
+
+SMALL_BODY = 4 * 1024 * 1024
+_OURS = {
+    "RequestTimeoutException": "RequestTimeout",
+    "ServiceUnavailableException": "InternalError",
+    "BadRequest": "MaxMessageLengthExceeded",
+    "InvalidParameterValueException": "IncompleteBody",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """What identifies a request in its answer."""
+
+    request: str
+    host: str
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that every answer of S3 has."""
+        return {"x-amz-request-id": self.request, "x-amz-id-2": self.host, "Server": "AmazonS3"}
+
+
+def new_ids() -> Ids:
+    """Random ones in S3's form."""
+    return Ids(secrets.token_hex(8).upper(), base64.b64encode(secrets.token_bytes(56)).decode())
+
+
+def s3_error(error: ServiceError, resource: str, ids: Ids) -> Answer:
+    """S3's error document."""
+    code = error.code
+    if code in _OURS and not isinstance(error, S3Error):
+        error = S3Error(_OURS[code], MESSAGE_BY_CODE.get(_OURS[code]))
+    details = error.details if isinstance(error, S3Error) else {}
+    nodes = {"Code": error.code, "Message": error.message, **details}
+    nodes |= {"Resource": resource, "RequestId": ids.request, "HostId": ids.host}
+    body = DECLARATION + element("Error", nodes.items())
+    headers = error.headers if isinstance(error, S3Error) else {}
+    answer = {"Content-Type": "application/xml", **headers}
+    return Answer(error.status, answer, body.encode("utf-8", "replace"))
+
+
+@dataclass(frozen=True, slots=True)
+class S3Service:
+    """The application; `idle_seconds` is how long a body may stall before RequestTimeout."""
+
+    store: Store
+    accounts: AccountsFile
+    faults: FaultPlan
+    settings: SettingsInForce
+    idle_seconds: float
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        inbound = inbound_of(scope)
+        ids = new_ids()
+        body = Body(receive, self.idle_seconds, scope["state"].get("protocol"))
+        exchange = Exchange(scope, body, send, lambda: ids.headers)
+
+        def render(error: ServiceError) -> Answer:
+            answer = s3_error(error, inbound.raw_path, ids)
+            return replace(answer, body=b"", told=0) if inbound.method == "HEAD" else answer
+
+        try:
+            call, operation, region = self._route(inbound, secure=scope.get("scheme") == "https")
+        except ServiceError as error:
+            answer = render(error)
+            await exchange.run(lambda: _given(answer), render, None)
+            return
+        fault = self.faults.meet(PREFIX + operation.name, call.bucket_name, call.key)
+        if fault is not None and fault.expire_credentials:
+            self.faults.expire(claimed_key(inbound))
+        await exchange.run(lambda: self._perform(call, operation, region, body), render, fault)
+
+    def _route(self, inbound: Inbound, *, secure: bool) -> tuple[S3Call, Operation, str | None]:
+        address = read_address(inbound)
+        query = dict(query_pairs(inbound.raw_query, form=True))
+        if any("\ufffd" in text for pair in query.items() for text in pair):
+            raise S3Error("InvalidURI")
+        copies = inbound.header("x-amz-copy-source") is not None
+        operation = find_operation(inbound.method, address.bucket, address.key, query, copies=copies)
+        call = S3Call(
+            operation.name,
+            address.bucket,
+            address.key,
+            query,
+            inbound,
+            self.store,
+            self.settings.current,
+            secure=secure,
+        )
+        return call, operation, address.region
+
+    async def _perform(self, call: S3Call, operation: Operation, region: str | None, body: Body) -> Answer:
+        if isinstance(operation.serve, Streamed):
+            return await self._perform_streamed(call, operation.serve, region, body)
+        data = await body.read(SMALL_BODY)
+        return await asyncio.to_thread(self._perform_small, call, operation, region, data)
+
+    def _perform_small(self, call: S3Call, operation: Operation, region: str | None, data: bytes) -> Answer:
+        with self.store.transaction() as tx:
+            settle(self.store, tx)
+        with self.store.transaction() as tx:
+            accounts = self.accounts.current()
+            call, admitted = self._admit(call, region, accounts, tx)
+            call = replace(call, body=check_small(call, admitted, data))
+            if callable(operation.serve):
+                return operation.serve(call, tx)
+            return delete_objects(
+                call,
+                tx,
+                lambda key: judge(call, admitted.caller, accounts, tx, "s3:DeleteObject", key),
+            )
+
+    async def _perform_streamed(
+        self, call: S3Call, streamed: Streamed, region: str | None, body: Body
+    ) -> Answer:
+        call, admitted, wanted = await asyncio.to_thread(self._admit_streamed, call, streamed, region)
+        stored = await receive_object(call, body, admitted, wanted=wanted)
+
+        def finish() -> Answer:
+            with self.store.transaction() as tx:
+                return streamed.finish(call, tx, stored)
+
+        try:
+            return await asyncio.to_thread(finish)
+        except BaseException:
+            self.store.path(stored.file).unlink(missing_ok=True)
+            raise
+
+    def _admit_streamed(
+        self, call: S3Call, streamed: Streamed, region: str | None
+    ) -> tuple[S3Call, Admitted, str | None]:
+        with self.store.transaction() as tx:
+            settle(self.store, tx)
+        with self.store.transaction() as tx:
+            call, admitted = self._admit(call, region, self.accounts.current(), tx)
+            return call, admitted, streamed.check(call, tx)
+
+    def _admit(
+        self, call: S3Call, region: str | None, accounts: Accounts, tx: Transaction
+    ) -> tuple[S3Call, Admitted]:
+        """The call with its caller's account, region and bucket; an S3Error if it may not be made."""
+        admitted = authenticate(call.inbound, accounts, tx, expired=self.faults.expired)
+        caller = admitted.caller
+        call = replace(call, account=caller.account_id, region=caller.region)
+        if call.operation not in ("ListBuckets", "CreateBucket"):
+            bucket = find_bucket(tx, call.bucket_name)
+            if bucket is None:
+                raise S3Error("NoSuchBucket", None, {"BucketName": call.bucket_name})
+            call = replace(call, bucket=bucket)
+            check_region(call, bucket, region)
+            owner = call.header("x-amz-expected-bucket-owner")
+            if owner not in (None, bucket.account_id):
+                raise S3Error("AccessDenied")
+        authorise(call, caller, accounts, tx)
+        if action_of(call.operation) in ("s3:GetObject", "s3:GetObjectAttributes"):
+            may_list = judge(call, caller, accounts, tx, "s3:ListBucket", "") is None
+            call = replace(call, may_list=may_list)
+        return call, admitted
+
+
+async def _given(answer: Answer) -> Answer:
+    return answer
