@@ -1,0 +1,758 @@
+#!/usr/bin/env python3
+"""Open nightvault packs that lie on a disk, and write the files of a snapshot, without nightvault.
+
+    nightvault-extract.py --key FILE --list PACKS...
+    nightvault-extract.py --key FILE [--snapshot ID] --target DIR PACKS...
+
+PACKS are files or folders: the archives of a vault as they were downloaded, under any names (a directory
+vault's `archives` folder will do). It needs Python 3.11, a `cryptography` with ML-KEM, and a zstd library
+(`zstandard`, `pyzstd` or Python 3.14). With `blake3` it checks every chunk by its name as well; without, a
+chunk is checked by the cipher's tag alone, and it says so. All packs are listed in memory, as are the entries
+of the job. Written from docs/format.md; numbers in comments are its sections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import hmac
+import os
+import re
+import stat
+import struct
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+MAGIC, TRAILER_MAGIC = b"NVPACK\x1a\n", b"NVTAIL\x1a\n"
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+LARGEST_HEADER, LARGEST_FRAME, TRAILER = 65536, 8 * 1024 * 1024, 32
+DATA, CATALOG, DELTA, FULL = 1, 2, 1, 2
+FILE, DIRECTORY, SYMLINK, FIFO, CHARACTER, BLOCK = 1, 2, 3, 4, 5, 6
+KEPT_FRAMES = 16
+
+
+class ExtractError(Exception):
+    """Something is not as docs/format.md says, or not there."""
+
+
+def find_zstd() -> Callable[[bytes, int], bytes]:
+    """A function that expands one zstd frame to at most so many bytes."""
+    try:
+        import zstandard
+
+        return lambda data, size: zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
+    except ImportError:
+        pass
+    for name in ("pyzstd", "compression.zstd"):
+        try:
+            module = __import__(name, fromlist=["decompress"])
+        except ImportError:
+            continue
+        return lambda data, size: bytes(module.ZstdDecompressor().decompress(data, size + 1))
+    raise ExtractError("no zstd library is installed: try `pip install zstandard`")
+
+
+def find_blake3() -> Callable[[bytes, bytes], bytes] | None:
+    """Keyed BLAKE3 of (data, key), if there is a library for it."""
+    try:
+        from blake3 import blake3
+    except ImportError:
+        return None
+    return lambda data, key: bytes(blake3(data, key=key).digest())
+
+
+# 1. Keys.
+
+
+def hkdf_extract(salt: bytes, secret: bytes) -> bytes:
+    return hmac.digest(salt or bytes(32), secret, "sha256")
+
+
+def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
+    out, block, counter = b"", b"", 1
+    while len(out) < length:
+        block = hmac.digest(prk, block + info + bytes([counter]), "sha256")
+        out, counter = out + block, counter + 1
+    return out[:length]
+
+
+def derive(secret: bytes, info: str, salt: bytes = b"", length: int = 32) -> bytes:  # 1.1
+    return hkdf_expand(hkdf_extract(salt, secret), b"nightvault 1 " + info.encode(), length)
+
+
+class RecoveryKey:
+    """1.2 and 1.3: a seed of X-Wing, and what it opens."""
+
+    def __init__(self, seed: bytes) -> None:
+        expanded = hashlib.shake_256(seed).digest(96)
+        self._mlkem = MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
+        self._x25519 = X25519PrivateKey.from_private_bytes(expanded[64:])
+        self._x_public = self._x25519.public_key().public_bytes_raw()
+        public = self._mlkem.public_key().public_bytes_raw() + self._x_public
+        self.recipient = hashlib.sha256(public).digest()[:16]
+        self._enrolment = derive(seed, "enrol")
+
+    def enrolment_tag(self, inventory: bytes, signer: bytes) -> bytes:  # 1.6
+        return hmac.digest(self._enrolment, inventory + signer, "sha256")
+
+    def unseal(self, sealed: bytes, info: bytes) -> bytes:
+        enc, ciphertext = sealed[:1120], sealed[1120:]
+        ss_m = self._mlkem.decapsulate(enc[:1088])
+        ss_x = self._x25519.exchange(X25519PublicKey.from_public_bytes(enc[1088:]))
+        shared = hashlib.sha3_256(ss_m + ss_x + enc[1088:] + self._x_public + b"\\.//^\\").digest()
+        suite = b"HPKE\x64\x7a\x00\x01\x00\x02"
+
+        def extract(salt: bytes, label: bytes, ikm: bytes) -> bytes:
+            return hkdf_extract(salt, b"HPKE-v1" + suite + label + ikm)
+
+        def expand(prk: bytes, label: bytes, context: bytes, length: int) -> bytes:
+            return hkdf_expand(prk, struct.pack(">H", length) + b"HPKE-v1" + suite + label + context, length)
+
+        context = b"\x00" + extract(b"", b"psk_id_hash", b"") + extract(b"", b"info_hash", info)
+        secret = extract(shared, b"secret", b"")
+        key, nonce = expand(secret, b"key", context, 32), expand(secret, b"base_nonce", context, 12)
+        try:
+            return AESGCM(key).decrypt(nonce, ciphertext, b"")
+        except InvalidTag:
+            raise ExtractError("the recovery key does not open a pack that names it") from None
+
+
+def read_key(path: str, passphrase_file: str | None) -> RecoveryKey:
+    """1.4 and 1.5: a key file, plain or under a passphrase; `-` is standard input."""
+    data = sys.stdin.buffer.read(LARGEST_HEADER) if path == "-" else read_file(path, LARGEST_HEADER)
+    text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    protected = re.search(
+        "-----BEGIN NIGHTVAULT PROTECTED KEY-----(.*?)-----END NIGHTVAULT PROTECTED KEY-----", text, re.DOTALL
+    )
+    if protected:
+        return RecoveryKey(unprotect(base64.b64decode(protected[1]), passphrase_file))
+    kept = "".join(line for line in text.splitlines() if not line.lstrip().startswith("#")).upper()
+    digits = re.sub(r"[\s\-\u2010-\u2015\u2212]", "", kept)
+    if not digits.startswith("NVK1"):
+        raise ExtractError("the key file holds no recovery key (NVK1-…)")
+    digits = digits[4:].translate(str.maketrans("OIL", "011"))
+    if len(digits) != 56 or set(digits) - set(CROCKFORD):
+        raise ExtractError("the recovery key is not whole: NVK1 and 14 groups of four characters")
+    number = 0
+    for digit in digits:
+        number = number << 5 | CROCKFORD.index(digit)
+    both = number.to_bytes(35, "big")
+    if hashlib.sha256(b"NVK1" + both[:32]).digest()[:3] != both[32:]:
+        raise ExtractError("a character of the recovery key is wrong")
+    return RecoveryKey(both[:32])
+
+
+def unprotect(data: bytes, passphrase_file: str | None) -> bytes:
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+    if len(data) != 92 or data[:6] != b"NVKP\x01\x01" or data[6] != 1:
+        raise ExtractError("the protected key file is damaged")
+    passes, memory = struct.unpack_from("<II", data, 8)
+    if not 1 <= passes <= 10 or not 8 <= memory <= 1048576:
+        raise ExtractError("the protected key file asks for too much")
+    if passphrase_file is None:
+        raise ExtractError("the key file is under a passphrase: give --passphrase-file")
+    passphrase = read_file(passphrase_file, LARGEST_HEADER).split(b"\n")[0].rstrip(b"\r")
+    kdf = Argon2id(salt=data[16:32], length=32, iterations=passes, lanes=1, memory_cost=memory)
+    try:
+        return AESGCM(kdf.derive(passphrase)).decrypt(data[32:44], data[44:], data[:44])
+    except InvalidTag:
+        raise ExtractError("the passphrase is wrong") from None
+
+
+def read_file(path: str, most: int) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(most)
+
+
+# 2. Packs.
+
+
+@dataclass
+class Header:
+    """2.1, as the bytes say; `job` and what follows are a catalog's."""
+
+    raw: bytes
+    kind: int
+    generation: int
+    pack: bytes
+    inventory: bytes
+    signer: bytes
+    stanzas_at: int
+    job: bytes = b""
+    number: int = 0
+    parent: bytes = b""
+    enrolments: dict[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> bytes:
+        return hashlib.sha256(self.raw).digest()
+
+
+def parse_header(data: bytes) -> Header:
+    if len(data) < 96 or data[:8] != MAGIC:
+        raise ExtractError("it is no pack")
+    version, zero, length, required = struct.unpack_from("<HHII", data, 8)
+    if version != 1 or required or zero:
+        raise ExtractError("it was written by a newer nightvault")
+    kind, generation, stanzas, enrolments = struct.unpack_from("<BBHH", data, 24)
+    at = 96 if kind == DATA else 168 + 48 * enrolments
+    if not 1 <= stanzas <= 50 or enrolments > 50 or length != at + 1184 * stanzas + 96 or length > len(data):
+        raise ExtractError("its header is damaged")
+    raw = data[:length]
+    header = Header(raw, kind, generation, raw[32:48], raw[48:64], raw[64:96], at)
+    if kind == CATALOG:
+        header.job, header.parent = raw[96:112], raw[136:168]
+        (header.number,) = struct.unpack_from("<Q", raw, 112)
+        tags = (raw[168 + 48 * n : 216 + 48 * n] for n in range(enrolments))
+        header.enrolments = {tag[:16]: tag[16:] for tag in tags}
+    return header
+
+
+def verify(header: Header) -> None:
+    try:
+        public = Ed25519PublicKey.from_public_bytes(header.signer)
+        public.verify(header.raw[-64:], header.raw[:-64])
+    except (InvalidSignature, ValueError):
+        raise ExtractError("its signature does not fit: forged or damaged") from None
+
+
+@dataclass
+class PackKeys:
+    frame: AESGCM
+    directory: AESGCM
+
+
+def open_header(header: Header, key: RecoveryKey) -> PackKeys:
+    raw, at = header.raw, header.stanzas_at
+    for place in range(at, len(raw) - 96, 1184):
+        if raw[place : place + 16] == key.recipient:
+            pack_key = key.unseal(raw[place + 16 : place + 1184], raw[:at])
+            salt = hashlib.sha256(raw[:-96]).digest()
+            if not hmac.compare_digest(derive(pack_key, "key commitment", salt), raw[-96:-64]):
+                raise ExtractError("its key is not the one that its header commits to")
+            keys = (AESGCM(derive(pack_key, name, salt)) for name in ("frame key", "directory key"))
+            return PackKeys(*keys)
+    raise ExtractError("it was not sealed for this recovery key")
+
+
+@dataclass
+class Frame:
+    number: int
+    flags: int
+    offset: int
+    sealed: int
+    raw: int
+
+
+def frame_columns(rows: bytes) -> list[Frame]:  # 2.3
+    count = len(rows) // 40
+    u32 = struct.Struct(f"<{count}I").unpack_from
+    offsets = struct.unpack_from(f"<{count}Q", rows, 8 * count)
+    columns = u32(rows, 0), u32(rows, 4 * count), offsets, u32(rows, 16 * count), u32(rows, 20 * count)
+    return [Frame(*row) for row in zip(*columns, strict=True)]
+
+
+@dataclass
+class Chunk:
+    id: bytes
+    frame: int
+    offset: int
+    length: int
+
+
+def chunk_columns(rows: bytes) -> Iterator[Chunk]:  # 2.3
+    count = len(rows) // 44
+    frames, gaps, lengths = (
+        struct.unpack_from(f"<{count}I", rows, (32 + 4 * column) * count) for column in range(3)
+    )
+    before, end = None, 0
+    for place in range(count):
+        start = (gaps[place] + (end if frames[place] == before else 0)) & 0xFFFFFFFF
+        before, end = frames[place], start + lengths[place]
+        yield Chunk(rows[32 * place : 32 * (place + 1)], frames[place], start, lengths[place])
+
+
+class Pack:
+    """One pack in a file."""
+
+    def __init__(self, path: str, header: Header) -> None:
+        self.path = path
+        self.header = header
+
+    def frames(self, keys: PackKeys, zstd: Callable[[bytes, int], bytes]) -> list[Frame]:
+        """2.4 and 2.3: the directory's frames."""
+        with open(self.path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - TRAILER, 0))
+            magic, offset, length = struct.unpack("<8sQQ", file.read(24))
+            if magic != TRAILER_MAGIC or offset + length + TRAILER != size:
+                raise ExtractError("its end is damaged or missing")
+            file.seek(offset)
+            sealed = file.read(length)
+        aad = b"nightvault 1 directory" + self.header.pack
+        try:
+            plain = keys.directory.decrypt(bytes(12), sealed, aad)
+        except InvalidTag:
+            raise ExtractError("its directory is damaged") from None
+        stored, raw, flags = struct.unpack_from("<III", plain)
+        rows = plain[16 : 16 + stored]
+        rows = zstd(rows, raw) if flags & 1 else rows
+        (count,) = struct.unpack_from("<I", rows)
+        return frame_columns(rows[16 : 16 + 40 * count])
+
+    def open(self, keys: PackKeys, frame: Frame, zstd: Callable[[bytes, int], bytes]) -> bytes:
+        """2.2: a frame's bytes, which the cipher's tag vouches for."""
+        if not 0 < frame.raw <= LARGEST_FRAME or frame.flags & ~1 or frame.sealed > frame.raw + 16:
+            raise ExtractError("a frame is out of range")
+        with open(self.path, "rb") as file:
+            file.seek(frame.offset)
+            sealed = file.read(frame.sealed)
+        aad = self.header.pack + struct.pack("<II", frame.number, frame.flags)
+        try:
+            body = keys.frame.decrypt(frame.number.to_bytes(12, "big"), sealed, aad)
+        except InvalidTag:
+            raise ExtractError(f"frame {frame.number} of {self.path} is damaged") from None
+        body = zstd(body, frame.raw) if frame.flags & 1 else body
+        if len(body) != frame.raw:
+            raise ExtractError(f"frame {frame.number} of {self.path} has the wrong length")
+        return body
+
+
+def find_packs(places: list[str]) -> Iterator[Pack]:
+    for place in places:
+        paths = [place]
+        if os.path.isdir(place):
+            paths = [os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names]
+        for path in sorted(paths):
+            data = read_file(path, LARGEST_HEADER) if os.path.isfile(path) else b""
+            if data[:8] != MAGIC:
+                continue
+            try:
+                header = parse_header(data)
+                verify(header)
+            except ExtractError as error:
+                warn(f"{path}: {error}; left out")
+            else:
+                yield Pack(path, header)
+
+
+# 3. Catalogs. The msgpack that they use: nil, booleans, integers, bin, str and arrays.
+
+
+def unpack(data: bytes, at: int = 0, depth: int = 0) -> tuple[Any, int]:
+    """One msgpack value, and where it ends."""
+    kind = data[at]
+    at += 1
+    if kind < 0x80:
+        return kind, at
+    if kind >= 0xE0:
+        return kind - 256, at
+    if kind in {0xC0, 0xC2, 0xC3}:
+        return {0xC0: None, 0xC2: False, 0xC3: True}[kind], at
+    if 0xCC <= kind <= 0xD3:
+        form = struct.Struct(">" + "BHIQbhiq"[kind - 0xCC])
+        return form.unpack_from(data, at)[0], at + form.size
+    if kind & 0xE0 == 0xA0:
+        return text_of(data, at, kind & 0x1F)
+    if kind & 0xF0 == 0x90:
+        return array_of(data, at, kind & 0x0F, depth)
+    sized = {0xC4: "B", 0xC5: "H", 0xC6: "I", 0xD9: "B", 0xDA: "H", 0xDB: "I", 0xDC: "H", 0xDD: "I"}
+    if kind not in sized:
+        raise ExtractError(f"a record holds msgpack of kind {kind:#x}, which format 1 does not use")
+    form = struct.Struct(">" + sized[kind])
+    (size,) = form.unpack_from(data, at)
+    at += form.size
+    if kind <= 0xC6:
+        return data[at : at + size], at + size
+    return text_of(data, at, size) if kind <= 0xDB else array_of(data, at, size, depth)
+
+
+def text_of(data: bytes, at: int, size: int) -> tuple[str, int]:
+    return data[at : at + size].decode("utf-8"), at + size
+
+
+def array_of(data: bytes, at: int, count: int, depth: int) -> tuple[list[Any], int]:
+    if depth > 8 or count > len(data):
+        raise ExtractError("a record is nested too deeply, or cut short")
+    values = []
+    for _ in range(count):
+        value, at = unpack(data, at, depth + 1)
+        values.append(value)
+    return values, at
+
+
+def read_records(bodies: Iterator[bytes]) -> Iterator[list[Any]]:
+    """The records of a catalog; an error if its End is missing."""
+    joined, count, ended = b"", 0, False
+    for body in bodies:
+        at = 0
+        while at < len(body):
+            (size,) = struct.unpack_from("<I", body, at)
+            record, _ = unpack(body[at + 4 : at + 4 + size])
+            at += 4 + size
+            if record[0] == 16:  # Fragment
+                joined += record[1]
+                record = unpack(joined)[0] if record[2] else None
+                joined = b"" if record else joined
+            if record and record[0] == 17:
+                ended = record[1] == count
+            elif record and record[0] < 128:
+                yield record
+            count += 1
+    if not ended:
+        raise ExtractError("the catalog is cut short")
+
+
+@dataclass
+class Entry:
+    number: int
+    directory: int
+    name: bytes
+    kind: int
+    mode: int
+    owner: int
+    mtime: int
+    size: int
+    extra: bytes | None
+    content: bytes | None
+    chunks: bytes
+    added: int
+    removed: int | None
+
+
+@dataclass
+class Archive:
+    header: Header
+    frames: dict[int, Frame] = field(default_factory=dict)
+
+
+@dataclass
+class Books:
+    """What a chain of catalogs says of one job."""
+
+    secret: bytes = b""
+    snapshots: dict[int, list[Any]] = field(default_factory=dict)
+    owners: dict[int, list[Any]] = field(default_factory=dict)
+    directories: dict[int, bytes] = field(default_factory=dict)
+    entries: dict[int, Entry] = field(default_factory=dict)
+    archives: dict[int, Archive] = field(default_factory=dict)
+    chunks: dict[int, tuple[int, Chunk]] = field(default_factory=dict)
+
+    def apply(self, record: list[Any]) -> None:  # noqa: C901, PLR0912
+        kind, *values = record
+        if kind == 2:
+            self.secret = values[1]
+        elif kind == 5:
+            self.snapshots[values[1]] = values
+        elif kind == 6:
+            self.owners[values[0]] = values[1:]
+        elif kind == 7:
+            self.directories[values[0]] = values[1]
+        elif kind == 8:
+            self.entries[values[0]] = Entry(*values[:13])
+        elif kind == 9:
+            for (number,) in struct.iter_unpack("<Q", values[0]):
+                if number in self.entries:
+                    self.entries[number].removed = values[1]
+        elif kind == 10:
+            self.archives[values[0]] = Archive(parse_header(values[4]))
+        elif kind == 11:
+            self.archives[values[0]].frames |= {row.number: row for row in frame_columns(values[1])}
+        elif kind == 12:
+            numbers = (number for (number,) in struct.iter_unpack("<I", values[1]))
+            for number, chunk in zip(numbers, chunk_columns(values[2]), strict=True):
+                self.chunks[number] = values[0], chunk
+        elif kind == 13:
+            for number in values[0]:
+                self.snapshots.pop(number, None)
+
+
+class Extractor:
+    """From packs to files."""
+
+    def __init__(self, key: RecoveryKey, packs: list[Pack]) -> None:
+        self.key = key
+        self.zstd = find_zstd()
+        self.blake3 = find_blake3()
+        self.packs = {pack.header.pack: pack for pack in packs}
+        self.keys: dict[int, PackKeys] = {}  # by archive number
+        self.opened: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self.books = Books()
+        self.problems = 0
+
+    def trusted(self, signer: bytes | None, anyone: bool) -> list[Pack]:
+        """2.1: catalogs whose signer the key enrolled, or the user named."""
+        found: list[Pack] = []
+        for pack in self.packs.values():
+            header = pack.header
+            if header.kind != CATALOG:
+                continue
+            tag = self.key.enrolment_tag(header.inventory, header.signer)
+            enrolled = hmac.compare_digest(header.enrolments.get(self.key.recipient, b""), tag)
+            fingerprint = hashlib.sha256(header.signer).digest()[:16]
+            if enrolled or anyone or fingerprint == signer:
+                found.append(pack)
+            else:
+                warn(f"{pack.path}: its signer {fingerprint.hex()} is not enrolled by this key; left out")
+        return found
+
+    def records(self, pack: Pack) -> Iterator[list[Any]]:
+        keys = open_header(pack.header, self.key)
+        frames = pack.frames(keys, self.zstd)
+        return read_records(pack.open(keys, frame, self.zstd) for frame in frames)
+
+    def job_of(self, pack: Pack) -> str:
+        start = next(self.records(pack))
+        return str(start[5])
+
+    def chains(self, catalogs: list[Pack]) -> dict[bytes, list[Pack]]:
+        """5 of the design, in short: for each job the newest state that a full catalog and deltas give."""
+        found: dict[bytes, list[Pack]] = {}
+        for job in {pack.header.job for pack in catalogs}:
+            ours = [pack for pack in catalogs if pack.header.job == job]
+            deltas = {pack.header.hash: pack for pack in ours if pack.header.generation == DELTA}
+            fulls = {pack.header.parent: pack for pack in ours if pack.header.generation == FULL}
+            parents = [pack.header.parent for pack in deltas.values()]
+            if len(set(parents)) != len(parents):
+                warn("two catalogs go on from the same one; the newest is taken, and they are not merged")
+            best: list[Pack] = []
+            for tip in set(deltas) | set(fulls):
+                chain: list[Pack] = []
+                state = tip
+                while state not in fulls and state in deltas:
+                    chain.append(deltas[state])
+                    state = deltas[state].header.parent
+                if state in fulls:
+                    whole = [fulls[state], *reversed(chain)]
+                    best = max(best, whole, key=lambda some: some[-1].header.number if some else 0)
+            if best:
+                found[job] = best
+                newer = [pack for pack in deltas.values() if pack.header.number > best[-1].header.number]
+                for pack in newer:
+                    warn(
+                        f"{pack.path}: catalog {pack.header.number} cannot be applied: one before is missing"
+                    )
+        return found
+
+    def load(self, chain: list[Pack]) -> None:
+        for pack in chain:
+            for record in self.records(pack):
+                self.books.apply(record)
+
+    # Files.
+
+    def chunk(self, number: int) -> bytes:
+        archive_number, chunk = self.books.chunks[number]
+        body = self._frame(archive_number, chunk.frame)
+        data = body[chunk.offset : chunk.offset + chunk.length]
+        if len(data) != chunk.length:
+            raise ExtractError("a chunk does not lie in its frame")
+        if self.blake3 and self.blake3(data, derive(self.books.secret, "chunk id")) != chunk.id:
+            raise ExtractError("a chunk is not what it was")
+        return data
+
+    def _frame(self, number: int, frame: int) -> bytes:
+        place = number, frame
+        if place in self.opened:
+            self.opened.move_to_end(place)
+            return self.opened[place]
+        archive = self.books.archives[number]
+        pack = self.packs.get(archive.header.pack)
+        if pack is None:
+            raise ExtractError(f"pack {archive.header.pack.hex()} is not here")
+        if pack.header.raw != archive.header.raw:
+            raise ExtractError(f"{pack.path} is not the pack that the catalog names")
+        if number not in self.keys:
+            self.keys[number] = open_header(archive.header, self.key)
+        self.opened[place] = pack.open(self.keys[number], archive.frames[frame], self.zstd)
+        if len(self.opened) > KEPT_FRAMES:
+            self.opened.popitem(last=False)
+        return self.opened[place]
+
+    def write(self, snapshot: int, target: bytes) -> int:
+        """The files of a snapshot below `target`, an empty folder; how many entries."""
+        live = [
+            entry
+            for entry in self.books.entries.values()
+            if entry.added <= snapshot and (entry.removed is None or entry.removed > snapshot)
+        ]
+        paths = {entry.number: self._path(target, entry) for entry in live}
+        live = [entry for entry in live if paths[entry.number]]
+        folders = sorted((one for one in live if one.kind == DIRECTORY), key=lambda one: paths[one.number])
+        for entry in folders:
+            os.makedirs(paths[entry.number], exist_ok=True)
+        links: dict[int, bytes] = {}
+        # Symlinks come last, so that no path written before leads through one.
+        others = (one for one in live if one.kind != DIRECTORY)
+        for entry in sorted(others, key=lambda one: one.kind == SYMLINK):
+            path, extra = paths[entry.number], self._extra(entry)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            try:
+                if extra[2] and extra[2] in links:
+                    os.link(links[extra[2]], path, follow_symlinks=False)
+                    continue
+                self._make(entry, path, extra)
+                if extra[2]:
+                    links[extra[2]] = path
+            except (ExtractError, OSError, KeyError) as error:
+                self._problem(path, error)
+                if entry.kind == FILE and os.path.lexists(path):
+                    os.unlink(path)
+        for entry in reversed(folders):
+            self._describe(entry, paths[entry.number], self._extra(entry))
+        return len(live)
+
+    def _path(self, target: bytes, entry: Entry) -> bytes:
+        directory = self.books.directories.get(entry.directory, b"")
+        steps = [*directory.split(b"/"), entry.name]
+        leads_out = any(step in {b".", b".."} or b"\0" in step for step in steps)
+        if leads_out or not entry.name or b"/" in entry.name:
+            self._problem(directory + b"/" + entry.name, ExtractError("its name leads out of the target"))
+            return b""
+        return os.path.join(target, *[step for step in steps if step])
+
+    @staticmethod
+    def _extra(entry: Entry) -> list[Any]:
+        read = unpack(entry.extra)[0] if entry.extra else []
+        empty = [b"", 0, 0, 0, [], b""]
+        return read + empty[len(read) :]
+
+    def _make(self, entry: Entry, path: bytes, extra: list[Any]) -> None:
+        if entry.kind == FILE:
+            self._file(entry, path, extra[5])
+        elif entry.kind == SYMLINK:
+            os.symlink(extra[0], path)
+        elif entry.kind == FIFO:
+            os.mkfifo(path, 0o600)
+        elif entry.kind in {CHARACTER, BLOCK}:
+            form = stat.S_IFCHR if entry.kind == CHARACTER else stat.S_IFBLK
+            os.mknod(path, form | 0o600, extra[1])
+        else:
+            raise ExtractError(f"an entry of unknown kind {entry.kind}")
+        self._describe(entry, path, extra)
+
+    def _file(self, entry: Entry, path: bytes, packed_holes: bytes) -> None:
+        holes = list(struct.iter_unpack("<QQ", packed_holes))
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+            place = 0
+            for (number,) in struct.iter_unpack("<I", entry.chunks):
+                data = memoryview(self.chunk(number))
+                while data:
+                    while holes and holes[0][0] == place:
+                        place += holes.pop(0)[1]
+                    room = holes[0][0] - place if holes else len(data)
+                    file.seek(place)
+                    file.write(data[:room])
+                    place += len(data[:room])
+                    data = data[room:]
+            place += sum(size for _, size in holes)
+            file.truncate(entry.size)
+        if place != entry.size:
+            raise ExtractError(f"it has {place} bytes instead of {entry.size}")
+        self._check_content(entry, packed_holes)
+
+    def _check_content(self, entry: Entry, packed_holes: bytes) -> None:  # 1.7
+        if not self.blake3 or entry.content is None:
+            return
+        numbers = [number for (number,) in struct.iter_unpack("<I", entry.chunks)]
+        chunks = [self.books.chunks[number][1] for number in numbers]
+        named = b"".join(chunk.id + struct.pack("<I", chunk.length) for chunk in chunks)
+        named += bytes(36) + packed_holes if packed_holes else b""
+        if self.blake3(named, derive(self.books.secret, "content id"))[:16] != entry.content:
+            raise ExtractError("its content is not what it was")
+
+    def _describe(self, entry: Entry, path: bytes, extra: list[Any]) -> None:
+        """Owner, mode, attributes, times; what this user may not set is told."""
+        try:
+            uid, gid, *_ = self.books.owners[entry.owner]
+            if os.geteuid() == 0:
+                os.chown(path, uid, gid, follow_symlinks=False)
+            if entry.kind != SYMLINK:
+                os.chmod(path, entry.mode)
+            for name, value in extra[4]:
+                os.setxattr(path, name, value, follow_symlinks=False)
+            os.utime(path, ns=(entry.mtime, entry.mtime), follow_symlinks=False)
+        except (OSError, KeyError) as error:
+            self._problem(path, error)
+
+    def _problem(self, path: bytes, error: Exception) -> None:
+        self.problems += 1
+        warn(f"{os.fsdecode(path)!r}: {error}")
+
+
+def warn(text: str) -> None:
+    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)  # noqa: T201
+
+
+def show(extractor: Extractor) -> None:
+    for number, (identity, _, started, *_, files, size, _) in sorted(extractor.books.snapshots.items()):
+        when = started // 1_000_000
+        print(f"{identity}  number {number}  {when} s since 1970  {files} files  {size} bytes")  # noqa: T201
+
+
+def choose(extractor: Extractor, words: str | None) -> int:
+    snapshots = extractor.books.snapshots
+    if words is None:
+        return max(snapshots, default=0)
+    found = [number for number, values in snapshots.items() if values[0].startswith(words.lower())]
+    if len(found) != 1:
+        raise ExtractError(f"{len(found)} snapshots begin with {words}: see --list")
+    return found[0]
+
+
+def run(options: argparse.Namespace) -> int:
+    key = read_key(options.key, options.passphrase_file)
+    extractor = Extractor(key, list(find_packs(options.packs)))
+    if extractor.blake3 is None:
+        warn("blake3 is not installed: chunks are not compared with their names, only frames with their tags")
+    signer = bytes.fromhex(options.signer) if options.signer else None
+    chains = extractor.chains(extractor.trusted(signer, options.trust_vault))
+    names = {extractor.job_of(chain[0]): chain for chain in chains.values()}
+    if options.job is not None:
+        names = {name: chain for name, chain in names.items() if name == options.job}
+    if len(names) != 1:
+        raise ExtractError(f"which job? --job is one of: {', '.join(sorted(names)) or 'none is here'}")
+    extractor.load(next(iter(names.values())))
+    if options.list or options.target is None:
+        show(extractor)
+        return 0
+    target = os.fsencode(os.path.abspath(options.target))
+    os.makedirs(target, exist_ok=True)
+    if os.listdir(target):
+        raise ExtractError(f"{options.target} is not empty: give a new folder")
+    count = extractor.write(choose(extractor, options.snapshot), target)
+    warn(f"{count} entries written below {options.target}, {extractor.problems} problems")
+    return 3 if extractor.problems else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the files of nightvault packs, without nightvault.")
+    parser.add_argument("packs", nargs="+", metavar="PACKS", help="packs, or folders of them")
+    parser.add_argument("--key", required=True, metavar="FILE|-", help="the recovery key")
+    parser.add_argument("--passphrase-file", metavar="FILE", help="its passphrase")
+    parser.add_argument("--list", action="store_true", help="list the snapshots")
+    parser.add_argument("--job", help="which job, if there are several")
+    parser.add_argument("--snapshot", metavar="ID", help="which snapshot; the newest by default")
+    parser.add_argument("--target", metavar="DIR", help="where to write: a new or empty folder")
+    parser.add_argument("--signer", metavar="FINGERPRINT", help="believe this signer")
+    parser.add_argument("--trust-vault", action="store_true", help="believe any signer")
+    try:
+        return run(parser.parse_args())
+    except (ExtractError, OSError, ValueError) as error:
+        warn(f"nightvault-extract: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
