@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV ?= .venv
 SOURCE ?= /usr/share/doc
 PYTEST_ARGS ?=
+BENCH ?= nightvault-bench
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-pins
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test quick-test demo clean
+.PHONY: help venv check test quick-test demo bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -42,7 +44,10 @@ quick-test: $(STAMP) ## the whole test suite, without coverage
 demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc)
 	$(BIN)/nightvault demo --source $(SOURCE)
 
+bench: $(STAMP) ## nightvault beside restic and borg, into docs/performance.md (20 GiB in BENCH=nightvault-bench)
+	$(BIN)/python -m tests.bench --work $(BENCH) --page docs/performance.md $(BENCH_ARGS)
+
 clean: ## remove environments, caches and the demo's folder
-	rm -rf .venv nightvault-demo dist build .coverage .coverage.* .hypothesis
+	rm -rf .venv nightvault-demo nightvault-bench dist build .coverage .coverage.* .hypothesis
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find backup migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,134 @@
+"""Measure nightvault beside its peers: `python -m tests.bench --work FOLDER`, or `make bench`.
+
+Each round takes every program in turn through the four phases on the same data: a first backup, one without
+a change, one after 1 % has changed, a restore, which is compared byte for byte. Tables go to stdout and, with
+`--page`, into docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.bench import data, report
+from tests.bench.measure import Measured, differences, measure
+from tests.bench.peers import PEERS, Peer, Place, install
+from tests.bench.report import PHASES, Row
+
+_SETS: Mapping[str, Callable[[Path, int], None]] = {"A": data.make_mixed, "B": data.make_small}
+_SIZES = {"A": 3072, "B": 200_000}  # MiB; files
+_FIRST, _SAME, _CHANGED, _RESTORE = PHASES
+
+
+def main() -> None:
+    """Parse, prepare, measure, tell."""
+    options = _options()
+    install(options.peers)
+    peers = [PEERS[name]() for name in options.peers]
+    versions = {peer.name: peer.version() for peer in peers}
+    rows: list[Row] = []
+    for name in options.sets:
+        made = _made(options.work, name, options.scale)
+        for turn in range(options.rounds):
+            for row in _round(options.work, name, made, turn, peers):
+                rows.append(row)
+                one = row.measured
+                print(
+                    f"{name} {turn + 1} {row.peer:10} {row.phase:11} {one.wall:7.1f} s {one.cpu:7.1f} s CPU "
+                    f"{one.peak:6.0f} MiB, stored {one.stored:7.0f} MiB, others {one.others:.0%}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    text = report.tables(rows, versions)
+    print(text)
+    if options.page:
+        report.write(options.page, text)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="nightvault beside its peers")
+    parser.add_argument("--work", type=Path, required=True, help="a folder with 20 GiB free")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sets", nargs="+", choices=sorted(_SETS), default=sorted(_SETS))
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--scale", type=float, default=1.0, help="of the data sets' sizes")
+    parser.add_argument("--page", type=Path, help="where the tables go, as docs/performance.md")
+    return parser.parse_args()
+
+
+def _made(work: Path, name: str, scale: float) -> Path:
+    """The data set, made once; the scale is in its name."""
+    folder = work / f"data-{name}-{scale:g}"
+    if not folder.exists():
+        print(f"making data set {name} in {folder} ...", file=sys.stderr, flush=True)
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        _SETS[name](unfinished, max(3, int(_SIZES[name] * scale)))
+        unfinished.rename(folder)
+    return folder
+
+
+def _round(work: Path, name: str, made: Path, turn: int, peers: Sequence[Peer]) -> Iterator[Row]:
+    """All phases of all programs on a copy of the data, which the third phase changes."""
+    source = work / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(made, source, symlinks=True)
+    places = {peer.name: _place(work, source, peer) for peer in peers}
+    for peer in peers:
+        place = places[peer.name]
+        _measure(peer.prepare(place), place, source)
+        for phase in (_FIRST, _SAME):
+            os.sync()
+            yield Row(name, phase, peer.name, turn, _measure(peer.backup(place), place, source))
+    data.change(source, turn)
+    for path in data.walk(source):
+        if not path.is_symlink():
+            path.read_bytes()  # into the page cache, for all alike
+    for peer in peers:
+        place = places[peer.name]
+        os.sync()
+        yield Row(name, _CHANGED, peer.name, turn, _measure(peer.backup(place), place, source))
+        yield Row(name, _RESTORE, peer.name, turn, _restore(peer, place, work / "restored"))
+        shutil.rmtree(place.home)
+        shutil.rmtree(place.repository)
+
+
+def _place(work: Path, source: Path, peer: Peer) -> Place:
+    place = Place(source, work / f"repository-{peer.name}", work / f"home-{peer.name}")
+    for folder in (place.repository, place.home):
+        shutil.rmtree(folder, ignore_errors=True)
+    place.home.mkdir()
+    return place
+
+
+def _measure(command: Sequence[str], place: Place, folder: Path) -> Measured:
+    return measure(
+        command,
+        environment=place.environment,
+        folder=folder,
+        log=place.home / "said",
+        repository=place.repository,
+    )
+
+
+def _restore(peer: Peer, place: Place, target: Path) -> Measured:
+    """Restore and compare; a tree that came back other than it was ends the benchmark."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    command = peer.restore(place, target)
+    os.sync()
+    measured = _measure(command, place, target)
+    differing = differences(place.source, target / str(place.source).lstrip("/"))
+    if differing:
+        raise SystemExit(f"bench: {peer.name} restored {len(differing)} paths wrong, first {differing[0]}")
+    shutil.rmtree(target)
+    return measured
+
+
+if __name__ == "__main__":
+    main()

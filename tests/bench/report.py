@@ -1,0 +1,105 @@
+"""What was measured as tables: each phase with minimum, median and maximum, and the ratio to restic."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench.measure import Measured
+
+PHASES = ("first", "no change", "1 % changed", "restore")
+_BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
+_LOADED = 0.1  # a row is marked when others took more of the machine than this
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement."""
+
+    data: str
+    phase: str
+    peer: str
+    turn: int
+    measured: Measured
+
+
+def tables(rows: Sequence[Row], versions: Mapping[str, str]) -> str:
+    """Markdown: the machine, the versions, and a table for each data set and phase."""
+    rounds = max(row.turn for row in rows) + 1
+    how = (
+        f"Measured {datetime.now(UTC):%Y-%m-%d} on {_machine()}. Medians (minimum to maximum) of "
+        f"{rounds} rounds, the programs in turn in each round; source in the page cache; `*` marks a row "
+        "that ran beside other load. `ratio` is to restic in the same rounds."
+    )
+    lines = [
+        how,
+        "",
+        *(f"- {name}: {version}" for name, version in versions.items()),
+        "",
+    ]
+    for data in dict.fromkeys(row.data for row in rows):
+        lines += [f"### Data set {data}", "", *_header()]
+        for phase in PHASES:
+            some = [row for row in rows if (row.data, row.phase) == (data, phase)]
+            lines += [_line(phase, peer, some) for peer in dict.fromkeys(row.peer for row in some)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def write(page: Path, text: str) -> None:
+    """Put the tables between the page's marks; the rest of it stays."""
+    before, _, rest = page.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    page.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}")
+
+
+def _header() -> list[str]:
+    return [
+        "| phase | program | wall s | ratio | CPU s | ratio | peak MiB | ratio | stored MiB | ratio |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+
+
+def _line(phase: str, peer: str, rows: Sequence[Row]) -> str:
+    own = [row.measured for row in rows if row.peer == peer]
+    against = [row.measured for row in rows if row.peer == "restic"]
+    mark = " \\*" if any(one.others > _LOADED for one in own) else ""
+    cells = [f"{phase}{mark}", peer]
+    for name in ("wall", "cpu", "peak", "stored"):
+        values = [getattr(one, name) for one in own]
+        digits = 0 if name in {"peak", "stored"} else 1
+        cells.append(_spread(values, digits))
+        cells.append(_ratio(values, [getattr(one, name) for one in against]))
+    return f"| {' | '.join(cells)} |"
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    low, middle, high = min(values), statistics.median(values), max(values)
+    if len(values) == 1:
+        return f"{middle:,.{digits}f}"
+    return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def _ratio(values: Iterable[float], against: Sequence[float]) -> str:
+    if not against:
+        return "-"
+    return f"{statistics.median(values) / statistics.median(against):.2f}"
+
+
+def _machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = f"Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {_processor()}, {memory:.0f} GiB, {versions}"
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.machine()
