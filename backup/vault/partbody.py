@@ -67,6 +67,15 @@ def rely_on_crc(client: Any) -> None:
     client.meta.events.register_first(_S3_EVENT, _name_the_crc, unique_id="nightvault-part-crc")
 
 
+def stay_in_region(client: Any) -> None:
+    """Keep `client` of S3 from asking again and again where a bucket is: the config says it."""
+    client.meta.events.register_first("before-call.s3", _follow_nowhere, unique_id="nightvault-region")
+
+
+def _follow_nowhere(params: MutableMapping[str, Any], **_: Any) -> None:
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
 def _name_the_crc(params: MutableMapping[str, Any], **_: Any) -> None:
     if _CRC in params["headers"]:
         params["context"]["checksum"] = {

@@ -14,7 +14,7 @@ from backup.model import ArchiveId, Listing, ListingId, RetrievalStatus, VaultNa
 from backup.protocols import Clock, VaultTraits
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
-from backup.vault.partbody import rely_on_crc
+from backup.vault.partbody import rely_on_crc, stay_in_region
 from backup.vault.s3_requests import Bucket, BucketRequests
 from backup.vault.s3_retrievals import S3Retrievals
 from backup.vault.s3_uploads import S3Uploads
@@ -31,6 +31,7 @@ class S3Vault(S3Uploads, S3Retrievals):
 
     def __init__(self, name: VaultName, client: Any, bucket: Bucket, clock: Clock) -> None:
         rely_on_crc(client)
+        stay_in_region(client)
         self._in = BucketRequests(client, bucket)
         self._name = name
         self._clock = clock

@@ -87,7 +87,8 @@ def ministack_rig(client: Any) -> Rig:
     settings = {"storage_class": "GLACIER", "checksums": "none"}
     vault = s3_vault(client, "shared", prefix=f"{next(_numbers)}/", **settings)
     elsewhere = s3_vault(client, f"elsewhere-{next(_numbers)}", **settings)
-    return Rig(vault, lambda: time.sleep(2.2), lambda: None, elsewhere, **_LACKING)
+    lacking = {**_LACKING, "ripens_by_itself": True}
+    return Rig(vault, lambda: time.sleep(2.2), lambda: None, elsewhere, **lacking)
 
 
 _S3_RIGS: dict[str, Callable[[Any], Rig]] = {"seaweedfs": seaweedfs_rig, "ministack": ministack_rig}

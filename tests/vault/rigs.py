@@ -35,6 +35,7 @@ class Rig:
     keeps_part_hashes: bool = True
     forgets_replaced_parts: bool = True
     keeps_tokens: bool = False
+    ripens_by_itself: bool = False
     lists_tree_hashes: bool = True
 
 
