@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
     from backup.restorer.restore import RestorePlan, RestoreReport, RestoreWorld
 
 _FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
-_MOST_SHOWN = 20
 # What AWS says of most retrievals: "Downloading an Archive in Amazon Glacier", developer guide.
 _HOURS = {Tier.EXPEDITED: "1 to 5 minutes", Tier.STANDARD: "3 to 5 hours", Tier.BULK: "5 to 12 hours"}
 
+numeric_option = click.option(
+    "--numeric-owner",
+    is_flag=True,
+    help="Owners, groups and ACLs by their numbers, even where this machine knows their names.",
+)
 wait_option = click.option(
     "--wait", is_flag=True, help="Stay until the vault is ready, however long it takes."
 )
@@ -39,6 +44,7 @@ wait_option = click.option(
 @click.option("--passphrase-file", metavar="FILE", help="Where the key file's passphrase is.")
 @click.option("--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how dear.")
 @wait_option
+@numeric_option
 @click.option("--dry-run", is_flag=True, help="Say what would be retrieved and written; ask for nothing.")
 @pass_cli
 def restore(
@@ -50,6 +56,7 @@ def restore(
     passphrase_file: str | None,
     tier: str | None,
     wait: bool,
+    numeric_owner: bool,
     dry_run: bool,
 ) -> None:
     """Restore a snapshot, or PATH in it, below --target.
@@ -69,6 +76,7 @@ def restore(
             snapshot = find_snapshot(tx, name, job=JobName(job) if job else None)
             vault = vault_of_job(tx, snapshot.job_number)
         world = restore_world(config, inventory, vault, clock=cli.clock, progress=cli.progress())
+        world = replace(world, numeric_owner=numeric_owner)
         plan = plan_restore(snapshot, path, world)
         if dry_run:
             _show_plan(cli, plan)
@@ -84,8 +92,9 @@ def restore(
 @restore.word("resume")
 @click.argument("restore_id", metavar="ID")
 @wait_option
+@numeric_option
 @pass_cli
-def resume(cli: Cli, restore_id: str, wait: bool) -> None:
+def resume(cli: Cli, restore_id: str, wait: bool, numeric_owner: bool) -> None:
     """Go on with an open restore."""
     from backup.app.runs import opened, restore_world
     from backup.restorer.restore import find_restore
@@ -96,6 +105,7 @@ def resume(cli: Cli, restore_id: str, wait: bool) -> None:
         if begun.state != "open":
             raise UsageError(f"restore {begun.id} is {begun.state} already")
         world = restore_world(config, inventory, begun.vault, clock=cli.clock, progress=cli.progress())
+        world = replace(world, numeric_owner=numeric_owner)
         _carry_on(cli, begun, world, wait=wait)
 
 
@@ -152,13 +162,12 @@ def restore_document(report: RestoreReport) -> dict[str, Any]:
 
 
 def _tell(cli: Cli, report: RestoreReport) -> None:
+    from backup.cli.problems import told
     from backup.cli.render import counted, duration, shown_id, shown_path, size
     from backup.model import SnapshotId
 
-    for problem in report.problems[:_MOST_SHOWN]:
-        cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
-    if len(report.problems) > _MOST_SHOWN:
-        cli.warn(f"… and {len(report.problems) - _MOST_SHOWN} more; --json has them all")
+    for line in told(report.problems):
+        cli.warn(line)
     wrote = f"{counted(report.files, 'file')} and {counted(report.directories, 'directory')}"
     text = [
         f"snapshot {shown_id(SnapshotId(report.snapshot))} restored below {shown_path(report.target)}",
