@@ -148,6 +148,11 @@ class RunningEmulator:
         return self._state
 
     @property
+    def accounts(self) -> Path:
+        """The accounts file."""
+        return self._accounts
+
+    @property
     def pid(self) -> int | None:
         """The process's id while it runs."""
         return None if self._process is None else self._process.pid

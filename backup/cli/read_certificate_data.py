@@ -42,7 +42,9 @@ def document(certificate: x509.Certificate) -> Mapping[str, object]:
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    key = certificate.public_key()
+    from backup.credentials.keys import public_key_of
+
+    key = public_key_of(certificate)
     if isinstance(key, rsa.RSAPublicKey):
         kind, algorithms = "RSA", ["RSASHA256"]
     elif isinstance(key, ec.EllipticCurvePublicKey):

@@ -61,10 +61,7 @@ def algorithm_label(certificate: x509.Certificate) -> str:
     By the kind of key alone: the hash that the certificate itself was signed with has no say in it (AWS:
     "The IAM Roles Anywhere authentication signing process"). `IdentityError` for another kind.
     """
-    try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise IdentityError("the certificate's public key cannot be read", advice=_KINDS) from error
+    key = public_key_of(certificate)
     if isinstance(key, rsa.RSAPublicKey):
         return "AWS4-X509-RSA-SHA256"
     if isinstance(key, ec.EllipticCurvePublicKey):
@@ -74,6 +71,14 @@ def algorithm_label(certificate: x509.Certificate) -> str:
     raise IdentityError(
         f"the certificate's key is {type(key).__name__.removesuffix('PublicKey')}", advice=_KINDS
     )
+
+
+def public_key_of(certificate: x509.Certificate) -> object:
+    """The certificate's key; `IdentityError` where nobody can read it."""
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise IdentityError("the certificate's public key cannot be read", advice=_KINDS) from error
 
 
 _KINDS = "IAM Roles Anywhere takes RSA, EC and ML-DSA keys"

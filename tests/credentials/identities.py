@@ -59,10 +59,10 @@ def identity_in(directory: str, *, now: datetime = NOW, days: int = 90) -> Ident
     return load_identity(IdentityFiles(issued.certificate_path, issued.key_path))
 
 
-def server_certificate(folder: Path) -> tuple[Path, Path]:
-    """A TLS certificate of localhost and 127.0.0.1 that vouches for itself, `server.pem`, and its key."""
+def server_certificate(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
+    """A TLS certificate of `name` and 127.0.0.1 that vouches for itself, `server.pem`, and its key."""
     key, certificate = folder / "server.key", folder / "server.pem"
-    names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-subj", "/CN=localhost")
+    names = ("-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1", "-subj", f"/CN={name}")
     new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key)
     call("openssl", "req", "-x509", *new, *names, "-days", "2", "-out", certificate)
     return certificate, key

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +29,8 @@ from backup.pki.subjects import Subject
 from tests.credentials.identities import ANCHOR, PROFILE, ROLE, server_certificate
 from tests.credentials.stores import call
 from tests.credentials.test_emulated import OffsetClock
-from tests.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts
+from tests.emulated import ACCOUNT_ID, REGION, REPOSITORY, RunningEmulator, write_accounts
+from tests.own_venvs import own_venv
 
 STRICT = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor/strict"
 LENIENT = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor/lenient"
@@ -173,3 +178,66 @@ def test_an_mldsa_key_gets_credentials(tls: Tls, tmp_path: Path, size: int) -> N
     http = open_pool(options, Connection(ca_bundle=tls.server_ca))
     source = RolesAnywhere(options, load=lambda: load_identity(files), clock=OffsetClock(), http=http)
     assert source.credentials().access_key_id.startswith("ASIA")
+
+
+IAMRA = """
+import sys, boto3, iamra
+certificate, key, anchor, profile, role, url = sys.argv[1:]
+session = iamra.Credentials(
+    region="eu-central-1", certificate_filename=certificate, private_key_filename=key, duration=900,
+    profile_arn=profile, role_arn=role, trust_anchor_arn=anchor,
+)
+session.get_credentials()
+client = session.get_boto3_session("eu-central-1").client("glacier", endpoint_url=url)
+print(client.list_vaults()["VaultList"])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs a network namespace")
+def test_iamra_finds_it_under_awss_own_name(tls: Tls, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """iamra knows no endpoint but AWS's: so it gets one of that name on port 443, where nothing else is."""
+    python = own_venv(request.config, "iamra", "iamra==0.6.0", "boto3") / "python"
+    name = f"rolesanywhere.{REGION}.amazonaws.com"
+    certificate, key = server_certificate(tmp_path, name)
+    leaf, leaf_key = p_256_identity(tls, tmp_path)  # iamra signs with PSS for an RSA key: nobody takes that
+    hosts, driver = tmp_path / "hosts", tmp_path / "iamra_client.py"
+    hosts.write_text(f"127.0.0.1 localhost {name}\n")
+    driver.write_text(IAMRA)
+    serve = [sys.executable, "-m", "backup.emulator", "--port", "443", "--state", tmp_path / "state"]
+    serve += ["--accounts", tls.emulator.accounts, "--tls-cert", certificate, "--tls-key", key]
+    ask = [
+        python,
+        driver,
+        leaf,
+        leaf_key,
+        STRICT,
+        OURS,
+        READER,
+        f"https://{name}",
+    ]
+    steps = [
+        "ip link set lo up",
+        f"mount --bind {hosts} /etc/hosts",
+        f"{shlex.join(map(str, serve))} > {tmp_path}/listens &",
+        f"for n in $(seq 200); do test -s {tmp_path}/listens && break; sleep 0.1; done",
+        f"{shlex.join(map(str, ask))}; code=$?; kill $!; wait; exit $code",
+    ]
+    trust = {"REQUESTS_CA_BUNDLE": str(certificate), "AWS_CA_BUNDLE": str(certificate)}
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "sh", "-c", "\n".join(steps)],
+        env={**os.environ, **trust}, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def p_256_identity(tls: Tls, folder: Path) -> tuple[Path, Path]:
+    """A certificate of the strict anchor for an EC key, and the key."""
+    key, request, leaf, extensions = (folder / name for name in ("ec.key", "csr", "leaf", "ext"))
+    extensions.write_text("basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n")
+    ca = Path(tls.strict.certificate_path).parent.parent / "strict"
+    call("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key)
+    call("openssl", "req", "-new", "-key", key, "-subj", "/CN=iamra", "-out", request)
+    signing = ("-CA", ca / "ca.pem", "-CAkey", ca / "ca.key", "-days", "3", "-extfile", extensions)
+    call("openssl", "x509", "-req", "-in", request, *signing, "-out", leaf)
+    return leaf, key

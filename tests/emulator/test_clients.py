@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from tests.emulated import (
     write_accounts,
 )
 from tests.emulator.talk import MIB, Talker, arn_of, client, new_vault_name, pattern, tree_hash
+from tests.own_venvs import own_venv
 
 DATA = pattern(2 * MIB + 9)
 HOURS = 3600
@@ -141,20 +140,9 @@ def _jobs(glacier: Any, v: dict[str, str], own: RunningEmulator) -> None:
     assert glacier.list_vaults()["VaultList"]
 
 
-@pytest.fixture(scope="module")
-def aws(own: RunningEmulator, request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """The AWS CLI in an environment of its own, kept with pytest's cache; called with words, answers JSON."""
-    cache = request.config.cache
-    assert cache is not None
-    folder = Path(cache.mkdir("awscli")) / f"{sys.version_info[0]}.{sys.version_info[1]}"
-    with (folder.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        program = folder / "bin" / "aws"
-        if not program.exists():
-            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-            install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "awscli"]
-            subprocess.run([str(folder / "bin" / "python"), *install], check=True)
-    environment = {
+def environment_on(own: RunningEmulator) -> dict[str, str]:
+    """A process's environment, with the emulator and its key and nothing of this machine's AWS."""
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         "AWS_ENDPOINT_URL_GLACIER": own.glacier_url,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
@@ -164,6 +152,13 @@ def aws(own: RunningEmulator, request: pytest.FixtureRequest) -> Callable[..., A
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+@pytest.fixture(scope="module")
+def aws(own: RunningEmulator, request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """The AWS CLI in an environment of its own, kept with pytest's cache; called with words, answers JSON."""
+    program = own_venv(request.config, "awscli", "awscli") / "aws"
+    environment = environment_on(own)
 
     def run(*words: str) -> Any:
         command = [str(program), "glacier", words[0], "--account-id=-", "--vault-name=cli", *words[1:]]
@@ -257,3 +252,27 @@ def test_mt_aws_glacier(own: RunningEmulator, perl: Callable[..., Any]) -> None:
     assert csv.headers["content-type"] == "text/csv"
     assert csv.body.split(b"\r\n")[1].startswith(archive.encode() + b",mt2 eyJ")
     assert perl("DELETE", f"{vault}/archives/{archive}").status == 204
+
+
+def test_glacier_upload(own: RunningEmulator, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The tool of that name from PyPI: parts on threads, and the inventory."""
+    program = own_venv(request.config, "glacier-upload", "glacier-upload==2.1.2") / "glacier"
+
+    def run(*words: str) -> str:
+        command = [str(program), *words]
+        done = subprocess.run(
+            command, env=environment_on(own), capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    talker, data = Talker(own.glacier_url), pattern(101 * MIB + 3)  # above 100 MiB it takes several parts
+    talker.ask("PUT", "/-/vaults/tool")
+    (tmp_path / "large").write_bytes(data)
+    said = run("upload", "tool", "large", "--part-size", "16", "--num-threads", "4")
+    assert "Upload successful" in said
+    assert f"Glacier total tree hash: {tree_hash(data)}" in said
+    own.make_inventories()
+    job = run("inventory", "init-retrieval", "tool").split()[-1]
+    own.advance(5 * HOURS)
+    assert tree_hash(data) in run("inventory", "get", "tool", job)
