@@ -40,6 +40,29 @@ class ScheduledJob:
     schedule: Schedule
 
 
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something that the daemon does every so often beside the jobs' runs, whatever became of it before."""
+
+    name: str
+    run: Callable[[], None]
+    seconds: int
+
+    def tick(self) -> None:
+        """Do it; raises nothing."""
+        try:
+            self.run()
+        except InterruptedRunError:
+            _log.info("%s: stopped on request; nothing is lost", self.name)
+        except NightvaultError as error:
+            _log.error("%s: %s", self.name, error)
+            if error.advice:
+                _log.info("%s: %s", self.name, error.advice)
+        except Exception as error:  # noqa: BLE001  one bad time must not end the daemon
+            _log.error("%s: unexpected %s: %s", self.name, type(error).__name__, error)
+            _log.debug("%s: where it happened", self.name, exc_info=error)
+
+
 @dataclass(slots=True)
 class Watch:
     """Decides at each tick whether a job is due, and runs it then.
@@ -110,21 +133,35 @@ def run_daemon(
     last_run: LastRun,
     stop: Event,
     tick: Any = None,
+    chores: Sequence[Chore] = (),
 ) -> None:
     """Run the jobs when they are due, until `stop` is set or SIGTERM or SIGINT comes.
 
     Then `stop` is set, and a run in progress is waited for; a second signal ends the process at once.
     `tick` is the APScheduler trigger that makes it look, each full minute by default; it looks once at the
-    start, too. To be called from the main thread.
+    start, too. `chores` are done beside the runs, on their own thread. To be called from the main thread.
     """
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
     from apscheduler.triggers.cron import CronTrigger
+    from apscheduler.triggers.interval import IntervalTrigger
 
     # A tick that finds the last one still running is skipped, and APScheduler warns of it each minute.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     watch = Watch(run=run, clock=clock, last_run=last_run, stop=stop)
-    scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC)
+    executors = {"default": ThreadPoolExecutor(1), "chores": ThreadPoolExecutor(1)}
+    scheduler = BackgroundScheduler(executors=executors, timezone=UTC)
+    for chore in chores:
+        every = IntervalTrigger(seconds=chore.seconds, timezone=UTC)
+        scheduler.add_job(
+            chore.tick,
+            every,
+            executor="chores",
+            id=f"chore {chore.name}",
+            misfire_grace_time=None,
+            coalesce=True,
+        )
+        scheduler.add_job(chore.tick, executor="chores", misfire_grace_time=None)  # once, now
     for job in jobs:
         scheduler.add_job(
             watch.tick,

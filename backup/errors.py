@@ -126,6 +126,12 @@ class TargetError(NightvaultError):
     """The restore target cannot be written."""
 
 
+class TargetFullError(TargetError):
+    """There is no room at the restore target."""
+
+    exit_code = ExitCode.LIMIT
+
+
 # The other side: AWS, a directory, the network.
 
 
@@ -151,6 +157,10 @@ class RetrievalExpiredError(VaultError):
 
 class RetrievalNotReadyError(VaultError):
     """The output of this retrieval is not there yet."""
+
+
+class CapacityError(VaultError):
+    """The vault cannot serve a retrieval of this tier just now: none sold, or a policy of the account."""
 
 
 class DeniedError(NightvaultError):

@@ -267,10 +267,14 @@ class RetrievalState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetrievalStatus:
-    """A retrieval's or listing's state, as the vault tells it; `message` is the vault's own word."""
+    """A retrieval's or listing's state, as the vault tells it; `message` is the vault's own word.
+
+    `until` is when the output may go, where the vault tells.
+    """
 
     state: RetrievalState
     message: str = ""
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ class Site:
     wait: Callable[[], object] = lambda: None  # lets the hours pass that a cold vault takes
     stop: Callable[[], bool] = lambda: False
     stamps: Callable[[], int] = lambda: stamp_clock() + AN_HOUR  # so that what was just written is not fresh
+    askers: int = 1  # one after the other, so that a fault meets the request it was planned for
 
     @classmethod
     def create(
@@ -148,6 +149,8 @@ class Site:
             progress=self.progress,
             secret=self.keys.secret,
             key_directory=str(self.folder / "restores"),
+            askers=self.askers,
+            stop=self.stop,
         )
 
     def backup(self) -> BackupReport:
@@ -171,7 +174,7 @@ class Site:
         world = self.restore_world
         wanted = self.job.sources[0] if path is None else os.fsencode(path)
         plan = plan_restore(self.snapshot(snapshot), wanted, world)
-        restore = begin_restore(plan, os.fsencode(target), world, tier=Tier.STANDARD, key=lambda: self.key)
+        restore = begin_restore(plan, os.fsencode(target), world, tier=Tier.STANDARD, keys=lambda: [self.key])
         known = advance(restore, world)
         if not is_ready(known):
             self.wait()

@@ -35,7 +35,8 @@ COMMANDS = {
     "snapshots": LazyCommand("backup.cli.snapshots:snapshots", "List snapshots."),
     "ls": LazyCommand("backup.cli.snapshots:ls", "List what a snapshot holds."),
     "restore": LazyCommand("backup.cli.restore:restore", "Restore a snapshot or a path in it."),
-    "restores": LazyCommand("backup.cli.restore:restores", "List restores and what they wait for."),
+    "restores": LazyCommand("backup.cli.restores:restores", "List restores and what they wait for."),
+    "prices": LazyCommand("backup.cli.prices:prices", "Print the prices that quotes are made of."),
     "rebuild": LazyCommand(
         "backup.cli.rebuild:rebuild", "Make the inventory anew from the vault and the recovery key."
     ),

@@ -18,8 +18,10 @@ from backup.model import JobName
 
 if TYPE_CHECKING:
     from backup.archiver.report import BackupReport
+    from backup.restorer.restore import RestoreReport
 
 _MOST_SHOWN = 20
+_RESTORES_SECONDS = 300
 _log = logging.getLogger(__name__)
 
 
@@ -32,8 +34,9 @@ def daemon(cli: Cli) -> None:
     signal ends it at once.
     """
     from backup.app import last_run, run_job
+    from backup.app.restores import continue_restores
     from backup.cli.progress import Silent
-    from backup.daemon import ScheduledJob, run_daemon
+    from backup.daemon import Chore, ScheduledJob, run_daemon
 
     config, clock, stop = cli.config(), cli.clock, threading.Event()
     jobs = [ScheduledJob(job.name, job.when) for job in config.jobs if job.when is not None]
@@ -54,7 +57,18 @@ def daemon(cli: Cli) -> None:
             sentence = f"unexpected {type(error).__name__}: {error}"
             raise NightvaultError(sentence, advice=f"please report it with {path}") from error
 
-    run_daemon(jobs, run=run, clock=clock, last_run=lambda name: last_run(config, name), stop=stop)
+    def restores() -> None:
+        for restore_id, report in continue_restores(config, clock=clock, stop=stop):
+            tell_restore(restore_id, report)
+
+    run_daemon(
+        jobs,
+        run=run,
+        clock=clock,
+        last_run=lambda name: last_run(config, name),
+        stop=stop,
+        chores=[Chore("restores", restores, _RESTORES_SECONDS)],
+    )
 
 
 def tell(report: BackupReport) -> None:
@@ -76,6 +90,28 @@ def tell(report: BackupReport) -> None:
         render.size(report.bytes_read),
         render.size(report.bytes_uploaded),
         report.archives,
+    )
+
+
+def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> None:
+    """What became of an open restore in the log; nothing while it only waits."""
+    if isinstance(report, NightvaultError):
+        _log.error("restore %s: %s", restore_id, report)
+        if report.advice:
+            _log.info("restore %s: %s", restore_id, report.advice)
+        return
+    for problem in report.problems[:_MOST_SHOWN]:
+        shown = render.shown_path(problem.path)
+        _log.warning("restore %s: %s: %s: %s", restore_id, problem.kind, shown, problem.detail)
+    _log.info(
+        "restore %s: %s, %s files of %s below %s, %d of %d retrievals to come",
+        restore_id,
+        report.outcome,
+        f"{report.files:,}",
+        render.size(report.bytes),
+        render.shown_path(report.target),
+        report.waiting,
+        report.retrievals,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -72,6 +73,16 @@ def read_key(source: str | None, passphrase_file: str | None) -> RecoveryKey:
         return read_passphrase_file(passphrase_file) or _ask("passphrase of the key file")
 
     return parse_key_file(data, passphrase)
+
+
+def read_keys(sources: Sequence[str], passphrase_files: Sequence[str]) -> list[RecoveryKey]:
+    """The keys of several files, each with a passphrase file of its own or one for all; else a typed one."""
+    if len(passphrase_files) > 1 and len(passphrase_files) != len(sources):
+        raise UsageError("--passphrase-file must be given once, or once for each --key")
+    if not sources:
+        return [read_key(None, passphrase_files[0] if passphrase_files else None)]
+    each = passphrase_files if len(passphrase_files) > 1 else [*passphrase_files, None][:1] * len(sources)
+    return [read_key(source, file) for source, file in zip(sources, each, strict=True)]
 
 
 def _typed() -> bytes:

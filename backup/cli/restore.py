@@ -1,26 +1,27 @@
-"""`nightvault restore` and `nightvault restores`: ask, wait or come back later, and have the files again."""
+"""`nightvault restore`: know the price, ask, wait or come back later, and have the files again."""
 
 from __future__ import annotations
 
 import os
 from contextlib import closing
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from backup.cli.context import Cli, pass_cli
 from backup.cli.grouping import CommandWithWords
-from backup.cli.keyfiles import read_key
+from backup.cli.keyfiles import read_keys
 from backup.cli.snapshots import job_option, split_words
 from backup.errors import ExitCode, UsageError
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Tier
 
 if TYPE_CHECKING:
-    from backup.inventory.database import Inventory
+    from backup.config import Config
     from backup.inventory.retrievals import Restore
-    from backup.restorer.restore import RestorePlan, RestoreReport, RestoreWorld
+    from backup.restorer.restore import RestoreReport, RestoreWorld
 
 _FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
 # What AWS says of most retrievals: "Downloading an Archive in Amazon Glacier", developer guide.
@@ -34,27 +35,48 @@ numeric_option = click.option(
 wait_option = click.option(
     "--wait", is_flag=True, help="Stay until the vault is ready, however long it takes."
 )
+capacity_option = click.option(
+    "--on-capacity",
+    type=click.Choice(["wait", "standard", "bulk", "fail"]),
+    help="What to do when the vault cannot serve the tier now: wait, take another tier, or fail.",
+)
 
 
 @click.command(cls=CommandWithWords)
 @click.argument("words", metavar="SNAPSHOT[:PATH]")
 @click.option("--target", required=True, metavar="DIR", help="Where to write; made if it is not there.")
 @job_option
-@click.option("--key", "key_file", metavar="FILE|-", help="The recovery key; asked for if it is not given.")
-@click.option("--passphrase-file", metavar="FILE", help="Where the key file's passphrase is.")
+@click.option(
+    "--key",
+    "key_files",
+    metavar="FILE|-",
+    multiple=True,
+    help="The recovery key; asked for if it is not given. Several where recipients have changed.",
+)
+@click.option(
+    "--passphrase-file",
+    "passphrase_files",
+    metavar="FILE",
+    multiple=True,
+    help="Where the key file's passphrase is; for several keys one each, in order, or one for all.",
+)
 @click.option("--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how dear.")
+@capacity_option
+@click.option("--max-cost", metavar="MONEY", help="Refuse (16) what costs more, by the price table.")
 @wait_option
 @numeric_option
-@click.option("--dry-run", is_flag=True, help="Say what would be retrieved and written; ask for nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what each tier would retrieve and cost; ask for nothing.")
 @pass_cli
 def restore(
     cli: Cli,
     words: str,
     target: str,
     job: str | None,
-    key_file: str | None,
-    passphrase_file: str | None,
+    key_files: tuple[str, ...],
+    passphrase_files: tuple[str, ...],
     tier: str | None,
+    on_capacity: str | None,
+    max_cost: str | None,
     wait: bool,
     numeric_owner: bool,
     dry_run: bool,
@@ -64,10 +86,12 @@ def restore(
     From a vault that must make archives readable first, the same command given again later goes on where it
     is; so does `restore resume ID`. Exit code 3 says that some files could not be restored: they are named.
     """
+    from backup.app.prices import gap_for, price_of
     from backup.app.runs import opened, restore_world
+    from backup.cli.quoting import hold_to_limit, quotes_of, show_plan
     from backup.inventory.runs import vault_of_job
     from backup.inventory.snapshots import find_snapshot
-    from backup.restorer.restore import begin_restore, plan_restore
+    from backup.restorer.restore import begin_restore, find_open, plan_restore
 
     name, path = split_words(words)
     config = cli.config()
@@ -78,35 +102,59 @@ def restore(
         world = restore_world(config, inventory, vault, clock=cli.clock, progress=cli.progress())
         world = replace(world, numeric_owner=numeric_owner)
         plan = plan_restore(snapshot, path, world)
+        settings = config.vault(vault)
+        found = quotes_of(config, settings, world.vault, plan)
         if dry_run:
-            _show_plan(cli, plan)
+            show_plan(cli, config, settings, plan, found)
             return
         where = os.fsencode(os.path.abspath(target))
-        chosen = Tier(tier) if tier else config.vault(vault).tier
-        begun = begin_restore(
-            plan, where, world, tier=chosen, key=lambda: read_key(key_file, passphrase_file)
-        )
-        _carry_on(cli, begun, world, wait=wait)
+        chosen = Tier(tier) if tier else settings.tier
+        begun = find_open(world, plan, where)
+        if begun is None:
+            hold_to_limit(config, settings, found, chosen, _limit(max_cost, config))
+            begun = begin_restore(
+                plan.laid(gap_for(price_of(config, settings), chosen)),
+                where,
+                world,
+                tier=chosen,
+                keys=lambda: read_keys(key_files, passphrase_files),
+                on_capacity=on_capacity or config.restore.on_capacity,
+            )
+        carry_on(cli, begun, world, wait=wait)
+
+
+def _limit(words: str | None, config: Config) -> Decimal | None:
+    from backup.config import parse_money
+
+    if words is None:
+        return config.restore.max_restore_cost
+    try:
+        return parse_money(words)
+    except ValueError as error:
+        raise UsageError(f"--max-cost {error}") from error
 
 
 @restore.word("resume")
 @click.argument("restore_id", metavar="ID")
+@capacity_option
 @wait_option
 @numeric_option
 @pass_cli
-def resume(cli: Cli, restore_id: str, wait: bool, numeric_owner: bool) -> None:
-    """Go on with an open restore."""
+def resume(cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numeric_owner: bool) -> None:
+    """Go on with an open restore: see what is ready, bring it down, ask for what is missing."""
     from backup.app.runs import opened, restore_world
-    from backup.restorer.restore import find_restore
+    from backup.restorer.restore import choose_on_capacity, find_restore
 
     config = cli.config()
     with closing(opened(config)) as inventory:
         begun = find_restore(inventory, restore_id)
         if begun.state != "open":
             raise UsageError(f"restore {begun.id} is {begun.state} already")
+        if on_capacity is not None:
+            begun = choose_on_capacity(begun, inventory, on_capacity)
         world = restore_world(config, inventory, begun.vault, clock=cli.clock, progress=cli.progress())
         world = replace(world, numeric_owner=numeric_owner)
-        _carry_on(cli, begun, world, wait=wait)
+        carry_on(cli, begun, world, wait=wait)
 
 
 @restore.word("cancel")
@@ -126,23 +174,36 @@ def cancel(cli: Cli, restore_id: str) -> None:
     cli.show({"restore": begun.id, "state": "cancelled"}, f"restore {begun.id} is cancelled")
 
 
-def _carry_on(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> None:
-    from backup.cli.render import counted
-    from backup.restorer.restore import advance, deliver, is_ready, waiting_report
+def carry_on(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> None:
+    """Ask, and bring down what is ready; with `wait` until all came."""
+    from backup.restorer.restore import advance, deliver, is_partly_ready, is_ready, waiting_report
 
     pause = _FIRST_POLL
-    known = advance(begun, world)
-    while not is_ready(known) and (wait or not world.vault.traits.waits):
+    while not is_ready(known := advance(begun, world)):
+        if is_partly_ready(known):
+            deliver(begun, known, world)
+            pause = _FIRST_POLL
+            continue
+        if not wait and world.vault.traits.waits:
+            _tell_waiting(cli, begun, waiting_report(begun, known))
+            return
         if pause == _FIRST_POLL and world.vault.traits.waits:
-            cli.say(f"restore {begun.id}: waiting for {counted(len(known), 'retrieval')} ({begun.tier}) …")
-            cli.say(f"Ctrl-C is safe: `nightvault restore resume {begun.id}` goes on")
+            _tell_that_it_waits(cli, begun, len(known))
         cli.clock.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_POLL)
-        known = advance(begun, world)
-    if is_ready(known):
-        _tell(cli, deliver(begun, known, world))
-        return
-    report = waiting_report(begun, known)
+    _tell(cli, deliver(begun, known, world))
+
+
+def _tell_that_it_waits(cli: Cli, begun: Restore, count: int) -> None:
+    from backup.cli.render import counted
+
+    cli.say(f"restore {begun.id}: waiting for {counted(count, 'retrieval')} ({begun.tier}) …")
+    cli.say(f"Ctrl-C is safe: `nightvault restore resume {begun.id}` goes on, and so does the daemon")
+
+
+def _tell_waiting(cli: Cli, begun: Restore, report: RestoreReport) -> None:
+    from backup.cli.render import counted
+
     asked = counted(report.retrievals, "retrieval")
     lines = [
         f"restore {begun.id} waits for {report.waiting} of {asked} ({_HOURS[begun.tier]} with {begun.tier})",
@@ -179,67 +240,3 @@ def _tell(cli: Cli, report: RestoreReport) -> None:
     if report.outcome is not Outcome.DONE:
         cli.warn("not everything could be restored or set: see above")
         raise click.exceptions.Exit(int(ExitCode.PARTIAL))
-
-
-def _show_plan(cli: Cli, plan: RestorePlan) -> None:
-    from backup.cli.render import counted, shown_path, size
-
-    asked = [(plan.archives[one.archive].archive_id, one.extent) for one in plan.ranges]
-    count = plan.selection.names
-    document = {
-        "snapshot": plan.snapshot.id,
-        "files": count,
-        "bytes": plan.selection.bytes,
-        "retrieved": plan.retrieved,
-        "retrievals": [
-            {"archive": archive, "start": extent.start, "end": extent.end} for archive, extent in asked
-        ],
-    }
-    files = f"{counted(count, 'file')}, {size(plan.selection.bytes)}"
-    requests = f"{counted(len(plan.ranges), 'retrieval')} from {counted(len(plan.archives), 'archive')}"
-    where = f"{shown_path(plan.path)} of snapshot {plan.snapshot.id[:8]}"
-    text = f"would restore {files}, from {where}\nwould retrieve {size(plan.retrieved)} in {requests}"
-    cli.show(document, text)
-
-
-@click.command()
-@click.option("--all", "everything", is_flag=True, help="Also those that are over.")
-@pass_cli
-def restores(cli: Cli, everything: bool) -> None:
-    """List restores and what they wait for."""
-    from backup.app.runs import opened
-    from backup.cli.render import Column, local_time, path_document, table
-
-    documents: list[dict[str, Any]] = []
-    rows: list[tuple[object, ...]] = []
-    with closing(opened(cli.config())) as inventory:
-        for one, states in _with_states(inventory, everything=everything):
-            waiting = sum(state not in {"ready", "done", "failed"} for state in states)
-            documents.append(
-                {
-                    "id": one.id,
-                    "snapshot": one.snapshot,
-                    "vault": one.vault,
-                    "path": path_document(one.path),
-                    "target": path_document(one.target),
-                    "tier": str(one.tier),
-                    "state": one.state,
-                    "created_at": one.created_at,
-                    "finished_at": one.finished_at,
-                    "retrievals": len(states),
-                    "waiting": waiting,
-                }
-            )
-            count = f"{waiting} of {len(states)}" if one.state == "open" else None
-            begun = local_time(one.created_at)
-            rows.append((one.id[:8], one.snapshot[:8], one.state, count, begun, one.target))
-    columns = ["restore", "snapshot", "state", "waiting", "begun", Column("below", folds=True)]
-    cli.show(documents, table(columns, rows) if rows else "no restores")
-
-
-def _with_states(inventory: Inventory, *, everything: bool) -> list[tuple[Restore, list[str]]]:
-    from backup.inventory import retrievals
-
-    with inventory.reading() as tx:
-        found = retrievals.list_restores(tx, only_open=not everything)
-        return [(one, [part.state for part in retrievals.retrievals_of(tx, one.number)]) for one in found]

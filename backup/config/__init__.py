@@ -1,6 +1,6 @@
 """config.toml: what it may say, how it is read, what must hold of it as a whole."""
 
-from backup.config.reading import find_config, load_config, parse_size
+from backup.config.reading import find_config, load_config, parse_money, parse_size
 from backup.config.settings import (
     Config,
     HooksSettings,
@@ -21,5 +21,6 @@ __all__ = [
     "VaultSettings",
     "find_config",
     "load_config",
+    "parse_money",
     "parse_size",
 ]

@@ -7,6 +7,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -19,6 +20,8 @@ from backup.config.settings import (
     Config,
     EncryptionSettings,
     InventorySettings,
+    PricesSettings,
+    RestoreSettings,
     SourceSettings,
     StateSettings,
     suggestion,
@@ -33,14 +36,15 @@ _NO_CONFIG_ADVICE = (
     "copy config.example.toml there and change it, or name a file with --config; then `nightvault init`"
 )
 _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
+_MONEY = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
-_SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than"})
+_SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than", "link"})
 _DURATION = re.compile(r"([0-9]+)\s*([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _HOOKS = frozenset({"before", "after", "on_failure", "finally"})
 _PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
 _PATHS = frozenset(
-    {"dir", "recovery_file", "path", "certificate", "private_key", "intermediates", "passphrase_file"}
+    {"dir", "file", "recovery_file", "path", "certificate", "private_key", "intermediates", "passphrase_file"}
 )
 _PATH_LISTS = frozenset({"exclude_file", "iexclude_file"})
 _TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
@@ -99,6 +103,14 @@ def parse_duration(value: object) -> int:
     return int(match[1]) * _SECONDS[match[2]]
 
 
+def parse_money(value: object) -> Decimal:
+    """Dollars of 25, 2.5 or "2.50"; `ValueError` with a sentence for anything else."""
+    text = str(value).strip()
+    if isinstance(value, bool) or not _MONEY.fullmatch(text):
+        raise ValueError("must be an amount of money like 25 or 2.50")
+    return Decimal(text)
+
+
 def _read_toml(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
@@ -143,6 +155,8 @@ def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistak
         identity=read.get("identity"),
         roles_anywhere=read.get("roles_anywhere"),
         recipients=read["encryption"].recipients,
+        prices=read.get("prices", PricesSettings()),
+        restore=read.get("restore", RestoreSettings()),
         vaults=read["vault"],
         jobs=read["job"],
     )
@@ -206,6 +220,8 @@ def _hooks(value: object) -> object:
 def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
     if name in _SIZES:
         return parse_size(value)
+    if name == "max_restore_cost":
+        return parse_money(value)
     if name == "timeout":
         return parse_duration(value)
     if name in _HOOKS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -184,6 +185,22 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return None if self.schedule is None else parse_schedule(self.schedule, self.timezone or _zone_here())
 
 
+class PricesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[prices]`: a table of prices instead of the one that comes with nightvault."""
+
+    file: _Text | None = None
+
+
+class RestoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[restore]`: a limit on a restore's cost; bytes a second that the link brings; what when sold out."""
+
+    max_restore_cost: Decimal | None = None
+    link: Annotated[int, Meta(ge=1)] | None = None
+    on_capacity: Annotated[str, _shape("wait|standard|bulk|fail", "must be wait, standard, bulk or fail")] = (
+        "wait"
+    )
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file: checked, with absolute paths."""
 
@@ -194,6 +211,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     identity: IdentitySettings | None = None
     roles_anywhere: RolesAnywhereSettings | None = None
     recipients: tuple[str, ...] = ()
+    prices: PricesSettings = PricesSettings()
+    restore: RestoreSettings = RestoreSettings()
     vaults: tuple[VaultSettings, ...] = ()
     jobs: tuple[JobSettings, ...] = ()
 
@@ -222,6 +241,8 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "identity": IdentitySettings,
     "roles_anywhere": RolesAnywhereSettings,
     "encryption": EncryptionSettings,
+    "prices": PricesSettings,
+    "restore": RestoreSettings,
 }
 LISTS: Mapping[str, type[Struct]] = {"vault": VaultSettings, "job": JobSettings}
 _Named = TypeVar("_Named", VaultSettings, JobSettings)

@@ -20,7 +20,7 @@ from backup.inventory.schema import (
     retrievals,
     vaults,
 )
-from backup.model import ByteRange, Listing, ListingId, RetrievalId, SnapshotId, Tier, VaultName
+from backup.model import MIB, ByteRange, Listing, ListingId, RetrievalId, SnapshotId, Tier, VaultName
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,16 @@ class Restore:
     state: str
     created_at: datetime
     finished_at: datetime | None
+    on_capacity: str = "wait"
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """A range of an archive, asked for or to be. State: planned, waiting, ready, failed (for good)."""
+    """A range of an archive, asked for or to be. State: planned, waiting, ready, fetched, failed (for good).
+
+    `asked` is the range of the vault's output, which may be that of another restore's retrieval; wanted
+    frames before `written_to` are on the target's disk; `until` is when the output may go.
+    """
 
     number: int
     archive: int
@@ -51,6 +56,14 @@ class Retrieval:
     retrieval_id: RetrievalId | None
     state: str
     requested_at: datetime | None
+    asked: ByteRange | None = None
+    written_to: int = 0
+    until: datetime | None = None
+
+    @property
+    def left(self) -> ByteRange:
+        """The aligned range that is still to be fetched."""
+        return ByteRange(max(self.extent.start, self.written_to // MIB * MIB), self.extent.end)
 
 
 def open_restore(
@@ -63,11 +76,14 @@ def open_restore(
     target: bytes,
     tier: Tier,
     now: datetime,
+    on_capacity: str = "wait",
 ) -> int:
     """Record a restore before anything is asked for; its number."""
     vault_number = tx.execute(select(vaults.c.number).where(vaults.c.name == vault)).scalar_one()
     row = {"id": restore_id, "snapshot": snapshot, "vault": vault_number, "path": path, "target": target}
-    query = insert(restores).values(**row, tier=tier, state="open", created_at=micros(now))
+    query = insert(restores).values(
+        **row, tier=tier, state="open", created_at=micros(now), on_capacity=on_capacity
+    )
     return int(tx.execute(query.returning(restores.c.number)).scalar_one())
 
 
@@ -95,41 +111,23 @@ def plan_retrievals(
     tx: Transaction, restore: int, wanted: Sequence[tuple[int, ByteRange, str]], tier: Tier
 ) -> None:
     """Record what will be asked for: archive number, range, token."""
-    for archive, extent, token in wanted:
-        tx.execute(
-            insert(retrievals).values(
-                restore=restore,
-                archive=archive,
-                start=extent.start,
-                end=extent.end,
-                tier=tier,
-                token=token,
-                state="planned",
-            )
-        )
+    columns = ["restore", "archive", "start", "end", "tier", "token", "state"]
+    rows = [
+        (restore, archive, extent.start, extent.end, tier.value, token, "planned")
+        for archive, extent, token in wanted
+    ]
+    insert_rows(tx, retrievals, rows, columns)
 
 
 def retrievals_of(tx: Transaction, restore: int) -> list[Retrieval]:
     """A restore's retrievals, in the order they were planned."""
     query = select(retrievals).where(retrievals.c.restore == restore).order_by(retrievals.c.number)
-    return [_retrieval(row) for row in tx.execute(query)]
+    return [retrieval_of(row) for row in tx.execute(query)]
 
 
-def retrieval_requested(tx: Transaction, number: int, retrieval_id: RetrievalId, now: datetime) -> None:
-    """The vault has taken the request."""
-    values = {"retrieval_id": retrieval_id, "state": "waiting", "requested_at": micros(now)}
-    tx.execute(update(retrievals).where(retrievals.c.number == number).values(**values))
-
-
-def retrieval_state(tx: Transaction, number: int, state: str) -> None:
-    """The vault says how far it is."""
-    tx.execute(update(retrievals).where(retrievals.c.number == number).values(state=state))
-
-
-def retrieval_again(tx: Transaction, number: int, token: str) -> None:
-    """An output is gone, or the vault failed: plan the same request anew under a new token."""
-    values = {"token": token, "retrieval_id": None, "state": "planned", "requested_at": None}
-    tx.execute(update(retrievals).where(retrievals.c.number == number).values(**values))
+def set_on_capacity(tx: Transaction, restore: int, choice: str) -> None:
+    """The user chose anew what to do when the vault cannot serve the tier."""
+    tx.execute(update(restores).where(restores.c.number == restore).values(on_capacity=choice))
 
 
 def open_listing(tx: Transaction, vault: int, token: str, now: datetime) -> int:
@@ -190,10 +188,13 @@ def _restore(row: Row[Any]) -> Restore:
         row.state,
         moment(row.created_at),
         moment(row.finished_at) if row.finished_at else None,
+        row.on_capacity or "wait",
     )
 
 
-def _retrieval(row: Row[Any]) -> Retrieval:
+def retrieval_of(row: Row[Any]) -> Retrieval:
+    """A row of the table as a value."""
+    asked = row.asked_from is not None and row.asked_to is not None
     return Retrieval(
         row.number,
         row.archive,
@@ -203,4 +204,7 @@ def _retrieval(row: Row[Any]) -> Retrieval:
         RetrievalId(row.retrieval_id) if row.retrieval_id else None,
         row.state,
         moment(row.requested_at) if row.requested_at else None,
+        ByteRange(row.asked_from, row.asked_to) if asked else None,
+        row.written_to or 0,
+        moment(row.until) if row.until else None,
     )

@@ -153,6 +153,16 @@ def last_backup(tx: Transaction, job: JobName) -> Run | None:
     return _run(row) if row else None
 
 
+def restore_speed(tx: Transaction, *, least: int) -> float | None:
+    """Bytes a second of the newest restore that fetched `least` bytes; None if there was none."""
+    query = _query().where(runs.c.kind == "restore", runs.c.report.is_not(None))
+    for row in tx.execute(query.order_by(runs.c.number.desc()).limit(20)):
+        report = json.loads(row.report)
+        if report.get("fetched", 0) >= least and report.get("seconds", 0) > 0:
+            return float(report["fetched"] / report["seconds"])
+    return None
+
+
 def _run(row: Row[Any]) -> Run:
     return Run(
         row.number,

@@ -300,6 +300,10 @@ restores = Table(
     Column("state", Text, nullable=False),  # open, done, cancelled
     Column("created_at", Long, nullable=False),
     Column("finished_at", Long),
+    Column(
+        "on_capacity", Text
+    ),  # wait, standard, bulk, fail: what to do when the vault cannot serve its tier
+    Column("progress", LargeBinary),  # what earlier sittings wrote and met
 )
 
 retrievals = Table(
@@ -313,9 +317,14 @@ retrievals = Table(
     Column("tier", Text, nullable=False),
     Column("token", Text, nullable=False, unique=True),
     Column("retrieval_id", Text),
-    Column("state", Text, nullable=False),  # planned, waiting, ready, fetched, failed, expired
+    Column("state", Text, nullable=False),  # planned, waiting, ready, fetched, failed
     Column("requested_at", Long),
+    Column("asked_from", Long),  # the range of the vault's output, which may be another restore's: what is
+    Column("asked_to", Long),  # left of start to end lies within
+    Column("written_to", Long),  # all wanted frames before it are on the target's disk
+    Column("until", Long),  # how long the output lives, as far as we know
     Index("ix_retrievals_restore", "restore"),
+    Index("ix_retrievals_archive", "archive"),
 )
 
 listings = Table(

@@ -1,34 +1,48 @@
-"""Ask a vault for what a restore needs, once; and see how far it is."""
+"""Ask a vault for what a restore needs, once, as much as can be fetched in time; and see how far it is.
+
+What another restore of ours has asked for, or could still fetch, is shared and not paid twice. Not more is
+asked for at a time than the link brings down while outputs live; the rest is asked for when that has come.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
 
-from backup.errors import ArchiveMissingError
+from backup.errors import LockedError
 from backup.inventory import archives, retrievals
-from backup.inventory.archives import Archive
+from backup.inventory.progress import again, alive_retrievals, output_gone, retrievals_changed, shareable
 from backup.inventory.retrievals import Restore, Retrieval
-from backup.model import ByteRange, RetrievalId, RetrievalState
+from backup.model import RetrievalId, RetrievalState, RetrievalStatus, Tier
+from backup.restorer.requests import Answer, request_all
 from backup.restorer.world import RestoreWorld, alone_with
 from backup.transfer.retry import Patience
 
+OUTPUT_LIVES = timedelta(hours=24)  # at least, after completion: Glacier developer guide, GetJobOutput
+BATCH = 64
 _ASKED = {"waiting", "ready"}
 _FRESH = timedelta(minutes=2)
+_LAST_HOUR = timedelta(hours=1)
 _GONE = {RetrievalState.EXPIRED, RetrievalState.FAILED}
+_OTHER_TIER = {"standard": Tier.STANDARD, "bulk": Tier.BULK}
+_LOCK_TRIES, _LOCK_PAUSE = 600, 0.2
 
 
 def advance(restore: Restore, world: RestoreWorld) -> Sequence[Retrieval]:
     """See how far the vault is, and ask for what was not asked for yet; the retrievals as they stand now.
 
-    One whose output is gone, or that failed, is planned anew and asked for again. One whose archive is gone
-    is `failed` for good: the rest goes on. May be cut anywhere and run again.
+    One whose output is gone, or that failed, is planned anew and asked for again, but not what was written of
+    it. One whose archive is gone is `failed` for good: the rest goes on. May be cut anywhere and run again.
+    `CapacityError` when the vault cannot serve the tier and the user chose to fail then.
     """
     with alone_with(world.inventory, restore):
         _look(restore, world)
+        asked, shared = _ask_for_planned(restore, world)
         # A waiting vault may not know yet what it was just asked for: it is looked at the next time.
-        if _ask_for_planned(restore, world) and not world.vault.traits.waits:
+        if shared or (asked and not world.vault.traits.waits):
             _look(restore, world)
         return _known(restore, world)
 
@@ -40,25 +54,38 @@ def _known(restore: Restore, world: RestoreWorld) -> list[Retrieval]:
 
 def _look(restore: Restore, world: RestoreWorld) -> None:
     """Note the vault's word on each retrieval that it was asked for."""
-    asked = {
-        one.retrieval_id: one
-        for one in _known(restore, world)
-        if one.retrieval_id is not None and one.state in _ASKED
-    }
+    asked = [one for one in _known(restore, world) if one.retrieval_id is not None and one.state in _ASKED]
     if not asked:
         return
-    statuses = Patience(world.clock).call(lambda: world.vault.retrieval_statuses(list(asked)))
+    ids = list(dict.fromkeys(one.retrieval_id for one in asked if one.retrieval_id is not None))
+    statuses = Patience(world.clock).call(lambda: world.vault.retrieval_statuses(ids))
+    now = world.clock.now()
+    gone: set[RetrievalId] = set()
+    changed: list[Retrieval] = []
+    for one in asked:
+        if one.retrieval_id is None:
+            continue
+        status = statuses[one.retrieval_id]
+        if status.state is RetrievalState.EXPIRED and _is_fresh(one, world):
+            continue
+        if status.state in _GONE:
+            why = status.message or "no reason given"
+            world.progress.note(f"a retrieval is {status.state} ({why}): it is asked for again")
+            gone.add(one.retrieval_id)
+            changed.append(again(one, os.urandom(12).hex()))
+        else:
+            changed.append(_seen(one, status, now))
     with world.inventory.writing() as tx:
-        for retrieval_id, one in asked.items():
-            status = statuses[retrieval_id]
-            if status.state is RetrievalState.EXPIRED and _is_fresh(one, world):
-                continue
-            if status.state in _GONE:
-                why = status.message or "no reason given"
-                world.progress.note(f"a retrieval is {status.state} ({why}): it is asked for again")
-                retrievals.retrieval_again(tx, one.number, os.urandom(12).hex())
-            elif status.state != one.state:
-                retrievals.retrieval_state(tx, one.number, status.state.value)
+        retrievals_changed(tx, [one for one in changed if one not in asked])
+        output_gone(tx, gone, now)
+
+
+def _seen(one: Retrieval, status: RetrievalStatus, now: datetime) -> Retrieval:
+    """The retrieval as the vault has it; while it waits, its output will live a day from now at least."""
+    if status.state is RetrievalState.READY:
+        return replace(one, state="ready", until=status.until or one.until)
+    stale = one.until is None or one.until < now + OUTPUT_LIVES - _LAST_HOUR
+    return replace(one, state="waiting", until=now + OUTPUT_LIVES if stale else one.until)
 
 
 def _is_fresh(one: Retrieval, world: RestoreWorld) -> bool:
@@ -71,47 +98,132 @@ def _is_fresh(one: Retrieval, world: RestoreWorld) -> bool:
     return world.clock.now() - one.requested_at < _FRESH
 
 
-def _ask_for_planned(restore: Restore, world: RestoreWorld) -> bool:
-    """Ask for the planned ranges; whether there were any."""
-    planned = [one for one in _known(restore, world) if one.state == "planned"]
-    if not planned:
-        return False
+def _ask_for_planned(restore: Restore, world: RestoreWorld) -> tuple[bool, bool]:
+    """Ask for as many of the planned ranges as are due; whether any was asked for, and whether any shared."""
+    due = _due(_known(restore, world), world)
+    if not due:
+        return False, False
     with world.inventory.reading() as tx:
-        found = archives.get_archives(tx, sorted({one.archive for one in planned}), world.inventory.id)
+        found = archives.get_archives(tx, sorted({one.archive for one in due}), world.inventory.id)
     open_ones = Patience(world.clock).call(world.vault.open_retrievals)
+    asked = shared = False
+    for start in range(0, len(due), BATCH):
+        with _asking_alone(world):
+            batch, theirs = _share(due[start : start + BATCH], world)
+            answers = request_all(batch, found, open_ones, world)
+            goes_on = _record(answers, restore, world)
+        asked, shared = asked or bool(batch), shared or theirs
+        if not goes_on:
+            break
+    return asked, shared
+
+
+def _due(known: Sequence[Retrieval], world: RestoreWorld) -> list[Retrieval]:
+    """The planned ranges that fit into this round: what comes down in time, and at least one.
+
+    Room at the target counts too: what cannot be written would lie and expire.
+    """
+    planned = [one for one in known if one.state == "planned"]
+    if not world.vault.traits.waits or world.round_bytes is None:
+        return planned
+    under_way = sum(one.left.length for one in known if one.state in _ASKED)
+    room = world.round_bytes - under_way
+    due: list[Retrieval] = []
     for one in planned:
-        _ask_for(one, found[one.archive], open_ones, world)
-    return True
+        room -= one.left.length
+        if room < 0 and (due or under_way):
+            break
+        due.append(one)
+    return due
 
 
-def _ask_for(
-    one: Retrieval, archive: Archive, open_ones: Mapping[str, RetrievalId], world: RestoreWorld
-) -> None:
-    try:
-        retrieval_id = _request(one, archive, open_ones, world)
-    except ArchiveMissingError as error:
-        world.progress.note(f"{error}: what needs it cannot be restored")
-        with world.inventory.writing() as tx:
-            retrievals.retrieval_state(tx, one.number, "failed")
+@contextmanager
+def _asking_alone(world: RestoreWorld) -> Iterator[None]:
+    """One process asks at a time, so that two restores see what the other asks for."""
+    for tried in range(_LOCK_TRIES):
+        try:
+            held = world.inventory.locked("asking")
+            held.__enter__()
+        except LockedError as error:
+            if tried == _LOCK_TRIES - 1:
+                raise LockedError("another restore is asking the vault for long") from error
+            world.clock.sleep(_LOCK_PAUSE)
+            continue
+        try:
+            yield
+        finally:
+            held.__exit__(None, None, None)
         return
+
+
+def _share(due: Sequence[Retrieval], world: RestoreWorld) -> tuple[list[Retrieval], bool]:
+    """Record those that an output of any restore serves, and give the others."""
+    if not world.vault.traits.waits:
+        return list(due), False
+    now = world.clock.now()
     with world.inventory.writing() as tx:
-        retrievals.retrieval_requested(tx, one.number, retrieval_id, world.clock.now())
+        alive = alive_retrievals(tx, (one.archive for one in due), now + _LAST_HOUR)
+        found: list[Retrieval] = []
+        rest: list[Retrieval] = []
+        for one in due:
+            theirs = next((r for r in alive.get(one.archive, ()) if shareable(r, one.left, one.tier)), None)
+            if theirs is None:
+                rest.append(one)
+                continue
+            found.append(
+                replace(
+                    one,
+                    state="waiting",
+                    tier=theirs.tier,
+                    retrieval_id=theirs.retrieval_id,
+                    asked=theirs.asked,
+                    requested_at=theirs.requested_at,
+                    until=theirs.until,
+                )
+            )
+        retrievals_changed(tx, found)
+    return rest, bool(found)
 
 
-def _request(
-    one: Retrieval, archive: Archive, open_ones: Mapping[str, RetrievalId], world: RestoreWorld
-) -> RetrievalId:
-    """Ask once: a request whose answer was lost, then or now, is found again by its token, not paid twice."""
-    archive_id = archive.archive_id
-    if archive_id is None:
-        raise ArchiveMissingError(f"archive {archive.number} is not in the vault")
-    extent = None if one.extent == ByteRange(0, archive.size) else one.extent
-    tried = False
+def _record(answers: Sequence[Answer], restore: Restore, world: RestoreWorld) -> bool:
+    """Record what the vault said; whether to go on asking. What it refused otherwise is raised afterwards."""
+    now = world.clock.now()
+    changed: list[Retrieval] = []
+    for answer in answers:
+        if answer.retrieval_id is not None:
+            changed.append(_asked(answer.retrieval, answer.retrieval_id, now))
+        elif answer.missing is not None:
+            world.progress.note(f"{answer.missing}: what needs it cannot be restored")
+            changed.append(replace(answer.retrieval, state="failed"))
+    short = next((answer.short for answer in answers if answer.short is not None), None)
+    changed.extend(_by_other_tier([a.retrieval for a in answers if a.short is not None], restore))
+    with world.inventory.writing() as tx:
+        retrievals_changed(tx, changed)
+    for answer in answers:
+        if answer.error is not None:
+            raise answer.error
+    if short is None:
+        return True
+    if restore.on_capacity == "fail":
+        raise short
+    other = _OTHER_TIER.get(restore.on_capacity)
+    then = f"{other} is asked for" if other else "it is tried again"
+    world.progress.note(f"{short}: {then} the next time")
+    return False
 
-    def ask() -> RetrievalId:
-        nonlocal tried
-        found = world.vault.open_retrievals() if tried else open_ones
-        tried = True
-        return found.get(one.token) or world.vault.request_retrieval(archive_id, extent, one.tier, one.token)
 
-    return Patience(world.clock).call(ask)
+def _asked(one: Retrieval, retrieval_id: RetrievalId, now: datetime) -> Retrieval:
+    return replace(
+        one,
+        state="waiting",
+        retrieval_id=retrieval_id,
+        asked=one.left,
+        requested_at=now,
+        until=now + OUTPUT_LIVES,
+    )
+
+
+def _by_other_tier(short: Sequence[Retrieval], restore: Restore) -> list[Retrieval]:
+    """What the vault could not serve, to be asked for by the tier that the user chose for that case."""
+    other = _OTHER_TIER.get(restore.on_capacity)
+    return [replace(one, tier=other) for one in short if other is not None and one.tier is not other]

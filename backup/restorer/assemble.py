@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from backup.errors import FormatError, IntegrityError
 from backup.format.frame import FrameCodec
@@ -45,16 +47,83 @@ class Assembly:
                 self._uses.setdefault(number, []).append((key, offset))
                 offset += selection.places[number].length
 
-    def begin(self) -> None:
-        """Make directories, what has no content, and empty files."""
+    def begin(self, *, again: bool = False) -> None:
+        """Make directories, and unless `again` what has no content, and empty files."""
         for wanted in self._selection.directories:
             self._writer.directory(wanted)
+        if again:
+            return
         for wanted in self._selection.specials:
             self._writer.special(wanted)
         for key, file in enumerate(self._selection.files):
             if not file.chunks and self._begin(key):
                 self._begun.discard(key)
                 self._writer.end(key)
+
+    @property
+    def gone(self) -> Iterable[bytes]:
+        """The paths of files that were given up."""
+        return (self._selection.files[key].wanted.path for key in self._gone)
+
+    def resume(self, done: Container[tuple[int, int]], gone: Container[bytes]) -> set[tuple[int, int]]:
+        """Take what an earlier sitting wrote as done where it was synced, and read back what is half done.
+
+        `done` are frames (archive, number) whose chunks were written, `gone` paths that were given up. Gives
+        those of the frames that must be fetched again, as a file that needs them is not what it was.
+        """
+        places = self._selection.places
+        present = {number for number, place in places.items() if (place.archive, place.frame) in done}
+        settled: set[tuple[int, int]] = set()
+        again: set[tuple[int, int]] = set()
+        for key, file in enumerate(self._selection.files):
+            uses = list(self._uses_of(key))
+            here = [use for use in uses if use[1] in present]
+            if file.wanted.path in gone:
+                self._gone.add(key)
+                here = uses
+            elif here and len(here) < len(uses):
+                good = self._verified(key, here, uses)
+                bad = () if len(good) == len(uses) else (n for o, n in here if (o, n) not in good)
+                again.update((places[number].archive, places[number].frame) for number in bad)
+                here = list(good)
+            settled.update((key, offset) for offset, _ in here)
+            self._missing[key] -= len(here)
+        for number, known in self._uses.items():
+            self._uses[number] = [use for use in known if use not in settled]
+        return again
+
+    def _uses_of(self, key: int) -> Iterator[tuple[int, int]]:
+        """Offset and chunk number of each of a file's chunks."""
+        offset = 0
+        for number in self._selection.files[key].chunks:
+            yield offset, number
+            offset += self._selection.places[number].length
+
+    def _verified(
+        self, key: int, here: Collection[tuple[int, int]], uses: Collection[tuple[int, int]]
+    ) -> Collection[tuple[int, int]]:
+        """Those of `here` that a half-done file holds indeed; all `uses` if it was finished unrecorded."""
+        wanted = self._selection.files[key].wanted
+        if self._writer.begun_before(key, wanted):
+            self._begun.add(key)
+            written = partial(self._writer.read, key)
+            return {use for use in here if self._is_chunk(key, *use, written)}
+        whole = self._writer.finished_before(wanted)
+        if whole is None:
+            return set()
+        with whole:
+            read = partial(_read_at, whole.fileno())
+            if not all(self._is_chunk(key, *use, read) for use in uses):
+                return set()
+        self._writer.count(wanted)
+        return uses
+
+    def _is_chunk(self, key: int, offset: int, number: int, read: Callable[[int, int], bytes]) -> bool:
+        """Whether a chunk of a file is where it belongs; `read` gives bytes at an offset of the file."""
+        place, layout = self._selection.places[number], self._selection.files[key].layout
+        pieces = [(offset, 0, place.length)] if layout is None else layout.pieces(offset, place.length)
+        data = b"".join(read(start, end - first) for start, first, end in pieces)
+        return chunk_id(self._chunk_key, data) == place.id
 
     def lose(self, archive: int, why: str, frames: Iterable[FrameRow] | None = None) -> None:
         """These frames of an archive (None: all) will not come: the files that need them are spoiled."""
@@ -134,3 +203,11 @@ class Assembly:
             self._writer.give_up(key)
         for wanted in self._selection.files[key].wanted.names:
             self._report(Problem(wanted.path, ProblemKind.DAMAGED, f"{why}; not restored"))
+
+
+def _read_at(file: int, offset: int, length: int) -> bytes:
+    """Bytes of an open file; none where they cannot be read."""
+    try:
+        return os.pread(file, length, offset)
+    except OSError:
+        return b""

@@ -1,7 +1,8 @@
 """Which ranges of which archives a restore needs: merged and aligned; pure.
 
-A range begins and ends on whole MiB (or at the archive's end), as the vault demands. Two ranges that lie at
-most `gap` bytes apart become one: reading a few MiB more costs less than another request.
+A range begins and ends on whole MiB (or at the archive's end), as the vault demands. The rule: a request
+costs as much as `gap` bytes, so ranges that lie at most so far apart become one. That gives the least cost
+that any choice of ranges has, for a gap's bytes and the request that they save concern no other gap.
 """
 
 from __future__ import annotations
@@ -47,15 +48,19 @@ def plan_ranges(
 def cover(plans: Sequence[RangePlan], asked: Sequence[tuple[int, ByteRange]]) -> list[RangePlan]:
     """The frames of `plans` laid out over the ranges that were asked for already (archive, range).
 
-    Frames that lie in none of them are left out: compare counts to see whether something is missing.
+    A frame comes once, in the first range that holds it. Frames that lie in none are left out: compare counts
+    to see whether something is missing.
     """
-    wanted: dict[int, list[FrameRow]] = {}
+    wanted: dict[int, dict[int, FrameRow]] = {}
     for plan in plans:
-        wanted.setdefault(plan.archive, []).extend(plan.frames)
+        wanted.setdefault(plan.archive, {}).update((row.number, row) for row in plan.frames)
     laid: list[RangePlan] = []
     for archive, extent in asked:
-        rows = [row for row in wanted.get(archive, []) if _within(row, extent)]
-        laid.append(RangePlan(archive, extent, tuple(sorted(rows, key=lambda row: row.offset))))
+        left = wanted.get(archive, {})
+        rows = sorted((row for row in left.values() if _within(row, extent)), key=lambda row: row.offset)
+        for row in rows:
+            del left[row.number]
+        laid.append(RangePlan(archive, extent, tuple(rows)))
     return laid
 
 

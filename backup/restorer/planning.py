@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backup.errors import FormatError
 from backup.format.frame import check_frame
@@ -34,11 +34,26 @@ class RestorePlan:
     ranges: Sequence[RangePlan]
     archives: Mapping[int, Archive]
     lost: Mapping[int, str]
+    whole: bool = False
 
     @property
     def retrieved(self) -> int:
         """Bytes that the vault would have to make readable."""
         return sum(plan.extent.length for plan in self.ranges)
+
+    def laid(self, gap: int) -> RestorePlan:
+        """The same plan for a vault and tier where a request costs as much as `gap` bytes.
+
+        A vault that retrieves whole archives only stays with those.
+        """
+        frames: dict[int, list[FrameRow]] = {}
+        for one in self.ranges:
+            frames.setdefault(one.archive, []).extend(one.frames)
+        ranges: list[RangePlan] = []
+        for number, rows in frames.items():
+            size = self.archives[number].size
+            ranges.extend(plan_ranges(number, size, rows, whole=self.whole, gap=gap))
+        return replace(self, ranges=ranges)
 
 
 def plan_restore(snapshot: Snapshot, path: bytes, world: RestoreWorld) -> RestorePlan:
@@ -48,6 +63,7 @@ def plan_restore(snapshot: Snapshot, path: bytes, world: RestoreWorld) -> Restor
         selection = select_entries(tx, snapshot, path, world.secret.content_key)
         wanted = frames_by_archive(selection.places.values())
         found = archives.get_archives(tx, sorted(wanted), world.inventory.id)
+        whole = not world.vault.traits.retrieves_ranges
         lost: dict[int, str] = {}
         ranges: list[RangePlan] = []
         for number, frames in sorted(wanted.items()):
@@ -57,10 +73,9 @@ def plan_restore(snapshot: Snapshot, path: bytes, world: RestoreWorld) -> Restor
                 lost[number] = why
                 continue
             rows = _sound_frames(tx, archive, frames)
-            whole = not world.vault.traits.retrieves_ranges
             ranges.extend(plan_ranges(number, archive.size, rows, whole=whole))
     readable = {number: archive for number, archive in found.items() if number not in lost}
-    return RestorePlan(snapshot, path, selection, ranges, readable, lost)
+    return RestorePlan(snapshot, path, selection, ranges, readable, lost, whole)
 
 
 def _why_lost(archive: Archive | None, signer_public: bytes) -> str:

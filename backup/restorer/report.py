@@ -10,14 +10,15 @@ from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.model import Problem
 
-_SETTLED = {"ready", "failed"}
+_SETTLED = {"ready", "fetched", "failed"}
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
     """How far a restore is: `waiting` retrievals are not ready; `outcome` is RUNNING until all is written.
 
-    `files` counts everything but directories; `bytes` were written, `retrieved` made readable by the vault.
+    `files` counts everything but directories; `bytes` were written, `retrieved` made readable by the vault,
+    `fetched` brought down.
     """
 
     restore: str
@@ -30,6 +31,7 @@ class RestoreReport:
     directories: int = 0
     bytes: int = 0
     retrieved: int = 0
+    fetched: int = 0
     seconds: float = 0.0
     problems: Sequence[Problem] = ()
 
@@ -40,8 +42,33 @@ class RestoreReport:
 
 
 def is_ready(known: Sequence[Retrieval]) -> bool:
-    """Whether everything that was asked for can be fetched, or never will be (its archive is gone)."""
+    """Whether everything that was asked for can be fetched, or was, or never will be (archive gone)."""
     return all(one.state in _SETTLED for one in known)
+
+
+def is_partly_ready(known: Sequence[Retrieval]) -> bool:
+    """Whether there is something to fetch now."""
+    return any(one.state == "ready" for one in known)
+
+
+def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
+    """Where a restore stands, in one word or two.
+
+    planned, waiting, partly ready, ready, downloading (some of it is written), verified (all is written, but
+    not finished), and when it is over done, cancelled.
+    """
+    if restore.state != "open":
+        return restore.state
+    states = {one.state for one in known}
+    if not states - {"fetched", "failed"}:
+        return "verified" if "fetched" in states else "planned"
+    if states <= {"planned"}:
+        return "planned"
+    if "ready" in states:
+        if states & {"waiting", "planned"}:
+            return "partly ready"
+        return "downloading" if "fetched" in states or any(one.written_to for one in known) else "ready"
+    return "waiting" if "waiting" in states else "partly asked for"
 
 
 def waiting_report(restore: Restore, known: Sequence[Retrieval]) -> RestoreReport:

@@ -3,7 +3,7 @@
     plan     what must be retrieved, from the inventory alone
     begin    open the keys of the packs, record restore and retrievals
     advance  ask for what was not asked for yet, see what is ready
-    deliver  when all is ready: fetch, verify, open, write
+    deliver  what is ready: fetch, verify, open, write; at last, finish
 
 Each act may be cut anywhere and run again. Keys of packs wait in a file of their own (0600), only those that
 are needed, and are wiped when the restore is over.
@@ -12,9 +12,10 @@ are needed, and are wiped when the restore is over.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from backup.errors import FormatError, UsageError
+from backup.errors import FormatError, RecoveryKeyError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.format.pack import open_header, parse_header
 from backup.inventory import retrievals
@@ -26,7 +27,8 @@ from backup.restorer.asking import advance
 from backup.restorer.delivery import deliver
 from backup.restorer.keyfile import PackKeyFile, wipe_others
 from backup.restorer.planning import RestorePlan, plan_restore
-from backup.restorer.report import RestoreReport, is_ready, waiting_report
+from backup.restorer.report import RestoreReport, is_partly_ready, is_ready, waiting_report
+from backup.restorer.room import check_room, sweep
 from backup.restorer.world import RestoreWorld, alone_with
 
 __all__ = [
@@ -36,9 +38,11 @@ __all__ = [
     "advance",
     "begin_restore",
     "cancel",
+    "choose_on_capacity",
     "deliver",
     "find_open",
     "find_restore",
+    "is_partly_ready",
     "is_ready",
     "plan_restore",
     "waiting_report",
@@ -51,20 +55,23 @@ def begin_restore(
     world: RestoreWorld,
     *,
     tier: Tier,
-    key: Callable[[], RecoveryKey],
+    keys: Callable[[], Sequence[RecoveryKey]],
+    on_capacity: str = "wait",
 ) -> Restore:
     """Record the restore, or find the open one that wants the same, which needs no key.
 
-    `key` is called for a new one only, if there is anything to open. `RecoveryKeyError` before anything is
-    recorded if it does not open every pack.
+    `keys` is called for a new one only, if there is anything to open. `RecoveryKeyError` before anything is
+    recorded unless each pack opens with one of them. `LimitRefusedError` if the target has no room for it.
+    `on_capacity` says what to do when the vault cannot serve the tier: wait, standard, bulk, fail.
     """
     known = find_open(world, plan, target)
     if known is not None:
         return known
-    pack_keys = _open_packs(plan, key, world)
+    check_room(plan, os.fsdecode(target))
+    pack_keys = _open_packs(plan, keys, world)
     with world.inventory.writing() as tx:
         same = _same_open(tx, plan, target)  # another process may have begun it while the key was typed
-        return same or _record(tx, plan, target, pack_keys, world, tier)
+        return same or _record(tx, plan, target, pack_keys, world, tier, on_capacity)
 
 
 def find_open(world: RestoreWorld, plan: RestorePlan, target: bytes) -> Restore | None:
@@ -86,11 +93,22 @@ def find_restore(world_inventory: Inventory, words: str) -> Restore:
 
 
 def cancel(restore: Restore, world_inventory: Inventory, key_directory: str, clock: Clock) -> None:
-    """Give an open restore up: what was asked for is not fetched, and its keys are wiped."""
+    """Give an open restore up: what was asked for is not fetched, its keys are wiped, half-done files go.
+
+    Files that are whole stay. Requests cannot be taken back, but another restore may use their outputs.
+    """
     with alone_with(world_inventory, restore):
+        sweep(restore, world_inventory)
         with world_inventory.writing() as tx:
             retrievals.close_restore(tx, restore.number, "cancelled", clock.now())
         PackKeyFile(key_directory, restore.id).wipe()
+
+
+def choose_on_capacity(restore: Restore, world_inventory: Inventory, choice: str) -> Restore:
+    """What to do from now on when the vault cannot serve the tier: wait, standard, bulk or fail."""
+    with world_inventory.writing() as tx:
+        retrievals.set_on_capacity(tx, restore.number, choice)
+        return retrievals.find_restore(tx, restore.number)
 
 
 def _same_open(tx: Transaction, plan: RestorePlan, target: bytes) -> Restore | None:
@@ -100,18 +118,53 @@ def _same_open(tx: Transaction, plan: RestorePlan, target: bytes) -> Restore | N
     return None
 
 
-def _open_packs(plan: RestorePlan, ask: Callable[[], RecoveryKey], world: RestoreWorld) -> dict[int, bytes]:
+def _open_packs(
+    plan: RestorePlan, ask: Callable[[], Sequence[RecoveryKey]], world: RestoreWorld
+) -> dict[int, bytes]:
     """The keys of the plan's packs; a pack that was sealed wrongly is left out, and its files reported."""
     if not plan.archives:
         return {}
-    key = ask()
+    keys = ask()
     opened: dict[int, bytes] = {}
+    refused: list[int] = []
     for number, archive in plan.archives.items():
         try:
-            opened[number] = open_header(parse_header(archive.header), key)
+            pack_key = _open_pack(archive.header, keys)
         except FormatError as error:
             world.progress.note(f"archive {number} cannot be opened: {error}")
+            continue
+        if pack_key is None:
+            refused.append(number)
+        else:
+            opened[number] = pack_key
+    if refused:
+        raise _no_key_opens(refused, plan, len(keys))
     return opened
+
+
+def _open_pack(header: bytes, keys: Sequence[RecoveryKey]) -> bytes | None:
+    """The pack's key by whichever of the recovery keys opens it."""
+    parsed = parse_header(header)
+    for key in keys:
+        with suppress(RecoveryKeyError):
+            return open_header(parsed, key)
+    return None
+
+
+def _no_key_opens(refused: Sequence[int], plan: RestorePlan, given: int) -> RecoveryKeyError:
+    recipients = {
+        stanza.recipient_id
+        for number in refused
+        for stanza in parse_header(plan.archives[number].header).stanzas
+    }
+    whom = ", ".join(sorted(one.hex()[:8] for one in recipients))
+    count = f"{len(refused)} of the {len(plan.archives)} archives"
+    return RecoveryKeyError(
+        f"no recovery key that was given opens {count} that this restore needs: they are for {whom}",
+        advice="nothing was asked for. Give --key once for each key: recipients may have changed over time"
+        if given
+        else "give --key",
+    )
 
 
 def _record(
@@ -121,6 +174,7 @@ def _record(
     pack_keys: dict[int, bytes],
     world: RestoreWorld,
     tier: Tier,
+    on_capacity: str,
 ) -> Restore:
     """Record restore and retrievals, and keep the keys before that becomes true."""
     still_open = {one.id for one in retrievals.list_restores(tx, only_open=True)}
@@ -135,6 +189,7 @@ def _record(
         target=target,
         tier=tier,
         now=world.clock.now(),
+        on_capacity=on_capacity,
     )
     ranges = [one for one in plan.ranges if one.archive in pack_keys]
     retrievals.plan_retrievals(

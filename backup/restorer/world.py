@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -20,6 +20,8 @@ class RestoreWorld:
     """Where a restore touches the world; `key_directory` holds pack keys while a restore waits.
 
     `numeric_owner`: owners by number, even where this machine knows their names.
+    `askers` requests are sent side by side; no more than `round_bytes` are asked for and not yet written at a
+    time, so that nothing expires unread. When `stop` says so, a delivery ends where it can be gone on with.
     """
 
     inventory: Inventory
@@ -29,6 +31,9 @@ class RestoreWorld:
     secret: ChunkSecret
     key_directory: str
     numeric_owner: bool = False
+    askers: int = 8
+    round_bytes: int | None = None
+    stop: Callable[[], bool] = lambda: False
 
 
 @contextmanager

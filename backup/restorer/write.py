@@ -1,9 +1,9 @@
 """Write entries below the target: temporary name, content, metadata, rename; directories' own metadata last.
 
 A file has its name only once all its bytes were written and verified; until then it is
-`.nightvault-<restore>-…` beside it. A killed process leaves such files behind; the next run of the same
-restore removes them. Nothing is synced file by file: the restore counts as done only after one sync at its
-end, and until then running it again writes everything anew. Hard links are made of the very file that was
+`.nightvault-<restore>-…` beside it. Such files outlive a sitting of the restore if `keep` was called after a
+sync: the next one finds them by their names and goes on. Nothing is synced file by file, and what was not
+synced is written anew. Hard links are made of the very file that was
 written, by its handle; where the file system knows none, they become copies, and that is told.
 """
 
@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import BinaryIO
 
-from backup.errors import TargetError
+from backup.errors import TargetError, TargetFullError
 from backup.model import Problem, ProblemKind
 from backup.restorer.copying import copy_data
 from backup.restorer.metadata import Metadata, Report, reason
@@ -29,6 +32,8 @@ __all__ = ["Report", "Wanted", "Writer"]
 _MOST_OPEN = 64
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = (OSError, OverflowError)
 _NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -56,14 +61,24 @@ class _Part:
 
 
 class Writer:
-    """Writes entries of one restore (`mark` is its id), on one thread.
+    """Writes entries of one restore (`mark` is its id), on one thread; `resumes` one that was begun before.
 
     An entry that cannot be written or set is reported, no more. `TargetError` when the target as a whole
     fails: a full disk, say.
     """
 
-    def __init__(self, target: Target, report: Report, mark: str, owners: Owners | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        report: Report,
+        mark: str,
+        owners: Owners | None = None,
+        *,
+        resumes: bool = False,
+    ) -> None:
         self._target = target
+        self._resumes = resumes
+        self._kept: set[int] = set()
         self._report = report
         self._metadata = Metadata(report, owners or Owners())
         self._prefix = b".nightvault-" + mark.encode() + b"-"
@@ -72,7 +87,8 @@ class Writer:
         self._directories: list[Wanted] = []
         self.files = 0
         self.bytes = 0
-        self._clean(target.handle(b""))
+        if not resumes:
+            self.clean(target.handle(b""))
 
     @property
     def directories(self) -> int:
@@ -83,8 +99,8 @@ class Writer:
         """Make a directory now; its metadata waits for `finish`."""
         try:
             handle, was_there = self._target.directory(wanted.path)
-            if was_there:
-                self._clean(handle)
+            if was_there and not self._resumes:
+                self.clean(handle)
         except OSError as error:
             self._failed(wanted, error)
             return
@@ -113,7 +129,9 @@ class Writer:
             try:
                 handle = self._target.handle(one.directory)
                 step(one.name)
-                temporary = self._temporary_name()
+                temporary = self._file_name(one)
+                with suppress(FileNotFoundError):  # of an earlier sitting, and of no use
+                    os.unlink(temporary, dir_fd=handle)
                 file = os.open(temporary, _NEW, 0o600, dir_fd=handle)
             except OSError as error:
                 self._failed(one, error)
@@ -133,6 +151,46 @@ class Writer:
             self._fail_all(self.give_up(key), error)
             return False
         return True
+
+    def begun_before(self, key: int, wanted: Wanted) -> bool:
+        """Go on with a file that an earlier sitting began; False if it is not there any more."""
+        temporary = self._file_name(wanted)
+        try:
+            file = os.open(temporary, _AGAIN, dir_fd=self._target.handle(wanted.directory))
+        except OSError:
+            return False
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+            os.close(file)
+            return False
+        self._keep_open(key, file)
+        self._parts[key] = _Part(wanted, temporary, _inode(file))
+        self._kept.add(key)
+        return True
+
+    def read(self, key: int, offset: int, length: int) -> bytes:
+        """Read back what was written of a file that was begun; short or empty where it is not there."""
+        try:
+            return os.pread(self._file(key), length, offset)
+        except OSError:
+            return b""
+
+    def finished_before(self, wanted: Wanted) -> BinaryIO | None:
+        """The file under its own name, to read what is in it; None if there is no such file."""
+        try:
+            handle = os.open(wanted.name, _LOOK, dir_fd=self._target.handle(wanted.directory))
+        except OSError:
+            return None
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != wanted.size:
+            os.close(handle)
+            return None
+        return open(handle, "rb")
+
+    def count(self, wanted: Wanted) -> None:
+        """A file that an earlier sitting finished without recording it."""
+        self.files += len(tuple(wanted.names))
+        self.bytes += wanted.size
 
     def write(self, key: int, offset: int, data: memoryview) -> bool:
         """Write verified bytes of a file that was begun; False if it was given up (and reported)."""
@@ -166,6 +224,7 @@ class Writer:
     def give_up(self, key: int) -> Wanted:
         """Throw a begun file away."""
         part = self._parts.pop(key)
+        self._kept.discard(key)
         with suppress(OSError):  # it is only a temporary file, and the report names its entry
             if key in self._open:
                 os.close(self._open.pop(key))
@@ -174,10 +233,14 @@ class Writer:
 
     def finish(self) -> None:
         """Set the directories' metadata, deepest first, and see that all of it is on disk."""
+        if self._resumes:
+            self.clean(self._target.handle(b""))
         systems = {_inode(self._target.handle(b""))[0]: b""}
         for wanted in sorted(self._directories, key=lambda one: one.path, reverse=True):
             try:
                 handle = self._target.handle(wanted.path)
+                if self._resumes:
+                    self.clean(handle)
                 systems.setdefault(_inode(handle)[0], wanted.path)
                 self._metadata.apply(handle, wanted)
                 self._metadata.lock(handle, wanted)
@@ -186,17 +249,35 @@ class Writer:
                 self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
         self._target.sync(systems.values())
 
-    def abandon(self) -> None:
-        """Throw every begun file away: the restore ends early."""
-        for key in list(self._parts):
-            self.give_up(key)
+    def keep(self) -> None:
+        """See that all that was written is on disk; files that were begun stay for another sitting."""
+        systems = {_inode(self._target.handle(b""))[0]: b""}
+        for wanted in self._directories:
+            with suppress(OSError):  # it was replaced by others: what lies in it is lost, and found missing
+                systems.setdefault(_inode(self._target.handle(wanted.path))[0], wanted.path)
+        self._target.sync(systems.values())
+        self._kept.update(self._parts)
 
-    def _clean(self, handle: int) -> None:
-        """Remove what a killed run of this restore left in a directory."""
+    def abandon(self) -> None:
+        """This sitting ends early: throw away what was begun and not kept."""
+        for key in list(self._parts):
+            if key not in self._kept:
+                self.give_up(key)
+        for file in self._open.values():
+            os.close(file)
+        self._open.clear()
+        self._parts.clear()
+
+    def clean(self, handle: int) -> None:
+        """Remove what earlier sittings of this restore left in a directory."""
         with suppress(OSError):  # what fails here fails again, and is reported, where something is written
             for name in map(os.fsencode, os.listdir(handle)):
                 if name.startswith(self._prefix):
                     os.unlink(name, dir_fd=handle)
+
+    def _file_name(self, wanted: Wanted) -> bytes:
+        """The temporary name of a file: the same in each sitting."""
+        return self._prefix + blake2b(wanted.name, digest_size=10).hexdigest().encode()
 
     def _temporary_name(self) -> bytes:
         return self._prefix + os.urandom(6).hex().encode()
@@ -254,6 +335,7 @@ class Writer:
             self._failed(self.give_up(key), error)
             return
         del self._parts[key]
+        self._kept.discard(key)
 
     def _settle(self, handle: int, wanted: Wanted, file: int) -> None:
         """A file has its name: see that the name means that file, and only then lock it."""
@@ -303,7 +385,8 @@ class Writer:
 
     def _failed(self, wanted: Wanted, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno in _STOPS:
-            raise TargetError(
+            kind = TargetFullError if error.errno in _FULL else TargetError
+            raise kind(
                 f"{os.fsdecode(wanted.path)} cannot be written below {self._target.path}: {error.strerror}",
                 advice="mend that (make room, say), then run it again: nothing is asked for twice",
             ) from error

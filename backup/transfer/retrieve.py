@@ -81,7 +81,7 @@ class Fetcher:
 
     def _pieces(self, ready: ReadyRange) -> Iterator[tuple[ByteRange, bytes]]:
         under_way: deque[tuple[ByteRange, Future[bytes]]] = deque()
-        for piece in _wanted_pieces(ready, self._piece):
+        for piece in wanted_pieces(ready, self._piece):
             under_way.append((piece, self._workers.submit(self._fetch, ready, piece)))
             if len(under_way) >= self._ahead:
                 first, future = under_way.popleft()
@@ -117,7 +117,7 @@ class Fetcher:
         return fetched
 
 
-def _wanted_pieces(ready: ReadyRange, largest: int) -> Iterator[ByteRange]:
+def wanted_pieces(ready: ReadyRange, largest: int) -> Iterator[ByteRange]:
     """The pieces of a range that hold wanted frames, in order."""
     rows = iter(ready.frames)
     row = next(rows, None)

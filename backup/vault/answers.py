@@ -7,7 +7,7 @@ drops nulls.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -27,6 +27,9 @@ from backup.model import (
     UploadId,
 )
 
+OUTPUT_LIVES = timedelta(hours=24)
+"""At least so long after its completion an output can be fetched: developer guide, "Get Job Output"."""
+
 EXPIRED = RetrievalStatus(RetrievalState.EXPIRED)
 """What a job is that AWS does not know (any more)."""
 
@@ -34,9 +37,10 @@ EXPIRED = RetrievalStatus(RetrievalState.EXPIRED)
 def status(job: Mapping[str, Any]) -> RetrievalStatus:
     """How far a job is. `Completed` is true for failed jobs, too: the status code decides."""
     states = {"Succeeded": RetrievalState.READY, "Failed": RetrievalState.FAILED}
-    return RetrievalStatus(
-        states.get(job.get("StatusCode", ""), RetrievalState.WAITING), job.get("StatusMessage") or ""
-    )
+    state = states.get(job.get("StatusCode", ""), RetrievalState.WAITING)
+    completed = job.get("CompletionDate") if state is RetrievalState.READY else None
+    until = when(completed) + OUTPUT_LIVES if completed else None
+    return RetrievalStatus(state, job.get("StatusMessage") or "", until)
 
 
 def range_of(answer: Mapping[str, Any]) -> ByteRange:

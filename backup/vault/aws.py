@@ -19,6 +19,7 @@ import botocore.parsers
 
 from backup.errors import (
     ArchiveMissingError,
+    CapacityError,
     DeniedError,
     IdentityError,
     IntegrityError,
@@ -104,11 +105,14 @@ _REFUSED = {
         "this account cannot use Glacier vaults: AWS takes no new customers for them;"
         " use an S3 bucket with a Glacier storage class"
     ),
+    "LimitExceededException": "a limit of the AWS account is reached: remove what is not needed, or raise it",
+}
+
+_SHORT = {
     "InsufficientCapacityException": "expedited retrievals are sold out just now: use --tier standard",
     "PolicyEnforcedException": (
         "the account's data retrieval policy forbids it: use --tier bulk, wait an hour, or change that policy"
     ),
-    "LimitExceededException": "a limit of the AWS account is reached: remove what is not needed, or raise it",
 }
 
 _MISSING: tuple[tuple[str, type[VaultError], str], ...] = (
@@ -180,6 +184,8 @@ def _from_answer(
         return ThrottledError(message)
     if code in _AWAY:
         return UnreachableError(message, advice=_AWAY[code])
+    if code in _SHORT:
+        return CapacityError(message, advice=_SHORT[code])
     if code in _REFUSED:
         return VaultError(message, advice=_REFUSED[code])
     if (of_s3 := s3_codes.error_of(code, message, unknown, refused)) is not None:

@@ -28,7 +28,7 @@ def test_the_report(server: Server, tmp_path: Path) -> None:
     report = server.json(*words, tmp_path / "two")
     assert set(report) == {
         "restore", "snapshot", "target", "outcome", "waiting", "retrievals", "files", "directories", "bytes",
-        "retrieved", "seconds", "problems",
+        "retrieved", "fetched", "seconds", "problems",
     }  # fmt: skip
     assert report["target"] == {"path": f"{tmp_path}/two"}
     assert (report["outcome"], report["waiting"], report["problems"]) == ("done", 0, [])
@@ -43,7 +43,12 @@ def test_a_plan_asks_for_nothing_and_needs_no_key(server: Server, tmp_path: Path
     assert f"would restore 4 files, 74.2 KiB, from / of snapshot {report['snapshot'][:8]}\n" in text
     assert " in 1 retrieval from 1 archive\n" in text
     plan = server.json(*words)
-    assert set(plan) == {"snapshot", "files", "bytes", "retrieved", "retrievals"}
+    assert set(plan) == {
+        "snapshot", "files", "bytes", "retrieved", "retrievals", "prices", "currency", "quotes",
+    }  # fmt: skip
+    (quote,) = plan["quotes"]
+    assert (quote["retrieved"], quote["cost"]["total"], plan["prices"]) == (plan["retrieved"], "0", None)
+    assert "would cost nothing" in text
     assert set(plan["retrievals"][0]) == {"archive", "start", "end"}
     assert not (tmp_path / "out").exists()
     assert [run["kind"] for run in server.json("runs")] == ["backup"]

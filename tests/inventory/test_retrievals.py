@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy.exc import IntegrityError as DuplicateError
 from sqlalchemy.exc import NoResultFound
 
 from backup.errors import InventoryDamagedError
-from backup.inventory import retrievals
+from backup.inventory import progress, retrievals
 from backup.inventory.archives import get_or_create_vault
 from backup.inventory.database import Inventory
 from backup.inventory.retrievals import Restore, Retrieval
@@ -22,6 +23,8 @@ from backup.model import (
     ListedArchive,
     Listing,
     ListingId,
+    Problem,
+    ProblemKind,
     RetrievalId,
     SnapshotId,
     Tier,
@@ -32,7 +35,7 @@ from tests.backups import Site
 from tests.doubles import START, ManualClock
 
 DISK = VaultName("disk")
-RANGES = [(1, ByteRange(0, MIB), "token-1"), (1, ByteRange(4 * MIB, 5 * MIB + 3), "token-2")]
+RANGES = [(1, ByteRange(0, 2 * MIB), "token-1"), (1, ByteRange(4 * MIB, 5 * MIB + 3), "token-2")]
 
 
 @pytest.fixture
@@ -102,21 +105,65 @@ def test_closed_restores_are_not_open(books: Inventory, snapshot: SnapshotId, cl
 def test_a_retrieval_from_planned_to_ready_and_again(books: Inventory, snapshot: SnapshotId) -> None:
     restore = opened(books, snapshot)
     first, second = known(books, restore)
+    asked = replace(
+        first,
+        state="waiting",
+        retrieval_id=RetrievalId("job"),
+        requested_at=START,
+        asked=first.extent,
+        until=START + timedelta(hours=24),
+    )
+    for changed in (asked, replace(asked, state="ready"), replace(asked, state="ready", written_to=MIB)):
+        with books.writing() as tx:
+            progress.retrievals_changed(tx, [changed])
+        assert known(books, restore) == [changed, second]
     with books.writing() as tx:
-        retrievals.retrieval_requested(tx, first.number, RetrievalId("job"), START)
-    assert [(one.state, one.retrieval_id) for one in known(books, restore)] == [
-        ("waiting", "job"),
-        ("planned", None),
-    ]
+        progress.retrievals_changed(tx, [progress.again(known(books, restore)[0], "token-3")])
+    again, other = known(books, restore)
+    assert (again.token, again.state, again.retrieval_id, again.asked) == ("token-3", "planned", None, None)
+    assert (again.written_to, again.left.start, again.left.end) == (MIB, MIB, first.extent.end)
+    assert other == second
+
+
+def test_what_is_alive_can_be_shared(books: Inventory, snapshot: SnapshotId) -> None:
+    first, _ = known(books, opened(books, snapshot))
+    gone = replace(
+        first,
+        state="waiting",
+        retrieval_id=RetrievalId("job"),
+        asked=first.extent,
+        until=START + timedelta(hours=24),
+    )
+
+    def alive(now: datetime) -> list[Retrieval]:
+        with books.reading() as tx:
+            return list(progress.alive_retrievals(tx, [first.archive], now).get(first.archive, ()))
+
+    assert alive(START) == []
     with books.writing() as tx:
-        retrievals.retrieval_state(tx, first.number, "ready")
-    ready = known(books, restore)[0]
-    assert (ready.state, ready.requested_at) == ("ready", START)
+        progress.retrievals_changed(tx, [gone])
+    assert alive(START) == [gone]
+    assert alive(START + timedelta(hours=24)) == []
+    inside = ByteRange(first.extent.start, first.extent.start + 1)
+    assert progress.shareable(gone, inside, Tier.BULK)
+    assert not progress.shareable(gone, inside, Tier.STANDARD)  # it would come later
+    assert progress.shareable(replace(gone, state="ready"), inside, Tier.EXPEDITED)
+    assert not progress.shareable(gone, ByteRange(first.extent.start, first.extent.end + 1), Tier.BULK)
     with books.writing() as tx:
-        retrievals.retrieval_again(tx, first.number, "token-3")
-    again = known(books, restore)
-    assert (again[0].token, again[0].state, again[0].retrieval_id) == ("token-3", "planned", None)
-    assert again[1] == second
+        progress.output_gone(tx, [RetrievalId("job")], START)
+    assert alive(START) == []
+
+
+def test_progress_is_what_was_kept(books: Inventory, snapshot: SnapshotId) -> None:
+    restore = opened(books, snapshot)
+    with books.reading() as tx:
+        assert progress.read_progress(tx, restore.number) is None
+    problem = Problem(b"caf\xe9", ProblemKind.DAMAGED, "gone")
+    kept = progress.Progress(3, 4000, 5000, 1.5, (problem,), frozenset({b"caf\xe9", b"a"}))
+    with books.writing() as tx:
+        progress.keep_progress(tx, restore.number, kept)
+    with books.reading() as tx:
+        assert progress.read_progress(tx, restore.number) == kept
 
 
 def test_what_was_not_committed_was_never_asked_for(books: Inventory, snapshot: SnapshotId) -> None:

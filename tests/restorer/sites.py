@@ -58,7 +58,7 @@ def begun(site: Site, out: Path, *, path: bytes | None = None) -> tuple[Restore,
     """A restore that was begun and asked for, and what is known of it."""
     world = site.restore_world
     plan = plan_restore(site.snapshot(), path or site.job.sources[0], world)
-    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, key=lambda: site.key)
+    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
     return restore, advance(restore, world)
 
 

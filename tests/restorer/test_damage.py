@@ -79,7 +79,7 @@ def test_a_wrong_key_is_refused_before_anything_is_asked_for(full: Site, out: Pa
     plan = plan_restore(site.snapshot(), b"/", world)
     wrong = RecoveryKey.from_seed(b"w" * 32)
     with pytest.raises(RecoveryKeyError) as caught:
-        begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, key=lambda: wrong)
+        begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [wrong])
     assert int(caught.value.exit_code) == 12
     assert vault.total == 0
     assert not out.exists()
@@ -108,10 +108,10 @@ def test_a_snapshot_without_content_needs_no_key(site: Site, source: Path, out: 
     world = site.restore_world
     plan = plan_restore(site.snapshot(), os.fsencode(source), world)
 
-    def no_key() -> RecoveryKey:
+    def no_key() -> list[RecoveryKey]:
         raise AssertionError("nobody needs a key here")
 
-    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, key=no_key)
+    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=no_key)
     known = advance(restore, world)
     assert (list(known), is_ready(known)) == ([], True)
     deliver(restore, known, world)

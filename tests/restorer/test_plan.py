@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backup.format.treehash import align
@@ -105,3 +105,38 @@ def test_two_frames_far_apart_are_two_requests() -> None:
 def test_a_frame_at_the_end_takes_the_archives_end() -> None:
     row = FrameRow(0, 5 * MIB + 1, 99, 83, 0, b"d" * 16)
     assert plan_ranges(3, 5 * MIB + 500, [row])[0].extent == ByteRange(5 * MIB, 5 * MIB + 500)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    mibs=st.integers(1, 9),
+    short=st.integers(0, MIB - 1),
+    cells=st.sets(st.integers(0, 8), min_size=1, max_size=5),
+    gap=st.integers(0, 4 * MIB),
+)
+def test_no_choice_of_ranges_is_cheaper(mibs: int, short: int, cells: set[int], gap: int) -> None:
+    """Every set of whole MiB that holds the frames, at the price of its bytes and `gap` a run of it."""
+    size = mibs * MIB - short
+    wanted = {cell for cell in cells if cell < mibs}
+    if not wanted:
+        return
+    rows = [FrameRow(n, cell * MIB, 1, 1, 0, b"") for n, cell in enumerate(sorted(wanted))]
+    planned = plan_ranges(1, size, rows, gap=gap)
+
+    def cost(chosen: int) -> int:
+        taken = [cell for cell in range(mibs) if chosen >> cell & 1]
+        runs = sum(cell - 1 not in taken for cell in taken)
+        return sum(min((cell + 1) * MIB, size) - cell * MIB for cell in taken) + runs * gap
+
+    need = sum(1 << cell for cell in wanted)
+    cheapest = min(cost(chosen) for chosen in range(1 << mibs) if chosen & need == need)
+    assert sum(one.extent.length for one in planned) + len(planned) * gap == cheapest
+    assert sorted(row.number for one in planned for row in one.frames) == list(range(len(rows)))
+
+
+def test_a_frame_comes_once_where_ranges_overlap() -> None:
+    rows = tuple(FrameRow(n, n * MIB, 10, 10, 0, b"") for n in range(4))
+    plan = RangePlan(1, ByteRange(0, 4 * MIB), rows)
+    asked = [(1, ByteRange(0, 2 * MIB)), (1, ByteRange(MIB, 4 * MIB)), (2, ByteRange(0, 4 * MIB))]
+    laid = cover([plan], asked)
+    assert [[row.number for row in one.frames] for one in laid] == [[0, 1], [2, 3], []]

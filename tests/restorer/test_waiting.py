@@ -61,7 +61,7 @@ class Cold:
         """What the command does first: plan, begin."""
         world = self.site.restore_world
         plan = plan_restore(self.site.snapshot(), os.fsencode(self.source / path), world)
-        return begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, key=lambda: self.site.key)
+        return begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [self.site.key])
 
     def known(self, restore: Restore) -> Sequence[Retrieval]:
         """The retrievals as they are recorded."""
@@ -162,7 +162,7 @@ def test_a_loop_that_waits(cold: Cold, out: Path) -> None:
 def test_the_tier_that_was_wanted(cold: Cold, out: Path, tier: Tier) -> None:
     world = cold.site.restore_world
     plan = plan_restore(cold.site.snapshot(), os.fsencode(cold.source / "other"), world)
-    restore = begin_restore(plan, os.fsencode(out), world, tier=tier, key=lambda: cold.site.key)
+    restore = begin_restore(plan, os.fsencode(out), world, tier=tier, keys=lambda: [cold.site.key])
     advance(restore, world)
     assert [job["Tier"] for job in cold.jobs()] == [str(tier).capitalize()]
 
@@ -369,17 +369,43 @@ def test_a_service_that_stays_away_loses_nothing(cold: Cold, out: Path, act: str
     assert len(cold.jobs()) == 2
 
 
-def test_two_restores_from_one_vault(cold: Cold, tmp_path: Path) -> None:
+def test_two_restores_share_what_one_has_asked_for(cold: Cold, tmp_path: Path) -> None:
     world = cold.site.restore_world
     one, other = cold.begin(tmp_path / "one"), cold.begin(tmp_path / "other", "other")
     advance(one, world)
-    advance(other, world)
-    assert len(cold.jobs()) == 3
+    assert len(cold.jobs()) == 2
+    assert [known.state for known in advance(other, world)] == ["waiting"]
+    assert len(cold.jobs()) == 2
     cold.pass_hours(5)
     for restore in (other, one):
         deliver(restore, advance(restore, world), world)
+    late = cold.begin(tmp_path / "late", "other")  # the output lives still
+    known = advance(late, world)
+    assert is_ready(known)
+    deliver(late, known, world)
+    assert len(cold.jobs()) == 2
     assert_same_tree(cold.source, tmp_path / "one")
-    assert (tmp_path / "other" / "other").read_bytes() == (cold.source / "other").read_bytes()
+    for name in ("other", "late"):
+        assert (tmp_path / name / "other").read_bytes() == (cold.source / "other").read_bytes()
+
+
+def test_an_output_that_is_gone_is_not_shared(cold: Cold, tmp_path: Path) -> None:
+    world = cold.site.restore_world
+    one = cold.begin(tmp_path / "one", "other")
+    advance(one, world)
+    cold.emulator.advance(40 * HOUR)  # it is gone, though by our clock it would live
+    cold.clock.advance(timedelta(minutes=5))
+    other = cold.begin(tmp_path / "other", "other")
+    assert [each.state for each in advance(other, world)] == ["planned"]
+    known = advance(other, world)
+    assert len(cold.jobs()) == 1
+    assert [each.retrieval_id for each in known] == [job["JobId"] for job in cold.jobs()]
+    known = advance(one, world)
+    assert [each.retrieval_id for each in known] == [job["JobId"] for job in cold.jobs()]
+    cold.pass_hours(5)
+    for restore in (one, other):
+        deliver(restore, advance(restore, world), world)
+    assert len(cold.jobs()) == 1
 
 
 def test_a_backup_between_request_and_delivery(cold: Cold, out: Path) -> None:

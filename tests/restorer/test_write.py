@@ -257,7 +257,7 @@ def test_many_files_at_once_need_few_handles(bench: Bench) -> None:
     before = len(os.listdir("/proc/self/fd"))
     count = 300
     for key in range(count):
-        bench.writer.begin(key, wanted(b"d%d/f" % (key % 50), size=2))
+        bench.writer.begin(key, wanted(b"d%d/f%d" % (key % 50, key), size=2))
     for part in (0, 1):
         for key in range(count):
             assert bench.writer.write(key, part, memoryview(b"x"))

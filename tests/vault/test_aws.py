@@ -11,6 +11,7 @@ import pytest
 
 from backup.errors import (
     ArchiveMissingError,
+    CapacityError,
     DeniedError,
     IdentityError,
     IntegrityError,
@@ -67,8 +68,8 @@ ANSWERS: list[tuple[str, str, type[NightvaultError], str]] = [
     ("ThrottlingException", "Rate exceeded", ThrottledError, ""),
     ("ServiceUnavailableException", "internal", UnreachableError, ""),
     ("RequestTimeoutException", "Request timed out.", UnreachableError, "smaller parts"),
-    ("InsufficientCapacityException", "none", VaultError, "--tier standard"),
-    ("PolicyEnforcedException", "denied by current data retrieval policy", VaultError, "--tier bulk"),
+    ("InsufficientCapacityException", "none", CapacityError, "--tier standard"),
+    ("PolicyEnforcedException", "denied by current data retrieval policy", CapacityError, "--tier bulk"),
     ("LimitExceededException", "too many", VaultError, "limit"),
     ("NoLongerSupportedException", "no", VaultError, "S3"),
     ("ResourceNotFoundException", f"Vault not found for ARN: {ARN}", VaultMissingError, "nightvault init"),

@@ -1,0 +1,82 @@
+"""Open restores gone on with, as the daemon does: what is ready is brought down, what is due is asked for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+from backup.app.runs import opened, restore_world
+from backup.config import Config
+from backup.errors import InterruptedRunError, LockedError, NightvaultError
+from backup.inventory import retrievals
+from backup.inventory.database import Inventory
+from backup.inventory.retrievals import Restore
+from backup.inventory.runs import Outcome
+from backup.protocols import Clock
+from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready
+
+_log = logging.getLogger(__name__)
+
+
+def continue_restores(
+    config: Config, *, clock: Clock, stop: threading.Event
+) -> Iterator[tuple[str, RestoreReport | NightvaultError]]:
+    """Go on with each open restore once; the id and what became of it, of those that did not only wait.
+
+    One that another process is at is left alone. A failure of one does not keep the others.
+    `InterruptedRunError` once `stop` is set.
+    """
+    with closing(opened(config)) as inventory:
+        with inventory.reading() as tx:
+            open_ones = retrievals.list_restores(tx, only_open=True)
+        for one in reversed(open_ones):  # the oldest first: its outputs go first
+            if stop.is_set():
+                return
+            try:
+                report = _go_on(one, config, inventory, clock, stop)
+            except InterruptedRunError:
+                raise
+            except LockedError as error:
+                _log.debug("restore %s: %s", one.id, error)
+            except NightvaultError as error:
+                yield one.id, error
+            else:
+                if report is not None:
+                    yield one.id, report
+
+
+def _go_on(
+    one: Restore, config: Config, inventory: Inventory, clock: Clock, stop: threading.Event
+) -> RestoreReport | None:
+    world = restore_world(config, inventory, one.vault, clock=clock, progress=_Notes(one.id))
+    world = replace(world, stop=stop.is_set)
+    known = advance(one, world)
+    if not is_ready(known) and not is_partly_ready(known):
+        return None
+    report = deliver(one, known, world)
+    if report.outcome is Outcome.RUNNING:
+        advance(one, world)  # there is room for the next round
+    return report
+
+
+class _Notes:
+    """A `Progress` that logs notes alone."""
+
+    def __init__(self, restore_id: str) -> None:
+        self._id = restore_id
+
+    def start(self, title: str, total: int | None = None) -> None:
+        """A phase begins."""
+
+    def advance(self, *, files: int = 0, done: int = 0, stored: int = 0) -> None:
+        """Something was dealt with."""
+
+    def note(self, text: str) -> None:
+        """One line for the log."""
+        _log.warning("restore %s: %s", self._id, text)
+
+    def finish(self) -> None:
+        """The phase is over."""

@@ -1,0 +1,76 @@
+"""`nightvault restores`: which are open, what each waits for, and until when what is ready can be fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.context import Cli, pass_cli
+
+if TYPE_CHECKING:
+    from backup.inventory.database import Inventory
+    from backup.inventory.retrievals import Restore, Retrieval
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also those that are over.")
+@pass_cli
+def restores(cli: Cli, everything: bool) -> None:
+    """List restores: how far each is, what it waits for, and until when outputs live."""
+    from backup.app.runs import opened
+    from backup.cli.render import Column, local_time, table
+
+    with closing(opened(cli.config())) as inventory:
+        found = _with_retrievals(inventory, everything=everything)
+    documents = [_document(one, known) for one, known in found]
+    rows: list[tuple[object, ...]] = []
+    for (one, _), told in zip(found, documents, strict=True):
+        count = f"{told['waiting']} of {told['retrievals']}" if one.state == "open" else None
+        until = local_time(told["ready_until"]) if told["ready_until"] else None
+        rows.append((one.id[:8], one.snapshot[:8], told["stage"], count, until, one.target))
+    columns = ["restore", "snapshot", "stage", "waiting", "fetch until", Column("below", folds=True)]
+    cli.show(documents, table(columns, rows) if rows else "no restores")
+
+
+def _document(one: Restore, known: Sequence[Retrieval]) -> dict[str, Any]:
+    from backup.cli.render import path_document
+    from backup.restorer.report import stage
+
+    states = [part.state for part in known]
+    return {
+        "id": one.id,
+        "snapshot": one.snapshot,
+        "vault": one.vault,
+        "path": path_document(one.path),
+        "target": path_document(one.target),
+        "tier": str(one.tier),
+        "state": one.state,
+        "stage": stage(one, known),
+        "on_capacity": one.on_capacity,
+        "created_at": one.created_at,
+        "finished_at": one.finished_at,
+        "retrievals": len(known),
+        "waiting": sum(state in {"planned", "waiting"} for state in states),
+        "planned": states.count("planned"),
+        "ready": states.count("ready"),
+        "fetched": states.count("fetched"),
+        "failed": states.count("failed"),
+        "ready_until": _first_to_go(known),
+    }
+
+
+def _first_to_go(known: Sequence[Retrieval]) -> datetime | None:
+    """When the first output goes that is ready and was not fetched."""
+    return min((one.until for one in known if one.state == "ready" and one.until), default=None)
+
+
+def _with_retrievals(inventory: Inventory, *, everything: bool) -> list[tuple[Restore, Sequence[Retrieval]]]:
+    from backup.inventory import retrievals
+
+    with inventory.reading() as tx:
+        found = retrievals.list_restores(tx, only_open=not everything)
+        return [(one, retrievals.retrievals_of(tx, one.number)) for one in found]

@@ -1,0 +1,148 @@
+"""How far retrievals and restores are: asked for, shared, ready, written; many rows a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, select, update
+
+from backup.inventory.database import Transaction
+from backup.inventory.retrievals import Retrieval, retrieval_of
+from backup.inventory.schema import micros, restores, retrievals
+from backup.model import ByteRange, Problem, ProblemKind, RetrievalId, Tier
+
+_BATCH = 500
+_CHANGING = [
+    *("start", "end", "tier", "token", "retrieval_id", "state", "requested_at"),
+    *("asked_from", "asked_to", "written_to", "until"),
+]
+_SPEED = {Tier.BULK: 0, Tier.STANDARD: 1, Tier.EXPEDITED: 2}
+
+
+def retrievals_changed(tx: Transaction, changed: Sequence[Retrieval]) -> None:
+    """Record retrievals as they are now; all but number, restore and archive may have changed."""
+    if not changed:
+        return
+    query = update(retrievals).where(retrievals.c.number == bindparam("b_number"))
+    tx.execute(
+        query.values({name: bindparam(f"b_{name}") for name in _CHANGING}), [_values(one) for one in changed]
+    )
+
+
+def _values(one: Retrieval) -> dict[str, Any]:
+    row = {
+        "number": one.number,
+        "start": one.extent.start,
+        "end": one.extent.end,
+        "tier": one.tier.value,
+        "token": one.token,
+        "retrieval_id": one.retrieval_id,
+        "state": one.state,
+        "requested_at": micros(one.requested_at) if one.requested_at else None,
+        "asked_from": one.asked.start if one.asked else None,
+        "asked_to": one.asked.end if one.asked else None,
+        "written_to": one.written_to,
+        "until": micros(one.until) if one.until else None,
+    }
+    return {f"b_{name}": value for name, value in row.items()}
+
+
+def again(one: Retrieval, token: str) -> Retrieval:
+    """The retrieval planned anew, as its output is gone or was never made; what was written is not wanted."""
+    return replace(
+        one, token=token, retrieval_id=None, state="planned", requested_at=None, asked=None, until=None
+    )
+
+
+def alive_retrievals(
+    tx: Transaction, archives: Iterable[int], now: datetime
+) -> Mapping[int, list[Retrieval]]:
+    """By archive: what any restore asked for whose output may still come, or lives beyond `now`."""
+    wanted = sorted(set(archives))
+    found: dict[int, list[Retrieval]] = {}
+    for start in range(0, len(wanted), _BATCH):
+        query = select(retrievals).where(
+            retrievals.c.archive.in_(wanted[start : start + _BATCH]),
+            retrievals.c.retrieval_id.is_not(None),
+            retrievals.c.asked_from.is_not(None),
+            retrievals.c.state.in_(["waiting", "ready", "fetched"]),
+            retrievals.c.until > micros(now),
+        )
+        for row in tx.execute(query):
+            found.setdefault(row.archive, []).append(retrieval_of(row))
+    return found
+
+
+def shareable(one: Retrieval, wanted: ByteRange, tier: Tier) -> bool:
+    """Whether the output of `one` serves for `wanted`: all of it, and no later than `tier` would."""
+    asked = one.asked
+    soon = one.state != "waiting" or _SPEED[one.tier] >= _SPEED[tier]
+    return asked is not None and asked.start <= wanted.start and wanted.end <= asked.end and soon
+
+
+def output_gone(tx: Transaction, ids: Iterable[RetrievalId], now: datetime) -> None:
+    """The vault does not have these outputs any more: nobody may count on them."""
+    gone = list(ids)
+    for start in range(0, len(gone), _BATCH):
+        chosen = retrievals.c.retrieval_id.in_(gone[start : start + _BATCH])
+        tx.execute(update(retrievals).where(chosen).values(until=micros(now)))
+
+
+class _Met(msgspec.Struct):
+    path: bytes
+    kind: str
+    detail: str
+
+
+class _Kept(msgspec.Struct):
+    gone: list[bytes] = []
+    problems: list[_Met] = []
+    files: int = 0
+    written: int = 0
+    fetched: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the earlier sittings of a restore wrote and met.
+
+    `written` are bytes of finished files, `fetched` those that came from the vault; `gone` are the paths of
+    files that were given up.
+    """
+
+    files: int = 0
+    written: int = 0
+    fetched: int = 0
+    seconds: float = 0.0
+    problems: tuple[Problem, ...] = ()
+    gone: frozenset[bytes] = field(default_factory=frozenset)
+
+
+def read_progress(tx: Transaction, restore: int) -> Progress | None:
+    """What was recorded of a restore; None if nothing was written yet."""
+    data = tx.execute(select(restores.c.progress).where(restores.c.number == restore)).scalar()
+    if data is None:
+        return None
+    kept = msgspec.msgpack.decode(data, type=_Kept)
+    met = tuple(Problem(one.path, ProblemKind(one.kind), one.detail) for one in kept.problems)
+    return Progress(kept.files, kept.written, kept.fetched, kept.seconds, met, frozenset(kept.gone))
+
+
+def keep_progress(tx: Transaction, restore: int, progress: Progress) -> None:
+    """Record what was written and met so far."""
+    problems = [_Met(one.path, str(one.kind), one.detail) for one in progress.problems]
+    kept = _Kept(
+        gone=sorted(progress.gone),
+        problems=problems,
+        files=progress.files,
+        written=progress.written,
+        fetched=progress.fetched,
+        seconds=progress.seconds,
+    )
+    data = msgspec.msgpack.encode(kept)
+    tx.execute(update(restores).where(restores.c.number == restore).values(progress=data))

@@ -1,0 +1,83 @@
+"""Send requests for retrievals side by side: ten thousand archives must not take a day to ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from backup.errors import ArchiveMissingError, CapacityError
+from backup.inventory.archives import Archive
+from backup.inventory.retrievals import Retrieval
+from backup.model import ByteRange, RetrievalId
+from backup.restorer.world import RestoreWorld
+from backup.transfer.retry import Patience
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the vault said to one request: an id, or why there is none. All None: it was not sent."""
+
+    retrieval: Retrieval
+    retrieval_id: RetrievalId | None = None
+    missing: ArchiveMissingError | None = None
+    short: CapacityError | None = None
+    error: BaseException | None = None
+
+
+def request_all(
+    wanted: Sequence[Retrieval],
+    found: Mapping[int, Archive],
+    open_ones: Mapping[str, RetrievalId],
+    world: RestoreWorld,
+) -> list[Answer]:
+    """Ask for each on worker threads; the answers in the order of `wanted`.
+
+    After the first that shows that others will fare alike (no capacity, no permission, no network), those
+    that were not begun are not sent.
+    """
+    if not wanted:
+        return []
+    answers: list[Answer] = []
+    workers = ThreadPoolExecutor(max(1, min(world.askers, len(wanted))), "ask")
+    try:
+        futures = [workers.submit(_ask, one, found.get(one.archive), open_ones, world) for one in wanted]
+        for one, future in zip(wanted, futures, strict=True):
+            answer = Answer(one) if future.cancelled() else _answer(one, future)
+            answers.append(answer)
+            if answer.short or answer.error:
+                for other in futures:
+                    other.cancel()
+    finally:
+        workers.shutdown(wait=True, cancel_futures=True)
+    return answers
+
+
+def _answer(one: Retrieval, future: Future[RetrievalId]) -> Answer:
+    try:
+        return Answer(one, future.result())
+    except ArchiveMissingError as error:
+        return Answer(one, missing=error)
+    except CapacityError as error:
+        return Answer(one, short=error)
+    except BaseException as error:  # noqa: BLE001  what the others were answered is recorded first
+        return Answer(one, error=error)
+
+
+def _ask(
+    one: Retrieval, archive: Archive | None, open_ones: Mapping[str, RetrievalId], world: RestoreWorld
+) -> RetrievalId:
+    """Ask once: a request whose answer was lost, then or now, is found again by its token, not paid twice."""
+    archive_id = archive.archive_id if archive is not None else None
+    if archive is None or archive_id is None:
+        raise ArchiveMissingError(f"archive {one.archive} is not in the vault")
+    extent = None if one.left == ByteRange(0, archive.size) else one.left
+    tried = False
+
+    def ask() -> RetrievalId:
+        nonlocal tried
+        found = world.vault.open_retrievals() if tried else open_ones
+        tried = True
+        return found.get(one.token) or world.vault.request_retrieval(archive_id, extent, one.tier, one.token)
+
+    return Patience(world.clock).call(ask)

@@ -1,0 +1,62 @@
+"""Room at a restore's target: is there enough, and what of a restore that was given up can go."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from backup.errors import LimitRefusedError
+from backup.inventory import entries, snapshots
+from backup.inventory.database import Inventory
+from backup.inventory.entries import ROOT
+from backup.inventory.retrievals import Restore
+from backup.restorer.planning import RestorePlan
+
+
+def room_at(target: str) -> int:
+    """Bytes that we may still write below `target`, or where it would be made."""
+    path = os.path.abspath(target)
+    while not os.path.isdir(path) and path != "/":
+        path = os.path.dirname(path)
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def check_room(plan: RestorePlan, target: str) -> None:
+    """`LimitRefusedError` if not even each piece of content once has room, before anything is asked for."""
+    need = sum(place.length for place in plan.selection.places.values())
+    room = room_at(target)
+    if need > room:
+        raise LimitRefusedError(
+            f"{target} has room for {room} bytes, but {need} would be written at the least",
+            advice="make room or give another --target; nothing was asked for",
+        )
+
+
+def sweep(restore: Restore, inventory: Inventory) -> None:
+    """Remove half-done files of a restore from the directories that it writes into; no other is looked at."""
+    if not os.path.isdir(restore.target):
+        return
+    below = _directories(restore, inventory)
+    prefix = f".nightvault-{restore.id}-".encode()
+    top = os.path.abspath(restore.target)
+    for place, names, files, handle in os.fwalk(top, follow_symlinks=False):
+        relative = os.path.relpath(place, top)
+        here = b"" if relative == b"." else relative + b"/"
+        names[:] = [name for name in names if here + name in below]
+        for name in files:
+            if name.startswith(prefix):
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=handle)
+
+
+def _directories(restore: Restore, inventory: Inventory) -> set[bytes]:
+    """The directories of a restore, relative to its target."""
+    path = restore.path.rstrip(b"/")
+    with inventory.reading() as tx:
+        snapshot = snapshots.find_snapshot(tx, restore.snapshot)
+        rows = entries.entries_below(tx, snapshot.job_number, path or ROOT, snapshot.number)
+        found = {directory[len(path) :].removeprefix(b"/") for directory, _ in rows}
+    return {
+        b"/".join(steps[:n]) for steps in (one.split(b"/") for one in found) for n in range(1, len(steps) + 1)
+    }

@@ -1,0 +1,241 @@
+"""One sitting of a delivery: what earlier ones wrote is taken up, what is ready is fetched and written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from backup.errors import InterruptedRunError, NightvaultError, RetrievalExpiredError
+from backup.format.pack import derive_keys
+from backup.inventory import progress as books
+from backup.inventory.progress import Progress
+from backup.inventory.retrievals import Restore, Retrieval
+from backup.inventory.runs import Outcome
+from backup.model import MIB, FrameRow, Problem
+from backup.restorer.assemble import Assembly, OpenedArchive
+from backup.restorer.owners import Owners
+from backup.restorer.plan import cover
+from backup.restorer.planning import RestorePlan
+from backup.restorer.report import RestoreReport
+from backup.restorer.target import Target
+from backup.restorer.world import RestoreWorld
+from backup.restorer.write import Writer
+from backup.transfer.retrieve import Fetcher, ReadyRange
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+_GONE = "its archive is gone from the vault"
+CHECKPOINT = 256 * MIB
+"""So many bytes are fetched again at most after a power cut; to sync more often slows disks down."""
+
+
+class Sitting:
+    """One attempt to bring a restore's files below its target; `before` is what earlier ones did."""
+
+    def __init__(
+        self,
+        restore: Restore,
+        known: Sequence[Retrieval],
+        plan: RestorePlan,
+        pack_keys: dict[int, bytes],
+        before: Progress | None,
+        world: RestoreWorld,
+    ) -> None:
+        self._restore = restore
+        self._known = {one.number: one for one in known}
+        self._plan = plan
+        self._pack_keys = pack_keys
+        self._resumes = before is not None
+        self._before = before or Progress()
+        self._world = world
+        self._problems: list[Problem] = []
+        self._started = world.clock.now()
+        self._changed: set[int] = set()
+        self._counts = (0, 0)  # files and bytes as of the last frame that was dealt with
+        self._fetched = 0
+        self._unsynced = 0
+        self._files_told = 0
+
+    def run(self) -> RestoreReport:
+        """Write what is ready, and finish if that was all; what was not synced goes when this fails."""
+        progress, plan = self._world.progress, self._plan
+        target = Target(os.fsdecode(self._restore.target))
+        owners = Owners(numeric=self._world.numeric_owner)
+        writer = Writer(target, self._problems.append, self._restore.id, owners, resumes=self._resumes)
+        key = self._world.secret.chunk_key
+        assembly = Assembly(plan.selection, writer, self._problems.append, chunk_key=key)
+        progress.start(f"Restoring {plan.snapshot.id[:8]}", plan.selection.data_bytes)
+        try:
+            self._begin(assembly, writer)
+            self._fetch(assembly, writer)
+            if not self._is_over():
+                self._checkpoint(assembly, writer)
+                return self._report(writer)
+            self._lose_what_is_gone(assembly)
+            assembly.finish()
+            writer.finish()
+            return self._report(writer)
+        except (NightvaultError, KeyboardInterrupt):
+            with suppress(NightvaultError):  # what ended the sitting is what its reader must know
+                self._checkpoint(assembly, writer)
+            raise
+        finally:
+            writer.abandon()
+            progress.finish()
+            target.close()
+
+    def _begin(self, assembly: Assembly, writer: Writer) -> None:
+        """Directories and empty files; then what earlier sittings left, of which some may be wanted again."""
+        assembly.begin(again=self._resumes)
+        if self._resumes:
+            self._world.progress.advance(done=self._before.written)
+            done = {(one.archive, row.number) for one, rows in self._laid() for row in rows if _has(one, row)}
+            again = assembly.resume(done, self._before.gone)
+            for one, rows in self._laid():
+                lost = [row.offset for row in rows if (one.archive, row.number) in again and _has(one, row)]
+                if lost:
+                    self._set(_back_to(one, min(lost)))
+        self._advance_counts(writer)
+        self._tell(writer)
+
+    def _laid(self) -> list[tuple[Retrieval, Sequence[FrameRow]]]:
+        """Each retrieval with the frames that it is there for."""
+        known = list(self._known.values())
+        laid = cover(self._plan.ranges, [(one.archive, one.extent) for one in known])
+        return [(one, plan.frames) for one, plan in zip(known, laid, strict=True)]
+
+    def _set(self, one: Retrieval) -> None:
+        self._known[one.number] = one
+        self._changed.add(one.number)
+
+    def _is_over(self) -> bool:
+        return all(one.state in {"fetched", "failed"} for one in self._known.values())
+
+    def _fetch(self, assembly: Assembly, writer: Writer) -> None:
+        """Fetch what is ready, first what goes first; what has expired is planned anew, the rest goes on."""
+        ready = [(one, rows) for one, rows in self._laid() if one.state == "ready"]
+        ready.sort(key=lambda pair: (pair[0].until or _NEVER, pair[0].number))
+        expired: RetrievalExpiredError | None = None
+        with Fetcher(self._world.vault, self._world.clock) as fetcher:
+            for one, rows in ready:
+                left = [row for row in rows if not _has(one, row)]
+                try:
+                    self._fetch_range(one, left, fetcher, assembly, writer)
+                except RetrievalExpiredError as error:
+                    expired = error
+                    self._world.progress.note(f"{error}: what is missing of it is asked for again")
+                    self._set(books.again(self._known[one.number], os.urandom(12).hex()))
+                    continue
+                self._set(replace(one, state="fetched", written_to=one.extent.end))
+        if expired is not None and not self._fetched:
+            raise RetrievalExpiredError(
+                f"restore {self._restore.id}: {expired}",
+                advice="run the same command again: what is gone is asked for anew, and only that",
+            ) from expired
+
+    def _fetch_range(
+        self,
+        one: Retrieval,
+        left: Sequence[FrameRow],
+        fetcher: Fetcher,
+        assembly: Assembly,
+        writer: Writer,
+    ) -> None:
+        if not left or one.archive not in self._pack_keys or one.retrieval_id is None or one.asked is None:
+            return
+        archive = self._plan.archives[one.archive]
+        keys = derive_keys(self._pack_keys[one.archive], archive.header)
+        opened = OpenedArchive(archive.label.pack_id, keys)
+        for row, sealed in fetcher.frames(ReadyRange(one.retrieval_id, archive.size, one.asked, left)):
+            done = assembly.accept(one.archive, opened, row, sealed)
+            self._set(replace(one, written_to=row.offset + row.sealed_length))
+            self._advance_counts(writer)
+            self._tell(writer, done)
+            self._fetched += row.sealed_length
+            self._unsynced += row.sealed_length
+            if self._unsynced >= CHECKPOINT:
+                self._checkpoint(assembly, writer)
+            if self._world.stop():
+                raise InterruptedRunError(
+                    f"restore {self._restore.id} was stopped", advice="the same command again goes on"
+                )
+
+    def _checkpoint(self, assembly: Assembly, writer: Writer) -> None:
+        """Sync what was written, then record it: so the record never promises more than the disk holds."""
+        writer.keep()
+        now = self._world.clock.now()
+        with self._world.inventory.writing() as tx:
+            books.retrievals_changed(tx, [self._known[number] for number in sorted(self._changed)])
+            books.keep_progress(tx, self._restore.number, self._so_far(assembly, now))
+        self._changed.clear()
+        self._unsynced = 0
+
+    def _so_far(self, assembly: Assembly, now: datetime) -> Progress:
+        before, (files, written) = self._before, self._counts
+        return Progress(
+            files=before.files + files,
+            written=before.written + written,
+            fetched=before.fetched + self._fetched,
+            seconds=before.seconds + (now - self._started).total_seconds(),
+            problems=self._all_problems(),
+            gone=before.gone | frozenset(assembly.gone),
+        )
+
+    def _all_problems(self) -> tuple[Problem, ...]:
+        """What all sittings met, each once."""
+        return tuple(dict.fromkeys((*self._before.problems, *self._problems)))
+
+    def _lose_what_is_gone(self, assembly: Assembly) -> None:
+        for archive in self._plan.archives.keys() - self._pack_keys.keys():
+            assembly.lose(archive, "the keys of its archive could not be opened")
+        for archive, why in self._plan.lost.items():
+            assembly.lose(archive, why)
+        for one, rows in self._laid():
+            if one.state == "failed":
+                assembly.lose(one.archive, _GONE, rows)
+
+    def _advance_counts(self, writer: Writer) -> None:
+        self._counts = (writer.files, writer.bytes)
+
+    def _tell(self, writer: Writer, done: int = 0) -> None:
+        self._world.progress.advance(files=writer.files - self._files_told, done=done)
+        self._files_told = writer.files
+
+    def _report(self, writer: Writer) -> RestoreReport:
+        known = list(self._known.values())
+        problems = self._all_problems()
+        if is_over := self._is_over():
+            problems = (*self._plan.selection.problems, *problems)
+        finished = Outcome.PARTIAL if problems else Outcome.DONE
+        return RestoreReport(
+            restore=self._restore.id,
+            snapshot=self._plan.snapshot.id,
+            target=self._restore.target,
+            outcome=finished if is_over else Outcome.RUNNING,
+            waiting=sum(one.state not in {"fetched", "failed"} for one in known),
+            retrievals=len(known),
+            files=self._before.files + writer.files,
+            directories=writer.directories,
+            bytes=self._before.written + writer.bytes,
+            retrieved=sum(one.extent.length for one in known if one.state in {"ready", "fetched"}),
+            fetched=self._before.fetched + self._fetched,
+            seconds=self._before.seconds,
+            problems=problems,
+        )
+
+
+def _has(one: Retrieval, row: FrameRow) -> bool:
+    """Whether the frame was written and synced at an earlier sitting."""
+    return row.offset + row.sealed_length <= one.written_to
+
+
+def _back_to(one: Retrieval, offset: int) -> Retrieval:
+    """The retrieval with less written, as a file that was half done is not what it was."""
+    back = replace(one, written_to=offset)
+    if one.state == "failed":
+        return back
+    if one.asked is not None and one.asked.start <= offset and one.state in {"ready", "fetched"}:
+        return replace(back, state="ready")
+    return books.again(back, os.urandom(12).hex())

@@ -1,0 +1,199 @@
+"""A restore in several sittings: what was written is not fetched again, whatever ended the sitting before."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.errors import DeniedError, InterruptedRunError, LimitRefusedError
+from backup.inventory.runs import Outcome, list_runs
+from backup.model import MIB
+from backup.restorer import sitting
+from backup.restorer.assemble import Assembly
+from backup.restorer.restore import RestoreReport, cancel, deliver
+from tests.backups import Site
+from tests.doubles import Fault, FaultyVault, PowerCut
+from tests.restorer.sites import begun, leftovers, plant
+from tests.trees import assert_same_tree
+
+
+@pytest.fixture
+def full(site: Site, source: Path) -> Site:
+    """A tree of more than ten frames, with files that lie in several packs."""
+    plant(source)
+    content = random.Random(11)
+    for number, size in enumerate((11, 2, 3, 2, 5)):
+        (source / f"more-{number}").write_bytes(content.randbytes(size * MIB))
+    site.backup()
+    return site
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record after each frame, not after hundreds of megabytes."""
+    monkeypatch.setattr(sitting, "CHECKPOINT", 1)
+
+
+@pytest.fixture
+def whole(full: Site, out: Path) -> RestoreReport:
+    """What a restore in one sitting reports."""
+    return full.restore("latest", out.with_name("whole"))
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+@pytest.mark.usefixtures("often")
+def test_the_power_goes_at_every_frame(
+    full: Site, source: Path, out: Path, whole: RestoreReport, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    real, cuts = Assembly.accept, [0]
+
+    def accept(self: Assembly, *given: Any) -> int:
+        cuts[0] += 1
+        if stage == "before" and cuts[0] % 2:
+            raise PowerCut
+        done = real(self, *given)
+        if stage == "after" and cuts[0] % 2:
+            raise PowerCut
+        return done
+
+    monkeypatch.setattr(Assembly, "accept", accept)
+    report = None
+    for _ in range(200):
+        try:
+            report = full.restore("latest", out)
+            break
+        except PowerCut:
+            full = full.reopen()
+    assert report is not None
+    assert cuts[0] > 8
+    assert (report.outcome, report.fetched, report.problems) == (Outcome.DONE, whole.fetched, ())
+    assert_same_tree(source, out)
+    assert not leftovers(out)
+
+
+@pytest.mark.usefixtures("often")
+def test_a_vault_that_refuses_in_between(full: Site, source: Path, out: Path, whole: RestoreReport) -> None:
+    for skip in itertools.count(1):
+        site = full.reopen(FaultyVault(full.vault, Fault("fetch", DeniedError("no"), skip=skip)))
+        try:
+            report = site.restore("latest", out)
+            break
+        except DeniedError:
+            continue
+    assert (report.fetched, report.files, report.bytes) == (whole.fetched, whole.files, whole.bytes)
+    assert_same_tree(source, out)
+
+
+@pytest.mark.usefixtures("often")
+def test_a_file_that_was_changed_between_the_sittings_is_made_again(
+    full: Site, source: Path, out: Path
+) -> None:
+    stopping = iter([False] * 3 + [True])
+    full.stop = lambda: next(stopping, False)
+    with pytest.raises(InterruptedRunError, match="was stopped"):
+        full.restore("latest", out)
+    half = list(out.rglob(".nightvault-*"))
+    assert half
+    for path in half:
+        path.write_bytes(b"something else")
+    report = full.restore("latest", out)
+    assert (report.outcome, report.problems) == (Outcome.DONE, ())
+    assert_same_tree(source, out)
+
+
+@pytest.mark.usefixtures("often")
+def test_half_done_files_that_vanish_are_made_again(full: Site, source: Path, out: Path) -> None:
+    stopping = iter([False] * 3 + [True])
+    full.stop = lambda: next(stopping, False)
+    with pytest.raises(InterruptedRunError):
+        full.restore("latest", out)
+    for path in out.rglob(".nightvault-*"):
+        path.unlink()
+    assert full.restore("latest", out).outcome is Outcome.DONE
+    assert_same_tree(source, out)
+
+
+@pytest.mark.usefixtures("often")
+def test_cancel_takes_half_done_files_away(full: Site, out: Path) -> None:
+    stopping = iter([False] * 3 + [True])
+    full.stop = lambda: next(stopping, False)
+    restore, known = begun(full, out)
+    with pytest.raises(InterruptedRunError):
+        deliver(restore, known, full.restore_world)
+    assert leftovers(out)
+    with full.inventory.reading() as tx:
+        assert list_runs(tx)[0].outcome is Outcome.INTERRUPTED
+    cancel(restore, full.inventory, full.restore_world.key_directory, full.clock)
+    assert not leftovers(out)
+    assert not os.listdir(full.folder / "restores")
+
+
+@pytest.mark.usefixtures("often")
+def test_problems_of_all_sittings_are_reported_once(
+    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Assembly.accept
+    calls = [0]
+
+    def accept(self: Assembly, archive: int, opened: Any, row: Any, sealed: bytes | None) -> int:
+        calls[0] += 1
+        if calls[0] == 4:
+            raise DeniedError("a rest")
+        return real(self, archive, opened, row, None if calls[0] == 1 else sealed)
+
+    monkeypatch.setattr(Assembly, "accept", accept)
+    with pytest.raises(DeniedError):
+        full.restore("latest", out)
+    report = full.restore("latest", out)
+    assert report.outcome is Outcome.PARTIAL
+    paths = [problem.path for problem in report.problems]
+    assert paths
+    assert len(paths) == len(set(paths))
+    for path in paths:
+        assert not os.path.lexists(os.fsencode(out) + b"/" + path)
+    assert report.files + len(paths) == full.restore("latest", out.with_name("other")).files
+
+
+def test_no_room_is_told_before_anything_is_asked_for(
+    full: Site, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = FaultyVault(full.vault)
+    site = full.reopen(vault)
+    monkeypatch.setattr("backup.restorer.room.room_at", lambda _target: 1000)
+    with pytest.raises(LimitRefusedError, match="has room for 1000 bytes") as caught:
+        site.restore("latest", out)
+    assert caught.value.exit_code == 16
+    assert vault.total == 0
+
+
+@pytest.fixture
+def several(site: Site, source: Path) -> Site:
+    """A site with a dozen archives."""
+    for number in range(12):
+        (source / f"file-{number}").write_bytes(os.urandom(50_000))
+        site.backup()
+    return site
+
+
+def test_many_requests_side_by_side(several: Site, source: Path, out: Path) -> None:
+    several.askers = 8
+    vault = FaultyVault(several.vault)
+    report = several.reopen(vault).restore("latest", out)
+    assert report.outcome is Outcome.DONE
+    assert vault.calls["request_retrieval"] == report.retrievals == 12
+    assert_same_tree(source, out)
+
+
+def test_a_request_that_is_refused_among_others_leaves_those_recorded(several: Site, out: Path) -> None:
+    several.askers = 4
+    site = several.reopen(FaultyVault(several.vault, Fault("request_retrieval", DeniedError("no"), skip=5)))
+    with pytest.raises(DeniedError):
+        begun(site, out)
+    restore, known = begun(several, out)
+    assert {one.state for one in known} == {"ready"}
+    assert deliver(restore, known, several.restore_world).outcome is Outcome.DONE
