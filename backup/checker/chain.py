@@ -163,6 +163,8 @@ class TrustedCatalogs:
         tips = self._tips(job_id, inventory_id)
         if chosen is not None:
             tips = [tip for tip in tips if self._passes_through(tip, chosen)]
+        if line is not None:
+            tips = [tip for tip in tips if line.header_hash in self._ancestors(tip)] or tips
         self._check_forks(tips, job_id)
         chains = [self._walk(tip, job_id) for tip in tips]
         if only_whole:

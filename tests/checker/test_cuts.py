@@ -1,0 +1,131 @@
+"""The power goes at every vault call, and the process at any moment: run again goes on or begins anew."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.model import VaultName
+from backup.vault.directory import DirectoryVault
+from backup.vault.glacier import GlacierVault
+from tests.backups import Site
+from tests.checker.rebuilding import Bare, bare, rows
+from tests.doubles import FaultyVault, PowerCut, cut_at
+from tests.emulated import REPOSITORY, RunningEmulator
+from tests.vault.rigs import glacier_client
+
+KILLS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "4")) * 2
+EVERY = int(os.environ.get("NIGHTVAULT_TEST_GLACIER_CUTS", "3"))
+
+
+def assert_nothing_half(folder: Path) -> None:
+    """Until a rebuild is done there is no inventory; what was built on the way does no harm."""
+    assert not (folder / "inventory.sqlite").exists()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
+def test_at_every_call(site: Site, tmp_path: Path, after: bool) -> None:
+    was = rows(site.folder)
+    for number in itertools.count():
+        new = bare(tmp_path, site, f"cut {number}")
+        cut = FaultyVault(site.vault, cut_at(number, after=after))
+        try:
+            new.act(vault=cut)
+        except PowerCut:
+            assert_nothing_half(new.folder)
+            assert new.act().state == "done"
+        else:
+            assert number >= 10, "too few calls for a test of cuts"
+            break
+        finally:
+            assert rows(new.folder) == was
+            assert sorted(path.name for path in new.folder.iterdir()) == [
+                "inventory.sqlite",
+                "restores",
+                "spool",
+            ]
+
+
+def test_in_glacier_nothing_is_asked_for_twice(
+    site: Site, tmp_path: Path, emulator: RunningEmulator, source: Path
+) -> None:
+    client: Any = glacier_client(emulator)
+    vault = GlacierVault(VaultName("cold"), client, "rebuilt")
+    vault.create()
+    cold = Site.create(tmp_path / "cold", vault, [source])
+    cold.backup()
+    (source / "second").write_text("night")
+    cold.backup()
+    emulator.make_inventories()
+    was = rows(cold.folder)
+    asked = 0
+    for number in itertools.count(step=EVERY):
+        new = bare(tmp_path, cold, f"cut {number}")
+        cut = FaultyVault(vault, cut_at(number, after=bool(number % 2)))
+        done = run_to_the_end(new, cut, vault, emulator)
+        assert rows(new.folder) == was
+        jobs = client.list_jobs(vaultName="rebuilt")["JobList"]
+        asked += 1
+        assert sum(job["Action"] == "InventoryRetrieval" for job in jobs) <= asked
+        assert sum(job["Action"] == "ArchiveRetrieval" for job in jobs) <= 2 * asked
+        if done:
+            break
+        emulator.advance(30 * 3600)  # what was asked for is gone: the next round is on its own
+        asked = 0
+    cold.close()
+
+
+def run_to_the_end(new: Bare, cut: FaultyVault, vault: GlacierVault, emulator: RunningEmulator) -> bool:
+    """All acts, of which one is cut; whether the cut was never met."""
+    seam: Any = cut
+    met = False
+    for _ in range(8):
+        try:
+            if new.act(vault=seam).state == "done":
+                return not met
+        except PowerCut:
+            met, seam = True, vault
+            assert_nothing_half(new.folder)
+        emulator.advance(5 * 3600)
+    raise AssertionError("the rebuild never ended")
+
+
+def start(*arguments: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.checker.one_rebuild", *map(str, arguments)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_kills_at_random_moments(site: Site, disk: DirectoryVault, tmp_path: Path) -> None:
+    chance = random.Random(20260302)
+    began = time.monotonic()
+    assert start(site.folder, tmp_path / "vault", tmp_path / "usual").wait() == 0
+    usual = time.monotonic() - began
+    was, codes = rows(site.folder), []
+    folder = tmp_path / "killed"
+    for _ in range(KILLS):
+        process = start(site.folder, tmp_path / "vault", folder)
+        time.sleep(chance.uniform(0, usual / 4))
+        process.kill()
+        codes.append(process.wait())
+        if codes[-1] == 0 or (folder / "inventory.sqlite").exists():
+            assert rows(folder) == was, "an inventory that has its name is whole"
+            folder = tmp_path / f"killed {len(codes)}"
+    if not (folder / "inventory.sqlite").exists():
+        Bare(folder, disk, site).rebuild()
+    assert rows(folder) == was
+    assert -9 in codes, f"none was killed in time: {codes}"

@@ -1,0 +1,262 @@
+"""A vault that lies: what it forges, replays, relabels, forks or keeps back is refused or named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backup.checker.chain import ForkError, OlderStateError, Trust, UntrustedError
+from backup.checker.finding import NothingToRebuildError
+from backup.checker.world import Wish
+from backup.errors import RecoveryKeyError, UsageError
+from backup.format.keys import RecoveryKey, fingerprint_of
+from backup.format.pack import describe
+from backup.model import ArchiveId, Generation, InventoryId, ListedArchive, PackKind
+from backup.vault.directory import DirectoryVault
+from tests.archiver.wholeness import list_now
+from tests.backups import Site, server_keys
+from tests.checker.rebuilding import Bare, archive_file, bare, line_of, rows
+from tests.doubles import ManualClock
+
+
+def catalogs(site: Site) -> dict[tuple[int, str], ListedArchive]:
+    """The vault's catalogs by number and generation."""
+    return {
+        (one.label.number, one.label.generation.name.lower()): one
+        for one in list_now(site.vault).archives
+        if one.label is not None and one.label.generation is not None
+    }
+
+
+def remove(site: Site, archive_id: ArchiveId) -> None:
+    site.vault.delete_archive(archive_id)
+
+
+def spoil(site: Site, archive_id: ArchiveId, place: float = 0.5, *, honest: bool = False) -> None:
+    """Turn a bit of an archive; `honest`: the vault's own record then tells the new hash."""
+    path = archive_file(site.folder.parent / "vault", archive_id)
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 1
+    path.write_bytes(data)
+    if honest:
+        from backup.format.treehash import tree_hash
+
+        record = json.loads(path.with_suffix(".json").read_text())
+        record["tree_hash"] = tree_hash(bytes(data)).hex()
+        path.with_suffix(".json").write_text(json.dumps(record))
+
+
+def describe_anew(site: Site, archive_id: ArchiveId, text: str) -> None:
+    path = archive_file(site.folder.parent / "vault", archive_id).with_suffix(".json")
+    record = json.loads(path.read_text())
+    record["description"] = text
+    path.write_text(json.dumps(record))
+
+
+def kinds(report: object) -> list[str]:
+    return [one.kind for one in report.suspicions]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def new(site: Site, tmp_path: Path) -> Iterator[Bare]:
+    yield bare(tmp_path, site)
+    assert not list((tmp_path / "bare").glob("*.building*")), "half an inventory was left"
+
+
+def test_the_newest_full_catalog_is_damaged_or_gone(site: Site, new: Bare, tmp_path: Path) -> None:
+    """Three deltas and one full of the first: then there is nothing to begin with."""
+    spoil(site, catalogs(site)[2, "full"].archive_id, honest=True)
+    with pytest.raises(NothingToRebuildError):
+        new.rebuild()
+
+
+def with_second_full(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more night, after which a full catalog is due."""
+    monkeypatch.setattr("backup.archiver.catalogs._DELTAS_A_FULL", 1)
+    site.clock.sleep(86400)
+    (Path(site.job.sources[0].decode()) / "fourth night").write_text("of four")
+    site.backup()
+
+
+@pytest.mark.parametrize("harm", ["damaged", "damaged and told", "gone"])
+def test_an_older_full_catalog_takes_its_place(
+    site: Site, new: Bare, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    with_second_full(site, monkeypatch)
+    newest = catalogs(site)[6, "full"].archive_id
+    if harm == "gone":
+        remove(site, newest)
+    else:
+        spoil(site, newest, honest=harm != "damaged")
+    report = new.rebuild(Wish(lines=[line_of(site)]))
+    assert {"damaged", "missing"} & set(kinds(report))
+    assert (report.jobs[0].number, list(report.jobs[0].not_covered)) == (5, [])
+    found, was = rows(new.folder), rows(site.folder)
+    assert found["entries"] == was["entries"]
+    assert found["snapshots"] == was["snapshots"]
+
+
+def test_a_hole_is_told_and_refused_by_the_line(site: Site, new: Bare) -> None:
+    line = line_of(site)
+    remove(site, catalogs(site)[3, "delta"].archive_id)
+    with pytest.raises(OlderStateError, match="catalog 4 of job job"):
+        new.rebuild(Wish(lines=[line]))
+    shutil.rmtree(new.folder / "rebuild")
+    report = new.rebuild()
+    assert report.is_partial
+    (job,) = report.jobs
+    assert (job.number, job.snapshots, list(job.not_covered)) == (2, 1, [4])
+
+
+def test_a_rolled_back_vault_is_older_than_the_line(site: Site, new: Bare) -> None:
+    line = line_of(site)
+    remove(site, catalogs(site)[4, "delta"].archive_id)
+    with pytest.raises(OlderStateError):
+        new.rebuild(Wish(lines=[line]))
+    report = new.rebuild()
+    assert report.jobs[0].snapshots == 2
+    assert not report.jobs[0].line_met
+
+
+def test_descriptions_that_lie(site: Site, new: Bare) -> None:
+    """The newest says it is old, another job's and another inventory's; a data pack says it is a catalog."""
+    known = catalogs(site)
+    label = known[4, "delta"].label
+    assert label is not None
+    lie = replace(label, number=1, job_id=b"j" * 16)
+    describe_anew(site, known[4, "delta"].archive_id, describe(lie))
+    data = next(one for one in list_now(site.vault).archives if one.label and one.label.kind is PackKind.DATA)
+    assert data.label is not None
+    fake = replace(
+        lie, pack_id=data.label.pack_id, number=99, generation=Generation.FULL, job_id=label.job_id
+    )
+    describe_anew(site, data.archive_id, describe(fake))
+    report = new.rebuild()
+    assert "relabelled" in kinds(report)
+    assert "refused" in kinds(report)
+    assert report.jobs[0].snapshots == 3
+    assert rows(new.folder)["entries"] == rows(site.folder)["entries"]
+
+
+def test_a_stranger_writes_into_the_vault(
+    site: Site, new: Bare, tmp_path: Path, clock: ManualClock, disk: DirectoryVault
+) -> None:
+    """Well sealed to our recipient, well formed, under our inventory id: but signed by somebody else."""
+    strange = Site.create(tmp_path / "strange", disk, site.job.sources, clock=clock)
+    keys = server_keys()
+    signer = type(keys.signer)(b"x" * 32)
+    strange = replace(strange, keys=replace(keys, signer=signer))
+    strange.backup()
+    strange.close()
+    report = new.rebuild()
+    assert kinds(report).count("refused") == 2
+    assert rows(new.folder)["snapshots"] == rows(site.folder)["snapshots"]
+
+
+def test_nobody_enrolled_the_signer(
+    tmp_path: Path, disk: DirectoryVault, source: Path, clock: ManualClock
+) -> None:
+    site = Site.create(tmp_path / "state", disk, [source], clock=clock)
+    site = replace(site, keys=replace(site.keys, enrolments=()))
+    site.backup()
+    new = bare(tmp_path, site)
+    signer = fingerprint_of(site.keys.signer.public)
+    with pytest.raises(UntrustedError, match=signer.hex()):
+        new.rebuild()
+    with pytest.raises(UntrustedError):
+        new.rebuild(Wish(trust=Trust(signer=b"w" * 16)))
+    assert new.rebuild(Wish(trust=Trust(signer=signer))).state == "done"
+    (new.folder / "inventory.sqlite").unlink()
+    assert new.rebuild(Wish(trust=Trust(vault=True))).state == "done"
+    site.close()
+
+
+def test_a_wrong_key_opens_nothing(site: Site, new: Bare) -> None:
+    new.key = RecoveryKey(b"w" * 32)
+    with pytest.raises((UntrustedError, RecoveryKeyError)):
+        new.rebuild()
+    with pytest.raises(RecoveryKeyError, match="does not open"):
+        new.rebuild(Wish(trust=Trust(vault=True)))
+
+
+def test_two_children_of_one_parent(site: Site, new: Bare, tmp_path: Path) -> None:
+    """A copy of the server went on by itself: both are named, one is chosen, nothing is merged."""
+    site.inventory.close()
+    shutil.copytree(site.folder, tmp_path / "copy")
+    copied = replace(site, folder=tmp_path / "copy").reopen()
+    again = site.reopen()
+    copied.clock.sleep(3600)
+    theirs, ours = copied.backup(), again.backup()
+    with pytest.raises(ForkError, match="two catalogs go on from the same one") as caught:
+        new.rebuild()
+    assert "--tip" in caught.value.advice
+    packs = {one.archive_id: one.label.pack_id.hex() for one in list_now(site.vault).archives if one.label}
+    report = new.rebuild(Wish(tip=packs[ArchiveId(theirs.catalog)]))
+    assert report.state == "done"
+    rebuilt = new.site()
+    assert rebuilt.snapshot().id == theirs.snapshot
+    assert ours.snapshot not in {one.id for one in rebuilt.snapshots()}
+    rebuilt.close()
+    copied.close()
+    again.close()
+
+
+def test_the_line_decides_a_fork(site: Site, new: Bare, tmp_path: Path) -> None:
+    site.inventory.close()
+    shutil.copytree(site.folder, tmp_path / "copy")
+    copied = replace(site, folder=tmp_path / "copy").reopen()
+    again = site.reopen()
+    copied.backup()
+    ours = again.backup()
+    new.rebuild(Wish(lines=[line_of(again)]))
+    rebuilt = new.site()
+    assert rebuilt.snapshot().id == ours.snapshot
+    rebuilt.close()
+    copied.close()
+    again.close()
+
+
+def test_a_pack_kept_back_is_named(site: Site, new: Bare) -> None:
+    data = [one for one in list_now(site.vault).archives if one.label and one.label.kind is PackKind.DATA]
+    remove(site, data[0].archive_id)
+    site.clock.sleep(7200)
+    report = new.rebuild()
+    assert [(one.kind, one.archive_id) for one in report.suspicions] == [("withheld", data[0].archive_id)]
+    assert report.is_partial
+    assert report.unconfirmed == 1
+
+
+def test_a_replayed_catalog_is_a_duplicate(site: Site, new: Bare) -> None:
+    one = catalogs(site)[3, "delta"]
+    path = archive_file(site.folder.parent / "vault", one.archive_id)
+    for end in ("", ".json"):
+        copy = path.with_name("ab" * 16 + end)
+        shelf = copy.parent.parent / "ab"
+        shelf.mkdir(exist_ok=True)
+        shutil.copy(f"{path}{end}", shelf / copy.name)
+    report = new.rebuild()
+    assert kinds(report) == ["duplicate"]
+    assert rows(new.folder)["entries"] == rows(site.folder)["entries"]
+
+
+def test_several_inventories_are_told_apart(
+    site: Site, new: Bare, tmp_path: Path, clock: ManualClock, disk: DirectoryVault
+) -> None:
+    other_id = InventoryId(b"another of 16 b.")
+    other = Site.create(tmp_path / "second", disk, site.job.sources, clock=clock)
+    keys = server_keys(other_id)
+    other = replace(other, keys=keys, inventory=replace(other.inventory, id=other_id))
+    other.backup()
+    with pytest.raises(UsageError, match="several inventories") as caught:
+        new.rebuild()
+    assert other_id.hex() in str(caught.value)
+    assert site.inventory.id.hex() in str(caught.value)
+    report = new.rebuild(Wish(inventory=site.inventory.id.hex()[:6]))
+    assert report.predecessor == site.inventory.id
+    assert rows(new.folder)["snapshots"] == rows(site.folder)["snapshots"]
+    other.close()
