@@ -170,7 +170,7 @@ class TrustedCatalogs:
         if only_whole:
             chains = [chain for chain in chains if chain.gap is None]
         if line is not None:
-            if chains and not any(self._is_as_new(chain, line) for chain in chains):
+            if tips and not any(self._is_as_new(chain, line) for chain in chains):
                 raise OlderStateError(
                     f"the vault does not show catalog {line.number} of job {line.job}, which the recovery "
                     "line names, or anything newer that can be read",
