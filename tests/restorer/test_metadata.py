@@ -1,4 +1,4 @@
-"""What hangs on an inode: set in an order that keeps it, by names where there are any, never more than it was."""
+"""What hangs on an inode: set in an order that keeps it, by names, never more than it was."""
 
 from __future__ import annotations
 
