@@ -17,7 +17,7 @@ from backup.app.vaults import Purpose, make_vault
 from backup.archiver.backup import run_backup
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupJob, Keys, World
-from backup.config import Config, JobSettings
+from backup.config import CommandSettings, Config, JobSettings
 from backup.errors import ConfigError, InventoryDamagedError
 from backup.format.keys import Signer
 from backup.inventory import runs
@@ -25,6 +25,7 @@ from backup.inventory.database import Inventory, open_inventory
 from backup.model import MIB, JobName, VaultName
 from backup.protocols import Clock, Progress
 from backup.restorer.restore import RestoreWorld
+from backup.source.streams import Command, Device, StandardInput
 
 TO_FETCH = timedelta(hours=12)
 """So much is asked for at a time as comes down in half of the day that an output lives at least."""
@@ -78,7 +79,18 @@ def backup_job(config: Config, job: JobSettings) -> BackupJob:
         pack_size=vault.pack_size,
         part_size=vault.part_size,
         level=job.compression_level,
+        streams=(*map(_command, job.command), *(Device(os.fsencode(path)) for path in job.devices)),
     )
+
+
+def _command(settings: CommandSettings) -> Command:
+    name, run = os.fsencode(settings.name), settings.run
+    return Command(name, run, settings.timeout, settings.environment, settings.user)
+
+
+def only_stdin(job: BackupJob, name: str) -> BackupJob:
+    """A job of whose sources nothing is read, but standard input saved as a file of that name."""
+    return replace(job, streams=(StandardInput(os.fsencode(name)),), only_streams=True)
 
 
 def run_job(
@@ -90,9 +102,13 @@ def run_job(
     stop: threading.Event,
     accept_recipients: bool = False,
     reread: bool = False,
+    stdin: str | None = None,
 ) -> BackupReport:
-    """Back one job up (`reread`: files that seem unchanged, too)."""
+    """Back one job up (`reread`: files that seem unchanged, too), or `stdin` alone under that name."""
     job = config.job(name)
+    what = replace(backup_job(config, job), reread=reread)
+    if stdin is not None:
+        what = only_stdin(what, stdin)
     with closing(opened(config)) as inventory:
         world = World(
             inventory=inventory,
@@ -105,7 +121,7 @@ def run_job(
             stop=stop.is_set,
         )
         report = run_backup(
-            replace(backup_job(config, job), reread=reread),
+            what,
             read_keys(config, inventory),
             world,
             accept_recipients=accept_recipients,

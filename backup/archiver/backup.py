@@ -27,12 +27,14 @@ from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
 from backup.archiver.settings import BackupJob, Keys, OpenRun, World
+from backup.archiver.streams import Streams
 from backup.errors import ConfigError, InterruptedRunError, NightvaultError, VaultMissingError
 from backup.format.keys import domain_id
 from backup.inventory import archives, entries, runs, snapshots
 from backup.inventory.entries import LiveEntry
 from backup.inventory.numbers import NumberSupply
 from backup.inventory.runs import JobRow, Outcome, Run
+from backup.inventory.schema import micros
 from backup.model import (
     ChunkId,
     Entry,
@@ -49,6 +51,8 @@ from backup.source.freshness import is_fresh
 from backup.source.metadata import described, read_entry
 from backup.source.read import FileUnreadableError
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan
+from backup.source.streams import NAME as STREAMS
+from backup.source.streams import TOP
 from backup.transfer.confirm import confirm_archives
 from backup.transfer.retry import Patience
 from backup.transfer.upload import Uploader
@@ -180,12 +184,7 @@ class _Backup:
                 pack_size=self._at.job.pack_size,
             ) as pipeline:
                 contents = Contents(pipeline, self._at.keys.secret, self._at.world.stamps)
-                job = self._at.job
-                for directory in scan(
-                    job.sources, filters=job.filters, overrides=job.overrides, report=self._report
-                ):
-                    self._directory(directory, contents)
-                contents.flush()
+                self._read(contents)
                 pipeline.finish()
                 self._book.flush()
                 self._tally.read(contents.files_read, contents.bytes_read, pipeline.new_bytes)
@@ -195,6 +194,25 @@ class _Backup:
             self._book.close()
             world.progress.finish()
         return Committer(self._at).commit(used, self._tally)
+
+    def _read(self, contents: Contents) -> None:
+        """Streams first: a dump then names no file that the scan after it misses."""
+        job, world = self._at.job, self._at.world
+        if job.only_streams:
+            with world.inventory.reading() as tx:
+                self._tally.files, self._tally.bytes = entries.count_live(tx, self._at.row.number)
+        streams = Streams(
+            job, self._book, self._tally, now_ns=lambda: micros(world.clock.now()) * 1000, stop=world.stop
+        )
+        streams.read(contents)
+        if not job.only_streams:
+            for directory in scan(
+                job.sources, filters=job.filters, overrides=job.overrides, report=self._report
+            ):
+                self._directory(directory, contents)
+        contents.flush()
+        if not job.only_streams:
+            streams.carry()
 
     def _expected(self) -> int | None:
         """Bytes that the last snapshot had: the best guess at what this one will."""
@@ -224,8 +242,14 @@ class _Backup:
             return
         self._links.enter(directory)
         live = self._book.live(directory.path)
+        if directory.path == b"/":
+            live.pop(STREAMS, None)
         for scanned in directory.entries:
             self._heed_stop()
+            if scanned.name == STREAMS and directory.path == b"/":
+                self._report(Problem(TOP, ProblemKind.SKIPPED, "its name is kept for streams"))
+                self._unmounted.add(TOP)
+                continue
             self._entry(directory, scanned, live.pop(scanned.name, None), contents)
         for name, gone in live.items():
             if name not in directory.unread:

@@ -61,7 +61,7 @@ class Committer:
             started_at=micros(self._at.run.started_at),
             finished_at=micros(self._at.world.clock.now()),
             host=self._at.world.host,
-            sources=list(self._at.job.sources),
+            sources=[*self._at.job.sources, *(stream.path for stream in self._at.job.streams)],
             files=tally.files,
             bytes=tally.bytes,
             problems=[(problem.path, problem.kind.value, problem.detail) for problem in tally.problems],

@@ -13,6 +13,7 @@ from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
 from backup.source.scan import ScannedDirectory, ScannedEntry, resolved
 
 _A_DIRECTORY = os.stat_result((stat.S_IFDIR, *[0] * 9))
+_A_FILE = os.stat_result((stat.S_IFREG, *[0] * 9))
 
 
 def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:
@@ -69,6 +70,17 @@ def is_left_out(job: BackupJob, path: bytes) -> bool:
     filters = job.overrides.get(max(around, key=lambda one: len(resolved(one))), job.filters)
     directory, _, name = path.rpartition(b"/")
     return filters.leaving_out(directory or b"/", name, _A_DIRECTORY) is not None
+
+
+def is_excluded(job: BackupJob, path: bytes) -> bool:
+    """Whether a pattern of the job leaves out a file that no scan comes upon, or a directory above it."""
+    above, _, name = path.rpartition(b"/")
+    steps = above.split(b"/")
+    ways = ((b"/".join(steps[:end]) or b"/", steps[end], _A_DIRECTORY) for end in range(1, len(steps)))
+    return any(
+        job.filters.leaving_out(directory, step, found) is not None
+        for directory, step, found in (*ways, (above, name, _A_FILE))
+    )
 
 
 def hint_of(found: os.stat_result, device_above: int) -> Hint:

@@ -17,8 +17,10 @@ from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.freshness import is_fresh, stamp_clock
 from backup.source.holes import find_holes
-from backup.source.read import open_file, read_chunks, same_version
+from backup.source.read import cut_chunks, open_file, read_chunks, same_version
+from backup.source.streams import OpenStream
 
+_NO_FILE: Final = os.stat_result([0] * 10)
 _BATCH_BYTES: Final = 8 * MIB
 _BATCH_CHUNKS: Final = 2048
 
@@ -89,12 +91,24 @@ class Contents:
                 file = self._read_once(opened, then)
         finally:
             os.close(opened)
+        self._keep(file)
+
+    def _keep(self, file: _File) -> None:
         file.is_whole = True
         self._waiting.append(file)
         self.files_read += 1
         if len(self._waiting) >= _BATCH_CHUNKS:
             self.flush()
         return file.found
+
+    def read_stream(self, stream: OpenStream, then: Callable[[Content], None]) -> None:
+        """Read a stream until it ends; its `finish` must say that this was the whole."""
+        file = _File(_NO_FILE, then, is_fresh=True)
+        before = self.bytes_read
+        self._take(file, cut_chunks(stream.fill, stream.size, self._chunker))
+        file.size = self.bytes_read - before
+        stream.finish()
+        self._keep(file)
 
     def flush(self) -> None:
         """Give the batch to the pipeline, and hand on the files that are whole."""

@@ -16,13 +16,15 @@ from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import LiveEntry
 from backup.inventory.runs import JobRow
 from backup.source.scan import LeaveOut, scan
+from backup.source.streams import NAME as STREAMS
+from backup.source.streams import TOP
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """An entry that a backup would add, change or end; `size` is its content in bytes, 0 but for files.
 
-    A removed directory stands for all that was in it.
+    A stream's size is not known before: 0. A removed directory stands for all that was in it.
     """
 
     what: str  # new, changed, removed
@@ -40,20 +42,23 @@ def changes(
     with inventory.reading() as tx:
         known = runs.find_job(tx, job.name)
         owners = entries.owners_by_number(tx)
-        kept: set[bytes] = set()
+        kept: set[bytes] = {TOP}
         links = Links()
+        yield from _streams(tx, job, known)
         for directory in scan(
-            job.sources,
+            () if job.only_streams else job.sources,
             filters=job.filters,
             overrides=job.overrides,
             report=tally.problems.append,
             left_out=left_out,
         ):
-            if directory.path in kept:
+            if directory.path in kept or job.only_streams:
                 continue
             links.enter(directory)
             live = _live(tx, known.number if known else None, directory.path)
             prefix = directory.path.rstrip(b"/") + b"/"
+            if directory.path == b"/":
+                live.pop(STREAMS, None)
             for scanned in directory.entries:
                 tally.see(scanned.stat)
                 before = live.pop(scanned.name, None)
@@ -80,6 +85,13 @@ def changes(
 
 def _content(found: os.stat_result) -> int:
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _streams(tx: Transaction, job: BackupJob, known: JobRow | None) -> Iterator[Change]:
+    for stream in job.streams:
+        above, _, name = stream.path.rpartition(b"/")
+        is_known = name in _live(tx, known.number if known else None, above)
+        yield Change("changed" if is_known else "new", stream.path, 0)
 
 
 def _holds(tx: Transaction, known: JobRow | None, path: bytes) -> bool:

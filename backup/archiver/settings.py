@@ -13,6 +13,7 @@ from backup.model import JobName
 from backup.protocols import Clock, Progress, Vault
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
+from backup.source.streams import Stream
 from backup.transfer.upload import Uploader
 
 
@@ -20,7 +21,8 @@ from backup.transfer.upload import Uploader
 class BackupJob:
     """What to back up and how; sizes in bytes.
 
-    `overrides` are the filters of single sources; `reread`: files that seem unchanged are read, too.
+    `overrides` are the filters of single sources; `reread`: files that seem unchanged are read, too;
+    `only_streams`: a run that leaves the sources as they were.
     """
 
     name: JobName
@@ -31,6 +33,8 @@ class BackupJob:
     level: int | None = None
     overrides: Mapping[bytes, Filters] = field(default_factory=dict)
     reread: bool = False
+    streams: tuple[Stream, ...] = ()
+    only_streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)

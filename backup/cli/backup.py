@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,11 +23,22 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 20
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What the command's words say of each run; `stdin` is the name to save it as."""
+
+    reread: bool
+    accept: bool
+    stdin: str | None
+
+
 @click.command()
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--dry-run", is_flag=True, help="Say what would be read; touch nothing.")
 @click.option("--list", "listed", is_flag=True, help="With --dry-run: name every entry.")
 @click.option("--reread", is_flag=True, help="Read files that seem unchanged, too; nothing is stored twice.")
+@click.option("--stdin", is_flag=True, help="Save standard input alone, and leave the sources as they were.")
+@click.option("--name", metavar="NAME", help="With --stdin: what it is saved as, below /.streams.")
 @click.option(
     "--accept-recipients",
     is_flag=True,
@@ -32,25 +46,36 @@ _MOST_SHOWN = 20
 )
 @pass_cli
 def backup(
-    cli: Cli, jobs: tuple[str, ...], dry_run: bool, listed: bool, reread: bool, accept_recipients: bool
+    cli: Cli,
+    jobs: tuple[str, ...],
+    dry_run: bool,
+    listed: bool,
+    reread: bool,
+    stdin: bool,
+    name: str | None,
+    accept_recipients: bool,
 ) -> None:
     """Back up the named jobs, or all of the config; one that fails does not keep the others from running.
 
     Exit code 3 says that something could not be read: it is named, and stays in the snapshot as it was.
+
+    `pg_dump shop | nightvault backup JOB --stdin --name shop.dump` saves what comes in; a [[job.command]]
+    does that better, for it knows whether the dump is whole.
     """
     config = cli.config()
     chosen = [config.job(name) for name in jobs] if jobs else list(config.jobs)
     if not chosen:
         raise UsageError(f"{config.path} has no job", advice="add a [[job]]; config.example.toml shows one")
+    how = _How(reread=reread, accept=accept_recipients, stdin=_stdin(stdin, name, chosen))
     if dry_run:
-        cli.show([_look(cli, config, job, listed=listed) for job in chosen])
+        cli.show([_look(cli, config, job, how, listed=listed) for job in chosen])
         return
     documents: list[dict[str, Any]] = []
     worst = ExitCode.DONE
     with stop_on_signals() as stop:
         for job in chosen:
             try:
-                report = _run(cli, config, job, stop, reread=reread, accept=accept_recipients)
+                report = _run(cli, config, job, stop, how)
             except NightvaultError as error:
                 if len(chosen) == 1:
                     raise
@@ -75,9 +100,26 @@ def _failed(cli: Cli, job: JobSettings, error: NightvaultError) -> dict[str, Any
     return {"job": job.name, "outcome": outcome, "error": failure}
 
 
-def _run(
-    cli: Cli, config: Config, job: JobSettings, stop: threading.Event, *, reread: bool, accept: bool
-) -> BackupReport:
+def _stdin(stdin: bool, name: str | None, chosen: Sequence[JobSettings]) -> str | None:
+    """The name of what comes by standard input, if it is to be saved."""
+    from backup.config import STREAM_NAME
+
+    if not stdin and name is None:
+        return None
+    if not stdin or name is None:
+        raise UsageError("--stdin and --name NAME go together")
+    if len(chosen) != 1:
+        raise UsageError("into which job? --stdin is saved by one", advice="name one: " + _names(chosen))
+    if re.fullmatch(STREAM_NAME, name) is None:
+        raise UsageError(f"--name {name}: must be a name such as shop.dump or db/shop.dump")
+    return name
+
+
+def _names(jobs: Sequence[JobSettings]) -> str:
+    return ", ".join(job.name for job in jobs)
+
+
+def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, how: _How) -> BackupReport:
     from backup.app import run_job
 
     try:
@@ -87,8 +129,9 @@ def _run(
             clock=cli.clock,
             progress=cli.progress(),
             stop=stop,
-            accept_recipients=accept,
-            reread=reread,
+            accept_recipients=how.accept,
+            reread=how.reread,
+            stdin=how.stdin,
         )
     except NightvaultError as error:
         error.args = (f"job {job.name}: {error}",)
@@ -136,9 +179,9 @@ def report_document(report: BackupReport) -> dict[str, Any]:
     return report.document() | {"problems": problems}
 
 
-def _look(cli: Cli, config: Config, job: JobSettings, *, listed: bool) -> dict[str, Any]:
+def _look(cli: Cli, config: Config, job: JobSettings, how: _How, *, listed: bool) -> dict[str, Any]:
     from backup.app import backup_job
-    from backup.app.runs import opened
+    from backup.app.runs import only_stdin, opened
     from backup.archiver.dryrun import changes
     from backup.archiver.report import Tally
     from backup.cli.render import counted, path_document, shown_path, size
@@ -147,8 +190,11 @@ def _look(cli: Cli, config: Config, job: JobSettings, *, listed: bool) -> dict[s
     counts = {"new": 0, "changed": 0, "removed": 0}
     would_read = 0
     named: list[dict[str, Any]] = []
+    what = replace(backup_job(config, job), reread=how.reread)
+    if how.stdin is not None:
+        what = only_stdin(what, how.stdin)
     with closing(opened(config)) as inventory:
-        for change in changes(backup_job(config, job), inventory, tally):
+        for change in changes(what, inventory, tally):
             counts[change.what] += 1
             would_read += change.size if change.what != "removed" else 0
             if not listed:
@@ -160,9 +206,9 @@ def _look(cli: Cli, config: Config, job: JobSettings, *, listed: bool) -> dict[s
     for problem in tally.problems:
         cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
     if not cli.json:
-        what = ", ".join(f"{count} {word}" for word, count in counts.items())
+        found = ", ".join(f"{count} {word}" for word, count in counts.items())
         seen = f"job {job.name}: {counted(tally.files, 'file')}, {size(tally.bytes)}"
-        cli.show(None, f"{seen}; entries: {what}; would read {size(would_read)}")
+        cli.show(None, f"{seen}; entries: {found}; would read {size(would_read)}")
     document: dict[str, Any] = {"job": job.name, "files": tally.files, "bytes": tally.bytes, **counts}
     document["would_read"] = would_read
     return document | ({"changes": named} if listed else {})

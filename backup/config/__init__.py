@@ -2,6 +2,8 @@
 
 from backup.config.reading import find_config, load_config, parse_money, parse_size
 from backup.config.settings import (
+    STREAM_NAME,
+    CommandSettings,
     Config,
     HooksSettings,
     IdentitySettings,
@@ -12,6 +14,8 @@ from backup.config.settings import (
 )
 
 __all__ = [
+    "STREAM_NAME",
+    "CommandSettings",
     "Config",
     "HooksSettings",
     "IdentitySettings",

@@ -96,8 +96,9 @@ def _check_sizes(vault: VaultSettings) -> Iterator[Mistake]:
 def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
     if job.vault not in vaults:
         yield "vault", f"there is no vault {job.vault}{suggestion(job.vault, vaults)}"
-    if not job.paths:
+    if not (job.paths or job.command or job.devices):
         yield "sources", "must name something to back up"
+    yield from _check_streams(job)
     yield from _check_choosing(job, "")
     for number, source in enumerate(job.source, 1):
         if source.path in job.paths[: len(job.sources) + number - 1]:
@@ -107,6 +108,17 @@ def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
         parse_schedule(job.schedule or "every 1d", job.timezone or "UTC")
     except ConfigError as error:
         yield "timezone" if "time zone" in str(error) else "schedule", str(error)
+
+
+def _check_streams(job: JobSettings) -> Iterator[Mistake]:
+    """Two streams cannot be one file, nor one a file where the other needs a directory."""
+    keys = [f"command[{number}].name" for number in range(1, len(job.command) + 1)]
+    keys += [f"devices[{number}]" for number in range(1, len(job.devices) + 1)]
+    names = [one.name for one in job.command] + [path.strip("/") for path in job.devices]
+    for number, name in enumerate(names):
+        for other in names[:number]:
+            if f"{name}/".startswith(f"{other}/") or f"{other}/".startswith(f"{name}/"):
+                yield keys[number], f"{other} is in its place already"
 
 
 def _check_choosing(settings: JobSettings | SourceSettings, above: str) -> Iterator[Mistake]:

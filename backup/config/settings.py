@@ -33,6 +33,9 @@ _Tag = Annotated[str, _shape(_TAG, "must be the name of a file, or NAME:HEADER")
 _IO = "idle|best-effort(:[0-7])?"
 _IoClass = Annotated[str, _shape(_IO, "must be idle, best-effort or best-effort:0 to best-effort:7")]
 _Command = Annotated[tuple[_Plain, ...], Meta(min_length=1, description="must name a program")]
+_STEP = r"(?!\.{1,2}(/|\Z))[^/\x00]{1,255}"
+STREAM_NAME = rf"{_STEP}(/{_STEP})*"
+_Stream = Annotated[str, _shape(STREAM_NAME, "must be a name such as shop.dump or db/shop.dump")]
 _Source = Annotated[str, _shape(r"/[^\x00]*", "must be an absolute path")]
 _Region = Annotated[str, _shape("[a-z]{2,4}(-[a-z]+)+-[0-9]+", "must look like eu-central-1")]
 _AnyRegion = Annotated[str, _shape("[A-Za-z0-9-]{1,64}", "must look like eu-central-1")]
@@ -152,6 +155,16 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     one_file_system: bool | None = None
 
 
+class CommandSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[job.command]]`: what it writes is saved as `/.streams/NAME`; `timeout` in seconds."""
+
+    name: _Stream
+    run: _Command
+    timeout: Annotated[int, Meta(ge=1, le=604_800)] = 43_200
+    environment: dict[str, str] = {}
+    user: _Text | None = None
+
+
 class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[job]]`; `sources` are absolute, `schedule` and `timezone` as written."""
 
@@ -159,6 +172,8 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     vault: VaultName
     sources: Annotated[tuple[_Source, ...], Meta(description="must be a list of paths")] = ()
     source: tuple[SourceSettings, ...] = ()
+    command: tuple[CommandSettings, ...] = ()
+    devices: tuple[_Source, ...] = ()
     exclude: tuple[_Text, ...] = ()
     exclude_file: tuple[_Text, ...] = ()
     iexclude: tuple[_Text, ...] = ()

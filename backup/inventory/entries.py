@@ -20,7 +20,7 @@ from backup.inventory.schema import (
     staged_hints,
     staged_removals,
 )
-from backup.model import Hint, Owner
+from backup.model import EntryKind, Hint, Owner
 
 ROOT = b"/"
 _ROWS_A_FETCH = 5_000
@@ -133,6 +133,16 @@ def has_live(tx: Transaction, directory: int) -> bool:
     """Whether the newest version of the directory has any entry."""
     sql = "SELECT 1 FROM entries WHERE directory = {m} AND removed_in IS NULL LIMIT 1"
     return tx.exec_driver_sql(_sql(tx, sql), (directory,)).first() is not None
+
+
+def count_live(tx: Transaction, job: int) -> tuple[int, int]:
+    """How many files (all but directories) the job's newest snapshot has, and their bytes."""
+    sql = """
+    SELECT count(*), coalesce(sum(e.size), 0) FROM entries e JOIN directories d ON d.number = e.directory
+    WHERE d.job = {m} AND e.removed_in IS NULL AND e.kind != {m}
+    """
+    row = tx.exec_driver_sql(_sql(tx, sql), (job, int(EntryKind.DIRECTORY))).one()
+    return int(row[0]), int(row[1])
 
 
 def live_below(tx: Transaction, job: int, path: bytes) -> list[int]:

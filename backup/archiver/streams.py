@@ -1,0 +1,117 @@
+"""A run's streams: read, and put into the snapshot below `/.streams`; one that fails stays as it was.
+
+A stream is in the snapshot only as a whole. What another run brought in is no more removed than a file that
+could not be read: it goes when a pattern of the job leaves it out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from backup.archiver.book import Book
+from backup.archiver.compare import is_excluded
+from backup.archiver.contents import Content, Contents
+from backup.archiver.report import Tally
+from backup.archiver.settings import BackupJob
+from backup.errors import NightvaultError
+from backup.inventory.entries import LiveEntry
+from backup.model import Entry, EntryKind, Hint, Problem, ProblemKind
+from backup.source.metadata import owner_of
+from backup.source.read import FileUnreadableError
+from backup.source.streams import TOP, Stream
+
+_PRIVATE: Final = 0o700
+
+
+class StreamFailedError(NightvaultError):
+    """Nothing of what was to be saved could be: no snapshot is made."""
+
+    advice = "the snapshots before are as they were; mend it and run the job again"
+
+
+class Streams:
+    """For one run, on its thread."""
+
+    def __init__(
+        self, job: BackupJob, book: Book, tally: Tally, *, now_ns: Callable[[], int], stop: Callable[[], bool]
+    ) -> None:
+        self._job = job
+        self._book = book
+        self._tally = tally
+        self._now_ns = now_ns
+        self._stop = stop
+        self._made: set[bytes] = set()  # directories that this run adds
+        self._saved: set[bytes] = set()
+
+    def read(self, contents: Contents) -> None:
+        """Read every stream of the job. `StreamFailedError` if all fail, and there is nothing else."""
+        failures = []
+        for stream in self._job.streams:
+            try:
+                self._one(stream, contents)
+            except FileUnreadableError as error:
+                problem = Problem(stream.path, ProblemKind.UNREADABLE, str(error))
+                failures.append(problem)
+                self._tally.problems.append(problem)
+        is_all = self._job.only_streams or not self._job.sources
+        if failures and is_all and len(failures) == len(self._job.streams):
+            told = "; ".join(f"{os.fsdecode(one.path)}: {one.detail}" for one in failures)
+            raise StreamFailedError(f"nothing was saved: {told}")
+
+    def carry(self) -> None:
+        """Count what other runs brought in, and let go of what the job leaves out by now."""
+        for path, live in self._live_below(TOP):
+            if path in self._saved:
+                continue
+            if is_excluded(self._job, path):
+                self._book.remove(path, live, is_directory=False)
+                continue
+            self._tally.files += 1
+            self._tally.bytes += live.size
+
+    def _live_below(self, directory: bytes) -> Iterator[tuple[bytes, LiveEntry]]:
+        for name, live in self._book.live(directory).items():
+            path = directory + b"/" + name
+            if live.kind == EntryKind.DIRECTORY:
+                yield from self._live_below(path)
+            else:
+                yield path, live
+
+    def _one(self, stream: Stream, contents: Contents) -> None:
+        with stream.open(self._stop) as opened:
+            contents.read_stream(opened, partial(self._whole, stream.path))
+
+    def _whole(self, path: bytes, content: Content) -> None:
+        directory, _, name = path.rpartition(b"/")
+        live = self._directory(directory).get(name)
+        if live is not None and live.kind == EntryKind.DIRECTORY:
+            self._book.remove(path, live, is_directory=True)
+            live = None
+        entry = self._entry(directory, name, EntryKind.FILE, 0o600, content.size)
+        self._book.add(entry, Hint(), replaces=live, content_id=content.content_id, chunks=content.chunks)
+        self._saved.add(path)
+        self._tally.files += 1
+        self._tally.bytes += content.size
+        if self._job.only_streams and live is not None:
+            self._tally.files -= 1
+            self._tally.bytes -= live.size
+
+    def _directory(self, path: bytes) -> dict[bytes, LiveEntry]:
+        """What the newest snapshot has in a directory of streams, which is made if need be."""
+        if path in self._made or not path:
+            return {} if path else self._book.live(b"/")
+        parent, _, name = path.rpartition(b"/")
+        live = self._directory(parent).get(name)
+        if live is not None and live.kind == EntryKind.DIRECTORY:
+            return self._book.live(path)
+        entry = self._entry(parent or b"/", name, EntryKind.DIRECTORY, _PRIVATE, 0)
+        self._book.add(entry, Hint(), replaces=live)
+        self._made.add(path)
+        return {}
+
+    def _entry(self, directory: bytes, name: bytes, kind: EntryKind, mode: int, size: int) -> Entry:
+        owner = owner_of(os.stat_result((*[0] * 4, os.geteuid(), os.getegid(), *[0] * 4)))
+        return Entry(directory, name, kind, mode, owner, self._now_ns(), size)

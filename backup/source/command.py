@@ -1,0 +1,165 @@
+"""A command whose output is read: no shell, no zombie, no dead-lock, nothing of it left when we are gone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+from backup.errors import InterruptedRunError
+from backup.model import KIB, MIB
+from backup.source.read import FileUnreadableError, unreadable
+
+_KEEPER: Final = os.path.join(os.path.dirname(__file__), "keeper.py")
+_PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "USER", "LOGNAME")
+_KEPT: Final = 8 * KIB  # of what it says of itself
+_LINES: Final = 5
+_LOOK: Final = 0.2  # seconds until a stop is seen
+
+
+class RunningCommand:
+    """One run of a command, as an `OpenStream`. Leaving its context ends whatever still runs of it.
+
+    Of our own environment it gets what finds programs and homes, never keys; `environment` is added.
+    """
+
+    size = 2**40
+
+    def __init__(
+        self,
+        run: Sequence[str],
+        timeout: float,
+        environment: Mapping[str, str],
+        user: str | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        self._run = run
+        self._left = timeout
+        self._timeout = timeout
+        self._environment = environment
+        self._user = user
+        self._stop = stop
+        self._said = bytearray()
+
+    def __enter__(self) -> Self:
+        uid, gid, environment = self._identity()
+        ours, theirs = socket.socketpair()
+        words = [sys.executable, "-I", "-S", _KEEPER, str(theirs.fileno()), str(uid), str(gid), *self._run]
+        try:
+            self._keeper = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise unreadable(error) from error
+        finally:
+            theirs.close()
+        self._socket = ours
+        assert self._keeper.stdout is not None  # noqa: S101
+        assert self._keeper.stderr is not None  # noqa: S101
+        self._out, self._err = self._keeper.stdout.fileno(), self._keeper.stderr.fileno()
+        os.set_blocking(self._err, False)
+        with suppress(OSError):
+            fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, MIB)
+        self._poll = select.poll()
+        self._poll.register(self._out, select.POLLIN)
+        self._poll.register(self._err, select.POLLIN)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+        self._keeper.wait()
+        for pipe in (self._keeper.stdout, self._keeper.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def fill(self, view: memoryview) -> int:
+        """Fill the view with what it writes."""
+        filled = 0
+        while filled < len(view):
+            self._wait(self._out)
+            try:
+                got = os.readv(self._out, [view[filled:]])
+            except OSError as error:
+                raise unreadable(error) from error
+            if not got:
+                self._poll.unregister(self._out)
+                break
+            filled += got
+        return filled
+
+    def finish(self) -> None:
+        """It must have ended well."""
+        self._poll.register(self._socket.fileno(), select.POLLIN)
+        self._wait(self._socket.fileno())
+        answer = self._socket.recv(16)
+        self._listen()
+        status = int(answer) if answer else 127
+        if status:
+            how = f"signal {-status}" if status < 0 else f"status {status}"
+            raise FileUnreadableError(f"{self._run[0]} ended with {how}{self._last_words()}")
+
+    def _wait(self, wanted: int) -> None:
+        """Until there is something to read at `wanted`; only this time counts against it, not ours."""
+        while True:
+            before = time.monotonic()
+            ready = [handle for handle, _ in self._poll.poll(1000 * min(_LOOK, max(self._left, 0)))]
+            self._left -= time.monotonic() - before
+            if self._err in ready:
+                self._listen()
+            if wanted in ready:
+                return
+            if self._stop():
+                raise InterruptedRunError(f"the backup was stopped while {self._run[0]} ran")
+            if self._left <= 0:
+                after = f"{self._run[0]} was ended: it took more than {self._timeout:.0f} s"
+                raise FileUnreadableError(after + self._last_words())
+
+    def _listen(self) -> None:
+        """Take what it says of itself, and keep the end."""
+        with suppress(BlockingIOError):
+            while self._err is not None:
+                said = os.read(self._err, 64 * KIB)
+                if not said:
+                    with suppress(KeyError):
+                        self._poll.unregister(self._err)
+                    return
+                self._said = (self._said + said)[-_KEPT:]
+
+    def _last_words(self) -> str:
+        text = self._said.decode("utf-8", "backslashreplace")
+        shown = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+        lines = [line.strip() for line in shown.splitlines() if line.strip()]
+        return ": " + " | ".join(lines[-_LINES:]) if lines else ", and said nothing"
+
+    def _identity(self) -> tuple[int, int, dict[str, str]]:
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        if self._user is None:
+            return -1, -1, environment | dict(self._environment)
+        try:
+            user = pwd.getpwnam(self._user)
+        except KeyError as error:
+            raise FileUnreadableError(f"this machine has no user {self._user}") from error
+        if user.pw_uid != os.geteuid() and os.geteuid() != 0:
+            raise FileUnreadableError(f"only root may run a command as {self._user}")
+        home = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+        uid = user.pw_uid if user.pw_uid != os.geteuid() else -1
+        return uid, user.pw_gid, environment | home | dict(self._environment)

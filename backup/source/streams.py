@@ -1,0 +1,177 @@
+"""Sources that are not trees: what a command writes, standard input, a device; each saved as one file.
+
+They lie below `/.streams` in every snapshot, where no file of a disk is ever saved. Nothing tells without
+reading whether they have changed, so they are read in every run that is to have them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from backup.errors import InterruptedRunError
+from backup.source.command import RunningCommand
+from backup.source.read import FileUnreadableError, unreadable
+
+NAME: Final = b".streams"
+TOP: Final = b"/" + NAME
+_UNKNOWN: Final = 2**40  # more than any window: a hint for buffers
+_LOOK_MS: Final = 200
+
+Stop = Callable[[], bool]
+
+
+class OpenStream(Protocol):
+    """A stream that is being read; `size` is a hint."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it is thought to have."""
+        ...
+
+    def fill(self, view: memoryview) -> int:
+        """Fill the view; fewer bytes than fit are the last. `FileUnreadableError`, `InterruptedRunError`."""
+        ...
+
+    def finish(self) -> None:
+        """All was read: `FileUnreadableError` unless that is known to be the whole."""
+        ...
+
+
+class Stream(Protocol):
+    """A source that is not a tree."""
+
+    @property
+    def path(self) -> bytes:
+        """Where it is saved, below `/.streams`."""
+        ...
+
+    def open(self, stop: Stop) -> AbstractContextManager[OpenStream]:
+        """Begin to read; `FileUnreadableError` if it cannot be."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a command writes to its standard output. `timeout` in seconds, of waiting for it."""
+
+    name: bytes
+    run: tuple[str, ...]
+    timeout: float
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    user: str | None = None
+
+    @property
+    def path(self) -> bytes:
+        """Where it is saved."""
+        return TOP + b"/" + self.name
+
+    def open(self, stop: Stop) -> AbstractContextManager[OpenStream]:
+        """Start it."""
+        return RunningCommand(self.run, self.timeout, self.environment, self.user, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class StandardInput:
+    """What comes in by a handle until it ends."""
+
+    name: bytes
+    handle: int = 0
+
+    @property
+    def path(self) -> bytes:
+        """Where it is saved."""
+        return TOP + b"/" + self.name
+
+    @contextmanager
+    def open(self, stop: Stop) -> Iterator[OpenStream]:
+        """Read from it."""
+        yield _Input(self.handle, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A block device, read as a file from its first byte to its last."""
+
+    device: bytes
+
+    @property
+    def path(self) -> bytes:
+        """Where it is saved: under its own path."""
+        return TOP + self.device
+
+    @contextmanager
+    def open(self, stop: Stop) -> Iterator[OpenStream]:
+        """Open it, through symlinks: LVM's names are such."""
+        try:
+            handle = os.open(self.device, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise unreadable(error) from error
+        try:
+            if not stat.S_ISBLK(os.fstat(handle).st_mode):
+                raise FileUnreadableError("it is no block device")
+            try:
+                size = os.lseek(handle, 0, os.SEEK_END)
+                os.lseek(handle, 0, os.SEEK_SET)
+            except OSError as error:
+                raise unreadable(error) from error
+            yield _Device(handle, size, stop)
+        finally:
+            os.close(handle)
+
+
+@dataclass(slots=True)
+class _Device:
+    handle: int
+    size: int
+    stop: Stop
+    read: int = 0
+
+    def fill(self, view: memoryview) -> int:
+        filled = _fill(self.handle, view, self.stop)
+        self.read += filled
+        return filled
+
+    def finish(self) -> None:
+        if self.read != self.size:
+            raise FileUnreadableError(f"it ended after {self.read} of {self.size} bytes")
+
+
+@dataclass(slots=True)
+class _Input:
+    handle: int
+    stop: Stop
+    size: int = _UNKNOWN
+    is_empty: bool = True
+
+    def fill(self, view: memoryview) -> int:
+        filled = _fill(self.handle, view, self.stop)
+        self.is_empty = self.is_empty and not filled
+        return filled
+
+    def finish(self) -> None:
+        if self.is_empty:
+            raise FileUnreadableError("nothing came in: what should have written it seems to have failed")
+
+
+def _fill(handle: int, view: memoryview, stop: Stop) -> int:
+    filled = 0
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    try:
+        while filled < len(view):
+            while not poll.poll(_LOOK_MS):
+                if stop():
+                    raise InterruptedRunError("the backup was stopped while it waited for its input")
+            got = os.readv(handle, [view[filled:]])
+            if not got:
+                break
+            filled += got
+    except OSError as error:
+        raise unreadable(error) from error
+    return filled
