@@ -178,7 +178,19 @@ def test_recipients_are_read(tmp_path: Path) -> None:
         ("vault = [3]", "vault[1]: must be a table"),
         (DIRECTORY + 'part-size = "1MiB"', "vault[1].part-size: unknown key; did you mean part_size?"),
         (DIRECTORY + JOB + "[job.retention]\nkeep = 3", "job[1].retention: unknown key"),
-        (DIRECTORY + JOB + "[[job.command]]\n", "job[1].command: unknown key"),
+        (DIRECTORY + JOB + "[[job.command]]\n", "job[1].command[1].run: is missing"),
+        (
+            DIRECTORY + JOB + '[[job.command]]\nname = "../x"\nrun = ["x"]',
+            "job[1].command[1].name: must be a name",
+        ),
+        (
+            DIRECTORY + JOB + '[[job.command]]\nname = "x"\nrun = []',
+            "job[1].command[1].run: must name a program",
+        ),
+        (
+            DIRECTORY + JOB + "".join(f'[[job.command]]\nname = "{n}"\nrun = ["x"]\n' for n in ("a/b", "a")),
+            "job[1].command[2].name: a/b is in its place already",
+        ),
         ("[state]\ndir = 3", "state.dir: must be a text, not a whole number"),
         ('[state]\ndir = ""', "state.dir: must not be empty"),
         ('[inventory]\nurl = "sqlite:///relative.db"', "inventory.url: must be sqlite:////PATH"),

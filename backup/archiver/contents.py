@@ -92,6 +92,7 @@ class Contents:
         finally:
             os.close(opened)
         self._keep(file)
+        return file.found
 
     def _keep(self, file: _File) -> None:
         file.is_whole = True
@@ -99,7 +100,6 @@ class Contents:
         self.files_read += 1
         if len(self._waiting) >= _BATCH_CHUNKS:
             self.flush()
-        return file.found
 
     def read_stream(self, stream: OpenStream, then: Callable[[Content], None]) -> None:
         """Read a stream until it ends; its `finish` must say that this was the whole."""
