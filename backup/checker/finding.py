@@ -138,10 +138,12 @@ class Finder:
         lines = {line.job_id: line for line in self._wish.lines}
         ids = {label.job_id for label in labels if label.inventory_id == inventory_id and label.job_id}
         found: dict[bytes, FoundJob] = {}
-        while new := (ids | self._trusted.jobs(inventory_id)) - found.keys():
-            for job_id in sorted(new):
-                found[job_id] = FoundJob(job_id, lines.get(job_id))
-                self._find_chain(found[job_id], inventory_id)
+        seen = -1
+        while len(self._known.seen) > seen:  # what was fetched for one job may turn out to be another's
+            seen = len(self._known.seen)
+            for job_id in sorted(ids | self._trusted.jobs(inventory_id)):
+                job = found.setdefault(job_id, FoundJob(job_id, lines.get(job_id)))
+                self._find_chain(job, inventory_id)
         return list(found.values())
 
     def _offered(self, job_id: bytes) -> list[Candidate]:

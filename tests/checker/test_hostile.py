@@ -123,12 +123,13 @@ def test_a_rolled_back_vault_is_older_than_the_line(site: Site, new: Bare) -> No
     assert not report.jobs[0].line_met
 
 
-def test_descriptions_that_lie(site: Site, new: Bare) -> None:
+@pytest.mark.parametrize("other", [bytes(16), b"\xff" * 16], ids=["looked at before", "looked at after"])
+def test_descriptions_that_lie(site: Site, new: Bare, other: bytes) -> None:
     """The newest says it is old, another job's and another inventory's; a data pack says it is a catalog."""
     known = catalogs(site)
     label = known[4, "delta"].label
     assert label is not None
-    lie = replace(label, number=1, job_id=b"j" * 16)
+    lie = replace(label, number=1, job_id=other)
     describe_anew(site, known[4, "delta"].archive_id, describe(lie))
     data = next(one for one in list_now(site.vault).archives if one.label and one.label.kind is PackKind.DATA)
     assert data.label is not None
