@@ -166,3 +166,13 @@ def test_the_first_signal_asks_the_second_ends(capfd: pytest.CaptureFixture[str]
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class TestStreams:
+    def test_the_words_of_standard_input_go_together(self, server: Server) -> None:
+        add_job(server, "other")
+        for words in (["--stdin"], ["--name", "x"], ["main", "--stdin", "--name", "../x"]):
+            assert server.run("backup", *words).exit_code == 2
+        told = server.run("backup", "--stdin", "--name", "x")
+        assert told.exit_code == 2
+        assert "into which job?" in told.stderr
