@@ -170,7 +170,10 @@ async def _pieces(answer: Answer, most: int) -> AsyncIterator[bytes]:
 
 
 def _read(extent: Extent, at: int, most: int) -> bytes:
-    file = os.open(extent.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        file = os.open(extent.path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise ClientGone from error  # deleted or replaced meanwhile: the answer is cut
     try:
         chunk = os.pread(file, min(most, extent.length - at), extent.offset + at)
     finally:

@@ -16,7 +16,7 @@ from backup.emulator.store import Store, Transaction
 from backup.emulator.wire import Answer
 
 from .call import S3Call, find_bucket, find_object, iso_date
-from .checksums import ALGORITHMS, encode
+from .checksums import ALGORITHMS
 from .conditions import check_write
 from .documents import xml_answer
 from .errors import S3Error, invalid_argument
@@ -160,7 +160,8 @@ def _copy_range(text: str | None, size: int) -> tuple[int, int]:
 
 
 def _copied(store: Store, tx: Transaction, row: sqlite3.Row, first: int, end: int, algorithm: str) -> Stored:
-    digests, name = Digests(ALGORITHMS[algorithm], payload=False), store.new_file()
+    chosen, name = ALGORITHMS[algorithm], store.new_file()
+    digests = Digests(chosen, payload=False)
     pieces = tx.db.execute(
         "SELECT start, length, file FROM object_pieces WHERE object = ? ORDER BY number", (row["id"],)
     ).fetchall()
@@ -178,4 +179,4 @@ def _copied(store: Store, tx: Transaction, row: sqlite3.Row, first: int, end: in
                     digests.first_half(memoryview(data))
                     digests.second_half(memoryview(data))
                     left -= len(data)
-    return Stored(name, digests.size, digests.md5.hexdigest(), algorithm, encode(digests.checksum()), False)
+    return Stored(name, digests.size, digests.md5.hexdigest(), algorithm, digests.checksum(chosen))

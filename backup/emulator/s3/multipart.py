@@ -23,7 +23,7 @@ from .errors import S3Error, invalid_argument
 from .lifecycle import remove_upload
 from .listing import after
 from .objects import SSE, check_new_object, header_tags
-from .receive import Stored, mismatched
+from .receive import Stored, claimed_algorithm, mismatched
 from .xml import Node, document, encoded
 
 MOST_PARTS = 10_000
@@ -97,21 +97,27 @@ def part_number(call: S3Call) -> int:
 
 
 def check_part(call: S3Call, tx: Transaction) -> str | None:
-    """What can be known before the body comes; the algorithm of the upload if it was asked for one."""
+    """What can be known before the body comes; the algorithm of the upload.
+
+    Where the upload asked for none, a part may carry any checksum, as s3fs sends them.
+    """
     part_number(call)
     row = find_upload(call, tx)
+    given = claimed_algorithm(call)
+    if row["asked"] and given not in (None, row["algorithm"]):
+        raise mismatched(row["algorithm"], given)
     return str(row["algorithm"])
 
 
 def upload_part(call: S3Call, tx: Transaction, stored: Stored) -> Answer:
     """The part takes the place of an earlier one of its number."""
     row = find_upload(call, tx)
-    if row["asked"] and row["checksum_type"] == COMPOSITE and not stored.claimed:
+    if row["asked"] and row["checksum_type"] == COMPOSITE and stored.claimed is None:
         raise mismatched(row["algorithm"], None)
     write_part(tx, row, part_number(call), stored)
     headers = {"ETag": f'"{stored.md5}"', **SSE}
-    if stored.claimed:
-        headers[ALGORITHMS[stored.algorithm].header] = stored.checksum
+    if stored.claimed is not None:
+        headers |= dict([stored.claimed])
     return Answer(200, headers)
 
 

@@ -28,8 +28,8 @@ _UNKNOWN = ("sha512", "md5", "xxhash64", "xxhash3", "xxhash128")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A body on disk: its file's name, bytes, MD5 (hex), and its checksum by `algorithm`; `claimed` if the
-    client had named that.
+    """A body on disk: its file's name, bytes, MD5 (hex), its checksum by `algorithm`, and header and value of
+    the one that the client named, if any.
     """
 
     file: str
@@ -37,7 +37,7 @@ class Stored:
     md5: str
     algorithm: str
     checksum: str
-    claimed: bool
+    claimed: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +128,14 @@ def _check_value(algorithm: Algorithm | None, value: str | None) -> None:
 class Digests:
     """All that is computed over a body, in two halves for two threads side by side."""
 
-    def __init__(self, algorithm: Algorithm, *, payload: bool) -> None:
+    def __init__(self, *algorithms: Algorithm, payload: bool) -> None:
         self.size = 0
         self.md5 = hashlib.md5(usedforsecurity=False)
-        self.sha256 = hashlib.sha256() if payload or algorithm.name == "SHA256" else None
-        self._running: Running | None = None if algorithm.name == "SHA256" else algorithm.start()
+        named = {algorithm.name: algorithm for algorithm in algorithms}
+        self.sha256 = hashlib.sha256() if payload or "SHA256" in named else None
+        self._running: dict[str, Running] = {
+            name: algorithm.start() for name, algorithm in named.items() if name != "SHA256"
+        }
 
     def first_half(self, data: memoryview) -> None:
         """MD5 and length."""
@@ -143,13 +146,13 @@ class Digests:
         """SHA-256 and the checksum."""
         if self.sha256 is not None:
             self.sha256.update(data)
-        if self._running is not None:
-            self._running.update(data)
+        for running in self._running.values():
+            running.update(data)
 
-    def checksum(self) -> bytes:
+    def checksum(self, algorithm: Algorithm) -> str:
         """The checksum's value."""
-        running = self._running or self.sha256
-        return b"" if running is None else running.digest()
+        running = self._running.get(algorithm.name) or self.sha256
+        return "" if running is None else encode(running.digest())
 
 
 class _S3Spool:
@@ -195,14 +198,13 @@ async def receive_object(
 ) -> Stored:
     """Stream the body into a new file and check it; the file is gone again if anything is wrong.
 
-    `wanted` is the algorithm of the upload that the body is a part of.
+    `wanted` is the algorithm whose value is kept; without one the client's own, or else S3's.
     """
     decoder = admitted.decoder()
     promise = read_promise(call, chunked=decoder is not None)
-    if wanted is not None and promise.algorithm is not None and promise.algorithm.name != wanted:
-        raise mismatched(wanted, promise.algorithm.name)
-    algorithm = promise.algorithm or ALGORITHMS[wanted or DEFAULT]
-    digests = Digests(algorithm, payload=admitted.claim.payload_hash is not None)
+    claimed = promise.algorithm or ALGORITHMS[wanted or DEFAULT]
+    kept = claimed if wanted is None else ALGORITHMS[wanted]
+    digests = Digests(claimed, kept, payload=admitted.claim.payload_hash is not None)
     limit = promise.decoded or 0
     path = call.store.path(call.store.new_file())
     spool = await asyncio.to_thread(_S3Spool, path, decoder, digests, limit)
@@ -210,15 +212,20 @@ async def receive_object(
         await fill(body, spool, promise.length, limit + ENVELOPE)
         if decoder is not None:
             decoder.finish()
-        _check(promise, algorithm, digests, admitted, {} if decoder is None else decoder.trailers)
+        _check(promise, claimed, digests, admitted, {} if decoder is None else decoder.trailers)
     except BaseException:
         spool.remove()
         raise
     finally:
         spool.close()
-    checksum = encode(digests.checksum())
-    claimed = promise.algorithm is not None
-    return Stored(path.name, digests.size, digests.md5.hexdigest(), algorithm.name, checksum, claimed)
+    told = None if promise.algorithm is None else (claimed.header, digests.checksum(claimed))
+    return Stored(path.name, digests.size, digests.md5.hexdigest(), kept.name, digests.checksum(kept), told)
+
+
+def claimed_algorithm(call: S3Call) -> str | None:
+    """The name of the checksum that a request carries in a header or a trailer."""
+    algorithm, _, _ = _checksum(call)
+    return None if algorithm is None else algorithm.name
 
 
 def mismatched(wanted: str, given: str | None) -> S3Error:
@@ -247,7 +254,7 @@ def _check(
         if value is None:
             raise S3Error("MalformedTrailerError")
         _check_value(algorithm, value)
-    if value is not None and value != encode(digests.checksum()):
+    if value is not None and value != digests.checksum(algorithm):
         raise bad_checksum(algorithm)
 
 
@@ -263,7 +270,8 @@ def check_small(call: S3Call, admitted: Admitted, body: bytes) -> bytes:
     if decoder is not None:
         data = b"".join(decoder.feed(body))
         decoder.finish()
-    algorithm, value, in_trailer = _checksum(call)
+    of_object = call.operation == "CompleteMultipartUpload"  # its checksum header is the object's
+    algorithm, value, in_trailer = (None, None, False) if of_object else _checksum(call)
     chosen = algorithm or ALGORITHMS[DEFAULT]
     digests = Digests(chosen, payload=True)
     digests.first_half(memoryview(data))
