@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SOURCE ?= /usr/share/doc
+VAULT ?= glacier
 PYTEST_ARGS ?=
 BENCH ?= nightvault-bench
 BENCH_ARGS ?=
@@ -41,8 +42,8 @@ test: $(STAMP) ## the whole test suite, with coverage (at least 90 %)
 quick-test: $(STAMP) ## the whole test suite, without coverage
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
-demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc)
-	$(BIN)/nightvault demo --source $(SOURCE)
+demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc VAULT=glacier|s3)
+	$(BIN)/nightvault demo --source $(SOURCE) --vault $(VAULT)
 
 bench: $(STAMP) ## nightvault beside restic and borg, into docs/performance.md (20 GiB in BENCH=nightvault-bench)
 	$(BIN)/python -m tests.bench --work $(BENCH) --page docs/performance.md $(BENCH_ARGS)

@@ -29,10 +29,11 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def test_the_whole_story(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["glacier", "s3"])
+def test_the_whole_story(source: Path, tmp_path: Path, kind: str) -> None:
     before = snapshot_of(source)
     work = tmp_path / "work"
-    result = run("demo", "--source", source, "--dir", work)
+    result = run("demo", "--source", source, "--dir", work, "--vault", kind)
     assert result.exit_code == 0, result.output
     assert snapshot_of(source) == before
     told = result.stderr

@@ -24,9 +24,16 @@ _MARKER = ".nightvault-demo"
 @click.option(
     "--dir", "directory", default="nightvault-demo", show_default=True, metavar="DIR", help="Where to work."
 )
+@click.option(
+    "--vault",
+    type=click.Choice(["glacier", "s3"]),
+    default="glacier",
+    show_default=True,
+    help="A vault of the Glacier service, or a bucket in the class DEEP_ARCHIVE.",
+)
 @pass_cli
-def demo(cli: Cli, source: str, directory: str) -> None:
-    """Back up a copy of SOURCE into an emulated Glacier vault, change it, back it up again, and restore it.
+def demo(cli: Cli, source: str, directory: str, vault: str) -> None:
+    """Back up a copy of SOURCE into an emulated vault, change it, back it up again, and restore it.
 
     Starts the emulator on a free loopback port, makes a certificate authority and a certificate, and gets
     temporary credentials with it. Exit code 0 only if everything came back as it was.
@@ -37,7 +44,7 @@ def demo(cli: Cli, source: str, directory: str) -> None:
         raise UsageError(f"{source} is not a directory")
     work = os.path.abspath(directory)
     _make_anew(work)
-    report = run_demo(os.path.abspath(source), work, program=_program(), say=cli.say)
+    report = run_demo(os.path.abspath(source), work, program=_program(), say=cli.say, vault=vault)
     cli.show(report.document(), report.table())
     for line in report.hints():
         cli.say(line)

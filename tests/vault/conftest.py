@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,39 @@ def ministack_rig(client: Any) -> Rig:
     return Rig(vault, lambda: time.sleep(2.2), lambda: None, elsewhere, **lacking)
 
 
+@pytest.fixture(scope="session")
+def emulated_s3(emulator: RunningEmulator) -> Any:
+    """A client of the emulator's S3."""
+    return s3_client(emulator.s3_url)
+
+
+def _emulated_rig(client: Any, advance: Callable[[], object], **settings: str) -> Rig:
+    vault = s3_vault(client, f"vault-{next(_numbers)}", **settings)
+    vault.create()
+    elsewhere = s3_vault(client, f"elsewhere-{next(_numbers)}", **settings)
+    lacking = {**_LACKING, "keeps_part_hashes": True}
+    return Rig(vault, advance, lambda: None, elsewhere, **lacking)
+
+
+def frozen_rig(request: pytest.FixtureRequest) -> Rig:
+    """A frozen class on the emulator's clock."""
+    emulator: RunningEmulator = request.getfixturevalue("emulator")
+    client = request.getfixturevalue("emulated_s3")
+    return _emulated_rig(client, lambda: emulator.advance(49 * 3600), storage_class="DEEP_ARCHIVE")
+
+
+def instant_rig(request: pytest.FixtureRequest) -> Rig:
+    """The class that can be read at once, on the emulator."""
+    client = request.getfixturevalue("emulated_s3")
+    return _emulated_rig(client, lambda: None, storage_class="GLACIER_IR", prefix="a/b/")
+
+
+_EMULATED = {"s3 frozen": frozen_rig, "s3 instant": instant_rig}
 _S3_RIGS: dict[str, Callable[[Any], Rig]] = {"seaweedfs": seaweedfs_rig, "ministack": ministack_rig}
-_RIGS = ("directory", "glacier", "directory behind faults", "glacier behind faults", *_S3_RIGS)
+_RIGS = (
+    *("directory", "glacier", "directory behind faults", "glacier behind faults"),
+    *(*_EMULATED, "s3 frozen behind faults", *_S3_RIGS),
+)
 
 
 @pytest.fixture(params=_RIGS)
@@ -100,6 +132,11 @@ def rig(request: pytest.FixtureRequest) -> Rig:
     """Each implementation of the seam in turn, also seen through a FaultyVault without faults."""
     if request.param in _S3_RIGS:
         return _S3_RIGS[request.param](request.getfixturevalue(request.param))
+    if request.param.startswith("s3 "):
+        made = _EMULATED[request.param.removesuffix(" behind faults")](request)
+        if request.param in _EMULATED:
+            return made
+        return replace(made, vault=FaultyVault(made.vault), elsewhere=FaultyVault(made.elsewhere))
     wrap: Callable[[Vault], Vault] = FaultyVault if "faults" in request.param else lambda vault: vault
     if request.param.startswith("directory"):
         path = str(request.getfixturevalue("tmp_path") / "elsewhere")

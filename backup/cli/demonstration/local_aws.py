@@ -69,10 +69,16 @@ def running_emulator(state: str, accounts: str, log: str) -> Iterator[Mapping[st
             process.stdout.close()
 
 
-def write_config(path: str, *, glacier: str, anywhere: str, identity: str, source: str) -> None:
+_VAULTS = {
+    "glacier": 'vault = "nightvault-demo"',
+    "s3": 'bucket = "nightvault-demo"\nstorage_class = "DEEP_ARCHIVE"\npath_style = true',
+}
+
+
+def write_config(path: str, *, kind: str, endpoint: str, anywhere: str, identity: str, source: str) -> None:
     """The config that the demo's server has."""
     text = f"""\
-# Made by `nightvault demo`. On a real server the two endpoint lines go, and the ARNs are your own.
+# Made by `nightvault demo`. On a real server endpoint and path_style go, and the ARNs are your own.
 [state]
 dir = {json.dumps(os.path.join(os.path.dirname(path), "state"))}
 
@@ -88,13 +94,13 @@ endpoint = "{anywhere}"
 
 [[vault]]
 name = "cold"
-kind = "glacier"
+kind = "{kind}"
 region = "{REGION}"
 account_id = "{ACCOUNT}"
-vault = "nightvault-demo"
+{_VAULTS[kind]}
 role_arn = "{BACKUP_ROLE}"
 restore_role_arn = "{RESTORE_ROLE}"
-endpoint = "{glacier}"
+endpoint = "{endpoint}"
 
 [[job]]
 name = "demo"

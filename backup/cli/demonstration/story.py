@@ -102,15 +102,18 @@ class DemoReport:
         ]
 
 
-def run_demo(source: str, work: str, *, program: Sequence[str], say: Say) -> DemoReport:
-    """Tell it all in the directory `work`; `NightvaultError` if a command fails."""
-    return _Demo(source, work, program, say).run()
+def run_demo(
+    source: str, work: str, *, program: Sequence[str], say: Say, vault: str = "glacier"
+) -> DemoReport:
+    """Tell it all in the directory `work`, with a vault of that kind; `NightvaultError` if one fails."""
+    return _Demo(source, work, program, say, vault).run()
 
 
 class _Demo:
     """One demo on its way."""
 
-    def __init__(self, source: str, work: str, program: Sequence[str], say: Say) -> None:
+    def __init__(self, source: str, work: str, program: Sequence[str], say: Say, vault: str) -> None:
+        self._vault = vault
         self._source = source
         self._work = work
         self._program = list(program)
@@ -129,8 +132,9 @@ class _Demo:
         documents = json.loads(self._call("aws", "policy", "--json", shown=False))
         write_accounts(accounts, ca=self._path("ca", "ca.pem"), documents=documents)
         with running_emulator(self._path("aws"), accounts, self._path("emulator.log")) as urls:
-            self._say(f"\nan emulator of Glacier and Roles Anywhere listens at {urls['glacier']}")
-            self._write_config(urls["glacier"], urls["rolesanywhere"])
+            service = {"glacier": "Glacier", "s3": "S3"}[self._vault]
+            self._say(f"\nan emulator of {service} and Roles Anywhere listens at {urls[self._vault]}")
+            self._write_config(urls[self._vault], urls["rolesanywhere"])
             first, second, restore = self._nights()
             rebuild, again = self._disaster(first)
         found = []
@@ -151,9 +155,15 @@ class _Demo:
             *("--organization", "Demo", "--unit", "Servers"),
         )
 
-    def _write_config(self, glacier: str, anywhere: str) -> None:
-        identity = self._path("identity")
-        write_config(self._config, glacier=glacier, anywhere=anywhere, identity=identity, source=self._copy)
+    def _write_config(self, endpoint: str, anywhere: str) -> None:
+        write_config(
+            self._config,
+            kind=self._vault,
+            endpoint=endpoint,
+            anywhere=anywhere,
+            identity=self._path("identity"),
+            source=self._copy,
+        )
 
     def _nights(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Back up, change, back up, look, restore the first; the three reports."""
