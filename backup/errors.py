@@ -116,6 +116,18 @@ class SourceError(NightvaultError):
     exit_code = ExitCode.PARTIAL
 
 
+class NoSourceError(SourceError):
+    """Not one of a job's sources is there: no snapshot is made of nothing."""
+
+    exit_code = ExitCode.FAILED
+
+
+class HookError(NightvaultError):
+    """A command of the user around a run failed, or took too long."""
+
+    advice = "what it wrote was shown or logged as it came; docs/files.md tells how hooks are run"
+
+
 class SpoolError(NightvaultError):
     """The spool directory cannot be written: usually a full disk."""
 

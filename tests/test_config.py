@@ -464,8 +464,6 @@ def test_sources_may_have_settings_of_their_own(tmp_path: Path) -> None:
         ('[job.hooks]\nafter = [{ runs = ["x"] }]', "job[1].hooks.after[1].runs: unknown key; did you"),
         ('[job.hooks]\nfinally = [["x"], "y"]', "job[1].hooks.finally[2]: must be a table"),
         ('[job.hooks]\ntimeout = "9 days"', "job[1].hooks.timeout: must be a number of seconds"),
-        ("nice = 20", "job[1].nice: must be"),
-        ('ionice = "realtime"', "job[1].ionice: must be idle, best-effort"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_choosing_or_hooks_is_named_by_its_key(tmp_path: Path, line: str, sentence: str) -> None:

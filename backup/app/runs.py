@@ -15,6 +15,8 @@ from backup.app.lines import keep_line
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.archiver.backup import run_backup
+from backup.archiver.hooks import Command as HookCommand
+from backup.archiver.hooks import Hook, Hooks, passed_on
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupJob, Keys, World
 from backup.config import CommandSettings, Config, JobSettings
@@ -76,6 +78,7 @@ def backup_job(config: Config, job: JobSettings) -> BackupJob:
         sources=tuple(os.fsencode(source) for source in job.paths),
         filters=filters_of(job),
         overrides=overrides_of(job),
+        hooks=_hooks(config, job),
         pack_size=vault.pack_size,
         part_size=vault.part_size,
         level=job.compression_level,
@@ -91,6 +94,23 @@ def _command(settings: CommandSettings) -> Command:
 def only_stdin(job: BackupJob, name: str) -> BackupJob:
     """A job of whose sources nothing is read, but standard input saved as a file of that name."""
     return replace(job, streams=(StandardInput(os.fsencode(name)),), only_streams=True)
+
+
+def _hooks(config: Config, job: JobSettings) -> Hooks:
+    """The job's commands; their environment has no secret of ours."""
+    named = {
+        Hook.BEFORE: job.hooks.before,
+        Hook.AFTER: job.hooks.after,
+        Hook.ON_FAILURE: job.hooks.on_failure,
+        Hook.FINALLY: job.hooks.finally_,
+    }
+    commands = {
+        hook: [HookCommand(one.run, one.timeout or job.hooks.timeout) for one in those]
+        for hook, those in named.items()
+    }
+    ours = {"JOB": job.name, "VAULT": job.vault, "CONFIG": config.path, "STATE_DIR": config.state_dir}
+    environment = passed_on(os.environ) | {f"NIGHTVAULT_{name}": value for name, value in ours.items()}
+    return Hooks(commands, environment)
 
 
 def run_job(

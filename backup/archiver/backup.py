@@ -21,6 +21,7 @@ from backup.archiver.book import Book
 from backup.archiver.commit import Committer
 from backup.archiver.compare import hint_of, is_left_out, is_to_read, is_unmounted
 from backup.archiver.contents import Content, Contents
+from backup.archiver.hooks import HookRun
 from backup.archiver.links import Links
 from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
@@ -28,7 +29,7 @@ from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
 from backup.archiver.settings import BackupJob, Keys, OpenRun, World
 from backup.archiver.streams import Streams
-from backup.errors import ConfigError, InterruptedRunError, NightvaultError, VaultMissingError
+from backup.errors import ConfigError, InterruptedRunError, NightvaultError, NoSourceError, VaultMissingError
 from backup.format.keys import domain_id
 from backup.inventory import archives, entries, runs, snapshots
 from backup.inventory.entries import LiveEntry
@@ -50,7 +51,7 @@ from backup.source.attributes import extra_of
 from backup.source.freshness import is_fresh
 from backup.source.metadata import described, read_entry
 from backup.source.read import FileUnreadableError
-from backup.source.scan import ScannedDirectory, ScannedEntry, scan
+from backup.source.scan import ScannedDirectory, ScannedEntry, any_is_there, scan
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.confirm import confirm_archives
@@ -72,26 +73,59 @@ def run_backup(job: BackupJob, keys: Keys, world: World, *, accept_recipients: b
     uploaded is not uploaded again.
     """
     with world.inventory.locked("backup"):
-        spool = Spool(world.spool, world.inventory.id, keys.signer, keys.recipients, keys.secret.chunk_key)
-        vault, domain = _domain(keys, world, accept=accept_recipients)
-        row, run = _open(job, world, vault)
+        hooks = HookRun(job.hooks, progress=world.progress, stop=world.stop)
         try:
-            _greet(world)
-            with _uploader(job, world) as uploader:
-                recover(
-                    uploader,
-                    spool,
-                    inventory=world.inventory,
-                    vault=world.vault,
-                    vault_number=vault,
-                    clock=world.clock,
-                    before=run.number,
-                )
-                confirm_archives(world.inventory, world.vault, world.clock, world.progress)
-                return _Backup(OpenRun(job, keys, world, spool, uploader, domain, row, run)).run()
+            report = _backup(job, keys, world, hooks, accept=accept_recipients)
         except BaseException as error:
-            _fail(world, run, error)
+            hooks.failed(error)
             raise
+        return _with_failures(report, hooks.after(report), world)
+
+
+def _with_failures(report: BackupReport, failed: Sequence[str], world: World) -> BackupReport:
+    """The snapshot stands, but a hook that follows it failed: the run is partial, and its record says so."""
+    if not failed:
+        return report
+    report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *failed))
+    with world.inventory.writing() as tx:
+        runs.finish_run(tx, report.run, report.outcome, report.document(), world.clock.now())
+    return report
+
+
+def _backup(job: BackupJob, keys: Keys, world: World, hooks: HookRun, *, accept: bool) -> BackupReport:
+    """Under the lock: from the run's record to its report."""
+    spool = Spool(world.spool, world.inventory.id, keys.signer, keys.recipients, keys.secret.chunk_key)
+    vault, domain = _domain(keys, world, accept=accept)
+    row, run = _open(job, world, vault)
+    hooks.begun(run.number)
+    try:
+        _greet(world)
+        with _uploader(job, world) as uploader:
+            recover(
+                uploader,
+                spool,
+                inventory=world.inventory,
+                vault=world.vault,
+                vault_number=vault,
+                clock=world.clock,
+                before=run.number,
+            )
+            confirm_archives(world.inventory, world.vault, world.clock, world.progress)
+            hooks.before()
+            require_a_source(job)
+            return _Backup(OpenRun(job, keys, world, spool, uploader, domain, row, run)).run()
+    except BaseException as error:
+        _fail(world, run, error)
+        raise
+
+
+def require_a_source(job: BackupJob) -> None:
+    """`NoSourceError` when there is none; asked once `before` has run, as that may bring them."""
+    if job.sources and not job.streams and not any_is_there(job.sources):
+        raise NoSourceError(
+            f"not one of the sources of job {job.name} is there: {os.fsdecode(b', '.join(job.sources))}",
+            advice="mount what they lie on, or correct them in the config; older snapshots stay as they are",
+        )
 
 
 def _greet(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from backup.archiver.hooks import Hooks
 from backup.archiver.packing import Spool
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory.database import Inventory
@@ -35,6 +36,7 @@ class BackupJob:
     reread: bool = False
     streams: tuple[Stream, ...] = ()
     only_streams: bool = False
+    hooks: Hooks = field(default_factory=Hooks)
 
 
 @dataclass(frozen=True, slots=True)

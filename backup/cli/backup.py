@@ -19,6 +19,7 @@ from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageE
 if TYPE_CHECKING:
     from backup.archiver.report import BackupReport
     from backup.config import Config, JobSettings
+    from backup.source.filters import LeftOut
 
 _MOST_SHOWN = 20
 
@@ -35,7 +36,9 @@ class _How:
 @click.command()
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--dry-run", is_flag=True, help="Say what would be read; touch nothing.")
-@click.option("--list", "listed", is_flag=True, help="With --dry-run: name every entry.")
+@click.option(
+    "--list", "listed", is_flag=True, help="With --dry-run: name every entry, and why one is left out."
+)
 @click.option("--reread", is_flag=True, help="Read files that seem unchanged, too; nothing is stored twice.")
 @click.option("--stdin", is_flag=True, help="Save standard input alone, and leave the sources as they were.")
 @click.option("--name", metavar="NAME", help="With --stdin: what it is saved as, below /.streams.")
@@ -68,7 +71,10 @@ def backup(
         raise UsageError(f"{config.path} has no job", advice="add a [[job]]; config.example.toml shows one")
     how = _How(reread=reread, accept=accept_recipients, stdin=_stdin(stdin, name, chosen))
     if dry_run:
-        cli.show([_look(cli, config, job, how, listed=listed) for job in chosen])
+        looks = [_look(cli, config, job, how, listed=listed) for job in chosen]
+        cli.show(looks)
+        if any(look["problems"] for look in looks):
+            raise click.exceptions.Exit(int(ExitCode.PARTIAL))
         return
     documents: list[dict[str, Any]] = []
     worst = ExitCode.DONE
@@ -85,7 +91,7 @@ def backup(
                     break
                 continue
             documents.append(report_document(report))
-            if worst is ExitCode.DONE and any(not problem.is_warning for problem in report.problems):
+            if worst is ExitCode.DONE and report.outcome == "partial":
                 worst = ExitCode.PARTIAL
     cli.show(documents)
     if worst is not ExitCode.DONE:
@@ -182,9 +188,17 @@ def report_document(report: BackupReport) -> dict[str, Any]:
 def _look(cli: Cli, config: Config, job: JobSettings, how: _How, *, listed: bool) -> dict[str, Any]:
     from backup.app import backup_job
     from backup.app.runs import only_stdin, opened
+    from backup.archiver.backup import require_a_source
     from backup.archiver.dryrun import changes
     from backup.archiver.report import Tally
     from backup.cli.render import counted, path_document, shown_path, size
+
+    def leave_out(one: LeftOut) -> None:
+        if listed and cli.json:
+            left = {"what": "left-out", **path_document(one.path), "reason": one.reason, "why": one.detail}
+            named.append(left)
+        elif listed:
+            cli.show(None, f"{'left out':<8} {shown_path(one.path)}  ({one.reason}: {one.detail})")
 
     tally = Tally()
     counts = {"new": 0, "changed": 0, "removed": 0}
@@ -194,7 +208,8 @@ def _look(cli: Cli, config: Config, job: JobSettings, how: _How, *, listed: bool
     if how.stdin is not None:
         what = only_stdin(what, how.stdin)
     with closing(opened(config)) as inventory:
-        for change in changes(what, inventory, tally):
+        require_a_source(what)
+        for change in changes(what, inventory, tally, left_out=leave_out):
             counts[change.what] += 1
             would_read += change.size if change.what != "removed" else 0
             if not listed:
@@ -211,4 +226,9 @@ def _look(cli: Cli, config: Config, job: JobSettings, how: _How, *, listed: bool
         cli.show(None, f"{seen}; entries: {found}; would read {size(would_read)}")
     document: dict[str, Any] = {"job": job.name, "files": tally.files, "bytes": tally.bytes, **counts}
     document["would_read"] = would_read
+    document["problems"] = [
+        {**path_document(one.path), "kind": one.kind, "detail": one.detail}
+        for one in tally.problems
+        if not one.is_warning
+    ]
     return document | ({"changes": named} if listed else {})

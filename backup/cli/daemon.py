@@ -35,7 +35,7 @@ def daemon(cli: Cli) -> None:
     """
     from backup.app import last_run, run_job
     from backup.app.restores import continue_restores
-    from backup.cli.progress import Silent
+    from backup.cli.progress import Logged
     from backup.daemon import Chore, ScheduledJob, run_daemon
 
     config, clock, stop = cli.config(), cli.clock, threading.Event()
@@ -49,7 +49,7 @@ def daemon(cli: Cli) -> None:
 
     def run(name: JobName) -> None:
         try:
-            tell(run_job(config, name, clock=clock, progress=Silent(), stop=stop))
+            tell(run_job(config, name, clock=clock, progress=Logged(), stop=stop))
         except NightvaultError:
             raise
         except Exception as error:

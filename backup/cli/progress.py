@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 Monotonic = Callable[[], float]
+_log = logging.getLogger(__name__)
 
 
 class Silent:
@@ -29,6 +31,14 @@ class Silent:
 
     def finish(self) -> None:
         """Nothing to see."""
+
+
+class Logged(Silent):
+    """Notes as lines of the log; how far a run is can be asked of the inventory."""
+
+    def note(self, text: str) -> None:
+        """One line."""
+        _log.info("%s", render.printable(text))
 
 
 class _Counting(ABC):

@@ -30,8 +30,6 @@ _Text = Annotated[str, Meta(min_length=1, description="must not be empty")]
 _Plain = Annotated[str, _shape(r"[^\x00]+", "must be a text that is not empty")]
 _TAG = r"[^/\x00:]+(:[^\x00]*)?"
 _Tag = Annotated[str, _shape(_TAG, "must be the name of a file, or NAME:HEADER")]
-_IO = "idle|best-effort(:[0-7])?"
-_IoClass = Annotated[str, _shape(_IO, "must be idle, best-effort or best-effort:0 to best-effort:7")]
 _Command = Annotated[tuple[_Plain, ...], Meta(min_length=1, description="must name a program")]
 _STEP = r"(?!\.{1,2}(/|\Z))[^/\x00]{1,255}"
 STREAM_NAME = rf"{_STEP}(/{_STEP})*"
@@ -183,8 +181,6 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     exclude_caches: bool = False
     one_file_system: bool = False
     hooks: HooksSettings = HooksSettings()
-    nice: Annotated[int, Meta(ge=0, le=19)] | None = None
-    ionice: _IoClass | None = None
     schedule: str | None = None
     timezone: str | None = None
     compression_level: Annotated[int, Meta(ge=1, le=19)] | None = None

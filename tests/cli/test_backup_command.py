@@ -94,11 +94,12 @@ def test_one_job_that_fails_does_not_keep_the_others_from_running(server: Server
 
 def test_the_worst_exit_code_wins(server: Server) -> None:
     add_job(server, "second")
-    (server.folder / "second" / "file").unlink()
-    (server.folder / "second").rmdir()
+    gone = server.folder / "second" / "gone"
+    with server.config.open("a") as file:
+        file.write(f'[[job.source]]\npath = "{gone}"\n')
     main, second = server.json("backup", exit_code=3)
     assert (main["outcome"], second["outcome"]) == ("done", "partial")
-    assert second["problems"][0]["path"] == str(server.folder / "second")
+    assert second["problems"][0]["path"] == str(gone)
     assert second["problems"][0]["warning"] is False
 
 
@@ -137,15 +138,16 @@ def test_a_dry_run_names_changes_and_touches_nothing(server: Server) -> None:
 
 def test_a_dry_run_tells_what_cannot_be_read(server: Server) -> None:
     server.config.write_text(server.config.read_text().replace(f'"{server.source}"]', '"/nope all"]'))
-    result = server.run("backup", "--dry-run")
-    assert "/nope all" in result.stderr
+    assert "/nope all" in server.fails(1, "backup", "--dry-run")
 
 
 def test_many_problems_are_cut_short_for_people(server: Server) -> None:
     for number in range(30):
         (server.source / f"{number}.sock").touch()
     sources = ", ".join(f'"/nope {number}"' for number in range(30))
-    server.config.write_text(server.config.read_text().replace(f'"{server.source}"]', f"{sources}]"))
+    server.config.write_text(
+        server.config.read_text().replace(f'"{server.source}"]', f'"{server.source}", {sources}]')
+    )
     result = server.run("backup")
     assert result.exit_code == 3
     assert result.stderr.count("unreadable: ") + result.stderr.count("vanished: ") == 20
@@ -176,3 +178,54 @@ class TestStreams:
         told = server.run("backup", "--stdin", "--name", "x")
         assert told.exit_code == 2
         assert "into which job?" in told.stderr
+
+
+def test_a_dry_run_lists_what_is_left_out_and_why(server: Server) -> None:
+    source = add_job(server, "choosy")
+    (source / "film.ISO").write_bytes(b"x")
+    patterns = server.folder / "patterns"
+    patterns.write_text("# large\n*.iso\n")
+    with server.config.open("a") as file:
+        file.write(f'iexclude_file = ["{patterns}"]\n')
+    (look,) = server.json("backup", "choosy", "--dry-run", "--list")
+    left = [one for one in look["changes"] if one["what"] == "left-out"]
+    assert [(one["path"], one["reason"], one["why"]) for one in left] == [
+        (f"{source}/film.ISO", "pattern", f"*.iso (any case) in {patterns}:2")
+    ]
+    told = server.done("backup", "choosy", "--dry-run", "--list").stdout
+    assert f"left out {source}/film.ISO  (pattern: *.iso (any case) in {patterns}:2)" in told
+    patterns.unlink()
+    failed = server.run("backup", "choosy")
+    assert failed.exit_code == 2
+    assert str(patterns) in failed.stderr
+    assert server.json("snapshots", "--job", "choosy") == []
+
+
+def test_a_source_that_is_missing_is_partial_and_all_missing_a_failure(server: Server) -> None:
+    source = add_job(server, "half")
+    with server.config.open("a") as file:
+        file.write(f'[[job.source]]\npath = "{server.folder}/nowhere"\n')
+    for words in (("backup", "half"), ("backup", "half", "--dry-run")):
+        result = server.run(*words)
+        assert result.exit_code == 3
+        assert f"unreadable: {server.folder}/nowhere" in result.stderr
+    (source / "file").unlink()
+    source.rmdir()
+    for words in (("backup", "half"), ("backup", "half", "--dry-run")):
+        result = server.run(*words)
+        assert result.exit_code == 1
+        assert "not one of the sources" in result.stderr
+    assert len(server.json("snapshots", "--job", "half")) == 1
+
+
+def test_hooks_of_the_config_run_and_one_that_fails_afterwards_is_exit_3(server: Server) -> None:
+    add_job(server, "hooked")
+    with server.config.open("a") as file:
+        file.write(
+            '[job.hooks]\nbefore = ["sh", "-c", "echo config $NIGHTVAULT_CONFIG"]\nafter = [["false"]]\n'
+        )
+    result = server.run("backup", "hooked")
+    assert result.exit_code == 3
+    assert f"before: config {server.config}" in result.stderr
+    assert "the hook after (false) failed with exit code 1" in result.stderr
+    assert len(server.json("snapshots", "--job", "hooked")) == 1
