@@ -28,6 +28,9 @@ from tests.trees import assert_same_tree, snapshot_of
 class TestWhatGoesWrong:
     def test_a_source_that_is_not_there_is_kept_as_it_was(self, site: Site, source: Path) -> None:
         (source / "file").write_text("precious")
+        beside = source.parent / "beside"
+        beside.mkdir()
+        site = site.with_job(sources=[source, beside])
         site.backup()
         tree = snapshot_of(source)
         source.rename(source.parent / "away")
