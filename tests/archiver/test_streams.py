@@ -131,7 +131,8 @@ class TestOtherRunsOfTheSameJob:
             report = site.backup()
             assert (report.files, report.bytes, report.problems) == (2, 9, ())
             assert contents(site, tmp_path / f"out {night}") == {b"db/in": b"data"}
-        everything = site.with_job(sources=[b"/tmp/no such source"])
+        (tmp_path / "empty").mkdir()
+        everything = site.with_job(sources=[b"/tmp/no such source", tmp_path / "empty"])
         assert everything.backup().outcome is Outcome.PARTIAL
         assert contents(site, tmp_path / "out") == {b"db/in": b"data"}
 
