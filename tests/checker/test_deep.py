@@ -1,0 +1,58 @@
+"""Packs that no catalog covers: their own directories give their chunks back, so that none is sent again."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from backup.checker.world import Wish
+from backup.model import PackKind
+from tests.archiver.wholeness import fill, list_now
+from tests.backups import Site
+from tests.checker.rebuilding import Bare, bare, rows
+from tests.checker.test_hostile import catalogs, remove, spoil
+from tests.trees import assert_same_tree
+
+
+def add_a_night(site: Site, source: Path) -> int:
+    """One more night whose delta is lost; the bytes that it stored."""
+    (source / "lost night").mkdir()
+    fill(source / "lost night", 99, 5 * 1024 * 1024)
+    site.clock.sleep(86400)
+    report = site.backup()
+    for number, _ in [key for key in catalogs(site) if key[0] > 4]:
+        for generation in ("delta", "full"):
+            if (number, generation) in catalogs(site):
+                remove(site, catalogs(site)[number, generation].archive_id)
+    return report.bytes_new
+
+
+def test_uncovered_packs_are_built_upon(site: Site, tmp_path: Path, source: Path) -> None:
+    new_bytes = add_a_night(site, source)
+    plain = bare(tmp_path, site, "plain")
+    assert plain.rebuild().recovered_packs == 0
+    new = bare(tmp_path, site, "deep")
+    report = new.rebuild(Wish(deep=True))
+    assert report.recovered_packs >= 2
+    assert rows(new.folder)["snapshots"] == rows(plain.folder)["snapshots"]
+    was = {row[2] for row in rows(site.folder)["chunks"]}
+    assert {row[2] for row in rows(new.folder)["chunks"]} == was, "every chunk is known again"
+    again = new.site()
+    assert again.backup().bytes_new < 1000 < new_bytes
+    again.restore("latest", tmp_path / "out")
+    assert_same_tree(source, tmp_path / "out")
+    again.close()
+
+
+def test_what_cannot_be_read_is_named(site: Site, tmp_path: Path, source: Path) -> None:
+    add_a_night(site, source)
+    with sqlite3.connect(site.folder / "inventory.sqlite") as db:
+        (newest,) = db.execute("SELECT max(number) FROM archives WHERE kind = 1").fetchone()
+        (archive_id,) = db.execute("SELECT archive_id FROM archives WHERE number = ?", (newest,)).fetchone()
+    db.close()
+    spoil(site, archive_id, 0.999999)
+    report = Bare(tmp_path / "new", site.vault, site).rebuild(Wish(deep=True))
+    assert [(one.kind, one.archive_id) for one in report.suspicions] == [("not-covered", archive_id)]
+    assert report.recovered_packs >= 1
+    data = [one for one in list_now(site.vault).archives if one.label and one.label.kind is PackKind.DATA]
+    assert report.recovered_packs < len(data)
