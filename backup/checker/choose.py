@@ -8,7 +8,7 @@ from datetime import datetime
 from backup.checker.chain import Candidate
 from backup.checker.opened import CatalogFile
 from backup.checker.world import Wish
-from backup.errors import FormatError, IntegrityError, RecoveryKeyError, UsageError
+from backup.errors import FormatError, IntegrityError, NightvaultError, RecoveryKeyError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.records import ChainRecord
@@ -21,6 +21,11 @@ from backup.model import (
     PackId,
     PackKind,
 )
+
+
+class NothingToRebuildError(NightvaultError):
+    """The vault shows no catalog that can be used."""
+
 
 _UNKNOWN_PACK = PackId(bytes(16))
 
@@ -94,7 +99,7 @@ def choose_inventory(candidates: Iterable[Candidate], wish: Wish) -> InventoryId
     if len(meant) == 1:
         return meant[0]
     if not found:
-        raise UsageError(
+        raise NothingToRebuildError(
             "the vault's list shows no catalog of nightvault",
             advice="the list may be a day old; is it the right vault?",
         )

@@ -13,27 +13,22 @@ from backup.checker.bring import Bringer, whole
 from backup.checker.chain import (
     Candidate,
     Chain,
-    Member,
     OlderStateError,
     TrustedCatalogs,
     UntrustedError,
     newest,
 )
-from backup.checker.choose import candidates_of, choose_inventory, of_line, of_links
+from backup.checker.choose import NothingToRebuildError, candidates_of, choose_inventory, of_line, of_links
 from backup.checker.opened import CatalogFile, read_catalog_file
 from backup.checker.report import Suspicion
 from backup.checker.world import RebuildWorld, Wish
-from backup.errors import FormatError, IntegrityError, NightvaultError, RecoveryKeyError
+from backup.errors import FormatError, IntegrityError, RecoveryKeyError
 from backup.format import records
 from backup.format.header import Header
 from backup.format.line import RecoveryLine
 from backup.model import ArchiveId, Generation, InventoryId, Listing
 
 _REFUSED = (FormatError, IntegrityError)
-
-
-class NothingToRebuildError(NightvaultError):
-    """The vault shows no catalog that can be used."""
 
 
 class WaitsError(Exception):
@@ -215,42 +210,43 @@ class Finder:
             else:
                 self._take_in(one, brought.paths[one.archive_id])
 
-    def _take_in(self, one: Candidate, path: str) -> None:
+    def _take_in(self, one: Candidate, path: str, *, again: bool = True) -> None:
+        """Believe a catalog, or name what is wrong; one that came back damaged is fetched once more."""
         try:
             file = read_catalog_file(path)
-        except FormatError as error:
-            self.suspect("damaged", one.archive_id, str(error))
-            return
-        if one.tree_hash is not None and file.tree_hash != one.tree_hash:
-            self.suspect("damaged", one.archive_id, "it came back other than the vault's list says it is")
-            self._bringer.forget(whole(one.archive_id, one.size))
-            return
-        try:
-            member = self._trusted.add(one.archive_id, file.header)
+            if one.tree_hash is not None and file.tree_hash != one.tree_hash:
+                raise IntegrityError("it came back other than the vault's list says it is")
+            self._believe(one, file)
         except UntrustedError as error:
             self._untrusted = error
             self.suspect("refused", one.archive_id, str(error))
-            return
-        except FormatError as error:
-            self.suspect("refused", one.archive_id, str(error))
-            return
+        except _REFUSED as error:
+            want = whole(one.archive_id, one.size)
+            self._bringer.forget(want)
+            fresh = self._bringer.bring([want]).paths.get(want.name) if again else None
+            if fresh is not None:
+                self._take_in(one, fresh, again=False)
+            else:
+                self.suspect("damaged", one.archive_id, str(error))
+
+    def _believe(self, one: Candidate, file: CatalogFile) -> None:
+        """Header, description, body. `UntrustedError`; `FormatError` or `IntegrityError` for damage."""
+        member = self._trusted.add(one.archive_id, file.header)
         self._compare_label(one, file.header)
         if file.header.fields.catalog is not None:
             self._jobs_of_archives[one.archive_id] = file.header.fields.catalog.job_id
         if member is None:
             self.suspect("duplicate", one.archive_id, "another archive is the same catalog")
             return
-        self._prove(member, file)
-
-    def _prove(self, member: Member, file: CatalogFile) -> None:
         try:
             start = file.prove(self._world.key)
         except RecoveryKeyError as error:
             self._wrong_key = error
             self._trusted.drop(member.archive_id)
-        except _REFUSED as error:
+            self.suspect("other-key", member.archive_id, str(error))
+        except _REFUSED:
             self._trusted.drop(member.archive_id)
-            self.suspect("damaged", member.archive_id, str(error))
+            raise
         else:
             self._known.files[member.header.hash] = file
             self._known.starts[member.header.hash] = start
@@ -274,7 +270,9 @@ class Finder:
 
     def suspect(self, kind: str, archive_id: str, detail: str) -> None:
         """Name something that is not as it should be."""
-        self.suspicions.append(Suspicion(kind, archive_id, detail))
+        one = Suspicion(kind, archive_id, detail)
+        if one not in self.suspicions:
+            self.suspicions.append(one)
 
     def _give_up(self) -> None:
         if self._wrong_key is not None and not self._known.files:

@@ -117,6 +117,12 @@ class Journal:
             return None
         return Listing(read.as_of, [_listed(line) for line in read.archives])
 
+    def forget_listing(self) -> None:
+        """Ask for a newer one the next time."""
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.folder, _LISTING))
+        self.ask_listing(None)
+
     def path_of(self, archive_id: ArchiveId) -> str:
         """Where an archive's bytes go once all of them came."""
         name = hashlib.sha256(archive_id.encode()).hexdigest()[:32]

@@ -14,6 +14,8 @@ from datetime import timedelta
 
 from backup.checker.apply import Applier, JobState
 from backup.checker.bring import Bringer
+from backup.checker.chain import OlderStateError
+from backup.checker.choose import NothingToRebuildError
 from backup.checker.deep import Recovered, read_uncovered
 from backup.checker.finding import Finder, FoundJob, WaitsError
 from backup.checker.journal import Journal
@@ -42,6 +44,9 @@ def rebuild(wish: Wish, world: RebuildWorld) -> RebuildReport:
             report = _Building(wish, world, bringer, finder).build(inventory_id, jobs)
         except WaitsError as wait:
             return RebuildReport("waiting", world.vault.name, waits_for=str(wait))
+        except (OlderStateError, NothingToRebuildError):
+            journal.forget_listing()  # a newer list may show more
+            raise
         journal.clear()
     return replace(report, seconds=(world.clock.now() - began).total_seconds())
 

@@ -11,12 +11,21 @@ from pathlib import Path
 import pytest
 
 from backup.checker.chain import ForkError, OlderStateError, Trust, UntrustedError
-from backup.checker.finding import NothingToRebuildError
+from backup.checker.choose import NothingToRebuildError
 from backup.checker.world import Wish
 from backup.errors import RecoveryKeyError, UsageError
 from backup.format.keys import RecoveryKey, fingerprint_of
 from backup.format.pack import describe
-from backup.model import ArchiveId, Generation, InventoryId, ListedArchive, PackKind
+from backup.model import (
+    ArchiveId,
+    ByteRange,
+    Fetched,
+    Generation,
+    InventoryId,
+    ListedArchive,
+    PackKind,
+    RetrievalId,
+)
 from backup.vault.directory import DirectoryVault
 from tests.archiver.wholeness import list_now
 from tests.backups import Site, server_keys
@@ -106,7 +115,6 @@ def test_a_hole_is_told_and_refused_by_the_line(site: Site, new: Bare) -> None:
     remove(site, catalogs(site)[3, "delta"].archive_id)
     with pytest.raises(OlderStateError, match="catalog 4 of job job"):
         new.rebuild(Wish(lines=[line]))
-    shutil.rmtree(new.folder / "rebuild")
     report = new.rebuild()
     assert report.is_partial
     (job,) = report.jobs
@@ -139,7 +147,7 @@ def test_descriptions_that_lie(site: Site, new: Bare, other: bytes) -> None:
     describe_anew(site, data.archive_id, describe(fake))
     report = new.rebuild()
     assert "relabelled" in kinds(report)
-    assert "refused" in kinds(report)
+    assert "damaged" in kinds(report)
     assert report.jobs[0].snapshots == 3
     assert rows(new.folder)["entries"] == rows(site.folder)["entries"]
 
@@ -243,6 +251,37 @@ def test_a_replayed_catalog_is_a_duplicate(site: Site, new: Bare) -> None:
     report = new.rebuild()
     assert kinds(report) == ["duplicate"]
     assert rows(new.folder)["entries"] == rows(site.folder)["entries"]
+
+
+def test_a_later_list_shows_what_was_too_new(site: Site, new: Bare) -> None:
+    line = line_of(site)
+    newest = catalogs(site)[4, "delta"].archive_id
+    path = archive_file(site.folder.parent / "vault", newest)
+    path.rename(site.folder / "held back")
+    with pytest.raises(OlderStateError):
+        new.rebuild(Wish(lines=[line]))
+    (site.folder / "held back").rename(path)
+    report = new.rebuild(Wish(lines=[line]))
+    assert (report.jobs[0].snapshots, report.jobs[0].line_met) == (3, True)
+
+
+def test_damage_on_the_way_is_fetched_again(site: Site, new: Bare, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, spoilt = site.vault.fetch, []
+
+    def once_wrong(retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
+        fetched = real(retrieval_id, extent)
+        if retrieval_id in spoilt:
+            return fetched
+        spoilt.append(retrieval_id)
+        data = bytearray(fetched.data)
+        data[len(data) // 2] ^= 1
+        return Fetched(bytes(data), None)
+
+    monkeypatch.setattr(site.vault, "fetch", once_wrong)
+    report = new.rebuild()
+    assert len(spoilt) == 3
+    assert not report.suspicions
+    assert report.jobs[0].snapshots == 3
 
 
 def test_several_inventories_are_told_apart(

@@ -90,7 +90,7 @@ def test_a_wrong_key_is_told(server: Server, tmp_path: Path) -> None:
 
 def test_an_empty_vault(server: Server) -> None:
     lose(server)
-    assert "no catalog" in server.fails(2, "rebuild", "--key", server.key_file)
+    assert "no catalog" in server.fails(1, "rebuild", "--key", server.key_file)
 
 
 def test_a_cold_vault_takes_its_hours(tmp_path: Path) -> None:
