@@ -116,6 +116,13 @@ class Vaulted:
         os.mkfifo(self.source / "pipe")
         Path(os.fsdecode(os.fsencode(self.source) + b"/caf\xe9\n")).write_text("odd name")
         (self.source / "deep" / "small 3").chmod(0o4711)
+        os.link(self.source / "large", self.source / "void" / "the same")
+        os.setxattr(self.source / "deep" / "small 5", "user.colour", b"green")
+        with open(self.source / "islands", "wb") as file:
+            for place in (0, 3, 8):
+                file.seek(place * 1024 * 1024)
+                file.write(os.urandom(70_000))
+            file.truncate(12 * 1024 * 1024)
         site = Site.create(folder / "state", vault, [self.source], clock=clock)
         self.trees: dict[str, dict[bytes, Seen]] = {site.backup().snapshot: snapshot_of(self.source)}
         change(self.source, 2, 1024 * 1024)
@@ -137,7 +144,11 @@ def test_a_vault_is_read_without_us(vaulted: Vaulted, tmp_path: Path) -> None:
         assert snapshot in listed
         target = tmp_path / str(number)
         extract("--key", vaulted.key, "--snapshot", snapshot[:8], "--target", target, vaulted.archives)
-        assert_same_tree(tree, Path(f"{target}{vaulted.source}"))
+        out = Path(f"{target}{vaulted.source}")
+        assert_same_tree(tree, out)
+        assert (out / "large").samefile(out / "void" / "the same")
+        assert os.getxattr(out / "deep" / "small 5", "user.colour") == b"green"
+        assert (out / "islands").stat().st_blocks < 8 * 1024 * 1024 // 512
 
 
 def test_without_blake3_it_says_what_it_does_not_check(vaulted: Vaulted, tmp_path: Path) -> None:
