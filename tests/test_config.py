@@ -76,6 +76,7 @@ def test_the_example_loads() -> None:
     config = load_config(str(EXAMPLE))
     assert [(vault.name, vault.kind) for vault in config.vaults] == [
         ("cold", "glacier"),
+        ("bucket", "s3"),
         ("disk", "directory"),
     ]
     assert [job.name for job in config.jobs] == ["etc", "home"]

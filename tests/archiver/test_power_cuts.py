@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backup.model import Listing, VaultName
+from backup.model import MIB, Listing, VaultName
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
@@ -21,7 +21,7 @@ from tests.backups import Site
 from tests.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.emulated import RunningEmulator
 from tests.trees import Seen, snapshot_of
-from tests.vault.rigs import glacier_client
+from tests.vault.rigs import glacier_client, s3_client, s3_vault
 
 SIZE = 6 * 1024 * 1024
 SHARES = 4  # so that test processes share the work
@@ -158,4 +158,42 @@ def in_glacier(
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
 def test_glacier_vault_at_its_calls(in_glacier: Stage, after: bool) -> None:
     calls = cut_everywhere(in_glacier, itertools.count(int(after), EVERY_GLACIER_CUT), after=after)
+    assert calls >= 12, "too few calls for a test of cuts"
+
+
+@pytest.fixture(params=["first run", "second run"])
+def in_bucket(
+    request: pytest.FixtureRequest, tmp_path: Path, source: Path, emulator: RunningEmulator
+) -> Stage:
+    """A prefix of its own in a frozen bucket for each cut; S3's parts are larger, and so is the source."""
+    s3 = s3_client(emulator.s3_url)
+    s3_vault(s3, "cuts").create()
+
+    def begin() -> Start:
+        name = f"cut-{next(_names)}"
+        vault = s3_vault(s3, "cuts", prefix=f"{name}/")
+        shutil.rmtree(source)
+        source.mkdir()
+        fill(source, 1, 3 * SIZE)
+        site = Site.create(
+            tmp_path / name,
+            vault,
+            [source],
+            wait=lambda: emulator.advance(13 * 3600),
+            part_size=8 * MIB,
+            pack_size=12 * MIB,
+        )
+        before = {}
+        if request.param == "second run":
+            site.backup()
+            before = {1: snapshot_of(source)}
+            change(source, 2, SIZE // 2)
+        return Start(site, vault, before, snapshot_of(source))
+
+    return Stage(begin, list_now, tmp_path / "restored")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
+def test_s3_vault_at_its_calls(in_bucket: Stage, after: bool) -> None:
+    calls = cut_everywhere(in_bucket, itertools.count(int(after), EVERY_GLACIER_CUT), after=after)
     assert calls >= 12, "too few calls for a test of cuts"
