@@ -50,7 +50,7 @@ class VaultTraits:
     most_parts: int
     checks_sha256: bool = True
     checks_crc64: bool = False
-    requests_at_once: int = 1
+    requests_at_once: int = 8
 
 
 class Vault(Protocol):

@@ -161,13 +161,15 @@ def restore_world(
 ) -> RestoreWorld:
     """Where a restore from a vault touches the world."""
     state = State(config.state_dir)
+    opened_vault = make_vault(config, vault, Purpose.RESTORE, clock)
     return RestoreWorld(
         inventory=inventory,
-        vault=make_vault(config, vault, Purpose.RESTORE, clock),
+        vault=opened_vault,
         clock=clock,
         progress=progress,
         secret=state.read_secret(),
         key_directory=state.restores,
+        askers=opened_vault.traits.requests_at_once,
         round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, inventory)),
     )
 

@@ -187,7 +187,7 @@ def in_bucket(
         if request.param == "second run":
             site.backup()
             before = {1: snapshot_of(source)}
-            change(source, 2, SIZE // 2)
+            change(source, 2, 4 * SIZE)
         return Start(site, vault, before, snapshot_of(source))
 
     return Stage(begin, list_now, tmp_path / "restored")
