@@ -163,9 +163,7 @@ class TrustedCatalogs:
         tips = self._tips(job_id, inventory_id)
         if chosen is not None:
             tips = [tip for tip in tips if self._passes_through(tip, chosen)]
-        if line is not None:
-            tips = [tip for tip in tips if line.header_hash in self._ancestors(tip)] or tips
-        self._check_forks(tips, job_id)
+        tips = self._decided(tips, job_id, line)
         chains = [self._walk(tip, job_id) for tip in tips]
         if only_whole:
             chains = [chain for chain in chains if chain.gap is None]
@@ -227,8 +225,9 @@ class TrustedCatalogs:
 
     # Rules 4 and 5.
 
-    def _check_forks(self, tips: Sequence[bytes], job_id: bytes) -> None:
-        """Whether two of the tips come from one state by different deltas."""
+    def _decided(self, tips: Sequence[bytes], job_id: bytes, line: RecoveryLine | None) -> list[bytes]:
+        """The tips, of those that come from one state by different deltas only the line's. `ForkError`."""
+        lost: set[bytes] = set()
         ways: dict[bytes, dict[bytes, bytes]] = {}  # state: the tip, by each delta that follows
         for tip in tips:
             for state in self._ancestors(tip):
@@ -237,12 +236,21 @@ class TrustedCatalogs:
                     ways.setdefault(delta.catalog.parent_header_hash, {})[state] = tip
         for followers in ways.values():
             if len(followers) > 1:
-                first, second, *_ = followers.values()
+                first, second, *_ = branches = list(followers.values())
+                meant = [tip for tip in branches if line and self._comes_after(tip, line.header_hash)]
+                if len(meant) == 1:
+                    lost.update(tip for tip in branches if tip != meant[0])
+                    continue
                 raise ForkError(
                     f"two catalogs go on from the same one, and are never merged: {self._name(first)} "
                     f"and {self._name(second)}",
                     advice="find out who wrote each (a copy of the server?), then choose one with --tip PACK",
                 )
+
+        return [tip for tip in tips if tip not in lost]
+
+    def _comes_after(self, tip: bytes, state: bytes) -> bool:
+        return state in self._ancestors(tip)
 
     def _ancestors(self, state: bytes) -> Iterable[bytes]:
         """A state and those before it, as far as the deltas at hand tell; the last may be unknown."""

@@ -1,0 +1,138 @@
+"""Laws of the trusted set: of what is left of a history the newest state, never a wrong one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backup.checker.chain import ForkError, OlderStateError, Trust, TrustedCatalogs, UntrustedError
+from backup.errors import FormatError
+from backup.format.header import NO_HASH, CatalogFields, Header, HeaderFields, parse_header, seal_header
+from backup.format.keys import Signer
+from backup.format.line import CatalogAddress, RecoveryLine
+from backup.model import ArchiveId, Generation, InventoryId, JobName, PackId, PackKind, VaultName
+from tests.format.packs import KEY, SIGNER
+
+JOB, INVENTORY = b"j" * 16, InventoryId(b"i" * 16)
+NIGHTS = 8
+
+
+@dataclass(frozen=True)
+class History:
+    """Delta n of night n, and a full catalog of its state; numbers are 2n and 2n + 1."""
+
+    deltas: tuple[Header, ...]
+    fulls: tuple[Header, ...]
+
+
+def sealed(number: int, generation: Generation, parent: bytes, *, signer: Signer = SIGNER) -> Header:
+    tag = KEY.enrolment_tag(INVENTORY, SIGNER.public)
+    place = CatalogFields(JOB, number, generation, bytes(16), parent, ((KEY.recipient.id, tag),))
+    pack_id = PackId(number.to_bytes(15, "big") + bytes([generation]))
+    fields = HeaderFields(PackKind.CATALOG, pack_id, INVENTORY, signer.public, place)
+    return parse_header(seal_header(fields, pack_key=b"k" * 32, recipients=[KEY.recipient], signer=signer))
+
+
+@cache
+def history() -> History:
+    deltas: list[Header] = []
+    fulls: list[Header] = []
+    parent = NO_HASH
+    for night in range(1, NIGHTS + 1):
+        deltas.append(sealed(2 * night, Generation.DELTA, parent))
+        parent = deltas[-1].hash
+        fulls.append(sealed(2 * night + 1, Generation.FULL, parent))
+    return History(tuple(deltas), tuple(fulls))
+
+
+def trusted(deltas: set[int], fulls: set[int]) -> TrustedCatalogs:
+    known = TrustedCatalogs(KEY, Trust())
+    for night in deltas:
+        known.add(ArchiveId(f"delta {night}"), history().deltas[night])
+    for night in fulls:
+        known.add(ArchiveId(f"full {night}"), history().fulls[night])
+    return known
+
+
+def reachable(deltas: set[int], fulls: set[int]) -> set[int]:
+    """By brute force: the nights whose state a full catalog and the deltas after it give."""
+    found = set(fulls)
+    for start in fulls:
+        night = start + 1
+        while night in deltas:
+            found.add(night)
+            night += 1
+    return found
+
+
+NIGHT_SETS = st.sets(st.integers(0, NIGHTS - 1))
+
+
+@given(NIGHT_SETS, NIGHT_SETS)
+def test_the_newest_state_without_a_gap(deltas: set[int], fulls: set[int]) -> None:
+    chain = trusted(deltas, fulls).chain(JOB, INVENTORY, only_whole=True)
+    possible = reachable(deltas, fulls)
+    if not possible:
+        assert chain is None
+        return
+    assert chain is not None
+    assert chain.base is not None
+    assert chain.tip == history().deltas[max(possible)].hash
+    state = chain.base.catalog.parent_header_hash
+    for delta in chain.deltas:
+        assert delta.catalog.parent_header_hash == state
+        state = delta.header.hash
+    assert state == chain.tip
+
+
+def line_of(night: int) -> RecoveryLine:
+    delta = history().deltas[night]
+    address = CatalogAddress(ArchiveId("delta"), 1)
+    names = VaultName("v"), JobName("job"), INVENTORY, JOB
+    return RecoveryLine(*names, 2 * (night + 1), delta.hash, address, None)
+
+
+@given(NIGHT_SETS, NIGHT_SETS, st.integers(0, NIGHTS - 1))
+def test_never_older_than_the_line(deltas: set[int], fulls: set[int], night: int) -> None:
+    possible = reachable(deltas, fulls)
+    try:
+        chain = trusted(deltas, fulls).chain(JOB, INVENTORY, line=line_of(night), only_whole=True)
+    except OlderStateError:
+        assert not possible or max(possible) < night
+        return
+    assert (chain is None) == (not deltas and not fulls)
+    assert chain is None or chain.tip in {one.hash for one in history().deltas[night:]}
+
+
+def test_a_fork_is_refused_until_one_is_chosen() -> None:
+    known = trusted({0, 1}, {0})
+    other = sealed(5, Generation.DELTA, history().deltas[0].hash)
+    known.add(ArchiveId("other"), other)
+    with pytest.raises(ForkError):
+        known.chain(JOB, INVENTORY)
+    chosen = known.chain(JOB, INVENTORY, chosen=other.fields.pack_id.hex())
+    assert chosen is not None
+    assert chosen.tip == other.hash
+    line = known.chain(JOB, INVENTORY, line=line_of(1))
+    assert line is not None
+    assert line.tip == history().deltas[1].hash
+    with pytest.raises(ForkError):
+        known.chain(JOB, INVENTORY, line=line_of(0))
+
+
+def test_who_may_speak() -> None:
+    stranger = sealed(2, Generation.DELTA, NO_HASH, signer=Signer(b"x" * 32))
+    with pytest.raises(UntrustedError):
+        TrustedCatalogs(KEY, Trust()).add(ArchiveId("a"), stranger)
+    assert TrustedCatalogs(KEY, Trust(vault=True)).add(ArchiveId("a"), stranger)
+    ours = history().deltas[0]
+    forged = parse_header(ours.raw[:-64] + bytes(64))
+    with pytest.raises(FormatError):
+        TrustedCatalogs(KEY, Trust(vault=True)).add(ArchiveId("a"), forged)
+    known = TrustedCatalogs(KEY, Trust())
+    assert known.add(ArchiveId("a"), ours)
+    assert known.add(ArchiveId("copy of a"), ours) is None
