@@ -1,0 +1,111 @@
+"""Quotes: what a dry run says of money, and limits that refuse before anything is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import Cloud, Server, running_cloud
+
+PRICES = """\
+date = 2026-11-01
+currency = "EUR"
+sources = ["a test"]
+[[price]]
+region = "eu-central-1"
+kind = "glacier"
+storage = 0.0045
+overhead = 32768
+minimum_days = 90
+upload = 0.036
+download = 0
+egress = 0.1
+copy = 0
+[price.retrieval]
+standard = { gb = 0.012, requests = 100, hours = [3, 5] }
+bulk = { gb = 0.001, requests = 0.02, hours = [5, 12] }
+"""
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    folder = tmp_path_factory.mktemp("server")
+    made = cloud.server(folder, vault="quotes")
+    made.init()
+    made.backup()
+    return made
+
+
+@pytest.fixture
+def priced(server: Server, tmp_path: Path) -> Iterator[Server]:
+    table = tmp_path / "mine.toml"
+    table.write_text(PRICES)
+    before = server.config.read_text()
+    server.config.write_text(before + f'\n[prices]\nfile = "{table}"\n')
+    yield server
+    server.config.write_text(before)
+
+
+def plan(server: Server, tmp_path: Path) -> Any:
+    return server.json("restore", "latest", "--target", tmp_path / "out", "--dry-run")
+
+
+def test_a_region_without_prices_is_told_and_a_limit_refuses(server: Server, tmp_path: Path) -> None:
+    told = plan(server, tmp_path)
+    assert [quote["cost"] for quote in told["quotes"]] == [None] * 3
+    words = ("restore", "latest", "--target", tmp_path / "out")
+    text = server.done(*words, "--dry-run").stdout
+    assert "has no prices for eu-central-1, kind glacier" in text
+    assert "nobody knows" in server.fails(16, *words, "--max-cost", "100", "--key", server.key_file)
+    assert server.json("restores", "--all") == []
+
+
+def test_each_tier_and_the_date_of_its_prices(priced: Server, tmp_path: Path) -> None:
+    told = plan(priced, tmp_path)
+    assert (told["prices"]["date"], told["currency"]) == ("2026-11-01", "EUR")
+    standard, bulk = told["quotes"]
+    assert (standard["tier"], standard["ranges"], standard["cost"]["total"]) == ("standard", 1, "0.11")
+    assert (bulk["tier"], bulk["cost"]["total"], bulk["hours"]) == ("bulk", "0.01", [5.0, 12.0])
+    assert standard["amplification"] >= 1
+    text = priced.done("restore", "latest", "--target", tmp_path / "out", "--dry-run").stdout
+    assert "2026-11-01" in text
+    assert "EUR by the price table" in text
+    assert "3 to 5" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_costs_more_is_refused_and_what_fits_is_told(priced: Server, tmp_path: Path) -> None:
+    words = ("restore", "latest", "--target", tmp_path / "out", "--key", priced.key_file)
+    said = priced.fails(16, *words, "--max-cost", "0.05")
+    assert "would cost 0.11 EUR with standard, more than 0.05 (prices of 2026-11-01)" in said
+    assert "--tier bulk (0.01)" in said
+    priced.config.write_text(priced.config.read_text() + "[restore]\nmax_restore_cost = 0.001\n")
+    assert "no tier fits" in priced.fails(16, *words)
+    assert priced.json("restores", "--all") == []
+    assert "must be an amount of money" in priced.fails(2, *words, "--max-cost", "much")
+    begun = priced.json(*words, "--tier", "bulk", "--max-cost", "0.05")
+    assert begun["outcome"] == "running"
+    (listed,) = priced.json("restores")
+    assert (listed["stage"], listed["tier"], listed["waiting"]) == ("waiting", "bulk", 1)
+    priced.done("restore", "cancel", listed["id"])
+
+
+def test_prices_are_shown_with_their_file(priced: Server, tmp_path: Path) -> None:
+    told = priced.json("prices")
+    assert told["file"] == str(tmp_path / "mine.toml")
+    assert told["prices"][0]["retrieval"]["bulk"]["gb"] == "0.001"
+    assert "eu-central-1" in priced.done("prices").stdout
+    copy = tmp_path / "mine.toml"
+    copy.write_text(priced.done("prices", "--toml").stdout)
+    assert priced.json("prices")["currency"] == "USD"
+    copy.write_text("nonsense")
+    assert "no table of prices" in priced.fails(2, "prices")
