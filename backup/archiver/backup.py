@@ -13,10 +13,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 
+from backup.archiver.ahead import ReadAhead
 from backup.archiver.book import Book
 from backup.archiver.commit import Committer
 from backup.archiver.compare import hint_of, is_left_out, is_to_read, is_unmounted
@@ -217,7 +218,7 @@ class _Backup:
                 level=self._at.job.level,
                 pack_size=self._at.job.pack_size,
             ) as pipeline:
-                contents = Contents(pipeline, self._at.keys.secret, self._at.world.stamps)
+                contents = Contents(pipeline, self._at.keys.secret, world.stamps)
                 self._read(contents)
                 pipeline.finish()
                 self._book.flush()
@@ -240,10 +241,12 @@ class _Backup:
         )
         streams.read(contents)
         if not job.only_streams:
-            for directory in scan(
-                job.sources, filters=job.filters, overrides=job.overrides, report=self._report
-            ):
-                self._directory(directory, contents)
+            with closing(ReadAhead(contents, self._at.keys.secret, world.stamps)) as ahead:
+                for directory in scan(
+                    job.sources, filters=job.filters, overrides=job.overrides, report=self._report
+                ):
+                    self._directory(directory, ahead)
+                ahead.drain()
         contents.flush()
         if not job.only_streams:
             streams.carry()
@@ -270,7 +273,7 @@ class _Backup:
         if self._at.world.stop():
             raise InterruptedRunError("the backup was stopped; what was uploaded is not uploaded again")
 
-    def _directory(self, directory: ScannedDirectory, contents: Contents) -> None:
+    def _directory(self, directory: ScannedDirectory, ahead: ReadAhead) -> None:
         """Compare a directory with what the inventory has of it, and read what changed."""
         if directory.path in self._unmounted:
             return
@@ -284,7 +287,7 @@ class _Backup:
                 self._report(Problem(TOP, ProblemKind.SKIPPED, "its name is kept for streams"))
                 self._unmounted.add(TOP)
                 continue
-            self._entry(directory, scanned, live.pop(scanned.name, None), contents)
+            self._entry(directory, scanned, live.pop(scanned.name, None), ahead)
         for name, gone in live.items():
             if name not in directory.unread:
                 self._gone(directory.path.rstrip(b"/") + b"/" + name, gone)
@@ -297,7 +300,7 @@ class _Backup:
         self._book.remove(path, gone, is_directory=gone.kind == EntryKind.DIRECTORY)
 
     def _entry(
-        self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None, contents: Contents
+        self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None, ahead: ReadAhead
     ) -> None:
         found = scanned.stat
         self._tally.see(found)
@@ -310,10 +313,8 @@ class _Backup:
         elif live is not None and not self._is_to_read(live, scanned):
             return
         elif is_file:
-            try:
-                self._links.read(contents, directory.handle, scanned, partial(self._file_read, path, live))
-            except FileUnreadableError as error:
-                self._lost(path, str(error), has_vanished=error.has_vanished)
+            then, failed = partial(self._file_read, path, live), partial(self._file_lost, path)
+            self._links.read(ahead, directory, scanned, then, failed)
         else:
             self._no_file(directory, scanned, live)
 
@@ -370,6 +371,9 @@ class _Backup:
             self._report(
                 Problem(path, ProblemKind.UNREADABLE, f"saved without what could not be read: {trouble}")
             )
+
+    def _file_lost(self, path: bytes, error: FileUnreadableError) -> None:
+        self._lost(path, str(error), has_vanished=error.has_vanished)
 
     def _lost(self, path: bytes, reason: str, *, has_vanished: bool) -> None:
         kind = ProblemKind.VANISHED if has_vanished else ProblemKind.UNREADABLE

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.sealing import Buffer
@@ -25,8 +25,7 @@ _BATCH_BYTES: Final = 8 * MIB
 _BATCH_CHUNKS: Final = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What was read of a file: `found` is how it looked when opened, `size` counts its holes, too."""
 
     found: os.stat_result
@@ -37,6 +36,17 @@ class Content:
     changed: bool
     is_fresh: bool
     attributes: Attributes = NO_ATTRIBUTES
+
+
+class SmallContent(NamedTuple):
+    """A file of one chunk or none that was read already; `looked_at` is a moment before it was opened."""
+
+    found: os.stat_result
+    id: bytes
+    content_id: bytes
+    data: memoryview
+    attributes: Attributes | None
+    looked_at: int
 
 
 @dataclass(slots=True)
@@ -109,6 +119,20 @@ class Contents:
         file.size = self.bytes_read - before
         stream.finish()
         self._keep(file)
+
+    def take_small(self, read: Sequence[tuple[SmallContent, Callable[[Content], None]]]) -> None:
+        """Take files that were read elsewhere; what was read before them goes first."""
+        self.flush()
+        batch = [(ChunkId(small.id), small.data) for small, _ in read if small.data]
+        numbers = iter(self._pipeline.put(batch))
+        for small, then in read:
+            found, _, identity, data, attributes, looked_at = small
+            chunks = pack_u32([next(numbers)]) if data else b""
+            fresh = is_fresh(found, looked_at, looked_at)
+            kept = attributes or NO_ATTRIBUTES
+            then(Content(found, len(data), b"", ContentId(identity), chunks, False, fresh, kept))
+            self.bytes_read += len(data)
+        self.files_read += len(read)
 
     def flush(self) -> None:
         """Give the batch to the pipeline, and hand on the files that are whole."""

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from typing import Final
 
-from backup.archiver.contents import Content, Contents
+from backup.archiver.ahead import Failed, ReadAhead, Then
+from backup.archiver.contents import Content
 from backup.format.catalog import decode_extra
 from backup.inventory.entries import LiveEntry
 from backup.source.read import same_version
 from backup.source.scan import ScannedDirectory, ScannedEntry
 
 _MOST_KNOWN: Final = 100_000  # contents kept for names still to come; one that falls out is read again
-
-Then = Callable[[Content], None]
 
 
 @dataclass(slots=True)
@@ -64,11 +62,13 @@ class Links:
         extra = decode_extra(live.extra)
         return number == (extra.link if extra else 0)
 
-    def read(self, contents: Contents, handle: int, scanned: ScannedEntry, then: Then) -> None:
-        """Read a file as `Contents.read` does, unless another of its names was read as it is now."""
+    def read(
+        self, ahead: ReadAhead, directory: ScannedDirectory, scanned: ScannedEntry, then: Then, failed: Failed
+    ) -> None:
+        """Read a file as `ReadAhead.read` does, unless another of its names was read as it is now."""
         found = scanned.stat
         if found.st_nlink < 2:
-            contents.read(handle, scanned.name, then)
+            ahead.read(directory, scanned, then, failed)
             return
         identity = found.st_dev, found.st_ino
         known = self._inodes.get(identity)
@@ -82,8 +82,8 @@ class Links:
                 then(known.content)
             return
         inode = _Inode(found, found.st_nlink - 1)
-        opened = contents.read(handle, scanned.name, partial(_arrived, inode, then))
-        if (opened.st_dev, opened.st_ino) == identity:
+        opened = ahead.read_now(directory.handle, scanned, partial(_arrived, inode, then), failed)
+        if opened is not None and (opened.st_dev, opened.st_ino) == identity:
             inode.found = opened
             self._remember(identity, inode)
 

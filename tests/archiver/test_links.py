@@ -1,4 +1,4 @@
-"""Names of one inode come back as names of one inode, are read once, and cost no row while nothing changes."""
+"""Names of one inode come back as such, are read once, and cost no row while nothing changes."""
 
 from __future__ import annotations
 
