@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from apscheduler.triggers.interval import IntervalTrigger
 
-from backup.daemon import Run, ScheduledJob, Watch, run_daemon
+from backup.daemon import Chore, Run, ScheduledJob, Watch, run_daemon
 from backup.errors import InterruptedRunError, LockedError, NoInventoryError, VaultError
 from backup.model import JobName
 from backup.schedule import parse_schedule
@@ -265,3 +265,21 @@ def test_a_second_signal_ends_it_at_once() -> None:
                 assert process.poll() is None
             process.terminate()
         assert process.wait(30) == -signal.SIGTERM
+
+
+def test_a_chore_that_fails_is_done_again(caplog: pytest.LogCaptureFixture) -> None:
+    errors = iter([VaultError("away"), ZeroDivisionError("by zero"), InterruptedRunError("stop")])
+
+    def run() -> None:
+        for error in errors:
+            raise error
+
+    chore = Chore("restores", run, 300)
+    with caplog.at_level(logging.INFO, "backup.daemon"):
+        for _ in range(4):
+            chore.tick()
+    assert caplog.messages == [
+        "restores: away",
+        "restores: unexpected ZeroDivisionError: by zero",
+        "restores: stopped on request; nothing is lost",
+    ]

@@ -1,9 +1,9 @@
 """Restore very many files from the emulator, and tell time and memory.
 
-    python -m tests.restorer.measure_restore FOLDER [--files 100000] [--size 200000] [--data 4000]
+    python -m tests.restorer.measure_restore FOLDER [--files N] [--size BYTES] [--data BYTES]
 
-Each file is `--size` bytes long, of which `--data` bytes are its own and the rest is a hole, so that 20 GB fit
-on a small disk. Backup and restore run in processes of their own; prints one JSON line with figures of both.
+Each file (of 100,000) is `--size` bytes long (200,000), of which `--data` (4,000) are its own; the rest is a
+hole, so that 20 GB fit on a small disk. Backup and restore run in processes of their own; prints one JSON line with figures of both.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TIMEOUT = 3600
 
 
 def plant_many(source: Path, files: int, size: int, data: int) -> None:
-    """So many files, a thousand a directory, each with data of its own at its beginning and a hole after it."""
+    """So many files, a thousand a directory, each with data of its own at its beginning, then a hole."""
     content = random.Random(5)
     for number in range(files):
         folder = source / f"{number // A_THOUSAND:04}"
