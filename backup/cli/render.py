@@ -6,7 +6,7 @@ import base64
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import IO, TYPE_CHECKING, Any
 
 from backup.model import SnapshotId
@@ -58,6 +58,15 @@ def duration(seconds: float) -> str:
 def local_time(moment: datetime | None, zone: tzinfo | None = None) -> str:
     """To the minute in `zone` (None: this machine's), with its name; no time is a dash."""
     return "-" if moment is None else moment.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+
+
+def time_of(mtime_ns: int) -> str:
+    """A file's time as `local_time`; one beyond the calendar as seconds."""
+    seconds = mtime_ns // 10**9
+    try:
+        return local_time(datetime.fromtimestamp(seconds, UTC))
+    except (ValueError, OverflowError, OSError):
+        return f"@{seconds}"
 
 
 def counted(count: int, noun: str) -> str:

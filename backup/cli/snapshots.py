@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.context import Cli, pass_cli
+from backup.cli.moments import at_option
 from backup.errors import UsageError
 from backup.model import JobName
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from backup.inventory.database import Transaction
     from backup.inventory.entries import EntryRow
     from backup.inventory.snapshots import Snapshot
+    from backup.model import Owner
 
 job_option = click.option("--job", metavar="NAME", help="Of this job.")
 
@@ -73,6 +77,10 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
 def split_words(words: str) -> tuple[str, bytes]:
     """`SNAPSHOT[:PATH]` as snapshot and absolute path (`/` if none is given)."""
     snapshot, _, path = words.partition(":")
+    if not snapshot:
+        raise UsageError(f"{words!r} names no snapshot", advice=f"write latest:{path or '/'}")
+    if snapshot.startswith("/"):
+        raise UsageError(f"{words!r} names no snapshot", advice=f"write latest:{words}")
     if path and not path.startswith("/"):
         raise UsageError(f"the path in {words!r} must be absolute", advice=f"write {snapshot}:/{path}")
     return snapshot, os.fsencode(path) or b"/"
@@ -81,42 +89,49 @@ def split_words(words: str) -> tuple[str, bytes]:
 @click.command()
 @click.argument("words", metavar="SNAPSHOT[:PATH]")
 @job_option
+@at_option
 @click.option("-l", "--long", is_flag=True, help="With mode, owner, size and time.")
 @click.option("-r", "--recursive", is_flag=True, help="And all below.")
 @pass_cli
-def ls(cli: Cli, words: str, job: str | None, long: bool, recursive: bool) -> None:
+def ls(cli: Cli, words: str, job: str | None, at: datetime | None, long: bool, recursive: bool) -> None:
     """List what a snapshot holds at PATH; a snapshot is an id, its first digits, `latest` or `latest~N`."""
     from backup.app.runs import opened
-    from backup.cli.render import shown_path
+    from backup.cli.streamed import show_each
     from backup.inventory.entries import owners_by_number
     from backup.inventory.snapshots import find_snapshot
 
     name, path = split_words(words)
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
-        snapshot = find_snapshot(tx, name, job=JobName(job) if job else None)
+        snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at)
         owners = owners_by_number(tx)
-        documents = []
-        for where, row in _entries(tx, snapshot, path, recursive=recursive):
-            full = where.rstrip(b"/") + b"/" + row.name
-            owner = owners[row.owner]
-            if cli.json:
-                documents.append(_document(full, row, owner))
-            else:
-                cli.show(None, _long(full, row, owner) if long else shown_path(full))
-    cli.show(documents)
+        found = _entries(tx, snapshot, path, recursive=recursive)
+        show_each(cli, (_row(cli, where, row, owners, long=long) for where, row in found))
+
+
+def _row(
+    cli: Cli, where: bytes, row: EntryRow, owners: dict[int, Owner], *, long: bool
+) -> tuple[object, str]:
+    from backup.cli.render import shown_path
+
+    full = where.rstrip(b"/") + b"/" + row.name
+    owner = owners[row.owner]
+    if cli.json:
+        return _document(full, row, owner), ""
+    return None, _long(full, row, owner) if long else shown_path(full)
 
 
 def _entries(
     tx: Transaction, snapshot: Snapshot, path: bytes, *, recursive: bool
 ) -> Iterator[tuple[bytes, EntryRow]]:
     from backup.inventory import entries
+    from backup.inventory.looking import no_such_path
     from backup.model import EntryKind
 
     path = path.rstrip(b"/") or b"/"
     if path != b"/":
         top = entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
         if top is None:
-            raise UsageError(f"snapshot {snapshot.id[:8]} has no {os.fsdecode(path)!r}")
+            raise no_such_path(tx, snapshot, path)
         if top.kind != EntryKind.DIRECTORY:
             yield path.rpartition(b"/")[0], top
             return
@@ -148,9 +163,8 @@ def _document(path: bytes, row: EntryRow, owner: Any) -> dict[str, Any]:
 
 
 def _long(path: bytes, row: EntryRow, owner: Any) -> str:
-    from backup.cli.render import local_time, shown_path, size
+    from backup.cli.render import shown_path, size, time_of
     from backup.format.catalog import decode_extra
-    from backup.inventory.schema import moment
 
     kinds = {
         1: stat.S_IFREG,
@@ -164,5 +178,6 @@ def _long(path: bytes, row: EntryRow, owner: Any) -> str:
     extra = decode_extra(row.extra)
     target = f" -> {shown_path(extra.target)}" if extra and extra.target else ""
     user, group = owner.user or str(owner.uid), owner.group or str(owner.gid)
-    time = local_time(moment(row.mtime_ns // 1000))
-    return f"{mode} {user:<8} {group:<8} {size(row.size):>10} {time} {shown_path(path)}{target}"
+    return (
+        f"{mode} {user:<8} {group:<8} {size(row.size):>10} {time_of(row.mtime_ns)} {shown_path(path)}{target}"
+    )

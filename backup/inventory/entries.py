@@ -95,13 +95,14 @@ WHERE e.directory = {m} AND e.removed_in IS NULL
 """
 
 
-def _sql(tx: Transaction, text: str) -> str:
+def sql_of(tx: Transaction, text: str) -> str:
+    """A statement with the driver's own marks for `{m}`."""
     return text.format(m="?" if tx.dialect.paramstyle == "qmark" else "%s")
 
 
 def find_directory(tx: Transaction, job: int, path: bytes) -> int | None:
     """The number of a directory of the job, if any snapshot ever had it."""
-    sql = _sql(tx, "SELECT number FROM directories WHERE job = {m} AND path = {m}")
+    sql = sql_of(tx, "SELECT number FROM directories WHERE job = {m} AND path = {m}")
     row = tx.exec_driver_sql(sql, (job, path)).first()
     return int(row[0]) if row else None
 
@@ -125,14 +126,14 @@ def add_owner(tx: Transaction, owner: Owner) -> int:
 
 def live_entries(tx: Transaction, directory: int) -> dict[bytes, LiveEntry]:
     """The newest version of everything in a directory, by name."""
-    rows = tx.exec_driver_sql(_sql(tx, _LIVE), (directory,))
+    rows = tx.exec_driver_sql(sql_of(tx, _LIVE), (directory,))
     return {row[1]: LiveEntry._make(row) for row in rows}
 
 
 def has_live(tx: Transaction, directory: int) -> bool:
     """Whether the newest version of the directory has any entry."""
     sql = "SELECT 1 FROM entries WHERE directory = {m} AND removed_in IS NULL LIMIT 1"
-    return tx.exec_driver_sql(_sql(tx, sql), (directory,)).first() is not None
+    return tx.exec_driver_sql(sql_of(tx, sql), (directory,)).first() is not None
 
 
 def count_live(tx: Transaction, job: int) -> tuple[int, int]:
@@ -141,7 +142,7 @@ def count_live(tx: Transaction, job: int) -> tuple[int, int]:
     SELECT count(*), coalesce(sum(e.size), 0) FROM entries e JOIN directories d ON d.number = e.directory
     WHERE d.job = {m} AND e.removed_in IS NULL AND e.kind != {m}
     """
-    row = tx.exec_driver_sql(_sql(tx, sql), (job, int(EntryKind.DIRECTORY))).one()
+    row = tx.exec_driver_sql(sql_of(tx, sql), (job, int(EntryKind.DIRECTORY))).one()
     return int(row[0]), int(row[1])
 
 
@@ -152,7 +153,7 @@ def live_below(tx: Transaction, job: int, path: bytes) -> list[int]:
     WHERE d.job = {m} AND e.removed_in IS NULL AND (d.path = {m} OR (d.path >= {m} AND d.path < {m}))
     """
     stem = path.rstrip(b"/")
-    return [row[0] for row in tx.exec_driver_sql(_sql(tx, sql), (job, path, stem + b"/", stem + b"0"))]
+    return [row[0] for row in tx.exec_driver_sql(sql_of(tx, sql), (job, path, stem + b"/", stem + b"0"))]
 
 
 # A run's changes: written as it goes, true with its commit, gone with its failure.
@@ -193,11 +194,11 @@ def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
     hint = "INSERT INTO hints (entry, inode, ctime_ns, is_mount) SELECT "
     hint_new = hint + "number, inode, ctime_ns, is_mount FROM staged_entries WHERE run = {m}"
     hint_old = hint + "entry, inode, ctime_ns, is_mount FROM staged_hints WHERE run = {m}"
-    tx.exec_driver_sql(_sql(tx, close), (snapshot_number, run))
-    tx.exec_driver_sql(_sql(tx, forget), (run, run))
-    tx.exec_driver_sql(_sql(tx, add), (snapshot_number, run))
-    tx.exec_driver_sql(_sql(tx, hint_new), (run,))
-    tx.exec_driver_sql(_sql(tx, hint_old), (run,))
+    tx.exec_driver_sql(sql_of(tx, close), (snapshot_number, run))
+    tx.exec_driver_sql(sql_of(tx, forget), (run, run))
+    tx.exec_driver_sql(sql_of(tx, add), (snapshot_number, run))
+    tx.exec_driver_sql(sql_of(tx, hint_new), (run,))
+    tx.exec_driver_sql(sql_of(tx, hint_old), (run,))
     discard_staged(tx, run)
 
 
@@ -205,13 +206,13 @@ def staged_rows(tx: Transaction, run: int) -> Iterator[StagedEntry]:
     """What a run adds, in the order it was staged."""
     sql = f"""SELECT {_ENTRY}, e.inode, e.ctime_ns, e.is_mount
               FROM staged_entries e WHERE e.run = {{m}} ORDER BY e.number"""  # noqa: S608
-    return _stream(tx, sql, (run,), StagedEntry)
+    return stream(tx, sql, (run,), StagedEntry)
 
 
 def staged_ends(tx: Transaction, run: int) -> list[int]:
     """Numbers of the entries that a run ends."""
     sql = "SELECT entry FROM staged_removals WHERE run = {m} ORDER BY entry"
-    return [row[0] for row in tx.exec_driver_sql(_sql(tx, sql), (run,))]
+    return [row[0] for row in tx.exec_driver_sql(sql_of(tx, sql), (run,))]
 
 
 def count_staged(tx: Transaction, run: int) -> tuple[int, int]:
@@ -226,7 +227,7 @@ def count_staged(tx: Transaction, run: int) -> tuple[int, int]:
 def staged_directories(tx: Transaction, run: int) -> list[int]:
     """Numbers of the directories that a run adds something to."""
     sql = "SELECT DISTINCT directory FROM staged_entries WHERE run = {m} ORDER BY directory"
-    return [row[0] for row in tx.exec_driver_sql(_sql(tx, sql), (run,))]
+    return [row[0] for row in tx.exec_driver_sql(sql_of(tx, sql), (run,))]
 
 
 # Looking.
@@ -235,14 +236,14 @@ def staged_directories(tx: Transaction, run: int) -> list[int]:
 def all_directories(tx: Transaction, job: int) -> Iterator[tuple[int, bytes]]:
     """Every directory of a job, by number."""
     sql = "SELECT number, path FROM directories WHERE job = {m} ORDER BY number"
-    for row in tx.exec_driver_sql(_sql(tx, sql), (job,)):
+    for row in tx.exec_driver_sql(sql_of(tx, sql), (job,)):
         yield row[0], row[1]
 
 
 def all_entries(tx: Transaction, job: int) -> Iterator[EntryRow]:
     """Every version of every entry of a job, by number."""
     sql = f"{_VERSION} WHERE d.job = {{m}} ORDER BY e.number"
-    return _stream(tx, sql, (job,), EntryRow)
+    return stream(tx, sql, (job,), EntryRow)
 
 
 def entries_in(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> Iterator[EntryRow]:
@@ -250,7 +251,7 @@ def entries_in(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> 
     sql = f"""{_VERSION}
               WHERE d.job = {{m}} AND d.path = {{m}} AND e.added_in <= {{m}}
                 AND (e.removed_in IS NULL OR e.removed_in > {{m}}) ORDER BY e.name"""
-    return _stream(tx, sql, (job, path, snapshot_number, snapshot_number), EntryRow)
+    return stream(tx, sql, (job, path, snapshot_number, snapshot_number), EntryRow)
 
 
 def entry_at(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> EntryRow | None:
@@ -260,7 +261,7 @@ def entry_at(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> En
               WHERE d.job = {{m}} AND d.path = {{m}} AND e.name = {{m}} AND e.added_in <= {{m}}
                 AND (e.removed_in IS NULL OR e.removed_in > {{m}})"""
     values = (job, parent or ROOT, name, snapshot_number, snapshot_number)
-    return next(_stream(tx, sql, values, EntryRow), None)
+    return next(stream(tx, sql, values, EntryRow), None)
 
 
 def entries_below(
@@ -274,7 +275,7 @@ def entries_below(
               ORDER BY d.path, e.name"""  # noqa: S608
     stem = path.rstrip(b"/")
     values = (job, path, stem + b"/", stem + b"0", snapshot_number, snapshot_number)
-    for row in tx.exec_driver_sql(_sql(tx, sql), values):
+    for row in tx.exec_driver_sql(sql_of(tx, sql), values):
         yield row[0], EntryRow._make(row[1:])
 
 
@@ -294,9 +295,9 @@ def directory_paths(tx: Transaction, numbers: Sequence[int]) -> dict[int, bytes]
     return paths
 
 
-def _stream(tx: Transaction, sql: str, values: tuple[Any, ...], kind: Any) -> Iterator[Any]:
+def stream(tx: Transaction, sql: str, values: tuple[Any, ...], kind: Any) -> Iterator[Any]:
     """Rows from the driver's own cursor: SQLAlchemy's costs more for a row than all that is done with it."""
-    result = tx.exec_driver_sql(_sql(tx, sql), values)
+    result = tx.exec_driver_sql(sql_of(tx, sql), values)
     cursor: Any = result.cursor
     try:
         while rows := cursor.fetchmany(_ROWS_A_FETCH):

@@ -75,10 +75,17 @@ def list_snapshots(tx: Transaction, *, job: JobName | None = None) -> list[Snaps
     return [_snapshot(row) for row in tx.execute(query)]
 
 
-def find_snapshot(tx: Transaction, words: str, *, job: JobName | None = None) -> Snapshot:
-    """The snapshot of an id, a unique prefix, `latest` or `latest~N`. `UsageError` if none or many."""
+def find_snapshot(
+    tx: Transaction, words: str, *, job: JobName | None = None, at: datetime | None = None
+) -> Snapshot:
+    """The snapshot of an id, a unique prefix, `latest` or `latest~N`. `UsageError` if none or many.
+
+    With `at`, `latest` is the newest that began no later.
+    """
     candidates = list_snapshots(tx, job=job)
     latest = _LATEST.fullmatch(words)
+    if at is not None:
+        candidates = _not_after(candidates, at, words, is_latest=latest is not None)
     if latest:
         return _latest(candidates, int(latest[1] or 0), words)
     found = [snapshot for snapshot in candidates if snapshot.id.startswith(words.lower())] if words else []
@@ -88,6 +95,23 @@ def find_snapshot(tx: Transaction, words: str, *, job: JobName | None = None) ->
         shown = ", ".join(snapshot.id for snapshot in found[:5])
         raise UsageError(f"several snapshots begin with {words!r}: {shown}", advice="give more digits")
     raise UsageError(f"no snapshot {words!r}", advice="`nightvault snapshots` lists them")
+
+
+def _not_after(
+    candidates: Sequence[Snapshot], at: datetime, words: str, *, is_latest: bool
+) -> list[Snapshot]:
+    if not is_latest:
+        raise UsageError(
+            f"{words!r} and a point in time: which of both?", advice="write latest, or leave --at away"
+        )
+    found = [one for one in candidates if one.started_at <= at]
+    if candidates and not found:
+        oldest = min(one.started_at for one in candidates).astimezone(at.tzinfo)
+        raise UsageError(
+            f"there is no snapshot as old as {at.isoformat(' ', 'seconds')}",
+            advice=f"the oldest began at {oldest.isoformat(' ', 'seconds')}",
+        )
+    return found
 
 
 def _latest(candidates: Sequence[Snapshot], back: int, words: str) -> Snapshot:

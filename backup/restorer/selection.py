@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from backup.errors import FormatError, UsageError
+from backup.errors import FormatError
 from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
 from backup.format.keys import content_id
@@ -18,6 +18,7 @@ from backup.inventory import archives, entries
 from backup.inventory.archives import ChunkPlace
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT, EntryRow
+from backup.inventory.looking import no_such_path
 from backup.inventory.snapshots import Snapshot
 from backup.model import ContentId, EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.target import is_step
@@ -76,10 +77,7 @@ def select_entries(tx: Transaction, snapshot: Snapshot, path: bytes, content_key
     path = path.rstrip(b"/") or ROOT
     top = None if path == ROOT else entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
     if path != ROOT and top is None:
-        raise UsageError(
-            f"snapshot {snapshot.id[:8]} has no {path.decode('utf-8', 'backslashreplace')}",
-            advice="`nightvault ls SNAPSHOT` shows what it has",
-        )
+        raise no_such_path(tx, snapshot, path)
     selection = Selection()
     taker = _Taker(selection, entries.owners_by_number(tx))
     if top is not None and top.kind != EntryKind.DIRECTORY:

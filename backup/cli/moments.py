@@ -1,0 +1,36 @@
+"""A point in time as people write it: a day, a time of this machine's zone, or one with an offset."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time
+from typing import Any
+
+import click
+
+from backup.errors import UsageError
+
+
+def parse_moment(text: str) -> datetime:
+    """An aware time. A day alone is its last moment: what was saved on that day counts. `UsageError`."""
+    words = text.strip()
+    try:
+        if len(words) == len("2026-11-01"):
+            return datetime.combine(date.fromisoformat(words), time.max).astimezone()
+        found = datetime.fromisoformat(words)
+        return found.astimezone(found.tzinfo)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"{text!r} is no point in time", advice='write "2026-11-01 03:00" or "2026-11-01T03:00+01:00"'
+        ) from error
+
+
+def _parsed(_ctx: click.Context, _param: click.Parameter, value: Any) -> datetime | None:
+    return None if value is None else parse_moment(value)
+
+
+at_option = click.option(
+    "--at",
+    metavar="TIME",
+    callback=_parsed,
+    help="With `latest`: the newest snapshot that began no later than this.",
+)

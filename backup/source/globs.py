@@ -1,0 +1,81 @@
+"""Globs as a shell knows them, with `**`: which names or absolute paths they mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from backup.errors import UsageError
+
+_MAGIC = re.compile(r"[*?\[]")
+
+Matches = Callable[[str], object]
+
+
+def has_magic(text: str) -> bool:
+    """Whether a text asks for more than one name."""
+    return _MAGIC.search(text) is not None
+
+
+def plain_stem(path: str) -> str:
+    """The directory before the first step of an absolute path that has magic: all it means lies below."""
+    magic = _MAGIC.search(path)
+    return path if magic is None else path[: magic.start()].rpartition("/")[0] or "/"
+
+
+def glob_regex(text: str) -> str:
+    """The expression of a glob: `*` and `?` stay within a step, `**` is any number of steps.
+
+    `UsageError` for a set of letters that means nothing.
+    """
+    regex, at = "", 0
+    while at < len(text):
+        if text.startswith("**/", at) and (at == 0 or text[at - 1] == "/"):
+            regex, at = regex + "(?:.*/)?", at + 3
+        elif text.startswith("**", at):
+            regex, at = regex + ".*", at + 2
+        elif text[at] == "*":
+            regex, at = regex + "[^/]*", at + 1
+        elif text[at] == "?":
+            regex, at = regex + "[^/]", at + 1
+        elif text[at] == "[" and (end := _end_of_set(text, at)) > 0:
+            regex, at = regex + _set(text[at + 1 : end]), end + 1
+        elif text[at] == "\\" and at + 1 < len(text):
+            regex, at = regex + re.escape(text[at + 1]), at + 2
+        else:
+            regex, at = regex + re.escape(text[at]), at + 1
+    try:
+        re.compile(regex)
+    except re.error as error:
+        raise UsageError(f"{text!r} is no pattern: {error}") from error
+    return regex
+
+
+def below_or_at(globs: list[str]) -> Matches:
+    """Whether an absolute path is what one of the globs means, or lies below such a directory."""
+    joined = "|".join(f"(?:{glob_regex(one.rstrip('/'))})(?:/.*)?" for one in globs)
+    return re.compile(joined, re.DOTALL).fullmatch
+
+
+def of_name_or_path(text: str, *, ignores_case: bool = False) -> tuple[bool, Matches]:
+    """Whether a glob is asked of names alone (it has no slash), and its test.
+
+    One with a slash is asked of absolute paths, and may begin at any step unless it begins with a slash.
+    """
+    of_names = "/" not in text.rstrip("/")
+    text = text.rstrip("/") if of_names or len(text) > 1 else text
+    regex = glob_regex(text if of_names or text.startswith("/") else f"/**/{text}")
+    return of_names, re.compile(regex, re.DOTALL | (re.IGNORECASE if ignores_case else 0)).fullmatch
+
+
+def _end_of_set(text: str, start: int) -> int:
+    """Where the `]` of a set is; -1 if there is none, as then `[` means itself."""
+    first = start + 1 + text.startswith(("!", "^"), start + 1)
+    return text.find("]", first + 1)
+
+
+def _set(inner: str) -> str:
+    negated = inner.startswith(("!", "^"))
+    letters = inner[1:] if negated else inner
+    escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", letters)
+    return f"(?!/)[{'^' if negated else ''}{escaped}]"
