@@ -3,7 +3,8 @@
     python -m tests.restorer.measure_restore FOLDER [--files N] [--size BYTES] [--data BYTES]
 
 Each file (of 100,000) is `--size` bytes long (200,000), of which `--data` (4,000) are its own; the rest is a
-hole, so that 20 GB fit on a small disk. Backup and restore run in processes of their own; prints one JSON line with figures of both.
+hole, so that 20 GB fit on a small disk. Backup and restore run in processes of their own; prints
+one JSON line with figures of both.
 """
 
 from __future__ import annotations
