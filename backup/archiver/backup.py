@@ -34,6 +34,7 @@ from backup.errors import ConfigError, InterruptedRunError, NightvaultError, NoS
 from backup.format.keys import domain_id
 from backup.inventory import archives, entries, runs, snapshots
 from backup.inventory.entries import LiveEntry
+from backup.inventory.lost import lost_chunks
 from backup.inventory.numbers import NumberSupply
 from backup.inventory.runs import JobRow, Outcome, Run
 from backup.inventory.schema import micros
@@ -202,7 +203,9 @@ class _Backup:
         self._unmounted: set[bytes] = set()
         self._began = at.world.stamps()
         self._links = Links()
-        self._book = Book(at.world.inventory, job=at.row.number, run=at.run.number)
+        with at.world.inventory.reading() as tx:
+            self._lost_chunks = lost_chunks(tx, at.world.vault.name)
+        self._book = Book(at.world.inventory, job=at.row.number, run=at.run.number, lost=self._lost_chunks)
 
     def run(self) -> BackupReport:
         """Scan and send, then commit."""
@@ -320,6 +323,7 @@ class _Backup:
 
     def _is_to_read(self, live: LiveEntry, scanned: ScannedEntry) -> bool:
         changed = is_to_read(self._at.job, live, scanned, self._book.owners)
+        changed = changed or self._lost_chunks.spoil(live.chunks)
         return changed or not self._links.are_known(live, scanned.stat)
 
     def _no_file(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:

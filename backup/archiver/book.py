@@ -9,6 +9,7 @@ from backup.format.catalog import encode_extra
 from backup.inventory import entries
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import LiveEntry, StagedEntry
+from backup.inventory.lost import NOTHING_LOST, LostChunks
 from backup.inventory.numbers import NumberSupply
 from backup.model import ContentId, Entry, Hint, Owner
 
@@ -19,10 +20,11 @@ _READS_A_VIEW: Final = 2_000
 class Book:
     """Kept by the run's own thread. `close` it at the end: what was not flushed is not staged."""
 
-    def __init__(self, inventory: Inventory, *, job: int, run: int) -> None:
+    def __init__(self, inventory: Inventory, *, job: int, run: int, lost: LostChunks = NOTHING_LOST) -> None:
         self._inventory = inventory
         self._job = job
         self._run = run
+        self._lost = lost
         self._numbers = NumberSupply(inventory, "entries")
         self._added: list[StagedEntry] = []
         self._removed: list[int] = []
@@ -51,12 +53,15 @@ class Book:
         content_id: ContentId | None = None,
         chunks: bytes | None = None,
     ) -> None:
-        """Stage a new version of an entry; nothing but its hints if nothing restorable changed."""
+        """Stage a new version of an entry; nothing but its hints if nothing restorable changed.
+
+        An entry whose old chunks are lost has changed.
+        """
         owner = self._owner(entry.owner)
         extra = encode_extra(entry.extra)
         values = (entry.kind, entry.mode, owner, entry.mtime_ns, entry.size, extra, content_id, chunks)
         if replaces is not None:
-            if _same(replaces, values):
+            if _same(replaces, values) and not self._lost.spoil(replaces.chunks):
                 self._hinted.append((replaces.number, hint))
                 self._flush_if_full()
                 return

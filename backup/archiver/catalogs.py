@@ -31,10 +31,15 @@ _NUMBERS_A_RECORD = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A job's stored catalogs that a rebuild needs: the newest full one and the deltas after it."""
+    """A job's stored catalogs that a rebuild needs: the newest full one and the deltas after it.
+
+    `newest_delta` may be one that the vault has lost: what follows it must not seem to follow another.
+    `is_broken`: a catalog that belongs to `links` is lost or damaged.
+    """
 
     links: tuple[Archive, ...]
     newest_delta: Archive | None
+    is_broken: bool = False
 
     def record(self) -> records.ChainRecord:
         """The chain as a catalog carries it."""
@@ -51,11 +56,14 @@ def _link(archive: Archive) -> tuple[int, int, bytes, bytes, str]:
 def read_chain(tx: Transaction, job: int, inventory: Inventory) -> Chain:
     """The chain as it stands now."""
     stored = [archive for archive, _ in archives.stored_catalogs(tx, job, inventory.id)]
+    spoiled = [archive for archive, _ in archives.spoiled_catalogs(tx, job, inventory.id)]
     deltas = [archive for archive in stored if archive.label.generation is Generation.DELTA]
+    every_delta = [*deltas, *(one for one in spoiled if one.label.generation is Generation.DELTA)]
+    newest = max(every_delta, key=lambda one: one.label.number, default=None)
     fulls = [archive for archive in stored if archive.label.generation is Generation.FULL]
     since = fulls[-1].label.number if fulls else 0
     links = (*fulls[-1:], *(archive for archive in deltas if archive.label.number > since))
-    return Chain(links, deltas[-1] if deltas else None)
+    return Chain(links, newest, is_broken=any(one.label.number > since for one in spoiled))
 
 
 def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
@@ -78,9 +86,12 @@ def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
 
 
 def needs_full(chain: Chain) -> bool:
-    """Whether a full catalog is due: at first, when deltas outgrow half of the last, or after 100."""
+    """Whether a full catalog is due: at first, when deltas outgrow half of the last, or after 100.
+
+    And when one that a rebuild needs is lost.
+    """
     full = next((link for link in chain.links if link.label.generation is Generation.FULL), None)
-    if full is None:
+    if full is None or chain.is_broken:
         return True
     deltas = [link.size for link in chain.links if link.label.generation is Generation.DELTA]
     return len(deltas) >= _DELTAS_A_FULL or sum(deltas) > max(full.size // 2, _SMALLEST_FULL)

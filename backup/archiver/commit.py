@@ -102,7 +102,7 @@ class Committer:
             return
         number = self._allot()
         with inventory.reading() as tx:
-            names = archives.named_archives(tx, self._at.row.number)
+            names = archives.named_archives(tx, self._at.row.number, also_spoiled=True)
             place = catalogs.place_after(chain, self._at.row, number, Generation.FULL, names)
             kept = snapshots.list_snapshots(tx, job=self._at.row.name)
             stream = catalogs.full_records(

@@ -43,6 +43,7 @@ COMMANDS = {
     "rebuild": LazyCommand(
         "backup.cli.rebuild:rebuild", "Make the inventory anew from the vault and the recovery key."
     ),
+    "check": LazyCommand("backup.cli.check:check", "See whether what was stored is still there, and whole."),
     "vaults": LazyCommand("backup.cli.vaults:vaults", "List the vaults and what they say of themselves."),
     "archives": LazyCommand("backup.cli.vaults:archives", "List the archives in the vaults."),
     "listing": LazyCommand("backup.cli.vaults:listing", "Ask a vault for its own list of archives."),

@@ -55,9 +55,11 @@ class ArchiveState(StrEnum):
     CONDEMNED = "condemned"
     DELETED = "deleted"
     LOST = "lost"
+    DAMAGED = "damaged"  # what a check read of it was wrong: what is right can be restored, no more
 
 
 _THERE = (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
+_SPOILED = (ArchiveState.LOST, ArchiveState.DAMAGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,8 +325,9 @@ def get_archives(tx: Transaction, numbers: Sequence[int], inventory_id: Inventor
 def list_archives(
     tx: Transaction, inventory_id: InventoryId, *, vault: VaultName | None = None, run: int | None = None
 ) -> list[Archive]:
-    """Archives that are submitted, stored or unconfirmed, oldest first."""
-    query = _archives().where(archives.c.state.in_([ArchiveState.SUBMITTED, *_THERE]))
+    """Archives that are submitted, stored, unconfirmed or damaged, oldest first."""
+    states = [ArchiveState.SUBMITTED, *_THERE, ArchiveState.DAMAGED]
+    query = _archives().where(archives.c.state.in_(states))
     if vault is not None:
         query = query.where(vaults.c.name == vault)
     if run is not None:
@@ -351,22 +354,36 @@ def stored_catalogs(
     tx: Transaction, job: int, inventory_id: InventoryId
 ) -> list[tuple[Archive, PackId | None]]:
     """A job's stored catalogs with their parents' pack ids, by number."""
+    return _catalogs_of(tx, job, inventory_id, _THERE)
+
+
+def spoiled_catalogs(
+    tx: Transaction, job: int, inventory_id: InventoryId
+) -> list[tuple[Archive, PackId | None]]:
+    """A job's catalogs that were stored and then found lost or damaged, by number."""
+    return _catalogs_of(tx, job, inventory_id, _SPOILED)
+
+
+def _catalogs_of(
+    tx: Transaction, job: int, inventory_id: InventoryId, states: Sequence[ArchiveState]
+) -> list[tuple[Archive, PackId | None]]:
     query = (
         _archives()
-        .where(catalogs.c.job == job, archives.c.state.in_(_THERE))
+        .where(catalogs.c.job == job, archives.c.state.in_(states), archives.c.archive_id.is_not(None))
         .add_columns(catalogs.c.parent)
         .order_by(catalogs.c.number)
     )
     return [(_archive(row, inventory_id), row.parent) for row in tx.execute(query)]
 
 
-def named_archives(tx: Transaction, job: int) -> set[int]:
-    """The archives that the job's stored catalogs name."""
+def named_archives(tx: Transaction, job: int, *, also_spoiled: bool = False) -> set[int]:
+    """The archives that the job's stored catalogs name; also those that were stored and then spoiled."""
+    states = (*_THERE, *_SPOILED) if also_spoiled else _THERE
     query = (
         select(catalog_archives.c.archive)
         .join(catalogs, catalogs.c.archive == catalog_archives.c.catalog)
         .join(archives, archives.c.number == catalogs.c.archive)
-        .where(catalogs.c.job == job, archives.c.state.in_(_THERE))
+        .where(catalogs.c.job == job, archives.c.state.in_(states), archives.c.archive_id.is_not(None))
         .distinct()
     )
     return set(tx.execute(query).scalars())

@@ -81,6 +81,26 @@ class EntryRow(NamedTuple):
     removed_in: int | None
 
 
+class ContentRow(NamedTuple):
+    """A version of a file that has content, with the path that leads to it."""
+
+    number: int
+    job: int
+    directory: bytes
+    name: bytes
+    size: int
+    extra: bytes | None
+    content_id: bytes | None
+    chunks: bytes
+    added_in: int
+    removed_in: int | None
+
+    @property
+    def path(self) -> bytes:
+        """The absolute path."""
+        return self.directory.rstrip(b"/") + b"/" + self.name
+
+
 _COLUMNS = "number, directory, name, kind, mode, owner, mtime_ns, size, extra, content_id, chunks"
 _ENTRY = ", ".join(f"e.{column}" for column in _COLUMNS.split(", "))
 _VERSION = (
@@ -244,6 +264,15 @@ def all_entries(tx: Transaction, job: int) -> Iterator[EntryRow]:
     """Every version of every entry of a job, by number."""
     sql = f"{_VERSION} WHERE d.job = {{m}} ORDER BY e.number"
     return stream(tx, sql, (job,), EntryRow)
+
+
+def content_rows(tx: Transaction) -> Iterator[ContentRow]:
+    """Every version of every file that has content, of all jobs, by number."""
+    sql = """SELECT e.number, d.job, d.path, e.name, e.size, e.extra, e.content_id, e.chunks, e.added_in,
+                    e.removed_in
+             FROM entries e JOIN directories d ON d.number = e.directory
+             WHERE e.chunks IS NOT NULL ORDER BY e.number"""
+    return _stream(tx, sql, (), ContentRow)
 
 
 def entries_in(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> Iterator[EntryRow]:

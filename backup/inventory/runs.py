@@ -83,6 +83,17 @@ def open_restore(tx: Transaction, job: JobRow | None, now: datetime) -> Run:
     return _open(tx, "restore", job, now, None)
 
 
+def open_check(tx: Transaction, now: datetime) -> Run:
+    """Record that a check begins."""
+    return _open(tx, "check", None, now, None)
+
+
+def open_checks(tx: Transaction) -> Sequence[Run]:
+    """Checks that recorded no end, oldest first."""
+    query = _query().where(runs.c.kind == "check", runs.c.outcome == Outcome.RUNNING)
+    return [_run(row) for row in tx.execute(query.order_by(runs.c.number))]
+
+
 def _open(tx: Transaction, kind: str, job: JobRow | None, now: datetime, snapshot_number: int | None) -> Run:
     query = insert(runs).values(
         kind=kind,

@@ -220,7 +220,7 @@ archives = Table(
     _refers("domain", "domains.number"),
     _refers("run", "runs.number", nullable=True),
     Column("kind", Integer, nullable=False),
-    Column("state", Text, nullable=False),  # submitted, stored, condemned, deleted, lost
+    Column("state", Text, nullable=False),  # archives.ArchiveState
     Column("pack_id", LargeBinary, nullable=False, unique=True),
     Column("header", LargeBinary, nullable=False),
     Column("size", Long, nullable=False),
@@ -325,6 +325,29 @@ retrievals = Table(
     Column("until", Long),  # how long the output lives, as far as we know
     Index("ix_retrievals_restore", "restore"),
     Index("ix_retrievals_archive", "archive"),
+)
+
+# A piece of an archive that a check reads: frames that begin in start to end, in the output asked_from to
+# asked_to. Those that were read stay, so that the next check takes what was never or longest ago read.
+readings = Table(
+    "readings",
+    METADATA,
+    _number(),
+    _refers("run", "runs.number"),
+    _refers("archive", "archives.number"),
+    Column("start", Long, nullable=False),
+    Column("end", Long, nullable=False),
+    Column("asked_from", Long, nullable=False),
+    Column("asked_to", Long, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("token", Text, nullable=False, unique=True),
+    Column("retrieval_id", Text),
+    Column("state", Text, nullable=False),  # planned, waiting, read
+    Column("requested_at", Long),
+    Column("read_at", Long),
+    Column("result", LargeBinary),  # what was found, as the checker has it
+    Index("ix_readings_run", "run"),
+    Index("ix_readings_archive", "archive"),
 )
 
 listings = Table(

@@ -12,6 +12,7 @@ from backup.inventory import archives
 from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT
+from backup.inventory.lost import elsewhere
 from backup.inventory.snapshots import Snapshot
 from backup.model import FrameRow
 from backup.restorer.plan import RangePlan, plan_ranges
@@ -61,6 +62,7 @@ def plan_restore(snapshot: Snapshot, path: bytes, world: RestoreWorld) -> Restor
     path = path.rstrip(b"/") or ROOT
     with world.inventory.reading() as tx:
         selection = select_entries(tx, snapshot, path, world.secret.content_key)
+        selection.places = elsewhere(tx, selection.places)
         wanted = frames_by_archive(selection.places.values())
         found = archives.get_archives(tx, sorted(wanted), world.inventory.id)
         whole = not world.vault.traits.retrieves_ranges

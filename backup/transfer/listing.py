@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from backup.errors import VaultError
 from backup.inventory import archives, retrievals
-from backup.inventory.database import Inventory
+from backup.inventory.database import Inventory, Transaction
 from backup.model import ListingId, RetrievalState
 from backup.protocols import Clock, Vault
 from backup.transfer.retry import Patience
@@ -70,6 +70,11 @@ def continue_listing(inventory: Inventory, vault: Vault, clock: Clock) -> bool:
     with inventory.writing() as tx:
         retrievals.keep_listing(tx, waiting.number, listing)
     return True
+
+
+def newest_kept_head(tx: Transaction, vault: Vault) -> Row[Any] | None:
+    """The row of the newest listing that was brought down: number, requested_at, as_of."""
+    return retrievals.newest_listing(tx, vault.name, state="kept")
 
 
 def newest_kept(inventory: Inventory, vault: Vault) -> tuple[Row[Any], list[Row[Any]]] | None:

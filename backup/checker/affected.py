@@ -1,0 +1,45 @@
+"""Which files of which snapshots need chunks that are gone: one pass over the entries, flat in memory."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from backup.checker.verdicts import Affected, AffectedSnapshot
+from backup.inventory import entries, snapshots
+from backup.inventory.database import Transaction
+from backup.inventory.lost import LostChunks
+
+MOST_PATHS = 20
+
+
+def find_affected(tx: Transaction, lost: LostChunks) -> Affected:
+    """Every version of a file that needs a lost chunk, counted by snapshot; live paths first."""
+    if not lost.archives:
+        return Affected()
+    files = size = live = 0
+    live_paths: list[bytes] = []
+    old_paths: list[bytes] = []
+    steps: dict[int, Counter[int]] = defaultdict(Counter)  # job: snapshot number: files that begin or end
+    for one in entries.content_rows(tx):
+        if not lost.spoil(one.chunks):
+            continue
+        files, size = files + 1, size + one.size
+        paths = live_paths if one.removed_in is None else old_paths
+        if len(paths) < MOST_PATHS:
+            paths.append(one.path)
+        steps[one.job][one.added_in] += 1
+        if one.removed_in is None:
+            live += 1
+        else:
+            steps[one.job][one.removed_in] -= 1
+    paths = list(dict.fromkeys([*live_paths, *old_paths]))[:MOST_PATHS]
+    return Affected(files, size, live, tuple(_by_snapshot(tx, steps)), tuple(paths))
+
+
+def _by_snapshot(tx: Transaction, steps: dict[int, Counter[int]]) -> Iterator[AffectedSnapshot]:
+    for snapshot in snapshots.list_snapshots(tx):
+        changes = steps[snapshot.job_number]
+        count = sum(step for number, step in changes.items() if number <= snapshot.number)
+        if count:
+            yield AffectedSnapshot(snapshot.id, snapshot.job, count)

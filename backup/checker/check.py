@@ -1,0 +1,221 @@
+"""Is it still there: the inventory against the vault's own list, in acts that may lie hours apart.
+
+    ask for a list → it comes → compare, mark what is lost or found again → adopt orphans → what is affected
+
+A list says nothing of an archive that is newer than it. That the vault cannot be reached is an error, never
+a finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row
+
+from backup.checker.affected import find_affected
+from backup.checker.surroundings import CheckWorld
+from backup.checker.verdicts import CheckReport, Compared, Finding
+from backup.errors import LockedError, VaultError, VaultMissingError
+from backup.format.pack import parse_description
+from backup.inventory import archives, compared, retrievals, runs
+from backup.inventory.archives import ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.lost import lost_chunks, mark, spoiled_archives
+from backup.inventory.schema import moment
+from backup.model import ArchiveId, ArchiveLabel, PackKind
+from backup.transfer.listing import continue_listing, newest_kept_head, request_listing
+from backup.transfer.retry import Patience
+
+_CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
+_FRESH = timedelta(hours=24)  # a cold vault makes its list once a day: asking again gives the same one
+_THE_LIST = "the vault's own list"
+_FIRST_LIST = "the vault to make its first list, which takes up to a day"
+
+
+def compare_with_vault(world: CheckWorld) -> CheckReport:
+    """One act: "waiting" until there is a fresh list, then "done", recorded as a run."""
+    _greet(world)
+    waits_for = _bring_listing(world)
+    if waits_for:
+        return CheckReport("waiting", world.vault.name, waits_for=waits_for)
+    with world.inventory.reading() as tx:
+        head = newest_kept_head(tx, world.vault)
+    if head is None:
+        return CheckReport("waiting", world.vault.name, waits_for=_THE_LIST)
+    began = world.clock.now()
+    with world.inventory.writing() as tx:
+        run = runs.open_check(tx, began)
+    report = replace(_Comparison(world, head).report(), run=run.number)
+    now = world.clock.now()
+    report = replace(report, seconds=(now - began).total_seconds())
+    with world.inventory.writing() as tx:
+        runs.finish_run(tx, run.number, report.outcome, report.summary(), now)
+    return report
+
+
+def _greet(world: CheckWorld) -> None:
+    """A vault that is not there has lost nothing: its disk is not mounted, or its name is wrong."""
+    state = Patience(world.clock).call(world.vault.state)
+    if not state.exists:
+        raise VaultMissingError(
+            f"vault {world.vault.name} is not there: {state.location}",
+            advice="nothing was marked as lost: find out first what became of it",
+        )
+
+
+def _bring_listing(world: CheckWorld) -> str:
+    """See to a fresh list; what it waits for, empty once one is kept."""
+    with world.inventory.reading() as tx:
+        waiting = retrievals.newest_listing(tx, world.vault.name, state="waiting")
+    if waiting is not None:
+        try:
+            return "" if continue_listing(world.inventory, world.vault, world.clock) else _THE_LIST
+        except VaultError as error:  # made, but gone before anybody fetched it
+            world.progress.note(f"{error}: it is asked for again")
+    elif _has_fresh(world):
+        return ""
+    try:
+        request_listing(world.inventory, world.vault, world.clock)
+    except VaultError:
+        if world.vault.traits.waits and world.vault.state().listed_at is None:
+            return _FIRST_LIST
+        raise
+    return "" if continue_listing(world.inventory, world.vault, world.clock) else _THE_LIST
+
+
+def _has_fresh(world: CheckWorld) -> bool:
+    """Whether a kept list is as new as any that could be had."""
+    if not world.vault.traits.waits or world.vault.traits.keeps_metadata_hot:
+        return False
+    with world.inventory.reading() as tx:
+        head = newest_kept_head(tx, world.vault)
+    return head is not None and world.clock.now() - moment(head.requested_at) < _FRESH
+
+
+class _Comparison:
+    """One list against the books."""
+
+    def __init__(self, world: CheckWorld, head: Row[Any]) -> None:
+        self._world = world
+        self._listing = int(head.number)
+        self._as_of = moment(head.as_of)
+        self._requested_at = moment(head.requested_at)
+        self._findings: list[Finding] = []
+
+    def report(self) -> CheckReport:
+        """Compare, and record what follows from it."""
+        inventory, vault = self._world.inventory, self._world.vault.name
+        with inventory.writing() as tx:
+            unconfirmed = archives.count_unconfirmed(tx, vault)
+            archives.confirm(tx, self._listing)
+            left = archives.count_unconfirmed(tx, vault)
+            known = frozenset(spoiled_archives(tx, vault))
+            newer = self._judge(tx)
+        self._look_at_unknown()
+        with inventory.reading() as tx:
+            found = Compared(
+                as_of=self._as_of,
+                listed=compared.count_lines(tx, self._listing),
+                shown=compared.count_shown(tx, self._listing, vault),
+                newer=newer,
+                unconfirmed=left,
+                confirmed=unconfirmed - left,
+            )
+            lost = lost_chunks(tx, vault)
+            affected = find_affected(tx, lost)
+            if affected.files:
+                self._findings += lost_before(tx, known & lost.archives, self._world)
+        return CheckReport("done", vault, compared=found, findings=tuple(self._findings), affected=affected)
+
+    def _judge(self, tx: Transaction) -> int:
+        """Mark what the list says of ours; how many are newer than it."""
+        vault = self._world.vault.name
+        again = compared.found_again(tx, self._listing, vault)
+        mark(tx, [row.number for row in again], ArchiveState.STORED)
+        differing = compared.differing_archives(tx, self._listing, vault)
+        mark(tx, [row.number for row in differing], ArchiveState.DAMAGED)
+        missing, newer = compared.absent_archives(tx, self._listing, vault, self._covers_until(tx))
+        mark(tx, [row.number for row in missing], ArchiveState.LOST)
+        self._tell("missing", missing, "the vault's list does not show it")
+        self._tell("differs", differing, "the vault lists it with another size or hash than was stored")
+        self._tell("found-again", again, "it seemed lost, and the vault lists it as it was stored")
+        return newer
+
+    def _covers_until(self, tx: Transaction) -> datetime:
+        """What was stored before this, by our clock, must be in the list: it was made and asked for later."""
+        ahead = compared.clock_ahead(tx, self._listing, self._world.vault.name)
+        return min(self._as_of - ahead - _CLOCKS_DIFFER, self._requested_at)
+
+    def _tell(self, kind: str, rows: Sequence[Row[Any]], why: str) -> None:
+        for row in rows:
+            detail = f"{_named(row)}, stored {moment(row.stored_at):%Y-%m-%d %H:%M} UTC: {why}"
+            self._findings.append(Finding(kind, row.archive_id, detail))
+
+    # What the list shows and the books do not.
+
+    def _look_at_unknown(self) -> None:
+        with self._world.inventory.reading() as tx:
+            lines = compared.unknown_lines(tx, self._listing)
+        if not lines:
+            return
+        ours = {self._world.inventory.id, self._world.inventory.predecessor}
+        orphans: list[tuple[Row[Any], ArchiveLabel]] = []
+        for line in lines:
+            label = parse_description(line.description)
+            if label is None:
+                self._findings.append(Finding("foreign", line.archive_id, "not made by nightvault"))
+            elif label.inventory_id not in ours:
+                detail = f"of inventory {label.inventory_id.hex()[:8]}: another server's, or an older one"
+                self._findings.append(Finding("other-inventory", line.archive_id, detail))
+            else:
+                orphans.append((line, label))
+        self._findings += self._judge_orphans(orphans)
+
+    def _judge_orphans(self, orphans: Sequence[tuple[Row[Any], ArchiveLabel]]) -> list[Finding]:
+        """Adopt what a cut left between the vault's word and our record; no backup may be at it meanwhile."""
+        if not orphans:
+            return []
+        try:
+            with self._world.inventory.locked("backup"), self._world.inventory.writing() as tx:
+                return [self._orphan(tx, line, label, may_adopt=True) for line, label in orphans]
+        except LockedError:
+            with self._world.inventory.reading() as tx:
+                return [self._orphan(tx, line, label, may_adopt=False) for line, label in orphans]
+
+    def _orphan(self, tx: Transaction, line: Row[Any], label: ArchiveLabel, *, may_adopt: bool) -> Finding:
+        recorded = compared.pack_row(tx, label.pack_id)
+        pack = f"pack {label.pack_id.hex()[:8]}"
+        if recorded is None:
+            if label.kind is PackKind.CATALOG:
+                detail = f"catalog {label.number} of this inventory, which it does not know: another writer"
+                return Finding(
+                    "orphan", line.archive_id, f"{detail}, or this is an old copy of the inventory"
+                )
+            return Finding("orphan", line.archive_id, f"{pack} of this inventory, which it does not know")
+        if recorded.archive_id is not None:
+            return Finding("duplicate", line.archive_id, f"{pack} is stored as {recorded.archive_id}, too")
+        if recorded.upload is None:
+            return Finding("orphan", line.archive_id, f"{pack}: its upload was given up before")
+        if (line.size, line.tree_hash) != (recorded.size, recorded.tree_hash):
+            return Finding("orphan", line.archive_id, f"{pack}: not the size and tree hash that were sent")
+        if not may_adopt:
+            return Finding("orphan", line.archive_id, f"{pack}: a backup is at work, which may be sending it")
+        archives.mark_stored(tx, recorded.number, ArchiveId(line.archive_id), moment(line.created_at))
+        return Finding("adopted", line.archive_id, f"{pack}: a cut came between its arrival and our record")
+
+
+def lost_before(tx: Transaction, numbers: frozenset[int], world: CheckWorld) -> Iterator[Finding]:
+    """Archives that an earlier check found lost or damaged, while something needs them still."""
+    found = archives.get_archives(tx, sorted(numbers), world.inventory.id)
+    for one in found.values():
+        detail = (
+            f"archive {one.number}: found {one.state} before, and not all it held is stored elsewhere yet"
+        )
+        yield Finding("lost", one.archive_id or "", detail)
+
+
+def _named(row: Row[Any]) -> str:
+    return f"archive {row.number} ({PackKind(row.kind).name.lower()}, {row.size} bytes)"

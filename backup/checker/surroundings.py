@@ -1,0 +1,33 @@
+"""Where a check touches the world."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from backup.format.keys import ChunkSecret, RecoveryKey
+from backup.inventory.database import Inventory
+from backup.model import MIB, Tier
+from backup.protocols import Clock, Progress, Vault
+
+
+@dataclass(frozen=True, slots=True)
+class CheckWorld:
+    """What a check of a vault is given.
+
+    `keys` may be empty: then frames are compared, not opened. No more than `round_bytes` are asked for and
+    not yet read at a time, so that nothing expires unread. Archives are read in slices of `slice_size` bytes.
+    """
+
+    inventory: Inventory
+    vault: Vault
+    clock: Clock
+    progress: Progress
+    secret: ChunkSecret = field(repr=False)
+    keys: Sequence[RecoveryKey] = field(default=(), repr=False)
+    tier: Tier = Tier.STANDARD
+    askers: int = 8
+    round_bytes: int | None = None
+    slice_size: int = 32 * MIB
+    chance: random.Random = field(default_factory=random.SystemRandom)

@@ -1,0 +1,101 @@
+"""Our archives against the lines of a kept listing, compared by the database."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, Select, and_, func, or_, select
+
+from backup.inventory.archives import ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.schema import archives, domains, listed_archives, listings, micros, uploads, vaults
+from backup.model import PackId, VaultName
+
+_OURS = (ArchiveState.STORED, ArchiveState.UNCONFIRMED, ArchiveState.DAMAGED)
+_SAME = and_(
+    listed_archives.c.size == archives.c.size,
+    or_(listed_archives.c.tree_hash.is_(None), listed_archives.c.tree_hash == archives.c.tree_hash),
+)
+
+
+def _ours(vault: VaultName, *states: ArchiveState) -> Select[Any]:
+    """number, kind, state, pack_id, archive_id, size and stored_at (microseconds) of a vault's archives."""
+    stored_at = func.coalesce(archives.c.stored_at, archives.c.submitted_at).label("stored_at")
+    columns = (archives.c.number, archives.c.kind, archives.c.state, archives.c.pack_id)
+    return (
+        select(*columns, archives.c.archive_id, archives.c.size, stored_at)
+        .select_from(archives.join(domains).join(vaults))
+        .where(vaults.c.name == vault, archives.c.archive_id.is_not(None), archives.c.state.in_(states))
+        .order_by(archives.c.number)
+    )
+
+
+def _line(listing: int) -> Select[Any]:
+    """The line of the listing that shows the archive."""
+    return select(listed_archives.c.archive_id).where(
+        listed_archives.c.listing == listing, listed_archives.c.archive_id == archives.c.archive_id
+    )
+
+
+def absent_archives(
+    tx: Transaction, listing: int, vault: VaultName, before: datetime
+) -> tuple[list[Row[Any]], int]:
+    """Ours that the listing does not show: those stored before `before`, and how many came later."""
+    rows = tx.execute(_ours(vault, *_OURS).where(~_line(listing).exists())).all()
+    missing = [row for row in rows if row.stored_at < micros(before)]
+    return missing, len(rows) - len(missing)
+
+
+def differing_archives(tx: Transaction, listing: int, vault: VaultName) -> list[Row[Any]]:
+    """Ours that the listing shows with another size or tree hash."""
+    return list(tx.execute(_ours(vault, *_OURS).where(_line(listing).where(~_SAME).exists())))
+
+
+def found_again(tx: Transaction, listing: int, vault: VaultName) -> list[Row[Any]]:
+    """Ours that were found lost, and that the listing shows as they were stored."""
+    return list(tx.execute(_ours(vault, ArchiveState.LOST).where(_line(listing).where(_SAME).exists())))
+
+
+def count_shown(tx: Transaction, listing: int, vault: VaultName) -> int:
+    """How many of ours the listing shows as they were stored."""
+    query = _ours(vault, *_OURS).where(_line(listing).where(_SAME).exists()).order_by(None)
+    return int(tx.execute(select(func.count()).select_from(query.subquery())).scalar_one())
+
+
+def clock_ahead(tx: Transaction, listing: int, vault: VaultName) -> timedelta:
+    """How far the vault's clock was ahead of ours, at most, when it took what the listing shows of ours."""
+    query = (
+        select(func.max(listed_archives.c.created_at - archives.c.stored_at))
+        .select_from(archives.join(domains).join(vaults))
+        .join(listed_archives, listed_archives.c.archive_id == archives.c.archive_id)
+        .where(vaults.c.name == vault, listed_archives.c.listing == listing)
+    )
+    return timedelta(microseconds=max(0, tx.execute(query).scalar() or 0))
+
+
+def unknown_lines(tx: Transaction, listing: int) -> list[Row[Any]]:
+    """Lines of the listing whose archive ids we know nothing of: as `listed_archives` has them."""
+    known = (
+        select(archives.c.number)
+        .select_from(archives.join(domains).join(listings, listings.c.vault == domains.c.vault))
+        .where(listings.c.number == listing, archives.c.archive_id == listed_archives.c.archive_id)
+    )
+    query = select(listed_archives).where(listed_archives.c.listing == listing, ~known.exists())
+    return list(tx.execute(query.order_by(listed_archives.c.created_at, listed_archives.c.archive_id)))
+
+
+def count_lines(tx: Transaction, listing: int) -> int:
+    """How many archives the listing shows."""
+    query = select(func.count()).where(listed_archives.c.listing == listing)
+    return int(tx.execute(query.select_from(listed_archives)).scalar_one())
+
+
+def pack_row(tx: Transaction, pack_id: PackId) -> Row[Any] | None:
+    """What we recorded of a pack: number, size, tree_hash, archive_id, and `upload` if it is pending."""
+    query = (
+        select(archives, uploads.c.archive.label("upload"))
+        .select_from(archives.outerjoin(uploads, uploads.c.archive == archives.c.number))
+        .where(archives.c.pack_id == pack_id)
+    )
+    return tx.execute(query).first()
