@@ -272,7 +272,7 @@ def content_rows(tx: Transaction) -> Iterator[ContentRow]:
                     e.removed_in
              FROM entries e JOIN directories d ON d.number = e.directory
              WHERE e.chunks IS NOT NULL ORDER BY e.number"""
-    return _stream(tx, sql, (), ContentRow)
+    return stream(tx, sql, (), ContentRow)
 
 
 def entries_in(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> Iterator[EntryRow]:
