@@ -146,8 +146,7 @@ def add_owner(tx: Transaction, owner: Owner) -> int:
 
 def live_entries(tx: Transaction, directory: int) -> dict[bytes, LiveEntry]:
     """The newest version of everything in a directory, by name."""
-    rows = tx.exec_driver_sql(sql_of(tx, _LIVE), (directory,))
-    return {row[1]: LiveEntry._make(row) for row in rows}
+    return {entry.name: entry for entry in stream(tx, _LIVE, (directory,), LiveEntry)}
 
 
 def has_live(tx: Transaction, directory: int) -> bool:

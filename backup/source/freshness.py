@@ -28,10 +28,11 @@ def is_fresh(found: os.stat_result, since: int, now: int) -> bool:
     Those of more than a day after `now` are somebody's invention or of a clock that was set back since: a
     change will not repeat them.
     """
-    return any(
-        since - _granularity(stamp) <= stamp <= now + _FUTURE
-        for stamp in (found.st_ctime_ns, found.st_mtime_ns)
-    )
+    return _is_near(found.st_ctime_ns, since, now) or _is_near(found.st_mtime_ns, since, now)
+
+
+def _is_near(stamp: int, since: int, now: int) -> bool:
+    return since - _granularity(stamp) <= stamp <= now + _FUTURE
 
 
 def _granularity(stamp: int) -> int:
