@@ -83,7 +83,7 @@ def test_a_wrong_config_names_the_key(server: Server, tmp_path: Path) -> None:
     good = server.config.read_text()
     replace(server, 'kind = "directory"', 'kind = "directroy"')
     told = server.fails(2, "backup")
-    assert "vault[1].kind: must be directory or glacier" in told
+    assert "vault[1].kind: must be directory, glacier or s3" in told
     server.config.write_text(good + 'excludes = ["x"]\n')
     assert "did you mean" in server.fails(2, "backup")
     server.config.write_text(good)

@@ -109,19 +109,28 @@ class Bringer:
 
     def bring(self, wants: Sequence[Want]) -> Brought:
         """Ask for what was not asked for, see how far it is, fetch all of it once all of it is ready."""
+        brought, asked = self._ask_for(wants)
+        if asked and not brought.waiting:
+            self._fetch(asked, brought)
+        return brought
+
+    def ask(self, wants: Sequence[Want]) -> int:
+        """Ask for what was not asked for; how many of them are not ready yet. Nothing is fetched."""
+        return self._ask_for(wants)[0].waiting
+
+    def _ask_for(self, wants: Sequence[Want]) -> tuple[Brought, list[Want]]:
+        """What is here already, what is missing, how many wait; and what was asked for."""
         brought = Brought()
         open_ones = [want for want in wants if not self._is_here(want, brought)]
         if not open_ones:
-            return brought
+            return brought, []
         states = self._states(open_ones)
         self._ask([want for want in open_ones if want.name not in states], brought)
-        if not self._vault.traits.waits:
-            states = self._states(open_ones)
+        if not self._vault.traits.waits or self._vault.traits.keeps_metadata_hot:
+            states = self._states(open_ones)  # some, or all, are ready as soon as they are asked for
         asked = [want for want in open_ones if want.name not in brought.missing]
         brought.waiting = sum(states.get(want.name) is not RetrievalState.READY for want in asked)
-        if not brought.waiting:
-            self._fetch(asked, brought)
-        return brought
+        return brought, asked
 
     def forget(self, want: Want) -> None:
         """What came is not right: ask for it anew the next time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -87,16 +88,23 @@ class CatalogFile:
 
 def read_catalog_file(path: str) -> CatalogFile:
     """Its header, unverified yet, and its hash. `FormatError` when it is no pack."""
-    hasher = TreeHasher()
-    size = 0
     try:
         with open(path, "rb") as file:
             prefix = file.read(HEADER_PREFIX_LENGTH)
             header = parse_header(prefix + file.read(header_length(prefix) - len(prefix)))
-            file.seek(0)
-            while block := file.read(MIB):
-                hasher.update(block)
-                size += len(block)
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise SpoolError(f"{path} cannot be read: {error.strerror}") from error
-    return CatalogFile(path, size, TreeHash(hasher.digest()), header)
+    return CatalogFile(path, size, tree_hash_of_file(path), header)
+
+
+def tree_hash_of_file(path: str) -> TreeHash:
+    """The tree hash of all its bytes. `SpoolError`."""
+    hasher = TreeHasher()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(MIB):
+                hasher.update(block)
+    except OSError as error:
+        raise SpoolError(f"{path} cannot be read: {error.strerror}") from error
+    return hasher.digest()

@@ -1,7 +1,8 @@
-"""A pytest fixture that gives any project's tests a Glacier of their own: an endpoint and credentials.
+"""A pytest fixture that gives any project's tests a Glacier and an S3 of their own: endpoints, credentials.
 
 def test_it(nightvault_emulator):
     glacier = boto3.client("glacier", **nightvault_emulator.client)
+    s3 = boto3.client("s3", **nightvault_emulator.s3_client)
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Emulated:
     """A running emulator: where it is, a key that may do everything, and its admin calls."""
 
     endpoint: str
+    s3_endpoint: str
     access_key_id: str = ACCESS_KEY_ID
     secret_access_key: str = SECRET_ACCESS_KEY
     account_id: str = ACCOUNT_ID
@@ -47,8 +49,16 @@ class Emulated:
     @property
     def client(self) -> dict[str, str]:
         """Keyword arguments for `boto3.client("glacier", ...)`."""
+        return self._client(self.endpoint)
+
+    @property
+    def s3_client(self) -> dict[str, str]:
+        """Keyword arguments for `boto3.client("s3", ...)`."""
+        return self._client(self.s3_endpoint)
+
+    def _client(self, endpoint: str) -> dict[str, str]:
         return {
-            "endpoint_url": self.endpoint,
+            "endpoint_url": endpoint,
             "region_name": self.region,
             "aws_access_key_id": self.access_key_id,
             "aws_secret_access_key": self.secret_access_key,
@@ -59,13 +69,14 @@ class Emulated:
         """Environment variables for other programs."""
         return {
             "AWS_ENDPOINT_URL_GLACIER": self.endpoint,
+            "AWS_ENDPOINT_URL_S3": self.s3_endpoint,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
         }
 
     def advance(self, seconds: float) -> None:
-        """Step the emulator's clock: jobs end, inventories are made."""
+        """Step the emulator's clock: jobs end, inventories are made, objects are restored."""
         self._admin("clock", {"advance_seconds": seconds})
 
     def make_inventories(self) -> None:
@@ -99,7 +110,8 @@ def nightvault_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Em
     accounts.write_text(_ACCOUNTS)
     process = _start(folder, accounts)
     try:
-        yield Emulated(_endpoint(process))
+        urls = _urls(process)
+        yield Emulated(urls["glacier"], urls["s3"])
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)
@@ -115,8 +127,8 @@ def _start(folder: Path, accounts: Path) -> subprocess.Popen[str]:
     )
 
 
-def _endpoint(process: subprocess.Popen[str]) -> str:
-    """Wait until it listens."""
+def _urls(process: subprocess.Popen[str]) -> dict[str, str]:
+    """Wait until it listens; where."""
     watchdog = threading.Timer(START_SECONDS, process.kill)
     watchdog.start()
     try:
@@ -126,4 +138,4 @@ def _endpoint(process: subprocess.Popen[str]) -> str:
     if not line:
         process.kill()
         raise RuntimeError("The emulator did not start; its reason is on stderr.")
-    return str(json.loads(line)["glacier"])
+    return dict(json.loads(line))

@@ -8,6 +8,7 @@ pytest_plugins = ["pytester"]
 
 THEIR_TESTS = """
 import boto3
+import pytest
 
 def test_theirs(nightvault_emulator):
     glacier = boto3.client("glacier", **nightvault_emulator.client)
@@ -17,6 +18,18 @@ def test_theirs(nightvault_emulator):
     job = glacier.initiate_job(vaultName="theirs", jobParameters=wanted)["jobId"]
     nightvault_emulator.advance(5 * 3600)
     assert glacier.get_job_output(vaultName="theirs", jobId=job)["body"].read() == b"abc"
+
+def test_theirs_in_s3(nightvault_emulator, monkeypatch):
+    s3 = boto3.client("s3", **nightvault_emulator.s3_client)
+    s3.create_bucket(Bucket="theirs")
+    s3.put_object(Bucket="theirs", Key="k", Body=b"abc", StorageClass="DEEP_ARCHIVE")
+    with pytest.raises(s3.exceptions.InvalidObjectState):
+        s3.get_object(Bucket="theirs", Key="k")
+    s3.restore_object(Bucket="theirs", Key="k", RestoreRequest={"Days": 1})
+    nightvault_emulator.advance(13 * 3600)
+    for name, value in nightvault_emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    assert boto3.client("s3").get_object(Bucket="theirs", Key="k")["Body"].read() == b"abc"
 
 def test_admin(nightvault_emulator, monkeypatch):
     for name, value in nightvault_emulator.environment.items():
@@ -35,7 +48,7 @@ def test_in_two_lines(pytester: pytest.Pytester) -> None:
     plain = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov")
     chosen = () if _is_registered() else ("-p", "backup.emulator.pytest_plugin")
     result = pytester.runpytest_subprocess(*plain, *chosen)
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=3)
 
 
 def _is_registered() -> bool:
