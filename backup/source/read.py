@@ -31,17 +31,22 @@ def open_file(handle: int, name: bytes) -> int:
 
     `FileUnreadableError` if it may not be read, or is no regular file (any more).
     """
-    try:
-        try:
-            opened = os.open(name, _FLAGS | os.O_NOATIME, dir_fd=handle)
-        except PermissionError:
-            opened = os.open(name, _FLAGS, dir_fd=handle)  # O_NOATIME is for the owner and root
-    except OSError as error:
-        raise unreadable(error) from error
+    opened = open_name(handle, name)
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
         raise FileUnreadableError("it is not a regular file any more", has_vanished=True)
     return opened
+
+
+def open_name(handle: int, name: bytes) -> int:
+    """As `open_file`, whatever kind of entry it is: the caller looks."""
+    try:
+        try:
+            return os.open(name, _FLAGS | os.O_NOATIME, dir_fd=handle)
+        except PermissionError:
+            return os.open(name, _FLAGS, dir_fd=handle)  # O_NOATIME is for the owner and root
+    except OSError as error:
+        raise unreadable(error) from error
 
 
 def same_version(one: os.stat_result, other: os.stat_result) -> bool:

@@ -14,7 +14,7 @@ from backup.errors import SourceError
 from backup.format.chunker import MINIMUM
 from backup.format.keys import chunk_id, content_id
 from backup.source.attributes import Attributes, read_attributes
-from backup.source.read import open_file
+from backup.source.read import open_name
 
 LARGEST: Final = MINIMUM - 1  # one chunk holds it, so nothing is to be cut
 _BLOCK: Final = 512
@@ -77,12 +77,12 @@ def read_small(
 
 def _read(directory: int, name: bytes, expected: Seen) -> tuple[bytes, Attributes] | None:
     try:
-        handle = open_file(directory, name)
+        handle = open_name(directory, name)
     except SourceError:
         return None
     try:
         if seen(os.fstat(handle)) != expected:
-            return None
+            return None  # another file, or no file: what is made anew has another ctime
         data = os.read(handle, expected.size + 1)
         attributes = read_attributes(handle)
         if len(data) != expected.size or attributes.trouble or seen(os.fstat(handle)) != expected:

@@ -1,0 +1,162 @@
+"""Speed that cannot rot unseen: what a run does for each file and each byte is counted, not timed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from backup.format import treehash
+from backup.model import MIB, VaultName
+from backup.vault.directory import DirectoryVault
+from backup.vault.glacier import GlacierVault
+from tests.backups import PACK, Site
+from tests.doubles import ManualClock
+from tests.emulated import RunningEmulator, write_accounts
+from tests.vault.rigs import glacier_client
+
+FILES_A_FOLDER = 200
+
+
+def plant(folder: Path, files: int) -> None:
+    for number in range(files):
+        place = folder / f"{number // FILES_A_FOLDER:04}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number:06}").write_bytes(b"%d" % number * 100)
+
+
+def directory_site(folder: Path, *, pack_size: int = PACK) -> Site:
+    clock = ManualClock()
+    vault = DirectoryVault(VaultName("disk"), str(folder / "vault"), clock)
+    vault.create()
+    return Site.create(folder / "state", vault, [folder / "source"], clock=clock, pack_size=pack_size)
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """The SQL that goes to the driver meanwhile; one executemany is one statement."""
+    heard: list[str] = []
+
+    def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        heard.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", hear)
+    try:
+        yield heard
+    finally:
+        event.remove(Engine, "before_cursor_execute", hear)
+
+
+class TestStatements:
+    """SQL goes by the directory and by the batch, never by the file."""
+
+    def count(self, folder: Path, files: int) -> tuple[int, int]:
+        plant(folder / "source", files)
+        site = directory_site(folder, pack_size=64 * MIB)
+        with statements() as first:
+            site.backup()
+        with statements() as again:
+            site.backup()
+        site.close()
+        return len(first), len(again)
+
+    def test_they_do_not_grow_with_the_files(self, tmp_path: Path) -> None:
+        few, many = self.count(tmp_path / "few", 1_000), self.count(tmp_path / "many", 4_000)
+        folders = (4_000 - 1_000) // FILES_A_FOLDER
+        assert many[0] - few[0] <= 8 * folders, Counter(many)
+        assert many[1] - few[1] <= 3 * folders
+
+
+class TestSystemCalls:
+    """What the kernel is asked for each small file: strace counts, of two processes and all threads."""
+
+    # A stat by the scan; open, stat twice, read, xattrs, flags, close; and its share of a batch.
+    MOST_FIRST = 9.0
+    MOST_AGAIN = 1.5
+
+    @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here")
+    def test_a_small_file_costs_few(self, tmp_path: Path) -> None:
+        few, many = self.calls(tmp_path / "few", 3_000), self.calls(tmp_path / "many", 9_000)
+        first, again = ((more - less) / 6_000 for less, more in zip(few, many, strict=True))
+        assert first <= self.MOST_FIRST
+        assert again <= self.MOST_AGAIN
+
+    def calls(self, folder: Path, files: int) -> tuple[int, int]:
+        plant(folder / "source", files)
+        return self.counted(folder, "first"), self.counted(folder, "again")
+
+    def counted(self, folder: Path, name: str) -> int:
+        told = folder / f"{name}.strace"
+        strace = ["strace", "-f", "-c", "-U", "calls,name", "-o", str(told)]
+        backup = [sys.executable, "-m", "tests.archiver.one_backup"]
+        places = [str(folder / place) for place in ("state", "vault", "source")]
+        subprocess.run([*strace, *backup, *places], check=True, capture_output=True)
+        lines = re.findall(r"^\s*(\d+)\s+(\w+)$", told.read_text(), re.MULTILINE)
+        return sum(int(count) for count, name in lines if name not in {"total", "futex"})
+
+
+class _Counted:
+    """SHA-256 that tells how many bytes it took."""
+
+    taken = 0
+
+    def __init__(self, data: bytes | memoryview = b"") -> None:
+        self._real = hashlib.sha256()
+        self.update(data)
+
+    def update(self, data: bytes | memoryview) -> None:
+        _Counted.taken += len(data)
+        self._real.update(data)
+
+    def digest(self) -> bytes:
+        return self._real.digest()
+
+    def hexdigest(self) -> str:
+        return self._real.hexdigest()
+
+
+class TestHashing:
+    """Each byte that is sent goes through SHA-256 twice: for the tree, and for AWS's signature.
+
+    A directory vault signs nothing, but proves the tree as the service does.
+    """
+
+    @pytest.fixture(autouse=True)
+    def counting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Hashes:
+            sha256 = _Counted
+
+        monkeypatch.setattr(treehash, "hashlib", Hashes)
+        monkeypatch.setattr(_Counted, "taken", 0)
+
+    def plant(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for number in range(3):
+            (folder / f"{number}").write_bytes(hashlib.shake_128(b"%d" % number).digest(6 * MIB))
+
+    def test_into_a_directory(self, tmp_path: Path) -> None:
+        self.plant(tmp_path / "source")
+        report = directory_site(tmp_path, pack_size=16 * MIB).backup()
+        assert report.bytes_uploaded >= 18 * MIB
+        assert _Counted.taken <= 2.01 * report.bytes_uploaded
+
+    def test_into_glacier(self, tmp_path: Path) -> None:
+        self.plant(tmp_path / "source")
+        with RunningEmulator(tmp_path / "emulator", write_accounts(tmp_path / "accounts.toml")) as emulator:
+            vault = GlacierVault(VaultName("cold"), glacier_client(emulator), "counted")
+            vault.create()
+            site = Site.create(tmp_path / "state", vault, [tmp_path / "source"], pack_size=16 * MIB)
+            report = site.backup()
+        assert report.bytes_uploaded >= 18 * MIB
+        assert _Counted.taken <= 2.01 * report.bytes_uploaded
