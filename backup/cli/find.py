@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from backup.inventory.database import Transaction
-    from backup.inventory.looking import Series, Version
+    from backup.inventory.looking import Series, Takes, Version
     from backup.inventory.snapshots import Snapshot
 
     _Row = tuple[Version, Sequence[Snapshot], Version | None]
@@ -78,18 +78,16 @@ def _chosen(tx: Transaction, job: str | None, words: str | None, at: datetime | 
 
 
 def _found(
-    tx: Transaction, series: dict[int, Series], chosen: Snapshot | None, job: str | None, test: Any
+    tx: Transaction, series: dict[int, Series], chosen: Snapshot | None, job: str | None, test: Takes
 ) -> Iterator[tuple[int, Version]]:
     """Versions that the test takes, each with its job's number."""
     from backup.inventory.looking import versions_below
 
     numbers = [chosen.job_number] if chosen else _job_numbers(tx, series, job)
-    of_names, matches = test
+    at = chosen.number if chosen else None
     for number in numbers:
-        for one in versions_below(tx, number, at=chosen.number if chosen else None):
-            text = (one.name if of_names else one.path).decode("utf-8", "surrogateescape")
-            if matches(text):
-                yield number, one
+        for one in versions_below(tx, number, at=at, takes=test):
+            yield number, one
 
 
 def _one_each(found: Iterator[tuple[int, Version]], *, newest: bool) -> Iterator[tuple[int, Version]]:

@@ -325,10 +325,15 @@ def directory_paths(tx: Transaction, numbers: Sequence[int]) -> dict[int, bytes]
 
 def stream(tx: Transaction, sql: str, values: tuple[Any, ...], kind: Any) -> Iterator[Any]:
     """Rows from the driver's own cursor: SQLAlchemy's costs more for a row than all that is done with it."""
+    return map(kind._make, raw_rows(tx, sql, values))
+
+
+def raw_rows(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Iterator[Any]:
+    """The same as mere tuples."""
     result = tx.exec_driver_sql(sql_of(tx, sql), values)
     cursor: Any = result.cursor
     try:
         while rows := cursor.fetchmany(_ROWS_A_FETCH):
-            yield from map(kind._make, rows)
+            yield from rows
     finally:
         result.close()

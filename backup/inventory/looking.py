@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,9 +17,11 @@ from backup.errors import UsageError
 from backup.format.catalog import decode_extra
 from backup.inventory import entries
 from backup.inventory.database import Transaction
-from backup.inventory.entries import ROOT, stream
+from backup.inventory.entries import ROOT, raw_rows, stream
 from backup.inventory.snapshots import Snapshot, list_snapshots
 from backup.model import Extra
+
+Takes = Callable[[bytes, bytes], object]
 
 _MOST_NAMES = 20_000
 _COLUMNS = """d.path, e.number, e.name, e.kind, e.mode, e.owner, e.mtime_ns, e.size, e.extra, e.content_id,
@@ -77,16 +79,20 @@ def series_by_job(tx: Transaction) -> dict[int, Series]:
 
 
 def versions_below(
-    tx: Transaction, job: int, path: bytes = ROOT, *, at: int | None = None
+    tx: Transaction, job: int, path: bytes = ROOT, *, at: int | None = None, takes: Takes | None = None
 ) -> Iterator[Version]:
-    """Every version of every entry below `path`, by directory, name and age; `at`: as of that snapshot."""
+    """Every version of every entry below `path`, by directory, name and age; `at`: as of that snapshot.
+
+    `takes` is asked for each row's directory and name first.
+    """
     sql = f"""SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
               WHERE d.job = {{m}} AND {_below(path)}"""  # noqa: S608
     values: tuple[object, ...] = (job, *_range(path))
     if at is not None:
         sql += " AND e.added_in <= {m} AND (e.removed_in IS NULL OR e.removed_in > {m})"
         values = (*values, at, at)
-    return stream(tx, f"{sql} ORDER BY d.path, e.name, e.added_in", values, Version)
+    rows = raw_rows(tx, f"{sql} ORDER BY d.path, e.name, e.added_in", values)
+    return map(Version._make, rows if takes is None else (row for row in rows if takes(row[0], row[2])))
 
 
 def versions_of(tx: Transaction, job: int, path: bytes) -> list[Version]:

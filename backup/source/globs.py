@@ -57,15 +57,21 @@ def below_or_at(globs: list[str]) -> Matches:
     return re.compile(joined, re.DOTALL).fullmatch
 
 
-def of_name_or_path(text: str, *, ignores_case: bool = False) -> tuple[bool, Matches]:
-    """Whether a glob is asked of names alone (it has no slash), and its test.
+def of_name_or_path(text: str, *, ignores_case: bool = False) -> Callable[[bytes, bytes], object]:
+    """Whether an entry of an absolute directory (both bytes) is what a glob means.
 
-    One with a slash is asked of absolute paths, and may begin at any step unless it begins with a slash.
+    A glob without a slash is asked of names; one with a slash of absolute paths, from any step on unless it
+    begins with a slash.
     """
-    of_names = "/" not in text.rstrip("/")
-    text = text.rstrip("/") if of_names or len(text) > 1 else text
-    regex = glob_regex(text if of_names or text.startswith("/") else f"/**/{text}")
-    return of_names, re.compile(regex, re.DOTALL | (re.IGNORECASE if ignores_case else 0)).fullmatch
+    flags = re.DOTALL | (re.IGNORECASE if ignores_case else 0)
+    text = text.rstrip("/") or "/"
+    if "/" not in text:
+        of_name = re.compile(glob_regex(text), flags).fullmatch
+        return lambda _, name: of_name(name.decode("utf-8", "surrogateescape"))
+    of_path = re.compile(glob_regex(text if text.startswith("/") else f"/**/{text}"), flags).fullmatch
+    return lambda directory, name: of_path(
+        (directory.rstrip(b"/") + b"/" + name).decode("utf-8", "surrogateescape")
+    )
 
 
 def _end_of_set(text: str, start: int) -> int:

@@ -1,0 +1,122 @@
+"""Measure find, versions and diff on a made-up inventory: `python -m tests.inventory.measure_looking [ENTRIES]`.
+
+Prints one JSON line: seconds and what memory grew by (KiB) for each, and whether SQLite sorts rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+
+from backup.inventory import archives, entries, looking, runs, schema
+from backup.inventory.database import Inventory, Transaction, create_inventory
+from backup.inventory.snapshots import Snapshot, record_snapshot
+from backup.model import JobName, Owner, SnapshotId, VaultName
+from backup.source.globs import of_name_or_path
+from tests.doubles import START
+from tests.restorer.restoring import peak
+
+A_DIRECTORY = 100
+
+
+def fill(tx: Transaction, count: int) -> tuple[Snapshot, Snapshot]:
+    """A job of so many files; between its two snapshots one of a hundred changed."""
+    vault = archives.get_or_create_vault(tx, VaultName("v"))
+    job = runs.get_or_create_job(tx, JobName("job"), vault, b"j" * 16)
+    owner = entries.add_owner(tx, Owner(0, 0, "root", "root"))
+    folders = {b"/srv/data/%05d" % number: number + 1 for number in range(count // A_DIRECTORY)}
+    entries.add_directories(tx, job.number, folders)
+    rows = [
+        (n + 1, n // A_DIRECTORY + 1, b"file-%08d.dat" % n, 1, 0o644, owner, n, n, None,
+         n.to_bytes(16, "big"), n.to_bytes(4, "little") * 4, 1, 2 if n % 100 == 0 else None)
+        for n in range(count)
+    ]  # fmt: skip
+    again = [
+        (count + n + 1, *row[1:7], row[7] + 1, None, (n + count).to_bytes(16, "big"), row[10], 2, None)
+        for n, row in enumerate(rows) if row[12]
+    ]  # fmt: skip
+    schema.insert_rows(tx, schema.entries, rows + again)
+    made = [
+        Snapshot(
+            SnapshotId(f"{n:016x}"),
+            job.name,
+            job.number,
+            n,
+            None,
+            START,
+            START,
+            "host",
+            (b"/srv",),
+            (),
+            count,
+            1,
+        )
+        for n in (1, 2)
+    ]
+    for one in made:
+        record_snapshot(tx, one)
+    return made[0], made[1]
+
+
+def measured(act: Callable[[], Iterable[object]]) -> dict[str, float]:
+    """Run it to its end."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # peak memory is what we have now
+    before, started = peak(), time.monotonic()
+    count = sum(1 for _ in act())
+    return {"rows": count, "seconds": round(time.monotonic() - started, 2), "grew_kib": peak() - before}
+
+
+def sorts(tx: Transaction, act: Callable[[], Iterable[object]]) -> bool:
+    """Whether any of its queries makes SQLite sort."""
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    real = entries.raw_rows
+
+    def watched(tx: Transaction, sql: str, values: tuple[object, ...]) -> object:
+        asked.append((sql, values))
+        return real(tx, sql, values)
+
+    vars(entries)["raw_rows"] = vars(looking)["raw_rows"] = watched
+    for _ in act():
+        break
+    vars(entries)["raw_rows"] = vars(looking)["raw_rows"] = real
+    plans = [
+        str(tx.exec_driver_sql("EXPLAIN QUERY PLAN " + entries.sql_of(tx, sql), values).all())
+        for sql, values in asked
+    ]
+    return any("TEMP B-TREE" in plan or "SCAN e" in plan for plan in plans)
+
+
+def main() -> None:
+    """Fill, look, tell."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
+    with tempfile.TemporaryDirectory() as folder:
+        inventory: Inventory = create_inventory(
+            f"sqlite:///{os.path.join(folder, 'i.sqlite')}",
+            inventory_id=b"i" * 16,  # type: ignore[arg-type]
+            signer_public=b"s" * 32,
+            now=START,
+            lock_directory=folder,
+        )
+        with inventory.writing() as tx:
+            before, after = fill(tx, count)
+        with inventory.reading() as tx:
+            takes = of_name_or_path("*7777*")
+            acts: dict[str, Callable[[], Iterable[object]]] = {
+                "versions": lambda: looking.versions_of(
+                    tx, before.job_number, b"/srv/data/00001/file-00000100.dat"
+                ),
+                "diff": lambda: looking.differing(tx, before, after),
+                "find": lambda: looking.versions_below(tx, before.job_number, takes=takes),
+            }
+            told = {name: measured(act) | {"sorts": sorts(tx, act)} for name, act in acts.items()}
+        inventory.close()
+    sys.stdout.write(json.dumps({"entries": count, **told}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
