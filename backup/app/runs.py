@@ -170,6 +170,7 @@ def restore_world(
         secret=state.read_secret(),
         key_directory=state.restores,
         askers=opened_vault.traits.requests_at_once,
+        spared=(config.state_dir, *(os.fspath(one.path) for one in config.vaults if one.path)),
         round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, inventory)),
     )
 

@@ -36,7 +36,7 @@ def show_plan(
 ) -> None:
     """The dry run: what would be written, and for each tier what would be asked for and paid."""
     from backup.app.prices import price_table
-    from backup.cli.render import counted, shown_path, size
+    from backup.cli.render import counted, path_document, shown_path, size
 
     count = plan.selection.names
     prices = None if settings.kind in _FREE else price_table(config)
@@ -51,11 +51,15 @@ def show_plan(
         "prices": None if prices is None else {"date": prices.date.isoformat(), "file": prices.origin},
         "currency": None if prices is None else prices.currency,
         "quotes": [quote_document(one, is_free=prices is None) for one in found],
+        "kept": len(plan.agreed.kept),
+        "replaced": plan.agreed.replaced,
+        "removed": [path_document(path) for path in plan.agreed.surplus],
     }
     where = f"{shown_path(plan.path)} of snapshot {plan.snapshot.id[:8]}"
     lines = [f"would restore {counted(count, 'file')}, {size(plan.selection.bytes)}, from {where}"]
+    lines += _at_target(plan)
     if first is None or not first.ranges:
-        cli.show(document, lines[0] + "\nnothing has to be retrieved")
+        cli.show(document, "\n".join([*lines, "nothing has to be retrieved"]))
         return
     requests = f"{counted(first.load.requests, 'retrieval')} from {counted(first.load.archives, 'archive')}"
     lines.append(f"would retrieve {size(first.load.retrieved)} in {requests}")
@@ -63,6 +67,17 @@ def show_plan(
         cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
         return
     cli.show(document, _told(lines, _table(found), _terms(prices, settings, found)))
+
+
+def _at_target(plan: RestorePlan) -> list[str]:
+    """What becomes of what is at the target."""
+    from backup.cli.render import counted, shown_path
+
+    agreed = plan.agreed
+    lines = [f"would remove {shown_path(path)}" for path in agreed.surplus]
+    if agreed.kept or agreed.replaced:
+        lines.append(f"would keep {counted(len(agreed.kept), 'file')} and replace {agreed.replaced:,}")
+    return lines
 
 
 def _told(lines: Sequence[str], quoted: Table, terms: str) -> Group:

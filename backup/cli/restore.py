@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from backup.cli.choosing import choice_options, chosen_paths, made_choice, settle, with_paths
 from backup.cli.context import Cli, pass_cli
 from backup.cli.grouping import CommandWithWords
 from backup.cli.keyfiles import read_keys
+from backup.cli.moments import at_option
 from backup.cli.snapshots import job_option, split_words
 from backup.errors import ExitCode, UsageError
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Tier
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from backup.config import Config
     from backup.inventory.retrievals import Restore
     from backup.restorer.restore import RestoreReport, RestoreWorld
@@ -44,8 +48,12 @@ capacity_option = click.option(
 
 @click.command(cls=CommandWithWords)
 @click.argument("words", metavar="SNAPSHOT[:PATH]")
-@click.option("--target", required=True, metavar="DIR", help="Where to write; made if it is not there.")
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.option("--target", metavar="DIR", help="Where to write; made if it is not there.")
+@click.option("--in-place", is_flag=True, help="Write where it came from; asks, or needs --yes.")
 @job_option
+@at_option
+@choice_options
 @click.option(
     "--key",
     "key_files",
@@ -69,9 +77,14 @@ capacity_option = click.option(
 @pass_cli
 def restore(
     cli: Cli,
+    /,
     words: str,
-    target: str,
+    paths: tuple[str, ...],
+    target: str | None,
+    in_place: bool,
     job: str | None,
+    at: datetime | None,
+    yes: bool,
     key_files: tuple[str, ...],
     passphrase_files: tuple[str, ...],
     tier: str | None,
@@ -80,8 +93,11 @@ def restore(
     wait: bool,
     numeric_owner: bool,
     dry_run: bool,
+    **chosen: Any,
 ) -> None:
-    """Restore a snapshot, or PATH in it, below --target.
+    """Restore a snapshot, or PATH in it, below --target; further PATHs choose what of that.
+
+    A PATH may be a glob: `*`, `?`, `[…]`, `**` for any directories; quote it from your shell.
 
     From a vault that must make archives readable first, the same command given again later goes on where it
     is; so does `restore resume ID`. Exit code 3 says that some files could not be restored: they are named.
@@ -94,33 +110,43 @@ def restore(
     from backup.restorer.restore import begin_restore, find_open, plan_restore
 
     name, path = split_words(words)
+    some = chosen_paths(path, paths)
+    if in_place:
+        path, some = b"/", some or ([path] if path != b"/" else [])
+    where = _where(target, in_place=in_place)
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
-            snapshot = find_snapshot(tx, name, job=JobName(job) if job else None)
+            snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at)
             vault = vault_of_job(tx, snapshot.job_number)
+            choice = with_paths(tx, snapshot, made_choice(numeric_owner=numeric_owner, **chosen), some)
         world = restore_world(config, inventory, vault, clock=cli.clock, progress=cli.progress())
-        world = replace(world, numeric_owner=numeric_owner)
-        plan = plan_restore(snapshot, path, world)
+        plan = plan_restore(snapshot, path, world, choice, target=where)
         settings = config.vault(vault)
         found = quotes_of(config, settings, world.vault, plan)
         if dry_run:
             show_plan(cli, config, settings, plan, found)
             return
-        where = os.fsencode(os.path.abspath(target))
-        chosen = Tier(tier) if tier else settings.tier
+        speed = Tier(tier) if tier else settings.tier
         begun = find_open(world, plan, where)
         if begun is None:
-            hold_to_limit(config, settings, found, chosen, _limit(max_cost, config))
+            settle(cli, plan, in_place=where == b"/", yes=yes)
+            hold_to_limit(config, settings, found, speed, _limit(max_cost, config))
             begun = begin_restore(
-                plan.laid(gap_for(price_of(config, settings), chosen)),
+                plan.laid(gap_for(price_of(config, settings), speed)),
                 where,
                 world,
-                tier=chosen,
+                tier=speed,
                 keys=lambda: read_keys(key_files, passphrase_files),
                 on_capacity=on_capacity or config.restore.on_capacity,
             )
         carry_on(cli, begun, world, wait=wait)
+
+
+def _where(target: str | None, *, in_place: bool) -> bytes:
+    if in_place == (target is not None):
+        raise UsageError("restore where?", advice="give either --target DIR or --in-place")
+    return b"/" if target is None else os.fsencode(os.path.abspath(target))
 
 
 def _limit(words: str | None, config: Config) -> Decimal | None:
@@ -236,6 +262,8 @@ def _tell(cli: Cli, report: RestoreReport) -> None:
         f"  retrieved  {size(report.retrieved)} in {counted(report.retrievals, 'retrieval')}",
         f"  took       {duration(report.seconds)}",
     ]
+    counts = {"kept": report.kept, "removed": report.removed, "read back": report.verified}
+    text[2:2] = [f"  {word:<10} {counted(count, 'entry')}" for word, count in counts.items() if count]
     cli.show(restore_document(report), "\n".join(text))
     if report.outcome is not Outcome.DONE:
         cli.warn("not everything could be restored or set: see above")

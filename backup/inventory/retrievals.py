@@ -38,6 +38,7 @@ class Restore:
     created_at: datetime
     finished_at: datetime | None
     on_capacity: str = "wait"
+    choice: bytes = b""  # as the restorer wrote it
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,16 @@ def open_restore(
     tier: Tier,
     now: datetime,
     on_capacity: str = "wait",
+    choice: bytes = b"",
+    agreed: bytes = b"",
 ) -> int:
-    """Record a restore before anything is asked for; its number."""
+    """Record a restore before anything is asked for; its number. `choice`, `agreed`: the restorer's own."""
     vault_number = tx.execute(select(vaults.c.number).where(vaults.c.name == vault)).scalar_one()
     row = {"id": restore_id, "snapshot": snapshot, "vault": vault_number, "path": path, "target": target}
-    query = insert(restores).values(
-        **row, tier=tier, state="open", created_at=micros(now), on_capacity=on_capacity
+    query = (
+        insert(restores)
+        .values(**row, tier=tier, state="open", created_at=micros(now), on_capacity=on_capacity)
+        .values(choice=choice, agreed=agreed)
     )
     return int(tx.execute(query.returning(restores.c.number)).scalar_one())
 
@@ -90,7 +95,9 @@ def open_restore(
 def close_restore(tx: Transaction, number: int, state: str, now: datetime) -> None:
     """A restore is done or cancelled."""
     tx.execute(
-        update(restores).where(restores.c.number == number).values(state=state, finished_at=micros(now))
+        update(restores)
+        .where(restores.c.number == number)
+        .values(state=state, finished_at=micros(now), agreed=None)
     )
 
 
@@ -123,6 +130,11 @@ def retrievals_of(tx: Transaction, restore: int) -> list[Retrieval]:
     """A restore's retrievals, in the order they were planned."""
     query = select(retrievals).where(retrievals.c.restore == restore).order_by(retrievals.c.number)
     return [retrieval_of(row) for row in tx.execute(query)]
+
+
+def read_agreed(tx: Transaction, restore: int) -> bytes:
+    """What was agreed on before an open restore began, as the restorer wrote it."""
+    return tx.execute(select(restores.c.agreed).where(restores.c.number == restore)).scalar() or b""
 
 
 def set_on_capacity(tx: Transaction, restore: int, choice: str) -> None:
@@ -173,7 +185,8 @@ def kept_archives(tx: Transaction, listing: int) -> list[Row[Any]]:
 
 
 def _restores() -> Select[Any]:
-    return select(restores, vaults.c.name.label("vault_name")).join(vaults)
+    short = [column for column in restores.c if column.name not in {"agreed", "progress"}]
+    return select(*short, vaults.c.name.label("vault_name")).join(vaults)
 
 
 def _restore(row: Row[Any]) -> Restore:
@@ -189,6 +202,7 @@ def _restore(row: Row[Any]) -> Restore:
         moment(row.created_at),
         moment(row.finished_at) if row.finished_at else None,
         row.on_capacity or "wait",
+        row.choice or b"",
     )
 
 

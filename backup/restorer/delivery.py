@@ -14,6 +14,8 @@ from backup.inventory import progress as books
 from backup.inventory import retrievals, runs, snapshots
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome, Run
+from backup.restorer.agreed import Agreed
+from backup.restorer.choice import Choice
 from backup.restorer.keyfile import PackKeyFile
 from backup.restorer.planning import plan_restore
 from backup.restorer.report import RestoreReport, is_partly_ready, is_ready
@@ -33,12 +35,13 @@ def deliver(restore: Restore, known: Sequence[Retrieval], world: RestoreWorld) -
             now = retrievals.retrievals_of(tx, restore.number)
             before = books.read_progress(tx, restore.number)
             snapshot = snapshots.find_snapshot(tx, restore.snapshot)
+            agreed = Agreed.decode(retrievals.read_agreed(tx, restore.number))
         if not (is_ready(known) and is_ready(now)) and not is_partly_ready(now):
             raise RetrievalNotReadyError(
                 f"restore {restore.id} still waits for the vault", advice="run the same command again later"
             )
         pack_keys = PackKeyFile(world.key_directory, restore.id).read()
-        plan = plan_restore(snapshot, restore.path, world)
+        plan = plan_restore(snapshot, restore.path, world, Choice.decode(restore.choice), agreed=agreed)
         with world.inventory.writing() as tx:
             run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), world.clock.now())
         try:

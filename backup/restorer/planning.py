@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,8 +16,12 @@ from backup.inventory.entries import ROOT
 from backup.inventory.lost import elsewhere
 from backup.inventory.snapshots import Snapshot
 from backup.model import FrameRow
+from backup.restorer.agreed import NOTHING, Agreed
+from backup.restorer.choice import Choice, Sieve
 from backup.restorer.plan import RangePlan, plan_ranges
-from backup.restorer.selection import Selection, frames_by_archive, select_entries
+from backup.restorer.selection import ALL, Selection, frames_by_archive, rows_below, select_entries, without
+from backup.restorer.standing import Standing, compare
+from backup.restorer.surplus import find_surplus, spared_below
 from backup.restorer.world import RestoreWorld
 
 _NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETED}
@@ -36,6 +41,8 @@ class RestorePlan:
     archives: Mapping[int, Archive]
     lost: Mapping[int, str]
     whole: bool = False
+    choice: Choice = ALL
+    agreed: Agreed = NOTHING
 
     @property
     def retrieved(self) -> int:
@@ -57,11 +64,27 @@ class RestorePlan:
         return replace(self, ranges=ranges)
 
 
-def plan_restore(snapshot: Snapshot, path: bytes, world: RestoreWorld) -> RestorePlan:
-    """Plan from the inventory alone; touches nothing. `UsageError` if the snapshot has no such path."""
+def plan_restore(
+    snapshot: Snapshot,
+    path: bytes,
+    world: RestoreWorld,
+    choice: Choice = ALL,
+    *,
+    target: bytes | None = None,
+    agreed: Agreed | None = None,
+) -> RestorePlan:
+    """Plan from the inventory alone; touches nothing. `UsageError` if the snapshot has no such path.
+
+    With a `target`, what stands there is looked at by the choice; `agreed` is what an earlier look gave.
+    """
     path = path.rstrip(b"/") or ROOT
     with world.inventory.reading() as tx:
-        selection = select_entries(tx, snapshot, path, world.secret.content_key)
+        selection = select_entries(tx, snapshot, path, world.secret.content_key, choice)
+        if agreed is None:
+            agreed = (
+                NOTHING if target is None else _look(tx, snapshot, path, selection, choice, target, world)
+            )
+        selection = without(selection, agreed.kept)
         selection.places = elsewhere(tx, selection.places)
         wanted = frames_by_archive(selection.places.values())
         found = archives.get_archives(tx, sorted(wanted), world.inventory.id)
@@ -77,7 +100,37 @@ def plan_restore(snapshot: Snapshot, path: bytes, world: RestoreWorld) -> Restor
             rows = _sound_frames(tx, archive, frames)
             ranges.extend(plan_ranges(number, archive.size, rows, whole=whole))
     readable = {number: archive for number, archive in found.items() if number not in lost}
-    return RestorePlan(snapshot, path, selection, ranges, readable, lost, whole)
+    return RestorePlan(snapshot, path, selection, ranges, readable, lost, whole, choice, agreed)
+
+
+def _look(
+    tx: Transaction,
+    snapshot: Snapshot,
+    base: bytes,
+    selection: Selection,
+    choice: Choice,
+    target: bytes,
+    world: RestoreWorld,
+) -> Agreed:
+    """What at the target stays, is replaced, and goes."""
+    if not os.path.isdir(target):
+        return NOTHING
+    standing = Standing(target)
+    try:
+        kept, replaced = compare(standing, selection, choice, world.secret.chunk_key)
+        surplus: tuple[bytes, ...] = ()
+        if choice.delete:
+            rows = rows_below(tx, snapshot, base, choice)
+            stem = base.rstrip(b"/") + b"/"
+            chosen = [stem + one.path for one in selection.directories if not one.on_the_way]
+            if not (choice.paths or choice.globs or choice.include):
+                chosen.append(base)
+            spared = spared_below(base, target, (world.inventory.lock_directory, *world.spared))
+            sieve = Sieve(choice)
+            surplus = tuple(find_surplus(standing, rows, chosen, base, snapshot, sieve, tuple(spared)))
+    finally:
+        standing.close()
+    return Agreed(frozenset(kept), replaced, surplus)
 
 
 def _why_lost(archive: Archive | None, signer_public: bytes) -> str:

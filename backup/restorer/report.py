@@ -18,7 +18,8 @@ class RestoreReport:
     """How far a restore is: `waiting` retrievals are not ready; `outcome` is RUNNING until all is written.
 
     `files` counts everything but directories; `bytes` were written, `retrieved` made readable by the vault,
-    `fetched` brought down.
+    `fetched` brought down. `kept` entries stayed as they were, `removed` ones were not in the snapshot,
+    `verified` files were read back.
     """
 
     restore: str
@@ -32,6 +33,9 @@ class RestoreReport:
     bytes: int = 0
     retrieved: int = 0
     fetched: int = 0
+    kept: int = 0
+    removed: int = 0
+    verified: int = 0
     seconds: float = 0.0
     problems: Sequence[Problem] = ()
 

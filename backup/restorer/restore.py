@@ -24,6 +24,7 @@ from backup.inventory.retrievals import Restore
 from backup.model import Tier
 from backup.protocols import Clock
 from backup.restorer.asking import advance
+from backup.restorer.choice import Choice
 from backup.restorer.delivery import deliver
 from backup.restorer.keyfile import PackKeyFile, wipe_others
 from backup.restorer.planning import RestorePlan, plan_restore
@@ -75,7 +76,7 @@ def begin_restore(
 
 
 def find_open(world: RestoreWorld, plan: RestorePlan, target: bytes) -> Restore | None:
-    """The open restore of the same snapshot and path to the same target."""
+    """The open restore of the same snapshot, path and choice to the same target."""
     with world.inventory.reading() as tx:
         return _same_open(tx, plan, target)
 
@@ -113,7 +114,8 @@ def choose_on_capacity(restore: Restore, world_inventory: Inventory, choice: str
 
 def _same_open(tx: Transaction, plan: RestorePlan, target: bytes) -> Restore | None:
     for one in retrievals.list_restores(tx, only_open=True):
-        if (one.snapshot, one.path, one.target) == (plan.snapshot.id, plan.path, target):
+        same_place = (one.snapshot, one.path, one.target) == (plan.snapshot.id, plan.path, target)
+        if same_place and Choice.decode(one.choice) == plan.choice:
             return one
     return None
 
@@ -190,6 +192,8 @@ def _record(
         tier=tier,
         now=world.clock.now(),
         on_capacity=on_capacity,
+        choice=plan.choice.encode(),
+        agreed=plan.agreed.encode(),
     )
     ranges = [one for one in plan.ranges if one.archive in pack_keys]
     retrievals.plan_retrievals(

@@ -6,10 +6,10 @@ All of it is held in memory: about 2 KB for each file of one chunk, with what is
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from backup.errors import FormatError
+from backup.errors import FormatError, UsageError
 from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
 from backup.format.keys import content_id
@@ -21,8 +21,11 @@ from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.looking import no_such_path
 from backup.inventory.snapshots import Snapshot
 from backup.model import ContentId, EntryKind, Extra, Owner, Problem, ProblemKind
+from backup.restorer.choice import Choice, Sieve
 from backup.restorer.target import is_step
 from backup.restorer.wanted import Wanted
+
+ALL = Choice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,15 @@ class Selection:
         return sum(file.data_size for file in self.files)
 
 
-def select_entries(tx: Transaction, snapshot: Snapshot, path: bytes, content_key: bytes) -> Selection:
-    """Everything at and below the absolute `path` of a snapshot (`b"/"`: all of it).
+def select_entries(
+    tx: Transaction, snapshot: Snapshot, path: bytes, content_key: bytes, choice: Choice = ALL
+) -> Selection:
+    """What is chosen at and below the absolute `path` of a snapshot (`b"/"`: all of it).
 
-    Below a directory, paths are relative to it; a single file keeps its name. `UsageError` if the path is not
-    there. What the inventory does not describe soundly is left out and reported: a name that leads out of the
-    target, a file whose chunk list does not match its content id, one whose chunks are not to be found.
+    Directories on the way to what is chosen come with it. Below a directory, paths are relative to it; a
+    single file keeps its name. `UsageError` if the path is not there, or a path or glob of the choice names
+    nothing. What the inventory does not describe soundly is left out and reported: a name that leads out of
+    the target, a file whose chunk list does not match its content id, one whose chunks are not to be found.
     """
     path = path.rstrip(b"/") or ROOT
     top = None if path == ROOT else entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
@@ -81,14 +87,62 @@ def select_entries(tx: Transaction, snapshot: Snapshot, path: bytes, content_key
     selection = Selection()
     taker = _Taker(selection, entries.owners_by_number(tx))
     if top is not None and top.kind != EntryKind.DIRECTORY:
+        if choice.paths or choice.globs:
+            raise UsageError("a single file holds no further paths", advice="name its directory before them")
         taker.take(b"", top)
     else:
-        for directory, row in entries.entries_below(tx, snapshot.job_number, path, snapshot.number):
-            taker.take(directory[len(path) :].removeprefix(b"/") if path != ROOT else directory[1:], row)
+        _take_chosen(tx, snapshot, path, choice, taker)
     _find_chunks(tx, selection, content_key)
     selection.files = _joined_files(selection.files)
     selection.specials = _joined(selection.specials)
     return selection
+
+
+def _take_chosen(tx: Transaction, snapshot: Snapshot, base: bytes, choice: Choice, taker: _Taker) -> None:
+    """Take what the choice names; of the directories that it does not, those on the way to what it names."""
+    for one in choice.paths:
+        if entries.entry_at(tx, snapshot.job_number, one, snapshot.number) is None:
+            raise no_such_path(tx, snapshot, one)
+    sieve = Sieve(choice)
+    passed: dict[bytes, tuple[bytes, EntryRow]] = {}
+    skip = len(base.rstrip(b"/")) + 1
+    for directory, row in rows_below(tx, snapshot, base, choice):
+        if choice.is_all or sieve.takes(directory, row):
+            for place, above in _way_to(directory, passed):
+                taker.take(place[skip:], above, on_the_way=True)
+            taker.take(directory[skip:], row)
+        elif row.kind == EntryKind.DIRECTORY:
+            passed[directory.rstrip(b"/") + b"/" + row.name] = (directory, row)
+    for unmet in sieve.unmet:
+        raise UsageError(
+            f"nothing in snapshot {snapshot.id[:8]} is called {choice.globs[unmet]!r}",
+            advice=f"`nightvault find --snapshot {snapshot.id[:8]} '*PART OF A NAME*'` looks for it",
+        )
+
+
+def _way_to(directory: bytes, passed: dict[bytes, tuple[bytes, EntryRow]]) -> list[tuple[bytes, EntryRow]]:
+    """The directories above an entry that were passed by so far, from the top; they are passed no more."""
+    way: list[tuple[bytes, EntryRow]] = []
+    while directory in passed:
+        way.append(passed.pop(directory))
+        directory = directory.rpartition(b"/")[0]
+    return way[::-1]
+
+
+def rows_below(
+    tx: Transaction, snapshot: Snapshot, base: bytes, choice: Choice
+) -> Iterator[tuple[bytes, EntryRow]]:
+    """A snapshot's rows that a choice's paths can name, with the directories above them, parents first."""
+    stem = choice.stem(base)
+    place = base
+    for step in stem[len(base.rstrip(b"/")) :].strip(b"/").split(b"/"):
+        here = place.rstrip(b"/") + b"/" + step
+        row = entries.entry_at(tx, snapshot.job_number, here, snapshot.number) if step else None
+        if row is None:
+            break
+        yield place, row
+        place = here
+    yield from entries.entries_below(tx, snapshot.job_number, stem, snapshot.number)
 
 
 class _Taker:
@@ -100,7 +154,7 @@ class _Taker:
         self._directory = b""
         self._is_below = True
 
-    def take(self, directory: bytes, row: EntryRow) -> None:
+    def take(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
         """Put one row where it belongs, or report it."""
         if directory != self._directory:
             self._directory = directory
@@ -110,11 +164,11 @@ class _Taker:
             self._refuse(path, "its name leads out of the target")
             return
         try:
-            self._sort(row)
+            self._sort(row, on_the_way=on_the_way)
         except (FormatError, LookupError, ValueError, TypeError, OverflowError):
             self._refuse(path, "its row in the inventory is damaged")
 
-    def _sort(self, row: EntryRow) -> None:
+    def _sort(self, row: EntryRow, *, on_the_way: bool) -> None:
         kind = EntryKind(row.kind)
         wanted = Wanted(
             directory=self._directory,
@@ -125,6 +179,8 @@ class _Taker:
             mtime_ns=row.mtime_ns,
             size=row.size,
             extra=decode_extra(row.extra),
+            number=row.number,
+            on_the_way=on_the_way,
         )
         if kind is EntryKind.DIRECTORY:
             self._selection.directories.append(wanted)
@@ -138,6 +194,31 @@ class _Taker:
 
     def _refuse(self, path: bytes, why: str) -> None:
         self._selection.problems.append(Problem(path, ProblemKind.DAMAGED, f"{why}; not restored"))
+
+
+def without(selection: Selection, kept: Collection[int]) -> Selection:
+    """The selection without the entries that stay as they are at the target, by their numbers."""
+    if not kept:
+        return selection
+    files = [
+        replace(file, wanted=left)
+        for file in selection.files
+        if (left := _left(file.wanted, kept)) is not None
+    ]
+    used = {number for file in files for number in file.chunks}
+    return Selection(
+        directories=selection.directories,
+        specials=[left for one in selection.specials if (left := _left(one, kept)) is not None],
+        files=files,
+        places={number: selection.places[number] for number in used},
+        problems=selection.problems,
+    )
+
+
+def _left(wanted: Wanted, kept: Collection[int]) -> Wanted | None:
+    """An entry without the names that stay; None if all do."""
+    left = [one for one in wanted.names if one.number not in kept]
+    return replace(left[0], links=tuple(left[1:])) if left else None
 
 
 def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> None:

@@ -16,10 +16,13 @@ from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.model import MIB, FrameRow, Problem
 from backup.restorer.assemble import Assembly, OpenedArchive
+from backup.restorer.choice import Overwrite
 from backup.restorer.owners import Owners
 from backup.restorer.plan import cover
 from backup.restorer.planning import RestorePlan
 from backup.restorer.report import RestoreReport
+from backup.restorer.standing import Standing, read_back
+from backup.restorer.surplus import remove_surplus
 from backup.restorer.target import Target
 from backup.restorer.world import RestoreWorld
 from backup.restorer.write import Writer
@@ -57,12 +60,15 @@ class Sitting:
         self._fetched = 0
         self._unsynced = 0
         self._files_told = 0
+        self._removed = 0
+        self._verified = 0
 
     def run(self) -> RestoreReport:
         """Write what is ready, and finish if that was all; what was not synced goes when this fails."""
         progress, plan = self._world.progress, self._plan
-        target = Target(os.fsdecode(self._restore.target))
-        owners = Owners(numeric=self._world.numeric_owner)
+        choice = plan.choice
+        target = Target(os.fsdecode(self._restore.target), replaces=choice.overwrite is not Overwrite.NEVER)
+        owners = Owners(numeric=self._world.numeric_owner or choice.numeric_owner)
         writer = Writer(target, self._problems.append, self._restore.id, owners, resumes=self._resumes)
         key = self._world.secret.chunk_key
         assembly = Assembly(plan.selection, writer, self._problems.append, chunk_key=key)
@@ -75,7 +81,10 @@ class Sitting:
                 return self._report(writer)
             self._lose_what_is_gone(assembly)
             assembly.finish()
+            self._remove()
             writer.finish()
+            if choice.verify:
+                self._verify(assembly)
             return self._report(writer)
         except (NightvaultError, KeyboardInterrupt):
             with suppress(NightvaultError):  # what ended the sitting is what its reader must know
@@ -85,6 +94,32 @@ class Sitting:
             writer.abandon()
             progress.finish()
             target.close()
+
+    def _remove(self) -> None:
+        """Remove what was agreed on, before directories get their times; not where files could not come."""
+        surplus = self._plan.agreed.surplus
+        if not surplus:
+            return
+        if self._plan.selection.problems or self._all_problems():
+            self._world.progress.note("not everything could be restored: nothing is removed")
+            return
+        standing = Standing(self._restore.target)
+        try:
+            self._removed = remove_surplus(standing, surplus, self._problems.append)
+        finally:
+            standing.close()
+
+    def _verify(self, assembly: Assembly) -> None:
+        """Read back from the disk what was written, each name of it."""
+        gone = set(assembly.gone) | {problem.path for problem in self._all_problems()}
+        self._world.progress.start("Reading back", self._plan.selection.data_bytes)
+        self._verified = read_back(
+            self._restore.target,
+            self._plan.selection,
+            gone,
+            self._world,
+            self._problems.append,
+        )
 
     def _begin(self, assembly: Assembly, writer: Writer) -> None:
         """Directories and empty files; then what earlier sittings left, of which some may be wanted again."""
@@ -221,6 +256,9 @@ class Sitting:
             bytes=self._before.written + writer.bytes,
             retrieved=sum(one.extent.length for one in known if one.state in {"ready", "fetched"}),
             fetched=self._before.fetched + self._fetched,
+            kept=len(self._plan.agreed.kept),
+            removed=self._removed,
+            verified=self._verified,
             seconds=self._before.seconds,
             problems=problems,
         )

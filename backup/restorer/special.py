@@ -10,7 +10,7 @@ from backup.model import EntryKind, Extra
 from backup.restorer.wanted import Wanted
 
 _NOTHING = getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC
-_KINDS = {
+KINDS = {
     EntryKind.SYMLINK: stat.S_IFLNK,
     EntryKind.FIFO: stat.S_IFIFO,
     EntryKind.CHARACTER_DEVICE: stat.S_IFCHR,
@@ -30,7 +30,7 @@ def make_special(handle: int, name: bytes, wanted: Wanted) -> int:
     elif wanted.kind is EntryKind.FIFO:
         os.mkfifo(name, 0o600, dir_fd=handle)
     else:
-        os.mknod(name, _KINDS[wanted.kind] | 0o600, extra.device, dir_fd=handle)
+        os.mknod(name, KINDS[wanted.kind] | 0o600, extra.device, dir_fd=handle)
     made = os.open(name, _NOTHING, dir_fd=handle)
     if not _is_ours(made, wanted.kind, extra):
         os.close(made)
@@ -40,7 +40,7 @@ def make_special(handle: int, name: bytes, wanted: Wanted) -> int:
 
 def _is_ours(made: int, kind: EntryKind, extra: Extra) -> bool:
     found = os.fstat(made)
-    if stat.S_IFMT(found.st_mode) != _KINDS[kind] or found.st_nlink != 1:
+    if stat.S_IFMT(found.st_mode) != KINDS[kind] or found.st_nlink != 1:
         return False
     if kind is EntryKind.SYMLINK:
         return os.readlink(b"", dir_fd=made) == extra.target

@@ -23,7 +23,8 @@ class Target:
     through a symlink, so nothing that appears in the target meanwhile can lead out of it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, replaces: bool = True) -> None:
+        self.replaces = replaces  # else what is there stays
         self.path = os.path.abspath(path)
         try:
             os.makedirs(self.path, mode=_OWN, exist_ok=True)
@@ -54,10 +55,11 @@ class Target:
             self._shrink()
         return handle
 
-    def directory(self, path: bytes) -> tuple[int, bool]:
+    def directory(self, path: bytes, *, replaces: bool = True) -> tuple[int, bool]:
         """A handle of `path` in which we may write, and whether it was there before.
 
         What else lies in its place is removed, as a file would be replaced: a symlink, not what it points at.
+        Unless `replaces`: then OSError.
         """
         step(path.partition(b"/")[0])
         parent, _, name = path.rpartition(b"/")
@@ -65,7 +67,7 @@ class Target:
         try:
             os.mkdir(step(name), _OWN, dir_fd=above)
         except FileExistsError:
-            return self._existing(path, above, name), True
+            return self._existing(path, above, name, replaces=replaces and self.replaces), True
         return self.handle(path), False
 
     def sync(self, paths: Iterable[bytes]) -> None:
@@ -92,14 +94,25 @@ class Target:
         self._open.move_to_end(path)
         return self._open[path]
 
-    def _existing(self, path: bytes, above: int, name: bytes) -> int:
+    def put(self, handle: int, temporary: bytes, name: bytes) -> None:
+        """Give what has a temporary name in an open directory its own; FileExistsError where it may not."""
+        if self.replaces:
+            os.rename(temporary, step(name), src_dir_fd=handle, dst_dir_fd=handle)
+        else:
+            _rename_to_free(handle, temporary, step(name))
+
+    def make(self, handle: int, name: bytes, temporary: bytes, make: Callable[[bytes], None]) -> None:
+        """Make something under a temporary name in the directory, then give it its own."""
+        replacing(handle, name, temporary, make, self.put)
+
+    def _existing(self, path: bytes, above: int, name: bytes, *, replaces: bool) -> int:
         try:
             handle = self.handle(path)
         except PermissionError:
             _open_up(above, name)
             handle = self.handle(path)
         except OSError as error:
-            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+            if error.errno not in {errno.ENOTDIR, errno.ELOOP} or not replaces:
                 raise
             os.unlink(name, dir_fd=above)
             return self.handle(path)
@@ -163,12 +176,36 @@ def _open_up(handle: int, name: bytes) -> None:
         os.close(there)
 
 
-def replacing(handle: int, name: bytes, temporary: bytes, make: Callable[[bytes], None]) -> None:
-    """Make something under a temporary name in the directory, then rename it over `name`."""
+def replacing(
+    handle: int,
+    name: bytes,
+    temporary: bytes,
+    make: Callable[[bytes], None],
+    put: Callable[[int, bytes, bytes], None] | None = None,
+) -> None:
+    """Make something under a temporary name in the directory, then rename it to `name`, or as `put` does."""
     try:
         make(temporary)
-        os.rename(temporary, step(name), src_dir_fd=handle, dst_dir_fd=handle)
+        if put is not None:
+            put(handle, temporary, name)
+        else:
+            os.rename(temporary, step(name), src_dir_fd=handle, dst_dir_fd=handle)
     except OSError:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=handle)
         raise
+
+
+def _rename_to_free(handle: int, temporary: bytes, name: bytes) -> None:
+    """Rename only if nothing has the name: by a link, which never replaces; else by a look before."""
+    try:
+        os.link(temporary, name, src_dir_fd=handle, dst_dir_fd=handle, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        with suppress(FileNotFoundError):
+            os.stat(name, dir_fd=handle, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+    else:
+        os.unlink(temporary, dir_fd=handle)

@@ -21,6 +21,8 @@ class Wanted:
     size: int
     extra: Extra | None
     links: tuple[Wanted, ...] = ()
+    number: int = 0  # of its row in the inventory
+    on_the_way: bool = False  # a directory that was not chosen itself, but holds what was
 
     @property
     def holes(self) -> bytes:

@@ -22,6 +22,7 @@ class RestoreWorld:
     `numeric_owner`: owners by number, even where this machine knows their names.
     `askers` requests are sent side by side; no more than `round_bytes` are asked for and not yet written at a
     time, so that nothing expires unread. When `stop` says so, a delivery ends where it can be gone on with.
+    Nothing at or below the paths `spared` is ever removed.
     """
 
     inventory: Inventory
@@ -34,6 +35,7 @@ class RestoreWorld:
     askers: int = 8
     round_bytes: int | None = None
     stop: Callable[[], bool] = lambda: False
+    spared: tuple[str, ...] = ()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from backup.restorer.copying import copy_data
 from backup.restorer.metadata import Metadata, Report, reason
 from backup.restorer.owners import Owners
 from backup.restorer.special import make_special
-from backup.restorer.target import Target, replacing, step
+from backup.restorer.target import Target, step
 from backup.restorer.wanted import Wanted
 
 __all__ = ["Report", "Wanted", "Writer"]
@@ -98,13 +98,26 @@ class Writer:
     def directory(self, wanted: Wanted) -> None:
         """Make a directory now; its metadata waits for `finish`."""
         try:
-            handle, was_there = self._target.directory(wanted.path)
+            handle, was_there = self._target.directory(wanted.path, replaces=not wanted.on_the_way)
             if was_there and not self._resumes:
                 self.clean(handle)
+            if was_there and self._stays(wanted, handle):
+                return
         except OSError as error:
             self._failed(wanted, error)
             return
         self._directories.append(wanted)
+
+    def _stays(self, wanted: Wanted, handle: int) -> bool:
+        """Whether a directory that was there keeps its own mode, owner and times.
+
+        One that an earlier sitting made, and did not come to finish, is as that made it: ours alone.
+        """
+        if self._target.replaces and not wanted.on_the_way:
+            return False
+        found = os.fstat(handle)
+        is_unfinished = stat.S_IMODE(found.st_mode) == stat.S_IRWXU and found.st_uid == os.geteuid()
+        return not (self._resumes and is_unfinished)
 
     def special(self, wanted: Wanted) -> None:
         """Make a symlink, FIFO or device, with its hard links."""
@@ -310,7 +323,7 @@ class Writer:
             self._metadata.apply(opened[0], wanted, opens_nothing=True)
 
         try:
-            replacing(handle, wanted.name, self._temporary_name(), make)
+            self._target.make(handle, wanted.name, self._temporary_name(), make)
         except BaseException:
             for one in opened:
                 os.close(one)
@@ -329,7 +342,7 @@ class Writer:
                 self._failed(other, error)
         try:
             handle = self._target.handle(wanted.directory)
-            os.rename(part.temporary, wanted.name, src_dir_fd=handle, dst_dir_fd=handle)
+            self._target.put(handle, part.temporary, wanted.name)
             self._settle(handle, wanted, file)
         except OSError as error:
             self._failed(self.give_up(key), error)
@@ -359,7 +372,7 @@ class Writer:
             detail = f"hard link: {reason(error)}; restored as one of its own"
             self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
             return False
-        replacing(handle, wanted.name, temporary, lambda _: None)
+        self._target.make(handle, wanted.name, temporary, lambda _: None)
         self.files += 1
         return True
 
@@ -370,7 +383,7 @@ class Writer:
         try:
             copy_data(file, copy, size)
             self._metadata.apply(copy, wanted)
-            os.rename(temporary, step(wanted.name), src_dir_fd=handle, dst_dir_fd=handle)
+            self._target.put(handle, temporary, wanted.name)
             self._settle(handle, wanted, copy)
         except BaseException:
             with suppress(OSError):

@@ -28,7 +28,7 @@ def test_the_report(server: Server, tmp_path: Path) -> None:
     report = server.json(*words, tmp_path / "two")
     assert set(report) == {
         "restore", "snapshot", "target", "outcome", "waiting", "retrievals", "files", "directories", "bytes",
-        "retrieved", "fetched", "seconds", "problems",
+        "retrieved", "fetched", "kept", "removed", "verified", "seconds", "problems",
     }  # fmt: skip
     assert report["target"] == {"path": f"{tmp_path}/two"}
     assert (report["outcome"], report["waiting"], report["problems"]) == ("done", 0, [])
@@ -44,7 +44,8 @@ def test_a_plan_asks_for_nothing_and_needs_no_key(server: Server, tmp_path: Path
     assert " in 1 retrieval from 1 archive\n" in text
     plan = server.json(*words)
     assert set(plan) == {
-        "snapshot", "files", "bytes", "retrieved", "retrievals", "prices", "currency", "quotes",
+        "snapshot", "files", "bytes", "retrieved", "retrievals", "prices", "currency", "quotes", "kept",
+        "replaced", "removed",
     }  # fmt: skip
     (quote,) = plan["quotes"]
     assert (quote["retrieved"], quote["cost"]["total"], plan["prices"]) == (plan["retrieved"], "0", None)

@@ -1,4 +1,4 @@
-"""Measure find, versions and diff on a made-up inventory: `python -m tests.inventory.measure_looking [ENTRIES]`.
+"""Measure find, versions, diff on a made-up inventory: `python -m tests.inventory.measure_looking [ENTRIES]`.
 
 Prints one JSON line: seconds and what memory grew by (KiB) for each, and whether SQLite sorts rows.
 """

@@ -1,0 +1,117 @@
+"""The options that choose what a restore takes and what it may replace, and the questions before it does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.context import Cli
+from backup.errors import UsageError
+
+if TYPE_CHECKING:
+    from backup.inventory.database import Transaction
+    from backup.inventory.snapshots import Snapshot
+    from backup.restorer.choice import Choice
+    from backup.restorer.restore import RestorePlan
+
+_SHOWN = 10
+_OPTIONS = [
+    click.option(
+        "--include", metavar="PATTERN", multiple=True, help="Only what such a line of .gitignore names."
+    ),
+    click.option("--exclude", metavar="PATTERN", multiple=True, help="Not what such a pattern names."),
+    click.option(
+        "--overwrite",
+        type=click.Choice(["always", "if-changed", "never"]),
+        default="always",
+        show_default=True,
+        help="What becomes of files that are there already. if-changed goes by size and time.",
+    ),
+    click.option("--delete", is_flag=True, help="Remove what the snapshot lacks; asks, or needs --yes."),
+    click.option("--verify", is_flag=True, help="Read back what was written; if-changed goes by content."),
+    click.option("--yes", is_flag=True, help="Replace and remove without asking."),
+]  # fmt: skip
+
+
+def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command those options."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def made_choice(
+    *,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    overwrite: str,
+    delete: bool,
+    verify: bool,
+    numeric_owner: bool,
+) -> Choice:
+    """What the options say. `UsageError` for a pattern that means nothing."""
+    from backup.errors import ConfigError
+    from backup.restorer.choice import Choice, Overwrite, Sieve
+
+    choice = Choice(
+        include=include,
+        exclude=exclude,
+        overwrite=Overwrite(overwrite),
+        delete=delete,
+        verify=verify,
+        numeric_owner=numeric_owner,
+    )
+    try:
+        Sieve(choice)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    return choice
+
+
+def chosen_paths(base: bytes, paths: Sequence[str]) -> list[bytes]:
+    """Absolute paths in the snapshot; relative ones count from `base`, and none may lead out of it."""
+    found: list[bytes] = []
+    stem = base.rstrip(b"/") + b"/"
+    for path in map(os.fsencode, paths):
+        whole = path if path.startswith(b"/") else stem + path
+        normal = os.path.normpath(whole)
+        if not normal.startswith(stem):
+            raise UsageError(f"{os.fsdecode(path)!r} is not below {os.fsdecode(base)!r}")
+        found.append(normal)
+    return found
+
+
+def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Sequence[bytes]) -> Choice:
+    """The choice of those paths, or globs where nothing has that very name."""
+    import msgspec
+
+    from backup.inventory.entries import entry_at
+    from backup.restorer.choice import split_globs
+
+    plain, globs = split_globs(
+        paths, lambda path: entry_at(tx, snapshot.job_number, path, snapshot.number) is not None
+    )
+    return msgspec.structs.replace(choice, paths=tuple(plain), globs=tuple(globs))
+
+
+def settle(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool) -> None:
+    """Ask before files are replaced in place or removed; `UsageError` where nobody can say yes."""
+    from backup.cli.render import counted, shown_path
+
+    agreed = plan.agreed
+    if agreed.surplus:
+        for path in agreed.surplus[:_SHOWN]:
+            cli.say(f"would remove {shown_path(path)}")
+        if len(agreed.surplus) > _SHOWN:
+            cli.say(f"… and {len(agreed.surplus) - _SHOWN:,} more: --dry-run lists all")
+    if yes:
+        return
+    risks = [
+        *([f"remove {counted(len(agreed.surplus), 'entry')}"] if agreed.surplus else []),
+        *([f"replace {counted(agreed.replaced, 'file')}"] if in_place and agreed.replaced else []),
+    ]
+    if risks and not cli.confirm(f"{' and '.join(risks)}?"):
+        raise UsageError("nothing was restored: you did not say yes")

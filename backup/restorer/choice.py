@@ -1,0 +1,150 @@
+"""What of a snapshot a restore takes, and what it may do to what is there already: a value to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+
+import msgspec
+
+from backup.inventory.entries import EntryRow
+from backup.model import EntryKind
+from backup.source.globs import below_or_at, has_magic, plain_stem
+from backup.source.patterns import Pattern, Patterns
+
+
+class Overwrite(StrEnum):
+    """What becomes of a file that is there already; part of the interface."""
+
+    ALWAYS = "always"
+    IF_CHANGED = "if-changed"  # it stays if size and time are the same; with `verify` if its content is
+    NEVER = "never"
+
+
+class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A restore's choice; by default all of it, over what is there.
+
+    `paths` are absolute, or globs of absolute paths (`globs`); what they name comes back, with all below.
+    `include` and `exclude` are patterns as a job has them: of what the paths name, that which is included and
+    not excluded.
+    """
+
+    paths: tuple[bytes, ...] = ()
+    globs: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    overwrite: Overwrite = Overwrite.ALWAYS
+    delete: bool = False
+    verify: bool = False
+    numeric_owner: bool = False
+    output: str = ""  # of a dump: what goes to standard output
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it takes everything."""
+        return not (self.paths or self.globs or self.include or self.exclude)
+
+    @property
+    def looks(self) -> bool:
+        """Whether what is at the target makes a difference."""
+        return self.delete or self.overwrite is not Overwrite.ALWAYS
+
+    def stem(self, base: bytes) -> bytes:
+        """The deepest directory at or below `base` that holds all that the paths can name."""
+        homes = [path.rpartition(b"/")[0] or b"/" for path in self.paths]
+        homes += [plain_stem(glob).encode("utf-8", "surrogateescape") for glob in self.globs]
+        if not homes:
+            return base
+        common = _common(homes)
+        return common if _is_below(common, base) else base
+
+    def encode(self) -> bytes:
+        """As bytes that are the same for the same choice."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Choice:
+        """From what `encode` gave; none is the default."""
+        return msgspec.msgpack.decode(data, type=cls) if data else cls()
+
+
+class Sieve:
+    """Asks a choice of each row of a snapshot, directories before what lies in them. Linear, for one pass."""
+
+    def __init__(self, choice: Choice) -> None:
+        self._paths = choice.paths
+        self._globs: list[Callable[[str], object]] = [below_or_at([glob]) for glob in choice.globs]
+        self._met = [False] * len(self._globs)
+        self._include = Patterns([Pattern(text, "--include") for text in choice.include])
+        self._exclude = Patterns([Pattern(text, "--exclude") for text in choice.exclude])
+        self._by_path = bool(choice.paths or choice.globs)
+        self._included: set[bytes] = set()
+        self._excluded: set[bytes] = set()
+
+    @property
+    def unmet(self) -> Iterable[int]:
+        """Which globs named nothing."""
+        return [place for place, met in enumerate(self._met) if not met]
+
+    def takes(self, directory: bytes, row: EntryRow) -> bool:
+        """Whether an entry of an absolute directory is taken."""
+        return self.takes_name(directory, row.name, is_directory=row.kind == EntryKind.DIRECTORY)
+
+    def takes_name(self, directory: bytes, name: bytes, *, is_directory: bool) -> bool:
+        """The same of an entry that need not be in the snapshot."""
+        path = directory.rstrip(b"/") + b"/" + name
+        if directory in self._excluded or (
+            self._exclude and self._exclude.leaving_out(directory, name, is_directory=is_directory)
+        ):
+            if is_directory:
+                self._excluded.add(path)
+            return False
+        if self._include:
+            named = directory in self._included or self._include.leaving_out(
+                directory, name, is_directory=is_directory
+            )
+            if not named:
+                return False
+            if is_directory:
+                self._included.add(path)
+        return self._is_named(path)
+
+    def _is_named(self, path: bytes) -> bool:
+        if not self._by_path:
+            return True
+        if any(_is_below(path, one) for one in self._paths):
+            return True
+        text = path.decode("utf-8", "surrogateescape")
+        found = False
+        for place, matches in enumerate(self._globs):
+            if matches(text):
+                self._met[place] = found = True
+        return found
+
+
+def split_globs(paths: Iterable[bytes], is_there: Callable[[bytes], bool]) -> tuple[list[bytes], list[str]]:
+    """Absolute paths, and globs: what has `*`, `?` or `[` unless it is there under that very name."""
+    plain: list[bytes] = []
+    globs: list[str] = []
+    for path in paths:
+        text = path.decode("utf-8", "surrogateescape")
+        if has_magic(text) and not is_there(path):
+            globs.append(text)
+        else:
+            plain.append(path)
+    return plain, globs
+
+
+def _is_below(path: bytes, top: bytes) -> bool:
+    """Whether a path is `top` or lies below it."""
+    return path == top or path.startswith(top.rstrip(b"/") + b"/")
+
+
+def _common(homes: list[bytes]) -> bytes:
+    steps = [home.strip(b"/").split(b"/") for home in homes]
+    shared = []
+    for level in zip(*steps, strict=False):
+        if len(set(level)) > 1:
+            break
+        shared.append(level[0])
+    return b"/" + b"/".join(shared)

@@ -1,0 +1,246 @@
+"""What `restore` takes and what it replaces: paths, globs, patterns, points in time, in place, --delete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.doubles import ManualClock
+from tests.servers import Server, directory_server
+from tests.trees import assert_same_tree
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    made = directory_server(tmp_path)
+    (made.source / "deep" / "er" / "star*[1].txt").write_text("literal")
+    (made.source / "deep" / "d.log").write_text("log")
+    made.init()
+    made.backup()
+    return made
+
+
+def files_below(place: Path) -> set[str]:
+    return {
+        os.path.relpath(os.path.join(where, name), place)
+        for where, directories, files in os.walk(place)
+        for name in (*files, *(one for one in directories if os.path.islink(os.path.join(where, one))))
+    }
+
+
+def restore(server: Server, *words: object, target: Path | None = None, snapshot: str = "latest") -> str:
+    where = () if target is None else ("--target", target)
+    result = server.done("restore", snapshot, *words, *where, "--key", server.key_file)
+    return result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "there"),
+    [
+        (("a.txt",), {"a.txt"}),
+        (("a.txt", "deep/er"), {"a.txt", "deep/er/c.txt", "deep/er/star*[1].txt"}),
+        (("*.txt",), {"a.txt"}),
+        (("**/?.txt",), {"a.txt", "deep/er/c.txt"}),
+        (("deep/e*",), {"deep/er/c.txt", "deep/er/star*[1].txt"}),
+        (("deep/er/star*[1].txt",), {"deep/er/star*[1].txt"}),
+        (("--include", "*.txt", "--exclude", "star*"), {"a.txt", "deep/er/c.txt"}),
+        (("--include", "er/"), {"deep/er/c.txt", "deep/er/star*[1].txt"}),
+        (("--exclude", "deep"), {"a.txt", "link"}),
+        (("--exclude", "*.*", "--exclude", "!d.log"), {"link", "deep/d.log"}),
+        (("deep", "--exclude", "*.log", "--exclude", "er/"), {"deep/b.bin"}),
+    ],
+)
+def test_what_comes_back(server: Server, tmp_path: Path, words: tuple[str, ...], there: set[str]) -> None:
+    out = tmp_path / "out"
+    restore(server, *words, target=out, snapshot=f"latest:{server.source}")
+    assert files_below(out) == there
+    for name in there:
+        if not (out / name).is_symlink():
+            assert (out / name).read_bytes() == (server.source / name).read_bytes()
+
+
+def test_directories_on_the_way_are_as_they_were_and_left_alone_where_they_are(
+    server: Server, tmp_path: Path
+) -> None:
+    (server.source / "deep").chmod(0o750)
+    server.backup()
+    out = tmp_path / "out"
+    restore(server, "deep/er/c.txt", target=out, snapshot=f"latest:{server.source}")
+    assert (out / "deep").stat().st_mode & 0o7777 == 0o750
+    assert (out / "deep").stat().st_mtime_ns == (server.source / "deep").stat().st_mtime_ns
+    (out / "deep").chmod(0o711)
+    restore(server, "deep/er/c.txt", target=out, snapshot=f"latest:{server.source}")
+    assert (out / "deep").stat().st_mode & 0o7777 == 0o711
+
+
+def test_a_symlink_on_the_way_is_not_followed_and_not_replaced(server: Server, tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (out / "deep").symlink_to(elsewhere)
+    words = ("restore", f"latest:{server.source}", "deep/er/c.txt", "--target", out, "--key", server.key_file)
+    assert "deep" in server.run(*words).stderr
+    assert server.run(*words).exit_code == 3
+    assert list(elsewhere.iterdir()) == []
+    assert os.readlink(out / "deep") == str(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("aa.txt",), "did you mean"),
+        (("*.pdf",), "nothing in snapshot"),
+        (("../a.txt",), "is not below"),
+        (("/etc/passwd",), "is not below"),
+        (("--include", "!"), "--include"),
+    ],
+)
+def test_what_names_nothing(server: Server, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    at = f"latest:{server.source}"
+    assert said in server.fails(2, "restore", at, *words, "--target", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_point_in_time(server: Server, tmp_path: Path) -> None:
+    assert isinstance(server.clock, ManualClock)
+    then = server.json("snapshots")[0]["started_at"]
+    server.clock.sleep(timedelta(days=1).total_seconds())
+    (server.source / "a.txt").write_text("newer")
+    server.backup()
+    restore(server, "--at", then, target=tmp_path / "out", snapshot=f"latest:{server.source}/a.txt")
+    assert (tmp_path / "out" / "a.txt").read_text() == "alpha\n"
+
+
+def test_overwrite(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    at = f"latest:{server.source}"
+    restore(server, target=out, snapshot=at)
+    b_bin = (out / "deep" / "b.bin").stat()
+    (out / "a.txt").write_text("mine, and longer")
+    (out / "link").unlink()
+    restore(server, "--overwrite", "never", target=out, snapshot=at)
+    assert (out / "a.txt").read_text() == "mine, and longer"
+    assert os.readlink(out / "link") == "deep/b.bin"
+
+    told = server.json("restore", at, "--target", out, "--overwrite", "if-changed", "--dry-run")
+    assert (told["files"], told["kept"], told["replaced"]) == (1, 5, 1)
+    restore(server, "--overwrite", "if-changed", target=out, snapshot=at)
+    assert (out / "a.txt").read_text() == "alpha\n"
+    assert (out / "deep" / "b.bin").stat().st_ino == b_bin.st_ino
+
+    damaged = bytearray((out / "deep" / "b.bin").read_bytes())
+    damaged[100] ^= 1
+    (out / "deep" / "b.bin").write_bytes(damaged)
+    os.utime(out / "deep" / "b.bin", ns=(b_bin.st_mtime_ns, b_bin.st_mtime_ns))
+    assert server.json("restore", at, "--target", out, "--overwrite", "if-changed", "--dry-run")["files"] == 0
+    text = restore(server, "--overwrite", "if-changed", "--verify", target=out, snapshot=at)
+    assert "  kept       5 entries\n" in text
+    assert "  read back  1 entry\n" in text
+    assert_same_tree(out, server.source)
+
+
+def test_never_leaves_directories_and_symlinks_that_are_there(server: Server, tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (out / "deep").mkdir(parents=True)
+    elsewhere.mkdir()
+    (out / "deep").chmod(0o700 | 0o001)
+    (out / "deep" / "er").symlink_to(elsewhere)
+    words = ("restore", f"latest:{server.source}", "--target", out, "--key", server.key_file)
+    assert server.run(*words, "--overwrite", "never").exit_code == 3
+    assert os.readlink(out / "deep" / "er") == str(elsewhere)
+    assert list(elsewhere.iterdir()) == []
+    assert (out / "deep").stat().st_mode & 0o7777 == 0o701
+    assert (out / "deep" / "b.bin").read_bytes() == (server.source / "deep" / "b.bin").read_bytes()
+
+
+def test_in_place(server: Server, tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    shutil.copytree(server.source, before, symlinks=True)
+    (server.source / "deep").chmod(0o751)
+    server.backup()
+    (server.source / "a.txt").write_text("spoiled")
+    shutil.rmtree(server.source / "deep")
+    words = ("restore", f"latest:{server.source}", "--in-place", "--key", server.key_file)
+    assert "nobody is there to answer: replace 2 files?" in server.fails(2, *words)
+    assert (server.source / "a.txt").read_text() == "spoiled"
+    server.done(*words, "--yes")
+    assert (server.source / "a.txt").read_text() == "alpha\n"
+    assert (server.source / "deep").stat().st_mode & 0o7777 == 0o751
+    assert files_below(server.source) == files_below(before)
+    assert "restore where?" in server.fails(2, "restore", "latest")
+    assert "restore where?" in server.fails(2, "restore", "latest", "--in-place", "--target", tmp_path)
+
+
+def test_delete_lists_asks_and_removes_what_was_listed_alone(server: Server, tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    at = f"latest:{server.source}"
+    restore(server, target=out, snapshot=at)
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("x")
+    (out / "away").symlink_to(elsewhere)
+    (out / "deep" / "new").mkdir()
+    (out / "deep" / "new" / "one").write_text("1")
+    (out / "deep" / "kept.log").write_text("2")
+    words = ("restore", at, "--target", out, "--key", server.key_file, "--delete", "--exclude", "*.log")
+    told = server.json(*words, "--dry-run")
+    assert [one["path"] for one in told["removed"]] == ["away", "deep/new/one", "deep/new"]
+    said = server.fails(2, *words)
+    assert "nobody is there to answer: remove 3 entries?" in said
+    assert "would remove deep/new/one" in said
+    assert (out / "deep" / "new" / "one").exists()
+    assert server.json(*words, "--yes")["removed"] == 3
+    assert files_below(out) == files_below(server.source) | {"deep/kept.log"}
+    assert (elsewhere / "precious").exists()
+    when = (server.source / "deep").stat().st_mtime_ns
+    assert (out / "deep").stat().st_mtime_ns == when
+
+
+def test_delete_stays_within_what_was_chosen_and_the_sources(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    restore(server, target=out)
+    top = Path(f"{out}{server.source}")
+    strangers = [out / "stranger", top.parent / "stranger", top / "stranger", top / "deep" / "stranger"]
+    for one in strangers:
+        one.write_text("x")
+    restore(server, f"{server.source}/deep/er", "--delete", "--yes", target=out)
+    assert all(one.exists() for one in strangers)
+    restore(server, f"{server.source}/deep", "--delete", "--yes", target=out)
+    assert [one.exists() for one in strangers] == [True, True, True, False]
+    restore(server, "--delete", "--yes", target=out)
+    assert [one.exists() for one in strangers] == [True, True, False, False]
+
+
+def test_delete_in_place_spares_the_state_and_the_vault(server: Server) -> None:
+    with server.config.open("a") as file:
+        file.write(
+            f'exclude = ["/{server.state.relative_to("/")}", "/{server.folder.relative_to("/")}/vault"]\n'
+        )
+    server.config.write_text(server.config.read_text().replace(str(server.source), str(server.folder)))
+    server.backup()
+    (server.folder / "stray").write_text("x")
+    server.done("restore", "latest", "--in-place", "--delete", "--yes", "--key", server.key_file)
+    assert not (server.folder / "stray").exists()
+    assert (server.state / "inventory.sqlite").exists()
+    assert (server.folder / "vault" / "archives").exists()
+    server.done("snapshots")
+
+
+def test_nothing_is_removed_where_files_could_not_come(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    at = f"latest:{server.source}"
+    restore(server, target=out, snapshot=at)
+    (out / "stray").write_text("x")
+    archives = [path for path in (server.folder / "vault" / "archives").rglob("*") if path.is_file()]
+    for path in archives:
+        data = path.read_bytes()
+        path.write_bytes(
+            data[:3000] + bytes(len(data) - 3000 - 16) + data[-16:] if len(data) > 4000 else data
+        )
+    words = ("restore", at, "--target", out, "--key", server.key_file, "--delete", "--yes")
+    result = server.run(*words)
+    assert result.exit_code != 0
+    assert (out / "stray").exists()
