@@ -20,7 +20,7 @@ from functools import partial
 from backup.archiver.ahead import ReadAhead
 from backup.archiver.book import Book
 from backup.archiver.commit import Committer
-from backup.archiver.compare import hint_of, is_left_out, is_to_read, is_unmounted
+from backup.archiver.compare import hint_of, is_left_out, is_to_read, is_unmounted, side_by_side
 from backup.archiver.contents import Content, Contents
 from backup.archiver.hooks import HookRun
 from backup.archiver.links import Links
@@ -281,22 +281,22 @@ class _Backup:
         if directory.path in self._unmounted:
             return
         self._links.enter(directory)
-        live = self._book.live(directory.path)
-        if directory.path == b"/":
-            live.pop(STREAMS, None)
-        for scanned in directory.entries:
+        known = self._book.live(directory.path, after=directory.after, until=directory.until)
+        for scanned, live in side_by_side(directory, known):
             self._heed_stop()
-            if scanned.name == STREAMS and directory.path == b"/":
+            if scanned is None:
+                if live is not None:
+                    self._gone(directory.path.rstrip(b"/") + b"/" + live.name, live)
+            elif scanned.name == STREAMS and directory.path == b"/":
                 self._report(Problem(TOP, ProblemKind.SKIPPED, "its name is kept for streams"))
                 self._unmounted.add(TOP)
-                continue
-            self._entry(directory, scanned, live.pop(scanned.name, None), ahead)
-        for name, gone in live.items():
-            if name not in directory.unread:
-                self._gone(directory.path.rstrip(b"/") + b"/" + name, gone)
+            else:
+                self._entry(directory, scanned, live, ahead)
 
     def _gone(self, path: bytes, gone: LiveEntry) -> None:
         """A name is not in its directory any more: it was removed, unless it was a mount point."""
+        if path == TOP:
+            return  # no directory of the disk ever was
         if gone.is_mount and not is_left_out(self._at.job, path) and self._book.holds(path):
             self._report(Problem(path, ProblemKind.UNREADABLE, _UNPLUGGED))
             return

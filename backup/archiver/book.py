@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final
 
@@ -39,10 +40,17 @@ class Book:
             self._owners = entries.load_owners(tx)
         self.owners = {number: owner for owner, number in self._owners.items()}
 
-    def live(self, path: bytes) -> dict[bytes, LiveEntry]:
-        """What the newest snapshot has in that directory, by name."""
+    def live(
+        self, path: bytes, *, after: bytes | None = None, until: bytes | None = None
+    ) -> Iterator[LiveEntry]:
+        """What the newest snapshot has in that directory, in the order of names; a page is held at a time.
+
+        Only names after `after` up to `until`, if they are given. Changes may be staged meanwhile.
+        """
         number = self._find(path)
-        return {} if number is None else entries.live_entries(self._reading(), number)
+        if number is None:
+            return iter(())
+        return entries.live_entries(self._reading, number, after=after, until=until)
 
     def add(
         self,

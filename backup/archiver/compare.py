@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from backup.archiver.settings import BackupJob
 from backup.inventory.entries import LiveEntry
@@ -14,6 +14,32 @@ from backup.source.scan import ScannedDirectory, ScannedEntry, resolved
 
 _A_DIRECTORY = os.stat_result((stat.S_IFDIR, *[0] * 9))
 _A_FILE = os.stat_result((stat.S_IFREG, *[0] * 9))
+
+
+def side_by_side(
+    directory: ScannedDirectory, live: Iterable[LiveEntry]
+) -> Iterator[tuple[ScannedEntry | None, LiveEntry | None]]:
+    """Each name in a directory (or a piece of it), in order: as it is, and as the newest snapshot has it.
+
+    `live` are rows of the same names, in order. One without the other is new, or gone; what could not be
+    looked at is neither.
+    """
+    rows = iter(live)
+    row = next(rows, None)
+    for scanned in directory.entries:
+        while row is not None and row.name < scanned.name:
+            if row.name not in directory.unread:
+                yield None, row
+            row = next(rows, None)
+        if row is not None and row.name == scanned.name:
+            yield scanned, row
+            row = next(rows, None)
+        else:
+            yield scanned, None
+    while row is not None:
+        if row.name not in directory.unread:
+            yield None, row
+        row = next(rows, None)
 
 
 def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from backup.archiver.compare import is_left_out, is_to_read, is_unmounted
+from backup.archiver.compare import is_left_out, is_to_read, is_unmounted, side_by_side
 from backup.archiver.links import Links
 from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
@@ -15,8 +15,8 @@ from backup.inventory import entries, runs
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import LiveEntry
 from backup.inventory.runs import JobRow
-from backup.source.scan import LeaveOut, scan
-from backup.source.streams import NAME as STREAMS
+from backup.model import Owner
+from backup.source.scan import LeaveOut, ScannedDirectory, ScannedEntry, scan
 from backup.source.streams import TOP
 
 
@@ -41,9 +41,7 @@ def changes(
     """
     with inventory.reading() as tx:
         known = runs.find_job(tx, job.name)
-        owners = entries.owners_by_number(tx)
-        kept: set[bytes] = {TOP}
-        links = Links()
+        look = _Look(tx, job, known, entries.owners_by_number(tx), tally)
         yield from _streams(tx, job, known)
         for directory in scan(
             () if job.only_streams else job.sources,
@@ -52,35 +50,54 @@ def changes(
             report=tally.problems.append,
             left_out=left_out,
         ):
-            if directory.path in kept or job.only_streams:
-                continue
-            links.enter(directory)
-            live = _live(tx, known.number if known else None, directory.path)
-            prefix = directory.path.rstrip(b"/") + b"/"
-            if directory.path == b"/":
-                live.pop(STREAMS, None)
-            for scanned in directory.entries:
-                tally.see(scanned.stat)
-                before = live.pop(scanned.name, None)
-                path = prefix + scanned.name
-                if (
-                    before is not None
-                    and is_unmounted(before, scanned, directory)
-                    and _holds(tx, known, path)
-                ):
-                    kept.add(prefix + scanned.name)
-                elif (
-                    before is None
-                    or is_to_read(job, before, scanned, owners)
-                    or not links.are_known(before, scanned.stat)
-                ):
-                    what = "new" if before is None else "changed"
-                    yield Change(what, prefix + scanned.name, _content(scanned.stat))
-            for name, gone in live.items():
-                if name not in directory.unread and not (
-                    gone.is_mount and not is_left_out(job, prefix + name) and _holds(tx, known, prefix + name)
-                ):
-                    yield Change("removed", prefix + name, gone.size)
+            if not job.only_streams:
+                yield from look.directory(directory)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What directories are compared with."""
+
+    tx: Transaction
+    job: BackupJob
+    known: JobRow | None
+    owners: Mapping[int, Owner]
+    tally: Tally
+    links: Links = field(default_factory=Links)
+    kept: set[bytes] = field(default_factory=lambda: {TOP})
+
+    def directory(self, directory: ScannedDirectory) -> Iterator[Change]:
+        """What a backup would change in a directory, or a piece of one."""
+        if directory.path in self.kept:
+            return
+        self.links.enter(directory)
+        prefix = directory.path.rstrip(b"/") + b"/"
+        live = _live(self.tx, self.known, directory.path, directory.after, directory.until)
+        for scanned, before in side_by_side(directory, live):
+            if scanned is not None:
+                self.tally.see(scanned.stat)
+                yield from self._entry(directory, prefix + scanned.name, scanned, before)
+            elif before is not None and prefix + before.name != TOP:
+                yield from self._gone(prefix + before.name, before)
+
+    def _entry(
+        self, directory: ScannedDirectory, path: bytes, scanned: ScannedEntry, before: LiveEntry | None
+    ) -> Iterator[Change]:
+        if before is None or path == TOP:
+            yield Change("new", path, _content(scanned.stat))
+        elif is_unmounted(before, scanned, directory) and _holds(self.tx, self.known, path):
+            self.kept.add(path)
+        elif self._is_to_read(before, scanned):
+            yield Change("changed", path, _content(scanned.stat))
+
+    def _is_to_read(self, before: LiveEntry, scanned: ScannedEntry) -> bool:
+        changed = is_to_read(self.job, before, scanned, self.owners)
+        return changed or not self.links.are_known(before, scanned.stat)
+
+    def _gone(self, path: bytes, gone: LiveEntry) -> Iterator[Change]:
+        is_lost = gone.is_mount and not is_left_out(self.job, path)
+        if not (is_lost and _holds(self.tx, self.known, path)):
+            yield Change("removed", path, gone.size)
 
 
 def _content(found: os.stat_result) -> int:
@@ -90,7 +107,7 @@ def _content(found: os.stat_result) -> int:
 def _streams(tx: Transaction, job: BackupJob, known: JobRow | None) -> Iterator[Change]:
     for stream in job.streams:
         above, _, name = stream.path.rpartition(b"/")
-        is_known = name in _live(tx, known.number if known else None, above)
+        is_known = any(one.name == name for one in _live(tx, known, above))
         yield Change("changed" if is_known else "new", stream.path, 0)
 
 
@@ -99,6 +116,14 @@ def _holds(tx: Transaction, known: JobRow | None, path: bytes) -> bool:
     return number is not None and entries.has_live(tx, number)
 
 
-def _live(tx: Transaction, job: int | None, path: bytes) -> dict[bytes, LiveEntry]:
-    number = None if job is None else entries.find_directory(tx, job, path)
-    return {} if number is None else entries.live_entries(tx, number)
+def _live(
+    tx: Transaction,
+    known: JobRow | None,
+    path: bytes,
+    after: bytes | None = None,
+    until: bytes | None = None,
+) -> Iterator[LiveEntry]:
+    number = None if known is None else entries.find_directory(tx, known.number, path)
+    if number is None:
+        return iter(())
+    return entries.live_entries(lambda: tx, number, after=after, until=until)

@@ -73,8 +73,8 @@ class Streams:
             self._tally.bytes += live.size
 
     def _live_below(self, directory: bytes) -> Iterator[tuple[bytes, LiveEntry]]:
-        for name, live in self._book.live(directory).items():
-            path = directory + b"/" + name
+        for live in self._book.live(directory):
+            path = directory + b"/" + live.name
             if live.kind == EntryKind.DIRECTORY:
                 yield from self._live_below(path)
             else:
@@ -102,15 +102,18 @@ class Streams:
     def _directory(self, path: bytes) -> dict[bytes, LiveEntry]:
         """What the newest snapshot has in a directory of streams, which is made if need be."""
         if path in self._made or not path:
-            return {} if path else self._book.live(b"/")
+            return {} if path else self._live(b"/")
         parent, _, name = path.rpartition(b"/")
         live = self._directory(parent).get(name)
         if live is not None and live.kind == EntryKind.DIRECTORY:
-            return self._book.live(path)
+            return self._live(path)
         entry = self._entry(parent or b"/", name, EntryKind.DIRECTORY, _PRIVATE, 0)
         self._book.add(entry, Hint(), replaces=live)
         self._made.add(path)
         return {}
+
+    def _live(self, path: bytes) -> dict[bytes, LiveEntry]:
+        return {live.name: live for live in self._book.live(path)}
 
     def _entry(self, directory: bytes, name: bytes, kind: EntryKind, mode: int, size: int) -> Entry:
         owner = owner_of(os.stat_result((*[0] * 4, os.geteuid(), os.getegid(), *[0] * 4)))

@@ -5,7 +5,7 @@ Raw SQL where a row a file counts: `exec_driver_sql` is twice as fast as the exp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, insert, select
@@ -24,6 +24,7 @@ from backup.model import EntryKind, Hint, Owner
 
 ROOT = b"/"
 _ROWS_A_FETCH = 5_000
+_ROWS_A_WRITE = 20_000
 
 
 class LiveEntry(NamedTuple):
@@ -113,6 +114,9 @@ SELECT e.number, e.name, e.kind, e.mode, e.owner, e.mtime_ns, e.size, e.extra, e
 FROM entries e LEFT JOIN hints h ON h.entry = e.number
 WHERE e.directory = {m} AND e.removed_in IS NULL
 """
+_LIVE_AFTER = " AND e.name > {m}"
+_LIVE_UNTIL = " AND e.name <= {m}"
+_LIVE_PAGE = " ORDER BY e.name LIMIT {m}"
 
 
 def sql_of(tx: Transaction, text: str) -> str:
@@ -144,9 +148,29 @@ def add_owner(tx: Transaction, owner: Owner) -> int:
     return number
 
 
-def live_entries(tx: Transaction, directory: int) -> dict[bytes, LiveEntry]:
-    """The newest version of everything in a directory, by name."""
-    return {entry.name: entry for entry in stream(tx, _LIVE, (directory,), LiveEntry)}
+def live_entries(
+    look: Callable[[], Transaction], directory: int, *, after: bytes | None = None, until: bytes | None = None
+) -> Iterator[LiveEntry]:
+    """The newest version of everything in a directory, by name; of names after one, up to another.
+
+    A page is fetched at a time, in whatever transaction `look` gives then.
+    """
+    while True:
+        page = _live_page(look(), directory, after, until)
+        yield from page
+        if len(page) < _ROWS_A_FETCH:
+            return
+        after = page[-1].name
+
+
+def _live_page(tx: Transaction, directory: int, after: bytes | None, until: bytes | None) -> list[LiveEntry]:
+    sql = _LIVE
+    values: list[Any] = [directory]
+    for condition, name in ((_LIVE_AFTER, after), (_LIVE_UNTIL, until)):
+        if name is not None:
+            sql += condition
+            values.append(name)
+    return list(stream(tx, sql + _LIVE_PAGE, (*values, _ROWS_A_FETCH), LiveEntry))
 
 
 def has_live(tx: Transaction, directory: int) -> bool:
@@ -188,7 +212,9 @@ def stage(
 ) -> None:
     """Note new versions, entries that ended (by number) and fresh hints of entries (by number)."""
     insert_rows(tx, staged_entries, [(row.number, run, *row[1:]) for row in added])
-    insert_rows(tx, staged_removals, [(run, number) for number in removed])
+    for start in range(0, len(removed), _ROWS_A_WRITE):  # a directory may have gone with a million in it
+        some = removed[start : start + _ROWS_A_WRITE]
+        insert_rows(tx, staged_removals, [(run, number) for number in some])
     insert_rows(
         tx,
         staged_hints,

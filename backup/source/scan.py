@@ -3,23 +3,25 @@
     for directory in scan(sources, filters=Filters(), report=problems.append):
         for entry in directory.entries: ...      # read through directory.handle while it is open
 
-A directory is yielded before those in it. What could not be listed is reported and not yielded; names that
-could not be looked at are in `unread`: neither means that anything is gone. Directories on the way to a
-source are yielded too, with nothing but what leads there.
+A directory is yielded before those in it, and one of very many names in pieces. What could not be listed is
+reported and not yielded; names that could not be looked at are in `unread`: neither means that anything is
+gone. Directories on the way to a source are yielded too, with nothing but what leads there.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from backup.model import Problem, ProblemKind
 from backup.source.filters import Filters, LeftOut, Reason
 
 _MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
+_PIECE: Final = 4096  # names that are looked at before they are yielded
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Report = Callable[[Problem], None]
@@ -39,13 +41,18 @@ class ScannedEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ScannedDirectory:
-    """A directory that was listed; `handle` is open only until the next one is asked for."""
+    """A directory that was listed, or a piece of it; `handle` is open only until the next is asked for.
+
+    It tells of all names after `after` up to `until` (None: from the first, to the last).
+    """
 
     path: bytes
     handle: int
     device: int
     entries: Sequence[ScannedEntry]
     unread: frozenset[bytes]
+    after: bytes | None = None
+    until: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -115,7 +122,32 @@ def _plant(root: _Node, path: bytes, filters: Filters) -> None:
     node.filters = filters
 
 
-_Below = tuple[bytes, ScannedEntry, _Node]  # path, the directory as its parent showed it, what is wanted
+class _Step(NamedTuple):
+    """A directory to walk: its name and identity as its parent showed them, and what is wanted of it."""
+
+    name: bytes
+    device: int
+    inode: int
+    node: _Node
+
+
+class _Below:
+    """The directories in a directory that are still to be walked; there may be a million."""
+
+    def __init__(self) -> None:
+        self._names: list[bytes] = []
+        self._identities = array("Q"), array("Q")
+        self._nodes: list[_Node] = []
+
+    def append(self, name: bytes, found: os.stat_result, node: _Node) -> None:
+        """One more, after those that are here."""
+        self._names.append(name)
+        for values, value in zip(self._identities, _identity(found), strict=True):
+            values.append(value)
+        self._nodes.append(node)
+
+    def __iter__(self) -> Iterator[_Step]:
+        return map(_Step, self._names, *self._identities, self._nodes)
 
 
 @dataclass(slots=True)
@@ -125,7 +157,12 @@ class _Level:
     path: bytes
     handle: int | None
     identity: tuple[int, int]
-    below: Iterator[_Below]
+    below: Iterator[_Step]
+
+    @property
+    def prefix(self) -> bytes:
+        """What stands before the names of its entries in their paths."""
+        return self.path.rstrip(b"/") + b"/"
 
 
 class _Walk:
@@ -142,12 +179,7 @@ class _Walk:
         try:
             while found is not None:
                 path, handle, node = found
-                level = self._push(path, handle)
-                listed = self._list(path, handle, node)
-                if listed is not None:
-                    scanned, below = listed
-                    level.below = iter(below)
-                    yield scanned
+                yield from self._list(self._push(path, handle), handle, node)
                 found = self._next()
         finally:
             for level in self._stack:
@@ -169,10 +201,11 @@ class _Walk:
         while self._stack:
             level = self._stack[-1]
             if level.handle is not None:
-                for path, entry, node in level.below:
-                    handle = self._open(level.handle, path, entry)
+                for step in level.below:
+                    path = level.prefix + step.name
+                    handle = self._open(level.handle, path, step)
                     if handle is not None:
-                        return path, handle, node
+                        return path, handle, step.node
             self._pop()
         return None
 
@@ -202,52 +235,58 @@ class _Walk:
         return None
 
     def _lose(self, level: _Level) -> None:
-        for path, _, _ in level.below:
-            self._moved(path)
+        for step in level.below:
+            self._moved(level.prefix + step.name)
 
-    def _open(self, parent: int, path: bytes, entry: ScannedEntry) -> int | None:
+    def _open(self, parent: int, path: bytes, step: _Step) -> int | None:
         try:
-            handle = os.open(entry.name, _DIRECTORY, dir_fd=parent)
+            handle = os.open(step.name, _DIRECTORY, dir_fd=parent)
         except (FileNotFoundError, NotADirectoryError):
             self._moved(path)
             return None
         except OSError as error:
             self._unreadable(path, error)
             return None
-        if _identity(os.fstat(handle)) == _identity(entry.stat):
+        if _identity(os.fstat(handle)) == (step.device, step.inode):
             return handle
         os.close(handle)
         self._moved(path)
         return None
 
-    def _list(self, path: bytes, handle: int, node: _Node) -> tuple[ScannedDirectory, list[_Below]] | None:
+    def _list(self, level: _Level, handle: int, node: _Node) -> Iterator[ScannedDirectory]:
+        """Yield a directory in pieces, and note what is to be walked in it."""
+        path = level.path
         try:
             names, node = self._names(path, handle, node)
         except OSError as error:
             self._unreadable(path, error)
-            return None
-        entries: list[ScannedEntry] = []
-        below: list[_Below] = []
-        unread: set[bytes] = set()
+            return
         device = os.fstat(handle).st_dev
-        prefix = path.rstrip(b"/") + b"/"
-        for name in sorted(node.children.keys() - names):
-            self._missing(prefix + name)
-            unread.add(name)
-        for name in names:
-            entry = self._look(handle, prefix, name, node, unread)
-            if entry is None:
-                continue
-            entries.append(entry)
-            if stat.S_ISDIR(entry.stat.st_mode):
-                below.append((prefix + name, entry, self._node_below(prefix + name, node, entry, device)))
-        return ScannedDirectory(path, handle, device, entries, frozenset(unread)), below
+        missing = sorted(node.children.keys() - names) if node.children else []
+        for name in missing:
+            self._missing(level.prefix + name)
+        below = _Below()
+        after: bytes | None = None
+        for some, until in _in_pieces(names):
+            unread = set(missing)
+            entries: list[ScannedEntry] = []
+            for name in some:
+                entry = self._look(handle, level.prefix, name, node, unread)
+                if entry is None:
+                    continue
+                entries.append(entry)
+                if stat.S_ISDIR(entry.stat.st_mode):
+                    wanted = self._node_below(level.prefix + name, node, entry, device)
+                    below.append(name, entry.stat, wanted)
+            yield ScannedDirectory(path, handle, device, entries, frozenset(unread), after, until)
+            after = until
+        level.below = iter(below)
 
     def _names(self, path: bytes, handle: int, node: _Node) -> tuple[list[bytes], _Node]:
         """What to look at in a directory, and what is wanted: of a tagged one the tag, and other sources."""
         if node.filters is None:
             return sorted(node.children), node
-        names = sorted(os.fsencode(name) for name in os.listdir(handle))
+        names = _listed(handle)
         tag = node.filters.tag_in(handle, names)
         if tag is None:
             return names, node
@@ -314,3 +353,28 @@ class _Walk:
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
+
+
+def _listed(handle: int) -> list[bytes]:
+    """The names in a directory, in order; each is held once only."""
+    names: list[Any] = os.listdir(handle)
+    for start in range(0, len(names), _PIECE):
+        names[start : start + _PIECE] = map(os.fsencode, names[start : start + _PIECE])
+    names.sort()
+    return names
+
+
+def _in_pieces(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes | None]]:
+    """Pieces of sorted names, each with its last name, but None for the last piece. Empties a long list."""
+    if len(names) <= _PIECE:
+        yield names, None
+        return
+    joined = b"/".join(names)  # a third of the room
+    most = len(joined) * _PIECE // len(names)
+    names.clear()
+    start = 0
+    while start < len(joined):
+        end = joined.find(b"/", start + most)
+        some = joined[start : end if end >= 0 else len(joined)].split(b"/")
+        yield some, some[-1] if end >= 0 else None
+        start = end + 1 if end >= 0 else len(joined)

@@ -130,7 +130,7 @@ def test_snapshots_hold_what_was_true_then(
                 assert below(ledger, top, number) == inside
         with ledger.inventory.reading() as tx:
             for path, directory in paths.items():
-                newest = {name: entry.size for name, entry in entries.live_entries(tx, directory).items()}
+                newest = {entry.name: entry.size for entry in entries.live_entries(lambda: tx, directory)}
                 assert newest == {key[1]: size for key, size in truth.items() if key[0] == path}
             for table in (schema.staged_entries, schema.staged_removals, schema.staged_hints):
                 assert tx.execute(select(func.count()).select_from(table)).scalar() == 0
@@ -145,11 +145,11 @@ def test_hints_are_updated_in_place_and_go_with_their_entry(ledger: Ledger) -> N
         entries.apply_staged(tx, first.number, 1)
         entries.stage(tx, second.number, removed=[gone.number], hinted=[(kept.number, Hint(70, 80, True))])
         entries.apply_staged(tx, second.number, 2)
-        (live,) = entries.live_entries(tx, 1).values()
+        (live,) = entries.live_entries(lambda: tx, 1)
         assert (live.inode, live.ctime_ns, live.is_mount) == (70, 80, 1)
         assert tx.execute(select(func.count()).select_from(schema.hints)).scalar() == 1
         tx.execute(schema.hints.delete())
-        (live,) = entries.live_entries(tx, 1).values()
+        (live,) = entries.live_entries(lambda: tx, 1)
         assert (live.inode, live.ctime_ns, live.is_mount) == (0, 0, 0), "lost without harm"
 
 
