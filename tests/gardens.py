@@ -194,6 +194,8 @@ def set_flags(path: bytes | str | Path, flags: int) -> bool:
     try:
         room = array.array("l", [0])
         fcntl.ioctl(opened, _GET, room)
+        if room[0] & _MINE:  # another name of it was locked already: what is immutable takes no other flag
+            fcntl.ioctl(opened, _SET, array.array("l", [room[0] & ~_MINE]))
         fcntl.ioctl(opened, _SET, array.array("l", [room[0] & ~_MINE | flags]))
     except OSError as error:
         if error.errno in {errno.ENOTTY, errno.EOPNOTSUPP}:

@@ -159,10 +159,10 @@ def _no_key_opens(refused: Sequence[int], plan: RestorePlan, given: int) -> Reco
         for number in refused
         for stanza in parse_header(plan.archives[number].header).stanzas
     }
-    whom = ", ".join(sorted(one.hex()[:8] for one in recipients))
+    whom = ", ".join(sorted(one.hex() for one in recipients))
     count = f"{len(refused)} of the {len(plan.archives)} archives"
     return RecoveryKeyError(
-        f"no recovery key that was given opens {count} that this restore needs: they are for {whom}",
+        f"no recovery key that was given opens {count} that this restore needs: they are sealed for {whom}",
         advice="nothing was asked for. Give --key once for each key: recipients may have changed over time"
         if given
         else "give --key",

@@ -133,6 +133,8 @@ def test_changed_recipients_stop_the_run_until_they_are_accepted(server: Server,
     new = f"{second['snapshot']}:{server.source}/new.txt"
     server.done("restore", new, "--target", tmp_path / "out", *words)
     assert (tmp_path / "out" / "new.txt").read_text() == "new"
+    both = ("--key", tmp_path / "one.key", *words)
+    server.done("restore", second["snapshot"], "--target", tmp_path / "all", *both)
 
 
 def test_without_recipients_nothing_is_sealed(server: Server) -> None:

@@ -99,7 +99,10 @@ def test_a_kill_at_any_moment(tmp_path: Path, seed: int) -> None:
         writers = [Writer(running.glacier_url, seed * 2 + number) for number in range(2)]
         for writer in writers:
             writer.start()
-        time.sleep(0.3 + random.Random(seed).random())
+        until = time.monotonic() + 30  # a machine that is busy with other things needs a while to begin
+        while not any(writer.stored for writer in writers) and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(random.Random(seed).random())
         running.kill()
         for writer in writers:
             writer.join(30)
