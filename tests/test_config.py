@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from pathlib import Path
@@ -10,9 +11,19 @@ from zoneinfo import ZoneInfoNotFoundError
 import pytest
 
 from backup.cli.config import warnings_of
-from backup.config import Config, find_config, load_config, parse_size
+from backup.config import (
+    Config,
+    find_config,
+    load_config,
+    minute_of,
+    parse_size,
+    part_size_within,
+    warnings_of_limits,
+)
+from backup.config.limits import PARTS_AT_ONCE
 from backup.errors import ConfigError, UsageError
 from backup.model import MIB, Tier
+from backup.transfer.upload import Uploader
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
 ANCHOR = "arn:aws:rolesanywhere:eu-central-1:123456789012:trust-anchor/11111111-2222"
@@ -232,6 +243,34 @@ def test_recipients_are_read(tmp_path: Path) -> None:
         (DIRECTORY + "part_size = 1024", "vault[1].part_size: must be 1, 2, 4"),
         (DIRECTORY + 'part_size = "32 MB"', "vault[1].part_size: must be a number of bytes or a text like"),
         (DIRECTORY + "part_size = true", "vault[1].part_size: must be a number of bytes or a text like"),
+        (DIRECTORY + 'upload_limit = "2 MiB"', 'vault[1].upload_limit: must be a text like "2MiB/s"'),
+        (DIRECTORY + "download_limit = true", 'vault[1].download_limit: must be a text like "2MiB/s"'),
+        (DIRECTORY + 'upload_limit = "15KiB/s"', "vault[1].upload_limit: must be at least 16KiB/s"),
+        (DIRECTORY + "upload_limit = [5]", "vault[1].upload_limit[1]: must be a table"),
+        (
+            DIRECTORY + 'upload_limit = [{ from = "8:00", to = "24:00", limit = "0MiB/s" }]',
+            "vault[1].upload_limit[1].from: must be a time such as",
+        ),
+        (
+            DIRECTORY + 'upload_limit = [{ from = "08:00", to = "24:01", limit = "1MiB" }]',
+            "vault[1].upload_limit[1].to: must be a time such as",
+        ),
+        (
+            DIRECTORY + 'upload_limit = [{ from = "08:00", to = "24:00", limit = "1MiB" }]',
+            'vault[1].upload_limit[1].limit: must be a text like "2MiB/s"',
+        ),
+        (
+            DIRECTORY + 'upload_limit = [{ from = "08:00", till = "18:00", limit = "1MiB/s" }]',
+            "vault[1].upload_limit[1].to: is missing",
+        ),
+        (
+            DIRECTORY + 'upload_limit = [{ from = "08:00", to = "08:00", limit = "1MiB/s" }]',
+            'vault[1].upload_limit[1].to: must not be "from"',
+        ),
+        (DIRECTORY + JOB + "nice = 20", "job[1].nice: must be"),
+        (DIRECTORY + JOB + "nice = -1", "job[1].nice: must be"),
+        (DIRECTORY + JOB + 'ionice = "best-effort"', "job[1].ionice: must be idle, or best-effort:0"),
+        (DIRECTORY + JOB + 'ionice = "realtime:0"', "job[1].ionice: must be idle, or best-effort:0"),
         (DIRECTORY + "pack_size = 17", "vault[1].pack_size: must be at least 1 MiB"),
         (
             DIRECTORY + 'part_size = "1MiB"\npack_size = "10GiB"',
@@ -483,3 +522,45 @@ finally = []
     assert [(one.run, one.timeout) for one in hooks.before] == [(("/bin/one", "word"), None)]
     assert [(one.run, one.timeout) for one in hooks.after] == [(("/bin/one",), None), (("/bin/two",), 7200)]
     assert (hooks.finally_, hooks.on_failure, hooks.timeout) == ((), (), 600)
+
+
+# Limits.
+
+
+def test_a_limit_holds_all_day_or_in_windows(tmp_path: Path) -> None:
+    vault = load(
+        tmp_path,
+        DIRECTORY
+        + 'upload_limit = "2MiB/s"\ndownload_limit = [{ from = "22:00", to = "06:30", limit = "64KiB/s" },'
+        + ' { from = "08:00", to = "24:00", limit = 100000 }]',
+    ).vault("disk")
+    assert [(one.from_, one.to, one.limit) for one in vault.upload_limit] == [("00:00", "24:00", 2 * MIB)]
+    assert [(minute_of(one.from_), minute_of(one.to), one.limit) for one in vault.download_limit] == [
+        (1320, 390, 65536),
+        (480, 1440, 100_000),
+    ]
+
+
+def test_parts_are_so_small_that_what_is_under_way_takes_ten_minutes_at_most(tmp_path: Path) -> None:
+    slow = [{"limit": rate} for rate in ("1GiB/s", "100KiB/s", "64KiB/s", "16KiB/s")]
+    sizes = []
+    for one in slow:
+        text = GLACIER + f'upload_limit = "{one["limit"]}"'
+        vault = load(tmp_path, text).vault("cold")
+        assert list(warnings_of_limits(vault)) == []
+        sizes.append(part_size_within(vault) // MIB)
+        assert part_size_within(vault) * 3 <= 600 * vault.upload_limit[0].limit
+    assert sizes == [32, 16, 8, 2]
+
+
+def test_parts_of_s3_have_a_smallest_size_and_that_is_told(tmp_path: Path) -> None:
+    vault = load(tmp_path, BUCKET + 'upload_limit = "16KiB/s"').vault("frozen")
+    assert part_size_within(vault) == 8 * MIB
+    (warning,) = warnings_of_limits(vault)
+    assert warning.startswith(
+        "vault frozen: at 16 KiB/s its smallest parts (8 MiB, 3 at once) take 25 minutes"
+    )
+
+
+def test_as_many_parts_are_reckoned_with_as_are_sent_at_once() -> None:
+    assert inspect.signature(Uploader).parameters["parts_at_once"].default == PARTS_AT_ONCE

@@ -19,7 +19,7 @@ from backup.archiver.hooks import Command as HookCommand
 from backup.archiver.hooks import Hook, Hooks, passed_on
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupJob, Keys, World
-from backup.config import CommandSettings, Config, JobSettings
+from backup.config import CommandSettings, Config, JobSettings, part_size_within
 from backup.errors import ConfigError, InventoryDamagedError
 from backup.format.keys import Signer
 from backup.inventory import runs
@@ -80,7 +80,7 @@ def backup_job(config: Config, job: JobSettings) -> BackupJob:
         overrides=overrides_of(job),
         hooks=_hooks(config, job),
         pack_size=vault.pack_size,
-        part_size=vault.part_size,
+        part_size=part_size_within(vault),
         level=job.compression_level,
         streams=(*map(_command, job.command), *(Device(os.fsencode(path)) for path in job.devices)),
     )
@@ -132,7 +132,7 @@ def run_job(
     with closing(opened(config)) as inventory:
         world = World(
             inventory=inventory,
-            vault=make_vault(config, job.vault, Purpose.BACKUP, clock),
+            vault=make_vault(config, job.vault, Purpose.BACKUP, clock, stop=stop.is_set),
             clock=clock,
             progress=progress,
             spool=State(config.state_dir).spool,
@@ -171,8 +171,14 @@ def restore_world(
         key_directory=state.restores,
         askers=opened_vault.traits.requests_at_once,
         spared=(config.state_dir, *(os.fspath(one.path) for one in config.vaults if one.path)),
-        round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, inventory)),
+        round_bytes=int(TO_FETCH.total_seconds() * _speed_from(config, inventory, vault)),
     )
+
+
+def _speed_from(config: Config, inventory: Inventory, vault: VaultName) -> float:
+    """As `link_speed`, where the vault's own limit allows that."""
+    limits = [window.limit for window in config.vault(vault).download_limit]
+    return min([link_speed(config, inventory), *limits])
 
 
 def link_speed(config: Config, inventory: Inventory) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from backup.config import Config, IdentitySettings, VaultSettings
+from backup.config import Config, IdentitySettings, LimitSettings, VaultSettings, minute_of
 from backup.errors import ConfigError, NightvaultError
 from backup.model import VaultName
 from backup.protocols import Clock, CredentialSource, Vault
+from backup.vault.pace import UNLIMITED, AnyPace, Pace, Paces, Timetable, Window
 
 if TYPE_CHECKING:
     from backup.credentials.places import IdentityFiles
@@ -23,19 +25,39 @@ class Purpose(Enum):
     PRUNE = "prune_role_arn"
 
 
-def make_vault(config: Config, name: str, purpose: Purpose, clock: Clock) -> Vault:
-    """The vault of that name; nothing is asked of it yet."""
+def make_vault(
+    config: Config,
+    name: str,
+    purpose: Purpose,
+    clock: Clock,
+    *,
+    stop: Callable[[], bool] | None = None,
+) -> Vault:
+    """The vault of that name, kept to its limits; nothing is asked of it yet.
+
+    When `stop` says so, what waits for its turn within a limit ends by `InterruptedRunError`.
+    """
     settings = config.vault(name)
+    paces = Paces(
+        _pace(settings.upload_limit, clock, stop),
+        _pace(settings.download_limit, clock, stop),
+    )
     if settings.kind == "directory":
         from backup.vault.directory import DirectoryVault
 
-        return DirectoryVault(VaultName(name), settings.path or "", clock)
+        return DirectoryVault(VaultName(name), settings.path or "", clock, paces)
     if settings.kind == "s3":
         from backup.vault.s3 import S3Vault
 
         requests = bucket_requests(config, settings, purpose, clock)
-        return S3Vault(settings.name, requests.client, requests.bucket, clock)
-    return _glacier(config, settings, purpose, clock)
+        return S3Vault(settings.name, requests.client, requests.bucket, clock, paces)
+    return _glacier(config, settings, purpose, clock, paces)
+
+
+def _pace(limits: Sequence[LimitSettings], clock: Clock, stop: Callable[[], bool] | None) -> AnyPace:
+    """By the hours of this machine's zone."""
+    windows = [Window(minute_of(one.from_), minute_of(one.to) % (24 * 60), one.limit) for one in limits]
+    return Pace(Timetable(windows), clock, stop) if windows else UNLIMITED
 
 
 def bucket_requests(
@@ -75,7 +97,7 @@ def warnings_of_vault(config: Config, settings: VaultSettings, clock: Clock) -> 
         return [f"cannot look at its bucket: {error}"]
 
 
-def _glacier(config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock) -> Vault:
+def _glacier(config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock, paces: Paces) -> Vault:
     from backup.credentials.boto import boto3_session
     from backup.vault.aws import make_client
     from backup.vault.glacier import GlacierVault
@@ -83,7 +105,7 @@ def _glacier(config: Config, settings: VaultSettings, purpose: Purpose, clock: C
     region = settings.region or ""
     session = boto3_session(credential_source(config, settings, purpose, clock), region)
     client = make_client(session, "glacier", region=region, endpoint=settings.endpoint)
-    return GlacierVault(settings.name, client, settings.vault or "", settings.account_id)
+    return GlacierVault(settings.name, client, settings.vault or "", settings.account_id, paces)
 
 
 def credential_source(

@@ -127,8 +127,10 @@ def _names(jobs: Sequence[JobSettings]) -> str:
 
 def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, how: _How) -> BackupReport:
     from backup.app import run_job
+    from backup.app.priority import Priority
 
     try:
+        Priority.of(job).set_here()
         report = run_job(
             config,
             job.name,

@@ -55,6 +55,8 @@ def check(cli: Cli) -> None:
 
 def warnings_of(read: Config) -> Iterator[str]:
     """What is no mistake and yet worth a look: files that others can read or change, a spool in a source."""
+    from backup.config import warnings_of_limits
+
     if _mode(read.path) & (stat.S_IWGRP | stat.S_IWOTH):
         yield f"{read.path} can be changed by others: chmod go-w it"
     if "@" in read.inventory_url and _mode(read.path) & stat.S_IROTH:
@@ -68,6 +70,7 @@ def warnings_of(read: Config) -> Iterator[str]:
     for vault in read.vaults:
         if identity is None and vault.role_arn is not None:
             yield f"vault {vault.name}: role_arn is not used without [identity]"
+        yield from warnings_of_limits(vault)
     for job in read.jobs:
         if any(os.path.commonpath([read.state_dir, source]) == source for source in job.paths):
             yield f"job {job.name} backs up the state directory {read.state_dir} with its spool: exclude it"
@@ -81,13 +84,16 @@ def _mode(path: str) -> int:
 
 
 def _lines(read: Config) -> Iterator[str]:
+    from backup.config import part_size_within
+
     yield f"{read.path} is fine"
     yield f"state: {read.state_dir}"
     identity = read.identity
     yield f"identity: {identity.certificate}" if identity else "identity: none, boto3's own credentials"
     yield f"recipients: {len(read.recipients) or 'none, init makes a recovery key'}"
     for vault in read.vaults:
-        sizes = f"packs of {render.size(vault.pack_size)} in parts of {render.size(vault.part_size)}"
+        part_size = render.size(part_size_within(vault))
+        sizes = f"packs of {render.size(vault.pack_size)} in parts of {part_size}"
         yield f"vault {vault.name}: {vault.kind}, {_location(vault)}, {sizes}"
     yield from (_job_line(job) for job in read.jobs)
 

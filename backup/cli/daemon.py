@@ -34,6 +34,7 @@ def daemon(cli: Cli) -> None:
     signal ends it at once.
     """
     from backup.app import last_run, run_job
+    from backup.app.priority import Priority, in_thread
     from backup.app.restores import continue_restores
     from backup.cli.progress import Logged
     from backup.daemon import Chore, ScheduledJob, run_daemon
@@ -49,7 +50,12 @@ def daemon(cli: Cli) -> None:
 
     def run(name: JobName) -> None:
         try:
-            tell(run_job(config, name, clock=clock, progress=Logged(), stop=stop))
+            tell(
+                in_thread(
+                    Priority.of(config.job(name)),
+                    lambda: run_job(config, name, clock=clock, progress=Logged(), stop=stop),
+                )
+            )
         except NightvaultError:
             raise
         except Exception as error:

@@ -1,5 +1,6 @@
 """config.toml: what it may say, how it is read, what must hold of it as a whole."""
 
+from backup.config.limits import part_size_within, warnings_of_limits
 from backup.config.reading import find_config, load_config, parse_money, parse_size
 from backup.config.settings import (
     STREAM_NAME,
@@ -8,9 +9,11 @@ from backup.config.settings import (
     HooksSettings,
     IdentitySettings,
     JobSettings,
+    LimitSettings,
     RolesAnywhereSettings,
     SourceSettings,
     VaultSettings,
+    minute_of,
 )
 
 __all__ = [
@@ -20,11 +23,15 @@ __all__ = [
     "HooksSettings",
     "IdentitySettings",
     "JobSettings",
+    "LimitSettings",
     "RolesAnywhereSettings",
     "SourceSettings",
     "VaultSettings",
     "find_config",
     "load_config",
+    "minute_of",
     "parse_money",
     "parse_size",
+    "part_size_within",
+    "warnings_of_limits",
 ]

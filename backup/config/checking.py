@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from backup.config.limits import check_limits
 from backup.config.settings import Config, JobSettings, SourceSettings, VaultSettings, suggestion
 from backup.errors import ConfigError, NightvaultError
 from backup.model import MIB, Tier
@@ -82,12 +83,13 @@ def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Confi
     if vault.kind == "s3" and (vault.storage_class, vault.tier) == ("DEEP_ARCHIVE", Tier.EXPEDITED):
         yield "tier", "must be standard or bulk: DEEP_ARCHIVE has no expedited retrievals"
     yield from _check_sizes(vault)
+    yield from check_limits(vault)
 
 
 def _check_sizes(vault: VaultSettings) -> Iterator[Mistake]:
-    part, smallest = vault.part_size, 8 if vault.kind == "s3" else 1  # S3's own bound is 5 MiB
-    if not smallest * MIB <= part <= 4096 * MIB or part & (part - 1):
-        first = ", ".join(str(smallest << n) for n in range(4))
+    part, smallest = vault.part_size, vault.smallest_part
+    if not smallest <= part <= 4096 * MIB or part & (part - 1):
+        first = ", ".join(str(smallest // MIB << n) for n in range(4))
         yield "part_size", f"must be {first}, … or 4096 MiB"
     elif not MIB <= vault.pack_size <= part * MOST_PARTS:
         yield "pack_size", f"must be at least 1 MiB and at most {MOST_PARTS} times part_size"

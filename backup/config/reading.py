@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from backup.config.checking import Mistake, check
+from backup.config.limits import limit_windows, parse_rate
 from backup.config.settings import (
     LISTS,
     SECTIONS,
@@ -39,6 +40,7 @@ _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
 _MONEY = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
 _SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than", "link"})
+_LIMITS = frozenset({"upload_limit", "download_limit"})
 _DURATION = re.compile(r"([0-9]+)\s*([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _HOOKS = frozenset({"before", "after", "on_failure", "finally"})
@@ -220,6 +222,10 @@ def _hooks(value: object) -> object:
 def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
     if name in _SIZES:
         return parse_size(value)
+    if name in _LIMITS:
+        return limit_windows(value)
+    if name == "limit":
+        return parse_rate(value)
     if name == "max_restore_cost":
         return parse_money(value)
     if name == "timeout":

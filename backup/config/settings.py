@@ -58,6 +58,10 @@ _HTTP = r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?"  # plain, so on thi
 _SERVICE = rf"(https://[^/@\s]+|{_HTTP})(/\S*)?"
 _Endpoint = Annotated[str, _shape(_SERVICE, "must be https://HOST, or http://127.0.0.1 (localhost, [::1])")]
 _Session = Annotated[str, _shape("[A-Za-z0-9_+=,.@-]{2,64}", "must be 2 to 64 letters, digits and _+=,.@-")]
+_Time = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]", 'must be a time such as "08:00"')]
+_TimeTo = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]|24:00", 'must be a time such as "18:00"')]
+_IONICE = "idle|best-effort:[0-7]"
+_IoNice = Annotated[str, _shape(_IONICE, "must be idle, or best-effort:0 (most urgent) to best-effort:7")]
 _URL = r"(sqlite:////|postgresql\+psycopg://).+"
 _Url = Annotated[str, _shape(_URL, "must be sqlite:////PATH or postgresql+psycopg://…")]
 
@@ -85,6 +89,21 @@ class RolesAnywhereSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     session_duration: Annotated[int, Meta(ge=900, le=43200)] = 3600  # the bounds of CreateSession
     endpoint: _Endpoint | None = None
     role_session_name: _Session | None = None
+
+
+class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One window of a limit: from one time of the day to another, of the next day if that is earlier; bytes a
+    second."""
+
+    from_: _Time = msgspec.field(name="from")
+    to: _TimeTo
+    limit: int
+
+
+def minute_of(text: str) -> int:
+    """Minutes since midnight of "08:30"."""
+    hours, minutes = text.split(":")
+    return int(hours) * 60 + int(minutes)
 
 
 class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +134,13 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pack_size: int = 0  # once read: that of the kind
     part_size: int = 32 * MIB
     tier: Tier = Tier.STANDARD
+    upload_limit: tuple[LimitSettings, ...] = ()
+    download_limit: tuple[LimitSettings, ...] = ()
+
+    @property
+    def smallest_part(self) -> int:
+        """Bytes; S3's own bound is 5 MiB, and parts are powers of two."""
+        return (8 if self.kind == "s3" else 1) * MIB
 
     def __post_init__(self) -> None:
         """Fill in what depends on the kind: S3 retrieves whole packs only, so there they are smaller."""
@@ -184,6 +210,8 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     schedule: str | None = None
     timezone: str | None = None
     compression_level: Annotated[int, Meta(ge=1, le=19)] | None = None
+    nice: Annotated[int, Meta(ge=0, le=19)] | None = None
+    ionice: _IoNice | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ from backup.model import (
 from backup.protocols import Clock, VaultTraits
 from backup.vault import beneath, layout
 from backup.vault.layout import ArchiveRecord, Marker, Root, UploadRecord
+from backup.vault.pace import FREE, Paces
 
 TRAITS = VaultTraits(
     retrieves_ranges=True,
@@ -65,10 +66,11 @@ class DirectoryVault:
     It keeps no record of retrievals, so `open_retrievals` is empty: asking again costs nothing.
     """
 
-    def __init__(self, name: VaultName, path: str, clock: Clock) -> None:
+    def __init__(self, name: VaultName, path: str, clock: Clock, paces: Paces = FREE) -> None:
         self._name = name
         self._path = os.path.abspath(path)
         self._clock = clock
+        self._paces = paces
         self._completing = threading.Lock()
 
     @property
@@ -135,7 +137,8 @@ class DirectoryVault:
                     f"the part at {part.offset} of upload {upload_id} is not what was recorded",
                     advice="its bytes changed in spool or memory: check this machine's disk and memory",
                 )
-            layout.write_part(upload, StoredPart(part.offset, part.length, part.tree_hash), body)
+            stored = StoredPart(part.offset, part.length, part.tree_hash)
+            layout.write_part(upload, stored, body, self._paces.up)
 
     def list_parts(
         self,
@@ -232,7 +235,7 @@ class DirectoryVault:
                 raise VaultError(f"bytes {extent.start} to {extent.end} are not within {retrieval_id}")
             wanted = ByteRange(retrieved.start + extent.start, retrieved.start + extent.end)
             try:
-                return Fetched(layout.read_archive(root, archive_id, wanted), None)
+                return Fetched(layout.read_archive(root, archive_id, wanted, self._paces.down), None)
             except ArchiveMissingError as error:
                 raise RetrievalExpiredError(str(error)) from error
 

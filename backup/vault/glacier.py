@@ -43,7 +43,8 @@ from backup.model import (
 from backup.protocols import VaultTraits
 from backup.vault import answers
 from backup.vault.aws import field, speaking_of
-from backup.vault.partbody import PartBody, hand_over_hashes
+from backup.vault.pace import FREE, Paces, read_all
+from backup.vault.partbody import PartBody, hand_over_hashes, keep_pace
 
 TRAITS = VaultTraits(
     retrieves_ranges=True,
@@ -71,12 +72,16 @@ class GlacierVault:
     `account_id` "-" is the account of the signing keys.
     """
 
-    def __init__(self, name: VaultName, client: Any, vault: str, account_id: str = "-") -> None:
+    def __init__(
+        self, name: VaultName, client: Any, vault: str, account_id: str = "-", paces: Paces = FREE
+    ) -> None:
         self._name = name
         self._client = client
         self._vault = vault
         self._account_id = account_id
+        self._paces = paces
         hand_over_hashes(client)
+        keep_pace(client)
 
     @property
     def name(self) -> VaultName:
@@ -131,7 +136,7 @@ class GlacierVault:
             uploadId=upload_id,
             range=f"bytes {part.offset}-{part.offset + part.length - 1}/*",
             checksum=part.tree_hash.hex(),
-            body=PartBody(body, part.sha256),
+            body=PartBody(body, part.sha256, self._paces.up),
         )
         answers.check_answered(answer, part.tree_hash, f"the part at {part.offset} of upload {upload_id}")
 
@@ -232,7 +237,7 @@ class GlacierVault:
             given = answers.range_of(answer)
             if given != extent:
                 raise VaultError(f"cannot {doing}: the answer holds bytes {given.start} to {given.end - 1}")
-            data = body.read()
+            data = read_all(body, self._paces.down, extent.length)
         if len(data) != extent.length:
             raise VaultError(f"cannot {doing}: {len(data)} bytes came instead")
         checksum = answer.get("checksum")
@@ -255,7 +260,7 @@ class GlacierVault:
         doing = f"fetch listing {listing_id}"
         answer = self._output(listing_id, doing)
         with closing(answer["body"]) as body, speaking_of(doing):
-            data = body.read()
+            data = read_all(body, self._paces.down, answers.range_of(answer).length)
         return answers.parse_listing(data, doing)
 
     def delete_archive(self, archive_id: ArchiveId) -> None:

@@ -32,6 +32,7 @@ from backup.errors import (
 )
 from backup.model import ArchiveId, ByteRange, StoredPart, TreeHash, UploadId
 from backup.vault import beneath
+from backup.vault.pace import UNLIMITED, AnyPace, slices
 
 MARKER = "nightvault-vault.json"
 LAYOUT = 1
@@ -158,7 +159,7 @@ def open_upload(root: Root, upload_id: UploadId) -> Iterator[tuple[int, UploadRe
         raise unknown from error
 
 
-def write_part(upload: int, part: StoredPart, body: memoryview) -> None:
+def write_part(upload: int, part: StoredPart, body: memoryview, pace: AnyPace = UNLIMITED) -> None:
     """Write a part, sync it, then note it: what `read_parts` names survives a power cut.
 
     The note itself needs no sync: a lost one costs sending the part again. What an earlier note says of the
@@ -169,7 +170,8 @@ def write_part(upload: int, part: StoredPart, body: memoryview) -> None:
             os.write(notes, b"\n%d forgotten\n" % part.offset)
             os.fsync(notes)
         with beneath.open_file("data", os.O_WRONLY, dir_fd=upload) as data:
-            beneath.write_at(data, body, part.offset)
+            for start, end in slices(body.nbytes, pace):
+                beneath.write_at(data, body.cast("B")[start:end], part.offset + start)
             os.fdatasync(data)
         tree_hash = (part.tree_hash or b"").hex().encode()
         os.write(notes, b"\n%d %d %s\n" % (part.offset, part.length, tree_hash))
@@ -237,16 +239,20 @@ def archive_size(root: Root, archive_id: ArchiveId) -> int | None:
         return None
 
 
-def read_archive(root: Root, archive_id: ArchiveId, extent: ByteRange) -> bytes:
+def read_archive(root: Root, archive_id: ArchiveId, extent: ByteRange, pace: AnyPace = UNLIMITED) -> bytes:
     """Exactly these bytes; `ArchiveMissingError`, or `IntegrityError` when the file ends too soon."""
     try:
         with (
             beneath.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf,
             beneath.open_file(archive_id, os.O_RDONLY, dir_fd=shelf) as archive,
         ):
-            data = beneath.read_at(archive, extent.length, extent.start)
+            pieces = [
+                beneath.read_at(archive, end - start, extent.start + start)
+                for start, end in slices(extent.length, pace)
+            ]
     except FileNotFoundError as error:
         raise ArchiveMissingError(f"vault {root.path} has no archive {archive_id}") from error
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(data) != extent.length:
         raise IntegrityError(
             f"archive {archive_id} in {root.path} ends before byte {extent.end}: it was cut short",

@@ -2,7 +2,8 @@
 
 boto3 hashes a part twice more: the tree hash unless it is given as `checksum`, and the plain SHA-256 for
 the signature unless the header is there. For the latter there is no parameter, so the body carries it to
-the moment when headers are made; each request has its own body, so threads cannot mix them up.
+the moment when headers are made; each request has its own body, so threads cannot mix them up. Just before
+a request is sent its body learns of it: from then on, and not while it is hashed, reading keeps a pace.
 """
 
 from __future__ import annotations
@@ -11,19 +12,31 @@ import os
 from collections.abc import MutableMapping
 from typing import Any
 
+from backup.vault.pace import UNLIMITED, AnyPace
+
 _HEADER = "x-amz-content-sha256"
 _EVENT = "before-call.glacier.UploadMultipartPart"
 _CRC = "x-amz-checksum-crc64nvme"
 _S3_EVENT = "before-call.s3.UploadPart"
+_SENT = ("before-send.glacier.UploadMultipartPart", "before-send.s3.UploadPart")
 
 
 class PartBody:
-    """A file to read over memory that is not ours; `sha256` is that of all of it."""
+    """A file to read over memory that is not ours; `sha256` is that of all of it.
 
-    def __init__(self, view: memoryview, sha256: bytes) -> None:
+    Once `begin_sending` was called, a read of some size gives as much of it as the `pace` allows.
+    """
+
+    def __init__(self, view: memoryview, sha256: bytes, pace: AnyPace = UNLIMITED) -> None:
         self._view = view.cast("B")
         self._at = 0
+        self._pace = pace
+        self._now: AnyPace = UNLIMITED
         self.sha256 = sha256
+
+    def begin_sending(self) -> None:
+        """From now on keep the pace."""
+        self._now = self._pace
 
     def __len__(self) -> int:
         """All bytes, wherever we are."""
@@ -33,6 +46,8 @@ class PartBody:
         """The next bytes, at most `size`; empty at the end."""
         whole = size is None or size < 0
         end = len(self._view) if whole else min(self._at + (size or 0), len(self._view))
+        if end > self._at and not whole:
+            end = self._at + self._now.take(end - self._at)
         piece = self._view[self._at : end]
         self._at = end
         return piece
@@ -57,6 +72,17 @@ def _hand_over(params: MutableMapping[str, Any], **_: Any) -> None:
     body = params["body"]
     if isinstance(body, PartBody):
         params["headers"][_HEADER] = body.sha256.hex()
+
+
+def keep_pace(client: Any) -> None:
+    """Let `client` tell each `PartBody` when it is sent; no effect the second time."""
+    for event in _SENT:
+        client.meta.events.register_first(event, _begin_sending, unique_id=f"nightvault-{event}")
+
+
+def _begin_sending(request: Any, **_: Any) -> None:
+    if isinstance(request.body, PartBody):
+        request.body.begin_sending()
 
 
 def rely_on_crc(client: Any) -> None:

@@ -14,7 +14,8 @@ from backup.model import ArchiveId, Listing, ListingId, RetrievalStatus, VaultNa
 from backup.protocols import Clock, VaultTraits
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
-from backup.vault.partbody import rely_on_crc, stay_in_region
+from backup.vault.pace import FREE, Paces
+from backup.vault.partbody import keep_pace, rely_on_crc, stay_in_region
 from backup.vault.s3_requests import Bucket, BucketRequests
 from backup.vault.s3_retrievals import S3Retrievals
 from backup.vault.s3_uploads import S3Uploads
@@ -29,10 +30,14 @@ class _OursError(VaultError):
 class S3Vault(S3Uploads, S3Retrievals):
     """A `Vault` in a bucket; `client` is `aws.make_client(session, "s3", …)`."""
 
-    def __init__(self, name: VaultName, client: Any, bucket: Bucket, clock: Clock) -> None:
+    def __init__(
+        self, name: VaultName, client: Any, bucket: Bucket, clock: Clock, paces: Paces = FREE
+    ) -> None:
         rely_on_crc(client)
         stay_in_region(client)
+        keep_pace(client)
         self._in = BucketRequests(client, bucket)
+        self._paces = paces
         self._name = name
         self._clock = clock
 

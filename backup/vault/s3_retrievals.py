@@ -28,6 +28,7 @@ from backup.model import (
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.aws import speaking_of
+from backup.vault.pace import FREE, Paces, read_all
 from backup.vault.s3_requests import BucketRequests
 
 FEW = 3
@@ -41,8 +42,9 @@ class _NotFrozenError(VaultError):
 class S3Retrievals:
     """The half of `protocols.Vault` that brings back."""
 
-    def __init__(self, requests: BucketRequests) -> None:
+    def __init__(self, requests: BucketRequests, paces: Paces = FREE) -> None:
         self._in = requests
+        self._paces = paces
 
     def request_retrieval(
         self,
@@ -176,7 +178,7 @@ class S3Retrievals:
             given = answers.range_of(answer)
             if given != wanted:
                 raise VaultError(f"cannot {doing}: the answer holds bytes {given.start} to {given.end - 1}")
-            data: bytes = body.read()
+            data = read_all(body, self._paces.down, wanted.length)
         if len(data) != wanted.length:
             raise VaultError(f"cannot {doing}: {len(data)} bytes came instead")
         return data

@@ -24,6 +24,7 @@ from backup.protocols import VaultTraits
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.aws import field
+from backup.vault.pace import FREE, Paces
 from backup.vault.partbody import PartBody
 from backup.vault.s3_requests import BucketRequests
 
@@ -43,8 +44,9 @@ class _ConflictError(VaultError):
 class S3Uploads:
     """The half of `protocols.Vault` that sends."""
 
-    def __init__(self, requests: BucketRequests) -> None:
+    def __init__(self, requests: BucketRequests, paces: Paces = FREE) -> None:
         self._in = requests
+        self._paces = paces
 
     def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
         """CreateMultipartUpload, in the class for its kind."""
@@ -81,7 +83,7 @@ class S3Uploads:
             **upload,
             PartNumber=part.number,
             ContentLength=body.nbytes,
-            Body=PartBody(body, b""),
+            Body=PartBody(body, b"", self._paces.up),
             **crc,
         )
 
