@@ -176,8 +176,13 @@ class Cloud:
     emulator: RunningEmulator
     accounts: Path
 
-    def server(self, folder: Path, *, vault: str, clock: Clock | None = None) -> Server:
-        """A server with a new CA, which the account trusts from now on; `init` has not been run."""
+    def server(
+        self, folder: Path, *, vault: str, clock: Clock | None = None, kind: str = "glacier"
+    ) -> Server:
+        """A server with a new CA, which the account trusts from now on; `init` has not been run.
+
+        Of kind "s3" its vault is a bucket of that name, in class GLACIER.
+        """
         server = Server(folder, clock or SystemClock())
         fill(server.source)
         server.done("ca", "create", "--dir", folder / "ca", "--name", "Test CA", "--organization", "Test")
@@ -185,7 +190,8 @@ class Cloud:
             *("ca", "issue", "web1", "--dir", folder / "ca", "--out", folder / "identity"),
             *("--organization", "Test", "--unit", "Servers"),
         )
-        server.write_config(self.sections(folder, vault=vault))
+        sections = self.sections if kind == "glacier" else self.bucket_sections
+        server.write_config(sections(folder, vault=vault))
         documents = server.json("aws", "policy")
         half = self.accounts.with_name("accounts.new")
         write_accounts(str(half), ca=str(folder / "ca" / "ca.pem"), documents=documents)
@@ -203,6 +209,34 @@ class Cloud:
     ) -> str:
         """The sections of a config on identity and vault."""
         return f"""\
+{self._identity(folder, anywhere)}kind = "glacier"
+region = "{REGION}"
+account_id = "{ACCOUNT}"
+vault = "{vault}"
+role_arn = "{role}"
+restore_role_arn = "{RESTORE_ROLE}"
+endpoint = "{glacier or self.emulator.glacier_url}"
+part_size = "1MiB"
+pack_size = "4MiB"
+"""
+
+    def bucket_sections(self, folder: Path, *, vault: str) -> str:
+        """The same for a bucket."""
+        return f"""\
+{self._identity(folder, None)}kind = "s3"
+region = "{REGION}"
+bucket = "{vault}"
+storage_class = "GLACIER"
+path_style = true
+role_arn = "{BACKUP_ROLE}"
+restore_role_arn = "{RESTORE_ROLE}"
+endpoint = "{self.emulator.s3_url}"
+part_size = "8MiB"
+pack_size = "8MiB"
+"""
+
+    def _identity(self, folder: Path, anywhere: str | None) -> str:
+        return f"""\
 [identity]
 certificate = "{folder}/identity/web1.pem"
 private_key = "{folder}/identity/web1.key"
@@ -215,15 +249,6 @@ endpoint = "{anywhere or self.emulator.rolesanywhere_url}"
 
 [[vault]]
 name = "cold"
-kind = "glacier"
-region = "{REGION}"
-account_id = "{ACCOUNT}"
-vault = "{vault}"
-role_arn = "{role}"
-restore_role_arn = "{RESTORE_ROLE}"
-endpoint = "{glacier or self.emulator.glacier_url}"
-part_size = "1MiB"
-pack_size = "4MiB"
 """
 
 

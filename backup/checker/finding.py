@@ -31,6 +31,9 @@ from backup.model import ArchiveId, Generation, InventoryId, Listing
 _REFUSED = (FormatError, IntegrityError)
 
 
+_FROZEN = ", which something has frozen: `nightvault config check` names it"
+
+
 class WaitsError(Exception):
     """The vault is not ready; `str` says with what."""
 
@@ -202,7 +205,8 @@ class Finder:
             return
         brought = self._bringer.bring([whole(one.archive_id, one.size) for one in new])
         if brought.waiting:
-            raise WaitsError(f"{brought.waiting} of {len(new)} catalogs")
+            hot = self._world.vault.traits.keeps_metadata_hot
+            raise WaitsError(f"{brought.waiting} of {len(new)} catalogs{_FROZEN * hot}")
         for one in sorted(new, key=lambda each: (each.label.number, each.archive_id)):
             self._known.seen.add(one.archive_id)
             if one.archive_id in brought.missing:

@@ -21,6 +21,10 @@ _KIND_KEYS = {
     "s3": {"region", "account_id", "endpoint", *_OF_S3},
 }
 _NEEDED = {"directory": ("path",), "glacier": ("region", "vault"), "s3": ("region", "bucket")}
+_AWS_CLASSES = (
+    *("DEEP_ARCHIVE", "GLACIER", "GLACIER_IR", "STANDARD", "STANDARD_IA", "ONEZONE_IA"),
+    "INTELLIGENT_TIERING",
+)
 _AWS_REGION = re.compile("[a-z]{2,4}(-[a-z]+)+-[0-9]+")
 Mistake = tuple[str, str]  # key, sentence
 
@@ -80,6 +84,8 @@ def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Confi
     yield from ((key, f"is missing: a {vault.kind} vault needs it") for key in missing)
     if in_aws and vault.region and not _AWS_REGION.fullmatch(vault.region):
         yield "region", "must look like eu-central-1"
+    if vault.kind == "s3" and in_aws and vault.storage_class not in _AWS_CLASSES:
+        yield "storage_class", f"AWS has no such class{suggestion(vault.storage_class, _AWS_CLASSES)}"
     if vault.kind == "s3" and (vault.storage_class, vault.tier) == ("DEEP_ARCHIVE", Tier.EXPEDITED):
         yield "tier", "must be standard or bulk: DEEP_ARCHIVE has no expedited retrievals"
     yield from _check_sizes(vault)

@@ -287,8 +287,13 @@ def _mapped(path: str, extent: ByteRange) -> Iterator[memoryview]:
     """A part of a spool file, mapped while it is used: what is not mapped takes no memory."""
     with spool_errors(path, "read"), open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), extent.length, access=mmap.ACCESS_READ, offset=extent.start)
-    with mapped, memoryview(mapped) as view:
+    view = memoryview(mapped)
+    try:
         yield view
+    finally:
+        with suppress(BufferError):  # the traceback of an error may hold pieces of it: then it goes with them
+            view.release()
+            mapped.close()
 
 
 def _leaves_of(path: str, archive: Archive) -> list[bytes] | None:

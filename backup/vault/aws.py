@@ -50,6 +50,15 @@ _NO_PERMISSION = (
     " whether the vault exists, so check its name, region and account, too"
 )
 
+_NO_REASON = (
+    "S3 gives no reason here: compare the role's policy with `nightvault aws policy`, and look at the"
+    " bucket's name, account and own policy, and at this machine's clock"
+)
+_DENIED_BY_BUCKET = (
+    "the bucket's own policy forbids it: compare it with `nightvault aws policy --only bucket`; it may want"
+    " another storage_class, or https"
+)
+
 _DENIED = {
     "AccessDeniedException": _NO_PERMISSION,
     "AccessDenied": _NO_PERMISSION,
@@ -64,7 +73,7 @@ _DENIED = {
     "OptInRequired": "switch the region on in the account's settings",
     "RequestExpired": _WRONG_CLOCK,
     "RequestTimeTooSkewed": _WRONG_CLOCK,
-    "403": _NO_PERMISSION,  # all that S3 says to a HEAD
+    "403": _NO_REASON,  # all that S3 says to a HEAD
     "InvalidAccessKeyId": _WRONG_KEYS,
     "InvalidToken": _WRONG_KEYS,
     "AllAccessDisabled": "the account is locked: look into its mail",
@@ -179,7 +188,7 @@ def _from_answer(
         advice = "the bytes changed on their way, or in this machine's memory or disk"
         return IntegrityError(message, advice=advice)
     if code in _DENIED:
-        return DeniedError(message, advice=_WRONG_CLOCK if _is_skewed(text) else _DENIED[code])
+        return DeniedError(message, advice=_advice_on_denial(code, text))
     if code in _THROTTLED:
         return ThrottledError(message)
     if code in _AWAY:
@@ -194,6 +203,13 @@ def _from_answer(
         not_ready = text.lower().startswith("the job is not currently available for download")
         return RetrievalNotReadyError(message) if not_ready else refused(message)
     return _without_code(error, message)
+
+
+def _advice_on_denial(code: str, text: str) -> str:
+    if _is_skewed(text):
+        return _WRONG_CLOCK
+    by_bucket = code == "AccessDenied" and "resource-based policy" in text and "explicit deny" in text
+    return _DENIED_BY_BUCKET if by_bucket else _DENIED[code]
 
 
 def _is_skewed(text: str) -> bool:

@@ -19,6 +19,11 @@ from backup.errors import (
 _CHANGED = "the bytes changed on their way, or in this machine's memory or disk"
 _WRONG_REGION = "set the vault's region to the one where the bucket is: the S3 console shows it"
 
+ELSEWHERE = frozenset(
+    {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "400"}
+)
+"""What S3 says of a bucket in another region, which it may name in a header."""
+
 _OF_S3: dict[str, tuple[type[NightvaultError], str]] = {
     "NoSuchBucket": (
         VaultMissingError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,8 +13,14 @@ from backup.model import MIB, ArchiveId
 from backup.protocols import VaultTraits
 from backup.vault.aws import speaking_of
 from backup.vault.s3_answers import FROZEN
+from backup.vault.s3_codes import ELSEWHERE
 
 CRC64NVME = "crc64nvme"
+
+_BURIED = (
+    "somebody deleted it, but the bucket keeps versions: once its delete marker is deleted it is there again;"
+    " see docs/s3.md"
+)
 
 _MINIMUM = {"GLACIER": 90, "GLACIER_IR": 90, "DEEP_ARCHIVE": 180, "STANDARD_IA": 30, "ONEZONE_IA": 30}  # days
 
@@ -94,16 +101,34 @@ class BucketRequests:
         **parameters: Any,
     ) -> Any:
         """One request; what `unknown`, `refused` and `meaning` are: `aws.speaking_of`."""
-        with speaking_of(self._of_bucket(doing), unknown=unknown, refused=refused, meaning=meaning):
+        with self._speaking_of(doing, unknown=unknown, refused=refused, meaning=meaning):
             return getattr(self.client, operation)(Bucket=self.bucket.name, **parameters)
 
     def pages(
         self, operation: str, doing: str, *, unknown: type[VaultError] = VaultError, **parameters: Any
     ) -> Iterator[Any]:
         """All pages of a list."""
-        with speaking_of(self._of_bucket(doing), unknown=unknown):
+        with self._speaking_of(doing, unknown=unknown):
             pages = self.client.get_paginator(operation)
             yield from pages.paginate(Bucket=self.bucket.name, **parameters)
 
-    def _of_bucket(self, doing: str) -> str:
-        return f"{doing} (bucket {self.bucket.name})"
+    @contextmanager
+    def _speaking_of(self, doing: str, **how: Any) -> Iterator[None]:
+        """`aws.speaking_of`, with what an answer's headers tell beside its code."""
+        name = f"bucket {self.bucket.name}"
+        try:
+            with speaking_of(f"{doing[:-2]}{name}" if doing.endswith("it") else f"{doing} ({name})", **how):
+                yield
+        except NightvaultError as error:
+            raise self._told_by_headers(error) or error from error.__cause__
+
+    def _told_by_headers(self, error: NightvaultError) -> NightvaultError | None:
+        answer: Mapping[str, Any] = getattr(error.__cause__, "response", {})
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region, code = headers.get("x-amz-bucket-region"), answer.get("Error", {}).get("Code")
+        if region and region != self.bucket.region and code in ELSEWHERE:
+            what = f"bucket {self.bucket.name} is in {region}, not in {self.bucket.region}"
+            return VaultError(what, advice=f'set region = "{region}" for this vault')
+        if headers.get("x-amz-delete-marker") == "true" and isinstance(error, VaultError):
+            return type(error)(str(error), advice=_BURIED)
+        return None

@@ -70,7 +70,7 @@ class S3Uploads:
 
     def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
         """UploadPart; S3 knows no tree hash, so that is checked here, and its CRC by the service."""
-        doing = f"send the part at {part.offset} of upload {upload_id}"
+        doing = f"send the part at {part.offset} of {_told(upload_id)}"
         upload = self._upload(upload_id, doing)
         _check_place(part, body.nbytes, self._in.traits)
         if tree_hash_of(body) != part.tree_hash:
@@ -89,7 +89,7 @@ class S3Uploads:
 
     def list_parts(self, upload_id: UploadId, part_size: int) -> Sequence[StoredPart]:
         """ListParts, all pages; a part has its CRC where the service keeps it."""
-        parts = self._parts(upload_id, f"list the parts of upload {upload_id}")
+        parts = self._parts(upload_id, f"list the parts of {_told(upload_id)}")
         return [answers.stored_part(each, part_size) for each in parts]
 
     def complete_upload(
@@ -105,7 +105,7 @@ class S3Uploads:
         Repeated after a success the service knows no such upload, or finds the name taken: then size and CRC
         of what lies there decide whether it is ours.
         """
-        doing = f"complete upload {upload_id}"
+        doing = f"complete {_told(upload_id)}"
         key = self._key_of(upload_id, doing)
         answers.check_parts(doing, size, tree_hash, parts)
         try:
@@ -175,7 +175,7 @@ class S3Uploads:
 
     def abort_upload(self, upload_id: UploadId) -> None:
         """AbortMultipartUpload; an upload that was completed or is unknown is gone already."""
-        doing = f"abort upload {upload_id}"
+        doing = f"abort {_told(upload_id)}"
         with suppress(UploadExpiredError):
             upload = self._upload(upload_id, doing)
             self._in.call("abort_multipart_upload", doing, unknown=UploadExpiredError, **upload)
@@ -214,6 +214,11 @@ class S3Uploads:
     def _upload(self, upload_id: UploadId, doing: str) -> dict[str, Any]:
         key = self._key_of(upload_id, doing)
         return {"Key": self._in.bucket.prefix + key, "UploadId": upload_id.rpartition(":")[0]}
+
+
+def _told(upload_id: UploadId) -> str:
+    """An upload for a reader: the service's own id of it says nothing, and takes two lines."""
+    return f"the upload of {upload_id.rpartition(':')[2]}"
 
 
 def _crc_of(parts: Sequence[Part]) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.errors import IntegrityError, SpoolError, UnreachableError, UploadExpiredError
+from backup.errors import DeniedError, IntegrityError, SpoolError, UnreachableError, UploadExpiredError
 from backup.format.treehash import TreeHasher, tree_hash
 from backup.inventory import archives, runs
 from backup.inventory.archives import ArchiveState, CatalogPlace
@@ -337,3 +337,18 @@ class TestResume:
         yard.resume(flaky)
         flaky.assert_all_met()
         yard.assert_stored(1)
+
+
+class Clinging(FaultyVault):
+    """Refuses each part with an error whose traceback keeps a piece of the part."""
+
+    def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
+        piece = body.cast("B")[:10]
+        raise DeniedError(f"no part of {piece.nbytes} bytes is taken")
+
+
+def test_a_refusal_that_holds_on_to_the_bytes_is_told_as_it_is(yard: Yard) -> None:
+    with pytest.raises(DeniedError, match="no part of 10 bytes is taken"):
+        yard.send(3 * MIB, Clinging(yard.vault))
+    yard.resume()
+    assert yard.pending() == []

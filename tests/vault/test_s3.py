@@ -10,6 +10,7 @@ import botocore.auth
 import pytest
 
 from backup.errors import (
+    ArchiveMissingError,
     DeniedError,
     IntegrityError,
     NightvaultError,
@@ -322,6 +323,41 @@ def test_a_bucket_in_another_region_is_not_followed_there() -> None:
     with pytest.raises(VaultError) as caught:
         s3.vault().list_uploads()
     assert "set the vault's region" in caught.value.advice
+
+
+def test_a_bucket_in_another_region_is_named() -> None:
+    s3 = ScriptedS3(HeadBucket=Answer(400, headers={"x-amz-bucket-region": "us-west-2"}))
+    with pytest.raises(VaultError, match="bucket some-bucket is in us-west-2, not in eu-central-1") as caught:
+        s3.vault().state()
+    assert 'set region = "us-west-2"' in caught.value.advice
+
+
+# Buckets that keep versions.
+
+
+def test_the_version_that_is_there_is_deleted() -> None:
+    s3 = ScriptedS3(HeadObject=Answer(headers={"x-amz-version-id": "v7"}), DeleteObject=Answer(204))
+    s3.vault().delete_archive(KEY)
+    assert s3.sent[-1][1].url.endswith("?versionId=v7"), "a plain deletion would hide it, and bill it on"
+
+
+def test_what_was_deleted_already_gets_no_second_marker() -> None:
+    there = Answer(404, headers={"x-amz-delete-marker": "true"})
+    s3 = ScriptedS3(HeadObject=there, HeadBucket=Answer())
+    s3.vault().delete_archive(KEY)
+    assert s3.operations() == ["HeadObject", "HeadBucket"]
+
+
+@pytest.mark.parametrize(
+    ("storage_class", "operation"), [("GLACIER_IR", "HeadObject"), ("GLACIER", "RestoreObject")]
+)
+def test_below_a_delete_marker_there_may_be_something(storage_class: str, operation: str) -> None:
+    buried = Answer(404, "<Error><Code>NoSuchKey</Code></Error>", {"x-amz-delete-marker": "true"})
+    s3 = ScriptedS3(**{operation: buried}, HeadBucket=Answer())
+    vault = s3.vault(storage_class=storage_class)
+    with pytest.raises(ArchiveMissingError) as caught:
+        vault.request_retrieval(KEY, None, Tier.STANDARD, "token")
+    assert "once its delete marker is deleted it is there again" in caught.value.advice
 
 
 # On a server that is not ours.

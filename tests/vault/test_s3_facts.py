@@ -109,7 +109,7 @@ def test_other_facts() -> None:
         ("404", "there is no bucket some-bucket yet"),
         ("403", "compare the role's policy"),
         ("301", "set the vault's region"),
-        ("SlowDown", "cannot look at it"),
+        ("SlowDown", "cannot look at bucket"),
     ],
 )
 def test_a_bucket_that_cannot_be_looked_at(code: str, sentence: str) -> None:

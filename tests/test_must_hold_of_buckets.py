@@ -1,0 +1,150 @@
+"""A bucket as a vault, when something is wrong with it: one clear sentence, and the documented exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.emulated import REGION
+from tests.servers import Cloud, HurryingClock, Server, running_cloud
+from tests.test_must_hold import assert_well, replace
+from tests.trees import assert_same_tree
+
+DAY = 24 * 3600
+FREEZES = {"ID": "cold", "Status": "Enabled", "Filter": {"Prefix": ""}}
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture
+def server(cloud: Cloud, tmp_path: Path) -> Iterator[Server]:
+    made = cloud.server(tmp_path, vault=bucket_of(tmp_path), clock=HurryingClock(cloud.emulator), kind="s3")
+    made.init()
+    yield made
+    cloud.emulator.set_faults([])
+
+
+def bucket_of(tmp_path: Path) -> str:
+    return "b" + "".join(letter for letter in tmp_path.name.lower() if letter.isalnum())[-60:]
+
+
+def admin(cloud: Cloud) -> Any:
+    """Somebody who may do everything in the account."""
+    with cloud.accounts.open("a") as file:
+        file.write('[[account.key]]\naccess_key_id = "AKIAADMIN"\nsecret_access_key = "secret"\n')
+    where = {"endpoint_url": cloud.emulator.s3_url, "region_name": REGION}
+    return boto3.client("s3", aws_access_key_id="AKIAADMIN", aws_secret_access_key="secret", **where)
+
+
+@pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("AccessDenied", "compare the role's policy with `nightvault aws policy`"),
+        ("RequestTimeTooSkewed", "set this machine's clock"),
+        ("ExpiredToken", "the temporary keys ran out"),
+    ],
+)
+def test_denied_and_a_wrong_clock(
+    server: Server, cloud: Cloud, tmp_path: Path, operation: str, code: str, told: str
+) -> None:
+    status = 400 if code == "ExpiredToken" else 403
+    fault = {"operation": f"s3:{operation}", "code": code, "status": status, "count": 1000}
+    cloud.emulator.set_faults([fault])
+    said = server.fails(14, "backup")
+    assert code in said
+    assert told in said
+    assert bucket_of(tmp_path) in said
+    assert len(said.splitlines()[-2]) < 300, "a sentence, not a page"
+    cloud.emulator.set_faults([])
+    assert_well(server, tmp_path / "out")
+
+
+def test_refused_without_a_reason(server: Server, cloud: Cloud) -> None:
+    """S3 says nothing but 403 to a HEAD."""
+    cloud.emulator.set_faults([{"operation": "s3:HeadBucket", "code": "AccessDenied", "count": 1000}])
+    said = server.fails(14, "backup")
+    assert "S3 gives no reason here" in said
+    assert "this machine's clock" in said
+    assert "S3 gives no reason here" in server.done("config", "check").stderr
+
+
+def test_another_region(server: Server, tmp_path: Path) -> None:
+    good = server.config.read_text()
+    replace(server, f'kind = "s3"\nregion = "{REGION}"', 'kind = "s3"\nregion = "us-west-2"')
+    for words in (["backup"], ["init", "--non-interactive"]):
+        said = server.fails(1, *words)
+        assert f"bucket {bucket_of(tmp_path)} is in {REGION}, not in us-west-2" in said
+        assert f'set region = "{REGION}"' in said
+    assert f'set region = "{REGION}"' in server.done("config", "check").stderr
+    server.config.write_text(good)
+    assert_well(server, tmp_path / "out")
+
+
+def test_no_such_bucket(server: Server, cloud: Cloud, tmp_path: Path) -> None:
+    admin(cloud).delete_bucket(Bucket=bucket_of(tmp_path))
+    said = server.fails(1, "backup")
+    assert f"vault cold is not there: s3://{bucket_of(tmp_path)}/" in said
+    assert "`nightvault init` makes it" in said
+    assert f"there is no bucket {bucket_of(tmp_path)} yet" in server.done("config", "check").stderr
+    server.done("init")
+    assert_well(server, tmp_path / "out")
+
+
+def test_a_class_that_the_service_does_not_have(server: Server, tmp_path: Path) -> None:
+    replace(server, '"GLACIER"', '"GLACEIR"')
+    said = server.fails(1, "backup")
+    assert "InvalidStorageClass" in said
+    assert "set storage_class (and catalog_class) to one that it has" in said
+    replace(server, '"GLACEIR"', '"GLACIER"')
+    assert_well(server, tmp_path / "out")
+
+
+def test_a_class_that_the_bucket_does_not_want(server: Server, cloud: Cloud, tmp_path: Path) -> None:
+    policy = server.json("aws", "policy", "--only", "bucket")
+    plain_http = [one for one in policy["Statement"] if one["Sid"] != "NothingInTheClear"]
+    s3 = admin(cloud)
+    policy["Statement"] = plain_http
+    s3.put_bucket_policy(Bucket=bucket_of(tmp_path), Policy=json.dumps(policy))
+    replace(server, '"GLACIER"', '"DEEP_ARCHIVE"')
+    said = server.fails(14, "backup")
+    assert "the bucket's own policy forbids it" in said
+    assert "storage_class" in said
+    replace(server, '"DEEP_ARCHIVE"', '"GLACIER"')
+    assert_well(server, tmp_path / "out")
+
+
+def test_a_lifecycle_that_freezes_catalogs(server: Server, cloud: Cloud, tmp_path: Path) -> None:
+    server.backup()
+    rule = {**FREEZES, "Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]}
+    admin(cloud).put_bucket_lifecycle_configuration(
+        Bucket=bucket_of(tmp_path),
+        LifecycleConfiguration={"Rules": [rule]},
+        TransitionDefaultMinimumObjectSize="varies_by_storage_class",
+    )
+    warned = server.done("config", "check").stderr
+    assert "lifecycle rule cold freezes meta/, which must stay readable: limit it to data/" in warned
+    cloud.emulator.advance(3 * DAY)
+    shutil.move(server.state, tmp_path / "lost")
+    waits = server.done("rebuild", "--key", server.key_file)
+    assert "catalogs, which something has frozen: `nightvault config check` names it" in waits.stdout
+    server.done("rebuild", "--key", server.key_file, "--wait")
+    assert_same_tree(server.restore(tmp_path / "out"), server.source)
+
+
+def test_a_rebuild_from_readable_catalogs_waits_for_nothing(server: Server, tmp_path: Path) -> None:
+    server.backup()
+    shutil.move(server.state, tmp_path / "lost")
+    report = server.json("rebuild", "--key", server.key_file)
+    assert (report["state"], report["unconfirmed"]) == ("done", 0)
+    assert_same_tree(server.restore(tmp_path / "out"), server.source)
