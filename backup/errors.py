@@ -159,6 +159,10 @@ class ArchiveMissingError(VaultError):
     """The vault has no such archive."""
 
 
+class ArchiveShortError(VaultError):
+    """The vault has less of the archive than was asked for."""
+
+
 class UploadExpiredError(VaultError):
     """The vault has forgotten this upload: begin anew."""
 

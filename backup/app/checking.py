@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backup.app.prices import Quote, price_of
 from backup.app.runs import TO_FETCH, link_speed
 from backup.app.state import State
 from backup.app.vaults import Purpose, make_vault
+from backup.checker.reading import Piece
 from backup.checker.surroundings import CheckWorld
-from backup.config import Config
+from backup.config import Config, VaultSettings
+from backup.cost import Load
 from backup.format.keys import RecoveryKey
+from backup.format.treehash import aligned_pieces
 from backup.inventory.database import Inventory
 from backup.model import Tier, VaultName
-from backup.protocols import Clock, Progress
+from backup.protocols import Clock, Progress, VaultTraits
+from backup.restorer.plan import RangePlan
+from backup.transfer.retrieve import PIECE
 
 
 def check_world(
@@ -38,4 +44,34 @@ def check_world(
         tier=tier or settings.tier,
         askers=max(8, opened.traits.requests_at_once),
         round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, inventory)),
+    )
+
+
+def quote_sample(
+    config: Config, settings: VaultSettings, traits: VaultTraits, pieces: Sequence[Piece]
+) -> list[Quote]:
+    """What reading these pieces would cost, for each tier that the vault has."""
+    price = price_of(config, settings)
+    tiers = [tier for tier in Tier if price is None or tier in price.retrieval]
+    load = _load_of(pieces)
+    ranges = [RangePlan(one.archive, one.asked, ()) for one in pieces]
+    days = settings.retrieval_days if settings.kind == "s3" else 0
+    found: list[Quote] = []
+    for tier in tiers if traits.waits else [Tier.STANDARD]:
+        terms = price.retrieval.get(tier) if price else None
+        bill = price.retrieving(load, tier, copy_days=days) if price else None
+        found.append(Quote(tier, load, ranges, bill, terms.hours if terms else None))
+    return found
+
+
+def _load_of(pieces: Sequence[Piece]) -> Load:
+    """All that is retrieved is fetched."""
+    size = sum(one.asked.length for one in pieces)
+    return Load(
+        archives=len({one.archive for one in pieces}),
+        requests=len(pieces),
+        wanted=size,
+        retrieved=size,
+        fetched=size,
+        downloads=sum(1 for one in pieces for _ in aligned_pieces(one.asked, one.size, PIECE)),
     )

@@ -20,7 +20,7 @@ from backup.checker.surroundings import CheckWorld
 from backup.checker.verdicts import CheckReport, Compared, Finding
 from backup.errors import LockedError, VaultError, VaultMissingError
 from backup.format.pack import parse_description
-from backup.inventory import archives, compared, retrievals, runs
+from backup.inventory import archives, compared, readings, retrievals, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.lost import lost_chunks, mark, spoiled_archives
@@ -124,7 +124,7 @@ class _Comparison:
                 unconfirmed=left,
                 confirmed=unconfirmed - left,
             )
-            lost = lost_chunks(tx, vault)
+            lost = lost_chunks(tx, vault, bad_frames=readings.bad_frames(tx))
             affected = find_affected(tx, lost)
             if affected.files:
                 self._findings += lost_before(tx, known & lost.archives, self._world)

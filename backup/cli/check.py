@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from backup.cli.context import Cli, pass_cli
 from backup.errors import ExitCode, UsageError
-from backup.model import VaultName
+from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backup.checker.verdicts import Affected, CheckReport, Finding
+    from backup.checker.reading import Piece
+    from backup.checker.sample import Amount
+    from backup.checker.surroundings import CheckWorld
+    from backup.checker.verdicts import Affected, CheckReport, Finding, ReadBack
     from backup.config import Config
 
 _FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
@@ -24,25 +28,161 @@ _MOST_SHOWN = 20
 
 @click.command()
 @click.option("--vault", metavar="NAME", help="Which vault; the config's only one by default.")
+@click.option("--inventory", "laws", is_flag=True, help="Hold the inventory to its own laws; asks no vault.")
+@click.option("--read-data", "amount", metavar="1%|5GiB", help="Retrieve so much and see if it is right.")
+@click.option(
+    "--key", "key_files", metavar="FILE|-", multiple=True, help="A recovery key: opens what is read."
+)
+@click.option(
+    "--passphrase-file",
+    "passphrase_files",
+    metavar="FILE",
+    multiple=True,
+    help="Where the key file's passphrase is; for several keys one each, in order, or one for all.",
+)
+@click.option("--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how dear.")
+@click.option("--max-cost", metavar="MONEY", help="Refuse (16) what costs more, by the price table.")
+@click.option("--anew", is_flag=True, help="Give up a sample that still waits, and begin another.")
+@click.option("--dry-run", is_flag=True, help="Say what --read-data would ask for and cost; ask for nothing.")
 @click.option("--wait", is_flag=True, help="Stay until the vault is ready, however long it takes.")
 @pass_cli
-def check(cli: Cli, vault: str | None, wait: bool) -> None:
-    """Compare the inventory with the vault's own list: free, but hours away where the vault is cold.
+def check(
+    cli: Cli,
+    vault: str | None,
+    laws: bool,
+    amount: str | None,
+    key_files: tuple[str, ...],
+    passphrase_files: tuple[str, ...],
+    tier: str | None,
+    max_cost: str | None,
+    anew: bool,
+    dry_run: bool,
+    wait: bool,
+) -> None:
+    """Is it still there? Compare the inventory with the vault's own list.
 
-    The same command given again goes on where it is. Archives that are gone are marked so: the next backup
-    stores again what they held. Exit code 1 says that something is missing or damaged, 3 that some of it
-    could not be looked at; 0 while it waits.
+    That is free, but hours away where the vault is cold: the same command given again goes on where it is.
+    With --read-data archives are retrieved and read instead, those that were never read first, so that in
+    time everything is; without a key what is sealed is compared, not opened.
+
+    Archives that are gone or damaged are marked so: the next backup stores again what they held. Exit code 1
+    says that something is missing or damaged, 3 that some of it could not be looked at; 0 while it waits.
     """
+    config = cli.config()
+    if laws:
+        if amount is not None:
+            raise UsageError("--inventory and --read-data are two checks", advice="give one after the other")
+        _tell(cli, _laws(cli, config))
+        return
+    if amount is None:
+        if key_files or tier or max_cost or anew or dry_run:
+            raise UsageError(
+                "--key, --tier, --max-cost, --anew and --dry-run go with --read-data",
+                advice="comparing with the vault's list costs nothing and reads nothing",
+            )
+        _tell(cli, _compare(cli, config, VaultName(_chosen(config, vault)), wait=wait))
+        return
+    wish = _Reading(parse_amount(amount), key_files, passphrase_files, tier, max_cost, anew, dry_run, wait)
+    report = _read(cli, config, VaultName(_chosen(config, vault)), wish)
+    if report is not None:
+        _tell(cli, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What was said of --read-data."""
+
+    amount: Amount
+    key_files: tuple[str, ...]
+    passphrase_files: tuple[str, ...]
+    tier: str | None
+    max_cost: str | None
+    anew: bool
+    dry_run: bool
+    wait: bool
+
+
+def parse_amount(words: str) -> Amount:
+    """`1%`, `0.5%` or a size such as `5GiB`. `UsageError`."""
+    from fractions import Fraction
+
+    from backup.checker.sample import Amount
+    from backup.config import parse_size
+
+    try:
+        if words.endswith("%"):
+            amount = Amount(share=Fraction(words[:-1]) / 100)
+        else:
+            amount = Amount(size=parse_size(int(words) if words.isdigit() else words))
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"--read-data {words} is no amount", advice="say 1% or 5GiB") from error
+    if amount.of(100) <= 0 or (amount.of(100) > 100 and amount.share is not None):
+        raise UsageError("--read-data must be above 0, and at most 100%", advice="say 1% or 5GiB")
+    return amount
+
+
+def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckReport:
     from backup.app.checking import check_world
     from backup.app.runs import opened
     from backup.checker.check import compare_with_vault
 
-    config = cli.config()
-    name = VaultName(_chosen(config, vault))
     with closing(opened(config)) as inventory:
         world = check_world(config, inventory, name, clock=cli.clock, progress=cli.progress())
-        report = _until_done(cli, lambda: compare_with_vault(world), wait=wait)
-    _tell(cli, report)
+        return _until_done(cli, lambda: compare_with_vault(world), wait=wait)
+
+
+def _laws(cli: Cli, config: Config) -> CheckReport:
+    from backup.app.runs import opened
+    from backup.app.state import State
+    from backup.checker.laws import check_laws
+
+    secret = State(config.state_dir).read_secret()
+    with closing(opened(config)) as inventory:
+        return check_laws(inventory, secret.content_key, cli.clock, cli.progress())
+
+
+def _read(cli: Cli, config: Config, name: VaultName, wish: _Reading) -> CheckReport | None:
+    """Begin a sample, or go on with the one that waits; None if it was only to be shown."""
+    from backup.app.checking import check_world
+    from backup.app.runs import opened
+    from backup.checker import reading
+    from backup.cli.keyfiles import read_keys
+
+    keys = read_keys(wish.key_files, wish.passphrase_files) if wish.key_files else []
+    tier = Tier(wish.tier) if wish.tier else None
+    with closing(opened(config)) as inventory:
+        world = check_world(
+            config, inventory, name, clock=cli.clock, progress=cli.progress(), keys=keys, tier=tier
+        )
+        run = reading.find_open(world)
+        if run is not None and wish.anew and not wish.dry_run:
+            reading.give_up(run, world)
+            run = None
+        if run is None or wish.dry_run:
+            pieces = reading.plan_sample(wish.amount, world)
+            if not _is_affordable(cli, config, world, pieces, wish):
+                return None
+            run = reading.begin_reading(pieces, world)
+        else:
+            cli.say(f"going on with the sample of run {run}; --anew gives it up")
+        number = run
+        return _until_done(cli, lambda: reading.go_on(number, world), wait=wish.wait)
+
+
+def _is_affordable(
+    cli: Cli, config: Config, world: CheckWorld, pieces: Sequence[Piece], wish: _Reading
+) -> bool:
+    """Hold the sample to its limit; False if its price was only to be shown."""
+    from backup.app.checking import quote_sample
+    from backup.cli.quoting import hold_to_limit, limit_of, show_sample
+
+    settings = config.vault(world.vault.name)
+    quotes = quote_sample(config, settings, world.vault.traits, pieces)
+    if wish.dry_run:
+        show_sample(cli, config, settings, quotes)
+        return False
+    hold_to_limit(config, settings, quotes, world.tier, limit_of(wish.max_cost, config), what="check")
+    return True
 
 
 def _chosen(config: Config, name: str | None) -> str:
@@ -104,12 +244,32 @@ def _lines(report: CheckReport) -> list[str]:
         if compared.confirmed:
             confirmed = counted(compared.confirmed, "archive")
             lines.append(f"  confirmed            {confirmed}: built upon from now on")
+    if report.read is not None:
+        lines += _read_lines(report.read)
+    if (laws := report.laws) is not None:
+        lines.append(f"inventory: {laws.laws} laws, {counted(laws.entries, 'version')} of files")
     verdict = "nothing is missing or damaged"
     if report.is_grave:
         verdict = "something is missing or damaged: see below"
     elif report.is_partial:
         verdict = "nothing is known to be missing or damaged, but not all could be looked at: see below"
     return [*lines, verdict]
+
+
+def _read_lines(read: ReadBack) -> list[str]:
+    """What was retrieved, how far it was proven, and what is left for other times."""
+    from backup.cli.render import counted, size
+
+    whole = f", {read.whole_archives} of them whole" if read.whole_archives else ""
+    where = f"{counted(read.archives, 'archive')}{whole}"
+    lines = [f"read {size(read.bytes)} in {where}: {counted(read.frames, 'frame')} compared"]
+    if read.opened_frames:
+        opened, chunks = counted(read.opened_frames, "frame"), counted(read.chunks, "chunk")
+        lines.append(f"  opened      {opened}, {chunks} named anew")
+    else:
+        lines.append("  not opened  no key was given: that frames open, and to what, is not proven")
+    lines.append(f"  never read  {size(read.never_read)} of {size(read.stored_bytes)} by any check yet")
+    return lines
 
 
 def _tell_findings(cli: Cli, findings: Sequence[Finding]) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from backup.cli.context import Cli
-from backup.errors import LimitRefusedError
+from backup.errors import LimitRefusedError, UsageError
 from backup.model import Tier
 
 if TYPE_CHECKING:
@@ -168,10 +168,49 @@ def quote_document(one: Quote, *, is_free: bool) -> dict[str, Any]:
     }
 
 
+def limit_of(words: str | None, config: Config) -> Decimal | None:
+    """What `--max-cost` says, or else the config. `UsageError`."""
+    from backup.config import parse_money
+
+    if words is None:
+        return config.restore.max_restore_cost
+    try:
+        return parse_money(words)
+    except ValueError as error:
+        raise UsageError(f"--max-cost {error}") from error
+
+
+def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequence[Quote]) -> None:
+    """The dry run of a check that reads: for each tier what would be asked for and paid."""
+    from backup.app.prices import price_table
+    from backup.cli.render import counted, size
+
+    prices = None if settings.kind in _FREE else price_table(config)
+    load = found[0].load
+    document = {
+        "retrieved": load.retrieved,
+        "prices": None if prices is None else {"date": prices.date.isoformat(), "file": prices.origin},
+        "currency": None if prices is None else prices.currency,
+        "quotes": [quote_document(one, is_free=prices is None) for one in found],
+    }
+    requests = f"{counted(load.requests, 'retrieval')} from {counted(load.archives, 'archive')}"
+    lines = [f"would read {size(load.retrieved)} in {requests}"]
+    if prices is None:
+        cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
+        return
+    cli.show(document, _told(lines, _table(found), _terms(prices, settings, found)))
+
+
 def hold_to_limit(
-    config: Config, settings: VaultSettings, found: Sequence[Quote], tier: Tier, limit: Decimal | None
+    config: Config,
+    settings: VaultSettings,
+    found: Sequence[Quote],
+    tier: Tier,
+    limit: Decimal | None,
+    *,
+    what: str = "restore",
 ) -> None:
-    """`LimitRefusedError` if the restore costs more with `tier` than the limit, or nobody knows."""
+    """`LimitRefusedError` if it costs more with `tier` than the limit, or nobody knows."""
     if limit is None or settings.kind in _FREE or not any(one.ranges for one in found):
         return
     from backup.app.prices import price_table
@@ -179,10 +218,10 @@ def hold_to_limit(
     prices = price_table(config)
     chosen = next((one for one in found if one.tier is tier), None)
     if chosen is None or chosen.bill is None:
-        what = f"{settings.region} and kind {_kind(settings)} with {tier}"
+        terms = f"{settings.region} and kind {_kind(settings)} with {tier}"
         raise LimitRefusedError(
-            f"nobody knows whether this restore stays below {limit}: "
-            f"the price table of {prices.date} ({prices.origin}) has no prices for {what}",
+            f"nobody knows whether this {what} stays below {limit}: "
+            f"the price table of {prices.date} ({prices.origin}) has no prices for {terms}",
             advice="add them to a table of your own, [prices] file, or leave the limit away",
         )
     if chosen.bill.total <= limit:
@@ -190,7 +229,7 @@ def hold_to_limit(
     cheaper = [one for one in found if one.bill and one.bill.total <= limit]
     fits = ", ".join(f"--tier {one.tier} ({one.bill.total})" for one in cheaper if one.bill)
     raise LimitRefusedError(
-        f"this restore would cost {chosen.bill.total} {prices.currency} with {tier}, more than {limit} "
+        f"this {what} would cost {chosen.bill.total} {prices.currency} with {tier}, more than {limit} "
         f"(prices of {prices.date})",
-        advice=f"within the limit: {fits}" if fits else "no tier fits: restore less, or raise the limit",
+        advice=f"within the limit: {fits}" if fits else f"no tier fits: {what} less, or raise the limit",
     )

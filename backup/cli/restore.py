@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +22,6 @@ from backup.model import JobName, Tier
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.config import Config
     from backup.inventory.retrievals import Restore
     from backup.restorer.restore import RestoreReport, RestoreWorld
 
@@ -104,7 +102,7 @@ def restore(
     """
     from backup.app.prices import gap_for, price_of
     from backup.app.runs import opened, restore_world
-    from backup.cli.quoting import hold_to_limit, quotes_of, show_plan
+    from backup.cli.quoting import hold_to_limit, limit_of, quotes_of, show_plan
     from backup.inventory.runs import vault_of_job
     from backup.inventory.snapshots import find_snapshot
     from backup.restorer.restore import begin_restore, find_open, plan_restore
@@ -131,7 +129,7 @@ def restore(
         begun = find_open(world, plan, where)
         if begun is None:
             settle(cli, plan, in_place=where == b"/", yes=yes)
-            hold_to_limit(config, settings, found, speed, _limit(max_cost, config))
+            hold_to_limit(config, settings, found, speed, limit_of(max_cost, config))
             begun = begin_restore(
                 plan.laid(gap_for(price_of(config, settings), speed)),
                 where,
@@ -147,17 +145,6 @@ def _where(target: str | None, *, in_place: bool) -> bytes:
     if in_place == (target is not None):
         raise UsageError("restore where?", advice="give either --target DIR or --in-place")
     return b"/" if target is None else os.fsencode(os.path.abspath(target))
-
-
-def _limit(words: str | None, config: Config) -> Decimal | None:
-    from backup.config import parse_money
-
-    if words is None:
-        return config.restore.max_restore_cost
-    try:
-        return parse_money(words)
-    except ValueError as error:
-        raise UsageError(f"--max-cost {error}") from error
 
 
 @restore.word("resume")

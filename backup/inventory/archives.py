@@ -337,6 +337,12 @@ def list_archives(
     return [_archive(row, inventory_id) for row in tx.execute(query.order_by(archives.c.number))]
 
 
+def states(tx: Transaction) -> dict[int, ArchiveState]:
+    """The state of every archive."""
+    query = select(archives.c.number, archives.c.state)
+    return {row.number: ArchiveState(row.state) for row in tx.execute(query)}
+
+
 def domains_of(tx: Transaction, numbers: Sequence[int]) -> list[Row[Any]]:
     """The dedup domains of archives: number, id, vault, recipients, vault_name."""
     wanted: set[int] = set()

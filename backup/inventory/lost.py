@@ -45,21 +45,26 @@ class LostChunks:
 NOTHING_LOST = LostChunks()
 
 
-def spoiled_archives(tx: Transaction, vault: VaultName) -> dict[int, ArchiveState]:
-    """Archives of a vault that were stored, and then found lost or damaged."""
+def spoiled_archives(tx: Transaction, vault: VaultName | None = None) -> dict[int, ArchiveState]:
+    """Archives of a vault (or of all) that were stored, and then found lost or damaged."""
     query = (
         select(archives.c.number, archives.c.state)
         .select_from(archives.join(domains).join(vaults))
-        .where(vaults.c.name == vault, archives.c.state.in_(_SPOILED), archives.c.archive_id.is_not(None))
+        .where(archives.c.state.in_(_SPOILED), archives.c.archive_id.is_not(None))
         .order_by(archives.c.number)
     )
-    return {number: ArchiveState(state) for number, state in tx.execute(query)}
+    if vault is not None:
+        query = query.where(vaults.c.name == vault)
+    return {row.number: ArchiveState(row.state) for row in tx.execute(query)}
 
 
 def lost_chunks(
-    tx: Transaction, vault: VaultName, *, bad_frames: Mapping[int, Collection[int]] | None = None
+    tx: Transaction,
+    vault: VaultName | None = None,
+    *,
+    bad_frames: Mapping[int, Collection[int]] | None = None,
 ) -> LostChunks:
-    """The chunks of a vault's lost and damaged archives that are stored nowhere else in their domain.
+    """The chunks of a vault's (or all) lost and damaged archives that lie nowhere else in their domain.
 
     Of an archive in `bad_frames` only those in these frames.
     """

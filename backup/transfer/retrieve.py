@@ -6,7 +6,7 @@ What comes back is checked twice: by the vault's tree hash where it gives one, a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -54,14 +54,17 @@ class Fetcher:
     ) -> None:
         self._workers.shutdown(wait=True, cancel_futures=True)
 
-    def frames(self, ready: ReadyRange) -> Iterator[tuple[FrameRow, bytes | None]]:
+    def frames(
+        self, ready: ReadyRange, *, every: Callable[[bytes], object] | None = None
+    ) -> Iterator[tuple[FrameRow, bytes | None]]:
         """The sealed bytes of each wanted frame, verified by digest; None where they stay wrong.
 
-        Pieces that hold no wanted frame are not fetched. The vault's errors come out as they are.
+        Pieces that hold no wanted frame are not fetched, unless `every` is given: it sees the bytes of all
+        pieces, in order, as they came. The vault's errors come out as they are.
         """
         held = bytearray()
         held_from = ready.extent.start
-        pieces = self._pieces(ready)
+        pieces = self._pieces(ready, every)
         for row in ready.frames:
             end = row.offset + row.sealed_length
             if row.offset < held_from:  # frames that overlap: no pack of ours, but no reason to stop
@@ -78,16 +81,21 @@ class Fetcher:
             del held[: start + row.sealed_length]
             held_from = end
             yield row, sealed if _is_right(row, sealed) else self._fetch_frame(ready, row)
+        if every is not None:
+            for _ in pieces:
+                pass
 
-    def _pieces(self, ready: ReadyRange) -> Iterator[tuple[ByteRange, bytes]]:
+    def _pieces(
+        self, ready: ReadyRange, every: Callable[[bytes], object] | None
+    ) -> Iterator[tuple[ByteRange, bytes]]:
         under_way: deque[tuple[ByteRange, Future[bytes]]] = deque()
-        for piece in wanted_pieces(ready, self._piece):
+        all_pieces = aligned_pieces(ready.extent, ready.archive_size, self._piece)
+        for piece in wanted_pieces(ready, self._piece) if every is None else all_pieces:
             under_way.append((piece, self._workers.submit(self._fetch, ready, piece)))
             if len(under_way) >= self._ahead:
-                first, future = under_way.popleft()
-                yield first, future.result()
-        for first, future in under_way:
-            yield first, future.result()
+                yield _arrived(*under_way.popleft(), every)
+        while under_way:
+            yield _arrived(*under_way.popleft(), every)
 
     def _fetch(self, ready: ReadyRange, piece: ByteRange) -> bytes:
         """A piece whose bytes match the vault's own hash, where it gives one; tried again if they do not."""
@@ -128,6 +136,15 @@ def wanted_pieces(ready: ReadyRange, largest: int) -> Iterator[ByteRange]:
             return
         if row.offset < piece.end:
             yield piece
+
+
+def _arrived(
+    piece: ByteRange, future: Future[bytes], every: Callable[[bytes], object] | None
+) -> tuple[ByteRange, bytes]:
+    data = future.result()
+    if every is not None:
+        every(data)
+    return piece, data
 
 
 def _is_right(row: FrameRow, sealed: bytes) -> bool:

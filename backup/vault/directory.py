@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from backup.errors import (
     ArchiveMissingError,
+    ArchiveShortError,
     IntegrityError,
     RetrievalExpiredError,
     UploadExpiredError,
@@ -203,6 +204,8 @@ class DirectoryVault:
         if size is None:
             raise ArchiveMissingError(f"vault {self._path} has no archive {archive_id}")
         start, end = (extent.start, extent.end) if extent else (0, size)
+        if end > size:
+            raise ArchiveShortError(f"archive {archive_id} ends at byte {size}, before byte {end}")
         if start % MIB or not 0 <= start < end <= size or (end % MIB and end != size):
             raise VaultError(
                 f"bytes {start} to {end} of archive {archive_id} are no range of whole MiB of it"
@@ -231,6 +234,8 @@ class DirectoryVault:
             if parsed is None:
                 raise RetrievalExpiredError(f"vault {self._path} knows no retrieval {retrieval_id}")
             archive_id, retrieved = parsed
+            if 0 <= extent.start < extent.end and extent.end > retrieved.length:
+                raise ArchiveShortError(f"{retrieval_id} ends before byte {extent.end}")
             if not 0 <= extent.start < extent.end <= retrieved.length:
                 raise VaultError(f"bytes {extent.start} to {extent.end} are not within {retrieval_id}")
             wanted = ByteRange(retrieved.start + extent.start, retrieved.start + extent.end)

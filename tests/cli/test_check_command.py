@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from backup.app.prices import builtin_prices
+from backup.cli.demonstration.local_aws import REGION
 from tests.doubles import ManualClock
 from tests.servers import HurryingClock, Server, directory_server, running_cloud
 from tests.trees import assert_same_tree
@@ -84,3 +87,69 @@ def test_a_cold_vault_takes_its_hours(tmp_path: Path) -> None:
         (server.source / "second").write_text("night")
         server.backup()
         assert server.json("check")["compared"]["newer"] == 2
+
+
+def test_the_inventory_and_its_laws(server: Server) -> None:
+    assert "nothing is missing or damaged" in server.done("check", "--inventory").stdout
+    with sqlite3.connect(server.state / "inventory.sqlite") as database:
+        database.execute("UPDATE entries SET owner = 99")
+    database.close()
+    result = server.run("check", "--inventory")
+    assert result.exit_code == 1
+    assert "law: owners: each entry's owner is known: not so " in result.stderr
+
+
+def test_reading_back(server: Server, tmp_path: Path) -> None:
+    said = server.done("check", "--read-data", "100%")
+    assert "no key was given" in said.stdout
+    assert "never read  0 B of" in said.stdout
+    document = server.json("check", "--read-data", "100%", "--key", server.key_file)
+    assert document["read"]["opened_frames"] == document["read"]["frames"] > 0
+    assert server.json("runs")[0]["report"]["read"]["whole_archives"] == 3
+    assert "would read" in server.done("check", "--read-data", "1%", "--dry-run").stdout
+    assert len(server.json("runs")) == 3
+    other = tmp_path / "other.key"
+    server.done("key", "generate", "--out", other)
+    assert "opens none of the archives" in server.fails(12, "check", "--read-data", "1%", "--key", other)
+    for words in (["0%"], ["101%"], ["some"], ["0"], ["1%", "--inventory"]):
+        server.fails(2, "check", "--read-data", *words)
+    server.fails(2, "check", "--key", server.key_file)
+
+
+def test_a_damaged_archive(server: Server) -> None:
+    bad = next(one["archive_id"] for one in server.json("archives") if one["kind"] == "data")
+    (path,) = [one for one in (server.folder / "vault").rglob(f"*{bad}*") if one.suffix != ".json"]
+    data = bytearray(path.read_bytes())
+    data[3000] ^= 255
+    path.write_bytes(data)
+    result = server.run("check", "--read-data", "100%")
+    assert result.exit_code == 1
+    assert f"damaged: {bad[:8]}" in result.stderr
+    assert [one["state"] for one in server.json("archives") if one["archive_id"] == bad] == ["damaged"]
+
+
+def test_reading_a_cold_vault(tmp_path: Path) -> None:
+    with running_cloud(tmp_path) as cloud:
+        server = cloud.server(tmp_path / "web1", vault="nightly", clock=HurryingClock(cloud.emulator))
+        server.init()
+        server.backup()
+        words = ("check", "--read-data", "100%")
+        quotes = server.json(*words, "--dry-run")["quotes"]
+        assert {one["tier"] for one in quotes} == {"expedited", "standard", "bulk"}
+        prices = tmp_path / "prices.toml"
+        prices.write_text(builtin_prices().replace("us-east-1", REGION))
+        with server.config.open("a") as config:
+            config.write(f'\n[prices]\nfile = "{prices}"\n')
+        assert "this check would cost" in server.fails(16, *words, "--max-cost", "0.000001")
+        assert [one["kind"] for one in server.json("runs")] == ["backup"]
+        waiting = server.json(*words, "--max-cost", "1")
+        assert (waiting["state"], waiting["waits_for"]) == ("waiting", "3 of 3 retrievals")
+        assert "the same command again" in server.done(*words).stdout
+        cloud.emulator.advance(5 * 3600)
+        document = server.json(*words, "--key", server.key_file)
+        assert (document["state"], document["outcome"], document["run"]) == ("done", "done", waiting["run"])
+        assert document["read"]["archives"] == document["read"]["whole_archives"] == 3
+        server.done("check", "--read-data", "64KiB", "--wait")
+        server.json("check", "--read-data", "1%")
+        assert "going on" not in server.run("check", "--read-data", "1%", "--anew").stderr
+        assert [one["outcome"] for one in server.json("runs")][:2] == ["running", "interrupted"]

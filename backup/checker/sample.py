@@ -1,0 +1,96 @@
+"""Which pieces of which archives a check reads next: what was never read, then what was longest ago; pure.
+
+An archive is cut into slices, so that a small sample of a large archive is a small request. What is chosen by
+the same word is in time everything: nothing is read twice before all was read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+from backup.format.treehash import align
+from backup.model import ByteRange, FrameRow
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Bytes `start` to `end` of an archive, and when a check read them last."""
+
+    archive: int
+    start: int
+    end: int
+    read_at: datetime | None = None
+
+    @property
+    def length(self) -> int:
+        """Bytes in it."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much to read: a share of all that is stored, or bytes."""
+
+    share: Fraction | None = None
+    size: int = 0
+
+    def of(self, total: int) -> int:
+        """Bytes of it, rounded up."""
+        return self.size if self.share is None else -int(-total * self.share // 1)
+
+
+def slices_of(
+    archive: int, size: int, length: int, read: Iterable[tuple[int, int, datetime]] = ()
+) -> list[Slice]:
+    """An archive in slices of `length` bytes; `read` are ranges that were read, and when."""
+    known = sorted(read, key=lambda one: one[2])
+    slices: list[Slice] = []
+    for start in range(0, size, length):
+        end = min(start + length, size)
+        times = [when for begin, until, when in known if begin <= start and end <= until]
+        slices.append(Slice(archive, start, end, times[-1] if times else None))
+    return slices
+
+
+def choose(slices: Sequence[Slice], budget: int, lot: Mapping[int, float]) -> list[Slice]:
+    """Slices for so many bytes, at least one: first the never read, by archives' `lot`, then the oldest.
+
+    Slices of one archive that were read at the same time stay together, as one request serves them.
+    """
+
+    def turn(one: Slice) -> tuple[float, float, int, int]:
+        return (one.read_at.timestamp() if one.read_at else 0.0, lot[one.archive], one.archive, one.start)
+
+    chosen: list[Slice] = []
+    for one in sorted(slices, key=turn):
+        budget -= one.length
+        if chosen and budget < 0:
+            break
+        chosen.append(one)
+    return chosen
+
+
+def join(slices: Iterable[Slice]) -> list[Slice]:
+    """Neighbours made one, archive by archive."""
+    joined: list[Slice] = []
+    for one in sorted(slices, key=lambda each: (each.archive, each.start)):
+        last = joined[-1] if joined else None
+        if last is not None and (last.archive, last.end) == (one.archive, one.start):
+            joined[-1] = Slice(one.archive, last.start, one.end)
+        else:
+            joined.append(Slice(one.archive, one.start, one.end))
+    return joined
+
+
+def frames_in(one: Slice, frames: Iterable[FrameRow]) -> list[FrameRow]:
+    """The frames that begin in a slice: each belongs to one slice only."""
+    return sorted((row for row in frames if one.start <= row.offset < one.end), key=lambda row: row.offset)
+
+
+def extent_of(one: Slice, size: int, frames: Sequence[FrameRow]) -> ByteRange:
+    """The range to retrieve for a slice and the frames that begin in it, aligned as the vault demands."""
+    ends = [one.end, *(row.offset + row.sealed_length for row in frames)]
+    return align(ByteRange(one.start, min(size, max(ends))), size)

@@ -1,0 +1,130 @@
+"""What must hold of an inventory's rows, as queries for what breaks it; nothing is held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from backup.inventory.database import Transaction
+
+_EXAMPLES = 5
+_ROWS_A_FETCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """`text` says what must hold; `query` finds the numbers (or names) of rows that break it."""
+
+    name: str
+    text: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A law that `count` rows break, and the first few of them."""
+
+    law: str
+    text: str
+    count: int
+    examples: tuple[str, ...]
+
+
+_COUNTED = ("entries", "chunks", "directories", "owners", "archives")
+_BEHIND = " UNION ALL ".join(
+    f"SELECT '{name}' FROM (SELECT coalesce(max(number), 0) AS top FROM {name}) t "  # noqa: S608
+    f"WHERE NOT EXISTS (SELECT 1 FROM counters WHERE name = '{name}' AND next > t.top)"
+    for name in _COUNTED
+)
+
+LAWS = (
+    Law("counters", "the next number is ahead of all that were given out", _BEHIND),
+    Law(
+        "job-counters",
+        "a job's next snapshot and catalog are ahead of all that it has",
+        """SELECT j.name FROM jobs j
+           WHERE j.next_snapshot <= (SELECT coalesce(max(number), 0) FROM snapshots WHERE job = j.number)
+              OR j.next_catalog <= (SELECT coalesce(max(number), 0) FROM catalogs WHERE job = j.number)""",
+    ),
+    Law(
+        "intervals",
+        "versions of one name follow one another",
+        """SELECT number FROM (
+               SELECT number, added_in, removed_in,
+                      lead(added_in) OVER (PARTITION BY directory, name ORDER BY added_in) AS next_in
+               FROM entries) t
+           WHERE removed_in <= added_in
+              OR (next_in IS NOT NULL AND (removed_in IS NULL OR removed_in > next_in))""",
+    ),
+    Law(
+        "snapshot-numbers",
+        "a version begins and ends with snapshots that its job has given out",
+        """SELECT e.number FROM entries e JOIN directories d ON d.number = e.directory
+           JOIN jobs j ON j.number = d.job
+           WHERE e.added_in >= j.next_snapshot OR e.removed_in >= j.next_snapshot OR e.added_in < 1""",
+    ),
+    Law(
+        "owners",
+        "each entry's owner is known",
+        "SELECT e.number FROM entries e WHERE NOT EXISTS (SELECT 1 FROM owners o WHERE o.number = e.owner)",
+    ),
+    Law(
+        "content",
+        "each file has a content id and chunks",
+        "SELECT number FROM entries WHERE kind = 1 AND (content_id IS NULL OR chunks IS NULL)",
+    ),
+    Law(
+        "archives",
+        "what is stored has an archive id, a size and a tree hash",
+        """SELECT number FROM archives WHERE state IN ('stored', 'unconfirmed', 'damaged', 'condemned')
+           AND (archive_id IS NULL OR size <= 0 OR length(tree_hash) <> 32)""",
+    ),
+    Law(
+        "uploads",
+        "what was submitted has an upload to finish, and nothing else has",
+        """SELECT a.number FROM archives a LEFT JOIN uploads u ON u.archive = a.number
+           WHERE (a.state = 'submitted') <> (u.archive IS NOT NULL)""",
+    ),
+    Law(
+        "frames",
+        "frames lie in their archives, one after the other",
+        """SELECT archive FROM (
+               SELECT f.archive, f."offset" + f.sealed_length AS ends, a.size,
+                      lead(f."offset") OVER (PARTITION BY f.archive ORDER BY f.number) AS next_at
+               FROM frames f JOIN archives a ON a.number = f.archive) t
+           WHERE ends > size OR next_at < ends""",
+    ),
+    Law(
+        "chunks",
+        "each chunk lies in a frame of its archive",
+        """SELECT c.number FROM chunks c LEFT JOIN frames f ON f.archive = c.archive AND f.number = c.frame
+           WHERE f.archive IS NULL OR c."offset" < 0 OR c.length <= 0
+              OR c."offset" + c.length > f.raw_length""",
+    ),
+)
+
+
+def database_faults(tx: Transaction) -> Iterator[Breach]:
+    """What SQLite itself finds wrong with its pages, indexes and references; a server sees to its own."""
+    if tx.dialect.name != "sqlite":
+        return
+    told = [str(row[0]) for row in tx.exec_driver_sql("PRAGMA integrity_check(100)")]
+    if told != ["ok"]:
+        yield Breach("integrity", "the database file is whole", len(told), tuple(told[:_EXAMPLES]))
+    count, examples = 0, list[str]()
+    for row in tx.exec_driver_sql("PRAGMA foreign_key_check"):
+        count += 1
+        if len(examples) < _EXAMPLES:
+            examples.append(f"{row[0]} row {row[1]} to {row[2]}")
+    if count:
+        yield Breach("references", "rows refer to rows that are there", count, tuple(examples))
+
+
+def breaches(tx: Transaction, law: Law) -> Breach | None:
+    """The rows that break a law, if any do."""
+    result = tx.exec_driver_sql(law.query)
+    count, examples = 0, list[str]()
+    while rows := result.fetchmany(_ROWS_A_FETCH):
+        count += len(rows)
+        examples += [str(row[0]) for row in rows[: _EXAMPLES - len(examples)]]
+    return Breach(law.name, law.text, count, tuple(examples)) if count else None

@@ -1,0 +1,175 @@
+"""Pieces of archives that checks read: asked for now, read hours later, and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import delete, func, select, update
+
+from backup.inventory.archives import ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.runs import Outcome
+from backup.inventory.schema import archives, domains, insert_rows, micros, moment, readings, runs, vaults
+from backup.model import ByteRange, RetrievalId, Tier, VaultName
+
+
+class Result(msgspec.Struct):
+    """What was found in a piece; `note` says what is wrong beside `bad` frames, or why it was not read."""
+
+    frames: int = 0
+    size: int = 0
+    is_whole: bool = False
+    opened: int = 0
+    chunks: int = 0
+    bad: list[int] = []
+    note: str = ""
+    is_missing: bool = False
+    is_unread: bool = False
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the archive is not what was stored."""
+        return bool(self.bad or self.note) and not (self.is_missing or self.is_unread)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A piece of an archive: frames that begin in `start` to `end`. State: planned, waiting, read."""
+
+    number: int
+    archive: int
+    start: int
+    end: int
+    asked: ByteRange
+    tier: Tier
+    token: str
+    retrieval_id: RetrievalId | None
+    state: str
+    requested_at: datetime | None
+    result: Result | None
+
+
+def plan_readings(
+    tx: Transaction, run: int, wanted: Sequence[tuple[int, int, int, ByteRange, str]], tier: Tier
+) -> None:
+    """Record what will be asked for: archive, start, end, range to ask for, token."""
+    columns = ["run", "archive", "start", "end", "asked_from", "asked_to", "token", "tier", "state"]
+    rows = [
+        (run, archive, start, end, asked.start, asked.end, token, tier.value, "planned")
+        for archive, start, end, asked, token in wanted
+    ]
+    insert_rows(tx, readings, rows, columns)
+
+
+def readings_of(tx: Transaction, run: int) -> list[Reading]:
+    """A check's readings, in the order they were planned."""
+    query = select(readings).where(readings.c.run == run).order_by(readings.c.number)
+    return [
+        Reading(
+            row.number,
+            row.archive,
+            row.start,
+            row.end,
+            ByteRange(row.asked_from, row.asked_to),
+            Tier(row.tier),
+            row.token,
+            RetrievalId(row.retrieval_id) if row.retrieval_id else None,
+            row.state,
+            moment(row.requested_at) if row.requested_at else None,
+            msgspec.msgpack.decode(row.result, type=Result) if row.result else None,
+        )
+        for row in tx.execute(query)
+    ]
+
+
+def open_reading_run(tx: Transaction, vault: VaultName) -> int | None:
+    """The check of that vault that still reads, if there is one."""
+    query = (
+        select(func.max(readings.c.run))
+        .select_from(readings)
+        .join(runs, runs.c.number == readings.c.run)
+        .join(archives, archives.c.number == readings.c.archive)
+        .join(domains, domains.c.number == archives.c.domain)
+        .join(vaults, vaults.c.number == domains.c.vault)
+        .where(vaults.c.name == vault, runs.c.outcome == Outcome.RUNNING)
+    )
+    found = tx.execute(query).scalar()
+    return int(found) if found is not None else None
+
+
+def asked(tx: Transaction, number: int, retrieval_id: RetrievalId, now: datetime) -> None:
+    """The vault has taken the request."""
+    values = {"retrieval_id": retrieval_id, "state": "waiting", "requested_at": micros(now)}
+    tx.execute(update(readings).where(readings.c.number == number).values(**values))
+
+
+def planned_anew(tx: Transaction, number: int, token: str) -> None:
+    """Its output is gone or was never made: it is asked for again."""
+    values = {"retrieval_id": None, "state": "planned", "requested_at": None, "token": token}
+    tx.execute(update(readings).where(readings.c.number == number).values(**values))
+
+
+def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> None:
+    """It was read, or never will be; nobody needs to know any more when the same bytes were read before."""
+    chosen = update(readings).where(readings.c.number == one.number)
+    tx.execute(chosen.values(state="read", result=msgspec.msgpack.encode(result)))
+    if result.is_missing or result.is_unread:
+        return
+    tx.execute(chosen.values(read_at=micros(now)))
+    older = (
+        readings.c.archive == one.archive,
+        readings.c.number < one.number,
+        readings.c.state == "read",
+        readings.c.start >= one.start,
+        readings.c.end <= one.end,
+    )
+    tx.execute(delete(readings).where(*older))
+
+
+def forget_unread(tx: Transaction, run: int) -> None:
+    """A check was given up: what it has not read, it will not."""
+    tx.execute(delete(readings).where(readings.c.run == run, readings.c.state != "read"))
+
+
+def read_before(tx: Transaction, vault: VaultName) -> dict[int, list[tuple[int, int, datetime]]]:
+    """By archive: what was read, from where to where, and when."""
+    query = (
+        select(readings.c.archive, readings.c.start, readings.c.end, readings.c.read_at)
+        .join(archives, archives.c.number == readings.c.archive)
+        .join(domains, domains.c.number == archives.c.domain)
+        .join(vaults, vaults.c.number == domains.c.vault)
+        .where(vaults.c.name == vault, readings.c.read_at.is_not(None))
+    )
+    found: dict[int, list[tuple[int, int, datetime]]] = {}
+    for archive, start, end, read_at in tx.execute(query):
+        found.setdefault(archive, []).append((start, end, moment(read_at)))
+    return found
+
+
+def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]]:
+    """Number and size of each archive of a vault that should be whole there."""
+    query = (
+        select(archives.c.number, archives.c.size)
+        .select_from(archives.join(domains).join(vaults))
+        .where(
+            vaults.c.name == vault,
+            archives.c.archive_id.is_not(None),
+            archives.c.state.in_([ArchiveState.STORED, ArchiveState.UNCONFIRMED]),
+        )
+        .order_by(archives.c.number)
+    )
+    return [(number, size) for number, size in tx.execute(query)]
+
+
+def bad_frames(tx: Transaction) -> dict[int, set[int]]:
+    """By archive that was read and found damaged: the frames that were not what they should be."""
+    found: dict[int, set[int]] = {}
+    query = select(readings.c.archive, readings.c.result).where(readings.c.result.is_not(None))
+    for archive, packed in tx.execute(query):
+        result = msgspec.msgpack.decode(packed, type=Result)
+        if result.is_damaged:
+            found.setdefault(archive, set()).update(result.bad)
+    return found

@@ -1,0 +1,172 @@
+"""A check over each kind of vault: all well, an archive gone, stored again, restored; in acts hours apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from backup.checker import reading
+from backup.checker.check import compare_with_vault
+from backup.checker.sample import Amount
+from backup.checker.verdicts import CheckReport
+from backup.errors import CapacityError
+from backup.model import ArchiveId, VaultName
+from backup.protocols import Vault
+from backup.vault.directory import DirectoryVault
+from backup.vault.glacier import GlacierVault
+from tests.archiver.wholeness import fill
+from tests.backups import Site
+from tests.checker.checking import archive_ids, check_world, kinds, state_of
+from tests.doubles import Fault, FaultyVault, ManualClock
+from tests.emulated import RunningEmulator, write_accounts
+from tests.trees import assert_same_tree
+from tests.vault.rigs import glacier_client, s3_client, s3_vault
+
+_numbers = itertools.count()
+HOURS = 13
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
+    folder = tmp_path_factory.mktemp("emulator")
+    with RunningEmulator(folder / "state", write_accounts(folder / "accounts.toml")) as running:
+        yield running
+
+
+class Rig:
+    """A site on a vault of some kind, and what lets hours pass."""
+
+    def __init__(self, site: Site, source: Path, act_again: Callable[[], object]) -> None:
+        self.site, self.source, self.pass_hours = site, source, act_again
+
+    def compare(self) -> tuple[CheckReport, int]:
+        """A check, and how often it had to wait."""
+        return self._until_done(lambda: compare_with_vault(check_world(self.site)))
+
+    def read(self, amount: Amount, *, vault: Vault | None = None) -> tuple[CheckReport, int]:
+        world = check_world(self.site, keys=[self.site.key], vault=vault)
+        run = reading.begin_reading(reading.plan_sample(amount, world), world)
+        return self._until_done(lambda: reading.go_on(run, world))
+
+    def _until_done(self, act: Callable[[], CheckReport]) -> tuple[CheckReport, int]:
+        waited = 0
+        while (report := act()).state == "waiting":
+            waited += 1
+            assert waited < 10
+            self.pass_hours()
+        return report, waited
+
+
+@pytest.fixture(params=["directory", "glacier", "s3"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Rig]:
+    vault: Vault
+    if request.param == "directory":
+        vault = DirectoryVault(VaultName("disk"), str(tmp_path / "vault"), clock)
+        pass_hours: Callable[[], object] = lambda: None
+    else:
+        running: RunningEmulator = request.getfixturevalue("emulator")
+        if request.param == "glacier":
+            vault = GlacierVault(VaultName("cold"), glacier_client(running), f"check-{next(_numbers)}")
+        else:
+            name = f"check-{next(_numbers)}"
+            vault = s3_vault(s3_client(running.s3_url), name, storage_class="DEEP_ARCHIVE")
+
+        def pass_hours() -> object:
+            clock.advance(timedelta(hours=HOURS))
+            running.advance(HOURS * 3600)
+            running.make_inventories()
+            return None
+
+    vault.create()
+    source = tmp_path / "source"
+    source.mkdir()
+    fill(source, 1, 2 * 1024 * 1024)
+    site = Site.create(tmp_path / "state", vault, [source], clock=clock, wait=pass_hours)
+    site.backup()
+    clock.advance(timedelta(minutes=5))
+    pass_hours()
+    clock.advance(timedelta(hours=2))
+    yield Rig(site, source, pass_hours)
+    site.close()
+
+
+def test_gone_and_stored_again(rig: Rig, clock: ManualClock, tmp_path: Path) -> None:
+    site = rig.site
+    count = len(archive_ids(site, "1"))
+    report, _ = rig.compare()
+    assert (report.findings, report.compared and report.compared.shown) == ((), count)
+    lost = archive_ids(site)[0]
+    site.vault.delete_archive(ArchiveId(lost))
+    rig.pass_hours()
+    rig.pass_hours()
+    clock.advance(timedelta(days=1))
+    report, _ = rig.compare()
+    assert {one.what: one.kind for one in report.findings} == {lost: "missing"}
+    assert report.affected.live_files > 0
+    assert site.backup().bytes_new > 0
+    assert site.restore("latest", tmp_path / "out").problems == ()
+    assert_same_tree(rig.source, tmp_path / "out")
+
+
+def test_read_back(rig: Rig) -> None:
+    site = rig.site
+    report, waited = rig.read(Amount(share=Fraction(1)))
+    assert (report.findings, report.read and report.read.never_read) == ((), 0)
+    assert report.read
+    assert report.read.opened_frames == report.read.frames > 0
+    assert bool(waited) == site.vault.traits.waits
+    report, _ = rig.read(Amount(size=1))
+    assert (report.findings, report.read and report.read.archives) == ((), 1)
+    lost = archive_ids(site)[0]
+    site.vault.delete_archive(ArchiveId(lost))
+    report, _ = rig.read(Amount(share=Fraction(1)))
+    assert {one.what: one.kind for one in report.findings} == {lost: "missing"}
+    assert state_of(site, lost) == "lost"
+
+
+def test_no_capacity_is_waited_for(rig: Rig) -> None:
+    if not rig.site.vault.traits.waits:
+        pytest.skip("a directory always has it")
+    faulty = FaultyVault(rig.site.vault, Fault("request_retrieval", CapacityError("none now"), count=2))
+    report, waited = rig.read(Amount(share=Fraction(1)), vault=faulty)
+    faulty.assert_all_met()
+    assert (report.findings, kinds(report)) == ((), {})
+    assert waited >= 2
+
+
+def test_an_output_that_expired_is_asked_for_again(rig: Rig) -> None:
+    if not rig.site.vault.traits.waits:
+        pytest.skip("nothing expires in a directory")
+    world = check_world(rig.site)
+    run = reading.begin_reading(reading.plan_sample(Amount(share=Fraction(1)), world), world)
+    assert reading.go_on(run, world).state == "waiting"
+    for _ in range(20):
+        rig.pass_hours()
+    waited = 0
+    while (report := reading.go_on(run, world)).state == "waiting":
+        rig.pass_hours()
+        waited += 1
+        assert waited < 5
+    assert report.findings == ()
+
+
+def test_what_is_asked_for_at_a_time_is_bounded(rig: Rig) -> None:
+    if not rig.site.vault.traits.waits:
+        pytest.skip("a directory is read at once")
+    counting = FaultyVault(rig.site.vault)
+    world = check_world(rig.site, vault=counting, round_bytes=1)
+    run = reading.begin_reading(reading.plan_sample(Amount(share=Fraction(1)), world), world)
+    for rounds in range(1, 99):
+        before = counting.calls["request_retrieval"]
+        report = reading.go_on(run, world)
+        assert counting.calls["request_retrieval"] - before <= 1
+        if report.state == "done":
+            break
+        rig.pass_hours()
+    assert rounds > len(archive_ids(rig.site, "1"))
+    assert report.findings == ()
