@@ -36,7 +36,7 @@ from backup.errors import (
 from backup.format.pack import PackKeys
 from backup.inventory import archives, readings, runs
 from backup.inventory.archives import Archive, ArchiveState
-from backup.inventory.lost import lost_chunks, mark, spoiled_archives
+from backup.inventory.lost import lost_chunks, mark
 from backup.inventory.readings import Reading, Result
 from backup.inventory.runs import Outcome
 from backup.model import ByteRange, RetrievalId, RetrievalState
@@ -122,6 +122,10 @@ def _token() -> str:
     return os.urandom(12).hex()
 
 
+def _is_finding(result: Result) -> bool:
+    return result.is_missing or result.is_damaged
+
+
 class _Reader:
     """One act of one check."""
 
@@ -132,7 +136,6 @@ class _Reader:
         with world.inventory.reading() as tx:
             numbers = sorted({one.archive for one in readings.readings_of(tx, run)})
             self._archives = archives.get_archives(tx, numbers, world.inventory.id)
-            self._spoiled_before = frozenset(spoiled_archives(tx, world.vault.name))
         self._keys: dict[int, PackKeys | None] = {}
 
     def act(self) -> CheckReport:
@@ -310,7 +313,8 @@ class _Reader:
             lost = lost_chunks(tx, vault, bad_frames=readings.bad_frames(tx))
             affected = find_affected(tx, lost)
             if affected.files:
-                findings += lost_before(tx, self._spoiled_before & lost.archives, self._world)
+                told = {one.archive for one in known if one.result and _is_finding(one.result)}
+                findings += lost_before(tx, lost.archives - told, self._world)
             run = next(one for one in runs.open_checks(tx) if one.number == self._run)
         now = self._world.clock.now()
         report = CheckReport(
