@@ -22,7 +22,7 @@ from backup.archiver.book import Book
 from backup.archiver.commit import Committer
 from backup.archiver.compare import hint_of, is_left_out, is_to_read, is_unmounted, side_by_side
 from backup.archiver.contents import Content, Contents
-from backup.archiver.hooks import HookRun
+from backup.archiver.hooks import Hook, HookRun
 from backup.archiver.links import Links
 from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
@@ -113,9 +113,10 @@ def _backup(job: BackupJob, keys: Keys, world: World, hooks: HookRun, *, accept:
                 before=run.number,
             )
             confirm_archives(world.inventory, world.vault, world.clock, world.progress)
+            began = world.stamps()
             hooks.before()
             require_a_source(job)
-            return _Backup(OpenRun(job, keys, world, spool, uploader, domain, row, run)).run()
+            return _Backup(OpenRun(job, keys, world, spool, uploader, domain, row, run), began).run()
     except BaseException as error:
         _fail(world, run, error)
         raise
@@ -197,11 +198,12 @@ def _fail(world: World, run: Run, error: BaseException) -> None:
 class _Backup:
     """The parts of one run, put together."""
 
-    def __init__(self, at: OpenRun) -> None:
+    def __init__(self, at: OpenRun, began: int) -> None:
         self._at = at
         self._tally = Tally()
         self._unmounted: set[bytes] = set()
-        self._began = at.world.stamps()
+        self._began = began
+        self._may_be_frozen = bool(at.job.hooks.commands.get(Hook.BEFORE))
         self._links = Links()
         with at.world.inventory.reading() as tx:
             self._lost_chunks = lost_chunks(tx, at.world.vault.name)
@@ -354,9 +356,13 @@ class _Backup:
         if content.changed:
             detail = "it changed while it was read, twice; saved as read"
             self._report(Problem(path, ProblemKind.CHANGED, detail))
-        if content.changed or content.is_fresh:
+        if content.changed or content.is_fresh or self._has_moved_on(content.found):
             hint = Hint()  # so that it is read again next time
         self._add(entry, hint, live, content)
+
+    def _has_moved_on(self, found: os.stat_result) -> bool:
+        """Whether `before` may have frozen this file, and it changed once more within the tick."""
+        return self._may_be_frozen and is_fresh(found, self._began, self._at.world.stamps())
 
     def _add(self, entry: Entry, hint: Hint, live: LiveEntry | None, content: Content | None = None) -> None:
         if live is not None and live.kind == EntryKind.DIRECTORY and entry.kind is not EntryKind.DIRECTORY:

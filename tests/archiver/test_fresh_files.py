@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from backup.archiver.hooks import Command, Hook, Hooks
 from backup.source.freshness import stamp_clock
 from tests.archiver.looking import restored
 from tests.backups import AN_HOUR, Site
@@ -92,3 +94,21 @@ class TestReread:
         assert site.backup().files_read == 0
         assert site.rereading().backup().entries_added == 1
         assert_same_tree(source, restored(site, source))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_change_in_the_tick_of_a_snapshot_that_before_made_is_seen(
+    live: Site, source: Path, tmp_path: Path, frozen: bool
+) -> None:
+    """The file is read long after `before`, as it was then; what was written since has the same stamps."""
+    made = tmp_path / "made"
+    (source / "file").write_text("one")
+    tick = os.stat(source / "file").st_ctime_ns
+    live.stamps = lambda: tick + (AN_HOUR if made.exists() or not frozen else 0)
+    command = Command(("touch", str(made)), 20)
+    hooks = Hooks({Hook.BEFORE if frozen else Hook.AFTER: [command]}, {"PATH": os.environ["PATH"]})
+    live.job = replace(live.job, hooks=hooks)
+    assert live.backup().files_read == 1
+    (source / "file").write_text("two")
+    rewind(live, source / "file")
+    assert live.backup().files_read == (1 if frozen else 0)

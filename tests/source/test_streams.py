@@ -18,6 +18,7 @@ from backup.errors import InterruptedRunError
 from backup.source.read import FileUnreadableError
 from backup.source.streams import Command, Device, StandardInput, Stream
 from tests.emulated import REPOSITORY
+from tests.loops import loop_device
 
 MIB = 1024 * 1024
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
@@ -211,6 +212,24 @@ class TestDevice:
             opened.fill(memoryview(bytearray(MIB)))
             with pytest.raises(FileUnreadableError, match="ended after 10 of 1048576"):
                 opened.finish()
+
+    def test_a_real_one(self, tmp_path: Path) -> None:
+        """Also one that ends within a page, and by a symlink, as LVM's names are."""
+        data = os.urandom(3 * MIB + 512)
+        (tmp_path / "image").write_bytes(data)
+        with loop_device(tmp_path / "image") as device:
+            assert read(Device(os.fsencode(device))) == data
+            (tmp_path / "link").symlink_to(device)
+            with Device(os.fsencode(tmp_path / "link")).open(lambda: False) as opened:
+                assert opened.size == len(data)
+
+    def test_a_real_one_that_fails_in_the_middle(self, tmp_path: Path) -> None:
+        """Its blocks from the second MiB on cannot be read: never a short file."""
+        (tmp_path / "image").write_bytes(os.urandom(2 * MIB))
+        with loop_device(tmp_path / "image") as device:
+            os.truncate(tmp_path / "image", MIB)
+            with pytest.raises(FileUnreadableError, match=r"nput/output error|ended after"):
+                read(Device(os.fsencode(device)))
 
     @pytest.mark.parametrize("path", [b"/dev/null", b"/dev/zero", b"/tmp", b"/no/such/device"])
     def test_nothing_else_will_do(self, path: bytes) -> None:
