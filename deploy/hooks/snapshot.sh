@@ -34,8 +34,10 @@ need() {
 	done
 }
 
-# Words: VERB VOLUME MOUNT_POINT ...
+# $1: how many words there may be; then VERB VOLUME MOUNT_POINT ... No more of them: sudo may let a pattern through.
 read_words() {
+	[ "$(($# - 1))" -le "$1" ] || die "there are more than $1 words"
+	shift
 	case ${1-} in
 	before | after | finally) verb=$1 ;;
 	*) die "the first word is before, after or finally" ;;

@@ -272,7 +272,9 @@ def test_words_that_name_no_volume(kind: str, volume: str, tmp_path: Path) -> No
     assert machine.state["calls"] == []
 
 
-@pytest.mark.parametrize("words", [[], ["before"], ["destroy", "a", "/b"], ["before", "a"]])
+@pytest.mark.parametrize(
+    "words", [[], ["before"], ["destroy", "a", "/b"], ["before", "a"], ["finally", "a/b", "/b", "1", "a/b"]]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_words_that_are_none(kind: str, words: list[str], tmp_path: Path) -> None:
     machine = Machine.create(kind, tmp_path / "machine")

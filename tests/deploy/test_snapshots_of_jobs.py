@@ -31,7 +31,7 @@ def can_mount() -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_nights_by_the_command(kind: str, tmp_path: Path) -> None:
-    """Each night saves what the volume was when `before` ran, under the same path, and leaves nothing behind."""
+    """Each saves what the volume was when `before` ran, under the same path, and leaves nothing behind."""
     machine = Machine.create(kind, tmp_path / "machine")
     live = tmp_path / "live"
     live.mkdir()
@@ -139,7 +139,7 @@ def subvolumes(volume: Path) -> int:
 
 
 def test_a_real_btrfs(job: Site, volume: Path, tmp_path: Path) -> None:
-    """The snapshot is what is saved; another device number and the same inodes and ctimes make nothing new."""
+    """The snapshot is what is saved; another device number makes nothing new of the same inodes."""
     (volume / "file").write_text("first")
     (volume / "deep").mkdir()
     (volume / "deep" / "one").write_bytes(os.urandom(10_000))
