@@ -16,6 +16,7 @@ from backup.inventory.database import Inventory
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome
 from backup.protocols import Clock
+from backup.restorer.choice import Choice
 from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,9 @@ def _go_on(
 ) -> RestoreReport | None:
     world = restore_world(config, inventory, one.vault, clock=clock, progress=_Notes(one.id))
     world = replace(world, stop=stop.is_set)
+    if Choice.decode(one.choice).output:  # nobody is there to write to: it is asked for, no more
+        advance(one, replace(world, round_bytes=None))
+        return None
     known = advance(one, world)
     if not is_ready(known) and not is_partly_ready(known):
         return None

@@ -38,6 +38,7 @@ COMMANDS = {
     "versions": LazyCommand("backup.cli.find:versions", "List every version of one file."),
     "diff": LazyCommand("backup.cli.diff:diff", "Show what differs between two snapshots."),
     "restore": LazyCommand("backup.cli.restore:restore", "Restore a snapshot or a path in it."),
+    "dump": LazyCommand("backup.cli.dump:dump", "Write a file, or a tree as a tar, to standard output."),
     "restores": LazyCommand("backup.cli.restores:restores", "List restores and what they wait for."),
     "prices": LazyCommand("backup.cli.prices:prices", "Print the prices that quotes are made of."),
     "rebuild": LazyCommand(

@@ -51,6 +51,7 @@ def made_choice(
     delete: bool,
     verify: bool,
     numeric_owner: bool,
+    output: str = "",
 ) -> Choice:
     """What the options say. `UsageError` for a pattern that means nothing."""
     from backup.errors import ConfigError
@@ -63,6 +64,7 @@ def made_choice(
         delete=delete,
         verify=verify,
         numeric_owner=numeric_owner,
+        output=output,
     )
     try:
         Sieve(choice)

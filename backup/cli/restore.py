@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from backup.inventory.retrievals import Restore
     from backup.restorer.restore import RestoreReport, RestoreWorld
 
-_FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
+FIRST_POLL, LONGEST_POLL = 1.0, 300.0
 # What AWS says of most retrievals: "Downloading an Archive in Amazon Glacier", developer guide.
 _HOURS = {Tier.EXPEDITED: "1 to 5 minutes", Tier.STANDARD: "3 to 5 hours", Tier.BULK: "5 to 12 hours"}
 
@@ -44,6 +45,33 @@ capacity_option = click.option(
 )
 
 
+_KEY_OPTIONS = [
+    click.option(
+        "--key",
+        "key_files",
+        metavar="FILE|-",
+        multiple=True,
+        help="The recovery key; asked for if it is not given. Several where recipients have changed.",
+    ),
+    click.option(
+        "--passphrase-file",
+        "passphrase_files",
+        metavar="FILE",
+        multiple=True,
+        help="Where the key file's passphrase is; for several keys one each, in order, or one for all.",
+    ),
+    click.option("--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how dear."),
+    click.option("--max-cost", metavar="MONEY", help="Refuse (16) what costs more, by the price table."),
+]
+
+
+def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options on keys, tier and money."""
+    for option in reversed(_KEY_OPTIONS):
+        function = option(function)
+    return function
+
+
 @click.command(cls=CommandWithWords)
 @click.argument("words", metavar="SNAPSHOT[:PATH]")
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
@@ -52,23 +80,8 @@ capacity_option = click.option(
 @job_option
 @at_option
 @choice_options
-@click.option(
-    "--key",
-    "key_files",
-    metavar="FILE|-",
-    multiple=True,
-    help="The recovery key; asked for if it is not given. Several where recipients have changed.",
-)
-@click.option(
-    "--passphrase-file",
-    "passphrase_files",
-    metavar="FILE",
-    multiple=True,
-    help="Where the key file's passphrase is; for several keys one each, in order, or one for all.",
-)
-@click.option("--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how dear.")
+@key_options
 @capacity_option
-@click.option("--max-cost", metavar="MONEY", help="Refuse (16) what costs more, by the price table.")
 @wait_option
 @numeric_option
 @click.option("--dry-run", is_flag=True, help="Say what each tier would retrieve and cost; ask for nothing.")
@@ -156,6 +169,7 @@ def _where(target: str | None, *, in_place: bool) -> bytes:
 def resume(cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numeric_owner: bool) -> None:
     """Go on with an open restore: see what is ready, bring it down, ask for what is missing."""
     from backup.app.runs import opened, restore_world
+    from backup.restorer.choice import Choice
     from backup.restorer.restore import choose_on_capacity, find_restore
 
     config = cli.config()
@@ -163,6 +177,8 @@ def resume(cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numer
         begun = find_restore(inventory, restore_id)
         if begun.state != "open":
             raise UsageError(f"restore {begun.id} is {begun.state} already")
+        if Choice.decode(begun.choice).output:
+            raise UsageError(f"restore {begun.id} is a dump", advice="give the same dump command again")
         if on_capacity is not None:
             begun = choose_on_capacity(begun, inventory, on_capacity)
         world = restore_world(config, inventory, begun.vault, clock=cli.clock, progress=cli.progress())
@@ -191,23 +207,24 @@ def carry_on(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> No
     """Ask, and bring down what is ready; with `wait` until all came."""
     from backup.restorer.restore import advance, deliver, is_partly_ready, is_ready, waiting_report
 
-    pause = _FIRST_POLL
+    pause = FIRST_POLL
     while not is_ready(known := advance(begun, world)):
         if is_partly_ready(known):
             deliver(begun, known, world)
-            pause = _FIRST_POLL
+            pause = FIRST_POLL
             continue
         if not wait and world.vault.traits.waits:
             _tell_waiting(cli, begun, waiting_report(begun, known))
             return
-        if pause == _FIRST_POLL and world.vault.traits.waits:
-            _tell_that_it_waits(cli, begun, len(known))
+        if pause == FIRST_POLL and world.vault.traits.waits:
+            tell_that_it_waits(cli, begun, len(known))
         cli.clock.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_POLL)
+        pause = min(pause * 1.5, LONGEST_POLL)
     _tell(cli, deliver(begun, known, world))
 
 
-def _tell_that_it_waits(cli: Cli, begun: Restore, count: int) -> None:
+def tell_that_it_waits(cli: Cli, begun: Restore, count: int) -> None:
+    """Say that it waits, and what may be done meanwhile."""
     from backup.cli.render import counted
 
     cli.say(f"restore {begun.id}: waiting for {counted(count, 'retrieval')} ({begun.tier}) …")

@@ -48,12 +48,12 @@ def deliver(restore: Restore, known: Sequence[Retrieval], world: RestoreWorld) -
             sitting = Sitting(restore, now, plan, pack_keys, before, world)
             report = sitting.run()
         except BaseException as error:
-            _fail(run, error, world)
+            fail_run(run, error, world)
             raise
-        return _end(restore, report, run, world)
+        return end_restore(restore, report, run, world)
 
 
-def _end(restore: Restore, report: RestoreReport, run: Run, world: RestoreWorld) -> RestoreReport:
+def end_restore(restore: Restore, report: RestoreReport, run: Run, world: RestoreWorld) -> RestoreReport:
     """Record how the sitting ended, and the restore too if that was the last."""
     now = world.clock.now()
     report = replace(report, seconds=report.seconds + (now - run.started_at).total_seconds())
@@ -68,7 +68,7 @@ def _end(restore: Restore, report: RestoreReport, run: Run, world: RestoreWorld)
     return report
 
 
-def _fail(run: Run, error: BaseException, world: RestoreWorld) -> None:
+def fail_run(run: Run, error: BaseException, world: RestoreWorld) -> None:
     """Record the end of a run that did not get through; a killed process cannot."""
     if isinstance(error, NightvaultError):
         stopped = isinstance(error, InterruptedRunError)

@@ -68,7 +68,8 @@ def begin_restore(
     known = find_open(world, plan, target)
     if known is not None:
         return known
-    check_room(plan, os.fsdecode(target))
+    if not plan.choice.output:
+        check_room(plan, os.fsdecode(target))
     pack_keys = _open_packs(plan, keys, world)
     with world.inventory.writing() as tx:
         same = _same_open(tx, plan, target)  # another process may have begun it while the key was typed

@@ -1,0 +1,149 @@
+"""`nightvault dump`: a file or a tar into a stream, never half of one without being told."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Cloud, Server, directory_server, running_cloud
+from tests.trees import assert_same_tree
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    made = directory_server(tmp_path)
+    source = made.source
+    (source / "deep" / "b\udcff\n.txt").write_text("odd")
+    os.link(source / "a.txt", source / "deep" / "a-again.txt")
+    os.utime(source / "a.txt", ns=(1_600_000_000_123_456_789,) * 2)
+    (source / "empty").mkdir()
+    os.setxattr(source / "deep" / "b.bin", "user.odd", b"\xff\x00\n=")
+    with (source / "sparse").open("wb") as file:
+        file.write(b"begin")
+        file.seek(3 * MIB)
+        file.write(b"middle")
+        file.truncate(5 * MIB)
+    (source / "big").write_bytes(hashlib.shake_256(b"big").digest(9 * MIB))
+    (source / "big-again").write_bytes((source / "big").read_bytes()[MIB:] + b"x")
+    (source / ("n" * 120)).mkdir()
+    (source / ("n" * 120) / ("m" * 150)).write_text("long")
+    made.init()
+    made.backup()
+    return made
+
+
+def dumped(server: Server, *words: object) -> bytes:
+    return server.done("dump", *words, "--key", server.key_file).stdout_bytes
+
+
+def test_a_file(server: Server) -> None:
+    at = f"latest:{server.source}"
+    for name in ("a.txt", "deep/a-again.txt", "sparse", "big", "deep/b\udcff\n.txt"):
+        assert dumped(server, f"{at}/{name}") == (server.source / name).read_bytes()
+    assert server.json("restores") == []
+    assert len(server.json("restores", "--all")) == 5
+
+
+def test_a_tar_for_gnu_tar(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    data = dumped(server, f"latest:{server.source}", "--tar")
+    words = ("tar", "--xattrs", "-C", str(out), "-xpf", "-")
+    done = subprocess.run(words, input=data, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    out.chmod(server.source.stat().st_mode)
+    times = server.source.stat()
+    os.utime(out, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert_same_tree(out, server.source)
+    assert (out / "sparse").stat().st_blocks * 512 < MIB
+    assert (out / "a.txt").stat().st_ino == (out / "deep" / "a-again.txt").stat().st_ino
+    assert os.getxattr(out / "deep" / "b.bin", "user.odd") == b"\xff\x00\n="
+
+
+def test_a_tar_for_python_and_some_of_it(server: Server) -> None:
+    at = f"latest:{server.source}"
+    words = ("--tar", "deep", "sparse", "--exclude", "*.bin")
+    with tarfile.open(fileobj=io.BytesIO(dumped(server, at, *words))) as tar:
+        names = tar.getnames()
+        sparse = tar.extractfile("sparse")
+        assert sparse is not None
+        assert sparse.read() == (server.source / "sparse").read_bytes()
+    assert names == ["deep", "deep/a-again.txt", "deep/b\udcff\n.txt", "deep/er", "deep/er/c.txt", "sparse"]
+
+
+def test_into_a_file_with_a_report(server: Server, tmp_path: Path) -> None:
+    at, key = f"latest:{server.source}", ("--key", server.key_file)
+    told = server.json("dump", f"{at}/big", *key, "-o", tmp_path / "big")
+    assert (told["file"], told["files"], told["bytes"]) == (f"{tmp_path}/big", 1, 9 * MIB)
+    assert (tmp_path / "big").read_bytes() == (server.source / "big").read_bytes()
+    assert "cannot be written" in server.fails(1, "dump", f"{at}/a.txt", *key, "-o", tmp_path / "no" / "big")
+    assert not list(tmp_path.glob("*.nightvault-*"))
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "said"),
+    [
+        ("deep", (), "is a directory"),
+        ("link", (), "is a symlink, which has no content"),
+        ("bigg", (), "did you mean"),
+        ("big", ("--json",), "standard output is taken"),
+        ("", ("--tar", "nothing*"), "nothing in snapshot"),
+    ],
+)
+def test_what_cannot_be_dumped(server: Server, path: str, words: tuple[str, ...], said: str) -> None:
+    result = server.run("dump", f"latest:{server.source}/{path}", *words)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def damage(server: Server) -> None:
+    """Change a byte in the middle of each large archive."""
+    for path in (server.folder / "vault" / "archives").rglob("*"):
+        if path.is_file() and path.stat().st_size > MIB:
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+
+
+def test_a_damaged_file_is_never_given_in_part(server: Server) -> None:
+    damage(server)
+    at = f"latest:{server.source}"
+    result = server.run("dump", f"{at}/big", "--key", server.key_file)
+    assert (result.exit_code, result.stdout_bytes) == (1, b"")
+    assert "breaks off" in result.stderr
+    result = server.run("dump", at, "--tar", "--key", server.key_file)
+    assert result.exit_code == 3
+    with tarfile.open(fileobj=io.BytesIO(result.stdout_bytes)) as tar:
+        names = tar.getnames()
+    assert "big" not in names
+    assert {"a.txt", "deep/er/c.txt"} <= set(names)
+    assert "big" in result.stderr
+
+
+def test_from_a_vault_that_waits(tmp_path: Path) -> None:
+    with running_cloud(tmp_path) as cloud:
+        dump_twice(cloud, cloud.server(tmp_path / "server", vault="dumps"))
+
+
+def dump_twice(cloud: Cloud, server: Server) -> None:
+    """Ask, see that nothing came, let hours pass, and have it by the same words."""
+    server.init()
+    server.backup()
+    words = ("dump", f"latest:{server.source}/deep/b.bin", "--key", server.key_file)
+    result = server.run(*words)
+    assert (result.exit_code, result.stdout_bytes) == (1, b"")
+    assert "waits for the vault" in result.stderr
+    (waiting,) = server.json("restores")
+    assert waiting["target"] == {"path": "/dev/stdout"}
+    assert "give the same dump command" in server.fails(2, "restore", "resume", waiting["id"])
+    cloud.emulator.advance(6 * 3600)
+    assert server.done(*words).stdout_bytes == (server.source / "deep" / "b.bin").read_bytes()
+    assert server.json("restores") == []
