@@ -189,12 +189,7 @@ class _Comparison:
         recorded = compared.pack_row(tx, label.pack_id)
         pack = f"pack {label.pack_id.hex()[:8]}"
         if recorded is None:
-            if label.kind is PackKind.CATALOG:
-                detail = f"catalog {label.number} of this inventory, which it does not know: another writer"
-                return Finding(
-                    "orphan", line.archive_id, f"{detail}, or this is an old copy of the inventory"
-                )
-            return Finding("orphan", line.archive_id, f"{pack} of this inventory, which it does not know")
+            return Finding("orphan", line.archive_id, self._stranger(tx, label))
         if recorded.archive_id is not None:
             return Finding("duplicate", line.archive_id, f"{pack} is stored as {recorded.archive_id}, too")
         if recorded.upload is None:
@@ -205,6 +200,18 @@ class _Comparison:
             return Finding("orphan", line.archive_id, f"{pack}: a backup is at work, which may be sending it")
         archives.mark_stored(tx, recorded.number, ArchiveId(line.archive_id), moment(line.created_at))
         return Finding("adopted", line.archive_id, f"{pack}: a cut came between its arrival and our record")
+
+    def _stranger(self, tx: Transaction, label: ArchiveLabel) -> str:
+        """What an archive with our id may be that is not in the books."""
+        if label.kind is not PackKind.CATALOG:
+            return f"pack {label.pack_id.hex()[:8]} of this inventory, which it does not know"
+        before = label.inventory_id == self._world.inventory.predecessor
+        if before and label.number < compared.newest_catalog(tx, label.job_id):
+            return f"catalog {label.number} from before the rebuild, which is not needed any more"
+        return (
+            f"catalog {label.number} of this inventory, which it does not know: another writer, or this is "
+            "an old copy of the inventory"
+        )
 
 
 def lost_before(tx: Transaction, numbers: frozenset[int], world: CheckWorld) -> Iterator[Finding]:

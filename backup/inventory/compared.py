@@ -9,7 +9,17 @@ from sqlalchemy import Row, Select, and_, func, or_, select
 
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
-from backup.inventory.schema import archives, domains, listed_archives, listings, micros, uploads, vaults
+from backup.inventory.schema import (
+    archives,
+    catalogs,
+    domains,
+    jobs,
+    listed_archives,
+    listings,
+    micros,
+    uploads,
+    vaults,
+)
 from backup.model import PackId, VaultName
 
 _OURS = (ArchiveState.STORED, ArchiveState.UNCONFIRMED, ArchiveState.DAMAGED)
@@ -89,6 +99,12 @@ def count_lines(tx: Transaction, listing: int) -> int:
     """How many archives the listing shows."""
     query = select(func.count()).where(listed_archives.c.listing == listing)
     return int(tx.execute(query.select_from(listed_archives)).scalar_one())
+
+
+def newest_catalog(tx: Transaction, job_id: bytes | None) -> int:
+    """The number of the newest catalog that we know of a job; 0 if there is none."""
+    query = select(func.max(catalogs.c.number)).join(jobs, jobs.c.number == catalogs.c.job)
+    return int(tx.execute(query.where(jobs.c.id == job_id)).scalar() or 0)
 
 
 def pack_row(tx: Transaction, pack_id: PackId) -> Row[Any] | None:

@@ -11,6 +11,7 @@ import pytest
 
 from backup.checker.check import compare_with_vault
 from backup.checker.verdicts import CheckReport
+from backup.checker.world import Wish
 from backup.errors import UnreachableError, VaultMissingError
 from backup.format.pack import describe
 from backup.inventory import archives, runs
@@ -28,7 +29,7 @@ from tests.checker.checking import (
     state_of,
     versions,
 )
-from tests.checker.rebuilding import bare
+from tests.checker.rebuilding import bare, line_of
 from tests.doubles import Fault, FaultyVault, ManualClock, PowerCut
 from tests.trees import assert_same_tree
 
@@ -329,3 +330,23 @@ def test_asked_for_before_it_was_stored(site: Site, disk: DirectoryVault, clock:
     site.backup()
     report = compare_with_vault(world)
     assert (report.findings, report.compared and report.compared.newer) == ((), 2)
+
+
+def test_after_a_rebuild_the_list_confirms(site: Site, clock: ManualClock, tmp_path: Path) -> None:
+    settle(site, clock)
+    machine = bare(tmp_path, site)
+    machine.rebuild(Wish(lines=[line_of(site)]))
+    after = machine.site()
+    count = len(archive_ids(after, "state = 'unconfirmed'"))
+    assert count > 0
+    report = check(after)
+    assert not report.is_grave
+    (old,) = report.findings
+    assert old.kind == "orphan"
+    assert old.detail.startswith("catalog 1 from before the rebuild"), "the full one after it has it all"
+    assert report.compared is not None
+    assert (report.compared.confirmed, report.compared.unconfirmed) == (count, 0)
+    lose(after, archive_ids(after)[0])
+    settle(after, clock)
+    assert kinds(check(after)) == {"missing": 1, "orphan": 1}
+    after.close()
