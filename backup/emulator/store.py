@@ -11,7 +11,8 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,18 @@ class Transaction:
         return self.moment.emulated_ms
 
 
+class Held:
+    """Files that are being sent: each stays until nobody holds it, also when it was discarded meanwhile."""
+
+    def __init__(self, names: Sequence[str], let_go: Callable[[Sequence[str]], None]) -> None:
+        self._names = names
+        self._let_go = let_go
+
+    def __del__(self) -> None:
+        """An answer holds its files for as long as it lives, however it ends."""
+        self._let_go(self._names)
+
+
 class Store:
     """Owns the state directory; hands out transactions, one at a time, and names for new files."""
 
@@ -132,6 +145,8 @@ class Store:
         _make_private(self._files)
         self._held = _hold(folder)
         self._lock = threading.RLock()
+        self._holders: Counter[str] = Counter()
+        self._doomed: set[str] = set()  # discarded, and held still
         self._db = self._open()
         self.clock = EmulatorClock(self._saved_clock(), speed=speed)
         self.swept = ClockState(0, 0, 0, 1.0)  # when it was last looked for what is old
@@ -162,8 +177,26 @@ class Store:
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
-        for name in tx.discarded:
-            self.path(name).unlink(missing_ok=True)
+        with self._lock:
+            self._doomed.update(name for name in tx.discarded if self._holders[name])
+            for name in set(tx.discarded) - self._doomed:
+                self.path(name).unlink(missing_ok=True)
+
+    def hold(self, names: Sequence[str]) -> Held:
+        """Keep these files until what is returned is dropped."""
+        with self._lock:
+            self._holders.update(names)
+        return Held(names, self._let_go)
+
+    def _let_go(self, names: Sequence[str]) -> None:
+        with self._lock:
+            self._holders.subtract(names)
+            for name in names:
+                if not self._holders[name]:
+                    del self._holders[name]
+                    if name in self._doomed:
+                        self._doomed.discard(name)
+                        self.path(name).unlink(missing_ok=True)
 
     def new_file(self) -> str:
         """A name for a new file."""

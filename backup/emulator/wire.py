@@ -44,7 +44,7 @@ class Extent:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is sent back; with `extents` the body is read from disk while it is sent. `told` is the length of
-    the body that an answer to HEAD does not have.
+    the body that an answer to HEAD does not have. `held` keeps the files of the extents.
     """
 
     status: int
@@ -52,6 +52,7 @@ class Answer:
     body: bytes = b""
     extents: tuple[Extent, ...] = ()
     told: int | None = None
+    held: object = None
 
     @property
     def length(self) -> int:

@@ -40,7 +40,7 @@ CONNECT_TIMEOUT = 20
 READ_TIMEOUT = 180
 """Seconds; Complete answers only when the service has put all parts together."""
 
-_WRONG_CLOCK = "set this machine's clock: AWS refuses requests signed more than 5 minutes off"
+_WRONG_CLOCK = "set this machine's clock: AWS refuses requests signed more than 5 minutes off (S3: 15)"
 _WRONG_KEYS = (
     "check the role, the profile and the trust anchor; `nightvault identity show` checks the certificate"
 )

@@ -183,7 +183,8 @@ def _body(call: S3Call, tx: Transaction, row: sqlite3.Row, headers: dict[str, st
         low, high = max(first, piece["start"]), min(end, piece["start"] + piece["length"])
         if low < high:
             extents.append(Extent(call.store.path(piece["file"]), low - piece["start"], high - low))
-    return Answer(status, headers, extents=tuple(extents))
+    held = call.store.hold([extent.path.name for extent in extents])  # S3 goes on with what it began to send
+    return Answer(status, headers, extents=tuple(extents), held=held)
 
 
 def _part(

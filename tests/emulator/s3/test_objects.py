@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.emulated import RunningEmulator
-from tests.emulator.s3.talk import S3Talker, b64, client, code, error_of, new_bucket
+from tests.emulator.s3.talk import MIB, S3Talker, b64, client, code, error_of, new_bucket
 from tests.emulator.talk import pattern
 
 CHECK = b"123456789"
@@ -223,3 +225,40 @@ def test_attributes(s3: Any, bucket: str, emulator: RunningEmulator) -> None:
     assert found["Checksum"] == {"ChecksumCRC64NVME": VECTORS["CRC64NVME"], "ChecksumType": "FULL_OBJECT"}
     assert (found["StorageClass"], found["ObjectSize"], "ObjectParts" in found) == ("GLACIER", 9, False)
     assert client(emulator.s3_url).get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == []
+
+
+@pytest.mark.parametrize("then", ["deleted", "replaced", "replaced twice"])
+def test_a_download_ends_with_what_it_began(
+    emulator: RunningEmulator, s3: Any, bucket: str, then: str
+) -> None:
+    files = emulator.state / "files"
+    data, before = os.urandom(32 * MIB), set(files.iterdir())
+    s3.put_object(Bucket=bucket, Key="k", Body=data)
+    (file,) = set(files.iterdir()) - before
+    body = s3.get_object(Bucket=bucket, Key="k")["Body"]
+    begun = body.read(MIB)
+    if then == "deleted":
+        s3.delete_object(Bucket=bucket, Key="k")
+    for number in range(then.count("replaced") + then.count("twice")):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"new %d" % number)
+    assert file.exists()
+    assert begun + body.read() == data
+    until = time.monotonic() + 10
+    while file.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not file.exists(), "once it was sent it goes"
+
+
+def test_a_download_that_is_given_up_keeps_no_file(emulator: RunningEmulator, s3: Any, bucket: str) -> None:
+    files = emulator.state / "files"
+    before = set(files.iterdir())
+    s3.put_object(Bucket=bucket, Key="k", Body=os.urandom(32 * MIB))
+    (file,) = set(files.iterdir()) - before
+    body = s3.get_object(Bucket=bucket, Key="k")["Body"]
+    body.read(MIB)
+    s3.delete_object(Bucket=bucket, Key="k")
+    body.close()
+    until = time.monotonic() + 10
+    while file.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not file.exists()
