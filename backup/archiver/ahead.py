@@ -98,7 +98,7 @@ class ReadAhead:
         self._seen = 0
         self._handle: tuple[bytes, _Handle] | None = None
         self._queue: deque[_Batch | _File] = deque()
-        self._asked = 0
+        self._asked: deque[_Batch] = deque()  # in the order in which they are answered
         self._waiting = 0
 
     def read(self, directory: ScannedDirectory, scanned: ScannedEntry, then: Then, failed: Failed) -> None:
@@ -113,9 +113,10 @@ class ReadAhead:
         if small and self._has_reader():
             self._gather(file)
         else:
+            self._ask_last()  # or what is gathered after this file would be asked before what was before it
             self._queue.append(file)
             self._waiting += 1
-        while self._asked > _MOST_ASKED or self._waiting > _MOST_WAITING:
+        while len(self._asked) > _MOST_ASKED or self._waiting > _MOST_WAITING:
             self._take_turn()
 
     def drain(self) -> None:
@@ -140,9 +141,14 @@ class ReadAhead:
         if last.is_full:
             self._ask(last)
 
+    def _ask_last(self) -> None:
+        last = self._queue[-1] if self._queue else None
+        if isinstance(last, _Batch) and not last.is_asked:
+            self._ask(last)
+
     def _ask(self, batch: _Batch) -> None:
         batch.is_asked = True
-        self._asked += 1
+        self._asked.append(batch)
         if self._reader is not None:
             try:
                 self._reader.ask([handle.number for handle in batch.directories], batch.wanted)
@@ -154,7 +160,8 @@ class ReadAhead:
         if isinstance(item, _Batch):
             if not item.is_asked:
                 self._ask(item)
-            self._asked -= 1
+            if self._asked.popleft() is not item:
+                raise AssertionError("files would be given the contents of others")
             self._queue.popleft()
             self._take(item)
             return
