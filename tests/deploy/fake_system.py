@@ -252,7 +252,7 @@ def main(program: str, words: list[str]) -> None:
     if output:
         print(output)
     if error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr, end="\n" if str(error) else "")
         sys.exit(error.code)
 
 
