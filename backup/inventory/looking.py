@@ -109,7 +109,7 @@ def differing(
     """What is not the same version in both snapshots at and below `path`, in the order of paths, as pairs."""
     if path != ROOT:
         ours = (_version_at(tx, before, path), _version_at(tx, after, path))
-        if before.job_number != after.job_number or ours[0] != ours[1]:
+        if ours[0] != ours[1]:
             yield ours
     if before.job_number == after.job_number:
         yield from _changed_between(tx, before, after, path)

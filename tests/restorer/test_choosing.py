@@ -1,0 +1,104 @@
+"""A choice is kept with its restore: later sittings judge nothing anew, and remove only what was listed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from backup.inventory.retrievals import Restore
+from backup.model import MIB, Tier
+from backup.restorer.choice import Choice, Overwrite
+from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
+from backup.restorer.target import Target
+from tests.backups import Site
+from tests.trees import assert_same_tree
+
+
+def begin(site: Site, out: Path, choice: Choice) -> Restore:
+    world, target = site.restore_world, os.fsencode(out)
+    plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice, target=target)
+    return begin_restore(plan, target, world, tier=Tier.STANDARD, keys=lambda: [site.key])
+
+
+def finish(site: Site, restore: Restore) -> RestoreReport:
+    return deliver(restore, advance(restore, site.restore_world), site.restore_world)
+
+
+def test_what_came_after_the_question_is_not_removed(full: Site, source: Path, out: Path) -> None:
+    full.restore("latest", out)
+    (out / "sub" / "old").mkdir()
+    (out / "sub" / "old" / "listed").write_text("x")
+    restore = begin(full, out, Choice(delete=True))
+    (out / "sub" / "old" / "later").write_text("x")
+    (out / "later").write_text("x")
+    report = finish(full, restore)
+    assert report.removed == 1
+    assert [os.fsdecode(one.path) for one in report.problems] == ["sub/old"]
+    assert (out / "later").exists()
+    assert sorted(path.name for path in (out / "sub" / "old").iterdir()) == ["later"]
+
+
+def test_what_turned_into_a_symlink_meanwhile_leads_nowhere(full: Site, out: Path, tmp_path: Path) -> None:
+    full.restore("latest", out)
+    elsewhere = tmp_path / "elsewhere"
+    (out / "old").mkdir()
+    (out / "old" / "listed").write_text("x")
+    restore = begin(full, out, Choice(delete=True))
+    (out / "old").rename(elsewhere)
+    (out / "old").symlink_to(elsewhere)
+    finish(full, restore)
+    assert (elsewhere / "listed").exists()
+
+
+def test_what_was_unchanged_is_not_retrieved_and_stays_so_in_later_sittings(
+    full: Site, source: Path, out: Path
+) -> None:
+    full.restore("latest", out)
+    (out / "sub" / "deep" / "small-7").unlink()
+    restore = begin(full, out, Choice(overwrite=Overwrite.IF_CHANGED))
+    known = advance(restore, full.restore_world)
+    assert sum(one.extent.length for one in known) < 2 * MIB
+    (out / "large").write_bytes(b"changed after the look: it was agreed that it stays")
+    report = finish(full, restore)
+    assert (report.problems, report.files) == ((), 1)
+    assert (out / "large").read_bytes().startswith(b"changed after")
+    full.restore("latest", out)
+    assert_same_tree(out, source)
+
+
+@pytest.mark.parametrize("what", ["file", "symlink", "directory"])
+def test_never_replaces_what_appears_while_it_waits(full: Site, out: Path, what: str) -> None:
+    restore = begin(full, out, Choice(overwrite=Overwrite.NEVER))
+    out.mkdir()
+    place = out / "large"
+    if what == "file":
+        place.write_text("mine")
+    elif what == "symlink":
+        place.symlink_to("/nowhere")
+    else:
+        place.mkdir()
+    before = os.lstat(place)
+    report = finish(full, restore)
+    assert [one.path for one in report.problems] == [b"large"]
+    assert os.lstat(place).st_ino == before.st_ino
+    assert not [name for name in os.listdir(out) if name.startswith(".nightvault-")]
+
+
+def test_reading_back_finds_what_a_bad_disk_did(
+    full: Site, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Target.sync
+
+    def sync_and_spoil(self: Target, paths: Sequence[bytes]) -> None:
+        real(self, paths)
+        with (out / "large").open("r+b") as file:
+            file.seek(MIB)
+            file.write(b"bad disk")
+
+    monkeypatch.setattr(Target, "sync", sync_and_spoil)
+    report = finish(full, begin(full, out, Choice(verify=True)))
+    assert [(one.path, "read back" in one.detail) for one in report.problems] == [(b"large", True)]
+    assert report.verified == report.files - 3 - 1  # two symlinks and a FIFO have no content
