@@ -89,7 +89,7 @@ def told(pair: tuple[Version | None, Version | None]) -> tuple[bytes, int | None
     return one.path, before.mode if before else None, after.mode if after else None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(trees, min_size=1, max_size=5), st.lists(trees, min_size=1, max_size=2), st.data())
 def test_what_differs_is_what_differs(ours: list[Tree], theirs: list[Tree], data: st.DataObject) -> None:
     with filled([ours, theirs]) as (inventory, made):
@@ -112,7 +112,7 @@ def test_what_differs_is_what_differs(ours: list[Tree], theirs: list[Tree], data
         assert {one for one in changed if one[1] != one[2]} == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(trees, min_size=1, max_size=5))
 def test_versions_tell_which_snapshots_have_them(history: list[Tree]) -> None:
     with filled([history]) as (inventory, made), inventory.reading() as tx:
