@@ -217,6 +217,10 @@ def test_recipients_are_read(tmp_path: Path) -> None:
         (DIRECTORY.replace('"directory"', '"s3"'), "vault[1].path: is for vaults of kind directory"),
         (BUCKET.replace('bucket = "some-bucket"', ""), "vault[1].bucket: is missing: a s3 vault needs it"),
         (BUCKET + 'prefix = "no-slash"', "vault[1].prefix: must be letters"),
+        (
+            BUCKET + 'storage_class = "GLACEIR"',
+            "vault[1].storage_class: AWS has no such class; did you mean GLACIER?",
+        ),
         (BUCKET + 'storage_class = "cold"', "vault[1].storage_class: must be a class in capitals"),
         (
             BUCKET + 'catalog_class = "GLACIER"',
