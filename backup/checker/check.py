@@ -133,7 +133,10 @@ class _Comparison:
     def _judge(self, tx: Transaction) -> int:
         """Mark what the list says of ours; how many are newer than it."""
         vault = self._world.vault.name
-        again = compared.found_again(tx, self._listing, vault)
+        missed = readings.missed_since(
+            tx, min(self._as_of, self._requested_at)
+        )  # what is newer than the list
+        again = [r for r in compared.found_again(tx, self._listing, vault) if r.number not in missed]
         mark(tx, [row.number for row in again], ArchiveState.STORED)
         differing = compared.differing_archives(tx, self._listing, vault)
         mark(tx, [row.number for row in differing], ArchiveState.DAMAGED)

@@ -116,6 +116,8 @@ def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> No
     """It was read, or never will be; nobody needs to know any more when the same bytes were read before."""
     chosen = update(readings).where(readings.c.number == one.number)
     tx.execute(chosen.values(state="read", result=msgspec.msgpack.encode(result)))
+    if result.is_missing:
+        tx.execute(chosen.values(requested_at=micros(now)))
     if result.is_missing or result.is_unread:
         return
     tx.execute(chosen.values(read_at=micros(now)))
@@ -162,6 +164,18 @@ def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]
         .order_by(archives.c.number)
     )
     return [(number, size) for number, size in tx.execute(query)]
+
+
+def missed_since(tx: Transaction, since: datetime) -> set[int]:
+    """Archives that the vault did not have when they were asked for, at that time or later."""
+    query = select(readings.c.archive, readings.c.result).where(
+        readings.c.state == "read", readings.c.read_at.is_(None), readings.c.requested_at >= micros(since)
+    )
+    return {
+        archive
+        for archive, packed in tx.execute(query)
+        if msgspec.msgpack.decode(packed, type=Result).is_missing
+    }
 
 
 def bad_frames(tx: Transaction) -> dict[int, set[int]]:

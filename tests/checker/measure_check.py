@@ -65,7 +65,7 @@ def fill(tx: Transaction, files: int, packs: int) -> None:
             "stored",
             n.to_bytes(16, "big"),
             b"",
-            (each + 1) * LENGTH,
+            SIZE,
             b"t" * 32,
             f"id{n}",
             at,

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from backup.checker import reading
-from backup.checker.check import compare_with_vault
+from backup.checker.check import _Comparison, compare_with_vault
 from backup.checker.sample import Amount
 from backup.checker.verdicts import CheckReport
 from backup.errors import CapacityError
 from backup.model import MIB, ArchiveId, VaultName
 from backup.protocols import Vault
+from backup.transfer.listing import newest_kept_head
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3 import S3Vault
@@ -190,3 +191,20 @@ def test_what_is_asked_for_at_a_time_is_bounded(rig: Rig) -> None:
         rig.pass_hours()
     assert asked[-1] == len(archive_ids(rig.site, "1"))
     assert report.findings == ()
+
+
+def test_a_list_from_before_does_not_find_again_what_was_missed_since(rig: Rig, clock: ManualClock) -> None:
+    site = rig.site
+    report, _ = rig.compare()
+    assert report.findings == ()
+    lost = archive_ids(site)[0]
+    site.vault.delete_archive(ArchiveId(lost))
+    clock.advance(timedelta(minutes=10))
+    report, _ = rig.read(Amount(share=Fraction(1)))
+    assert kinds(report) == {"missing": 1}
+    with site.inventory.reading() as tx:
+        head = newest_kept_head(tx, site.vault)
+    assert head is not None
+    world = check_world(site)
+    _Comparison(world, head).report()
+    assert state_of(site, lost) == "lost"

@@ -16,7 +16,8 @@ from backup.inventory import runs
 from backup.inventory.database import open_inventory
 from backup.inventory.laws import LAWS
 from tests.backups import Site
-from tests.doubles import ManualClock, Silent
+from tests.checker.rebuilding import bare
+from tests.doubles import FaultyVault, ManualClock, PowerCut, Silent, cut_at
 
 FIRST_FILE = "(SELECT number FROM entries WHERE chunks IS NOT NULL AND length(chunks) > 0 LIMIT 1)"
 FIRST_CHUNK = "(SELECT min(number) FROM chunks)"
@@ -116,3 +117,31 @@ def test_batches_of_any_size_find_the_same(site: Site, monkeypatch: pytest.Monke
             "SELECT count(*) FROM entries WHERE chunks IS NOT NULL AND length(chunks) > 0"
         ).scalar()
     assert f"not so {count} times" in tally.detail
+
+
+def test_a_rebuilt_inventory_keeps_them(site: Site, tmp_path: Path) -> None:
+    machine = bare(tmp_path, site)
+    machine.rebuild()
+    after = machine.site()
+    report = check_laws(after.inventory, after.keys.secret.content_key, after.clock, after.progress)
+    assert report.findings == ()
+    after.close()
+
+
+def test_they_hold_while_a_run_is_cut_off(site: Site, source: Path) -> None:
+    """At each call that a backup sends to the vault, what is recorded then contradicts nothing."""
+    (source / "more").write_bytes(os.urandom(1_500_000))
+    cuts = 0
+    for call in range(0, 40, 3):
+        faulty = FaultyVault(site.vault, cut_at(call))
+        there = site.reopen(faulty)
+        try:
+            there.backup()
+        except PowerCut:
+            cuts += 1
+        key = site.keys.secret.content_key
+        assert check_laws(there.inventory, key, site.clock, site.progress).findings == ()
+        there.close()
+        if not faulty.faults[0].met:
+            break
+    assert cuts >= 3, "each goes further than the one before"
