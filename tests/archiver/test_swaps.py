@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from backup.archiver import contents
+from backup.archiver import ahead, contents
 from backup.format.keys import chunk_id
+from backup.source.reader import ReaderProcess
 from tests.backups import Site
 
 CALLS = ("open", "stat", "listdir", "readlink", "listxattr")
@@ -100,3 +101,49 @@ def _concerns(top: bytes, args: tuple[Any, ...], options: dict[str, Any]) -> boo
     with suppress(OSError):
         return os.path.realpath(b"/proc/self/fd/%d" % handle).startswith(top)
     return False
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_swaps_while_the_second_process_reads(
+    site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """It gets handles and names of what the scan saw; what has these names by then is another matter."""
+    monkeypatch.setattr(ahead, "_MANY", 0)
+    monkeypatch.setattr(ahead, "MOST_FILES", 2)
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    for name in ("file", *map(str, range(6))):
+        (secret / name).write_bytes(SECRET)
+    ask = ReaderProcess.ask
+    for attack in (swap_directory, swap_all):
+        for step in range(4):
+            here = source / f"{attack.__name__}-{step}"
+            (here / "d").mkdir(parents=True)
+            for number in range(6):
+                (here / "d" / str(number)).write_text(f"{number} of {step}, as long as the other one")
+            asked = 0
+
+            def asking(self: ReaderProcess, *args: Any) -> None:
+                nonlocal asked
+                asked += 1
+                if moment == "after":
+                    ask(self, *args)
+                if asked == step + 1:  # noqa: B023
+                    attack(here, secret)  # noqa: B023
+                if moment == "before":
+                    ask(self, *args)
+
+            monkeypatch.setattr(ReaderProcess, "ask", asking)
+            site.with_job(sources=[here]).backup()
+            assert asked >= min(step + 1, 3)
+    with site.inventory.reading() as tx:
+        known = set(tx.exec_driver_sql("SELECT id FROM chunks").scalars().all())
+    assert known
+    assert chunk_id(site.keys.secret.chunk_key, SECRET) not in known
+
+
+def swap_all(source: Path, secret: Path) -> None:
+    """All files of a directory become symlinks to ones outside."""
+    for path in (source / "d").iterdir():
+        path.unlink()
+        path.symlink_to(secret / path.name)

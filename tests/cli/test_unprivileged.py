@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server whose state and vault belong to an ordinary user, and its source to root alone."""
+    """A server whose state and vault belong to an ordinary user; source, config and key to root alone."""
     folder = Path(tempfile.mkdtemp(prefix="nightvault-test-"))
     folder.chmod(0o755)
     server = directory_server(folder)
@@ -50,8 +50,9 @@ def server() -> Iterator[Server]:
         (source / "locked" / str(number)).chmod(0o400)
     server.init()
     server.key_file.chmod(0o600)
+    server.config.chmod(0o600)
     (folder / "out").mkdir()
-    for place in (folder / "state", folder / "vault", folder / "out", server.key_file, server.config):
+    for place in (folder / "state", folder / "vault", folder / "out"):
         for path in (place, *place.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
     yield server
@@ -110,6 +111,7 @@ def test_with_the_capability_alone_everything_is_read(server: Server) -> None:
 def test_without_it_what_cannot_be_read_is_named(server: Server) -> None:
     if not _can_run(server):
         pytest.skip("the environment is out of an ordinary user's reach")
+    os.chown(server.config, NOBODY, NOBODY)
     code, (report,) = as_user(server, "backup", "main", may_read=False)
     assert (code, report["outcome"]) == (3, "partial")
     named = {(os.path.relpath(one["path"], server.source), one["kind"]) for one in report["problems"]}

@@ -1,0 +1,90 @@
+"""Real mounts, in a mount namespace of each test: what `one_file_system` enters, and what it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.servers import SCRIPT, Server, directory_server
+from tests.trees import snapshot_of
+
+MOUNTS = """
+cd "$1"
+mount -t tmpfs tmpfs source/disk
+mkdir source/disk/below source/disk/deeper
+echo other > source/disk/below/file
+echo one > source/disk/one
+mount -t tmpfs tmpfs source/disk/deeper
+echo third > source/disk/deeper/file
+mount --bind source/plain source/bound
+mount --bind source/disk/one source/single
+mount --bind source source/again
+shift
+exec "$@"
+"""
+
+
+def _may_mount() -> bool:
+    """Whether we are root, and more than root of a container that may not."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return False
+    tried = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(tried, capture_output=True, check=False).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not _may_mount(), reason="needs a mount namespace")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    server = directory_server(tmp_path)
+    shutil.rmtree(server.source)
+    for name in ("disk", "plain", "bound", "again"):
+        (server.source / name).mkdir(parents=True)
+    (server.source / "plain" / "file").write_text("plain\n")
+    (server.source / "single").write_text("covered\n")
+    (server.source / "disk" / "hidden").write_text("below the mount\n")
+    server.init()
+    return server
+
+
+def saved(server: Server, *settings: str) -> dict[str, bytes | None]:
+    """What a backup amid the mounts saved below the source: contents of files, None for directories."""
+    server.config.write_text(server.config.read_text() + "\n".join(["", *settings, ""]))
+    command = [SCRIPT, "--config", str(server.config), "--json", "backup", "main"]
+    steps = ["unshare", "--mount", "sh", "-ec", MOUNTS, "sh", str(server.folder), *command]
+    ended = subprocess.run(steps, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    (report,) = json.loads(ended.stdout)
+    assert report["problems"] == []
+    place = server.restore(server.folder / "out")
+    return {
+        os.fsdecode(name): (place / os.fsdecode(name)).read_bytes() if entry.kind != stat.S_IFDIR else None
+        for name, entry in snapshot_of(place).items()
+        if name
+    }
+
+
+def test_one_file_system_stops_at_mount_points_and_enters_bind_mounts_of_its_own(server: Server) -> None:
+    found = saved(server, "one_file_system = true")
+    assert found.pop("disk") is None
+    assert not any(name.startswith("disk/") for name in found), "neither what is mounted nor what it covers"
+    assert found["bound/file"] == found["plain/file"] == b"plain\n"
+    assert found["again/plain/file"] == b"plain\n"
+    assert found["again/disk/hidden"] == b"below the mount\n", "a bind mount shows what lies below a mount"
+    assert found["single"] == b"one\n", "a file that is mounted is no directory to enter"
+
+
+def test_without_it_everything_is_entered_and_no_ring_is_walked_for_ever(server: Server) -> None:
+    found = saved(server)
+    assert found["disk/below/file"] == b"other\n"
+    assert found["disk/deeper/file"] == b"third\n"
+    assert found["bound/file"] == found["again/plain/file"] == b"plain\n"
+    assert found["again/again"] is None
+    assert not any(name.startswith("again/again/") for name in found)

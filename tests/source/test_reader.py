@@ -1,0 +1,193 @@
+"""Small files read by a second process: as they are read here, only what the scan saw, never elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.format.keys import chunk_id, content_id
+from backup.source.reader import ReaderGoneError, ReaderProcess
+from backup.source.small import SmallFile, Wanted, read_small, seen
+
+CHUNK_KEY, CONTENT_KEY = b"c" * 32, b"n" * 32
+SECRET = b"nobody but root may read this"
+CALLS = ("open", "fstat", "read", "listxattr", "getxattr", "close")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A source and a handle of it."""
+    source = tmp_path / "source"
+    source.mkdir()
+    handle = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+    yield source, handle
+    os.close(handle)
+
+
+@pytest.fixture
+def reader() -> Iterator[ReaderProcess]:
+    process = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    yield process
+    process.close()
+
+
+def wanted(source: Path, *names: str) -> list[Wanted]:
+    """What the scan would ask for."""
+    return [Wanted(0, os.fsencode(name), seen(os.lstat(source / name))) for name in names]
+
+
+def fill(source: Path) -> list[str]:
+    """Some small files."""
+    contents = {"empty": b"", "a": b"alpha", "b": os.urandom(100_000), "c": b"gamma" * 100}
+    for name, content in contents.items():
+        (source / name).write_bytes(content)
+    os.setxattr(source / "c", "user.note", b"kept")
+    return list(contents)
+
+
+def test_it_reads_what_is_there(folder: tuple[Path, int], reader: ReaderProcess) -> None:
+    source, handle = folder
+    names = fill(source)
+    reader.ask([handle], wanted(source, *names))
+    answer = reader.answer()
+    assert list(answer.were_read) == [1] * len(names)
+    assert bytes(answer.data) == b"".join((source / name).read_bytes() for name in names)
+    for number, name in enumerate(names):
+        data = (source / name).read_bytes()
+        named = chunk_id(CHUNK_KEY, data) if data else bytes(32)
+        assert bytes(answer.ids[32 * number : 32 * number + 32]) == named
+        own = content_id(CONTENT_KEY, [named] if data else [], [len(data)] if data else [])
+        assert bytes(answer.content_ids[16 * number : 16 * number + 16]) == own
+    assert list(answer.attributes) == [names.index("c")]
+
+
+def test_what_changed_since_the_scan_is_left_to_the_long_way(
+    folder: tuple[Path, int], reader: ReaderProcess, tmp_path: Path
+) -> None:
+    source, handle = folder
+    names = fill(source)
+    asked = wanted(source, *names)
+    (tmp_path / "secret").write_bytes(SECRET)
+    (source / "a").unlink()
+    (source / "a").symlink_to(tmp_path / "secret")
+    (source / "b").unlink()
+    os.mkfifo(source / "b")  # must not be waited for
+    (source / "empty").unlink()
+    (source / "c").write_bytes(b"other")
+    reader.ask([handle], asked)
+    answer = reader.answer()
+    assert list(answer.were_read) == [0] * 4
+    assert bytes(answer.data) == b""
+
+
+def test_a_directory_is_read_by_its_handle_whatever_has_its_name_now(
+    folder: tuple[Path, int], reader: ReaderProcess, tmp_path: Path
+) -> None:
+    source, handle = folder
+    (source / "a").write_bytes(b"ours")
+    asked = wanted(source, "a")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a").write_bytes(SECRET)
+    source.rename(tmp_path / "moved")
+    source.symlink_to(tmp_path / "elsewhere")
+    reader.ask([handle], asked)
+    assert bytes(reader.answer().data) == b"ours"
+
+
+def test_names_that_lead_elsewhere_are_not_what_the_scan_saw(
+    folder: tuple[Path, int], reader: ReaderProcess, tmp_path: Path
+) -> None:
+    """Whoever could ask would get nothing either: a link is not followed, even to the inode asked for."""
+    source, handle = folder
+    (tmp_path / "secret").write_bytes(SECRET)
+    (source / "link").symlink_to(tmp_path)
+    (source / "to-it").symlink_to(tmp_path / "secret")
+    reader.ask([handle], [Wanted(0, b"to-it", seen(os.stat(source / "to-it")))])
+    assert list(reader.answer().were_read) == [0]
+
+
+@pytest.mark.parametrize("attack", ["file", "folder"])
+def test_swaps_at_every_step_of_a_read(folder: tuple[Path, int], tmp_path: Path, attack: str) -> None:
+    source, handle = folder
+    (tmp_path / "secret").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "secret" / name).write_bytes(SECRET)
+        os.setxattr(tmp_path / "secret" / name, "user.secret", SECRET)
+
+    def swap() -> None:
+        if attack == "file":
+            (source / "b").unlink()
+            (source / "b").symlink_to(tmp_path / "secret" / "b")
+        else:
+            source.rename(tmp_path / "moved")
+            source.symlink_to(tmp_path / "secret")
+
+    step = 0
+    while True:
+        for name in ("a", "b"):
+            (source / name).write_bytes(b"ours, as long as the other one"[: len(SECRET)])
+        files, struck = _read(handle, wanted(source, "a", "b"), step, swap)
+        for file in files:
+            assert file is None or (SECRET not in file.data and SECRET not in repr(file.attributes).encode())
+        if attack == "folder" and struck:
+            source.unlink()
+            (tmp_path / "moved").rename(source)
+        (source / "b").unlink()
+        if not struck:
+            break
+        step += 1
+    assert step >= 10, "the steps were not those of the reading"
+    assert all(file is not None for file in files)
+
+
+def _read(
+    handle: int, asked: list[Wanted], step: int, swap: Callable[[], None]
+) -> tuple[list[SmallFile | None], bool]:
+    """A reading with a swap right before its call number `step`; whether it came so far."""
+    count, struck = 0, False
+
+    def around(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal count, struck
+            count += 1
+            if count == step + 1 and not struck:
+                struck = True
+                with suppress(OSError):
+                    swap()
+            return real(*args, **options)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in CALLS:
+            patch.setattr(os, name, around(getattr(os, name)))
+        files = list(read_small([handle], asked, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY))
+    return files, struck
+
+
+def test_handles_that_travelled_are_closed(folder: tuple[Path, int], reader: ReaderProcess) -> None:
+    source, handle = folder
+    names = fill(source)
+    reader.ask([handle], wanted(source, *names))
+    reader.answer()
+    before = len(os.listdir(f"/proc/{reader._process.pid}/fd"))
+    for _ in range(20):
+        reader.ask([handle] * 5, wanted(source, *names))
+        reader.answer()
+    reader.ask([handle], wanted(source, *names))
+    reader.answer()
+    assert len(os.listdir(f"/proc/{reader._process.pid}/fd")) <= before + 5  # those of the last but one
+
+
+def test_its_end_is_told(folder: tuple[Path, int], reader: ReaderProcess) -> None:
+    source, handle = folder
+    reader._process.kill()
+    reader._process.wait()
+    with pytest.raises(ReaderGoneError):  # noqa: PT012  one of both notices
+        reader.ask([handle], wanted(source, *fill(source)))
+        reader.answer()
