@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from backup.app.clock import SystemClock
-from backup.app.runs import backup_job, last_run, opened, read_keys, recipients_of, run_job
+from backup.app.runs import (
+    backup_job,
+    last_run,
+    opened,
+    read_keys,
+    recipients_of,
+    restore_world,
+    run_job,
+)
 from backup.app.vaults import Purpose, credential_source, make_vault
 from backup.config import Config, load_config
 from backup.credentials.boto import DefaultChain
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.errors import ConfigError, InterruptedRunError, NoInventoryError, UsageError
-from backup.model import JobName
+from backup.model import MIB, JobName, VaultName
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from tests.doubles import START, ManualClock, Silent
@@ -140,3 +149,16 @@ def test_the_systems_clock() -> None:
     clock.sleep(0.001)
     assert clock.now() > before
     assert before.tzname() == "UTC"
+
+
+def test_a_restore_asks_for_no_more_than_the_vaults_limit_lets_down(server: Server) -> None:
+    server.init()
+    text = server.config.read_text()
+    for limit, least in (('"64KiB/s"', 64 * 1024), ('"1GiB/s"', 4 * MIB)):
+        server.config.write_text(
+            text.replace('kind = "directory"', f'kind = "directory"\ndownload_limit = {limit}')
+        )
+        config, clock = load_config(str(server.config)), ManualClock()
+        with closing(opened(config)) as inventory:
+            world = restore_world(config, inventory, VaultName("cold"), clock=clock, progress=Silent())
+        assert world.round_bytes == 12 * 3600 * least
