@@ -362,4 +362,5 @@ def raw_rows(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Iterator[Any
         while rows := cursor.fetchmany(_ROWS_A_FETCH):
             yield from rows
     finally:
-        result.close()
+        if not tx.closed:  # a reader that went away, as `head` does, lets go of us after its inventory
+            result.close()
