@@ -21,7 +21,7 @@ from backup.restorer.selection import WantedFile
 from backup.restorer.world import RestoreWorld
 from backup.transfer.retrieve import Fetcher, ReadyRange
 
-RUN = 64 * MIB
+RUN = 32 * MIB
 """So much is opened at a time; twice as much is held at most."""
 
 _Key = tuple[int, int]  # archive and frame number

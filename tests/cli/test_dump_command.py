@@ -126,6 +126,7 @@ def test_a_damaged_file_is_never_given_in_part(server: Server) -> None:
     assert "big" not in names
     assert {"a.txt", "deep/er/c.txt"} <= set(names)
     assert "big" in result.stderr
+    assert is_whole(result.stdout_bytes)
 
 
 def test_from_a_vault_that_waits(tmp_path: Path) -> None:
@@ -147,3 +148,23 @@ def dump_twice(cloud: Cloud, server: Server) -> None:
     cloud.emulator.advance(6 * 3600)
     assert server.done(*words).stdout_bytes == (server.source / "deep" / "b.bin").read_bytes()
     assert server.json("restores") == []
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether a tar holds all the bytes that it says it does, and an end."""
+    done = subprocess.run(("tar", "-tf", "-"), input=data, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def test_a_large_file_that_breaks_off_ends_the_stream(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backup.restorer.dump.FITS", MIB)
+    damage(server)
+    at = f"latest:{server.source}"
+    result = server.run("dump", at, "--tar", "--key", server.key_file)
+    assert result.exit_code == 1
+    assert "breaks off within big" in result.stderr
+    assert not is_whole(result.stdout_bytes)
+    (waiting,) = server.json("restores")
+    server.done("restore", "cancel", waiting["id"])
