@@ -21,7 +21,6 @@ from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retry import Patience
 from backup.transfer.whole import WholeArchive, fetch_to_files
 
-_AT_ONCE = 8
 _FRESH = timedelta(minutes=2)  # a vault may not know everywhere yet what it was just asked for
 
 
@@ -189,7 +188,7 @@ class Bringer:
         for want in wants:
             self._journal.retrievals.setdefault(want.name, Asked(os.urandom(12).hex()))
         self._journal.save()
-        with ThreadPoolExecutor(_AT_ONCE, "ask") as workers:
+        with ThreadPoolExecutor(self._vault.traits.requests_at_once, "ask") as workers:
             answers = list(workers.map(self._request, wants))
         for want, answer in zip(wants, answers, strict=True):
             asked = self._journal.retrievals[want.name]
