@@ -24,6 +24,7 @@ _MANY: Final = 2_000  # small files before which a second process would cost mor
 _MOST_BYTES: Final = 2 * MIB  # of a batch
 _MOST_ASKED: Final = 2  # batches read ahead
 _MOST_WAITING: Final = 64  # files that are read here and wait for their turn
+_MOST_OPEN: Final = 4 * MOST_DIRECTORIES  # handles of directories of which files wait
 
 Then = Callable[[Content], None]
 Failed = Callable[[FileUnreadableError], None]
@@ -35,12 +36,6 @@ class _Handle:
 
     number: int
     users: int = 0
-
-    def release(self) -> None:
-        """One file less waits; the last one closes."""
-        self.users -= 1
-        if not self.users:
-            os.close(self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +95,7 @@ class ReadAhead:
         self._queue: deque[_Batch | _File] = deque()
         self._asked: deque[_Batch] = deque()  # in the order in which they are answered
         self._waiting = 0
+        self._open = 0
 
     def read(self, directory: ScannedDirectory, scanned: ScannedEntry, then: Then, failed: Failed) -> None:
         """Read a file when its turn comes: `then` or `failed` is called, in the order of these calls."""
@@ -108,15 +104,21 @@ class ReadAhead:
         if not self._queue and (not small or not self._has_reader()):
             self.read_now(directory.handle, scanned, then, failed)
             return
-        file = _File(self._handle_of(directory), scanned, then, failed)
-        file.handle.users += 1
+        try:
+            handle = self._handle_of(directory)
+        except OSError:  # no more handles to be had
+            self.drain()
+            self.read_now(directory.handle, scanned, then, failed)
+            return
+        file = _File(handle, scanned, then, failed)
+        handle.users += 1
         if small and self._has_reader():
             self._gather(file)
         else:
             self._ask_last()  # or what is gathered after this file would be asked before what was before it
             self._queue.append(file)
             self._waiting += 1
-        while len(self._asked) > _MOST_ASKED or self._waiting > _MOST_WAITING:
+        while len(self._asked) > _MOST_ASKED or self._waiting > _MOST_WAITING or self._open > _MOST_OPEN:
             self._take_turn()
 
     def drain(self) -> None:
@@ -128,7 +130,7 @@ class ReadAhead:
         """End the process, and let go of what still waits."""
         for item in self._queue:
             for file in item.files if isinstance(item, _Batch) else [item]:
-                file.handle.release()
+                self._release(file.handle)
         self._queue.clear()
         self._end_reader()
 
@@ -170,7 +172,7 @@ class ReadAhead:
         try:
             self.read_now(item.handle.number, item.scanned, item.then, item.failed)
         finally:
-            item.handle.release()
+            self._release(item.handle)
 
     def _take(self, batch: _Batch) -> None:
         """Hand on what the process read of a batch, and read the rest here."""
@@ -187,7 +189,7 @@ class ReadAhead:
                 self.read_now(file.handle.number, file.scanned, file.then, file.failed)
         finally:
             for file in batch.files:
-                file.handle.release()
+                self._release(file.handle)
 
     def _answered(self, batch: _Batch) -> list[SmallContent | None]:
         if self._reader is None:
@@ -232,7 +234,15 @@ class ReadAhead:
         """Our own handle of the directory that is being walked: the walk's is closed when it moves on."""
         if self._handle is None or self._handle[0] != directory.path or not self._handle[1].users:
             self._handle = directory.path, _Handle(os.dup(directory.handle))
+            self._open += 1
         return self._handle[1]
+
+    def _release(self, handle: _Handle) -> None:
+        """One file less waits; the last one closes."""
+        handle.users -= 1
+        if not handle.users:
+            self._open -= 1
+            os.close(handle.number)
 
     def _has_reader(self) -> bool:
         if self._reader is None and self._is_wanted and self._seen >= _MANY:

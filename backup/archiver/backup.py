@@ -341,7 +341,7 @@ class _Backup:
             entry = replace(entry, mtime_ns=live.mtime_ns)
         self._lacks(path, trouble)
         hint = hint_of(scanned.stat, directory.device)
-        if is_fresh(scanned.stat, self._began, self._at.world.stamps()):
+        if trouble or is_fresh(scanned.stat, self._began, self._at.world.stamps()):
             hint = Hint(is_mount=hint.is_mount)
         self._add(entry, hint, live)
 
@@ -356,7 +356,8 @@ class _Backup:
         if content.changed:
             detail = "it changed while it was read, twice; saved as read"
             self._report(Problem(path, ProblemKind.CHANGED, detail))
-        if content.changed or content.is_fresh or self._has_moved_on(content.found):
+        proves_nothing = content.changed or content.is_fresh or content.attributes.trouble
+        if proves_nothing or self._has_moved_on(content.found):
             hint = Hint()  # so that it is read again next time
         self._add(entry, hint, live, content)
 

@@ -67,7 +67,7 @@ def read_chunks(opened: int, size: int, chunker: Chunker) -> Iterator[memoryview
     head: bytes | memoryview = b""
     if size < MINIMUM:
         head = _read(opened, size + 1)
-        if len(head) <= size:  # the end was reached: one chunk, or none
+        if len(head) == size:  # one byte more was asked for, so this is the end: one chunk, or none
             if head:
                 yield memoryview(head)
             return

@@ -11,11 +11,13 @@ It ends with its socket, and so with us. If it dies, `ReaderGoneError` says so, 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import subprocess
 import sys
 from array import array
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -26,7 +28,7 @@ from backup.source.attributes import NONE, Attributes
 from backup.source.small import Seen, Wanted, read_small
 
 MOST_FILES: Final = 512
-MOST_NAMES: Final = 16 * 1024  # bytes of names: two questions fit a socket's buffer, so asking never blocks
+MOST_NAMES: Final = 16 * 1024  # bytes of names: two questions fit a socket's buffer, so asking seldom waits
 MOST_DIRECTORIES: Final = 64
 _KEY_SIZE: Final = 32
 _HEAD: Final = struct.Struct("<II")
@@ -65,9 +67,13 @@ class ReaderProcess:
                 [sys.executable, "-c", _START, root, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # if it fails, its work is done here, and that tells why
                 start_new_session=True,  # the terminal's Ctrl-C is for us alone
             )
         self._socket = ours
+        self._poll = select.poll()
+        self._poll.register(ours, select.POLLIN | select.POLLOUT)
+        self._answers: deque[Answer] = deque()  # that came while we asked
         self._socket.sendall(chunk_key + content_key)
 
     def close(self) -> None:
@@ -77,16 +83,34 @@ class ReaderProcess:
         self._process.wait()
 
     def ask(self, directories: Sequence[int], wanted: Sequence[Wanted]) -> None:
-        """Have a batch read: at most `MOST_FILES` in `MOST_DIRECTORIES`, and two batches at a time."""
+        """Have a batch read: at most `MOST_FILES` in `MOST_DIRECTORIES`.
+
+        What is answered meanwhile is held until `answer`: ask but a few batches at a time.
+        """
         question = _question(wanted)
-        try:
-            socket.send_fds(self._socket, [_HEAD.pack(len(question), len(directories))], list(directories))
-            self._socket.sendall(question)
-        except OSError as error:
-            raise ReaderGoneError(f"the reading process is gone: {error}") from error
+        self._send(_HEAD.pack(len(question), len(directories)), directories)
+        left = memoryview(question)
+        while left:
+            left = left[self._send(left) :]
 
     def answer(self) -> Answer:
         """What came of the oldest question that was not answered yet."""
+        return self._answers.popleft() if self._answers else self._receive()
+
+    def _send(self, data: bytes | memoryview, handles: Sequence[int] = ()) -> int:
+        """Send what there is room for; take answers in until there is some, else both could wait for ever."""
+        beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", handles))] if handles else []
+        while True:
+            try:
+                return self._socket.sendmsg([data], beside, socket.MSG_DONTWAIT)  # send_fds takes no flags
+            except BlockingIOError:
+                can = dict(self._poll.poll())[self._socket.fileno()]
+                if not can & select.POLLOUT:
+                    self._answers.append(self._receive())
+            except OSError as error:
+                raise ReaderGoneError(f"the reading process is gone: {error}") from error
+
+    def _receive(self) -> Answer:
         try:
             told, data = _HEAD.unpack(_receive(self._socket, _HEAD.size))
             were_read, ids, contents, attributes = _TOLD.decode(_receive(self._socket, told))
@@ -153,7 +177,9 @@ def _answer(connection: socket.socket, chunk_key: bytes, content_key: bytes) -> 
     try:
         if len(head) < _HEAD.size:
             raise EOFError("no question")
-        size, _count = _HEAD.unpack(head)
+        size, count = _HEAD.unpack(head)
+        if len(directories) != count:
+            raise EOFError("handles were lost on the way")
         wanted = _wanted(bytes(_receive(connection, size)))
         files = list(read_small(directories, wanted, chunk_key=chunk_key, content_key=content_key))
     finally:

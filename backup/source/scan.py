@@ -369,7 +369,8 @@ def _in_pieces(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes | None]]
     if len(names) <= _PIECE:
         yield names, None
         return
-    joined = b"/".join(names)  # a third of the room
+    # A fifth of the room. Piece by piece, since a join takes 80 bytes for each thing that it joins.
+    joined = b"/".join([b"/".join(names[at : at + _PIECE]) for at in range(0, len(names), _PIECE)])
     most = len(joined) * _PIECE // len(names)
     names.clear()
     start = 0

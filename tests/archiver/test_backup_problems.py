@@ -100,6 +100,24 @@ class TestWhatGoesWrong:
         assert kinds(report.problems) == {b"gone": ProblemKind.VANISHED, b"replaced": ProblemKind.VANISHED}
         assert below(site) == {b"kept"}
 
+    def test_what_hangs_on_a_file_and_could_not_be_read_is_tried_again(
+        self, site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (source / "file").write_text("content")
+        (source / "link").symlink_to("somewhere")
+        for module in (contents, metadata):
+            monkeypatch.setattr(
+                module, "read_attributes", lambda *_, **__: Attributes(trouble="extended attributes: EIO")
+            )
+        report = site.backup()
+        assert {b"file", b"link"} <= {os.path.basename(one.path) for one in report.problems}
+        assert report.outcome is Outcome.PARTIAL
+        assert site.backup().outcome is Outcome.PARTIAL, "it is not forgotten, though nothing changed"
+        monkeypatch.undo()
+        assert site.backup().outcome is Outcome.DONE
+        assert site.backup().files_read == 0
+        assert_same_tree(source, restored(site, source))
+
     def test_a_symlink_put_in_a_file_s_place_is_not_followed(
         self, site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import tempfile
@@ -154,3 +155,30 @@ def test_what_was_written_shows_in_size_or_times(tmp_path: Path) -> None:
     with open(path, "ab") as file:
         file.write(b"more")
     assert not same_version(before, os.stat(path))
+
+
+class TestShortReads:
+    """The system may give fewer bytes than were asked for, and more, or an error, when asked again."""
+
+    @pytest.fixture(autouse=True)
+    def file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        (tmp_path / "file").write_bytes(BYTES[: 100 * KIB])
+        whole = os.read
+        monkeypatch.setattr(os, "read", lambda handle, most: whole(handle, min(most, 64 * KIB)))
+        return tmp_path / "file"
+
+    def test_are_read_on_to_the_end(self, file: Path) -> None:
+        with open(file, "rb") as opened:
+            chunks = list(read_chunks(opened.fileno(), 100 * KIB, Chunker(7)))
+        assert b"".join(chunks) == BYTES[: 100 * KIB]
+        assert len(chunks) == 1
+
+    def test_before_a_damaged_block_are_no_whole_file(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(handle: int, views: list[memoryview]) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "readv", broken)
+        with open(file, "rb") as opened, pytest.raises(FileUnreadableError, match="Input/output error"):
+            list(read_chunks(opened.fileno(), 100 * KIB, Chunker(7)))

@@ -1,0 +1,173 @@
+"""The reading process answers what it was asked, in order; its death is told, and no answer."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from backup.format.keys import chunk_id
+from backup.source import reader as reading
+from backup.source.reader import MOST_DIRECTORIES, MOST_FILES, Answer, ReaderGoneError, ReaderProcess
+from backup.source.small import Wanted, read_small, seen
+
+CHUNK_KEY, CONTENT_KEY = b"k" * 32, b"c" * 32
+
+
+@pytest.fixture
+def reader() -> Iterator[ReaderProcess]:
+    process = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[int]:
+    handle = os.open(tmp_path, os.O_RDONLY)
+    yield handle
+    os.close(handle)
+
+
+def files(folder: Path, contents: Sequence[bytes], first: int = 0) -> list[Wanted]:
+    """Files in a directory, which is the first of the question."""
+    wanted = []
+    for number, content in enumerate(contents, first):
+        name = b"%06d" % number
+        path = os.path.join(os.fsencode(folder), name)
+        with open(path, "wb") as file:
+            file.write(content)
+        wanted.append(Wanted(0, name, seen(os.stat(path))))
+    return wanted
+
+
+def told(answer: Answer, sizes: Sequence[int]) -> list[bytes | None]:
+    """The content of each file by the answer, every chunk's name compared; None for one that was not read."""
+    found: list[bytes | None] = []
+    place = start = 0
+    for was_read, size in zip(answer.were_read, sizes, strict=True):
+        if not was_read:
+            found.append(None)
+            continue
+        data = bytes(answer.data[start : start + size])
+        named = bytes(answer.ids[32 * place : 32 * place + 32])
+        assert named == (chunk_id(CHUNK_KEY, data) if data else bytes(32))
+        found.append(data)
+        place, start = place + 1, start + size
+    assert start == len(answer.data)
+    assert place * 32 == len(answer.ids) == 2 * len(answer.content_ids)
+    return found
+
+
+def test_questions_are_answered_in_their_order(reader: ReaderProcess, tmp_path: Path, folder: int) -> None:
+    chance = random.Random(7)
+    contents = [chance.randbytes(chance.choice([0, 0, 1, 100, 5000])) for _ in range(300)]
+    wanted = files(tmp_path, contents)
+    gone = set(chance.sample(range(300), 60))
+    for number in gone:
+        os.unlink(tmp_path / f"{number:06}")
+    for start in range(0, 300, 100):
+        reader.ask([folder], wanted[start : start + 100])
+    for start in range(0, 300, 100):
+        span = range(start, start + 100)
+        expected = [None if number in gone else contents[number] for number in span]
+        assert told(reader.answer(), [len(contents[number]) for number in span]) == expected
+
+
+@pytest.mark.parametrize("batch", ["of nothing but unread files", "of nothing but empty ones", "of none"])
+def test_a_batch(reader: ReaderProcess, tmp_path: Path, folder: int, batch: str) -> None:
+    wanted = files(tmp_path, [] if batch == "of none" else [b""] * 5)
+    if "unread" in batch:
+        for one in wanted:
+            os.unlink(one.name, dir_fd=folder)
+    reader.ask([folder], wanted)
+    reader.ask([folder], files(tmp_path, [b"after"], 5))
+    assert told(reader.answer(), [0] * len(wanted)) == [None if "unread" in batch else b""] * len(wanted)
+    assert told(reader.answer(), [5]) == [b"after"]
+
+
+def test_names_of_255_bytes_in_as_many_directories_as_may_be(reader: ReaderProcess, tmp_path: Path) -> None:
+    wanted, handles = [], []
+    for number in range(MOST_DIRECTORIES):
+        (tmp_path / str(number)).mkdir()
+        handles.append(os.open(tmp_path / str(number), os.O_RDONLY))
+        name = b"\xff" * 252 + b"%03d" % number
+        path = os.path.join(os.fsencode(tmp_path / str(number)), name)
+        with open(path, "wb") as file:
+            file.write(b"%d" % number)
+        wanted.append(Wanted(number, name, seen(os.stat(path))))
+    reader.ask(handles, wanted)
+    for handle in handles:
+        os.close(handle)  # they travelled
+    sizes = [len(str(number)) for number in range(MOST_DIRECTORIES)]
+    assert told(reader.answer(), sizes) == [b"%d" % number for number in range(MOST_DIRECTORIES)]
+
+
+def test_both_sides_with_full_buffers_do_not_wait_for_each_other(
+    tmp_path: Path, folder: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def narrow() -> tuple[socket.socket, socket.socket]:
+        pair = whole()
+        for end in pair:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes the least of it
+        return pair
+
+    whole = socket.socketpair
+    monkeypatch.setattr(socket, "socketpair", narrow)
+    reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    try:
+        wanted = files(tmp_path, [b"%d" % number * 1000 for number in range(MOST_FILES)])
+        for _ in range(4):
+            reader.ask([folder], wanted)
+        for _ in range(4):
+            answer = reader.answer()
+            assert sum(answer.were_read) == MOST_FILES
+    finally:
+        reader.close()
+
+
+def test_its_death_is_told_whenever_it_comes(tmp_path: Path, folder: int) -> None:
+    chance = random.Random(11)
+    wanted = files(tmp_path, [chance.randbytes(4000) for _ in range(MOST_FILES)])
+    sizes = [4000] * MOST_FILES
+    expected = [
+        file.data if file else None
+        for file in read_small([folder], wanted, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    ]
+    for kill_at in range(4):
+        reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+        try:
+            with pytest.raises(ReaderGoneError):  # noqa: PT012  wherever it comes
+                for number in range(20):
+                    reader.ask([folder], wanted)
+                    if number == kill_at:
+                        reader._process.kill()
+                        reader._process.wait()
+                    assert told(reader.answer(), sizes) == expected
+        finally:
+            reader.close()
+
+
+def test_handles_that_were_lost_on_the_way_are_no_answer(tmp_path: Path, folder: int) -> None:
+    ours, theirs = socket.socketpair()
+    question = reading._question(files(tmp_path, [b"one"]))
+    with ours, theirs:
+        socket.send_fds(ours, [reading._HEAD.pack(len(question), 2)], [folder])
+        ours.sendall(question)
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(EOFError):
+            reading._answer(theirs, CHUNK_KEY, CONTENT_KEY)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_nothing_is_left_of_it(tmp_path: Path, folder: int) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    reader.ask([folder], files(tmp_path, [b"one"]))
+    reader.answer()
+    reader.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert reader._process.returncode is not None
