@@ -1,0 +1,215 @@
+"""Reading ahead, in the face of a reader that dies and of files that move: what is recorded was there."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from backup.archiver import ahead as reading_ahead
+from backup.source.reader import Answer, ReaderGoneError, ReaderProcess
+from backup.source.small import LARGEST, Wanted
+from backup.vault.directory import DirectoryVault
+from tests.backups import Site
+from tests.doubles import ManualClock
+from tests.trees import assert_same_tree
+
+KILLS = int(os.environ.get("NIGHTVAULT_TEST_READER_KILLS", "3"))
+
+
+@pytest.fixture
+def site(tmp_path: Path, source: Path, disk: DirectoryVault, clock: ManualClock) -> Site:
+    """A site of which every run reads in a second process."""
+    return Site.create(tmp_path / "site", disk, [source], clock=clock)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is too few for a second process, and few are a batch."""
+    monkeypatch.setattr(reading_ahead, "_MANY", 0)
+    monkeypatch.setattr(reading_ahead, "MOST_FILES", 16)
+
+
+def fill(source: Path, seed: int, *, links: bool = True) -> None:
+    """Files of every size around what is small, sparse ones, empty ones and names of 255 bytes."""
+    chance = random.Random(seed)
+    for number in range(12):
+        folder = source / f"{number:03}"
+        folder.mkdir()
+        for place in range(chance.choice([0, 1, 5, 60])):
+            size = chance.choice([0, 1, 700, 9000, LARGEST, LARGEST + 1])
+            name = f"{place:04}" + ("n" * 251 if place % 9 == 0 else "")
+            (folder / name).write_bytes(chance.randbytes(min(size, 20_000)).ljust(size, b"."))
+            if place % 11 == 0:
+                os.truncate(folder / name, 100_000 + size)
+            if links and place % 13 == 0:
+                os.link(folder / name, folder / f"{place:04} too")
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+@pytest.mark.parametrize("when", ["before it is asked", "when it was asked", "before it answers"])
+def test_a_reader_that_dies_costs_nothing(
+    site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, when: str
+) -> None:
+    chance = random.Random(seed)
+    left = chance.randrange(1, 12)
+
+    class Mortal(ReaderProcess):
+        """Killed at one of its questions or answers."""
+
+        def ask(self, directories: Sequence[int], wanted: Sequence[Wanted]) -> None:
+            self._age(when == "before it is asked")
+            super().ask(directories, wanted)
+            self._age(when == "when it was asked")
+
+        def answer(self) -> Answer:
+            self._age(when == "before it answers")
+            return super().answer()
+
+        def _age(self, is_time: bool) -> None:
+            nonlocal left
+            left -= is_time
+            if is_time and not left:
+                killed.append(self._process.pid)
+                self._process.kill()
+
+    killed: list[int] = []
+    monkeypatch.setattr(reading_ahead, "ReaderProcess", Mortal)
+    fill(source, seed)
+    before = len(os.listdir("/proc/self/fd"))
+    report = site.backup()
+    assert len(killed) == 1
+    assert len(os.listdir("/proc/self/fd")) <= before + 2, "but for the inventory's own"
+    assert report.problems == ()
+    site.restore(report.snapshot, tmp_path / "out")
+    assert_same_tree(source, tmp_path / "out")
+    assert site.backup().files_read == 0
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_files_that_move_under_it_are_recorded_with_what_they_once_held(
+    site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = random.Random(seed)
+    fill(source, seed, links=False)
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    held: dict[Path, set[bytes]] = defaultdict(set)
+    for path in files:
+        held[path].add(path.read_bytes())
+
+    class Hurried(ReaderProcess):
+        """Meets files that were changed since the scan, and while they are read."""
+
+        def ask(self, directories: Sequence[int], wanted: Sequence[Wanted]) -> None:
+            meddle()
+            super().ask(directories, wanted)
+            meddle()
+
+    def meddle() -> None:
+        for path, other in zip(*(chance.sample(files, 6) for _ in "01"), strict=True):
+            os.utime(path, ns=(1, 1))
+            how = chance.randrange(4)
+            if how == 0:
+                os.truncate(path, os.path.getsize(path) // 2)
+            elif how == 1:
+                with open(path, "ab") as file:
+                    file.write(b"grown")
+            elif how == 2:
+                path.with_name("made").write_bytes(chance.randbytes(os.path.getsize(path)))
+                path.with_name("made").rename(path)
+            else:
+                path.rename(source / "aside")
+                if other != path:
+                    other.rename(path)
+                (source / "aside").rename(other)
+            for one in (path, other):
+                held[one].add(one.read_bytes())
+
+    monkeypatch.setattr(reading_ahead, "ReaderProcess", Hurried)
+    report = site.backup()
+    site.restore(report.snapshot, tmp_path / "first")
+    for path in files:
+        restored = tmp_path / "first" / path.relative_to(source)
+        assert not restored.exists() or restored.read_bytes() in held[path], path
+    monkeypatch.setattr(reading_ahead, "ReaderProcess", ReaderProcess)
+    report = site.backup()
+    assert report.problems == ()
+    site.restore(report.snapshot, tmp_path / "second")
+    assert_same_tree(source, tmp_path / "second")
+
+
+def test_directories_of_one_file_hold_few_handles(site: Site, source: Path, tmp_path: Path) -> None:
+    for number in range(900):
+        (source / f"{number:04}").mkdir()
+        (source / f"{number:04}" / "file").write_text(str(number))
+        if number % 40 == 0:
+            os.truncate(source / f"{number:04}" / "file", 50_000)  # read here, when its turn comes
+    most = 0
+
+    def look() -> bool:
+        nonlocal most
+        most = max(most, len(os.listdir("/proc/self/fd")))
+        return False
+
+    site.stop = look
+    before = len(os.listdir("/proc/self/fd"))
+    report = site.backup()
+    assert most - before < 64 + 4 * 64 + 32, "those of the walk, of files that wait, and some"
+    site.restore(report.snapshot, tmp_path / "out")
+    assert_same_tree(source, tmp_path / "out")
+
+
+def test_no_handles_to_be_had(
+    site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(source, 4)
+    whole, refused = os.dup, []
+
+    def dup(handle: int) -> int:
+        refused.append(handle)
+        if len(refused) > 2:
+            raise OSError(24, "Too many open files")
+        return whole(handle)
+
+    monkeypatch.setattr(os, "dup", dup)
+    report = site.backup()
+    monkeypatch.undo()
+    assert len(refused) > 2
+    assert report.problems == ()
+    site.restore(report.snapshot, tmp_path / "out")
+    assert_same_tree(source, tmp_path / "out")
+
+
+def test_no_process_to_be_had(
+    site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: bytes) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    fill(source, 5)
+    monkeypatch.setattr(reading_ahead, "ReaderProcess", refuse)
+    report = site.backup()
+    assert report.problems == ()
+    site.restore(report.snapshot, tmp_path / "out")
+    assert_same_tree(source, tmp_path / "out")
+
+
+def test_a_reader_that_is_gone_is_not_asked_again(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    class Stillborn(ReaderProcess):
+        def ask(self, directories: Sequence[int], wanted: Sequence[Wanted]) -> None:
+            made.append(self)
+            raise ReaderGoneError("it never was")
+
+    fill(source, 6)
+    monkeypatch.setattr(reading_ahead, "ReaderProcess", Stillborn)
+    report = site.backup()
+    assert report.problems == ()
+    assert len(made) == 1
