@@ -1,4 +1,4 @@
-"""The reading process answers what it was asked, in order; its death is told, and no answer."""
+"""Reading in a second process: answers come in order, nobody waits for ever, and a death is told."""
 
 from __future__ import annotations
 
