@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from pathlib import Path
 import click
 import pytest
 
+from backup.app.clock import SystemClock
 from backup.cli import COMMANDS
+from backup.model import MIB
+from tests.servers import directory_server
 
 HEAVY = ("sqlalchemy", "boto3", "botocore", "rich", "cryptography", "alembic", "apscheduler", "msgspec")
 SCRIPT = str(Path(sys.executable).parent / "nightvault")
@@ -108,3 +112,27 @@ def test_a_signal_is_an_interrupt(number: signal.Signals) -> None:
         finally:
             process.kill()
         assert process.stderr.read().strip() == b"nightvault: interrupted"
+
+
+def test_a_run_at_a_low_limit_stops_when_asked_and_is_gone_on_with(tmp_path: Path) -> None:
+    """At 16 KiB a second this source takes two minutes; nobody waits for them."""
+    server = directory_server(tmp_path, clock=SystemClock())
+    (server.source / "large").write_bytes(os.urandom(2 * MIB))
+    server.init()
+    text, kind = server.config.read_text(), 'kind = "directory"\n'
+    server.config.write_text(text.replace(kind, f'{kind}upload_limit = "16KiB/s"\n'))
+    with server.process("backup") as process:
+        deadline = time.monotonic() + 60
+        while not any(path.stat().st_size for path in (tmp_path / "vault").rglob("data")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        assert time.monotonic() - asked < 30
+    server.config.write_text(text)
+    assert server.backup()["outcome"] == "done"
+    place = server.restore(tmp_path / "out")
+    assert (place / "large").read_bytes() == (server.source / "large").read_bytes()
