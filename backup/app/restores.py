@@ -52,7 +52,8 @@ def continue_restores(
 def _go_on(
     one: Restore, config: Config, inventory: Inventory, clock: Clock, stop: threading.Event
 ) -> RestoreReport | None:
-    world = restore_world(config, inventory, one.vault, clock=clock, progress=_Notes(one.id))
+    notes = _Notes(one.id)
+    world = restore_world(config, inventory, one.vault, clock=clock, progress=notes, stop=stop.is_set)
     world = replace(world, stop=stop.is_set)
     if Choice.decode(one.choice).output:  # nobody is there to write to: it is asked for, no more
         advance(one, replace(world, round_bytes=None))

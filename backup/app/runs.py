@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -157,11 +158,17 @@ def last_run(config: Config, name: JobName) -> datetime | None:
 
 
 def restore_world(
-    config: Config, inventory: Inventory, vault: VaultName, *, clock: Clock, progress: Progress
+    config: Config,
+    inventory: Inventory,
+    vault: VaultName,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: Callable[[], bool] | None = None,
 ) -> RestoreWorld:
-    """Where a restore from a vault touches the world."""
+    """Where a restore from a vault touches the world; `stop` ends what waits within a `download_limit`."""
     state = State(config.state_dir)
-    opened_vault = make_vault(config, vault, Purpose.RESTORE, clock)
+    opened_vault = make_vault(config, vault, Purpose.RESTORE, clock, stop=stop)
     return RestoreWorld(
         inventory=inventory,
         vault=opened_vault,

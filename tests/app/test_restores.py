@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 from backup.app.restores import continue_restores
 from backup.app.runs import opened
 from backup.cli.context import Cli
+from backup.config import load_config
+from backup.errors import InterruptedRunError
 from backup.inventory import retrievals
 from backup.inventory.runs import Outcome
+from backup.model import KIB, MIB
 from backup.restorer.restore import RestoreReport
 from tests.doubles import ManualClock
 from tests.servers import Server, directory_server
@@ -53,3 +57,38 @@ def test_an_open_restore_is_gone_on_with(
     inventory.close()
     for name in ("one", "two"):
         assert_same_tree(Path(f"{tmp_path}/{name}{server.source}"), server.source)
+
+
+def test_a_stop_ends_a_download_that_waits_for_its_turns_and_the_next_sitting_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = directory_server(tmp_path)
+    (server.source / "large").write_bytes(os.urandom(MIB))
+    server.init()
+    server.backup()
+
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("backup.restorer.restore.advance", cut)
+        words = ("restore", "latest", "--key", server.key_file, "--target", tmp_path / "out")
+        assert server.run(*words).exit_code == 130
+    text, kind = server.config.read_text(), 'kind = "directory"\n'
+    server.config.write_text(text.replace(kind, f'{kind}download_limit = "64KiB/s"\n'))
+    config, stop = load_config(str(server.config)), threading.Event()
+
+    class Stopping(ManualClock):
+        def sleep(self, seconds: float) -> None:
+            stop.set()
+            super().sleep(seconds)
+
+    with pytest.raises(InterruptedRunError):
+        list(continue_restores(config, clock=Stopping(), stop=stop))
+    stop.clear()
+    clock = ManualClock()
+    ((_, report),) = continue_restores(config, clock=clock, stop=stop)
+    assert isinstance(report, RestoreReport)
+    assert report.outcome is Outcome.DONE
+    assert sum(clock.slept) > MIB / (64 * KIB) - 1
+    assert_same_tree(Path(f"{tmp_path}/out{server.source}"), server.source)
