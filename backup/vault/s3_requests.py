@@ -123,7 +123,7 @@ class BucketRequests:
             raise self._told_by_headers(error) or error from error.__cause__
 
     def _told_by_headers(self, error: NightvaultError) -> NightvaultError | None:
-        answer: Mapping[str, Any] = getattr(error.__cause__, "response", {})
+        answer: Mapping[str, Any] = getattr(error.__cause__, "response", None) or {}  # None: there was none
         headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         region, code = headers.get("x-amz-bucket-region"), answer.get("Error", {}).get("Code")
         if region and region != self.bucket.region and code in ELSEWHERE:
