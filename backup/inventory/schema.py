@@ -285,6 +285,7 @@ chunks = Table(
     Column("offset", Integer, nullable=False),
     Column("length", Integer, nullable=False),
     Index("ix_chunks_prefix", "prefix"),
+    Index("ix_chunks_archive", "archive"),  # grows at its end alone: a pack's chunks come together
 )
 
 restores = Table(
