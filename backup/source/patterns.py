@@ -112,7 +112,7 @@ def read_patterns(path: str, *, ignores_case: bool = False) -> list[Pattern]:
 def _regex_of(pattern: Pattern) -> tuple[bool, bool, str | None]:
     """Whether it leaves out, whether a name is enough, and its expression (None for a comment)."""
     try:
-        read = GitIgnoreSpecPattern(pattern.text)
+        read = GitIgnoreSpecPattern(_spelled_out(pattern.text))
     except ValueError as error:
         raise ConfigError(f"{pattern.origin}: {error}") from error
     if read.include is None or read.regex is None:
@@ -124,10 +124,18 @@ def _regex_of(pattern: Pattern) -> tuple[bool, bool, str | None]:
         regex = (regex.removesuffix(_BELOW) or rf"{_ANYWHERE}[^/]+") + r"/\Z"
     elif regex.endswith("/"):
         regex += "."  # a/** is all that lies in a, not a itself
+    if not regex.startswith("^"):
+        regex = "^.*" + regex  # pathspec searches; from the start is faster
     of_names = regex.startswith(_ANYWHERE) and "/" not in _inner(regex)
     if of_names:
         regex = "^" + regex.removeprefix(_ANYWHERE)
     return bool(read.include), of_names, f"(?i:{regex})" if pattern.ignores_case else regex
+
+
+def _spelled_out(text: str) -> str:
+    """`a/**/` is each directory in a, but not a: pathspec takes it for `a/`, so we write `a/**/*/`."""
+    bare = text.rstrip(" ")
+    return f"{bare}*/" if bare.endswith("/**/") else text
 
 
 def _inner(regex: str) -> str:

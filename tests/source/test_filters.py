@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backup.errors import ConfigError
@@ -116,6 +116,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(LINES, min_size=1, max_size=5))
+@example(["a", "**/*/**"])
+@example(["a", "a/**/", "!a"])
 def test_a_walk_leaves_out_what_git_does(repository: Path, lines: list[str]) -> None:
     (repository / ".git" / "info" / "exclude").write_text("\n".join(lines) + "\n")
     words = ["git", "ls-files", "--others", "--exclude-standard"]
