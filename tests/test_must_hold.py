@@ -113,7 +113,7 @@ def test_without_an_inventory_every_command_says_so(tmp_path: Path, words: list[
         (["backup", "nope"], "nope"),
         (["ls", "latest:relative"], "must be absolute"),
         (["ls", "feedface"], "no snapshot 'feedface'"),
-        (["ls", "latest:/nope"], "has no '/nope'"),
+        (["ls", "latest:/nope"], "has no /nope"),
         (["restore", "latest"], "--target"),
         (["restore", "latest:/nope", "--target", "x"], "/nope"),
         (["archives", "--vault", "nope"], "nope"),
