@@ -32,7 +32,7 @@ from backup.archiver.settings import BackupJob, Keys, OpenRun, World
 from backup.archiver.streams import Streams
 from backup.errors import ConfigError, InterruptedRunError, NightvaultError, NoSourceError, VaultMissingError
 from backup.format.keys import domain_id
-from backup.inventory import archives, entries, runs, snapshots
+from backup.inventory import archives, entries, packed, runs, snapshots
 from backup.inventory.entries import LiveEntry
 from backup.inventory.lost import lost_chunks
 from backup.inventory.numbers import NumberSupply
@@ -262,10 +262,10 @@ class _Backup:
             before = snapshots.list_snapshots(tx, job=self._at.job.name)
         return before[-1].bytes if before else None
 
-    def _known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, archives.KnownChunk]:
+    def _known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, packed.KnownChunk]:
         self._heed_stop()
         with self._at.world.inventory.reading() as tx:
-            return archives.known_chunks(tx, self._at.domain, self._at.run.number, ids)
+            return packed.known_chunks(tx, self._at.domain, self._at.run.number, ids)
 
     def _submit(self, pack: Pack, spool_file: str, numbers: Sequence[int]) -> None:
         run = self._at.run.number

@@ -18,7 +18,7 @@ from backup.format.frame import FrameCodec
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
-from backup.inventory import archives, entries, schema
+from backup.inventory import archives, entries, packed, schema
 from backup.inventory.archives import Archive, CatalogPlace
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.runs import JobRow
@@ -236,8 +236,8 @@ def _archives(tx: Transaction, inventory: Inventory, names: Sequence[int]) -> It
             schema.micros(archive.stored_at or archive.submitted_at),
             archive.state,
         )
-        yield from records.split_frames(number, archives.frame_rows(tx, number))
-        yield from records.split_chunks(number, *archives.chunks_of(tx, number))
+        yield from records.split_frames(number, packed.frame_rows(tx, number))
+        yield from records.split_chunks(number, *packed.chunks_of(tx, number))
 
 
 def _owners(tx: Transaction) -> Iterator[Record]:

@@ -16,7 +16,7 @@ from typing import Self
 from backup.archiver.packing import OpenPack
 from backup.archiver.sealing import Buffer, Frame, SealingLine
 from backup.format.frame import FRAME_SIZE
-from backup.inventory.archives import KnownChunk
+from backup.inventory.packed import KnownChunk
 from backup.model import MIB, ChunkId, Pack
 
 

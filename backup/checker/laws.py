@@ -17,12 +17,13 @@ from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
 from backup.format.keys import content_id
 from backup.format.rows import unpack_u32
-from backup.inventory import archives, entries, runs, snapshots
-from backup.inventory.archives import Archive, ArchiveState, ChunkPlace
+from backup.inventory import archives, entries, packed, runs, snapshots
+from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import ContentRow
 from backup.inventory.laws import LAWS, Breach, breaches, database_faults
 from backup.inventory.lost import lost_chunks
+from backup.inventory.packed import ChunkPlace
 from backup.inventory.readings import bad_frames
 from backup.model import Generation, PackId
 from backup.protocols import Clock, Progress
@@ -119,7 +120,7 @@ class _Contents:
 
     def _check(self, batch: Sequence[tuple[ContentRow, list[int]]]) -> None:
         wanted = sorted({number for _, numbers in batch for number in numbers})
-        places = {place.number: place for place in archives.chunk_places(self._tx, wanted)}
+        places = {place.number: place for place in packed.chunk_places(self._tx, wanted)}
         for row, numbers in batch:
             broken = self._law_broken(row, [places.get(number) for number in numbers])
             if broken:

@@ -11,7 +11,7 @@ from backup.format.frame import FrameCodec
 from backup.format.keys import RecoveryKey, chunk_id
 from backup.format.pack import PackKeys, derive_keys, open_header, parse_header
 from backup.format.treehash import TreeHasher
-from backup.inventory import archives
+from backup.inventory import packed
 from backup.inventory.archives import Archive
 from backup.inventory.database import Inventory
 from backup.inventory.readings import Reading, Result
@@ -34,10 +34,8 @@ class Prover:
     def prove(self, one: Reading, archive: Archive, keys: PackKeys | None) -> Result:
         """What a ready piece is worth. The vault's errors come out, but for bytes that are gone."""
         with self._inventory.reading() as tx:
-            wanted = frames_in(
-                Slice(one.archive, one.start, one.end), archives.frame_rows(tx, archive.number)
-            )
-            chunks = _by_frame(archives.chunks_of(tx, archive.number)[1]) if keys else {}
+            wanted = frames_in(Slice(one.archive, one.start, one.end), packed.frame_rows(tx, archive.number))
+            chunks = _by_frame(packed.chunks_of(tx, archive.number)[1]) if keys else {}
         result = Result()
         for _ in range(TRIES):  # what a wire spoilt is right the second time
             result = self._read(one, archive, wanted, keys, chunks)

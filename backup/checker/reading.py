@@ -34,7 +34,7 @@ from backup.errors import (
     VaultError,
 )
 from backup.format.pack import PackKeys
-from backup.inventory import archives, readings, runs
+from backup.inventory import archives, packed, readings, runs
 from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.lost import lost_chunks, mark
 from backup.inventory.readings import Reading, Result
@@ -74,7 +74,7 @@ def plan_sample(amount: Amount, world: CheckWorld) -> list[Piece]:
         pieces: list[Piece] = []
         for one in join(choose(slices, amount.of(sum(stored.values())), lot)):
             size = stored[one.archive]
-            frames = frames_in(one, archives.frame_rows(tx, one.archive))
+            frames = frames_in(one, packed.frame_rows(tx, one.archive))
             asked = extent_of(one, size, frames)
             pieces.append(Piece(one.archive, size, one.start, one.end, asked))
     return pieces
@@ -257,7 +257,7 @@ class _Reader:
     def _short(self, one: Reading, error: ArchiveShortError) -> Result:
         """None of it can be had by ranges."""
         with self._world.inventory.reading() as tx:
-            rows = archives.frame_rows(tx, one.archive)
+            rows = packed.frame_rows(tx, one.archive)
         bad = [row.number for row in frames_in(Slice(one.archive, one.start, one.end), rows)]
         return Result(frames=len(bad), bad=bad, note=str(error))
 

@@ -21,8 +21,9 @@ from sqlalchemy.pool import StaticPool
 
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.inventory import schema
-from backup.inventory.archives import ArchiveState, chunk_prefix
+from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
+from backup.inventory.packed import chunk_prefix
 from backup.inventory.schema import insert_rows, micros
 from backup.model import FrameRow, InventoryId
 

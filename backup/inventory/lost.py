@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import select, update
 
 from backup.format.rows import unpack_u32
-from backup.inventory.archives import ArchiveState, ChunkPlace, chunk_prefix
+from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
+from backup.inventory.packed import ChunkPlace, chunk_prefix
 from backup.inventory.schema import archives, domains, vaults
 from backup.model import VaultName
 

@@ -11,7 +11,7 @@ from backup.errors import FormatError, IntegrityError
 from backup.format.frame import FrameCodec
 from backup.format.keys import chunk_id
 from backup.format.pack import PackKeys
-from backup.inventory.archives import ChunkPlace
+from backup.inventory.packed import ChunkPlace
 from backup.model import FrameRow, PackId, Problem, ProblemKind
 from backup.restorer.selection import Selection
 from backup.restorer.write import Report, Writer

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from backup.errors import FormatError
 from backup.format.frame import check_frame
 from backup.format.pack import parse_header, verify_header
-from backup.inventory import archives
+from backup.inventory import archives, packed
 from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT
@@ -149,7 +149,7 @@ def _sound_frames(tx: Transaction, archive: Archive, wanted: Collection[int]) ->
     """The wanted frames whose rows can be true; the files of the others are found wanting at the end."""
     return [
         row
-        for row in archives.frame_rows(tx, archive.number)
+        for row in packed.frame_rows(tx, archive.number)
         if row.number in wanted and _is_sound(row, archive.size)
     ]
 

@@ -14,11 +14,11 @@ from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
 from backup.format.keys import content_id
 from backup.format.rows import unpack_u32
-from backup.inventory import archives, entries
-from backup.inventory.archives import ChunkPlace
+from backup.inventory import entries, packed
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.looking import no_such_path
+from backup.inventory.packed import ChunkPlace
 from backup.inventory.snapshots import Snapshot
 from backup.model import ContentId, EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.choice import Choice, Sieve
@@ -223,7 +223,7 @@ def _left(wanted: Wanted, kept: Collection[int]) -> Wanted | None:
 
 def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> None:
     numbers = {number for file in selection.files for number in file.chunks}
-    places = {place.number: place for place in archives.chunk_places(tx, sorted(numbers))}
+    places = {place.number: place for place in packed.chunk_places(tx, sorted(numbers))}
     whole: list[WantedFile] = []
     used: set[int] = set()
     for file in selection.files:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from backup.format.keys import chunk_id
 from backup.format.rows import unpack_u64
-from backup.inventory.archives import ChunkPlace
+from backup.inventory.packed import ChunkPlace
 from backup.model import MIB, EntryKind, Extra, Problem, ProblemKind
 from backup.restorer.choice import Choice, Overwrite
 from backup.restorer.metadata import Report

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from backup.archiver import catalogs
 from backup.format import records
 from backup.format.pack import NO_HASH, NO_PACK, is_enrolled
-from backup.inventory import archives, runs, schema
+from backup.inventory import archives, packed, runs, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Inventory
 from backup.model import ArchiveId, Generation, PackKind
@@ -56,11 +56,11 @@ def of_inventory(inventory: Inventory, job: int) -> Rebuilt:
                 found.entries[row.number] = tuple(values)
         found.owners = {row[0]: tuple(row[1:]) for row in tx.execute(select(schema.owners))}
         named = archives.named_archives(tx, job)
-        found.frames = {number: archives.frame_rows(tx, number) for number in named}
+        found.frames = {number: packed.frame_rows(tx, number) for number in named}
         found.chunks = {
             chunk: (number, row)
             for number in named
-            for chunk, row in zip(*archives.chunks_of(tx, number), strict=True)
+            for chunk, row in zip(*packed.chunks_of(tx, number), strict=True)
         }
         for row in tx.execute(select(schema.snapshots).where(schema.snapshots.c.job == job)):
             found.snapshot_ids[row.number] = row.id

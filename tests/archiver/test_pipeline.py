@@ -23,7 +23,7 @@ from backup.errors import ProofError, SpoolError
 from backup.format.frame import FRAME_SIZE
 from backup.format.keys import chunk_id
 from backup.format.treehash import tree_hash
-from backup.inventory.archives import KnownChunk
+from backup.inventory.packed import KnownChunk
 from backup.model import MIB, ChunkId, Pack, PackKind
 from tests.archiver.reader import open_pack
 from tests.backups import INVENTORY_ID, recovery_key, server_keys

@@ -18,7 +18,7 @@ from backup.checker.laws import check_laws
 from backup.checker.surroundings import CheckWorld
 from backup.format.keys import ChunkSecret, content_id
 from backup.format.pack import describe
-from backup.inventory import archives, entries, runs, schema
+from backup.inventory import archives, entries, packed, runs, schema
 from backup.inventory.database import Transaction, create_inventory, open_inventory
 from backup.inventory.snapshots import Snapshot, record_snapshot
 from backup.model import (
@@ -82,7 +82,7 @@ def fill(tx: Transaction, files: int, packs: int) -> None:
     )  # fmt: skip
     schema.insert_rows(
         tx, schema.chunks,
-        [(n + 1, archives.chunk_prefix(ids[n]), ids[n], min(n // each, packs - 1) + 1,
+        [(n + 1, packed.chunk_prefix(ids[n]), ids[n], min(n // each, packs - 1) + 1,
           n % each // 100, n % 100 * LENGTH, LENGTH) for n in range(files)],
     )  # fmt: skip
     schema.insert_rows(

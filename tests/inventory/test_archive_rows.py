@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.inventory import archives, runs, schema
+from backup.inventory import archives, packed, runs, schema
 from backup.inventory.archives import ArchiveState, CatalogPlace
 from backup.inventory.database import Inventory, Transaction
 from backup.model import (
@@ -104,7 +104,7 @@ def test_only_stored_chunks_and_the_run_s_own_are_known(
         domain=shelf.domain if own_domain else shelf.other_domain,
     )
     shelf.tx.execute(schema.archives.update().values(state=reached))
-    known = archives.known_chunks(shelf.tx, shelf.domain, shelf.run, [chunk("x"), chunk("y")])
+    known = packed.known_chunks(shelf.tx, shelf.domain, shelf.run, [chunk("x"), chunk("y")])
     is_known = own_domain and (
         reached is ArchiveState.STORED or (own_run and reached is ArchiveState.SUBMITTED)
     )
@@ -114,7 +114,7 @@ def test_only_stored_chunks_and_the_run_s_own_are_known(
 def test_ids_that_begin_alike_are_told_apart(shelf: Shelf) -> None:
     one, two = b"same8byt" + b"1" * 24, b"same8byt" + b"2" * 24
     number = shelf.submit(one, numbers=[1])
-    assert archives.known_chunks(shelf.tx, shelf.domain, shelf.run, [one, two]) == {one: (1, number)}
+    assert packed.known_chunks(shelf.tx, shelf.domain, shelf.run, [one, two]) == {one: (1, number)}
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -122,15 +122,15 @@ def test_ids_that_begin_alike_are_told_apart(shelf: Shelf) -> None:
 def test_many_chunks_are_asked_at_once(shelf: Shelf, wanted: set[int]) -> None:
     if shelf.packs == 0:
         shelf.submit(*map(chunk, range(0, 1500, 2)), numbers=list(range(1, 751)))
-    known = archives.known_chunks(shelf.tx, shelf.domain, shelf.run, map(chunk, wanted))
+    known = packed.known_chunks(shelf.tx, shelf.domain, shelf.run, map(chunk, wanted))
     assert set(known) == {chunk(number) for number in wanted if number % 2 == 0 and number < 1500}
-    places = list(archives.chunk_places(shelf.tx, [found.number for found in known.values()]))
+    places = list(packed.chunk_places(shelf.tx, [found.number for found in known.values()]))
     assert {place.id: (place.number, place.archive) for place in places} == known
 
 
 @given(st.binary(min_size=32, max_size=32))
 def test_prefixes_are_signed_64_bits(chunk_id: bytes) -> None:
-    prefix = archives.chunk_prefix(chunk_id)
+    prefix = packed.chunk_prefix(chunk_id)
     assert -(2**63) <= prefix < 2**63
     assert (prefix % 2**64).to_bytes(8, "little") == chunk_id[:8]
 
@@ -150,8 +150,8 @@ def test_an_archive_s_road(shelf: Shelf) -> None:
     assert archives.pending_uploads(shelf.tx, shelf.inventory.id) == []
     archive = archives.get_archives(shelf.tx, [number], shelf.inventory.id)[number]
     assert (archive.archive_id, archive.stored_at, archive.vault) == (f"id {number}", START, "v")
-    assert [row.offset for row in archives.frame_rows(shelf.tx, number)] == [6, 56]
-    assert archives.chunks_of(shelf.tx, number)[0] == [7, 8]
+    assert [row.offset for row in packed.frame_rows(shelf.tx, number)] == [6, 56]
+    assert packed.chunks_of(shelf.tx, number)[0] == [7, 8]
     assert archives.vault_totals(shelf.tx) == {"v": (1, 100)}
 
 
@@ -160,7 +160,7 @@ def test_a_lost_archive_is_listed_no_more(shelf: Shelf) -> None:
     archives.mark_lost(shelf.tx, number)
     assert archives.pending_uploads(shelf.tx, shelf.inventory.id) == []
     assert archives.list_archives(shelf.tx, shelf.inventory.id) == []
-    assert archives.known_chunks(shelf.tx, shelf.domain, shelf.run, [chunk(1)]) == {}
+    assert packed.known_chunks(shelf.tx, shelf.domain, shelf.run, [chunk(1)]) == {}
     assert archives.vault_totals(shelf.tx) == {}
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from backup.errors import DeniedError, IntegrityError, SpoolError, UnreachableError, UploadExpiredError
 from backup.format.treehash import TreeHasher, tree_hash
-from backup.inventory import archives, runs
+from backup.inventory import archives, packed, runs
 from backup.inventory.archives import ArchiveState, CatalogPlace
 from backup.inventory.database import Inventory
 from backup.model import (
@@ -160,8 +160,8 @@ class TestSubmit:
         assert pending.archive.state is ArchiveState.SUBMITTED
         assert (pending.upload_id, pending.spool_file) == (None, "0.pack")
         with yard.inventory.reading() as tx:
-            assert len(archives.chunks_of(tx, pending.archive.number)[0]) == 1
-            assert len(archives.frame_rows(tx, pending.archive.number)) == 1
+            assert len(packed.chunks_of(tx, pending.archive.number)[0]) == 1
+            assert len(packed.frame_rows(tx, pending.archive.number)) == 1
 
     def test_the_upload_s_name_is_recorded_before_a_part_goes(self, yard: Yard) -> None:
         cut = FaultyVault(yard.vault, Fault("put_part", PowerCut("now")))

@@ -1,0 +1,83 @@
+"""What lies in archives: their frames and chunks, and which chunks are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from backup.inventory.database import Transaction
+from backup.inventory.schema import archives, chunks, frames
+from backup.model import ChunkRow, FrameRow
+
+_BATCH = 500
+
+
+class ChunkPlace(NamedTuple):
+    """Where a chunk lies: `length` bytes at `offset` of frame `frame` of archive `archive`."""
+
+    number: int
+    id: bytes
+    archive: int
+    frame: int
+    offset: int
+    length: int
+
+
+class KnownChunk(NamedTuple):
+    """A chunk that need not be sent again."""
+
+    number: int
+    archive: int
+
+
+def chunk_prefix(chunk_id: bytes) -> int:
+    """The signed integer that finds a chunk: its id's first 8 bytes."""
+    return int.from_bytes(chunk_id[:8], "little", signed=True)
+
+
+def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -> dict[bytes, KnownChunk]:
+    """Those of the chunks that are stored in the domain, or submitted by this very run."""
+    wanted = set(ids)
+    prefixes = [chunk_prefix(chunk_id) for chunk_id in wanted]
+    found: dict[bytes, KnownChunk] = {}
+    if tx.execute(select(archives.c.number).where(archives.c.domain == domain).limit(1)).first() is None:
+        return found  # a first run asks about everything, and nothing is there
+    for start in range(0, len(prefixes), _BATCH):
+        some = ",".join(map(str, prefixes[start : start + _BATCH]))
+        sql = f"""SELECT c.id, c.number, c.archive FROM chunks c JOIN archives a ON a.number = c.archive
+                  WHERE c.prefix IN ({some}) AND a.domain = {int(domain)}
+                    AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = {int(run)}))"""  # noqa: S608
+        for chunk_id, number, archive in tx.exec_driver_sql(sql):
+            if chunk_id in wanted:
+                found[chunk_id] = KnownChunk(number, archive)
+    return found
+
+
+def chunk_places(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkPlace]:
+    """Where the chunks of those numbers lie, in any order; what is not there does not come."""
+    for start in range(0, len(numbers), _BATCH):
+        some = ",".join(map(str, numbers[start : start + _BATCH]))
+        sql = f'SELECT number, id, archive, frame, "offset", length FROM chunks WHERE number IN ({some})'  # noqa: S608
+        for row in tx.exec_driver_sql(sql):
+            yield ChunkPlace._make(row)
+
+
+def frame_rows(tx: Transaction, archive: int) -> list[FrameRow]:
+    """The frames of an archive, in order."""
+    query = select(frames).where(frames.c.archive == archive).order_by(frames.c.number)
+    return [FrameRow._make(row[1:]) for row in tx.execute(query)]
+
+
+def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], list[ChunkRow]]:
+    """The chunks of an archive in the order of their numbers: these, and where each lies."""
+    query = select(chunks.c.number, chunks.c.id, chunks.c.frame, chunks.c.offset, chunks.c.length)
+    result = tx.execute(query.where(chunks.c.archive == archive).order_by(chunks.c.number))
+    numbers: list[int] = []
+    rows: list[ChunkRow] = []
+    for some in result.partitions(10_000):
+        found, *columns = zip(*some, strict=True)
+        numbers.extend(found)
+        rows.extend(map(ChunkRow, *columns))
+    return numbers, rows
