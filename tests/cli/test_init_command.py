@@ -208,8 +208,10 @@ class Terminal:
         """Read to the end; the exit code."""
         while self._read():
             pass
-        os.close(self._master)
-        return self.process.wait(10)
+        try:
+            return self.process.wait(20)
+        finally:
+            os.close(self._master)  # not before it has ended: a terminal that goes away is a signal
 
     def _read(self) -> bool:
         if not select.select([self._master], [], [], 20)[0]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,11 +119,15 @@ bodies = st.one_of(
 )
 
 
+# S3 writes these although XML 1.0 has no such characters: the reason for `encoding-type=url`.
+REFERENCES_TO_CONTROLS = re.compile(rb"&#x(?:[0-8bcef]|1[0-9a-f]|fff[ef]);")
+
+
 def judged(reply: Any, method: str) -> None:
     """S3's words, and never a failure of the server's own."""
     assert reply.status < 500 or reply.status == 501, reply.body
     if reply.status >= 300 and method != "HEAD" and reply.status != 304:
-        assert ET.fromstring(reply.body).findtext("Code"), reply.body
+        assert ET.fromstring(REFERENCES_TO_CONTROLS.sub(b"?", reply.body)).findtext("Code"), reply.body
         assert reply.headers["x-amz-request-id"]
 
 
