@@ -39,8 +39,8 @@ check: $(STAMP) ## ruff, format, types, import contract
 test: $(STAMP) ## the whole test suite, with coverage (at least 90 %)
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
 
-quick-test: $(STAMP) ## the whole test suite, without coverage
-	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+quick-test: $(STAMP) ## what is not marked slow, without coverage
+	$(BIN)/python -m pytest -n auto -m "not slow" $(PYTEST_ARGS)
 
 demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc VAULT=glacier|s3)
 	$(BIN)/nightvault demo --source $(SOURCE) --vault $(VAULT)

@@ -20,6 +20,8 @@ from tests.cli.frame import run
 from tests.servers import fill
 from tests.trees import assert_same_tree, snapshot_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:

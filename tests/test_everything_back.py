@@ -26,6 +26,8 @@ from tests.doubles import ManualClock
 from tests.gardens import Garden, loosen
 from tests.trees import Seen, assert_same_tree, snapshot_of
 
+pytestmark = pytest.mark.slow
+
 NIGHTS = int(os.environ.get("NIGHTVAULT_TEST_NIGHTS", "20"))
 TICK = 0.011  # longer than the file system's clock stands still: 10 ms at most
 

@@ -16,6 +16,8 @@ from tests.servers import Cloud, HurryingClock, Server, running_cloud
 from tests.test_must_hold import assert_well, replace
 from tests.trees import assert_same_tree
 
+pytestmark = pytest.mark.slow
+
 DAY = 24 * 3600
 FREEZES = {"ID": "cold", "Status": "Enabled", "Filter": {"Prefix": ""}}
 

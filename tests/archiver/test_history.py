@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -22,6 +23,8 @@ from tests.archiver.wholeness import assert_nothing_left_over, assert_stored, li
 from tests.backups import Site
 from tests.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.trees import Seen, assert_same_tree, snapshot_of
+
+pytestmark = pytest.mark.slow
 
 names = st.sampled_from([b"a", b"b", b"a-", b"a0", b"\xff", b"caf\xc3\xa9"])
 paths = st.lists(names, min_size=1, max_size=3).map(b"/".join)

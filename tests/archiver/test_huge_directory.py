@@ -21,6 +21,8 @@ from backup.source.filters import Filters
 from backup.source.scan import scan
 from tests.backups import Site
 
+pytestmark = pytest.mark.slow
+
 ENTRIES = int(os.environ.get("NIGHTVAULT_TEST_ENTRIES", "20000"))
 
 

@@ -9,12 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from backup.vault.directory import DirectoryVault
 from tests.archiver.wholeness import assert_whole, change, fill, list_now
 from tests.backups import Site
 from tests.doubles import ManualClock
 from tests.emulated import REPOSITORY
 from tests.trees import Seen, snapshot_of
+
+pytestmark = pytest.mark.slow
 
 ROUNDS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "4"))
 KILLS_A_ROUND = 2

@@ -11,6 +11,8 @@ import pytest
 
 from tests.emulated import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 DEFAULT_SIZES = (224 * MIB, 32 * MIB)
 
@@ -32,7 +34,6 @@ def back_up(tmp_path: Path, source: Path) -> dict[str, int]:
     return figures
 
 
-@pytest.mark.slow
 def test_a_file_of_4_gib(tmp_path: Path, source: Path) -> None:
     with open(source / "large", "wb") as file:
         file.writelines((b"%d" % (place // 512)).ljust(MIB, b"\0") for place in range(4096))
@@ -52,7 +53,6 @@ def test_a_file_of_1_tib_of_holes(tmp_path: Path, source: Path) -> None:
     assert figures["peak"] < 150_000_000
 
 
-@pytest.mark.slow
 def test_what_neither_compresses_nor_repeats(tmp_path: Path, source: Path) -> None:
     with open("/dev/urandom", "rb") as chance, open(source / "random", "wb") as file:
         file.writelines(chance.read(MIB) for _ in range(600))
@@ -61,7 +61,6 @@ def test_what_neither_compresses_nor_repeats(tmp_path: Path, source: Path) -> No
     assert figures["peak"] < 400_000_000
 
 
-@pytest.mark.slow
 def test_many_files_of_middling_size(tmp_path: Path, source: Path) -> None:
     with open("/dev/urandom", "rb") as chance:
         for number in range(600):

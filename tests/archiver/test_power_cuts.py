@@ -23,6 +23,8 @@ from tests.emulated import RunningEmulator
 from tests.trees import Seen, snapshot_of
 from tests.vault.rigs import glacier_client, s3_client, s3_vault
 
+pytestmark = pytest.mark.slow
+
 SIZE = 6 * 1024 * 1024
 SHARES = 4  # so that test processes share the work
 EVERY_GLACIER_CUT = int(os.environ.get("NIGHTVAULT_TEST_GLACIER_CUTS", "3"))  # n: every n-th only

@@ -22,6 +22,8 @@ from tests.doubles import FaultyVault, PowerCut, cut_at
 from tests.emulated import REPOSITORY, RunningEmulator
 from tests.vault.rigs import glacier_client
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "4")) * 2
 EVERY = int(os.environ.get("NIGHTVAULT_TEST_GLACIER_CUTS", "3"))
 

@@ -24,6 +24,8 @@ from tests.emulated import RunningEmulator
 from tests.trees import assert_same_tree
 from tests.vault.rigs import s3_client, s3_vault
 
+pytestmark = pytest.mark.slow
+
 EVERY = int(os.environ.get("NIGHTVAULT_TEST_GLACIER_CUTS", "3"))
 DAY = 24 * 3600
 CLASSES = ("GLACIER", "DEEP_ARCHIVE", "GLACIER_IR")

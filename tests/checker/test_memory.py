@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.emulated import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 
 def measured(folder: Path, entries: int) -> dict[str, int]:

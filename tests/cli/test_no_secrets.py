@@ -38,6 +38,8 @@ from tests.credentials.listener import Listener
 from tests.credentials.scratch_server import SECRET, TOKEN, Answer, ScratchServer, keys_until, no
 from tests.credentials.stores import PIN, SOFTHSM, call, certified, make_token, running_tpm
 
+pytestmark = pytest.mark.slow
+
 PASSPHRASE = "correct horse & battery/staple ü"
 WRONG = "a wrong passphrase, a secret for all we know"
 WRONG_PIN = "9182-wrong-pin"

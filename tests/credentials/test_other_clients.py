@@ -32,6 +32,8 @@ from tests.credentials.test_emulated import OffsetClock
 from tests.emulated import ACCOUNT_ID, REGION, REPOSITORY, RunningEmulator, write_accounts
 from tests.own_venvs import own_venv
 
+pytestmark = pytest.mark.slow
+
 STRICT = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor/strict"
 LENIENT = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor/lenient"
 OURS = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:profile/ours"

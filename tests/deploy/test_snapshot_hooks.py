@@ -13,6 +13,8 @@ import pytest
 
 from tests.deploy.snapshots import HOOKS, KINDS, Machine
 
+pytestmark = pytest.mark.slow
+
 FOREIGN = {"before-upgrade"}
 
 

@@ -21,6 +21,8 @@ from tests.deploy.snapshots import HOOKS, KINDS, Machine
 from tests.loops import loop_device
 from tests.trees import assert_same_tree, snapshot_of
 
+pytestmark = pytest.mark.slow
+
 
 def can_mount() -> bool:
     """Whether root may mount here, in a mount namespace of its own."""

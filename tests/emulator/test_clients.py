@@ -24,6 +24,8 @@ from tests.emulated import (
 from tests.emulator.talk import MIB, Talker, arn_of, client, new_vault_name, pattern, tree_hash
 from tests.own_venvs import own_venv
 
+pytestmark = pytest.mark.slow
+
 DATA = pattern(2 * MIB + 9)
 HOURS = 3600
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:done"

@@ -17,6 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
 from tests.emulator.talk import MIB, pattern, tree_hash
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "4"))
 HOURS = 3600
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.restorer.measure_restore import measure
+
+pytestmark = pytest.mark.slow
 
 
 def test_many_files_in_bounded_memory(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from tests.doubles import ManualClock
 from tests.emulated import REPOSITORY
 from tests.trees import assert_same_tree, snapshot_of
 
+pytestmark = pytest.mark.slow
+
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 

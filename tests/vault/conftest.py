@@ -121,9 +121,10 @@ def instant_rig(request: pytest.FixtureRequest) -> Rig:
 
 _EMULATED = {"s3 frozen": frozen_rig, "s3 instant": instant_rig}
 _S3_RIGS: dict[str, Callable[[Any], Rig]] = {"seaweedfs": seaweedfs_rig, "ministack": ministack_rig}
-_RIGS = (
+_RIGS: tuple[Any, ...] = (
     *("directory", "glacier", "directory behind faults", "glacier behind faults"),
-    *(*_EMULATED, "s3 frozen behind faults", *_S3_RIGS),
+    *(*_EMULATED, "s3 frozen behind faults"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in _S3_RIGS),
 )
 
 

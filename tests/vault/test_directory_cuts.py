@@ -24,6 +24,8 @@ from backup.vault.directory import DirectoryVault
 from tests.doubles import ManualClock
 from tests.vault.archives import CATALOG, complete, cut, part_of, read_directly, send, some_bytes, store
 
+pytestmark = pytest.mark.slow
+
 DATA = some_bytes(2 * MIB + 77)
 CHANGING = ("open", "mkdir", "pwrite", "write", "fsync", "fdatasync", "rename", "unlink", "rmdir")
 

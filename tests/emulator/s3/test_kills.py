@@ -6,10 +6,13 @@ import random
 import threading
 from pathlib import Path
 
+import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.emulated import RunningEmulator, write_accounts
 from tests.emulator.s3.talk import MIB, client, new_bucket
+
+pytestmark = pytest.mark.slow
 
 
 def test_what_was_answered_is_there_and_nothing_half(tmp_path: Path) -> None:
