@@ -10,6 +10,7 @@ It ends with its socket, and so with us. If it dies, `ReaderGoneError` says so, 
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -163,6 +164,7 @@ def _receive(connection: socket.socket, size: int) -> bytearray:
 
 def serve(number: int) -> None:
     """Answer questions that come by the socket of this number until it is closed."""
+    gc.disable()  # nothing here refers to itself, and what is made goes with its answer
     with socket.socket(fileno=number) as connection:
         try:
             keys = bytes(_receive(connection, 2 * _KEY_SIZE))
