@@ -8,6 +8,9 @@ PYTEST_ARGS ?=
 BENCH ?= nightvault-bench
 BENCH_ARGS ?=
 
+# Where it is set, each of the thousand processes that the tests start would compile the whole program anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-pins
 
