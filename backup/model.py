@@ -61,8 +61,7 @@ class Extra:
     acl_names: tuple[tuple[int, int, str], ...] = ()  # tag, number and name of users and groups in ACLs
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One file, directory, symlink or special file as it can be restored; content apart.
 
     `directory` is the absolute path of the parent, `name` its name in there; both are bytes as the

@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from backup.archiver.contents import Content, Contents, SmallContent
 from backup.format.keys import ChunkSecret
@@ -38,8 +38,7 @@ class _Handle:
     users: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(NamedTuple):
     """A file whose turn has not come."""
 
     handle: _Handle

@@ -201,6 +201,7 @@ class _Backup:
     def __init__(self, at: OpenRun, began: int) -> None:
         self._at = at
         self._tally = Tally()
+        self._told = 0, 0  # entries and bytes of the tally that the user was told of
         self._unmounted: set[bytes] = set()
         self._began = began
         self._may_be_frozen = bool(at.job.hooks.commands.get(Hook.BEFORE))
@@ -282,18 +283,28 @@ class _Backup:
         """Compare a directory with what the inventory has of it, and read what changed."""
         if directory.path in self._unmounted:
             return
+        self._heed_stop()
         self._links.enter(directory)
+        is_root = directory.path == b"/"
         known = self._book.live(directory.path, after=directory.after, until=directory.until)
         for scanned, live in side_by_side(directory, known):
-            self._heed_stop()
             if scanned is None:
                 if live is not None:
-                    self._gone(directory.path.rstrip(b"/") + b"/" + live.name, live)
-            elif scanned.name == STREAMS and directory.path == b"/":
+                    self._gone(directory.prefix + live.name, live)
+            elif is_root and scanned.name == STREAMS:
                 self._report(Problem(TOP, ProblemKind.SKIPPED, "its name is kept for streams"))
                 self._unmounted.add(TOP)
             else:
-                self._entry(directory, scanned, live, ahead)
+                self._tally.see(scanned.stat)
+                if live is None or live.is_mount or self._is_to_read(live, scanned):
+                    self._entry(directory, scanned, live, ahead)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell how many entries were seen since this was last told; one by one would cost as much as to see."""
+        seen, size = self._tally.entries, self._tally.bytes
+        self._at.world.progress.advance(files=seen - self._told[0], done=size - self._told[1])
+        self._told = seen, size
 
     def _gone(self, path: bytes, gone: LiveEntry) -> None:
         """A name is not in its directory any more: it was removed, unless it was a mount point."""
@@ -307,17 +318,15 @@ class _Backup:
     def _entry(
         self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None, ahead: ReadAhead
     ) -> None:
-        found = scanned.stat
-        self._tally.see(found)
-        is_file = stat.S_ISREG(found.st_mode)
-        self._at.world.progress.advance(files=1, done=found.st_size if is_file else 0)
-        path = directory.path.rstrip(b"/") + b"/" + scanned.name
+        self._heed_stop()
+        self._tell()
+        path = directory.prefix + scanned.name
         if live is not None and is_unmounted(live, scanned, directory) and self._book.holds(path):
             self._report(Problem(path, ProblemKind.UNREADABLE, _UNMOUNTED))
             self._unmounted.add(path)
-        elif live is not None and not self._is_to_read(live, scanned):
+        elif live is not None and live.is_mount and not self._is_to_read(live, scanned):
             return
-        elif is_file:
+        elif stat.S_ISREG(scanned.stat.st_mode):
             then, failed = partial(self._file_read, path, live), partial(self._file_lost, path)
             self._links.read(ahead, directory, scanned, then, failed)
         else:
@@ -329,7 +338,7 @@ class _Backup:
         return changed or not self._links.are_known(live, scanned.stat)
 
     def _no_file(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
-        path = directory.path.rstrip(b"/") + b"/" + scanned.name
+        path = directory.prefix + scanned.name
         link = self._links.number(scanned.stat)
         try:
             entry, trouble = read_entry(directory.path, directory.handle, scanned, link=link)
@@ -338,7 +347,7 @@ class _Backup:
             self._lost(path, error.strerror or str(error), has_vanished=vanished)
             return
         if live is not None and scanned.leads_on and live.kind == entry.kind:
-            entry = replace(entry, mtime_ns=live.mtime_ns)
+            entry = entry._replace(mtime_ns=live.mtime_ns)
         self._lacks(path, trouble)
         hint = hint_of(scanned.stat, directory.device)
         if trouble or is_fresh(scanned.stat, self._began, self._at.world.stamps()):

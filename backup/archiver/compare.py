@@ -55,10 +55,11 @@ def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Ow
     if scanned.leads_on:
         owner = owners[live.owner]
         return (owner.uid, owner.gid) == (found.st_uid, found.st_gid)
-    return (
-        live.ctime_ns == ctime_of(found)
-        and live.inode == inode_of(found)
-        and live.mtime_ns == mtime_of(found)
+    ctime_ns, mtime_ns, inode = found.st_ctime_ns, found.st_mtime_ns, found.st_ino
+    return (  # as it is, or as near as a database's integer comes to it
+        (live.ctime_ns == ctime_ns or live.ctime_ns == ctime_of(found))
+        and (live.inode == inode or live.inode == inode_of(found))
+        and (live.mtime_ns == mtime_ns or live.mtime_ns == mtime_of(found))
         and (kind is not EntryKind.FILE or live.size == found.st_size)
     )
 

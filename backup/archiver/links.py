@@ -56,9 +56,9 @@ class Links:
 
     def are_known(self, live: LiveEntry, found: os.stat_result) -> bool:
         """Whether the inventory has this entry as a name of that inode, or of none."""
-        number = self.number(found)
         if live.extra is None:
-            return not number
+            return found.st_nlink < 2 or not self.number(found)
+        number = self.number(found)
         extra = decode_extra(live.extra)
         return number == (extra.link if extra else 0)
 

@@ -16,6 +16,7 @@ from backup.model import JobName, Problem, SnapshotId, VaultName
 class Tally:
     """Counts of a run on its way."""
 
+    entries: int = 0
     files: int = 0
     bytes: int = 0
     files_read: int = 0
@@ -25,10 +26,13 @@ class Tally:
 
     def see(self, found: os.stat_result) -> None:
         """Count an entry that is in the sources; directories count as no file."""
-        if not stat.S_ISDIR(found.st_mode):
+        self.entries += 1
+        kind = stat.S_IFMT(found.st_mode)
+        if kind == stat.S_IFREG:
             self.files += 1
-        if stat.S_ISREG(found.st_mode):
             self.bytes += found.st_size
+        elif kind != stat.S_IFDIR:
+            self.files += 1
 
     def read(self, files: int, size: int, new: int) -> None:
         """Count what was read, and what of it was new."""

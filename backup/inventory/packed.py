@@ -39,11 +39,11 @@ def chunk_prefix(chunk_id: bytes) -> int:
 
 def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -> dict[bytes, KnownChunk]:
     """Those of the chunks that are stored in the domain, or submitted by this very run."""
-    wanted = set(ids)
-    prefixes = [chunk_prefix(chunk_id) for chunk_id in wanted]
     found: dict[bytes, KnownChunk] = {}
     if tx.execute(select(archives.c.number).where(archives.c.domain == domain).limit(1)).first() is None:
         return found  # a first run asks about everything, and nothing is there
+    wanted = set(ids)
+    prefixes = [chunk_prefix(chunk_id) for chunk_id in wanted]
     for start in range(0, len(prefixes), _BATCH):
         some = ",".join(map(str, prefixes[start : start + _BATCH]))
         sql = f"""SELECT c.id, c.number, c.archive FROM chunks c JOIN archives a ON a.number = c.archive

@@ -54,6 +54,11 @@ class ScannedDirectory:
     after: bytes | None = None
     until: bytes | None = None
 
+    @property
+    def prefix(self) -> bytes:
+        """What stands before the names of its entries in their paths."""
+        return self.path.rstrip(b"/") + b"/"
+
 
 @dataclass(slots=True)
 class _Node:
