@@ -1,4 +1,4 @@
-"""Memory by construction: the shares of one setting, what may be under way at once, and a run that has no more."""
+"""Memory by construction: shares of one setting, what may be under way at once, a run that has no more."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backup.app.clock import SystemClock
 from backup.archiver import contents, sealing
 from backup.config import load_config, most_parts_at_once, part_size_within
 from backup.errors import ConfigError
@@ -25,7 +27,8 @@ from backup.transfer.retrieve import PIECE
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site
 from tests.doubles import ManualClock
-from tests.servers import SCRIPT, Server, directory_server
+from tests.servers import Server, directory_server
+from tests.trees import assert_same_tree, snapshot_of
 
 MEMORY = st.integers(LEAST_MEMORY, 2**40)
 
@@ -202,28 +205,75 @@ class TestUnderWay:
         assert set(held) <= {bytes}
 
 
-def _limited(bytes_of_addresses: int) -> Callable[[], None]:
-    """What a child does first: no more addresses than that, as `ulimit -v`, and small stacks."""
+_PROGRAM = """
+import atexit, sys
+from backup.cli import main
+atexit.register(lambda: print(open("/proc/self/status").read(), file=sys.stderr))
+main()
+"""
+
+
+def _limited(addresses: int) -> Callable[[], None]:
+    """What a child does first: no more bytes of addresses than that, as `ulimit -v`, and small stacks."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_STACK, (MIB, MIB))
-        resource.setrlimit(resource.RLIMIT_AS, (bytes_of_addresses, bytes_of_addresses))
+        resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
 
     return limit
 
 
 class TestWithinALimit:
-    """A real run that the kernel gives no more than it is said to need."""
+    """A real run that the kernel gives no more than what it was told to need."""
 
-    LIMIT = 96 * MIB
-    WITHOUT = 2**40
+    MEMORY = LEAST_MEMORY
 
-    def run(self, server: Server, limit: int) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [SCRIPT, "--config", str(server.config), "backup", "run", "main"],
-            preexec_fn=_limited(limit),
+    def fill(self, source: Path) -> None:
+        """More than fits, in large files and in so many small ones that a second process reads them."""
+        for number in range(3):
+            with (source / f"{number}.bin").open("wb") as file:
+                file.writelines(os.urandom(MIB) for _ in range(80))
+        for number in range(2_500):
+            (source / f"{number}.txt").write_bytes(b"%d" % number * 700)
+
+    def limit_memory(self, server: Server, memory: int) -> None:
+        text = server.config.read_text()
+        server.config.write_text(re.sub(r"\A(\[limits\]\n.*\n)?", f"[limits]\nmemory = {memory}\n", text))
+
+    def run(self, server: Server, addresses: int = resource.RLIM_INFINITY) -> int:
+        """Back up in a process of its own; the most addresses that it had, in bytes."""
+        done = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, "--config", str(server.config), "backup", "main"],
+            preexec_fn=_limited(addresses),
             env={**os.environ, "MALLOC_ARENA_MAX": "1"},
             capture_output=True,
             text=True,
             check=False,
         )
+        assert done.returncode == 0, done.stderr
+        found = re.search(r"VmPeak:\s*(\d+) kB", done.stderr)
+        assert found
+        return int(found[1]) * 1024
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_a_backup_finishes_within_it(self, tmp_path: Path) -> None:
+        server = directory_server(tmp_path, clock=SystemClock())
+        server.init()
+        self.limit_memory(server, self.MEMORY)
+        alone = self.run(server)  # interpreter, libraries, database
+        self.fill(server.source)
+        most = self.run(server, alone + self.MEMORY)
+        report = server.json("runs")[0]
+        print(alone // MIB, most // MIB)
+        assert report["outcome"] == "done"
+        assert_same_tree(server.restore(tmp_path / "out"), snapshot_of(server.source))
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_with_more_it_takes_more(self, tmp_path: Path) -> None:
+        server = directory_server(tmp_path, clock=SystemClock())
+        server.init()
+        alone = self.run(server)
+        self.fill(server.source)
+        most = self.run(server)
+        print(alone // MIB, most // MIB)
+        assert most > alone + self.MEMORY
