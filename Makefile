@@ -15,10 +15,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-pins
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test quick-test demo bench clean
+.PHONY: help venv check test quick-test demo bench bench-upload clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 venv: $(STAMP) ## the environment in .venv, from hash-checked pins
 
@@ -50,6 +50,9 @@ demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/shar
 
 bench: $(STAMP) ## nightvault beside restic and borg, into docs/performance.md (20 GiB in BENCH=nightvault-bench)
 	$(BIN)/python -m tests.bench --work $(BENCH) --page docs/performance.md $(BENCH_ARGS)
+
+bench-upload: $(STAMP) ## uploads and downloads beside boto3 and raw sockets, into docs/performance.md
+	$(BIN)/python -m tests.bench.upload --page docs/performance.md $(BENCH_ARGS)
 
 clean: ## remove environments, caches and the demo's folder
 	rm -rf .venv nightvault-demo nightvault-bench dist build .coverage .coverage.* .hypothesis

@@ -15,6 +15,7 @@ from backup.cost import Load
 from backup.format.keys import RecoveryKey
 from backup.format.treehash import aligned_pieces
 from backup.inventory.database import Inventory
+from backup.memory import fetched_piece
 from backup.model import Tier, VaultName
 from backup.protocols import Clock, Progress, VaultTraits
 from backup.restorer.plan import RangePlan
@@ -43,6 +44,7 @@ def check_world(
         keys=keys,
         tier=tier or settings.tier,
         askers=max(8, opened.traits.requests_at_once),
+        piece=fetched_piece(config.limits.memory),
         round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, inventory)),
     )
 

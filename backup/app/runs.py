@@ -20,11 +20,12 @@ from backup.archiver.hooks import Command as HookCommand
 from backup.archiver.hooks import Hook, Hooks, passed_on
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupJob, Keys, World
-from backup.config import CommandSettings, Config, JobSettings, part_size_within
+from backup.config import CommandSettings, Config, JobSettings, most_parts_at_once, part_size_within
 from backup.errors import ConfigError, InventoryDamagedError
 from backup.format.keys import Signer
 from backup.inventory import runs
 from backup.inventory.database import Inventory, open_inventory
+from backup.memory import backup_memory, fetched_piece
 from backup.model import MIB, JobName, VaultName
 from backup.protocols import Clock, Progress
 from backup.restorer.restore import RestoreWorld
@@ -73,7 +74,7 @@ def read_signer(state: State, inventory: Inventory) -> Signer:
 
 def backup_job(config: Config, job: JobSettings) -> BackupJob:
     """A configured job as a run takes it."""
-    vault = config.vault(job.vault)
+    vault, memory = config.vault(job.vault), config.limits.memory
     return BackupJob(
         name=job.name,
         sources=tuple(os.fsencode(source) for source in job.paths),
@@ -81,8 +82,11 @@ def backup_job(config: Config, job: JobSettings) -> BackupJob:
         overrides=overrides_of(job),
         hooks=_hooks(config, job),
         pack_size=vault.pack_size,
-        part_size=part_size_within(vault),
+        part_size=part_size_within(vault, memory),
         level=job.compression_level,
+        memory=backup_memory(memory),
+        most_parts_at_once=most_parts_at_once(vault, memory),
+        parts_are_fixed=vault.parts_at_once is not None,
         streams=(*map(_command, job.command), *(Device(os.fsencode(path)) for path in job.devices)),
     )
 
@@ -178,6 +182,7 @@ def restore_world(
         key_directory=state.restores,
         askers=opened_vault.traits.requests_at_once,
         spared=(config.state_dir, *(os.fspath(one.path) for one in config.vaults if one.path)),
+        piece=fetched_piece(config.limits.memory),
         round_bytes=int(TO_FETCH.total_seconds() * _speed_from(config, inventory, vault)),
     )
 

@@ -58,6 +58,7 @@ class _Batch:
     bytes: int = 0
     names: int = 0
     is_asked: bool = False
+    most_bytes: int = _MOST_BYTES
 
     def add(self, file: _File) -> None:
         """One more; it has room if `is_full` was asked before."""
@@ -76,17 +77,24 @@ class _Batch:
             len(self.files) >= MOST_FILES
             or len(self.directories) >= MOST_DIRECTORIES
             or self.names >= MOST_NAMES - 255
-            or self.bytes >= _MOST_BYTES
+            or self.bytes >= self.most_bytes
         )
 
 
 class ReadAhead:
     """For the run's own thread. `close` it at the end, whatever happened; `drain` before that."""
 
-    def __init__(self, contents: Contents, secret: ChunkSecret, stamps: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        contents: Contents,
+        secret: ChunkSecret,
+        stamps: Callable[[], int],
+        batch_bytes: int = _MOST_BYTES,
+    ) -> None:
         self._contents = contents
         self._secret = secret
         self._stamps = stamps
+        self._most_bytes = batch_bytes
         self._reader: ReaderProcess | None = None
         self._is_wanted = True
         self._seen = 0
@@ -136,7 +144,7 @@ class ReadAhead:
     def _gather(self, file: _File) -> None:
         last = self._queue[-1] if self._queue else None
         if not isinstance(last, _Batch) or last.is_asked:
-            last = _Batch(self._stamps())
+            last = _Batch(self._stamps(), most_bytes=self._most_bytes)
             self._queue.append(last)
         last.add(file)
         if last.is_full:

@@ -58,7 +58,7 @@ from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.confirm import confirm_archives
 from backup.transfer.retry import Patience
-from backup.transfer.upload import Uploader
+from backup.transfer.upload import PARTS_AT_ONCE, Uploader
 
 _UNMOUNTED = "it is empty, and the file system that was mounted on it is not: what it held is kept"
 _UNPLUGGED = (
@@ -142,6 +142,7 @@ def _greet(world: World) -> None:
 
 
 def _uploader(job: BackupJob, world: World) -> Uploader:
+    most = job.most_parts_at_once
     return Uploader(
         inventory=world.inventory,
         vault=world.vault,
@@ -149,6 +150,8 @@ def _uploader(job: BackupJob, world: World) -> Uploader:
         progress=world.progress,
         spool=world.spool,
         part_size=job.part_size,
+        parts_at_once=most if job.parts_are_fixed else min(most, PARTS_AT_ONCE),
+        most_at_once=None if job.parts_are_fixed else most,
     )
 
 
@@ -214,6 +217,7 @@ class _Backup:
         """Scan and send, then commit."""
         world = self._at.world
         supply = NumberSupply(world.inventory, "chunks")
+        memory = self._at.job.memory
         world.progress.start(f"Backing up {self._at.job.name}", self._expected())
         try:
             with Pipeline(
@@ -223,8 +227,10 @@ class _Backup:
                 take_number=supply.take,
                 level=self._at.job.level,
                 pack_size=self._at.job.pack_size,
+                in_flight=memory.in_flight,
+                most_chunks=memory.chunks,
             ) as pipeline:
-                contents = Contents(pipeline, self._at.keys.secret, world.stamps)
+                contents = Contents(pipeline, self._at.keys.secret, world.stamps, memory.batch)
                 self._read(contents)
                 pipeline.finish()
                 self._book.flush()
@@ -247,7 +253,7 @@ class _Backup:
         )
         streams.read(contents)
         if not job.only_streams:
-            with closing(ReadAhead(contents, self._at.keys.secret, world.stamps)) as ahead:
+            with closing(ReadAhead(contents, self._at.keys.secret, world.stamps, job.memory.ahead)) as ahead:
                 for directory in scan(
                     job.sources, filters=job.filters, overrides=job.overrides, report=self._report
                 ):

@@ -69,14 +69,19 @@ class _File:
 class Contents:
     """Reads one file after the other; `then` is called for each once its chunks have numbers.
 
-    For one thread. At most one batch (8 MiB and one chunk) waits here.
+    For one thread. At most one batch (`batch_bytes` and one chunk) waits here.
     """
 
     def __init__(
-        self, pipeline: Pipeline, secret: ChunkSecret, stamps: Callable[[], int] = stamp_clock
+        self,
+        pipeline: Pipeline,
+        secret: ChunkSecret,
+        stamps: Callable[[], int] = stamp_clock,
+        batch_bytes: int = _BATCH_BYTES,
     ) -> None:
         self._pipeline = pipeline
         self._stamps = stamps
+        self._most_bytes = batch_bytes
         self._chunk_key = secret.chunk_key
         self._content_key = secret.content_key
         self._chunker = Chunker(secret.chunker_seed)
@@ -169,7 +174,7 @@ class Contents:
             self._owners.append(file)
             self._batch_bytes += len(chunk)
             self.bytes_read += len(chunk)
-            if self._batch_bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_CHUNKS:
+            if self._batch_bytes >= self._most_bytes or len(self._batch) >= _BATCH_CHUNKS:
                 self.flush()
 
     def _content(self, file: _File) -> Content:

@@ -9,12 +9,12 @@ Known chunks are dropped; a whole batch is asked for at once. Packs are handed o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from backup.archiver.packing import OpenPack
-from backup.archiver.sealing import Buffer, Frame, SealingLine
+from backup.archiver.sealing import MOST_CHUNKS, Buffer, Frame, SealingLine
 from backup.format.frame import FRAME_SIZE
 from backup.inventory.packed import KnownChunk
 from backup.model import MIB, ChunkId, Pack
@@ -34,9 +34,15 @@ class Pipeline:
         pack_size: int,
         workers: int = 2,
         in_flight: int = 24 * MIB,
+        most_chunks: int = MOST_CHUNKS,
     ) -> None:
         self._line = SealingLine(
-            open_pack, level=level, pack_size=pack_size, workers=workers, in_flight=in_flight
+            open_pack,
+            level=level,
+            pack_size=pack_size,
+            workers=workers,
+            in_flight=in_flight,
+            most_chunks=most_chunks,
         )
         self._hand_on = hand_on
         self._known = known
@@ -63,12 +69,13 @@ class Pipeline:
         unknown = {chunk for chunk, _ in batch if chunk not in fresh}
         found = self._known(unknown) if unknown else {}
         self.used_archives.update(known.archive for known in found.values())
+        own = _is_mostly_known(batch, fresh, found)
         numbers: list[int] = []
         for chunk, data in batch:
             number = fresh.get(chunk)
             if number is None:
                 known = found.get(chunk)
-                number = self._add(chunk, data) if known is None else known.number
+                number = self._add(chunk, bytes(data) if own else data) if known is None else known.number
             numbers.append(number)
         return numbers
 
@@ -114,3 +121,11 @@ class Pipeline:
             for row in pack.chunks:
                 del self._fresh[ChunkId(row.id)]
         self._handed_on.clear()
+
+
+def _is_mostly_known(
+    batch: Sequence[tuple[ChunkId, Buffer]], fresh: Container[ChunkId], found: Container[bytes]
+) -> bool:
+    """Whether less than three quarters are new: as views they would hold buffers of many times their size."""
+    new = sum(len(data) for chunk, data in batch if chunk not in fresh and chunk not in found)
+    return 4 * new < 3 * sum(len(data) for _, data in batch)

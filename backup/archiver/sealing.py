@@ -25,7 +25,7 @@ from backup.model import KIB, MIB, ChunkId, FrameRow, Pack
 Buffer = bytes | memoryview
 _MARGIN = 256 * KIB  # room for a pack's directory: 44 bytes a chunk, 40 a frame, and padding
 _CHUNK_ROW = 44
-_MOST_CHUNKS = 2**20  # a quarter of what a directory may hold: files of a few bytes make many
+MOST_CHUNKS = 2**20  # in a pack, a quarter of what a directory may hold: files of a few bytes make many
 
 
 @dataclass(slots=True)
@@ -79,11 +79,13 @@ class SealingLine:
         pack_size: int,
         workers: int = 2,
         in_flight: int = 24 * MIB,
+        most_chunks: int = MOST_CHUNKS,
     ) -> None:
         self._open_pack = open_pack
         self._level = level
         self._pack_size = pack_size
         self._most = in_flight
+        self._most_chunks = min(most_chunks, MOST_CHUNKS)
         self._workers = ThreadPoolExecutor(workers, "seal")
         self._writer = ThreadPoolExecutor(1, "spool")
         self._codecs = threading.local()
@@ -147,7 +149,7 @@ class SealingLine:
             yield sealed
 
     def _fits(self, filling: _Filling, frame: Frame) -> bool:
-        if filling.chunks + len(frame.chunks) > _MOST_CHUNKS:
+        if filling.chunks + len(frame.chunks) > self._most_chunks:
             return False
         directory = _MARGIN + _CHUNK_ROW * (filling.chunks + len(frame.chunks))
         return filling.written + filling.in_flight + frame.size + directory <= self._pack_size

@@ -10,6 +10,7 @@ from backup.archiver.packing import Spool
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory.database import Inventory
 from backup.inventory.runs import JobRow, Run
+from backup.memory import BackupMemory, backup_memory
 from backup.model import JobName
 from backup.protocols import Clock, Progress, Vault
 from backup.source.filters import Filters
@@ -23,7 +24,8 @@ class BackupJob:
     """What to back up and how; sizes in bytes.
 
     `overrides` are the filters of single sources; `reread`: files that seem unchanged are read, too;
-    `only_streams`: a run that leaves the sources as they were.
+    `only_streams`: a run that leaves the sources as they were; `memory`: what its buffers may hold;
+    `most_parts_at_once`: so many parts, `parts_are_fixed`, or up to so many, are sent at once.
     """
 
     name: JobName
@@ -37,6 +39,9 @@ class BackupJob:
     streams: tuple[Stream, ...] = ()
     only_streams: bool = False
     hooks: Hooks = field(default_factory=Hooks)
+    memory: BackupMemory = field(default_factory=backup_memory)
+    most_parts_at_once: int = 3
+    parts_are_fixed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,7 +269,7 @@ class _Reader:
             return
         progress.start("Reading archives back", sum(one.asked.length for one in ready))
         try:
-            with Fetcher(self._world.vault, self._world.clock) as fetcher:
+            with Fetcher(self._world.vault, self._world.clock, piece=self._world.piece) as fetcher:
                 prover = Prover(self._world.inventory, fetcher, self._world.secret.chunk_key)
                 for one in ready:
                     self._read_one(one, prover)

@@ -10,6 +10,7 @@ from backup.format.keys import ChunkSecret, RecoveryKey
 from backup.inventory.database import Inventory
 from backup.model import MIB, Tier
 from backup.protocols import Clock, Progress, Vault
+from backup.transfer.retrieve import PIECE
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class CheckWorld:
     """What a check of a vault is given.
 
     `keys` may be empty: then frames are compared, not opened. No more than `round_bytes` are asked for and
-    not yet read at a time, so that nothing expires unread. Archives are read in slices of `slice_size` bytes.
+    not yet read at a time, so that nothing expires unread. Archives are read in slices of `slice_size` bytes,
+    which are fetched in pieces of `piece`.
     """
 
     inventory: Inventory
@@ -30,4 +32,5 @@ class CheckWorld:
     askers: int = 8
     round_bytes: int | None = None
     slice_size: int = 32 * MIB
+    piece: int = PIECE
     chance: random.Random = field(default_factory=random.SystemRandom)

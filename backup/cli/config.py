@@ -92,7 +92,7 @@ def _lines(read: Config) -> Iterator[str]:
     yield f"identity: {identity.certificate}" if identity else "identity: none, boto3's own credentials"
     yield f"recipients: {len(read.recipients) or 'none, init makes a recovery key'}"
     for vault in read.vaults:
-        part_size = render.size(part_size_within(vault))
+        part_size = render.size(part_size_within(vault, read.limits.memory))
         sizes = f"packs of {render.size(vault.pack_size)} in parts of {part_size}"
         yield f"vault {vault.name}: {vault.kind}, {_location(vault)}, {sizes}"
     yield from (_job_line(job) for job in read.jobs)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from backup.config.limits import check_limits
+from backup.config.limits import check_limits, check_memory
 from backup.config.settings import Config, JobSettings, SourceSettings, VaultSettings, suggestion
 from backup.errors import ConfigError, NightvaultError
 from backup.model import MIB, Tier
@@ -33,6 +33,7 @@ def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
     """The mistakes that no single value shows, by key; `document` is what was written."""
     yield from _check_identity(config)
     yield from _check_recipients(config.recipients)
+    yield from check_memory(config)
     for key, names in (("vault", [v.name for v in config.vaults]), ("job", [j.name for j in config.jobs])):
         twice = [n for n, name in enumerate(names) if name in names[:n]]
         yield from ((f"{key}[{n + 1}].name", f"another {key} is named {names[n]}") for n in twice)

@@ -1,4 +1,4 @@
-"""Limits of what goes up and comes down a second: as written, and which parts they leave time for."""
+"""Limits of what goes up and comes down a second, and of memory: as written, and which parts they allow."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from backup.config.settings import VaultSettings, minute_of
+from backup.config.settings import Config, VaultSettings, minute_of
+from backup.memory import DEFAULT_MEMORY, LEAST_MEMORY, backup_memory, parts_at_once
 from backup.model import KIB, MIB
 
 LEAST: Final = 16 * KIB
 """Bytes a second: with less, packs take longer than the nights between them, and servers lose patience."""
-PARTS_AT_ONCE: Final = 3  # as transfer/upload.py sends them
+PARTS_AT_ONCE: Final = 3  # as transfer/upload.py begins, and within a limit goes on
+MOST_PARTS_AT_ONCE: Final = 16
 LONGEST_PART: Final = 600
 """Seconds: a cut connection costs no more than that, and a stopped service ends within its 15 minutes."""
 
@@ -48,22 +50,49 @@ def check_limits(vault: VaultSettings) -> Iterator[tuple[str, str]]:
                 yield f"{key}[{number}].to", 'must not be "from": for all day write a limit alone'
 
 
-def part_size_within(vault: VaultSettings) -> int:
-    """The vault's part size, or smaller: all that are sent at once take ten minutes at most."""
+def check_memory(config: Config) -> Iterator[tuple[str, str]]:
+    """Too little of it, and more parts at once than it can hold, by key."""
+    memory = config.limits.memory
+    if memory < LEAST_MEMORY:
+        yield "limits.memory", f"must be at least {LEAST_MEMORY // MIB}MiB"
+        return
+    share = backup_memory(memory).uploads
+    for number, vault in enumerate(config.vaults, 1):
+        if (vault.parts_at_once or 1) * min(vault.smallest_part, vault.part_size) > share:
+            key = f"vault[{number}].parts_at_once"
+            yield key, f"is too much for limits.memory, of which parts may hold {share // MIB} MiB"
+
+
+def part_size_within(vault: VaultSettings, memory: int = DEFAULT_MEMORY) -> int:
+    """The vault's part size, or smaller: all that are sent at once take ten minutes at most, and fit into
+    their share of `memory`."""
     slowest = min((window.limit for window in vault.upload_limit), default=None)
     size = vault.part_size
-    while slowest and size > vault.smallest_part and size * PARTS_AT_ONCE > slowest * LONGEST_PART:
+    at_once = vault.parts_at_once or PARTS_AT_ONCE
+    while slowest and size > vault.smallest_part and size * at_once > slowest * LONGEST_PART:
+        size //= 2
+    share = backup_memory(memory).uploads
+    while size > vault.smallest_part and size * (vault.parts_at_once or 1) > share:
         size //= 2
     return size
+
+
+def most_parts_at_once(vault: VaultSettings, memory: int = DEFAULT_MEMORY) -> int:
+    """As many as the memory holds; within a limit more would gain nothing."""
+    if vault.parts_at_once:
+        return vault.parts_at_once
+    fitting = parts_at_once(backup_memory(memory).uploads, part_size_within(vault, memory))
+    return min(fitting, PARTS_AT_ONCE if vault.upload_limit else MOST_PARTS_AT_ONCE)
 
 
 def warnings_of_limits(vault: VaultSettings) -> Iterator[str]:
     """A limit at which even the smallest parts take longer."""
     slowest = min((window.limit for window in vault.upload_limit), default=None)
     smallest = min(vault.smallest_part, vault.part_size)
-    if slowest and smallest * PARTS_AT_ONCE > slowest * LONGEST_PART:
-        minutes = smallest * PARTS_AT_ONCE // slowest // 60
+    at_once = vault.parts_at_once or PARTS_AT_ONCE
+    if slowest and smallest * at_once > slowest * LONGEST_PART:
+        minutes = smallest * at_once // slowest // 60
         yield (
             f"vault {vault.name}: at {slowest // KIB} KiB/s its smallest parts ({smallest // MIB} MiB, "
-            f"{PARTS_AT_ONCE} at once) take {minutes} minutes; a cut connection loses as much"
+            f"{at_once} at once) take {minutes} minutes; a cut connection loses as much"
         )

@@ -21,6 +21,7 @@ from backup.config.settings import (
     Config,
     EncryptionSettings,
     InventorySettings,
+    LimitsSettings,
     PricesSettings,
     RestoreSettings,
     SourceSettings,
@@ -39,7 +40,7 @@ _NO_CONFIG_ADVICE = (
 _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
 _MONEY = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
-_SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than", "link"})
+_SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than", "link", "memory"})
 _LIMITS = frozenset({"upload_limit", "download_limit"})
 _DURATION = re.compile(r"([0-9]+)\s*([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -159,6 +160,7 @@ def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistak
         recipients=read["encryption"].recipients,
         prices=read.get("prices", PricesSettings()),
         restore=read.get("restore", RestoreSettings()),
+        limits=read.get("limits", LimitsSettings()),
         vaults=read["vault"],
         jobs=read["job"],
     )

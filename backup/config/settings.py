@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from backup.errors import ConfigError, UsageError
+from backup.memory import DEFAULT_MEMORY
 from backup.model import MIB, JobName, Tier, VaultName
 from backup.schedule import Schedule, parse_schedule
 
@@ -111,7 +112,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `vault`, s3 `region` and `bucket`.
 
     Sizes are bytes; `account_id` "-" means the account of the credentials. `retrieval_days`: how long S3
-    keeps what was retrieved.
+    keeps what was retrieved. `parts_at_once`: so many, None: as many as make it faster.
     """
 
     name: Annotated[VaultName, _Name]
@@ -133,6 +134,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prune_role_arn: _Role | None = None
     pack_size: int = 0  # once read: that of the kind
     part_size: int = 32 * MIB
+    parts_at_once: Annotated[int, Meta(ge=1, le=64)] | None = None
     tier: Tier = Tier.STANDARD
     upload_limit: tuple[LimitSettings, ...] = ()
     download_limit: tuple[LimitSettings, ...] = ()
@@ -240,6 +242,12 @@ class RestoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     )
 
 
+class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[limits]`: bytes that the buffers and queues of a run may hold together."""
+
+    memory: int = DEFAULT_MEMORY
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file: checked, with absolute paths."""
 
@@ -252,6 +260,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recipients: tuple[str, ...] = ()
     prices: PricesSettings = PricesSettings()
     restore: RestoreSettings = RestoreSettings()
+    limits: LimitsSettings = LimitsSettings()
     vaults: tuple[VaultSettings, ...] = ()
     jobs: tuple[JobSettings, ...] = ()
 
@@ -282,6 +291,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "encryption": EncryptionSettings,
     "prices": PricesSettings,
     "restore": RestoreSettings,
+    "limits": LimitsSettings,
 }
 LISTS: Mapping[str, type[Struct]] = {"vault": VaultSettings, "job": JobSettings}
 _Named = TypeVar("_Named", VaultSettings, JobSettings)

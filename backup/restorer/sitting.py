@@ -153,7 +153,7 @@ class Sitting:
         ready = [(one, rows) for one, rows in self._laid() if one.state == "ready"]
         ready.sort(key=lambda pair: (pair[0].until or _NEVER, pair[0].number))
         expired: RetrievalExpiredError | None = None
-        with Fetcher(self._world.vault, self._world.clock) as fetcher:
+        with Fetcher(self._world.vault, self._world.clock, piece=self._world.piece) as fetcher:
             for one, rows in ready:
                 left = [row for row in rows if not _has(one, row)]
                 try:

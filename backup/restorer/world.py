@@ -13,6 +13,7 @@ from backup.inventory import retrievals
 from backup.inventory.database import Inventory
 from backup.inventory.retrievals import Restore
 from backup.protocols import Clock, Progress, Vault
+from backup.transfer.retrieve import PIECE
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class RestoreWorld:
     `numeric_owner`: owners by number, even where this machine knows their names.
     `askers` requests are sent side by side; no more than `round_bytes` are asked for and not yet written at a
     time, so that nothing expires unread. When `stop` says so, a delivery ends where it can be gone on with.
-    Nothing at or below the paths `spared` is ever removed.
+    Nothing at or below the paths `spared` is ever removed. What is fetched comes in pieces of `piece` bytes.
     """
 
     inventory: Inventory
@@ -36,6 +37,7 @@ class RestoreWorld:
     round_bytes: int | None = None
     stop: Callable[[], bool] = lambda: False
     spared: tuple[str, ...] = ()
+    piece: int = PIECE
 
 
 @contextmanager

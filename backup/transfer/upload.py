@@ -23,7 +23,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from backup.errors import IntegrityError, UploadExpiredError
+from backup.errors import IntegrityError, NightvaultError, UploadExpiredError
 from backup.format.crc64 import crc64
 from backup.format.treehash import combine, leaf_hashes, part_size_for
 from backup.inventory import archives
@@ -31,9 +31,11 @@ from backup.inventory.archives import Archive, CatalogPlace, PendingUpload
 from backup.inventory.database import Inventory
 from backup.model import MIB, ArchiveId, ByteRange, Pack, PackId, Part, StoredPart, TreeHash, UploadId
 from backup.protocols import Clock, Progress, Vault
+from backup.transfer.lanes import Gate, Lanes
 from backup.transfer.retry import Patience
 from backup.transfer.spool import spool_errors
 
+PARTS_AT_ONCE = 3  # at first
 _ANEW = 2  # how often an upload that the vault gave up is begun again before that ends the run
 _WINDOW = 32 * MIB  # what is mapped at once of a spool file that is hashed again
 
@@ -59,7 +61,11 @@ class _Outgoing:
 
 
 class Uploader:
-    """Uploads of one vault. Use it from one thread; it owns its worker threads and ends them."""
+    """Uploads of one vault. Use it from one thread; it owns its worker threads and ends them.
+
+    `parts_at_once` parts are sent at once, each mapped meanwhile; with `most_at_once` as many as make it
+    faster, up to that.
+    """
 
     def __init__(
         self,
@@ -71,7 +77,8 @@ class Uploader:
         spool: str,
         part_size: int,
         packs_at_once: int = 2,
-        parts_at_once: int = 3,
+        parts_at_once: int = PARTS_AT_ONCE,
+        most_at_once: int | None = None,
     ) -> None:
         self._inventory = inventory
         self._vault = vault
@@ -83,7 +90,10 @@ class Uploader:
         self._patience = Patience(clock)
         self._sending: deque[_Sending] = deque()
         self._packs = ThreadPoolExecutor(packs_at_once, "pack")
-        self._parts = ThreadPoolExecutor(parts_at_once, "part")
+        most = most_at_once or parts_at_once
+        fixed = Lanes.fixed(parts_at_once)
+        self._gate = Gate(Lanes(min(parts_at_once, most), most) if most_at_once else fixed, clock)
+        self._parts = ThreadPoolExecutor(most + 1, "part")  # one that waits shows that all lanes are full
         self.stored_archives = 0
         self.stored_bytes = 0
 
@@ -220,13 +230,23 @@ class Uploader:
     def _part(self, path: str, part: Part, upload_id: UploadId) -> Part:
         """Send one part; the hashes that only the vault wants are made here, where the bytes are."""
         traits = self._vault.traits
-        with _mapped(path, ByteRange(part.offset, part.offset + part.length)) as body:
+        extent = ByteRange(part.offset, part.offset + part.length)
+        with self._gate.passing(part.length), _mapped(path, extent) as body:
             if traits.checks_sha256:
                 part = replace(part, sha256=hashlib.sha256(body).digest())
             if traits.checks_crc64 and part.crc64 is None:
                 part = replace(part, crc64=crc64(body))
-            self._patience.call(partial(self._vault.put_part, upload_id, part, body))
+            self._patience.call(partial(self._put, upload_id, part, body))
         return part
+
+    def _put(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
+        """Send it, and let the gate know of what may pass: there may be too much at once."""
+        try:
+            self._vault.put_part(upload_id, part, body)
+        except NightvaultError as error:
+            if error.retryable:
+                self._gate.trouble()
+            raise
 
     def _complete(self, archive: Archive, upload_id: UploadId, parts: Sequence[Part]) -> ArchiveId:
         return self._patience.call(

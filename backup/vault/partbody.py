@@ -3,16 +3,21 @@
 boto3 hashes a part twice more: the tree hash unless it is given as `checksum`, and the plain SHA-256 for
 the signature unless the header is there. For the latter there is no parameter, so the body carries it to
 the moment when headers are made; each request has its own body, so threads cannot mix them up. Just before
-a request is sent its body learns of it: from then on, and not while it is hashed, reading keeps a pace.
+a request is sent its body learns of it: from then on, and not while it is hashed, reading keeps a pace. Where
+there is none, it gives larger pieces than boto3 asks for (16 KiB) while the line takes them at once: each
+piece costs a turn of the interpreter. A slow line gets small ones, as sending one has a timeout.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
-from typing import Any
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final
 
-from backup.vault.pace import UNLIMITED, AnyPace
+from backup.model import KIB
+from backup.vault.pace import UNLIMITED, AnyPace, Unlimited
 
 _HEADER = "x-amz-content-sha256"
 _EVENT = "before-call.glacier.UploadMultipartPart"
@@ -21,36 +26,80 @@ _S3_EVENT = "before-call.s3.UploadPart"
 _SENT = ("before-send.glacier.UploadMultipartPart", "before-send.s3.UploadPart")
 
 
+SMALLEST_PIECE: Final = 16 * KIB
+LARGEST_PIECE: Final = 256 * KIB
+_AT_ONCE: Final = 0.05
+_SLOWLY: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stride:
+    """How much is given to a socket at a time: doubled after a piece that went at once, halved after one that
+    took a second."""
+
+    size: int = SMALLEST_PIECE
+
+    def after(self, seconds: float) -> Stride:
+        """The next one, when this one took so long."""
+        if seconds < _AT_ONCE:
+            return Stride(min(self.size * 2, LARGEST_PIECE))
+        return Stride(max(self.size // 2, SMALLEST_PIECE)) if seconds > _SLOWLY else self
+
+
 class PartBody:
     """A file to read over memory that is not ours; `sha256` is that of all of it.
 
-    Once `begin_sending` was called, a read of some size gives as much of it as the `pace` allows.
+    Once `begin_sending` was called, a read of some size gives as much of it as the `pace` allows; where that
+    is unlimited, as much as the line took lately, by the `stopwatch`.
     """
 
-    def __init__(self, view: memoryview, sha256: bytes, pace: AnyPace = UNLIMITED) -> None:
+    def __init__(
+        self,
+        view: memoryview,
+        sha256: bytes,
+        pace: AnyPace = UNLIMITED,
+        stopwatch: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._view = view.cast("B")
         self._at = 0
         self._pace = pace
         self._now: AnyPace = UNLIMITED
+        self._stopwatch = stopwatch
+        self._stride: Stride | None = None
+        self._given_at = 0.0
         self.sha256 = sha256
 
     def begin_sending(self) -> None:
         """From now on keep the pace."""
         self._now = self._pace
+        if isinstance(self._pace, Unlimited):
+            self._stride = Stride()
+            self._given_at = self._stopwatch()
 
     def __len__(self) -> int:
         """All bytes, wherever we are."""
         return len(self._view)
 
     def read(self, size: int | None = -1) -> memoryview:
-        """The next bytes, at most `size`; empty at the end."""
+        """The next bytes, at most `size` or a larger stride; empty at the end."""
         whole = size is None or size < 0
-        end = len(self._view) if whole else min(self._at + (size or 0), len(self._view))
+        size = self._stretched(size or 0)
+        end = len(self._view) if whole else min(self._at + size, len(self._view))
         if end > self._at and not whole:
             end = self._at + self._now.take(end - self._at)
         piece = self._view[self._at : end]
         self._at = end
         return piece
+
+    def _stretched(self, size: int) -> int:
+        """What is asked for, or while the body is sent the stride that the line lets us take."""
+        if self._stride is None:
+            return size
+        now = self._stopwatch()
+        if self._at:
+            self._stride = self._stride.after(now - self._given_at)
+        self._given_at = now
+        return max(size, self._stride.size)
 
     def tell(self) -> int:
         """Where we are."""

@@ -23,6 +23,7 @@ from backup.config import Config, load_config
 from backup.credentials.boto import DefaultChain
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.errors import ConfigError, InterruptedRunError, NoInventoryError, UsageError
+from backup.memory import backup_memory
 from backup.model import MIB, JobName, VaultName
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
@@ -162,3 +163,22 @@ def test_a_restore_asks_for_no_more_than_the_vaults_limit_lets_down(server: Serv
         with closing(opened(config)) as inventory:
             world = restore_world(config, inventory, VaultName("cold"), clock=clock, progress=Silent())
         assert world.round_bytes == 12 * 3600 * least
+
+
+def test_what_a_run_may_hold_follows_from_one_setting(server: Server) -> None:
+    server.init()
+    config = config_of(server, '[limits]\nmemory = "128MiB"')
+    job = backup_job(config, config.job(JobName("main")))
+    assert job.memory == backup_memory(128 * MIB)
+    assert (job.part_size, job.most_parts_at_once, job.parts_are_fixed) == (32 * MIB, 1, False)
+    with closing(opened(config)) as inventory:
+        world = restore_world(config, inventory, VaultName("cold"), clock=ManualClock(), progress=Silent())
+    assert world.piece == 8 * MIB
+
+
+def test_a_number_of_parts_of_one_s_own_is_kept(server: Server) -> None:
+    text = server.config.read_text().replace('name = "cold"', 'name = "cold"\nparts_at_once = 2', 1)
+    server.config.write_text(text)
+    config = load_config(str(server.config))
+    job = backup_job(config, config.job(JobName("main")))
+    assert (job.part_size, job.most_parts_at_once, job.parts_are_fixed) == (32 * MIB, 2, True)

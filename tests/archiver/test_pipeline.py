@@ -15,10 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backup.archiver import pipeline as pipelines
-from backup.archiver import sealing
 from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.pipeline import Pipeline
-from backup.archiver.sealing import SealingLine
+from backup.archiver.sealing import MOST_CHUNKS, SealingLine
 from backup.errors import ProofError, SpoolError
 from backup.format.frame import FRAME_SIZE
 from backup.format.keys import chunk_id
@@ -60,7 +59,9 @@ class Line:
         self.asked += 1
         return {one: self.stored[one] for one in ids if one in self.stored}
 
-    def pipeline(self, *, pack_size: int = 3 * MIB, in_flight: int = 32 * MIB) -> Pipeline:
+    def pipeline(
+        self, *, pack_size: int = 3 * MIB, in_flight: int = 32 * MIB, most_chunks: int = MOST_CHUNKS
+    ) -> Pipeline:
         numbers = itertools.count(1)
         return Pipeline(
             open_pack=self.open_pack,
@@ -70,6 +71,7 @@ class Line:
             level=1,
             pack_size=pack_size,
             in_flight=in_flight,
+            most_chunks=most_chunks,
         )
 
     def contents(self) -> dict[int, bytes]:
@@ -148,9 +150,8 @@ def test_known_chunks_are_not_packed_and_their_archives_are_told(line: Line) -> 
 
 
 def test_a_pack_closes_when_it_has_very_many_chunks(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealing, "_MOST_CHUNKS", 5)
     monkeypatch.setattr(pipelines, "FRAME_SIZE", 30)
-    with line.pipeline() as pipeline:
+    with line.pipeline(most_chunks=5) as pipeline:
         for number in range(20):
             pipeline.put([named(b"chunk %04d" % number)])
         pipeline.finish()

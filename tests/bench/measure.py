@@ -35,7 +35,7 @@ def measure(
 ) -> Measured:
     """Run a command in `folder`; `CommandFailedError` if it does not end with 0."""
     with log.open("wb") as file:
-        busy, begun = _busy(), time.perf_counter()
+        taken, begun = busy(), time.perf_counter()
         process = subprocess.Popen(command, cwd=folder, env=dict(environment), stdout=file, stderr=file)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begun
@@ -44,7 +44,7 @@ def measure(
         said = log.read_text(errors="replace")[-2000:]
         raise CommandFailedError(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
     cpu = usage.ru_utime + usage.ru_stime
-    others = max(0.0, (_busy() - busy - cpu) / wall / (os.cpu_count() or 1))
+    others = max(0.0, (busy() - taken - cpu) / wall / (os.cpu_count() or 1))
     return Measured(wall, cpu, usage.ru_maxrss / KIB, others, _size(repository) / MIB)
 
 
@@ -78,8 +78,15 @@ def _size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in _all_below(folder) if not path.is_dir())
 
 
-def _busy() -> float:
+def busy() -> float:
     """Seconds of CPU that all processes of the machine have had (proc(5): all but idle and waiting)."""
     with open("/proc/stat", encoding="ascii") as file:
         user, nice, system, _idle, _wait, irq, softirq, steal = map(int, file.readline().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / _TICKS
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a running process has had, without its children."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        user, system = file.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / _TICKS

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.bench.measure import Measured
 
 PHASES = ("first", "no change", "1 % changed", "restore")
-_BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
+_MARKS = "<!-- measured: begin -->", "<!-- measured: end -->"
 _LOADED = 0.1  # a row is marked when others took more of the machine than this
 
 
@@ -51,11 +51,20 @@ def tables(rows: Sequence[Row], versions: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def write(page: Path, text: str) -> None:
+def write(page: Path, text: str, *, marks: tuple[str, str] = _MARKS) -> None:
     """Put the tables between the page's marks; the rest of it stays."""
-    before, _, rest = page.read_text().partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    page.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}")
+    begin, end = marks
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def how_measured(what: str, remark: str) -> str:
+    """When and on which machine, as the beginning of a table."""
+    return (
+        f"Measured {datetime.now(UTC):%Y-%m-%d} on {_machine()}. {what}, the programs in turn in each round: "
+        f"medians (minimum to maximum). {remark}."
+    )
 
 
 def _header() -> list[str]:
@@ -73,12 +82,13 @@ def _line(phase: str, peer: str, rows: Sequence[Row]) -> str:
     for name in ("wall", "cpu", "peak", "stored"):
         values = [getattr(one, name) for one in own]
         digits = 0 if name in {"peak", "stored"} else 1
-        cells.append(_spread(values, digits))
+        cells.append(spread(values, digits))
         cells.append(_ratio(values, [getattr(one, name) for one in against]))
     return f"| {' | '.join(cells)} |"
 
 
-def _spread(values: Sequence[float], digits: int) -> str:
+def spread(values: Sequence[float], digits: int) -> str:
+    """Median, and minimum and maximum where there are some."""
     low, middle, high = min(values), statistics.median(values), max(values)
     if len(values) == 1:
         return f"{middle:,.{digits}f}"

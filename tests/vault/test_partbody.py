@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.vault.partbody import PartBody, _hand_over
+from backup.model import KIB, MIB
+from backup.vault.partbody import LARGEST_PIECE, SMALLEST_PIECE, PartBody, Stride, _hand_over
 
 OPERATIONS = st.lists(
     st.one_of(
@@ -57,3 +58,65 @@ def test_only_our_bodies_hand_over_a_hash() -> None:
 
     assert headers_for(PartBody(memoryview(b""), b"\xab\xcd")) == {"x-amz-content-sha256": "abcd"}
     assert headers_for(b"bytes") == {}
+
+
+class Line:
+    """A stopwatch that stands for a line of so many bytes a second behind a buffer."""
+
+    def __init__(self, rate: int, buffer: int) -> None:
+        self._rate = rate
+        self._buffer = buffer
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        return self._now
+
+    def take(self, size: int) -> float:
+        """Send a piece; the seconds that it took."""
+        absorbed = min(size, self._buffer)
+        self._buffer -= absorbed
+        seconds = (size - absorbed) / self._rate
+        self._now += seconds
+        return seconds
+
+    def send(self, body: PartBody) -> tuple[list[int], float]:
+        """All of a body as boto3 sends it: the sizes of its pieces, and the longest that one took."""
+        body.begin_sending()
+        sizes, longest = [], 0.0
+        while piece := body.read(SMALLEST_PIECE):
+            sizes.append(len(piece))
+            longest = max(longest, self.take(len(piece)))
+        return sizes, longest
+
+
+def test_a_fast_line_gets_large_pieces() -> None:
+    line = Line(100 * MIB, 4 * MIB)
+    data = memoryview(bytes(32 * MIB))
+    sizes, _ = line.send(PartBody(data, b"", stopwatch=line))
+    assert sum(sizes) == 32 * MIB
+    assert len(sizes) < 32 * MIB / LARGEST_PIECE + 10
+
+
+@given(st.integers(16 * KIB, MIB), st.integers(0, 4 * MIB))
+def test_no_piece_takes_a_slow_line_as_long_as_the_timeout(rate: int, buffer: int) -> None:
+    line = Line(rate, buffer)
+    sizes, longest = line.send(PartBody(memoryview(bytes(5 * MIB)), b"", stopwatch=line))
+    assert sum(sizes) == 5 * MIB
+    assert longest <= 16.5  # of CONNECT_TIMEOUT's 20
+
+
+@given(st.lists(st.floats(0, 100)))
+def test_strides_keep_within_their_bounds(waits: list[float]) -> None:
+    stride = Stride()
+    for seconds in waits:
+        stride = stride.after(seconds)
+        assert SMALLEST_PIECE <= stride.size <= LARGEST_PIECE
+
+
+def test_a_body_that_is_sent_again_begins_anew() -> None:
+    body = PartBody(memoryview(bytes(range(100))), b"")
+    body.begin_sending()
+    body.read(10)
+    body.seek(0)
+    body.begin_sending()
+    assert bytes(body.read(SMALLEST_PIECE)) == bytes(range(100))

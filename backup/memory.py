@@ -1,0 +1,77 @@
+"""What one setting allows each buffer and queue: the arithmetic, purely.
+
+What is always needed comes first: windows of files that are read, and a frame sealed and a frame proven on
+each of two workers. The rest is shared out: half to parts that are sent, a fifth to frames on their way, and
+so on. The sum of the worst cases stays within the setting; interpreter, libraries and the database's cache
+come on top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from backup.model import MIB
+
+DEFAULT_MEMORY: Final = 320 * MIB
+LEAST_MEMORY: Final = 96 * MIB
+
+ALWAYS: Final = 64 * MIB
+"""Two windows of 12 MiB, which files are cut in; for each of two workers a frame being compressed, one read
+back and opened; the frame that is gathered, the one that is sent; a chunk beyond the batch: 4 MiB each."""
+
+CHUNK_BYTES: Final = 800
+"""A chunk of an unfinished pack: id, number, rows; in the pack that fills and in the one that is finished."""
+BATCHES_AHEAD: Final = 3  # two asked for and one gathered, in this process and in the one that reads
+_PIECES: Final = 5  # three fetched ahead, one that is looked through, one beside it
+_LARGEST_PIECE: Final = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class BackupMemory:
+    """Bytes that a backup may hold, and how many chunks may be in a pack.
+
+    `uploads`: parts that are being sent; `in_flight`: frames on their way, before they are sealed; `batch`:
+    chunks that wait to be numbered; `ahead`: a batch of small files that is read ahead.
+    """
+
+    uploads: int
+    in_flight: int
+    batch: int
+    ahead: int
+    chunks: int
+
+    @property
+    def worst(self) -> int:
+        """Bytes, when everything is full at once.
+
+        Chunks on their way are views of buffers that may be a third larger; sealed, they may be as large.
+        """
+        frames = self.in_flight * 4 // 3 + self.in_flight
+        ahead = 2 * BATCHES_AHEAD * self.ahead
+        return ALWAYS + self.uploads + frames + self.batch + ahead + self.chunks * CHUNK_BYTES
+
+
+def backup_memory(memory: int = DEFAULT_MEMORY) -> BackupMemory:
+    """The shares of a backup; `memory` is at least `LEAST_MEMORY`."""
+    left = max(memory, LEAST_MEMORY) - ALWAYS
+    return BackupMemory(
+        uploads=left // 2,
+        in_flight=left * 3 // 32,
+        batch=left // 32,
+        ahead=left // 128,
+        chunks=left * 3 // 16 // CHUNK_BYTES,
+    )
+
+
+def parts_at_once(share: int, part_size: int) -> int:
+    """How many parts of that size may be sent at once: they are mapped while they are."""
+    return max(1, share // part_size)
+
+
+def fetched_piece(memory: int = DEFAULT_MEMORY) -> int:
+    """The size of the pieces that a restore fetches: a power of two MiB, as the tree hash wants it."""
+    piece = MIB
+    while piece * 2 <= min(_LARGEST_PIECE, max(memory, LEAST_MEMORY) // (2 * _PIECES)):
+        piece *= 2
+    return piece

@@ -1,0 +1,135 @@
+"""How many parts are sent at once: more while that makes it faster, fewer when vault or line are pressed.
+
+    lanes = Lanes(now=3, most=8)
+    lanes = lanes.after(Look(sent=…, seconds=…, troubles=0))     # again and again
+    lanes.now
+
+Hill climbing: one more is tried, and kept if bytes a second grew by a twentieth; else it is one less again,
+and the next try comes after a wait that doubles. A throttled or failed request halves them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from backup.protocols import Clock
+
+GAIN: Final = 1.05
+FIRST_WAIT: Final = 4
+LONGEST_WAIT: Final = 32
+"""Looks, not seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What came of a while in which all lanes were full: bytes, seconds (more than 0), failed requests."""
+
+    sent: int
+    seconds: float
+    troubles: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """`now` are used, between `least` and `most`; `rate` is what one less, or as many, brought before."""
+
+    now: int
+    most: int
+    least: int = 1
+    rate: float = 0.0
+    is_trying: bool = False
+    wait: int = 0
+    next_wait: int = FIRST_WAIT
+
+    @classmethod
+    def fixed(cls, number: int) -> Lanes:
+        """Always that many."""
+        return cls(number, number, number)
+
+    def after(self, look: Look) -> Lanes:
+        """What is right after that."""
+        if look.troubles:
+            return self._pressed()
+        rate = look.sent / look.seconds
+        if self.is_trying and rate < self.rate * GAIN:
+            return self._back()
+        if self.wait:
+            return replace(self, wait=self.wait - 1, rate=rate)
+        more = self.now < self.most
+        wait = FIRST_WAIT if self.is_trying else self.next_wait
+        return replace(self, now=self.now + more, rate=rate, is_trying=more, next_wait=wait)
+
+    def _back(self) -> Lanes:
+        longer = min(self.next_wait * 2, LONGEST_WAIT)
+        return replace(self, now=self.now - 1, is_trying=False, wait=self.next_wait, next_wait=longer)
+
+    def _pressed(self) -> Lanes:
+        fewer = max(self.now // 2, self.least)
+        return replace(self, now=fewer, is_trying=False, wait=self.next_wait, rate=0.0)
+
+
+class Gate:
+    """Lets as many threads through at once as the lanes are, and looks how it goes. For any threads."""
+
+    def __init__(self, lanes: Lanes, clock: Clock) -> None:
+        self._lanes = lanes
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._waiting = 0
+        self._since: datetime | None = None
+        self._sent = self._parts = self._troubles = 0
+
+    @property
+    def lanes(self) -> Lanes:
+        """As they are now."""
+        return self._lanes
+
+    @contextmanager
+    def passing(self, size: int) -> Iterator[None]:
+        """Wait for a lane, and have it for the time that `size` bytes are sent."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: self._inside < self._lanes.now)
+            self._waiting -= 1
+            self._inside += 1
+            if self._since is None and self._inside == self._lanes.now:
+                self._begin()
+        sent = 0
+        try:
+            yield
+            sent = size
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._look(sent)
+                self._changed.notify_all()
+
+    def trouble(self) -> None:
+        """A request failed in a way that may pass: asked too often, answered too late, cut."""
+        with self._changed:
+            self._troubles += 1
+
+    def _begin(self) -> None:
+        self._since = self._clock.now()
+        self._sent = self._parts = self._troubles = 0
+
+    def _look(self, sent: int) -> None:
+        """Decide after two parts a lane; what was sent while a lane was empty says nothing."""
+        self._sent += sent
+        self._parts += 1
+        if self._troubles:
+            self._lanes = self._lanes.after(Look(self._sent, 1.0, self._troubles))
+            self._begin()
+        elif not self._waiting:
+            self._since = None
+        elif self._since is not None and self._parts >= 2 * self._lanes.now:
+            seconds = (self._clock.now() - self._since).total_seconds()
+            if seconds > 0:
+                self._lanes = self._lanes.after(Look(self._sent, seconds))
+                self._begin()

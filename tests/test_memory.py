@@ -1,0 +1,282 @@
+"""Memory by construction: shares of one setting, what may be under way at once, a run that has no more."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backup.app.clock import SystemClock
+from backup.archiver import contents, sealing
+from backup.config import load_config, most_parts_at_once, part_size_within
+from backup.errors import ConfigError
+from backup.format.frame import FRAME_SIZE
+from backup.memory import DEFAULT_MEMORY, LEAST_MEMORY, backup_memory, fetched_piece, parts_at_once
+from backup.model import KIB, MIB, Part, UploadId, VaultName
+from backup.transfer.retrieve import PIECE
+from backup.vault.directory import DirectoryVault
+from tests.backups import Site
+from tests.doubles import ManualClock
+from tests.servers import Server, directory_server
+from tests.trees import assert_same_tree, snapshot_of
+
+MEMORY = st.integers(LEAST_MEMORY, 2**40)
+
+
+class TestShares:
+    """The arithmetic."""
+
+    @given(MEMORY)
+    def test_the_worst_case_is_within_the_setting(self, memory: int) -> None:
+        assert backup_memory(memory).worst <= memory
+
+    @given(MEMORY, st.integers(0, 2**30))
+    def test_more_memory_never_means_less_of_anything(self, memory: int, more: int) -> None:
+        less, much = backup_memory(memory), backup_memory(memory + more)
+        assert less.uploads <= much.uploads
+        assert (less.in_flight, less.batch) <= (much.in_flight, much.batch)
+        assert (less.ahead, less.chunks) <= (much.ahead, much.chunks)
+        assert fetched_piece(memory) <= fetched_piece(memory + more)
+
+    @given(MEMORY)
+    def test_pieces_that_are_fetched_fit(self, memory: int) -> None:
+        piece = fetched_piece(memory)
+        assert piece & (piece - 1) == 0
+        assert MIB <= piece <= PIECE
+        assert 5 * piece <= memory
+
+    @given(MEMORY, st.integers(0, 12))
+    def test_parts_that_are_sent_fit(self, memory: int, power: int) -> None:
+        share, size = backup_memory(memory).uploads, MIB << power
+        assert parts_at_once(share, size) == 1 or parts_at_once(share, size) * size <= share
+
+    def test_the_default_is_what_the_parts_have_without_it(self) -> None:
+        default = backup_memory(DEFAULT_MEMORY)
+        assert default.in_flight == 24 * MIB
+        assert default.batch == contents._BATCH_BYTES
+        assert default.ahead == 2 * MIB
+        assert default.uploads == 4 * 32 * MIB
+        assert fetched_piece() == PIECE
+
+
+class TestConfig:
+    """`[limits]` and `parts_at_once`."""
+
+    def config(self, folder: Path, vault: str = "", memory: str = "") -> str:
+        text = f'[[vault]]\nname = "v"\nkind = "directory"\npath = "vault"\n{vault}\n'
+        path = folder / "config.toml"
+        path.write_text(f'[limits]\nmemory = "{memory}"\n{text}' if memory else text)
+        return str(path)
+
+    def test_without_it(self, tmp_path: Path) -> None:
+        read = load_config(self.config(tmp_path))
+        assert read.limits.memory == DEFAULT_MEMORY
+        assert part_size_within(read.vaults[0], read.limits.memory) == 32 * MIB
+        assert most_parts_at_once(read.vaults[0], read.limits.memory) == 4
+
+    @pytest.mark.parametrize(
+        ("memory", "vault", "size", "most"),
+        [
+            ("96MiB", "", 16, 1),
+            ("128MiB", "", 32, 1),
+            ("1GiB", "", 32, 15),
+            ("4GiB", "", 32, 16),
+            ("320MiB", 'part_size = "8MiB"', 8, 16),
+            ("320MiB", "parts_at_once = 8", 16, 8),
+            ("320MiB", "parts_at_once = 1", 32, 1),
+            ("320MiB", 'upload_limit = "4MiB/s"\npart_size = "8MiB"', 8, 3),
+        ],
+    )
+    def test_what_follows_from_it(
+        self, tmp_path: Path, memory: str, vault: str, size: int, most: int
+    ) -> None:
+        read = load_config(self.config(tmp_path, vault, memory))
+        assert part_size_within(read.vaults[0], read.limits.memory) == size * MIB
+        assert most_parts_at_once(read.vaults[0], read.limits.memory) == most
+
+    @pytest.mark.parametrize(
+        ("memory", "vault", "told"),
+        [
+            ("95MiB", "", "limits.memory: must be at least 96MiB"),
+            ("96MiB", "parts_at_once = 20", r"vault\[1\].parts_at_once: is too much for limits.memory, of"),
+            ("", "parts_at_once = 0", r"vault\[1\].parts_at_once: must be"),
+            ("much", "", "limits.memory: must be a number of bytes or a text like"),
+        ],
+    )
+    def test_mistakes(self, tmp_path: Path, memory: str, vault: str, told: str) -> None:
+        with pytest.raises(ConfigError, match=told):
+            load_config(self.config(tmp_path, vault, memory))
+
+
+class _Scales(DirectoryVault):
+    """Weighs the parts that are being sent."""
+
+    weight = most = 0
+    _lock = threading.Lock()
+
+    def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
+        """As ever, weighed meanwhile."""
+        self._weigh(body.nbytes)
+        try:
+            super().put_part(upload_id, part, body)
+        finally:
+            self._weigh(-body.nbytes)
+
+    def _weigh(self, size: int) -> None:
+        with self._lock:
+            self.weight += size
+            self.most = max(self.most, self.weight)
+
+
+class TestUnderWay:
+    """What a run holds at once, weighed."""
+
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Site:
+        clock = ManualClock()
+        vault = _Scales(VaultName("disk"), str(tmp_path / "vault"), clock)
+        vault.create()
+        source = tmp_path / "source"
+        source.mkdir()
+        for number in range(24):
+            (source / f"{number}").write_bytes(os.urandom(3 * MIB))
+        return Site.create(
+            tmp_path / "state", vault, [source], clock=clock, pack_size=32 * MIB, part_size=2 * MIB
+        )
+
+    @pytest.mark.parametrize("lanes", [1, 2, 5])
+    def test_parts(self, site: Site, lanes: int) -> None:
+        site.job = replace(site.job, most_parts_at_once=lanes)
+        site.backup()
+        assert isinstance(site.vault, _Scales)
+        assert 0 < site.vault.most <= lanes * 2 * MIB
+
+    def test_frames(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        most = 0
+        real = sealing.SealingLine.send
+
+        def send(line: sealing.SealingLine, frame: sealing.Frame) -> None:
+            nonlocal most
+            real(line, frame)
+            most = max(most, line._in_flight)
+
+        monkeypatch.setattr(sealing.SealingLine, "send", send)
+        memory = backup_memory(LEAST_MEMORY)
+        site.job = replace(site.job, memory=memory)
+        site.backup()
+        assert 0 < most <= memory.in_flight + FRAME_SIZE
+
+    def test_chunks_of_a_pack(self, site: Site) -> None:
+        site.job = replace(site.job, memory=replace(site.job.memory, chunks=5))
+        site.backup()
+        shelves = Path(site.folder.parent, "vault")
+        packs = [path for path in shelves.rglob("*") if path.is_file() and path.stat().st_size > MIB]
+        assert len(packs) >= 24 // 5
+
+    def test_a_little_that_is_new_does_not_hold_on_to_all_that_is_known(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        site.backup()
+        folder = Path(os.fsdecode(site.job.sources[0]))
+        for path in folder.iterdir():
+            with path.open("r+b") as file:
+                file.seek(MIB)
+                file.write(os.urandom(10))
+        held: list[type[object]] = []
+        real = sealing.SealingLine.send
+
+        def send(line: sealing.SealingLine, frame: sealing.Frame) -> None:
+            held.extend(map(type, frame.parts))
+            real(line, frame)
+
+        monkeypatch.setattr(sealing.SealingLine, "send", send)
+        report = site.backup()
+        assert 0 < report.bytes_new < report.bytes_read / 2
+        assert set(held) <= {bytes}
+
+
+_PROGRAM = """
+import atexit, sys
+from backup.cli import main
+atexit.register(lambda: print(open("/proc/self/status").read(), file=sys.stderr))
+main()
+"""
+
+
+# glibc gives back at once what was freed, and reserves no addresses for each thread: else it keeps some
+# 20 MiB for later, by chance.
+_ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(128 * KIB)}
+
+
+def _limited(addresses: int) -> Callable[[], None]:
+    """What a child does first: no more bytes of addresses than that, as `ulimit -v`, and small stacks."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (MIB, MIB))
+        resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
+
+    return limit
+
+
+class TestWithinALimit:
+    """A real run that the kernel gives no more than what it was told to need."""
+
+    MEMORY = LEAST_MEMORY
+
+    def fill(self, source: Path) -> None:
+        """More than fits, in large files and in so many small ones that a second process reads them."""
+        for number in range(3):
+            with (source / f"{number}.bin").open("wb") as file:
+                file.writelines(os.urandom(MIB) for _ in range(80))
+        for number in range(2_500):
+            (source / f"{number}.txt").write_bytes(b"%d" % number * 700)
+
+    def limit_memory(self, server: Server, memory: int) -> None:
+        text = server.config.read_text()
+        server.config.write_text(re.sub(r"\A(\[limits\]\n.*\n)?", f"[limits]\nmemory = {memory}\n", text))
+
+    def run(self, server: Server, addresses: int = resource.RLIM_INFINITY) -> int:
+        """Back up in a process of its own; the most addresses that it had, in bytes."""
+        done = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, "--config", str(server.config), "backup", "main"],
+            preexec_fn=_limited(addresses),
+            env={**os.environ, **_ALLOCATOR},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found = re.search(r"VmPeak:\s*(\d+) kB", done.stderr)
+        assert found
+        return int(found[1]) * 1024
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_a_backup_finishes_within_it(self, tmp_path: Path) -> None:
+        server = directory_server(tmp_path, clock=SystemClock())
+        server.init()
+        self.limit_memory(server, self.MEMORY)
+        alone = self.run(server)  # interpreter, libraries, database
+        self.fill(server.source)
+        self.run(server, alone + self.MEMORY)
+        report = server.json("runs")[0]
+        assert report["outcome"] == "done"
+        assert_same_tree(server.restore(tmp_path / "out"), snapshot_of(server.source))
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_with_more_it_takes_more(self, tmp_path: Path) -> None:
+        server = directory_server(tmp_path, clock=SystemClock())
+        server.init()
+        alone = self.run(server)
+        self.fill(server.source)
+        most = self.run(server)
+        assert most > alone + self.MEMORY
