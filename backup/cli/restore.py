@@ -151,6 +151,7 @@ def restore(
                 keys=lambda: read_keys(key_files, passphrase_files),
                 on_capacity=on_capacity or config.restore.on_capacity,
             )
+        del plan, found  # it may wait for hours, and whoever writes makes a plan of its own
         carry_on(cli, begun, world, wait=wait)
 
 

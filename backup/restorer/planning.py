@@ -85,8 +85,9 @@ def plan_restore(
                 NOTHING if target is None else _look(tx, snapshot, path, selection, choice, target, world)
             )
         selection = without(selection, agreed.kept)
-        selection.places = elsewhere(tx, selection.places)
-        wanted = frames_by_archive(selection.places.values())
+        places = selection.places
+        places.move(elsewhere(tx, frames_by_archive(places), places.values))
+        wanted = frames_by_archive(places)
         found = archives.get_archives(tx, sorted(wanted), world.inventory.id)
         whole = not world.vault.traits.retrieves_ranges
         lost: dict[int, str] = {}
