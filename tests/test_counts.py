@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from sqlalchemy.engine import Engine
 
 from backup.format import treehash
 from backup.model import MIB, VaultName
+from backup.restorer.restore import plan_restore
+from backup.restorer.uses import Uses
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from tests.backups import PACK, Site
@@ -79,31 +83,63 @@ class TestStatements:
 
 
 class TestSystemCalls:
-    """What the kernel is asked for each small file: strace counts, of two processes and all threads."""
+    """What the kernel is asked for each small file: strace counts, of all processes and threads."""
 
     # A stat by the scan; open, stat twice, read, xattrs, flags, close; and its share of a batch.
     MOST_FIRST = 9.0
     MOST_AGAIN = 1.5
+    # Open, stat, write, mode, times, a second handle, two closes, rename, stat; and its share of a directory.
+    MOST_RESTORED = 10.5
 
     @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here")
     def test_a_small_file_costs_few(self, tmp_path: Path) -> None:
         few, many = self.calls(tmp_path / "few", 3_000), self.calls(tmp_path / "many", 9_000)
-        first, again = ((more - less) / 6_000 for less, more in zip(few, many, strict=True))
+        costs = [(more - less) / 6_000 for less, more in zip(few, many, strict=True)]
+        first, again, restored = costs
         assert first <= self.MOST_FIRST
         assert again <= self.MOST_AGAIN
+        assert restored <= self.MOST_RESTORED
 
-    def calls(self, folder: Path, files: int) -> tuple[int, int]:
+    def calls(self, folder: Path, files: int) -> tuple[int, int, int]:
         plant(folder / "source", files)
-        return self.counted(folder, "first"), self.counted(folder, "again")
-
-    def counted(self, folder: Path, name: str) -> int:
-        told = folder / f"{name}.strace"
-        strace = ["strace", "-f", "-c", "-U", "calls,name", "-o", str(told)]
-        backup = [sys.executable, "-m", "tests.archiver.one_backup"]
         places = [str(folder / place) for place in ("state", "vault", "source")]
-        subprocess.run([*strace, *backup, *places], check=True, capture_output=True)
+        backup = ["tests.archiver.one_backup", *places]
+        first, again = self.counted(folder, backup), self.counted(folder, backup)
+        restored = self.counted(folder, ["tests.restorer.restoring", *places, str(folder / "out")])
+        return first, again, restored
+
+    def counted(self, folder: Path, module: Sequence[str]) -> int:
+        told = folder / "calls.strace"
+        strace = ["strace", "-f", "-c", "-U", "calls,name", "-o", str(told)]
+        subprocess.run([*strace, sys.executable, "-m", *module], check=True, capture_output=True)
         lines = re.findall(r"^\s*(\d+)\s+(\w+)$", told.read_text(), re.MULTILINE)
         return sum(int(count) for count, name in lines if name not in {"total", "futex"})
+
+
+class TestMemory:
+    """What a restore holds of each file of one chunk while it waits for its data."""
+
+    MOST_BYTES = 220
+
+    def test_a_plan_is_small(self, tmp_path: Path) -> None:
+        few, many = self.held(tmp_path / "few", 1_000), self.held(tmp_path / "many", 5_000)
+        assert (many - few) / 4_000 <= self.MOST_BYTES
+
+    def held(self, folder: Path, files: int) -> int:
+        plant(folder / "source", files)
+        site = directory_site(folder, pack_size=64 * MIB)
+        site.backup()
+        snapshot, world = site.snapshot(), site.restore_world
+        tracemalloc.start()
+        try:
+            plan = plan_restore(snapshot, b"/", world)
+            uses = Uses(plan.selection.files, plan.selection.places)
+            gc.collect()
+            assert len(uses.offsets) == files
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+            site.close()
 
 
 class _Counted:

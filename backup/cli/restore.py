@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backup.inventory.retrievals import Restore
-    from backup.restorer.restore import RestoreReport, RestoreWorld
+    from backup.restorer.restore import RestorePlan, RestoreReport, RestoreWorld
 
 FIRST_POLL, LONGEST_POLL = 1.0, 300.0
 # What AWS says of most retrievals: "Downloading an Archive in Amazon Glacier", developer guide.
@@ -151,7 +151,9 @@ def restore(
                 keys=lambda: read_keys(key_files, passphrase_files),
                 on_capacity=on_capacity or config.restore.on_capacity,
             )
-        carry_on(cli, begun, world, wait=wait)
+        fresh = None if world.vault.traits.waits else plan
+        del plan, found  # in hours of waiting it would grow old, and take memory
+        carry_on(cli, begun, world, wait=wait, fresh=fresh)
 
 
 def _where(target: str | None, *, in_place: bool) -> bytes:
@@ -203,8 +205,10 @@ def cancel(cli: Cli, restore_id: str) -> None:
     cli.show({"restore": begun.id, "state": "cancelled"}, f"restore {begun.id} is cancelled")
 
 
-def carry_on(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> None:
-    """Ask, and bring down what is ready; with `wait` until all came."""
+def carry_on(
+    cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool, fresh: RestorePlan | None = None
+) -> None:
+    """Ask, and bring down what is ready; with `wait` until all came. `fresh`: a plan made a moment ago."""
     from backup.restorer.restore import advance, deliver, is_partly_ready, is_ready, waiting_report
 
     pause = FIRST_POLL
@@ -220,7 +224,7 @@ def carry_on(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> No
             tell_that_it_waits(cli, begun, len(known))
         cli.clock.sleep(pause)
         pause = min(pause * 1.5, LONGEST_POLL)
-    _tell(cli, deliver(begun, known, world))
+    _tell(cli, deliver(begun, known, world, fresh=fresh))
 
 
 def tell_that_it_waits(cli: Cli, begun: Restore, count: int) -> None:

@@ -102,8 +102,9 @@ class ContentRow(NamedTuple):
         return self.directory.rstrip(b"/") + b"/" + self.name
 
 
-_COLUMNS = "number, directory, name, kind, mode, owner, mtime_ns, size, extra, content_id, chunks"
-_ENTRY = ", ".join(f"e.{column}" for column in _COLUMNS.split(", "))
+_SHARED = EntryRow._fields[:-2]  # all but what says in which snapshots it is
+_COLUMNS = ", ".join(_SHARED)
+_ENTRY = ", ".join(f"e.{column}" for column in _SHARED)
 _VERSION = (
     f"SELECT {_ENTRY}, e.added_in, e.removed_in FROM entries e JOIN directories d ON d.number = e.directory"  # noqa: S608
 )
@@ -329,7 +330,7 @@ def entries_below(
               ORDER BY d.path, e.name"""  # noqa: S608
     stem = path.rstrip(b"/")
     values = (job, path, stem + b"/", stem + b"0", snapshot_number, snapshot_number)
-    for row in tx.exec_driver_sql(sql_of(tx, sql), values):
+    for row in raw_rows(tx, sql, values):
         yield row[0], EntryRow._make(row[1:])
 
 

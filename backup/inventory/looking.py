@@ -24,8 +24,6 @@ from backup.model import Extra
 Takes = Callable[[bytes, bytes], object]
 
 _MOST_NAMES = 20_000
-_COLUMNS = """d.path, e.number, e.name, e.kind, e.mode, e.owner, e.mtime_ns, e.size, e.extra, e.content_id,
-              e.added_in, e.removed_in"""
 
 
 class Version(NamedTuple):
@@ -48,6 +46,9 @@ class Version(NamedTuple):
     def path(self) -> bytes:
         """The absolute path."""
         return self.directory.rstrip(b"/") + b"/" + self.name
+
+
+_COLUMNS = ", ".join(["d.path", *(f"e.{column}" for column in Version._fields[1:])])
 
 
 class Series:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
-from backup.inventory.packed import ChunkPlace, chunk_prefix
+from backup.inventory.packed import ChunkPlace, chunk_prefix, largest_chunk
 from backup.inventory.schema import archives, domains, vaults
 from backup.model import VaultName
 
@@ -72,8 +72,7 @@ def lost_chunks(
     spoiled = spoiled_archives(tx, vault)
     if not spoiled:
         return NOTHING_LOST
-    largest = tx.exec_driver_sql("SELECT max(number) FROM chunks").scalar() or 0
-    marks, held = bytearray(largest + 1), set[int]()
+    marks, held = bytearray(largest_chunk(tx) + 1), set[int]()
     numbers = list(spoiled)
     for start in range(0, len(numbers), _BATCH):
         some = ",".join(map(str, numbers[start : start + _BATCH]))
@@ -90,19 +89,24 @@ def lost_chunks(
     return LostChunks(marks, frozenset(held)) if held else NOTHING_LOST
 
 
-def elsewhere(tx: Transaction, places: Mapping[int, ChunkPlace]) -> dict[int, ChunkPlace]:
-    """The same places, but those in lost or damaged archives where the same chunk lies in a sound one."""
-    found = dict(places)
-    spoiled = _spoiled_among(tx, {place.archive for place in places.values()})
-    gone = [place for place in places.values() if place.archive in spoiled]
+def elsewhere(
+    tx: Transaction, held_by: Collection[int], places: Callable[[], Iterable[ChunkPlace]]
+) -> Iterator[ChunkPlace]:
+    """Where chunks lie in sound archives that were thought to lie in lost or damaged ones.
+
+    `held_by` are the archives of those `places`, which are asked for only if one of them is not sound.
+    """
+    spoiled = _spoiled_among(tx, held_by)
+    if not spoiled:
+        return
+    gone = [place for place in places() if place.archive in spoiled]
     for start in range(0, len(gone), _BATCH):
         some = gone[start : start + _BATCH]
         others = _others(tx, some)
         for place in some:
             other = others.get((spoiled[place.archive], place.id))
             if other is not None and other.length == place.length:
-                found[place.number] = other._replace(number=place.number)
-    return found
+                yield other._replace(number=place.number)
 
 
 def _spoiled_among(tx: Transaction, numbers: Collection[int]) -> dict[int, int]:

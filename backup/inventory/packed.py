@@ -64,6 +64,11 @@ def chunk_places(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkPlace
             yield ChunkPlace._make(row)
 
 
+def largest_chunk(tx: Transaction) -> int:
+    """The largest number of a chunk; 0 if there are none."""
+    return tx.exec_driver_sql("SELECT max(number) FROM chunks").scalar() or 0
+
+
 def frame_rows(tx: Transaction, archive: int) -> list[FrameRow]:
     """The frames of an archive, in order."""
     query = select(frames).where(frames.c.archive == archive).order_by(frames.c.number)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,9 +12,9 @@ from backup.errors import FormatError, IntegrityError
 from backup.format.frame import FrameCodec
 from backup.format.keys import chunk_id
 from backup.format.pack import PackKeys
-from backup.inventory.packed import ChunkPlace
 from backup.model import FrameRow, PackId, Problem, ProblemKind
 from backup.restorer.selection import Selection
+from backup.restorer.uses import Uses
 from backup.restorer.write import Report, Writer
 
 
@@ -34,18 +35,15 @@ class Assembly:
         self._report = report
         self._chunk_key = chunk_key
         self._codec = FrameCodec()
-        self._uses: dict[int, list[tuple[int, int]]] = {}  # chunk number: (file, offset) of each use
-        self._missing = [len(file.chunks) for file in selection.files]
+        self._uses = Uses(selection.files, selection.places)
+        self._missing = array("I", map(int.__sub__, selection.files.starts[1:], selection.files.starts))
         self._gone: set[int] = set()
         self._begun: set[int] = set()
-        self._chunks: dict[tuple[int, int], list[ChunkPlace]] = {}
-        for place in selection.places.values():
-            self._chunks.setdefault((place.archive, place.frame), []).append(place)
-        for key, file in enumerate(selection.files):
-            offset = 0
-            for number in file.chunks:
-                self._uses.setdefault(number, []).append((key, offset))
-                offset += selection.places[number].length
+        self._chunks: dict[tuple[int, int], array[int]] = {}  # by archive and frame: positions of places
+        for position, key in enumerate(selection.places.frames()):
+            if key not in self._chunks:
+                self._chunks[key] = array("I")
+            self._chunks[key].append(position)
 
     def begin(self, *, again: bool = False) -> None:
         """Make directories, and unless `again` what has no content, and empty files."""
@@ -55,15 +53,15 @@ class Assembly:
             return
         for wanted in self._selection.specials:
             self._writer.special(wanted)
-        for key, file in enumerate(self._selection.files):
-            if not file.chunks and self._begin(key):
+        for key, missing in enumerate(self._missing):
+            if not missing and self._begin(key):
                 self._begun.discard(key)
                 self._writer.end(key)
 
     @property
     def gone(self) -> Iterable[bytes]:
         """The paths of files that were given up."""
-        return (self._selection.files[key].wanted.path for key in self._gone)
+        return (self._selection.files.entries[key].path for key in self._gone)
 
     def resume(self, done: Container[tuple[int, int]], gone: Container[bytes]) -> set[tuple[int, int]]:
         """Take what an earlier sitting wrote as done where it was synced, and read back what is half done.
@@ -71,56 +69,46 @@ class Assembly:
         `done` are frames (archive, number) whose chunks were written, `gone` paths that were given up. Gives
         those of the frames that must be fetched again, as a file that needs them is not what it was.
         """
-        places = self._selection.places
-        present = {number for number, place in places.items() if (place.archive, place.frame) in done}
-        settled: set[tuple[int, int]] = set()
+        places, files = self._selection.places, self._selection.files
+        present = {number for number, key in zip(places, places.frames(), strict=True) if key in done}
         again: set[tuple[int, int]] = set()
-        for key, file in enumerate(self._selection.files):
-            uses = list(self._uses_of(key))
-            here = [use for use in uses if use[1] in present]
-            if file.wanted.path in gone:
+        for key in range(len(files)):
+            uses = range(files.starts[key], files.starts[key + 1])
+            here = [use for use in uses if files.chunks[use] in present]
+            if gone and files.entries[key].path in gone:
                 self._gone.add(key)
-                here = uses
+                here = [*uses]
             elif here and len(here) < len(uses):
                 good = self._verified(key, here, uses)
-                bad = () if len(good) == len(uses) else (n for o, n in here if (o, n) not in good)
-                again.update((places[number].archive, places[number].frame) for number in bad)
-                here = list(good)
-            settled.update((key, offset) for offset, _ in here)
+                bad = () if len(good) == len(uses) else (use for use in here if use not in good)
+                again.update(places[files.chunks[use]][2:4] for use in bad)
+                here = [*good]
+            for use in here:
+                self._uses.settle(use)
             self._missing[key] -= len(here)
-        for number, known in self._uses.items():
-            self._uses[number] = [use for use in known if use not in settled]
         return again
 
-    def _uses_of(self, key: int) -> Iterator[tuple[int, int]]:
-        """Offset and chunk number of each of a file's chunks."""
-        offset = 0
-        for number in self._selection.files[key].chunks:
-            yield offset, number
-            offset += self._selection.places[number].length
-
-    def _verified(
-        self, key: int, here: Collection[tuple[int, int]], uses: Collection[tuple[int, int]]
-    ) -> Collection[tuple[int, int]]:
+    def _verified(self, key: int, here: Collection[int], uses: Collection[int]) -> Collection[int]:
         """Those of `here` that a half-done file holds indeed; all `uses` if it was finished unrecorded."""
-        wanted = self._selection.files[key].wanted
+        wanted = self._selection.files.entries[key]
         if self._writer.begun_before(key, wanted):
             self._begun.add(key)
             written = partial(self._writer.read, key)
-            return {use for use in here if self._is_chunk(key, *use, written)}
+            return {use for use in here if self._is_chunk(key, use, written)}
         whole = self._writer.finished_before(wanted)
         if whole is None:
             return set()
         with whole:
             read = partial(_read_at, whole.fileno())
-            if not all(self._is_chunk(key, *use, read) for use in uses):
+            if not all(self._is_chunk(key, use, read) for use in uses):
                 return set()
         self._writer.count(wanted)
         return uses
 
-    def _is_chunk(self, key: int, offset: int, number: int, read: Callable[[int, int], bytes]) -> bool:
+    def _is_chunk(self, key: int, use: int, read: Callable[[int, int], bytes]) -> bool:
         """Whether a chunk of a file is where it belongs; `read` gives bytes at an offset of the file."""
-        place, layout = self._selection.places[number], self._selection.files[key].layout
+        files, offset = self._selection.files, self._uses.offsets[use]
+        place, layout = self._selection.places[files.chunks[use]], files.layout(key)
         pieces = [(offset, 0, place.length)] if layout is None else layout.pieces(offset, place.length)
         data = b"".join(read(start, end - first) for start, first, end in pieces)
         return chunk_id(self._chunk_key, data) == place.id
@@ -137,14 +125,14 @@ class Assembly:
 
         A frame that did not come back (None), does not open or holds other chunks spoils its files only.
         """
-        places = self._chunks.get((archive, row.number), [])
+        places = self._chunks.get((archive, row.number), array("I"))
         if sealed is None:
             return self._spoil(places, "its data came back damaged from the vault")
         try:
             raw = memoryview(self._codec.open(opened.keys.frame_key, opened.pack_id, row, sealed))
         except (FormatError, IntegrityError) as error:
             return self._spoil(places, f"its data cannot be opened: {error}")
-        return sum(self._write(place, raw[place.offset : place.offset + place.length]) for place in places)
+        return sum(self._write(position, raw) for position in places)
 
     def finish(self) -> None:
         """Whatever is not whole by now never will be."""
@@ -152,11 +140,13 @@ class Assembly:
             if missing and key not in self._gone:
                 self._drop(key, "not all of its data was found")
 
-    def _write(self, place: ChunkPlace, data: memoryview) -> int:
+    def _write(self, position: int, raw: memoryview) -> int:
+        place = self._selection.places.at(position)
+        data = raw[place.offset : place.offset + place.length]
         if chunk_id(self._chunk_key, data) != place.id:
-            return self._spoil([place], "a chunk is not what it was")
+            return self._spoil([position], "a chunk is not what it was")
         written = 0
-        for key, offset in self._uses.pop(place.number, ()):
+        for key, offset in self._uses.take(position):
             if key in self._gone or not self._begin(key):
                 continue
             if not self._put(key, offset, data):
@@ -172,7 +162,7 @@ class Assembly:
 
     def _put(self, key: int, offset: int, data: memoryview) -> bool:
         """Write a chunk that begins at the `offset`-th byte of a file's data, around its holes."""
-        layout = self._selection.files[key].layout
+        layout = self._selection.files.layout(key)
         if layout is None:
             return self._writer.write(key, offset, data)
         return all(
@@ -183,15 +173,15 @@ class Assembly:
     def _begin(self, key: int) -> bool:
         if key in self._begun:
             return True
-        if self._writer.begin(key, self._selection.files[key].wanted):
+        if self._writer.begin(key, self._selection.files.entries[key]):
             self._begun.add(key)
             return True
         self._gone.add(key)
         return False
 
-    def _spoil(self, places: Iterable[ChunkPlace], why: str) -> int:
-        for place in places:
-            for key, _ in self._uses.pop(place.number, ()):
+    def _spoil(self, positions: Iterable[int], why: str) -> int:
+        for position in positions:
+            for key, _ in self._uses.take(position):
                 if key not in self._gone:
                     self._drop(key, why)
         return 0
@@ -201,7 +191,7 @@ class Assembly:
         if key in self._begun:
             self._begun.discard(key)
             self._writer.give_up(key)
-        for wanted in self._selection.files[key].wanted.names:
+        for wanted in self._selection.files.entries[key].names:
             self._report(Problem(wanted.path, ProblemKind.DAMAGED, f"{why}; not restored"))
 
 

@@ -17,14 +17,18 @@ from backup.inventory.runs import Outcome, Run
 from backup.restorer.agreed import Agreed
 from backup.restorer.choice import Choice
 from backup.restorer.keyfile import PackKeyFile
-from backup.restorer.planning import plan_restore
+from backup.restorer.planning import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_partly_ready, is_ready
 from backup.restorer.sitting import Sitting
 from backup.restorer.world import RestoreWorld, alone_with
 
 
-def deliver(restore: Restore, known: Sequence[Retrieval], world: RestoreWorld) -> RestoreReport:
+def deliver(
+    restore: Restore, known: Sequence[Retrieval], world: RestoreWorld, *, fresh: RestorePlan | None = None
+) -> RestoreReport:
     """Fetch, verify, open and write what is ready; files that cannot be made whole are named in the report.
+
+    `fresh` is a plan that was made a moment ago; it saves making it once more if it is that of this restore.
 
     While others are not ready the restore stays open, and the report says how many are waited for.
     `RetrievalNotReadyError` if nothing is ready. After any error the restore is open still: it goes on with
@@ -41,7 +45,11 @@ def deliver(restore: Restore, known: Sequence[Retrieval], world: RestoreWorld) -
                 f"restore {restore.id} still waits for the vault", advice="run the same command again later"
             )
         pack_keys = PackKeyFile(world.key_directory, restore.id).read()
-        plan = plan_restore(snapshot, restore.path, world, Choice.decode(restore.choice), agreed=agreed)
+        choice = Choice.decode(restore.choice)
+        if fresh is not None and fresh.is_for(snapshot, restore.path, choice, agreed):
+            plan = fresh
+        else:
+            plan = plan_restore(snapshot, restore.path, world, choice, agreed=agreed)
         with world.inventory.writing() as tx:
             run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), world.clock.now())
         try:

@@ -16,10 +16,10 @@ from backup.inventory.runs import Outcome
 from backup.model import MIB, EntryKind, Problem, ProblemKind
 from backup.restorer.choice import Choice
 from backup.restorer.delivery import end_restore, fail_run
+from backup.restorer.files import WantedFile
 from backup.restorer.keyfile import PackKeyFile
 from backup.restorer.planning import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_ready
-from backup.restorer.selection import WantedFile
 from backup.restorer.streaming import Contents
 from backup.restorer.tar import ending, member, padding
 from backup.restorer.wanted import Wanted

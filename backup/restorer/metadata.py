@@ -34,6 +34,8 @@ class Metadata:
     def __init__(self, report: Report, owners: Owners) -> None:
         self._report = report
         self._owners = owners
+        self._without_acls: bytes | None = None  # the directory, if what was set last was born without
+        self._plain: bytes | None = None  # a directory of ours where files are born without ACLs and flags
 
     def prepare(self, handle: int, wanted: Wanted) -> None:
         """Before an open file's first byte: how it is laid down on the disk."""
@@ -45,39 +47,68 @@ class Metadata:
 
     def apply(self, handle: int, wanted: Wanted, *, opens_nothing: bool = False) -> None:
         """All but flags; `opens_nothing` of a handle by O_PATH."""
+        mode = self.give(handle, wanted, os.fstat(handle), opens_nothing=opens_nothing)
+        self.check(os.fstat(handle), wanted, mode)
+
+    def give(
+        self,
+        handle: int,
+        wanted: Wanted,
+        found: os.stat_result,
+        *,
+        opens_nothing: bool = False,
+        ours: bool = False,
+    ) -> int | None:
+        """All but flags of an inode that was `found` so; the mode that it is to have now, for `check`.
+
+        `ours`: its directory is our own, so that nobody else can change what new files in it are born with.
+        """
         inode: int | bytes = b"/proc/self/fd/%d" % handle if opens_nothing else handle
-        has_user, has_group = self._own(handle, inode, wanted)
-        mode = self._xattrs(inode, wanted)
+        has_user, has_group = self._own(inode, wanted, found)
+        mode = wanted.mode if ours and self._is_plain(wanted) else self._xattrs(inode, wanted)
         if wanted.kind is not EntryKind.SYMLINK:
             mode = self._without_lent_rights(wanted, mode, has_user=has_user, has_group=has_group)
             self._setting(wanted, "mode", lambda: os.chmod(inode, mode))
         times = (wanted.mtime_ns, wanted.mtime_ns)
-        if self._setting(wanted, "times", lambda: os.utime(inode, ns=times)):
-            self._check(handle, wanted, mode)
+        return mode if self._setting(wanted, "times", lambda: os.utime(inode, ns=times)) else None
 
-    def lock(self, handle: int, wanted: Wanted) -> None:
+    def _is_plain(self, wanted: Wanted) -> bool:
+        """Whether it is to have nothing but owner, mode and times, and was born without anything else.
+
+        A file has its flags and ACLs from its directory; the one before it in there had none.
+        """
+        return wanted.directory == self._plain and wanted.extra is None and wanted.kind is EntryKind.FILE
+
+    def lock(self, handle: int, wanted: Wanted, *, ours: bool = False) -> None:
         """Flags of an open file or directory: the last thing, once it has its name and all that is in it."""
+        if ours and self._is_plain(wanted):
+            return
+        if self._flags_are_right(handle, wanted) and ours and wanted.directory == self._without_acls:
+            self._plain = wanted.directory
+
+    def _flags_are_right(self, handle: int, wanted: Wanted) -> bool:
+        """Set flags; whether there was nothing to set."""
         want = (wanted.extra or _NOTHING).flags & KEPT
         try:
             have = read_flags(handle)
             if have is None:
                 if want:
                     self._tell(wanted, f"flags: {_flag_names(want)}: the file system knows none")
-                return
+                return not want
             aim = have & ~(KEPT & ~LAYOUT) | want
             if aim == have:
-                return
+                return True
             why = _first_failure(handle, have, aim)
             missing = want & ~(read_flags(handle) or 0)
         except OSError as error:
             self._tell(wanted, f"flags: {reason(error)}")
-            return
+            return False
         if missing:
             self._tell(wanted, f"flags: {_flag_names(missing)}: {why or 'not kept here'}")
+        return False
 
-    def _own(self, handle: int, inode: int | bytes, wanted: Wanted) -> tuple[bool, bool]:
+    def _own(self, inode: int | bytes, wanted: Wanted, found: os.stat_result) -> tuple[bool, bool]:
         """Whether it has its user, and its group."""
-        found = os.fstat(handle)
         uid, gid = self._owners.ids(wanted.owner)
         has_user, has_group = found.st_uid == uid, found.st_gid == gid
         if has_user and has_group:
@@ -114,12 +145,17 @@ class Metadata:
         """Take ACLs away that it did not have: those that the directory above lends to what is made in it."""
         if wanted.kind is EntryKind.SYMLINK:
             return
+        self._without_acls = None
         try:
-            for name in names & {os.fsencode(name) for name in os.listxattr(inode)}:
+            lent = names & {os.fsencode(name) for name in os.listxattr(inode)}
+            for name in lent:
                 os.removexattr(inode, name)
         except OSError as error:
             if error.errno not in _NO_XATTRS:
                 self._tell(wanted, f"ACL: {reason(error)}")
+            return
+        if not lent and wanted.extra is None and wanted.kind is EntryKind.FILE:
+            self._without_acls = wanted.directory
 
     def _without_lent_rights(self, wanted: Wanted, mode: int, *, has_user: bool, has_group: bool) -> int:
         """The mode, without setuid and setgid where they would lend the rights of somebody else than then."""
@@ -130,9 +166,10 @@ class Metadata:
             self._tell(wanted, "mode: setuid and setgid are left off, as the owner could not be set")
         return mode & ~lent
 
-    def _check(self, handle: int, wanted: Wanted, mode: int) -> None:
-        """Some systems take what they are told, and do something else."""
-        found = os.fstat(handle)
+    def check(self, found: os.stat_result, wanted: Wanted, mode: int | None) -> None:
+        """Some systems take what they are told, and do something else. None: what failed was told."""
+        if mode is None:
+            return
         if wanted.kind is not EntryKind.SYMLINK and stat.S_IMODE(found.st_mode) != mode:
             self._tell(wanted, f"mode: it is {stat.S_IMODE(found.st_mode):04o} instead of {mode:04o}")
         if abs(found.st_mtime_ns - wanted.mtime_ns) >= _COARSEST_NS:

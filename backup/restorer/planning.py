@@ -49,6 +49,11 @@ class RestorePlan:
         """Bytes that the vault would have to make readable."""
         return sum(plan.extent.length for plan in self.ranges)
 
+    def is_for(self, snapshot: Snapshot, path: bytes, choice: Choice, agreed: Agreed) -> bool:
+        """Whether it is what would be planned for these."""
+        ours = (self.snapshot.id, self.path, self.choice, self.agreed)
+        return ours == (snapshot.id, path.rstrip(b"/") or ROOT, choice, agreed)
+
     def laid(self, gap: int) -> RestorePlan:
         """The same plan for a vault and tier where a request costs as much as `gap` bytes.
 
@@ -85,8 +90,9 @@ def plan_restore(
                 NOTHING if target is None else _look(tx, snapshot, path, selection, choice, target, world)
             )
         selection = without(selection, agreed.kept)
-        selection.places = elsewhere(tx, selection.places)
-        wanted = frames_by_archive(selection.places.values())
+        places = selection.places
+        places.move(elsewhere(tx, frames_by_archive(places), places.values))
+        wanted = frames_by_archive(places)
         found = archives.get_archives(tx, sorted(wanted), world.inventory.id)
         whole = not world.vault.traits.retrieves_ranges
         lost: dict[int, str] = {}

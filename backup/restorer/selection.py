@@ -1,73 +1,59 @@
 """What a restore wants: entries of a snapshot, and for each file where its chunks lie.
 
-All of it is held in memory: about 2 KB for each file of one chunk, with what is made of it later.
+All of it is held in memory, as columns: about 200 bytes for each file of one chunk, all told.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from backup.errors import FormatError, UsageError
-from backup.format.catalog import decode_extra
-from backup.format.holes import Layout
 from backup.format.keys import content_id
-from backup.format.rows import unpack_u32
-from backup.inventory import entries, packed
+from backup.inventory import entries
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.looking import no_such_path
-from backup.inventory.packed import ChunkPlace
 from backup.inventory.snapshots import Snapshot
-from backup.model import ContentId, EntryKind, Extra, Owner, Problem, ProblemKind
+from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.choice import Choice, Sieve
+from backup.restorer.files import Files
+from backup.restorer.places import Places, read_places
 from backup.restorer.target import is_step
-from backup.restorer.wanted import Wanted
+from backup.restorer.wanted import Entries, Wanted
 
 ALL = Choice()
-
-
-@dataclass(frozen=True, slots=True)
-class WantedFile:
-    """A file, its chunks' numbers in order, and where their bytes belong."""
-
-    wanted: Wanted
-    chunks: array[int]
-    content_id: ContentId
-    layout: Layout | None  # None: no holes
-
-    @property
-    def data_size(self) -> int:
-        """Bytes of its chunks."""
-        return self.wanted.size if self.layout is None else self.layout.data_size
 
 
 @dataclass(slots=True)
 class Selection:
     """All that a restore makes; files lie in the order in which they were stored."""
 
-    directories: list[Wanted] = field(default_factory=list)
-    specials: list[Wanted] = field(default_factory=list)
-    files: list[WantedFile] = field(default_factory=list)
-    places: dict[int, ChunkPlace] = field(default_factory=dict)
+    directories: Entries
+    specials: Entries
+    files: Files
+    places: Places = field(default_factory=Places)
     problems: list[Problem] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, owners: Mapping[int, Owner]) -> Selection:
+        """Nothing yet; `owners` by number."""
+        return cls(Entries(owners), Entries(owners), Files(owners))
 
     @property
     def names(self) -> int:
         """How many names of files and special files it makes: a hard link is one more."""
-        wanted = (*self.specials, *(file.wanted for file in self.files))
-        return sum(1 + len(one.links) for one in wanted)
+        return self.files.entries.names + self.specials.names
 
     @property
     def bytes(self) -> int:
         """Bytes of all files."""
-        return sum(file.wanted.size for file in self.files)
+        return self.files.entries.total
 
     @property
     def data_bytes(self) -> int:
         """Bytes of all files but their holes: what comes from the vault and is written."""
-        return sum(file.data_size for file in self.files)
+        return sum(self.files.data_sizes)
 
 
 def select_entries(
@@ -84,8 +70,8 @@ def select_entries(
     top = None if path == ROOT else entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
     if path != ROOT and top is None:
         raise no_such_path(tx, snapshot, path)
-    selection = Selection()
-    taker = _Taker(selection, entries.owners_by_number(tx))
+    selection = Selection.of(entries.owners_by_number(tx))
+    taker = _Taker(selection)
     if top is not None and top.kind != EntryKind.DIRECTORY:
         if choice.paths or choice.globs:
             raise UsageError("a single file holds no further paths", advice="name its directory before them")
@@ -93,8 +79,8 @@ def select_entries(
     else:
         _take_chosen(tx, snapshot, path, choice, taker)
     _find_chunks(tx, selection, content_key)
-    selection.files = _joined_files(selection.files)
-    selection.specials = _joined(selection.specials)
+    _join_files(selection)
+    _join_specials(selection)
     return selection
 
 
@@ -148,9 +134,8 @@ def rows_below(
 class _Taker:
     """Sorts rows into a selection; a directory's path is checked and kept once for all that is in it."""
 
-    def __init__(self, selection: Selection, owners: Mapping[int, Owner]) -> None:
+    def __init__(self, selection: Selection) -> None:
         self._selection = selection
-        self._owners = owners
         self._directory = b""
         self._is_below = True
 
@@ -169,28 +154,12 @@ class _Taker:
             self._refuse(path, "its row in the inventory is damaged")
 
     def _sort(self, row: EntryRow, *, on_the_way: bool) -> None:
-        kind = EntryKind(row.kind)
-        wanted = Wanted(
-            directory=self._directory,
-            name=row.name,
-            kind=kind,
-            mode=row.mode,
-            owner=self._owners[row.owner],
-            mtime_ns=row.mtime_ns,
-            size=row.size,
-            extra=decode_extra(row.extra),
-            number=row.number,
-            on_the_way=on_the_way,
-        )
-        if kind is EntryKind.DIRECTORY:
-            self._selection.directories.append(wanted)
-        elif kind is EntryKind.FILE:
-            numbers = array("I", unpack_u32(row.chunks or b""))
-            layout = Layout(wanted.holes, wanted.size) if wanted.holes else None
-            named = ContentId(row.content_id or b"")
-            self._selection.files.append(WantedFile(wanted, numbers, named, layout))
+        if row.kind == EntryKind.DIRECTORY:
+            self._selection.directories.add(self._directory, row, on_the_way=on_the_way)
+        elif row.kind == EntryKind.FILE:
+            self._selection.files.add(self._directory, row)
         else:
-            self._selection.specials.append(wanted)
+            self._selection.specials.add(self._directory, row)
 
     def _refuse(self, path: bytes, why: str) -> None:
         self._selection.problems.append(Problem(path, ProblemKind.DAMAGED, f"{why}; not restored"))
@@ -200,81 +169,88 @@ def without(selection: Selection, kept: Collection[int]) -> Selection:
     """The selection without the entries that stay as they are at the target, by their numbers."""
     if not kept:
         return selection
-    files = [
-        replace(file, wanted=left)
-        for file in selection.files
-        if (left := _left(file.wanted, kept)) is not None
-    ]
-    used = {number for file in files for number in file.chunks}
+    files = selection.files.only(*_left(selection.files.entries, kept))
     return Selection(
         directories=selection.directories,
-        specials=[left for one in selection.specials if (left := _left(one, kept)) is not None],
+        specials=selection.specials.only(*_left(selection.specials, kept)),
         files=files,
-        places={number: selection.places[number] for number in used},
+        places=selection.places.only(set(files.chunks)),
         problems=selection.problems,
     )
 
 
-def _left(wanted: Wanted, kept: Collection[int]) -> Wanted | None:
-    """An entry without the names that stay; None if all do."""
-    left = [one for one in wanted.names if one.number not in kept]
-    return replace(left[0], links=tuple(left[1:])) if left else None
+def _left(entries: Entries, kept: Collection[int]) -> tuple[list[int], dict[int, Wanted]]:
+    """The keys of what does not stay, and what it is without those of its names that do."""
+    keys: list[int] = []
+    changed: dict[int, Wanted] = {}
+    for key, wanted in enumerate(entries):
+        left = [one for one in wanted.names if one.number not in kept]
+        if left:
+            keys.append(key)
+        if left and len(left) <= len(wanted.links):
+            changed[key] = replace(left[0], links=tuple(left[1:]))
+    return keys, changed
 
 
 def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> None:
-    numbers = {number for file in selection.files for number in file.chunks}
-    places = {place.number: place for place in packed.chunk_places(tx, sorted(numbers))}
-    whole: list[WantedFile] = []
-    used: set[int] = set()
-    for file in selection.files:
-        if _is_sound(file, places, content_key):
-            whole.append(file)
-            used.update(file.chunks)
-            continue
+    files = selection.files
+    selection.places = read_places(tx, files.chunks)
+    damaged = {key for key in range(len(files)) if not _is_sound(files, key, selection.places, content_key)}
+    if not damaged:
+        return
+    for key in sorted(damaged):
         detail = "the inventory's list of its chunks is damaged; not restored"
-        selection.problems.append(Problem(file.wanted.path, ProblemKind.DAMAGED, detail))
-    selection.files = whole
-    selection.places = {number: places[number] for number in used}  # nothing is fetched for the others
+        selection.problems.append(Problem(files.entries[key].path, ProblemKind.DAMAGED, detail))
+    selection.files = files.only([key for key in range(len(files)) if key not in damaged])
+    selection.places = selection.places.only(set(selection.files.chunks))  # nothing is fetched for the others
 
 
-def _is_sound(file: WantedFile, places: Mapping[int, ChunkPlace], content_key: bytes) -> bool:
-    found = [places.get(number) for number in file.chunks]
-    known = [place for place in found if place is not None]
-    if len(known) != len(found) or sum(place.length for place in known) != file.data_size:
+def _is_sound(files: Files, key: int, places: Places, content_key: bytes) -> bool:
+    try:
+        found = [places[number] for number in files.chunks_of(key)]
+    except KeyError:
         return False
-    ids, lengths = [place.id for place in known], [place.length for place in known]
-    named = content_id(content_key, ids, lengths, file.wanted.holes)
-    return all(length > 0 for length in lengths) and named == file.content_id
+    ids, lengths = [place.id for place in found], [place.length for place in found]
+    extra = files.entries.extra_of(key)
+    named = content_id(content_key, ids, lengths, extra.holes if extra else b"")
+    return all(lengths) and sum(lengths) == files.data_size(key) and named == files.content_id(key)
 
 
-def _joined_files(files: list[WantedFile]) -> list[WantedFile]:
+def _join_files(selection: Selection) -> None:
     """Files with their hard links in one; what was read while it changed, and differs, stays apart."""
+    files = selection.files
     groups: dict[tuple[object, ...], list[int]] = {}
-    for place, file in enumerate(files):
-        link = file.wanted.extra.link if file.wanted.extra else 0
-        if link:
-            groups.setdefault((link, file.content_id, file.wanted.size), []).append(place)
+    for key in files.entries.linked():
+        extra = files.entries.extra_of(key) or Extra()
+        groups.setdefault((extra.link, files.content_id(key), files.entries.size(key)), []).append(key)
+    if keys_and_joined := _joined(files.entries, groups.values()):
+        selection.files = files.only(*keys_and_joined)
+
+
+def _join_specials(selection: Selection) -> None:
+    specials = selection.specials
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for key in specials.linked():
+        one, extra = specials[key], specials.extra_of(key) or Extra()
+        groups.setdefault((extra.link, one.kind, extra.target, extra.device), []).append(key)
+    if keys_and_joined := _joined(specials, groups.values()):
+        selection.specials = specials.only(*keys_and_joined)
+
+
+def _joined(entries: Entries, groups: Iterable[list[int]]) -> tuple[list[int], dict[int, Wanted]] | None:
+    """The keys of all but further names, and the entries that have such; None if there are none."""
+    joined: dict[int, Wanted] = {}
     others: set[int] = set()
-    for first, *more in groups.values():
+    for first, *more in groups:
         if more:
-            links = tuple(files[place].wanted for place in more)
-            files[first] = replace(files[first], wanted=replace(files[first].wanted, links=links))
+            joined[first] = replace(entries[first], links=tuple(entries[key] for key in more))
             others.update(more)
-    return [file for place, file in enumerate(files) if place not in others] if others else files
+    return ([key for key in range(len(entries)) if key not in others], joined) if joined else None
 
 
-def _joined(specials: list[Wanted]) -> list[Wanted]:
-    groups: dict[object, list[Wanted]] = {}
-    for one in specials:
-        extra = one.extra or Extra()
-        key = (extra.link, one.kind, extra.target, extra.device) if extra.link else id(one)
-        groups.setdefault(key, []).append(one)
-    return [replace(first, links=tuple(more)) if more else first for first, *more in groups.values()]
-
-
-def frames_by_archive(places: Iterable[ChunkPlace]) -> dict[int, set[int]]:
+def frames_by_archive(places: Places) -> dict[int, set[int]]:
     """The frames that hold those chunks, by archive."""
     wanted: dict[int, set[int]] = {}
-    for place in places:
-        wanted.setdefault(place.archive, set()).add(place.frame)
+    for archive, frame in set(places.frames()):
+        wanted.setdefault(archive, set()).add(frame)
     return wanted

@@ -6,14 +6,16 @@ import errno
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 
 from backup.format.keys import chunk_id
 from backup.format.rows import unpack_u64
 from backup.inventory.packed import ChunkPlace
 from backup.model import MIB, EntryKind, Extra, Problem, ProblemKind
 from backup.restorer.choice import Choice, Overwrite
+from backup.restorer.files import WantedFile
 from backup.restorer.metadata import Report
-from backup.restorer.selection import Selection, WantedFile
+from backup.restorer.selection import Selection
 from backup.restorer.special import KINDS
 from backup.restorer.wanted import Wanted
 from backup.restorer.world import RestoreWorld
@@ -95,8 +97,8 @@ def compare(
     """Numbers of the entries that stay as they are by the choice, and how many others would be replaced."""
     kept: set[int] = set()
     replaced = 0
-    groups = [(file.wanted, file) for file in selection.files]
-    for first, file in (*groups, *((one, None) for one in selection.specials)):
+    groups = ((file.wanted, file) for file in selection.files)
+    for first, file in chain(groups, ((one, None) for one in selection.specials)):
         there = [one for one in first.names if standing.stat(one.directory, one.name) is not None]
         if choice.overwrite is Overwrite.NEVER:
             stay = there

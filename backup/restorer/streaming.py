@@ -15,9 +15,9 @@ from backup.format.keys import chunk_id
 from backup.format.pack import derive_keys
 from backup.inventory.retrievals import Retrieval
 from backup.model import MIB, FrameRow
+from backup.restorer.files import WantedFile
 from backup.restorer.plan import cover
 from backup.restorer.planning import RestorePlan
-from backup.restorer.selection import WantedFile
 from backup.restorer.world import RestoreWorld
 from backup.transfer.retrieve import Fetcher, ReadyRange
 

@@ -36,6 +36,7 @@ class Target:
             ) from error
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._seen: dict[bytes, tuple[int, int]] = {}  # device and inode of every directory we were in
+        self._ours: set[bytes] = set()
 
     def handle(self, path: bytes) -> int:
         """The directory `path` (relative, `b""` is the target itself), made where it is missing.
@@ -69,6 +70,10 @@ class Target:
         except FileExistsError:
             return self._existing(path, above, name, replaces=replaces and self.replaces), True
         return self.handle(path), False
+
+    def is_ours(self, path: bytes) -> bool:
+        """Whether a directory that `handle` gave belongs to us: only we, and root, can change its nature."""
+        return path in self._ours
 
     def sync(self, paths: Iterable[bytes]) -> None:
         """See that the file systems of these directories have all that was written. `TargetError` if not."""
@@ -125,6 +130,7 @@ class Target:
         handle = _enter(above, name)
         found = os.fstat(handle)
         if self._seen.setdefault(path, (found.st_dev, found.st_ino)) == (found.st_dev, found.st_ino):
+            (self._ours.add if found.st_uid == os.geteuid() else self._ours.discard)(path)
             return handle
         os.close(handle)
         raise FileNotFoundError(errno.ENOENT, "during the restore another directory took its place")

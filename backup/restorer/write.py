@@ -12,10 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from dataclasses import replace
 from typing import BinaryIO
 
 from backup.errors import TargetError, TargetFullError
@@ -23,15 +21,13 @@ from backup.model import Problem, ProblemKind
 from backup.restorer.copying import copy_data
 from backup.restorer.metadata import Metadata, Report, reason
 from backup.restorer.owners import Owners
+from backup.restorer.parts import NEW, Part, Parts, inode
 from backup.restorer.special import make_special
-from backup.restorer.target import Target, step
+from backup.restorer.target import Target
 from backup.restorer.wanted import Wanted
 
 __all__ = ["Report", "Wanted", "Writer"]
 
-_MOST_OPEN = 64
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = (OSError, OverflowError)
@@ -49,15 +45,6 @@ _STOPS = {
     errno.ENFILE,
     errno.ENOMEM,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A file that was begun: `inode` tells whether its temporary name still means the same file."""
-
-    wanted: Wanted
-    temporary: bytes
-    inode: tuple[int, int]
 
 
 class Writer:
@@ -78,17 +65,14 @@ class Writer:
     ) -> None:
         self._target = target
         self._resumes = resumes
-        self._kept: set[int] = set()
         self._report = report
         self._metadata = Metadata(report, owners or Owners())
-        self._prefix = b".nightvault-" + mark.encode() + b"-"
-        self._parts: dict[int, _Part] = {}
-        self._open: OrderedDict[int, int] = OrderedDict()
+        self._parts = Parts(target, mark)
         self._directories: list[Wanted] = []
         self.files = 0
         self.bytes = 0
         if not resumes:
-            self.clean(target.handle(b""))
+            self._parts.clean(target.handle(b""))
 
     @property
     def directories(self) -> int:
@@ -100,7 +84,7 @@ class Writer:
         try:
             handle, was_there = self._target.directory(wanted.path, replaces=not wanted.on_the_way)
             if was_there and not self._resumes:
-                self.clean(handle)
+                self._parts.clean(handle)
             if was_there and self._stays(wanted, handle):
                 return
         except OSError as error:
@@ -139,20 +123,13 @@ class Writer:
         """Begin a file under a temporary name; False if it cannot be (and was reported)."""
         names = tuple(wanted.names)
         for place, one in enumerate(names):  # a name that cannot be made does not take the others with it
+            first = replace(one, links=names[place + 1 :]) if place else one
             try:
-                handle = self._target.handle(one.directory)
-                step(one.name)
-                temporary = self._file_name(one)
-                with suppress(FileNotFoundError):  # of an earlier sitting, and of no use
-                    os.unlink(temporary, dir_fd=handle)
-                file = os.open(temporary, _NEW, 0o600, dir_fd=handle)
+                file = self._parts.make(key, first)
             except OSError as error:
                 self._failed(one, error)
                 continue
-            self._keep_open(key, file)
             self._metadata.prepare(file, one)
-            first = replace(one, links=names[place + 1 :]) if place else one
-            self._parts[key] = _Part(first, temporary, _inode(file))
             return not one.holes or self._stretch(key, file, one.size)
         return False
 
@@ -161,30 +138,18 @@ class Writer:
         try:
             os.ftruncate(file, size)
         except _REFUSED as error:
-            self._fail_all(self.give_up(key), error)
+            self._fail_all(self._parts.give_up(key), error)
             return False
         return True
 
     def begun_before(self, key: int, wanted: Wanted) -> bool:
         """Go on with a file that an earlier sitting began; False if it is not there any more."""
-        temporary = self._file_name(wanted)
-        try:
-            file = os.open(temporary, _AGAIN, dir_fd=self._target.handle(wanted.directory))
-        except OSError:
-            return False
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
-            os.close(file)
-            return False
-        self._keep_open(key, file)
-        self._parts[key] = _Part(wanted, temporary, _inode(file))
-        self._kept.add(key)
-        return True
+        return self._parts.take_up(key, wanted)
 
     def read(self, key: int, offset: int, length: int) -> bytes:
         """Read back what was written of a file that was begun; short or empty where it is not there."""
         try:
-            return os.pread(self._file(key), length, offset)
+            return os.pread(self._parts.file(key), length, offset)
         except OSError:
             return b""
 
@@ -208,53 +173,46 @@ class Writer:
     def write(self, key: int, offset: int, data: memoryview) -> bool:
         """Write verified bytes of a file that was begun; False if it was given up (and reported)."""
         try:
-            file = self._file(key)
+            file = self._parts.file(key)
             while data:
                 written = os.pwrite(file, data, offset)
                 data, offset = data[written:], offset + written
         except OSError as error:
-            self._fail_all(self.give_up(key), error)
+            self._fail_all(self._parts.give_up(key), error)
             return False
         return True
 
     def end(self, key: int) -> None:
         """All bytes are there: set metadata, give the file its names."""
         part = self._parts[key]
-        kept = -1
         try:
-            file = self._file(key)
-            self._metadata.apply(file, part.wanted)
-            kept = os.dup(file)
-            os.close(self._open.pop(key))  # before the rename: some file systems tell of failures only here
+            mode = self._metadata.give(
+                self._parts.file(key), part.wanted, part.found, ours=self._ours(part.wanted)
+            )
+            kept = self._parts.release(key)  # before the rename: some file systems tell of failures only here
         except OSError as error:
-            self._fail_all(self.give_up(key), error)
-        else:
-            self._name(key, part, kept)
+            self._fail_all(self._parts.give_up(key), error)
+            return
+        try:
+            self._name(key, part, kept, mode)
         finally:
-            if kept >= 0:
-                os.close(kept)
+            os.close(kept)
 
-    def give_up(self, key: int) -> Wanted:
+    def give_up(self, key: int) -> None:
         """Throw a begun file away."""
-        part = self._parts.pop(key)
-        self._kept.discard(key)
-        with suppress(OSError):  # it is only a temporary file, and the report names its entry
-            if key in self._open:
-                os.close(self._open.pop(key))
-            os.unlink(part.temporary, dir_fd=self._target.handle(part.wanted.directory))
-        return part.wanted
+        self._parts.give_up(key)
 
     def finish(self) -> None:
         """Set the directories' metadata, deepest first, and see that all of it is on disk."""
         if self._resumes:
-            self.clean(self._target.handle(b""))
-        systems = {_inode(self._target.handle(b""))[0]: b""}
+            self._parts.clean(self._target.handle(b""))
+        systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
         for wanted in sorted(self._directories, key=lambda one: one.path, reverse=True):
             try:
                 handle = self._target.handle(wanted.path)
                 if self._resumes:
-                    self.clean(handle)
-                systems.setdefault(_inode(handle)[0], wanted.path)
+                    self._parts.clean(handle)
+                systems.setdefault(os.fstat(handle).st_dev, wanted.path)
                 self._metadata.apply(handle, wanted)
                 self._metadata.lock(handle, wanted)
             except OSError as error:
@@ -264,54 +222,16 @@ class Writer:
 
     def keep(self) -> None:
         """See that all that was written is on disk; files that were begun stay for another sitting."""
-        systems = {_inode(self._target.handle(b""))[0]: b""}
+        systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
         for wanted in self._directories:
             with suppress(OSError):  # it was replaced by others: what lies in it is lost, and found missing
-                systems.setdefault(_inode(self._target.handle(wanted.path))[0], wanted.path)
+                systems.setdefault(os.fstat(self._target.handle(wanted.path)).st_dev, wanted.path)
         self._target.sync(systems.values())
-        self._kept.update(self._parts)
+        self._parts.keep()
 
     def abandon(self) -> None:
-        """This sitting ends early: throw away what was begun and not kept."""
-        for key in list(self._parts):
-            if key not in self._kept:
-                self.give_up(key)
-        for file in self._open.values():
-            os.close(file)
-        self._open.clear()
-        self._parts.clear()
-
-    def clean(self, handle: int) -> None:
-        """Remove what earlier sittings of this restore left in a directory."""
-        with suppress(OSError):  # what fails here fails again, and is reported, where something is written
-            for name in map(os.fsencode, os.listdir(handle)):
-                if name.startswith(self._prefix):
-                    os.unlink(name, dir_fd=handle)
-
-    def _file_name(self, wanted: Wanted) -> bytes:
-        """The temporary name of a file: the same in each sitting."""
-        return self._prefix + blake2b(wanted.name, digest_size=10).hexdigest().encode()
-
-    def _temporary_name(self) -> bytes:
-        return self._prefix + os.urandom(6).hex().encode()
-
-    def _file(self, key: int) -> int:
-        opened = self._open.get(key)
-        if opened is not None:
-            self._open.move_to_end(key)
-            return opened
-        part = self._parts[key]
-        handle = self._target.handle(part.wanted.directory)
-        file = os.open(part.temporary, _AGAIN, dir_fd=handle)
-        self._keep_open(key, file)
-        if _inode(file) != part.inode:
-            raise FileNotFoundError(errno.ENOENT, "its temporary file was replaced by another")
-        return file
-
-    def _keep_open(self, key: int, file: int) -> None:
-        self._open[key] = file
-        while len(self._open) > _MOST_OPEN:
-            os.close(self._open.popitem(last=False)[1])
+        """This sitting ends: throw away what was begun and not kept."""
+        self._parts.abandon()
 
     def _made(self, wanted: Wanted) -> int:
         """Make one symlink, FIFO or device; a handle of it that opens nothing."""
@@ -323,7 +243,7 @@ class Writer:
             self._metadata.apply(opened[0], wanted, opens_nothing=True)
 
         try:
-            self._target.make(handle, wanted.name, self._temporary_name(), make)
+            self._target.make(handle, wanted.name, self._parts.name_once(), make)
         except BaseException:
             for one in opened:
                 os.close(one)
@@ -331,7 +251,7 @@ class Writer:
         self.files += 1
         return opened[0]
 
-    def _name(self, key: int, part: _Part, file: int) -> None:
+    def _name(self, key: int, part: Part, file: int, mode: int | None) -> None:
         """Give a finished file all its names."""
         wanted = part.wanted
         for other in wanted.links:
@@ -343,26 +263,29 @@ class Writer:
         try:
             handle = self._target.handle(wanted.directory)
             self._target.put(handle, part.temporary, wanted.name)
-            self._settle(handle, wanted, file)
+            self._settle(handle, wanted, file, part.found, mode)
         except OSError as error:
-            self._failed(self.give_up(key), error)
+            self._failed(self._parts.give_up(key), error)
             return
-        del self._parts[key]
-        self._kept.discard(key)
+        self._parts.forget(key)
 
-    def _settle(self, handle: int, wanted: Wanted, file: int) -> None:
-        """A file has its name: see that the name means that file, and only then lock it."""
+    def _settle(self, handle: int, wanted: Wanted, file: int, made: os.stat_result, mode: int | None) -> None:
+        """A file has its name: see that the name means that file, as it is to be, and only then lock it."""
         there = os.stat(wanted.name, dir_fd=handle, follow_symlinks=False)
-        if (there.st_dev, there.st_ino) != _inode(file):
+        if inode(there) != inode(made):  # which is open still, so that no other can have its number
             raise FileNotFoundError(errno.ENOENT, "something else took its place")
-        self._metadata.lock(file, wanted)
+        self._metadata.check(there, wanted, mode)
+        self._metadata.lock(file, wanted, ours=self._ours(wanted))
         self.files += 1
         self.bytes += wanted.size
+
+    def _ours(self, wanted: Wanted) -> bool:
+        return self._target.is_ours(wanted.directory)
 
     def _link(self, made: int, wanted: Wanted) -> bool:
         """Give what was made one more name; False (and reported) where the file system has no such thing."""
         handle = self._target.handle(wanted.directory)
-        temporary = self._temporary_name()
+        temporary = self._parts.name_once()
         try:
             inode = b"/proc/self/fd/%d" % made
             os.link(inode, temporary, dst_dir_fd=handle, follow_symlinks=True)
@@ -378,13 +301,14 @@ class Writer:
 
     def _copy(self, file: int, wanted: Wanted, size: int) -> None:
         handle = self._target.handle(wanted.directory)
-        temporary = self._temporary_name()
-        copy = os.open(temporary, _NEW, 0o600, dir_fd=handle)
+        temporary = self._parts.name_once()
+        copy = os.open(temporary, NEW, 0o600, dir_fd=handle)
         try:
+            made = os.fstat(copy)
             copy_data(file, copy, size)
-            self._metadata.apply(copy, wanted)
+            mode = self._metadata.give(copy, wanted, made)
             self._target.put(handle, temporary, wanted.name)
-            self._settle(handle, wanted, copy)
+            self._settle(handle, wanted, copy, made, mode)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=handle)
@@ -404,8 +328,3 @@ class Writer:
                 advice="mend that (make room, say), then run it again: nothing is asked for twice",
             ) from error
         self._report(Problem(wanted.path, ProblemKind.NOT_SET, f"not restored: {reason(error)}"))
-
-
-def _inode(handle: int) -> tuple[int, int]:
-    found = os.fstat(handle)
-    return found.st_dev, found.st_ino

@@ -126,7 +126,7 @@ def test_a_directory_swapped_for_a_symlink_meanwhile(
 ) -> None:
     """Somebody who may write in the target swaps a directory for a symlink before any one of our steps."""
     monkeypatch.setattr("backup.restorer.target._MOST_OPEN", 1)
-    monkeypatch.setattr("backup.restorer.write._MOST_OPEN", 1)
+    monkeypatch.setattr("backup.restorer.parts._MOST_OPEN", 1)
     outside = tmp_path / "outside"
     outside.mkdir()
     steps, swap_at = [0], [-1]

@@ -13,8 +13,8 @@ import pytest
 
 from backup.errors import TargetError
 from backup.model import EntryKind, Extra, Owner
+from backup.restorer import parts as parts_module
 from backup.restorer import target as target_module
-from backup.restorer import write as write_module
 from tests.restorer.test_write import Bench, wanted
 from tests.trees import snapshot_of
 
@@ -105,7 +105,7 @@ def test_swaps_at_every_step(
 ) -> None:
     if few_handles:  # directories are opened anew again and again
         monkeypatch.setattr(target_module, "_MOST_OPEN", 2)
-        monkeypatch.setattr(write_module, "_MOST_OPEN", 1)
+        monkeypatch.setattr(parts_module, "_MOST_OPEN", 1)
     # Who moves a directory there before the restore meets it has it restored into, as docs/files.md says.
     for step in range(2 if attack is give_away else 0, MOST_STEPS):
         folder = tmp_path / str(step)

@@ -12,8 +12,8 @@ import pytest
 
 from backup.errors import TargetError
 from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
+from backup.restorer import parts as module
 from backup.restorer import special
-from backup.restorer import write as module
 from backup.restorer.metadata import Metadata
 from backup.restorer.target import Target
 from backup.restorer.write import Wanted, Writer

@@ -1,0 +1,114 @@
+"""Where the chunks of a restore lie, in little memory: about 60 bytes for each."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Final
+
+from backup.inventory import packed
+from backup.inventory.database import Transaction
+from backup.inventory.packed import ChunkPlace
+
+_ROW: Final = struct.Struct("<IIII32s")  # archive, frame, offset, length, id
+_ID_SIZE: Final = 32
+_BATCH: Final = 5_000
+
+
+class Places(Mapping[int, ChunkPlace]):
+    """Places by the chunks' numbers, in the order of these. A place that cannot be true is not there."""
+
+    def __init__(self, places: Iterable[ChunkPlace] = ()) -> None:
+        """`places` come by rising numbers."""
+        self.numbers = array("I")
+        self._rows = bytearray()
+        for place in places:
+            row = _packed(place)
+            if row is not None:
+                self._rows += row
+                self.numbers.append(place.number)
+
+    def position(self, number: int) -> int:
+        """The how manieth a chunk's place is. KeyError if it has none."""
+        at = bisect_left(self.numbers, number)
+        if at == len(self.numbers) or self.numbers[at] != number:
+            raise KeyError(number)
+        return at
+
+    def at(self, position: int) -> ChunkPlace:
+        """The place at a position."""
+        archive, frame, offset, length, name = _ROW.unpack_from(self._rows, position * _ROW.size)
+        return ChunkPlace(self.numbers[position], name, archive, frame, offset, length)
+
+    def only(self, numbers: Container[int]) -> Places:
+        """Those of `numbers`."""
+        return Places(self.at(position) for position, number in enumerate(self.numbers) if number in numbers)
+
+    def move(self, places: Iterable[ChunkPlace]) -> None:
+        """These chunks lie elsewhere than was known."""
+        for place in places:
+            row = _packed(place)
+            if row is not None:
+                start = self.position(place.number) * _ROW.size
+                self._rows[start : start + _ROW.size] = row
+
+    def frames(self) -> Iterator[tuple[int, int]]:
+        """Archive and frame of each, in order."""
+        return ((row[0], row[1]) for row in _ROW.iter_unpack(self._rows))
+
+    @property
+    def lengths(self) -> Iterator[int]:
+        """The length of each, in order."""
+        return (row[3] for row in _ROW.iter_unpack(self._rows))
+
+    def __getitem__(self, number: int) -> ChunkPlace:
+        return self.at(self.position(number))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def _packed(place: ChunkPlace) -> bytes | None:
+    try:
+        row = _ROW.pack(place.archive, place.frame, place.offset, place.length, place.id)
+    except (struct.error, TypeError):
+        return None
+    return row if len(place.id) == _ID_SIZE else None
+
+
+def read_places(tx: Transaction, numbers: array[int]) -> Places:
+    """The places of chunks, given in any order and as often as they are used."""
+    largest = packed.largest_chunk(tx)
+    return Places(_places(tx, array("I", (number for number in numbers if number <= largest))))
+
+
+def _places(tx: Transaction, numbers: array[int]) -> Iterator[ChunkPlace]:
+    for some in _rising(numbers):
+        yield from sorted(packed.chunk_places(tx, some))
+
+
+def _rising(numbers: array[int]) -> Iterator[list[int]]:
+    """Each number once, in order: a byte marks each number between the least and the largest.
+
+    Numbers are given out one after the other, so that what a snapshot uses lies close together; a set of them
+    would take a hundred times as much.
+    """
+    least = min(numbers, default=0)
+    marks = bytearray(max(numbers, default=-1) + 1 - least)
+    for number in numbers:
+        marks[number - least] = 1
+    some: list[int] = []
+    at = marks.find(1)
+    while at >= 0:
+        some.append(least + at)
+        if len(some) == _BATCH:
+            yield some
+            some = []
+        at = marks.find(1, at + 1)
+    if some:
+        yield some
