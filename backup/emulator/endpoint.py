@@ -19,6 +19,7 @@ from .sink import ClientGone
 from .wire import Answer, Extent, Inbound, new_request_id
 
 CHUNK_BYTES = 1024 * 1024
+BRIEF_BYTES = 64 * 1024  # read in less time than a thread takes to be asked
 TREE_HASH = "x-amz-sha256-tree-hash"
 CHECKSUM = "x-amz-checksum-"
 
@@ -101,8 +102,9 @@ class Exchange:
 
     async def _take_rest(self, answer: Answer | None) -> None:
         """Let a client that is still sending finish, unless it waits to be told to go on."""
-        waiting = any(k == b"expect" and v.lower() == b"100-continue" for k, v in self.scope["headers"])
-        if answer is None or waiting:
+        if answer is None or self.body.complete:
+            return
+        if any(k == b"expect" and v.lower() == b"100-continue" for k, v in self.scope["headers"]):
             return
         try:
             await self.body.drain()
@@ -117,8 +119,17 @@ class Exchange:
             headers["Content-Length"] = str(answer.length if answer.told is None else answer.told)
         if not self.body.complete:
             headers["Connection"] = "close"
+        protocol = self.scope["state"].get("protocol")
+        if protocol is not None:
+            protocol.join_head()
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+        if fault is None and not answer.extents:
+            await self.send({"type": "http.response.body", "body": answer.body, "more_body": False})
+        else:
+            await self._send_pieces(answer, fault)
+
+    async def _send_pieces(self, answer: Answer, fault: Fault | None) -> None:
         left = answer.length if fault is None or fault.truncate is None else fault.truncate
         cut = left < answer.length
         corrupt = fault is not None and fault.corrupt
@@ -164,7 +175,10 @@ async def _pieces(answer: Answer, most: int) -> AsyncIterator[bytes]:
     for extent in answer.extents:
         at = 0
         while at < extent.length:
-            chunk = await asyncio.to_thread(_read, extent, at, most)
+            if extent.length <= BRIEF_BYTES:
+                chunk = _read(extent, at, most)
+            else:
+                chunk = await asyncio.to_thread(_read, extent, at, most)
             yield chunk
             at += len(chunk)
 

@@ -48,18 +48,27 @@ class Body:
     async def pieces(self) -> AsyncIterator[bytes]:
         """What has not been read yet, as it comes."""
         while not self._finished:
-            try:
-                async with asyncio.timeout(self.idle_seconds):
-                    message = await self._receive()
-            except TimeoutError as error:
-                self._finished = True
-                raise ServiceError("RequestTimeoutException", "Request timed out.") from error
-            if message["type"] == "http.disconnect":
-                self._finished = True
-                raise ClientGone
-            self._finished = self.complete = not message.get("more_body", False)
-            if message.get("body"):
-                yield message["body"]
+            piece = await self._next()
+            if piece:
+                yield piece
+
+    async def _next(self) -> bytes:
+        try:
+            message = await self._received()
+        except TimeoutError as error:
+            self._finished = True
+            raise ServiceError("RequestTimeoutException", "Request timed out.") from error
+        if message["type"] == "http.disconnect":
+            self._finished = True
+            raise ClientGone
+        self._finished = self.complete = not message.get("more_body", False)
+        return message.get("body") or b""
+
+    async def _received(self) -> MutableMapping[str, Any]:
+        if self._protocol is not None and self._protocol.has_whole_body:
+            return await self._receive()  # a timer costs more than it takes
+        async with asyncio.timeout(self.idle_seconds):
+            return await self._receive()
 
     def divert(self, length: int | None) -> BodySink | None:
         """A sink for the rest of a long body; None where the body is short, chunked or there already."""
@@ -77,16 +86,16 @@ class Body:
     async def read(self, limit: int = SMALL_BODY_LIMIT) -> bytes:
         """The whole body, at most so many bytes; 400 beyond."""
         gathered = bytearray()
-        async for piece in self.pieces():
-            gathered += piece
+        while not self._finished:
+            gathered += await self._next()
             if len(gathered) > limit:
                 raise ServiceError("BadRequest", "The request body is too large.")
         return bytes(gathered)
 
     async def drain(self) -> None:
         """Read the rest and drop it, so that a client still sending gets to read its answer."""
-        async for _ in self.pieces():
-            pass
+        while not self._finished:
+            await self._next()
 
     async def gone(self) -> None:
         """Wait until the connection is closed."""

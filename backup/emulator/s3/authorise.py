@@ -76,16 +76,15 @@ def judge(
 ) -> str | None:
     """None if the action is allowed on the key (empty: on the bucket), else the sentence that refuses."""
     bucket = call.bucket
+    policy = None if bucket is None else _bucket_policy(tx, bucket.id)
+    foreign = bucket is not None and bucket.account_id != caller.account_id
+    if caller.role_arn is None and not foreign and (policy is None or call.operation in POLICY_OPERATIONS):
+        return None  # a root, whom nothing denies this
     resource = "*" if action == "s3:ListAllMyBuckets" else f"arn:aws:s3:::{call.bucket_name}"
     resource = f"{resource}/{key}" if key else resource
     refusal = f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource}"
     principal = Principal(caller.account_id, caller.arn, caller.role_arn)
     context = _context(call, caller, tx)
-    policy = None if bucket is None else _bucket_policy(tx, bucket.id)
-    foreign = bucket is not None and bucket.account_id != caller.account_id
-    root = caller.role_arn is None and not foreign and call.operation in POLICY_OPERATIONS
-    if root:
-        return None
     if policy is not None and policy.denies(action, context, resource=resource, principal=principal):
         return f"{refusal} with an explicit deny in a resource-based policy"
     granted = policy is not None and policy.grants(
