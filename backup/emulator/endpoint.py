@@ -14,12 +14,11 @@ from typing import Any
 
 from .errors import MESSAGE_BY_CODE, ServiceError
 from .faults import Fault
-from .receive import Body
+from .receive import BRIEF_BYTES, Body
 from .sink import ClientGone
 from .wire import Answer, Extent, Inbound, new_request_id
 
 CHUNK_BYTES = 1024 * 1024
-BRIEF_BYTES = 64 * 1024  # read in less time than a thread takes to be asked
 TREE_HASH = "x-amz-sha256-tree-hash"
 CHECKSUM = "x-amz-checksum-"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from dataclasses import dataclass, replace
@@ -16,9 +15,9 @@ from .endpoint import Exchange, Scope, Send, inbound_of
 from .errors import MESSAGE_BY_CODE, ServiceError, invalid, missing
 from .faults import FaultPlan
 from .operations import BRIEF, Route, Serve, Streamed, find_route
-from .receive import Body, Receive, receive_file
+from .receive import BRIEF_BYTES, Body, Receive, receive_file
 from .settings import SettingsInForce
-from .settle import at_settled
+from .settle import at_settled, in_turn
 from .sigv4 import query_pairs
 from .store import Store, Transaction
 from .wire import Answer, Inbound, glacier_error
@@ -90,12 +89,11 @@ class GlacierService:
         path = self.store.path(self.store.new_file())
         received = await receive_file(body, path, content_length(call), UPLOAD_LIMIT)
 
-        def finish() -> Answer:
-            with self.store.transaction() as tx:
-                return streamed.finish(call, tx, received)
+        def finish(tx: Transaction) -> Answer:
+            return streamed.finish(call, tx, received)
 
         try:
-            return await asyncio.to_thread(finish)
+            return await in_turn(self.store, finish, brief=received.size <= BRIEF_BYTES)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

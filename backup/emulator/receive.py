@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BATCH_BYTES = 4 * 1024 * 1024  # large enough that handing over costs little beside the hashing
 SMALL_BODY_LIMIT = 1024 * 1024
 DIVERTED_BYTES = 1024 * 1024
+BRIEF_BYTES = 64 * 1024
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -103,6 +104,17 @@ class Body:
             pass
 
 
+async def side_by_side(size: int, *works: Callable[[], None]) -> None:
+    """Do some things with so many bytes, each on a thread of its own; with few bytes it is done on the spot,
+    since to ask a thread would take longer.
+    """
+    if size <= BRIEF_BYTES:
+        for work in works:
+            work()
+    else:
+        await asyncio.gather(*(asyncio.to_thread(work) for work in works))
+
+
 class Spool(Protocol):
     """Where a body goes."""
 
@@ -120,9 +132,7 @@ class _Spool:
 
     async def take(self, data: bytes | bytearray | memoryview) -> None:
         """One thread hashes the leaves while another writes and hashes the whole."""
-        await asyncio.gather(
-            asyncio.to_thread(self._write, data), asyncio.to_thread(self.hasher.update_leaves, data)
-        )
+        await side_by_side(len(data), lambda: self._write(data), lambda: self.hasher.update_leaves(data))
 
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
@@ -142,7 +152,7 @@ async def receive_file(body: Body, path: Path, length: int | None, limit: int) -
 
     The file is gone again if the body does not come to its end.
     """
-    spool = await asyncio.to_thread(_Spool, path)
+    spool = _Spool(path)
     try:
         await fill(body, spool, length, limit)
     except BaseException:

@@ -35,6 +35,20 @@ async def at_settled(store: Store, work: Callable[[Transaction], T], *, brief: b
     return await asyncio.to_thread(_at_settled, store, work)
 
 
+async def in_turn(store: Store, work: Callable[[Transaction], T], *, brief: bool) -> T:
+    """Do the work in a transaction, on the spot or on a thread, whatever is due."""
+    if brief:
+        with store.unless_busy() as tx:
+            if tx is not None:
+                return work(tx)
+    return await asyncio.to_thread(_in_turn, store, work)
+
+
+def _in_turn(store: Store, work: Callable[[Transaction], T]) -> T:
+    with store.transaction() as tx:
+        return work(tx)
+
+
 def _at_settled(store: Store, work: Callable[[Transaction], T]) -> T:
     with store.transaction() as tx:
         if _is_settled(store, tx):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import secrets
 from collections.abc import Mapping
@@ -14,9 +13,9 @@ from backup.emulator.authenticate import claimed_key
 from backup.emulator.endpoint import Exchange, Scope, Send, inbound_of
 from backup.emulator.errors import ServiceError
 from backup.emulator.faults import FaultPlan
-from backup.emulator.receive import Body, Receive
+from backup.emulator.receive import BRIEF_BYTES, Body, Receive
 from backup.emulator.settings import SettingsInForce
-from backup.emulator.settle import at_settled
+from backup.emulator.settle import at_settled, in_turn
 from backup.emulator.sigv4 import query_pairs
 from backup.emulator.store import Store, Transaction
 from backup.emulator.wire import Answer, Inbound
@@ -155,12 +154,11 @@ class S3Service:
         call, admitted, wanted = await self._admit_streamed(call, streamed, region)
         stored = await receive_object(call, body, admitted, wanted=wanted)
 
-        def finish() -> Answer:
-            with self.store.transaction() as tx:
-                return streamed.finish(call, tx, stored)
+        def finish(tx: Transaction) -> Answer:
+            return streamed.finish(call, tx, stored)
 
         try:
-            return await asyncio.to_thread(finish)
+            return await in_turn(self.store, finish, brief=stored.size <= BRIEF_BYTES)
         except BaseException:
             self.store.path(stored.file).unlink(missing_ok=True)
             raise
