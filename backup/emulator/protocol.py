@@ -112,8 +112,9 @@ class EmulatorProtocol(H11Protocol):
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         answer = self._refusal(ServiceError("BadRequest", f"{msg} {error}", status=status))
         headers = {**answer.headers, "Content-Length": str(answer.length), "Connection": "close"}
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         for event in (
-            h11.Response(status_code=status, headers=list(headers.items())),
+            h11.Response(status_code=status, headers=[*self.server_state.default_headers, *encoded]),
             h11.Data(data=answer.body),
             h11.EndOfMessage(),
         ):

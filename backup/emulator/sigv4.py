@@ -148,9 +148,11 @@ def canonical_request(
     The path is encoded once more than it was sent, as all services but S3 want it, which gives its own
     `path`; header values lose outer blanks and runs of inner ones.
     """
+    wanted = set(signed)
     values: dict[str, list[str]] = {}
     for name, value in inbound.headers:
-        values.setdefault(name, []).append(_RUNS.sub(" ", value.strip()))
+        if name in wanted:
+            values.setdefault(name, []).append(_RUNS.sub(" ", value.strip()))
     lines = []
     for name in signed:
         if name not in values:
