@@ -123,8 +123,9 @@ class Exchange:
             protocol.join_head()
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-        if fault is None and not answer.extents:
-            await self.send({"type": "http.response.body", "body": answer.body, "more_body": False})
+        if fault is None and answer.length <= BRIEF_BYTES:
+            whole = answer.body + b"".join(_read(extent, 0, extent.length) for extent in answer.extents)
+            await self.send({"type": "http.response.body", "body": whole, "more_body": False})
         else:
             await self._send_pieces(answer, fault)
 
@@ -174,10 +175,7 @@ async def _pieces(answer: Answer, most: int) -> AsyncIterator[bytes]:
     for extent in answer.extents:
         at = 0
         while at < extent.length:
-            if extent.length <= BRIEF_BYTES:
-                chunk = _read(extent, at, most)
-            else:
-                chunk = await asyncio.to_thread(_read, extent, at, most)
+            chunk = await asyncio.to_thread(_read, extent, at, most)
             yield chunk
             at += len(chunk)
 

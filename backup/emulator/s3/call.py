@@ -29,12 +29,13 @@ KEPT_HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket: its row's number, name, owner and region."""
+    """A bucket: its row's number, name, owner and region; the text of its policy, if it has one."""
 
     id: int
     name: str
     account_id: str
     region: str
+    policy: str | None
 
     @property
     def arn(self) -> str:
@@ -120,7 +121,11 @@ class S3Call:
 
 def find_bucket(tx: Transaction, name: str) -> Bucket | None:
     """A bucket by name."""
-    row = tx.db.execute("SELECT id, name, account_id, region FROM buckets WHERE name = ?", (name,)).fetchone()
+    row = tx.db.execute(
+        "SELECT id, name, account_id, region, (SELECT text FROM bucket_documents "
+        "WHERE bucket = buckets.id AND kind = 'policy') FROM buckets WHERE name = ?",
+        (name,),
+    ).fetchone()
     return None if row is None else Bucket(*row)
 
 

@@ -22,7 +22,7 @@ from .errors import S3Error, not_implemented
 
 UPLOAD_LIMIT = 5 * 1024**3
 ENVELOPE = 64 * 1024**2  # what chunk heads and a trailer may add
-_UNKNOWN = ("sha512", "md5", "xxhash64", "xxhash3", "xxhash128")
+_UNKNOWN = tuple(f"x-amz-checksum-{name}" for name in ("sha512", "md5", "xxhash64", "xxhash3", "xxhash128"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ def _content_md5(call: S3Call) -> bytes | None:
 
 def _checksum(call: S3Call) -> tuple[Algorithm | None, str | None, bool]:
     for name in _UNKNOWN:
-        if call.header(f"x-amz-checksum-{name}") is not None:
-            raise not_implemented(f"x-amz-checksum-{name}")
+        if call.header(name) is not None:
+            raise not_implemented(name)
     given = [algorithm for header, algorithm in BY_HEADER.items() if call.header(header) is not None]
     trailer = (call.header("x-amz-trailer") or "").strip().lower()
     if trailer and trailer not in BY_HEADER:
