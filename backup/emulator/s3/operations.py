@@ -116,9 +116,10 @@ _BY_PLACE: Mapping[tuple[str, str], tuple[Operation, ...]] = {
     for method, on in {(operation.method, operation.on) for operation in OPERATIONS}
 }
 BRIEF = frozenset(operation.name for operation in OPERATIONS) - {
-    # they go through files, or through all rows of something large
+    # they go through files, or through as many as a thousand rows
     *("DeleteObjects", "DeleteObject", "DeleteBucket", "CopyObject", "UploadPartCopy"),
     *("CompleteMultipartUpload", "AbortMultipartUpload"),
+    *("ListObjects", "ListObjectsV2", "ListMultipartUploads", "ListParts"),
 }
 _KNOWN_FLAGS = frozenset(flag for operation in OPERATIONS for flag in operation.flags)
 UNKNOWN_FLAGS = frozenset(
