@@ -30,11 +30,13 @@ def authorise(call: Call, caller: Caller, accounts: Accounts, tx: Transaction) -
     refusal = f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource}"
     principal = Principal(caller.account_id, caller.arn, caller.role_arn)
     vault = _vault(call, tx)
-    context = _context(call, caller, vault, tx)
     policies = [] if vault is None else _policies_of(vault["id"], tx)
+    foreign = call.account != caller.account_id
+    if not policies and not foreign and caller.role_arn is None:
+        return
+    context = _context(call, caller, vault, tx)
     if any(policy.denies(action, context, resource=resource, principal=principal) for policy in policies):
         raise denied(f"{refusal} with an explicit deny in a resource-based policy")
-    foreign = call.account != caller.account_id
     granted = any(
         policy.grants(action, context, resource=resource, principal=principal, singled_out=not foreign)
         for policy in policies

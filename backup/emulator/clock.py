@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 DAY_MS = 24 * 60 * 60 * 1000
 SHORTEST_LIFE_MS = 10 * 60 * 1000
+NEVER_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True)

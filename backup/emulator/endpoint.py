@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import MESSAGE_BY_CODE, ServiceError
 from .faults import Fault
-from .receive import Body
+from .receive import BRIEF_BYTES, Body
 from .sink import ClientGone
 from .wire import Answer, Extent, Inbound, new_request_id
 
@@ -101,8 +101,9 @@ class Exchange:
 
     async def _take_rest(self, answer: Answer | None) -> None:
         """Let a client that is still sending finish, unless it waits to be told to go on."""
-        waiting = any(k == b"expect" and v.lower() == b"100-continue" for k, v in self.scope["headers"])
-        if answer is None or waiting:
+        if answer is None or self.body.complete:
+            return
+        if any(k == b"expect" and v.lower() == b"100-continue" for k, v in self.scope["headers"]):
             return
         try:
             await self.body.drain()
@@ -117,8 +118,18 @@ class Exchange:
             headers["Content-Length"] = str(answer.length if answer.told is None else answer.told)
         if not self.body.complete:
             headers["Connection"] = "close"
+        protocol = self.scope["state"].get("protocol")
+        if protocol is not None:
+            protocol.join_head()
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+        if fault is None and answer.length <= BRIEF_BYTES:
+            whole = answer.body + b"".join(_read(extent, 0, extent.length) for extent in answer.extents)
+            await self.send({"type": "http.response.body", "body": whole, "more_body": False})
+        else:
+            await self._send_pieces(answer, fault)
+
+    async def _send_pieces(self, answer: Answer, fault: Fault | None) -> None:
         left = answer.length if fault is None or fault.truncate is None else fault.truncate
         cut = left < answer.length
         corrupt = fault is not None and fault.corrupt

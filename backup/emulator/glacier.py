@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from dataclasses import dataclass, replace
@@ -15,10 +14,10 @@ from .calls import Call
 from .endpoint import Exchange, Scope, Send, inbound_of
 from .errors import MESSAGE_BY_CODE, ServiceError, invalid, missing
 from .faults import FaultPlan
-from .operations import Route, Serve, Streamed, find_route
-from .receive import Body, Receive, receive_file
+from .operations import BRIEF, Route, Serve, Streamed, find_route
+from .receive import BRIEF_BYTES, Body, Receive, receive_file
 from .settings import SettingsInForce
-from .settle import settle
+from .settle import at_settled, in_turn
 from .sigv4 import query_pairs
 from .store import Store, Transaction
 from .wire import Answer, Inbound, glacier_error
@@ -70,47 +69,56 @@ class GlacierService:
         if isinstance(serve, Streamed):
             return await self._perform_streamed(call, route, serve, body)
         data = await body.read()
-        return await asyncio.to_thread(self._perform_small, replace(call, body=data), route, serve)
+        brief = route.operation.name in BRIEF
 
-    def _perform_small(self, call: Call, route: Route, serve: Serve) -> Answer:
-        computed = hashlib.sha256(call.body).hexdigest()
-        with self.store.transaction() as tx:
-            settle(self.store, tx)
-        with self.store.transaction() as tx:
-            call = self._admit(call, route, computed, (), tx)
-            claimed = call.inbound.header("x-amz-content-sha256")
-            if claimed is not None:
-                check_linear_hash(claimed, computed)
-            return serve(call, tx)
+        def work(tx: Transaction) -> Answer:
+            return self._perform_small(call, data, route, serve, tx)
+
+        return await at_settled(self.store, work, brief=brief)
+
+    def _perform_small(self, call: Call, data: bytes, route: Route, serve: Serve, tx: Transaction) -> Answer:
+        computed = hashlib.sha256(data).hexdigest()
+        call = self._admit(call, route, computed, (), tx, body=data)
+        claimed = call.inbound.header("x-amz-content-sha256")
+        if claimed is not None:
+            check_linear_hash(claimed, computed)
+        return serve(call, tx)
 
     async def _perform_streamed(self, call: Call, route: Route, streamed: Streamed, body: Body) -> Answer:
-        call = await asyncio.to_thread(self._admit_streamed, call, route, streamed)
+        call = await self._admit_streamed(call, route, streamed)
         path = self.store.path(self.store.new_file())
         received = await receive_file(body, path, content_length(call), UPLOAD_LIMIT)
 
-        def finish() -> Answer:
-            with self.store.transaction() as tx:
-                return streamed.finish(call, tx, received)
+        def finish(tx: Transaction) -> Answer:
+            return streamed.finish(call, tx, received)
 
         try:
-            return await asyncio.to_thread(finish)
+            return await in_turn(self.store, finish, brief=received.size <= BRIEF_BYTES)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
 
-    def _admit_streamed(self, call: Call, route: Route, streamed: Streamed) -> Call:
+    async def _admit_streamed(self, call: Call, route: Route, streamed: Streamed) -> Call:
         claimed = call.required("x-amz-content-sha256")
         if not _SHA256.fullmatch(claimed):
             raise invalid(f"Invalid x-amz-content-sha256: {claimed}")
-        with self.store.transaction() as tx:
-            settle(self.store, tx)
-        with self.store.transaction() as tx:
-            call = self._admit(call, route, claimed, ("x-amz-content-sha256",), tx)
-            streamed.check(call, tx)
-        return call
+
+        def admit(tx: Transaction) -> Call:
+            admitted = self._admit(call, route, claimed, ("x-amz-content-sha256",), tx)
+            streamed.check(admitted, tx)
+            return admitted
+
+        return await at_settled(self.store, admit, brief=True)
 
     def _admit(
-        self, call: Call, route: Route, payload_hash: str, must_sign: tuple[str, ...], tx: Transaction
+        self,
+        call: Call,
+        route: Route,
+        payload_hash: str,
+        must_sign: tuple[str, ...],
+        tx: Transaction,
+        *,
+        body: bytes = b"",
     ) -> Call:
         """The call with its owner's account and its region; a ServiceError if it may not be made."""
         accounts = self.accounts.current()
@@ -119,7 +127,7 @@ class GlacierService:
         )
         _check_version(call.inbound)
         account = caller.account_id if route.account == "-" else route.account
-        call = replace(call, account=account, region=caller.region)
+        call = replace(call, account=account, region=caller.region, body=body)
         authorise(call, caller, accounts, tx)
         if call.settings.no_longer_supported:
             code = "NoLongerSupportedException"

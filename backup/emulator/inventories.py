@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from .clock import DAY_MS
+from .clock import DAY_MS, NEVER_MS
 from .store import Transaction
 from .wire import compact, date_s
 
@@ -23,16 +23,23 @@ def mark_changed(tx: Transaction, vault: int) -> None:
     tx.db.execute("UPDATE vaults SET changed_ms = ? WHERE id = ? AND changed_ms IS NULL", (tx.now_ms, vault))
 
 
+_DUE = f"created_ms + ((changed_ms - created_ms) / {DAY_MS} + 1) * {DAY_MS}"  # the end of the vault's day
+
+
 def make_due_inventories(tx: Transaction) -> None:
     """Make the daily inventory of every changed vault whose day is over, dated at the end of that day."""
     rows = tx.db.execute(
-        "SELECT id, created_ms, changed_ms FROM vaults WHERE changed_ms IS NOT NULL"
+        f"SELECT id, {_DUE} AS due_ms FROM vaults WHERE changed_ms IS NOT NULL AND {_DUE} <= ?",  # noqa: S608
+        (tx.now_ms,),
     ).fetchall()
     for row in rows:
-        days = (row["changed_ms"] - row["created_ms"]) // DAY_MS + 1
-        due_ms = row["created_ms"] + days * DAY_MS
-        if due_ms <= tx.now_ms:
-            make_inventory(tx, row["id"], due_ms)
+        make_inventory(tx, row["id"], row["due_ms"])
+
+
+def next_inventory_ms(tx: Transaction) -> int:
+    """When the next daily inventory is due, if nothing changes until then."""
+    row = tx.db.execute(f"SELECT min({_DUE}) FROM vaults WHERE changed_ms IS NOT NULL").fetchone()  # noqa: S608
+    return NEVER_MS if row[0] is None else int(row[0])
 
 
 def make_inventory(tx: Transaction, vault: int, made_ms: int) -> None:

@@ -12,7 +12,7 @@ import sqlite3
 from .archives import drop_unused_pieces, read_pieces
 from .calls import Call, find_vault
 from .capacity import check_expedited
-from .clock import DAY_MS, ClockState
+from .clock import DAY_MS, NEVER_MS, ClockState
 from .errors import invalid, not_found
 from .inventories import as_csv, as_json, select_items
 from .job_request import JobRequest, parse_job_request
@@ -251,6 +251,12 @@ def complete_due_jobs(tx: Transaction) -> None:
             ),
         )
         _tell(tx, row["id"])
+
+
+def next_end_ms(tx: Transaction) -> int:
+    """When the next job ends, if none is asked for until then."""
+    row = tx.db.execute("SELECT min(due_ms) FROM jobs WHERE state = 'InProgress'").fetchone()
+    return NEVER_MS if row[0] is None else int(row[0])
 
 
 def _tell(tx: Transaction, job: int) -> None:

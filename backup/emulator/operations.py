@@ -112,6 +112,15 @@ OPERATIONS = (
     _operation("PurchaseProvisionedCapacity", "POST", "/provisioned-capacity", purchase_capacity),
 )
 NAMES = frozenset(operation.name for operation in OPERATIONS)
+_BY_METHOD = {
+    method: tuple(operation for operation in OPERATIONS if operation.method == method)
+    for method in ("GET", "PUT", "POST", "DELETE")
+}
+BRIEF = NAMES - {
+    # they go through files, leaves, or all rows of something large
+    *("DeleteVault", "DeleteArchive", "CompleteMultipartUpload", "AbortMultipartUpload", "ListParts"),
+    *("InitiateJob", "ListJobs", "DescribeJob", "GetJobOutput"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +138,9 @@ def find_route(method: str, path: str, query: Mapping[str, str]) -> Route:
 
     `path` is as it was sent: it is decoded after it was taken apart, so that no name can pose as a path.
     """
-    for operation in OPERATIONS:
+    for operation in _BY_METHOD.get(method, ()):
         found = operation.path.fullmatch(path)
-        if operation.method != method or found is None:
+        if found is None:
             continue
         if operation.flag is not None and query.get(operation.flag[0]) != operation.flag[1]:
             continue

@@ -35,7 +35,7 @@ def _inventory_output(call: Call, job: sqlite3.Row) -> Answer:
     status, headers, first, end = _ranged(call.inbound.header("range"), job["file_size"])
     kind = "text/csv" if job["format"] == "CSV" else "application/json"
     extent = Extent(call.store.path(job["file"]), first, end - first)
-    return Answer(status, {"Content-Type": kind, **headers}, extents=(extent,))
+    return _answer(call, status, {"Content-Type": kind, **headers}, (extent,))
 
 
 def _archive_output(call: Call, tx: Transaction, job: sqlite3.Row) -> Answer:
@@ -48,7 +48,13 @@ def _archive_output(call: Call, tx: Transaction, job: sqlite3.Row) -> Answer:
     if job["archive_description"]:
         headers["x-amz-archive-description"] = job["archive_description"]
     pieces = read_pieces(tx, job["archive"])
-    return Answer(status, headers, extents=tuple(_extents(call, pieces, start + first, start + end)))
+    return _answer(call, status, headers, tuple(_extents(call, pieces, start + first, start + end)))
+
+
+def _answer(call: Call, status: int, headers: dict[str, str], extents: tuple[Extent, ...]) -> Answer:
+    """A download that has begun comes to its end, also when its job expires meanwhile."""
+    held = call.store.hold([extent.path.name for extent in extents])
+    return Answer(status, headers, extents=extents, held=held)
 
 
 def _ranged(text: str | None, size: int) -> tuple[int, dict[str, str], int, int]:

@@ -113,6 +113,7 @@ def parse_policy(text: str, where: str) -> Policy:
     """Read a policy document; EmulatorError, naming `where`, for what this emulator would not evaluate."""
     try:
         document = json.loads(text)
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate could not be named in an answer
     except (ValueError, RecursionError) as error:
         raise EmulatorError(f"{where}: the policy is not JSON: {error}.") from error
     statements = document.get("Statement") if isinstance(document, dict) else None

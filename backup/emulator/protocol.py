@@ -21,6 +21,29 @@ from .wire import Answer, glacier_error, new_request_id
 LINGER_SECONDS = 10.0
 
 
+class _HeadFirst:
+    """Stands for the transport of one answer: keeps what is written first until the next write."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._head is None:
+            self._head = data
+            return
+        whole, self._head = self._head + data, b""
+        if whole:
+            self._transport.write(whole)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.write(self._head or b"")
+        self._transport.close()
+
+
 class EmulatorProtocol(H11Protocol):
     """Gives the application its transport, so that a planned fault can cut the connection.
 
@@ -38,6 +61,15 @@ class EmulatorProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._refused:
             super().data_received(data)
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether nothing of the present request is still to come."""
+        return not self.cycle.more_body
+
+    def join_head(self) -> None:
+        """Let the answer that comes now send its head with the first bytes of its body, not on its own."""
+        self.cycle.transport = _HeadFirst(self.transport)  # type: ignore[assignment]
 
     def divert(self, length: int) -> BodySink | None:
         """Let a sink take the rest of a body of `length` bytes; None if all of it has come already."""
@@ -80,8 +112,9 @@ class EmulatorProtocol(H11Protocol):
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         answer = self._refusal(ServiceError("BadRequest", f"{msg} {error}", status=status))
         headers = {**answer.headers, "Content-Length": str(answer.length), "Connection": "close"}
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         for event in (
-            h11.Response(status_code=status, headers=list(headers.items())),
+            h11.Response(status_code=status, headers=[*self.server_state.default_headers, *encoded]),
             h11.Data(data=answer.body),
             h11.EndOfMessage(),
         ):

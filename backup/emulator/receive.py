@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BATCH_BYTES = 4 * 1024 * 1024  # large enough that handing over costs little beside the hashing
 SMALL_BODY_LIMIT = 1024 * 1024
 DIVERTED_BYTES = 1024 * 1024
+BRIEF_BYTES = 64 * 1024
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -48,18 +49,27 @@ class Body:
     async def pieces(self) -> AsyncIterator[bytes]:
         """What has not been read yet, as it comes."""
         while not self._finished:
-            try:
-                async with asyncio.timeout(self.idle_seconds):
-                    message = await self._receive()
-            except TimeoutError as error:
-                self._finished = True
-                raise ServiceError("RequestTimeoutException", "Request timed out.") from error
-            if message["type"] == "http.disconnect":
-                self._finished = True
-                raise ClientGone
-            self._finished = self.complete = not message.get("more_body", False)
-            if message.get("body"):
-                yield message["body"]
+            piece = await self._next()
+            if piece:
+                yield piece
+
+    async def _next(self) -> bytes:
+        try:
+            message = await self._received()
+        except TimeoutError as error:
+            self._finished = True
+            raise ServiceError("RequestTimeoutException", "Request timed out.") from error
+        if message["type"] == "http.disconnect":
+            self._finished = True
+            raise ClientGone
+        self._finished = self.complete = not message.get("more_body", False)
+        return message.get("body") or b""
+
+    async def _received(self) -> MutableMapping[str, Any]:
+        if self._protocol is not None and self._protocol.has_whole_body:
+            return await self._receive()  # a timer costs more than it takes
+        async with asyncio.timeout(self.idle_seconds):
+            return await self._receive()
 
     def divert(self, length: int | None) -> BodySink | None:
         """A sink for the rest of a long body; None where the body is short, chunked or there already."""
@@ -77,21 +87,32 @@ class Body:
     async def read(self, limit: int = SMALL_BODY_LIMIT) -> bytes:
         """The whole body, at most so many bytes; 400 beyond."""
         gathered = bytearray()
-        async for piece in self.pieces():
-            gathered += piece
+        while not self._finished:
+            gathered += await self._next()
             if len(gathered) > limit:
                 raise ServiceError("BadRequest", "The request body is too large.")
         return bytes(gathered)
 
     async def drain(self) -> None:
         """Read the rest and drop it, so that a client still sending gets to read its answer."""
-        async for _ in self.pieces():
-            pass
+        while not self._finished:
+            await self._next()
 
     async def gone(self) -> None:
         """Wait until the connection is closed."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+async def side_by_side(size: int, *works: Callable[[], None]) -> None:
+    """Do some things with so many bytes, each on a thread of its own; with few bytes it is done on the spot,
+    since to ask a thread would take longer.
+    """
+    if size <= BRIEF_BYTES:
+        for work in works:
+            work()
+    else:
+        await asyncio.gather(*(asyncio.to_thread(work) for work in works))
 
 
 class Spool(Protocol):
@@ -111,9 +132,7 @@ class _Spool:
 
     async def take(self, data: bytes | bytearray | memoryview) -> None:
         """One thread hashes the leaves while another writes and hashes the whole."""
-        await asyncio.gather(
-            asyncio.to_thread(self._write, data), asyncio.to_thread(self.hasher.update_leaves, data)
-        )
+        await side_by_side(len(data), lambda: self._write(data), lambda: self.hasher.update_leaves(data))
 
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
@@ -133,7 +152,7 @@ async def receive_file(body: Body, path: Path, length: int | None, limit: int) -
 
     The file is gone again if the body does not come to its end.
     """
-    spool = await asyncio.to_thread(_Spool, path)
+    spool = _Spool(path)
     try:
         await fill(body, spool, length, limit)
     except BaseException:

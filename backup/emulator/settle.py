@@ -6,22 +6,76 @@ Between two requests nothing else changes the state, so catching up late gives t
 
 from __future__ import annotations
 
-from .inventories import make_due_inventories
-from .jobs import complete_due_jobs, expire_jobs
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from .inventories import make_due_inventories, next_inventory_ms
+from .jobs import complete_due_jobs, expire_jobs, next_end_ms
 from .s3.lifecycle import apply_lifecycles
 from .s3.multipart import forget_completed
-from .store import Store, Transaction
+from .store import Outlook, Store, Transaction
 from .uploads import expire_uploads
 
 SWEEP_MS = 1000  # what is old is looked for after each step of the clock, else once a real second
+
+T = TypeVar("T")
+
+
+async def at_settled(store: Store, work: Callable[[Transaction], T], *, brief: bool) -> T:
+    """Do the work in a transaction once everything that is due is done.
+
+    Work that is `brief` is done on the spot if nothing stands in its way: handing it to a thread and back
+    costs as much as the work itself. It never waits here, since whatever is being sent or received would too.
+    """
+    if brief:
+        with store.unless_busy() as tx:
+            if tx is not None and _is_settled(store, tx):
+                return work(tx)
+    return await asyncio.to_thread(_at_settled, store, work)
+
+
+async def in_turn(store: Store, work: Callable[[Transaction], T], *, brief: bool) -> T:
+    """Do the work in a transaction, on the spot or on a thread, whatever is due."""
+    if brief:
+        with store.unless_busy() as tx:
+            if tx is not None:
+                return work(tx)
+    return await asyncio.to_thread(_in_turn, store, work)
+
+
+def _in_turn(store: Store, work: Callable[[Transaction], T]) -> T:
+    with store.transaction() as tx:
+        return work(tx)
+
+
+def _at_settled(store: Store, work: Callable[[Transaction], T]) -> T:
+    with store.transaction() as tx:
+        if _is_settled(store, tx):
+            return work(tx)
+        settle(store, tx)  # committed by itself: it stays done if the work fails
+    with store.transaction() as tx:
+        return work(tx)
+
+
+def _is_settled(store: Store, tx: Transaction) -> bool:
+    """Whether nothing is due; the rows are asked only when some have changed since they were asked last."""
+    changes = tx.db.total_changes
+    if store.outlook.changes != changes:
+        store.outlook = Outlook(changes, min(next_end_ms(tx), next_inventory_ms(tx)))
+    return tx.now_ms < store.outlook.due_ms and not _sweep_is_due(store, tx)
+
+
+def _sweep_is_due(store: Store, tx: Transaction) -> bool:
+    last = store.swept
+    return tx.moment.stepped_ms != last.stepped_ms or tx.moment.real_ms - last.real_ms >= SWEEP_MS
 
 
 def settle(store: Store, tx: Transaction) -> None:
     """Do everything that is due at the moment of this transaction."""
     make_due_inventories(tx)
     complete_due_jobs(tx)
-    last = store.swept
-    if tx.moment.stepped_ms != last.stepped_ms or tx.moment.real_ms - last.real_ms >= SWEEP_MS:
+    if _sweep_is_due(store, tx):
         expire_jobs(tx)
         expire_uploads(tx)
         apply_lifecycles(tx)

@@ -12,13 +12,15 @@ import hmac
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from .wire import Inbound
 
 UNRESERVED = "-_.~"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-_STAMP = "%Y%m%dT%H%M%SZ"
+_STAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
+_RUNS = re.compile("  +")
 _GRAMMAR = re.compile(
     r"(?P<algorithm>[A-Z0-9-]+) +Credential=(?P<credential>[^,\s]+) *, *"
     r"SignedHeaders=(?P<signed>[^,\s]+) *, *Signature=(?P<signature>[0-9a-f]+)"
@@ -83,17 +85,21 @@ def request_time(inbound: Inbound, stamp: str | None = None) -> datetime:
     stamp = stamp or inbound.header("x-amz-date") or inbound.header("date")
     if stamp is None:
         raise MalformedAuthorization("The request needs an x-amz-date or Date header.")
-    for pattern in (_STAMP, "%a, %d %b %Y %H:%M:%S GMT"):
-        try:
-            return datetime.strptime(stamp, pattern).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-    raise MalformedAuthorization(f"The date of the request, {stamp}, is not of the form YYYYMMDDTHHMMSSZ.")
+    found = _STAMP.fullmatch(stamp)
+    try:
+        if found is None:
+            return datetime.strptime(stamp, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+        year, month, day, hour, minute, second = map(int, found.groups())
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError as error:
+        raise MalformedAuthorization(
+            f"The date of the request, {stamp}, is not of the form YYYYMMDDTHHMMSSZ."
+        ) from error
 
 
 def stamp(moment: datetime) -> str:
     """`20260102T030405Z`."""
-    return moment.strftime(_STAMP)
+    return moment.strftime("%Y%m%dT%H%M%SZ")
 
 
 def skew_message(signed: datetime, now: datetime, *, past: timedelta, future: timedelta) -> str | None:
@@ -142,12 +148,16 @@ def canonical_request(
     The path is encoded once more than it was sent, as all services but S3 want it, which gives its own
     `path`; header values lose outer blanks and runs of inner ones.
     """
+    wanted = set(signed)
+    values: dict[str, list[str]] = {}
+    for name, value in inbound.headers:
+        if name in wanted:
+            values.setdefault(name, []).append(_RUNS.sub(" ", value.strip()))
     lines = []
     for name in signed:
-        values = [value for key, value in inbound.headers if key == name]
-        if not values:
+        if name not in values:
             raise MalformedAuthorization(f"The signed header {name} is not in the request.")
-        lines.append(f"{name}:{','.join(re.sub(' +', ' ', value.strip()) for value in values)}\n")
+        lines.append(f"{name}:{','.join(values[name])}\n")
     return "\n".join(
         (
             inbound.method,
@@ -168,8 +178,14 @@ def string_to_sign(authorization: Authorization, signed_at: str, canonical: str)
 
 def signing_key(secret: str, authorization: Authorization) -> bytes:
     """The key of a day, a region and a service."""
+    return derived_key(secret, authorization.date, authorization.region, authorization.service)
+
+
+@lru_cache(maxsize=256)
+def derived_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """The same, made once for all requests of its day."""
     key = ("AWS4" + secret).encode()
-    for part in (authorization.date, authorization.region, authorization.service, "aws4_request"):
+    for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode("latin-1", "replace"), "sha256")
     return key
 

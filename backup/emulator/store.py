@@ -123,6 +123,14 @@ class Transaction:
         return self.moment.emulated_ms
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """When the next thing falls due by the emulator's clock, as long as the rows have changed so often."""
+
+    changes: int
+    due_ms: int
+
+
 class Held:
     """Files that are being sent: each stays until nobody holds it, also when it was discarded meanwhile."""
 
@@ -144,18 +152,21 @@ class Store:
         _make_private(folder)
         _make_private(self._files)
         self._held = _hold(folder)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._holding = threading.RLock()  # of its own: who lets a file go must not wait for a transaction
         self._holders: Counter[str] = Counter()
         self._doomed: set[str] = set()  # discarded, and held still
         self._db = self._open()
         self.clock = EmulatorClock(self._saved_clock(), speed=speed)
         self.swept = ClockState(0, 0, 0, 1.0)  # when it was last looked for what is old
+        self.outlook = Outlook(-1, 0)
         self._save_clock(self.clock.now())
         self._sweep()
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._folder / "emulator.sqlite", isolation_level=None, check_same_thread=False)
         db.row_factory = sqlite3.Row
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # the folder is ours alone: no lock a transaction
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -169,27 +180,51 @@ class Store:
     def transaction(self) -> Iterator[Transaction]:
         """Read and write as one; an exception takes everything back."""
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            tx = Transaction(self._db, self.clock.now())
-            try:
-                yield tx
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-        with self._lock:
-            self._doomed.update(name for name in tx.discarded if self._holders[name])
-            for name in set(tx.discarded) - self._doomed:
+            tx = self._begin()
+            yield from self._ending(tx)
+        self._remove(tx.discarded)
+
+    @contextmanager
+    def unless_busy(self) -> Iterator[Transaction | None]:
+        """A transaction, or None where it would have to wait for another one."""
+        if not self._lock.acquire(blocking=False):
+            yield None
+            return
+        try:
+            tx = self._begin()
+            yield from self._ending(tx)
+        finally:
+            self._lock.release()
+        self._remove(tx.discarded)
+
+    def _begin(self) -> Transaction:
+        self._db.execute("BEGIN IMMEDIATE")
+        return Transaction(self._db, self.clock.now())
+
+    def _ending(self, tx: Transaction) -> Iterator[Transaction]:
+        try:
+            yield tx
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def _remove(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        with self._holding:
+            self._doomed.update(name for name in names if self._holders[name])
+            for name in set(names) - self._doomed:
                 self.path(name).unlink(missing_ok=True)
 
     def hold(self, names: Sequence[str]) -> Held:
         """Keep these files until what is returned is dropped."""
-        with self._lock:
+        with self._holding:
             self._holders.update(names)
         return Held(names, self._let_go)
 
     def _let_go(self, names: Sequence[str]) -> None:
-        with self._lock:
+        with self._holding:
             self._holders.subtract(names)
             for name in names:
                 if not self._holders[name]:

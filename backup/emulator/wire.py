@@ -15,6 +15,7 @@ from pathlib import Path
 from .errors import ServiceError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (so that isoformat names no offset: the Z is ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,17 @@ class Inbound:
     raw_path: str
     raw_query: str
     headers: tuple[tuple[str, str], ...]
+    _joined: dict[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        joined: dict[str, str] = {}
+        for name, value in self.headers:
+            joined[name] = f"{joined[name]},{value}" if name in joined else value
+        object.__setattr__(self, "_joined", joined)
 
     def header(self, name: str) -> str | None:
         """The value of a header, repeated ones joined with a comma in order of arrival; None without one."""
-        values = [value for key, value in self.headers if key == name]
-        return ",".join(values) if values else None
+        return self._joined.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +91,12 @@ def session_error(error: ServiceError) -> Answer:
 
 def date_ms(moment_ms: int) -> str:
     """`2017-08-17T17:53:40.893Z`: every date of the vault service but those inside an inventory."""
-    moment = EPOCH + timedelta(milliseconds=moment_ms)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment_ms % 1000:03d}Z"
+    return (_NAIVE_EPOCH + timedelta(milliseconds=moment_ms)).isoformat(timespec="milliseconds") + "Z"
 
 
 def date_s(moment_ms: int) -> str:
     """`2017-08-17T17:53:40Z`: dates inside an inventory, and when credentials expire."""
-    return f"{EPOCH + timedelta(milliseconds=moment_ms):%Y-%m-%dT%H:%M:%SZ}"
+    return (_NAIVE_EPOCH + timedelta(milliseconds=moment_ms)).isoformat(timespec="seconds") + "Z"
 
 
 def parse_date(text: str) -> int:

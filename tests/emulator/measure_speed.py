@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -66,26 +67,66 @@ def download(talker: Talker, path: str) -> float:
     return got / (time.perf_counter() - began) / 1e6
 
 
-def _ask(talker: Talker, headers: Mapping[str, str], times: int) -> None:
-    connection = _connect(talker)
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A small request that can be sent again and again; `name` is its operation."""
+
+    name: str
+    talker: Talker
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+def small_requests(talker: Talker, s3: Talker) -> list[Small]:
+    """One of each service; they need a vault `v`, a bucket `bucket` and an object `key` in it."""
+    path, digest = "/bucket/key", hashlib.sha256(b"").hexdigest()
+    given = {"x-amz-content-sha256": digest}
+    return [
+        Small("DescribeVault", talker, "GET", "/-/vaults/v", talker.signed("GET", "/-/vaults/v")),
+        *(
+            Small(name, s3, method, path, s3.signed(method, path, headers=given, service="s3"))
+            for name, method in (("HeadObject", "HEAD"), ("GetObject", "GET"))
+        ),
+    ]
+
+
+def _ask(small: Small, times: int) -> None:
+    connection = _connect(small.talker)
     for _ in range(times):
-        connection.request("GET", "/-/vaults/v", headers=dict(headers))
+        connection.request(small.method, small.path, headers=dict(small.headers))
         answer = connection.getresponse()
         answer.read()
         assert answer.status == 200
 
 
-def small_requests(talker: Talker, clients: int) -> float:
-    """DescribeVault calls a second, each verified, from some processes at once."""
-    headers = talker.signed("GET", "/-/vaults/v")
-    arguments = (talker, headers, REQUESTS // clients)
+def _processor_seconds(pid: int) -> float:
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def ask_often(small: Small, clients: int, pid: int) -> tuple[float, float]:
+    """Requests a second, each verified, from some processes at once; processor time of the emulator for each,
+    in microseconds, which says more on a machine that has other things to do.
+    """
+    arguments = (small, REQUESTS // clients)
     processes = [multiprocessing.Process(target=_ask, args=arguments) for _ in range(clients)]
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), _processor_seconds(pid)
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    return REQUESTS / (time.perf_counter() - began)
+        assert process.exitcode == 0
+    rate = REQUESTS / (time.perf_counter() - began)
+    return rate, (_processor_seconds(pid) - spent) / REQUESTS * 1e6
+
+
+def _make_object(s3: Talker) -> None:
+    region = "<LocationConstraint>eu-central-1</LocationConstraint>"
+    region = f"<CreateBucketConfiguration>{region}</CreateBucketConfiguration>"
+    for path, body in (("/bucket", region.encode()), ("/bucket/key", bytes(1000))):
+        given = {"x-amz-content-sha256": hashlib.sha256(body).hexdigest()}
+        assert s3.ask("PUT", path, body, given, service="s3").status == 200
 
 
 def main(folder: str | None, mib: int) -> None:
@@ -110,9 +151,12 @@ def main(folder: str | None, mib: int) -> None:
             running.advance(5 * 3600)
             rate = download(talker, f"/-/vaults/v/jobs/{job}/output")
             print(f"download                        {rate:6.0f} MB/s   {rate / passes:.2f} of it")
-            for clients in (1, 4):
-                rate = small_requests(talker, clients)
-                print(f"small requests, {clients} clients       {rate:6.0f} /s")
+            s3 = Talker(running.s3_url)
+            _make_object(s3)
+            for small in small_requests(talker, s3):
+                for clients in (1, 4):
+                    rate, spent = ask_often(small, clients, running.pid or 0)
+                    print(f"{small.name:14} {clients} clients        {rate:6.0f} /s     {spent:3.0f} us each")
             status = Path(f"/proc/{running.pid}/status").read_text()
             print(
                 f"largest memory                  {int(status.split('VmHWM:')[1].split()[0]) // 1024:6} MiB"

@@ -102,6 +102,22 @@ def test_plain_http_may_be_denied(owner: Talker, vault: str) -> None:
     secure = {"Bool": {"aws:SecureTransport": False}}
     _set(owner, vault, Effect="Deny", Principal="*", Action="glacier:DescribeVault", Condition=secure)
     assert owner.ask("GET", f"/-/vaults/{vault}").error[:2] == DENIED
+    told = {"x-forwarded-proto": "https", "x-forwarded-for": "192.0.2.1"}
+    assert owner.ask("GET", f"/-/vaults/{vault}", headers=told).error[:2] == DENIED, "anyone can say so"
+
+
+def test_half_a_surrogate_is_refused_wherever_it_stands(owner: Talker, vault: str) -> None:
+    half = "\ud800"
+    for odd in (
+        {half: 1},
+        {"Sid": half},
+        {"Action": half},
+        {"Principal": {half: "*"}},
+        {"Condition": {half: {"aws:CurrentTime": "x"}}},
+        {"Condition": {"StringEquals": {half: "x"}}},
+    ):
+        refused = _set(owner, vault, **odd)
+        assert refused.error[:2] == (400, "InvalidParameterValueException"), odd
 
 
 def test_policies_survive_a_restart(tmp_path: Path) -> None:

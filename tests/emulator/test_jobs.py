@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 import pytest
@@ -318,3 +320,23 @@ def test_a_step_past_the_life_of_an_output(emulator: RunningEmulator, glacier: A
     emulator.advance(8 * HOUR)
     with pytest.raises(ClientError, match="The job ID was not found"):
         glacier.describe_job(vaultName=vault, jobId=job)
+
+
+def test_a_download_ends_with_what_it_began(emulator: RunningEmulator, glacier: Any, vault: str) -> None:
+    data, before = os.urandom(32 * MIB), set((emulator.state / "files").iterdir())
+    archive = glacier.upload_archive(vaultName=vault, body=data)["archiveId"]
+    (file,) = set((emulator.state / "files").iterdir()) - before
+    job = _retrieve(glacier, vault, archive)
+    emulator.advance(5 * 3600)
+    body = glacier.get_job_output(vaultName=vault, jobId=job)["body"]
+    begun = body.read(MIB)
+    glacier.delete_archive(vaultName=vault, archiveId=archive)
+    emulator.advance(25 * 3600)
+    with pytest.raises(ClientError) as gone:
+        glacier.get_job_output(vaultName=vault, jobId=job)
+    assert code_and_message(gone)[0] == "ResourceNotFoundException"
+    assert begun + body.read() == data
+    until = time.monotonic() + 10
+    while file.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not file.exists(), "once it was sent it goes"

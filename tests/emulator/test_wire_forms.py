@@ -202,6 +202,7 @@ def test_garbage_gets_a_plain_refusal(talker: Talker, sent: bytes) -> None:
     head, _, body = said.partition(b"\r\n\r\n")
     assert head[:10] in (b"HTTP/1.1 4", b"HTTP/1.1 5")
     assert head[9:12] in (b"400", b"431", b"501")
+    assert b"\r\ndate: " in head.lower(), "every answer of the service has one"
     assert json.loads(body)["code"] == "BadRequest"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from backup.emulator.wire import Inbound
@@ -33,20 +34,24 @@ class Address:
 
 def read_address(inbound: Inbound) -> Address:
     """Virtual-host style below `s3.ANYTHING` or `localhost`, else path style; InvalidURI for no UTF-8."""
-    host = re.sub(r":\d*$", "", (inbound.header("host") or "").lower())
+    named, region = _of_host(inbound.header("host") or "")
     path = inbound.raw_path
     path = path if path.startswith("/") else "/"
+    if named:
+        return Address(named, _decoded(path[1:]), region)
+    bucket, _, key = path[1:].partition("/")
+    return Address(_decoded(bucket), _decoded(key), region)
+
+
+@lru_cache(maxsize=64)
+def _of_host(host: str) -> tuple[str, str | None]:
+    """The bucket that a host names, empty if none, and the region of one of Amazon's."""
+    host = re.sub(r":\d*$", "", host.lower())
     for style in _STYLES:
         found = style.fullmatch(host)
-        if found is None:
-            continue
-        region = found.groupdict().get("region")
-        if found["bucket"]:
-            return Address(found["bucket"], _decoded(path[1:]), region)
-        bucket, _, key = path[1:].partition("/")
-        return Address(_decoded(bucket), _decoded(key), region)
-    bucket, _, key = path[1:].partition("/")
-    return Address(_decoded(bucket), _decoded(key), None)
+        if found is not None:
+            return found["bucket"] or "", found.groupdict().get("region")
+    return "", None
 
 
 def _decoded(text: str) -> str:

@@ -17,7 +17,6 @@ from backup.emulator.store import Transaction
 from backup.emulator.wire import date_ms
 
 from .call import S3Call
-from .documents import read_document
 from .errors import S3Error
 
 ACTIONS = {
@@ -76,16 +75,15 @@ def judge(
 ) -> str | None:
     """None if the action is allowed on the key (empty: on the bucket), else the sentence that refuses."""
     bucket = call.bucket
+    policy = None if bucket is None or bucket.policy is None else parsed(bucket.policy)
+    foreign = bucket is not None and bucket.account_id != caller.account_id
+    if caller.role_arn is None and not foreign and (policy is None or call.operation in POLICY_OPERATIONS):
+        return None  # a root, whom nothing denies this
     resource = "*" if action == "s3:ListAllMyBuckets" else f"arn:aws:s3:::{call.bucket_name}"
     resource = f"{resource}/{key}" if key else resource
     refusal = f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource}"
     principal = Principal(caller.account_id, caller.arn, caller.role_arn)
     context = _context(call, caller, tx)
-    policy = None if bucket is None else _bucket_policy(tx, bucket.id)
-    foreign = bucket is not None and bucket.account_id != caller.account_id
-    root = caller.role_arn is None and not foreign and call.operation in POLICY_OPERATIONS
-    if root:
-        return None
     if policy is not None and policy.denies(action, context, resource=resource, principal=principal):
         return f"{refusal} with an explicit deny in a resource-based policy"
     granted = policy is not None and policy.grants(
@@ -121,11 +119,6 @@ def _role_refusal(
 def parsed(text: str) -> Policy:
     """A bucket's policy as a value."""
     return parse_policy(text, "Policy")
-
-
-def _bucket_policy(tx: Transaction, bucket: int) -> Policy | None:
-    text = read_document(tx, bucket, "policy")
-    return None if text is None else parsed(text)
 
 
 def _context(call: S3Call, caller: Caller, tx: Transaction) -> dict[str, str]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from backup.emulator.settings import Settings
 from backup.emulator.store import Store, Transaction
-from backup.emulator.wire import EPOCH, Inbound
+from backup.emulator.wire import EPOCH, Inbound, date_ms
 
 from .errors import S3Error, invalid_argument
 
@@ -29,12 +29,13 @@ KEPT_HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket: its row's number, name, owner and region."""
+    """A bucket: its row's number, name, owner and region; the text of its policy, if it has one."""
 
     id: int
     name: str
     account_id: str
     region: str
+    policy: str | None
 
     @property
     def arn(self) -> str:
@@ -120,7 +121,11 @@ class S3Call:
 
 def find_bucket(tx: Transaction, name: str) -> Bucket | None:
     """A bucket by name."""
-    row = tx.db.execute("SELECT id, name, account_id, region FROM buckets WHERE name = ?", (name,)).fetchone()
+    row = tx.db.execute(
+        "SELECT id, name, account_id, region, (SELECT text FROM bucket_documents "
+        "WHERE bucket = buckets.id AND kind = 'policy') FROM buckets WHERE name = ?",
+        (name,),
+    ).fetchone()
     return None if row is None else Bucket(*row)
 
 
@@ -142,7 +147,7 @@ def need_object(call: S3Call, tx: Transaction) -> sqlite3.Row:
 
 def iso_date(ms: int) -> str:
     """`2009-10-12T17:50:30.000Z`, to the second as S3 keeps it."""
-    return f"{EPOCH + timedelta(milliseconds=ms):%Y-%m-%dT%H:%M:%S}.000Z"
+    return date_ms(ms - ms % 1000)
 
 
 def http_date(ms: int) -> str:
@@ -150,7 +155,8 @@ def http_date(ms: int) -> str:
     moment = EPOCH + timedelta(milliseconds=ms)
     day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[moment.weekday()]
     months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-    return f"{day}, {moment:%d} {months[moment.month - 1]} {moment:%Y %H:%M:%S} GMT"
+    time = f"{moment.hour:02d}:{moment.minute:02d}:{moment.second:02d}"
+    return f"{day}, {moment.day:02d} {months[moment.month - 1]} {moment.year} {time} GMT"
 
 
 def to_token(raw: bytes) -> str:

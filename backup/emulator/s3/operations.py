@@ -111,6 +111,16 @@ OPERATIONS = (
     Operation("DeleteObject", "DELETE", "object", delete_object),
 )
 NAMES = frozenset(PREFIX + operation.name for operation in OPERATIONS)
+_BY_PLACE: Mapping[tuple[str, str], tuple[Operation, ...]] = {
+    (method, on): tuple(o for o in OPERATIONS if (o.method, o.on) == (method, on))
+    for method, on in {(operation.method, operation.on) for operation in OPERATIONS}
+}
+BRIEF = frozenset(operation.name for operation in OPERATIONS) - {
+    # they go through files, or through as many as a thousand rows
+    *("DeleteObjects", "DeleteObject", "DeleteBucket", "CopyObject", "UploadPartCopy"),
+    *("CompleteMultipartUpload", "AbortMultipartUpload"),
+    *("ListObjects", "ListObjectsV2", "ListMultipartUploads", "ListParts"),
+}
 _KNOWN_FLAGS = frozenset(flag for operation in OPERATIONS for flag in operation.flags)
 UNKNOWN_FLAGS = frozenset(
     (
@@ -131,8 +141,8 @@ def find_operation(
         raise S3Error("NotImplemented", f"The emulator does not have the subresource {flag}.")
     on = "object" if key else "bucket" if bucket else "service"
     flags = {flag for flag in query if flag in _KNOWN_FLAGS}
-    for operation in OPERATIONS:
-        if (operation.method, operation.on) != (method, on) or not flags.issuperset(operation.flags):
+    for operation in _BY_PLACE.get((method, on), ()):
+        if not flags.issuperset(operation.flags):
             continue
         if operation.copies and not copies:
             continue

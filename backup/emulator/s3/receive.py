@@ -4,7 +4,6 @@ that the client said of them.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -13,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from backup.emulator.receive import Body, fill
+from backup.emulator.receive import Body, fill, side_by_side
 
 from .authenticate import Admitted, check_payload_hash
 from .call import S3Call
@@ -23,7 +22,7 @@ from .errors import S3Error, not_implemented
 
 UPLOAD_LIMIT = 5 * 1024**3
 ENVELOPE = 64 * 1024**2  # what chunk heads and a trailer may add
-_UNKNOWN = ("sha512", "md5", "xxhash64", "xxhash3", "xxhash128")
+_UNKNOWN = tuple(f"x-amz-checksum-{name}" for name in ("sha512", "md5", "xxhash64", "xxhash3", "xxhash128"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,8 @@ def _content_md5(call: S3Call) -> bytes | None:
 
 def _checksum(call: S3Call) -> tuple[Algorithm | None, str | None, bool]:
     for name in _UNKNOWN:
-        if call.header(f"x-amz-checksum-{name}") is not None:
-            raise not_implemented(f"x-amz-checksum-{name}")
+        if call.header(name) is not None:
+            raise not_implemented(name)
     given = [algorithm for header, algorithm in BY_HEADER.items() if call.header(header) is not None]
     trailer = (call.header("x-amz-trailer") or "").strip().lower()
     if trailer and trailer not in BY_HEADER:
@@ -167,8 +166,11 @@ class _S3Spool:
 
     async def take(self, data: bytes | bytearray | memoryview) -> None:
         """Decode, then write and hash."""
-        views = [memoryview(data)] if self._decoder is None else await asyncio.to_thread(self._decode, data)
-        await asyncio.gather(asyncio.to_thread(self._write, views), asyncio.to_thread(self._hash, views))
+        views = [memoryview(data)]
+        if self._decoder is not None:
+            views.clear()
+            await side_by_side(len(data), lambda: views.extend(self._decode(data)))
+        await side_by_side(len(data), lambda: self._write(views), lambda: self._hash(views))
         if self._digests.size > self._limit:
             raise S3Error("IncompleteBody", "More bytes came than x-amz-decoded-content-length says.")
 
@@ -207,7 +209,7 @@ async def receive_object(
     digests = Digests(claimed, kept, payload=admitted.claim.payload_hash is not None)
     limit = promise.decoded or 0
     path = call.store.path(call.store.new_file())
-    spool = await asyncio.to_thread(_S3Spool, path, decoder, digests, limit)
+    spool = _S3Spool(path, decoder, digests, limit)
     try:
         await fill(body, spool, promise.length, limit + ENVELOPE)
         if decoder is not None:

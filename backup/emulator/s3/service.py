@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import secrets
 from collections.abc import Mapping
@@ -14,9 +13,9 @@ from backup.emulator.authenticate import claimed_key
 from backup.emulator.endpoint import Exchange, Scope, Send, inbound_of
 from backup.emulator.errors import ServiceError
 from backup.emulator.faults import FaultPlan
-from backup.emulator.receive import Body, Receive
+from backup.emulator.receive import BRIEF_BYTES, Body, Receive
 from backup.emulator.settings import SettingsInForce
-from backup.emulator.settle import settle
+from backup.emulator.settle import at_settled, in_turn
 from backup.emulator.sigv4 import query_pairs
 from backup.emulator.store import Store, Transaction
 from backup.emulator.wire import Answer, Inbound
@@ -28,7 +27,7 @@ from .buckets import check_region
 from .call import S3Call, find_bucket
 from .deleting import delete_objects
 from .errors import MESSAGE_BY_CODE, S3Error
-from .operations import PREFIX, Operation, Streamed, find_operation
+from .operations import BRIEF, PREFIX, Operation, Streamed, find_operation
 from .receive import check_small, receive_object
 from .xml import DECLARATION, element
 
@@ -128,47 +127,50 @@ class S3Service:
         if isinstance(operation.serve, Streamed):
             return await self._perform_streamed(call, operation.serve, region, body)
         data = await body.read(SMALL_BODY)
-        return await asyncio.to_thread(self._perform_small, call, operation, region, data)
 
-    def _perform_small(self, call: S3Call, operation: Operation, region: str | None, data: bytes) -> Answer:
-        with self.store.transaction() as tx:
-            settle(self.store, tx)
-        with self.store.transaction() as tx:
-            accounts = self.accounts.current()
-            call, admitted = self._admit(call, region, accounts, tx)
-            call = replace(call, body=check_small(call, admitted, data))
-            if callable(operation.serve):
-                return operation.serve(call, tx)
-            return delete_objects(
-                call,
-                tx,
-                lambda key: judge(call, admitted.caller, accounts, tx, "s3:DeleteObject", key),
-            )
+        def work(tx: Transaction) -> Answer:
+            return self._perform_small(call, operation, region, data, tx)
+
+        return await at_settled(self.store, work, brief=operation.name in BRIEF)
+
+    def _perform_small(
+        self, call: S3Call, operation: Operation, region: str | None, data: bytes, tx: Transaction
+    ) -> Answer:
+        accounts = self.accounts.current()
+        call, admitted = self._admit(call, region, accounts, tx)
+        whole = check_small(call, admitted, data)
+        call = replace(call, body=whole) if whole else call
+        if callable(operation.serve):
+            return operation.serve(call, tx)
+        return delete_objects(
+            call,
+            tx,
+            lambda key: judge(call, admitted.caller, accounts, tx, "s3:DeleteObject", key),
+        )
 
     async def _perform_streamed(
         self, call: S3Call, streamed: Streamed, region: str | None, body: Body
     ) -> Answer:
-        call, admitted, wanted = await asyncio.to_thread(self._admit_streamed, call, streamed, region)
+        call, admitted, wanted = await self._admit_streamed(call, streamed, region)
         stored = await receive_object(call, body, admitted, wanted=wanted)
 
-        def finish() -> Answer:
-            with self.store.transaction() as tx:
-                return streamed.finish(call, tx, stored)
+        def finish(tx: Transaction) -> Answer:
+            return streamed.finish(call, tx, stored)
 
         try:
-            return await asyncio.to_thread(finish)
+            return await in_turn(self.store, finish, brief=stored.size <= BRIEF_BYTES)
         except BaseException:
             self.store.path(stored.file).unlink(missing_ok=True)
             raise
 
-    def _admit_streamed(
+    async def _admit_streamed(
         self, call: S3Call, streamed: Streamed, region: str | None
     ) -> tuple[S3Call, Admitted, str | None]:
-        with self.store.transaction() as tx:
-            settle(self.store, tx)
-        with self.store.transaction() as tx:
-            call, admitted = self._admit(call, region, self.accounts.current(), tx)
-            return call, admitted, streamed.check(call, tx)
+        def admit(tx: Transaction) -> tuple[S3Call, Admitted, str | None]:
+            there, admitted = self._admit(call, region, self.accounts.current(), tx)
+            return there, admitted, streamed.check(there, tx)
+
+        return await at_settled(self.store, admit, brief=True)
 
     def _admit(
         self, call: S3Call, region: str | None, accounts: Accounts, tx: Transaction
@@ -176,20 +178,21 @@ class S3Service:
         """The call with its caller's account, region and bucket; an S3Error if it may not be made."""
         admitted = authenticate(call.inbound, accounts, tx, expired=self.faults.expired)
         caller = admitted.caller
-        call = replace(call, account=caller.account_id, region=caller.region)
+        bucket = None
         if call.operation not in ("ListBuckets", "CreateBucket"):
             bucket = find_bucket(tx, call.bucket_name)
             if bucket is None:
                 raise S3Error("NoSuchBucket", None, {"BucketName": call.bucket_name})
-            call = replace(call, bucket=bucket)
+        call = replace(call, account=caller.account_id, region=caller.region, bucket=bucket)
+        if bucket is not None:
             check_region(call, bucket, region)
             owner = call.header("x-amz-expected-bucket-owner")
             if owner not in (None, bucket.account_id):
                 raise S3Error("AccessDenied")
         authorise(call, caller, accounts, tx)
-        if action_of(call.operation) in ("s3:GetObject", "s3:GetObjectAttributes"):
-            may_list = judge(call, caller, accounts, tx, "s3:ListBucket", "") is None
-            call = replace(call, may_list=may_list)
+        reads = action_of(call.operation) in ("s3:GetObject", "s3:GetObjectAttributes")
+        if reads and judge(call, caller, accounts, tx, "s3:ListBucket", "") is not None:
+            call = replace(call, may_list=False)
         return call, admitted
 
 
