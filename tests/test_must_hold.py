@@ -152,6 +152,7 @@ def test_a_signal_in_the_middle_loses_and_repeats_nothing(
     server.init()
     for name in range(24):
         (server.source / f"{name:02}.bin").write_bytes(os.urandom(MIB))
+    replace(server, "[[vault]]\n", '[[vault]]\nupload_limit = "3MiB/s"\n')  # there is time for the signal
     with server.process("backup") as process:
         wait_until(lambda: any(one["state"] == "stored" for one in server.json("archives")))
         process.send_signal(number)
@@ -166,6 +167,7 @@ def test_a_signal_in_the_middle_loses_and_repeats_nothing(
 
     sent = sum(one["size"] for one in server.json("archives") if one["state"] == "stored")
     assert sent > 0
+    replace(server, 'upload_limit = "3MiB/s"\n', "")
     report = server.backup()
     assert report["outcome"] == "done"
     assert report["bytes_uploaded"] < 26 * MIB - sent  # what was stored is not sent again
