@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-pins
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test quick-test demo bench bench-upload clean
+.PHONY: help venv check test quick-test demo bench bench-upload bench-scale clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ bench: $(STAMP) ## nightvault beside restic and borg, into docs/performance.md (
 
 bench-upload: $(STAMP) ## uploads and downloads beside boto3 and raw sockets, into docs/performance.md
 	$(BIN)/python -m tests.bench.upload --page docs/performance.md $(BENCH_ARGS)
+
+bench-scale: $(STAMP) ## how cost grows up to a million files (15 GiB in BENCH=nightvault-bench)
+	$(BIN)/python -m tests.bench.scale --work $(BENCH) $(BENCH_ARGS)
 
 clean: ## remove environments, caches and the demo's folder
 	rm -rf .venv nightvault-demo nightvault-bench dist build .coverage .coverage.* .hypothesis

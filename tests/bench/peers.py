@@ -73,20 +73,21 @@ class Nightvault:
             f'[[vault]]\nname = "here"\nkind = "directory"\npath = "{place.repository}"\n'
             f'[[job]]\nname = "all"\nvault = "here"\nsources = ["{place.source}"]\n'
         )
-        return self._with(place, "init", "--non-interactive", "--key-file", str(place.home / "key"))
+        return self.command(place, "init", "--non-interactive", "--key-file", str(place.home / "key"))
 
     def backup(self, place: Place) -> Sequence[str]:
         """Back up."""
-        return self._with(place, "--quiet", "backup")
+        return self.command(place, "--quiet", "backup")
 
     def restore(self, place: Place, target: Path) -> Sequence[str]:
         """Restore."""
         key = str(place.home / "key")
-        return self._with(
+        return self.command(
             place, "--quiet", "restore", "latest", "--target", str(target), "--key", key, "--wait"
         )
 
-    def _with(self, place: Place, *arguments: str) -> list[str]:
+    def command(self, place: Place, *arguments: str) -> list[str]:
+        """Any command, with the place's configuration."""
         return [*self._command, "--config", str(place.home / "config.toml"), *arguments]
 
 

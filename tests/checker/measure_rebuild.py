@@ -1,7 +1,7 @@
-"""How long a rebuild takes, and its memory: `python -m tests.checker.measure_rebuild FOLDER [ENTRIES]`.
+"""A rebuild's seconds and memory: `python -m tests.checker.measure_rebuild FOLDER [ENTRIES [CHUNKS]]`.
 
 The first call makes FOLDER with a vault, the second rebuilds from it and prints one JSON line. The catalog is
-made of rows, not of files: a full one of ENTRIES entries in directories of 50, a chunk each.
+made of rows, not of files: a full one of ENTRIES entries in directories of 50, CHUNKS chunks each (1).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CHUNKS_A_FRAME = 20
 JOB_ID = b"j" * 16
 
 
-def stream(entries: int) -> Iterator[Record]:
+def stream(entries: int, chunks_each: int = 1) -> Iterator[Record]:
     """A full catalog's records."""
     rng = random.Random(7)
     keys = server_keys()
@@ -48,11 +48,12 @@ def stream(entries: int) -> Iterator[Record]:
     yield records.Secrets(keys.signer.seed, keys.secret.secret, recipients)
     yield records.VaultRecord(1, "disk")
     yield records.DomainRecord(1, b"d" * 16, 1, [one.id for one in keys.recipients])
-    for pack in range(-(-entries // CHUNKS_A_PACK)):
+    all_chunks = entries * chunks_each
+    for pack in range(-(-all_chunks // CHUNKS_A_PACK)):
         number, pack_id = pack + 1, PackId(rng.randbytes(16))
         fields = HeaderFields(PackKind.DATA, pack_id, INVENTORY_ID, keys.signer.public)
         header = seal_header(fields, pack_key=b"k" * 32, recipients=keys.recipients, signer=keys.signer)
-        numbers = range(pack * CHUNKS_A_PACK + 1, min((pack + 1) * CHUNKS_A_PACK, entries) + 1)
+        numbers = range(pack * CHUNKS_A_PACK + 1, min((pack + 1) * CHUNKS_A_PACK, all_chunks) + 1)
         yield records.ArchiveRecord(
             number, 1, 1, pack_id, header, 2**27, b"t" * 32, f"{number:032x}", 1, "stored"
         )
@@ -69,15 +70,22 @@ def stream(entries: int) -> Iterator[Record]:
         yield records.DirectoryRecord(number + 1, b"/srv/data/of/some/depth/directory %d" % number)
     for number in range(1, entries + 1):
         place = number // 50 + 1, b"a file of number %d.txt" % number
-        content = rng.randbytes(16), number.to_bytes(4, "little")
+        needed = range((number - 1) * chunks_each + 1, number * chunks_each + 1)
+        content = rng.randbytes(16), records.pack_u32(needed)
         yield records.EntryRecord(
-            number, *place, 1, 0o644, 1, 1_700_000_000_000_000_000 + number, 20_000, None, *content, 1, None
+            number,
+            *place,
+            *(1, 0o644, 1, 1_700_000_000_000_000_000 + number),
+            20_000 * chunks_each,
+            None,
+            *content,
+            *(1, None),
         )
-    yield records.SnapshotRecord("ab" * 8, 1, 1, 2, "host", [b"/srv"], entries, entries * 20_000, [])
+    yield records.SnapshotRecord("ab" * 8, 1, 1, 2, "host", [b"/srv"], entries, all_chunks * 20_000, [])
     yield records.ChainRecord([], [])
 
 
-def make(folder: Path, entries: int) -> int:
+def make(folder: Path, entries: int, chunks_each: int = 1) -> int:
     """A vault with one sealed catalog; its bytes."""
     vault = vault_in(folder)
     vault.create()
@@ -87,7 +95,7 @@ def make(folder: Path, entries: int) -> int:
     spool = Spool(str(folder / "spool"), INVENTORY_ID, keys.signer, keys.recipients, keys.secret.chunk_key)
     pack = spool.open_pack(PackKind.CATALOG, fields)
     codec = FrameCodec(3)
-    for number, body in enumerate(pack_records(stream(entries))):
+    for number, body in enumerate(pack_records(stream(entries, chunks_each))):
         pack.append(codec.seal(pack.keys.frame_key, pack.label.pack_id, number, [body]), [], [])
     done = pack.finish()
     data = next((folder / "spool").glob("*.pack")).read_bytes()
@@ -110,13 +118,19 @@ def rebuild(folder: Path) -> dict[str, Any]:
     report = Bare(folder / "bare", site.vault, site).rebuild()
     seconds = time.monotonic() - began
     site.close()
-    return {"entries": report.entries, "seconds": round(seconds, 1), "peak_mib": peak() // 2**20}
+    size = max(path.stat().st_size for path in (folder / "bare").rglob("*.sqlite"))
+    return {
+        "entries": report.entries,
+        "seconds": round(seconds, 1),
+        "peak_mib": peak() // 2**20,
+        "inventory_bytes": size,
+    }
 
 
 if __name__ == "__main__":
     where = Path(sys.argv[1])
     if not where.exists():
         where.mkdir()
-        make(where, int((*sys.argv, "1000000")[2]))
+        make(where, *map(int, sys.argv[2:] or ["1000000"]))
     else:
         sys.stdout.write(json.dumps(rebuild(where)) + "\n")
