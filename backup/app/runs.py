@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from backup import __version__
 from backup.app.choosing import filters_of, overrides_of
 from backup.app.lines import keep_line
+from backup.app.memory import share_freed_memory
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.archiver.backup import run_backup
@@ -171,6 +172,7 @@ def restore_world(
     stop: Callable[[], bool] | None = None,
 ) -> RestoreWorld:
     """Where a restore from a vault touches the world; `stop` ends what waits within a `download_limit`."""
+    share_freed_memory()
     state = State(config.state_dir)
     opened_vault = make_vault(config, vault, Purpose.RESTORE, clock, stop=stop)
     return RestoreWorld(

@@ -5,25 +5,15 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Collection, Container, Iterable
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from functools import partial
 
-from backup.errors import FormatError, IntegrityError
-from backup.format.frame import FrameCodec
+from backup.errors import IntegrityError
 from backup.format.keys import chunk_id
-from backup.format.pack import PackKeys
-from backup.model import FrameRow, PackId, Problem, ProblemKind
+from backup.model import FrameRow, Problem, ProblemKind
 from backup.restorer.selection import Selection
 from backup.restorer.uses import Uses
 from backup.restorer.write import Report, Writer
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedArchive:
-    """What is needed to open an archive's frames."""
-
-    pack_id: PackId
-    keys: PackKeys = field(repr=False)
 
 
 class Assembly:
@@ -34,7 +24,6 @@ class Assembly:
         self._writer = writer
         self._report = report
         self._chunk_key = chunk_key
-        self._codec = FrameCodec()
         self._uses = Uses(selection.files, selection.places)
         self._missing = array("I", map(int.__sub__, selection.files.starts[1:], selection.files.starts))
         self._gone: set[int] = set()
@@ -120,18 +109,16 @@ class Assembly:
             if number == archive and (lost is None or frame in lost):
                 self._spoil(places, why)
 
-    def accept(self, archive: int, opened: OpenedArchive, row: FrameRow, sealed: bytes | None) -> int:
-        """Open a frame and write its chunks to wherever they belong; the bytes that were written.
+    def accept(self, archive: int, row: FrameRow, opened: Future[bytes]) -> int:
+        """Write a frame's chunks to wherever they belong; the bytes that were written.
 
-        A frame that did not come back (None), does not open or holds other chunks spoils its files only.
+        A frame that did not come back, does not open or holds other chunks spoils its files only.
         """
         places = self._chunks.get((archive, row.number), array("I"))
-        if sealed is None:
-            return self._spoil(places, "its data came back damaged from the vault")
         try:
-            raw = memoryview(self._codec.open(opened.keys.frame_key, opened.pack_id, row, sealed))
-        except (FormatError, IntegrityError) as error:
-            return self._spoil(places, f"its data cannot be opened: {error}")
+            raw = memoryview(opened.result())
+        except IntegrityError as error:
+            return self._spoil(places, str(error))
         return sum(self._write(position, raw) for position in places)
 
     def finish(self) -> None:

@@ -75,6 +75,10 @@ class Files(Sequence[WantedFile]):
         """The name of a file's content."""
         return ContentId(bytes(self._content_ids[16 * key : 16 * key + 16]))
 
+    def forget_content_ids(self) -> None:
+        """They were compared, and nobody asks for them any more."""
+        self._content_ids.clear()
+
     def of(self, use: int) -> int:
         """The key of the file that the `use`-th of all chunks is in."""
         return bisect_right(self.starts, use) - 1

@@ -81,6 +81,7 @@ def select_entries(
     _find_chunks(tx, selection, content_key)
     _join_files(selection)
     _join_specials(selection)
+    selection.files.forget_content_ids()
     return selection
 
 

@@ -15,8 +15,9 @@ from backup.inventory.progress import Progress
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.model import MIB, FrameRow, Problem
-from backup.restorer.assemble import Assembly, OpenedArchive
+from backup.restorer.assemble import Assembly
 from backup.restorer.choice import Overwrite
+from backup.restorer.opening import OpenedArchive, Opener
 from backup.restorer.owners import Owners
 from backup.restorer.plan import cover
 from backup.restorer.planning import RestorePlan
@@ -153,11 +154,12 @@ class Sitting:
         ready = [(one, rows) for one, rows in self._laid() if one.state == "ready"]
         ready.sort(key=lambda pair: (pair[0].until or _NEVER, pair[0].number))
         expired: RetrievalExpiredError | None = None
-        with Fetcher(self._world.vault, self._world.clock, piece=self._world.piece) as fetcher:
+        fetcher = Fetcher(self._world.vault, self._world.clock, piece=self._world.piece)
+        with fetcher, Opener() as opener:
             for one, rows in ready:
                 left = [row for row in rows if not _has(one, row)]
                 try:
-                    self._fetch_range(one, left, fetcher, assembly, writer)
+                    self._fetch_range(one, left, fetcher, opener, assembly, writer)
                 except RetrievalExpiredError as error:
                     expired = error
                     self._world.progress.note(f"{error}: what is missing of it is asked for again")
@@ -175,6 +177,7 @@ class Sitting:
         one: Retrieval,
         left: Sequence[FrameRow],
         fetcher: Fetcher,
+        opener: Opener,
         assembly: Assembly,
         writer: Writer,
     ) -> None:
@@ -182,9 +185,9 @@ class Sitting:
             return
         archive = self._plan.archives[one.archive]
         keys = derive_keys(self._pack_keys[one.archive], archive.header)
-        opened = OpenedArchive(archive.label.pack_id, keys)
-        for row, sealed in fetcher.frames(ReadyRange(one.retrieval_id, archive.size, one.asked, left)):
-            done = assembly.accept(one.archive, opened, row, sealed)
+        frames = fetcher.frames(ReadyRange(one.retrieval_id, archive.size, one.asked, left))
+        for row, opened in opener.opened(OpenedArchive(archive.label.pack_id, keys), frames):
+            done = assembly.accept(one.archive, row, opened)
             self._set(replace(one, written_to=row.offset + row.sealed_length))
             self._advance_counts(writer)
             self._tell(writer, done)

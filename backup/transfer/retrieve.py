@@ -76,6 +76,7 @@ class Fetcher:
                     held.clear()
                     held_from = piece.start
                 held += data
+                del data  # or it would be there twice until the next one
             start = row.offset - held_from
             sealed = bytes(memoryview(held)[start : start + row.sealed_length])
             del held[: start + row.sealed_length]

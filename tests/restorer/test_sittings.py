@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import random
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backup.errors import DeniedError, InterruptedRunError, LimitRefusedError
+from backup.errors import DeniedError, IntegrityError, InterruptedRunError, LimitRefusedError
 from backup.inventory.runs import Outcome, list_runs
 from backup.model import MIB
 from backup.restorer import sitting
@@ -139,12 +140,14 @@ def test_problems_of_all_sittings_are_reported_once(
 ) -> None:
     real = Assembly.accept
     calls = [0]
+    damaged: Future[bytes] = Future()
+    damaged.set_exception(IntegrityError("its data came back damaged from the vault"))
 
-    def accept(self: Assembly, archive: int, opened: Any, row: Any, sealed: bytes | None) -> int:
+    def accept(self: Assembly, archive: int, row: Any, opened: Future[bytes]) -> int:
         calls[0] += 1
         if calls[0] == 4:
             raise DeniedError("a rest")
-        return real(self, archive, opened, row, None if calls[0] == 1 else sealed)
+        return real(self, archive, row, damaged if calls[0] == 1 else opened)
 
     monkeypatch.setattr(Assembly, "accept", accept)
     with pytest.raises(DeniedError):

@@ -1,0 +1,57 @@
+"""Frames are opened ahead, come out in order, and what ends them early comes after them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from backup.errors import DeniedError, IntegrityError
+from backup.format.frame import FrameCodec
+from backup.format.pack import PackKeys, derive_keys
+from backup.model import FrameRow, PackId
+from backup.restorer.opening import OpenedArchive, Opener
+
+PACK = PackId(b"p" * 16)
+
+
+def frames(count: int, keys: PackKeys) -> Iterator[tuple[FrameRow, bytes | None]]:
+    codec = FrameCodec()
+    for number in range(count):
+        made = codec.seal(keys.frame_key, PACK, number, [b"%d" % number * 100])
+        yield made.row(0), made.data
+
+
+@pytest.fixture
+def keys() -> PackKeys:
+    return derive_keys(b"k" * 32, b"header")
+
+
+def test_each_comes_in_order(keys: PackKeys) -> None:
+    with Opener() as opener:
+        opened = opener.opened(OpenedArchive(PACK, keys), frames(5, keys))
+        came = [(row.number, one.result()) for row, one in opened]
+    assert came == [(number, b"%d" % number * 100) for number in range(5)]
+
+
+def test_what_does_not_open_harms_no_other(keys: PackKeys) -> None:
+    (first, sealed), (second, _), (third, right) = frames(3, keys)
+    some = [(first, b"x" + (sealed or b"")[1:]), (second, None), (third, right)]
+    with Opener() as opener:
+        opened = [one for _, one in opener.opened(OpenedArchive(PACK, keys), some)]
+        for one, why in zip(opened, ("cannot be opened", "came back damaged"), strict=False):
+            with pytest.raises(IntegrityError, match=why):
+                one.result()
+        assert opened[2].result() == b"2" * 100
+
+
+def test_an_early_end_comes_after_what_arrived(keys: PackKeys) -> None:
+    def breaking() -> Iterator[tuple[FrameRow, bytes | None]]:
+        yield from frames(2, keys)
+        raise DeniedError("no")
+
+    with Opener() as opener:
+        opened = opener.opened(OpenedArchive(PACK, keys), breaking())
+        assert [next(opened)[0].number, next(opened)[0].number] == [0, 1]
+        with pytest.raises(DeniedError):
+            next(opened)

@@ -1,0 +1,94 @@
+"""Chunks in columns: where they lie, and where each belongs."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backup.format.rows import pack_u32
+from backup.inventory.entries import EntryRow
+from backup.inventory.packed import ChunkPlace
+from backup.model import EntryKind, Owner
+from backup.restorer import places as module
+from backup.restorer.files import Files
+from backup.restorer.places import Places
+from backup.restorer.uses import Uses
+
+
+def place(number: int, **values: object) -> ChunkPlace:
+    made = ChunkPlace(number, bytes([number]) * 32, number // 10, number // 3, 100 * number, 10 + number)
+    return made._replace(**values)  # type: ignore[arg-type]
+
+
+def files_of(lists: Sequence[Sequence[int]]) -> Files:
+    files = Files({1: Owner(0, 0)})
+    for key, numbers in enumerate(lists):
+        size = sum(place(number).length for number in numbers)
+        name, named = b"%d" % key, bytes([key % 256]) * 16
+        files.add(
+            b"",
+            EntryRow(key, 1, name, EntryKind.FILE, 0, 1, 0, size, None, named, pack_u32(numbers), 1, None),
+        )
+    return files
+
+
+def test_places_come_out_as_they_went_in() -> None:
+    known = [place(number) for number in (2, 3, 40)]
+    made = Places(known)
+    assert list(made.values()) == known
+    assert (list(made), 3 in made, 4 in made, made.get(41)) == ([2, 3, 40], True, False, None)
+    assert [made.position(number) for number in made] == [0, 1, 2]
+    assert list(made.frames()) == [(0, 0), (0, 1), (4, 13)]
+    assert list(made.lengths) == [12, 13, 50]
+    made.move([place(3, archive=8, offset=7)])
+    assert list(made.values()) == [known[0], place(3, archive=8, offset=7), known[2]]
+    assert list(made.only({2, 40, 50}).values()) == [known[0], known[2]]
+
+
+@pytest.mark.parametrize("damage", [{"id": b"short"}, {"offset": -1}, {"length": 2**32}, {"archive": "x"}])
+def test_a_place_that_cannot_be_true_is_not_there(damage: dict[str, object]) -> None:
+    assert list(Places([place(1), place(2, **damage), place(3)])) == [1, 3]
+
+
+@given(st.lists(st.integers(0, 300)), st.integers(1, 5))
+def test_each_number_once_in_order(numbers: list[int], batch: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BATCH", batch)
+        some = list(module._rising(array("I", numbers)))
+    assert [number for one in some for number in one] == sorted(set(numbers))
+    assert all(len(one) <= batch for one in some)
+
+
+@given(st.lists(st.lists(st.integers(0, 20), max_size=6), max_size=8))
+def test_each_use_once_at_its_offset(lists: list[list[int]]) -> None:
+    expected: dict[int, list[tuple[int, int]]] = {}
+    for key, numbers in enumerate(lists):
+        offset = 0
+        for number in numbers:
+            expected.setdefault(number, []).append((key, offset))
+            offset += place(number).length
+    places = Places([place(number) for number in range(21)])
+    uses = Uses(files_of(lists), places)
+    for number in places:
+        assert list(uses.take(places.position(number))) == expected.get(number, [])
+        assert list(uses.take(places.position(number))) == []
+
+
+def test_what_is_settled_is_not_to_do() -> None:
+    places = Places([place(1), place(2)])
+    uses = Uses(files_of([[1, 2], [2]]), places)
+    uses.settle(1)
+    assert list(uses.take(places.position(2))) == [(1, 0)]
+
+
+def test_some_files() -> None:
+    files = files_of([[1, 2], [], [3], [2]])
+    some = files.only([0, 2])
+    assert [(file.wanted.name, list(file.chunks)) for file in some] == [(b"0", [1, 2]), (b"2", [3])]
+    assert [some.of(use) for use in range(3)] == [0, 0, 1]
+    assert [files.of(use) for use in range(4)] == [0, 0, 2, 3]
+    assert some.content_id(1) == bytes([2]) * 16

@@ -1,0 +1,78 @@
+"""Entries in columns come out as they went in, and a damaged row leaves nothing behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from backup.errors import FormatError
+from backup.format.catalog import encode_extra
+from backup.inventory.entries import EntryRow
+from backup.model import EntryKind, Extra, Owner
+from backup.restorer.wanted import Entries, Wanted
+
+OWNERS = {7: Owner(0, 0, "root", "root"), 9: Owner(1000, 1000)}
+LARGEST = 2**63 - 1
+
+
+def row(name: bytes, **values: object) -> EntryRow:
+    made = EntryRow(1, 2, name, EntryKind.FILE, 0o640, 7, -5, 0, None, None, None, 1, None)
+    return made._replace(**values)  # type: ignore[arg-type]
+
+
+def entries(*rows: tuple[bytes, EntryRow]) -> Entries:
+    made = Entries(OWNERS)
+    for directory, one in rows:
+        made.add(directory, one)
+    return made
+
+
+def test_they_come_out_as_they_went_in() -> None:
+    extra = Extra(xattrs=((b"user.one", b"1"),))
+    packed = encode_extra(extra)
+    made = entries(
+        (b"", row(b"a", number=LARGEST, size=LARGEST, mtime_ns=-LARGEST, mode=0o7777)),
+        (b"d\xff", row(b"\xfe", owner=9, extra=packed)),
+        (b"d\xff", row(b"", extra=packed, kind=EntryKind.FIFO)),
+        (b"", row(b"b")),
+    )
+    made.add(b"d", row(b"e", kind=EntryKind.DIRECTORY), on_the_way=True)
+    plain, file = OWNERS[7], EntryKind.FILE
+    assert list(made) == [
+        Wanted(b"", b"a", file, 0o7777, plain, -LARGEST, LARGEST, None, number=LARGEST),
+        Wanted(b"d\xff", b"\xfe", file, 0o640, OWNERS[9], -5, 0, extra, number=1),
+        Wanted(b"d\xff", b"", EntryKind.FIFO, 0o640, plain, -5, 0, extra, number=1),
+        Wanted(b"", b"b", file, 0o640, plain, -5, 0, None, number=1),
+        Wanted(b"d", b"e", EntryKind.DIRECTORY, 0o640, plain, -5, 0, None, number=1, on_the_way=True),
+    ]
+    assert made[1].extra is made[2].extra
+    assert made[1:3] == [made[1], made[2]]
+    assert (len(made), made.names, made.total) == (5, 5, LARGEST)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"mode": "x"}, {"size": 2**63}, {"owner": 8}, {"kind": 9}, {"extra": b"x"}, {"name": None}]
+)
+def test_a_damaged_row_leaves_nothing_behind(damage: dict[str, object]) -> None:
+    made = entries((b"", row(b"a")))
+    with pytest.raises((FormatError, LookupError, TypeError, ValueError)):
+        made.add(b"d", row(b"x", **damage))
+    made.add(b"d", row(b"b"))
+    assert [one.path for one in made] == [b"a", b"d/b"]
+
+
+def test_some_of_them_some_changed() -> None:
+    made = entries(*((b"d", row(b"%d" % number, size=number)) for number in range(5)))
+    linked = replace(made[3], links=(made[4],))
+    some = made.only([1, 3], {3: linked})
+    assert list(some) == [made[1], linked]
+    assert (len(some), some.names, some.total) == (2, 3, 4)
+    assert list(some.only([1])) == [linked]
+
+
+def test_which_say_to_have_further_names() -> None:
+    packed = encode_extra(Extra(link=5))
+    made = entries((b"", row(b"a")), (b"", row(b"b", extra=packed)), (b"", row(b"c", extra=packed)))
+    assert list(made.linked()) == [1, 2]
+    assert list(entries((b"", row(b"a"))).linked()) == []
