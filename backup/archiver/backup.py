@@ -307,7 +307,7 @@ class _Backup:
         self._tell()
 
     def _tell(self) -> None:
-        """Tell how many entries were seen since it was last told: one by one would cost as much as to look."""
+        """Tell how many entries were seen since the last time: one by one would cost as much as to look."""
         seen, size = self._tally.entries, self._tally.bytes
         self._at.world.progress.advance(files=seen - self._told[0], done=size - self._told[1])
         self._told = seen, size
