@@ -73,7 +73,7 @@ class TestConfig:
     """`[limits]` and `parts_at_once`."""
 
     def config(self, folder: Path, vault: str = "", memory: str = "") -> str:
-        text = f'[[vault]]\nname = "v"\nkind = "directory"\npath = "vault"\n{vault}\n'
+        text = f'[[vault]]\nname = "v"\nkind = "glacier"\nregion = "eu-central-1"\nvault = "v"\n{vault}\n'
         path = folder / "config.toml"
         path.write_text(f'[limits]\nmemory = "{memory}"\n{text}' if memory else text)
         return str(path)
@@ -103,6 +103,12 @@ class TestConfig:
         read = load_config(self.config(tmp_path, vault, memory))
         assert part_size_within(read.vaults[0], read.limits.memory) == size * MIB
         assert most_parts_at_once(read.vaults[0], read.limits.memory) == most
+
+    def test_a_disk_gains_nothing_by_more(self, tmp_path: Path) -> None:
+        path = self.config(tmp_path, memory="4GiB")
+        text = Path(path).read_text().replace('region = "eu-central-1"\nvault = "v"', 'path = "vault"')
+        Path(path).write_text(text.replace("glacier", "directory"))
+        assert most_parts_at_once(load_config(path).vaults[0], 4096 * MIB) == 3
 
     @pytest.mark.parametrize(
         ("memory", "vault", "told"),

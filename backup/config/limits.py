@@ -78,11 +78,12 @@ def part_size_within(vault: VaultSettings, memory: int = DEFAULT_MEMORY) -> int:
 
 
 def most_parts_at_once(vault: VaultSettings, memory: int = DEFAULT_MEMORY) -> int:
-    """As many as the memory holds; within a limit more would gain nothing."""
+    """As many as the memory holds; within a limit, or on a disk, more would gain nothing."""
     if vault.parts_at_once:
         return vault.parts_at_once
     fitting = parts_at_once(backup_memory(memory).uploads, part_size_within(vault, memory))
-    return min(fitting, PARTS_AT_ONCE if vault.upload_limit else MOST_PARTS_AT_ONCE)
+    gains_nothing = vault.upload_limit or vault.kind == "directory"
+    return min(fitting, PARTS_AT_ONCE if gains_nothing else MOST_PARTS_AT_ONCE)
 
 
 def warnings_of_limits(vault: VaultSettings) -> Iterator[str]:
