@@ -42,7 +42,7 @@ class Files(Sequence[WantedFile]):
     def __init__(self, owners: Mapping[int, Owner]) -> None:
         self.entries = Entries(owners)
         self.chunks = array("I")
-        self.starts = array("Q", [0])
+        self.starts = array("I", [0])
         self._content_ids = bytearray()
 
     def add(self, directory: bytes, row: EntryRow) -> None:

@@ -212,9 +212,10 @@ def _is_sound(files: Files, key: int, places: Places, content_key: bytes) -> boo
     except KeyError:
         return False
     ids, lengths = [place.id for place in found], [place.length for place in found]
+    if not all(lengths) or sum(lengths) != files.data_size(key):
+        return False
     extra = files.entries.extra_of(key)
-    named = content_id(content_key, ids, lengths, extra.holes if extra else b"")
-    return all(lengths) and sum(lengths) == files.data_size(key) and named == files.content_id(key)
+    return content_id(content_key, ids, lengths, extra.holes if extra else b"") == files.content_id(key)
 
 
 def _join_files(selection: Selection) -> None:

@@ -49,10 +49,10 @@ def _ordered(positions: array[int], count: int) -> tuple[array[int], array[int]]
     """The uses by position, and where those of each position begin among them."""
     counts = array("I", bytes(4 * (count + 1)))
     for position in positions:
-        counts[position + 1] += 1
-    first = array("I", accumulate(counts))
-    following, order = first[:], array("I", bytes(4 * len(positions)))
-    for use, position in enumerate(positions):
-        order[following[position]] = use
-        following[position] += 1
+        counts[position] += 1
+    first, order = array("I", accumulate(counts)), array("I", bytes(4 * len(positions)))
+    for use in reversed(range(len(positions))):  # `first` begins as where each position's uses end
+        position = positions[use]
+        first[position] -= 1
+        order[first[position]] = use
     return first, order

@@ -94,8 +94,8 @@ class Entries(Sequence[Wanted]):
         return some
 
     def extra_of(self, key: int) -> Extra | None:
-        """What few entries have."""
-        return self._extras[self._row(key)[2]]
+        """What few entries have; where none has any, no row is looked at."""
+        return self._extras[self._row(key)[2]] if len(self._extras) > 1 else None
 
     def size(self, key: int) -> int:
         """Bytes of a file."""
