@@ -117,7 +117,7 @@ class Gate:
 
     def _begin(self) -> None:
         self._since = self._clock.now()
-        self._sent = self._parts = self._troubles = 0
+        self._sent = self._parts = 0
 
     def _look(self, sent: int) -> None:
         """Decide after two parts a lane; what was sent while a lane was empty says nothing."""
@@ -125,6 +125,7 @@ class Gate:
         self._parts += 1
         if self._troubles:
             self._lanes = self._lanes.after(Look(self._sent, 1.0, self._troubles))
+            self._troubles = 0
             self._begin()
         elif not self._waiting:
             self._since = None

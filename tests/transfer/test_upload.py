@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from backup.errors import DeniedError, IntegrityError, SpoolError, UnreachableError, UploadExpiredError
+from backup.errors import (
+    DeniedError,
+    IntegrityError,
+    SpoolError,
+    ThrottledError,
+    UnreachableError,
+    UploadExpiredError,
+)
 from backup.format.treehash import TreeHasher, tree_hash
 from backup.inventory import archives, packed, runs
 from backup.inventory.archives import ArchiveState, CatalogPlace
@@ -79,7 +86,9 @@ class Yard:
         )
 
     @contextmanager
-    def uploader(self, vault: object = None, part_size: int = MIB) -> Iterator[Uploader]:
+    def uploader(
+        self, vault: object = None, part_size: int = MIB, most_at_once: int | None = None
+    ) -> Iterator[Uploader]:
         """An uploader to the vault (or a wrapper of it)."""
         with Uploader(
             inventory=self.inventory,
@@ -88,6 +97,7 @@ class Yard:
             progress=self.progress,
             spool=str(self.spool),
             part_size=part_size,
+            most_at_once=most_at_once,
         ) as made:
             yield made
 
@@ -352,3 +362,16 @@ def test_a_refusal_that_holds_on_to_the_bytes_is_told_as_it_is(yard: Yard) -> No
         yard.send(3 * MIB, Clinging(yard.vault))
     yard.resume()
     assert yard.pending() == []
+
+
+@pytest.mark.parametrize(("most", "left"), [(8, 1), (None, 3)])
+def test_a_vault_that_is_asked_too_often_gets_fewer_parts_at_once(
+    yard: Yard, most: int | None, left: int
+) -> None:
+    pressed = FaultyVault(yard.vault, Fault("put_part", ThrottledError("slow down"), count=4))
+    with yard.uploader(pressed, most_at_once=most) as uploader:
+        yard.submit(uploader, 6 * MIB)
+        uploader.drain()
+        assert uploader._gate.lanes.now == left
+    pressed.assert_all_met()
+    yard.assert_stored(1)
