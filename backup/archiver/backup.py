@@ -307,7 +307,7 @@ class _Backup:
         self._tell()
 
     def _tell(self) -> None:
-        """Tell how many entries were seen since this was last told; one by one would cost as much as to see."""
+        """Tell how many entries were seen since this was last told; one by one costs as much as seeing."""
         seen, size = self._tally.entries, self._tally.bytes
         self._at.world.progress.advance(files=seen - self._told[0], done=size - self._told[1])
         self._told = seen, size
