@@ -51,9 +51,8 @@ class Files(Sequence[WantedFile]):
         extra = decode_extra(row.extra)
         if extra is not None and extra.holes:
             Layout(extra.holes, row.size)
-        named = row.content_id or b""
-        self.entries.add(directory, row)
-        self._content_ids += named if len(named) == _CONTENT_ID_SIZE else bytes(_CONTENT_ID_SIZE)
+        self.entries.add(directory, row)  # the last that may fail: all columns grow, or none
+        self._content_ids += _named(row.content_id)
         self.chunks.extend(numbers)
         self.starts.append(len(self.chunks))
 
@@ -109,3 +108,10 @@ class Files(Sequence[WantedFile]):
         if isinstance(key, slice):
             return [self[one] for one in range(*key.indices(len(self)))]
         return WantedFile(self.entries[key], self.chunks_of(key), self.layout(key))
+
+
+def _named(content_id: object) -> bytes:
+    """A content id from a database, which may hold anything; one that no content has for what is none."""
+    if isinstance(content_id, bytes) and len(content_id) == _CONTENT_ID_SIZE:
+        return content_id
+    return bytes(_CONTENT_ID_SIZE)

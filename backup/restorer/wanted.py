@@ -75,10 +75,11 @@ class Entries(Sequence[Wanted]):
         place = len(self._directories) - 1
         numbers = (row.mode, row.mtime_ns, row.size, row.number, ends)
         try:
-            self._rows += _ROW.pack(place, row.owner, extra, kind, on_the_way, *numbers)
+            packed = _ROW.pack(place, row.owner, extra, kind, on_the_way, *numbers)
         except struct.error as error:
             raise FormatError("a column holds no number") from error
-        self._names += row.name
+        self._names += row.name  # which refuses a text, before there is a row for it
+        self._rows += packed
 
     def only(self, keys: Iterable[int], changed: Mapping[int, Wanted] | None = None) -> Entries:
         """Those of `keys`, in order; with the values of `changed` in the place of those keys."""

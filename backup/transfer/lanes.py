@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -82,6 +83,7 @@ class Gate:
         self._changed = threading.Condition()
         self._inside = 0
         self._waiting = 0
+        self._is_closed = False
         self._since: datetime | None = None
         self._sent = self._parts = self._troubles = 0
 
@@ -92,11 +94,13 @@ class Gate:
 
     @contextmanager
     def passing(self, size: int) -> Iterator[None]:
-        """Wait for a lane, and have it for the time that `size` bytes are sent."""
+        """Wait for a lane, and have it while `size` bytes are sent. CancelledError once it is closed."""
         with self._changed:
             self._waiting += 1
-            self._changed.wait_for(lambda: self._inside < self._lanes.now)
+            self._changed.wait_for(lambda: self._is_closed or self._inside < self._lanes.now)
             self._waiting -= 1
+            if self._is_closed:
+                raise CancelledError
             self._inside += 1
             if self._since is None and self._inside == self._lanes.now:
                 self._begin()
@@ -109,6 +113,12 @@ class Gate:
                 self._inside -= 1
                 self._look(sent)
                 self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody through any more, nor those who wait: a run that ends early sends no more parts."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
     def trouble(self) -> None:
         """A request failed in a way that may pass: asked too often, answered too late, cut."""

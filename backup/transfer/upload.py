@@ -104,6 +104,7 @@ class Uploader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
+            self._gate.close()
             self._parts.shutdown(wait=False, cancel_futures=True)
         self._packs.shutdown(wait=True, cancel_futures=kind is not None)
         self._parts.shutdown(wait=True)

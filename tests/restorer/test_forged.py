@@ -58,6 +58,12 @@ BROKEN_ROWS: dict[str, tuple[str, tuple[object, ...]]] = {
     "extra": ("UPDATE entries SET extra = x'c1' WHERE name = ?", (b"large",)),
     "size": ("UPDATE entries SET size = size + 1 WHERE name = ?", (b"large",)),
     "content id": ("UPDATE entries SET content_id = zeroblob(16) WHERE name = ?", (b"large",)),
+    "content id a text": ("UPDATE entries SET content_id = 'sixteen letters!' WHERE name = ?", (b"large",)),
+    "content id a number": ("UPDATE entries SET content_id = 16 WHERE name = ?", (b"large",)),
+    "chunks a text": ("UPDATE entries SET chunks = 'four' WHERE name = ?", (b"large",)),
+    "extra a text": ("UPDATE entries SET extra = 'four' WHERE name = ?", (b"large",)),
+    "mode a text": ("UPDATE entries SET mode = 'four' WHERE name = ?", (b"large",)),
+    "size a text": ("UPDATE entries SET size = 'four' WHERE name = ?", (b"large",)),
     "no chunks": ("UPDATE entries SET chunks = NULL WHERE name = ?", (b"large",)),
     "order": (
         "UPDATE entries SET chunks = substr(chunks, 5) || substr(chunks, 1, 4) WHERE name = ?",
@@ -119,3 +125,13 @@ def test_what_the_inventory_lost_spoils_the_files_that_need_it(
     }
     assert_same_tree(expected, out)
     assert report.outcome is Outcome.PARTIAL
+
+
+def test_a_broken_row_gives_no_file_the_content_of_the_next(site: Site, source: Path, out: Path) -> None:
+    for name in "abcd":
+        (source / name).write_text(name)
+    site.backup()
+    sql(site, "UPDATE entries SET content_id = 'sixteen letters!' WHERE name = ?", b"b")
+    report = site.restore("latest", out)
+    assert [problem.path for problem in report.problems] == [b"b"]
+    assert {path.name: path.read_text() for path in out.iterdir()} == {name: name for name in "acd"}

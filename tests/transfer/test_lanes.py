@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -163,6 +164,19 @@ def test_what_fails_leaves_the_gate() -> None:
             raise ZeroDivisionError
     with gate.passing(MIB):
         pass
+
+
+def test_a_closed_gate_sends_away_those_who_wait() -> None:
+    gate = Gate(Lanes.fixed(1), Watch())
+
+    def enter() -> None:
+        with gate.passing(MIB):
+            raise AssertionError("it is closed")
+
+    with ThreadPoolExecutor(4) as threads, gate.passing(MIB):
+        waiting = [threads.submit(enter) for _ in range(4)]
+        gate.close()
+        assert all(isinstance(one.exception(60), CancelledError) for one in waiting)
 
 
 def test_a_clock_that_stands_still_decides_nothing() -> None:

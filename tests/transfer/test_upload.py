@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,9 +87,7 @@ class Yard:
         )
 
     @contextmanager
-    def uploader(
-        self, vault: object = None, part_size: int = MIB, most_at_once: int | None = None
-    ) -> Iterator[Uploader]:
+    def uploader(self, vault: object = None, part_size: int = MIB, **lanes: Any) -> Iterator[Uploader]:
         """An uploader to the vault (or a wrapper of it)."""
         with Uploader(
             inventory=self.inventory,
@@ -97,7 +96,7 @@ class Yard:
             progress=self.progress,
             spool=str(self.spool),
             part_size=part_size,
-            most_at_once=most_at_once,
+            **lanes,
         ) as made:
             yield made
 
@@ -142,6 +141,22 @@ class Yard:
         assert data == self.data[archive.label.pack_id]
         assert tree_hash(data) == archive.tree_hash
         assert os.listdir(self.spool) == []
+
+
+class _Held(FaultyVault):
+    """Holds each part until it is told to go on."""
+
+    def __init__(self, vault: DirectoryVault) -> None:
+        super().__init__(vault)
+        self.two_are_inside = threading.Event()
+        self.go_on = threading.Event()
+
+    def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
+        """As ever, but later."""
+        super().put_part(upload_id, part, body)
+        if self.calls["put_part"] >= 2:
+            self.two_are_inside.set()
+        assert self.go_on.wait(60)
 
 
 @pytest.fixture
@@ -238,6 +253,18 @@ class TestSubmit:
         with pytest.raises(UploadExpiredError):
             yard.send(4 * MIB, failing)
         assert threading.active_count() == before
+
+    def test_what_waits_for_its_turn_is_not_sent_once_a_run_ends_early(self, yard: Yard) -> None:
+        vault = _Held(yard.vault)
+        with yard.uploader(vault, parts_at_once=2, most_at_once=8) as uploader:
+            yard.submit(uploader, 12 * MIB)
+            assert vault.two_are_inside.wait(60)
+            threading.Timer(0.5, vault.go_on.set).start()
+            uploader.__exit__(KeyboardInterrupt, None, None)
+        assert vault.calls["put_part"] == 2
+        assert len(yard.pending()) == 1
+        yard.resume()
+        assert yard.pending() == []
 
 
 class TestResume:
