@@ -61,7 +61,7 @@ class Metadata:
     ) -> int | None:
         """All but flags of an inode that was `found` so; the mode that it is to have now, for `check`.
 
-        `ours`: its directory is our own, so that nobody else can change what new files in it are born with.
+        `ours`: it is new, and its directory our own, so that nobody else can change what is born in it.
         """
         inode: int | bytes = b"/proc/self/fd/%d" % handle if opens_nothing else handle
         has_user, has_group = self._own(inode, wanted, found)

@@ -22,11 +22,15 @@ _AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Part(NamedTuple):
-    """A file that was begun; `found` as it was then: its inode tells whether its name still means it."""
+    """A file that was begun; `found` as it was then: its inode tells whether its name still means it.
+
+    `is_new`: by this sitting, so that its directory has lent it what it lends to others now.
+    """
 
     wanted: Wanted
     temporary: bytes
     found: os.stat_result
+    is_new: bool = True
 
 
 class Parts:
@@ -66,7 +70,7 @@ class Parts:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
             os.close(file)
             return False
-        self._hold(key, Part(wanted, temporary, found), file)
+        self._hold(key, Part(wanted, temporary, found, is_new=False), file)
         self._kept.add(key)
         return True
 
@@ -78,9 +82,10 @@ class Parts:
             return opened
         part = self._parts[key]
         file = os.open(part.temporary, _AGAIN, dir_fd=self._target.handle(part.wanted.directory))
-        self._keep_open(key, file)
         if inode(os.fstat(file)) != inode(part.found):
+            os.close(file)
             raise FileNotFoundError(errno.ENOENT, "its temporary file was replaced by another")
+        self._keep_open(key, file)
         return file
 
     def release(self, key: int) -> int:

@@ -186,9 +186,7 @@ class Writer:
         """All bytes are there: set metadata, give the file its names."""
         part = self._parts[key]
         try:
-            mode = self._metadata.give(
-                self._parts.file(key), part.wanted, part.found, ours=self._ours(part.wanted)
-            )
+            mode = self._metadata.give(self._parts.file(key), part.wanted, part.found, ours=self._ours(part))
             kept = self._parts.release(key)  # before the rename: some file systems tell of failures only here
         except OSError as error:
             self._fail_all(self._parts.give_up(key), error)
@@ -263,24 +261,33 @@ class Writer:
         try:
             handle = self._target.handle(wanted.directory)
             self._target.put(handle, part.temporary, wanted.name)
-            self._settle(handle, wanted, file, part.found, mode)
+            self._settle(handle, wanted, file, part.found, mode, ours=self._ours(part))
         except OSError as error:
             self._failed(self._parts.give_up(key), error)
             return
         self._parts.forget(key)
 
-    def _settle(self, handle: int, wanted: Wanted, file: int, made: os.stat_result, mode: int | None) -> None:
+    def _settle(
+        self,
+        handle: int,
+        wanted: Wanted,
+        file: int,
+        made: os.stat_result,
+        mode: int | None,
+        *,
+        ours: bool = False,
+    ) -> None:
         """A file has its name: see that the name means that file, as it is to be, and only then lock it."""
         there = os.stat(wanted.name, dir_fd=handle, follow_symlinks=False)
         if inode(there) != inode(made):  # which is open still, so that no other can have its number
             raise FileNotFoundError(errno.ENOENT, "something else took its place")
         self._metadata.check(there, wanted, mode)
-        self._metadata.lock(file, wanted, ours=self._ours(wanted))
+        self._metadata.lock(file, wanted, ours=ours)
         self.files += 1
         self.bytes += wanted.size
 
-    def _ours(self, wanted: Wanted) -> bool:
-        return self._target.is_ours(wanted.directory)
+    def _ours(self, part: Part) -> bool:
+        return part.is_new and self._target.is_ours(part.wanted.directory)
 
     def _link(self, made: int, wanted: Wanted) -> bool:
         """Give what was made one more name; False (and reported) where the file system has no such thing."""

@@ -93,7 +93,7 @@ class PartBody:
 
     def _stretched(self, size: int) -> int:
         """What is asked for, or while the body is sent the stride that the line lets us take."""
-        if self._stride is None:
+        if self._stride is None or not size:
             return size
         now = self._stopwatch()
         if self._at:

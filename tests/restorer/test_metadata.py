@@ -222,3 +222,39 @@ def test_a_name_that_means_another_file_after_the_rename_is_told(
     assert [one.detail for one in bench.problems] == ["not restored: something else took its place"]
     assert bench.writer.files == 0
     assert flags_of(bench.place / "a") == 0
+
+
+def test_what_an_earlier_sitting_was_lent_is_taken_away_again(bench: Bench) -> None:
+    """The directory lends nothing any more, as what is new in it shows; what was begun before is not new."""
+    os.mkdir(bench.place / "d", 0o700)
+    os.setxattr(bench.place / "d", DEFAULT, acl(Line(2, 7, STRANGER)))
+    old = wanted(b"d/old", size=7)
+    assert bench.writer.begin(1, old)
+    bench.writer.keep()
+    bench.writer.abandon()
+    os.removexattr(bench.place / "d", DEFAULT)
+    writer = Writer(bench.target, bench.problems.append, "0123456789abcdef", resumes=True)
+    assert writer.begun_before(1, old)
+    for key, one in ((0, wanted(b"d/new", size=7)), (1, old)):
+        assert key or writer.begin(key, one)
+        assert writer.write(key, 0, memoryview(b"content"))
+        writer.end(key)
+    assert [os.listxattr(bench.place / "d" / name) for name in ("new", "old")] == [[], []]
+    assert not bench.problems
+
+
+def test_what_an_earlier_sitting_made_tells_nothing_of_what_is_new(bench: Bench) -> None:
+    os.mkdir(bench.place / "d", 0o700)
+    old = wanted(b"d/old", size=7)
+    assert bench.writer.begin(1, old)
+    bench.writer.keep()
+    bench.writer.abandon()
+    os.setxattr(bench.place / "d", DEFAULT, acl(Line(2, 7, STRANGER)))
+    writer = Writer(bench.target, bench.problems.append, "0123456789abcdef", resumes=True)
+    assert writer.begun_before(1, old)
+    for key, one in ((1, old), (0, wanted(b"d/new", size=7))):
+        assert key or writer.begin(key, one)
+        assert writer.write(key, 0, memoryview(b"content"))
+        writer.end(key)
+    assert [os.listxattr(bench.place / "d" / name) for name in ("new", "old")] == [[], []]
+    assert not bench.problems

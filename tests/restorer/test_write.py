@@ -344,3 +344,20 @@ def test_short_writes_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(os, "pwrite", lambda file, data, offset: real(file, data[:2], offset))
     bench.file(b"a", b"content")
     assert (bench.place / "a").read_bytes() == b"content"
+
+
+def test_what_took_the_place_of_a_begun_file_is_never_written_to(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_OPEN", 1)
+    assert bench.writer.begin(0, wanted(b"a", size=6))
+    (begun,) = bench.place.iterdir()
+    assert bench.writer.begin(1, wanted(b"b", size=6))
+    victim = bench.place / "victim"
+    victim.write_text("precious")
+    begun.unlink()
+    os.link(victim, begun)
+    assert bench.writer.read(0, 0, 6) == b""
+    assert bench.writer.read(0, 0, 6) == b""
+    assert not bench.writer.write(0, 0, memoryview(b"abcdef"))
+    assert victim.read_text() == "precious"

@@ -120,3 +120,10 @@ def test_a_body_that_is_sent_again_begins_anew() -> None:
     body.seek(0)
     body.begin_sending()
     assert bytes(body.read(SMALLEST_PIECE)) == bytes(range(100))
+
+
+def test_nothing_asked_for_is_nothing_given() -> None:
+    body = PartBody(memoryview(b"content"), b"")
+    body.begin_sending()
+    assert (bytes(body.read(0)), body.tell()) == (b"", 0)
+    assert bytes(body.read(1)) == b"content"
