@@ -27,6 +27,7 @@ _MACHINE_ADVICE = {
     errno.EIO: "the disk reports damage: look into the system's log",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+_MEMORY_ADVICE = "raise what limits it (ulimit -v, MemoryMax), lower limits.memory, or restore a part at a time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ def failure_of(error: BaseException) -> Failure | None:
         on_what = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
         sentence = f"{error.strerror}{on_what}"
         return Failure("machine", sentence, _MACHINE_ADVICE[error.errno], int(ExitCode.FAILED))
+    if isinstance(error, MemoryError):
+        return Failure("machine", "there is no more memory to be had", _MEMORY_ADVICE, int(ExitCode.FAILED))
     return None
 
 

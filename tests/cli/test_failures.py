@@ -137,6 +137,12 @@ def test_what_the_machine_refuses_is_a_sentence(
     assert result.stderr.startswith(told)
 
 
+def test_memory_that_is_used_up_is_a_sentence(try_out: Callable[..., Result]) -> None:
+    result = try_out(fail_with(MemoryError()))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("nightvault: there is no more memory to be had\n  raise what limits it")
+
+
 def test_a_name_that_tricks_terminals_is_escaped_in_an_error(try_out: Callable[..., Result]) -> None:
     result = try_out(fail_with(errors.SourceError("cannot read a\x1b[2Jb")))
     assert result.stderr == "nightvault: cannot read a\\x1b[2Jb\n"
