@@ -27,7 +27,7 @@ _MACHINE_ADVICE = {
     errno.EIO: "the disk reports damage: look into the system's log",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
-_MEMORY_ADVICE = "raise what limits it (ulimit -v, MemoryMax), lower limits.memory, or restore a part at a time"
+_MEMORY_ADVICE = "raise what limits it (ulimit -v, MemoryMax), lower limits.memory, or restore part by part"
 
 
 @dataclass(frozen=True, slots=True)
