@@ -1,8 +1,9 @@
 """Measure nightvault beside its peers: `python -m tests.bench --work FOLDER`, or `make bench`.
 
 Each round takes every program in turn through the four phases on the same data: a first backup, one without
-a change, one after 1 % has changed, a restore, which is compared byte for byte. Tables go to stdout and, with
-`--page`, into docs/performance.md.
+a change, one after 1 % has changed, a restore, which is compared byte for byte. Another program begins each
+round, and nothing is deleted within one: some file systems are slow for a while after very many files went.
+Tables go to stdout and, with `--page`, into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def main() -> None:
     for name in options.sets:
         made = _made(options.work, name, options.scale)
         for turn in range(options.rounds):
-            for row in _round(options.work, name, made, turn, peers):
+            first = turn % len(peers)
+            for row in _round(options.work, name, made, turn, [*peers[first:], *peers[:first]]):
                 rows.append(row)
                 one = row.measured
                 print(
@@ -75,8 +77,9 @@ def _made(work: Path, name: str, scale: float) -> Path:
 
 def _round(work: Path, name: str, made: Path, turn: int, peers: Sequence[Peer]) -> Iterator[Row]:
     """All phases of all programs on a copy of the data, which the third phase changes."""
+    work = work / "round"
+    shutil.rmtree(work, ignore_errors=True)
     source = work / "source"
-    shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(made, source, symlinks=True)
     places = {peer.name: _place(work, source, peer) for peer in peers}
     for peer in peers:
@@ -93,15 +96,12 @@ def _round(work: Path, name: str, made: Path, turn: int, peers: Sequence[Peer]) 
         place = places[peer.name]
         os.sync()
         yield Row(name, _CHANGED, peer.name, turn, _measure(peer.backup(place), place, source))
-        yield Row(name, _RESTORE, peer.name, turn, _restore(peer, place, work / "restored"))
-        shutil.rmtree(place.home)
-        shutil.rmtree(place.repository)
+        yield Row(name, _RESTORE, peer.name, turn, _restore(peer, place, work / f"restored-{peer.name}"))
+    shutil.rmtree(work)
 
 
 def _place(work: Path, source: Path, peer: Peer) -> Place:
     place = Place(source, work / f"repository-{peer.name}", work / f"home-{peer.name}")
-    for folder in (place.repository, place.home):
-        shutil.rmtree(folder, ignore_errors=True)
     place.home.mkdir()
     return place
 
@@ -118,7 +118,6 @@ def _measure(command: Sequence[str], place: Place, folder: Path) -> Measured:
 
 def _restore(peer: Peer, place: Place, target: Path) -> Measured:
     """Restore and compare; a tree that came back other than it was ends the benchmark."""
-    shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     command = peer.restore(place, target)
     os.sync()
@@ -126,7 +125,6 @@ def _restore(peer: Peer, place: Place, target: Path) -> Measured:
     differing = differences(place.source, target / str(place.source).lstrip("/"))
     if differing:
         raise SystemExit(f"bench: {peer.name} restored {len(differing)} paths wrong, first {differing[0]}")
-    shutil.rmtree(target)
     return measured
 
 
