@@ -277,4 +277,4 @@ def test_glacier_upload(own: RunningEmulator, request: pytest.FixtureRequest, tm
     own.make_inventories()
     job = run("inventory", "init-retrieval", "tool").split()[-1]
     own.advance(5 * HOURS)
-    assert tree_hash(data) in run("inventory", "get", "tool", job)
+    assert tree_hash(data) in run("inventory", "get", "--", "tool", job)  # ids may begin with a dash
