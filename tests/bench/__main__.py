@@ -77,7 +77,7 @@ def _made(work: Path, name: str, scale: float) -> Path:
 
 
 def _elsewhere(work: Callable[..., None], *arguments: object) -> None:
-    """Do it in a process of its own: what this one ever held would count as the peak of all that it starts."""
+    """Do it in a process of its own: what this one ever held counts as the peak of all that it starts."""
     process = get_context("spawn").Process(target=work, args=arguments)
     process.start()
     process.join()
