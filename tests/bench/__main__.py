@@ -13,8 +13,10 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 from tests.bench import data, report
 from tests.bench.measure import Measured, differences, measure
@@ -23,6 +25,7 @@ from tests.bench.report import PHASES, Row
 
 _SETS: Mapping[str, Callable[[Path, int], None]] = {"A": data.make_mixed, "B": data.make_small}
 _SIZES = {"A": 3072, "B": 200_000}  # MiB; files
+_Result = TypeVar("_Result")
 _FIRST, _SAME, _CHANGED, _RESTORE = PHASES
 
 
@@ -76,13 +79,10 @@ def _made(work: Path, name: str, scale: float) -> Path:
     return folder
 
 
-def _elsewhere(work: Callable[..., None], *arguments: object) -> None:
+def _elsewhere(work: Callable[..., _Result], *arguments: object) -> _Result:
     """Do it in a process of its own: what this one ever held counts as the peak of all that it starts."""
-    process = get_context("spawn").Process(target=work, args=arguments)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit(f"bench: {work.__name__} ended with {process.exitcode}")
+    with ProcessPoolExecutor(1, get_context("spawn")) as one:
+        return one.submit(work, *arguments).result()
 
 
 def _round(work: Path, name: str, made: Path, turn: int, peers: Sequence[Peer]) -> Iterator[Row]:
@@ -130,7 +130,7 @@ def _restore(peer: Peer, place: Place, target: Path) -> Measured:
     command = peer.restore(place, target)
     os.sync()
     measured = _measure(command, place, target)
-    differing = differences(place.source, target / str(place.source).lstrip("/"))
+    differing = _elsewhere(differences, place.source, target / str(place.source).lstrip("/"))
     if differing:
         raise SystemExit(f"bench: {peer.name} restored {len(differing)} paths wrong, first {differing[0]}")
     return measured

@@ -75,7 +75,9 @@ def _all_below(folder: Path) -> list[Path]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in _all_below(folder) if not path.is_dir())
+    return sum(
+        os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(folder) for name in names
+    )
 
 
 def busy() -> float:
