@@ -28,9 +28,9 @@ from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
-from backup.archiver.settings import BackupJob, Keys, OpenRun, World
+from backup.archiver.settings import BackupJob, Keys, OpenRun, World, require_a_source
 from backup.archiver.streams import Streams
-from backup.errors import ConfigError, InterruptedRunError, NightvaultError, NoSourceError, VaultMissingError
+from backup.errors import ConfigError, InterruptedRunError, NightvaultError, VaultMissingError
 from backup.format.keys import domain_id
 from backup.inventory import archives, entries, packed, runs, snapshots
 from backup.inventory.entries import LiveEntry
@@ -53,7 +53,7 @@ from backup.source.attributes import extra_of
 from backup.source.freshness import is_fresh
 from backup.source.metadata import described, read_entry
 from backup.source.read import FileUnreadableError
-from backup.source.scan import ScannedDirectory, ScannedEntry, any_is_there, scan
+from backup.source.scan import ScannedDirectory, ScannedEntry, scan
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.confirm import confirm_archives
@@ -120,15 +120,6 @@ def _backup(job: BackupJob, keys: Keys, world: World, hooks: HookRun, *, accept:
     except BaseException as error:
         _fail(world, run, error)
         raise
-
-
-def require_a_source(job: BackupJob) -> None:
-    """`NoSourceError` when there is none; asked once `before` has run, as that may bring them."""
-    if job.sources and not job.streams and not any_is_there(job.sources):
-        raise NoSourceError(
-            f"not one of the sources of job {job.name} is there: {os.fsdecode(b', '.join(job.sources))}",
-            advice="mount what they lie on, or correct them in the config; older snapshots stay as they are",
-        )
 
 
 def _greet(world: World) -> None:

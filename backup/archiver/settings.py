@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from backup.archiver.hooks import Hooks
 from backup.archiver.packing import Spool
+from backup.errors import NoSourceError
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory.database import Inventory
 from backup.inventory.runs import JobRow, Run
@@ -15,6 +17,7 @@ from backup.model import JobName
 from backup.protocols import Clock, Progress, Vault
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
+from backup.source.scan import any_is_there
 from backup.source.streams import Stream
 from backup.transfer.upload import Uploader
 
@@ -81,3 +84,12 @@ class OpenRun:
     domain: int
     row: JobRow
     run: Run
+
+
+def require_a_source(job: BackupJob) -> None:
+    """`NoSourceError` when there is none; asked once `before` has run, as that may bring them."""
+    if job.sources and not job.streams and not any_is_there(job.sources):
+        raise NoSourceError(
+            f"not one of the sources of job {job.name} is there: {os.fsdecode(b', '.join(job.sources))}",
+            advice="mount what they lie on, or correct them in the config; older snapshots stay as they are",
+        )

@@ -190,9 +190,9 @@ def report_document(report: BackupReport) -> dict[str, Any]:
 def _look(cli: Cli, config: Config, job: JobSettings, how: _How, *, listed: bool) -> dict[str, Any]:
     from backup.app import backup_job
     from backup.app.runs import only_stdin, opened
-    from backup.archiver.backup import require_a_source
     from backup.archiver.dryrun import changes
     from backup.archiver.report import Tally
+    from backup.archiver.settings import require_a_source
     from backup.cli.render import counted, path_document, shown_path, size
 
     def leave_out(one: LeftOut) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import queue
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,7 +17,7 @@ from backup.model import ByteRange, FrameRow, RetrievalId, VaultName
 from backup.transfer.retrieve import PIECE, Fetcher, ReadyRange
 from backup.vault.aws import make_client
 from backup.vault.glacier import GlacierVault
-from tests.bench.senders import CORES, PLAIN_PART, VAULT, session
+from tests.bench.senders import PLAIN_PART, VAULT, on_cores, session
 from tests.emulated import REGION
 
 Fetch = Callable[[str, int], None]  # a service's URL, and how many bytes
@@ -77,12 +76,7 @@ def raw_sockets(url: str, size: int) -> None:
                 io.BufferedReader.readinto(answers, part)
                 leaf_hashes(part)
 
-    threads = [threading.Thread(target=work) for _ in range(CORES)]
-    for thread in threads:
-        waiting.put(None)
-        thread.start()
-    for thread in threads:
-        thread.join()
+    on_cores(work, waiting)
 
 
 WAYS: Final[Mapping[str, Fetch]] = {

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -163,6 +164,11 @@ def _on_threads(packs: Sequence[Path], each: Callable[[memoryview, TreeHash, byt
             with mapped(*part) as view:
                 each(view, *part_hashes(view))
 
+    on_cores(work, waiting)
+
+
+def on_cores(work: Callable[[], None], waiting: queue.SimpleQueue[Any]) -> None:
+    """Do it on a thread for each core, each until it takes a None from what waits."""
     threads = [threading.Thread(target=work) for _ in range(CORES)]
     for thread in threads:
         waiting.put(None)
