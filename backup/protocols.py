@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from backup.model import (
     ArchiveId,
@@ -167,6 +167,19 @@ class Vault(Protocol):
 
     def delete_archive(self, archive_id: ArchiveId) -> None:
         """Delete an archive; no error when it is gone already."""
+        ...
+
+
+@runtime_checkable
+class TakesFiles(Protocol):
+    """What a `Vault` can do besides, if it may lie on the spool's own file system."""
+
+    def put_file(self, upload_id: UploadId, path: str, parts: Sequence[Part]) -> bool:
+        """Take a finished, synced file as all parts of an upload, without a copy of its bytes.
+
+        False where that cannot be (another file system): then nothing was taken, and the parts are to be
+        sent. The file must not be written to any more. `UploadExpiredError` when the upload is unknown.
+        """
         ...
 
 

@@ -29,6 +29,7 @@ from backup.model import (
     VaultState,
 )
 from backup.protocols import Vault, VaultTraits
+from backup.vault.directory import DirectoryVault
 
 START = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 T = TypeVar("T")
@@ -249,3 +250,17 @@ class FaultyVault:
 
     def delete_archive(self, archive_id: ArchiveId) -> None:
         self._meet("delete_archive", lambda: self.vault.delete_archive(archive_id))
+
+
+class FaultyDisk(FaultyVault):
+    """The same of a directory vault that takes whole files; each counts in `sent` as a part at 0."""
+
+    vault: DirectoryVault
+
+    def put_file(self, upload_id: UploadId, path: str, parts: Sequence[Part]) -> bool:
+        def put() -> bool:
+            with self._lock:
+                self.sent[self._pack_of(upload_id), 0] += 1
+            return self.vault.put_file(upload_id, path, parts)
+
+        return self._meet("put_file", put)

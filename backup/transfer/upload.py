@@ -30,7 +30,7 @@ from backup.inventory import archives
 from backup.inventory.archives import Archive, CatalogPlace, PendingUpload
 from backup.inventory.database import Inventory
 from backup.model import MIB, ArchiveId, ByteRange, Pack, PackId, Part, StoredPart, TreeHash, UploadId
-from backup.protocols import Clock, Progress, Vault
+from backup.protocols import Clock, Progress, TakesFiles, Vault
 from backup.transfer.lanes import Gate, Lanes
 from backup.transfer.retry import Patience
 from backup.transfer.spool import spool_errors
@@ -219,6 +219,8 @@ class Uploader:
 
     def _send_once(self, pack: _Outgoing, upload_id: UploadId, present: Sequence[StoredPart]) -> ArchiveId:
         path = os.path.join(self._spool, pack.spool_file)
+        if not present and self._put_file(path, pack, upload_id):
+            return self._complete(pack.archive, upload_id, pack.parts)
         there = {part.offset: part for part in present}
         sending = [
             self._parts.submit(self._part, path, part, upload_id)
@@ -227,6 +229,13 @@ class Uploader:
         ]
         sent = {part.offset: part for part in (future.result() for future in sending)}
         return self._complete(pack.archive, upload_id, [sent.get(part.offset, part) for part in pack.parts])
+
+    def _put_file(self, path: str, pack: _Outgoing, upload_id: UploadId) -> bool:
+        """Hand the spool file over as it is, if the vault can take it."""
+        vault = self._vault
+        if not isinstance(vault, TakesFiles):
+            return False
+        return self._patience.call(partial(vault.put_file, upload_id, path, pack.parts))
 
     def _part(self, path: str, part: Part, upload_id: UploadId) -> Part:
         """Send one part; the hashes that only the vault wants are made here, where the bytes are."""

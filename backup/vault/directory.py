@@ -44,7 +44,7 @@ from backup.model import (
 from backup.protocols import Clock, VaultTraits
 from backup.vault import beneath, layout
 from backup.vault.layout import ArchiveRecord, Marker, Root, UploadRecord
-from backup.vault.pace import FREE, Paces
+from backup.vault.pace import FREE, UNLIMITED, Paces
 
 TRAITS = VaultTraits(
     retrieves_ranges=True,
@@ -134,12 +134,27 @@ class DirectoryVault:
         ):
             _check_place(part, body.nbytes, record.part_size)
             if treehash.tree_hash(body) != part.tree_hash:
-                raise IntegrityError(
-                    f"the part at {part.offset} of upload {upload_id} is not what was recorded",
-                    advice="its bytes changed in spool or memory: check this machine's disk and memory",
-                )
+                raise _changed(upload_id, part.offset)
             stored = StoredPart(part.offset, part.length, part.tree_hash)
             layout.write_part(upload, stored, body, self._paces.up)
+
+    def put_file(self, upload_id: UploadId, path: str, parts: Sequence[Part]) -> bool:
+        """Give the file another name, in the upload, if it lies on this file system and no pace is set."""
+        if self._paces.up is not UNLIMITED:
+            return False
+        stored = [StoredPart(part.offset, part.length, part.tree_hash) for part in parts]
+        with (
+            self._root(f"take a file into upload {upload_id}") as root,
+            layout.open_upload(root, upload_id) as (upload, _),
+        ):
+            if not layout.link_file(upload, path):
+                return False
+            for part, found in zip(stored, layout.hash_linked(upload, stored), strict=True):
+                if found != part.tree_hash:
+                    layout.drop_linked(upload)
+                    raise _changed(upload_id, part.offset)
+            layout.adopt_linked(upload, stored)
+        return True
 
     def list_parts(
         self,
@@ -289,6 +304,13 @@ class DirectoryVault:
         with beneath.failing_as_vault(doing, self._path), self._directory() as root:
             layout.check_marker(root)
             yield root
+
+
+def _changed(upload_id: UploadId, offset: int) -> IntegrityError:
+    return IntegrityError(
+        f"the part at {offset} of upload {upload_id} is not what was recorded",
+        advice="its bytes changed in spool or memory: check this machine's disk and memory",
+    )
 
 
 def _check_place(part: Part, length: int, part_size: int) -> None:

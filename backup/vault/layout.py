@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,13 +30,15 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
-from backup.model import ArchiveId, ByteRange, StoredPart, TreeHash, UploadId
+from backup.format.treehash import TreeHasher
+from backup.model import MIB, ArchiveId, ByteRange, StoredPart, TreeHash, UploadId
 from backup.vault import beneath
 from backup.vault.pace import UNLIMITED, AnyPace, slices
 
 MARKER = "nightvault-vault.json"
 LAYOUT = 1
 
+_LINKED = "data.new"  # a file that becomes `data`
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHELF = re.compile(r"[0-9a-f]{2}")
 _PART = re.compile(rb"([0-9]{1,16}) ([0-9]{1,16}) ([0-9a-f]{64})")
@@ -173,8 +175,49 @@ def write_part(upload: int, part: StoredPart, body: memoryview, pace: AnyPace = 
             for start, end in slices(body.nbytes, pace):
                 beneath.write_at(data, body.cast("B")[start:end], part.offset + start)
             os.fdatasync(data)
-        tree_hash = (part.tree_hash or b"").hex().encode()
-        os.write(notes, b"\n%d %d %s\n" % (part.offset, part.length, tree_hash))
+        os.write(notes, _note(part))
+
+
+def link_file(upload: int, path: str) -> bool:
+    """Give a file a second name in an upload, beside its data; False if it cannot be had so."""
+    drop_linked(upload)
+    try:
+        os.link(path, _LINKED, dst_dir_fd=upload, follow_symlinks=False)
+    except OSError:
+        return False  # another file system, one without links, no such file: who sends parts will know
+    if beneath.file_size(_LINKED, dir_fd=upload) is not None:
+        return True
+    drop_linked(upload)
+    return False
+
+
+def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:
+    """The tree hash of what the linked file holds in the place of each part."""
+    room = memoryview(bytearray(MIB))
+    with beneath.open_file(_LINKED, os.O_RDONLY, dir_fd=upload) as file:
+        for part in parts:
+            hasher = TreeHasher()
+            for start in range(part.offset, part.offset + part.length, MIB):
+                piece = room[: part.offset + part.length - start]
+                hasher.update(piece[: os.preadv(file, [piece], start)])
+            yield hasher.digest()
+
+
+def adopt_linked(upload: int, parts: Sequence[StoredPart]) -> None:
+    """Make the linked file (synced by who wrote it) the upload's data, durably, then note its parts."""
+    os.rename(_LINKED, "data", src_dir_fd=upload, dst_dir_fd=upload)
+    os.fsync(upload)
+    with beneath.open_file("parts", os.O_WRONLY | os.O_APPEND, dir_fd=upload) as notes:
+        os.write(notes, b"".join(map(_note, parts)))
+
+
+def drop_linked(upload: int) -> None:
+    """Take the second name back."""
+    beneath.remove(_LINKED, dir_fd=upload)
+
+
+def _note(part: StoredPart) -> bytes:
+    return b"\n%d %d %s\n" % (part.offset, part.length, (part.tree_hash or b"").hex().encode())
 
 
 def read_parts(upload: int) -> list[StoredPart]:
@@ -201,7 +244,7 @@ def remove_upload(root: Root, upload_id: UploadId) -> None:
         return
     with suppress(FileNotFoundError), beneath.open_directory("uploads", dir_fd=root.fd) as uploads:
         with beneath.open_directory(upload_id, dir_fd=uploads) as fd:
-            for each in ("data", "parts", "upload.json", "upload.json.new"):
+            for each in ("data", _LINKED, "parts", "upload.json", "upload.json.new"):
                 beneath.remove(each, dir_fd=fd)
         os.rmdir(upload_id, dir_fd=uploads)
         os.fsync(uploads)

@@ -18,7 +18,7 @@ from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from tests.archiver.wholeness import assert_whole, change, fill, list_now
 from tests.backups import Site
-from tests.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.doubles import FaultyDisk, FaultyVault, ManualClock, PowerCut, cut_at
 from tests.emulated import RunningEmulator
 from tests.trees import Seen, snapshot_of
 from tests.vault.rigs import glacier_client, s3_client, s3_vault
@@ -49,13 +49,14 @@ class Stage:
     begin: Callable[[], Start]
     listing: Callable[[Vault], Listing]
     scratch: Path
+    faulty: type[FaultyVault] = FaultyVault
 
 
 def cut_everywhere(stage: Stage, cuts: Iterable[int], *, after: bool) -> int:
     """Cut a run at those vault calls until one ends before its cut; the number of the cut it did not meet."""
     for number in cuts:
         start = stage.begin()
-        cut = FaultyVault(start.vault, cut_at(number, after=after))
+        cut = stage.faulty(start.vault, cut_at(number, after=after))
         try:
             replace(start.site, vault=cut).backup()
         except PowerCut:
@@ -68,7 +69,7 @@ def cut_everywhere(stage: Stage, cuts: Iterable[int], *, after: bool) -> int:
 
 def finish_after(stage: Stage, start: Start, cut: FaultyVault, number: int) -> None:
     """Run again as a new process, and see that all is as if nothing had happened."""
-    again = FaultyVault(start.vault)
+    again = stage.faulty(start.vault)
     site = start.site.reopen(again)
     report = site.backup()
     assert not report.problems
@@ -116,6 +117,13 @@ def on_disk(request: pytest.FixtureRequest, tmp_path: Path, source: Path) -> Sta
 def test_directory_vault_at_every_call(on_disk: Stage, after: bool, share: int) -> None:
     calls = cut_everywhere(on_disk, itertools.count(share, SHARES), after=after)
     assert calls >= 12, "too few calls for a test of cuts"
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
+def test_directory_vault_that_takes_files(on_disk: Stage, after: bool, share: int) -> None:
+    calls = cut_everywhere(replace(on_disk, faulty=FaultyDisk), itertools.count(share, SHARES), after=after)
+    assert calls >= 8, "too few calls for a test of cuts"
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from tests.vault.archives import CATALOG, complete, cut, part_of, read_directly,
 pytestmark = pytest.mark.slow
 
 DATA = some_bytes(2 * MIB + 77)
-CHANGING = ("open", "mkdir", "pwrite", "write", "fsync", "fdatasync", "rename", "unlink", "rmdir")
+CHANGING = ("open", "mkdir", "pwrite", "write", "fsync", "fdatasync", "rename", "link", "unlink", "rmdir")
 
 
 def reopened(vault: DirectoryVault) -> DirectoryVault:

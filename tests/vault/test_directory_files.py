@@ -1,0 +1,136 @@
+"""Files that a directory vault takes as they are, by a hard link instead of a copy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from backup.errors import IntegrityError, UploadExpiredError
+from backup.model import MIB, UploadId, VaultName
+from backup.protocols import TakesFiles
+from backup.vault.directory import DirectoryVault
+from backup.vault.pace import UNLIMITED, Pace, Paces, Timetable, Window
+from tests.doubles import ManualClock
+from tests.vault.archives import CATALOG, complete, cut, read_directly, send, some_bytes
+from tests.vault.test_directory_cuts import killed_at, reopened
+
+DATA = some_bytes(2 * MIB + 77)
+
+
+@pytest.fixture
+def spooled(tmp_path: Path) -> Path:
+    """A finished file in the spool."""
+    path = tmp_path / "spooled.pack"
+    path.write_bytes(DATA)
+    return path
+
+
+def upload_folder(vault: DirectoryVault, upload_id: UploadId) -> Path:
+    """Where an upload lies."""
+    return Path(vault.state().location, "uploads", upload_id)
+
+
+def test_it_takes_the_file_itself(directory: DirectoryVault, spooled: Path) -> None:
+    assert isinstance(directory, TakesFiles)
+    upload_id = directory.begin_upload(CATALOG, MIB)
+    assert directory.put_file(upload_id, str(spooled), cut(DATA))
+    assert upload_folder(directory, upload_id).joinpath("data").samefile(spooled)
+    assert [part.length for part in directory.list_parts(upload_id, MIB)] == [MIB, MIB, 77]
+    archive = complete(directory, upload_id, CATALOG, DATA)
+    spooled.unlink()
+    assert read_directly(directory, archive, len(DATA)) == DATA
+
+
+def test_taking_it_again_changes_nothing(directory: DirectoryVault, spooled: Path) -> None:
+    upload_id = directory.begin_upload(CATALOG, MIB)
+    for _ in range(2):
+        assert directory.put_file(upload_id, str(spooled), cut(DATA))
+    assert read_directly(directory, complete(directory, upload_id, CATALOG, DATA), len(DATA)) == DATA
+    assert os.stat(spooled).st_nlink == 2, "the spool's name and the archive's"
+
+
+def test_parts_may_follow_a_file(directory: DirectoryVault, spooled: Path) -> None:
+    upload_id = directory.begin_upload(CATALOG, MIB)
+    assert directory.put_file(upload_id, str(spooled), cut(DATA))
+    send(directory, upload_id, DATA, cut(DATA))
+    assert read_directly(directory, complete(directory, upload_id, CATALOG, DATA), len(DATA)) == DATA
+
+
+@pytest.mark.parametrize("place", [0, MIB, 2 * MIB + 76])
+def test_one_changed_byte_is_met(directory: DirectoryVault, spooled: Path, place: int) -> None:
+    changed = bytearray(DATA)
+    changed[place] ^= 1
+    spooled.write_bytes(changed)
+    upload_id = directory.begin_upload(CATALOG, MIB)
+    with pytest.raises(IntegrityError, match=f"the part at {place // MIB * MIB} of upload"):
+        directory.put_file(upload_id, str(spooled), cut(DATA))
+    assert directory.list_parts(upload_id, MIB) == []
+    assert os.stat(spooled).st_nlink == 1
+
+
+def test_a_file_cut_short_is_met(directory: DirectoryVault, spooled: Path) -> None:
+    os.truncate(spooled, len(DATA) - 1)
+    upload_id = directory.begin_upload(CATALOG, MIB)
+    with pytest.raises(IntegrityError):
+        directory.put_file(upload_id, str(spooled), cut(DATA))
+
+
+@pytest.mark.parametrize("planted", ["symlink", "nothing", "no links"])
+def test_what_cannot_be_linked_is_to_be_sent(
+    directory: DirectoryVault, spooled: Path, planted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = spooled.with_name("planted")
+    if planted == "symlink":
+        path.symlink_to(spooled)
+    elif planted == "no links":
+        path = spooled
+        monkeypatch.setattr(os, "link", _no_links)
+    upload_id = directory.begin_upload(CATALOG, MIB)
+    assert not directory.put_file(upload_id, str(path), cut(DATA))
+    assert sorted(os.listdir(upload_folder(directory, upload_id))) == ["data", "parts", "upload.json"]
+    send(directory, upload_id, DATA, cut(DATA))
+    assert read_directly(directory, complete(directory, upload_id, CATALOG, DATA), len(DATA)) == DATA
+
+
+def _no_links(*_: object, **__: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+def _slowly(clock: ManualClock) -> Pace:
+    return Pace(Timetable([Window(0, 0, MIB)]), clock)
+
+
+def test_a_pace_is_kept_by_sending_parts(tmp_path: Path, spooled: Path) -> None:
+    clock = ManualClock()
+    vault = DirectoryVault(
+        VaultName("disk"), str(tmp_path / "vault"), clock, Paces(_slowly(clock), UNLIMITED)
+    )
+    vault.create()
+    assert not vault.put_file(vault.begin_upload(CATALOG, MIB), str(spooled), cut(DATA))
+
+
+def test_an_unknown_upload_says_so(directory: DirectoryVault, spooled: Path) -> None:
+    with pytest.raises(UploadExpiredError):
+        directory.put_file(UploadId("0" * 32), str(spooled), cut(DATA))
+
+
+def test_killed_anywhere_it_is_there_or_is_not(directory: DirectoryVault, spooled: Path) -> None:
+    for step in range(60):
+        upload_id = directory.begin_upload(CATALOG, MIB)
+        was_killed = killed_at(
+            step,
+            lambda: directory.put_file(upload_id, str(spooled), cut(DATA)),  # noqa: B023
+        )
+        after = reopened(directory)
+        assert len(after.list_parts(upload_id, MIB)) in {0, 3}
+        assert after.put_file(upload_id, str(spooled), cut(DATA))
+        archive = complete(after, upload_id, CATALOG, DATA)
+        assert read_directly(after, archive, len(DATA)) == DATA
+        after.delete_archive(archive)
+        assert os.stat(spooled).st_nlink == 1
+        if not was_killed:
+            break
+    assert not was_killed
+    assert step > 5
