@@ -20,9 +20,9 @@ ALWAYS: Final = 64 * MIB
 """Two windows of 12 MiB, which files are cut in; for each of two workers a frame being compressed, one read
 back and opened; the frame that is gathered, the one that is sent; a chunk beyond the batch: 4 MiB each."""
 
-CHUNK_BYTES: Final = 800
+CHUNK_BYTES: Final = 500
 """A chunk of an unfinished pack: id, number, rows; in the pack that fills and in the one that is finished."""
-BATCHES_AHEAD: Final = 3  # two asked for and one gathered, in this process and in the one that reads
+BATCHES_AHEAD: Final = 3  # those that are asked for, each with room for files that compress and that do not
 _PIECES: Final = 5  # three fetched ahead, one that is looked through, one beside it
 _LARGEST_PIECE: Final = 16 * MIB
 
@@ -59,8 +59,8 @@ def backup_memory(memory: int = DEFAULT_MEMORY) -> BackupMemory:
         uploads=left // 2,
         in_flight=left * 3 // 32,
         batch=left // 32,
-        ahead=left // 128,
-        chunks=left * 3 // 16 // CHUNK_BYTES,
+        ahead=left // 64,
+        chunks=left * 5 // 32 // CHUNK_BYTES,
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import NamedTuple, NewType
+from typing import NamedTuple, NewType, overload
 
 JobName = NewType("JobName", str)
 VaultName = NewType("VaultName", str)
@@ -159,6 +159,49 @@ class ChunkRow(NamedTuple):
     length: int
 
 
+class ChunkColumns(Sequence[ChunkRow]):
+    """Many chunk rows as columns, a fifth of the memory and time; as a sequence it is one of rows."""
+
+    __slots__ = ("frames", "ids", "lengths", "offsets")
+    __hash__ = None  # type: ignore[assignment]  # it may grow
+
+    def __init__(
+        self,
+        ids: Sequence[bytes] = (),
+        frames: Sequence[int] = (),
+        offsets: Sequence[int] = (),
+        lengths: Sequence[int] = (),
+    ) -> None:
+        self.ids, self.frames, self.offsets, self.lengths = ids, frames, offsets, lengths
+
+    @classmethod
+    def of(cls, rows: Sequence[ChunkRow]) -> ChunkColumns:
+        """The same rows."""
+        if isinstance(rows, ChunkColumns):
+            return rows
+        return cls(*zip(*rows, strict=True)) if rows else cls()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[ChunkRow]:
+        return map(ChunkRow, self.ids, self.frames, self.offsets, self.lengths)
+
+    @overload
+    def __getitem__(self, place: int) -> ChunkRow: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> ChunkColumns: ...
+
+    def __getitem__(self, place: int | slice) -> ChunkRow | ChunkColumns:
+        if isinstance(place, slice):
+            return ChunkColumns(self.ids[place], self.frames[place], self.offsets[place], self.lengths[place])
+        return ChunkRow(self.ids[place], self.frames[place], self.offsets[place], self.lengths[place])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveLabel:
     """What an archive says of itself in clear: enough to find catalogs in a listing, no more.
@@ -186,7 +229,7 @@ class Pack:
     size: int
     tree_hash: TreeHash
     frames: Sequence[FrameRow]
-    chunks: Sequence[ChunkRow]
+    chunks: ChunkColumns
     leaves: Sequence[bytes]
 
 

@@ -8,21 +8,35 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 
-from backup.archiver.contents import Content, Contents, SmallContent
-from backup.format.keys import ChunkSecret
-from backup.model import MIB
+from backup.archiver.contents import Content, Contents
+from backup.archiver.pipeline import ChunkRun
+from backup.format.keys import ChunkSecret, content_id
+from backup.format.rows import pack_u32
+from backup.inventory.entries import LiveEntry
+from backup.model import MIB, ChunkId, ContentId
+from backup.source.attributes import NONE as NO_ATTRIBUTES
+from backup.source.attributes import Attributes
+from backup.source.freshness import is_fresh
 from backup.source.read import FileUnreadableError
-from backup.source.reader import MOST_DIRECTORIES, MOST_FILES, MOST_NAMES, ReaderGoneError, ReaderProcess
+from backup.source.reader import (
+    MOST_DIRECTORIES,
+    MOST_FILES,
+    MOST_NAMES,
+    QUESTIONS,
+    Answer,
+    ReaderGoneError,
+    ReaderProcess,
+)
 from backup.source.scan import ScannedDirectory, ScannedEntry
 from backup.source.small import Wanted, is_small, seen
 
 _MANY: Final = 2_000  # small files before which a second process would cost more than it saves
 _MOST_BYTES: Final = 2 * MIB  # of a batch
-_MOST_ASKED: Final = 2  # batches read ahead
 _MOST_WAITING: Final = 64  # files that are read here and wait for their turn
 _MOST_OPEN: Final = 4 * MOST_DIRECTORIES  # handles of directories of which files wait
 
@@ -30,11 +44,64 @@ Then = Callable[[Content], None]
 Failed = Callable[[FileUnreadableError], None]
 
 
+@dataclass(frozen=True, slots=True)
+class SmallFiles:
+    """New small files that were read, in columns: one of `places` for each, which are those in the rest.
+
+    `chunks` holds the number of each one's chunk as `pack_u32` has it, nothing for one without a byte;
+    `content_ids` 16 bytes each. `directories` are paths, and `at` tells which of them is a file's.
+    `looked_at` is a moment before any of them was opened, in ns.
+    """
+
+    places: Sequence[int]
+    chunks: Sequence[bytes]
+    content_ids: Sequence[ContentId]
+    attributes: Mapping[int, Attributes]
+    looked_at: int
+    directories: Sequence[bytes]
+    at: Sequence[int]
+    scanned: Sequence[ScannedEntry]
+    lives: Sequence[LiveEntry | None]
+
+    def path(self, place: int) -> bytes:
+        """The absolute path of the file at this place."""
+        return self.directories[self.at[place]].rstrip(b"/") + b"/" + self.scanned[place].name
+
+    def content(self, index: int) -> Content:
+        """The file at the `index`-th of the places as if it had been read alone."""
+        place = self.places[index]
+        found = self.scanned[place].stat
+        return Content(
+            found,
+            found.st_size,
+            b"",
+            self.content_ids[index],
+            self.chunks[index],
+            changed=False,
+            is_fresh=is_fresh(found, self.looked_at, self.looked_at),
+            attributes=self.attributes.get(place, NO_ATTRIBUTES),
+        )
+
+
+class Taker(Protocol):
+    """Who is told of files once their chunks are numbered."""
+
+    def file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
+        """A file was read; `live` is what the newest snapshot has of it."""
+
+    def file_lost(self, path: bytes, error: FileUnreadableError) -> None:
+        """A file could not be read."""
+
+    def small_read(self, files: SmallFiles) -> None:
+        """Files were read together."""
+
+
 @dataclass(slots=True)
 class _Handle:
     """A directory's handle of our own, for as long as files of it wait."""
 
     number: int
+    path: bytes
     users: int = 0
 
 
@@ -43,8 +110,7 @@ class _File(NamedTuple):
 
     handle: _Handle
     scanned: ScannedEntry
-    then: Then
-    failed: Failed
+    live: LiveEntry | None
 
 
 @dataclass(slots=True)
@@ -52,33 +118,40 @@ class _Batch:
     """Small files that are asked for together; `looked_at` is a moment before any of them was opened."""
 
     looked_at: int
-    files: list[_File] = field(default_factory=list)
-    directories: list[_Handle] = field(default_factory=list)
-    wanted: list[Wanted] = field(default_factory=list)
+    most_bytes: int
+    handles: list[_Handle] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+    scanned: list[ScannedEntry] = field(default_factory=list)
+    lives: list[LiveEntry | None] = field(default_factory=list)
     bytes: int = 0
     names: int = 0
     is_asked: bool = False
-    most_bytes: int = _MOST_BYTES
 
-    def add(self, file: _File) -> None:
+    def add(self, handle: _Handle, scanned: ScannedEntry, live: LiveEntry | None) -> None:
         """One more; it has room if `is_full` was asked before."""
-        if not self.directories or self.directories[-1] is not file.handle:
-            self.directories.append(file.handle)
-        found = file.scanned.stat
-        self.wanted.append(Wanted(len(self.directories) - 1, file.scanned.name, seen(found)))
-        self.files.append(file)
-        self.bytes += found.st_size
-        self.names += len(file.scanned.name)
+        if not self.handles or self.handles[-1] is not handle:
+            self.handles.append(handle)
+            handle.users += 1
+        self.at.append(len(self.handles) - 1)
+        self.scanned.append(scanned)
+        self.lives.append(live)
+        self.bytes += scanned.stat.st_size
+        self.names += len(scanned.name)
 
     @property
     def is_full(self) -> bool:
         """Whether the next file may be too much for one question."""
         return (
-            len(self.files) >= MOST_FILES
-            or len(self.directories) >= MOST_DIRECTORIES
+            self.bytes >= self.most_bytes
+            or len(self.scanned) >= MOST_FILES
+            or len(self.handles) >= MOST_DIRECTORIES
             or self.names >= MOST_NAMES - 255
-            or self.bytes >= self.most_bytes
         )
+
+    def wanted(self) -> list[Wanted]:
+        """The question."""
+        names = (one.name for one in self.scanned)
+        return list(map(Wanted, self.at, names, (seen(one.stat) for one in self.scanned)))
 
 
 class ReadAhead:
@@ -87,45 +160,46 @@ class ReadAhead:
     def __init__(
         self,
         contents: Contents,
+        taker: Taker,
         secret: ChunkSecret,
         stamps: Callable[[], int],
         batch_bytes: int = _MOST_BYTES,
     ) -> None:
         self._contents = contents
+        self._taker = taker
         self._secret = secret
         self._stamps = stamps
         self._most_bytes = batch_bytes
         self._reader: ReaderProcess | None = None
         self._is_wanted = True
         self._seen = 0
-        self._handle: tuple[bytes, _Handle] | None = None
+        self._handle: _Handle | None = None
         self._queue: deque[_Batch | _File] = deque()
         self._asked: deque[_Batch] = deque()  # in the order in which they are answered
         self._waiting = 0
         self._open = 0
 
-    def read(self, directory: ScannedDirectory, scanned: ScannedEntry, then: Then, failed: Failed) -> None:
-        """Read a file when its turn comes: `then` or `failed` is called, in the order of these calls."""
+    def read(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
+        """Read a file when its turn comes: the taker is told in the order of these calls."""
         small = is_small(scanned.stat)
         self._seen += small
         if not self._queue and (not small or not self._has_reader()):
-            self.read_now(directory.handle, scanned, then, failed)
+            self._read_now(directory.handle, directory.path, scanned, live)
             return
         try:
             handle = self._handle_of(directory)
         except OSError:  # no more handles to be had
             self.drain()
-            self.read_now(directory.handle, scanned, then, failed)
+            self._read_now(directory.handle, directory.path, scanned, live)
             return
-        file = _File(handle, scanned, then, failed)
-        handle.users += 1
         if small and self._has_reader():
-            self._gather(file)
+            self._gather(handle, scanned, live)
         else:
             self._ask_last()  # or what is gathered after this file would be asked before what was before it
-            self._queue.append(file)
+            self._queue.append(_File(handle, scanned, live))
+            handle.users += 1
             self._waiting += 1
-        while len(self._asked) > _MOST_ASKED or self._waiting > _MOST_WAITING or self._open > _MOST_OPEN:
+        while len(self._asked) >= QUESTIONS or self._waiting > _MOST_WAITING or self._open > _MOST_OPEN:
             self._take_turn()
 
     def drain(self) -> None:
@@ -136,17 +210,16 @@ class ReadAhead:
     def close(self) -> None:
         """End the process, and let go of what still waits."""
         for item in self._queue:
-            for file in item.files if isinstance(item, _Batch) else [item]:
-                self._release(file.handle)
+            self._release(item.handles if isinstance(item, _Batch) else [item.handle])
         self._queue.clear()
         self._end_reader()
 
-    def _gather(self, file: _File) -> None:
+    def _gather(self, handle: _Handle, scanned: ScannedEntry, live: LiveEntry | None) -> None:
         last = self._queue[-1] if self._queue else None
         if not isinstance(last, _Batch) or last.is_asked:
-            last = _Batch(self._stamps(), most_bytes=self._most_bytes)
+            last = _Batch(self._stamps(), self._most_bytes)
             self._queue.append(last)
-        last.add(file)
+        last.add(handle, scanned, live)
         if last.is_full:
             self._ask(last)
 
@@ -160,7 +233,7 @@ class ReadAhead:
         self._asked.append(batch)
         if self._reader is not None:
             try:
-                self._reader.ask([handle.number for handle in batch.directories], batch.wanted)
+                self._reader.ask([handle.number for handle in batch.handles], batch.wanted())
             except ReaderGoneError:
                 self._end_reader()
 
@@ -177,55 +250,67 @@ class ReadAhead:
         self._queue.popleft()
         self._waiting -= 1
         try:
-            self.read_now(item.handle.number, item.scanned, item.then, item.failed)
+            self._read_now(item.handle.number, item.handle.path, item.scanned, item.live)
         finally:
-            self._release(item.handle)
+            self._release([item.handle])
 
     def _take(self, batch: _Batch) -> None:
         """Hand on what the process read of a batch, and read the rest here."""
         try:
-            small = self._answered(batch)
-            left = [file for file, content in zip(batch.files, small, strict=True) if content is None]
-            read = [
-                (content, file.then)
-                for file, content in zip(batch.files, small, strict=True)
-                if content is not None
-            ]
-            self._contents.take_small(read)
-            for file in left:
-                self.read_now(file.handle.number, file.scanned, file.then, file.failed)
+            answer = self._answer()
+            left: Iterable[int] = range(len(batch.scanned))
+            if answer is not None:
+                files = self._taken(batch, answer)
+                self._taker.small_read(files)
+                left = set(left).difference(files.places)
+            for place in sorted(left):
+                handle = batch.handles[batch.at[place]]
+                self._read_now(handle.number, handle.path, batch.scanned[place], batch.lives[place])
         finally:
-            for file in batch.files:
-                self._release(file.handle)
+            self._release(batch.handles)
 
-    def _answered(self, batch: _Batch) -> list[SmallContent | None]:
+    def _answer(self) -> Answer | None:
         if self._reader is None:
-            return [None] * len(batch.files)
+            return None
         try:
-            answer = self._reader.answer()
+            return self._reader.answer()
         except ReaderGoneError:
             self._end_reader()
-            return [None] * len(batch.files)
-        contents: list[SmallContent | None] = []
-        place = start = 0
-        for number, (file, was_read) in enumerate(zip(batch.files, answer.were_read, strict=True)):
-            if not was_read:
-                contents.append(None)
-                continue
-            found = file.scanned.stat
-            end = start + found.st_size
-            contents.append(
-                SmallContent(
-                    found,
-                    bytes(answer.ids[32 * place : 32 * place + 32]),
-                    bytes(answer.content_ids[16 * place : 16 * place + 16]),
-                    answer.data[start:end],
-                    answer.attributes.get(number),
-                    batch.looked_at,
-                )
-            )
-            place, start = place + 1, end
-        return contents
+            return None
+
+    def _taken(self, batch: _Batch, answer: Answer) -> SmallFiles:
+        """Give the chunks that were read to `contents`, and tell what came of it."""
+        empty, loose, dense, ids, named, attributes = answer.read
+        places = [*empty, *loose, *dense]
+        sizes = [batch.scanned[place].stat.st_size for place in places[len(empty) :]]
+        chunks = [ChunkId(ids[start : start + 32]) for start in range(0, len(ids), 32)]
+        middle = len(loose)
+        numbers = self._contents.take_small(
+            [
+                ChunkRun(chunks[:middle], sizes[:middle], answer.loose, is_dense=False),
+                ChunkRun(chunks[middle:], sizes[middle:], answer.dense, is_dense=True),
+            ],
+            len(places),
+        )
+        packed = pack_u32(numbers)
+        nothing = content_id(self._secret.content_key, [], [])
+        content_ids = [ContentId(named[start : start + 16]) for start in range(0, len(named), 16)]
+        return SmallFiles(
+            places=places,
+            chunks=[b""] * len(empty) + [packed[start : start + 4] for start in range(0, len(packed), 4)],
+            content_ids=[nothing] * len(empty) + content_ids,
+            attributes=attributes,
+            looked_at=batch.looked_at,
+            directories=[handle.path for handle in batch.handles],
+            at=batch.at,
+            scanned=batch.scanned,
+            lives=batch.lives,
+        )
+
+    def _read_now(self, handle: int, directory: bytes, scanned: ScannedEntry, live: LiveEntry | None) -> None:
+        path = directory.rstrip(b"/") + b"/" + scanned.name
+        then = partial(self._taker.file_read, path, live)
+        self.read_now(handle, scanned, then, partial(self._taker.file_lost, path))
 
     def read_now(
         self, handle: int, scanned: ScannedEntry, then: Then, failed: Failed
@@ -239,23 +324,27 @@ class ReadAhead:
 
     def _handle_of(self, directory: ScannedDirectory) -> _Handle:
         """Our own handle of the directory that is being walked: the walk's is closed when it moves on."""
-        if self._handle is None or self._handle[0] != directory.path or not self._handle[1].users:
-            self._handle = directory.path, _Handle(os.dup(directory.handle))
+        handle = self._handle
+        if handle is None or handle.path != directory.path or not handle.users:
+            handle = self._handle = _Handle(os.dup(directory.handle), directory.path)
             self._open += 1
-        return self._handle[1]
+        return handle
 
-    def _release(self, handle: _Handle) -> None:
-        """One file less waits; the last one closes."""
-        handle.users -= 1
-        if not handle.users:
-            self._open -= 1
-            os.close(handle.number)
+    def _release(self, handles: Iterable[_Handle]) -> None:
+        """A batch or file less waits for each of them; the last one closes."""
+        for handle in handles:
+            handle.users -= 1
+            if not handle.users:
+                self._open -= 1
+                os.close(handle.number)
 
     def _has_reader(self) -> bool:
         if self._reader is None and self._is_wanted and self._seen >= _MANY:
             try:
                 self._reader = ReaderProcess(
-                    chunk_key=self._secret.chunk_key, content_key=self._secret.content_key
+                    chunk_key=self._secret.chunk_key,
+                    content_key=self._secret.content_key,
+                    batch_bytes=self._most_bytes,
                 )
             except OSError:
                 self._is_wanted = False  # no process to be had: it is read here

@@ -9,7 +9,6 @@ prepared.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +19,8 @@ from functools import partial
 from backup.archiver.ahead import ReadAhead
 from backup.archiver.book import Book
 from backup.archiver.commit import Committer
-from backup.archiver.compare import hint_of, is_left_out, is_to_read, is_unmounted, side_by_side
-from backup.archiver.contents import Content, Contents
+from backup.archiver.compare import is_left_out, is_to_read, is_unmounted, side_by_side
+from backup.archiver.contents import Contents
 from backup.archiver.hooks import Hook, HookRun
 from backup.archiver.links import Links
 from backup.archiver.packing import Spool
@@ -29,6 +28,7 @@ from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
 from backup.archiver.settings import BackupJob, Keys, OpenRun, World, require_a_source
+from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
 from backup.errors import ConfigError, InterruptedRunError, NightvaultError, VaultMissingError
 from backup.format.keys import domain_id
@@ -40,19 +40,12 @@ from backup.inventory.runs import JobRow, Outcome, Run
 from backup.inventory.schema import micros
 from backup.model import (
     ChunkId,
-    Entry,
     EntryKind,
-    Extra,
-    Hint,
     Pack,
     PackKind,
     Problem,
     ProblemKind,
 )
-from backup.source.attributes import extra_of
-from backup.source.freshness import is_fresh
-from backup.source.metadata import described, read_entry
-from backup.source.read import FileUnreadableError
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
@@ -197,12 +190,18 @@ class _Backup:
         self._tally = Tally()
         self._told = 0, 0  # entries and bytes of the tally that the user was told of
         self._unmounted: set[bytes] = set()
-        self._began = began
-        self._may_be_frozen = bool(at.job.hooks.commands.get(Hook.BEFORE))
         self._links = Links()
         with at.world.inventory.reading() as tx:
             self._lost_chunks = lost_chunks(tx, at.world.vault.name)
         self._book = Book(at.world.inventory, job=at.row.number, run=at.run.number, lost=self._lost_chunks)
+        self._staging = Staging(
+            self._book,
+            self._links,
+            self._report,
+            at.world.stamps,
+            began,
+            may_be_frozen=bool(at.job.hooks.commands.get(Hook.BEFORE)),
+        )
 
     def run(self) -> BackupReport:
         """Scan and send, then commit."""
@@ -215,7 +214,7 @@ class _Backup:
                 open_pack=partial(self._at.spool.open_pack, PackKind.DATA),
                 hand_on=self._submit,
                 known=self._known,
-                take_number=supply.take,
+                supply=supply,
                 level=self._at.job.level,
                 pack_size=self._at.job.pack_size,
                 in_flight=memory.in_flight,
@@ -244,7 +243,8 @@ class _Backup:
         )
         streams.read(contents)
         if not job.only_streams:
-            with closing(ReadAhead(contents, self._at.keys.secret, world.stamps, job.memory.ahead)) as ahead:
+            secret, stamps = self._at.keys.secret, world.stamps
+            with closing(ReadAhead(contents, self._staging, secret, stamps, job.memory.ahead)) as ahead:
                 for directory in scan(
                     job.sources, filters=job.filters, overrides=job.overrides, report=self._report
                 ):
@@ -323,75 +323,15 @@ class _Backup:
             self._unmounted.add(path)
         elif live is not None and live.is_mount and not self._is_to_read(live, scanned):
             return
-        elif stat.S_ISREG(scanned.stat.st_mode):
-            then, failed = partial(self._file_read, path, live), partial(self._file_lost, path)
-            self._links.read(ahead, directory, scanned, then, failed)
+        elif not stat.S_ISREG(scanned.stat.st_mode):
+            self._staging.no_file(directory, scanned, live)
+        elif scanned.stat.st_nlink < 2:
+            ahead.read(directory, scanned, live)
         else:
-            self._no_file(directory, scanned, live)
+            read, lost = self._staging.file_read, self._staging.file_lost
+            self._links.read(ahead, directory, scanned, partial(read, path, live), partial(lost, path))
 
     def _is_to_read(self, live: LiveEntry, scanned: ScannedEntry) -> bool:
         changed = is_to_read(self._at.job, live, scanned, self._book.owners)
         changed = changed or self._lost_chunks.spoil(live.chunks)
         return changed or not self._links.are_known(live, scanned.stat)
-
-    def _no_file(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
-        path = directory.prefix + scanned.name
-        link = self._links.number(scanned.stat)
-        try:
-            entry, trouble = read_entry(directory.path, directory.handle, scanned, link=link)
-        except OSError as error:
-            vanished = error.errno in {errno.ENOENT, errno.EINVAL}  # EINVAL: no symlink any more
-            self._lost(path, error.strerror or str(error), has_vanished=vanished)
-            return
-        if live is not None and scanned.leads_on and live.kind == entry.kind:
-            entry = entry._replace(mtime_ns=live.mtime_ns)
-        self._lacks(path, trouble)
-        hint = hint_of(scanned.stat, directory.device)
-        if trouble or is_fresh(scanned.stat, self._began, self._at.world.stamps()):
-            hint = Hint(is_mount=hint.is_mount)
-        self._add(entry, hint, live)
-
-    def _file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
-        directory, _, name = path.rpartition(b"/")
-        extra = extra_of(content.attributes, link=self._links.number(content.found))
-        if content.holes:
-            extra = replace(extra or Extra(), holes=content.holes)
-        entry = described(directory or b"/", name, content.found, size=content.size, extra=extra)
-        self._lacks(path, content.attributes.trouble)
-        hint = hint_of(content.found, 0)
-        if content.changed:
-            detail = "it changed while it was read, twice; saved as read"
-            self._report(Problem(path, ProblemKind.CHANGED, detail))
-        proves_nothing = content.changed or content.is_fresh or content.attributes.trouble
-        if proves_nothing or self._has_moved_on(content.found):
-            hint = Hint()  # so that it is read again next time
-        self._add(entry, hint, live, content)
-
-    def _has_moved_on(self, found: os.stat_result) -> bool:
-        """Whether `before` may have frozen this file, and it changed once more within the tick."""
-        return self._may_be_frozen and is_fresh(found, self._began, self._at.world.stamps())
-
-    def _add(self, entry: Entry, hint: Hint, live: LiveEntry | None, content: Content | None = None) -> None:
-        if live is not None and live.kind == EntryKind.DIRECTORY and entry.kind is not EntryKind.DIRECTORY:
-            self._book.remove(entry.path, live, is_directory=True)
-            live = None
-        self._book.add(
-            entry,
-            hint,
-            replaces=live,
-            content_id=content.content_id if content else None,
-            chunks=content.chunks if content else None,
-        )
-
-    def _lacks(self, path: bytes, trouble: str) -> None:
-        if trouble:
-            self._report(
-                Problem(path, ProblemKind.UNREADABLE, f"saved without what could not be read: {trouble}")
-            )
-
-    def _file_lost(self, path: bytes, error: FileUnreadableError) -> None:
-        self._lost(path, str(error), has_vanished=error.has_vanished)
-
-    def _lost(self, path: bytes, reason: str, *, has_vanished: bool) -> None:
-        kind = ProblemKind.VANISHED if has_vanished else ProblemKind.UNREADABLE
-        self._report(Problem(path, kind, reason))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from operator import attrgetter
 from typing import Final
 
 from backup.format.catalog import encode_extra
@@ -12,8 +13,12 @@ from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import LiveEntry, StagedEntry
 from backup.inventory.lost import NOTHING_LOST, LostChunks
 from backup.inventory.numbers import NumberSupply
-from backup.model import ContentId, Entry, Hint, Owner
+from backup.model import ContentId, Entry, EntryKind, Hint, Owner
+from backup.source.metadata import owner_of
+from backup.source.scan import ScannedEntry
 
+_look: Final = attrgetter("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_size", "st_ino", "st_ctime_ns")
+_MODE: Final = 0o7777
 _ROWS_A_BATCH: Final = 20_000
 _READS_A_VIEW: Final = 2_000
 
@@ -38,6 +43,7 @@ class Book:
         self._reads = 0
         with inventory.reading() as tx:
             self._owners = entries.load_owners(tx)
+        self._owners_met: dict[tuple[int, int], int] = {}  # by uid and gid: as this machine names them now
         self.owners = {number: owner for owner, number in self._owners.items()}
 
     def live(
@@ -78,6 +84,27 @@ class Book:
         directory = self._directory(entry.directory)
         hints = (hint.inode, hint.ctime_ns, int(hint.is_mount))
         self._added.append(StagedEntry(number, directory, entry.name, *values, *hints))
+        self._flush_if_full()
+
+    def add_files(
+        self,
+        directories: Sequence[bytes],
+        at: Sequence[int],
+        scanned: Sequence[ScannedEntry],
+        content_ids: Sequence[ContentId],
+        chunks: Sequence[bytes],
+    ) -> None:
+        """Stage new files about which nothing is special, in columns; `at` tells which directory is whose."""
+        numbers = self._numbers.take_many(len(at))
+        homes = [self._directory(path) for path in directories] if at else []
+        columns = zip(numbers, at, scanned, content_ids, chunks, strict=True)
+        for number, home, (name, found, _), content, packed in columns:
+            mode, uid, gid, mtime_ns, size, inode, ctime_ns = _look(found)
+            owner = self._owners_met.get((uid, gid))
+            if owner is None:
+                owner = self._owners_met[uid, gid] = self._owner(owner_of(found))
+            values = (EntryKind.FILE, mode & _MODE, owner, mtime_ns, size, None, content, packed)
+            self._added.append(StagedEntry(number, homes[home], name, *values, inode, ctime_ns, 0))
         self._flush_if_full()
 
     def remove(self, path: bytes, gone: LiveEntry, *, is_directory: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from backup.archiver.packing import OpenPack, Spool
 from backup.format import catalog as records
@@ -107,7 +108,7 @@ def place_after(
 
 def write_catalog(
     spool: Spool,
-    stream: Iterable[Record],
+    stream: Iterable[Record | tuple[Any, ...]],
     *,
     job: JobRow,
     place: CatalogPlace,
@@ -129,8 +130,8 @@ def write_catalog(
     codec = FrameCodec(level)
     try:
         for number, body in enumerate(pack_records(stream)):
-            row = pack.append(codec.seal(pack.keys.frame_key, pack.label.pack_id, number, [body]), [], [])
-            pack.prove_frame(codec, row, [])
+            row = pack.append(codec.seal(pack.keys.frame_key, pack.label.pack_id, number, [body]), [], [], [])
+            pack.prove_frame(codec, row, [], [])
         return pack.finish(), pack
     except BaseException:
         pack.discard()
@@ -150,7 +151,7 @@ def delta_records(
     run: int,
     snapshot: records.SnapshotRecord,
     program: str,
-) -> Iterator[Record]:
+) -> Iterator[Record | tuple[Any, ...]]:
     """What a run changed: its staged entries, the ends of old ones, its archives, its snapshot."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
     yield _start(inventory, job, place, parent, snapshot.host, program)
@@ -159,8 +160,7 @@ def delta_records(
     numbers = entries.staged_directories(tx, run)
     yield from _directories(tx, numbers)
     for row in entries.staged_rows(tx, run):
-        values = row[:10]
-        yield records.EntryRecord(*values, row.chunks or b"", snapshot.number, None)
+        yield (records.ENTRY, *row[:10], row[10] or b"", snapshot.number, None)
     ends = entries.staged_ends(tx, run)
     for start in range(0, len(ends), _NUMBERS_A_RECORD):
         packed = records.pack_u64(ends[start : start + _NUMBERS_A_RECORD])
@@ -182,7 +182,7 @@ def full_records(
     snapshots: Sequence[records.SnapshotRecord],
     host: str,
     program: str,
-) -> Iterator[Record]:
+) -> Iterator[Record | tuple[Any, ...]]:
     """All that the job needs, as of the newest delta: every kept snapshot with its entries and archives."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
     yield _start(inventory, job, place, parent, host, program)
@@ -193,7 +193,7 @@ def full_records(
         records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job.number)
     )
     for row in entries.all_entries(tx, job.number):
-        yield records.EntryRecord(*row[:10], row.chunks or b"", row.added_in, row.removed_in)
+        yield (records.ENTRY, *row[:10], row[10] or b"", *row[11:])
     yield from snapshots
     yield chain.record()
 

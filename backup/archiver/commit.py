@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from backup.archiver import catalogs
 from backup.archiver.packing import OpenPack
@@ -132,7 +133,7 @@ class Committer:
             return runs.allot_catalog(tx, self._at.row)
 
     def _write(
-        self, stream: Iterable[Record], place: CatalogPlace, chain: catalogs.Chain
+        self, stream: Iterable[Record | tuple[Any, ...]], place: CatalogPlace, chain: catalogs.Chain
     ) -> tuple[Pack, OpenPack]:
         return catalogs.write_catalog(
             self._at.spool,

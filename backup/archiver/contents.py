@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from backup.archiver.pipeline import Pipeline
+from backup.archiver.pipeline import ChunkRun, Pipeline
 from backup.archiver.sealing import Buffer
 from backup.format.chunker import Chunker
 from backup.format.keys import ChunkSecret, chunk_id, content_id
@@ -36,17 +36,6 @@ class Content(NamedTuple):
     changed: bool
     is_fresh: bool
     attributes: Attributes = NO_ATTRIBUTES
-
-
-class SmallContent(NamedTuple):
-    """A file of one chunk or none that was read already; `looked_at` is a moment before it was opened."""
-
-    found: os.stat_result
-    id: bytes
-    content_id: bytes
-    data: memoryview
-    attributes: Attributes | None
-    looked_at: int
 
 
 @dataclass(slots=True)
@@ -125,19 +114,18 @@ class Contents:
         stream.finish()
         self._keep(file)
 
-    def take_small(self, read: Sequence[tuple[SmallContent, Callable[[Content], None]]]) -> None:
-        """Take files that were read elsewhere; what was read before them goes first."""
+    def take_small(self, runs: Sequence[ChunkRun], files: int) -> list[int]:
+        """Take the chunks of `files` that were read elsewhere, a chunk each at most; their numbers in order.
+
+        What was read before them goes first.
+        """
         self.flush()
-        batch = [(ChunkId(small.id), small.data) for small, _ in read if small.data]
-        numbers = iter(self._pipeline.put(batch))
-        for small, then in read:
-            found, _, identity, data, attributes, looked_at = small
-            chunks = pack_u32([next(numbers)]) if data else b""
-            fresh = is_fresh(found, looked_at, looked_at)
-            kept = attributes or NO_ATTRIBUTES
-            then(Content(found, len(data), b"", ContentId(identity), chunks, False, fresh, kept))
-            self.bytes_read += len(data)
-        self.files_read += len(read)
+        numbers: list[int] = []
+        for run in runs:
+            numbers.extend(self._pipeline.put_run(run))
+            self.bytes_read += len(run.data)
+        self.files_read += files
+        return numbers
 
     def flush(self) -> None:
         """Give the batch to the pipeline, and hand on the files that are whole."""

@@ -65,11 +65,8 @@ class Links:
     def read(
         self, ahead: ReadAhead, directory: ScannedDirectory, scanned: ScannedEntry, then: Then, failed: Failed
     ) -> None:
-        """Read a file as `ReadAhead.read` does, unless another of its names was read as it is now."""
+        """Read a file of several names at once, unless another of them was read as it is now."""
         found = scanned.stat
-        if found.st_nlink < 2:
-            ahead.read(directory, scanned, then, failed)
-            return
         identity = found.st_dev, found.st_ino
         known = self._inodes.get(identity)
         if known is not None and same_version(known.found, found):

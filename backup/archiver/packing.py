@@ -8,9 +8,11 @@ What is written is read back and opened again: a pack leaves here only if every 
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate, islice, repeat
 
 from backup.errors import FormatError, IntegrityError, ProofError
 from backup.format.frame import FrameCodec, SealedFrame
@@ -28,11 +30,12 @@ from backup.format.pack import (
     seal_header,
     verify_header,
 )
+from backup.format.rows import pack_chunks
 from backup.format.treehash import TreeHasher
 from backup.model import (
     ArchiveLabel,
+    ChunkColumns,
     ChunkId,
-    ChunkRow,
     FrameRow,
     InventoryId,
     Pack,
@@ -88,7 +91,8 @@ class OpenPack:
         self._chunk_key = chunk_key
         self._hasher = TreeHasher()
         self._frames: list[FrameRow] = []
-        self._chunks: list[ChunkRow] = []
+        self._ids: list[ChunkId] = []
+        self._places = array("I"), array("I"), array("I")  # frames, offsets, lengths
         self.numbers: list[int] = []
         self.size = 0
         with spool_errors(path, "written"):
@@ -106,26 +110,29 @@ class OpenPack:
         return os.path.basename(self.path)
 
     def append(
-        self, frame: SealedFrame, chunks: Sequence[tuple[ChunkId, int]], numbers: Sequence[int]
+        self, frame: SealedFrame, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int]
     ) -> FrameRow:
-        """Write a sealed frame; `chunks` are ids and lengths of what is in it, `numbers` their numbers."""
+        """Write a sealed frame; the rest are columns of the chunks in it, in order."""
         row = frame.row(self.size)
         self._write(frame.data)
         self._frames.append(row)
-        offset = 0
-        for chunk, length in chunks:
-            self._chunks.append(ChunkRow(chunk, frame.number, offset, length))
-            offset += length
+        self._ids.extend(ids)
+        frames, offsets, all_lengths = self._places
+        frames.extend(repeat(frame.number, len(ids)))
+        offsets.extend(islice(accumulate(lengths, initial=0), len(ids)))
+        all_lengths.extend(lengths)
         self.numbers.extend(numbers)
         return row
 
-    def prove_frame(self, codec: FrameCodec, row: FrameRow, chunks: Sequence[tuple[ChunkId, int]]) -> None:
+    def prove_frame(
+        self, codec: FrameCodec, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]
+    ) -> None:
         """Read a frame back, open it, and name every chunk anew. `ProofError` if one differs."""
         try:
             sealed = self._read(row.sealed_length, row.offset)
             raw = memoryview(codec.open(self.keys.frame_key, self.label.pack_id, row, sealed))
             offset = 0
-            for chunk, length in chunks:
+            for chunk, length in zip(ids, lengths, strict=True):
                 if chunk_id(self._chunk_key, raw[offset : offset + length]) != chunk:
                     raise ProofError(_disproved(self.path, f"a chunk of frame {row.number}"))
                 offset += length
@@ -134,14 +141,15 @@ class OpenPack:
 
     def finish(self) -> Pack:
         """Write directory and trailer, sync, and prove both by reading them back."""
-        end = self.size
-        self._write(
-            seal_directory(self.keys, self.label.pack_id, self._frames, self._chunks, end_of_frames=end)
+        chunks = ChunkColumns(self._ids, *self._places)
+        directory = seal_directory(
+            self.keys, self.label.pack_id, self._frames, chunks, end_of_frames=self.size
         )
+        self._write(directory)
         with spool_errors(self.path, "written"):
             os.fsync(self._file)
             _sync_directory(os.path.dirname(self.path))
-        self._prove_ends()
+        self._prove_ends(chunks)
         self._close()
         return Pack(
             label=self.label,
@@ -149,7 +157,7 @@ class OpenPack:
             size=self.size,
             tree_hash=TreeHash(self._hasher.digest()),
             frames=self._frames,
-            chunks=self._chunks,
+            chunks=chunks,
             leaves=self._hasher.leaves,
         )
 
@@ -164,7 +172,7 @@ class OpenPack:
         if handle >= 0:
             os.close(handle)
 
-    def _prove_ends(self) -> None:
+    def _prove_ends(self, chunks: ChunkColumns) -> None:
         try:
             header = parse_header(self._read(len(self._header), 0))
             verify_header(header, header.fields.signer_public)
@@ -173,7 +181,7 @@ class OpenPack:
             found = open_directory(self.keys, self.label.pack_id, sealed)
         except FormatError as error:
             raise ProofError(_disproved(self.path, "its header or directory")) from error
-        if header.raw != self._header or found != (self._frames, self._chunks):
+        if header.raw != self._header or found[0] != self._frames or not _same(found[1], chunks):
             raise ProofError(_disproved(self.path, "its header or directory"))
 
     def _read(self, length: int, offset: int) -> bytes:
@@ -194,6 +202,10 @@ def _disproved(path: str, what: str) -> str:
         f"the pack {os.path.basename(path)} did not read back as written ({what}): "
         "memory or disk of this machine may be failing; nothing of it was sent"
     )
+
+
+def _same(one: ChunkColumns, other: ChunkColumns) -> bool:
+    return one.ids == other.ids and pack_chunks(one) == pack_chunks(other)
 
 
 def _sync_directory(path: str) -> None:

@@ -30,9 +30,10 @@ MOST_CHUNKS = 2**20  # in a pack, a quarter of what a directory may hold: files 
 
 @dataclass(slots=True)
 class Frame:
-    """Chunks on their way into one frame: ids with lengths, numbers and bytes, in order."""
+    """Chunks on their way into one frame, in order; `parts` joined are their bytes."""
 
-    chunks: list[tuple[ChunkId, int]] = field(default_factory=list)
+    ids: list[ChunkId] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     parts: list[Buffer] = field(default_factory=list)
     size: int = 0
@@ -129,7 +130,7 @@ class SealingLine:
         sealing = self._workers.submit(self._seal, filling.pack, number, frame.parts)
         writing = self._writer.submit(self._write, filling, frame, sealing)
         self._under_way.append(_UnderWay(filling, frame.size, writing))
-        filling.chunks += len(frame.chunks)
+        filling.chunks += len(frame.ids)
         filling.in_flight += frame.size
         self._in_flight += frame.size
         while self._in_flight > self._most or (self._under_way and self._under_way[0].writing.done()):
@@ -149,9 +150,9 @@ class SealingLine:
             yield sealed
 
     def _fits(self, filling: _Filling, frame: Frame) -> bool:
-        if filling.chunks + len(frame.chunks) > self._most_chunks:
+        if filling.chunks + len(frame.ids) > self._most_chunks:
             return False
-        directory = _MARGIN + _CHUNK_ROW * (filling.chunks + len(frame.chunks))
+        directory = _MARGIN + _CHUNK_ROW * (filling.chunks + len(frame.ids))
         return filling.written + filling.in_flight + frame.size + directory <= self._pack_size
 
     def _settle_oldest(self) -> None:
@@ -163,8 +164,8 @@ class SealingLine:
     # On the writing thread.
 
     def _write(self, filling: _Filling, frame: Frame, sealing: Future[SealedFrame]) -> int:
-        row = filling.pack.append(sealing.result(), frame.chunks, frame.numbers)
-        filling.proofs.append(self._workers.submit(self._prove, filling.pack, row, frame.chunks))
+        row = filling.pack.append(sealing.result(), frame.ids, frame.lengths, frame.numbers)
+        filling.proofs.append(self._workers.submit(self._prove, filling.pack, row, frame.ids, frame.lengths))
         while filling.proofs and filling.proofs[0].done():
             filling.proofs.pop(0).result()
         return row.sealed_length
@@ -186,5 +187,5 @@ class SealingLine:
     def _seal(self, pack: OpenPack, number: int, parts: Sequence[Buffer]) -> SealedFrame:
         return self._codec().seal(pack.keys.frame_key, pack.label.pack_id, number, parts)
 
-    def _prove(self, pack: OpenPack, row: FrameRow, chunks: Sequence[tuple[ChunkId, int]]) -> None:
-        pack.prove_frame(self._codec(), row, chunks)
+    def _prove(self, pack: OpenPack, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]) -> None:
+        pack.prove_frame(self._codec(), row, ids, lengths)

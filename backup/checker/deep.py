@@ -32,7 +32,16 @@ from backup.format.pack import (
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder
-from backup.model import MIB, ByteRange, ChunkRow, FrameRow, InventoryId, ListedArchive, PackKind, TreeHash
+from backup.model import (
+    MIB,
+    ByteRange,
+    ChunkColumns,
+    FrameRow,
+    InventoryId,
+    ListedArchive,
+    PackKind,
+    TreeHash,
+)
 
 _AT_ONCE = 4
 _TAIL = 2 * MIB  # a directory is some 64 KiB as a rule; a larger one is asked for in a second round
@@ -40,7 +49,7 @@ _TAIL = 2 * MIB  # a directory is some 64 KiB as a rule; a larger one is asked f
 _UNREADABLE = (FormatError, IntegrityError, RecoveryKeyError, KeyError)
 
 Suspect = Callable[[str, str, str], None]
-Opened = tuple[ListedArchive, TreeHash, Header, list[FrameRow], list[ChunkRow]]
+Opened = tuple[ListedArchive, TreeHash, Header, list[FrameRow], ChunkColumns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +185,7 @@ class _Reading:
 
     def _open(
         self, head: str, tail: str, offset: int, want: Want
-    ) -> tuple[Header, list[FrameRow], list[ChunkRow]]:
+    ) -> tuple[Header, list[FrameRow], ChunkColumns]:
         header = parse_header(_read(head, LARGEST_HEADER))
         verify_header(header, self._signer)
         keys = derive_keys(open_header(header, self._world.key), header.raw)

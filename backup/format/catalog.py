@@ -17,6 +17,7 @@ import msgspec
 from backup.errors import FormatError
 from backup.format.frame import FRAME_SIZE
 from backup.format.records import (
+    ENTRY,
     FIRST_OPTIONAL_KIND,
     ArchiveRecord,
     ChainRecord,
@@ -51,6 +52,7 @@ from backup.format.rows import (
 from backup.model import ChunkRow, Extra, FrameRow
 
 __all__ = [
+    "ENTRY",
     "FORMAT",
     "ArchiveRecord",
     "ChainRecord",
@@ -104,7 +106,7 @@ _KIND: Final = msgspec.msgpack.Decoder(int)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
-def pack_records(records: Iterable[Record]) -> Iterator[bytes]:
+def pack_records(records: Iterable[Record | tuple[Any, ...]]) -> Iterator[bytes]:
     """Frame bodies of at most 4 MiB that hold the records, the first a Start, and the End after them.
 
     A record lies in one body; one that is too large for that goes as fragments. FormatError when a value
@@ -214,15 +216,16 @@ def decode_extra(data: bytes | None) -> Extra | None:
     )
 
 
-def _pieces(records: Iterable[Record]) -> Iterator[bytes]:
+def _pieces(records: Iterable[Record | tuple[Any, ...]]) -> Iterator[bytes]:
     """Each record's bytes. Entries are by far the most: what is asked of each record is kept to little."""
     is_first = True
     encode = _ENCODER.encode
     for record in records:
-        kind = type(record)
-        if is_first or kind is not EntryRecord:
+        if not isinstance(record, tuple):
             _check_start(record, is_first=is_first)
-            is_first = False
+        elif is_first or record[0] != ENTRY:
+            raise FormatError("only an entry may be written as a tuple, and no catalog begins with one")
+        is_first = False
         try:
             data = encode(record)
         except (UnicodeEncodeError, OverflowError, TypeError):
@@ -230,7 +233,7 @@ def _pieces(records: Iterable[Record]) -> Iterator[bytes]:
         if len(data) <= _LARGEST_RECORD:
             yield data
         else:
-            yield from _fragment(data, kind.__name__)
+            yield from _fragment(data, type(record).__name__)
     if is_first:
         raise FormatError("a catalog needs at least its Start")
 
@@ -305,14 +308,17 @@ def _check_end(end: End, count: int) -> bool:
     return True
 
 
-def _encode(record: msgspec.Struct) -> bytes:
+def _encode(record: msgspec.Struct | tuple[Any, ...]) -> bytes:
     try:
         return _ENCODER.encode(record)
     except UnicodeEncodeError:
         # A name that is not UTF-8 reached us with lone surrogates: write them as escapes, lose nothing else.
+        if isinstance(record, tuple):
+            return _ENCODER.encode(_escaped(record))
         return _ENCODER.encode(type(record)(*map(_escaped, msgspec.structs.astuple(record))))
     except (OverflowError, TypeError) as error:
-        raise FormatError(f"a {type(record).__name__} holds a value that does not fit") from error
+        what = "EntryRecord" if isinstance(record, tuple) else type(record).__name__
+        raise FormatError(f"a {what} holds a value that does not fit") from error
 
 
 def _escaped(value: Any) -> Any:

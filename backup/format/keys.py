@@ -256,6 +256,11 @@ def content_id(key: bytes, ids: Sequence[bytes], lengths: Sequence[int], holes: 
     return ContentId(blake3(b"".join(named) + after, key=key).digest(16))
 
 
+def content_id_of_chunk(key: bytes, chunk: bytes, length: int) -> ContentId:
+    """`content_id` of a file of one chunk without holes, as most files are."""
+    return ContentId(blake3(chunk + _LENGTH.pack(length), key=key).digest(16))
+
+
 @dataclass(frozen=True, slots=True)
 class Signer:
     """An inventory's Ed25519 key (RFC 8032), from its 32-byte seed."""

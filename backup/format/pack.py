@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Sequence
+from itertools import compress, repeat
+from operator import add, gt
 
 import zstandard
 from blake3 import blake3
@@ -47,7 +49,17 @@ from backup.format.rows import (
     unpack_chunks,
     unpack_frames,
 )
-from backup.model import KIB, ArchiveLabel, ChunkRow, FrameRow, Generation, InventoryId, PackId, PackKind
+from backup.model import (
+    KIB,
+    ArchiveLabel,
+    ChunkColumns,
+    ChunkRow,
+    FrameRow,
+    Generation,
+    InventoryId,
+    PackId,
+    PackKind,
+)
 
 __all__ = [
     "HEADER_PREFIX_LENGTH",
@@ -147,7 +159,7 @@ def parse_trailer(data: bytes | memoryview) -> tuple[int, int]:
 
 def open_directory(
     keys: PackKeys, pack_id: bytes, sealed: bytes | memoryview
-) -> tuple[list[FrameRow], list[ChunkRow]]:
+) -> tuple[list[FrameRow], ChunkColumns]:
     """Frames and chunks of a pack, checked to fit each other. FormatError for anything else."""
     if not _WRAPPING.size + _ROWS.size + _TAG_SIZE <= len(sealed) <= _LARGEST_DIRECTORY:
         raise FormatError(f"{len(sealed)} bytes are no pack's directory")
@@ -173,7 +185,7 @@ def _unwrap(plain: bytes) -> bytes:
     return stored
 
 
-def _unpack_rows(rows: bytes) -> tuple[list[FrameRow], list[ChunkRow]]:
+def _unpack_rows(rows: bytes) -> tuple[list[FrameRow], ChunkColumns]:
     frame_count, chunk_count, end_of_frames = _ROWS.unpack_from(rows)
     chunks_at = _ROWS.size + frame_count * FRAME_ROW_SIZE
     if chunks_at + chunk_count * CHUNK_ROW_SIZE != len(rows):
@@ -197,9 +209,10 @@ def _check_rows(frames: Sequence[FrameRow], chunks: Sequence[ChunkRow], end_of_f
         raw_lengths[number] = row.raw_length
     if place != end_of_frames or not 0 <= end_of_frames < 2**62:
         raise FormatError(f"the frames end at {place}, not at {end_of_frames}")
-    for chunk in chunks:
-        if chunk.offset + chunk.length > raw_lengths.get(chunk.frame, -1):
-            raise FormatError(f"a chunk does not lie in its frame {chunk.frame}")
+    columns = ChunkColumns.of(chunks)
+    ends = map(add, columns.offsets, columns.lengths)
+    for frame in compress(columns.frames, map(gt, ends, map(raw_lengths.get, columns.frames, repeat(-1)))):
+        raise FormatError(f"a chunk does not lie in its frame {frame}")
 
 
 def _check(trailer: bytes) -> bytes:

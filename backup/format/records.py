@@ -6,7 +6,7 @@ the last one, with a default, and a reader ignores those it does not know.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -112,6 +112,10 @@ class EntryRecord(msgspec.Struct, frozen=True, array_like=True, tag=8):
     chunks: Blob
     added_in: Number
     removed_in: Number | None
+
+
+ENTRY: Final = 8
+"""Entries may also be written as mere tuples of this and the fields of `EntryRecord`: there are very many."""
 
 
 class ClosedRecord(msgspec.Struct, frozen=True, array_like=True, tag=9):

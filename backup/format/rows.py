@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import chain, repeat
+from operator import add, and_, eq, mul, sub
 
 from backup.errors import FormatError
 from backup.format.frame import DIGEST_SIZE, LARGEST_FRAME, check_frame
-from backup.model import ChunkRow, FrameRow
+from backup.model import ChunkColumns, ChunkRow, FrameRow
 
 FRAME_ROW_SIZE = 40  # number 4, flags 4, offset 8, sealed length 4, raw length 4, digest 16
 CHUNK_ROW_SIZE = 44  # id 32, frame 4, gap 4, length 4
@@ -66,17 +67,20 @@ def pack_chunks(rows: Sequence[ChunkRow]) -> bytes:
     Where a chunk lies is written as its gap from the end of the row before, in the same frame (modulo
     2**32), or from the frame's start: zeros nearly always, which cost nothing once compressed.
     """
-    if not rows:
-        return b""
-    ids, frames, offsets, lengths = zip(*rows, strict=True)
-    gaps = map(
-        _gap, offsets, frames, [None, *frames[:-1]], [0, *map(int.__add__, offsets[:-1], lengths[:-1])]
-    )
-    columns = [_blobs(ids, ID_SIZE), pack_u32(frames), pack_u32(gaps), pack_u32(lengths)]
+    chunks = ChunkColumns.of(rows)
+    ends = map(add, chunks.offsets, chunks.lengths)
+    goes_on = map(eq, chunks.frames, chain([None], chunks.frames))  # in the frame of the row before
+    gaps = map(sub, chunks.offsets, map(mul, chain([0], ends), goes_on))
+    columns = [
+        _blobs(chunks.ids, ID_SIZE),
+        pack_u32(chunks.frames),
+        pack_u32(map(and_, gaps, repeat(_WRAP))),
+        pack_u32(chunks.lengths),
+    ]
     return b"".join(columns)
 
 
-def unpack_chunks(data: bytes | memoryview) -> list[ChunkRow]:
+def unpack_chunks(data: bytes | memoryview) -> ChunkColumns:
     """The rows of `pack_chunks`, each within the largest frame. FormatError otherwise."""
     count = _count(data, CHUNK_ROW_SIZE, "chunk")
     view = memoryview(data)
@@ -91,11 +95,7 @@ def unpack_chunks(data: bytes | memoryview) -> list[ChunkRow]:
         if not length or end > LARGEST_FRAME:
             raise FormatError(f"a chunk claims {length} bytes at {offset} of frame {frame}")
         offsets.append(offset)
-    return list(map(ChunkRow, ids, frames, offsets, lengths))
-
-
-def _gap(offset: int, frame: int, frame_before: int | None, end_before: int) -> int:
-    return (offset - end_before if frame == frame_before else offset) & _WRAP
+    return ChunkColumns(ids, frames, offsets, lengths)
 
 
 def _column(code: str, numbers: Iterable[int]) -> bytes:

@@ -12,12 +12,11 @@ from sqlalchemy import Row, delete, func, insert, or_, select, update
 
 from backup.inventory.database import Transaction
 from backup.inventory.numbers import reserve
-from backup.inventory.packed import chunk_prefix
+from backup.inventory.packed import insert_chunks
 from backup.inventory.schema import (
     archives,
     catalog_archives,
     catalogs,
-    chunks,
     domains,
     frames,
     insert_rows,
@@ -158,11 +157,7 @@ def submit(
     )
     tx.execute(insert(uploads).values(archive=number, part_size=part_size, spool_file=spool_file))
     insert_rows(tx, frames, [(number, *row) for row in pack.frames])
-    rows = [
-        (known, chunk_prefix(row.id), row.id, number, row.frame, row.offset, row.length)
-        for known, row in zip(chunk_numbers, pack.chunks, strict=True)
-    ]
-    insert_rows(tx, chunks, rows)
+    insert_chunks(tx, number, chunk_numbers, pack.chunks)
     if catalog is not None:
         _place_catalog(tx, number, catalog)
     return number

@@ -23,9 +23,9 @@ from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, Us
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
-from backup.inventory.packed import chunk_prefix
+from backup.inventory.packed import insert_chunks
 from backup.inventory.schema import insert_rows, micros
-from backup.model import FrameRow, InventoryId
+from backup.model import ChunkColumns, FrameRow, InventoryId
 
 _COUNTED: Final = ("entries", "chunks", "directories", "owners", "archives")
 _ROWS_A_BATCH: Final = 20_000
@@ -67,13 +67,9 @@ class Builder:
         """Frames of an archive."""
         insert_rows(self._tx, schema.frames, [(archive, *row) for row in rows])
 
-    def chunks(self, archive: int, numbers: Sequence[int], rows: Sequence[Any]) -> None:
+    def chunks(self, archive: int, numbers: Sequence[int], rows: ChunkColumns) -> None:
         """Chunks of an archive, with their numbers in the same order."""
-        values = [
-            (number, chunk_prefix(row.id), row.id, archive, row.frame, row.offset, row.length)
-            for number, row in zip(numbers, rows, strict=True)
-        ]
-        insert_rows(self._tx, schema.chunks, values)
+        insert_chunks(self._tx, archive, numbers, rows)
 
     def directory(self, number: int, job: int, path: bytes) -> None:
         """A directory, unless it is there; written with the rows that follow."""

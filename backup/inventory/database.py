@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from backup.errors import (
     ConfigError,
@@ -94,8 +94,13 @@ def our_errors(engine: Engine) -> Iterator[None]:
         yield
     except NightvaultError:
         raise
-    except OperationalError as error:
-        text = str(error.orig)
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
+        cause = getattr(error, "orig", None) or error
+        text = str(cause)
+        if not isinstance(cause, engine.dialect.loaded_dbapi.OperationalError):
+            raise InventoryDamagedError(
+                f"the inventory {where} is damaged: {text}", advice=REBUILD_ADVICE
+            ) from error
         if "full" in text:
             raise SpoolError(f"the inventory {where} cannot grow: {text}") from error
         if "locked" in text:
@@ -103,11 +108,6 @@ def our_errors(engine: Engine) -> Iterator[None]:
         raise InventoryDamagedError(
             f"the inventory {where} cannot be used: {text}",
             advice=REBUILD_ADVICE if "malformed" in text else "",
-        ) from error
-    except SQLAlchemyError as error:
-        raise InventoryDamagedError(
-            f"the inventory {where} is damaged: {getattr(error, 'orig', None) or error}",
-            advice=REBUILD_ADVICE,
         ) from error
 
 

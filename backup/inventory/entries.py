@@ -1,6 +1,6 @@
 """Entries as intervals of snapshots, and the changes of a run until its commit makes them true.
 
-Raw SQL where a row a file counts: `exec_driver_sql` is twice as fast as the expression language there.
+Raw SQL where a row a file counts, and the driver's own cursor where a directory does (`driver`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, insert, select
 
 from backup.inventory.database import Transaction
+from backup.inventory.driver import raw_rows, row_of, sql_of, stream
 from backup.inventory.numbers import reserve
 from backup.inventory.schema import (
     directories,
@@ -120,15 +121,9 @@ _LIVE_UNTIL = " AND e.name <= {m}"
 _LIVE_PAGE = " ORDER BY e.name LIMIT {m}"
 
 
-def sql_of(tx: Transaction, text: str) -> str:
-    """A statement with the driver's own marks for `{m}`."""
-    return text.format(m="?" if tx.dialect.paramstyle == "qmark" else "%s")
-
-
 def find_directory(tx: Transaction, job: int, path: bytes) -> int | None:
     """The number of a directory of the job, if any snapshot ever had it."""
-    sql = sql_of(tx, "SELECT number FROM directories WHERE job = {m} AND path = {m}")
-    row = tx.exec_driver_sql(sql, (job, path)).first()
+    row = row_of(tx, "SELECT number FROM directories WHERE job = {m} AND path = {m}", (job, path))
     return int(row[0]) if row else None
 
 
@@ -177,7 +172,7 @@ def _live_page(tx: Transaction, directory: int, after: bytes | None, until: byte
 def has_live(tx: Transaction, directory: int) -> bool:
     """Whether the newest version of the directory has any entry."""
     sql = "SELECT 1 FROM entries WHERE directory = {m} AND removed_in IS NULL LIMIT 1"
-    return tx.exec_driver_sql(sql_of(tx, sql), (directory,)).first() is not None
+    return row_of(tx, sql, (directory,)) is not None
 
 
 def count_live(tx: Transaction, job: int) -> tuple[int, int]:
@@ -248,11 +243,11 @@ def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
     discard_staged(tx, run)
 
 
-def staged_rows(tx: Transaction, run: int) -> Iterator[StagedEntry]:
-    """What a run adds, in the order it was staged."""
+def staged_rows(tx: Transaction, run: int) -> Iterator[tuple[Any, ...]]:
+    """What a run adds, in the order it was staged: the fields of `StagedEntry`."""
     sql = f"""SELECT {_ENTRY}, e.inode, e.ctime_ns, e.is_mount
               FROM staged_entries e WHERE e.run = {{m}} ORDER BY e.number"""  # noqa: S608
-    return stream(tx, sql, (run,), StagedEntry)
+    return raw_rows(tx, sql, (run,))
 
 
 def staged_ends(tx: Transaction, run: int) -> list[int]:
@@ -286,10 +281,10 @@ def all_directories(tx: Transaction, job: int) -> Iterator[tuple[int, bytes]]:
         yield row[0], row[1]
 
 
-def all_entries(tx: Transaction, job: int) -> Iterator[EntryRow]:
-    """Every version of every entry of a job, by number."""
+def all_entries(tx: Transaction, job: int) -> Iterator[tuple[Any, ...]]:
+    """Every version of every entry of a job, by number: the fields of `EntryRow`."""
     sql = f"{_VERSION} WHERE d.job = {{m}} ORDER BY e.number"
-    return stream(tx, sql, (job,), EntryRow)
+    return raw_rows(tx, sql, (job,))
 
 
 def content_rows(tx: Transaction) -> Iterator[ContentRow]:
@@ -348,20 +343,3 @@ def directory_paths(tx: Transaction, numbers: Sequence[int]) -> dict[int, bytes]
         )
         paths.update((row.number, row.path) for row in tx.execute(some))
     return paths
-
-
-def stream(tx: Transaction, sql: str, values: tuple[Any, ...], kind: Any) -> Iterator[Any]:
-    """Rows from the driver's own cursor: SQLAlchemy's costs more for a row than all that is done with it."""
-    return map(kind._make, raw_rows(tx, sql, values))
-
-
-def raw_rows(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Iterator[Any]:
-    """The same as mere tuples."""
-    result = tx.exec_driver_sql(sql_of(tx, sql), values)
-    cursor: Any = result.cursor
-    try:
-        while rows := cursor.fetchmany(_ROWS_A_FETCH):
-            yield from rows
-    finally:
-        if not tx.closed:  # a reader that went away, as `head` does, lets go of us after its inventory
-            result.close()

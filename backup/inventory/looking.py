@@ -17,7 +17,8 @@ from backup.errors import UsageError
 from backup.format.catalog import decode_extra
 from backup.inventory import entries
 from backup.inventory.database import Transaction
-from backup.inventory.entries import ROOT, raw_rows, stream
+from backup.inventory.driver import raw_rows, stream
+from backup.inventory.entries import ROOT
 from backup.inventory.snapshots import Snapshot, list_snapshots
 from backup.model import Extra
 

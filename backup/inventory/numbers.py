@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from sqlalchemy import select, update
@@ -38,3 +39,10 @@ class NumberSupply:
         number = self._next
         self._next += 1
         return number
+
+    def take_many(self, count: int) -> Sequence[int]:
+        """So many of them, rising."""
+        if self._end - self._next < count:
+            return [self.take() for _ in range(count)]
+        first, self._next = self._next, self._next + count
+        return range(first, self._next)

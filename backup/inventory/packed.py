@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from sqlalchemy import select
 
 from backup.inventory.database import Transaction
-from backup.inventory.schema import archives, chunks, frames
-from backup.model import ChunkRow, FrameRow
+from backup.inventory.driver import pages, raw_rows, row_of
+from backup.inventory.schema import chunks, frames, insert_rows
+from backup.model import ChunkColumns, FrameRow
 
 _BATCH = 500
 
@@ -37,22 +41,37 @@ def chunk_prefix(chunk_id: bytes) -> int:
     return int.from_bytes(chunk_id[:8], "little", signed=True)
 
 
+def chunk_prefixes(ids: Sequence[bytes]) -> Sequence[int]:
+    """The same of many."""
+    words = array("q", b"".join(ids))
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words[::4]
+
+
 def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -> dict[bytes, KnownChunk]:
     """Those of the chunks that are stored in the domain, or submitted by this very run."""
     found: dict[bytes, KnownChunk] = {}
-    if tx.execute(select(archives.c.number).where(archives.c.domain == domain).limit(1)).first() is None:
+    if row_of(tx, "SELECT 1 FROM archives WHERE domain = {m} LIMIT 1", (domain,)) is None:
         return found  # a first run asks about everything, and nothing is there
     wanted = set(ids)
-    prefixes = [chunk_prefix(chunk_id) for chunk_id in wanted]
+    prefixes = chunk_prefixes(list(wanted))
     for start in range(0, len(prefixes), _BATCH):
         some = ",".join(map(str, prefixes[start : start + _BATCH]))
         sql = f"""SELECT c.id, c.number, c.archive FROM chunks c JOIN archives a ON a.number = c.archive
                   WHERE c.prefix IN ({some}) AND a.domain = {int(domain)}
                     AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = {int(run)}))"""  # noqa: S608
-        for chunk_id, number, archive in tx.exec_driver_sql(sql):
+        for chunk_id, number, archive in raw_rows(tx, sql, ()):
             if chunk_id in wanted:
                 found[chunk_id] = KnownChunk(number, archive)
     return found
+
+
+def insert_chunks(tx: Transaction, archive: int, numbers: Sequence[int], rows: ChunkColumns) -> None:
+    """Record the chunks of an archive, with their numbers in the same order."""
+    prefixes = chunk_prefixes(rows.ids)
+    places = rows.ids, repeat(archive, len(rows)), rows.frames, rows.offsets, rows.lengths
+    insert_rows(tx, chunks, list(zip(numbers, prefixes, *places, strict=True)))
 
 
 def chunk_places(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkPlace]:
@@ -75,14 +94,16 @@ def frame_rows(tx: Transaction, archive: int) -> list[FrameRow]:
     return [FrameRow._make(row[1:]) for row in tx.execute(query)]
 
 
-def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], list[ChunkRow]]:
+def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], ChunkColumns]:
     """The chunks of an archive in the order of their numbers: these, and where each lies."""
-    query = select(chunks.c.number, chunks.c.id, chunks.c.frame, chunks.c.offset, chunks.c.length)
-    result = tx.execute(query.where(chunks.c.archive == archive).order_by(chunks.c.number))
+    sql = 'SELECT number, id, frame, "offset", length FROM chunks WHERE archive = {m} ORDER BY number'
     numbers: list[int] = []
-    rows: list[ChunkRow] = []
-    for some in result.partitions(10_000):
-        found, *columns = zip(*some, strict=True)
-        numbers.extend(found)
-        rows.extend(map(ChunkRow, *columns))
-    return numbers, rows
+    ids: list[bytes] = []
+    places = array("I"), array("I"), array("I")
+    for rows in pages(tx, sql, (archive,)):
+        some_numbers, some_ids, *columns = zip(*rows, strict=True)
+        numbers.extend(some_numbers)
+        ids.extend(some_ids)
+        for place, column in zip(places, columns, strict=True):
+            place.extend(column)
+    return numbers, ChunkColumns(ids, *places)

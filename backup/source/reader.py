@@ -1,16 +1,18 @@
 """A second process that reads small files: what Python does for each of them then costs the first nothing.
 
-    reader = ReaderProcess(chunk_key=..., content_key=...)
+    reader = ReaderProcess(chunk_key=..., content_key=..., batch_bytes=...)
     reader.ask(handles, wanted)            # handles of directories travel with the question
     answer = reader.answer()               # to the oldest question
     reader.close()
 
-It ends with its socket, and so with us. If it dies, `ReaderGoneError` says so, and the caller reads itself.
+What it reads lies in memory that both have. It ends with its socket, and so with us. If it dies,
+`ReaderGoneError` says so, and the caller reads itself.
 """
 
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import select
 import socket
@@ -19,23 +21,26 @@ import subprocess
 import sys
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import msgspec
 
 from backup.errors import SourceError
-from backup.source.attributes import NONE, Attributes
-from backup.source.small import Seen, Wanted, read_small
+from backup.source.attributes import Attributes
+from backup.source.small import SmallRead, Wanted, read_small, room_for
 
 MOST_FILES: Final = 512
 MOST_NAMES: Final = 16 * 1024  # bytes of names: two questions fit a socket's buffer, so asking seldom waits
 MOST_DIRECTORIES: Final = 64
+QUESTIONS: Final = 3  # that may be open at once
 _KEY_SIZE: Final = 32
 _HEAD: Final = struct.Struct("<II")
+_ANSWER: Final = struct.Struct("<I")
 _START: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from backup.source.reader import serve; serve(int(sys.argv[2]))"
+    "from backup.source.reader import serve; serve(*map(int, sys.argv[2:]))"
 )
 
 
@@ -44,51 +49,65 @@ class ReaderGoneError(SourceError):
 
 
 class Answer(NamedTuple):
-    """What was read: a file that was not is False in `were_read` and has nothing in the rest.
+    """What was read, and the data of files that compress and of those that do not (see `SmallRead`).
 
-    `ids` hold 32 bytes a file, `content_ids` 16; `data` is what was read, joined; `attributes` tells, by
-    place, of the few files that have any.
+    The data is valid until `QUESTIONS` more questions were asked.
     """
 
-    were_read: Sequence[int]
-    ids: memoryview
-    content_ids: memoryview
-    data: memoryview
-    attributes: dict[int, Attributes]
+    read: SmallRead
+    loose: memoryview
+    dense: memoryview
 
 
 class ReaderProcess:
     """For one thread."""
 
-    def __init__(self, *, chunk_key: bytes, content_key: bytes) -> None:
+    def __init__(self, *, chunk_key: bytes, content_key: bytes, batch_bytes: int) -> None:
+        """`batch_bytes`: as many as files of a question have together, but for the last of them."""
+        size = room_for(batch_bytes)
+        shared = os.memfd_create("small files")
+        try:
+            os.ftruncate(shared, QUESTIONS * size)
+            self._rooms = _Rooms(shared, size)
+            ours = self._start(shared, size)
+        finally:
+            os.close(shared)
+        self._socket = ours
+        self._poll = select.poll()
+        self._poll.register(ours, select.POLLIN | select.POLLOUT)
+        self._sizes: deque[array[int]] = deque()  # of the files of questions that were not answered yet
+        self._answers: deque[Answer] = deque()  # that came while we asked
+        self._socket.sendall(chunk_key + content_key)
+
+    def _start(self, shared: int, size: int) -> socket.socket:
         ours, theirs = socket.socketpair()
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         with theirs:
+            numbers = theirs.fileno(), shared
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, root, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-c", _START, root, *map(str, (*numbers, size))],
+                pass_fds=numbers,
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # if it fails, its work is done here, and that tells why
                 start_new_session=True,  # the terminal's Ctrl-C is for us alone
             )
-        self._socket = ours
-        self._poll = select.poll()
-        self._poll.register(ours, select.POLLIN | select.POLLOUT)
-        self._answers: deque[Answer] = deque()  # that came while we asked
-        self._socket.sendall(chunk_key + content_key)
+        return ours
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; what it read is gone with it."""
         self._socket.close()
         self._process.kill()
         self._process.wait()
+        self._answers.clear()
+        self._rooms.close()
 
     def ask(self, directories: Sequence[int], wanted: Sequence[Wanted]) -> None:
         """Have a batch read: at most `MOST_FILES` in `MOST_DIRECTORIES`.
 
-        What is answered meanwhile is held until `answer`: ask but a few batches at a time.
+        No more than `QUESTIONS` may be asked that `answer` did not answer.
         """
         question = _question(wanted)
+        self._sizes.append(array("Q", [one.seen.size for one in wanted]))
         self._send(_HEAD.pack(len(question), len(directories)), directories)
         left = memoryview(question)
         while left:
@@ -113,18 +132,52 @@ class ReaderProcess:
 
     def _receive(self) -> Answer:
         try:
-            told, data = _HEAD.unpack(_receive(self._socket, _HEAD.size))
-            were_read, ids, contents, attributes = _TOLD.decode(_receive(self._socket, told))
-            room = memoryview(_receive(self._socket, data))
-        except (OSError, EOFError, msgspec.MsgspecError) as error:
+            (size,) = _ANSWER.unpack(_receive(self._socket, _ANSWER.size))
+            *places, ids, contents, found = _TOLD.decode(_receive(self._socket, size))
+            empty, loose, dense = (array("H", each) for each in places)
+            attributes = {place: Attributes(*values) for place, values in found.items()}
+            read = SmallRead(empty, loose, dense, ids, contents, attributes)
+            return self._answer(read, self._sizes.popleft())
+        except (OSError, EOFError, ValueError, IndexError, msgspec.MsgspecError) as error:
             raise ReaderGoneError(f"the reading process is gone: {error}") from error
-        kept = {place: Attributes(*values) for place, values in attributes.items()}
-        return Answer(were_read, memoryview(ids), memoryview(contents), room, kept)
+
+    def _answer(self, read: SmallRead, sizes: Sequence[int]) -> Answer:
+        """The data, by the sizes that were asked for: none is as it was if one did not fit its room."""
+        count = len(read.loose) + len(read.dense)
+        if (len(read.ids), len(read.content_ids)) != (32 * count, 16 * count):
+            raise ValueError("it named other files than it read")
+        room = self._rooms.next()
+        middle = len(room) // 2
+        loose, dense = (sum(sizes[place] for place in places) for places in (read.loose, read.dense))
+        if loose > middle or dense > middle:
+            raise ValueError("it read more than there is room for")
+        return Answer(read, room[:loose], room[middle : middle + dense])
+
+
+class _Rooms:
+    """Memory that both processes have, in pieces that are used in turn, one for each question."""
+
+    def __init__(self, shared: int, size: int) -> None:
+        self._memory = mmap.mmap(shared, QUESTIONS * size)
+        view = memoryview(self._memory)
+        self._views = [view[start : start + size] for start in range(0, QUESTIONS * size, size)]
+        self._turn = 0
+
+    def next(self) -> memoryview:
+        """The room of the next question."""
+        self._turn += 1
+        return self._views[(self._turn - 1) % QUESTIONS]
+
+    def close(self) -> None:
+        """Let go of it; whoever still looks at a room keeps it until then."""
+        self._views.clear()
+        with suppress(BufferError):
+            self._memory.close()
 
 
 # What the two say to each other.
 
-_Told = tuple[bytes, bytes, bytes, dict[int, Attributes]]
+_Told = tuple[bytes, bytes, bytes, bytes, bytes, dict[int, Attributes]]
 _TOLD: Final = msgspec.msgpack.Decoder(_Told)
 _QUESTION: Final = msgspec.msgpack.Decoder(tuple[bytes, list[bytes], bytes, bytes])
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -141,11 +194,11 @@ def _question(wanted: Sequence[Wanted]) -> bytes:
     )
 
 
-def _wanted(question: bytes) -> list[Wanted]:
+def _wanted(question: bytes) -> Iterator[tuple[int, bytes, tuple[int, int, int, int]]]:
+    """What `read_small` takes."""
     places, names, inodes, numbers = _QUESTION.decode(question)
     directories, own, rest = array("H", places), array("Q", inodes), array("q", numbers)
-    seen = map(Seen, own, rest[0::3], rest[1::3], rest[2::3])
-    return list(map(Wanted, directories, names, seen))
+    return zip(directories, names, zip(own, rest[0::3], rest[1::3], rest[2::3], strict=True), strict=True)
 
 
 def _receive(connection: socket.socket, size: int) -> bytearray:
@@ -162,19 +215,23 @@ def _receive(connection: socket.socket, size: int) -> bytearray:
 # In the second process.
 
 
-def serve(number: int) -> None:
-    """Answer questions that come by the socket of this number until it is closed."""
+def serve(number: int, shared: int, size: int) -> None:
+    """Answer questions that come by the socket of this number until it is closed.
+
+    Data goes into the memory file `shared`, of `QUESTIONS` rooms of `size` bytes.
+    """
     gc.disable()  # nothing here refers to itself, and what is made goes with its answer
+    rooms = _Rooms(shared, size)
     with socket.socket(fileno=number) as connection:
         try:
             keys = bytes(_receive(connection, 2 * _KEY_SIZE))
             while True:
-                _answer(connection, keys[:_KEY_SIZE], keys[_KEY_SIZE:])
+                _serve_one(connection, rooms, keys[:_KEY_SIZE], keys[_KEY_SIZE:])
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # nobody asks any more
 
 
-def _answer(connection: socket.socket, chunk_key: bytes, content_key: bytes) -> None:
+def _serve_one(connection: socket.socket, rooms: _Rooms, chunk_key: bytes, content_key: bytes) -> None:
     head, directories, _, _ = socket.recv_fds(connection, _HEAD.size, MOST_DIRECTORIES)
     try:
         if len(head) < _HEAD.size:
@@ -183,35 +240,11 @@ def _answer(connection: socket.socket, chunk_key: bytes, content_key: bytes) -> 
         if len(directories) != count:
             raise EOFError("handles were lost on the way")
         wanted = _wanted(bytes(_receive(connection, size)))
-        files = list(read_small(directories, wanted, chunk_key=chunk_key, content_key=content_key))
+        read = read_small(directories, wanted, rooms.next(), chunk_key=chunk_key, content_key=content_key)
     finally:
         for handle in directories:
             os.close(handle)
-    read = [file for file in files if file is not None]
-    told = _ENCODER.encode(
-        (
-            bytes(file is not None for file in files),
-            b"".join(file.id or bytes(32) for file in read),
-            b"".join(file.content_id for file in read),
-            {
-                place: tuple(file.attributes)
-                for place, file in enumerate(files)
-                if file is not None and file.attributes != NONE
-            },
-        )
-    )
-    data = [file.data for file in read if file.data]
-    connection.sendall(_HEAD.pack(len(told), sum(map(len, data))) + told)
-    while data:
-        _send_all(connection, data[:MOST_FILES])
-        del data[:MOST_FILES]
-
-
-def _send_all(connection: socket.socket, pieces: Sequence[bytes]) -> None:
-    sent = connection.sendmsg(pieces)
-    for piece in pieces:
-        if sent >= len(piece):
-            sent -= len(piece)
-            continue
-        connection.sendall(memoryview(piece)[sent:])
-        sent = 0
+    places = [column.tobytes() for column in (read.empty, read.loose, read.dense)]
+    attributes = {place: tuple(one) for place, one in read.attributes.items()}
+    told = _ENCODER.encode((*places, read.ids, read.content_ids, attributes))
+    connection.sendall(_ANSWER.pack(len(told)) + told)

@@ -1,0 +1,122 @@
+"""From what was looked at and read to rows, as the book stages them, and what is to be said of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from backup.archiver.ahead import SmallFiles
+from backup.archiver.book import Book
+from backup.archiver.compare import hint_of
+from backup.archiver.contents import Content
+from backup.archiver.links import Links
+from backup.inventory.entries import LiveEntry
+from backup.model import Entry, EntryKind, Extra, Hint, Problem, ProblemKind
+from backup.source.attributes import extra_of
+from backup.source.freshness import is_fresh, is_surely_old
+from backup.source.metadata import described, read_entry
+from backup.source.read import FileUnreadableError
+from backup.source.scan import ScannedDirectory, ScannedEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """A run's `Taker`, for its own thread.
+
+    `began` (ns) is when sources may have been frozen, if `may_be_frozen`: what changed since then is read
+    again next time.
+    """
+
+    book: Book
+    links: Links
+    report: Callable[[Problem], None]
+    stamps: Callable[[], int]
+    began: int
+    may_be_frozen: bool
+
+    def small_read(self, files: SmallFiles) -> None:
+        """Stage new files together; one about which anything is special goes the way of all others."""
+        since = min(files.looked_at, self.began) if self.may_be_frozen else files.looked_at
+        plain: list[int] = []
+        for index, place in enumerate(files.places):
+            found = files.scanned[place].stat
+            is_new = files.lives[place] is None and place not in files.attributes
+            if is_new and is_surely_old(found, since):
+                plain.append(index)
+            else:
+                self.file_read(files.path(place), files.lives[place], files.content(index))
+        places = [files.places[index] for index in plain]
+        self.book.add_files(
+            files.directories,
+            [files.at[place] for place in places],
+            [files.scanned[place] for place in places],
+            [files.content_ids[index] for index in plain],
+            [files.chunks[index] for index in plain],
+        )
+
+    def file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
+        """Stage a file, with what hangs on it."""
+        directory, _, name = path.rpartition(b"/")
+        extra = extra_of(content.attributes, link=self.links.number(content.found))
+        if content.holes:
+            extra = replace(extra or Extra(), holes=content.holes)
+        entry = described(directory or b"/", name, content.found, size=content.size, extra=extra)
+        self._lacks(path, content.attributes.trouble)
+        hint = hint_of(content.found, 0)
+        if content.changed:
+            detail = "it changed while it was read, twice; saved as read"
+            self.report(Problem(path, ProblemKind.CHANGED, detail))
+        proves_nothing = content.changed or content.is_fresh or content.attributes.trouble
+        if proves_nothing or self._has_moved_on(content.found):
+            hint = Hint()  # so that it is read again next time
+        self._add(entry, hint, live, content)
+
+    def file_lost(self, path: bytes, error: FileUnreadableError) -> None:
+        """Say that a file could not be read, or went; what the newest snapshot has of it stays."""
+        self._lost(path, str(error), has_vanished=error.has_vanished)
+
+    def no_file(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
+        """Stage what is no regular file."""
+        path = directory.prefix + scanned.name
+        link = self.links.number(scanned.stat)
+        try:
+            entry, trouble = read_entry(directory.path, directory.handle, scanned, link=link)
+        except OSError as error:
+            vanished = error.errno in {errno.ENOENT, errno.EINVAL}  # EINVAL: no symlink any more
+            self._lost(path, error.strerror or str(error), has_vanished=vanished)
+            return
+        if live is not None and scanned.leads_on and live.kind == entry.kind:
+            entry = entry._replace(mtime_ns=live.mtime_ns)
+        self._lacks(path, trouble)
+        hint = hint_of(scanned.stat, directory.device)
+        if trouble or is_fresh(scanned.stat, self.began, self.stamps()):
+            hint = Hint(is_mount=hint.is_mount)
+        self._add(entry, hint, live)
+
+    def _has_moved_on(self, found: os.stat_result) -> bool:
+        """Whether `before` may have frozen this file, and it changed once more within the tick."""
+        return self.may_be_frozen and is_fresh(found, self.began, self.stamps())
+
+    def _add(self, entry: Entry, hint: Hint, live: LiveEntry | None, content: Content | None = None) -> None:
+        if live is not None and live.kind == EntryKind.DIRECTORY and entry.kind is not EntryKind.DIRECTORY:
+            self.book.remove(entry.path, live, is_directory=True)
+            live = None
+        self.book.add(
+            entry,
+            hint,
+            replaces=live,
+            content_id=content.content_id if content else None,
+            chunks=content.chunks if content else None,
+        )
+
+    def _lacks(self, path: bytes, trouble: str) -> None:
+        if trouble:
+            self.report(
+                Problem(path, ProblemKind.UNREADABLE, f"saved without what could not be read: {trouble}")
+            )
+
+    def _lost(self, path: bytes, reason: str, *, has_vanished: bool) -> None:
+        kind = ProblemKind.VANISHED if has_vanished else ProblemKind.UNREADABLE
+        self.report(Problem(path, kind, reason))
