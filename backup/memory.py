@@ -18,7 +18,7 @@ LEAST_MEMORY: Final = 96 * MIB
 
 ALWAYS: Final = 64 * MIB
 """Two windows of 12 MiB, which files are cut in; for each of two workers a frame being compressed, one read
-back and opened; the frame that is gathered, the one that is sent; a chunk beyond the batch: 4 MiB each."""
+back and opened; the two frames that are gathered, the one that is sent: 4 MiB each."""
 
 CHUNK_BYTES: Final = 500
 """A chunk of an unfinished pack: id, number, rows; in the pack that fills and in the one that is finished."""
@@ -45,9 +45,9 @@ class BackupMemory:
     def worst(self) -> int:
         """Bytes, when everything is full at once.
 
-        Chunks on their way are views of buffers that may be a third larger; sealed, they may be as large.
+        Sealed, frames on their way may be as large again.
         """
-        frames = self.in_flight * 4 // 3 + self.in_flight
+        frames = 2 * self.in_flight
         ahead = 2 * BATCHES_AHEAD * self.ahead
         return ALWAYS + self.uploads + frames + self.batch + ahead + self.chunks * CHUNK_BYTES
 
@@ -57,7 +57,7 @@ def backup_memory(memory: int = DEFAULT_MEMORY) -> BackupMemory:
     left = max(memory, LEAST_MEMORY) - ALWAYS
     return BackupMemory(
         uploads=left // 2,
-        in_flight=left * 3 // 32,
+        in_flight=left // 16,
         batch=left // 32,
         ahead=left // 64,
         chunks=left * 5 // 32 // CHUNK_BYTES,

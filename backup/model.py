@@ -229,7 +229,7 @@ class Pack:
     size: int
     tree_hash: TreeHash
     frames: Sequence[FrameRow]
-    chunks: ChunkColumns
+    chunks: Sequence[ChunkRow]
     leaves: Sequence[bytes]
 
 

@@ -150,8 +150,8 @@ class _Batch:
 
     def wanted(self) -> list[Wanted]:
         """The question."""
-        names = (one.name for one in self.scanned)
-        return list(map(Wanted, self.at, names, (seen(one.stat) for one in self.scanned)))
+        names, stats, _ = zip(*self.scanned, strict=True)
+        return list(map(Wanted, self.at, names, map(seen, stats)))
 
 
 class ReadAhead:
@@ -181,9 +181,8 @@ class ReadAhead:
 
     def read(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
         """Read a file when its turn comes: the taker is told in the order of these calls."""
-        small = is_small(scanned.stat)
-        self._seen += small
-        if not self._queue and (not small or not self._has_reader()):
+        small = is_small(scanned.stat) and self._has_reader()
+        if not small and not self._queue:
             self._read_now(directory.handle, directory.path, scanned, live)
             return
         try:
@@ -192,7 +191,7 @@ class ReadAhead:
             self.drain()
             self._read_now(directory.handle, directory.path, scanned, live)
             return
-        if small and self._has_reader():
+        if small:
             self._gather(handle, scanned, live)
         else:
             self._ask_last()  # or what is gathered after this file would be asked before what was before it
@@ -339,7 +338,11 @@ class ReadAhead:
                 os.close(handle.number)
 
     def _has_reader(self) -> bool:
-        if self._reader is None and self._is_wanted and self._seen >= _MANY:
+        """Whether there is a process, once small files by the thousand asked for it."""
+        if self._reader is not None:
+            return True
+        self._seen += 1
+        if self._is_wanted and self._seen > _MANY:
             try:
                 self._reader = ReaderProcess(
                     chunk_key=self._secret.chunk_key,

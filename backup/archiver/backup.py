@@ -19,7 +19,7 @@ from functools import partial
 from backup.archiver.ahead import ReadAhead
 from backup.archiver.book import Book
 from backup.archiver.commit import Committer
-from backup.archiver.compare import is_left_out, is_to_read, is_unmounted, side_by_side
+from backup.archiver.compare import differing, is_left_out, is_to_read, is_unmounted
 from backup.archiver.contents import Contents
 from backup.archiver.hooks import Hook, HookRun
 from backup.archiver.links import Links
@@ -47,6 +47,7 @@ from backup.model import (
     ProblemKind,
 )
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan
+from backup.source.small import LARGEST, is_plain
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.confirm import confirm_archives
@@ -193,6 +194,7 @@ class _Backup:
         self._links = Links()
         with at.world.inventory.reading() as tx:
             self._lost_chunks = lost_chunks(tx, at.world.vault.name)
+        self._at_a_glance = not (at.job.reread or self._lost_chunks.marks)
         self._book = Book(at.world.inventory, job=at.row.number, run=at.run.number, lost=self._lost_chunks)
         self._staging = Staging(
             self._book,
@@ -262,11 +264,11 @@ class _Backup:
 
     def _known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, packed.KnownChunk]:
         self._heed_stop()
-        with self._at.world.inventory.reading() as tx:
-            return packed.known_chunks(tx, self._at.domain, self._at.run.number, ids)
+        return packed.known_chunks(self._book.reading(), self._at.domain, self._at.run.number, ids)
 
     def _submit(self, pack: Pack, spool_file: str, numbers: Sequence[int]) -> None:
         run = self._at.run.number
+        self._book.end_view()  # what is asked for next must see the chunks of this pack
         self._at.uploader.submit(pack, spool_file, domain=self._at.domain, run=run, chunk_numbers=numbers)
 
     def _report(self, problem: Problem) -> None:
@@ -284,7 +286,7 @@ class _Backup:
         self._links.enter(directory)
         is_root = directory.path == b"/"
         known = self._book.live(directory.path, after=directory.after, until=directory.until)
-        for scanned, live in side_by_side(directory, known):
+        for scanned, live in differing(directory, known, self._tally, at_a_glance=self._at_a_glance):
             if scanned is None:
                 if live is not None:
                     self._gone(directory.prefix + live.name, live)
@@ -292,8 +294,11 @@ class _Backup:
                 self._report(Problem(TOP, ProblemKind.SKIPPED, "its name is kept for streams"))
                 self._unmounted.add(TOP)
             else:
-                self._tally.see(scanned.stat)
-                if live is None or live.is_mount or self._is_to_read(live, scanned):
+                found = scanned.stat
+                self._tally.see(found)
+                if live is None and found.st_size <= LARGEST and is_plain(found):
+                    ahead.read(directory, scanned, None)  # as most of a first backup is
+                elif live is None or live.is_mount or self._is_to_read(live, scanned):
                     self._entry(directory, scanned, live, ahead)
         self._tell()
 
@@ -325,7 +330,7 @@ class _Backup:
             return
         elif not stat.S_ISREG(scanned.stat.st_mode):
             self._staging.no_file(directory, scanned, live)
-        elif scanned.stat.st_nlink < 2:
+        elif is_plain(scanned.stat):
             ahead.read(directory, scanned, live)
         else:
             read, lost = self._staging.file_read, self._staging.file_lost

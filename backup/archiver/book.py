@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 from backup.format.catalog import encode_extra
 from backup.inventory import entries
@@ -32,7 +32,7 @@ class Book:
         self._run = run
         self._lost = lost
         self._numbers = NumberSupply(inventory, "entries")
-        self._added: list[StagedEntry] = []
+        self._added: list[tuple[Any, ...]] = []  # `StagedEntry`
         self._removed: list[int] = []
         self._hinted: list[tuple[int, Hint]] = []
         self._directory_numbers = NumberSupply(inventory, "directories")
@@ -48,15 +48,16 @@ class Book:
 
     def live(
         self, path: bytes, *, after: bytes | None = None, until: bytes | None = None
-    ) -> Iterator[LiveEntry]:
+    ) -> Iterator[tuple[Any, ...]]:
         """What the newest snapshot has in that directory, in the order of names; a page is held at a time.
 
-        Only names after `after` up to `until`, if they are given. Changes may be staged meanwhile.
+        The fields of `LiveEntry`; only names after `after` up to `until`, if they are given. Changes may be
+        staged meanwhile.
         """
         number = self._find(path)
         if number is None:
             return iter(())
-        return entries.live_entries(self._reading, number, after=after, until=until)
+        return entries.live_rows(self.reading, number, after=after, until=until)
 
     def add(
         self,
@@ -95,6 +96,8 @@ class Book:
         chunks: Sequence[bytes],
     ) -> None:
         """Stage new files about which nothing is special, in columns; `at` tells which directory is whose."""
+        if self._gathered + len(at) > _ROWS_A_BATCH:
+            self.flush()
         numbers = self._numbers.take_many(len(at))
         homes = [self._directory(path) for path in directories] if at else []
         columns = zip(numbers, at, scanned, content_ids, chunks, strict=True)
@@ -104,24 +107,23 @@ class Book:
             if owner is None:
                 owner = self._owners_met[uid, gid] = self._owner(owner_of(found))
             values = (EntryKind.FILE, mode & _MODE, owner, mtime_ns, size, None, content, packed)
-            self._added.append(StagedEntry(number, homes[home], name, *values, inode, ctime_ns, 0))
-        self._flush_if_full()
+            self._added.append((number, homes[home], name, *values, inode, ctime_ns, 0))
 
     def remove(self, path: bytes, gone: LiveEntry, *, is_directory: bool) -> None:
         """Stage that an entry is gone, with all below it."""
         self._removed.append(gone.number)
         if is_directory:
-            self._removed.extend(entries.live_below(self._reading(), self._job, path))
+            self._removed.extend(entries.live_below(self.reading(), self._job, path))
         self._flush_if_full()
 
     def holds(self, path: bytes) -> bool:
         """Whether the newest snapshot has anything in that directory."""
         number = self._find(path)
-        return number is not None and entries.has_live(self._reading(), number)
+        return number is not None and entries.has_live(self.reading(), number)
 
     def flush(self) -> None:
         """Write what was gathered."""
-        self._end_view()
+        self.end_view()
         if not (self._added or self._removed or self._hinted):
             return
         with self._inventory.writing() as tx:
@@ -132,23 +134,29 @@ class Book:
 
     def close(self) -> None:
         """Let go of the inventory."""
-        self._end_view()
+        self.end_view()
+
+    @property
+    def _gathered(self) -> int:
+        """Rows that are not written yet."""
+        return len(self._added) + len(self._removed) + len(self._hinted)
 
     def _flush_if_full(self) -> None:
-        if len(self._added) + len(self._removed) + len(self._hinted) >= _ROWS_A_BATCH:
+        if self._gathered >= _ROWS_A_BATCH:
             self.flush()
 
-    def _reading(self) -> Transaction:
+    def reading(self) -> Transaction:
         """A view of the inventory; renewed now and then, so that its log does not grow without end."""
         if self._reads >= _READS_A_VIEW:
-            self._end_view()
+            self.end_view()
         if self._reader is None:
             self._view = ExitStack()
             self._reader = self._view.enter_context(self._inventory.reading())
         self._reads += 1
         return self._reader
 
-    def _end_view(self) -> None:
+    def end_view(self) -> None:
+        """Let the next look be a new one, which sees what was written meanwhile."""
         if self._view is not None:
             self._view.close()
         self._view = self._reader = None
@@ -158,7 +166,7 @@ class Book:
         """The number of a directory, if any snapshot ever had it."""
         number = self._directories.get(path)
         if number is None:
-            number = entries.find_directory(self._reading(), self._job, path)
+            number = entries.find_directory(self.reading(), self._job, path)
             if number is not None:
                 if len(self._directories) >= _READS_A_VIEW:
                     self._directories.clear()
@@ -175,7 +183,7 @@ class Book:
     def _owner(self, owner: Owner) -> int:
         number = self._owners.get(owner)
         if number is None:
-            self._end_view()
+            self.end_view()
             with self._inventory.writing() as tx:
                 number = self._owners[owner] = entries.add_owner(tx, owner)
             self.owners[number] = owner

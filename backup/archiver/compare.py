@@ -4,42 +4,54 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from typing import Any
 
+from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
 from backup.inventory.entries import LiveEntry
 from backup.model import EntryKind, Hint, Owner
 from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
 from backup.source.scan import ScannedDirectory, ScannedEntry, resolved
+from backup.source.small import is_plain
 
+_look = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 _A_DIRECTORY = os.stat_result((stat.S_IFDIR, *[0] * 9))
 _A_FILE = os.stat_result((stat.S_IFREG, *[0] * 9))
 
 
-def side_by_side(
-    directory: ScannedDirectory, live: Iterable[LiveEntry]
+def differing(
+    directory: ScannedDirectory, live: Iterator[tuple[Any, ...]], tally: Tally, *, at_a_glance: bool
 ) -> Iterator[tuple[ScannedEntry | None, LiveEntry | None]]:
     """Each name in a directory (or a piece of it), in order: as it is, and as the newest snapshot has it.
 
-    `live` are rows of the same names, in order. One without the other is new, or gone; what could not be
-    looked at is neither.
+    `live` are rows (`LiveEntry`) of the same names, in order. One without the other is new, or gone; what
+    could not be looked at is neither. A file that is the same `at_a_glance` (nothing special about it, and
+    all that `is_unchanged` asks for equal) does not come, and is only counted.
     """
-    rows = iter(live)
-    row = next(rows, None)
+    files = size = 0
+    row = next(live, None)
     for scanned in directory.entries:
-        while row is not None and row.name < scanned.name:
-            if row.name not in directory.unread:
-                yield None, row
-            row = next(rows, None)
-        if row is not None and row.name == scanned.name:
-            yield scanned, row
-            row = next(rows, None)
-        else:
+        name, found, _ = scanned
+        while row is not None and row[1] < name:
+            if row[1] not in directory.unread:
+                yield None, LiveEntry._make(row)
+            row = next(live, None)
+        if row is None or row[1] != name:
             yield scanned, None
+            continue
+        if at_a_glance and row[8:] == _look(found) and row[4] is None and is_plain(found):
+            files += 1
+            size += found.st_size
+        else:
+            yield scanned, LiveEntry._make(row)
+        row = next(live, None)
     while row is not None:
-        if row.name not in directory.unread:
-            yield None, row
-        row = next(rows, None)
+        if row[1] not in directory.unread:
+            yield None, LiveEntry._make(row)
+        row = next(live, None)
+    tally.see_files(files, size)
 
 
 def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:

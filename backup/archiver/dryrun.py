@@ -6,8 +6,9 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from backup.archiver.compare import is_left_out, is_to_read, is_unmounted, side_by_side
+from backup.archiver.compare import differing, is_left_out, is_to_read, is_unmounted
 from backup.archiver.links import Links
 from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
@@ -73,7 +74,7 @@ class _Look:
         self.links.enter(directory)
         prefix = directory.path.rstrip(b"/") + b"/"
         live = _live(self.tx, self.known, directory.path, directory.after, directory.until)
-        for scanned, before in side_by_side(directory, live):
+        for scanned, before in differing(directory, live, self.tally, at_a_glance=not self.job.reread):
             if scanned is not None:
                 self.tally.see(scanned.stat)
                 yield from self._entry(directory, prefix + scanned.name, scanned, before)
@@ -107,7 +108,7 @@ def _content(found: os.stat_result) -> int:
 def _streams(tx: Transaction, job: BackupJob, known: JobRow | None) -> Iterator[Change]:
     for stream in job.streams:
         above, _, name = stream.path.rpartition(b"/")
-        is_known = any(one.name == name for one in _live(tx, known, above))
+        is_known = any(one[1] == name for one in _live(tx, known, above))
         yield Change("changed" if is_known else "new", stream.path, 0)
 
 
@@ -122,8 +123,8 @@ def _live(
     path: bytes,
     after: bytes | None = None,
     until: bytes | None = None,
-) -> Iterator[LiveEntry]:
+) -> Iterator[tuple[Any, ...]]:
     number = None if known is None else entries.find_directory(tx, known.number, path)
     if number is None:
         return iter(())
-    return entries.live_entries(lambda: tx, number, after=after, until=until)
+    return entries.live_rows(lambda: tx, number, after=after, until=until)

@@ -181,7 +181,11 @@ class OpenPack:
             found = open_directory(self.keys, self.label.pack_id, sealed)
         except FormatError as error:
             raise ProofError(_disproved(self.path, "its header or directory")) from error
-        if header.raw != self._header or found[0] != self._frames or not _same(found[1], chunks):
+        if (
+            header.raw != self._header
+            or found[0] != self._frames
+            or pack_chunks(found[1]) != pack_chunks(chunks)
+        ):
             raise ProofError(_disproved(self.path, "its header or directory"))
 
     def _read(self, length: int, offset: int) -> bytes:
@@ -202,10 +206,6 @@ def _disproved(path: str, what: str) -> str:
         f"the pack {os.path.basename(path)} did not read back as written ({what}): "
         "memory or disk of this machine may be failing; nothing of it was sent"
     )
-
-
-def _same(one: ChunkColumns, other: ChunkColumns) -> bool:
-    return one.ids == other.ids and pack_chunks(one) == pack_chunks(other)
 
 
 def _sync_directory(path: str) -> None:

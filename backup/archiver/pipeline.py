@@ -4,13 +4,14 @@
         numbers = pipeline.put([(chunk id, bytes), ...])   # again and again
         pipeline.finish()                                  # the last pack is closed and handed on
 
-Known chunks are dropped; a whole batch is asked for at once. Packs are handed on in the caller's thread.
+Known chunks are dropped; a whole batch is asked for at once. No bytes that are put in are needed after the
+call. Packs are handed on in the caller's thread.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -18,9 +19,9 @@ from typing import NamedTuple, Self
 from backup.archiver.packing import OpenPack
 from backup.archiver.sealing import MOST_CHUNKS, Buffer, Frame, SealingLine
 from backup.format.frame import FRAME_SIZE
-from backup.inventory.numbers import NumberSupply
+from backup.inventory.numbers import Numbers
 from backup.inventory.packed import KnownChunk
-from backup.model import MIB, ChunkId, Pack
+from backup.model import MIB, ChunkColumns, ChunkId, Pack
 
 
 class ChunkRun(NamedTuple):
@@ -44,7 +45,7 @@ class Pipeline:
         open_pack: Callable[[], OpenPack],
         hand_on: Callable[[Pack, str, Sequence[int]], None],
         known: Callable[[Iterable[ChunkId]], Mapping[bytes, KnownChunk]],
-        supply: NumberSupply,
+        supply: Numbers,
         level: int | None,
         pack_size: int,
         workers: int = 2,
@@ -62,7 +63,7 @@ class Pipeline:
         self._hand_on = hand_on
         self._known = known
         self._supply = supply
-        self._frames = [Frame(), Frame()]  # of what may compress, and of what is dense
+        self._frames: list[Frame | None] = [None, None]  # of what may compress, and of what is dense
         self._fresh: dict[ChunkId, int] = {}  # chunks that the inventory does not know yet
         self._handed_on: list[Pack] = []  # since the last batch: the inventory knows their chunks
         self.used_archives: set[int] = set()
@@ -77,14 +78,9 @@ class Pipeline:
         self._line.__exit__(kind, error, trace)
 
     def put(self, batch: Sequence[tuple[ChunkId, Buffer]]) -> list[int]:
-        """The number of each chunk, in order; the bytes of new ones are sealed, and held until then."""
+        """The number of each chunk, in order; the bytes of new ones are copied, to be sealed."""
         found = self._look_up({chunk for chunk, _ in batch})
-        own = _is_mostly_known(batch, self._fresh, found)
-        numbers: list[int] = []
-        for chunk, data in batch:
-            number = self._number(chunk, found)
-            numbers.append(self._add(chunk, bytes(data) if own else data) if number is None else number)
-        return numbers
+        return [self._number(chunk, data, found) for chunk, data in batch]
 
     def put_run(self, run: ChunkRun) -> Sequence[int]:
         """The same of small chunks by the hundred, without an object for each as long as all are new."""
@@ -92,15 +88,11 @@ class Pipeline:
         found = self._look_up(ids)
         if not found and len(ids) == len(run.ids) and self._fresh.keys().isdisjoint(ids):
             return self._add_run(run)
-        numbers: list[int] = []
-        start = 0
-        for chunk, length in zip(run.ids, run.lengths, strict=True):
-            number = self._number(chunk, found)
-            if number is None:
-                number = self._add(chunk, bytes(run.data[start : start + length]), is_dense=run.is_dense)
-            numbers.append(number)
-            start += length
-        return numbers
+        starts = accumulate(run.lengths, initial=0)
+        return [
+            self._number(chunk, run.data[start : start + length], found, is_dense=run.is_dense)
+            for chunk, start, length in zip(run.ids, starts, run.lengths, strict=False)
+        ]
 
     def finish(self) -> None:
         """Seal what is left and hand the last pack on; no pack is made for nothing."""
@@ -118,22 +110,18 @@ class Pipeline:
         self.used_archives.update(known.archive for known in found.values())
         return found
 
-    def _number(self, chunk: ChunkId, found: Mapping[bytes, KnownChunk]) -> int | None:
+    def _number(
+        self, chunk: ChunkId, data: Buffer, found: Mapping[bytes, KnownChunk], *, is_dense: bool = False
+    ) -> int:
+        """The number that a chunk has, or gets now."""
         number = self._fresh.get(chunk)
-        if number is None:
-            known = found.get(chunk)
-            return None if known is None else known.number
-        return number
-
-    def _add(self, chunk: ChunkId, data: Buffer, *, is_dense: bool = False) -> int:
-        frame = self._frame_for(len(data), is_dense)
-        number = self._supply.take()
-        frame.ids.append(chunk)
-        frame.lengths.append(len(data))
-        frame.numbers.append(number)
-        frame.parts.append(data)
-        frame.size += len(data)
-        self._fresh[chunk] = number
+        if number is not None:
+            return number
+        known = found.get(chunk)
+        if known is not None:
+            return known.number
+        number = self._fresh[chunk] = self._supply.take()
+        self._frame_for(len(data), is_dense).add([chunk], [len(data)], [number], data)
         self.new_bytes += len(data)
         return number
 
@@ -145,27 +133,27 @@ class Pipeline:
         while first < len(ends):
             frame = self._frame_for(run.lengths[first], run.is_dense)
             last = bisect_right(ends, start + FRAME_SIZE - frame.size)
-            end = ends[last - 1]
-            frame.ids += run.ids[first:last]
-            frame.lengths += run.lengths[first:last]
-            frame.numbers += numbers[first:last]
-            frame.parts.append(bytes(run.data[start:end]))
-            frame.size += end - start
-            first, start = last, end
+            some = slice(first, last)
+            frame.add(run.ids[some], run.lengths[some], numbers[some], run.data[start : ends[last - 1]])
+            first, start = last, ends[last - 1]
         self._fresh.update(zip(run.ids, numbers, strict=True))
         self.new_bytes += start
         return numbers
 
-    def _frame_for(self, size: int, is_dense: bool) -> Frame:
+    def _frame_for(self, size: int, kind: int) -> Frame:
         """The frame that takes the next chunk, of `size` bytes."""
-        if self._frames[is_dense].size + size > FRAME_SIZE:
-            self._close_frame(is_dense)
-        return self._frames[is_dense]
+        frame = self._frames[kind]
+        if frame is not None and frame.size + size > FRAME_SIZE:
+            self._close_frame(kind)
+            frame = None
+        if frame is None:
+            frame = self._frames[kind] = self._line.open_frame()
+        return frame
 
     def _close_frame(self, kind: int) -> None:
         """Give the gathered chunks to the line, in the pack that has room for them."""
-        frame, self._frames[kind] = self._frames[kind], Frame()
-        if not frame.parts:
+        frame, self._frames[kind] = self._frames[kind], None
+        if frame is None:
             return
         if not self._line.has_room(frame):
             self._collect(wait=True)  # one pack is finished while the next one fills, and no more
@@ -180,14 +168,6 @@ class Pipeline:
     def _forget_handed_on(self) -> None:
         """Between batches: within one, what it asked the inventory for must stay answered."""
         for pack in self._handed_on:
-            for row in pack.chunks:
-                del self._fresh[ChunkId(row.id)]
+            for chunk in ChunkColumns.of(pack.chunks).ids:
+                del self._fresh[ChunkId(chunk)]
         self._handed_on.clear()
-
-
-def _is_mostly_known(
-    batch: Sequence[tuple[ChunkId, Buffer]], fresh: Container[ChunkId], found: Container[bytes]
-) -> bool:
-    """Whether less than three quarters are new: as views they would hold buffers of many times their size."""
-    new = sum(len(data) for chunk, data in batch if chunk not in fresh and chunk not in found)
-    return 4 * new < 3 * sum(len(data) for _, data in batch)

@@ -11,6 +11,8 @@ from typing import Any
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Problem, SnapshotId, VaultName
 
+_KIND = 0o170000
+
 
 @dataclass(slots=True)
 class Tally:
@@ -27,12 +29,18 @@ class Tally:
     def see(self, found: os.stat_result) -> None:
         """Count an entry that is in the sources; directories count as no file."""
         self.entries += 1
-        kind = stat.S_IFMT(found.st_mode)
+        kind = found.st_mode & _KIND
         if kind == stat.S_IFREG:
             self.files += 1
             self.bytes += found.st_size
         elif kind != stat.S_IFDIR:
             self.files += 1
+
+    def see_files(self, files: int, size: int) -> None:
+        """Count regular files that are in the sources."""
+        self.entries += files
+        self.files += files
+        self.bytes += size
 
     def read(self, files: int, size: int, new: int) -> None:
         """Count what was read, and what of it was new."""

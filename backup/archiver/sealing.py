@@ -1,6 +1,8 @@
 """Frames into packs on threads: sealed by workers, written in order by one thread, proven by workers again.
 
     with SealingLine(open_pack, level=3) as line:
+        frame = line.open_frame()
+        frame.add(...)
         if not line.has_room(frame): line.close_pack()
         line.send(frame)                                # again and again
         for sealed in line.finished(wait=True): ...     # packs that are whole, synced and proven
@@ -19,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from backup.archiver.packing import OpenPack
-from backup.format.frame import FrameCodec, SealedFrame
+from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
 from backup.model import KIB, MIB, ChunkId, FrameRow, Pack
 
 Buffer = bytes | memoryview
@@ -30,13 +32,23 @@ MOST_CHUNKS = 2**20  # in a pack, a quarter of what a directory may hold: files 
 
 @dataclass(slots=True)
 class Frame:
-    """Chunks on their way into one frame, in order; `parts` joined are their bytes."""
+    """Chunks on their way into one frame, in order; the first `size` bytes of `room` are theirs."""
 
+    room: memoryview
     ids: list[ChunkId] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
-    parts: list[Buffer] = field(default_factory=list)
     size: int = 0
+
+    def add(
+        self, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int], data: Buffer
+    ) -> None:
+        """Take a copy of chunks that lie one after the other in `data`."""
+        self.ids += ids
+        self.lengths += lengths
+        self.numbers += numbers
+        start, self.size = self.size, self.size + len(data)
+        self.room[start : self.size] = data
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,7 @@ class _UnderWay:
     """A frame that is not yet known to be written; `writing` gives its sealed length."""
 
     filling: _Filling
-    size: int
+    frame: Frame
     writing: Future[int]
 
 
@@ -94,6 +106,7 @@ class SealingLine:
         self._under_way: deque[_UnderWay] = deque()
         self._closing: deque[tuple[OpenPack, Future[SealedPack]]] = deque()
         self._in_flight = 0
+        self._rooms: list[memoryview] = []  # that no frame uses
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +124,10 @@ class SealingLine:
         for pack in unwanted:
             pack.discard()
 
+    def open_frame(self) -> Frame:
+        """An empty frame, in memory that was used before where there is some: new pages cost as much."""
+        return Frame(self._rooms.pop() if self._rooms else memoryview(bytearray(FRAME_SIZE)))
+
     def has_room(self, frame: Frame) -> bool:
         """Whether the open pack can take a frame; asks the writer only when it is nearly full."""
         filling = self._filling
@@ -127,9 +144,9 @@ class SealingLine:
             self._filling = _Filling(pack, pack.size)
         filling = self._filling
         number, filling.frames = filling.frames, filling.frames + 1
-        sealing = self._workers.submit(self._seal, filling.pack, number, frame.parts)
+        sealing = self._workers.submit(self._seal, filling.pack, number, frame)
         writing = self._writer.submit(self._write, filling, frame, sealing)
-        self._under_way.append(_UnderWay(filling, frame.size, writing))
+        self._under_way.append(_UnderWay(filling, frame, writing))
         filling.chunks += len(frame.ids)
         filling.in_flight += frame.size
         self._in_flight += frame.size
@@ -158,8 +175,9 @@ class SealingLine:
     def _settle_oldest(self) -> None:
         oldest = self._under_way.popleft()
         oldest.filling.written += oldest.writing.result()
-        oldest.filling.in_flight -= oldest.size
-        self._in_flight -= oldest.size
+        oldest.filling.in_flight -= oldest.frame.size
+        self._in_flight -= oldest.frame.size
+        self._rooms.append(oldest.frame.room)
 
     # On the writing thread.
 
@@ -184,8 +202,8 @@ class SealingLine:
             codec = self._codecs.codec = FrameCodec(self._level)
         return codec
 
-    def _seal(self, pack: OpenPack, number: int, parts: Sequence[Buffer]) -> SealedFrame:
-        return self._codec().seal(pack.keys.frame_key, pack.label.pack_id, number, parts)
+    def _seal(self, pack: OpenPack, number: int, frame: Frame) -> SealedFrame:
+        return self._codec().seal(pack.keys.frame_key, pack.label.pack_id, number, [frame.room[: frame.size]])
 
     def _prove(self, pack: OpenPack, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]) -> None:
         pack.prove_frame(self._codec(), row, ids, lengths)

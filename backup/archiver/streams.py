@@ -73,7 +73,7 @@ class Streams:
             self._tally.bytes += live.size
 
     def _live_below(self, directory: bytes) -> Iterator[tuple[bytes, LiveEntry]]:
-        for live in self._book.live(directory):
+        for live in map(LiveEntry._make, self._book.live(directory)):
             path = directory + b"/" + live.name
             if live.kind == EntryKind.DIRECTORY:
                 yield from self._live_below(path)
@@ -113,7 +113,7 @@ class Streams:
         return {}
 
     def _live(self, path: bytes) -> dict[bytes, LiveEntry]:
-        return {live.name: live for live in self._book.live(path)}
+        return {live.name: live for live in map(LiveEntry._make, self._book.live(path))}
 
     def _entry(self, directory: bytes, name: bytes, kind: EntryKind, mode: int, size: int) -> Entry:
         owner = owner_of(os.stat_result((*[0] * 4, os.geteuid(), os.getegid(), *[0] * 4)))

@@ -35,7 +35,7 @@ from backup.inventory.building import Builder
 from backup.model import (
     MIB,
     ByteRange,
-    ChunkColumns,
+    ChunkRow,
     FrameRow,
     InventoryId,
     ListedArchive,
@@ -49,7 +49,7 @@ _TAIL = 2 * MIB  # a directory is some 64 KiB as a rule; a larger one is asked f
 _UNREADABLE = (FormatError, IntegrityError, RecoveryKeyError, KeyError)
 
 Suspect = Callable[[str, str, str], None]
-Opened = tuple[ListedArchive, TreeHash, Header, list[FrameRow], ChunkColumns]
+Opened = tuple[ListedArchive, TreeHash, Header, list[FrameRow], Sequence[ChunkRow]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class _Reading:
 
     def _open(
         self, head: str, tail: str, offset: int, want: Want
-    ) -> tuple[Header, list[FrameRow], ChunkColumns]:
+    ) -> tuple[Header, list[FrameRow], Sequence[ChunkRow]]:
         header = parse_header(_read(head, LARGEST_HEADER))
         verify_header(header, self._signer)
         keys = derive_keys(open_header(header, self._world.key), header.raw)

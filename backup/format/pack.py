@@ -159,7 +159,7 @@ def parse_trailer(data: bytes | memoryview) -> tuple[int, int]:
 
 def open_directory(
     keys: PackKeys, pack_id: bytes, sealed: bytes | memoryview
-) -> tuple[list[FrameRow], ChunkColumns]:
+) -> tuple[list[FrameRow], Sequence[ChunkRow]]:
     """Frames and chunks of a pack, checked to fit each other. FormatError for anything else."""
     if not _WRAPPING.size + _ROWS.size + _TAG_SIZE <= len(sealed) <= _LARGEST_DIRECTORY:
         raise FormatError(f"{len(sealed)} bytes are no pack's directory")
@@ -185,7 +185,7 @@ def _unwrap(plain: bytes) -> bytes:
     return stored
 
 
-def _unpack_rows(rows: bytes) -> tuple[list[FrameRow], ChunkColumns]:
+def _unpack_rows(rows: bytes) -> tuple[list[FrameRow], Sequence[ChunkRow]]:
     frame_count, chunk_count, end_of_frames = _ROWS.unpack_from(rows)
     chunks_at = _ROWS.size + frame_count * FRAME_ROW_SIZE
     if chunks_at + chunk_count * CHUNK_ROW_SIZE != len(rows):

@@ -80,7 +80,7 @@ def pack_chunks(rows: Sequence[ChunkRow]) -> bytes:
     return b"".join(columns)
 
 
-def unpack_chunks(data: bytes | memoryview) -> ChunkColumns:
+def unpack_chunks(data: bytes | memoryview) -> Sequence[ChunkRow]:
     """The rows of `pack_chunks`, each within the largest frame. FormatError otherwise."""
     count = _count(data, CHUNK_ROW_SIZE, "chunk")
     view = memoryview(data)

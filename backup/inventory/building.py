@@ -25,7 +25,7 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
 from backup.inventory.packed import insert_chunks
 from backup.inventory.schema import insert_rows, micros
-from backup.model import ChunkColumns, FrameRow, InventoryId
+from backup.model import ChunkRow, FrameRow, InventoryId
 
 _COUNTED: Final = ("entries", "chunks", "directories", "owners", "archives")
 _ROWS_A_BATCH: Final = 20_000
@@ -67,7 +67,7 @@ class Builder:
         """Frames of an archive."""
         insert_rows(self._tx, schema.frames, [(archive, *row) for row in rows])
 
-    def chunks(self, archive: int, numbers: Sequence[int], rows: ChunkColumns) -> None:
+    def chunks(self, archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow]) -> None:
         """Chunks of an archive, with their numbers in the same order."""
         insert_chunks(self._tx, archive, numbers, rows)
 

@@ -5,6 +5,7 @@ Raw SQL where a row a file counts, and the driver's own cursor where a directory
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,21 +30,29 @@ _ROWS_A_WRITE = 20_000
 
 
 class LiveEntry(NamedTuple):
-    """The newest version of an entry, with its hints (0 where they were lost)."""
+    """The newest version of an entry, with its hints (0 where they were lost).
+
+    The last five are what a look at a file that is the same would show, from its `st_mode` on.
+    """
 
     number: int
     name: bytes
     kind: int
-    mode: int
     owner: int
-    mtime_ns: int
-    size: int
     extra: bytes | None
     content_id: bytes | None
     chunks: bytes | None
-    inode: int
-    ctime_ns: int
     is_mount: int
+    st_mode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @property
+    def mode(self) -> int:
+        """Its permissions."""
+        return self.st_mode & 0o7777
 
 
 class StagedEntry(NamedTuple):
@@ -110,12 +119,21 @@ _VERSION = (
     f"SELECT {_ENTRY}, e.added_in, e.removed_in FROM entries e JOIN directories d ON d.number = e.directory"  # noqa: S608
 )
 
-_LIVE = """
-SELECT e.number, e.name, e.kind, e.mode, e.owner, e.mtime_ns, e.size, e.extra, e.content_id, e.chunks,
-       coalesce(h.inode, 0), coalesce(h.ctime_ns, 0), coalesce(h.is_mount, 0)
+_TYPES = {
+    EntryKind.FILE: stat.S_IFREG,
+    EntryKind.DIRECTORY: stat.S_IFDIR,
+    EntryKind.SYMLINK: stat.S_IFLNK,
+    EntryKind.FIFO: stat.S_IFIFO,
+    EntryKind.CHARACTER_DEVICE: stat.S_IFCHR,
+    EntryKind.BLOCK_DEVICE: stat.S_IFBLK,
+}
+_TYPE = " ".join(f"WHEN {int(kind)} THEN {mode}" for kind, mode in _TYPES.items())
+_LIVE = f"""
+SELECT e.number, e.name, e.kind, e.owner, e.extra, e.content_id, e.chunks, coalesce(h.is_mount, 0),
+       e.mode + CASE e.kind {_TYPE} END, e.size, e.mtime_ns, coalesce(h.ctime_ns, 0), coalesce(h.inode, 0)
 FROM entries e LEFT JOIN hints h ON h.entry = e.number
-WHERE e.directory = {m} AND e.removed_in IS NULL
-"""
+WHERE e.directory = {{m}} AND e.removed_in IS NULL
+"""  # noqa: S608
 _LIVE_AFTER = " AND e.name > {m}"
 _LIVE_UNTIL = " AND e.name <= {m}"
 _LIVE_PAGE = " ORDER BY e.name LIMIT {m}"
@@ -144,29 +162,31 @@ def add_owner(tx: Transaction, owner: Owner) -> int:
     return number
 
 
-def live_entries(
+def live_rows(
     look: Callable[[], Transaction], directory: int, *, after: bytes | None = None, until: bytes | None = None
-) -> Iterator[LiveEntry]:
+) -> Iterator[tuple[Any, ...]]:
     """The newest version of everything in a directory, by name; of names after one, up to another.
 
-    A page is fetched at a time, in whatever transaction `look` gives then.
+    The fields of `LiveEntry`. A page is fetched at a time, in whatever transaction `look` gives then.
     """
     while True:
         page = _live_page(look(), directory, after, until)
         yield from page
         if len(page) < _ROWS_A_FETCH:
             return
-        after = page[-1].name
+        after = page[-1][1]
 
 
-def _live_page(tx: Transaction, directory: int, after: bytes | None, until: bytes | None) -> list[LiveEntry]:
+def _live_page(
+    tx: Transaction, directory: int, after: bytes | None, until: bytes | None
+) -> list[tuple[Any, ...]]:
     sql = _LIVE
     values: list[Any] = [directory]
     for condition, name in ((_LIVE_AFTER, after), (_LIVE_UNTIL, until)):
         if name is not None:
             sql += condition
             values.append(name)
-    return list(stream(tx, sql + _LIVE_PAGE, (*values, _ROWS_A_FETCH), LiveEntry))
+    return list(raw_rows(tx, sql + _LIVE_PAGE, (*values, _ROWS_A_FETCH)))
 
 
 def has_live(tx: Transaction, directory: int) -> bool:
@@ -202,12 +222,12 @@ def stage(
     tx: Transaction,
     run: int,
     *,
-    added: Sequence[StagedEntry] = (),
+    added: Sequence[tuple[Any, ...]] = (),
     removed: Sequence[int] = (),
     hinted: Sequence[tuple[int, Hint]] = (),
 ) -> None:
-    """Note new versions, entries that ended (by number) and fresh hints of entries (by number)."""
-    insert_rows(tx, staged_entries, [(row.number, run, *row[1:]) for row in added])
+    """Note new versions (`StagedEntry`), entries that ended and fresh hints of entries (by number)."""
+    insert_rows(tx, staged_entries, [(row[0], run, *row[1:]) for row in added])
     for start in range(0, len(removed), _ROWS_A_WRITE):  # a directory may have gone with a million in it
         some = removed[start : start + _ROWS_A_WRITE]
         insert_rows(tx, staged_removals, [(run, number) for number in some])

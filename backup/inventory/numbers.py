@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from sqlalchemy import select, update
 
@@ -13,6 +13,9 @@ from backup.inventory.schema import counters
 Counter = Literal["entries", "chunks", "directories", "owners", "archives"]
 
 
+_LARGEST_BLOCK = 2**15
+
+
 def reserve(tx: Transaction, counter: Counter, count: int) -> int:
     """Take `count` numbers and return the first; they are ours once the transaction is committed."""
     first = tx.execute(select(counters.c.next).where(counters.c.name == counter)).scalar_one()
@@ -20,8 +23,18 @@ def reserve(tx: Transaction, counter: Counter, count: int) -> int:
     return int(first)
 
 
+class Numbers(Protocol):
+    """Where numbers come from."""
+
+    def take(self) -> int:
+        """A number that nobody else has or will have."""
+
+    def take_many(self, count: int) -> Sequence[int]:
+        """So many of them, rising."""
+
+
 class NumberSupply:
-    """Numbers one by one, taken from the inventory by the block. For one thread."""
+    """Numbers one by one, taken from the inventory by the block, which grows with use. For one thread."""
 
     def __init__(self, inventory: Inventory, counter: Counter, block: int = 4096) -> None:
         self._inventory = inventory
@@ -36,6 +49,7 @@ class NumberSupply:
             with self._inventory.writing() as tx:
                 self._next = reserve(tx, self._counter, self._block)
             self._end = self._next + self._block
+            self._block = min(2 * self._block, _LARGEST_BLOCK)
         number = self._next
         self._next += 1
         return number

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from backup.inventory.database import Transaction
 from backup.inventory.driver import pages, raw_rows, row_of
 from backup.inventory.schema import chunks, frames, insert_rows
-from backup.model import ChunkColumns, FrameRow
+from backup.model import ChunkColumns, ChunkRow, FrameRow
 
 _BATCH = 500
 
@@ -67,11 +67,11 @@ def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -
     return found
 
 
-def insert_chunks(tx: Transaction, archive: int, numbers: Sequence[int], rows: ChunkColumns) -> None:
+def insert_chunks(tx: Transaction, archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow]) -> None:
     """Record the chunks of an archive, with their numbers in the same order."""
-    prefixes = chunk_prefixes(rows.ids)
-    places = rows.ids, repeat(archive, len(rows)), rows.frames, rows.offsets, rows.lengths
-    insert_rows(tx, chunks, list(zip(numbers, prefixes, *places, strict=True)))
+    some = ChunkColumns.of(rows)
+    places = some.ids, repeat(archive, len(some)), some.frames, some.offsets, some.lengths
+    insert_rows(tx, chunks, list(zip(numbers, chunk_prefixes(some.ids), *places, strict=True)))
 
 
 def chunk_places(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkPlace]:
@@ -94,7 +94,7 @@ def frame_rows(tx: Transaction, archive: int) -> list[FrameRow]:
     return [FrameRow._make(row[1:]) for row in tx.execute(query)]
 
 
-def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], ChunkColumns]:
+def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], Sequence[ChunkRow]]:
     """The chunks of an archive in the order of their numbers: these, and where each lies."""
     sql = 'SELECT number, id, frame, "offset", length FROM chunks WHERE archive = {m} ORDER BY number'
     numbers: list[int] = []

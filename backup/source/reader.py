@@ -29,7 +29,7 @@ import msgspec
 
 from backup.errors import SourceError
 from backup.source.attributes import Attributes
-from backup.source.small import SmallRead, Wanted, read_small, room_for
+from backup.source.small import Seen, SmallRead, Wanted, read_small, room_for
 
 MOST_FILES: Final = 512
 MOST_NAMES: Final = 16 * 1024  # bytes of names: two questions fit a socket's buffer, so asking seldom waits
@@ -51,7 +51,7 @@ class ReaderGoneError(SourceError):
 class Answer(NamedTuple):
     """What was read, and the data of files that compress and of those that do not (see `SmallRead`).
 
-    The data is valid until `QUESTIONS` more questions were asked.
+    The data is valid until the next question.
     """
 
     read: SmallRead
@@ -107,7 +107,7 @@ class ReaderProcess:
         No more than `QUESTIONS` may be asked that `answer` did not answer.
         """
         question = _question(wanted)
-        self._sizes.append(array("Q", [one.seen.size for one in wanted]))
+        self._sizes.append(array("Q", [one.seen[1] for one in wanted]))
         self._send(_HEAD.pack(len(question), len(directories)), directories)
         left = memoryview(question)
         while left:
@@ -179,26 +179,21 @@ class _Rooms:
 
 _Told = tuple[bytes, bytes, bytes, bytes, bytes, dict[int, Attributes]]
 _TOLD: Final = msgspec.msgpack.Decoder(_Told)
-_QUESTION: Final = msgspec.msgpack.Decoder(tuple[bytes, list[bytes], bytes, bytes])
+_QUESTION: Final = msgspec.msgpack.Decoder(tuple[bytes, list[bytes], bytes, bytes, bytes, bytes])
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 def _question(wanted: Sequence[Wanted]) -> bytes:
-    inodes = array("Q", [one.seen.inode for one in wanted])
-    numbers = array("q")
-    for one in wanted:
-        numbers.extend(one.seen[1:])
-    places = array("H", [one.directory for one in wanted])
-    return _ENCODER.encode(
-        (places.tobytes(), [one.name for one in wanted], inodes.tobytes(), numbers.tobytes())
-    )
+    places, names, seen = zip(*wanted, strict=True)
+    columns = (array("Q", column).tobytes() for column in zip(*seen, strict=True))
+    return _ENCODER.encode((array("H", places).tobytes(), names, *columns))
 
 
-def _wanted(question: bytes) -> Iterator[tuple[int, bytes, tuple[int, int, int, int]]]:
+def _wanted(question: bytes) -> Iterator[tuple[int, bytes, Seen]]:
     """What `read_small` takes."""
-    places, names, inodes, numbers = _QUESTION.decode(question)
-    directories, own, rest = array("H", places), array("Q", inodes), array("q", numbers)
-    return zip(directories, names, zip(own, rest[0::3], rest[1::3], rest[2::3], strict=True), strict=True)
+    places, names, *columns = _QUESTION.decode(question)
+    seen = zip(*(array("Q", column) for column in columns), strict=True)
+    return zip(array("H", places), names, seen, strict=True)
 
 
 def _receive(connection: socket.socket, size: int) -> bytearray:

@@ -7,8 +7,9 @@ reads it by the long way, where each such case has its answer.
 from __future__ import annotations
 
 import os
+import stat
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -20,20 +21,15 @@ from backup.source.read import open_name
 
 LARGEST: Final = MINIMUM - 1  # one chunk holds it, so nothing is to be cut
 _BLOCK: Final = 512
+_KIND: Final = 0o170000
 _SAMPLE: Final = 64
 _DISTINCT: Final = 46  # of 64 random bytes 57 differ, seldom fewer than 50; of text some 30 do
 
 
-class Seen(NamedTuple):
-    """What the scan saw of a file that is to be read: if one of these differs, it is another file."""
+Seen = tuple[int, int, int, int]
+"""Inode, size, mtime and ctime (ns) as the scan saw them: if one of these differs, it is another file."""
 
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-_look: Final = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+seen: Final[Callable[[os.stat_result], Seen]] = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
 class Wanted(NamedTuple):
@@ -61,6 +57,11 @@ class SmallRead(NamedTuple):
     attributes: dict[int, Attributes]
 
 
+def is_plain(found: os.stat_result) -> bool:
+    """Whether it is a file that has no other name."""
+    return found.st_nlink == 1 and found.st_mode & _KIND == stat.S_IFREG
+
+
 def is_small(found: os.stat_result) -> bool:
     """Whether a file may be read here: of one chunk at most, without holes, with no other name.
 
@@ -72,11 +73,6 @@ def is_small(found: os.stat_result) -> bool:
     return not (found.st_ino | found.st_mtime_ns | found.st_ctime_ns) >> 63
 
 
-def seen(found: os.stat_result) -> Seen:
-    """What to compare an open file with."""
-    return Seen(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
 def room_for(batch: int) -> int:
     """The bytes of room for files of fewer than `batch` bytes together and one more."""
     return 2 * (batch + LARGEST + 1)
@@ -84,7 +80,7 @@ def room_for(batch: int) -> int:
 
 def read_small(
     directories: Sequence[int],
-    wanted: Iterable[tuple[int, bytes, tuple[int, int, int, int]]],
+    wanted: Iterable[tuple[int, bytes, Seen]],
     room: memoryview,
     *,
     chunk_key: bytes,
@@ -133,20 +129,18 @@ def _is_dense(data: memoryview) -> bool:
     return len(set(data[middle : middle + _SAMPLE])) >= _DISTINCT
 
 
-def _read(
-    directory: int, name: bytes, expected: tuple[int, int, int, int], room: memoryview
-) -> Attributes | None:
+def _read(directory: int, name: bytes, expected: Seen, room: memoryview) -> Attributes | None:
     """Read a file into `room`, which has a byte more than it; None if it is not what was expected."""
     try:
         handle = open_name(directory, name)
     except SourceError:
         return None
     try:
-        if _look(os.fstat(handle)) != expected:
+        if seen(os.fstat(handle)) != expected:
             return None  # another file, or no file: what is made anew has another ctime
         length = os.preadv(handle, [room], 0)
         attributes = read_attributes(handle)
-        if length != expected[1] or attributes.trouble or _look(os.fstat(handle)) != expected:
+        if length != expected[1] or attributes.trouble or seen(os.fstat(handle)) != expected:
             return None
         return attributes
     except OSError:

@@ -75,7 +75,7 @@ def test_a_thread_and_what_it_starts_have_it_and_nobody_else() -> None:
 
 def test_the_second_reading_process_has_it() -> None:
     def look() -> tuple[int, str]:
-        reader = ReaderProcess(chunk_key=bytes(32), content_key=bytes(32))
+        reader = ReaderProcess(chunk_key=bytes(32), content_key=bytes(32), batch_bytes=1)
         try:
             number = reader._process.pid
             return os.getpriority(os.PRIO_PROCESS, number), io_of(number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,6 @@ from backup.archiver import book
 from backup.archiver.dryrun import changes
 from backup.archiver.report import Tally
 from backup.inventory import entries
-from backup.inventory.entries import LiveEntry
 from backup.source import scan as scanning
 from backup.source.filters import Filters
 from backup.source.scan import scan
@@ -67,7 +67,7 @@ def test_nights_of_it(site: Site, huge: Path, tmp_path: Path, monkeypatch: pytes
     staged: list[int] = []
     page, stage = entries._live_page, entries.stage
 
-    def counted_page(*given: object) -> list[LiveEntry]:
+    def counted_page(*given: object) -> list[tuple[Any, ...]]:
         rows = page(*given)  # type: ignore[arg-type]
         pages.append(len(rows))
         return rows

@@ -28,10 +28,11 @@ def spool(tmp_path: Path) -> Spool:
 def add(pack: OpenPack, number: int, *datas: bytes) -> None:
     """Seal, write and prove one frame."""
     codec = FrameCodec()
-    chunks = [(ChunkId(chunk_id(KEYS.secret.chunk_key, data)), len(data)) for data in datas]
+    ids = [ChunkId(chunk_id(KEYS.secret.chunk_key, data)) for data in datas]
+    lengths = [len(data) for data in datas]
     sealed = codec.seal(pack.keys.frame_key, pack.label.pack_id, number, datas)
-    row = pack.append(sealed, chunks, range(len(chunks)))
-    pack.prove_frame(codec, row, chunks)
+    row = pack.append(sealed, ids, lengths, range(len(ids)))
+    pack.prove_frame(codec, row, ids, lengths)
 
 
 def test_a_pack_opens_to_what_was_put_in(spool: Spool, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from backup.archiver import pipeline as pipelines
 from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.pipeline import Pipeline
-from backup.archiver.sealing import MOST_CHUNKS, SealingLine
+from backup.archiver.sealing import MOST_CHUNKS, Frame, SealingLine
 from backup.errors import ProofError, SpoolError
 from backup.format.frame import FRAME_SIZE
 from backup.format.keys import chunk_id
@@ -33,6 +33,19 @@ CHUNK_KEY = KEYS.secret.chunk_key
 
 def named(data: bytes) -> tuple[ChunkId, bytes]:
     return ChunkId(chunk_id(CHUNK_KEY, data)), data
+
+
+class Counter:
+    """Numbers from 1."""
+
+    def __init__(self) -> None:
+        self._count = itertools.count(1)
+
+    def take(self) -> int:
+        return next(self._count)
+
+    def take_many(self, count: int) -> Sequence[int]:
+        return list(itertools.islice(self._count, count))
 
 
 @dataclass
@@ -62,12 +75,11 @@ class Line:
     def pipeline(
         self, *, pack_size: int = 3 * MIB, in_flight: int = 32 * MIB, most_chunks: int = MOST_CHUNKS
     ) -> Pipeline:
-        numbers = itertools.count(1)
         return Pipeline(
             open_pack=self.open_pack,
             hand_on=self.hand_on,
             known=self.known,
-            take_number=lambda: next(numbers),
+            supply=Counter(),
             level=1,
             pack_size=pack_size,
             in_flight=in_flight,
@@ -165,16 +177,16 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
     lock = threading.Lock()
     real = SealingLine._seal
 
-    def counted(self: SealingLine, pack: OpenPack, number: int, parts: Sequence[bytes]) -> object:
+    def counted(self: SealingLine, pack: OpenPack, number: int, frame: Frame) -> object:
         nonlocal sealing, most
         with lock:
-            sealing += sum(map(len, parts))
+            sealing += frame.size
             most = max(most, sealing)
         try:
-            return real(self, pack, number, parts)
+            return real(self, pack, number, frame)
         finally:
             with lock:
-                sealing -= sum(map(len, parts))
+                sealing -= frame.size
 
     monkeypatch.setattr(SealingLine, "_seal", counted)
     with line.pipeline(pack_size=200 * MIB, in_flight=6 * MIB) as pipeline:

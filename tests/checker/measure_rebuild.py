@@ -96,7 +96,7 @@ def make(folder: Path, entries: int, chunks_each: int = 1) -> int:
     pack = spool.open_pack(PackKind.CATALOG, fields)
     codec = FrameCodec(3)
     for number, body in enumerate(pack_records(stream(entries, chunks_each))):
-        pack.append(codec.seal(pack.keys.frame_key, pack.label.pack_id, number, [body]), [], [])
+        pack.append(codec.seal(pack.keys.frame_key, pack.label.pack_id, number, [body]), [], [], [])
     done = pack.finish()
     data = next((folder / "spool").glob("*.pack")).read_bytes()
     upload = vault.begin_upload(done.label, 2**30)

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 
-from backup.inventory import archives, entries, looking, runs, schema
+from backup.inventory import archives, driver, entries, looking, runs, schema
 from backup.inventory.database import Inventory, Transaction, create_inventory
 from backup.inventory.snapshots import Snapshot, record_snapshot
 from backup.model import JobName, Owner, SnapshotId, VaultName
@@ -74,7 +74,7 @@ def measured(act: Callable[[], Iterable[object]]) -> dict[str, float]:
 def sorts(tx: Transaction, act: Callable[[], Iterable[object]]) -> bool:
     """Whether any of its queries makes SQLite sort."""
     asked: list[tuple[str, tuple[object, ...]]] = []
-    real = entries.raw_rows
+    real = driver.raw_rows
 
     def watched(tx: Transaction, sql: str, values: tuple[object, ...]) -> object:
         asked.append((sql, values))
@@ -85,7 +85,7 @@ def sorts(tx: Transaction, act: Callable[[], Iterable[object]]) -> bool:
         break
     vars(entries)["raw_rows"] = vars(looking)["raw_rows"] = real
     plans = [
-        str(tx.exec_driver_sql("EXPLAIN QUERY PLAN " + entries.sql_of(tx, sql), values).all())
+        str(tx.exec_driver_sql("EXPLAIN QUERY PLAN " + driver.sql_of(tx, sql), values).all())
         for sql, values in asked
     ]
     return any("TEMP B-TREE" in plan or "SCAN e" in plan for plan in plans)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +16,9 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from backup.inventory import archives, entries, runs, schema
-from backup.inventory.database import Inventory, create_inventory
-from backup.inventory.entries import EntryRow, StagedEntry
-from backup.model import Hint, JobName, Owner, VaultName
+from backup.inventory.database import Inventory, Transaction, create_inventory
+from backup.inventory.entries import EntryRow, LiveEntry, StagedEntry
+from backup.model import EntryKind, Hint, JobName, Owner, VaultName
 from tests.backups import INVENTORY_ID
 from tests.doubles import START
 
@@ -130,10 +132,35 @@ def test_snapshots_hold_what_was_true_then(
                 assert below(ledger, top, number) == inside
         with ledger.inventory.reading() as tx:
             for path, directory in paths.items():
-                newest = {entry.name: entry.size for entry in entries.live_entries(lambda: tx, directory)}
+                newest = {entry.name: entry.size for entry in live(tx, directory)}
                 assert newest == {key[1]: size for key, size in truth.items() if key[0] == path}
             for table in (schema.staged_entries, schema.staged_removals, schema.staged_hints):
                 assert tx.execute(select(func.count()).select_from(table)).scalar() == 0
+
+
+def live(tx: Transaction, directory: int) -> list[LiveEntry]:
+    """The newest version of everything in a directory."""
+    return [LiveEntry._make(row) for row in entries.live_rows(lambda: tx, directory)]
+
+
+def test_a_file_looks_as_the_system_would_show_it(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    found = os.stat(tmp_path / "file")
+    run = ledger.run()
+    entry = ledger.entry(1, b"file", size=5)._replace(
+        kind=EntryKind.FILE,
+        mode=stat.S_IMODE(found.st_mode),
+        mtime_ns=found.st_mtime_ns,
+        ctime_ns=found.st_ctime_ns,
+        inode=found.st_ino,
+    )
+    with ledger.inventory.writing() as tx:
+        entries.add_directories(tx, ledger.job.number, {b"/d": 1})
+        entries.stage(tx, run.number, added=[entry])
+        entries.apply_staged(tx, run.number, 1)
+        (one,) = live(tx, 1)
+    assert one[8:] == (found.st_mode, 5, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    assert one.mode == stat.S_IMODE(found.st_mode)
 
 
 def test_hints_are_updated_in_place_and_go_with_their_entry(ledger: Ledger) -> None:
@@ -145,12 +172,12 @@ def test_hints_are_updated_in_place_and_go_with_their_entry(ledger: Ledger) -> N
         entries.apply_staged(tx, first.number, 1)
         entries.stage(tx, second.number, removed=[gone.number], hinted=[(kept.number, Hint(70, 80, True))])
         entries.apply_staged(tx, second.number, 2)
-        (live,) = entries.live_entries(lambda: tx, 1)
-        assert (live.inode, live.ctime_ns, live.is_mount) == (70, 80, 1)
+        (one,) = live(tx, 1)
+        assert (one.inode, one.ctime_ns, one.is_mount) == (70, 80, 1)
         assert tx.execute(select(func.count()).select_from(schema.hints)).scalar() == 1
         tx.execute(schema.hints.delete())
-        (live,) = entries.live_entries(lambda: tx, 1)
-        assert (live.inode, live.ctime_ns, live.is_mount) == (0, 0, 0), "lost without harm"
+        (one,) = live(tx, 1)
+        assert (one.inode, one.ctime_ns, one.is_mount) == (0, 0, 0), "lost without harm"
 
 
 def test_staged_rows_come_back_as_they_went_in(ledger: Ledger) -> None:
@@ -183,7 +210,8 @@ def test_looking_for_one_entry_and_one_directory(ledger: Ledger) -> None:
         assert entries.find_directory(tx, job, b"/d") == 2
         assert entries.find_directory(tx, job + 1, b"/d") is None
         assert list(entries.all_directories(tx, job)) == [(1, b"/"), (2, b"/d")]
-        assert [row.number for row in entries.all_entries(tx, job)] == [top.number, inside.number]
+        numbers = [EntryRow._make(row).number for row in entries.all_entries(tx, job)]
+        assert numbers == [top.number, inside.number]
 
 
 def test_live_below_takes_no_namesakes(ledger: Ledger) -> None:

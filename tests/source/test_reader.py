@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from backup.format.keys import chunk_id, content_id
+from backup.model import MIB
 from backup.source.reader import ReaderGoneError, ReaderProcess
-from backup.source.small import SmallFile, Wanted, read_small, seen
+from backup.source.small import Wanted, seen
+from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, Told, read_here, told_by
 
-CHUNK_KEY, CONTENT_KEY = b"c" * 32, b"n" * 32
 SECRET = b"nobody but root may read this"
-CALLS = ("open", "fstat", "read", "listxattr", "getxattr", "close")
+CALLS = ("open", "fstat", "preadv", "listxattr", "getxattr", "close")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Iterator[tuple[Path, int]]:
 
 @pytest.fixture
 def reader() -> Iterator[ReaderProcess]:
-    process = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    process = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY, batch_bytes=MIB)
     yield process
     process.close()
 
@@ -53,17 +53,12 @@ def fill(source: Path) -> list[str]:
 def test_it_reads_what_is_there(folder: tuple[Path, int], reader: ReaderProcess) -> None:
     source, handle = folder
     names = fill(source)
-    reader.ask([handle], wanted(source, *names))
+    asked = wanted(source, *names)
+    reader.ask([handle], asked)
     answer = reader.answer()
-    assert list(answer.were_read) == [1] * len(names)
-    assert bytes(answer.data) == b"".join((source / name).read_bytes() for name in names)
-    for number, name in enumerate(names):
-        data = (source / name).read_bytes()
-        named = chunk_id(CHUNK_KEY, data) if data else bytes(32)
-        assert bytes(answer.ids[32 * number : 32 * number + 32]) == named
-        own = content_id(CONTENT_KEY, [named] if data else [], [len(data)] if data else [])
-        assert bytes(answer.content_ids[16 * number : 16 * number + 16]) == own
-    assert list(answer.attributes) == [names.index("c")]
+    files = told_by(answer, asked)
+    assert [file and file.data for file in files] == [(source / name).read_bytes() for name in names]
+    assert list(answer.read.attributes) == [names.index("c")]
 
 
 def test_what_changed_since_the_scan_is_left_to_the_long_way(
@@ -81,8 +76,9 @@ def test_what_changed_since_the_scan_is_left_to_the_long_way(
     (source / "c").write_bytes(b"other")
     reader.ask([handle], asked)
     answer = reader.answer()
-    assert list(answer.were_read) == [0] * 4
-    assert bytes(answer.data) == b""
+    assert told_by(answer, asked) == [None] * 4
+    assert not answer.loose
+    assert not answer.dense
 
 
 def test_a_directory_is_read_by_its_handle_whatever_has_its_name_now(
@@ -96,7 +92,9 @@ def test_a_directory_is_read_by_its_handle_whatever_has_its_name_now(
     source.rename(tmp_path / "moved")
     source.symlink_to(tmp_path / "elsewhere")
     reader.ask([handle], asked)
-    assert bytes(reader.answer().data) == b"ours"
+    (file,) = told_by(reader.answer(), asked)
+    assert file is not None
+    assert file.data == b"ours"
 
 
 def test_names_that_lead_elsewhere_are_not_what_the_scan_saw(
@@ -107,8 +105,9 @@ def test_names_that_lead_elsewhere_are_not_what_the_scan_saw(
     (tmp_path / "secret").write_bytes(SECRET)
     (source / "link").symlink_to(tmp_path)
     (source / "to-it").symlink_to(tmp_path / "secret")
-    reader.ask([handle], [Wanted(0, b"to-it", seen(os.stat(source / "to-it")))])
-    assert list(reader.answer().were_read) == [0]
+    asked = [Wanted(0, b"to-it", seen(os.stat(source / "to-it")))]
+    reader.ask([handle], asked)
+    assert told_by(reader.answer(), asked) == [None]
 
 
 @pytest.mark.parametrize("attack", ["file", "folder"])
@@ -147,7 +146,7 @@ def test_swaps_at_every_step_of_a_read(folder: tuple[Path, int], tmp_path: Path,
 
 def _read(
     handle: int, asked: list[Wanted], step: int, swap: Callable[[], None]
-) -> tuple[list[SmallFile | None], bool]:
+) -> tuple[list[Told | None], bool]:
     """A reading with a swap right before its call number `step`; whether it came so far."""
     count, struck = 0, False
 
@@ -166,7 +165,7 @@ def _read(
     with pytest.MonkeyPatch.context() as patch:
         for name in CALLS:
             patch.setattr(os, name, around(getattr(os, name)))
-        files = list(read_small([handle], asked, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY))
+        files = read_here([handle], asked)
     return files, struck
 
 

@@ -10,17 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from backup.format.keys import chunk_id
+from backup.model import MIB
 from backup.source import reader as reading
-from backup.source.reader import MOST_DIRECTORIES, MOST_FILES, Answer, ReaderGoneError, ReaderProcess
-from backup.source.small import Wanted, read_small, seen
-
-CHUNK_KEY, CONTENT_KEY = b"k" * 32, b"c" * 32
+from backup.source.reader import (
+    MOST_DIRECTORIES,
+    MOST_FILES,
+    QUESTIONS,
+    Answer,
+    ReaderGoneError,
+    ReaderProcess,
+)
+from backup.source.small import Wanted, seen
+from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, read_here, told_by
 
 
 @pytest.fixture
 def reader() -> Iterator[ReaderProcess]:
-    process = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    process = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY, batch_bytes=4 * MIB)
     yield process
     process.close()
 
@@ -44,22 +50,9 @@ def files(folder: Path, contents: Sequence[bytes], first: int = 0) -> list[Wante
     return wanted
 
 
-def told(answer: Answer, sizes: Sequence[int]) -> list[bytes | None]:
-    """The content of each file by the answer, every chunk's name compared; None for one that was not read."""
-    found: list[bytes | None] = []
-    place = start = 0
-    for was_read, size in zip(answer.were_read, sizes, strict=True):
-        if not was_read:
-            found.append(None)
-            continue
-        data = bytes(answer.data[start : start + size])
-        named = bytes(answer.ids[32 * place : 32 * place + 32])
-        assert named == (chunk_id(CHUNK_KEY, data) if data else bytes(32))
-        found.append(data)
-        place, start = place + 1, start + size
-    assert start == len(answer.data)
-    assert place * 32 == len(answer.ids) == 2 * len(answer.content_ids)
-    return found
+def contents_told(answer: Answer, wanted: Sequence[Wanted]) -> list[bytes | None]:
+    """The content of each file by the answer; None for one that was not read."""
+    return [file and file.data for file in told_by(answer, wanted)]
 
 
 def test_questions_are_answered_in_their_order(reader: ReaderProcess, tmp_path: Path, folder: int) -> None:
@@ -74,7 +67,7 @@ def test_questions_are_answered_in_their_order(reader: ReaderProcess, tmp_path: 
     for start in range(0, 300, 100):
         span = range(start, start + 100)
         expected = [None if number in gone else contents[number] for number in span]
-        assert told(reader.answer(), [len(contents[number]) for number in span]) == expected
+        assert contents_told(reader.answer(), wanted[start : start + 100]) == expected
 
 
 @pytest.mark.parametrize("batch", ["of nothing but unread files", "of nothing but empty ones", "of none"])
@@ -84,9 +77,11 @@ def test_a_batch(reader: ReaderProcess, tmp_path: Path, folder: int, batch: str)
         for one in wanted:
             os.unlink(one.name, dir_fd=folder)
     reader.ask([folder], wanted)
-    reader.ask([folder], files(tmp_path, [b"after"], 5))
-    assert told(reader.answer(), [0] * len(wanted)) == [None if "unread" in batch else b""] * len(wanted)
-    assert told(reader.answer(), [5]) == [b"after"]
+    after = files(tmp_path, [b"after"], 5)
+    reader.ask([folder], after)
+    expected = [None if "unread" in batch else b""] * len(wanted)
+    assert contents_told(reader.answer(), wanted) == expected
+    assert contents_told(reader.answer(), after) == [b"after"]
 
 
 def test_names_of_255_bytes_in_as_many_directories_as_may_be(reader: ReaderProcess, tmp_path: Path) -> None:
@@ -102,8 +97,7 @@ def test_names_of_255_bytes_in_as_many_directories_as_may_be(reader: ReaderProce
     reader.ask(handles, wanted)
     for handle in handles:
         os.close(handle)  # they travelled
-    sizes = [len(str(number)) for number in range(MOST_DIRECTORIES)]
-    assert told(reader.answer(), sizes) == [b"%d" % number for number in range(MOST_DIRECTORIES)]
+    assert contents_told(reader.answer(), wanted) == [b"%d" % number for number in range(MOST_DIRECTORIES)]
 
 
 def test_both_sides_with_full_buffers_do_not_wait_for_each_other(
@@ -117,14 +111,13 @@ def test_both_sides_with_full_buffers_do_not_wait_for_each_other(
 
     whole = socket.socketpair
     monkeypatch.setattr(socket, "socketpair", narrow)
-    reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY, batch_bytes=4 * MIB)
     try:
         wanted = files(tmp_path, [b"%d" % number * 1000 for number in range(MOST_FILES)])
-        for _ in range(4):
+        for _ in range(QUESTIONS):
             reader.ask([folder], wanted)
-        for _ in range(4):
-            answer = reader.answer()
-            assert sum(answer.were_read) == MOST_FILES
+        for _ in range(QUESTIONS):
+            assert None not in contents_told(reader.answer(), wanted)
     finally:
         reader.close()
 
@@ -132,13 +125,9 @@ def test_both_sides_with_full_buffers_do_not_wait_for_each_other(
 def test_its_death_is_told_whenever_it_comes(tmp_path: Path, folder: int) -> None:
     chance = random.Random(11)
     wanted = files(tmp_path, [chance.randbytes(4000) for _ in range(MOST_FILES)])
-    sizes = [4000] * MOST_FILES
-    expected = [
-        file.data if file else None
-        for file in read_small([folder], wanted, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
-    ]
+    expected = [file and file.data for file in read_here([folder], wanted)]
     for kill_at in range(4):
-        reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+        reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY, batch_bytes=4 * MIB)
         try:
             with pytest.raises(ReaderGoneError):  # noqa: PT012  wherever it comes
                 for number in range(20):
@@ -146,7 +135,7 @@ def test_its_death_is_told_whenever_it_comes(tmp_path: Path, folder: int) -> Non
                     if number == kill_at:
                         reader._process.kill()
                         reader._process.wait()
-                    assert told(reader.answer(), sizes) == expected
+                    assert contents_told(reader.answer(), wanted) == expected
         finally:
             reader.close()
 
@@ -165,7 +154,7 @@ def test_handles_that_were_lost_on_the_way_are_no_answer(tmp_path: Path, folder:
 
 def test_nothing_is_left_of_it(tmp_path: Path, folder: int) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY, batch_bytes=4 * MIB)
     reader.ask([folder], files(tmp_path, [b"one"]))
     reader.answer()
     reader.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,20 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.format.keys import chunk_id, content_id
 from backup.source import small
 from backup.source.attributes import Attributes, read_attributes
-from backup.source.small import LARGEST, SmallFile, Wanted, is_small, read_small, seen
+from backup.source.small import LARGEST, Wanted, is_plain, is_small, read_small, room_for, seen
+from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, Told, read_here
 
-CHUNK_KEY, CONTENT_KEY = b"k" * 32, b"c" * 32
 
-
-def read(path: Path, found: os.stat_result | None = None) -> SmallFile | None:
+def read(path: Path, found: os.stat_result | None = None) -> Told | None:
     """One file as it is now, or as it was when it was `found`."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         wanted = Wanted(0, os.fsencode(path.name), seen(found or os.lstat(path)))
-        (answer,) = read_small([folder], [wanted], chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+        (answer,) = read_here([folder], [wanted])
     finally:
         os.close(folder)
     return answer
@@ -38,9 +37,36 @@ def test_what_is_read_is_named_as_the_long_way_names_it(
     got = read(path)
     assert got is not None
     assert got.data == data
-    ids = [chunk_id(CHUNK_KEY, data)] if data else []
-    assert got.id == b"".join(ids)
-    assert got.content_id == content_id(CONTENT_KEY, ids, [len(data)] if data else [])
+
+
+def test_text_and_noise_lie_apart(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    kinds = [chance.random() < 0.5 for _ in range(200)]
+    wanted = []
+    for number, is_noise in enumerate(kinds):
+        size = chance.randrange(200, 5000)
+        text = " ".join(str(chance.randrange(10**6)) for _ in range(size // 4))[:size].encode()
+        (tmp_path / str(number)).write_bytes(chance.randbytes(size) if is_noise else text)
+        wanted.append(Wanted(0, b"%d" % number, seen(os.stat(tmp_path / str(number)))))
+    room = memoryview(bytearray(room_for(10**6)))
+    folder = os.open(tmp_path, os.O_RDONLY)
+    read = read_small([folder], wanted, room, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    os.close(folder)
+    assert list(read.dense) == [place for place, is_noise in enumerate(kinds) if is_noise]
+    assert list(read.loose) == [place for place, is_noise in enumerate(kinds) if not is_noise]
+
+
+def test_what_finds_no_room_is_left_to_the_long_way(tmp_path: Path) -> None:
+    wanted = []
+    for number, size in enumerate([3000, 5000, 2000, 1]):
+        (tmp_path / str(number)).write_bytes(bytes(size))
+        wanted.append(Wanted(0, b"%d" % number, seen(os.stat(tmp_path / str(number)))))
+    folder = os.open(tmp_path, os.O_RDONLY)
+    room = memoryview(bytearray(2 * 5002))  # the first, the third and the fourth, and a byte to see growth
+    read = read_small([folder], wanted, room, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    os.close(folder)
+    assert list(read.loose) == [0, 2, 3]
+    assert bytes(room[:5001]) == bytes(5001)
 
 
 def rewritten(path: Path) -> None:
@@ -118,8 +144,8 @@ def test_a_change_while_it_is_read_is_seen(
 
 def test_fewer_bytes_than_it_has_are_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"A" * 10)
-    whole = os.read
-    monkeypatch.setattr(os, "read", lambda handle, most: whole(handle, min(most, 4)))
+    whole = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda handle, rooms, at: whole(handle, [rooms[0][:4]], at))
     assert read(tmp_path / "file") is None
 
 
@@ -148,3 +174,16 @@ def test_what_is_small(tmp_path: Path) -> None:
     (tmp_path / "link").unlink()
     os.truncate(path, 200_000)
     assert not is_small(os.stat(path)), "a hole is kept by the long way"
+
+
+@pytest.mark.parametrize("when", [2**63, 2**62, 0, -1])
+def test_times_that_no_column_holds_are_for_the_long_way(tmp_path: Path, when: int) -> None:
+    (tmp_path / "file").write_bytes(b"A")
+    found = os.stat(tmp_path / "file")
+    values = list(found)
+    told = os.stat_result(
+        values,
+        {"st_mtime_ns": when, "st_ctime_ns": found.st_ctime_ns, "st_blocks": 8},
+    )
+    assert is_plain(told)
+    assert is_small(told) == (0 <= when < 2**63)

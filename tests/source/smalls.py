@@ -1,0 +1,61 @@
+"""Batches of small files: what a reading told, as the contents that it told of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from backup.format.keys import chunk_id, content_id
+from backup.source.attributes import NONE, Attributes
+from backup.source.reader import Answer
+from backup.source.small import SmallRead, Wanted, read_small, room_for
+
+CHUNK_KEY, CONTENT_KEY = b"k" * 32, b"n" * 32
+
+
+class Told(NamedTuple):
+    """A file of a batch."""
+
+    data: bytes
+    attributes: Attributes
+
+
+def told(
+    read: SmallRead, loose: memoryview | bytes, dense: memoryview | bytes, sizes: Sequence[int]
+) -> list[Told | None]:
+    """Each file of a batch of these sizes, every name compared; None for one that was not read."""
+    found: list[Told | None] = [None] * len(sizes)
+    for place in read.empty:
+        assert not sizes[place]
+        found[place] = Told(b"", read.attributes.get(place, NONE))
+    number = 0
+    for places, data in ((read.loose, bytes(loose)), (read.dense, bytes(dense))):
+        start = 0
+        for place in places:
+            content = data[start : start + sizes[place]]
+            named = read.ids[32 * number : 32 * number + 32]
+            assert named == chunk_id(CHUNK_KEY, content)
+            own = content_id(CONTENT_KEY, [named], [len(content)])
+            assert read.content_ids[16 * number : 16 * number + 16] == own
+            assert found[place] is None, "it was told twice"
+            found[place] = Told(content, read.attributes.get(place, NONE))
+            start, number = start + sizes[place], number + 1
+        assert start == len(data)
+    assert (len(read.ids), len(read.content_ids)) == (32 * number, 16 * number)
+    assert all(found[place] is not None for place in read.attributes)
+    return found
+
+
+def told_by(answer: Answer, wanted: Sequence[Wanted]) -> list[Told | None]:
+    """The same of a process's answer."""
+    return told(answer.read, answer.loose, answer.dense, [one.seen[1] for one in wanted])
+
+
+def read_here(directories: Sequence[int], wanted: Sequence[Wanted]) -> list[Told | None]:
+    """The same read by this process."""
+    room = memoryview(bytearray(room_for(sum(one.seen[1] for one in wanted))))
+    read = read_small(directories, wanted, room, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    sizes = [one.seen[1] for one in wanted]
+    loose, dense = (sum(sizes[place] for place in places) for places in (read.loose, read.dense))
+    middle = len(room) // 2
+    return told(read, room[:loose], room[middle : middle + dense], sizes)
