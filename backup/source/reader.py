@@ -102,7 +102,7 @@ class ReaderProcess:
         self._rooms.close()
 
     def ask(self, directories: Sequence[int], wanted: Sequence[Wanted]) -> None:
-        """Have a batch read: at most `MOST_FILES` in `MOST_DIRECTORIES`.
+        """Have a batch read: at least one file, at most `MOST_FILES` in `MOST_DIRECTORIES`.
 
         No more than `QUESTIONS` may be asked that `answer` did not answer.
         """

@@ -156,13 +156,13 @@ def told(server: Server, name: str) -> list[str]:
 
 def test_jobs_of_one_process_have_each_their_own(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
-    put_part = DirectoryVault.put_part
+    put_file = DirectoryVault.put_file
 
-    def noting(self: DirectoryVault, *args: object) -> None:
+    def noting(self: DirectoryVault, *args: object) -> bool:
         sent.append(nice_here())
-        put_part(self, *args)  # type: ignore[arg-type]
+        return put_file(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(DirectoryVault, "put_part", noting)
+    monkeypatch.setattr(DirectoryVault, "put_file", noting)
     config = load_config(str(server.config))
     stop, clock = threading.Event(), ManualClock()
     for name, nice in (("main", LOW), ("other", BASE), ("main", LOW)):

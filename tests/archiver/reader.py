@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,9 @@ def fetch(vault: Vault, archive_id: ArchiveId, size: int) -> bytes:
     return bytes(vault.fetch(retrieval, ByteRange(0, size)).data)
 
 
-def open_pack(data: bytes, key: RecoveryKey) -> tuple[Header, list[bytes], list[FrameRow], list[ChunkRow]]:
+def open_pack(
+    data: bytes, key: RecoveryKey
+) -> tuple[Header, list[bytes], list[FrameRow], Sequence[ChunkRow]]:
     """Header, opened frames and rows of a pack, every signature, key and digest checked."""
     header = parse_header(data)
     verify_header(header, header.fields.signer_public)

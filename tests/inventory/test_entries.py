@@ -132,13 +132,13 @@ def test_snapshots_hold_what_was_true_then(
                 assert below(ledger, top, number) == inside
         with ledger.inventory.reading() as tx:
             for path, directory in paths.items():
-                newest = {entry.name: entry.size for entry in live(tx, directory)}
+                newest = {entry.name: entry.size for entry in newest_in(tx, directory)}
                 assert newest == {key[1]: size for key, size in truth.items() if key[0] == path}
             for table in (schema.staged_entries, schema.staged_removals, schema.staged_hints):
                 assert tx.execute(select(func.count()).select_from(table)).scalar() == 0
 
 
-def live(tx: Transaction, directory: int) -> list[LiveEntry]:
+def newest_in(tx: Transaction, directory: int) -> list[LiveEntry]:
     """The newest version of everything in a directory."""
     return [LiveEntry._make(row) for row in entries.live_rows(lambda: tx, directory)]
 
@@ -158,7 +158,7 @@ def test_a_file_looks_as_the_system_would_show_it(ledger: Ledger, tmp_path: Path
         entries.add_directories(tx, ledger.job.number, {b"/d": 1})
         entries.stage(tx, run.number, added=[entry])
         entries.apply_staged(tx, run.number, 1)
-        (one,) = live(tx, 1)
+        (one,) = newest_in(tx, 1)
     assert one[8:] == (found.st_mode, 5, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     assert one.mode == stat.S_IMODE(found.st_mode)
 
@@ -172,11 +172,11 @@ def test_hints_are_updated_in_place_and_go_with_their_entry(ledger: Ledger) -> N
         entries.apply_staged(tx, first.number, 1)
         entries.stage(tx, second.number, removed=[gone.number], hinted=[(kept.number, Hint(70, 80, True))])
         entries.apply_staged(tx, second.number, 2)
-        (one,) = live(tx, 1)
+        (one,) = newest_in(tx, 1)
         assert (one.inode, one.ctime_ns, one.is_mount) == (70, 80, 1)
         assert tx.execute(select(func.count()).select_from(schema.hints)).scalar() == 1
         tx.execute(schema.hints.delete())
-        (one,) = live(tx, 1)
+        (one,) = newest_in(tx, 1)
         assert (one.inode, one.ctime_ns, one.is_mount) == (0, 0, 0), "lost without harm"
 
 
