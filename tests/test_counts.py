@@ -20,6 +20,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from backup.format import treehash
+from backup.inventory import driver
+from backup.inventory.database import Transaction
 from backup.model import MIB, VaultName
 from backup.restorer.restore import plan_restore
 from backup.restorer.uses import Uses
@@ -55,11 +57,16 @@ def statements() -> Iterator[list[str]]:
     def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         heard.append(statement)
 
+    def execute(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
+        heard.append(sql)
+        return real(tx, sql, values)
+
+    real = driver._executed
     event.listen(Engine, "before_cursor_execute", hear)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "_executed", execute)
         yield heard
-    finally:
-        event.remove(Engine, "before_cursor_execute", hear)
+    event.remove(Engine, "before_cursor_execute", hear)
 
 
 class TestStatements:

@@ -222,8 +222,9 @@ class _Backup:
                 in_flight=memory.in_flight,
                 most_chunks=memory.chunks,
             ) as pipeline:
-                contents = Contents(pipeline, self._at.keys.secret, world.stamps, memory.batch)
-                self._read(contents)
+                secret = self._at.keys.secret
+                with closing(Contents(pipeline, secret, world.stamps, memory.batch)) as contents:
+                    self._read(contents)
                 pipeline.finish()
                 self._book.flush()
                 self._tally.read(contents.files_read, contents.bytes_read, pipeline.new_bytes)

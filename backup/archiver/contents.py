@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from backup.archiver.pipeline import ChunkRun, Pipeline
 from backup.archiver.sealing import Buffer
-from backup.format.chunker import Chunker
+from backup.format.chunker import MINIMUM, Chunker
 from backup.format.keys import ChunkSecret, chunk_id, content_id
 from backup.format.rows import pack_u32
 from backup.model import MIB, ChunkId, ContentId
@@ -58,7 +59,8 @@ class _File:
 class Contents:
     """Reads one file after the other; `then` is called for each once its chunks have numbers.
 
-    For one thread. At most one batch (`batch_bytes` and one chunk) waits here.
+    For one thread; it has one of its own, which `close` ends. At most one batch (`batch_bytes` and one chunk)
+    waits here.
     """
 
     def __init__(
@@ -74,12 +76,17 @@ class Contents:
         self._chunk_key = secret.chunk_key
         self._content_key = secret.content_key
         self._chunker = Chunker(secret.chunker_seed)
-        self._batch: list[tuple[ChunkId, Buffer]] = []
+        self._naming = ThreadPoolExecutor(1, "name")
+        self._batch: list[tuple[Future[ChunkId] | ChunkId, Buffer]] = []
         self._batch_bytes = 0
         self._owners: list[_File] = []  # whose the batch's chunks are, in order
         self._waiting: list[_File] = []  # whole files that wait for the batch
         self.bytes_read = 0
         self.files_read = 0
+
+    def close(self) -> None:
+        """Let go of what was not flushed."""
+        self._naming.shutdown(wait=True, cancel_futures=True)
 
     def read(self, handle: int, name: bytes, then: Callable[[Content], None]) -> os.stat_result:
         """Read the file `name` in the open directory `handle`; how it looked when it was opened.
@@ -130,8 +137,12 @@ class Contents:
     def flush(self) -> None:
         """Give the batch to the pipeline, and hand on the files that are whole."""
         if self._batch:
-            numbers = self._pipeline.put(self._batch)
-            for file, number in zip(self._owners, numbers, strict=True):
+            batch = [
+                (name.result() if isinstance(name, Future) else name, chunk) for name, chunk in self._batch
+            ]
+            numbers = self._pipeline.put(batch)
+            for file, (chunk_name, _), number in zip(self._owners, batch, numbers, strict=True):
+                file.ids.append(chunk_name)
                 file.numbers.append(number)
             self._batch, self._owners, self._batch_bytes = [], [], 0
         waiting, self._waiting = self._waiting, []
@@ -155,18 +166,22 @@ class Contents:
 
     def _take(self, file: _File, chunks: Iterator[memoryview]) -> None:
         for chunk in chunks:
-            name = chunk_id(self._chunk_key, chunk)
-            file.ids.append(name)
             file.lengths.append(len(chunk))
-            self._batch.append((name, chunk))
+            self._batch.append((self._name(chunk), chunk))
             self._owners.append(file)
             self._batch_bytes += len(chunk)
             self.bytes_read += len(chunk)
             if self._batch_bytes >= self._most_bytes or len(self._batch) >= _BATCH_CHUNKS:
                 self.flush()
 
+    def _name(self, chunk: memoryview) -> Future[ChunkId] | ChunkId:
+        """Name a chunk: one that takes longer than to say so, beside the reading of the next."""
+        if len(chunk) < MINIMUM:
+            return chunk_id(self._chunk_key, chunk)
+        return self._naming.submit(chunk_id, self._chunk_key, chunk)
+
     def _content(self, file: _File) -> Content:
-        if len(file.numbers) != len(file.ids):
+        if len(file.numbers) != len(file.lengths):
             raise AssertionError("a file was handed on before its chunks were numbered")
         identity = content_id(self._content_key, file.ids, file.lengths, file.holes)
         return Content(

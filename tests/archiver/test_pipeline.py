@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from backup.archiver import pipeline as pipelines
 from backup.archiver.packing import OpenPack, Spool
-from backup.archiver.pipeline import Pipeline
+from backup.archiver.pipeline import ChunkRun, Pipeline
 from backup.archiver.sealing import MOST_CHUNKS, Frame, SealingLine
 from backup.errors import ProofError, SpoolError
 from backup.format.frame import FRAME_SIZE
@@ -139,6 +139,61 @@ def test_every_chunk_is_packed_once_and_found_by_its_number(
     for pack, _, _ in line.packs:
         assert pack.size <= max(pack_size, FRAME_SIZE + MIB)
         assert all(row.raw_length <= FRAME_SIZE for row in pack.frames)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batches=st.lists(
+        st.tuples(st.sampled_from("pld"), st.lists(st.integers(0, 60), max_size=30)), max_size=8
+    ),
+    pack_size=st.sampled_from([100_000, 300_000]),
+    frame_size=st.sampled_from([3_000, 40_000]),
+)
+def test_runs_are_what_their_chunks_are(
+    tmp_path: Path, batches: list[tuple[str, list[int]]], pack_size: int, frame_size: int
+) -> None:
+    """Put in one by one (p), or as a run of those that compress (l) or do not (d), new ones and old ones."""
+    line = Line(tmp_path)
+    given_out: list[tuple[int, bytes]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipelines, "FRAME_SIZE", frame_size)
+        with line.pipeline(pack_size=pack_size) as pipeline:
+            for way, batch in batches:
+                datas = [b"%d " % number * (number * 20 + 1) for number in batch]
+                chunks = [named(data) for data in datas]
+                if way == "p":
+                    numbers: Sequence[int] = pipeline.put(chunks)
+                else:
+                    data = bytearray(b"".join(datas))
+                    run = ChunkRun(
+                        [one for one, _ in chunks], list(map(len, datas)), memoryview(data), way == "d"
+                    )
+                    numbers = pipeline.put_run(run)
+                    data[:] = bytes(len(data))  # nobody looks at it any more
+                assert len(numbers) == len(datas)
+                given_out.extend(zip(numbers, datas, strict=True))
+            pipeline.finish()
+            new_bytes = pipeline.new_bytes
+    found = line.contents()
+    assert {number: found[number] for number, _ in given_out} == dict(given_out)
+    assert len(found) == len({data for _, data in given_out})
+    assert new_bytes == sum(map(len, found.values()))
+    for pack, _, _ in line.packs:
+        assert all(row.raw_length <= frame_size for row in pack.frames)
+
+
+def test_what_is_dense_has_frames_of_its_own(line: Line) -> None:
+    dense, loose = [random.Random(n).randbytes(5000) for n in range(40)], [b"%d" % n * 900 for n in range(40)]
+    with line.pipeline() as pipeline:
+        for first, other in zip(dense, loose, strict=True):
+            for data in (first, other):
+                run = ChunkRun([named(data)[0]], [len(data)], memoryview(data), is_dense=data is first)
+                pipeline.put_run(run)
+        pipeline.finish()
+    ((pack, _, _),) = line.packs
+    frames = [{row.frame for row in pack.chunks if row.id == named(data)[0]} for data in (*dense, *loose)]
+    assert set.union(*frames[:40]).isdisjoint(set.union(*frames[40:]))
+    assert len(pack.frames) == 2
 
 
 def test_nothing_in_makes_no_pack(line: Line) -> None:

@@ -354,3 +354,22 @@ def test_rows_are_split_and_keep_their_numbers() -> None:
     assert list(catalog.split_chunks(3, [], [])) == []
     with pytest.raises(FormatError, match="one number"):
         list(catalog.split_chunks(3, [1], []))
+
+
+def test_an_entry_as_a_tuple_is_the_same_bytes() -> None:
+    values = (1, 2, b"name", 1, 0o644, 3, -5, 2**40, None, b"i" * 16, b"c" * 4, 7, None)
+    one, other = ([START, entry] for entry in (catalog.EntryRecord(*values), (catalog.ENTRY, *values)))
+    assert list(catalog.pack_records(one)) == list(catalog.pack_records(other))
+
+
+@pytest.mark.parametrize(
+    ("records", "told"),
+    [
+        ([(8, 1)], "no catalog begins"),
+        ([START, (9, b"", 1)], "only an entry"),
+        ([START, (8, 2**70)], "does not fit"),
+    ],
+)
+def test_other_tuples_are_refused(records: list[Any], told: str) -> None:
+    with pytest.raises(FormatError, match=told):
+        list(catalog.pack_records(records))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backup.errors import FormatError
 from backup.format import rows
-from backup.model import MIB, ChunkRow, FrameRow
+from backup.model import MIB, ChunkColumns, ChunkRow, FrameRow
 
 U32 = st.integers(0, 2**32 - 1)
 
@@ -101,3 +101,15 @@ def test_ids_have_one_size() -> None:
         rows.pack_chunks([ChunkRow(bytes(31), 0, 0, 1), ChunkRow(bytes(33), 0, 1, 1)])
     with pytest.raises(FormatError, match="16 bytes"):
         rows.pack_frames([FrameRow(0, 0, 17, 1, 0, b"")])
+
+
+@given(st.lists(chunk_rows(), max_size=8), st.integers(0, 8), st.integers(0, 8))
+def test_columns_are_the_rows_that_they_stand_for(chunks: list[ChunkRow], start: int, end: int) -> None:
+    columns = ChunkColumns.of(chunks)
+    assert ChunkColumns.of(columns) is columns
+    assert (len(columns), list(columns)) == (len(chunks), chunks)
+    assert columns == chunks
+    assert columns[start:end] == chunks[start:end]
+    assert [columns[place] for place in range(len(chunks))] == chunks
+    assert rows.pack_chunks(columns) == rows.pack_chunks(chunks)
+    assert columns != [*chunks, ChunkRow(bytes(32), 0, 0, 1)]
