@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from backup.errors import FormatError, IntegrityError, ProofError
 from backup.format.frame import FrameCodec, SealedFrame
-from backup.format.keys import Recipient, Signer, chunk_id
+from backup.format.keys import Recipient, Signer
+from backup.format.naming import chunk_id
 from backup.format.pack import (
     TRAILER_SIZE,
     CatalogFields,

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from functools import partial
 
 from backup.errors import IntegrityError
-from backup.format.keys import chunk_id
+from backup.format.naming import chunk_id
 from backup.model import FrameRow, Problem, ProblemKind
 from backup.restorer.selection import Selection
 from backup.restorer.uses import Uses

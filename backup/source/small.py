@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from backup.errors import SourceError
 from backup.format.chunker import MINIMUM
-from backup.format.keys import chunk_id, content_id
+from backup.format.naming import chunk_id, content_id
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.read import open_name
 

@@ -20,7 +20,7 @@ from backup.archiver.pipeline import Pipeline
 from backup.archiver.sealing import MOST_CHUNKS, SealingLine
 from backup.errors import ProofError, SpoolError
 from backup.format.frame import FRAME_SIZE
-from backup.format.keys import chunk_id
+from backup.format.naming import chunk_id
 from backup.format.treehash import tree_hash
 from backup.inventory.packed import KnownChunk
 from backup.model import MIB, ChunkId, Pack, PackKind

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backup.format.keys import chunk_id, content_id
+from backup.format.naming import chunk_id, content_id
 from backup.source.reader import ReaderGoneError, ReaderProcess
 from backup.source.small import SmallFile, Wanted, read_small, seen
 

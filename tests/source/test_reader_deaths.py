@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.format.keys import chunk_id
+from backup.format.naming import chunk_id
 from backup.source import reader as reading
 from backup.source.reader import MOST_DIRECTORIES, MOST_FILES, Answer, ReaderGoneError, ReaderProcess
 from backup.source.small import Wanted, read_small, seen

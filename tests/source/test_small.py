@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.format.keys import chunk_id, content_id
+from backup.format.naming import chunk_id, content_id
 from backup.source import small
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.small import LARGEST, SmallFile, Wanted, is_small, read_small, seen
