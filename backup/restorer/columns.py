@@ -64,6 +64,11 @@ class Entries(Sequence[Wanted]):
         """What few entries have; where none has any, no row is looked at."""
         return self._extras[self._row(key)[2]] if len(self._extras) > 1 else None
 
+    def is_plain(self, key: int) -> bool:
+        """Whether it is a file with one name, and nothing but owner, mode and times."""
+        row = self._row(key)
+        return row[3] == EntryKind.FILE and not row[2] and key not in self._changed
+
     def size(self, key: int) -> int:
         """Bytes of a file."""
         size: int = self._row(key)[7]

@@ -94,6 +94,7 @@ class Sitting:
                     self._checkpoint(assembly, writer)
             raise
         finally:
+            assembly.close()
             writer.abandon()
             progress.finish()
             target.close()
