@@ -15,7 +15,8 @@ from typing import Final, NamedTuple, Protocol
 
 from backup.archiver.contents import Content, Contents
 from backup.archiver.pipeline import ChunkRun
-from backup.format.keys import ChunkSecret, content_id
+from backup.format.keys import ChunkSecret
+from backup.format.naming import content_id
 from backup.format.rows import pack_u32
 from backup.inventory.entries import LiveEntry
 from backup.model import MIB, ChunkId, ContentId

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 from backup.archiver.pipeline import ChunkRun, Pipeline
 from backup.archiver.sealing import Buffer
 from backup.format.chunker import MINIMUM, Chunker
-from backup.format.keys import ChunkSecret, chunk_id, content_id
+from backup.format.keys import ChunkSecret
+from backup.format.naming import chunk_id, content_id
 from backup.format.rows import pack_u32
 from backup.model import MIB, ChunkId, ContentId
 from backup.source.attributes import NONE as NO_ATTRIBUTES

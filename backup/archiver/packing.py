@@ -16,7 +16,8 @@ from itertools import accumulate, islice, repeat
 
 from backup.errors import FormatError, IntegrityError, ProofError
 from backup.format.frame import FrameCodec, SealedFrame
-from backup.format.keys import Recipient, Signer, chunk_id
+from backup.format.keys import Recipient, Signer
+from backup.format.naming import chunk_id
 from backup.format.pack import (
     TRAILER_SIZE,
     CatalogFields,

@@ -15,7 +15,7 @@ from backup.checker.verdicts import CheckReport, Finding, Laws
 from backup.errors import FormatError
 from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
-from backup.format.keys import content_id
+from backup.format.naming import content_id
 from backup.format.rows import unpack_u32
 from backup.inventory import archives, entries, packed, runs, snapshots
 from backup.inventory.archives import Archive, ArchiveState

@@ -8,7 +8,8 @@ from contextlib import suppress
 from backup.checker.sample import Slice, frames_in
 from backup.errors import ArchiveShortError, FormatError, IntegrityError, RecoveryKeyError
 from backup.format.frame import FrameCodec
-from backup.format.keys import RecoveryKey, chunk_id
+from backup.format.keys import RecoveryKey
+from backup.format.naming import chunk_id
 from backup.format.pack import PackKeys, derive_keys, open_header, parse_header
 from backup.format.treehash import TreeHasher
 from backup.inventory import packed

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import chain
 
-from blake3 import blake3
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -21,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from backup.errors import FormatError, RecoveryKeyError
 from backup.format import passphrase as passphrases
 from backup.format import text as texts
-from backup.model import ChunkId, ContentId, InventoryId
+from backup.model import InventoryId
 
 SEED_SIZE = 32
 RECIPIENT_SIZE = 1216  # ML-KEM-768 public key (1,184) and X25519 public key (32)
@@ -30,9 +28,8 @@ RECOVERY_PREFIX = "NVK1"
 RECIPIENT_PREFIX = "nvr1"
 
 _MLKEM_PUBLIC_SIZE = 1184
-_SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 _LENGTH = struct.Struct("<I")
-_NO_CHUNK = bytes(32 + _LENGTH.size)
+_SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 _LARGEST_KEY_FILE = 64 * 1024
 _USE_THE_RIGHT_KEY = "give the recovery key of one of the recipients that this was sealed for"
 
@@ -239,26 +236,6 @@ class ChunkSecret:
     def fingerprint(self) -> bytes:
         """16 bytes that tell domains apart and reveal nothing of the secret."""
         return derive(self.secret, "chunk secret fingerprint", length=16)
-
-
-def chunk_id(key: bytes, data: bytes | memoryview) -> ChunkId:
-    """The 32-byte name of a chunk: BLAKE3 keyed with the chunk key."""
-    return ChunkId(blake3(data, key=key).digest())
-
-
-def content_id(key: bytes, ids: Sequence[bytes], lengths: Sequence[int], holes: bytes = b"") -> ContentId:
-    """The 16-byte name of a content: keyed BLAKE3 over each chunk's id and length (u32le), in order.
-
-    Of a sparse file 36 zero bytes follow (no chunk has length 0), then its holes as packed.
-    """
-    named = chain.from_iterable(zip(ids, map(_LENGTH.pack, lengths), strict=True))
-    after = _NO_CHUNK + holes if holes else b""
-    return ContentId(blake3(b"".join(named) + after, key=key).digest(16))
-
-
-def content_id_of_chunk(key: bytes, chunk: bytes, length: int) -> ContentId:
-    """`content_id` of a file of one chunk without holes, as most files are."""
-    return ContentId(blake3(chunk + _LENGTH.pack(length), key=key).digest(16))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from concurrent.futures import Future
 from functools import partial
 
 from backup.errors import IntegrityError
-from backup.format.keys import chunk_id
+from backup.format.naming import chunk_id
 from backup.model import FrameRow, Problem, ProblemKind
 from backup.restorer.selection import Selection
+from backup.restorer.sharing import LARGEST, Sharing, SmallFile
 from backup.restorer.uses import Uses
 from backup.restorer.write import Report, Writer
 
@@ -28,6 +29,16 @@ class Assembly:
         self._missing = array("I", map(int.__sub__, selection.files.starts[1:], selection.files.starts))
         self._gone: set[int] = set()
         self._begun: set[int] = set()
+        small = self._missing.count(0) + self._missing.count(1)
+        self._sharing = Sharing(
+            selection.files.entries,
+            writer,
+            report,
+            lost=self._gone.add,
+            spoilt=self._spoil_one,
+            chunk_key=chunk_key,
+            files=small,
+        )
         self._chunks: dict[tuple[int, int], array[int]] = {}  # by archive and frame: positions of places
         for position, key in enumerate(selection.places.frames()):
             if key not in self._chunks:
@@ -42,10 +53,24 @@ class Assembly:
             return
         for wanted in self._selection.specials:
             self._writer.special(wanted)
+        self._sharing.begin(memoryview(b""))
+        left = self._missing.count(0)
         for key, missing in enumerate(self._missing):
-            if not missing and self._begin(key):
-                self._begun.discard(key)
-                self._writer.end(key)
+            if not missing:
+                left -= 1
+                self._make_empty(key, left)
+        self._sharing.end()
+
+    def _make_empty(self, key: int, left: int) -> None:
+        if self._is_small(key, 0):
+            self._sharing.add(SmallFile(key, 0, 0, b""), left)
+        elif self._begin(key):
+            self._begun.discard(key)
+            self._writer.end(key)
+
+    def close(self) -> None:
+        """Nothing is made any more."""
+        self._sharing.close()
 
     @property
     def gone(self) -> Iterable[bytes]:
@@ -119,7 +144,10 @@ class Assembly:
             raw = memoryview(opened.result())
         except IntegrityError as error:
             return self._spoil(places, str(error))
-        return sum(self._write(position, raw) for position in places)
+        self._sharing.begin(raw)
+        lefts = range(len(places) - 1, -1, -1)
+        written = sum(self._write(position, raw, left) for position, left in zip(places, lefts, strict=True))
+        return written + self._sharing.end()
 
     def finish(self) -> None:
         """Whatever is not whole by now never will be."""
@@ -127,25 +155,47 @@ class Assembly:
             if missing and key not in self._gone:
                 self._drop(key, "not all of its data was found")
 
-    def _write(self, position: int, raw: memoryview) -> int:
+    def _write(self, position: int, raw: memoryview, left: int) -> int:
+        """Write a chunk of a frame of which `left` more come; the bytes, but for those of small files."""
         place = self._selection.places.at(position)
         data = raw[place.offset : place.offset + place.length]
-        if chunk_id(self._chunk_key, data) != place.id:
-            return self._spoil([position], "a chunk is not what it was")
+        is_good: bool | None = None
         written = 0
         for key, offset in self._uses.take(position):
-            if key in self._gone or not self._begin(key):
+            if key in self._gone:
                 continue
-            if not self._put(key, offset, data):
-                self._begun.discard(key)
-                self._gone.add(key)
+            if self._is_small(key, place.length):
+                self._missing[key] = 0
+                end = place.offset + place.length
+                self._sharing.add(SmallFile(key, place.offset, end, place.id), left)
                 continue
-            written += len(data)
-            self._missing[key] -= 1
-            if not self._missing[key]:
-                self._begun.discard(key)
-                self._writer.end(key)
+            if is_good is None:
+                is_good = chunk_id(self._chunk_key, data) == place.id
+            if not is_good:
+                self._spoil_one(key)
+                continue
+            written += self._write_use(key, offset, data)
         return written
+
+    def _write_use(self, key: int, offset: int, data: memoryview) -> int:
+        """Write a verified chunk where one file uses it; the bytes."""
+        if not self._begin(key):
+            return 0
+        if not self._put(key, offset, data):
+            self._begun.discard(key)
+            self._gone.add(key)
+            return 0
+        self._missing[key] -= 1
+        if not self._missing[key]:
+            self._begun.discard(key)
+            self._writer.end(key)
+        return len(data)
+
+    def _is_small(self, key: int, size: int) -> bool:
+        """Whether a file of which `size` bytes are at hand can be made of them in one go."""
+        files = self._selection.files
+        is_whole = files.starts[key + 1] - files.starts[key] <= 1 and key not in self._begun
+        return is_whole and size <= LARGEST and files.entries.is_plain(key)
 
     def _put(self, key: int, offset: int, data: memoryview) -> bool:
         """Write a chunk that begins at the `offset`-th byte of a file's data, around its holes."""
@@ -172,6 +222,9 @@ class Assembly:
                 if key not in self._gone:
                     self._drop(key, why)
         return 0
+
+    def _spoil_one(self, key: int) -> None:
+        self._drop(key, "a chunk is not what it was")
 
     def _drop(self, key: int, why: str) -> None:
         self._gone.add(key)

@@ -13,7 +13,8 @@ from backup.format.holes import Layout
 from backup.format.rows import unpack_u32
 from backup.inventory.entries import EntryRow
 from backup.model import ContentId, Owner
-from backup.restorer.wanted import Entries, Wanted
+from backup.restorer.columns import Entries
+from backup.restorer.wanted import Wanted
 
 _CONTENT_ID_SIZE = 16
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from typing import NamedTuple
 
-from backup.restorer.target import Target, step
+from backup.restorer.target import Directories, step
 from backup.restorer.wanted import Wanted
 
 _MOST_OPEN = 64
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 class Parts:
     """By the key that the caller gives to each. For one thread."""
 
-    def __init__(self, target: Target, mark: str) -> None:
+    def __init__(self, target: Directories, mark: str) -> None:
         self._target = target
         self._prefix = b".nightvault-" + mark.encode() + b"-"
         self._parts: dict[int, Part] = {}
@@ -115,6 +115,11 @@ class Parts:
                 os.close(self._open.pop(key))
             os.unlink(part.temporary, dir_fd=self._target.handle(part.wanted.directory))
         return part.wanted
+
+    def discard(self, wanted: Wanted) -> None:
+        """Remove what another process may have left of a file."""
+        with suppress(OSError):
+            os.unlink(self.name_for(wanted), dir_fd=self._target.handle(wanted.directory))
 
     def keep(self) -> None:
         """What was begun stays for another sitting."""

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from backup.errors import FormatError, UsageError
-from backup.format.keys import content_id
+from backup.format.naming import content_id
 from backup.inventory import entries
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT, EntryRow
@@ -17,10 +17,11 @@ from backup.inventory.looking import no_such_path
 from backup.inventory.snapshots import Snapshot
 from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.choice import Choice, Sieve
+from backup.restorer.columns import Entries
 from backup.restorer.files import Files
 from backup.restorer.places import Places, read_places
 from backup.restorer.target import is_step
-from backup.restorer.wanted import Entries, Wanted
+from backup.restorer.wanted import Wanted
 
 ALL = Choice()
 

@@ -63,6 +63,7 @@ class Sitting:
         self._files_told = 0
         self._removed = 0
         self._verified = 0
+        self._has_begun = False
 
     def run(self) -> RestoreReport:
         """Write what is ready, and finish if that was all; what was not synced goes when this fails."""
@@ -89,9 +90,11 @@ class Sitting:
             return self._report(writer)
         except (NightvaultError, KeyboardInterrupt):
             with suppress(NightvaultError):  # what ended the sitting is what its reader must know
-                self._checkpoint(assembly, writer)
+                if self._has_begun:  # else the next sitting would miss what was not made yet
+                    self._checkpoint(assembly, writer)
             raise
         finally:
+            assembly.close()
             writer.abandon()
             progress.finish()
             target.close()
@@ -133,6 +136,7 @@ class Sitting:
                 lost = [row.offset for row in rows if (one.archive, row.number) in again and _has(one, row)]
                 if lost:
                     self._set(_back_to(one, min(lost)))
+        self._has_begun = True
         self._advance_counts(writer)
         self._tell(writer)
 

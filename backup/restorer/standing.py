@@ -8,7 +8,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 
-from backup.format.keys import chunk_id
+from backup.format.naming import chunk_id
 from backup.format.rows import unpack_u64
 from backup.inventory.packed import ChunkPlace
 from backup.model import MIB, EntryKind, Extra, Problem, ProblemKind

@@ -11,7 +11,7 @@ from typing import Self
 
 from backup.errors import FormatError, IntegrityError
 from backup.format.frame import FrameCodec
-from backup.format.keys import chunk_id
+from backup.format.naming import chunk_id
 from backup.format.pack import derive_keys
 from backup.inventory.retrievals import Retrieval
 from backup.model import MIB, FrameRow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -16,7 +17,34 @@ _MOST_OPEN = 128
 _OWN = 0o700  # what we need of a directory to write in it
 
 
-class Target:
+class Directories(ABC):
+    """Open directories by their paths, and how what was made in one of them gets its name."""
+
+    def __init__(self, path: str, *, replaces: bool) -> None:
+        self.replaces = replaces  # else what is there stays
+        self.path = path
+
+    @abstractmethod
+    def handle(self, path: bytes) -> int:
+        """A handle of a directory, ours, that may be closed at the next call. OSError if there is none."""
+
+    @abstractmethod
+    def is_ours(self, path: bytes) -> bool:
+        """Whether a directory that `handle` gave belongs to us: only we, and root, can change its nature."""
+
+    def put(self, handle: int, temporary: bytes, name: bytes) -> None:
+        """Give what has a temporary name in an open directory its own; FileExistsError where it may not."""
+        if self.replaces:
+            os.rename(temporary, step(name), src_dir_fd=handle, dst_dir_fd=handle)
+        else:
+            _rename_to_free(handle, temporary, step(name))
+
+    def make(self, handle: int, name: bytes, temporary: bytes, make: Callable[[bytes], None]) -> None:
+        """Make something under a temporary name in the directory, then give it its own."""
+        replacing(handle, name, temporary, make, self.put)
+
+
+class Target(Directories):
     """Hands out handles of directories below one directory. For one thread; `close` it.
 
     A handle stays where it is when the path to it is changed by others, and no step of a path is ever taken
@@ -24,8 +52,7 @@ class Target:
     """
 
     def __init__(self, path: str, *, replaces: bool = True) -> None:
-        self.replaces = replaces  # else what is there stays
-        self.path = os.path.abspath(path)
+        super().__init__(os.path.abspath(path), replaces=replaces)
         try:
             os.makedirs(self.path, mode=_OWN, exist_ok=True)
             self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -98,17 +125,6 @@ class Target:
             return self._root
         self._open.move_to_end(path)
         return self._open[path]
-
-    def put(self, handle: int, temporary: bytes, name: bytes) -> None:
-        """Give what has a temporary name in an open directory its own; FileExistsError where it may not."""
-        if self.replaces:
-            os.rename(temporary, step(name), src_dir_fd=handle, dst_dir_fd=handle)
-        else:
-            _rename_to_free(handle, temporary, step(name))
-
-    def make(self, handle: int, name: bytes, temporary: bytes, make: Callable[[bytes], None]) -> None:
-        """Make something under a temporary name in the directory, then give it its own."""
-        replacing(handle, name, temporary, make, self.put)
 
     def _existing(self, path: bytes, above: int, name: bytes, *, replaces: bool) -> int:
         try:

@@ -1,27 +1,22 @@
-"""Write entries below the target: temporary name, content, metadata, rename; directories' own metadata last.
+"""Write entries below the target: directories, files, and all else; directories' own metadata last.
 
-A file has its name only once all its bytes were written and verified; until then it is
-`.nightvault-<restore>-…` beside it. Such files outlive a sitting of the restore if `keep` was called after a
-sync: the next one finds them by their names and goes on. Nothing is synced file by file, and what was not
-synced is written anew. Hard links are made of the very file that was
-written, by its handle; where the file system knows none, they become copies, and that is told.
+Files that are not whole outlive a sitting of the restore if `keep` was called after a sync: the next one
+finds them by their temporary names and goes on. Nothing is synced file by file, and what was not synced is
+written anew.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import replace
 from typing import BinaryIO
 
-from backup.errors import TargetError, TargetFullError
 from backup.model import Problem, ProblemKind
-from backup.restorer.copying import copy_data
-from backup.restorer.metadata import Metadata, Report, reason
+from backup.restorer.maker import Lent, MakerProcess
+from backup.restorer.making import REFUSED, FileMaker
+from backup.restorer.metadata import Report
 from backup.restorer.owners import Owners
-from backup.restorer.parts import NEW, Part, Parts, inode
 from backup.restorer.special import make_special
 from backup.restorer.target import Target
 from backup.restorer.wanted import Wanted
@@ -29,30 +24,12 @@ from backup.restorer.wanted import Wanted
 __all__ = ["Report", "Wanted", "Writer"]
 
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_REFUSED = (OSError, OverflowError)
-_NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
-
-# What would meet the next file as well: then the restore stops, and can go on later at no cost.
-_STOPS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EROFS,
-    errno.ESTALE,
-    errno.ENODEV,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-}
 
 
-class Writer:
-    """Writes entries of one restore (`mark` is its id), on one thread; `resumes` one that was begun before.
+class Writer(FileMaker):
+    """Writes entries of one restore, on one thread; `resumes` one that was begun before."""
 
-    An entry that cannot be written or set is reported, no more. `TargetError` when the target as a whole
-    fails: a full disk, say.
-    """
+    _target: Target
 
     def __init__(
         self,
@@ -63,14 +40,11 @@ class Writer:
         *,
         resumes: bool = False,
     ) -> None:
-        self._target = target
+        self._owners = owners or Owners()
+        self._mark = mark
+        super().__init__(target, report, mark, self._owners)
         self._resumes = resumes
-        self._report = report
-        self._metadata = Metadata(report, owners or Owners())
-        self._parts = Parts(target, mark)
         self._directories: list[Wanted] = []
-        self.files = 0
-        self.bytes = 0
         if not resumes:
             self._parts.clean(target.handle(b""))
 
@@ -113,34 +87,11 @@ class Writer:
                         made = self._made(one)
                     elif not self._link(made, one):
                         os.close(self._made(one))
-                except _REFUSED as error:
+                except REFUSED as error:
                     self._failed(one, error)
         finally:
             if made is not None:
                 os.close(made)
-
-    def begin(self, key: int, wanted: Wanted) -> bool:
-        """Begin a file under a temporary name; False if it cannot be (and was reported)."""
-        names = tuple(wanted.names)
-        for place, one in enumerate(names):  # a name that cannot be made does not take the others with it
-            first = replace(one, links=names[place + 1 :]) if place else one
-            try:
-                file = self._parts.make(key, first)
-            except OSError as error:
-                self._failed(one, error)
-                continue
-            self._metadata.prepare(file, one)
-            return not one.holes or self._stretch(key, file, one.size)
-        return False
-
-    def _stretch(self, key: int, file: int, size: int) -> bool:
-        """Make one hole of a sparse file, up to its end: what is not written later stays one."""
-        try:
-            os.ftruncate(file, size)
-        except _REFUSED as error:
-            self._fail_all(self._parts.give_up(key), error)
-            return False
-        return True
 
     def begun_before(self, key: int, wanted: Wanted) -> bool:
         """Go on with a file that an earlier sitting began; False if it is not there any more."""
@@ -165,40 +116,37 @@ class Writer:
             return None
         return open(handle, "rb")
 
+    def lend(self, path: bytes) -> Lent:
+        """A directory for the second process; its handle is to be closed. OSError if it is not there."""
+        return Lent(os.dup(self._target.handle(path)), path, self._target.is_ours(path))
+
+    def second_maker(self, chunk_key: bytes, room: int) -> MakerProcess:
+        """Another process that makes files of this restore as we do. OSError if it cannot be started."""
+        replaces = self._target.replaces
+        return MakerProcess(self._target.path, self._mark, replaces=replaces, chunk_key=chunk_key, room=room)
+
+    def ids(self, wanted: Wanted) -> tuple[int, int]:
+        """User and group that an entry is to have here."""
+        return self._owners.ids(wanted.owner)
+
+    def stands(self, wanted: Wanted, data: memoryview) -> bool:
+        """Whether a file that may not be replaced is as wanted: the second process has just made it."""
+        if self._target.replaces:
+            return False
+        whole = self.finished_before(wanted)
+        if whole is None:
+            return False
+        with whole:
+            found = os.fstat(whole.fileno())
+            is_it = found.st_mtime_ns == wanted.mtime_ns and whole.read() == data
+        if is_it:
+            self._parts.discard(wanted)
+        return is_it
+
     def count(self, wanted: Wanted) -> None:
-        """A file that an earlier sitting finished without recording it."""
+        """A file that others finished: the second process, or an earlier sitting without recording it."""
         self.files += len(tuple(wanted.names))
         self.bytes += wanted.size
-
-    def write(self, key: int, offset: int, data: memoryview) -> bool:
-        """Write verified bytes of a file that was begun; False if it was given up (and reported)."""
-        try:
-            file = self._parts.file(key)
-            while data:
-                written = os.pwrite(file, data, offset)
-                data, offset = data[written:], offset + written
-        except OSError as error:
-            self._fail_all(self._parts.give_up(key), error)
-            return False
-        return True
-
-    def end(self, key: int) -> None:
-        """All bytes are there: set metadata, give the file its names."""
-        part = self._parts[key]
-        try:
-            mode = self._metadata.give(self._parts.file(key), part.wanted, part.found, ours=self._ours(part))
-            kept = self._parts.release(key)  # before the rename: some file systems tell of failures only here
-        except OSError as error:
-            self._fail_all(self._parts.give_up(key), error)
-            return
-        try:
-            self._name(key, part, kept, mode)
-        finally:
-            os.close(kept)
-
-    def give_up(self, key: int) -> None:
-        """Throw a begun file away."""
-        self._parts.give_up(key)
 
     def finish(self) -> None:
         """Set the directories' metadata, deepest first, and see that all of it is on disk."""
@@ -248,90 +196,3 @@ class Writer:
             raise
         self.files += 1
         return opened[0]
-
-    def _name(self, key: int, part: Part, file: int, mode: int | None) -> None:
-        """Give a finished file all its names."""
-        wanted = part.wanted
-        for other in wanted.links:
-            try:
-                if not self._link(file, other):
-                    self._copy(file, other, wanted.size)
-            except _REFUSED as error:
-                self._failed(other, error)
-        try:
-            handle = self._target.handle(wanted.directory)
-            self._target.put(handle, part.temporary, wanted.name)
-            self._settle(handle, wanted, file, part.found, mode, ours=self._ours(part))
-        except OSError as error:
-            self._failed(self._parts.give_up(key), error)
-            return
-        self._parts.forget(key)
-
-    def _settle(
-        self,
-        handle: int,
-        wanted: Wanted,
-        file: int,
-        made: os.stat_result,
-        mode: int | None,
-        *,
-        ours: bool = False,
-    ) -> None:
-        """A file has its name: see that the name means that file, as it is to be, and only then lock it."""
-        there = os.stat(wanted.name, dir_fd=handle, follow_symlinks=False)
-        if inode(there) != inode(made):  # which is open still, so that no other can have its number
-            raise FileNotFoundError(errno.ENOENT, "something else took its place")
-        self._metadata.check(there, wanted, mode)
-        self._metadata.lock(file, wanted, ours=ours)
-        self.files += 1
-        self.bytes += wanted.size
-
-    def _ours(self, part: Part) -> bool:
-        return part.is_new and self._target.is_ours(part.wanted.directory)
-
-    def _link(self, made: int, wanted: Wanted) -> bool:
-        """Give what was made one more name; False (and reported) where the file system has no such thing."""
-        handle = self._target.handle(wanted.directory)
-        temporary = self._parts.name_once()
-        try:
-            inode = b"/proc/self/fd/%d" % made
-            os.link(inode, temporary, dst_dir_fd=handle, follow_symlinks=True)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            detail = f"hard link: {reason(error)}; restored as one of its own"
-            self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
-            return False
-        self._target.make(handle, wanted.name, temporary, lambda _: None)
-        self.files += 1
-        return True
-
-    def _copy(self, file: int, wanted: Wanted, size: int) -> None:
-        handle = self._target.handle(wanted.directory)
-        temporary = self._parts.name_once()
-        copy = os.open(temporary, NEW, 0o600, dir_fd=handle)
-        try:
-            made = os.fstat(copy)
-            copy_data(file, copy, size)
-            mode = self._metadata.give(copy, wanted, made)
-            self._target.put(handle, temporary, wanted.name)
-            self._settle(handle, wanted, copy, made, mode)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary, dir_fd=handle)
-            raise
-        finally:
-            os.close(copy)
-
-    def _fail_all(self, wanted: Wanted, error: Exception) -> None:
-        for one in wanted.names:
-            self._failed(one, error)
-
-    def _failed(self, wanted: Wanted, error: Exception) -> None:
-        if isinstance(error, OSError) and error.errno in _STOPS:
-            kind = TargetFullError if error.errno in _FULL else TargetError
-            raise kind(
-                f"{os.fsdecode(wanted.path)} cannot be written below {self._target.path}: {error.strerror}",
-                advice="mend that (make room, say), then run it again: nothing is asked for twice",
-            ) from error
-        self._report(Problem(wanted.path, ProblemKind.NOT_SET, f"not restored: {reason(error)}"))

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from backup.errors import SourceError
 from backup.format.chunker import MINIMUM
-from backup.format.keys import chunk_id, content_id_of_chunk
+from backup.format.naming import chunk_id, content_id_of_chunk
 from backup.source.attributes import NONE, Attributes, read_attributes
 from backup.source.read import open_name
 

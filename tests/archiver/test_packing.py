@@ -11,7 +11,8 @@ import pytest
 from backup.archiver.packing import OpenPack, Spool
 from backup.errors import ProofError, RecoveryKeyError, SpoolError
 from backup.format.frame import FrameCodec
-from backup.format.keys import RecoveryKey, chunk_id
+from backup.format.keys import RecoveryKey
+from backup.format.naming import chunk_id
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
 from backup.model import ChunkId, Generation, PackKind
 from tests.archiver.reader import open_pack

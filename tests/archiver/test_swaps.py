@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backup.archiver import ahead, contents
-from backup.format.keys import chunk_id
+from backup.format.naming import chunk_id
 from backup.source.reader import ReaderProcess
 from tests.backups import Site
 

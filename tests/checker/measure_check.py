@@ -16,7 +16,8 @@ from pathlib import Path
 from backup.checker.check import compare_with_vault
 from backup.checker.laws import check_laws
 from backup.checker.surroundings import CheckWorld
-from backup.format.keys import ChunkSecret, content_id
+from backup.format.keys import ChunkSecret
+from backup.format.naming import content_id
 from backup.format.pack import describe
 from backup.inventory import archives, entries, packed, runs, schema
 from backup.inventory.database import Transaction, create_inventory, open_inventory

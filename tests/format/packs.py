@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backup.format import frame, pack
-from backup.format.keys import ChunkSecret, RecoveryKey, Signer, chunk_id
+from backup.format.keys import ChunkSecret, RecoveryKey, Signer
+from backup.format.naming import chunk_id
 from backup.model import ChunkRow, FrameRow, Generation, InventoryId, PackId, PackKind
 
 KEY = RecoveryKey(bytes(range(32)))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from backup.errors import FormatError, NightvaultError, RecoveryKeyError
-from backup.format import catalog, frame, keys, pack
+from backup.format import catalog, frame, keys, naming, pack
 from backup.model import Generation, PackKind
 from tests.format.packs import (
     CHUNKS,
@@ -41,7 +41,7 @@ def test_the_data_pack() -> None:
     pack_keys = pack.derive_keys(PACK_KEY, header.raw)
     offset, length = pack.parse_trailer(data[-pack.TRAILER_SIZE :])
     _, chunks = pack.open_directory(pack_keys, PACK_ID, data[offset : offset + length])
-    assert [chunk.id for chunk in chunks] == [keys.chunk_id(SECRET.chunk_key, chunk) for chunk in CHUNKS]
+    assert [chunk.id for chunk in chunks] == [naming.chunk_id(SECRET.chunk_key, chunk) for chunk in CHUNKS]
 
 
 def test_the_catalog_pack() -> None:

@@ -123,32 +123,6 @@ def test_a_chunk_secret_gives_keys_that_differ(seed: bytes) -> None:
     assert len(secret.fingerprint) == 16
 
 
-@given(st.lists(st.tuples(SEEDS, st.integers(0, 2**32 - 1)), max_size=6))
-def test_a_content_id_tells_every_list_apart(chunks: list[tuple[bytes, int]]) -> None:
-    ids, lengths = [c[0] for c in chunks], [c[1] for c in chunks]
-    named = keys.content_id(bytes(32), ids, lengths)
-    assert len(named) == 16
-    assert named != keys.content_id(b"k" * 32, ids, lengths)
-    assert named != keys.content_id(bytes(32), [*ids, bytes(32)], [*lengths, 0])
-    if chunks:
-        assert named != keys.content_id(bytes(32), ids, [lengths[0] ^ 1, *lengths[1:]])
-        assert (named == keys.content_id(bytes(32), ids[::-1], lengths[::-1])) == (chunks == chunks[::-1])
-
-
-def test_ids_are_keyed_blake3() -> None:
-    from blake3 import blake3
-
-    key = bytes(range(32))
-    assert keys.chunk_id(key, b"abc") == blake3(b"abc", key=key).digest()
-    assert keys.chunk_id(key, memoryview(b"abc")) == keys.chunk_id(key, b"abc")
-    joined = b"i" * 32 + (5).to_bytes(4, "little")
-    assert keys.content_id(key, [b"i" * 32], [5]) == blake3(joined, key=key).digest()[:16]
-    sparse = keys.content_id(key, [b"i" * 32], [5], b"holes")
-    assert sparse == blake3(joined + bytes(36) + b"holes", key=key).digest()[:16]
-    with pytest.raises(ValueError, match="zip"):
-        keys.content_id(key, [b"i" * 32], [])
-
-
 @given(SEEDS, st.binary(max_size=100))
 def test_a_signature_is_the_signers_over_these_bytes(seed: bytes, data: bytes) -> None:
     signer = Signer(seed)

@@ -281,3 +281,20 @@ def test_an_interrupted_delivery_is_an_interrupted_run(
     with full.inventory.reading() as tx:
         assert list_runs(tx)[0].outcome is Outcome.INTERRUPTED
     assert full.restore("latest", out).outcome is Outcome.DONE
+
+
+@pytest.mark.parametrize("kind", ["special", "end"])
+def test_a_delivery_that_is_interrupted_while_it_begins_begins_anew(
+    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What has no content is made at the beginning alone: no later sitting would have missed it."""
+
+    def interrupt(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"backup.restorer.write.Writer.{kind}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            full.restore("latest", out)
+    assert full.restore("latest", out).outcome is Outcome.DONE
+    assert_same_tree(source, out)

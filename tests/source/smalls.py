@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from backup.format.keys import chunk_id, content_id
+from backup.format.naming import chunk_id, content_id
 from backup.source.attributes import NONE, Attributes
 from backup.source.reader import Answer
 from backup.source.small import SmallRead, Wanted, read_small, room_for

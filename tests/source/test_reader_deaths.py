@@ -147,10 +147,10 @@ def test_handles_that_were_lost_on_the_way_are_no_answer(tmp_path: Path, folder:
     with ours, theirs:
         socket.send_fds(ours, [reading._HEAD.pack(len(question), 2)], [folder])
         ours.sendall(question)
-        before = len(os.listdir("/proc/self/fd"))
         with tempfile.TemporaryFile() as shared:
             shared.truncate(QUESTIONS * 4096)
             rooms = reading._Rooms(shared.fileno(), 4096)
+        before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(EOFError):
             reading._serve_one(theirs, rooms, CHUNK_KEY, CONTENT_KEY)
         assert len(os.listdir("/proc/self/fd")) == before

@@ -17,7 +17,7 @@ import msgspec
 import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from backup.format import catalog, frame, keys, pack
+from backup.format import catalog, frame, keys, naming, pack
 from backup.format.passphrase import BEGIN, END
 from backup.format.rows import pack_chunks, pack_frames
 from backup.model import ArchiveLabel, ChunkRow, Extra, FrameRow, Generation, PackId, PackKind
@@ -82,8 +82,8 @@ def derivations() -> dict[str, str]:
     """Every value that is derived from the fixed keys, in hex or as text."""
     recipient, secret, signer = packs.KEY.recipient, packs.SECRET, packs.SIGNER
     chunk = b"abc"
-    ids = [keys.chunk_id(secret.chunk_key, chunk), keys.chunk_id(secret.chunk_key, b"defg")]
-    named = keys.content_id(secret.content_key, ids, [3, 4])
+    ids = [naming.chunk_id(secret.chunk_key, chunk), naming.chunk_id(secret.chunk_key, b"defg")]
+    named = naming.content_id(secret.content_key, ids, [3, 4])
     labels = (
         ArchiveLabel(PackKind.DATA, packs.PACK_ID, packs.INVENTORY_ID),
         ArchiveLabel(PackKind.CATALOG, packs.PACK_ID, packs.INVENTORY_ID, 7, Generation.DELTA),

@@ -10,7 +10,8 @@ from backup.errors import FormatError
 from backup.format.catalog import encode_extra
 from backup.inventory.entries import EntryRow
 from backup.model import EntryKind, Extra, Owner
-from backup.restorer.wanted import Entries, Wanted
+from backup.restorer.columns import Entries
+from backup.restorer.wanted import Wanted
 
 OWNERS = {7: Owner(0, 0, "root", "root"), 9: Owner(1000, 1000)}
 LARGEST = 2**63 - 1
@@ -76,3 +77,15 @@ def test_which_say_to_have_further_names() -> None:
     made = entries((b"", row(b"a")), (b"", row(b"b", extra=packed)), (b"", row(b"c", extra=packed)))
     assert list(made.linked()) == [1, 2]
     assert list(entries((b"", row(b"a"))).linked()) == []
+
+
+def test_a_plain_file_has_one_name_and_nothing_beside_owner_mode_and_times() -> None:
+    noted = encode_extra(Extra(xattrs=((b"user.note", b"x"),)))
+    made = entries(
+        (b"d", row(b"plain")),
+        (b"d", row(b"noted", extra=noted)),
+        (b"d", row(b"directory", kind=EntryKind.DIRECTORY)),
+        (b"d", row(b"linked")),
+    )
+    linked = made.only(range(4), {3: replace(made[3], links=(made[0],))})
+    assert [linked.is_plain(key) for key in range(4)] == [True, False, False, False]

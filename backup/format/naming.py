@@ -1,0 +1,35 @@
+"""How chunks and contents are named: by keyed BLAKE3, so that names tell nothing without the key."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import chain
+from typing import Final
+
+from blake3 import blake3
+
+from backup.model import ChunkId, ContentId
+
+_LENGTH: Final = struct.Struct("<I")
+_NO_CHUNK: Final = bytes(32 + _LENGTH.size)
+
+
+def chunk_id(key: bytes, data: bytes | memoryview) -> ChunkId:
+    """The 32-byte name of a chunk: BLAKE3 keyed with the chunk key."""
+    return ChunkId(blake3(data, key=key).digest())
+
+
+def content_id(key: bytes, ids: Sequence[bytes], lengths: Sequence[int], holes: bytes = b"") -> ContentId:
+    """The 16-byte name of a content: keyed BLAKE3 over each chunk's id and length (u32le), in order.
+
+    Of a sparse file 36 zero bytes follow (no chunk has length 0), then its holes as packed.
+    """
+    named = chain.from_iterable(zip(ids, map(_LENGTH.pack, lengths), strict=True))
+    after = _NO_CHUNK + holes if holes else b""
+    return ContentId(blake3(b"".join(named) + after, key=key).digest(16))
+
+
+def content_id_of_chunk(key: bytes, chunk: bytes, length: int) -> ContentId:
+    """`content_id` of a file of one chunk without holes, as most files are."""
+    return ContentId(blake3(chunk + _LENGTH.pack(length), key=key).digest(16))

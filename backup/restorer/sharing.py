@@ -1,0 +1,208 @@
+"""Small files of a frame, made by two processes: the second one gets as much as it will have done in time.
+
+Between two frames nothing is under way: what a frame holds is made, or reported, when the frame is recorded.
+The process is started when a restore wants many small files; whatever it does not make is made here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from backup.format.frame import LARGEST_FRAME
+from backup.model import KIB, Problem, ProblemKind
+from backup.restorer.columns import Entries
+from backup.restorer.maker import MOST_FILES, Lent, MakerGoneError, MakerProcess, NewFile
+from backup.restorer.making import Made
+from backup.restorer.metadata import Report
+from backup.restorer.write import Writer
+
+LARGEST: Final = 256 * KIB  # what is larger costs more to write than to make
+_MANY: Final = 2_000  # files for which a second process costs less than it saves
+_MOST_BYTES: Final = 256 * KIB  # of a batch
+_MOST_ASKED: Final = 64 * KIB  # bytes of questions that are not answered: a socket's buffer holds them
+
+
+class SmallFile(NamedTuple):
+    """A file whose only chunk is to be `start` to `end` of the frame; `chunk` names it, or is empty."""
+
+    key: int
+    start: int
+    end: int
+    chunk: bytes
+
+
+class _Batch(NamedTuple):
+    """What was asked for together, and how many bytes that took to say."""
+
+    files: Sequence[SmallFile]
+    question: int
+
+
+class Sharing:
+    """For one thread. `close` it at the end, whatever happened.
+
+    `lost` is told the keys of files that cannot be made, which were reported; `spoilt` those of files whose
+    chunk is not what it was.
+    """
+
+    def __init__(
+        self,
+        entries: Entries,
+        writer: Writer,
+        report: Report,
+        lost: Callable[[int], None],
+        spoilt: Callable[[int], None],
+        *,
+        chunk_key: bytes,
+        files: int,
+    ) -> None:
+        """`files` is about how many small ones there will be."""
+        self._entries = entries
+        self._writer = writer
+        self._report = report
+        self._lost = lost
+        self._spoilt = spoilt
+        self._chunk_key = chunk_key
+        self._is_wanted = files >= _MANY and _has_two_cores()
+        self._maker: MakerProcess | None = None
+        self._frame = memoryview(b"")
+        self._is_shared = False
+        self._gathered: list[SmallFile] = []
+        self._bytes = 0
+        self._asked: deque[_Batch] = deque()
+        self._written = 0
+
+    def begin(self, frame: memoryview) -> None:
+        """Files of this frame come now."""
+        self._frame = frame
+        self._is_shared = False
+        self._gathered.clear()
+        self._bytes = self._written = 0
+
+    def add(self, file: SmallFile, left: int) -> None:
+        """Make a file sooner or later; about `left` more are to come of this frame."""
+        self._gathered.append(file)
+        self._bytes += file.end - file.start
+        if len(self._gathered) >= MOST_FILES or self._bytes >= _MOST_BYTES:
+            self._hand_out(left)
+
+    def end(self) -> int:
+        """See that all are made; the bytes that were written."""
+        if self._gathered:
+            self._hand_out(0)
+        while self._asked:
+            self._take_answer(waits=True)
+        self._frame = memoryview(b"")
+        return self._written
+
+    def close(self) -> None:
+        """End the process."""
+        self._is_wanted = False
+        self._asked.clear()
+        if self._maker is not None:
+            self._maker.close()
+            self._maker = None
+
+    def _hand_out(self, left: int) -> None:
+        """Have what was gathered made by whoever will be free first."""
+        files, self._gathered, self._bytes = self._gathered, [], 0
+        while self._asked and self._take_answer(waits=False):
+            pass
+        under_way = sum(len(batch.files) for batch in self._asked)
+        # It does five in the time of four here, where all that is read is looked up as well.
+        if under_way + len(files) > left * 5 // 4 or not self._ask(files):
+            self._make(files)
+
+    def _make(self, files: Sequence[SmallFile]) -> None:
+        for file in files:
+            wanted, data = self._entries[file.key], self._frame[file.start : file.end]
+            self._note(file, self._writer.make_verified(wanted, data, file.chunk, self._chunk_key))
+
+    def _note(self, file: SmallFile, made: int) -> None:
+        """What came of a file."""
+        if made == Made.WHOLE:
+            self._written += file.end - file.start
+        elif made == Made.DAMAGED:
+            self._spoilt(file.key)
+        else:
+            self._lost(file.key)
+
+    def _ask(self, files: Sequence[SmallFile]) -> bool:
+        """Have the second process make them; False if it is not there, or has enough to do."""
+        asked = sum(batch.question for batch in self._asked)
+        maker = self._started()
+        if maker is None or asked >= _MOST_ASKED:
+            return False
+        if not self._is_shared:
+            maker.room[: len(self._frame)] = self._frame
+            self._is_shared = True
+        directories: dict[bytes, Lent] = {}
+        try:
+            wanted = [self._new_file(file, directories) for file in files]
+            self._asked.append(_Batch(files, maker.ask([*directories.values()], wanted)))
+        except MakerGoneError:
+            self._go_on_alone()
+            return False
+        except OSError:  # a directory is not there any more: that is told by making them here
+            return False
+        finally:
+            for lent in directories.values():
+                os.close(lent.handle)
+        return True
+
+    def _new_file(self, file: SmallFile, directories: dict[bytes, Lent]) -> NewFile:
+        wanted = self._entries[file.key]
+        if wanted.directory not in directories:
+            directories[wanted.directory] = self._writer.lend(wanted.directory)
+        uid, gid = self._writer.ids(wanted)
+        place = [*directories].index(wanted.directory)
+        return NewFile(place, wanted.name, wanted.mode, uid, gid, wanted.mtime_ns, *file[1:])
+
+    def _take_answer(self, *, waits: bool) -> bool:
+        """Note what came of the oldest batch, and make here what was left; False if that is not known yet."""
+        if self._maker is None:
+            return False
+        try:
+            answer = self._maker.answer() if waits else self._maker.answer_if_any()
+        except MakerGoneError:
+            self._go_on_alone()
+            return True
+        if answer is None:
+            return False
+        files = self._asked.popleft().files
+        for place, detail in answer.troubles:
+            self._report(Problem(self._entries[files[place].key].path, ProblemKind.NOT_SET, detail))
+        for file, made in zip(files, answer.made, strict=False):
+            if made == Made.WHOLE:
+                self._writer.count(self._entries[file.key])
+            self._note(file, made)
+        self._make(files[len(answer.made) :])
+        return True
+
+    def _go_on_alone(self) -> None:
+        """The second process is gone: make what it may have made, or begun, anew."""
+        left = [file for batch in self._asked for file in batch.files]
+        self.close()
+        for file in left:
+            wanted, data = self._entries[file.key], self._frame[file.start : file.end]
+            if self._writer.stands(wanted, data):
+                self._writer.count(wanted)
+                self._note(file, Made.WHOLE)
+            else:
+                self._make([file])
+
+    def _started(self) -> MakerProcess | None:
+        if self._maker is None and self._is_wanted:
+            try:
+                self._maker = self._writer.second_maker(self._chunk_key, LARGEST_FRAME)
+            except (OSError, MakerGoneError):
+                self._is_wanted = False  # no process to be had: it is made here
+        return self._maker
+
+
+def _has_two_cores() -> bool:
+    """Whether a second process would have a core of its own, on a system that shares memory by handles."""
+    return hasattr(os, "memfd_create") and len(os.sched_getaffinity(0)) > 1

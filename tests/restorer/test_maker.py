@@ -1,0 +1,144 @@
+"""The process that makes files: by a restore's own rules, told file by file, gone when nobody asks."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from backup.format.naming import chunk_id
+from backup.restorer import maker as module
+from backup.restorer.maker import Answer, Lent, MakerGoneError, MakerProcess, NewFile
+from backup.restorer.making import Made
+
+KEY = b"k" * 32
+MARK = "0123456789abcdef"
+MTIME = 1_000_000_000_123_456_789
+ROOM = 1 << 20
+
+
+@pytest.fixture(params=[True, False], ids=["replaces", "never replaces"])
+def maker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakerProcess]:
+    process = MakerProcess(str(tmp_path), MARK, replaces=request.param, chunk_key=KEY, room=ROOM)
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Lent]:
+    handle = os.open(tmp_path, os.O_RDONLY)
+    yield Lent(handle, b"folder", True)
+    os.close(handle)
+
+
+def new(maker: MakerProcess, contents: dict[bytes, bytes], *, mode: int = 0o640) -> list[NewFile]:
+    """Files of these contents, which are put into the room."""
+    files = []
+    at = 0
+    for name, content in contents.items():
+        maker.room[at : at + len(content)] = content
+        end = at + len(content)
+        named = chunk_id(KEY, content) if content else b""
+        files.append(NewFile(0, name, mode, os.geteuid(), os.getegid(), MTIME, at, end, named))
+        at = end
+    return files
+
+
+def asked(maker: MakerProcess, folder: Lent, files: Sequence[NewFile]) -> Answer:
+    maker.ask([folder], files)
+    return maker.answer()
+
+
+def test_files_are_made_whole(maker: MakerProcess, folder: Lent, tmp_path: Path) -> None:
+    contents = {b"%03d" % number: b"content " * number for number in range(30)}
+    assert asked(maker, folder, new(maker, contents)) == Answer(bytes([Made.WHOLE] * 30), [])
+    assert {os.fsencode(path.name): path.read_bytes() for path in tmp_path.iterdir()} == contents
+    for path in tmp_path.iterdir():
+        found = path.stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_mtime_ns) == (0o640, MTIME)
+
+
+def test_a_symlink_is_not_followed(maker: MakerProcess, folder: Lent, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "a").symlink_to(victim)
+    asked(maker, folder, new(maker, {b"a": b"content"}))
+    assert victim.read_text() == "precious"
+
+
+def test_each_trouble_is_told_of_its_file(maker: MakerProcess, folder: Lent, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").write_text("mine")
+    one, two, three = new(maker, {b"a": b"1", b"b": b"2", b"c": b"3"})
+    answer = asked(maker, folder, [one, two, three._replace(chunk=bytes(32))])
+    assert answer.made == bytes([Made.WHOLE, Made.NOT, Made.DAMAGED])
+    ((place, detail),) = answer.troubles
+    assert (place, detail.partition(":")[0]) == (1, "not restored")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_what_cannot_be_set_is_told_of_a_file_that_was_made(
+    maker: MakerProcess, folder: Lent, tmp_path: Path
+) -> None:
+    (one,) = new(maker, {b"a": b"1"})
+    answer = asked(maker, folder, [one._replace(uid=2**40)])
+    assert answer.made == bytes([Made.WHOLE])
+    assert [place for place, _ in answer.troubles] == [0]
+
+
+def test_what_would_meet_all_ends_a_question_but_not_the_process(
+    maker: MakerProcess, folder: Lent, tmp_path: Path
+) -> None:
+    """A name that leads out of the directory, in place of a full disk."""
+    files = new(maker, {b"a": b"1", b"../b": b"2", b"c": b"3"})
+    assert asked(maker, folder, files) == Answer(bytes([Made.WHOLE]), [])
+    assert asked(maker, folder, files[2:]) == Answer(bytes([Made.WHOLE]), [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+    assert not (tmp_path.parent / "b").exists()
+
+
+def test_it_ends_between_two_files_when_nobody_asks_any_more(folder: Lent, tmp_path: Path) -> None:
+    process = MakerProcess(str(tmp_path), MARK, replaces=True, chunk_key=KEY, room=ROOM)
+    files = new(process, {b"%03d" % number: b"content" for number in range(32)})
+    for _ in range(20):
+        process.ask([folder], files)
+    process.close()
+    assert process._process.returncode == 0
+    names = [path.name for path in tmp_path.iterdir()]
+    assert not [name for name in names if name.startswith(".")]
+    before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
+    time.sleep(0.05)
+    assert before == {path: path.stat().st_ino for path in tmp_path.iterdir()}
+
+
+def test_one_that_does_not_end_is_ended(
+    folder: Lent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    monkeypatch.setattr(module, "_START", "import time; time.sleep(60)")
+    process = MakerProcess(str(tmp_path), MARK, replaces=True, chunk_key=KEY, room=ROOM)
+    process.close()
+    assert process._process.returncode == -9
+
+
+def test_a_death_is_told(maker: MakerProcess, folder: Lent) -> None:
+    files = new(maker, {b"a": b"1"})
+    maker._process.kill()
+    maker._process.wait()
+    with pytest.raises(MakerGoneError):
+        maker.ask([folder], files)
+    with pytest.raises(MakerGoneError):
+        maker.answer_if_any()
+    with pytest.raises(MakerGoneError):
+        maker.answer()
+
+
+def test_it_is_small(maker: MakerProcess, folder: Lent) -> None:
+    """No database, no cryptography, no asyncio: 26 MiB when this was written, half of it the interpreter."""
+    asked(maker, folder, new(maker, {b"a": b"1"}))
+    maps = Path(f"/proc/{maker._process.pid}/maps").read_text()
+    assert not [word for word in ("sqlalchemy", "cryptography", "_ssl", "_sqlite3") if word in maps]

@@ -1,0 +1,260 @@
+"""Files made by two processes: the same tree as by one, whatever becomes of the second one."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from backup.errors import TargetFullError
+from backup.inventory.runs import Outcome
+from backup.model import MIB, ProblemKind, Tier
+from backup.restorer import sharing
+from backup.restorer.choice import Choice, Overwrite
+from backup.restorer.maker import Answer, Lent, MakerProcess, NewFile
+from backup.restorer.making import Made
+from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
+from backup.restorer.write import Writer
+from tests.backups import Site
+from tests.restorer.sites import leftovers, plant, sql, users_of
+from tests.trees import assert_same_tree, snapshot_of
+
+KILLS = int(os.environ.get("NIGHTVAULT_TEST_MAKER_KILLS", "3"))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is too few for a second process, few are a batch, and a core is free."""
+    monkeypatch.setattr(sharing, "_MANY", 0)
+    monkeypatch.setattr(sharing, "MOST_FILES", 4)
+    monkeypatch.setattr(sharing, "_has_two_cores", lambda: True)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many files the second process made of each batch."""
+    counts: list[int] = []
+    real = MakerProcess._answer
+
+    def answer(self: MakerProcess, head: bytes) -> Answer:
+        told = real(self, head)
+        counts.append(told.made.count(Made.WHOLE))
+        return told
+
+    monkeypatch.setattr(MakerProcess, "_answer", answer)
+    return counts
+
+
+def fill(source: Path, seed: int = 1) -> None:
+    """Some of everything, and small files of every size, mode and age; some are linked, some the same."""
+    plant(source)
+    chance = random.Random(seed)
+    for number in range(300):
+        folder = source / f"d{number // 40}"
+        folder.mkdir(exist_ok=True)
+        file = folder / f"{number:03}"
+        file.write_bytes(chance.choice([b"", b"the same", chance.randbytes(chance.choice([1, 900, 30_000]))]))
+        file.chmod(chance.choice([0o600, 0o644, 0o4755, 0o400]))
+        if number % 20 == 0:
+            os.link(file, folder / f"{number:03} too")
+        if number % 30 == 1:
+            os.setxattr(file, "user.note", b"kept")
+        if number % 50 == 2:
+            os.truncate(file, 300_000)
+        when = chance.randrange(10**18)
+        os.utime(file, ns=(when, when))
+
+
+@pytest.fixture
+def many(site: Site, source: Path) -> Site:
+    """An installation with one snapshot of such a tree."""
+    fill(source)
+    site.backup()
+    return site
+
+
+def test_the_tree_is_the_same(many: Site, source: Path, out: Path, made: list[int]) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    report = many.restore("latest", out)
+    assert sum(made) > 100
+    assert len(os.listdir("/proc/self/fd")) <= before + 2, "but for the inventory's own"
+    assert_same_tree(source, out)
+    assert leftovers(out) == []
+    assert report.problems == ()
+
+
+def test_the_report_is_the_same(
+    many: Site, out: Path, made: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shared = many.restore("latest", out)
+    assert sum(made) > 100
+    monkeypatch.setattr(sharing, "_has_two_cores", lambda: False)
+    alone = many.restore("latest", tmp_path / "alone")
+    assert (shared.files, shared.bytes, shared.directories) == (alone.files, alone.bytes, alone.directories)
+    assert shared.fetched == alone.fetched
+
+
+def started(*_: object, **__: object) -> MakerProcess:
+    raise AssertionError("a process was started")
+
+
+def test_few_files_need_no_process(
+    many: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Writer, "second_maker", started)
+    monkeypatch.setattr(sharing, "_MANY", 2_000)
+    many.restore("latest", out)
+    assert_same_tree(source, out)
+
+
+def test_large_files_need_no_process(
+    site: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "large").write_bytes(random.Random(5).randbytes(9 * MIB))
+    site.backup()
+    monkeypatch.setattr(Writer, "second_maker", started)
+    assert site.restore("latest", out).files == 1
+
+
+def test_no_process_to_be_had(many: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> MakerProcess:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(Writer, "second_maker", refused)
+    assert many.restore("latest", out).problems == ()
+    assert_same_tree(source, out)
+
+
+def test_a_process_that_dies_at_once(
+    many: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backup.restorer.maker._START", "import sys; sys.exit(3)")
+    assert many.restore("latest", out).problems == ()
+    assert_same_tree(source, out)
+
+
+@pytest.mark.parametrize("overwrite", [Overwrite.ALWAYS, Overwrite.NEVER])
+@pytest.mark.parametrize("seed", range(KILLS))
+@pytest.mark.parametrize("when", ["before it is asked", "when it was asked", "when it works"])
+def test_a_maker_that_is_killed_costs_nothing(
+    many: Site,
+    source: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    when: str,
+    overwrite: Overwrite,
+) -> None:
+    chance = random.Random(seed)
+    left = chance.randrange(1, 12)
+    killed: list[int] = []
+
+    class Mortal(MakerProcess):
+        """Killed at one of its questions, or a moment after it."""
+
+        def ask(self, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
+            nonlocal left
+            left -= 1
+            if left == 0 and when == "before it is asked":
+                self._kill()
+            size = super().ask(directories, files)
+            if left == 0 and when != "before it is asked":
+                time.sleep(chance.random() / 500 if when == "when it works" else 0)
+                self._kill()
+            return size
+
+        def _kill(self) -> None:
+            killed.append(self._process.pid)
+            os.kill(self._process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr("backup.restorer.write.MakerProcess", Mortal)
+    before = len(os.listdir("/proc/self/fd"))
+    report = restored(many, out, Choice(overwrite=overwrite))
+    assert len(killed) == 1
+    assert len(os.listdir("/proc/self/fd")) <= before + 2, "but for the inventory's own"
+    assert report.problems == ()
+    assert_same_tree(source, out)
+    assert leftovers(out) == []
+
+
+def restored(site: Site, out: Path, choice: Choice) -> RestoreReport:
+    world = site.restore_world
+    plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice, target=os.fsencode(out))
+    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    return deliver(restore, advance(restore, world), world)
+
+
+def test_problems_and_damage_are_told_once_and_the_same(
+    many: Site, source: Path, tmp_path: Path, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory in the place of a file, names that are taken, a chunk that is not what it was."""
+    users = users_of(many, "length = 8")
+    sql(many, "UPDATE chunks SET id = ? WHERE length = 8", bytes(32))
+    told = []
+    for cores in (True, False):
+        out = tmp_path / f"out-{cores}"
+        for number in range(0, 300, 7):
+            (out / f"d{number // 40}" / f"{number:03}").mkdir(parents=True)
+        monkeypatch.setattr(sharing, "_has_two_cores", lambda cores=cores: cores)
+        report = many.restore("latest", out)
+        told.append((report.files, report.bytes, set(report.problems)))
+        assert len(set(report.problems)) == len(report.problems)
+        assert leftovers(out) == []
+    assert sum(made)
+    assert told[0] == told[1]
+    spoilt = {os.path.basename(one.path) for one in report.problems if one.kind is ProblemKind.DAMAGED}
+    assert spoilt == users
+    shared, alone = (snapshot_of(tmp_path / f"out-{cores}") for cores in (True, False))
+    assert {path: seen for path, seen in shared.items() if seen.kind != stat.S_IFDIR} == {
+        path: seen for path, seen in alone.items() if seen.kind != stat.S_IFDIR
+    }
+
+
+def test_a_full_disk_ends_the_sitting_and_the_next_one_goes_on(
+    many: Site, source: Path, out: Path, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backup.restorer.restore.check_room", lambda *_: None)  # as if it filled up later
+    out.mkdir()
+    if os.system(f"mount -t tmpfs -o size=5m,mode=0700 tmpfs {out} 2>/dev/null"):
+        pytest.skip("no small disk can be mounted here")
+    try:
+        with pytest.raises(TargetFullError):
+            many.restore("latest", out)
+        assert os.system(f"mount -o remount,size=50m {out}") == 0
+        report = many.restore("latest", out)
+        assert (report.outcome, report.problems) == (Outcome.DONE, ())
+        assert_same_tree(source, out)
+        assert leftovers(out) == []
+    finally:
+        assert os.system(f"umount {out}") == 0
+    assert sum(made) > 50
+
+
+@pytest.mark.parametrize("after", [3, 12, 30])
+def test_an_interrupted_restore_leaves_nobody_at_work(
+    many: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    processes = []
+    real = MakerProcess.ask
+
+    def interrupted(self: MakerProcess, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
+        size = real(self, directories, files)
+        processes.append(self._process)
+        if len(processes) == after:
+            raise KeyboardInterrupt
+        return size
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MakerProcess, "ask", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            many.restore("latest", out)
+    assert {one.returncode for one in processes} == {0}
+    assert leftovers(out) == []
+    assert many.restore("latest", out).problems == ()
+    assert_same_tree(source, out)
