@@ -141,12 +141,20 @@ class OpenPack:
             raise ProofError(_disproved(self.path, f"frame {row.number}")) from error
 
     def finish(self) -> Pack:
-        """Write directory and trailer, sync, and prove both by reading them back."""
-        chunks = ChunkColumns(self._ids, *self._places)
-        directory = seal_directory(
-            self.keys, self.label.pack_id, self._frames, chunks, end_of_frames=self.size
+        """End it, sync it, and prove its ends by reading them back."""
+        self.end()
+        return self.settle()
+
+    def end(self) -> None:
+        """Write directory and trailer; nothing may be appended after them."""
+        end = self.size
+        self._write(
+            seal_directory(self.keys, self.label.pack_id, self._frames, self._chunks, end_of_frames=end)
         )
-        self._write(directory)
+
+    def settle(self) -> Pack:
+        """Sync what was ended, and prove its ends; by whichever thread, while another pack is written."""
+        chunks = self._chunks
         with spool_errors(self.path, "written"):
             os.fsync(self._file)
             _sync_directory(os.path.dirname(self.path))
@@ -161,6 +169,10 @@ class OpenPack:
             chunks=chunks,
             leaves=self._hasher.leaves,
         )
+
+    @property
+    def _chunks(self) -> ChunkColumns:
+        return ChunkColumns(self._ids, *self._places)
 
     def discard(self) -> None:
         """Throw the pack away, finished or not; what cannot be removed now is swept by the next run."""

@@ -101,6 +101,7 @@ class SealingLine:
         self._most_chunks = min(most_chunks, MOST_CHUNKS)
         self._workers = ThreadPoolExecutor(workers, "seal")
         self._writer = ThreadPoolExecutor(1, "spool")
+        self._settler = ThreadPoolExecutor(1, "settle")
         self._codecs = threading.local()
         self._filling: _Filling | None = None
         self._under_way: deque[_UnderWay] = deque()
@@ -115,6 +116,7 @@ class SealingLine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.shutdown(wait=True, cancel_futures=True)
+        self._settler.shutdown(wait=True, cancel_futures=True)
         self._workers.shutdown(wait=True, cancel_futures=True)
         unwanted = [pack for pack, _ in self._closing]
         if self._filling is not None:
@@ -154,10 +156,11 @@ class SealingLine:
             self._settle_oldest()
 
     def close_pack(self) -> None:
-        """Let the open pack be finished on the writing thread; no pack is made of nothing."""
+        """Let the open pack be finished; no pack is made of nothing."""
         filling, self._filling = self._filling, None
         if filling is not None:
-            self._closing.append((filling.pack, self._writer.submit(self._finish, filling)))
+            ending = self._writer.submit(filling.pack.end)
+            self._closing.append((filling.pack, self._settler.submit(self._finish, filling, ending)))
 
     def finished(self, *, wait: bool) -> Iterator[SealedPack]:
         """The packs that were closed and are whole by now, in order; all that were closed if `wait`."""
@@ -188,11 +191,14 @@ class SealingLine:
             filling.proofs.pop(0).result()
         return row.sealed_length
 
-    def _finish(self, filling: _Filling) -> SealedPack:
+    # On the settling thread: to sync a pack takes long, and the next one is written meanwhile.
+
+    def _finish(self, filling: _Filling, ending: Future[None]) -> SealedPack:
+        ending.result()
         for proof in filling.proofs:
             proof.result()
         pack = filling.pack
-        return SealedPack(pack.finish(), pack.file_name, pack.numbers)
+        return SealedPack(pack.settle(), pack.file_name, pack.numbers)
 
     # On worker threads.
 

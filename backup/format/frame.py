@@ -22,7 +22,7 @@ TAG_SIZE = 16
 DIGEST_SIZE = 16
 
 _ASSOCIATED = struct.Struct("<16sII")
-_GAIN_PERCENT = 3
+_GAIN_PERCENT = 1
 # Between zstd's levels 2 and 3: one hash table, matches from five bytes, a window of a whole frame. A quarter
 # to a third less CPU than level 3; files of this kind and that came out within 1 % of its size.
 _BALANCED = zstandard.ZstdCompressionParameters(

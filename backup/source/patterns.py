@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
 from backup.errors import ConfigError
 
 _ANYWHERE = "^(?:.+/)?"  # how pathspec begins a pattern that any directory may hold
@@ -111,6 +109,8 @@ def read_patterns(path: str, *, ignores_case: bool = False) -> list[Pattern]:
 
 def _regex_of(pattern: Pattern) -> tuple[bool, bool, str | None]:
     """Whether it leaves out, whether a name is enough, and its expression (None for a comment)."""
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
     try:
         read = GitIgnoreSpecPattern(_spelled_out(pattern.text))
     except ValueError as error:
