@@ -54,16 +54,14 @@ class Assembly:
         for wanted in self._selection.specials:
             self._writer.special(wanted)
         self._sharing.begin(memoryview(b""))
-        left = self._missing.count(0)
         for key, missing in enumerate(self._missing):
             if not missing:
-                left -= 1
-                self._make_empty(key, left)
-        self._sharing.end()
+                self._make_empty(key)
+        self._sharing.settle()
 
-    def _make_empty(self, key: int, left: int) -> None:
+    def _make_empty(self, key: int) -> None:
         if self._is_small(key, 0):
-            self._sharing.add(SmallFile(key, 0, 0, b""), left)
+            self._sharing.add(SmallFile(key, 0, 0, b""))
         elif self._begin(key):
             self._begun.discard(key)
             self._writer.end(key)
@@ -135,19 +133,29 @@ class Assembly:
                 self._spoil(places, why)
 
     def accept(self, archive: int, row: FrameRow, opened: Future[bytes]) -> int:
-        """Write a frame's chunks to wherever they belong; the bytes that were written.
+        """Write a frame's chunks to wherever they belong; the bytes that were written meanwhile.
 
-        A frame that did not come back, does not open or holds other chunks spoils its files only.
+        A frame that did not come back, does not open or holds other chunks spoils its files only. Some files
+        may be `under_way` afterwards.
         """
         places = self._chunks.get((archive, row.number), array("I"))
         try:
             raw = memoryview(opened.result())
         except IntegrityError as error:
+            self._sharing.begin(memoryview(b""))
             return self._spoil(places, str(error))
         self._sharing.begin(raw)
-        lefts = range(len(places) - 1, -1, -1)
-        written = sum(self._write(position, raw, left) for position, left in zip(places, lefts, strict=True))
+        written = sum(self._write(position, raw) for position in places)
         return written + self._sharing.end()
+
+    @property
+    def under_way(self) -> int:
+        """Of how many of the frames that came last some files are not made yet."""
+        return self._sharing.under_way
+
+    def settle(self) -> int:
+        """See that nothing is under way; the bytes that were written."""
+        return self._sharing.settle()
 
     def finish(self) -> None:
         """Whatever is not whole by now never will be."""
@@ -155,8 +163,8 @@ class Assembly:
             if missing and key not in self._gone:
                 self._drop(key, "not all of its data was found")
 
-    def _write(self, position: int, raw: memoryview, left: int) -> int:
-        """Write a chunk of a frame of which `left` more come; the bytes, but for those of small files."""
+    def _write(self, position: int, raw: memoryview) -> int:
+        """Write a chunk of a frame; the bytes, but for those of small files."""
         place = self._selection.places.at(position)
         data = raw[place.offset : place.offset + place.length]
         is_good: bool | None = None
@@ -167,7 +175,7 @@ class Assembly:
             if self._is_small(key, place.length):
                 self._missing[key] = 0
                 end = place.offset + place.length
-                self._sharing.add(SmallFile(key, place.offset, end, place.id), left)
+                self._sharing.add(SmallFile(key, place.offset, end, place.id))
                 continue
             if is_good is None:
                 is_good = chunk_id(self._chunk_key, data) == place.id

@@ -1,7 +1,8 @@
-"""Small files of a frame, made by two processes: the second one gets as much as it will have done in time.
+"""Small files of frames, made by two processes: the second one always has a little to do, we do the rest.
 
-Between two frames nothing is under way: what a frame holds is made, or reported, when the frame is recorded.
-The process is started when a restore wants many small files; whatever it does not make is made here.
+It may be at work on the frame before while the next one comes: `under_way` tells how many of the last frames
+are not done, and must not be recorded. The process is started when a restore wants many small files;
+whatever it does not make is made here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from backup.restorer.write import Writer
 LARGEST: Final = 256 * KIB  # what is larger costs more to write than to make
 _MANY: Final = 2_000  # files for which a second process costs less than it saves
 _MOST_BYTES: Final = 256 * KIB  # of a batch
+_MOST_UNDER_WAY: Final = 128  # files: what it does while we see to the next frame
 _MOST_ASKED: Final = 64 * KIB  # bytes of questions that are not answered: a socket's buffer holds them
 
 
@@ -35,9 +37,11 @@ class SmallFile(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """What was asked for together, and how many bytes that took to say."""
+    """What was asked for together: of which frame and its number, and how many bytes that took to say."""
 
     files: Sequence[SmallFile]
+    frame: memoryview
+    number: int
     question: int
 
 
@@ -69,34 +73,48 @@ class Sharing:
         self._is_wanted = files >= _MANY and _has_two_cores()
         self._maker: MakerProcess | None = None
         self._frame = memoryview(b"")
+        self._number = 0  # of the frame
         self._is_shared = False
         self._gathered: list[SmallFile] = []
         self._bytes = 0
         self._asked: deque[_Batch] = deque()
+        self._has_failed = False  # in the middle of a batch: what became of it cannot be told any more
         self._written = 0
 
     def begin(self, frame: memoryview) -> None:
-        """Files of this frame come now."""
+        """Files of this frame come now; those of the frame before may still be under way."""
+        while self._asked and self._asked[0].number < self._number and self._take_answer(waits=True):
+            pass  # its half of the room is needed
         self._frame = frame
+        self._number += 1
         self._is_shared = False
-        self._gathered.clear()
-        self._bytes = self._written = 0
 
-    def add(self, file: SmallFile, left: int) -> None:
-        """Make a file sooner or later; about `left` more are to come of this frame."""
+    def add(self, file: SmallFile) -> None:
+        """Make a file sooner or later."""
         self._gathered.append(file)
         self._bytes += file.end - file.start
         if len(self._gathered) >= MOST_FILES or self._bytes >= _MOST_BYTES:
-            self._hand_out(left)
+            self._hand_out()
 
     def end(self) -> int:
-        """See that all are made; the bytes that were written."""
+        """No more come of this frame; the bytes that were written since this was asked last."""
         if self._gathered:
-            self._hand_out(0)
-        while self._asked:
-            self._take_answer(waits=True)
+            self._hand_out()
         self._frame = memoryview(b"")
-        return self._written
+        written, self._written = self._written, 0
+        return written
+
+    @property
+    def under_way(self) -> int:
+        """How many of the last frames are not done."""
+        return self._number - self._asked[0].number + 1 if self._asked else 0
+
+    def settle(self) -> int:
+        """See that all is made, unless that failed before; the bytes as `end` gives them."""
+        written = self.end()
+        while self._asked and self._take_answer(waits=True):
+            pass
+        return written + self.end()
 
     def close(self) -> None:
         """End the process."""
@@ -106,19 +124,17 @@ class Sharing:
             self._maker.close()
             self._maker = None
 
-    def _hand_out(self, left: int) -> None:
-        """Have what was gathered made by whoever will be free first."""
+    def _hand_out(self) -> None:
+        """Have what was gathered made by the second process, unless it has enough to do."""
         files, self._gathered, self._bytes = self._gathered, [], 0
         while self._asked and self._take_answer(waits=False):
             pass
-        under_way = sum(len(batch.files) for batch in self._asked)
-        # It does five in the time of four here, where all that is read is looked up as well.
-        if under_way + len(files) > left * 5 // 4 or not self._ask(files):
-            self._make(files)
+        if not self._ask(files):
+            self._make(files, self._frame)
 
-    def _make(self, files: Sequence[SmallFile]) -> None:
+    def _make(self, files: Sequence[SmallFile], frame: memoryview) -> None:
         for file in files:
-            wanted, data = self._entries[file.key], self._frame[file.start : file.end]
+            wanted, data = self._entries[file.key], frame[file.start : file.end]
             self._note(file, self._writer.make_verified(wanted, data, file.chunk, self._chunk_key))
 
     def _note(self, file: SmallFile, made: int) -> None:
@@ -133,18 +149,21 @@ class Sharing:
     def _ask(self, files: Sequence[SmallFile]) -> bool:
         """Have the second process make them; False if it is not there, or has enough to do."""
         asked = sum(batch.question for batch in self._asked)
+        under_way = sum(len(batch.files) for batch in self._asked)
         maker = self._started()
-        if maker is None or asked >= _MOST_ASKED:
+        if maker is None or asked >= _MOST_ASKED or under_way >= _MOST_UNDER_WAY:
             return False
+        start = self._number % 2 * LARGEST_FRAME
         if not self._is_shared:
-            maker.room[: len(self._frame)] = self._frame
+            maker.room[start : start + len(self._frame)] = self._frame
             self._is_shared = True
         directories: dict[bytes, Lent] = {}
         try:
-            wanted = [self._new_file(file, directories) for file in files]
-            self._asked.append(_Batch(files, maker.ask([*directories.values()], wanted)))
+            wanted = [self._new_file(file, start, directories) for file in files]
+            question = maker.ask([*directories.values()], wanted)
+            self._asked.append(_Batch(files, self._frame, self._number, question))
         except MakerGoneError:
-            self._go_on_alone()
+            self._go_on_alone(maker)
             return False
         except OSError:  # a directory is not there any more: that is told by making them here
             return False
@@ -153,51 +172,64 @@ class Sharing:
                 os.close(lent.handle)
         return True
 
-    def _new_file(self, file: SmallFile, directories: dict[bytes, Lent]) -> NewFile:
+    def _new_file(self, file: SmallFile, start: int, directories: dict[bytes, Lent]) -> NewFile:
         wanted = self._entries[file.key]
         if wanted.directory not in directories:
             directories[wanted.directory] = self._writer.lend(wanted.directory)
         uid, gid = self._writer.ids(wanted)
         place = [*directories].index(wanted.directory)
-        return NewFile(place, wanted.name, wanted.mode, uid, gid, wanted.mtime_ns, *file[1:])
+        extent = start + file.start, start + file.end
+        return NewFile(place, wanted.name, wanted.mode, uid, gid, wanted.mtime_ns, *extent, file.chunk)
 
     def _take_answer(self, *, waits: bool) -> bool:
-        """Note what came of the oldest batch, and make here what was left; False if that is not known yet."""
-        if self._maker is None:
+        """Note what came of the oldest batch, and make here what was left; False if that is not known yet.
+
+        The batch counts as under way until all of that is done: what fails in between stays so.
+        """
+        if self._maker is None or self._has_failed:
             return False
         try:
             answer = self._maker.answer() if waits else self._maker.answer_if_any()
         except MakerGoneError:
-            self._go_on_alone()
+            self._go_on_alone(self._maker)
             return True
         if answer is None:
             return False
-        files = self._asked.popleft().files
+        self._has_failed = True
+        batch = self._asked[0]
         for place, detail in answer.troubles:
-            self._report(Problem(self._entries[files[place].key].path, ProblemKind.NOT_SET, detail))
-        for file, made in zip(files, answer.made, strict=False):
+            path = self._entries[batch.files[place].key].path
+            self._report(Problem(path, ProblemKind.NOT_SET, detail))
+        for file, made in zip(batch.files, answer.made, strict=False):
             if made == Made.WHOLE:
                 self._writer.count(self._entries[file.key])
             self._note(file, made)
-        self._make(files[len(answer.made) :])
+        self._make(batch.files[len(answer.made) :], batch.frame)
+        self._asked.popleft()
+        self._has_failed = False
         return True
 
-    def _go_on_alone(self) -> None:
+    def _go_on_alone(self, maker: MakerProcess) -> None:
         """The second process is gone: make what it may have made, or begun, anew."""
-        left = [file for batch in self._asked for file in batch.files]
-        self.close()
-        for file in left:
-            wanted, data = self._entries[file.key], self._frame[file.start : file.end]
-            if self._writer.stands(wanted, data):
-                self._writer.count(wanted)
-                self._note(file, Made.WHOLE)
-            else:
-                self._make([file])
+        self._has_failed = True
+        self._maker, self._is_wanted = None, False
+        maker.close()
+        while self._asked:
+            batch = self._asked[0]
+            for file in batch.files:
+                wanted, data = self._entries[file.key], batch.frame[file.start : file.end]
+                if self._writer.stands(wanted, data):
+                    self._writer.count(wanted)
+                    self._note(file, Made.WHOLE)
+                else:
+                    self._make([file], batch.frame)
+            self._asked.popleft()
+        self._has_failed = False
 
     def _started(self) -> MakerProcess | None:
         if self._maker is None and self._is_wanted:
             try:
-                self._maker = self._writer.second_maker(self._chunk_key, LARGEST_FRAME)
+                self._maker = self._writer.second_maker(self._chunk_key, 2 * LARGEST_FRAME)
             except (OSError, MakerGoneError):
                 self._is_wanted = False  # no process to be had: it is made here
         return self._maker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -57,6 +58,7 @@ class Sitting:
         self._problems: list[Problem] = []
         self._started = world.clock.now()
         self._changed: set[int] = set()
+        self._accepted: deque[Retrieval] = deque()  # as each is once its newest frames are done
         self._counts = (0, 0)  # files and bytes as of the last frame that was dealt with
         self._fetched = 0
         self._unsynced = 0
@@ -88,16 +90,25 @@ class Sitting:
             if choice.verify:
                 self._verify(assembly)
             return self._report(writer)
-        except (NightvaultError, KeyboardInterrupt):
-            with suppress(NightvaultError):  # what ended the sitting is what its reader must know
-                if self._has_begun:  # else the next sitting would miss what was not made yet
-                    self._checkpoint(assembly, writer)
+        except NightvaultError:
+            with suppress(NightvaultError):  # it may meet the same again
+                self._settle(assembly, writer)
+            self._keep_what_is_done(assembly, writer)
+            raise
+        except KeyboardInterrupt:  # who knows where: nothing more is asked of the second process
+            self._keep_what_is_done(assembly, writer)
             raise
         finally:
             assembly.close()
             writer.abandon()
             progress.finish()
             target.close()
+
+    def _keep_what_is_done(self, assembly: Assembly, writer: Writer) -> None:
+        """For the next sitting; what ended this one is what its reader must know."""
+        with suppress(NightvaultError):
+            if self._has_begun:  # else the next sitting would miss what was not made yet
+                self._checkpoint(assembly, writer)
 
     def _remove(self) -> None:
         """Remove what was agreed on, before directories get their times; not where files could not come."""
@@ -166,6 +177,7 @@ class Sitting:
                     self._fetch_range(one, left, fetcher, opener, assembly, writer)
                 except RetrievalExpiredError as error:
                     expired = error
+                    self._settle(assembly, writer)
                     self._world.progress.note(f"{error}: what is missing of it is asked for again")
                     self._set(books.again(self._known[one.number], os.urandom(12).hex()))
                     continue
@@ -192,17 +204,33 @@ class Sitting:
         frames = fetcher.frames(ReadyRange(one.retrieval_id, archive.size, one.asked, left))
         for row, opened in opener.opened(OpenedArchive(archive.label.pack_id, keys), frames):
             done = assembly.accept(one.archive, row, opened)
-            self._set(replace(one, written_to=row.offset + row.sealed_length))
+            self._accepted.append(replace(one, written_to=row.offset + row.sealed_length))
+            self._note_done(assembly)
             self._advance_counts(writer)
             self._tell(writer, done)
             self._fetched += row.sealed_length
             self._unsynced += row.sealed_length
             if self._unsynced >= CHECKPOINT:
+                self._settle(assembly, writer)
                 self._checkpoint(assembly, writer)
             if self._world.stop():
                 raise InterruptedRunError(
                     f"restore {self._restore.id} was stopped", advice="the same command again goes on"
                 )
+
+        self._settle(assembly, writer)
+
+    def _settle(self, assembly: Assembly, writer: Writer) -> None:
+        """Wait for what is under way, so that all that came is done."""
+        done = assembly.settle()
+        self._note_done(assembly)
+        self._advance_counts(writer)
+        self._tell(writer, done)
+
+    def _note_done(self, assembly: Assembly) -> None:
+        """Take down how far each retrieval is written: of frames that are done, and of no others."""
+        while len(self._accepted) > assembly.under_way:
+            self._set(self._accepted.popleft())
 
     def _checkpoint(self, assembly: Assembly, writer: Writer) -> None:
         """Sync what was written, then record it: so the record never promises more than the disk holds."""

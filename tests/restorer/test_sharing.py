@@ -7,20 +7,24 @@ import random
 import signal
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from backup.errors import TargetFullError
+from backup.archiver import pipeline
+from backup.errors import RetrievalExpiredError, TargetFullError
 from backup.inventory.runs import Outcome
-from backup.model import MIB, ProblemKind, Tier
+from backup.model import KIB, MIB, FrameRow, ProblemKind, Tier
 from backup.restorer import sharing
 from backup.restorer.choice import Choice, Overwrite
 from backup.restorer.maker import Answer, Lent, MakerProcess, NewFile
-from backup.restorer.making import Made
+from backup.restorer.making import FileMaker, Made
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
+from backup.restorer.wanted import Wanted
 from backup.restorer.write import Writer
+from backup.transfer.retrieve import Fetcher, ReadyRange
 from tests.backups import Site
 from tests.restorer.sites import leftovers, plant, sql, users_of
 from tests.trees import assert_same_tree, snapshot_of
@@ -30,7 +34,8 @@ KILLS = int(os.environ.get("NIGHTVAULT_TEST_MAKER_KILLS", "3"))
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file is too few for a second process, few are a batch, and a core is free."""
+    """No file is too few for a second process, few are a batch, frames are small, and a core is free."""
+    monkeypatch.setattr(pipeline, "FRAME_SIZE", 64 * KIB)
     monkeypatch.setattr(sharing, "_MANY", 0)
     monkeypatch.setattr(sharing, "MOST_FILES", 4)
     monkeypatch.setattr(sharing, "_has_two_cores", lambda: True)
@@ -258,3 +263,67 @@ def test_an_interrupted_restore_leaves_nobody_at_work(
     assert leftovers(out) == []
     assert many.restore("latest", out).problems == ()
     assert_same_tree(source, out)
+
+
+def test_what_expires_among_frames_is_asked_for_again_from_there(
+    many: Site, source: Path, out: Path, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Fetcher.frames
+    came: list[bytes] = []
+
+    def frames(self: Fetcher, ready: ReadyRange, **options: Any) -> Iterator[tuple[FrameRow, bytes | None]]:
+        for row, sealed in real(self, ready, **options):
+            if len(came) == 12:
+                came.append(b"expired")
+                raise RetrievalExpiredError("it is not there any more")
+            came.append(row.digest)
+            yield row, sealed
+
+    monkeypatch.setattr(Fetcher, "frames", frames)
+    first = restored(many, out, Choice())
+    if first.outcome is Outcome.RUNNING:
+        report = many.restore("latest", out)
+        assert (report.outcome, report.problems) == (Outcome.DONE, ())
+    assert b"expired" in came
+    assert len(came) == len(set(came)), "no frame was fetched twice"
+    assert_same_tree(source, out)
+    assert sum(made) > 50
+
+
+@pytest.mark.parametrize("at", range(0, 60, 7))
+def test_what_fails_within_a_batch_is_not_taken_for_done(
+    many: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The disk is full for both, at any file; when there is room again, nothing is missing."""
+    left = at
+    real = FileMaker.make
+
+    def make(self: FileMaker, wanted: Wanted, data: memoryview) -> bool:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise TargetFullError("no room")
+        return real(self, wanted, data)
+
+    class Filled(MakerProcess):
+        """Makes two files of each question."""
+
+        def answer(self) -> Answer:
+            return self._less(super().answer())
+
+        def answer_if_any(self) -> Answer | None:
+            answer = super().answer_if_any()
+            return answer and self._less(answer)
+
+        def _less(self, answer: Answer) -> Answer:
+            return Answer(answer.made[:2], [one for one in answer.troubles if one[0] < 2])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileMaker, "make", make)
+        patch.setattr("backup.restorer.write.MakerProcess", Filled)
+        with pytest.raises(TargetFullError):
+            many.restore("latest", out)
+    report = many.restore("latest", out)
+    assert (report.outcome, report.problems) == (Outcome.DONE, ())
+    assert_same_tree(source, out)
+    assert leftovers(out) == []
