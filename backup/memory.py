@@ -57,7 +57,7 @@ def backup_memory(memory: int = DEFAULT_MEMORY) -> BackupMemory:
     left = max(memory, LEAST_MEMORY) - ALWAYS
     return BackupMemory(
         uploads=left // 2,
-        in_flight=left // 16,
+        in_flight=left * 3 // 32,
         batch=left // 32,
         ahead=left // 64,
         chunks=left * 5 // 32 // CHUNK_BYTES,

@@ -64,7 +64,7 @@ class TestShares:
 
     def test_the_default_is_what_the_parts_have_without_it(self) -> None:
         default = backup_memory(DEFAULT_MEMORY)
-        assert default.in_flight == 16 * MIB
+        assert default.in_flight == 24 * MIB
         assert default.batch == contents._BATCH_BYTES
         assert default.ahead == 4 * MIB
         assert default.uploads == 4 * 32 * MIB

@@ -19,7 +19,7 @@ from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.freshness import is_fresh, stamp_clock
 from backup.source.holes import find_holes
-from backup.source.read import cut_chunks, open_file, read_chunks, same_version
+from backup.source.read import Windows, cut_chunks, open_file, read_chunks, same_version
 from backup.source.streams import OpenStream
 
 _NO_FILE: Final = os.stat_result([0] * 10)
@@ -78,6 +78,7 @@ class Contents:
         self._content_key = secret.content_key
         self._chunker = Chunker(secret.chunker_seed)
         self._naming = ThreadPoolExecutor(1, "name")
+        self._windows = Windows(self.flush)
         self._batch: list[tuple[Future[ChunkId] | ChunkId, Buffer]] = []
         self._batch_bytes = 0
         self._owners: list[_File] = []  # whose the batch's chunks are, in order
@@ -117,7 +118,7 @@ class Contents:
         """Read a stream until it ends; its `finish` must say that this was the whole."""
         file = _File(_NO_FILE, then, is_fresh=True)
         before = self.bytes_read
-        self._take(file, cut_chunks(stream.fill, stream.size, self._chunker))
+        self._take(file, cut_chunks(stream.fill, stream.size, self._chunker, take=self._windows.take))
         file.size = self.bytes_read - before
         stream.finish()
         self._keep(file)
@@ -146,6 +147,7 @@ class Contents:
                 file.ids.append(chunk_name)
                 file.numbers.append(number)
             self._batch, self._owners, self._batch_bytes = [], [], 0
+        self._windows.are_free()
         waiting, self._waiting = self._waiting, []
         for file in waiting:
             file.then(self._content(file))
@@ -156,7 +158,7 @@ class Contents:
         file = _File(found, then, is_fresh=is_fresh(found, looked_at, looked_at))
         sparse = find_holes(opened, found)
         if sparse is None:
-            self._take(file, read_chunks(opened, found.st_size, self._chunker))
+            self._take(file, read_chunks(opened, found.st_size, self._chunker, self._windows.take))
             file.size = sum(file.lengths)
         else:
             self._take(file, sparse.chunks(self._chunker))

@@ -13,8 +13,10 @@ from backup.format.chunker import MAXIMUM, MINIMUM, Chunker
 from backup.model import MIB
 
 WINDOW = 8 * MIB
+LARGEST_WINDOW = WINDOW + MAXIMUM
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 Fill = Callable[[memoryview], int]
+Take = Callable[[int], memoryview]
 _NOT_THE_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV}  # gone, or a symlink or socket now
 
 
@@ -58,8 +60,45 @@ def same_version(one: os.stat_result, other: os.stat_result) -> bool:
     )
 
 
-def read_chunks(opened: int, size: int, chunker: Chunker) -> Iterator[memoryview]:
-    """The file's chunks in order, as views that stay valid as long as they are held.
+def fresh(size: int) -> memoryview:
+    """Memory that nobody else uses."""
+    return memoryview(bytearray(size))
+
+
+class Windows:
+    """Two buffers to read into by turns: new memory for each window would cost as much as to read it.
+
+    Before one is used again `let_go` is called, unless `are_free` was since its last turn ended: nobody may
+    look at what was read into it any more.
+    """
+
+    def __init__(self, let_go: Callable[[], None]) -> None:
+        self._let_go = let_go
+        self._buffers = [memoryview(b""), memoryview(b"")]
+        self._are_held = [False, False]
+        self._turn = 0
+        self._used = 0
+
+    def take(self, size: int) -> memoryview:
+        """So many bytes, which do not overlap with what was given out before the last but one turn."""
+        if self._used + size > len(self._buffers[self._turn]):
+            self._turn ^= 1
+            if self._are_held[self._turn]:
+                self._let_go()
+            if size > len(self._buffers[self._turn]):
+                self._buffers[self._turn] = fresh(max(size, LARGEST_WINDOW))
+            self._used = 0
+        self._are_held[self._turn] = True
+        start, self._used = self._used, self._used + size
+        return self._buffers[self._turn][start : self._used]
+
+    def are_free(self) -> None:
+        """What was given out before this turn is not looked at any more."""
+        self._are_held[self._turn ^ 1] = False
+
+
+def read_chunks(opened: int, size: int, chunker: Chunker, take: Take = fresh) -> Iterator[memoryview]:
+    """The file's chunks in order, as views of what `take` gave to read into.
 
     `size` is what the file is thought to have: a hint for buffers, not a limit. A view holds at most
     12 MiB in memory, and no more than the file has. `FileUnreadableError` when reading fails.
@@ -71,11 +110,15 @@ def read_chunks(opened: int, size: int, chunker: Chunker) -> Iterator[memoryview
             if head:
                 yield memoryview(head)
             return
-    yield from cut_chunks(partial(_fill, opened), size, chunker, head)
+    yield from cut_chunks(partial(_fill, opened), size, chunker, head, take)
 
 
 def cut_chunks(
-    fill: Fill, size: int, chunker: Chunker, head: bytes | memoryview = b""
+    fill: Fill,
+    size: int,
+    chunker: Chunker,
+    head: bytes | memoryview = b"",
+    take: Take = fresh,
 ) -> Iterator[memoryview]:
     """As `read_chunks`, of whatever `fill` puts into a view: fewer bytes than fit are the last.
 
@@ -84,12 +127,11 @@ def cut_chunks(
     left = size - len(head) + 1  # one more than is thought to be left shows the end at once
     ended = False
     while not ended:
-        buffer = bytearray(len(head) + (min(left, WINDOW) if left > 0 else MAXIMUM))
-        buffer[: len(head)] = head
-        view = memoryview(buffer)
+        view = take(len(head) + (min(left, WINDOW) if left > 0 else MAXIMUM))
+        view[: len(head)] = head
         filled = len(head) + fill(view[len(head) :])
         left -= filled - len(head)
-        ended = filled < len(buffer)
+        ended = filled < len(view)
         window = view[:filled]
         start = 0
         for length in chunker.cuts(window, final=ended):

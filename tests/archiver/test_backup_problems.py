@@ -17,7 +17,7 @@ from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
 from backup.source import metadata
 from backup.source.attributes import Attributes
-from backup.source.read import open_file, read_chunks
+from backup.source.read import Take, open_file, read_chunks
 from backup.source.scan import ScannedEntry
 from tests.archiver.looking import ages, below, kinds, restored
 from tests.archiver.wholeness import assert_nothing_left_over, assert_stored, list_now
@@ -197,8 +197,8 @@ def changing(path: Path, monkeypatch: pytest.MonkeyPatch, *, times: int) -> None
     left = iter(range(times))
     real = read_chunks
 
-    def growing(opened: int, size: int, chunker: Chunker) -> Iterator[memoryview]:
-        yield from real(opened, size, chunker)
+    def growing(opened: int, size: int, chunker: Chunker, take: Take) -> Iterator[memoryview]:
+        yield from real(opened, size, chunker, take)
         if next(left, None) is not None:
             with open(path, "a") as file:
                 file.write("another line\n")

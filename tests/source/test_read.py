@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backup.format.chunker import Chunker
-from backup.source.read import FileUnreadableError, open_file, read_chunks, same_version
+from backup.source import read
+from backup.source.read import WINDOW, FileUnreadableError, open_file, read_chunks, same_version
 
 MIB = 1024 * 1024
 KIB = 1024
@@ -182,3 +183,48 @@ class TestShortReads:
         monkeypatch.setattr(os, "readv", broken)
         with open(file, "rb") as opened, pytest.raises(FileUnreadableError, match="Input/output error"):
             list(read_chunks(opened.fileno(), 100 * KIB, Chunker(7)))
+
+
+@given(
+    sizes=st.lists(st.integers(1, 90), max_size=60),
+    flushes=st.sets(st.integers(0, 59)),
+    late=st.sets(st.integers(0, 59)),
+)
+def test_windows_leave_alone_what_is_looked_at(sizes: list[int], flushes: set[int], late: set[int]) -> None:
+    """What was read is held until it is let go, and some of a window only after others were let go."""
+    held: list[tuple[memoryview, bytes]] = []
+
+    def let_go() -> None:
+        assert all(bytes(view) == data for view, data in held)
+        held.clear()
+        windows.are_free()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(read, "LARGEST_WINDOW", 100)
+        windows = read.Windows(let_go)
+        for number, size in enumerate(sizes):
+            view = windows.take(size)
+            data = bytes([number % 256]) * size
+            view[:] = data
+            half = size // 2 if number in late else 0
+            held.append((view[half:], data[half:]))
+            if number in flushes:
+                let_go()
+            held.append((view[:half], data[:half]))
+            assert all(bytes(one) == was for one, was in held)
+
+
+def test_windows_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def fresh(size: int) -> memoryview:
+        made.append(size)
+        return memoryview(bytearray(size))
+
+    monkeypatch.setattr(read, "fresh", fresh)
+    let_go: list[None] = []
+    windows = read.Windows(lambda: let_go.append(None))
+    for _ in range(50):
+        windows.take(WINDOW)
+    assert len(let_go) == 48
+    assert made == [read.LARGEST_WINDOW] * 2
