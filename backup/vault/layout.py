@@ -3,6 +3,7 @@
     nightvault-vault.json           says that this is the vault, and not the empty place where it gets mounted
     uploads/<id>/upload.json        description, part size, start
     uploads/<id>/data               the parts, each at its offset
+    uploads/<id>/data.new           a whole file by a second name, until it is `data`
     uploads/<id>/parts              a line for each part whose bytes are on the disk
     archives/<2 hex>/<id>           an archive: what was `data`, renamed
     archives/<2 hex>/<id>.json      its description, size, tree hash and date, written before it gets its name
