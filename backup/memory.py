@@ -18,7 +18,8 @@ LEAST_MEMORY: Final = 96 * MIB
 
 ALWAYS: Final = 64 * MIB
 """Two windows of 12 MiB, which files are cut in; for each of two workers a frame being compressed, one read
-back and opened; the two frames that are gathered, the one that is sent: 4 MiB each."""
+back and opened; the two frames that are gathered, the one that is sent: 4 MiB each. What is left of it is for
+the one more small file that each room of a batch ahead has room for."""
 
 CHUNK_BYTES: Final = 500
 """A chunk of an unfinished pack: id, number, rows; in the pack that fills and in the one that is finished."""

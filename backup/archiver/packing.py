@@ -110,6 +110,11 @@ class OpenPack:
         """Its name in the spool."""
         return os.path.basename(self.path)
 
+    @property
+    def frames(self) -> int:
+        """How many frames were written."""
+        return len(self._frames)
+
     def append(
         self, frame: SealedFrame, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int]
     ) -> FrameRow:

@@ -7,7 +7,8 @@
         line.send(frame)                                # again and again
         for sealed in line.finished(wait=True): ...     # packs that are whole, synced and proven
 
-While a pack is synced the next one fills. Only frames under way hold bytes, at most `in_flight` and a frame.
+While a pack is synced the next one fills. Only frames under way hold bytes: the rooms of at most `in_flight`
+and one more, which are kept and used again.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class SealingLine:
         self._open_pack = open_pack
         self._level = level
         self._pack_size = pack_size
-        self._most = in_flight
+        self._most_frames = 1 + in_flight // FRAME_SIZE
         self._most_chunks = min(most_chunks, MOST_CHUNKS)
         self._workers = ThreadPoolExecutor(workers, "seal")
         self._writer = ThreadPoolExecutor(1, "spool")
@@ -106,7 +107,6 @@ class SealingLine:
         self._filling: _Filling | None = None
         self._under_way: deque[_UnderWay] = deque()
         self._closing: deque[tuple[OpenPack, Future[SealedPack]]] = deque()
-        self._in_flight = 0
         self._rooms: list[memoryview] = []  # that no frame uses
 
     def __enter__(self) -> Self:
@@ -151,12 +151,18 @@ class SealingLine:
         self._under_way.append(_UnderWay(filling, frame, writing))
         filling.chunks += len(frame.ids)
         filling.in_flight += frame.size
-        self._in_flight += frame.size
-        while self._in_flight > self._most or (self._under_way and self._under_way[0].writing.done()):
+        while len(self._under_way) > self._most_frames or (
+            self._under_way and self._under_way[0].writing.done()
+        ):
             self._settle_oldest()
 
     def close_pack(self) -> None:
-        """Let the open pack be finished; no pack is made of nothing."""
+        """Let the open pack be finished; no pack is made of nothing.
+
+        What became of each of its frames is asked first: a pack is whole without one that failed.
+        """
+        while self._under_way:
+            self._settle_oldest()
         filling, self._filling = self._filling, None
         if filling is not None:
             ending = self._writer.submit(filling.pack.end)
@@ -179,7 +185,6 @@ class SealingLine:
         oldest = self._under_way.popleft()
         oldest.filling.written += oldest.writing.result()
         oldest.filling.in_flight -= oldest.frame.size
-        self._in_flight -= oldest.frame.size
         self._rooms.append(oldest.frame.room)
 
     # On the writing thread.
@@ -198,6 +203,8 @@ class SealingLine:
         for proof in filling.proofs:
             proof.result()
         pack = filling.pack
+        if pack.frames != filling.frames:
+            raise AssertionError("a pack would be closed without all of its frames")
         return SealedPack(pack.settle(), pack.file_name, pack.numbers)
 
     # On worker threads.

@@ -20,7 +20,6 @@ import select
 import socket
 import struct
 import subprocess
-import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,16 +33,13 @@ from backup.restorer.making import FileMaker
 from backup.restorer.owners import Owners
 from backup.restorer.target import Directories
 from backup.restorer.wanted import Wanted
+from backup.second_process import receive, start
 
 MOST_FILES: Final = 32
 """Of a question: few, so that neither process waits long for the other at the end of a frame."""
 _HEAD: Final = struct.Struct("<II")
 _PATIENCE: Final = 10.0  # seconds that it has to end by itself, with the file that it is at
 _LOOKS_UP: Final = 16  # files that it makes at most for somebody who is gone
-_START: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from backup.restorer.maker import serve; serve(*map(int, sys.argv[2:]))"
-)
 
 
 class MakerGoneError(TargetError):
@@ -96,7 +92,7 @@ class MakerProcess:
                 self._socket, theirs = socket.socketpair()
                 undo.enter_context(self._socket)
                 with theirs:
-                    self._process = _started(theirs.fileno(), memory)
+                    self._process = start("backup.restorer.maker", [theirs.fileno(), memory])
             undo.callback(self.close)
             self._send(_ENCODER.encode((os.fsencode(path), mark, replaces, chunk_key)))
             undo.pop_all()
@@ -124,7 +120,7 @@ class MakerProcess:
     def answer(self) -> Answer:
         """What came of the oldest question that was not answered yet."""
         with _its_death_told():
-            return self._answer(_receive(self._socket, _HEAD.size))
+            return self._answer(receive(self._socket, _HEAD.size))
 
     def answer_if_any(self) -> Answer | None:
         """The same, without waiting for it."""
@@ -133,11 +129,11 @@ class MakerProcess:
                 head = self._socket.recv(_HEAD.size, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return None
-            return self._answer(head + _receive(self._socket, _HEAD.size - len(head)))
+            return self._answer(head + receive(self._socket, _HEAD.size - len(head)))
 
     def _answer(self, head: bytes | bytearray) -> Answer:
         size, _ = _HEAD.unpack(head)
-        return _ANSWER.decode(_receive(self._socket, size))
+        return _ANSWER.decode(receive(self._socket, size))
 
     def _send(self, question: bytes, handles: Sequence[int] = ()) -> None:
         beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", handles))] if handles else []
@@ -155,35 +151,12 @@ def _its_death_told() -> Iterator[None]:
         raise MakerGoneError(f"the process that makes files is gone: {error}") from error
 
 
-def _started(*numbers: int) -> subprocess.Popen[bytes]:
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return subprocess.Popen(
-        [sys.executable, "-c", _START, root, *map(str, numbers)],
-        pass_fds=numbers,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # if it fails, its work is done here, and that tells why
-        start_new_session=True,  # the terminal's Ctrl-C is for us alone
-    )
-
-
 # What the two say to each other.
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _ANSWER: Final = msgspec.msgpack.Decoder(Answer)
 _GREETING: Final = msgspec.msgpack.Decoder(tuple[bytes, str, bool, bytes])
 _QUESTION: Final = msgspec.msgpack.Decoder(tuple[list[tuple[bytes, bool]], list[NewFile]])
-
-
-def _receive(connection: socket.socket, size: int) -> bytearray:
-    room = bytearray(size)
-    view = memoryview(room)
-    while view:
-        got = connection.recv_into(view)
-        if not got:
-            raise EOFError("it said nothing more")
-        view = view[got:]
-    return room
 
 
 # In the second process.
@@ -255,7 +228,7 @@ class _Server:
         size, count = _HEAD.unpack(head)
         if len(handles) != count:
             raise EOFError("handles were lost on the way")
-        return _receive(self._connection, size), handles
+        return receive(self._connection, size), handles
 
 
 def serve(number: int, memory: int) -> None:

@@ -17,8 +17,6 @@ import os
 import select
 import socket
 import struct
-import subprocess
-import sys
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +26,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from backup.errors import SourceError
+from backup.second_process import receive, start
 from backup.source.attributes import Attributes
 from backup.source.small import Seen, SmallRead, Wanted, read_small, room_for
 
@@ -38,10 +37,6 @@ QUESTIONS: Final = 3  # that may be open at once
 _KEY_SIZE: Final = 32
 _HEAD: Final = struct.Struct("<II")
 _ANSWER: Final = struct.Struct("<I")
-_START: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from backup.source.reader import serve; serve(*map(int, sys.argv[2:]))"
-)
 
 
 class ReaderGoneError(SourceError):
@@ -69,29 +64,16 @@ class ReaderProcess:
         try:
             os.ftruncate(shared, QUESTIONS * size)
             self._rooms = _Rooms(shared, size)
-            ours = self._start(shared, size)
+            self._socket, theirs = socket.socketpair()
+            with theirs:
+                self._process = start("backup.source.reader", [theirs.fileno(), shared], size)
         finally:
             os.close(shared)
-        self._socket = ours
         self._poll = select.poll()
-        self._poll.register(ours, select.POLLIN | select.POLLOUT)
+        self._poll.register(self._socket, select.POLLIN | select.POLLOUT)
         self._sizes: deque[array[int]] = deque()  # of the files of questions that were not answered yet
         self._answers: deque[Answer] = deque()  # that came while we asked
         self._socket.sendall(chunk_key + content_key)
-
-    def _start(self, shared: int, size: int) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        with theirs:
-            numbers = theirs.fileno(), shared
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, root, *map(str, (*numbers, size))],
-                pass_fds=numbers,
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # if it fails, its work is done here, and that tells why
-                start_new_session=True,  # the terminal's Ctrl-C is for us alone
-            )
-        return ours
 
     def close(self) -> None:
         """End the process; what it read is gone with it."""
@@ -132,8 +114,8 @@ class ReaderProcess:
 
     def _receive(self) -> Answer:
         try:
-            (size,) = _ANSWER.unpack(_receive(self._socket, _ANSWER.size))
-            *places, ids, contents, found = _TOLD.decode(_receive(self._socket, size))
+            (size,) = _ANSWER.unpack(receive(self._socket, _ANSWER.size))
+            *places, ids, contents, found = _TOLD.decode(receive(self._socket, size))
             empty, loose, dense = (array("H", each) for each in places)
             attributes = {place: Attributes(*values) for place, values in found.items()}
             read = SmallRead(empty, loose, dense, ids, contents, attributes)
@@ -196,17 +178,6 @@ def _wanted(question: bytes) -> Iterator[tuple[int, bytes, Seen]]:
     return zip(array("H", places), names, seen, strict=True)
 
 
-def _receive(connection: socket.socket, size: int) -> bytearray:
-    room = bytearray(size)
-    view = memoryview(room)
-    while view:
-        got = connection.recv_into(view)
-        if not got:
-            raise EOFError("it said nothing more")
-        view = view[got:]
-    return room
-
-
 # In the second process.
 
 
@@ -219,7 +190,7 @@ def serve(number: int, shared: int, size: int) -> None:
     rooms = _Rooms(shared, size)
     with socket.socket(fileno=number) as connection:
         try:
-            keys = bytes(_receive(connection, 2 * _KEY_SIZE))
+            keys = bytes(receive(connection, 2 * _KEY_SIZE))
             while True:
                 _serve_one(connection, rooms, keys[:_KEY_SIZE], keys[_KEY_SIZE:])
         except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -234,7 +205,7 @@ def _serve_one(connection: socket.socket, rooms: _Rooms, chunk_key: bytes, conte
         size, count = _HEAD.unpack(head)
         if len(directories) != count:
             raise EOFError("handles were lost on the way")
-        wanted = _wanted(bytes(_receive(connection, size)))
+        wanted = _wanted(bytes(receive(connection, size)))
         read = read_small(directories, wanted, rooms.next(), chunk_key=chunk_key, content_key=content_key)
     finally:
         for handle in directories:

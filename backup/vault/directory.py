@@ -149,10 +149,10 @@ class DirectoryVault:
         ):
             if not layout.link_file(upload, path):
                 return False
-            for part, found in zip(stored, layout.hash_linked(upload, stored), strict=True):
-                if found != part.tree_hash:
-                    layout.drop_linked(upload)
-                    raise _changed(upload_id, part.offset)
+            changed = _first_changed(upload, stored)
+            if changed is not None:
+                layout.drop_linked(upload)
+                raise _changed(upload_id, changed)
             layout.adopt_linked(upload, stored)
         return True
 
@@ -304,6 +304,15 @@ class DirectoryVault:
         with beneath.failing_as_vault(doing, self._path), self._directory() as root:
             layout.check_marker(root)
             yield root
+
+
+def _first_changed(upload: int, parts: Sequence[StoredPart]) -> int | None:
+    """The offset of the first part that the linked file does not hold, or of what it holds besides."""
+    for part, found in zip(parts, layout.hash_linked(upload, parts), strict=True):
+        if found != part.tree_hash:
+            return part.offset
+    size = sum(part.length for part in parts)
+    return None if layout.linked_size(upload) == size else size
 
 
 def _changed(upload_id: UploadId, offset: int) -> IntegrityError:

@@ -186,14 +186,19 @@ def link_file(upload: int, path: str) -> bool:
         os.link(path, _LINKED, dst_dir_fd=upload, follow_symlinks=False)
     except OSError:
         return False  # another file system, one without links, no such file: who sends parts will know
-    if beneath.file_size(_LINKED, dir_fd=upload) is not None:
+    if linked_size(upload) is not None:
         return True
     drop_linked(upload)
     return False
 
 
+def linked_size(upload: int) -> int | None:
+    """The bytes of the linked file, None if it is no file."""
+    return beneath.file_size(_LINKED, dir_fd=upload)
+
+
 def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:
-    """The tree hash of what the linked file holds in the place of each part."""
+    """The tree hash of what the linked file holds in the place of each part, which is then synced."""
     room = memoryview(bytearray(MIB))
     with beneath.open_file(_LINKED, os.O_RDONLY, dir_fd=upload) as file:
         for part in parts:
@@ -202,10 +207,11 @@ def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:
                 piece = room[: part.offset + part.length - start]
                 hasher.update(piece[: os.preadv(file, [piece], start)])
             yield hasher.digest()
+        os.fdatasync(file)  # as it is already, but where links are copies
 
 
 def adopt_linked(upload: int, parts: Sequence[StoredPart]) -> None:
-    """Make the linked file (synced by who wrote it) the upload's data, durably, then note its parts."""
+    """Make the linked file the upload's data, durably, then note its parts."""
     os.rename(_LINKED, "data", src_dir_fd=upload, dst_dir_fd=upload)
     os.fsync(upload)
     with beneath.open_file("parts", os.O_WRONLY | os.O_APPEND, dir_fd=upload) as notes:

@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -255,16 +256,16 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
 class TestFailures:
     """Whatever fails, the unfinished pack is gone, its handle closed, its threads ended."""
 
-    def run(self, line: Line) -> None:
-        with line.pipeline() as pipeline:
+    def run(self, line: Line, pack_size: int = 3 * MIB) -> None:
+        with line.pipeline(pack_size=pack_size) as pipeline:
             for seed in range(12):
                 pipeline.put([named(random.Random(seed).randbytes(MIB))])
             pipeline.finish()
 
-    def fails(self, line: Line, error: type[BaseException]) -> None:
+    def fails(self, line: Line, error: type[BaseException], pack_size: int = 3 * MIB) -> None:
         threads, handles = threading.active_count(), len(os.listdir("/proc/self/fd"))
         with pytest.raises(error):
-            self.run(line)
+            self.run(line, pack_size)
         assert threading.active_count() == threads
         assert len(os.listdir("/proc/self/fd")) == handles
         handed_on = {pack.label.pack_id.hex() + ".pack" for pack, _, _ in line.packs}
@@ -301,6 +302,30 @@ class TestFailures:
         real = os.pread
         monkeypatch.setattr(os, "pread", lambda *arguments: real(*arguments)[:-1])
         self.fails(line, ProofError)
+
+    @pytest.mark.parametrize("from_the_end", [1, 2, 12])
+    @pytest.mark.parametrize("step", ["_seal", "_write", "_prove"])
+    @pytest.mark.parametrize("is_slow", [False, True])
+    def test_a_late_frame_fails(
+        self, line: Line, monkeypatch: pytest.MonkeyPatch, step: str, from_the_end: int, is_slow: bool
+    ) -> None:
+        """The last frames are asked about as well: nobody waits for room behind them."""
+        monkeypatch.setattr(pipelines, "FRAME_SIZE", MIB)  # one chunk makes one frame
+        real: Callable[..., object] = getattr(SealingLine, step)
+        calls, lock = itertools.count(), threading.Lock()
+
+        def failing(*arguments: object) -> object:
+            with lock:
+                is_due = next(calls) == 12 - from_the_end
+            if is_due:
+                if is_slow:
+                    time.sleep(0.1)
+                raise SpoolError("no space left")
+            return real(*arguments)
+
+        monkeypatch.setattr(SealingLine, step, failing)
+        self.fails(line, SpoolError, pack_size=64 * MIB)
+        assert line.packs == []
 
     def test_nobody_takes_the_pack(self, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object) -> None:

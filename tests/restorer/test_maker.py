@@ -119,7 +119,7 @@ def test_one_that_does_not_end_is_ended(
     folder: Lent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.1)
-    monkeypatch.setattr(module, "_START", "import time; time.sleep(60)")
+    monkeypatch.setattr("backup.second_process._START", "import time; time.sleep(60)")
     process = MakerProcess(str(tmp_path), MARK, replaces=True, chunk_key=KEY, room=ROOM)
     process.close()
     assert process._process.returncode == -9

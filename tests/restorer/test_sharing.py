@@ -139,7 +139,7 @@ def test_no_process_to_be_had(many: Site, source: Path, out: Path, monkeypatch: 
 def test_a_process_that_dies_at_once(
     many: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backup.restorer.maker._START", "import sys; sys.exit(3)")
+    monkeypatch.setattr("backup.second_process._START", "import sys; sys.exit(3)")
     assert many.restore("latest", out).problems == ()
     assert_same_tree(source, out)
 

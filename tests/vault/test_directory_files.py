@@ -77,6 +77,15 @@ def test_a_file_cut_short_is_met(directory: DirectoryVault, spooled: Path) -> No
         directory.put_file(upload_id, str(spooled), cut(DATA))
 
 
+def test_a_file_with_more_in_it_is_met(directory: DirectoryVault, spooled: Path) -> None:
+    spooled.write_bytes(DATA + b"more")
+    upload_id = directory.begin_upload(CATALOG, MIB)
+    with pytest.raises(IntegrityError, match=f"the part at {len(DATA)} of upload"):
+        directory.put_file(upload_id, str(spooled), cut(DATA))
+    assert directory.list_parts(upload_id, MIB) == []
+    assert os.stat(spooled).st_nlink == 1
+
+
 @pytest.mark.parametrize("planted", ["symlink", "nothing", "no links"])
 def test_what_cannot_be_linked_is_to_be_sent(
     directory: DirectoryVault, spooled: Path, planted: str, monkeypatch: pytest.MonkeyPatch
