@@ -74,7 +74,7 @@ class Prover:
         self,
         archive: Archive,
         row: FrameRow,
-        sealed: bytes,
+        sealed: bytes | memoryview,
         keys: PackKeys | None,
         chunks: Mapping[int, Sequence[ChunkRow]],
         result: Result,
@@ -83,7 +83,7 @@ class Prover:
         if keys is None:
             return True
         try:
-            raw = memoryview(self._codec.open(keys.frame_key, archive.label.pack_id, row, sealed))
+            raw = memoryview(self._codec.open_checked(keys.frame_key, archive.label.pack_id, row, sealed))
         except (FormatError, IntegrityError):
             return False
         result.opened += 1

@@ -110,6 +110,10 @@ class FrameCodec:
         IntegrityError when the bytes are not those recorded, FormatError when they are, but are no frame.
         """
         check_digest(row, sealed)
+        return self.open_checked(key, pack_id, row, sealed)
+
+    def open_checked(self, key: bytes, pack_id: bytes, row: FrameRow, sealed: bytes | memoryview) -> bytes:
+        """The same of bytes whose digest was checked where they came from."""
         check_frame(row)
         associated = _ASSOCIATED.pack(pack_id, row.number, row.flags)
         try:

@@ -104,10 +104,11 @@ class FileMaker:
     def write(self, key: int, offset: int, data: memoryview) -> bool:
         """Write verified bytes of a file that was begun; False if it was given up (and reported)."""
         try:
-            file = self._parts.file(key)
+            file, start = self._parts.file(key), offset
             while data:
                 written = os.pwrite(file, data, offset)
                 data, offset = data[written:], offset + written
+            self._parts.wrote(key, start, offset)
         except OSError as error:
             self._fail_all(self._parts.give_up(key), error)
             return False

@@ -13,6 +13,7 @@ from backup.format.frame import FrameCodec
 from backup.format.pack import PackKeys
 from backup.model import FrameRow, PackId
 
+Buffer = bytes | memoryview
 Arrived = tuple[FrameRow, "Future[bytes]"]
 
 
@@ -40,9 +41,9 @@ class Opener:
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     def opened(
-        self, archive: OpenedArchive, frames: Iterable[tuple[FrameRow, bytes | None]]
+        self, archive: OpenedArchive, frames: Iterable[tuple[FrameRow, Buffer | None]]
     ) -> Iterator[Arrived]:
-        """The chunks of each frame, joined, as a future, in order.
+        """The chunks of each frame, joined, as a future, in order; of sealed bytes whose digest was checked.
 
         Its result is an IntegrityError where the frame does not open, or did not come back (None). What ends
         `frames` early comes out after the frames before it.
@@ -61,10 +62,10 @@ class Opener:
         if before is not None:
             yield before
 
-    def _open(self, archive: OpenedArchive, row: FrameRow, sealed: bytes | None) -> bytes:
+    def _open(self, archive: OpenedArchive, row: FrameRow, sealed: Buffer | None) -> bytes:
         if sealed is None:
             raise IntegrityError("its data came back damaged from the vault")
         try:
-            return self._codec.open(archive.keys.frame_key, archive.pack_id, row, sealed)
+            return self._codec.open_checked(archive.keys.frame_key, archive.pack_id, row, sealed)
         except (FormatError, IntegrityError) as error:
             raise IntegrityError(f"its data cannot be opened: {error}") from error

@@ -1,6 +1,9 @@
 """Files that were begun and are not whole yet: under temporary names beside their own, few of them open.
 
 A temporary name is `.nightvault-<restore>-…`, the same in each sitting of a restore for the same entry.
+
+What is written of a large file is sent to the disk at once and leaves the system's cache when it is there: no
+sync has gigabytes to wait for, and what other programs have in the cache stays in it.
 """
 
 from __future__ import annotations
@@ -10,13 +13,16 @@ import os
 import stat
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from backup.model import MIB
 from backup.restorer.target import Directories, step
 from backup.restorer.wanted import Wanted
 
 _MOST_OPEN = 64
+_STEP: Final = 8 * MIB  # of a file that is as large: written, then on its way, then out of the cache
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -33,6 +39,16 @@ class Part(NamedTuple):
     is_new: bool = True
 
 
+@dataclass(slots=True)
+class _Written:
+    """Of a large file: the span that is on its way to the disk, the one that is to follow, bytes of that."""
+
+    leaving: tuple[int, int] = (0, 0)
+    start: int = 0
+    end: int = 0
+    size: int = 0
+
+
 class Parts:
     """By the key that the caller gives to each. For one thread."""
 
@@ -42,6 +58,7 @@ class Parts:
         self._parts: dict[int, Part] = {}
         self._open: OrderedDict[int, int] = OrderedDict()
         self._kept: set[int] = set()
+        self._written: dict[int, _Written] = {}
 
     def __getitem__(self, key: int) -> Part:
         return self._parts[key]
@@ -88,12 +105,27 @@ class Parts:
         self._keep_open(key, file)
         return file
 
+    def wrote(self, key: int, start: int, end: int) -> None:
+        """Bytes `start` to `end` of a file were written."""
+        if self._parts[key].wanted.size < _STEP:
+            return
+        written = self._written.setdefault(key, _Written(start=start))
+        written.start, written.end = min(written.start, start), max(written.end, end)
+        written.size += end - start
+        if written.size >= _STEP:
+            leaving = written.start, written.end
+            for span in {written.leaving, leaving}:
+                _send(self.file(key), *span)
+            self._written[key] = _Written(leaving, start=end, end=end)
+
     def release(self, key: int) -> int:
         """Close the handle that was written with; another one, to be closed by the caller.
 
         OSError if what was written cannot be kept: some file systems tell only now.
         """
         kept = os.dup(self.file(key))
+        if self._written.pop(key, None):
+            _send(kept, 0, self._parts[key].wanted.size)
         try:
             os.close(self._open.pop(key))
         except OSError:
@@ -110,6 +142,7 @@ class Parts:
         """Throw it away."""
         part = self._parts.pop(key)
         self._kept.discard(key)
+        self._written.pop(key, None)
         with suppress(OSError):  # it is only a temporary file, and the report names its entry
             if key in self._open:
                 os.close(self._open.pop(key))
@@ -158,6 +191,13 @@ class Parts:
         self._open[key] = file
         while len(self._open) > _MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])
+
+
+def _send(file: int, start: int, end: int) -> None:
+    """Have the system write what is not on the disk yet of a span, and forget what is."""
+    if start < end:
+        with suppress(OSError):  # it is advice
+            os.posix_fadvise(file, start, end - start, os.POSIX_FADV_DONTNEED)
 
 
 def inode(found: os.stat_result) -> tuple[int, int]:

@@ -114,7 +114,7 @@ class Contents:
             if sealed is None:
                 continue
             try:
-                raw = self._codec.open(keys.frame_key, archive.label.pack_id, row, sealed)
+                raw = self._codec.open_checked(keys.frame_key, archive.label.pack_id, row, sealed)
             except (FormatError, IntegrityError) as error:
                 self._world.progress.note(f"a frame of archive {one.archive} cannot be opened: {error}")
                 continue

@@ -6,11 +6,11 @@ What comes back is checked twice: by the vault's tree hash where it gives one, a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from backup.errors import IntegrityError, VaultError
 from backup.format.frame import check_digest
@@ -19,6 +19,7 @@ from backup.model import MIB, ByteRange, Fetched, FrameRow, RetrievalId
 from backup.protocols import Clock, Vault
 from backup.transfer.retry import Patience
 
+Buffer = bytes | memoryview
 PIECE = 16 * MIB
 TRIES = 3
 
@@ -34,6 +35,14 @@ class ReadyRange:
     archive_size: int
     extent: ByteRange
     frames: Sequence[FrameRow]
+
+
+class _Piece(NamedTuple):
+    """What was fetched, and its place in the archive."""
+
+    start: int
+    end: int
+    data: memoryview
 
 
 class Fetcher:
@@ -56,39 +65,31 @@ class Fetcher:
 
     def frames(
         self, ready: ReadyRange, *, every: Callable[[bytes], object] | None = None
-    ) -> Iterator[tuple[FrameRow, bytes | None]]:
+    ) -> Iterator[tuple[FrameRow, Buffer | None]]:
         """The sealed bytes of each wanted frame, verified by digest; None where they stay wrong.
 
         Pieces that hold no wanted frame are not fetched, unless `every` is given: it sees the bytes of all
         pieces, in order, as they came. The vault's errors come out as they are.
         """
-        held = bytearray()
-        held_from = ready.extent.start
+        held: deque[_Piece] = deque()
+        passed = ready.extent.start
         pieces = self._pieces(ready, every)
         for row in ready.frames:
-            end = row.offset + row.sealed_length
-            if row.offset < held_from:  # frames that overlap: no pack of ours, but no reason to stop
+            if row.offset < passed:  # frames that overlap: no pack of ours, but no reason to stop
                 yield row, self._fetch_frame(ready, row)
                 continue
-            while held_from + len(held) < end:
-                piece, data = next(pieces)
-                if piece.start != held_from + len(held):  # a gap without wanted frames was skipped
-                    held.clear()
-                    held_from = piece.start
-                held += data
-                del data  # or it would be there twice until the next one
-            start = row.offset - held_from
-            sealed = bytes(memoryview(held)[start : start + row.sealed_length])
-            del held[: start + row.sealed_length]
-            held_from = end
+            passed = row.offset + row.sealed_length
+            while held and held[0].end <= row.offset:
+                held.popleft()
+            while not held or held[-1].end < passed:
+                held.append(next(pieces))
+            sealed = _joined(held, row.offset, passed)
             yield row, sealed if _is_right(row, sealed) else self._fetch_frame(ready, row)
         if every is not None:
             for _ in pieces:
                 pass
 
-    def _pieces(
-        self, ready: ReadyRange, every: Callable[[bytes], object] | None
-    ) -> Iterator[tuple[ByteRange, bytes]]:
+    def _pieces(self, ready: ReadyRange, every: Callable[[bytes], object] | None) -> Iterator[_Piece]:
         under_way: deque[tuple[ByteRange, Future[bytes]]] = deque()
         all_pieces = aligned_pieces(ready.extent, ready.archive_size, self._piece)
         for piece in wanted_pieces(ready, self._piece) if every is None else all_pieces:
@@ -139,16 +140,24 @@ def wanted_pieces(ready: ReadyRange, largest: int) -> Iterator[ByteRange]:
             yield piece
 
 
-def _arrived(
-    piece: ByteRange, future: Future[bytes], every: Callable[[bytes], object] | None
-) -> tuple[ByteRange, bytes]:
+def _arrived(place: ByteRange, future: Future[bytes], every: Callable[[bytes], object] | None) -> _Piece:
     data = future.result()
     if every is not None:
         every(data)
-    return piece, data
+    return _Piece(place.start, place.end, memoryview(data))
 
 
-def _is_right(row: FrameRow, sealed: bytes) -> bool:
+def _joined(pieces: Iterable[_Piece], start: int, end: int) -> Buffer:
+    """A frame's bytes: of one piece, or copied together of those that hold it, which follow each other."""
+    parts = [
+        one.data[max(start - one.start, 0) : end - one.start]
+        for one in pieces
+        if one.start < end and start < one.end
+    ]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _is_right(row: FrameRow, sealed: Buffer) -> bool:
     try:
         check_digest(row, sealed)
     except IntegrityError:

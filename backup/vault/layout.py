@@ -208,6 +208,7 @@ def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:
                 hasher.update(piece[: os.preadv(file, [piece], start)])
             yield hasher.digest()
         os.fdatasync(file)  # as it is already, but where links are copies
+        beneath.forget(file, 0, 0)
 
 
 def adopt_linked(upload: int, parts: Sequence[StoredPart]) -> None:
@@ -300,6 +301,8 @@ def read_archive(root: Root, archive_id: ArchiveId, extent: ByteRange, pace: Any
                 beneath.read_at(archive, end - start, extent.start + start)
                 for start, end in slices(extent.length, pace)
             ]
+            if extent.length >= MIB:
+                beneath.forget(archive, extent.start, extent.length)
     except FileNotFoundError as error:
         raise ArchiveMissingError(f"vault {root.path} has no archive {archive_id}") from error
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -64,14 +64,14 @@ def frames_at(*places: tuple[int, int]) -> list[FrameRow]:
 
 def fetched(
     shelf: Shelf, rows: list[FrameRow], *, piece: int = 4 * MIB, ahead: int = 2
-) -> dict[int, bytes | None]:
+) -> dict[int, bytes | memoryview | None]:
     """All frames, fetched from the shelf's range."""
     ready = ReadyRange(ID, len(DATA), shelf.extent, rows)
     with Fetcher(shelf, ManualClock(), ahead=ahead, piece=piece) as fetcher:  # type: ignore[arg-type]
         return {row.number: sealed for row, sealed in fetcher.frames(ready)}
 
 
-def right(rows: list[FrameRow]) -> dict[int, bytes | None]:
+def right(rows: list[FrameRow]) -> dict[int, bytes | memoryview | None]:
     return {row.number: DATA[row.offset : row.offset + row.sealed_length] for row in rows}
 
 
@@ -181,7 +181,7 @@ def test_other_failures_come_out_as_they_are(error: BaseException) -> None:
 
 
 def test_threads_end_with_the_fetcher() -> None:
-    def frames() -> Iterator[tuple[FrameRow, bytes | None]]:
+    def frames() -> Iterator[tuple[FrameRow, bytes | memoryview | None]]:
         shelf = Shelf(ByteRange(0, len(DATA)))
         rows = frames_at(*((place * MIB, 1000) for place in range(24)))
         with Fetcher(shelf, ManualClock()) as fetcher:  # type: ignore[arg-type]
