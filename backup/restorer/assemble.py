@@ -114,7 +114,7 @@ class Assembly:
             read = partial(_read_at, whole.fileno())
             if not all(self._is_chunk(key, use, read) for use in uses):
                 return set()
-        self._writer.count(wanted)
+        self._writer.count(1 + len(wanted.links), wanted.size)
         return uses
 
     def _is_chunk(self, key: int, use: int, read: Callable[[int, int], bytes]) -> bool:

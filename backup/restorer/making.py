@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from dataclasses import replace
 from enum import IntEnum
 
 from backup.errors import TargetError, TargetFullError
@@ -82,7 +81,7 @@ class FileMaker:
         """Begin a file under a temporary name; False if it cannot be (and was reported)."""
         names = tuple(wanted.names)
         for place, one in enumerate(names):  # a name that cannot be made does not take the others with it
-            first = replace(one, links=names[place + 1 :]) if place else one
+            first = one._replace(links=names[place + 1 :]) if place else one
             try:
                 file = self._parts.make(key, first)
             except OSError as error:

@@ -109,6 +109,15 @@ def plan_restore(
     return RestorePlan(snapshot, path, selection, ranges, readable, lost, whole, choice, agreed)
 
 
+def _is_empty(target: bytes) -> bool:
+    """Whether nothing stands below a path."""
+    try:
+        with os.scandir(target) as found:
+            return next(found, None) is None
+    except OSError:
+        return not os.path.isdir(target)
+
+
 def _look(
     tx: Transaction,
     snapshot: Snapshot,
@@ -119,7 +128,7 @@ def _look(
     world: RestoreWorld,
 ) -> Agreed:
     """What at the target stays, is replaced, and goes."""
-    if not os.path.isdir(target):
+    if _is_empty(target):
         return NOTHING
     standing = Standing(target)
     try:

@@ -6,7 +6,7 @@ All of it is held in memory, as columns: about 200 bytes for each file of one ch
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from backup.errors import FormatError, UsageError
 from backup.format.naming import content_id
@@ -190,7 +190,7 @@ def _left(entries: Entries, kept: Collection[int]) -> tuple[list[int], dict[int,
         if left:
             keys.append(key)
         if left and len(left) <= len(wanted.links):
-            changed[key] = replace(left[0], links=tuple(left[1:]))
+            changed[key] = left[0]._replace(links=tuple(left[1:]))
     return keys, changed
 
 
@@ -246,7 +246,7 @@ def _joined(entries: Entries, groups: Iterable[list[int]]) -> tuple[list[int], d
     others: set[int] = set()
     for first, *more in groups:
         if more:
-            joined[first] = replace(entries[first], links=tuple(entries[key] for key in more))
+            joined[first] = entries[first]._replace(links=tuple(entries[key] for key in more))
             others.update(more)
     return ([key for key in range(len(entries)) if key not in others], joined) if joined else None
 

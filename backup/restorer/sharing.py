@@ -202,7 +202,7 @@ class Sharing:
             self._report(Problem(path, ProblemKind.NOT_SET, detail))
         for file, made in zip(batch.files, answer.made, strict=False):
             if made == Made.WHOLE:
-                self._writer.count(self._entries[file.key])
+                self._writer.count(1, file.end - file.start)
             self._note(file, made)
         self._make(batch.files[len(answer.made) :], batch.frame)
         self._asked.popleft()
@@ -219,7 +219,7 @@ class Sharing:
             for file in batch.files:
                 wanted, data = self._entries[file.key], batch.frame[file.start : file.end]
                 if self._writer.stands(wanted, data):
-                    self._writer.count(wanted)
+                    self._writer.count(1, wanted.size)
                     self._note(file, Made.WHOLE)
                 else:
                     self._make([file], batch.frame)

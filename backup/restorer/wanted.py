@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from backup.model import EntryKind, Extra, Owner
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """One entry; `links` are further names of the same file or special file."""
 
     directory: bytes  # relative to the target

@@ -143,10 +143,10 @@ class Writer(FileMaker):
             self._parts.discard(wanted)
         return is_it
 
-    def count(self, wanted: Wanted) -> None:
+    def count(self, names: int, size: int) -> None:
         """A file that others finished: the second process, or an earlier sitting without recording it."""
-        self.files += len(tuple(wanted.names))
-        self.bytes += wanted.size
+        self.files += names
+        self.bytes += size
 
     def finish(self) -> None:
         """Set the directories' metadata, deepest first, and see that all of it is on disk."""

@@ -5,6 +5,7 @@ What comes back is checked twice: by the vault's tree hash where it gives one, a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,11 +39,12 @@ class ReadyRange:
 
 
 class _Piece(NamedTuple):
-    """What was fetched, and its place in the archive."""
+    """What was fetched, its place in the archive, and which of the frames in it have their digest."""
 
     start: int
     end: int
     data: memoryview
+    right: frozenset[FrameRow]
 
 
 class Fetcher:
@@ -64,7 +66,7 @@ class Fetcher:
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     def frames(
-        self, ready: ReadyRange, *, every: Callable[[bytes], object] | None = None
+        self, ready: ReadyRange, *, every: Callable[[memoryview], object] | None = None
     ) -> Iterator[tuple[FrameRow, Buffer | None]]:
         """The sealed bytes of each wanted frame, verified by digest; None where they stay wrong.
 
@@ -84,28 +86,34 @@ class Fetcher:
             while not held or held[-1].end < passed:
                 held.append(next(pieces))
             sealed = _joined(held, row.offset, passed)
-            yield row, sealed if _is_right(row, sealed) else self._fetch_frame(ready, row)
+            is_right = any(row in one.right for one in held) or _is_right(row, sealed)
+            yield row, sealed if is_right else self._fetch_frame(ready, row)
         if every is not None:
             for _ in pieces:
                 pass
 
-    def _pieces(self, ready: ReadyRange, every: Callable[[bytes], object] | None) -> Iterator[_Piece]:
-        under_way: deque[tuple[ByteRange, Future[bytes]]] = deque()
+    def _pieces(self, ready: ReadyRange, every: Callable[[memoryview], object] | None) -> Iterator[_Piece]:
+        under_way: deque[Future[_Piece]] = deque()
+        offsets = [row.offset for row in ready.frames]
         all_pieces = aligned_pieces(ready.extent, ready.archive_size, self._piece)
-        for piece in wanted_pieces(ready, self._piece) if every is None else all_pieces:
-            under_way.append((piece, self._workers.submit(self._fetch, ready, piece)))
+        for place in wanted_pieces(ready, self._piece) if every is None else all_pieces:
+            within = ready.frames[bisect_left(offsets, place.start) : bisect_left(offsets, place.end)]
+            under_way.append(self._workers.submit(self._fetch, ready, place, within))
             if len(under_way) >= self._ahead:
-                yield _arrived(*under_way.popleft(), every)
+                yield _arrived(under_way.popleft(), every)
         while under_way:
-            yield _arrived(*under_way.popleft(), every)
+            yield _arrived(under_way.popleft(), every)
 
-    def _fetch(self, ready: ReadyRange, piece: ByteRange) -> bytes:
+    def _fetch(self, ready: ReadyRange, place: ByteRange, frames: Sequence[FrameRow]) -> _Piece:
         """A piece whose bytes match the vault's own hash, where it gives one; tried again if they do not."""
         for _ in range(TRIES):
-            fetched = self._ask(ready, piece)
+            fetched = self._ask(ready, place)
             if fetched.tree_hash is None or tree_hash(fetched.data) == fetched.tree_hash:
                 break
-        return bytes(fetched.data)  # what is wrong to the end shows in its frames' digests
+        data = memoryview(bytes(fetched.data))  # what is wrong to the end shows in its frames' digests
+        places = ((row, row.offset - place.start) for row in frames)
+        right = (row for row, start in places if _is_right(row, data[start : start + row.sealed_length]))
+        return _Piece(place.start, place.end, data, frozenset(right))
 
     def _fetch_frame(self, ready: ReadyRange, row: FrameRow) -> bytes | None:
         """A frame alone, as its piece came back wrong; None if that does not help."""
@@ -140,11 +148,11 @@ def wanted_pieces(ready: ReadyRange, largest: int) -> Iterator[ByteRange]:
             yield piece
 
 
-def _arrived(place: ByteRange, future: Future[bytes], every: Callable[[bytes], object] | None) -> _Piece:
-    data = future.result()
+def _arrived(future: Future[_Piece], every: Callable[[memoryview], object] | None) -> _Piece:
+    piece = future.result()
     if every is not None:
-        every(data)
-    return _Piece(place.start, place.end, memoryview(data))
+        every(piece.data)
+    return piece
 
 
 def _joined(pieces: Iterable[_Piece], start: int, end: int) -> Buffer:

@@ -40,7 +40,7 @@ def nightvault(url: str, size: int) -> None:
     vault = GlacierVault(VaultName(VAULT), client, VAULT)
     passed = 0
 
-    def see(data: bytes) -> None:
+    def see(data: memoryview) -> None:
         nonlocal passed
         passed += len(data)
 

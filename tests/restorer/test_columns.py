@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from backup.errors import FormatError
@@ -65,7 +63,7 @@ def test_a_damaged_row_leaves_nothing_behind(damage: dict[str, object]) -> None:
 
 def test_some_of_them_some_changed() -> None:
     made = entries(*((b"d", row(b"%d" % number, size=number)) for number in range(5)))
-    linked = replace(made[3], links=(made[4],))
+    linked = made[3]._replace(links=(made[4],))
     some = made.only([1, 3], {3: linked})
     assert list(some) == [made[1], linked]
     assert (len(some), some.names, some.total) == (2, 3, 4)
@@ -87,5 +85,5 @@ def test_a_plain_file_has_one_name_and_nothing_beside_owner_mode_and_times() -> 
         (b"d", row(b"directory", kind=EntryKind.DIRECTORY)),
         (b"d", row(b"linked")),
     )
-    linked = made.only(range(4), {3: replace(made[3], links=(made[0],))})
+    linked = made.only(range(4), {3: made[3]._replace(links=(made[0],))})
     assert [linked.is_plain(key) for key in range(4)] == [True, False, False, False]

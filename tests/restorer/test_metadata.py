@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,7 +150,7 @@ def test_flags_come_last_also_with_hard_links_and_what_is_in_a_directory(bench: 
     other = wanted(b"d/b", size=7, extra=Extra(flags=0x50))
     bench.writer.directory(wanted(b"d", EntryKind.DIRECTORY, mode=0o555, extra=Extra(flags=0x10080)))
     bench.writer.directory(wanted(b"e", EntryKind.DIRECTORY, extra=Extra(flags=0x10)))
-    first = replace(wanted(b"e/a", size=7, extra=Extra(flags=0x50)), links=(other,))
+    first = wanted(b"e/a", size=7, extra=Extra(flags=0x50))._replace(links=(other,))
     assert bench.writer.begin(0, first)
     assert bench.writer.write(0, 0, memoryview(b"content"))
     bench.writer.end(0)

@@ -271,7 +271,9 @@ def test_what_expires_among_frames_is_asked_for_again_from_there(
     real = Fetcher.frames
     came: list[bytes] = []
 
-    def frames(self: Fetcher, ready: ReadyRange, **options: Any) -> Iterator[tuple[FrameRow, bytes | memoryview | None]]:
+    def frames(
+        self: Fetcher, ready: ReadyRange, **options: Any
+    ) -> Iterator[tuple[FrameRow, bytes | memoryview | None]]:
         for row, sealed in real(self, ready, **options):
             if len(came) == 12:
                 came.append(b"expired")

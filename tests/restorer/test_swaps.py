@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ def restore(bench: Bench) -> None:
     writer.special(wanted(b"d/link", EntryKind.SYMLINK, owner=ATTACKER, extra=Extra(target=b"x")))
     writer.special(wanted(b"e", EntryKind.FIFO, mode=0o666, owner=ATTACKER))
     other = wanted(b"d/new/other", mode=0o4755, owner=ATTACKER, extra=extra, size=7)
-    first = replace(wanted(b"d/file", mode=0o4755, owner=ATTACKER, extra=extra, size=7), links=(other,))
+    first = wanted(b"d/file", mode=0o4755, owner=ATTACKER, extra=extra, size=7)._replace(links=(other,))
     if writer.begin(0, first) and writer.write(0, 0, memoryview(b"content")):
         writer.end(0)
     writer.finish()
