@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from backup.errors import InterruptedRunError, NightvaultError, RetrievalExpiredError
+from backup.errors import InterruptedRunError, NightvaultError, RetrievalExpiredError, TargetError
 from backup.format.pack import derive_keys
 from backup.inventory import progress as books
 from backup.inventory.progress import Progress
@@ -34,6 +35,15 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 _GONE = "its archive is gone from the vault"
 CHECKPOINT = 256 * MIB
 """So many bytes are fetched again at most after a power cut; to sync more often slows disks down."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """What is to be recorded when all that was written before is on the disk."""
+
+    syncing: Future[None]
+    changed: Sequence[Retrieval]
+    so_far: Progress
 
 
 class Sitting:
@@ -62,6 +72,9 @@ class Sitting:
         self._counts = (0, 0)  # files and bytes as of the last frame that was dealt with
         self._fetched = 0
         self._unsynced = 0
+        self._syncer = ThreadPoolExecutor(1, "sync")
+        self._checkpoint: _Checkpoint | None = None  # that is under way
+        self._is_unsure = False  # a sync failed: of what is not recorded nobody knows if it is on the disk
         self._files_told = 0
         self._removed = 0
         self._verified = 0
@@ -81,12 +94,13 @@ class Sitting:
             self._begin(assembly, writer)
             self._fetch(assembly, writer)
             if not self._is_over():
-                self._checkpoint(assembly, writer)
+                self._keep(assembly, writer)
                 return self._report(writer)
+            self._end_checkpoint(writer)
             self._lose_what_is_gone(assembly)
             assembly.finish()
             self._remove()
-            writer.finish()
+            self._finish(writer)
             if choice.verify:
                 self._verify(assembly)
             return self._report(writer)
@@ -99,6 +113,7 @@ class Sitting:
             self._keep_what_is_done(assembly, writer)
             raise
         finally:
+            self._syncer.shutdown()
             assembly.close()
             writer.abandon()
             progress.finish()
@@ -107,8 +122,15 @@ class Sitting:
     def _keep_what_is_done(self, assembly: Assembly, writer: Writer) -> None:
         """For the next sitting; what ended this one is what its reader must know."""
         with suppress(NightvaultError):
-            if self._has_begun:  # else the next sitting would miss what was not made yet
-                self._checkpoint(assembly, writer)
+            if self._has_begun and not self._is_unsure:  # else the next sitting would miss what was not made
+                self._keep(assembly, writer)
+
+    def _finish(self, writer: Writer) -> None:
+        try:
+            writer.finish()
+        except TargetError:
+            self._is_unsure = True
+            raise
 
     def _remove(self) -> None:
         """Remove what was agreed on, before directories get their times; not where files could not come."""
@@ -212,7 +234,9 @@ class Sitting:
             self._unsynced += row.sealed_length
             if self._unsynced >= CHECKPOINT:
                 self._settle(assembly, writer)
-                self._checkpoint(assembly, writer)
+                self._begin_checkpoint(assembly, writer)
+            elif self._checkpoint is not None and self._checkpoint.syncing.done():
+                self._end_checkpoint(writer)
             if self._world.stop():
                 raise InterruptedRunError(
                     f"restore {self._restore.id} was stopped", advice="the same command again goes on"
@@ -232,15 +256,35 @@ class Sitting:
         while len(self._accepted) > assembly.under_way:
             self._set(self._accepted.popleft())
 
-    def _checkpoint(self, assembly: Assembly, writer: Writer) -> None:
-        """Sync what was written, then record it: so the record never promises more than the disk holds."""
-        writer.keep()
-        now = self._world.clock.now()
-        with self._world.inventory.writing() as tx:
-            books.retrievals_changed(tx, [self._known[number] for number in sorted(self._changed)])
-            books.keep_progress(tx, self._restore.number, self._so_far(assembly, now))
+    def _keep(self, assembly: Assembly, writer: Writer) -> None:
+        """Sync what was written, and record it."""
+        self._begin_checkpoint(assembly, writer)
+        self._end_checkpoint(writer)
+
+    def _begin_checkpoint(self, assembly: Assembly, writer: Writer) -> None:
+        """Have what was written synced on a thread, while the next files are made."""
+        self._end_checkpoint(writer)
+        changed = [self._known[number] for number in sorted(self._changed)]
+        so_far = self._so_far(assembly, self._world.clock.now())
+        self._checkpoint = _Checkpoint(self._syncer.submit(writer.syncing()), changed, so_far)
         self._changed.clear()
         self._unsynced = 0
+
+    def _end_checkpoint(self, writer: Writer) -> None:
+        """Once it is synced, record it: so the record never promises more than the disk holds."""
+        one = self._checkpoint
+        if one is None or self._is_unsure:
+            return
+        try:
+            one.syncing.result()
+        except TargetError:
+            self._is_unsure = True
+            raise
+        writer.keep()
+        with self._world.inventory.writing() as tx:
+            books.retrievals_changed(tx, one.changed)
+            books.keep_progress(tx, self._restore.number, one.so_far)
+        self._checkpoint = None
 
     def _so_far(self, assembly: Assembly, now: datetime) -> Progress:
         before, (files, written) = self._before, self._counts

@@ -7,8 +7,8 @@ import errno
 import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from backup.errors import TargetError
 
@@ -104,9 +104,28 @@ class Target(Directories):
 
     def sync(self, paths: Iterable[bytes]) -> None:
         """See that the file systems of these directories have all that was written. `TargetError` if not."""
+        self.syncing(paths)()
+
+    def syncing(self, paths: Iterable[bytes]) -> Callable[[], None]:
+        """What does that, once, and may be called by another thread."""
+        with self._told_of_disk():
+            handles = [os.dup(self.handle(path)) for path in paths]
+
+        def sync() -> None:
+            try:
+                with self._told_of_disk():
+                    for handle in handles:
+                        _sync(handle)
+            finally:
+                for handle in handles:
+                    os.close(handle)
+
+        return sync
+
+    @contextmanager
+    def _told_of_disk(self) -> Iterator[None]:
         try:
-            for path in paths:
-                _sync(self.handle(path))
+            yield
         except OSError as error:
             raise TargetError(
                 f"what was written below {self.path} may not be on the disk: {error.strerror}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -166,13 +167,16 @@ class Writer(FileMaker):
                 self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
         self._target.sync(systems.values())
 
-    def keep(self) -> None:
-        """See that all that was written is on disk; files that were begun stay for another sitting."""
+    def syncing(self) -> Callable[[], None]:
+        """What sees that all that was written so far is on disk; another thread may call it."""
         systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
         for wanted in self._directories:
             with suppress(OSError):  # it was replaced by others: what lies in it is lost, and found missing
                 systems.setdefault(os.fstat(self._target.handle(wanted.path)).st_dev, wanted.path)
-        self._target.sync(systems.values())
+        return self._target.syncing(systems.values())
+
+    def keep(self) -> None:
+        """What was written is on disk: files that were begun stay for another sitting."""
         self._parts.keep()
 
     def abandon(self) -> None:
