@@ -48,7 +48,7 @@ quick-test: $(STAMP) ## what is not marked slow, without coverage
 demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc VAULT=glacier|s3)
 	$(BIN)/nightvault demo --source $(SOURCE) --vault $(VAULT)
 
-bench: $(STAMP) ## nightvault beside restic and borg, into docs/performance.md (20 GiB in BENCH=nightvault-bench)
+bench: $(STAMP) ## nightvault beside restic and borg, into docs/performance.md (50 GiB in BENCH=nightvault-bench)
 	$(BIN)/python -m tests.bench --work $(BENCH) --page docs/performance.md $(BENCH_ARGS)
 
 bench-upload: $(STAMP) ## uploads and downloads beside boto3 and raw sockets, into docs/performance.md

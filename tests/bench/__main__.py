@@ -2,8 +2,9 @@
 
 Each round takes every program in turn through the four phases on the same data: a first backup, one without
 a change, one after 1 % has changed, a restore, which is compared byte for byte. Another program begins each
-round, and nothing is deleted within one: some file systems are slow for a while after very many files went.
-Tables go to stdout and, with `--page`, into docs/performance.md.
+round. Nothing is deleted before the last has ended, as some file systems are slow for minutes after very many
+files went; the large files of a round that is over are emptied. Tables go to stdout and, with `--page`, into
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
+from backup.model import MIB
 from tests.bench import data, report
 from tests.bench.measure import Measured, differences, measure
 from tests.bench.peers import PEERS, Peer, Place, install
@@ -36,11 +38,14 @@ def main() -> None:
     peers = [PEERS[name]() for name in options.peers]
     versions = {peer.name: peer.version() for peer in peers}
     rows: list[Row] = []
+    rounds = options.work / "rounds"
+    shutil.rmtree(rounds, ignore_errors=True)
     for name in options.sets:
         made = _made(options.work, name, options.scale)
         for turn in range(options.rounds):
             first = turn % len(peers)
-            for row in _round(options.work, name, made, turn, [*peers[first:], *peers[:first]]):
+            folder = rounds / f"{name}-{turn}"
+            for row in _round(folder, name, made, turn, [*peers[first:], *peers[:first]]):
                 rows.append(row)
                 one = row.measured
                 print(
@@ -49,15 +54,17 @@ def main() -> None:
                     file=sys.stderr,
                     flush=True,
                 )
+            _empty(folder)
     text = report.tables(rows, versions)
     print(text)
     if options.page:
         report.write(options.page, text)
+    shutil.rmtree(rounds)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="nightvault beside its peers")
-    parser.add_argument("--work", type=Path, required=True, help="a folder with 20 GiB free")
+    parser.add_argument("--work", type=Path, required=True, help="a folder with 50 GiB free")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sets", nargs="+", choices=sorted(_SETS), default=sorted(_SETS))
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
@@ -87,8 +94,6 @@ def _elsewhere(work: Callable[..., _Result], *arguments: object) -> _Result:
 
 def _round(work: Path, name: str, made: Path, turn: int, peers: Sequence[Peer]) -> Iterator[Row]:
     """All phases of all programs on a copy of the data, which the third phase changes."""
-    work = work / "round"
-    shutil.rmtree(work, ignore_errors=True)
     source = work / "source"
     shutil.copytree(made, source, symlinks=True)
     places = {peer.name: _place(work, source, peer) for peer in peers}
@@ -105,7 +110,13 @@ def _round(work: Path, name: str, made: Path, turn: int, peers: Sequence[Peer]) 
         os.sync()
         yield Row(name, _CHANGED, peer.name, turn, _measure(peer.backup(place), place, source))
         yield Row(name, _RESTORE, peer.name, turn, _restore(peer, place, work / f"restored-{peer.name}"))
-    shutil.rmtree(work)
+
+
+def _empty(folder: Path) -> None:
+    """Give the room of large files back, without deleting one."""
+    for path in data.walk(folder):
+        if not path.is_symlink() and path.stat().st_size >= MIB:
+            os.truncate(path, 0)
 
 
 def _place(work: Path, source: Path, peer: Peer) -> Place:
