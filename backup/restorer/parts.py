@@ -18,6 +18,7 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from backup.model import MIB
+from backup.page_cache import forget
 from backup.restorer.target import Directories, step
 from backup.restorer.wanted import Wanted
 
@@ -41,11 +42,12 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class _Written:
-    """Of a large file: the span that is on its way to the disk, the one that is to follow, bytes of that."""
+    """Of a large file: what is on its way to the disk (start, length), and within what bounds `size` bytes
+    were written since."""
 
-    leaving: tuple[int, int] = (0, 0)
-    start: int = 0
-    end: int = 0
+    leaving: tuple[int, int] | None
+    start: int
+    end: int
     size: int = 0
 
 
@@ -87,6 +89,7 @@ class Parts:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
             os.close(file)
             return False
+        forget(file)  # what could not be written is in the cache still, as if it had been
         self._hold(key, Part(wanted, temporary, found, is_new=False), file)
         self._kept.add(key)
         return True
@@ -109,14 +112,15 @@ class Parts:
         """Bytes `start` to `end` of a file were written."""
         if self._parts[key].wanted.size < _STEP:
             return
-        written = self._written.setdefault(key, _Written(start=start))
+        written = self._written.setdefault(key, _Written(None, start, end))
         written.start, written.end = min(written.start, start), max(written.end, end)
         written.size += end - start
         if written.size >= _STEP:
-            leaving = written.start, written.end
-            for span in {written.leaving, leaving}:
-                _send(self.file(key), *span)
-            self._written[key] = _Written(leaving, start=end, end=end)
+            start, length = written.start, written.end - written.start
+            if written.leaving is not None:
+                forget(self.file(key), *written.leaving)
+            forget(self.file(key), start, length)
+            self._written[key] = _Written((start, length), end, end)
 
     def release(self, key: int) -> int:
         """Close the handle that was written with; another one, to be closed by the caller.
@@ -125,7 +129,7 @@ class Parts:
         """
         kept = os.dup(self.file(key))
         if self._written.pop(key, None):
-            _send(kept, 0, self._parts[key].wanted.size)
+            forget(kept)
         try:
             os.close(self._open.pop(key))
         except OSError:
@@ -191,13 +195,6 @@ class Parts:
         self._open[key] = file
         while len(self._open) > _MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])
-
-
-def _send(file: int, start: int, end: int) -> None:
-    """Have the system write what is not on the disk yet of a span, and forget what is."""
-    if start < end:
-        with suppress(OSError):  # it is advice
-            os.posix_fadvise(file, start, end - start, os.POSIX_FADV_DONTNEED)
 
 
 def inode(found: os.stat_result) -> tuple[int, int]:

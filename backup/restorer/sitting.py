@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from backup.errors import InterruptedRunError, NightvaultError, RetrievalExpiredError, TargetError
+from backup.errors import InterruptedRunError, NightvaultError, RetrievalExpiredError
 from backup.format.pack import derive_keys
 from backup.inventory import progress as books
 from backup.inventory.progress import Progress
@@ -34,7 +34,7 @@ from backup.transfer.retrieve import Fetcher, ReadyRange
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _GONE = "its archive is gone from the vault"
 CHECKPOINT = 256 * MIB
-"""So many bytes are fetched again at most after a power cut; to sync more often slows disks down."""
+"""Twice as many bytes are fetched again at most after a power cut; to sync more often slows disks down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,6 @@ class Sitting:
         self._unsynced = 0
         self._syncer = ThreadPoolExecutor(1, "sync")
         self._checkpoint: _Checkpoint | None = None  # that is under way
-        self._is_unsure = False  # a sync failed: of what is not recorded nobody knows if it is on the disk
         self._files_told = 0
         self._removed = 0
         self._verified = 0
@@ -94,13 +93,13 @@ class Sitting:
             self._begin(assembly, writer)
             self._fetch(assembly, writer)
             if not self._is_over():
-                self._keep(assembly, writer)
+                self._record(assembly, writer)
                 return self._report(writer)
             self._end_checkpoint(writer)
             self._lose_what_is_gone(assembly)
             assembly.finish()
             self._remove()
-            self._finish(writer)
+            self._syncer.submit(writer.finish()).result()  # no Ctrl-C hides what that says
             if choice.verify:
                 self._verify(assembly)
             return self._report(writer)
@@ -113,24 +112,19 @@ class Sitting:
             self._keep_what_is_done(assembly, writer)
             raise
         finally:
-            self._syncer.shutdown()
             assembly.close()
             writer.abandon()
             progress.finish()
             target.close()
+            self._syncer.shutdown()
 
     def _keep_what_is_done(self, assembly: Assembly, writer: Writer) -> None:
         """For the next sitting; what ended this one is what its reader must know."""
-        with suppress(NightvaultError):
-            if self._has_begun and not self._is_unsure:  # else the next sitting would miss what was not made
-                self._keep(assembly, writer)
-
-    def _finish(self, writer: Writer) -> None:
         try:
-            writer.finish()
-        except TargetError:
-            self._is_unsure = True
-            raise
+            if self._has_begun:  # else the next sitting would miss what was not made yet
+                self._record(assembly, writer)
+        except NightvaultError as error:
+            self._world.progress.note(f"what was written since the last record is written again: {error}")
 
     def _remove(self) -> None:
         """Remove what was agreed on, before directories get their times; not where files could not come."""
@@ -256,7 +250,7 @@ class Sitting:
         while len(self._accepted) > assembly.under_way:
             self._set(self._accepted.popleft())
 
-    def _keep(self, assembly: Assembly, writer: Writer) -> None:
+    def _record(self, assembly: Assembly, writer: Writer) -> None:
         """Sync what was written, and record it."""
         self._begin_checkpoint(assembly, writer)
         self._end_checkpoint(writer)
@@ -273,14 +267,10 @@ class Sitting:
     def _end_checkpoint(self, writer: Writer) -> None:
         """Once it is synced, record it: so the record never promises more than the disk holds."""
         one = self._checkpoint
-        if one is None or self._is_unsure:
+        if one is None:
             return
-        try:
-            one.syncing.result()
-        except TargetError:
-            self._is_unsure = True
-            raise
-        writer.keep()
+        one.syncing.result()
+        writer.synced()
         with self._world.inventory.writing() as tx:
             books.retrievals_changed(tx, one.changed)
             books.keep_progress(tx, self._restore.number, one.so_far)

@@ -12,6 +12,7 @@ from backup.format.naming import chunk_id
 from backup.format.rows import unpack_u64
 from backup.inventory.packed import ChunkPlace
 from backup.model import MIB, EntryKind, Extra, Problem, ProblemKind
+from backup.page_cache import forget
 from backup.restorer.choice import Choice, Overwrite
 from backup.restorer.files import WantedFile
 from backup.restorer.metadata import Report
@@ -147,8 +148,8 @@ def holds(
     if handle is None:
         return False
     try:
-        if from_disk and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        if from_disk:
+            forget(handle)
         if os.fstat(handle).st_size != wanted.size or not _holes_are_empty(handle, wanted.holes):
             return False
         return all(chunk_id(chunk_key, data) == place.id for place, data in _chunks(handle, file, places))

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from backup.errors import TargetError
 
@@ -64,6 +64,7 @@ class Target(Directories):
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._seen: dict[bytes, tuple[int, int]] = {}  # device and inode of every directory we were in
         self._ours: set[bytes] = set()
+        self._has_failed = False  # a sync
 
     def handle(self, path: bytes) -> int:
         """The directory `path` (relative, `b""` is the target itself), made where it is missing.
@@ -102,23 +103,24 @@ class Target(Directories):
         """Whether a directory that `handle` gave belongs to us: only we, and root, can change its nature."""
         return path in self._ours
 
-    def sync(self, paths: Iterable[bytes]) -> None:
-        """See that the file systems of these directories have all that was written. `TargetError` if not."""
-        self.syncing(paths)()
-
     def syncing(self, paths: Iterable[bytes]) -> Callable[[], None]:
-        """What does that, once, and may be called by another thread."""
-        with self._told_of_disk():
-            handles = [os.dup(self.handle(path)) for path in paths]
+        """What sees that the file systems of these directories have all that was written.
+
+        It is to be called once, by any thread. `TargetError` if they have not, and of each one after that:
+        the system tells of bytes that it could not write once.
+        """
+        with self._told_of_disk(), ExitStack() as undo:
+            handles = [_closed_by(undo, os.dup(self.handle(path))) for path in paths]
+            closing = undo.pop_all()
 
         def sync() -> None:
-            try:
-                with self._told_of_disk():
-                    for handle in handles:
-                        _sync(handle)
-            finally:
+            with closing, self._told_of_disk():
+                if self._has_failed:
+                    raise OSError(errno.EIO, "an earlier sync failed")
+                self._has_failed = True  # unless all goes well, whatever ends it
                 for handle in handles:
-                    os.close(handle)
+                    _sync(handle)
+                self._has_failed = False
 
         return sync
 
@@ -194,6 +196,11 @@ def _sync(handle: int) -> None:
         if number != errno.ENOSYS:
             raise OSError(number, os.strerror(number))
     os.sync()
+
+
+def _closed_by(stack: ExitStack, handle: int) -> int:
+    stack.callback(os.close, handle)
+    return handle
 
 
 def is_step(name: bytes) -> bool:

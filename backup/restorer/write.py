@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from backup.model import Problem, ProblemKind
+from backup.page_cache import forget
 from backup.restorer.maker import Lent, MakerProcess
 from backup.restorer.making import REFUSED, FileMaker
 from backup.restorer.metadata import Report
@@ -115,6 +116,7 @@ class Writer(FileMaker):
         if not stat.S_ISREG(found.st_mode) or found.st_size != wanted.size:
             os.close(handle)
             return None
+        forget(handle)  # what could not be written is in the cache still, as if it had been
         return open(handle, "rb")
 
     def lend(self, path: bytes) -> Lent:
@@ -149,8 +151,8 @@ class Writer(FileMaker):
         self.files += names
         self.bytes += size
 
-    def finish(self) -> None:
-        """Set the directories' metadata, deepest first, and see that all of it is on disk."""
+    def finish(self) -> Callable[[], None]:
+        """Set the directories' metadata, deepest first; gives what `syncing` does, of all of it."""
         if self._resumes:
             self._parts.clean(self._target.handle(b""))
         systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
@@ -165,18 +167,18 @@ class Writer(FileMaker):
             except OSError as error:
                 detail = f"mode, owner and times: {error.strerror}"
                 self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
-        self._target.sync(systems.values())
+        return self._target.syncing(systems.values())
 
     def syncing(self) -> Callable[[], None]:
-        """What sees that all that was written so far is on disk; another thread may call it."""
+        """What sees that all that was written so far is on disk; to be called once, by any thread."""
         systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
         for wanted in self._directories:
             with suppress(OSError):  # it was replaced by others: what lies in it is lost, and found missing
                 systems.setdefault(os.fstat(self._target.handle(wanted.path)).st_dev, wanted.path)
         return self._target.syncing(systems.values())
 
-    def keep(self) -> None:
-        """What was written is on disk: files that were begun stay for another sitting."""
+    def synced(self) -> None:
+        """To be called when it was: files that were begun stay for another sitting."""
         self._parts.keep()
 
     def abandon(self) -> None:

@@ -111,8 +111,14 @@ class Fetcher:
             if fetched.tree_hash is None or tree_hash(fetched.data) == fetched.tree_hash:
                 break
         data = memoryview(bytes(fetched.data))  # what is wrong to the end shows in its frames' digests
-        places = ((row, row.offset - place.start) for row in frames)
-        right = (row for row, start in places if _is_right(row, data[start : start + row.sealed_length]))
+        right: set[FrameRow] = set()
+        passed = place.start
+        for row in frames:
+            start, end = row.offset, row.offset + row.sealed_length
+            if passed <= start and end <= place.end:
+                passed = end
+                if _is_right(row, data[start - place.start : end - place.start]):
+                    right.add(row)
         return _Piece(place.start, place.end, data, frozenset(right))
 
     def _fetch_frame(self, ready: ReadyRange, row: FrameRow) -> bytes | None:

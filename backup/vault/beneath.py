@@ -108,12 +108,6 @@ def read_at(fd: int, length: int, offset: int) -> bytes:
     return b"".join(pieces)
 
 
-def forget(fd: int, offset: int, length: int) -> None:
-    """Let `length` bytes (0: all from there) leave the system's cache, which others need."""
-    with suppress(OSError):  # it is advice
-        os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
-
-
 def file_size(name: str, *, dir_fd: int) -> int | None:
     """The size of a regular file, None when there is none of that name."""
     try:

@@ -149,10 +149,11 @@ class DirectoryVault:
         ):
             if not layout.link_file(upload, path):
                 return False
-            changed = _first_changed(upload, stored)
-            if changed is not None:
+            try:
+                _check_linked(upload, upload_id, stored)
+            except IntegrityError:
                 layout.drop_linked(upload)
-                raise _changed(upload_id, changed)
+                raise
             layout.adopt_linked(upload, stored)
         return True
 
@@ -306,13 +307,17 @@ class DirectoryVault:
             yield root
 
 
-def _first_changed(upload: int, parts: Sequence[StoredPart]) -> int | None:
-    """The offset of the first part that the linked file does not hold, or of what it holds besides."""
+def _check_linked(upload: int, upload_id: UploadId, parts: Sequence[StoredPart]) -> None:
+    """IntegrityError unless the linked file is these parts, and no more."""
     for part, found in zip(parts, layout.hash_linked(upload, parts), strict=True):
         if found != part.tree_hash:
-            return part.offset
+            raise _changed(upload_id, part.offset)
     size = sum(part.length for part in parts)
-    return None if layout.linked_size(upload) == size else size
+    if layout.linked_size(upload) != size:
+        raise IntegrityError(
+            f"the file for upload {upload_id} has not the {size} bytes that were recorded",
+            advice="memory or disk of this machine may be failing; the upload was not accepted",
+        )
 
 
 def _changed(upload_id: UploadId, offset: int) -> IntegrityError:

@@ -33,6 +33,7 @@ from backup.errors import (
 )
 from backup.format.treehash import TreeHasher
 from backup.model import MIB, ArchiveId, ByteRange, StoredPart, TreeHash, UploadId
+from backup.page_cache import forget
 from backup.vault import beneath
 from backup.vault.pace import UNLIMITED, AnyPace, slices
 
@@ -198,7 +199,7 @@ def linked_size(upload: int) -> int | None:
 
 
 def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:
-    """The tree hash of what the linked file holds in the place of each part, which is then synced."""
+    """The tree hash of what the linked file holds in the place of each part."""
     room = memoryview(bytearray(MIB))
     with beneath.open_file(_LINKED, os.O_RDONLY, dir_fd=upload) as file:
         for part in parts:
@@ -207,12 +208,13 @@ def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:
                 piece = room[: part.offset + part.length - start]
                 hasher.update(piece[: os.preadv(file, [piece], start)])
             yield hasher.digest()
-        os.fdatasync(file)  # as it is already, but where links are copies
-        beneath.forget(file, 0, 0)
 
 
 def adopt_linked(upload: int, parts: Sequence[StoredPart]) -> None:
     """Make the linked file the upload's data, durably, then note its parts."""
+    with beneath.open_file(_LINKED, os.O_RDONLY, dir_fd=upload) as file:
+        os.fdatasync(file)  # as it is already, but where links are copies
+        forget(file)
     os.rename(_LINKED, "data", src_dir_fd=upload, dst_dir_fd=upload)
     os.fsync(upload)
     with beneath.open_file("parts", os.O_WRONLY | os.O_APPEND, dir_fd=upload) as notes:
@@ -302,7 +304,7 @@ def read_archive(root: Root, archive_id: ArchiveId, extent: ByteRange, pace: Any
                 for start, end in slices(extent.length, pace)
             ]
             if extent.length >= MIB:
-                beneath.forget(archive, extent.start, extent.length)
+                forget(archive, extent.start, extent.length)
     except FileNotFoundError as error:
         raise ArchiveMissingError(f"vault {root.path} has no archive {archive_id}") from error
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -90,15 +90,20 @@ def test_never_replaces_what_appears_while_it_waits(full: Site, out: Path, what:
 def test_reading_back_finds_what_a_bad_disk_did(
     full: Site, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Target.sync
+    real = Target.syncing
 
-    def sync_and_spoil(self: Target, paths: Sequence[bytes]) -> None:
-        real(self, paths)
-        with (out / "large").open("r+b") as file:
-            file.seek(MIB)
-            file.write(b"bad disk")
+    def syncing_and_spoiling(self: Target, paths: Sequence[bytes]) -> Callable[[], None]:
+        sync = real(self, paths)
 
-    monkeypatch.setattr(Target, "sync", sync_and_spoil)
+        def sync_and_spoil() -> None:
+            sync()
+            with (out / "large").open("r+b") as file:
+                file.seek(MIB)
+                file.write(b"bad disk")
+
+        return sync_and_spoil
+
+    monkeypatch.setattr(Target, "syncing", syncing_and_spoiling)
     report = finish(full, begin(full, out, Choice(verify=True)))
     assert [(one.path, "read back" in one.detail) for one in report.problems] == [(b"large", True)]
     assert report.verified == report.files - 3 - 1  # two symlinks and a FIFO have no content

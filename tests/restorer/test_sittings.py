@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from backup.errors import DeniedError, IntegrityError, InterruptedRunError, LimitRefusedError, TargetError
+from backup.errors import DeniedError, IntegrityError, InterruptedRunError, LimitRefusedError
 from backup.inventory.runs import Outcome, list_runs
 from backup.model import MIB
-from backup.restorer import sitting, target
+from backup.restorer import sitting
 from backup.restorer.assemble import Assembly
 from backup.restorer.restore import RestoreReport, cancel, deliver
 from tests.backups import Site
@@ -73,32 +73,6 @@ def test_the_power_goes_at_every_frame(
     assert report is not None
     assert cuts[0] > 8
     assert (report.outcome, report.fetched, report.problems) == (Outcome.DONE, whole.fetched, ())
-    assert_same_tree(source, out)
-    assert not leftovers(out)
-
-
-@pytest.mark.parametrize(("checkpoint", "turn"), [(1, 1), (1, 2), (1, 5), (sitting.CHECKPOINT, 1)])
-def test_what_a_failed_sync_was_about_is_written_again(
-    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int, turn: int
-) -> None:
-    """The system tells of bytes that it could not write once: a later sync that goes well says nothing."""
-    real, calls = target._sync, itertools.count(1)
-
-    def sync(handle: int) -> None:
-        if next(calls) == turn:
-            raise OSError(5, "Input/output error")
-        real(handle)
-
-    monkeypatch.setattr(target, "_sync", sync)
-    monkeypatch.setattr(sitting, "CHECKPOINT", checkpoint)
-    with pytest.raises(TargetError, match="may not be on the disk"):
-        full.restore("latest", out)
-    if turn == 1:
-        for path in out.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                path.write_bytes(b"lost")
-    report = full.restore("latest", out)
-    assert (report.outcome, report.problems) == (Outcome.DONE, ())
     assert_same_tree(source, out)
     assert not leftovers(out)
 

@@ -177,18 +177,44 @@ def test_what_cannot_be_renamed_leaves_nothing(target: Target, place: Path) -> N
 def test_bytes_that_did_not_reach_the_disk_are_no_success(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor is what is synced after that: the system tells of them once."""
+
     def fail(handle: int) -> None:
         raise OSError(5, "Input/output error")
 
-    target.sync([b""])
-    monkeypatch.setattr(module, "_sync", fail)
-    with pytest.raises(TargetError, match="may not be on the disk"):
-        target.sync([b""])
+    target.syncing([b""])()
+    asked_before = target.syncing([b""])
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_sync", fail)
+        with pytest.raises(TargetError, match="may not be on the disk"):
+            target.syncing([b""])()
+    for later in (asked_before, target.syncing([b""])):
+        with pytest.raises(TargetError, match="may not be on the disk"):
+            later()
+
+
+def test_a_sync_leaves_no_handles(target: Target, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "a").mkdir()
+    target.handle(b"a")
+    before = len(os.listdir("/proc/self/fd"))
+    target.syncing([b"", b"a"])()
+    assert len(os.listdir("/proc/self/fd")) == before
+    real = os.dup
+
+    def dup(handle: int) -> int:
+        if len(os.listdir("/proc/self/fd")) > before:
+            raise OSError(24, "Too many open files")
+        return real(handle)
+
+    monkeypatch.setattr(os, "dup", dup)
+    with pytest.raises(TargetError):
+        target.syncing([b"", b"a"])
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_sync_without_syncfs(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[bool] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda *_args, **_options: object())
     monkeypatch.setattr(os, "sync", lambda: synced.append(True))
-    target.sync([b"", b"a"])
+    target.syncing([b"", b"a"])()
     assert synced == [True, True]

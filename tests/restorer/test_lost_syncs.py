@@ -1,0 +1,172 @@
+"""A disk that loses what it was given: the system tells of it once, and shows the bytes until they are read anew.
+
+Then nothing that was written since the last good sync may count as restored.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from backup.errors import InterruptedRunError, TargetError
+from backup.inventory.runs import Outcome
+from backup.model import MIB
+from backup.restorer import parts, sitting, target, write
+from backup.restorer.target import Target
+from tests.backups import Site
+from tests.restorer.sites import leftovers, plant
+from tests.trees import assert_same_tree
+
+
+@pytest.fixture
+def full(site: Site, source: Path) -> Site:
+    """A tree of more than ten frames, with files that lie in several packs."""
+    plant(source)
+    content = random.Random(11)
+    for number, size in enumerate((11, 2, 3, 2, 5)):
+        (source / f"more-{number}").write_bytes(content.randbytes(size * MIB))
+    site.backup()
+    return site
+
+
+class Disk:
+    """Below `out`; the `turn`-th sync fails, and what was written since the one before is lost."""
+
+    def __init__(self, out: Path, patch: pytest.MonkeyPatch, turn: int) -> None:
+        self._out = out
+        self._calls = itertools.count(1)
+        self._turn = turn
+        self._safe: dict[int, bytes] = {}  # by inode, as of the last good sync
+        self._lost: dict[int, bytes] = {}  # what a file is, for who reads it from the disk
+        self._held: list[int] = []  # so that no inode is used again
+        self.has_failed = False
+        self.fails: Callable[[], None] = lambda: None
+        real_syncing, real_sync = Target.syncing, target._sync
+
+        def syncing(writes: Target, paths: Iterable[bytes]) -> Callable[[], None]:
+            self._seen = {os.stat(path).st_ino: path.read_bytes() for path in self._files()}
+            return real_syncing(writes, paths)
+
+        def sync(handle: int) -> None:
+            seen = self._seen
+            real_sync(handle)
+            if next(self._calls) == self._turn:
+                self.has_failed = True
+                self.fails()
+                raise OSError(5, "Input/output error")
+            if not self.has_failed:
+                self._safe = seen
+
+        patch.setattr(Target, "syncing", syncing)
+        patch.setattr(target, "_sync", sync)
+        for module in (parts, write):
+            patch.setattr(module, "forget", self._reveal)
+
+    def loses(self) -> None:
+        """The sitting is over: from now on files are what the disk has of them, once the cache let go."""
+        for path in self._files():
+            handle = os.open(path, os.O_RDONLY)
+            self._held.append(handle)
+            inode, now = os.fstat(handle).st_ino, path.read_bytes()
+            there = self._safe.get(inode, b"")[: len(now)].ljust(len(now), b"\0")
+            if there != now:
+                self._lost[inode] = there
+
+    def reveal_all(self) -> None:
+        """The cache is empty."""
+        for path in self._files():
+            with path.open("rb") as file:
+                self._reveal(file.fileno())
+        for handle in self._held:
+            os.close(handle)
+
+    def _reveal(self, file: int, start: int = 0, length: int = 0) -> None:
+        del start, length
+        there = self._lost.pop(os.fstat(file).st_ino, None)
+        if there is not None:
+            Path(f"/proc/self/fd/{file}").write_bytes(there)
+
+    def _files(self) -> Iterator[Path]:
+        for place, _, names in os.walk(self._out):
+            for path in (Path(place, name) for name in names):
+                if stat.S_ISREG(path.lstat().st_mode):
+                    yield path
+
+
+@contextmanager
+def losing(disk: Disk, error: type[BaseException]) -> Iterator[None]:
+    """A sitting that ends so, on a disk that then has not what it was given."""
+    with pytest.raises(error):
+        yield
+    assert disk.has_failed
+    disk.loses()
+
+
+def is_restored(site: Site, source: Path, out: Path, disk: Disk) -> None:
+    """The next sitting ends well, and the disk has it all."""
+    report = site.restore("latest", out)
+    disk.reveal_all()
+    assert (report.outcome, report.problems) == (Outcome.DONE, ())
+    assert_same_tree(source, out)
+    assert not leftovers(out)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_any_checkpoint(
+    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    monkeypatch.setattr(sitting, "CHECKPOINT", 1)
+    disk = Disk(out, monkeypatch, turn)
+    with losing(disk, TargetError):
+        full.restore("latest", out)
+    is_restored(full, source, out, disk)
+
+
+def test_the_last_sync(full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(out, monkeypatch, 1)
+    with losing(disk, TargetError):
+        full.restore("latest", out)
+    is_restored(full, source, out, disk)
+
+
+@pytest.mark.parametrize("turn", [1, 4])
+def test_a_stop_while_it_is_synced(
+    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    monkeypatch.setattr(sitting, "CHECKPOINT", 1)
+    disk = Disk(out, monkeypatch, turn)
+    disk.fails = lambda: time.sleep(0.2)
+    full.stop = lambda: disk.has_failed
+    with losing(disk, (InterruptedRunError, TargetError)):  # type: ignore[arg-type]
+        full.restore("latest", out)
+    full.stop = lambda: False
+    is_restored(full, source, out, disk)
+
+
+@pytest.mark.parametrize("checkpoint", [1, sitting.CHECKPOINT])
+def test_ctrl_c_while_it_is_synced(
+    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int
+) -> None:
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(sitting, "CHECKPOINT", checkpoint)
+    disk = Disk(out, monkeypatch, 1)
+    disk.fails = interrupt
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with losing(disk, KeyboardInterrupt):
+            full.restore("latest", out)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    is_restored(full, source, out, disk)
