@@ -1,4 +1,4 @@
-"""A disk that loses what it was given: the system tells of it once, and shows the bytes until they are read anew.
+"""A disk that loses what it was given: the system tells of it once, and goes on to show the bytes.
 
 Then nothing that was written since the last good sync may count as restored.
 """

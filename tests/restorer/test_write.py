@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backup.errors import TargetError
-from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
+from backup.model import MIB, EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer import parts as module
 from backup.restorer import special
 from backup.restorer.metadata import Metadata
@@ -62,6 +62,23 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path / "target")
     yield made
     made.target.close()
+
+
+def test_a_large_file_goes_to_the_disk_as_it_is_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each span twice: when it is written, and a step later, when the cache can let it go."""
+    spans: list[tuple[int, int]] = []
+    monkeypatch.setattr(module, "forget", lambda _file, start=0, length=0: spans.append((start, length)))
+    size = 20 * MIB
+    assert bench.writer.begin(0, wanted(b"large", size=size))
+    for start in range(0, size, MIB):
+        assert bench.writer.write(0, start, memoryview(bytes(MIB)))
+    bench.writer.end(0)
+    first, second = (0, 8 * MIB), (8 * MIB, 8 * MIB)
+    assert spans == [first, first, second, (0, 0)]
+    bench.file(b"small", bytes(MIB))
+    assert len(spans) == 4
 
 
 def test_a_file_has_its_name_only_at_the_end(bench: Bench) -> None:

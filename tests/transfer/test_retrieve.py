@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -102,6 +103,23 @@ def test_every_frame_comes_as_it_was(rows: list[FrameRow], piece: int, ahead: in
         start, end = asked.start + extent.start, asked.end + extent.start
         assert any(row.offset < end and start < row.offset + row.sealed_length for row in rows)
         assert asked.length <= piece
+
+
+def test_pieces_that_are_passed_are_let_go() -> None:
+    rows = frames_at(*((start, MIB) for start in range(0, 24 * MIB, MIB)))
+    given: list[bytes] = []
+
+    def keep(_number: int, _extent: ByteRange, data: bytes) -> bytes:
+        given.append(bytes(bytearray(data)))  # an object of its own
+        return given[-1]
+
+    shelf = Shelf(ByteRange(0, len(DATA)), keep, hashed=False)
+    most = 0
+    with Fetcher(shelf, ManualClock(), ahead=2, piece=MIB) as fetcher:  # type: ignore[arg-type]
+        for _ in fetcher.frames(ReadyRange(ID, len(DATA), shelf.extent, rows)):
+            most = max(most, sum(sys.getrefcount(given[place]) > 2 for place in range(len(given))))
+    assert len(given) == 24
+    assert 1 < most <= 4
 
 
 def test_pieces_without_wanted_frames_are_not_fetched() -> None:

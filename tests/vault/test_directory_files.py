@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,10 +81,32 @@ def test_a_file_cut_short_is_met(directory: DirectoryVault, spooled: Path) -> No
 def test_a_file_with_more_in_it_is_met(directory: DirectoryVault, spooled: Path) -> None:
     spooled.write_bytes(DATA + b"more")
     upload_id = directory.begin_upload(CATALOG, MIB)
-    with pytest.raises(IntegrityError, match=f"the part at {len(DATA)} of upload"):
+    with pytest.raises(IntegrityError, match=f"has not the {len(DATA)} bytes"):
         directory.put_file(upload_id, str(spooled), cut(DATA))
     assert directory.list_parts(upload_id, MIB) == []
     assert os.stat(spooled).st_nlink == 1
+
+
+def test_it_is_on_the_disk_before_it_has_its_name(
+    directory: DirectoryVault, spooled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where links are copies, nobody synced the copy."""
+    done: list[str] = []
+    real_sync, real_rename = os.fdatasync, os.rename
+
+    def sync(handle: int) -> None:
+        done.append(f"sync {os.fstat(handle).st_ino == spooled.stat().st_ino}")
+        real_sync(handle)
+
+    def rename(*given: Any, **more: Any) -> None:
+        done.append("rename")
+        real_rename(*given, **more)
+
+    upload_id = directory.begin_upload(CATALOG, MIB)
+    monkeypatch.setattr(os, "fdatasync", sync)
+    monkeypatch.setattr(os, "rename", rename)
+    assert directory.put_file(upload_id, str(spooled), cut(DATA))
+    assert done[:2] == ["sync True", "rename"]
 
 
 @pytest.mark.parametrize("planted", ["symlink", "nothing", "no links"])
