@@ -76,7 +76,8 @@ _CACHE = Tag(CACHE_TAG.encode(), _CACHE_SIGNATURE.encode(), "exclude_caches")
 class Filters:
     """What a job, or one source of it, leaves out. Costs nothing an entry where nothing is set.
 
-    Later patterns count more than earlier ones; `larger_than` is of regular files, in bytes.
+    Later patterns count more than earlier ones; `larger_than` is of regular files, in bytes. `looks` tells
+    whether an entry may be left out for what it is.
     """
 
     def __init__(
@@ -93,12 +94,12 @@ class Filters:
         self._any = bool(self._patterns)
         self._tags = (*([_CACHE] if exclude_caches else []), *tags)
         self._larger_than = larger_than
-        self._looks = self._any or larger_than is not None
+        self.looks = self._any or larger_than is not None
         self.one_file_system = one_file_system
 
     def leaving_out(self, directory: bytes, name: bytes, found: os.stat_result) -> LeftOut | None:
         """Why this entry of an absolute directory is left out; None if it stays."""
-        if not self._looks:
+        if not self.looks:
             return None
         mode = found.st_mode
         if self._any:

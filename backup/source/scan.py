@@ -313,6 +313,8 @@ class _Walk:
             unread.add(name)
             self._unreadable(prefix + name, error)
             return None
+        if stat.S_ISREG(found.st_mode) and not node.children and node.filters and not node.filters.looks:
+            return ScannedEntry(name, found, leads_on=False)  # as most are
         child = node.children.get(name)
         only_leads_on = child is not None and node.filters is None
         if node.filters is not None and (child is None or child.filters is None):
