@@ -47,7 +47,7 @@ def test_a_later_pattern_takes_back_an_earlier_one() -> None:
 
 
 def test_no_pattern_leaves_nothing_out() -> None:
-    assert not Filters()._looks
+    assert not Filters().looks
     assert Filters().leaving_out(b"/", b"anything", os.stat("/")) is None
 
 
