@@ -100,13 +100,14 @@ def _round(work: Path, name: str, made: Path, turn: int, peers: Sequence[Peer]) 
     for peer in peers:
         place = places[peer.name]
         _measure(peer.prepare(place), place, source)
+        _elsewhere(data.warm, source)  # borg has the system forget what it read
         for phase in (_FIRST, _SAME):
             os.sync()
             yield Row(name, phase, peer.name, turn, _measure(peer.backup(place), place, source))
     _elsewhere(data.change, source, turn)
-    _elsewhere(data.warm, source)
     for peer in peers:
         place = places[peer.name]
+        _elsewhere(data.warm, source)
         os.sync()
         yield Row(name, _CHANGED, peer.name, turn, _measure(peer.backup(place), place, source))
         yield Row(name, _RESTORE, peer.name, turn, _restore(peer, place, work / f"restored-{peer.name}"))
