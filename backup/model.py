@@ -23,6 +23,7 @@ ListingId = NewType("ListingId", str)  # the vault's
 
 KIB = 1024
 MIB = 1024 * KIB
+Buffer = bytes | memoryview
 
 
 # What is backed up.

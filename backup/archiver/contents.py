@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from backup.archiver.pipeline import ChunkRun, Pipeline
-from backup.archiver.sealing import Buffer
 from backup.format.chunker import MINIMUM, Chunker
 from backup.format.keys import ChunkSecret
 from backup.format.naming import chunk_id, content_id
 from backup.format.rows import pack_u32
-from backup.model import MIB, ChunkId, ContentId
+from backup.model import MIB, Buffer, ChunkId, ContentId
 from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.freshness import is_fresh, stamp_clock

@@ -23,9 +23,8 @@ from typing import Self
 
 from backup.archiver.packing import OpenPack
 from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
-from backup.model import KIB, MIB, ChunkId, FrameRow, Pack
+from backup.model import KIB, MIB, Buffer, ChunkId, FrameRow, Pack
 
-Buffer = bytes | memoryview
 _MARGIN = 256 * KIB  # room for a pack's directory: 44 bytes a chunk, 40 a frame, and padding
 _CHUNK_ROW = 44
 MOST_CHUNKS = 2**20  # in a pack, a quarter of what a directory may hold: files of a few bytes make many

@@ -11,9 +11,8 @@ from typing import Self
 from backup.errors import FormatError, IntegrityError, NightvaultError
 from backup.format.frame import FrameCodec
 from backup.format.pack import PackKeys
-from backup.model import FrameRow, PackId
+from backup.model import Buffer, FrameRow, PackId
 
-Buffer = bytes | memoryview
 Arrived = tuple[FrameRow, "Future[bytes]"]
 
 

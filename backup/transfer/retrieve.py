@@ -16,11 +16,10 @@ from typing import NamedTuple, Self
 from backup.errors import IntegrityError, VaultError
 from backup.format.frame import check_digest
 from backup.format.treehash import aligned_pieces, tree_hash
-from backup.model import MIB, ByteRange, Fetched, FrameRow, RetrievalId
+from backup.model import MIB, Buffer, ByteRange, Fetched, FrameRow, RetrievalId
 from backup.protocols import Clock, Vault
 from backup.transfer.retry import Patience
 
-Buffer = bytes | memoryview
 PIECE = 16 * MIB
 TRIES = 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import random
@@ -263,6 +264,7 @@ class TestFailures:
             pipeline.finish()
 
     def fails(self, line: Line, error: type[BaseException], pack_size: int = 3 * MIB) -> None:
+        gc.collect()  # or what other tests left closes its handles while these are counted
         threads, handles = threading.active_count(), len(os.listdir("/proc/self/fd"))
         with pytest.raises(error):
             self.run(line, pack_size)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import signal
 import stat
 import time
@@ -19,23 +18,11 @@ import pytest
 
 from backup.errors import InterruptedRunError, TargetError
 from backup.inventory.runs import Outcome
-from backup.model import MIB
 from backup.restorer import parts, sitting, target, write
 from backup.restorer.target import Target
 from tests.backups import Site
-from tests.restorer.sites import leftovers, plant
+from tests.restorer.sites import leftovers
 from tests.trees import assert_same_tree
-
-
-@pytest.fixture
-def full(site: Site, source: Path) -> Site:
-    """A tree of more than ten frames, with files that lie in several packs."""
-    plant(source)
-    content = random.Random(11)
-    for number, size in enumerate((11, 2, 3, 2, 5)):
-        (source / f"more-{number}").write_bytes(content.randbytes(size * MIB))
-    site.backup()
-    return site
 
 
 class Disk:
@@ -122,39 +109,39 @@ def is_restored(site: Site, source: Path, out: Path, disk: Disk) -> None:
 
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_any_checkpoint(
-    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, turn: int
+    framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
     monkeypatch.setattr(sitting, "CHECKPOINT", 1)
     disk = Disk(out, monkeypatch, turn)
     with losing(disk, TargetError):
-        full.restore("latest", out)
-    is_restored(full, source, out, disk)
+        framed.restore("latest", out)
+    is_restored(framed, source, out, disk)
 
 
-def test_the_last_sync(full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_sync(framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(out, monkeypatch, 1)
     with losing(disk, TargetError):
-        full.restore("latest", out)
-    is_restored(full, source, out, disk)
+        framed.restore("latest", out)
+    is_restored(framed, source, out, disk)
 
 
 @pytest.mark.parametrize("turn", [1, 4])
 def test_a_stop_while_it_is_synced(
-    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, turn: int
+    framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
     monkeypatch.setattr(sitting, "CHECKPOINT", 1)
     disk = Disk(out, monkeypatch, turn)
     disk.fails = lambda: time.sleep(0.2)
-    full.stop = lambda: disk.has_failed
+    framed.stop = lambda: disk.has_failed
     with losing(disk, (InterruptedRunError, TargetError)):  # type: ignore[arg-type]
-        full.restore("latest", out)
-    full.stop = lambda: False
-    is_restored(full, source, out, disk)
+        framed.restore("latest", out)
+    framed.stop = lambda: False
+    is_restored(framed, source, out, disk)
 
 
 @pytest.mark.parametrize("checkpoint", [1, sitting.CHECKPOINT])
 def test_ctrl_c_while_it_is_synced(
-    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int
+    framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int
 ) -> None:
     def interrupt() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -166,7 +153,7 @@ def test_ctrl_c_while_it_is_synced(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with losing(disk, KeyboardInterrupt):
-            full.restore("latest", out)
+            framed.restore("latest", out)
     finally:
         signal.signal(signal.SIGINT, before)
-    is_restored(full, source, out, disk)
+    is_restored(framed, source, out, disk)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -13,25 +12,13 @@ import pytest
 
 from backup.errors import DeniedError, IntegrityError, InterruptedRunError, LimitRefusedError
 from backup.inventory.runs import Outcome, list_runs
-from backup.model import MIB
 from backup.restorer import sitting
 from backup.restorer.assemble import Assembly
 from backup.restorer.restore import RestoreReport, cancel, deliver
 from tests.backups import Site
 from tests.doubles import Fault, FaultyVault, PowerCut
-from tests.restorer.sites import begun, leftovers, plant
+from tests.restorer.sites import begun, leftovers
 from tests.trees import assert_same_tree
-
-
-@pytest.fixture
-def full(site: Site, source: Path) -> Site:
-    """A tree of more than ten frames, with files that lie in several packs."""
-    plant(source)
-    content = random.Random(11)
-    for number, size in enumerate((11, 2, 3, 2, 5)):
-        (source / f"more-{number}").write_bytes(content.randbytes(size * MIB))
-    site.backup()
-    return site
 
 
 @pytest.fixture
@@ -41,15 +28,15 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def whole(full: Site, out: Path) -> RestoreReport:
+def whole(framed: Site, out: Path) -> RestoreReport:
     """What a restore in one sitting reports."""
-    return full.restore("latest", out.with_name("whole"))
+    return framed.restore("latest", out.with_name("whole"))
 
 
 @pytest.mark.parametrize("stage", ["before", "after"])
 @pytest.mark.usefixtures("often")
 def test_the_power_goes_at_every_frame(
-    full: Site, source: Path, out: Path, whole: RestoreReport, monkeypatch: pytest.MonkeyPatch, stage: str
+    framed: Site, source: Path, out: Path, whole: RestoreReport, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     real, cuts = Assembly.accept, [0]
 
@@ -66,10 +53,10 @@ def test_the_power_goes_at_every_frame(
     report = None
     for _ in range(200):
         try:
-            report = full.restore("latest", out)
+            report = framed.restore("latest", out)
             break
         except PowerCut:
-            full = full.reopen()
+            framed = framed.reopen()
     assert report is not None
     assert cuts[0] > 8
     assert (report.outcome, report.fetched, report.problems) == (Outcome.DONE, whole.fetched, ())
@@ -78,9 +65,9 @@ def test_the_power_goes_at_every_frame(
 
 
 @pytest.mark.usefixtures("often")
-def test_a_vault_that_refuses_in_between(full: Site, source: Path, out: Path, whole: RestoreReport) -> None:
+def test_a_vault_that_refuses_in_between(framed: Site, source: Path, out: Path, whole: RestoreReport) -> None:
     for skip in itertools.count(1):
-        site = full.reopen(FaultyVault(full.vault, Fault("fetch", DeniedError("no"), skip=skip)))
+        site = framed.reopen(FaultyVault(framed.vault, Fault("fetch", DeniedError("no"), skip=skip)))
         try:
             report = site.restore("latest", out)
             break
@@ -92,51 +79,51 @@ def test_a_vault_that_refuses_in_between(full: Site, source: Path, out: Path, wh
 
 @pytest.mark.usefixtures("often")
 def test_a_file_that_was_changed_between_the_sittings_is_made_again(
-    full: Site, source: Path, out: Path
+    framed: Site, source: Path, out: Path
 ) -> None:
     stopping = iter([False] * 3 + [True])
-    full.stop = lambda: next(stopping, False)
+    framed.stop = lambda: next(stopping, False)
     with pytest.raises(InterruptedRunError, match="was stopped"):
-        full.restore("latest", out)
+        framed.restore("latest", out)
     half = list(out.rglob(".nightvault-*"))
     assert half
     for path in half:
         path.write_bytes(b"something else")
-    report = full.restore("latest", out)
+    report = framed.restore("latest", out)
     assert (report.outcome, report.problems) == (Outcome.DONE, ())
     assert_same_tree(source, out)
 
 
 @pytest.mark.usefixtures("often")
-def test_half_done_files_that_vanish_are_made_again(full: Site, source: Path, out: Path) -> None:
+def test_half_done_files_that_vanish_are_made_again(framed: Site, source: Path, out: Path) -> None:
     stopping = iter([False] * 3 + [True])
-    full.stop = lambda: next(stopping, False)
+    framed.stop = lambda: next(stopping, False)
     with pytest.raises(InterruptedRunError):
-        full.restore("latest", out)
+        framed.restore("latest", out)
     for path in out.rglob(".nightvault-*"):
         path.unlink()
-    assert full.restore("latest", out).outcome is Outcome.DONE
+    assert framed.restore("latest", out).outcome is Outcome.DONE
     assert_same_tree(source, out)
 
 
 @pytest.mark.usefixtures("often")
-def test_cancel_takes_half_done_files_away(full: Site, out: Path) -> None:
+def test_cancel_takes_half_done_files_away(framed: Site, out: Path) -> None:
     stopping = iter([False] * 3 + [True])
-    full.stop = lambda: next(stopping, False)
-    restore, known = begun(full, out)
+    framed.stop = lambda: next(stopping, False)
+    restore, known = begun(framed, out)
     with pytest.raises(InterruptedRunError):
-        deliver(restore, known, full.restore_world)
+        deliver(restore, known, framed.restore_world)
     assert leftovers(out)
-    with full.inventory.reading() as tx:
+    with framed.inventory.reading() as tx:
         assert list_runs(tx)[0].outcome is Outcome.INTERRUPTED
-    cancel(restore, full.inventory, full.restore_world.key_directory, full.clock)
+    cancel(restore, framed.inventory, framed.restore_world.key_directory, framed.clock)
     assert not leftovers(out)
-    assert not os.listdir(full.folder / "restores")
+    assert not os.listdir(framed.folder / "restores")
 
 
 @pytest.mark.usefixtures("often")
 def test_problems_of_all_sittings_are_reported_once(
-    full: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Assembly.accept
     calls = [0]
@@ -151,22 +138,22 @@ def test_problems_of_all_sittings_are_reported_once(
 
     monkeypatch.setattr(Assembly, "accept", accept)
     with pytest.raises(DeniedError):
-        full.restore("latest", out)
-    report = full.restore("latest", out)
+        framed.restore("latest", out)
+    report = framed.restore("latest", out)
     assert report.outcome is Outcome.PARTIAL
     paths = [problem.path for problem in report.problems]
     assert paths
     assert len(paths) == len(set(paths))
     for path in paths:
         assert not os.path.lexists(os.fsencode(out) + b"/" + path)
-    assert report.files + len(paths) == full.restore("latest", out.with_name("other")).files
+    assert report.files + len(paths) == framed.restore("latest", out.with_name("other")).files
 
 
 def test_no_room_is_told_before_anything_is_asked_for(
-    full: Site, out: Path, monkeypatch: pytest.MonkeyPatch
+    framed: Site, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vault = FaultyVault(full.vault)
-    site = full.reopen(vault)
+    vault = FaultyVault(framed.vault)
+    site = framed.reopen(vault)
     monkeypatch.setattr("backup.restorer.room.room_at", lambda _target: 1000)
     with pytest.raises(LimitRefusedError, match="has room for 1000 bytes") as caught:
         site.restore("latest", out)
