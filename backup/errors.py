@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     DENIED = 14
     AWAY = 15
     LIMIT = 16
+    WAITING = 17
     INTERRUPTED = 130
 
 
@@ -54,7 +55,20 @@ class NoInventoryError(NightvaultError):
     """There is no inventory where the config says."""
 
     exit_code = ExitCode.NO_INVENTORY
-    advice = "run `nightvault init` first, or point --config at the right file"
+    advice = (
+        "on a new server run `nightvault init`. If it was here and is lost, do not: "
+        "`nightvault rebuild --key FILE` brings it back from the vault (docs/restore.md)"
+    )
+
+
+class StateDeniedError(NightvaultError):
+    """The state directory, or what lies in it, may not be read or written by this user."""
+
+    advice = "run it as the user that ran `nightvault init` (root, as a rule: sudo), or give that right"
+
+
+class OccupiedVaultError(NightvaultError):
+    """A vault holds backups, but here is no inventory that knows of them."""
 
 
 class InventoryDamagedError(NightvaultError):

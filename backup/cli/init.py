@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 @click.option("--passphrase-file", metavar="FILE", help="Protect the key file with this passphrase.")
 @click.option("--non-interactive", is_flag=True, help="Ask nothing; fail where an answer is needed.")
 @click.option("--no-vaults", is_flag=True, help="Do not make the vaults; they are there or come later.")
+@click.option(
+    "--new-history",
+    is_flag=True,
+    help="Begin anew even where a vault holds backups: another server's, or some that shall stay apart.",
+)
 @pass_cli
 def init(
     cli: Cli,
@@ -40,15 +45,20 @@ def init(
     passphrase_file: str | None,
     non_interactive: bool,
     no_vaults: bool,
+    new_history: bool,
 ) -> None:
     """Make state directory, inventory, chunk secret, signer and vaults; run it again at will.
 
     A recovery key is made unless the config or --recipient names a recipient. It alone opens what is backed
     up: it is written to --key-file or shown once, and kept nowhere on this server.
+
+    Where a vault holds backups already, it stops: a server that lost its state runs `nightvault rebuild`.
     """
+    from backup.app.occupied import has_inventory, refuse_occupied
     from backup.app.setup import create_vaults, initialise
 
     config = cli.config()
+    is_there = has_inventory(config)
     given = _recipients(config, recipients)
     if passphrase_file is not None and key_file is None:
         raise UsageError("--passphrase-file protects a key file", advice="give --key-file FILE, too")
@@ -56,6 +66,8 @@ def init(
         raise UsageError(
             "where is the new recovery key to go?", advice="give --key-file FILE, or --recipient nvr1…"
         )
+    if not (is_there or new_history):
+        refuse_occupied(config, cli.clock, unknown=cli.warn if no_vaults else None)
     made = initialise(config, given, None, cli.clock)
     new_key = None if given else _new_key(cli, key_file, passphrase_file)
     created = made.created

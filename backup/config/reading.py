@@ -37,6 +37,9 @@ USER_CONFIG = ".config/nightvault/config.toml"
 _NO_CONFIG_ADVICE = (
     "copy config.example.toml there and change it, or name a file with --config; then `nightvault init`"
 )
+_NO_RIGHT_ADVICE = (
+    "run it as a user who may read the config (root, as a rule: sudo), or name another: --config"
+)
 _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
 _MONEY = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
@@ -59,16 +62,27 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> str:
     `ConfigError` when there is none; a file that was asked for by name is never passed over.
     """
     for origin, path in (("--config", explicit), ("$NIGHTVAULT_CONFIG", environ.get("NIGHTVAULT_CONFIG"))):
-        if path and os.path.exists(path):
+        if path and _is_there(path):
             return path
         if path:
             raise ConfigError(f"there is no config file {path} (from {origin})", advice=_NO_CONFIG_ADVICE)
     home = environ.get("HOME") or os.path.expanduser("~")
     places = (SYSTEM_CONFIG, os.path.join(home, USER_CONFIG))
     for path in places:
-        if os.path.exists(path):
+        if _is_there(path):
             return path
     raise ConfigError(f"there is no config file: looked for {' and '.join(places)}", advice=_NO_CONFIG_ADVICE)
+
+
+def _is_there(path: str) -> bool:
+    """Whether the file exists. `ConfigError` where this user may not even look."""
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        raise ConfigError(f"permission denied: {path}", advice=_NO_RIGHT_ADVICE) from error
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def load_config(path: str) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -22,8 +23,10 @@ from backup.errors import (
     NightvaultError,
     NoInventoryError,
     SpoolError,
+    StateDeniedError,
 )
 from backup.inventory import schema
+from backup.inventory.read_only import Access, access_to, read_only_creator
 from backup.model import InventoryId
 
 if TYPE_CHECKING:
@@ -71,7 +74,9 @@ class Inventory:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise SpoolError(f"the lock {path} cannot be made: {error.strerror}") from error
+            denied = error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}
+            kind = StateDeniedError if denied else SpoolError
+            raise kind(f"the lock {path} cannot be made: {error.strerror}") from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,6 +108,8 @@ def our_errors(engine: Engine) -> Iterator[None]:
             ) from error
         if "full" in text:
             raise SpoolError(f"the inventory {where} cannot grow: {text}") from error
+        if "readonly" in text:
+            raise StateDeniedError(f"the inventory {where} can only be read here: {text}") from error
         if "locked" in text:
             raise LockedError(f"the inventory {where} is in use: {text}") from error
         raise InventoryDamagedError(
@@ -111,10 +118,12 @@ def our_errors(engine: Engine) -> Iterator[None]:
         ) from error
 
 
-def _connect(url: str) -> Engine:
-    options = {"timeout": 60} if _is_sqlite(url) else {}
+def _connect(url: str, *, only_reads: bool = False) -> Engine:
+    options: dict[str, Any] = {"connect_args": {"timeout": 60} if _is_sqlite(url) else {}}
+    if only_reads:
+        options = {"creator": read_only_creator(sqlite_path(url) or "")}
     try:
-        engine = create_engine(url, pool_size=4, max_overflow=8, connect_args=options)
+        engine = create_engine(url, pool_size=4, max_overflow=8, **options)
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigError(
             f"inventory.url: no driver for {_parsed(url).drivername} is installed: {error}",
@@ -127,7 +136,7 @@ def _connect(url: str) -> Engine:
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
         for pragma in (
-            "journal_mode=WAL",
+            *(() if only_reads else ("journal_mode=WAL",)),
             "synchronous=FULL",
             "foreign_keys=ON",
             "cache_size=-32768",
@@ -218,9 +227,8 @@ def create_inventory(
 def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     """Open the inventory at `url`, migrating it if it is older than this program."""
     path = sqlite_path(url)
-    if path and not os.path.exists(path):
-        raise NoInventoryError(f"no inventory at {path}")
-    engine = _connect(url)
+    access = Access.WRITES if path is None else access_to(path)
+    engine = _connect(url, only_reads=access is Access.READS)
     with our_errors(engine), engine.connect() as connection, connection.begin():
         _check_application(connection, path)
         if not inspect(connection).has_table("about"):
@@ -228,6 +236,11 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
         version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     if version != HEAD:
         _refuse_newer(str(version))
+        if access is Access.READS:
+            raise StateDeniedError(
+                f"the inventory {path} is of an older nightvault, and may not be written to bring it up",
+                advice="run any command once as a user who may write it, or look at it with that version",
+            )
         migrate(engine)
     with our_errors(engine), engine.connect() as connection, connection.begin():
         row = connection.execute(select(schema.about)).first()

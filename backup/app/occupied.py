@@ -1,0 +1,60 @@
+"""Vaults that hold backups already, looked at before a new and empty history is begun in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from backup.app.runs import opened
+from backup.app.vaults import Purpose, make_vault
+from backup.config import Config
+from backup.errors import NightvaultError, NoInventoryError, OccupiedVaultError
+from backup.model import PackKind
+from backup.protocols import Clock, Vault
+
+
+def has_inventory(config: Config) -> bool:
+    """Whether there is an inventory; other errors than `NoInventoryError` come out."""
+    try:
+        opened(config).close()
+    except NoInventoryError:
+        return False
+    return True
+
+
+def refuse_occupied(config: Config, clock: Clock, *, unknown: Callable[[str], None] | None = None) -> None:
+    """`OccupiedVaultError` if a vault of the config holds backups.
+
+    A vault that cannot be looked at is an error, or told to `unknown` with a sentence.
+    """
+    for settings in config.vaults:
+        try:
+            found = _what_it_holds(make_vault(config, settings.name, Purpose.BACKUP, clock))
+        except NightvaultError as error:
+            if unknown is None:
+                raise
+            unknown(f"vault {settings.name} was not looked at, it may hold backups already: {error}")
+            continue
+        if found is not None:
+            raise OccupiedVaultError(
+                f"vault {settings.name} is not empty ({found}), and here is no inventory that knows of it",
+                advice="if this server lost its state: `nightvault rebuild --key FILE` brings it back. "
+                "If these are another server's, or shall stay apart: `nightvault init --new-history`",
+            )
+
+
+def _what_it_holds(vault: Vault) -> str | None:
+    """What tells of backups in a vault; None if it is not there, or has none as far as it tells."""
+    state = vault.state()
+    if not state.exists:
+        return None
+    if vault.traits.waits and not vault.traits.keeps_metadata_hot:
+        # Counted once a day; its list is hours away.
+        return f"it counts {_archives(state.archives)}" if state.archives else None
+    listing = vault.fetch_listing(vault.request_listing("init"))
+    catalogs = sum(one.label is not None and one.label.kind is PackKind.CATALOG for one in listing.archives)
+    return f"{catalogs:,} of its {_archives(len(listing.archives))} are catalogs" if catalogs else None
+
+
+def _archives(count: int) -> str:
+    """1 archive, 2,000 archives."""
+    return f"{count:,} archive" + ("" if count == 1 else "s")
