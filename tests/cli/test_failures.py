@@ -49,7 +49,8 @@ def test_each_error_of_ours_is_a_sentence_and_its_code(
 def test_the_codes_are_those_of_the_documentation() -> None:
     assert {code.name: int(code) for code in ExitCode} == {
         "DONE": 0, "FAILED": 1, "USAGE": 2, "PARTIAL": 3, "NO_INVENTORY": 10, "LOCKED": 11,
-        "RECOVERY_KEY": 12, "IDENTITY": 13, "DENIED": 14, "AWAY": 15, "LIMIT": 16, "INTERRUPTED": 130,
+        "RECOVERY_KEY": 12, "IDENTITY": 13, "DENIED": 14, "AWAY": 15, "LIMIT": 16, "WAITING": 17,
+        "INTERRUPTED": 130,
     }  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def test_with_json_an_error_is_a_document_too(place: tuple[str, ...], try_out: C
         "error": {
             "kind": "no-inventory",
             "message": "there is no inventory in caf\udce9",
-            "advice": "run `nightvault init` first, or point --config at the right file",
+            "advice": errors.NoInventoryError.advice,
             "exit_code": 10,
         }
     }
