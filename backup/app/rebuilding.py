@@ -15,7 +15,7 @@ from backup.config import Config
 from backup.errors import NightvaultError, RecoveryKeyError
 from backup.format.keys import Recipient, RecoveryKey
 from backup.inventory.building import refuse_existing
-from backup.inventory.database import sqlite_path
+from backup.inventory.database import require_file, sqlite_path
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Progress
 
@@ -26,9 +26,8 @@ def run_rebuild(
     config: Config, vault: VaultName, wish: Wish, key: RecoveryKey, *, clock: Clock, progress: Progress
 ) -> RebuildReport:
     """One act of a rebuild. `NightvaultError` if there is an inventory, `RecoveryKeyError`."""
-    path = sqlite_path(config.inventory_url)
-    if path is not None:
-        refuse_existing(path)
+    require_file(config.inventory_url)
+    refuse_existing(sqlite_path(config.inventory_url) or "")
     _check_key(config, key)
     state = State(config.state_dir)
     state.create()
@@ -47,6 +46,7 @@ def run_rebuild(
 
 def set_aside(config: Config, now: datetime) -> list[str]:
     """Move inventory and keys out of the way, under names with the time; the new names."""
+    require_file(config.inventory_url)
     mark = f"{now:%Y%m%dT%H%M%S}"
     state = State(config.state_dir)
     moved: list[str] = []

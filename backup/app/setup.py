@@ -15,7 +15,7 @@ from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
 from backup.errors import NoInventoryError, RecoveryKeyError, UsageError
 from backup.format.keys import Recipient, RecoveryKey
-from backup.inventory.database import Inventory, create_inventory
+from backup.inventory.database import Inventory, create_inventory, require_file
 from backup.model import InventoryId
 from backup.protocols import Clock
 
@@ -42,6 +42,7 @@ def initialise(
     `recipients` are those to seal for if neither the config nor an earlier `init` names any; `key`, if it is
     at hand, enrols the signer at once.
     """
+    require_file(config.inventory_url)
     state = State(config.state_dir)
     state.create()
     inventory, created = _find_or_create(config, state, clock)

@@ -29,8 +29,10 @@ def check(cli: Cli) -> None:
     The bucket of an S3 vault is looked at, too: what its own settings would do to the vault is a warning.
     """
     from backup.app.vaults import warnings_of_vault
+    from backup.inventory.database import require_file
 
     read = cli.config()
+    require_file(read.inventory_url)
     warnings = list(warnings_of(read))
     for vault in read.vaults:
         warnings += [f"vault {vault.name}: {one}" for one in warnings_of_vault(read, vault, cli.clock)]

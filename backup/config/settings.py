@@ -64,7 +64,7 @@ _TimeTo = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]|24:00", 'must be 
 _IONICE = "idle|best-effort:[0-7]"
 _IoNice = Annotated[str, _shape(_IONICE, "must be idle, or best-effort:0 (most urgent) to best-effort:7")]
 _URL = r"(sqlite:////|postgresql\+psycopg://).+"
-_Url = Annotated[str, _shape(_URL, "must be sqlite:////PATH or postgresql+psycopg://…")]
+_Url = Annotated[str, _shape(_URL, "must be sqlite:////PATH")]
 
 
 class IdentitySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -118,8 +118,24 @@ def our_errors(engine: Engine) -> Iterator[None]:
         ) from error
 
 
+def require_file(url: str) -> None:
+    """`ConfigError` unless the inventory is an SQLite file on this machine.
+
+    What keeps two runs apart is a lock on a file of this machine: hosts that share a server's database would
+    write at the same time, give the same numbers twice and make backups that cannot be rebuilt.
+    """
+    if not _is_sqlite(url):
+        raise ConfigError(
+            f"inventory.url: {_parsed(url).drivername} cannot be used yet: the locks that keep two runs "
+            "apart are files of this machine, so hosts that share a database would write over one another",
+            advice="write sqlite:////PATH with a path on this machine, or leave url away; each host has an "
+            "inventory of its own",
+        )
+
+
 def _connect(url: str, *, only_reads: bool = False) -> Engine:
-    options: dict[str, Any] = {"connect_args": {"timeout": 60} if _is_sqlite(url) else {}}
+    require_file(url)
+    options: dict[str, Any] = {"connect_args": {"timeout": 60}}
     if only_reads:
         options = {"creator": read_only_creator(sqlite_path(url) or "")}
     try:
@@ -127,10 +143,8 @@ def _connect(url: str, *, only_reads: bool = False) -> Engine:
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigError(
             f"inventory.url: no driver for {_parsed(url).drivername} is installed: {error}",
-            advice="for PostgreSQL install the extra: pip install 'nightvault[postgres]'",
+            advice="write sqlite:////PATH",
         ) from error
-    if not _is_sqlite(url):
-        return engine
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -158,7 +172,7 @@ def _parsed(url: str) -> URL:
     except ArgumentError as error:
         raise ConfigError(
             "inventory.url is no database URL",
-            advice="write sqlite:////PATH or postgresql+psycopg://HOST/NAME",
+            advice="write sqlite:////PATH",
         ) from error
 
 

@@ -179,7 +179,13 @@ class TestOpening:
             open_inventory("no url at all", lock_directory=str(state))
 
     def test_a_database_without_a_driver(self, state: Path) -> None:
-        with pytest.raises(ConfigError, match="driver") as caught:
+        path = state / "inventory.sqlite"
+        path.touch()
+        with pytest.raises(ConfigError, match="driver"):
+            open_inventory(f"sqlite+nosuch:///{path}", lock_directory=str(state))
+
+    def test_a_database_on_a_server(self, state: Path) -> None:
+        with pytest.raises(ConfigError, match="cannot be used yet") as caught:
             open_inventory("mysql+nosuch://user:secret@host/name", lock_directory=str(state))
         assert "secret" not in str(caught.value)
 
