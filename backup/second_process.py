@@ -1,4 +1,13 @@
-"""A second process of this program, for work on very many small files, and what comes from it by a socket."""
+"""Processes of this program beside the first: isolated from where it was called, their deaths explained.
+
+    helper = start("backup.source.reader", [handle], number)
+    receive(connection, size)               # what comes from it by a socket
+    helper.ending(error)                    # how it ended and what it said last
+
+A helper runs as root where somebody says `sudo nightvault restore`, so nothing that lies where that was said
+may become code of it: Python starts with `-I`, in `/`, with hardly any environment; `backup` is loaded from
+the directory that it was loaded from here, whatever else bears that name.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +15,127 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import util
 from typing import Final
 
-_START: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from importlib import import_module; "
-    "import_module(sys.argv[2]).serve(*map(int, sys.argv[3:]))"
+from backup.model import KIB
+
+_OURS: Final = """\
+import sys
+from importlib import import_module, util
+package, count, *rest = sys.argv[1:]
+homes, (module, *words) = rest[: int(count)], rest[int(count) :]
+sys.path += [home for home in homes if home not in sys.path]
+spec = util.spec_from_file_location("backup", package + "/__init__.py", submodule_search_locations=[package])
+sys.modules["backup"] = util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["backup"])
+"""
+_START = _OURS + "import_module(module).serve(*map(int, words))\n"
+_RUN: Final = _OURS + (
+    "import runpy\nsys.argv[:] = [module, *words]\n"
+    "runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
 )
+_PASSED_ON: tuple[str, ...] = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")  # text; the interpreter
+_LIBRARIES: Final = ("blake3", "msgspec", "pyfastcdc")  # that helpers import
+_PATIENCE: Final = 2.0  # seconds that one whose socket is closed has to end
+_SAID: Final = 8 * KIB  # of what it said, from the end
+_LONGEST: Final = 300  # characters of that in a sentence
 
 
-def start(module: str, handles: Sequence[int], *numbers: int) -> subprocess.Popen[bytes]:
+class Helper(subprocess.Popen[bytes]):
+    """A process that serves this one by a socket; `release` it when it has ended."""
+
+    def __init__(self, words: Sequence[str], handles: Sequence[int]) -> None:
+        self._said = os.memfd_create("what a second process says")
+        try:
+            super().__init__(
+                words,
+                pass_fds=handles,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._said,
+                cwd="/",
+                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                start_new_session=True,  # the terminal's Ctrl-C is for us alone
+            )
+        except BaseException:
+            self.release()
+            raise
+
+    def ending(self, error: BaseException) -> str:
+        """How it ended and what it said last; the error that told of it if it has not ended."""
+        try:
+            code = self.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return str(error)
+        how = f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
+        return how + self._last_words()
+
+    def release(self) -> None:
+        """Let go of what it said."""
+        if self._said >= 0:
+            os.close(self._said)
+            self._said = -1
+
+    def _last_words(self) -> str:
+        if self._said < 0:
+            return ""
+        start = max(os.fstat(self._said).st_size - _SAID, 0)
+        text = os.pread(self._said, _SAID, start).decode("utf-8", "backslashreplace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        shown = "".join(letter if letter.isprintable() else " " for letter in lines[-1]) if lines else ""
+        return f": {shown[:_LONGEST]}" if shown else ", and said nothing"
+
+
+def start(module: str, handles: Sequence[int], *numbers: int) -> Helper:
     """Have `serve` of a module of ours called with `handles`, which it gets, and other numbers.
 
     OSError if there is no process to be had.
     """
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return subprocess.Popen(
-        [sys.executable, "-c", _START, root, module, *map(str, (*handles, *numbers))],
-        pass_fds=handles,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # if it fails, its work is done here, and that tells why
-        start_new_session=True,  # the terminal's Ctrl-C is for us alone
-    )
+    return Helper(_isolated(_START, module, *map(str, (*handles, *numbers))), handles)
+
+
+def isolated_words(module: str, *words: str, libraries: Sequence[str] = ()) -> list[str]:
+    """The command that runs a module of ours as `python -m` does, but isolated.
+
+    `libraries` are packages that it imports, for installs that Python finds by its environment alone.
+    """
+    return _isolated(_RUN, module, *words, libraries=libraries)
+
+
+def without_python(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what changes a Python that is started in it."""
+    return {name: value for name, value in environ.items() if not name.startswith("PYTHON")}
+
+
+def _isolated(code: str, module: str, *words: str, libraries: Sequence[str] = _LIBRARIES) -> list[str]:
+    package = os.path.dirname(os.path.abspath(__file__))
+    homes = _homes(libraries)
+    return [sys.executable, "-I", "-c", code, package, str(len(homes)), *homes, module, *words]
+
+
+def _homes(libraries: Sequence[str]) -> list[str]:
+    """The directories that libraries were loaded from here, as `-I` leaves out users' own and `PYTHONPATH`.
+
+    They come last in a helper's search path: no module of Python's own is taken from there.
+    """
+    here = ""
+    with suppress(OSError):
+        here = os.path.realpath(os.getcwd())
+    homes = dict.fromkeys(_home(name) for name in libraries)
+    return [home for home in homes if os.path.isabs(home) and os.path.realpath(home) != here]
+
+
+def _home(library: str) -> str:
+    with suppress(ValueError):
+        spec = util.find_spec(library)
+        if spec is not None and spec.submodule_search_locations:
+            return os.path.dirname(next(iter(spec.submodule_search_locations)))
+        if spec is not None and spec.origin:
+            return os.path.dirname(spec.origin)
+    return ""
 
 
 def receive(connection: socket.socket, size: int) -> bytearray:

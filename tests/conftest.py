@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from backup import second_process
 from backup.archiver.settings import Keys
 from backup.format.keys import RecoveryKey
 from backup.inventory.database import Inventory, create_inventory
@@ -25,6 +27,9 @@ from tests.emulated import RunningEmulator, write_accounts
 # Laws are about what is true, not how fast: a busy machine must not break one.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# Second processes get hardly any environment: those of a suite that is measured get what measures them.
+second_process._PASSED_ON += tuple(name for name in os.environ if name.startswith("COVERAGE_"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.emulated import REPOSITORY
+
+MANY = 2_100  # small files for which a second process is worth its while
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,8 @@ def test_it_works_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> No
 
     (home / "source").mkdir()
     (home / "source" / "a.txt").write_text("alpha")
+    for number in range(MANY):
+        (home / "source" / f"{number:04}").touch()
     config = home / ".config" / "nightvault" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text(
@@ -83,6 +88,9 @@ def test_it_works_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> No
     assert "vaults ready: disk" in nightvault(
         "init", "--non-interactive", "--key-file", home / "recovery.key"
     )
-    assert "1 file, 5 B" in nightvault("backup")
-    nightvault("restore", "latest", "--target", home / "out", "--key", home / "recovery.key")
+    report = json.loads(nightvault("--json", "backup"))[0]
+    assert (report["files"], report["bytes"]) == (MANY + 1, 5)
+    assert report["warnings"] == [], "the second process works there, too"
+    restore = ("restore", "latest", "--target", home / "out", "--key", home / "recovery.key")
+    assert json.loads(nightvault("--json", *restore))["warnings"] == []
     assert Path(f"{home}/out{home}/source/a.txt").read_text() == "alpha"

@@ -1,7 +1,7 @@
 """Files on their way to `Contents`, in the order of the scan; small ones in batches, by a second process.
 
 The process is started when a run has many small files to read; whatever it does not read, and everything
-that is not small, is read here when its turn comes.
+that is not small, is read here when its turn comes. If it cannot be started or dies, that is told once.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _MANY: Final = 2_000  # small files before which a second process would cost mor
 _MOST_BYTES: Final = 2 * MIB  # of a batch
 _MOST_WAITING: Final = 64  # files that are read here and wait for their turn
 _MOST_OPEN: Final = 4 * MOST_DIRECTORIES  # handles of directories of which files wait
+_ALONE: Final = "small files were read by one process instead of two: the second"
 
 Then = Callable[[Content], None]
 Failed = Callable[[FileUnreadableError], None]
@@ -165,7 +166,11 @@ class ReadAhead:
         secret: ChunkSecret,
         stamps: Callable[[], int],
         batch_bytes: int = _MOST_BYTES,
+        *,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`warn` is told a sentence if the process was wanted and is not there."""
+        self._warn = warn
         self._contents = contents
         self._taker = taker
         self._secret = secret
@@ -234,8 +239,8 @@ class ReadAhead:
         if self._reader is not None:
             try:
                 self._reader.ask([handle.number for handle in batch.handles], batch.wanted())
-            except ReaderGoneError:
-                self._end_reader()
+            except ReaderGoneError as error:
+                self._go_on_alone(error)
 
     def _take_turn(self) -> None:
         item = self._queue[0]
@@ -274,8 +279,8 @@ class ReadAhead:
             return None
         try:
             return self._reader.answer()
-        except ReaderGoneError:
-            self._end_reader()
+        except ReaderGoneError as error:
+            self._go_on_alone(error)
             return None
 
     def _taken(self, batch: _Batch, answer: Answer) -> SmallFiles:
@@ -350,9 +355,15 @@ class ReadAhead:
                     content_key=self._secret.content_key,
                     batch_bytes=self._most_bytes,
                 )
-            except OSError:
+            except OSError as error:
                 self._is_wanted = False  # no process to be had: it is read here
+                self._warn(f"{_ALONE} cannot be started: {error.strerror or error}")
         return self._reader is not None
+
+    def _go_on_alone(self, error: ReaderGoneError) -> None:
+        """The process is gone: what it did not answer for is read here, and so is all that comes."""
+        self._end_reader()
+        self._warn(f"{_ALONE} is gone: {error}")
 
     def _end_reader(self) -> None:
         self._is_wanted = False

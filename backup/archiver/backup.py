@@ -247,7 +247,10 @@ class _Backup:
         streams.read(contents)
         if not job.only_streams:
             secret, stamps = self._at.keys.secret, world.stamps
-            with closing(ReadAhead(contents, self._staging, secret, stamps, job.memory.ahead)) as ahead:
+            reads = ReadAhead(
+                *(contents, self._staging, secret, stamps, job.memory.ahead), warn=self._tally.warnings.append
+            )
+            with closing(reads) as ahead:
                 for directory in scan(
                     job.sources, filters=job.filters, overrides=job.overrides, report=self._report
                 ):

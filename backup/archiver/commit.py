@@ -178,6 +178,7 @@ class Committer:
             problems=tuple(tally.problems),
             recipients=tuple(recipient.id.hex() for recipient in self._at.keys.recipients),
             catalog=delta.archive_id or "",
+            warnings=tuple(tally.warnings),
         )
 
     def _finish(self, tx: Transaction, report: BackupReport) -> None:

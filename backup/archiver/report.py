@@ -25,6 +25,7 @@ class Tally:
     bytes_read: int = 0
     bytes_new: int = 0
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def see(self, found: os.stat_result) -> None:
         """Count an entry that is in the sources; directories count as no file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -62,6 +63,21 @@ COMMANDS = {
 }
 
 
+def leave_out_current_directory() -> None:
+    """Import nothing more from the current directory, unless this program lies there.
+
+    It is in the search path with `python -c`, and by an empty entry in `PYTHONPATH`. What a command imports
+    late would otherwise be what somebody put where an admin happens to stand.
+    """
+    try:
+        here = os.path.realpath(os.getcwd())
+    except OSError:  # it was removed: nothing can lie there
+        return
+    ours = os.path.realpath(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
+    if here != ours:
+        sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != here]
+
+
 class Main(LazyGroup):
     """The root group; errors of every command become exit codes here and nowhere else."""
 
@@ -75,6 +91,8 @@ class Main(LazyGroup):
     ) -> Any:
         """Run the command that the words name, and exit with its code."""
         gc.set_threshold(*_SELDOM)
+        if standalone_mode:
+            leave_out_current_directory()
         words = list(sys.argv[1:] if args is None else args)
         cli = extra.setdefault("obj", Cli())
 

@@ -109,6 +109,8 @@ def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> No
     for problem in report.problems[:_MOST_SHOWN]:
         shown = render.shown_path(problem.path)
         _log.warning("restore %s: %s: %s: %s", restore_id, problem.kind, shown, problem.detail)
+    for warning in report.warnings:
+        _log.warning("restore %s: %s", restore_id, render.printable(warning))
     _log.info(
         "restore %s: %s, %s files of %s below %s, %d of %d retrievals to come",
         restore_id,

@@ -72,4 +72,4 @@ def _program() -> list[str]:
     called = sys.argv[0]
     if os.path.basename(called).startswith("nightvault"):
         return [os.path.abspath(called)]
-    return [sys.executable, "-c", "from backup.cli import main; main()"]
+    return [sys.executable, "-P", "-c", "from backup.cli import main; main()"]

@@ -263,6 +263,8 @@ def _tell(cli: Cli, report: RestoreReport) -> None:
 
     for line in told(report.problems):
         cli.warn(line)
+    for warning in report.warnings:
+        cli.warn(f"warning: {warning}")
     wrote = f"{counted(report.files, 'file')} and {counted(report.directories, 'directory')}"
     text = [
         f"snapshot {shown_id(SnapshotId(report.snapshot))} restored below {shown_path(report.target)}",

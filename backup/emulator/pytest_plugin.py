@@ -120,7 +120,8 @@ def nightvault_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Em
 def _start(folder: Path, accounts: Path) -> subprocess.Popen[str]:
     where = ("--state", str(folder / "state"), "--accounts", str(accounts))
     return subprocess.Popen(
-        [sys.executable, "-m", "backup.emulator", *where],
+        [sys.executable, "-P", "-m", "backup.emulator", *where],  # -P: nothing of the tests' own directory
+        cwd=folder,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,

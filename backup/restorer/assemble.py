@@ -20,7 +20,15 @@ from backup.restorer.write import Report, Writer
 class Assembly:
     """The files of a selection on their way. For one thread."""
 
-    def __init__(self, selection: Selection, writer: Writer, report: Report, *, chunk_key: bytes) -> None:
+    def __init__(
+        self,
+        selection: Selection,
+        writer: Writer,
+        report: Report,
+        *,
+        chunk_key: bytes,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._selection = selection
         self._writer = writer
         self._report = report
@@ -38,6 +46,7 @@ class Assembly:
             spoilt=self._spoil_one,
             chunk_key=chunk_key,
             files=small,
+            warn=warn,
         )
         self._chunks: dict[tuple[int, int], array[int]] = {}  # by archive and frame: positions of places
         for position, key in enumerate(selection.places.frames()):

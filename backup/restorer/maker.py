@@ -7,7 +7,7 @@
     maker.close()
 
 It verifies and makes them by the same code as the first (`making.py`), in directories that are lent to it. It
-ends with its socket, and so with us, between two files. If it dies, `MakerGoneError` says so: what it had
+ends with its socket, and so with us, between two files. If it dies, `MakerGoneError` says how: what it had
 not answered for may be there or not, or half under its temporary name, which is the same in both processes.
 """
 
@@ -105,6 +105,7 @@ class MakerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process.release()
         self.room.close()
 
     def ask(self, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
@@ -119,12 +120,12 @@ class MakerProcess:
 
     def answer(self) -> Answer:
         """What came of the oldest question that was not answered yet."""
-        with _its_death_told():
+        with self._its_death_told():
             return self._answer(receive(self._socket, _HEAD.size))
 
     def answer_if_any(self) -> Answer | None:
         """The same, without waiting for it."""
-        with _its_death_told():
+        with self._its_death_told():
             try:
                 head = self._socket.recv(_HEAD.size, socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -137,18 +138,17 @@ class MakerProcess:
 
     def _send(self, question: bytes, handles: Sequence[int] = ()) -> None:
         beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", handles))] if handles else []
-        with _its_death_told():
+        with self._its_death_told():
             sent = self._socket.sendmsg([_HEAD.pack(len(question), len(handles)), question], beside)
             if sent < _HEAD.size + len(question):
                 self._socket.sendall(memoryview(question)[max(sent - _HEAD.size, 0) :])
 
-
-@contextmanager
-def _its_death_told() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, EOFError, msgspec.MsgspecError) as error:
-        raise MakerGoneError(f"the process that makes files is gone: {error}") from error
+    @contextmanager
+    def _its_death_told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, msgspec.MsgspecError) as error:
+            raise MakerGoneError(self._process.ending(error)) from error
 
 
 # What the two say to each other.

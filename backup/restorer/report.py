@@ -19,7 +19,7 @@ class RestoreReport:
 
     `files` counts everything but directories; `bytes` were written, `retrieved` made readable by the vault,
     `fetched` brought down. `kept` entries stayed as they were, `removed` ones were not in the snapshot,
-    `verified` files were read back.
+    `verified` files were read back. `warnings` are sentences about this session that leave nothing undone.
     """
 
     restore: str
@@ -38,11 +38,13 @@ class RestoreReport:
     verified: int = 0
     seconds: float = 0.0
     problems: Sequence[Problem] = ()
+    warnings: Sequence[str] = ()
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. Paths are rendered by who shows it."""
         names = [name for name in self.__slots__ if name not in {"problems", "target"}]
-        return {name: getattr(self, name) for name in names} | {"outcome": str(self.outcome)}
+        document = {name: getattr(self, name) for name in names}
+        return document | {"outcome": str(self.outcome), "warnings": list(self.warnings)}
 
 
 def is_ready(known: Sequence[Retrieval]) -> bool:

@@ -2,7 +2,7 @@
 
 It may be at work on the frame before while the next one comes: `under_way` tells how many of the last frames
 are not done, and must not be recorded. The process is started when a restore wants many small files;
-whatever it does not make is made here.
+whatever it does not make is made here. If it cannot be started or dies, that is told once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ LARGEST: Final = 256 * KIB  # what is larger costs more to write than to make
 _MANY: Final = 2_000  # files for which a second process costs less than it saves
 _MOST_BYTES: Final = 256 * KIB  # of a batch
 _MOST_UNDER_WAY: Final = 128  # files: what it does while we see to the next frame
+_ALONE: Final = "small files were made by one process instead of two: the second"
 _MOST_ASKED: Final = 64 * KIB  # bytes of questions that are not answered: a socket's buffer holds them
 
 
@@ -49,7 +50,7 @@ class Sharing:
     """For one thread. `close` it at the end, whatever happened.
 
     `lost` is told the keys of files that cannot be made, which were reported; `spoilt` those of files whose
-    chunk is not what it was.
+    chunk is not what it was; `warn` a sentence if the process was wanted and is not there.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Sharing:
         *,
         chunk_key: bytes,
         files: int,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`files` is about how many small ones there will be."""
         self._entries = entries
@@ -70,6 +72,7 @@ class Sharing:
         self._lost = lost
         self._spoilt = spoilt
         self._chunk_key = chunk_key
+        self._warn = warn
         self._is_wanted = files >= _MANY and _has_two_cores()
         self._maker: MakerProcess | None = None
         self._frame = memoryview(b"")
@@ -162,8 +165,8 @@ class Sharing:
             wanted = [self._new_file(file, start, directories) for file in files]
             question = maker.ask([*directories.values()], wanted)
             self._asked.append(_Batch(files, self._frame, self._number, question))
-        except MakerGoneError:
-            self._go_on_alone(maker)
+        except MakerGoneError as error:
+            self._go_on_alone(maker, error)
             return False
         except OSError:  # a directory is not there any more: that is told by making them here
             return False
@@ -190,8 +193,8 @@ class Sharing:
             return False
         try:
             answer = self._maker.answer() if waits else self._maker.answer_if_any()
-        except MakerGoneError:
-            self._go_on_alone(self._maker)
+        except MakerGoneError as error:
+            self._go_on_alone(self._maker, error)
             return True
         if answer is None:
             return False
@@ -209,9 +212,10 @@ class Sharing:
         self._has_failed = False
         return True
 
-    def _go_on_alone(self, maker: MakerProcess) -> None:
+    def _go_on_alone(self, maker: MakerProcess, error: MakerGoneError) -> None:
         """The second process is gone: make what it may have made, or begun, anew."""
         self._has_failed = True
+        self._warn(f"{_ALONE} is gone: {error}")
         self._maker, self._is_wanted = None, False
         maker.close()
         while self._asked:
@@ -230,8 +234,9 @@ class Sharing:
         if self._maker is None and self._is_wanted:
             try:
                 self._maker = self._writer.second_maker(self._chunk_key, 2 * LARGEST_FRAME)
-            except (OSError, MakerGoneError):
+            except (OSError, MakerGoneError) as error:
                 self._is_wanted = False  # no process to be had: it is made here
+                self._warn(f"{_ALONE} cannot be started: {error}")
         return self._maker
 
 

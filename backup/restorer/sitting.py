@@ -66,6 +66,7 @@ class Sitting:
         self._before = before or Progress()
         self._world = world
         self._problems: list[Problem] = []
+        self._warnings: list[str] = []
         self._started = world.clock.now()
         self._changed: set[int] = set()
         self._accepted: deque[Retrieval] = deque()  # as each is once its newest frames are done
@@ -87,7 +88,9 @@ class Sitting:
         owners = Owners(numeric=self._world.numeric_owner or choice.numeric_owner)
         writer = Writer(target, self._problems.append, self._restore.id, owners, resumes=self._resumes)
         key = self._world.secret.chunk_key
-        assembly = Assembly(plan.selection, writer, self._problems.append, chunk_key=key)
+        assembly = Assembly(
+            plan.selection, writer, self._problems.append, chunk_key=key, warn=self._warnings.append
+        )
         progress.start(f"Restoring {plan.snapshot.id[:8]}", plan.selection.data_bytes)
         try:
             self._begin(assembly, writer)
@@ -330,6 +333,7 @@ class Sitting:
             verified=self._verified,
             seconds=self._before.seconds,
             problems=problems,
+            warnings=tuple(self._warnings),
         )
 
 

@@ -6,7 +6,7 @@
     reader.close()
 
 What it reads lies in memory that both have. It ends with its socket, and so with us. If it dies,
-`ReaderGoneError` says so, and the caller reads itself.
+`ReaderGoneError` says so and how, and the caller reads itself.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Answer(NamedTuple):
 
 
 class ReaderProcess:
-    """For one thread."""
+    """For one thread. `OSError` if it cannot be started."""
 
     def __init__(self, *, chunk_key: bytes, content_key: bytes, batch_bytes: int) -> None:
         """`batch_bytes`: as many as files of a question have together, but for the last of them."""
@@ -73,13 +73,15 @@ class ReaderProcess:
         self._poll.register(self._socket, select.POLLIN | select.POLLOUT)
         self._sizes: deque[array[int]] = deque()  # of the files of questions that were not answered yet
         self._answers: deque[Answer] = deque()  # that came while we asked
-        self._socket.sendall(chunk_key + content_key)
+        with suppress(OSError):  # it is gone already: its first answer tells
+            self._socket.sendall(chunk_key + content_key)
 
     def close(self) -> None:
         """End the process; what it read is gone with it."""
         self._socket.close()
         self._process.kill()
         self._process.wait()
+        self._process.release()
         self._answers.clear()
         self._rooms.close()
 
@@ -110,7 +112,10 @@ class ReaderProcess:
                 if not can & select.POLLOUT:
                     self._answers.append(self._receive())
             except OSError as error:
-                raise ReaderGoneError(f"the reading process is gone: {error}") from error
+                raise self._gone(error) from error
+
+    def _gone(self, error: BaseException) -> ReaderGoneError:
+        return ReaderGoneError(self._process.ending(error))
 
     def _receive(self) -> Answer:
         try:
@@ -121,7 +126,7 @@ class ReaderProcess:
             read = SmallRead(empty, loose, dense, ids, contents, attributes)
             return self._answer(read, self._sizes.popleft())
         except (OSError, EOFError, ValueError, IndexError, msgspec.MsgspecError) as error:
-            raise ReaderGoneError(f"the reading process is gone: {error}") from error
+            raise self._gone(error) from error
 
     def _answer(self, read: SmallRead, sizes: Sequence[int]) -> Answer:
         """The data, by the sizes that were asked for: none is as it was if one did not fit its room."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backup.archiver import ahead as reading_ahead
+from backup.inventory.runs import Outcome
 from backup.source.reader import Answer, ReaderGoneError, ReaderProcess
 from backup.source.small import LARGEST, Wanted
 from backup.vault.directory import DirectoryVault
@@ -83,6 +84,8 @@ def test_a_reader_that_dies_costs_nothing(
     before = len(os.listdir("/proc/self/fd"))
     report = site.backup()
     assert len(killed) == 1
+    (warning,) = report.warnings
+    assert warning.endswith("is gone: it was ended by signal 9, and said nothing")
     assert len(os.listdir("/proc/self/fd")) <= before + 2, "but for the inventory's own"
     assert report.problems == ()
     site.restore(report.snapshot, tmp_path / "out")
@@ -194,6 +197,8 @@ def test_no_process_to_be_had(
     monkeypatch.setattr(reading_ahead, "ReaderProcess", refuse)
     report = site.backup()
     assert report.problems == ()
+    (warning,) = report.warnings
+    assert warning.endswith("the second cannot be started: Resource temporarily unavailable")
     site.restore(report.snapshot, tmp_path / "out")
     assert_same_tree(source, tmp_path / "out")
 
@@ -213,3 +218,21 @@ def test_a_reader_that_is_gone_is_not_asked_again(
     report = site.backup()
     assert report.problems == ()
     assert len(made) == 1
+
+
+def test_a_helper_that_cannot_work_is_told_with_its_reason(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect 1: what it says before it dies was thrown away, and nobody knew."""
+    fill(source, 7)
+    ends = "import sys; print('first', file=sys.stderr); sys.exit('no module named \x1bsocket')"
+    monkeypatch.setattr("backup.second_process._START", ends)
+    report = site.backup()
+    assert report.problems == ()
+    assert report.outcome is Outcome.DONE
+    (warning,) = report.warnings
+    assert warning == (
+        "small files were read by one process instead of two: the second is gone: "
+        "it ended with exit code 1: no module named  socket"
+    )
+    assert report.document()["warnings"] == [warning]

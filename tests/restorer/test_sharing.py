@@ -132,15 +132,23 @@ def test_no_process_to_be_had(many: Site, source: Path, out: Path, monkeypatch: 
         raise BlockingIOError("no more processes")
 
     monkeypatch.setattr(Writer, "second_maker", refused)
-    assert many.restore("latest", out).problems == ()
+    report = many.restore("latest", out)
+    assert report.problems == ()
+    (warning,) = report.warnings
+    assert warning.endswith("the second cannot be started: no more processes")
     assert_same_tree(source, out)
 
 
 def test_a_process_that_dies_at_once(
     many: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backup.second_process._START", "import sys; sys.exit(3)")
-    assert many.restore("latest", out).problems == ()
+    """Defect 1: what it says before it dies was thrown away, and nobody knew."""
+    monkeypatch.setattr("backup.second_process._START", "import sys; sys.exit('no such module')")
+    report = many.restore("latest", out)
+    assert report.problems == ()
+    (warning,) = report.document()["warnings"]
+    assert warning.startswith("small files were made by one process instead of two: the second ")
+    assert warning.endswith(": it ended with exit code 1: no such module")
     assert_same_tree(source, out)
 
 
@@ -182,6 +190,8 @@ def test_a_maker_that_is_killed_costs_nothing(
     before = len(os.listdir("/proc/self/fd"))
     report = restored(many, out, Choice(overwrite=overwrite))
     assert len(killed) == 1
+    (warning,) = report.warnings
+    assert warning.endswith("the second is gone: it was ended by signal 9, and said nothing")
     assert len(os.listdir("/proc/self/fd")) <= before + 2, "but for the inventory's own"
     assert report.problems == ()
     assert_same_tree(source, out)

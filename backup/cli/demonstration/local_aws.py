@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from backup.errors import NightvaultError
+from backup.second_process import isolated_words, without_python
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
@@ -18,6 +18,7 @@ ANCHOR = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT}:trust-anchor/d0000000-0000-4
 PROFILE = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT}:profile/d0000000-0000-4000-8000-000000000002"
 BACKUP_ROLE = f"arn:aws:iam::{ACCOUNT}:role/nightvault-backup"
 RESTORE_ROLE = f"arn:aws:iam::{ACCOUNT}:role/nightvault-restore"
+_LIBRARIES = ("cryptography", "starlette", "uvicorn", "h11")
 _SPEED = 7200  # a retrieval of four hours takes two seconds
 
 
@@ -47,12 +48,16 @@ def write_accounts(path: str, *, ca: str, documents: Mapping[str, Any]) -> None:
 @contextmanager
 def running_emulator(state: str, accounts: str, log: str) -> Iterator[Mapping[str, str]]:
     """The emulator's URLs while it runs; it is ended in the end, come what may."""
-    command: Sequence[str] = [
-        *(sys.executable, "-m", "backup.emulator"),
-        *("--port", "0", "--state", state, "--accounts", accounts, "--speed", str(_SPEED)),
-    ]
+    words = ("--port", "0", "--state", state, "--accounts", accounts, "--speed", str(_SPEED))
     with open(log, "wb") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            isolated_words("backup.emulator", *words, libraries=_LIBRARIES),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            env=without_python(os.environ),
+        )
     try:
         line = process.stdout.readline() if process.stdout else b""
         if not line:
