@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,30 +74,54 @@ def made_choice(
     return choice
 
 
-def chosen_paths(base: bytes, paths: Sequence[str]) -> list[bytes]:
-    """Absolute paths in the snapshot; relative ones count from `base`, and none may lead out of it."""
-    found: list[bytes] = []
+@dataclass(frozen=True, slots=True)
+class Named:
+    """One of the PATHs that were said: an absolute path, and the absolute glob that it is if it has magic."""
+
+    path: bytes
+    glob: str
+
+
+def chosen_paths(base: bytes, paths: Sequence[str]) -> list[Named]:
+    """What PATHs mean in the snapshot; relative ones count from `base`, and none may lead out of it.
+
+    Globs mean what they mean to `find`, below `base`: without a slash they are asked of names, with one of
+    paths from any directory on, or from the root if they begin with one.
+    """
+    found: list[Named] = []
     stem = base.rstrip(b"/") + b"/"
     for path in map(os.fsencode, paths):
         whole = path if path.startswith(b"/") else stem + path
         normal = os.path.normpath(whole)
         if not normal.startswith(stem):
             raise UsageError(f"{os.fsdecode(path)!r} is not below {os.fsdecode(base)!r}")
-        found.append(normal)
+        anywhere = normal if path.startswith(b"/") else stem + b"**/" + normal.removeprefix(stem)
+        found.append(Named(normal, anywhere.decode("utf-8", "surrogateescape")))
     return found
 
 
-def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Sequence[bytes]) -> Choice:
+def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Sequence[Named]) -> Choice:
     """The choice of those paths, or globs where nothing has that very name."""
     import msgspec
 
     from backup.inventory.entries import entry_at
-    from backup.restorer.choice import split_globs
+    from backup.source.globs import has_magic
 
-    plain, globs = split_globs(
-        paths, lambda path: entry_at(tx, snapshot.job_number, path, snapshot.number) is not None
-    )
+    plain: list[bytes] = []
+    globs: list[str] = []
+    for one in paths:
+        magic = has_magic(one.path.decode("utf-8", "surrogateescape"))
+        if magic and entry_at(tx, snapshot.job_number, one.path, snapshot.number) is None:
+            globs.append(one.glob)
+        else:
+            plain.append(one.path)
     return msgspec.structs.replace(choice, paths=tuple(plain), globs=tuple(globs))
+
+
+def tell_unmet(cli: Cli, plan: RestorePlan) -> None:
+    """Name the patterns that named nothing."""
+    for option in plan.selection.unmet:
+        cli.warn(f"{option} names nothing in snapshot {plan.snapshot.id[:8]}")
 
 
 def settle(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool) -> None:

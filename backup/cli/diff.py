@@ -63,7 +63,7 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, metadata
     below = os.fsencode(path).rstrip(b"/") or b"/"
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
         named = JobName(job) if job else None
-        first, second = (find_snapshot(tx, words, job=named) for words in (before, after))
+        first, second = (find_snapshot(tx, words, job=named, paths=[below]) for words in (before, after))
         if below != b"/":
             _check_somewhere(tx, first, second, below)
         sums = _Sums()

@@ -11,12 +11,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.choosing import chosen_paths, made_choice, with_paths
+from backup.cli.choosing import chosen_paths, made_choice, tell_unmet, with_paths
 from backup.cli.context import Cli, pass_cli
 from backup.cli.keyfiles import read_keys
 from backup.cli.moments import at_option
 from backup.cli.restore import capacity_option, key_options, numeric_option, wait_option
-from backup.cli.snapshots import job_option, split_words
+from backup.cli.snapshots import deciding, job_option, split_words
 from backup.errors import ExitCode, TargetError, UsageError
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Tier
@@ -72,7 +72,9 @@ def dump(
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
-            snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at)
+            some = chosen_paths(path, paths)
+            holds = deciding(path, [one.glob for one in some])
+            snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at, paths=holds)
             _check_kind(tx, snapshot, path, as_tar=as_tar)
             choice = made_choice(
                 include=given.pop("include"),
@@ -83,7 +85,7 @@ def dump(
                 numeric_owner=given.pop("numeric_owner"),
                 output="tar" if as_tar else "file",
             )
-            choice = with_paths(tx, snapshot, choice, chosen_paths(path, paths))
+            choice = with_paths(tx, snapshot, choice, some)
         begun, world = _begun(cli, inventory, snapshot, path, choice, **given)
         _await(cli, begun, world, wait=wait)
         with _opened(output) as sink:
@@ -118,6 +120,7 @@ def _begun(
     world = restore_world(config, inventory, vault, clock=cli.clock, progress=cli.progress())
     world = replace(world, round_bytes=None)  # all of it must be readable at a time
     plan = plan_restore(snapshot, path, world, choice)
+    tell_unmet(cli, plan)
     begun = find_open(world, plan, STDOUT)
     if begun is None:
         settings = config.vault(vault)

@@ -11,7 +11,7 @@ import click
 
 from backup.cli.context import Cli, pass_cli
 from backup.cli.moments import at_option
-from backup.cli.snapshots import job_option
+from backup.cli.snapshots import deciding, job_option
 from backup.errors import UsageError
 from backup.model import JobName
 
@@ -61,7 +61,7 @@ def find(
         raise UsageError("--newest and --oldest: which of both?")
     test = of_name_or_path(pattern, ignores_case=ignore_case)
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
-        chosen = _chosen(tx, job, snapshot or ("latest" if at else None), at)
+        chosen = _chosen(tx, job, snapshot or ("latest" if at else None), at, pattern)
         series = series_by_job(tx)
         found = _found(tx, series, chosen, job, test)
         rows = _rows(_one_each(found, newest=newest) if newest or oldest else found, series)
@@ -71,10 +71,15 @@ def find(
         raise click.exceptions.Exit(1)
 
 
-def _chosen(tx: Transaction, job: str | None, words: str | None, at: datetime | None) -> Snapshot | None:
+def _chosen(
+    tx: Transaction, job: str | None, words: str | None, at: datetime | None, pattern: str
+) -> Snapshot | None:
     from backup.inventory.snapshots import find_snapshot
 
-    return find_snapshot(tx, words, job=JobName(job) if job else None, at=at) if words else None
+    if words is None:
+        return None
+    holds = deciding(b"/", [pattern] if pattern.startswith("/") else [])
+    return find_snapshot(tx, words, job=JobName(job) if job else None, at=at, paths=holds)
 
 
 def _found(

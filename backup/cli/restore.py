@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.choosing import choice_options, chosen_paths, made_choice, settle, with_paths
+from backup.cli.choosing import choice_options, chosen_paths, made_choice, settle, tell_unmet, with_paths
 from backup.cli.context import Cli, pass_cli
 from backup.cli.grouping import CommandWithWords
 from backup.cli.keyfiles import read_keys
 from backup.cli.moments import at_option
-from backup.cli.snapshots import job_option, split_words
+from backup.cli.snapshots import deciding, job_option, split_words
 from backup.errors import ExitCode, UsageError
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Tier
@@ -123,16 +123,18 @@ def restore(
     name, path = split_words(words)
     some = chosen_paths(path, paths)
     if in_place:
-        path, some = b"/", some or ([path] if path != b"/" else [])
+        path, some = b"/", some or (chosen_paths(b"/", [os.fsdecode(path)]) if path != b"/" else [])
     where = _where(target, in_place=in_place)
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
-            snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at)
+            holds = deciding(path, [one.glob for one in some])
+            snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at, paths=holds)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(numeric_owner=numeric_owner, **chosen), some)
         world = restore_world(config, inventory, vault, clock=cli.clock, progress=cli.progress())
         plan = plan_restore(snapshot, path, world, choice, target=where)
+        tell_unmet(cli, plan)
         settings = config.vault(vault)
         found = quotes_of(config, settings, world.vault, plan)
         if dry_run:

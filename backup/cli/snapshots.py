@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,15 @@ def split_words(words: str) -> tuple[str, bytes]:
     return snapshot, os.fsencode(path) or b"/"
 
 
+def deciding(path: bytes, globs: Sequence[str] = ()) -> list[bytes]:
+    """The absolute paths by which `latest` finds its job: PATH, else the directories of absolute globs."""
+    from backup.source.globs import plain_stem
+
+    if path != b"/":
+        return [path]
+    return [os.fsencode(plain_stem(one)) for one in globs]
+
+
 @click.command()
 @click.argument("words", metavar="SNAPSHOT[:PATH]")
 @job_option
@@ -102,7 +111,7 @@ def ls(cli: Cli, words: str, job: str | None, at: datetime | None, long: bool, r
 
     name, path = split_words(words)
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
-        snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at)
+        snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at, paths=deciding(path))
         owners = owners_by_number(tx)
         found = _entries(tx, snapshot, path, recursive=recursive)
         show_each(cli, (_row(cli, where, row, owners, long=long) for where, row in found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from sqlalchemy import Row, insert, select
 
 from backup.errors import UsageError
 from backup.inventory.database import Transaction
+from backup.inventory.entries import entry_at
 from backup.inventory.schema import jobs, micros, moment, snapshots
 from backup.model import JobName, Problem, ProblemKind, SnapshotId
 
@@ -76,18 +78,24 @@ def list_snapshots(tx: Transaction, *, job: JobName | None = None) -> list[Snaps
 
 
 def find_snapshot(
-    tx: Transaction, words: str, *, job: JobName | None = None, at: datetime | None = None
+    tx: Transaction,
+    words: str,
+    *,
+    job: JobName | None = None,
+    at: datetime | None = None,
+    paths: Sequence[bytes] = (),
 ) -> Snapshot:
     """The snapshot of an id, a unique prefix, `latest` or `latest~N`. `UsageError` if none or many.
 
-    With `at`, `latest` is the newest that began no later.
+    With `at`, `latest` is the newest that began no later. Where several jobs have snapshots, `latest` is of
+    the one that holds the absolute `paths`; a path that several hold, or none, decides nothing.
     """
     candidates = list_snapshots(tx, job=job)
     latest = _LATEST.fullmatch(words)
     if at is not None:
         candidates = _not_after(candidates, at, words, is_latest=latest is not None)
     if latest:
-        return _latest(candidates, int(latest[1] or 0), words)
+        return _latest(_of_one_job(tx, candidates, paths, words), int(latest[1] or 0), words)
     found = [snapshot for snapshot in candidates if snapshot.id.startswith(words.lower())] if words else []
     if len(found) == 1:
         return found[0]
@@ -114,10 +122,42 @@ def _not_after(
     return found
 
 
+def _of_one_job(
+    tx: Transaction, candidates: Sequence[Snapshot], paths: Sequence[bytes], words: str
+) -> Sequence[Snapshot]:
+    """The snapshots of the job that holds the paths; `UsageError` names the jobs if they do not decide.
+
+    A job holds a path that lies at or below one of its sources, or else one that its newest snapshot has.
+    """
+    newest = {one.job: one for one in candidates}
+    holders = list(newest.values())
+    paths = [path.rstrip(b"/") for path in paths if path.strip(b"/")]
+    if len(holders) > 1 and paths:
+        below = [one for one in holders if all(_is_in_sources(path, one) for path in paths)]
+        having = [one for one in below or holders if all(_has(tx, path, one) for path in paths)]
+        holders = having if len(below) != 1 else below
+        holders = holders or below or list(newest.values())
+    if len(holders) > 1:
+        shown = ", ".join(
+            f"{one.job} ({one.id[:8]}, {one.started_at.astimezone():%Y-%m-%d %H:%M})" for one in holders
+        )
+        of_what = f"{words!r}" + (f" with {os.fsdecode(paths[0])}" if paths else "")
+        raise UsageError(
+            f"{of_what} of which job? their newest snapshots are: {shown}",
+            advice="say --job NAME, or the snapshot's id instead of latest",
+        )
+    return [one for one in candidates if one.job == holders[0].job] if holders else []
+
+
+def _is_in_sources(path: bytes, snapshot: Snapshot) -> bool:
+    return any(path == one or path.startswith(one.rstrip(b"/") + b"/") for one in snapshot.sources)
+
+
+def _has(tx: Transaction, path: bytes, snapshot: Snapshot) -> bool:
+    return entry_at(tx, snapshot.job_number, path, snapshot.number) is not None
+
+
 def _latest(candidates: Sequence[Snapshot], back: int, words: str) -> Snapshot:
-    names = sorted({snapshot.job for snapshot in candidates})
-    if len(names) > 1:
-        raise UsageError(f"{words!r} of which job? there are {', '.join(names)}", advice="say --job NAME")
     if back >= len(candidates):
         raise UsageError(
             f"no snapshot {words!r}: there are {len(candidates)}", advice="`nightvault snapshots` lists them"

@@ -9,7 +9,7 @@ import msgspec
 
 from backup.inventory.entries import EntryRow
 from backup.model import EntryKind
-from backup.source.globs import below_or_at, has_magic, plain_stem
+from backup.source.globs import below_or_at, plain_stem
 from backup.source.patterns import Pattern, Patterns
 
 
@@ -77,6 +77,12 @@ class Sieve:
         self._met = [False] * len(self._globs)
         self._include = Patterns([Pattern(text, "--include") for text in choice.include])
         self._exclude = Patterns([Pattern(text, "--exclude") for text in choice.exclude])
+        self._unmet_patterns = {
+            (origin, text): None
+            for origin, texts in (("--include", choice.include), ("--exclude", choice.exclude))
+            for text in texts
+            if not text.startswith(("!", "#")) and text.strip()
+        }
         self._by_path = bool(choice.paths or choice.globs)
         self._included: set[bytes] = set()
         self._excluded: set[bytes] = set()
@@ -86,6 +92,11 @@ class Sieve:
         """Which globs named nothing."""
         return [place for place, met in enumerate(self._met) if not met]
 
+    @property
+    def unmet_patterns(self) -> list[str]:
+        """Which of the patterns decided about nothing, as options."""
+        return [f"{origin} {text!r}" for origin, text in self._unmet_patterns]
+
     def takes(self, directory: bytes, row: EntryRow) -> bool:
         """Whether an entry of an absolute directory is taken."""
         return self.takes_name(directory, row.name, is_directory=row.kind == EntryKind.DIRECTORY)
@@ -93,21 +104,27 @@ class Sieve:
     def takes_name(self, directory: bytes, name: bytes, *, is_directory: bool) -> bool:
         """The same of an entry that need not be in the snapshot."""
         path = directory.rstrip(b"/") + b"/" + name
-        if directory in self._excluded or (
-            self._exclude and self._exclude.leaving_out(directory, name, is_directory=is_directory)
+        if directory in self._excluded or self._names(
+            self._exclude, directory, name, is_directory=is_directory
         ):
             if is_directory:
                 self._excluded.add(path)
             return False
         if self._include:
-            named = directory in self._included or self._include.leaving_out(
-                directory, name, is_directory=is_directory
-            )
-            if not named:
+            named = self._names(self._include, directory, name, is_directory=is_directory)
+            if not (named or directory in self._included):
                 return False
             if is_directory:
                 self._included.add(path)
         return self._is_named(path)
+
+    def _names(self, patterns: Patterns, directory: bytes, name: bytes, *, is_directory: bool) -> bool:
+        if not patterns:
+            return False
+        by = patterns.leaving_out(directory, name, is_directory=is_directory)
+        if by is not None and self._unmet_patterns:
+            self._unmet_patterns.pop((by.origin, by.text), None)
+        return by is not None
 
     def _is_named(self, path: bytes) -> bool:
         if not self._by_path:
@@ -120,19 +137,6 @@ class Sieve:
             if matches(text):
                 self._met[place] = found = True
         return found
-
-
-def split_globs(paths: Iterable[bytes], is_there: Callable[[bytes], bool]) -> tuple[list[bytes], list[str]]:
-    """Absolute paths, and globs: what has `*`, `?` or `[` unless it is there under that very name."""
-    plain: list[bytes] = []
-    globs: list[str] = []
-    for path in paths:
-        text = path.decode("utf-8", "surrogateescape")
-        if has_magic(text) and not is_there(path):
-            globs.append(text)
-        else:
-            plain.append(path)
-    return plain, globs
 
 
 def _is_below(path: bytes, top: bytes) -> bool:

@@ -35,6 +35,7 @@ class Selection:
     files: Files
     places: Places = field(default_factory=Places)
     problems: list[Problem] = field(default_factory=list)
+    unmet: list[str] = field(default_factory=list)  # patterns that named nothing, as options
 
     @classmethod
     def of(cls, owners: Mapping[int, Owner]) -> Selection:
@@ -78,7 +79,7 @@ def select_entries(
             raise UsageError("a single file holds no further paths", advice="name its directory before them")
         taker.take(b"", top)
     else:
-        _take_chosen(tx, snapshot, path, choice, taker)
+        selection.unmet = _take_chosen(tx, snapshot, path, choice, taker)
     _find_chunks(tx, selection, content_key)
     _join_files(selection)
     _join_specials(selection)
@@ -86,8 +87,14 @@ def select_entries(
     return selection
 
 
-def _take_chosen(tx: Transaction, snapshot: Snapshot, base: bytes, choice: Choice, taker: _Taker) -> None:
-    """Take what the choice names; of the directories that it does not, those on the way to what it names."""
+def _take_chosen(
+    tx: Transaction, snapshot: Snapshot, base: bytes, choice: Choice, taker: _Taker
+) -> list[str]:
+    """Take what the choice names; of the directories that it does not, those on the way to what it names.
+
+    The options that named nothing, unless nothing is left: that is a `UsageError`.
+    """
+    taken = False
     for one in choice.paths:
         if entries.entry_at(tx, snapshot.job_number, one, snapshot.number) is None:
             raise no_such_path(tx, snapshot, one)
@@ -99,6 +106,7 @@ def _take_chosen(tx: Transaction, snapshot: Snapshot, base: bytes, choice: Choic
             for place, above in _way_to(directory, passed):
                 taker.take(place[skip:], above, on_the_way=True)
             taker.take(directory[skip:], row)
+            taken = True
         elif row.kind == EntryKind.DIRECTORY:
             passed[directory.rstrip(b"/") + b"/" + row.name] = (directory, row)
     for unmet in sieve.unmet:
@@ -106,6 +114,15 @@ def _take_chosen(tx: Transaction, snapshot: Snapshot, base: bytes, choice: Choic
             f"nothing in snapshot {snapshot.id[:8]} is called {choice.globs[unmet]!r}",
             advice=f"`nightvault find --snapshot {snapshot.id[:8]} '*PART OF A NAME*'` looks for it",
         )
+    unmet = sieve.unmet_patterns
+    if choice.include and not taken:
+        raise UsageError(
+            f"nothing of snapshot {snapshot.id[:8]} is left: "
+            + ", ".join(unmet or ["all of it is excluded"]),
+            advice="patterns are lines of .gitignore, as if that file lay in / of the snapshot; "
+            f"`nightvault ls -r {snapshot.id[:8]}` lists all names",
+        )
+    return unmet
 
 
 def _way_to(directory: bytes, passed: dict[bytes, tuple[bytes, EntryRow]]) -> list[tuple[bytes, EntryRow]]:
@@ -178,6 +195,7 @@ def without(selection: Selection, kept: Collection[int]) -> Selection:
         files=files,
         places=selection.places.only(set(files.chunks)),
         problems=selection.problems,
+        unmet=selection.unmet,
     )
 
 

@@ -43,7 +43,8 @@ def restore(server: Server, *words: object, target: Path | None = None, snapshot
     [
         (("a.txt",), {"a.txt"}),
         (("a.txt", "deep/er"), {"a.txt", "deep/er/c.txt", "deep/er/star*[1].txt"}),
-        (("*.txt",), {"a.txt"}),
+        (("*.txt",), {"a.txt", "deep/er/c.txt", "deep/er/star*[1].txt"}),  # as `find` takes it
+        (("er/*.txt",), {"deep/er/c.txt", "deep/er/star*[1].txt"}),
         (("**/?.txt",), {"a.txt", "deep/er/c.txt"}),
         (("deep/e*",), {"deep/er/c.txt", "deep/er/star*[1].txt"}),
         (("deep/er/star*[1].txt",), {"deep/er/star*[1].txt"}),
@@ -97,12 +98,41 @@ def test_a_symlink_on_the_way_is_not_followed_and_not_replaced(server: Server, t
         (("../a.txt",), "is not below"),
         (("/etc/passwd",), "is not below"),
         (("--include", "!"), "--include"),
+        (("--include", "*.pdf"), "--include '*.pdf'"),
+        (("--include", "*.txt", "--exclude", "*"), "is left"),
     ],
 )
 def test_what_names_nothing(server: Server, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     at = f"latest:{server.source}"
     assert said in server.fails(2, "restore", at, *words, "--target", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_patterns_that_name_nothing_are_told(server: Server, tmp_path: Path) -> None:
+    """Defect 22: of several patterns, those that named nothing are told; the others count."""
+    at = f"latest:{server.source}"
+    told = restore(
+        *(server, "--include", "*.txt", "--include", "*.pdf", "--exclude", "*.lgo"),
+        target=tmp_path / "out",
+        snapshot=at,
+    )
+    assert "--include '*.pdf' names nothing" in told
+    assert "--exclude '*.lgo' names nothing" in told
+    assert "--include '*.txt'" not in told
+
+
+def test_a_glob_means_what_it_means_to_find(server: Server, tmp_path: Path) -> None:
+    """Defect 22: `restore` and `find` agree on each form of a glob."""
+    at = f"latest:{server.source}"
+    for glob in ("*.txt", "er/*.txt", "**/?.txt", f"{server.source}/*.txt", "[ad]*"):
+        found = {one["path"] for one in server.json("find", glob, "--snapshot", "latest")}
+        found = {one for one in found if one.startswith(f"{server.source}/")}
+        out = tmp_path / f"out-{abs(hash(glob))}"
+        restore(server, glob, target=out, snapshot=at)
+        back = {f"{server.source}/{name}" for name in files_below(out)}
+        whole = {one for one in found if not Path(one).is_dir() or Path(one).is_symlink()}
+        assert whole <= back
+        assert all(any(one == top or one.startswith(f"{top}/") for top in found) for one in back)
 
 
 def test_a_point_in_time(server: Server, tmp_path: Path) -> None:
