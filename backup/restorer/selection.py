@@ -114,15 +114,15 @@ def _take_chosen(
             f"nothing in snapshot {snapshot.id[:8]} is called {choice.globs[unmet]!r}",
             advice=f"`nightvault find --snapshot {snapshot.id[:8]} '*PART OF A NAME*'` looks for it",
         )
-    unmet = sieve.unmet_patterns
+    left_over = sieve.unmet_patterns
     if choice.include and not taken:
         raise UsageError(
             f"nothing of snapshot {snapshot.id[:8]} is left: "
-            + ", ".join(unmet or ["all of it is excluded"]),
+            + ", ".join(left_over or ["all of it is excluded"]),
             advice="patterns are lines of .gitignore, as if that file lay in / of the snapshot; "
             f"`nightvault ls -r {snapshot.id[:8]}` lists all names",
         )
-    return unmet
+    return left_over
 
 
 def _way_to(directory: bytes, passed: dict[bytes, tuple[bytes, EntryRow]]) -> list[tuple[bytes, EntryRow]]:
