@@ -15,7 +15,7 @@ from .call import S3Call, http_date, need_object
 from .checksums import ALGORITHMS, COMPOSITE
 from .documents import xml_answer
 from .errors import S3Error, invalid_argument
-from .objects import check_tags, check_version
+from .objects import check_tags
 from .xml import Node, document, parse
 
 KNOWN = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
@@ -23,7 +23,6 @@ KNOWN = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 
 def get_attributes(call: S3Call, tx: Transaction) -> Answer:
     """What is asked for of an object, frozen or not; its parts page by page."""
-    check_version(call)
     row = need_object(call, tx)
     wanted = [name.strip() for name in (call.header("x-amz-object-attributes") or "").split(",")]
     if not all(name in KNOWN for name in wanted):

@@ -16,32 +16,11 @@ from backup.emulator.policy import Policy, Principal, parse_policy
 from backup.emulator.store import Transaction
 from backup.emulator.wire import date_ms
 
+from .actions import actions_of
 from .call import S3Call
+from .copying import source_call
 from .errors import S3Error
 
-ACTIONS = {
-    "ListBuckets": "s3:ListAllMyBuckets",
-    "HeadBucket": "s3:ListBucket",
-    "ListObjects": "s3:ListBucket",
-    "ListObjectsV2": "s3:ListBucket",
-    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
-    "ListParts": "s3:ListMultipartUploadParts",
-    "HeadObject": "s3:GetObject",
-    "CopyObject": "s3:PutObject",
-    "CreateMultipartUpload": "s3:PutObject",
-    "UploadPart": "s3:PutObject",
-    "UploadPartCopy": "s3:PutObject",
-    "CompleteMultipartUpload": "s3:PutObject",
-    "GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
-    "PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
-    "DeleteBucketLifecycle": "s3:PutLifecycleConfiguration",
-    "GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
-    "PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
-    "DeletePublicAccessBlock": "s3:PutBucketPublicAccessBlock",
-    "DeleteBucketOwnershipControls": "s3:PutBucketOwnershipControls",
-    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
-    "DeleteBucketTagging": "s3:PutBucketTagging",
-}
 POLICY_OPERATIONS = ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy")
 _CREATING = ("PutObject", "CopyObject", "CompleteMultipartUpload", "CreateMultipartUpload", "UploadPart")
 _FROM_HEADERS = {
@@ -56,18 +35,21 @@ _FROM_HEADERS = {
 _FROM_QUERY = {"s3:prefix": "prefix", "s3:delimiter": "delimiter", "s3:max-keys": "max-keys"}
 
 
-def action_of(operation: str) -> str:
-    """The action that an operation needs."""
-    return ACTIONS.get(operation, f"s3:{operation}")
-
-
 def authorise(call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction) -> None:
     """403 AccessDenied when the call may not be made; DeleteObjects is judged key by key."""
     if call.operation == "DeleteObjects":
         return
-    refusal = judge(call, caller, accounts, tx, action_of(call.operation), call.key)
-    if refusal is not None:
-        raise S3Error("AccessDenied", refusal)
+    for needed in (call, *_sources(call, tx)):
+        for action in actions_of(needed):
+            refusal = judge(needed, caller, accounts, tx, action, needed.key)
+            if refusal is not None:
+                raise S3Error("AccessDenied", refusal)
+
+
+def _sources(call: S3Call, tx: Transaction) -> list[S3Call]:
+    """The reading that a copy needs."""
+    source = source_call(call, tx) if call.operation in ("CopyObject", "UploadPartCopy") else None
+    return [] if source is None else [source]
 
 
 def judge(

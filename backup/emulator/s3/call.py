@@ -145,6 +145,15 @@ def need_object(call: S3Call, tx: Transaction) -> sqlite3.Row:
     return row
 
 
+def check_version(call: S3Call) -> None:
+    """There is only the version `null`."""
+    version = call.query.get("versionId")
+    if version == "":
+        raise invalid_argument("Version id cannot be the empty string", "versionId", "")
+    if version not in (None, "null"):
+        raise invalid_argument("Invalid version id specified", "versionId", version or "")
+
+
 def iso_date(ms: int) -> str:
     """`2009-10-12T17:50:30.000Z`, to the second as S3 keeps it."""
     return date_ms(ms - ms % 1000)

@@ -32,10 +32,11 @@ _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is copied: bucket and key."""
+    """What is copied: bucket and key, and whether a version was named."""
 
     bucket: str
     key: str
+    versioned: bool
 
 
 def read_source(call: S3Call) -> Source:
@@ -51,7 +52,7 @@ def read_source(call: S3Call) -> Source:
         )
     if version not in ("", "null"):
         raise S3Error("NoSuchVersion")
-    return Source(bucket, key)
+    return Source(bucket, key, versioned=bool(version))
 
 
 def _find_source(call: S3Call, tx: Transaction) -> sqlite3.Row:
@@ -70,6 +71,22 @@ def _find_source(call: S3Call, tx: Transaction) -> sqlite3.Row:
     ):
         raise S3Error("PreconditionFailed", None, {"Condition": "x-amz-copy-source-If-Match"})
     return row
+
+
+def source_call(call: S3Call, tx: Transaction) -> S3Call | None:
+    """The reading that a copy needs of its source, as a call of its own; None without such a bucket."""
+    source = read_source(call)
+    bucket = find_bucket(tx, source.bucket)
+    if bucket is None:
+        return None
+    return replace(
+        call,
+        operation="GetObject",
+        bucket_name=bucket.name,
+        bucket=bucket,
+        key=source.key,
+        query={"versionId": "null"} if source.versioned else {},
+    )
 
 
 def copy_object(call: S3Call, tx: Transaction) -> Answer:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from backup.emulator.store import Transaction
 from backup.emulator.wire import Answer
 
-from .call import S3Call
+from .actions import delete_action
+from .call import S3Call, check_version
 from .documents import xml_answer
 from .errors import S3Error
 from .objects import delete_object
@@ -20,8 +21,8 @@ from .xml import Element, Node, document, parse
 MOST_KEYS = 1000
 
 
-def delete_objects(call: S3Call, tx: Transaction, refusal: Callable[[str], str | None]) -> Answer:
-    """Delete each; `refusal` gives the sentence that forbids a key."""
+def delete_objects(call: S3Call, tx: Transaction, refusal: Callable[[str, str], str | None]) -> Answer:
+    """Delete each; `refusal` gives the sentence that forbids an action on a key."""
     if call.header("content-md5") is None and not any(
         name.startswith("x-amz-checksum-") for name, _ in call.inbound.headers
     ):
@@ -49,15 +50,15 @@ def _key(node: Element) -> str:
 
 
 def _delete(
-    call: S3Call, tx: Transaction, node: Element, refusal: Callable[[str], str | None]
+    call: S3Call, tx: Transaction, node: Element, refusal: Callable[[str, str], str | None]
 ) -> list[Node] | None:
     key = _key(node)
-    refused = refusal(key)
+    version = node.get("VersionId")
+    refused = refusal(key, delete_action(versioned=version is not None))
     if refused is not None:
         return [("Key", key), ("Code", "AccessDenied"), ("Message", refused)]
     match = node.get("ETag")
     headers = () if match is None else (("if-match", match),)
-    version = node.get("VersionId")
     one = replace(
         call,
         key=key,
@@ -65,6 +66,7 @@ def _delete(
         inbound=replace(call.inbound, headers=headers),
     )
     try:
+        check_version(one)
         delete_object(one, tx)
     except S3Error as error:
         return [("Key", key), ("Code", error.code), ("Message", error.message)]

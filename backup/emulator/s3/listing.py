@@ -95,8 +95,10 @@ def _results(
 
 
 def list_objects_v2(call: S3Call, tx: Transaction) -> Answer:
-    """ListObjectsV2."""
+    """ListObjectsV2; another `list-type` than 2 is the older call."""
     query = call.query
+    if query.get("list-type") != "2":
+        return list_objects(call, tx)
     token, start_after = query.get("continuation-token"), query.get("start-after", "")
     if token == "":
         raise invalid_argument("The continuation token provided is incorrect", "continuation-token", "")

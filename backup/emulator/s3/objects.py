@@ -16,7 +16,7 @@ from backup.emulator.wire import Answer, Extent
 from .call import S3Call, find_object, http_date, need_object
 from .checksums import ALGORITHMS, FULL
 from .conditions import check_read, check_write
-from .errors import S3Error, invalid_argument, not_implemented
+from .errors import S3Error, not_implemented
 from .lifecycle import remove_objects
 from .receive import Stored
 from .restore import is_readable, restore_header
@@ -139,7 +139,6 @@ def get_object(call: S3Call, tx: Transaction) -> Answer:
 
 
 def _described(call: S3Call, tx: Transaction, row: sqlite3.Row) -> Answer:
-    check_version(call)
     headers = {"ETag": f'"{row["etag"]}"', "Last-Modified": http_date(row["created_ms"])}
     if not check_read(call, row):
         return Answer(304, headers)
@@ -222,16 +221,8 @@ def _range(text: str | None, size: int) -> tuple[int, int] | None:
     return first, last + 1
 
 
-def check_version(call: S3Call) -> None:
-    """There is only the version `null`."""
-    version = call.query.get("versionId")
-    if version not in (None, "null"):
-        raise invalid_argument("Invalid version id specified", "versionId", version or "")
-
-
 def delete_object(call: S3Call, tx: Transaction) -> Answer:
     """204, whether there was one or not; with If-Match only the one that is meant."""
-    check_version(call)
     row = find_object(call, tx)
     check_write(call, row, deleting=True)
     if row is not None:

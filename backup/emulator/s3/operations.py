@@ -5,15 +5,10 @@ Source: botocore's model of 2006-03-01, S3 API Reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from collections.abc import Mapping
 
 from .attributes import delete_tagging, get_attributes, get_tagging, put_tagging
 from .buckets import create_bucket, delete_bucket, get_acl, get_location, head_bucket, list_buckets
-from .call import S3Call
 from .complete import complete_upload
 from .copying import copy_object, upload_part_copy
 from .documents import (
@@ -30,85 +25,65 @@ from .documents import (
     put_policy,
     put_versioning,
 )
-from .errors import S3Error
+from .errors import S3Error, invalid_argument
 from .listing import list_objects, list_objects_v2
+from .missing import MISSING, VERSION
 from .multipart import abort_upload, check_part, create_upload, list_parts, list_uploads, upload_part
 from .objects import check_new_object, delete_object, get_object, head_object, put_object
-from .receive import Stored
+from .operation import Operation, Place, Streamed
 from .restore import restore_object
 
-Serve = Callable[[S3Call, Transaction], Answer]
 PREFIX = "s3:"
-
-
-@dataclass(frozen=True, slots=True)
-class Streamed:
-    """An upload in two acts: what can be checked before the body comes (it may name the wanted checksum
-    algorithm), and what is done with it.
-    """
-
-    check: Callable[[S3Call, Transaction], str | None]
-    finish: Callable[[S3Call, Transaction, Stored], Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation; `flags` are the query parameters that tell it from others."""
-
-    name: str
-    method: str
-    on: str  # "service", "bucket" or "object"
-    serve: Serve | Streamed | None  # None: DeleteObjects, which is judged key by key
-    flags: tuple[str, ...] = ()
-    copies: bool = False
-
+_UPLOADED_PART = ("uploadId", "partNumber")
+_A_PART = (*VERSION, "partNumber")
 
 OPERATIONS = (
-    Operation("ListBuckets", "GET", "service", list_buckets),
-    Operation("DeleteObjects", "POST", "bucket", None, ("delete",)),
-    Operation("GetBucketLocation", "GET", "bucket", get_location, ("location",)),
-    Operation("GetBucketVersioning", "GET", "bucket", get_versioning, ("versioning",)),
-    Operation("PutBucketVersioning", "PUT", "bucket", put_versioning, ("versioning",)),
-    Operation("GetBucketLifecycleConfiguration", "GET", "bucket", get_lifecycle, ("lifecycle",)),
-    Operation("PutBucketLifecycleConfiguration", "PUT", "bucket", put_lifecycle, ("lifecycle",)),
-    Operation("DeleteBucketLifecycle", "DELETE", "bucket", delete_lifecycle, ("lifecycle",)),
-    Operation("GetBucketPolicy", "GET", "bucket", get_policy, ("policy",)),
-    Operation("PutBucketPolicy", "PUT", "bucket", put_policy, ("policy",)),
-    Operation("DeleteBucketPolicy", "DELETE", "bucket", delete_policy, ("policy",)),
-    Operation("GetPublicAccessBlock", "GET", "bucket", get_plain, ("publicAccessBlock",)),
-    Operation("PutPublicAccessBlock", "PUT", "bucket", put_plain, ("publicAccessBlock",)),
-    Operation("DeletePublicAccessBlock", "DELETE", "bucket", delete_plain, ("publicAccessBlock",)),
-    Operation("GetBucketOwnershipControls", "GET", "bucket", get_plain, ("ownershipControls",)),
-    Operation("PutBucketOwnershipControls", "PUT", "bucket", put_plain, ("ownershipControls",)),
-    Operation("DeleteBucketOwnershipControls", "DELETE", "bucket", delete_plain, ("ownershipControls",)),
-    Operation("GetBucketTagging", "GET", "bucket", get_plain, ("tagging",)),
-    Operation("PutBucketTagging", "PUT", "bucket", put_plain, ("tagging",)),
-    Operation("DeleteBucketTagging", "DELETE", "bucket", delete_plain, ("tagging",)),
-    Operation("GetBucketEncryption", "GET", "bucket", get_encryption, ("encryption",)),
-    Operation("GetBucketAcl", "GET", "bucket", get_acl, ("acl",)),
-    Operation("ListMultipartUploads", "GET", "bucket", list_uploads, ("uploads",)),
-    Operation("ListObjectsV2", "GET", "bucket", list_objects_v2, ("list-type",)),
-    Operation("ListObjects", "GET", "bucket", list_objects),
-    Operation("CreateBucket", "PUT", "bucket", create_bucket),
-    Operation("HeadBucket", "HEAD", "bucket", head_bucket),
-    Operation("DeleteBucket", "DELETE", "bucket", delete_bucket),
-    Operation("UploadPartCopy", "PUT", "object", upload_part_copy, ("uploadId", "partNumber"), copies=True),
-    Operation("UploadPart", "PUT", "object", Streamed(check_part, upload_part), ("uploadId", "partNumber")),
-    Operation("CreateMultipartUpload", "POST", "object", create_upload, ("uploads",)),
-    Operation("CompleteMultipartUpload", "POST", "object", complete_upload, ("uploadId",)),
-    Operation("AbortMultipartUpload", "DELETE", "object", abort_upload, ("uploadId",)),
-    Operation("ListParts", "GET", "object", list_parts, ("uploadId",)),
-    Operation("RestoreObject", "POST", "object", restore_object, ("restore",)),
-    Operation("GetObjectAttributes", "GET", "object", get_attributes, ("attributes",)),
-    Operation("GetObjectTagging", "GET", "object", get_tagging, ("tagging",)),
-    Operation("PutObjectTagging", "PUT", "object", put_tagging, ("tagging",)),
-    Operation("DeleteObjectTagging", "DELETE", "object", delete_tagging, ("tagging",)),
-    Operation("GetObjectAcl", "GET", "object", get_acl, ("acl",)),
-    Operation("CopyObject", "PUT", "object", copy_object, copies=True),
-    Operation("PutObject", "PUT", "object", Streamed(check_new_object, put_object)),
-    Operation("GetObject", "GET", "object", get_object),
-    Operation("HeadObject", "HEAD", "object", head_object),
-    Operation("DeleteObject", "DELETE", "object", delete_object),
+    Operation("ListBuckets", "GET", Place.SERVICE, list_buckets),
+    Operation("DeleteObjects", "POST", Place.BUCKET, None, ("delete",)),
+    Operation("GetBucketLocation", "GET", Place.BUCKET, get_location, ("location",)),
+    Operation("GetBucketVersioning", "GET", Place.BUCKET, get_versioning, ("versioning",)),
+    Operation("PutBucketVersioning", "PUT", Place.BUCKET, put_versioning, ("versioning",)),
+    Operation("GetBucketLifecycleConfiguration", "GET", Place.BUCKET, get_lifecycle, ("lifecycle",)),
+    Operation("PutBucketLifecycleConfiguration", "PUT", Place.BUCKET, put_lifecycle, ("lifecycle",)),
+    Operation("DeleteBucketLifecycle", "DELETE", Place.BUCKET, delete_lifecycle, ("lifecycle",)),
+    Operation("GetBucketPolicy", "GET", Place.BUCKET, get_policy, ("policy",)),
+    Operation("PutBucketPolicy", "PUT", Place.BUCKET, put_policy, ("policy",)),
+    Operation("DeleteBucketPolicy", "DELETE", Place.BUCKET, delete_policy, ("policy",)),
+    Operation("GetPublicAccessBlock", "GET", Place.BUCKET, get_plain, ("publicAccessBlock",)),
+    Operation("PutPublicAccessBlock", "PUT", Place.BUCKET, put_plain, ("publicAccessBlock",)),
+    Operation("DeletePublicAccessBlock", "DELETE", Place.BUCKET, delete_plain, ("publicAccessBlock",)),
+    Operation("GetBucketOwnershipControls", "GET", Place.BUCKET, get_plain, ("ownershipControls",)),
+    Operation("PutBucketOwnershipControls", "PUT", Place.BUCKET, put_plain, ("ownershipControls",)),
+    Operation("DeleteBucketOwnershipControls", "DELETE", Place.BUCKET, delete_plain, ("ownershipControls",)),
+    Operation("GetBucketTagging", "GET", Place.BUCKET, get_plain, ("tagging",)),
+    Operation("PutBucketTagging", "PUT", Place.BUCKET, put_plain, ("tagging",)),
+    Operation("DeleteBucketTagging", "DELETE", Place.BUCKET, delete_plain, ("tagging",)),
+    Operation("GetBucketEncryption", "GET", Place.BUCKET, get_encryption, ("encryption",)),
+    Operation("GetBucketAcl", "GET", Place.BUCKET, get_acl, ("acl",)),
+    Operation("ListMultipartUploads", "GET", Place.BUCKET, list_uploads, ("uploads",)),
+    Operation("ListObjectsV2", "GET", Place.BUCKET, list_objects_v2, ("list-type",)),
+    Operation("ListObjects", "GET", Place.BUCKET, list_objects),
+    Operation("CreateBucket", "PUT", Place.BUCKET, create_bucket),
+    Operation("HeadBucket", "HEAD", Place.BUCKET, head_bucket),
+    Operation("DeleteBucket", "DELETE", Place.BUCKET, delete_bucket),
+    Operation("UploadPartCopy", "PUT", Place.OBJECT, upload_part_copy, _UPLOADED_PART, copies=True),
+    Operation("UploadPart", "PUT", Place.OBJECT, Streamed(check_part, upload_part), _UPLOADED_PART),
+    Operation("CreateMultipartUpload", "POST", Place.OBJECT, create_upload, ("uploads",)),
+    Operation("CompleteMultipartUpload", "POST", Place.OBJECT, complete_upload, ("uploadId",)),
+    Operation("AbortMultipartUpload", "DELETE", Place.OBJECT, abort_upload, ("uploadId",)),
+    Operation("ListParts", "GET", Place.OBJECT, list_parts, ("uploadId",)),
+    Operation("RestoreObject", "POST", Place.OBJECT, restore_object, ("restore",), VERSION),
+    Operation("GetObjectAttributes", "GET", Place.OBJECT, get_attributes, ("attributes",), VERSION),
+    Operation("GetObjectTagging", "GET", Place.OBJECT, get_tagging, ("tagging",), VERSION),
+    Operation("PutObjectTagging", "PUT", Place.OBJECT, put_tagging, ("tagging",), VERSION),
+    Operation("DeleteObjectTagging", "DELETE", Place.OBJECT, delete_tagging, ("tagging",), VERSION),
+    Operation("GetObjectAcl", "GET", Place.OBJECT, get_acl, ("acl",), VERSION),
+    Operation("CopyObject", "PUT", Place.OBJECT, copy_object, copies=True),
+    Operation("PutObject", "PUT", Place.OBJECT, Streamed(check_new_object, put_object)),
+    Operation("GetObject", "GET", Place.OBJECT, get_object, options=_A_PART),
+    Operation("HeadObject", "HEAD", Place.OBJECT, head_object, options=_A_PART),
+    Operation("DeleteObject", "DELETE", Place.OBJECT, delete_object, options=VERSION),
+    *MISSING,
 )
 NAMES = frozenset(PREFIX + operation.name for operation in OPERATIONS)
 _BY_PLACE: Mapping[tuple[str, str], tuple[Operation, ...]] = {
@@ -121,32 +96,43 @@ BRIEF = frozenset(operation.name for operation in OPERATIONS) - {
     *("CompleteMultipartUpload", "AbortMultipartUpload"),
     *("ListObjects", "ListObjectsV2", "ListMultipartUploads", "ListParts"),
 }
-_KNOWN_FLAGS = frozenset(flag for operation in OPERATIONS for flag in operation.flags)
-UNKNOWN_FLAGS = frozenset(
-    (
-        *("accelerate", "analytics", "cors", "intelligent-tiering", "inventory", "legal-hold", "logging"),
-        *("metrics", "notification", "object-lock", "policyStatus", "renameObject", "replication"),
-        *("requestPayment", "retention", "select", "session", "torrent", "versions", "website", "append"),
-        *("metadataTable", "metadataConfiguration"),
-    )
+FLAGS = frozenset(
+    {
+        *(name for operation in OPERATIONS for name in (*operation.flags, *operation.options)),
+        "append",
+    }
 )
 
 
 def find_operation(
     method: str, bucket: str, key: str, query: Mapping[str, str], *, copies: bool
 ) -> Operation:
-    """The operation of a request; NotImplemented for what S3 has and we have not."""
-    if UNKNOWN_FLAGS & set(query):
-        flag = min(UNKNOWN_FLAGS & set(query))
-        raise S3Error("NotImplemented", f"The emulator does not have the subresource {flag}.")
-    on = "object" if key else "bucket" if bucket else "service"
-    flags = {flag for flag in query if flag in _KNOWN_FLAGS}
+    """The operation of a request: it has all of its parameters, and no other that S3 knows."""
+    on = Place.OBJECT if key else Place.BUCKET if bucket else Place.SERVICE
+    found = FLAGS & query.keys()
+    operation = _match(method, on, found, copies=copies)
+    if operation is None:
+        raise _refusal(method, on, found, query)
+    return operation
+
+
+def _match(method: str, on: Place, found: frozenset[str], *, copies: bool) -> Operation | None:
     for operation in _BY_PLACE.get((method, on), ()):
-        if not flags.issuperset(operation.flags):
-            continue
-        if operation.copies and not copies:
-            continue
-        return operation
-    if on == "bucket" and method == "POST":
-        raise S3Error("NotImplemented", "The emulator does not take uploads by HTML forms.")
-    raise S3Error("MethodNotAllowed", None, {"Method": method})
+        if operation.takes(found) and (copies or not operation.copies):
+            return operation
+    return None
+
+
+def _refusal(method: str, on: Place, found: frozenset[str], query: Mapping[str, str]) -> S3Error:
+    """Why no operation has these parameters, in S3's order: too many, a version, the method."""
+    selected = sorted(found - {"versionId"})
+    if len(selected) > 1 and selected != sorted(_UPLOADED_PART):
+        message = f"Conflicting query string parameters: {', '.join(selected)}"
+        return invalid_argument(message, "ResourceType", selected[0])
+    if "versionId" in found and _match(method, on, found - {"versionId"}, copies=True) is not None:
+        message = "This operation does not accept a version-id."
+        return invalid_argument(message, "versionId", query["versionId"])
+    if (method, on) == ("POST", Place.BUCKET) and not found:
+        return S3Error("NotImplemented", "The emulator does not take uploads by HTML forms.")
+    kind = "PART" if len(selected) > 1 else "".join(selected).upper() or on.upper()
+    return S3Error("MethodNotAllowed", None, {"Method": method, "ResourceType": kind})

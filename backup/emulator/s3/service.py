@@ -20,14 +20,16 @@ from backup.emulator.sigv4 import query_pairs
 from backup.emulator.store import Store, Transaction
 from backup.emulator.wire import Answer, Inbound
 
+from .actions import action_of
 from .address import read_address
 from .authenticate import Admitted, authenticate
-from .authorise import action_of, authorise, judge
+from .authorise import authorise, judge
 from .buckets import check_region
-from .call import S3Call, find_bucket
+from .call import S3Call, check_version, find_bucket
 from .deleting import delete_objects
 from .errors import MESSAGE_BY_CODE, S3Error
-from .operations import BRIEF, PREFIX, Operation, Streamed, find_operation
+from .operation import Operation, Streamed
+from .operations import BRIEF, PREFIX, find_operation
 from .receive import check_small, receive_object
 from .xml import DECLARATION, element
 
@@ -145,7 +147,7 @@ class S3Service:
         return delete_objects(
             call,
             tx,
-            lambda key: judge(call, admitted.caller, accounts, tx, "s3:DeleteObject", key),
+            lambda key, action: judge(call, admitted.caller, accounts, tx, action, key),
         )
 
     async def _perform_streamed(
@@ -190,6 +192,7 @@ class S3Service:
             if owner not in (None, bucket.account_id):
                 raise S3Error("AccessDenied")
         authorise(call, caller, accounts, tx)
+        check_version(call)
         reads = action_of(call.operation) in ("s3:GetObject", "s3:GetObjectAttributes")
         if reads and judge(call, caller, accounts, tx, "s3:ListBucket", "") is not None:
             call = replace(call, may_list=False)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.emulator.s3.operations import OPERATIONS, UNKNOWN_FLAGS
+from backup.emulator.s3.operations import FLAGS as KNOWN
 from tests.emulated import RunningEmulator, write_accounts
 from tests.emulator.s3.talk import S3Talker, client
 
@@ -34,7 +34,7 @@ LIFECYCLE = (
     b"<LifecycleConfiguration><Rule><Status>Enabled</Status><Prefix/><Expiration><Date>9999-99-99"
     b"</Date></Expiration></Rule></LifecycleConfiguration>"
 )
-FLAGS = sorted({flag for operation in OPERATIONS for flag in operation.flags} | UNKNOWN_FLAGS)
+FLAGS = sorted(KNOWN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,87 @@
+"""S3's operations that the emulator does not have. Each is known, so that a request for it is authorised as
+what it is and then refused: nothing falls through to the plain operation of its method.
+
+Source: botocore's model of 2006-03-01, S3 API Reference.
+"""
+
+from __future__ import annotations
+
+from .operation import Operation, Place, not_here
+
+VERSION = ("versionId",)
+
+
+def _missing(name: str, method: str, on: Place, flag: str, *options: str) -> Operation:
+    return Operation(name, method, on, not_here, (flag,), options)
+
+
+def _of_bucket(name: str, method: str, flag: str) -> Operation:
+    return _missing(name, method, Place.BUCKET, flag)
+
+
+def _of_object(name: str, method: str, flag: str, *options: str) -> Operation:
+    return _missing(name, method, Place.OBJECT, flag, *options)
+
+
+MISSING = (
+    _of_bucket("PutBucketCors", "PUT", "cors"),
+    _of_bucket("PutBucketWebsite", "PUT", "website"),
+    _of_bucket("PutBucketLogging", "PUT", "logging"),
+    _of_bucket("PutBucketNotificationConfiguration", "PUT", "notification"),
+    _of_bucket("PutBucketReplication", "PUT", "replication"),
+    _of_bucket("PutBucketRequestPayment", "PUT", "requestPayment"),
+    _of_bucket("PutBucketAccelerateConfiguration", "PUT", "accelerate"),
+    _of_bucket("PutObjectLockConfiguration", "PUT", "object-lock"),
+    _of_bucket("GetBucketCors", "GET", "cors"),
+    _of_bucket("DeleteBucketCors", "DELETE", "cors"),
+    _of_bucket("GetBucketWebsite", "GET", "website"),
+    _of_bucket("DeleteBucketWebsite", "DELETE", "website"),
+    _of_bucket("GetBucketLogging", "GET", "logging"),
+    _of_bucket("GetBucketNotificationConfiguration", "GET", "notification"),
+    _of_bucket("GetBucketReplication", "GET", "replication"),
+    _of_bucket("DeleteBucketReplication", "DELETE", "replication"),
+    _of_bucket("GetBucketRequestPayment", "GET", "requestPayment"),
+    _of_bucket("GetBucketAccelerateConfiguration", "GET", "accelerate"),
+    _of_bucket("GetBucketPolicyStatus", "GET", "policyStatus"),
+    _of_bucket("GetObjectLockConfiguration", "GET", "object-lock"),
+    _of_bucket("ListObjectVersions", "GET", "versions"),
+    _of_bucket("PutBucketEncryption", "PUT", "encryption"),
+    _of_bucket("DeleteBucketEncryption", "DELETE", "encryption"),
+    _of_bucket("PutBucketAcl", "PUT", "acl"),
+    _of_bucket("GetBucketAnalyticsConfiguration", "GET", "analytics"),
+    _of_bucket("GetBucketIntelligentTieringConfiguration", "GET", "intelligent-tiering"),
+    _of_bucket("GetBucketInventoryConfiguration", "GET", "inventory"),
+    _of_bucket("GetBucketMetricsConfiguration", "GET", "metrics"),
+    _of_object("PutObjectAcl", "PUT", "acl", *VERSION),
+    _of_object("GetObjectLegalHold", "GET", "legal-hold", *VERSION),
+    _of_object("GetObjectRetention", "GET", "retention", *VERSION),
+    _of_bucket("PutBucketAnalyticsConfiguration", "PUT", "analytics"),
+    _of_bucket("DeleteBucketAnalyticsConfiguration", "DELETE", "analytics"),
+    _of_bucket("PutBucketIntelligentTieringConfiguration", "PUT", "intelligent-tiering"),
+    _of_bucket("DeleteBucketIntelligentTieringConfiguration", "DELETE", "intelligent-tiering"),
+    _of_bucket("PutBucketInventoryConfiguration", "PUT", "inventory"),
+    _of_bucket("DeleteBucketInventoryConfiguration", "DELETE", "inventory"),
+    _of_bucket("PutBucketMetricsConfiguration", "PUT", "metrics"),
+    _of_bucket("DeleteBucketMetricsConfiguration", "DELETE", "metrics"),
+    _of_bucket("GetBucketAbac", "GET", "abac"),
+    _of_bucket("PutBucketAbac", "PUT", "abac"),
+    _of_bucket("CreateSession", "GET", "session"),
+    _of_bucket("CreateBucketMetadataConfiguration", "POST", "metadataConfiguration"),
+    _of_bucket("GetBucketMetadataConfiguration", "GET", "metadataConfiguration"),
+    _of_bucket("DeleteBucketMetadataConfiguration", "DELETE", "metadataConfiguration"),
+    _of_bucket("CreateBucketMetadataTableConfiguration", "POST", "metadataTable"),
+    _of_bucket("GetBucketMetadataTableConfiguration", "GET", "metadataTable"),
+    _of_bucket("DeleteBucketMetadataTableConfiguration", "DELETE", "metadataTable"),
+    _of_bucket("UpdateBucketMetadataInventoryTableConfiguration", "PUT", "metadataInventoryTable"),
+    _of_bucket("UpdateBucketMetadataJournalTableConfiguration", "PUT", "metadataJournalTable"),
+    _of_bucket("UpdateBucketMetadataAnnotationTableConfiguration", "PUT", "metadataAnnotationTable"),
+    _of_object("PutObjectLegalHold", "PUT", "legal-hold", *VERSION),
+    _of_object("PutObjectRetention", "PUT", "retention", *VERSION),
+    _of_object("GetObjectTorrent", "GET", "torrent"),
+    _of_object("SelectObjectContent", "POST", "select"),
+    _of_object("RenameObject", "PUT", "renameObject"),
+    _of_object("UpdateObjectEncryption", "PUT", "encryption", *VERSION),
+    _of_object("GetObjectAnnotation", "GET", "annotation", *VERSION),
+    _of_object("PutObjectAnnotation", "PUT", "annotation", *VERSION),
+    _of_object("DeleteObjectAnnotation", "DELETE", "annotation", *VERSION),
+)
