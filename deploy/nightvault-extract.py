@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -P
 """Open nightvault packs that lie on a disk, and write the files of a snapshot, without nightvault.
 
     nightvault-extract.py --key FILE --list PACKS...
@@ -9,9 +9,19 @@ vault's `archives` folder will do). It needs Python 3.11, a `cryptography` with 
 (`zstandard`, `pyzstd` or Python 3.14). With `blake3` it checks every chunk by its name as well; without, a
 chunk is checked by the cipher's tag alone, and it says so. All packs are listed in memory, as are the entries
 of the job. Written from docs/format.md; numbers in comments are its sections.
+
+A snapshot may be forged by whoever held the server, and this may run as root. So all is made below the target
+by open directories that this run made, never through a symlink; a link is to the same kind of thing, made by
+this run; what cannot be made as the snapshot says is named, and the rest goes on. Exit codes: 0 all of it is
+there, 3 something was left out and is named, 1 nothing could be done.
 """
 
 from __future__ import annotations
+
+import sys
+
+if not sys.flags.safe_path and sys.path and __name__ == "__main__":
+    del sys.path[0]  # the directory of this file: who can write there may not write this program
 
 import argparse
 import base64
@@ -21,11 +31,10 @@ import os
 import re
 import stat
 import struct
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -38,15 +47,39 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LARGEST_HEADER, LARGEST_FRAME, TRAILER = 65536, 8 * 1024 * 1024, 32
 DATA, CATALOG, DELTA, FULL = 1, 2, 1, 2
 FILE, DIRECTORY, SYMLINK, FIFO, CHARACTER, BLOCK = 1, 2, 3, 4, 5, 6
-KEPT_FRAMES = 16
+T = TypeVar("T")
+KEPT_FRAMES, KEPT_FOLDERS, DEEPEST = 16, 64, 1000
+ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+LOOK = getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC
+FORMS = {SYMLINK: stat.S_IFLNK, FIFO: stat.S_IFIFO, CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK}
 
 
 class ExtractError(Exception):
     """Something is not as docs/format.md says, or not there."""
 
 
+# What a record of any content, and what the system says to it, may raise.
+BROKEN = (
+    *(ExtractError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError),
+    *(struct.error, MemoryError, NotImplementedError),
+)
+
+
 def find_zstd() -> Callable[[bytes, int], bytes]:
-    """A function that expands one zstd frame to at most so many bytes."""
+    """A function that expands one zstd frame to at most so many bytes. `ExtractError` if it is none."""
+    expand = zstd_library()
+
+    def checked(data: bytes, size: int) -> bytes:
+        try:
+            return expand(data, size)
+        except Exception as error:  # each library has errors of its own
+            raise ExtractError(f"what was compressed is damaged: {error}") from error
+
+    return checked
+
+
+def zstd_library() -> Callable[[bytes, int], bytes]:
     try:
         import zstandard
 
@@ -227,6 +260,11 @@ def verify(header: Header) -> None:
         raise ExtractError("its signature does not fit: forged or damaged") from None
 
 
+def recipients_of(header: Header) -> set[bytes]:
+    """The ids of the recovery keys that it was sealed for."""
+    return {header.raw[at : at + 16] for at in range(header.stanzas_at, len(header.raw) - 96, 1184)}
+
+
 @dataclass
 class PackKeys:
     frame: AESGCM
@@ -329,7 +367,8 @@ class Pack:
         return body
 
 
-def find_packs(places: list[str]) -> Iterator[Pack]:
+def find_packs(places: list[str], bad: list[str] | None = None) -> Iterator[Pack]:
+    """The packs there; those that are damaged or forged are left out, and put into `bad`."""
     for place in places:
         paths = [place]
         if os.path.isdir(place):
@@ -343,6 +382,8 @@ def find_packs(places: list[str]) -> Iterator[Pack]:
                 verify(header)
             except ExtractError as error:
                 warn(f"{path}: {error}; left out")
+                if bad is not None:
+                    bad.append(path)
             else:
                 yield Pack(path, header)
 
@@ -393,7 +434,14 @@ def array_of(data: bytes, at: int, count: int, depth: int) -> tuple[list[Any], i
 
 
 def read_records(bodies: Iterator[bytes]) -> Iterator[list[Any]]:
-    """The records of a catalog; an error if its End is missing."""
+    """The records of a catalog; an error if one is damaged, or its End is missing."""
+    try:
+        yield from split_records(bodies)
+    except (LookupError, TypeError, ValueError, struct.error) as error:
+        raise ExtractError(f"a record is damaged: {error}") from error
+
+
+def split_records(bodies: Iterator[bytes]) -> Iterator[list[Any]]:
     joined, count, ended = b"", 0, False
     for body in bodies:
         at = 0
@@ -430,6 +478,20 @@ class Entry:
     added: int
     removed: int | None
 
+    def check(self) -> Entry:
+        """Itself. `ExtractError` if something in it is of another kind than 3 says."""
+        whole = (self.number, self.directory, self.kind, self.mode, self.owner, self.size, self.added)
+        fits = (
+            all(isinstance(one, int) and one >= 0 for one in whole)
+            and isinstance(self.mtime, int)
+            and isinstance(self.removed, int | None)
+            and all(isinstance(one, bytes) for one in (self.name, self.chunks))
+            and all(isinstance(one, bytes | None) for one in (self.extra, self.content))
+        )
+        if not fits:
+            raise ExtractError(f"the entry {self.name!r} is not what an entry is")
+        return self
+
 
 @dataclass
 class Archive:
@@ -454,13 +516,16 @@ class Books:
         if kind == 2:
             self.secret = values[1]
         elif kind == 5:
-            self.snapshots[values[1]] = values
+            identity, number, started, *_ = values
+            if not (isinstance(identity, str) and isinstance(number, int) and isinstance(started, int)):
+                raise ExtractError("the snapshot is not what a snapshot is")
+            self.snapshots[number] = values
         elif kind == 6:
             self.owners[values[0]] = values[1:]
         elif kind == 7:
             self.directories[values[0]] = values[1]
         elif kind == 8:
-            self.entries[values[0]] = Entry(*values[:13])
+            self.entries[values[0]] = Entry(*values[:13]).check()
         elif kind == 9:
             for (number,) in struct.iter_unpack("<Q", values[0]):
                 if number in self.entries:
@@ -478,6 +543,61 @@ class Books:
                 self.snapshots.pop(number, None)
 
 
+class Tree:
+    """Directories below the target, all made by this run, entered step by step, never through a symlink."""
+
+    def __init__(self, target: str) -> None:
+        os.makedirs(target, exist_ok=True)
+        self._root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if os.listdir(self._root):
+            raise ExtractError(f"{target} is not empty: give a new folder")
+        self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._made: dict[bytes, tuple[int, int]] = {}  # device and inode
+
+    def enter(self, path: bytes) -> int:
+        """A handle of the directory, made where it is missing; it may be closed at the next call."""
+        if path.count(b"/") > DEEPEST:
+            raise ExtractError("it lies too deep")
+        known = path
+        while known and known not in self._open:
+            known = known.rpartition(b"/")[0]
+        handle = self._open[known] if known else self._root
+        if known:
+            self._open.move_to_end(known)
+        for name in path[len(known) :].strip(b"/").split(b"/") if path != known else ():
+            known = known + b"/" + name if known else name
+            handle = self._open[known] = self._step(known, handle, name)
+            while len(self._open) > KEPT_FOLDERS:
+                os.close(self._open.popitem(last=False)[1])
+        return handle
+
+    def _step(self, path: bytes, above: int, name: bytes) -> int:
+        if path not in self._made:
+            os.mkdir(name, 0o700, dir_fd=above)  # refused if anything has that name: nothing was there
+        handle = os.open(name, ENTER, dir_fd=above)
+        found = os.fstat(handle)
+        if self._made.setdefault(path, (found.st_dev, found.st_ino)) != (found.st_dev, found.st_ino):
+            os.close(handle)
+            raise ExtractError("another directory took its place")
+        return handle
+
+    def open_others(self, entries: set[bytes]) -> None:
+        """Directories that lie on the way and are no entries are as any that this user makes."""
+        umask = os.umask(0o077)
+        os.umask(umask)
+        for path in self._made.keys() - entries:
+            os.chmod(self.enter(path), 0o777 & ~umask)
+
+
+@dataclass
+class Made:
+    """Something that this run made, to be linked to."""
+
+    directory: bytes
+    name: bytes
+    inode: tuple[int, int]
+
+
 class Extractor:
     """From packs to files."""
 
@@ -490,6 +610,7 @@ class Extractor:
         self.opened: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self.books = Books()
         self.problems = 0
+        self.missed: list[bytes] = []  # the job of each catalog of ours that is left out
 
     def trusted(self, signer: bytes | None, anyone: bool) -> list[Pack]:
         """2.1: catalogs whose signer the key enrolled, or the user named."""
@@ -505,6 +626,7 @@ class Extractor:
                 found.append(pack)
             else:
                 warn(f"{pack.path}: its signer {fingerprint.hex()} is not enrolled by this key; left out")
+                self.missed += [header.job] * (self.key.recipient in recipients_of(header))
         return found
 
     def records(self, pack: Pack) -> Iterator[list[Any]]:
@@ -526,6 +648,7 @@ class Extractor:
             parents = [pack.header.parent for pack in deltas.values()]
             if len(set(parents)) != len(parents):
                 warn("two catalogs go on from the same one; the newest is taken, and they are not merged")
+                self.missed.append(job)
             best: list[Pack] = []
             for tip in set(deltas) | set(fulls):
                 chain: list[Pack] = []
@@ -543,12 +666,29 @@ class Extractor:
                     warn(
                         f"{pack.path}: catalog {pack.header.number} cannot be applied: one before is missing"
                     )
+                    self.missed.append(job)
+            elif ours:
+                warn(f"no full catalog is here for {len(ours)} catalogs of one job: they are left out")
+                self.missed.append(job)
         return found
 
     def load(self, chain: list[Pack]) -> None:
-        for pack in chain:
-            for record in self.records(pack):
-                self.books.apply(record)
+        """What the chain says, up to a catalog that is damaged; a broken record is named and left out."""
+        for place, pack in enumerate(chain):
+            try:
+                records = list(self.records(pack))
+            except (ExtractError, OSError) as error:
+                if not place:
+                    raise ExtractError(f"{pack.path}: {error}") from error
+                self.problems += 1
+                warn(f"{pack.path}: {error}; it and the {len(chain) - place - 1} after it are left out")
+                return
+            for record in records:
+                try:
+                    self.books.apply(record)
+                except BROKEN as error:
+                    self.problems += 1
+                    warn(f"{pack.path}: a record of kind {record[0]!r} is left out: {error!s:.300}")
 
     # Files.
 
@@ -580,47 +720,46 @@ class Extractor:
             self.opened.popitem(last=False)
         return self.opened[place]
 
-    def write(self, snapshot: int, target: bytes) -> int:
-        """The files of a snapshot below `target`, an empty folder; how many entries."""
+    def write(self, snapshot: int, tree: Tree) -> int:
+        """Make the entries of a snapshot below the target; how many there should be."""
         live = [
             entry
             for entry in self.books.entries.values()
             if entry.added <= snapshot and (entry.removed is None or entry.removed > snapshot)
         ]
-        paths = {entry.number: self._path(target, entry) for entry in live}
-        live = [entry for entry in live if paths[entry.number]]
-        folders = sorted((one for one in live if one.kind == DIRECTORY), key=lambda one: paths[one.number])
-        for entry in folders:
-            os.makedirs(paths[entry.number], exist_ok=True)
-        links: dict[int, bytes] = {}
-        # Symlinks come last, so that no path written before leads through one.
-        others = (one for one in live if one.kind != DIRECTORY)
-        for entry in sorted(others, key=lambda one: one.kind == SYMLINK):
-            path, extra = paths[entry.number], self._extra(entry)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            try:
-                if extra[2] and extra[2] in links:
-                    os.link(links[extra[2]], path, follow_symlinks=False)
-                    continue
-                self._make(entry, path, extra)
-                if extra[2]:
-                    links[extra[2]] = path
-            except (ExtractError, OSError, KeyError) as error:
-                self._problem(path, error)
-                if entry.kind == FILE and os.path.lexists(path):
-                    os.unlink(path)
-        for entry in reversed(folders):
-            self._describe(entry, paths[entry.number], self._extra(entry))
+        places: dict[int, tuple[bytes, bytes]] = {}  # directory and name
+        for entry in live:
+            if place := self._attempt(entry.name, self._place, entry):
+                places[entry.number] = place
+        placed = [(joined(places[one.number]), one) for one in live if one.number in places]
+        folders = {path: one for path, one in placed if one.kind == DIRECTORY}
+        made = [path for path in sorted(folders) if self._attempt(path, tree.enter, path) is not None]
+        links: dict[object, Made] = {}
+        # Symlinks come last: where one has the name of a directory of other entries, it is the one left out.
+        others = [(path, one) for path, one in placed if one.kind != DIRECTORY]
+        for path, entry in sorted(others, key=lambda other: other[1].kind == SYMLINK):
+            self._attempt(path, self._entry, entry, places[entry.number], tree, links)
+        self._attempt(b"", tree.open_others, set(made))
+        for path in reversed(made):
+            self._attempt(path, self._directory, folders[path], path, tree)
         return len(live)
 
-    def _path(self, target: bytes, entry: Entry) -> bytes:
-        directory = self.books.directories.get(entry.directory, b"")
-        steps = [*directory.split(b"/"), entry.name]
-        leads_out = any(step in {b".", b".."} or b"\0" in step for step in steps)
+    def _attempt(self, path: bytes, action: Callable[..., T], *words: Any) -> T | None:
+        """Do what may fail for this entry alone, which is named then."""
+        try:
+            return action(*words)
+        except BROKEN as error:
+            self._problem(path, error)
+            return None
+
+    def _place(self, entry: Entry) -> tuple[bytes, bytes]:
+        if not isinstance(directory := self.books.directories.get(entry.directory), bytes):
+            raise ExtractError("no catalog says in which directory it was")
+        steps = [step for step in directory.split(b"/") if step]
+        leads_out = any(step in {b".", b".."} or b"\0" in step for step in (*steps, entry.name))
         if leads_out or not entry.name or b"/" in entry.name:
-            self._problem(directory + b"/" + entry.name, ExtractError("its name leads out of the target"))
-            return b""
-        return os.path.join(target, *[step for step in steps if step])
+            raise ExtractError(f"its name leads out of the target: {directory + b'/' + entry.name!r}")
+        return b"/".join(steps), entry.name
 
     @staticmethod
     def _extra(entry: Entry) -> list[Any]:
@@ -628,39 +767,93 @@ class Extractor:
         empty = [b"", 0, 0, 0, [], b""]
         return read + empty[len(read) :]
 
-    def _make(self, entry: Entry, path: bytes, extra: list[Any]) -> None:
+    def _entry(self, entry: Entry, place: tuple[bytes, bytes], tree: Tree, links: dict[object, Made]) -> None:
+        """Make anything but a directory: as one more name of what was made, or anew."""
+        directory, name = place
+        extra = self._extra(entry)
+        # Of one inode all of this is the same; where it is not, somebody else's content would be linked.
+        key = (entry.kind, extra[2], entry.size, entry.content, entry.chunks, extra[0], extra[1], extra[5])
+        if extra[2] and key in links:
+            self._link(links[key], directory, name, tree)
+            return
+        handle = tree.enter(directory)
         if entry.kind == FILE:
-            self._file(entry, path, extra[5])
-        elif entry.kind == SYMLINK:
-            os.symlink(extra[0], path)
-        elif entry.kind == FIFO:
-            os.mkfifo(path, 0o600)
-        elif entry.kind in {CHARACTER, BLOCK}:
-            form = stat.S_IFCHR if entry.kind == CHARACTER else stat.S_IFBLK
-            os.mknod(path, form | 0o600, extra[1])
+            inode = self._file(entry, handle, name, joined(place), extra)
         else:
-            raise ExtractError(f"an entry of unknown kind {entry.kind}")
-        self._describe(entry, path, extra)
+            inode = self._special(entry, handle, name, joined(place), extra)
+        if extra[2]:
+            links[key] = Made(directory, name, inode)
 
-    def _file(self, entry: Entry, path: bytes, packed_holes: bytes) -> None:
+    @staticmethod
+    def _link(made: Made, directory: bytes, name: bytes, tree: Tree) -> None:
+        above = os.dup(tree.enter(made.directory))
+        try:
+            handle = tree.enter(directory)
+            os.link(made.name, name, src_dir_fd=above, dst_dir_fd=handle, follow_symlinks=False)
+        finally:
+            os.close(above)
+        found = os.stat(name, dir_fd=handle, follow_symlinks=False)
+        if (found.st_dev, found.st_ino) != made.inode:
+            os.unlink(name, dir_fd=handle)
+            raise ExtractError("something else took the place of what it is a link to")
+
+    def _directory(self, entry: Entry, path: bytes, tree: Tree) -> None:
+        self._describe(entry, tree.enter(path), path, self._extra(entry))
+
+    def _special(
+        self, entry: Entry, handle: int, name: bytes, path: bytes, extra: list[Any]
+    ) -> tuple[int, int]:
+        """Make a symlink, FIFO or device; its device and inode number."""
+        if entry.kind not in FORMS:
+            raise ExtractError(f"an entry of unknown kind {entry.kind}")
+        if entry.kind == SYMLINK:
+            os.symlink(extra[0], name, dir_fd=handle)
+        else:
+            device = extra[1] if entry.kind != FIFO else 0
+            os.mknod(name, FORMS[entry.kind] | 0o600, device, dir_fd=handle)
+        there = os.open(name, LOOK, dir_fd=handle)
+        try:
+            found = os.fstat(there)
+            if stat.S_IFMT(found.st_mode) != FORMS[entry.kind] or found.st_nlink != 1:
+                raise ExtractError("something else took its place")
+            self._describe(entry, b"/proc/self/fd/%d" % there, path, extra)
+        finally:
+            os.close(there)
+        return found.st_dev, found.st_ino
+
+    def _file(self, entry: Entry, handle: int, name: bytes, path: bytes, extra: list[Any]) -> tuple[int, int]:
+        """Make a file; its device and inode number. It is not there if it could not be made whole."""
+        with open(os.open(name, CREATE, 0o600, dir_fd=handle), "wb") as file:
+            try:
+                self._fill(entry, file, extra[5])
+                self._check_content(entry, extra[5])
+            except BaseException:
+                os.unlink(name, dir_fd=handle)
+                raise
+            self._describe(entry, file.fileno(), path, extra)
+            found = os.fstat(file.fileno())
+        return found.st_dev, found.st_ino
+
+    def _fill(self, entry: Entry, file: BinaryIO, packed_holes: bytes) -> None:
         holes = list(struct.iter_unpack("<QQ", packed_holes))
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-            place = 0
-            for (number,) in struct.iter_unpack("<I", entry.chunks):
-                data = memoryview(self.chunk(number))
-                while data:
-                    while holes and holes[0][0] == place:
-                        place += holes.pop(0)[1]
-                    room = holes[0][0] - place if holes else len(data)
-                    file.seek(place)
-                    file.write(data[:room])
-                    place += len(data[:room])
-                    data = data[room:]
-            place += sum(size for _, size in holes)
-            file.truncate(entry.size)
+        place = 0
+        for (number,) in struct.iter_unpack("<I", entry.chunks):
+            data = memoryview(self.chunk(number))
+            while data:
+                while holes and holes[0][0] == place:
+                    place += holes.pop(0)[1]
+                room = holes[0][0] - place if holes else len(data)
+                if room <= 0:
+                    raise ExtractError("its holes lie out of order")
+                file.seek(place)
+                file.write(data[:room])
+                place += len(data[:room])
+                data = data[room:]
+        place += sum(size for _, size in holes)
         if place != entry.size:
             raise ExtractError(f"it has {place} bytes instead of {entry.size}")
-        self._check_content(entry, packed_holes)
+        file.truncate(entry.size)
+        file.flush()
 
     def _check_content(self, entry: Entry, packed_holes: bytes) -> None:  # 1.7
         if not self.blake3 or entry.content is None:
@@ -672,33 +865,66 @@ class Extractor:
         if self.blake3(named, derive(self.books.secret, "content id"))[:16] != entry.content:
             raise ExtractError("its content is not what it was")
 
-    def _describe(self, entry: Entry, path: bytes, extra: list[Any]) -> None:
-        """Owner, mode, attributes, times; what this user may not set is told."""
-        try:
-            uid, gid, *_ = self.books.owners[entry.owner]
-            if os.geteuid() == 0:
-                os.chown(path, uid, gid, follow_symlinks=False)
-            if entry.kind != SYMLINK:
-                os.chmod(path, entry.mode)
-            for name, value in extra[4]:
-                os.setxattr(path, name, value, follow_symlinks=False)
-            os.utime(path, ns=(entry.mtime, entry.mtime), follow_symlinks=False)
-        except (OSError, KeyError) as error:
-            self._problem(path, error)
+    def _describe(self, entry: Entry, inode: int | bytes, path: bytes, extra: list[Any]) -> None:
+        """Owner, attributes, mode, times of what this run made, each by itself; what is refused is named.
+
+        setuid and setgid go only with their owner: else they would lend the rights of whoever runs this.
+        """
+        uid, gid = self.books.owners[entry.owner][:2]
+        if os.geteuid() == 0:
+            self._attempt(path, lambda: os.chown(inode, real_id(uid), real_id(gid)))
+        for name, value in extra[4]:
+            self._attempt(path, os.setxattr, inode, name, value)
+        found = os.stat(inode)
+        mode = entry.mode
+        lent = stat.S_ISUID if found.st_uid != uid else 0
+        if found.st_gid != gid or (lent and entry.kind != DIRECTORY):
+            lent |= stat.S_ISGID
+        if mode & lent:
+            self._problem(path, ExtractError("without setuid and setgid, as its owner could not be set"))
+        if entry.kind != SYMLINK:
+            self._attempt(path, lambda: os.chmod(inode, permissions(mode) & ~lent))
+        self._attempt(path, lambda: os.utime(inode, ns=(entry.mtime, entry.mtime)))
 
     def _problem(self, path: bytes, error: Exception) -> None:
         self.problems += 1
-        warn(f"{os.fsdecode(path)!r}: {error}")
+        system = error.strerror if isinstance(error, OSError) else None
+        warn(f"{os.fsdecode(path)!r}: {system or error or type(error).__name__}")
+
+
+def joined(place: tuple[bytes, bytes]) -> bytes:
+    """Directory and name as one path below the target."""
+    return b"/".join(one for one in place if one)
+
+
+def real_id(number: int) -> int:
+    """A user or group; the system takes the last number for `leave it as it is`."""
+    if not 0 <= number < 0xFFFFFFFF:
+        raise ExtractError(f"no user or group has the number {number}")
+    return number
+
+
+def permissions(mode: int) -> int:
+    if mode & ~0o7777:
+        raise ExtractError(f"{mode:#o} is no mode")
+    return mode
+
+
+def say(text: str, where: TextIO) -> None:
+    """A line, in which nothing of a snapshot speaks to the terminal."""
+    shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    print(shown.encode("utf-8", "backslashreplace").decode(), file=where)
 
 
 def warn(text: str) -> None:
-    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)  # noqa: T201
+    say(text, sys.stderr)
 
 
 def show(extractor: Extractor) -> None:
-    for number, (identity, _, started, *_, files, size, _) in sorted(extractor.books.snapshots.items()):
+    for number, (identity, _, started, *rest) in sorted(extractor.books.snapshots.items()):
+        files, size = (rest + ["?"] * 4)[2:4]
         when = started // 1_000_000
-        print(f"{identity}  number {number}  {when} s since 1970  {files} files  {size} bytes")  # noqa: T201
+        say(f"{identity}  number {number}  {when} s since 1970  {files} files  {size} bytes", sys.stdout)
 
 
 def choose(extractor: Extractor, words: str | None) -> int:
@@ -711,28 +937,40 @@ def choose(extractor: Extractor, words: str | None) -> int:
     return found[0]
 
 
+def choose_job(extractor: Extractor, chains: dict[bytes, list[Pack]], wanted: str | None) -> bytes:
+    """The id of the job that is wanted, or of the only one."""
+    names: dict[str, bytes] = {}
+    for job, chain in chains.items():
+        try:
+            names[extractor.job_of(chain[0])] = job
+        except ExtractError as error:
+            warn(f"{chain[0].path}: {error}; left out")
+            extractor.problems += 1
+    if wanted is not None:
+        names = {name: job for name, job in names.items() if name == wanted}
+    if len(names) != 1:
+        raise ExtractError(f"which job? --job is one of: {', '.join(sorted(names)) or 'none is here'}")
+    return next(iter(names.values()))
+
+
 def run(options: argparse.Namespace) -> int:
     key = read_key(options.key, options.passphrase_file)
-    extractor = Extractor(key, list(find_packs(options.packs)))
+    bad: list[str] = []
+    extractor = Extractor(key, list(find_packs(options.packs, bad)))
+    extractor.problems = len(bad)
     if extractor.blake3 is None:
         warn("blake3 is not installed: chunks are not compared with their names, only frames with their tags")
     signer = bytes.fromhex(options.signer) if options.signer else None
     chains = extractor.chains(extractor.trusted(signer, options.trust_vault))
-    names = {extractor.job_of(chain[0]): chain for chain in chains.values()}
-    if options.job is not None:
-        names = {name: chain for name, chain in names.items() if name == options.job}
-    if len(names) != 1:
-        raise ExtractError(f"which job? --job is one of: {', '.join(sorted(names)) or 'none is here'}")
-    extractor.load(next(iter(names.values())))
+    job = choose_job(extractor, chains, options.job)
+    extractor.load(chains[job])
+    extractor.problems += extractor.missed.count(job)
     if options.list or options.target is None:
         show(extractor)
-        return 0
-    target = os.fsencode(os.path.abspath(options.target))
-    os.makedirs(target, exist_ok=True)
-    if os.listdir(target):
-        raise ExtractError(f"{options.target} is not empty: give a new folder")
-    count = extractor.write(choose(extractor, options.snapshot), target)
-    warn(f"{count} entries written below {options.target}, {extractor.problems} problems")
+        return 3 if extractor.problems else 0
+    chosen = choose(extractor, options.snapshot)
+    count = extractor.write(chosen, Tree(os.path.abspath(options.target)))
+    warn(f"{count} entries belong below {options.target}, {extractor.problems} problems")
     return 3 if extractor.problems else 0
 
 
@@ -749,9 +987,11 @@ def main() -> int:
     parser.add_argument("--trust-vault", action="store_true", help="believe any signer")
     try:
         return run(parser.parse_args())
-    except (ExtractError, OSError, ValueError) as error:
+    except BROKEN as error:
         warn(f"nightvault-extract: {error}")
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
