@@ -222,9 +222,9 @@ def test_what_is_absurd_ends_its_entry_alone(
     extractor = forged.extractor
     records = forged.books.apply
     given: list[list[Any]] = []
-    forged.books.apply = given.append  # type: ignore[method-assign]
+    forged.books.apply = given.append
     forged.entry(entry.pop("name"), **entry)
-    forged.books.apply = records  # type: ignore[method-assign]
+    forged.books.apply = records
     extractor.records = lambda _: iter([*given, [8], [9, b"odd", 1], [11, 5, b""], ["what"]])
     extractor.load([type("Pack", (), {"path": "catalog"})])
     forged.books.entries[99] = forged.books.entries[1]  # and one of ours comes after it
