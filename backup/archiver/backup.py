@@ -100,6 +100,7 @@ def _backup(job: BackupJob, keys: Keys, world: World, hooks: HookRun, *, accept:
             recover(
                 uploader,
                 spool,
+                keys,
                 inventory=world.inventory,
                 vault=world.vault,
                 vault_number=vault,
@@ -195,7 +196,13 @@ class _Backup:
         with at.world.inventory.reading() as tx:
             self._lost_chunks = lost_chunks(tx, at.world.vault.name)
         self._at_a_glance = not (at.job.reread or self._lost_chunks.marks)
-        self._book = Book(at.world.inventory, job=at.row.number, run=at.run.number, lost=self._lost_chunks)
+        self._book = Book(
+            at.world.inventory,
+            job=at.row.number,
+            run=at.run.number,
+            domain=at.domain,
+            lost=self._lost_chunks,
+        )
         self._staging = Staging(
             self._book,
             self._links,

@@ -8,7 +8,8 @@ from operator import attrgetter
 from typing import Any, Final
 
 from backup.format.catalog import encode_extra
-from backup.inventory import entries
+from backup.format.rows import unpack_u32
+from backup.inventory import domains, entries
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import LiveEntry, StagedEntry
 from backup.inventory.lost import NOTHING_LOST, LostChunks
@@ -26,10 +27,13 @@ _READS_A_VIEW: Final = 2_000
 class Book:
     """Kept by the run's own thread. `close` it at the end: what was not flushed is not staged."""
 
-    def __init__(self, inventory: Inventory, *, job: int, run: int, lost: LostChunks = NOTHING_LOST) -> None:
+    def __init__(
+        self, inventory: Inventory, *, job: int, run: int, domain: int, lost: LostChunks = NOTHING_LOST
+    ) -> None:
         self._inventory = inventory
         self._job = job
         self._run = run
+        self._domain = domain
         self._lost = lost
         self._numbers = NumberSupply(inventory, "entries")
         self._added: list[tuple[Any, ...]] = []  # `StagedEntry`
@@ -43,6 +47,7 @@ class Book:
         self._reads = 0
         with inventory.reading() as tx:
             self._owners = entries.load_owners(tx)
+            self._has_other_domains = domains.has_other_domains(tx, domain)
         self._owners_met: dict[tuple[int, int], int] = {}  # by uid and gid: as this machine names them now
         self.owners = {number: owner for owner, number in self._owners.items()}
 
@@ -70,13 +75,14 @@ class Book:
     ) -> None:
         """Stage a new version of an entry; nothing but its hints if nothing restorable changed.
 
-        An entry whose old chunks are lost has changed.
+        An entry whose old chunks are lost has changed, and so has one that was read and lies in packs which
+        were sealed for other recipients.
         """
         owner = self._owner(entry.owner)
         extra = encode_extra(entry.extra)
         values = (entry.kind, entry.mode, owner, entry.mtime_ns, entry.size, extra, content_id, chunks)
         if replaces is not None:
-            if _same(replaces, values) and not self._lost.spoil(replaces.chunks):
+            if _same(replaces, values) and not self._is_to_move(replaces.chunks, chunks):
                 self._hinted.append((replaces.number, hint))
                 self._flush_if_full()
                 return
@@ -108,6 +114,14 @@ class Book:
                 owner = self._owners_met[uid, gid] = self._owner(owner_of(found))
             values = (EntryKind.FILE, mode & _MODE, owner, mtime_ns, size, None, content, packed)
             self._added.append((number, homes[home], name, *values, inode, ctime_ns, 0))
+
+    def _is_to_move(self, before: bytes | None, chunks: bytes | None) -> bool:
+        """Whether what an entry held is lost, or was sealed for others than what was just read of it."""
+        if self._lost.spoil(before):
+            return True
+        if not (self._has_other_domains and before and chunks) or before == chunks:
+            return False
+        return domains.lies_outside(self.reading(), self._domain, unpack_u32(before))
 
     def remove(self, path: bytes, gone: LiveEntry, *, is_directory: bool) -> None:
         """Stage that an entry is gone, with all below it."""

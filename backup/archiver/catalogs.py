@@ -23,10 +23,8 @@ from backup.inventory import archives, entries, packed, schema
 from backup.inventory.archives import Archive, CatalogPlace
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.runs import JobRow
-from backup.model import MIB, Generation, Pack, PackKind, VaultName
+from backup.model import Generation, Pack, PackKind, VaultName
 
-_DELTAS_A_FULL = 100
-_SMALLEST_FULL = MIB  # below this, a full catalog a night would cost more than the deltas it replaces
 _NUMBERS_A_RECORD = 100_000
 
 
@@ -84,18 +82,6 @@ def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
         delta=CatalogAddress(delta.archive_id, delta.size),
         full=CatalogAddress(known, full.size) if full and known else None,
     ).to_text()
-
-
-def needs_full(chain: Chain) -> bool:
-    """Whether a full catalog is due: at first, when deltas outgrow half of the last, or after 100.
-
-    And when one that a rebuild needs is lost.
-    """
-    full = next((link for link in chain.links if link.label.generation is Generation.FULL), None)
-    if full is None or chain.is_broken:
-        return True
-    deltas = [link.size for link in chain.links if link.label.generation is Generation.DELTA]
-    return len(deltas) >= _DELTAS_A_FULL or sum(deltas) > max(full.size // 2, _SMALLEST_FULL)
 
 
 def place_after(

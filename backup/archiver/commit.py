@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from backup.archiver import catalogs
+from backup.archiver.full_catalogs import Due, full_due, without_full
+from backup.archiver.key_changes import older_data, unenrolled
 from backup.archiver.packing import OpenPack
 from backup.archiver.report import BackupReport, Tally
 from backup.archiver.settings import OpenRun
@@ -21,6 +23,8 @@ from backup.inventory.schema import micros, moment
 from backup.inventory.snapshots import Snapshot
 from backup.model import Generation, Pack, Problem, ProblemKind, SnapshotId
 
+_CUT_OFF = "the run ended before it was"
+
 
 class Committer:
     """Writes a run's catalogs and makes its snapshot true."""
@@ -29,20 +33,25 @@ class Committer:
         self._at = at
 
     def commit(self, used: Iterable[int], tally: Tally) -> BackupReport:
-        """Delta catalog, commit, and a full catalog where one is due (if that fails, it is due next time)."""
+        """Delta catalog, commit, and a full catalog where one is due (if that fails, it is due next time).
+
+        Until it is stored, the run's record says so: nobody may be left to say it after a cut.
+        """
         snapshot = self._prepare(tally)
         with self._at.world.inventory.reading() as tx:
             changes = entries.count_staged(tx, self._at.run.number)
         delta = self._send_delta(snapshot, used)
         report = self._report(snapshot, tally, changes, delta)
+        due = self._full_due()
         with self._at.world.inventory.writing() as tx:
             make_true(tx, self._at.run.number, self._at.row, snapshot)
-            self._finish(tx, report)
-        try:
-            self._send_full_if_due()
-        except NightvaultError as error:
-            warning = f"the full catalog could not be stored and is due next time: {error}"
-            report = replace(report, warnings=(*report.warnings, warning))
+            self._finish(tx, report if due is None else without_full(report, due, _CUT_OFF))
+        report = self._with_older_packs(report)
+        if due is not None:
+            try:
+                self._send_full()
+            except NightvaultError as error:
+                report = without_full(report, due, str(error))
         report = replace(
             report,
             archives=self._at.uploader.stored_archives,
@@ -53,6 +62,15 @@ class Committer:
         with self._at.world.inventory.writing() as tx:
             self._finish(tx, report)
         return report
+
+    def _with_older_packs(self, report: BackupReport) -> BackupReport:
+        """Told which packs other recovery keys are needed for; the newest snapshot is the run's own."""
+        with self._at.world.inventory.reading() as tx:
+            older = older_data(tx, self._at.row, self._at.keys, run=self._at.run.number)
+        if older is None:
+            return report
+        warnings = (*report.warnings, *older.tell(report.job))
+        return replace(report, warnings=warnings, older_packs=older.document())
 
     def _prepare(self, tally: Tally) -> SnapshotRecord:
         """Keep what the snapshot will be, so that the commit can be repeated after a cut."""
@@ -95,14 +113,16 @@ class Committer:
             written = self._write(stream, place, chain)
         return self._send(written, place)
 
-    def _send_full_if_due(self) -> None:
+    def _full_due(self) -> Due | None:
         inventory = self._at.world.inventory
         with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
-        if not catalogs.needs_full(chain):
-            return
+            return full_due(catalogs.read_chain(tx, self._at.row.number, inventory), self._at.keys)
+
+    def _send_full(self) -> None:
+        inventory = self._at.world.inventory
         number = self._allot()
         with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
             names = archives.named_archives(tx, self._at.row.number, also_spoiled=True)
             place = catalogs.place_after(chain, self._at.row, number, Generation.FULL, names)
             kept = snapshots.list_snapshots(tx, job=self._at.row.name)
@@ -178,7 +198,7 @@ class Committer:
             problems=tuple(tally.problems),
             recipients=tuple(recipient.id.hex() for recipient in self._at.keys.recipients),
             catalog=delta.archive_id or "",
-            warnings=tuple(tally.warnings),
+            warnings=(*tally.warnings, *unenrolled(self._at.keys)),
         )
 
     def _finish(self, tx: Transaction, report: BackupReport) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from backup.archiver.catalogs import read_chain
 from backup.archiver.commit import make_true, outcome_of
+from backup.archiver.full_catalogs import full_due, lacks_full
 from backup.archiver.packing import Spool
+from backup.archiver.settings import Keys
 from backup.errors import InventoryDamagedError
 from backup.format.catalog import SnapshotRecord, decode_record
 from backup.inventory import archives, entries, runs
@@ -18,6 +21,7 @@ from backup.transfer.upload import Uploader
 def recover(
     uploader: Uploader,
     spool: Spool,
+    keys: Keys,
     *,
     inventory: Inventory,
     vault: Vault,
@@ -37,21 +41,32 @@ def recover(
     uploader.resume([one for one in pending if one.archive.vault == vault.name])
     with inventory.writing() as tx:
         for run, job, prepared in runs.unfinished_backups(tx, vault_number, before=before):
-            _settle(tx, run, job, prepared, clock)
+            if _is_true(tx, run) and prepared is not None:
+                _make_true(tx, inventory, keys, run, job, prepared, clock)
+            else:
+                entries.discard_staged(tx, run.number)
+                report = {"error": "the process died before its catalog was stored"}
+                runs.finish_run(tx, run.number, Outcome.INTERRUPTED, report, clock.now())
 
 
-def _settle(tx: Transaction, run: Run, job: JobRow, prepared: bytes | None, clock: Clock) -> None:
+def _is_true(tx: Transaction, run: Run) -> bool:
     """A run is true if its delta catalog is stored, else it never was."""
     catalog = archives.catalog_of_run(tx, run.number)
-    if catalog is not None and catalog[1] is ArchiveState.STORED and prepared is not None:
-        record = decode_record(prepared)
-        if not isinstance(record, SnapshotRecord):
-            raise InventoryDamagedError(f"run {run.number} prepared no snapshot")
-        problems = [Problem(path, ProblemKind(kind), detail) for path, kind, detail in record.problems]
-        make_true(tx, run.number, job, record)
-        report = {"snapshot": record.id, "recovered": True, "files": record.files, "bytes": record.bytes}
-        runs.finish_run(tx, run.number, outcome_of(problems), report, clock.now())
-        return
-    entries.discard_staged(tx, run.number)
-    report = {"error": "the process died before its catalog was stored"}
-    runs.finish_run(tx, run.number, Outcome.INTERRUPTED, report, clock.now())
+    return catalog is not None and catalog[1] is ArchiveState.STORED
+
+
+def _make_true(
+    tx: Transaction, inventory: Inventory, keys: Keys, run: Run, job: JobRow, prepared: bytes, clock: Clock
+) -> None:
+    """Record the snapshot that a run prepared; without the full catalog that it also owed it is partial."""
+    record = decode_record(prepared)
+    if not isinstance(record, SnapshotRecord):
+        raise InventoryDamagedError(f"run {run.number} prepared no snapshot")
+    make_true(tx, run.number, job, record)
+    outcome = outcome_of([Problem(path, ProblemKind(kind), text) for path, kind, text in record.problems])
+    report = {"snapshot": record.id, "recovered": True, "files": record.files, "bytes": record.bytes}
+    due = full_due(read_chain(tx, job.number, inventory), keys)
+    if due is not None and due.is_pressing:
+        outcome = Outcome.PARTIAL
+        report["warnings"] = [lacks_full(job.name, due, "the process died before it was stored")]
+    runs.finish_run(tx, run.number, outcome, report, clock.now())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,9 @@ class BackupReport:
     catalog: str  # the vault's id of the delta catalog
     warnings: Sequence[str] = ()
     recovery_line: str = ""  # finds this state again without the inventory
+    older_packs: Mapping[str, Any] | None = (
+        None  # what other recovery keys than the present ones are needed for
+    )
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. Problems are rendered by who shows it."""

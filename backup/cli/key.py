@@ -99,24 +99,39 @@ def accept(cli: Cli, file: str) -> None:
 @key.command()
 @pass_cli
 def status(cli: Cli) -> None:
-    """Whom this server seals for, and who has vouched for its signer."""
+    """Whom this server seals for, who has vouched for its signer, and what needs other recovery keys."""
     from backup.app.runs import opened, read_keys
-    from backup.cli.render import table
+    from backup.cli.render import counted, size, table
+    from backup.inventory.domains import older_packs
 
     config = cli.config()
     with closing(opened(config)) as inventory:
         keys = read_keys(config, inventory)
         enrolled = dict(keys.enrolments)
+        with inventory.reading() as tx:
+            older = older_packs(tx, {one.id for one in keys.recipients})
         rows = [(one.id.hex(), one.id in enrolled) for one in keys.recipients]
         document = {
             "inventory": inventory.id.hex(),
             "signer": keys.signer.fingerprint.hex(),
             "recipients": [{"id": name, "enrolled": known} for name, known in rows],
+            "older_packs": [
+                {
+                    "sealed_for": sorted(each.hex() for each in one.recipients),
+                    "packs": one.packs,
+                    "bytes": one.bytes,
+                }
+                for one in older
+            ],
         }
     cli.show(
         document, table(["recipient", "enrolled"], [(name, "yes" if known else "no") for name, known in rows])
     )
     cli.say(f"inventory {document['inventory']}, signer {document['signer']}")
+    for one in older:
+        whom = " or ".join(sorted(each.hex() for each in one.recipients))
+        packs = f"{counted(one.packs, 'older pack')}, {size(one.bytes)}"
+        cli.say(f"{packs}: not sealed for all of today's recipients; they need the recovery key of {whom}")
 
 
 def _read(path: str) -> str:

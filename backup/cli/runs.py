@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from backup.cli.context import Cli, pass_cli
 from backup.cli.snapshots import job_option
 from backup.model import JobName
+
+if TYPE_CHECKING:
+    from backup.inventory.runs import Run
 
 
 @click.command()
@@ -57,5 +61,14 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
     numbers = [Column(title, right=True) for title in ("took", "files", "uploaded")]
     columns: list[Column | str] = [Column("run", right=True), "kind", "job", "outcome", "began", *numbers]
     errors = [f"run {one.number}: {one.report['error']}" for one in found if "error" in one.report]
-    text = Group(table(columns, rows), *(printable(line) for line in errors))
+    text = Group(table(columns, rows), *(printable(line) for line in [*errors, *_standing(found)]))
     cli.show(documents, text if rows else "nothing was run yet")
+
+
+def _standing(found: Sequence[Run]) -> Iterator[str]:
+    """The warnings of each job's newest backup: what was true of older ones may be mended."""
+    seen: set[JobName | None] = set()
+    for one in found:
+        if one.kind == "backup" and one.job not in seen and "warnings" in one.report:
+            seen.add(one.job)
+            yield from (f"run {one.number}: warning: {text}" for text in one.report["warnings"])

@@ -164,6 +164,15 @@ def last_backup(tx: Transaction, job: JobName) -> Run | None:
     return _run(row) if row else None
 
 
+def last_report(tx: Transaction, job: JobRow, *, before: int) -> Mapping[str, Any]:
+    """The report of the job's newest backup before run `before` that made a snapshot; empty for none."""
+    made = runs.c.outcome.in_([Outcome.DONE, Outcome.PARTIAL])
+    query = select(runs.c.report).where(runs.c.kind == "backup", runs.c.job == job.number, made)
+    query = query.where(runs.c.number < before)
+    report = tx.execute(query.order_by(runs.c.number.desc()).limit(1)).scalar()
+    return dict(json.loads(report)) if report else {}
+
+
 def restore_speed(tx: Transaction, *, least: int) -> float | None:
     """Bytes a second of the newest restore that fetched `least` bytes; None if there was none."""
     query = _query().where(runs.c.kind == "restore", runs.c.report.is_not(None))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from backup.archiver import catalogs
+from backup.archiver import catalogs, full_catalogs
 from backup.format import records
 from backup.format.pack import NO_HASH, NO_PACK, is_enrolled
 from backup.inventory import archives, packed, runs, schema
@@ -103,7 +103,7 @@ def test_all_deltas_give_the_inventory(site: Site, source: Path) -> None:
 def test_a_full_catalog_and_the_deltas_after_it_give_the_inventory(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogs, "_DELTAS_A_FULL", 3)
+    monkeypatch.setattr(full_catalogs, "_DELTAS_A_FULL", 3)
     live_through_a_week(site, source)
     found = read_catalogs(site.vault, site.key)
     kept = of_inventory(site.inventory, job_number(site))
@@ -143,7 +143,7 @@ def test_every_catalog_is_signed_enrolled_and_names_its_parent(site: Site, sourc
 def test_a_catalog_carries_its_chain_with_archive_ids(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogs, "_DELTAS_A_FULL", 3)
+    monkeypatch.setattr(full_catalogs, "_DELTAS_A_FULL", 3)
     live_through_a_week(site, source)
     found = read_catalogs(site.vault, site.key)
     for place, one in enumerate(found):
@@ -233,4 +233,5 @@ def test_when_a_full_catalog_is_due(site: Site, sizes: list[int], due: bool) -> 
     delta, full = stored[0][0], stored[1][0]
     assert full.label.generation is Generation.FULL
     links = [replace(one, size=size) for one, size in zip([full, *[delta] * 200], sizes, strict=False)]
-    assert catalogs.needs_full(catalogs.Chain(tuple(links), delta)) is due
+    found = full_catalogs.full_due(catalogs.Chain(tuple(links), delta), site.keys)
+    assert (found is not None) is due

@@ -86,7 +86,7 @@ def test_the_newest_full_catalog_is_damaged_or_gone(site: Site, new: Bare, tmp_p
 
 def with_second_full(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more night, after which a full catalog is due."""
-    monkeypatch.setattr("backup.archiver.catalogs._DELTAS_A_FULL", 1)
+    monkeypatch.setattr("backup.archiver.full_catalogs._DELTAS_A_FULL", 1)
     site.clock.sleep(86400)
     (Path(site.job.sources[0].decode()) / "fourth night").write_text("of four")
     site.backup()

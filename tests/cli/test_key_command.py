@@ -127,6 +127,10 @@ def test_changed_recipients_stop_the_run_until_they_are_accepted(server: Server,
     (second,) = server.json("backup", "--accept-recipients")
     assert second["recipients"] == [two["id"]]
     assert server.backup()["recipients"] == [two["id"]]  # said once
+    (older,) = server.json("key", "status")["older_packs"]
+    assert (older["sealed_for"], older["packs"]) == ([one["id"]], 1)
+    assert f"need the recovery key of {one['id']}" in server.done("key", "status").stderr
+    assert "--reread" in server.done("backup").stderr
     words = ("--key", tmp_path / "two.key")
     told = server.fails(12, "restore", first["snapshot"], "--target", tmp_path / "no", *words)
     assert f"sealed for {one['id']}" in told

@@ -1,0 +1,184 @@
+"""Until a full catalog is stored that the present keys open and believe, no backup says that all is well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.archiver import catalogs, commit, full_catalogs
+from backup.archiver.backup import run_backup
+from backup.archiver.report import BackupReport
+from backup.archiver.settings import Keys
+from backup.errors import SpoolError
+from backup.format.keys import RecoveryKey
+from backup.format.pack import parse_header
+from backup.inventory import archives, runs
+from backup.inventory.runs import Outcome, Run
+from backup.model import Generation
+from tests.backups import INVENTORY_ID, Site, recovery_key, server_keys
+from tests.doubles import Fault, FaultyVault, PowerCut
+
+OWN, OTHER = recovery_key(), RecoveryKey.from_seed(b"o" * 32)
+
+
+def newest_runs(site: Site) -> list[Run]:
+    with site.inventory.reading() as tx:
+        return list(runs.list_runs(tx))
+
+
+def fulls(site: Site) -> list[tuple[set[bytes], set[bytes]]]:
+    """Of each stored full catalog whom it was sealed for, and who vouches in it."""
+    with site.inventory.reading() as tx:
+        job = runs.find_job(tx, site.job.name)
+        assert job is not None
+        stored = [one for one, _ in archives.stored_catalogs(tx, job.number, site.inventory.id)]
+    found = []
+    for one in stored:
+        if one.label.generation is Generation.FULL:
+            header = parse_header(one.header)
+            assert header.fields.catalog is not None
+            vouching = {recipient for recipient, _ in header.fields.catalog.enrolments}
+            found.append(({stanza.recipient_id for stanza in header.stanzas}, vouching))
+    return found
+
+
+def ids(*keys: RecoveryKey) -> set[bytes]:
+    return {key.recipient.id for key in keys}
+
+
+def keys_of(*recipients: RecoveryKey, enrolled_by: tuple[RecoveryKey, ...]) -> Keys:
+    own = server_keys()
+    tags = [(key.recipient.id, key.enrolment_tag(INVENTORY_ID, own.signer.public)) for key in enrolled_by]
+    return replace(own, recipients=tuple(key.recipient for key in recipients), enrolments=tuple(tags))
+
+
+def backup_with(site: Site, keys: Keys) -> BackupReport:
+    return run_backup(site.job, keys, site.world, accept_recipients=True)
+
+
+def leave_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spool has no room for a full catalog, whenever one is written."""
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise SpoolError("no space left")
+
+    monkeypatch.setattr(catalogs, "full_records", full)
+
+
+def test_partial_until_a_full_catalog_is_stored_told_each_night(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect 5: also in nights in which nothing changed."""
+    (source / "file").write_text("x")
+    leave_no_room(monkeypatch)
+    for _ in range(3):
+        report = site.backup()
+        assert report.outcome is Outcome.PARTIAL
+        assert "the vault alone could give nothing of the job back" in report.warnings[0]
+        assert "no space left" in report.warnings[0]
+        assert newest_runs(site)[0].outcome is Outcome.PARTIAL
+        assert newest_runs(site)[0].report["warnings"] == list(report.warnings)
+    monkeypatch.undo()
+    report = site.backup()
+    assert (report.outcome, report.warnings) == (Outcome.DONE, ())
+    assert newest_runs(site)[0].outcome is Outcome.DONE
+    assert len(fulls(site)) == 1
+    site.backup()
+    assert len(fulls(site)) == 1
+
+
+@pytest.mark.parametrize("method", ["begin_upload", "complete_upload"])
+def test_a_run_that_died_at_its_full_catalog_is_recorded_as_partial(
+    site: Site, source: Path, method: str
+) -> None:
+    """Defect 5: the process that would have said so is gone."""
+    (source / "file").write_text("x")
+    dark = FaultyVault(site.vault, Fault(method, PowerCut("here"), skip=2))
+    with pytest.raises(PowerCut):
+        replace(site, vault=dark).backup()
+    (run,) = newest_runs(site)
+    assert run.outcome is Outcome.PARTIAL
+    assert "no full catalog is stored" in run.report["warnings"][0]
+    site = site.reopen()
+    assert site.backup().outcome is Outcome.DONE
+    assert len(fulls(site)) == 1
+
+
+def test_a_run_that_is_settled_by_the_next_one_is_partial_without_its_full_catalog(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect 5: its delta arrived, and its process died before it could write the full catalog."""
+    (source / "file").write_text("x")
+
+    def die(*_: object) -> None:
+        raise PowerCut("just before the commit")
+
+    monkeypatch.setattr(commit, "make_true", die)
+    with pytest.raises(PowerCut):
+        site.backup()
+    monkeypatch.undo()
+    site = site.reopen()
+    second = site.backup()
+    assert second.outcome is Outcome.DONE
+    settled = newest_runs(site)[1]
+    assert (settled.outcome, settled.report["recovered"]) == (Outcome.PARTIAL, True)
+    assert "no full catalog is stored" in settled.report["warnings"][0]
+
+
+def test_a_full_catalog_that_only_grew_due_is_a_warning(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older one and the deltas give all back: nothing is amiss yet."""
+    (source / "file").write_text("x")
+    site.backup()
+    monkeypatch.setattr(full_catalogs, "_DELTAS_A_FULL", 1)
+    leave_no_room(monkeypatch)
+    report = site.backup()
+    assert report.outcome is Outcome.DONE
+    assert "due next time" in report.warnings[0]
+
+
+@pytest.mark.parametrize("recipients", [(OTHER,), (OWN, OTHER)], ids=["changed", "added"])
+def test_a_full_catalog_is_due_when_recipients_change(
+    site: Site, source: Path, recipients: tuple[RecoveryKey, ...]
+) -> None:
+    """Defect 3: a recovery key that was changed or added must open a full catalog."""
+    (source / "file").write_text("x")
+    site.backup()
+    keys = keys_of(*recipients, enrolled_by=recipients)
+    for _ in range(2):
+        assert backup_with(site, keys).outcome is Outcome.DONE
+        assert fulls(site) == [(ids(OWN), ids(OWN)), (ids(*recipients), ids(*recipients))]
+    backup_with(site, keys_of(OWN, enrolled_by=(OWN,)))
+    assert fulls(site)[2:] == [(ids(OWN), ids(OWN))]
+
+
+def test_a_full_catalog_is_due_when_a_key_vouches(site: Site, source: Path) -> None:
+    """Defect 4: catalogs of before carry no tag."""
+    (source / "file").write_text("x")
+    backup_with(site, keys_of(OWN, enrolled_by=()))
+    backup_with(site, keys_of(OWN, enrolled_by=()))
+    assert fulls(site) == [(ids(OWN), set())]
+    for _ in range(2):
+        backup_with(site, keys_of(OWN, enrolled_by=(OWN,)))
+        assert fulls(site) == [(ids(OWN), set()), (ids(OWN), ids(OWN))]
+
+
+@pytest.mark.parametrize("recipients", [(OTHER,), (OWN,)], ids=["recipients", "enrolment"])
+def test_what_a_change_of_keys_made_due_and_could_not_be_stored_is_partial(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch, recipients: tuple[RecoveryKey, ...]
+) -> None:
+    """Defects 3, 4 and 5 together."""
+    (source / "file").write_text("x")
+    backup_with(site, keys_of(OWN, enrolled_by=()))
+    leave_no_room(monkeypatch)
+    keys = keys_of(*recipients, enrolled_by=recipients)
+    for _ in range(2):
+        report = backup_with(site, keys)
+        assert report.outcome is Outcome.PARTIAL
+        assert any("no full catalog is stored" in one for one in report.warnings)
+    monkeypatch.undo()
+    assert backup_with(site, keys).outcome is Outcome.DONE
