@@ -2,7 +2,9 @@
 
 APScheduler holds the jobs and ticks once a minute; whether a job is due is decided by `schedule.next_due`
 alone, from the start of its last run as the inventory knows it. So a run that somebody started by hand
-counts, and a time that was missed while the machine was off is made up for once, at the next tick.
+counts, and a time that was missed while the machine was off is made up for once, at the next tick. A clock
+that was ahead once holds nothing up: a last run that is still to come counts as due now, and a tick that was
+set for a time far ahead is set anew.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from threading import Event, Lock
 from types import FrameType
 from typing import Any
 
+from backup.app.clock import SystemClock
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.model import JobName
 from backup.protocols import Clock
@@ -27,7 +30,10 @@ LastRun = Callable[[JobName], datetime | None]
 Run = Callable[[JobName], None]
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
-_LOOK_SECONDS = 0.5  # how long a `stop` that was not a signal may go unseen
+_LOOK_SECONDS = 0.5  # how long a `stop` that was not a signal, or a clock that was set back, may go unseen
+_TICK_SECONDS = 60
+_SLACK = timedelta(seconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _log = logging.getLogger(__name__)
 
@@ -83,12 +89,24 @@ class Watch:
     def __post_init__(self) -> None:
         self.started = self.clock.now()
 
-    def due(self, job: ScheduledJob) -> datetime:
+    def due(self, job: ScheduledJob, now: datetime) -> datetime:
         """When the job is due next; it may be past."""
-        known = (self.last_run(job.name), self._attempts.get(job.name))
-        last = max((moment for moment in known if moment is not None), default=None)
-        # A calendar job that never ran waits for its first time since the daemon began, not since just now.
-        return next_due(job.schedule, last, self.started if last is None else self.clock.now())
+        self.started = min(self.started, now)
+        known = [self.last_run(job.name), self._attempts.get(job.name)]
+        met = [moment for moment in known if moment is not None]
+        # Of two the one that can be right: a run that fails before it leaves a record is tried once.
+        last = max([moment for moment in met if moment <= now] or met, default=None)
+        if last is None:
+            # A calendar job that never ran waits for its first time since the daemon began, not since now.
+            return next_due(job.schedule, None, self.started)
+        if last > now:
+            _log.warning(
+                "job %s: its last run began at %s, which is still to come: this machine's clock was ahead "
+                "then, or is behind now; the job counts as due",
+                job.name,
+                last.isoformat(" ", "seconds"),
+            )
+        return next_due(job.schedule, last, now)
 
     def tick(self, job: ScheduledJob) -> None:
         """Run the job if it is due; raises nothing of ours."""
@@ -96,7 +114,8 @@ class Watch:
             if self.stop.is_set():
                 return
             try:
-                if self.due(job) <= self.clock.now():
+                now = self.clock.now()
+                if self.due(job, now) <= now:
                     self._run(job)
             except NightvaultError as error:
                 _log.error("job %s: cannot tell when it is due: %s", job.name, error)
@@ -122,7 +141,8 @@ class Watch:
             _log.error("job %s: unexpected %s: %s", job.name, type(error).__name__, error)
             _log.debug("job %s: where it happened", job.name, exc_info=error)
         else:
-            _log.info("job %s: done in %d s", job.name, (self.clock.now() - began).total_seconds())
+            took = max(0.0, (self.clock.now() - began).total_seconds())
+            _log.info("job %s: done in %d s", job.name, took)
 
 
 def run_daemon(
@@ -143,36 +163,21 @@ def run_daemon(
     """
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
-    from apscheduler.triggers.cron import CronTrigger
-    from apscheduler.triggers.interval import IntervalTrigger
 
     # A tick that finds the last one still running is skipped, and APScheduler warns of it each minute.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     watch = Watch(run=run, clock=clock, last_run=last_run, stop=stop)
     executors = {"default": ThreadPoolExecutor(1), "chores": ThreadPoolExecutor(1)}
     scheduler = BackgroundScheduler(executors=executors, timezone=UTC)
+    often = {"misfire_grace_time": None, "coalesce": True, "next_run_time": SystemClock().now()}
     for chore in chores:
-        every = IntervalTrigger(seconds=chore.seconds, timezone=UTC)
-        scheduler.add_job(
-            chore.tick,
-            every,
-            executor="chores",
-            id=f"chore {chore.name}",
-            misfire_grace_time=None,
-            coalesce=True,
-        )
-        scheduler.add_job(chore.tick, executor="chores", misfire_grace_time=None)  # once, now
-    for job in jobs:
-        scheduler.add_job(
-            watch.tick,
-            tick or CronTrigger(second=0, timezone=UTC),
-            args=[job],
-            id=job.name,
-            misfire_grace_time=None,
-            coalesce=True,
-        )
-        scheduler.add_job(watch.tick, args=[job], misfire_grace_time=None)  # once, now
+        every = _every(chore.seconds)
+        scheduler.add_job(chore.tick, every, executor="chores", id=f"chore {chore.name}", **often)
+    for number, job in enumerate(jobs):  # those of one tick go in the order of their ids
+        every, tick_id = tick or _every(_TICK_SECONDS), f"job {number:06d} {job.name}"
+        scheduler.add_job(watch.tick, every, args=[job], id=tick_id, **often)
         _log.info("job %s: %s, %s", job.name, job.schedule.text, job.schedule.timezone)
+    longest = timedelta(seconds=max([_TICK_SECONDS, *(chore.seconds for chore in chores)])) + _SLACK
     with _signals() as woken:
         scheduler.start()
         _log.info("started with %d jobs", len(jobs))
@@ -181,8 +186,36 @@ def run_daemon(
                 woken.get(timeout=_LOOK_SECONDS)
                 _log.info("asked to stop")
                 stop.set()
+            _set_anew(scheduler, longest)
         scheduler.shutdown(wait=True)
     _log.info("stopped")
+
+
+def _every(seconds: int) -> Any:
+    """An APScheduler trigger: each `seconds`, on the full minute or multiple of minutes.
+
+    Its own triggers count each time that was missed, one by one: millions when a clock without a battery,
+    which began in 1970, is set. This one knows nothing but the next time.
+    """
+    from apscheduler.triggers.base import BaseTrigger
+
+    step = timedelta(seconds=seconds)
+
+    class Every(BaseTrigger):  # type: ignore[misc]  # it has no types
+        def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
+            return now + step - (now - _EPOCH) % step
+
+    return Every()
+
+
+def _set_anew(scheduler: Any, longest: timedelta) -> None:
+    """Bring near what a clock that was ahead, and has come back since, had set: it would wait as long."""
+    last = SystemClock().now() + longest  # APScheduler knows no other
+    late = [one for one in scheduler.get_jobs() if one.next_run_time is not None and one.next_run_time > last]
+    if late:
+        _log.warning("this machine's clock was set back: what is due is looked at by its new time")
+    for one in late:
+        scheduler.reschedule_job(one.id, trigger=one.trigger)
 
 
 @contextmanager

@@ -87,13 +87,16 @@ def next_due(schedule: Schedule, last: datetime | None, now: datetime) -> dateti
     """When the job is due, in UTC: the first time after `last` (the start of its last run).
 
     A time that is past is a run that was missed. Never run (`last` is None): now for an interval, the next
-    time after `now` for a calendar. A `last` in the future (a clock that was wrong) counts as `now`.
+    time after `now` for a calendar. A `last` after `now` (this machine's clock was ahead then, or is behind
+    now) tells nothing of when it was: the job is due now.
     """
-    since = None if last is None else min(last.astimezone(UTC), now.astimezone(UTC))
+    here = now.astimezone(UTC)
+    if last is not None and last > here:
+        return here
+    since = None if last is None else last.astimezone(UTC)
     if isinstance(schedule.rule, Every):
-        return now.astimezone(UTC) if since is None else since + schedule.rule.interval
-    zone = ZoneInfo(schedule.timezone)
-    return _first_after(schedule.rule, since or now.astimezone(UTC), zone)
+        return here if since is None else since + schedule.rule.interval
+    return _first_after(schedule.rule, since or here, ZoneInfo(schedule.timezone))
 
 
 def _first_after(rule: Calendar, since: datetime, zone: ZoneInfo) -> datetime:

@@ -198,7 +198,7 @@ class Committer:
             problems=tuple(tally.problems),
             recipients=tuple(recipient.id.hex() for recipient in self._at.keys.recipients),
             catalog=delta.archive_id or "",
-            warnings=(*tally.warnings, *unenrolled(self._at.keys)),
+            warnings=(*tally.warnings, *self._clock_warnings(), *unenrolled(self._at.keys)),
         )
 
     def _finish(self, tx: Transaction, report: BackupReport) -> None:
@@ -206,7 +206,22 @@ class Committer:
         runs.finish_run(tx, self._at.run.number, report.outcome, document, self._at.world.clock.now())
 
     def _seconds(self) -> float:
-        return (self._at.world.clock.now() - self._at.run.started_at).total_seconds()
+        return max(0.0, (self._at.world.clock.now() - self._at.run.started_at).total_seconds())
+
+    def _clock_warnings(self) -> tuple[str, ...]:
+        """A snapshot before this one that bears a later time: by time, it would be found in its place."""
+        with self._at.world.inventory.reading() as tx:
+            before = snapshots.list_snapshots(tx, job=self._at.row.name)
+        began = self._at.run.started_at
+        if not before or before[-1].started_at <= began:
+            return ()
+        one = before[-1]
+        warning = (
+            f"the snapshot before this one, {one.id[:8]}, says {one.started_at:%Y-%m-%d %H:%M} UTC, and now "
+            f"it is {began:%Y-%m-%d %H:%M} UTC: this machine's clock was ahead then, or is behind now; "
+            "`latest` goes by the order of snapshots, --at by their times"
+        )
+        return (warning,)
 
 
 def outcome_of(problems: Iterable[Problem]) -> Outcome:

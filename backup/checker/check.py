@@ -92,7 +92,7 @@ def _has_fresh(world: CheckWorld) -> bool:
         return False
     with world.inventory.reading() as tx:
         head = newest_kept_head(tx, world.vault)
-    return head is not None and world.clock.now() - moment(head.requested_at) < _FRESH
+    return head is not None and abs(world.clock.now() - moment(head.requested_at)) < _FRESH
 
 
 class _Comparison:
@@ -140,7 +140,8 @@ class _Comparison:
         mark(tx, [row.number for row in again], ArchiveState.STORED)
         differing = compared.differing_archives(tx, self._listing, vault)
         mark(tx, [row.number for row in differing], ArchiveState.DAMAGED)
-        missing, newer = compared.absent_archives(tx, self._listing, vault, self._covers_until(tx))
+        until, future = self._covers_until(tx), self._world.clock.now() + _CLOCKS_DIFFER
+        missing, newer = compared.absent_archives(tx, self._listing, vault, until, future)
         mark(tx, [row.number for row in missing], ArchiveState.LOST)
         self._tell("missing", missing, "the vault's list does not show it")
         self._tell("differs", differing, "the vault lists it with another size or hash than was stored")

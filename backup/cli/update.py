@@ -50,7 +50,7 @@ def update(cli: Cli, /, profile: str, once: bool, **given: Any) -> None:
             due = _write(cli, path, profile, source.credentials())
         except (NightvaultError, OSError) as error:
             cli.warn(f"nightvault: {error}; trying again in {RETRY.seconds} s")
-            due = cli.clock.now() + RETRY
+            cli.clock.sleep(RETRY.seconds)  # and not until a time: the clock may be wrong just now
 
 
 def credentials_path() -> str:

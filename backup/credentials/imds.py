@@ -80,7 +80,7 @@ class Imds:
             return Reply(400, "invalid token TTL")
         token, now = self._new_token(), self._clock.now()
         with self._lock:
-            alive = {known: end for known, end in self._tokens.items() if end > now}
+            alive = {known: end for known, end in self._tokens.items() if _is_alive(end, now)}
             while len(alive) >= MOST_TOKENS:
                 del alive[min(alive, key=alive.__getitem__)]
             self._tokens = {**alive, token: now + timedelta(seconds=seconds)}
@@ -92,7 +92,8 @@ class Imds:
             return "no token provided"
         with self._lock:
             end = self._tokens.get(token)
-        return None if end is not None and self._clock.now() < end else "invalid token provided"
+        is_alive = end is not None and _is_alive(end, self._clock.now())
+        return None if is_alive else "invalid token provided"
 
     def _keys(self) -> Reply:
         try:
@@ -111,6 +112,11 @@ class Imds:
             "Expiration": _stamp(credentials.expires_at or now + timedelta(hours=1)),
         }
         return Reply(200, json.dumps(document))
+
+
+def _is_alive(end: datetime, now: datetime) -> bool:
+    """Whether a token's end is to come, and not so far off that the clock must have been ahead."""
+    return now < end <= now + timedelta(seconds=LONGEST_TTL)
 
 
 def _stamp(moment: datetime) -> str:

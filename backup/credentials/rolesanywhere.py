@@ -96,7 +96,7 @@ class RolesAnywhere:
         held, now = self._held, self._clock.now()
         if held is None or now >= held.expires_at:
             return self._wait_for_keys()
-        if now >= max(held.renew_at, self._failures.retry_at):
+        if now >= held.renew_at and not now < self._failures.retry_at <= now + LONGEST_BACK_OFF:
             self._renew(held)
             return self._wait_for_keys()
         return held.credentials

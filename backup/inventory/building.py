@@ -94,7 +94,7 @@ class Builder:
 
     def snapshot_time(self, job: int) -> int:
         """When the job's newest snapshot was finished; 0 if it has none."""
-        sql = "SELECT max(finished_at) FROM snapshots WHERE job = ?"
+        sql = "SELECT finished_at FROM snapshots WHERE job = ? ORDER BY number DESC LIMIT 1"
         return int(self._tx.exec_driver_sql(sql, (job,)).scalar() or 0)
 
     def next_numbers(self, job_id: bytes, *, snapshot: int, catalog: int) -> None:

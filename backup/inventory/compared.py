@@ -49,11 +49,14 @@ def _line(listing: int) -> Select[Any]:
 
 
 def absent_archives(
-    tx: Transaction, listing: int, vault: VaultName, before: datetime
+    tx: Transaction, listing: int, vault: VaultName, before: datetime, future: datetime
 ) -> tuple[list[Row[Any]], int]:
-    """Ours that the listing does not show: those stored before `before`, and how many came later."""
+    """Ours that the listing does not show: those stored before `before`, and how many came later.
+
+    None can be stored after `future`: the clock was ahead when that was written down, and it is looked for.
+    """
     rows = tx.execute(_ours(vault, *_OURS).where(~_line(listing).exists())).all()
-    missing = [row for row in rows if row.stored_at < micros(before)]
+    missing = [row for row in rows if not micros(before) <= row.stored_at <= micros(future)]
     return missing, len(rows) - len(missing)
 
 

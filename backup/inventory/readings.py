@@ -136,14 +136,16 @@ def forget_unread(tx: Transaction, run: int) -> None:
     tx.execute(delete(readings).where(readings.c.run == run, readings.c.state != "read"))
 
 
-def read_before(tx: Transaction, vault: VaultName) -> dict[int, list[tuple[int, int, datetime]]]:
-    """By archive: what was read, from where to where, and when."""
+def read_before(
+    tx: Transaction, vault: VaultName, now: datetime
+) -> dict[int, list[tuple[int, int, datetime]]]:
+    """By archive: what was read, from where to where, and when; nothing that is dated after `now`."""
     query = (
         select(readings.c.archive, readings.c.start, readings.c.end, readings.c.read_at)
         .join(archives, archives.c.number == readings.c.archive)
         .join(domains, domains.c.number == archives.c.domain)
         .join(vaults, vaults.c.number == domains.c.vault)
-        .where(vaults.c.name == vault, readings.c.read_at.is_not(None))
+        .where(vaults.c.name == vault, readings.c.read_at <= micros(now))
     )
     found: dict[int, list[tuple[int, int, datetime]]] = {}
     for archive, start, end, read_at in tx.execute(query):

@@ -13,7 +13,9 @@ from sqlalchemy import Row, Select, insert, select, update
 
 from backup.inventory.database import Transaction
 from backup.inventory.schema import jobs, micros, moment, runs, vaults
-from backup.model import JobName, VaultName
+from backup.model import KIB, MIB, JobName, VaultName
+
+_SLOWEST, _FASTEST = 4 * KIB, 16 * KIB * MIB  # bytes a second of a link
 
 
 class Outcome(StrEnum):
@@ -174,12 +176,17 @@ def last_report(tx: Transaction, job: JobRow, *, before: int) -> Mapping[str, An
 
 
 def restore_speed(tx: Transaction, *, least: int) -> float | None:
-    """Bytes a second of the newest restore that fetched `least` bytes; None if there was none."""
+    """Bytes a second of the newest restore that fetched `least` bytes; None if there was none.
+
+    What no link is so slow or so fast as to give was measured while the clock was set.
+    """
     query = _query().where(runs.c.kind == "restore", runs.c.report.is_not(None))
     for row in tx.execute(query.order_by(runs.c.number.desc()).limit(20)):
         report = json.loads(row.report)
         if report.get("fetched", 0) >= least and report.get("seconds", 0) > 0:
-            return float(report["fetched"] / report["seconds"])
+            speed = float(report["fetched"] / report["seconds"])
+            if _SLOWEST <= speed <= _FASTEST:
+                return speed
     return None
 
 

@@ -66,15 +66,24 @@ def pack_problems(problems: Sequence[Problem]) -> bytes:
 
 
 def list_snapshots(tx: Transaction, *, job: JobName | None = None) -> list[Snapshot]:
-    """All snapshots, oldest first."""
+    """All snapshots, oldest first: within a job by number, whatever the clock showed, jobs merged by time.
+
+    One whose clock was ahead stands before the next of its job, not where it would be by its time.
+    """
     query = (
         select(snapshots, jobs.c.name.label("job_name"))
         .join(jobs)
-        .order_by(snapshots.c.started_at, snapshots.c.number)
+        .order_by(snapshots.c.job, snapshots.c.number.desc())
     )
     if job is not None:
         query = query.where(jobs.c.name == job)
-    return [_snapshot(row) for row in tx.execute(query)]
+    newest_first = [_snapshot(row) for row in tx.execute(query)]
+    places: list[tuple[datetime, int, int]] = []
+    for place, one in enumerate(newest_first):
+        is_first = not place or newest_first[place - 1].job_number != one.job_number
+        began = one.started_at if is_first else min(one.started_at, places[-1][0])
+        places.append((began, one.job_number, one.number))
+    return [one for _, one in sorted(zip(places, newest_first, strict=True), key=lambda pair: pair[0])]
 
 
 def find_snapshot(
@@ -87,8 +96,10 @@ def find_snapshot(
 ) -> Snapshot:
     """The snapshot of an id, a unique prefix, `latest` or `latest~N`. `UsageError` if none or many.
 
-    With `at`, `latest` is the newest that began no later. Where several jobs have snapshots, `latest` is of
-    the one that holds the absolute `paths`; a path that several hold, or none, decides nothing.
+    The newest is the one with the highest number, whatever the clock showed. With `at`, it is the newest of
+    those that began no later by their own time: a clock that was wrong is wrong here, too. Where several jobs
+    have snapshots, `latest` is of the one that holds the absolute `paths`; a path that several hold, or none,
+    decides nothing.
     """
     candidates = list_snapshots(tx, job=job)
     latest = _LATEST.fullmatch(words)

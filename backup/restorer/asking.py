@@ -82,10 +82,12 @@ def _look(restore: Restore, world: RestoreWorld) -> None:
 
 def _seen(one: Retrieval, status: RetrievalStatus, now: datetime) -> Retrieval:
     """The retrieval as the vault has it; while it waits, its output will live a day from now at least."""
+    longest = now + OUTPUT_LIVES  # more than that was noted by a clock that was ahead
+    until = None if one.until is None else min(one.until, longest)
     if status.state is RetrievalState.READY:
-        return replace(one, state="ready", until=status.until or one.until)
-    stale = one.until is None or one.until < now + OUTPUT_LIVES - _LAST_HOUR
-    return replace(one, state="waiting", until=now + OUTPUT_LIVES if stale else one.until)
+        return replace(one, state="ready", until=status.until or until)
+    stale = until is None or until < longest - _LAST_HOUR
+    return replace(one, state="waiting", until=longest if stale else until)
 
 
 def _is_fresh(one: Retrieval, world: RestoreWorld) -> bool:
@@ -95,7 +97,7 @@ def _is_fresh(one: Retrieval, world: RestoreWorld) -> bool:
     """
     if one.requested_at is None or not world.vault.traits.waits:
         return False
-    return world.clock.now() - one.requested_at < _FRESH
+    return abs(world.clock.now() - one.requested_at) < _FRESH  # the clock may have been ahead then
 
 
 def _ask_for_planned(restore: Restore, world: RestoreWorld) -> tuple[bool, bool]:

@@ -64,7 +64,8 @@ def deliver(
 def end_restore(restore: Restore, report: RestoreReport, run: Run, world: RestoreWorld) -> RestoreReport:
     """Record how the sitting ended, and the restore too if that was the last."""
     now = world.clock.now()
-    report = replace(report, seconds=report.seconds + (now - run.started_at).total_seconds())
+    took = max(0.0, (now - run.started_at).total_seconds())
+    report = replace(report, seconds=report.seconds + took)
     is_over = report.outcome is not Outcome.RUNNING
     outcome = report.outcome if is_over else Outcome.INTERRUPTED
     with world.inventory.writing() as tx:

@@ -285,7 +285,7 @@ class Sitting:
             files=before.files + files,
             written=before.written + written,
             fetched=before.fetched + self._fetched,
-            seconds=before.seconds + (now - self._started).total_seconds(),
+            seconds=before.seconds + max(0.0, (now - self._started).total_seconds()),
             problems=self._all_problems(),
             gone=before.gone | frozenset(assembly.gone),
         )

@@ -141,6 +141,8 @@ class Gate:
             self._since = None
         elif self._since is not None and self._parts >= 2 * self._lanes.now:
             seconds = (self._clock.now() - self._since).total_seconds()
-            if seconds > 0:
+            if seconds < 0:
+                self._begin()  # the clock was set back: what was counted says nothing
+            elif seconds > 0:
                 self._lanes = self._lanes.after(Look(self._sent, seconds))
                 self._begin()

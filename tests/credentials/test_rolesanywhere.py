@@ -214,6 +214,23 @@ def test_back_off_has_jitter_and_an_end(serve: Serve, clock: ManualClock, signer
     assert pauses == [30, 60, 120, 240, 300, 300, 300]
 
 
+def test_a_failure_by_a_clock_that_was_ahead_holds_no_renewal_up(
+    serve: Serve, clock: ManualClock, signer: Identity
+) -> None:
+    """Defect 2: the next try was set for a day 400 days off."""
+    ahead = timedelta(days=400)
+    server = serve(lambda number: AWAY if 2 <= number <= 4 else keys_until(NOW + timedelta(hours=12), number))
+    source = source_on(server, clock, lambda: signer)
+    source.credentials()
+    clock.advance(ahead)
+    with pytest.raises(NightvaultError):
+        source.credentials()
+    clock.advance(NOW + timedelta(hours=10) - clock.now())
+    asked = len(server.seen)
+    source.credentials()
+    assert len(server.seen) == asked + 1
+
+
 def test_an_outage_longer_than_what_is_left_is_an_error_and_recovery_is_immediate(
     serve: Serve, clock: ManualClock, signer: Identity
 ) -> None:

@@ -1,0 +1,209 @@
+"""Clocks that were ahead or behind, and came back: jobs go on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import backup.daemon
+from backup.daemon import Chore, ScheduledJob, Watch, run_daemon
+from backup.errors import LockedError, VaultError
+from backup.model import JobName
+from backup.schedule import next_due, parse_schedule
+from tests.doubles import ManualClock
+
+NAME = JobName("nightly")
+AHEAD = timedelta(days=400)
+TICK = timedelta(minutes=15)
+LONGEST = {  # between two runs while the clock is right: a day may have 25 hours
+    "daily at 02:30": timedelta(hours=25),
+    "30 1 * * *": timedelta(hours=25),
+    "15 2,14 * * *": timedelta(hours=13),
+    "every 6h": timedelta(hours=6),
+    "every 1d": timedelta(days=1),
+}
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Chatham"]
+# Days before and after which these zones change their clocks.
+BEGINS = [
+    datetime(2026, month, day, tzinfo=UTC) for month, day in ((3, 6), (3, 27), (10, 2), (10, 23), (10, 30))
+]
+
+
+@dataclass
+class Bent:
+    """A clock that shows what is so, and by how much it is wrong just now."""
+
+    real: datetime
+    wrong_by: timedelta = timedelta(0)
+
+    def now(self) -> datetime:
+        return self.real + self.wrong_by
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError(f"nobody sleeps here, not {seconds} s")
+
+
+@dataclass
+class Simulated:
+    """A daemon's watch over a job for days; remembers the real time of each run."""
+
+    clock: Bent
+    ran: list[datetime] = field(default_factory=list)
+    record: datetime | None = None  # as the inventory has the newest run
+
+    def run(self, _: JobName) -> None:
+        self.ran.append(self.clock.real)
+        self.record = self.clock.now()
+
+
+@dataclass(frozen=True)
+class Jump:
+    """For some hours of real time the clock is wrong by so much."""
+
+    begins: timedelta
+    lasts: timedelta
+    by: timedelta
+
+
+jumps = st.builds(
+    Jump,
+    st.integers(0, 6 * 96).map(lambda n: n * TICK),
+    st.integers(1, 60).map(lambda n: n * TICK),
+    st.one_of(
+        st.sampled_from([AHEAD, -AHEAD, timedelta(days=3), timedelta(hours=-5), timedelta(days=20_000)]),
+        st.integers(-3000, 3000).map(lambda minutes: timedelta(minutes=minutes)),
+    ),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.sampled_from(sorted(LONGEST)),
+    st.sampled_from(ZONES),
+    st.sampled_from(BEGINS),
+    st.lists(jumps, max_size=3),
+)
+@example("daily at 02:30", "Europe/Berlin", BEGINS[1], [Jump(timedelta(hours=12), timedelta(hours=1), AHEAD)])
+@example("every 6h", "UTC", BEGINS[1], [Jump(timedelta(hours=12), timedelta(hours=1), AHEAD)])
+@example("daily at 02:30", "UTC", BEGINS[0], [Jump(timedelta(0), timedelta(hours=1), AHEAD)])
+def test_over_days_with_a_clock_that_jumps_and_comes_back_a_job_is_run_as_often_as_ever(
+    text: str, zone: str, begin: datetime, bent: list[Jump]
+) -> None:
+    """Defect 2, as a law: by real time no gap is longer than the schedule's, whatever the clock showed."""
+    clock = Bent(begin)
+    simulated = Simulated(clock)
+    job = ScheduledJob(NAME, parse_schedule(text, zone))
+    watch = Watch(run=simulated.run, clock=clock, last_run=lambda _: simulated.record, stop=threading.Event())
+    right_since: datetime | None = begin
+    for step in range(9 * 96):
+        clock.real = begin + step * TICK
+        shifts = [jump.by for jump in bent if jump.begins <= step * TICK < jump.begins + jump.lasts]
+        clock.wrong_by = shifts[0] if shifts else timedelta(0)
+        right_since = None if clock.wrong_by else right_since or clock.real
+        watch.tick(job)
+        if right_since is not None:
+            since = max([right_since, *simulated.ran[-1:]])
+            assert clock.real - since <= LONGEST[text] + TICK
+    most = 9 * timedelta(days=1) / min(LONGEST[text], timedelta(days=1)) + 3
+    assert len(simulated.ran) <= most + 2 * 60 * len(bent)
+    few = [jump for jump in bent if jump.lasts <= timedelta(hours=1)]
+    if few == bent:  # one more at its beginning, one more at its end, and what is due between
+        assert len(simulated.ran) <= most + 6 * len(bent)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(sorted(LONGEST)), st.sampled_from(ZONES), st.sampled_from(BEGINS), st.integers(1, 10**9)
+)
+def test_a_last_run_that_is_still_to_come_is_due_now(
+    text: str, zone: str, now: datetime, seconds: int
+) -> None:
+    """Defect 2."""
+    schedule = parse_schedule(text, zone)
+    assert next_due(schedule, now + timedelta(seconds=seconds), now) == now
+    assert next_due(schedule, now, now) > now
+
+
+def test_a_last_run_that_is_still_to_come_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Defect 2."""
+    clock = Bent(BEGINS[0])
+    simulated = Simulated(clock, record=clock.real + AHEAD)
+    job = ScheduledJob(NAME, parse_schedule("daily at 02:30", "UTC"))
+    watch = Watch(run=simulated.run, clock=clock, last_run=lambda _: simulated.record, stop=threading.Event())
+    with caplog.at_level(logging.WARNING, "backup.daemon"):
+        for _ in range(3):
+            watch.tick(job)
+            clock.real += TICK
+    (message,) = caplog.messages
+    assert message.startswith("job nightly: its last run began at 2027-04-10 00:00:00+00:00, which is ")
+    assert len(simulated.ran) == 1
+
+
+@pytest.mark.parametrize(("error", "tries"), [(VaultError("away"), 4), (LockedError("busy"), 240)])
+def test_after_a_clock_that_was_ahead_a_run_without_a_record_is_not_tried_each_tick(
+    error: Exception, tries: int
+) -> None:
+    """Defect 2: the record stays ahead as long as runs fail before they leave one of their own."""
+    clock, tried = Bent(BEGINS[0]), []
+
+    def fail(name: JobName) -> None:
+        tried.append(name)
+        raise error
+
+    ahead = clock.real + AHEAD
+    watch = Watch(run=fail, clock=clock, last_run=lambda _: ahead, stop=threading.Event())
+    for _ in range(240):
+        watch.tick(ScheduledJob(NAME, parse_schedule("daily at 02:30", "UTC")))
+        clock.real += TICK
+    assert len(tried) == tries
+
+
+class Shifted(datetime):
+    """What APScheduler and the daemon's own ticks take for the time."""
+
+    by = timedelta(0)
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime.now(tz) + cls.by
+
+
+@pytest.mark.parametrize("by", [AHEAD, timedelta(days=30_000), timedelta(minutes=20)])
+def test_the_ticks_themselves_come_back_with_the_clock(
+    by: timedelta, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Defect 2: APScheduler had set its next tick 400 days ahead; nor may it count each tick in between."""
+    monkeypatch.setattr("apscheduler.schedulers.base.datetime", Shifted)
+    monkeypatch.setattr("backup.app.clock.datetime", Shifted)
+    monkeypatch.setattr(backup.daemon, "_TICK_SECONDS", 0.2)
+    monkeypatch.setattr(backup.daemon, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(backup.daemon, "_SLACK", timedelta(seconds=0.8))
+    monkeypatch.setattr(Shifted, "by", timedelta(0))
+    stop, ran, done, back, began = threading.Event(), [], [], [], time.monotonic()
+
+    def run(name: JobName) -> None:
+        ran.append(name)
+        if len(ran) == 2:
+            Shifted.by = by
+        elif len(ran) == 4:
+            Shifted.by = timedelta(0)
+            back.append(len(done))
+        elif len(ran) >= 6 and len(done) > back[0]:
+            stop.set()
+
+    clock = ManualClock()
+    job = ScheduledJob(NAME, parse_schedule("every 1h", "UTC"))
+    chore = Chore("chore", lambda: done.append(Shifted.by), 1)
+    # Always due: this is about the ticks alone.
+    run_daemon([job], run=run, clock=clock, last_run=lambda _: clock.advance(timedelta(hours=1)), stop=stop,
+               chores=[chore])  # fmt: skip
+    assert len(ran) >= 6
+    assert time.monotonic() - began < 20
+    assert [line for line in caplog.messages if "set back" in line]
