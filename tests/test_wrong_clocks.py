@@ -171,8 +171,8 @@ class Shifted(datetime):
     by = timedelta(0)
 
     @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:
-        return datetime.now(tz) + cls.by
+    def now(cls, tz: tzinfo | None = None) -> Shifted:
+        return super().now(tz) + cls.by
 
 
 @pytest.mark.parametrize("by", [AHEAD, timedelta(days=30_000), timedelta(minutes=20)])
@@ -186,7 +186,10 @@ def test_the_ticks_themselves_come_back_with_the_clock(
     monkeypatch.setattr(backup.daemon, "_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(backup.daemon, "_SLACK", timedelta(seconds=0.8))
     monkeypatch.setattr(Shifted, "by", timedelta(0))
-    stop, ran, done, back, began = threading.Event(), [], [], [], time.monotonic()
+    stop, began = threading.Event(), time.monotonic()
+    ran: list[JobName] = []
+    done: list[timedelta] = []
+    back: list[int] = []
 
     def run(name: JobName) -> None:
         ran.append(name)
