@@ -188,6 +188,8 @@ class RetrievalExpiredError(VaultError):
 class RetrievalNotReadyError(VaultError):
     """The output of this retrieval is not there yet."""
 
+    exit_code = ExitCode.WAITING
+
 
 class CapacityError(VaultError):
     """The vault cannot serve a retrieval of this tier just now: none sold, or a policy of the account."""

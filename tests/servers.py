@@ -101,6 +101,12 @@ class Server:
         assert result.exit_code == 0, result.output
         return result
 
+    def waits(self, *words: object) -> Result:
+        """Run a command that must end with 17: asked for, come again."""
+        result = self.run(*words)
+        assert result.exit_code == 17, result.output
+        return result
+
     def json(self, *words: object, exit_code: int = 0) -> Any:
         """The document that a command prints."""
         result = self.run("--json", *words)

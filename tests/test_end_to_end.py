@@ -72,7 +72,7 @@ def test_a_restore_that_waits_is_gone_on_with_by_the_same_words(
     before = snapshot_of(server.source)
     server.backup()
     words = ("restore", "latest", "--target", tmp_path / "out")
-    waits = server.done(*words, "--key", server.key_file)
+    waits = server.waits(*words, "--key", server.key_file)
     assert "waits for 1 of 1 retrieval (3 to 5 hours with standard)" in waits.stdout
     assert "restore resume" in waits.stdout
     assert not (tmp_path / "out" / str(server.source).lstrip("/")).exists()
@@ -82,7 +82,7 @@ def test_a_restore_that_waits_is_gone_on_with_by_the_same_words(
     kept = list((server.state / "restores").iterdir())
     assert [oct(path.stat().st_mode & 0o777) for path in kept] == ["0o600"]
 
-    still = server.json(*words)  # neither a key nor another retrieval is needed
+    still = server.json(*words, exit_code=17)  # neither a key nor another retrieval is needed
     assert (still["outcome"], still["restore"]) == ("running", listed["id"])
     cloud.emulator.advance(5 * 3600)
     server.key_file.unlink()
@@ -97,8 +97,8 @@ def test_a_restore_that_waits_is_gone_on_with_by_the_same_words(
 def test_resume_and_cancel(server: Server, cloud: Cloud, tmp_path: Path) -> None:
     server.backup()
     asked = ("restore", "latest", "--key", server.key_file, "--tier", "bulk")
-    one = server.json(*asked, "--target", tmp_path / "one")["restore"]
-    two = server.json(*asked, "--target", tmp_path / "two")["restore"]
+    one = server.json(*asked, "--target", tmp_path / "one", exit_code=17)["restore"]
+    two = server.json(*asked, "--target", tmp_path / "two", exit_code=17)["restore"]
     assert {restore["tier"] for restore in server.json("restores")} == {"bulk"}
 
     assert server.json("restore", "cancel", two) == {"restore": two, "state": "cancelled"}
@@ -106,7 +106,7 @@ def test_resume_and_cancel(server: Server, cloud: Cloud, tmp_path: Path) -> None
     assert f"restore {two} is cancelled already" in server.fails(2, "restore", "resume", two)
     assert "no restore 'zz'" in server.fails(2, "restore", "resume", "zz")
 
-    assert server.json("restore", "resume", one[:6])["outcome"] == "running"
+    assert server.json("restore", "resume", one[:6], exit_code=17)["outcome"] == "running"
     report = server.json("restore", "resume", one[:6], "--wait")
     assert (report["outcome"], report["files"]) == ("done", 4)
     assert not (tmp_path / "two").exists()

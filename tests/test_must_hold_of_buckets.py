@@ -138,7 +138,7 @@ def test_a_lifecycle_that_freezes_catalogs(server: Server, cloud: Cloud, tmp_pat
     assert "lifecycle rule cold freezes meta/, which must stay readable: limit it to data/" in warned
     cloud.emulator.advance(3 * DAY)
     shutil.move(server.state, tmp_path / "lost")
-    waits = server.done("rebuild", "--key", server.key_file)
+    waits = server.waits("rebuild", "--key", server.key_file)
     assert "catalogs, which something has frozen: `nightvault config check` names it" in waits.stdout
     server.done("rebuild", "--key", server.key_file, "--wait")
     assert_same_tree(server.restore(tmp_path / "out"), server.source)

@@ -168,10 +168,10 @@ def _tell(cli: Cli, report: BackupReport) -> None:
         f"  uploaded  {size(report.bytes_uploaded)} in {counted(report.archives, 'archive')}",
         f"  took      {duration(report.seconds)}",
     )
-    cli.show(None, "\n".join(text))
+    cli.report(None, "\n".join(text))
     if report.recovery_line:
-        cli.show(None, "  recovery line, to be kept off this server:")
-        cli.show(None, report.recovery_line)
+        cli.report(None, "  recovery line, to be kept off this server:")
+        cli.report(None, report.recovery_line)
     if any(not problem.is_warning for problem in report.problems):
         cli.warn("some entries could not be read; where an older version is known, the snapshot keeps it")
 

@@ -66,7 +66,8 @@ def check(
     time everything is; without a key what is sealed is compared, not opened.
 
     Archives that are gone or damaged are marked so: the next backup stores again what they held. Exit code 1
-    says that something is missing or damaged, 3 that some of it could not be looked at; 0 while it waits.
+    says that something is missing or damaged, 3 that some of it could not be looked at, 17 that it waits:
+    come again.
     """
     config = cli.config()
     if laws:
@@ -216,9 +217,10 @@ def _tell(cli: Cli, report: CheckReport) -> None:
             f"the check waits for {report.waits_for}\n"
             "next: the same command again, in some hours, or with --wait now"
         )
-        cli.show(document, text)
-        return
-    cli.show(document, "\n".join(_lines(report)))
+        cli.report(document, text)
+        raise click.exceptions.Exit(int(ExitCode.WAITING))
+    is_well = not (report.is_grave or report.is_partial)
+    (cli.report if is_well else cli.show)(document, "\n".join(_lines(report)))
     _tell_findings(cli, report.findings)
     _tell_affected(cli, report.affected)
     if report.is_grave:

@@ -50,7 +50,7 @@ def check(cli: Cli) -> None:
         ],
         "warnings": warnings,
     }
-    cli.show(document, "\n".join(_lines(read)))
+    cli.report(document, "\n".join(_lines(read)))
     for warning in warnings:
         cli.warn(f"warning: {warning}")
 

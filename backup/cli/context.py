@@ -67,6 +67,11 @@ class Cli:
         elif text is not None:
             render.print_rich(text, sys.stdout)
 
+    def report(self, document: object, text: object = None) -> None:
+        """As `show`, of what was done and went well: with --quiet only a script is told."""
+        if self.json or not self.quiet:
+            self.show(document, text)
+
     def say(self, text: str) -> None:
         """A remark, unless --quiet."""
         if not self.quiet:

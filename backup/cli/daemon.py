@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +18,11 @@ from backup.errors import ConfigError, NightvaultError
 from backup.model import JobName
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backup.archiver.report import BackupReport
+    from backup.config import Config
+    from backup.daemon import ScheduledJob
     from backup.restorer.restore import RestoreReport
 
 _MOST_SHOWN = 20
@@ -31,21 +36,32 @@ def daemon(cli: Cli) -> None:
     """Run the jobs that have a schedule, one at a time, until SIGTERM or Ctrl-C.
 
     A run in progress is asked to stop, and is waited for; what it has stored by then is not lost. Another
-    signal ends it at once.
+    signal ends it at once. A second daemon on the same state stops (11).
     """
-    from backup.app import last_run, run_job
-    from backup.app.priority import Priority, in_thread
-    from backup.app.restores import continue_restores
-    from backup.cli.progress import Logged
-    from backup.daemon import Chore, ScheduledJob, run_daemon
+    from backup.app import last_run
+    from backup.app.runs import opened
+    from backup.daemon import ScheduledJob
 
-    config, clock, stop = cli.config(), cli.clock, threading.Event()
+    config = cli.config()
     jobs = [ScheduledJob(job.name, job.when) for job in config.jobs if job.when is not None]
     if not jobs:
         raise ConfigError(
             f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
         )
     last_run(config, jobs[0].name)  # no inventory: say so now, not each minute
+    with closing(opened(config)) as inventory, inventory.locked("daemon"):
+        _run(cli, config, jobs)
+
+
+def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
+    """The daemon's life, alone on its state."""
+    from backup.app import last_run, run_job
+    from backup.app.priority import Priority, in_thread
+    from backup.app.restores import continue_restores
+    from backup.cli.progress import Logged
+    from backup.daemon import Chore, run_daemon
+
+    clock, stop = cli.clock, threading.Event()
     log_to_stderr(quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
 
     def run(name: JobName) -> None:

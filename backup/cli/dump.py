@@ -60,8 +60,9 @@ def dump(
 ) -> None:
     """Write a file of a snapshot to standard output; with --tar a directory.
 
-    Nothing is written before the vault has made all of it readable, and no byte before it was verified. A
-    stream that breaks off ends with an exit code other than 0; 3 says that a tar lacks damaged files.
+    Nothing is written before the vault has made all of it readable (17: come again), and no byte before it
+    was verified. A stream that breaks off ends with an exit code other than 0; 3 says that a tar lacks
+    damaged files.
     """
     from backup.app.runs import opened
     from backup.inventory.snapshots import find_snapshot
@@ -217,7 +218,7 @@ def _tell(cli: Cli, report: RestoreReport, output: str | None) -> None:
     if output is not None:
         shown = {"file": output}
         text = f"{counted(report.files, 'file')}, {size(report.bytes)}, written to {output}"
-        cli.show(restore_document(report) | shown, text)
+        cli.report(restore_document(report) | shown, text)
     if report.outcome is not Outcome.DONE:
         cli.warn("not everything could be dumped: see above")
         raise click.exceptions.Exit(int(ExitCode.PARTIAL))

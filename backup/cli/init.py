@@ -88,7 +88,7 @@ def init(
         "vaults": vaults,
         "key_file": written,
     }
-    cli.show(document, f"vaults ready: {', '.join(vaults)}" if vaults else None)
+    cli.report(document, f"vaults ready: {', '.join(vaults)}" if vaults else None)
     if made.enrolled < len(made.recipients):
         cli.say("next: `nightvault key request` here, `nightvault key enroll` where the recovery key is,")
         cli.say("      `nightvault key accept` here; backups can begin before that: `nightvault backup`")
@@ -139,8 +139,8 @@ def _tell(cli: Cli, config: Config, made: Installation, *, created: bool, writte
 
     inventory = f"inventory {made.inventory_id.hex()} {'made' if created else 'found'} in {config.state_dir}"
     enrolled = f"enrolled by {made.enrolled} of {counted(len(made.recipients), 'recipient')}"
-    cli.show(None, f"{inventory}\nsigner {made.signer_fingerprint}, {enrolled}")
+    cli.report(None, f"{inventory}\nsigner {made.signer_fingerprint}, {enrolled}")
     if written is not None:
-        cli.show(
+        cli.report(
             None, f"the recovery key is in {written}: take it off this server, and keep it in two places"
         )

@@ -56,8 +56,9 @@ def rebuild(
     """Make the inventory anew from the catalogs in the vault.
 
     All that is needed is the config with its vault and identity, and the recovery key. A cold vault takes
-    hours for its list and hours for the catalogs: the same command given again goes on where it is. Exit
-    code 3 says that the inventory is there, but something is missing in the vault, or newer than it.
+    hours for its list and hours for the catalogs: the same command given again goes on where it is. Exit code
+    17 says that it waits: come again; 3 that the inventory is there, but something is missing in the vault,
+    or newer than it.
     """
     from backup.app.rebuilding import run_rebuild
     from backup.app.rebuilding import set_aside as move_away
@@ -149,8 +150,8 @@ def _tell(cli: Cli, config: Config, report: RebuildReport) -> None:
             f"the rebuild waits for {report.waits_for}\n"
             "next: the same command again, in some hours, or with --wait now"
         )
-        cli.show(report.document(), text)
-        return
+        cli.report(report.document(), text)
+        raise click.exceptions.Exit(int(ExitCode.WAITING))
     lines = [
         f"job {job.name}: {counted(job.snapshots, 'snapshot')}, as of catalog {job.number}"
         for job in report.jobs
@@ -160,7 +161,7 @@ def _tell(cli: Cli, config: Config, report: RebuildReport) -> None:
     lines.append(f"{ids}: {size}, in {duration(report.seconds)}")
     _tell_of_the_vault(cli, report)
     _tell_what_is_next(cli, config, report)
-    cli.show(report.document(), "\n".join(lines))
+    cli.report(report.document(), "\n".join(lines))
     cli.say("next: `nightvault snapshots`, `nightvault restore latest --target DIR --key FILE`")
     if report.is_partial:
         raise click.exceptions.Exit(int(ExitCode.PARTIAL))

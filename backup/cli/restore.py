@@ -111,7 +111,8 @@ def restore(
     A PATH may be a glob: `*`, `?`, `[…]`, `**` for any directories; quote it from your shell.
 
     From a vault that must make archives readable first, the same command given again later goes on where it
-    is; so does `restore resume ID`. Exit code 3 says that some files could not be restored: they are named.
+    is; so does `restore resume ID`. Exit code 17 says that it waits: come again; 3 that some files could not
+    be restored: they are named.
     """
     from backup.app.prices import gap_for, price_of
     from backup.app.runs import opened, restore_world
@@ -171,7 +172,10 @@ def _where(target: str | None, *, in_place: bool) -> bytes:
 @numeric_option
 @pass_cli
 def resume(cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numeric_owner: bool) -> None:
-    """Go on with an open restore: see what is ready, bring it down, ask for what is missing."""
+    """Go on with an open restore: see what is ready, bring it down, ask for what is missing.
+
+    Exit code 17 says that it still waits: come again.
+    """
     from backup.app.runs import opened, restore_world
     from backup.restorer.choice import Choice
     from backup.restorer.restore import choose_on_capacity, find_restore
@@ -204,7 +208,7 @@ def cancel(cli: Cli, restore_id: str) -> None:
     with closing(opened(config)) as inventory:
         begun = find_restore(inventory, restore_id)
         give_up(begun, inventory, State(config.state_dir).restores, cli.clock)
-    cli.show({"restore": begun.id, "state": "cancelled"}, f"restore {begun.id} is cancelled")
+    cli.report({"restore": begun.id, "state": "cancelled"}, f"restore {begun.id} is cancelled")
 
 
 def carry_on(
@@ -245,7 +249,8 @@ def _tell_waiting(cli: Cli, begun: Restore, report: RestoreReport) -> None:
         f"restore {begun.id} waits for {report.waiting} of {asked} ({_HOURS[begun.tier]} with {begun.tier})",
         f"next: the same command again, then, or `nightvault restore resume {begun.id} --wait` now",
     ]
-    cli.show(restore_document(report), "\n".join(lines))
+    cli.report(restore_document(report), "\n".join(lines))
+    raise click.exceptions.Exit(int(ExitCode.WAITING))
 
 
 def restore_document(report: RestoreReport) -> dict[str, Any]:
@@ -276,7 +281,7 @@ def _tell(cli: Cli, report: RestoreReport) -> None:
     ]
     counts = {"kept": report.kept, "removed": report.removed, "read back": report.verified}
     text[2:2] = [f"  {word:<10} {counted(count, 'entry')}" for word, count in counts.items() if count]
-    cli.show(restore_document(report), "\n".join(text))
+    cli.report(restore_document(report), "\n".join(text))
     if report.outcome is not Outcome.DONE:
         cli.warn("not everything could be restored or set: see above")
         raise click.exceptions.Exit(int(ExitCode.PARTIAL))

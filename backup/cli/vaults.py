@@ -128,7 +128,7 @@ def request(cli: Cli, name: str | None) -> None:
     vault = _vault(config, _chosen(config, name), cli)
     with closing(opened(config)) as inventory:
         request_listing(inventory, vault, cli.clock)
-    cli.show({"vault": vault.name, "state": "waiting"}, f"asked vault {vault.name} for its list")
+    cli.report({"vault": vault.name, "state": "waiting"}, f"asked vault {vault.name} for its list")
     cli.say("next: `nightvault listing show`, in some hours where the vault is cold")
 
 

@@ -68,15 +68,15 @@ def test_a_cold_vault_takes_its_hours(tmp_path: Path) -> None:
         server = cloud.server(tmp_path / "web1", vault="nightly", clock=HurryingClock(cloud.emulator))
         server.init()
         server.backup()
-        waiting = server.json("check")
+        waiting = server.json("check", exit_code=17)
         assert (waiting["state"], waiting["waits_for"]) == (
             "waiting",
             "the vault to make its first list, which takes up to a day",
         )
         cloud.emulator.advance(2 * 3600)
         cloud.emulator.make_inventories()
-        assert server.json("check")["waits_for"] == "the vault's own list"
-        assert "in some hours" in server.done("check").stdout
+        assert server.json("check", exit_code=17)["waits_for"] == "the vault's own list"
+        assert "in some hours" in server.waits("check").stdout
         cloud.emulator.advance(5 * 3600)
         document = server.json("check")
         assert (document["state"], document["outcome"]) == ("done", "done")
@@ -142,14 +142,14 @@ def test_reading_a_cold_vault(tmp_path: Path) -> None:
             config.write(f'\n[prices]\nfile = "{prices}"\n')
         assert "this check would cost" in server.fails(16, *words, "--max-cost", "0.000001")
         assert [one["kind"] for one in server.json("runs")] == ["backup"]
-        waiting = server.json(*words, "--max-cost", "1")
+        waiting = server.json(*words, "--max-cost", "1", exit_code=17)
         assert (waiting["state"], waiting["waits_for"]) == ("waiting", "3 of 3 retrievals")
-        assert "the same command again" in server.done(*words).stdout
+        assert "the same command again" in server.waits(*words).stdout
         cloud.emulator.advance(5 * 3600)
         document = server.json(*words, "--key", server.key_file)
         assert (document["state"], document["outcome"], document["run"]) == ("done", "done", waiting["run"])
         assert document["read"]["archives"] == document["read"]["whole_archives"] == 3
         server.done("check", "--read-data", "64KiB", "--wait")
-        server.json("check", "--read-data", "1%")
+        server.json("check", "--read-data", "1%", exit_code=17)
         assert "going on" not in server.run("check", "--read-data", "1%", "--anew").stderr
         assert [one["outcome"] for one in server.json("runs")][:2] == ["running", "interrupted"]

@@ -60,6 +60,26 @@ def test_it_backs_up_what_is_due_and_stops_cleanly(config: Path, tmp_path: Path)
     assert (made_run["job"], made_run["outcome"]) == ("hourly", "done")
 
 
+def test_a_second_daemon_on_one_state_stops(config: Path, tmp_path: Path) -> None:
+    """Defect 22: two daemons would run each job twice; the second ends with 11, the first goes on."""
+    made = run("--config", config, "init", "--non-interactive", "--key-file", tmp_path / "recovery.key")
+    assert made.exit_code == 0, made.output
+    words = [SCRIPT, "--config", str(config), "daemon"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "started" not in process.stderr.readline():
+            pass
+        second = run("--config", config, "daemon")
+        assert second.exit_code == 11
+        assert "another daemon is running" in second.stderr
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        assert process.wait(30) == 0
+    state = (tmp_path / "state").stat()
+    assert state.st_mode & 0o777 == 0o700
+
+
 def test_without_an_inventory_it_does_not_start(config: Path) -> None:
     result = run("--config", config, "daemon")
     assert result.exit_code == 10

@@ -92,7 +92,7 @@ def test_what_costs_more_is_refused_and_what_fits_is_told(priced: Server, tmp_pa
     assert "no tier fits" in priced.fails(16, *words)
     assert priced.json("restores", "--all") == []
     assert "must be an amount of money" in priced.fails(2, *words, "--max-cost", "much")
-    begun = priced.json(*words, "--tier", "bulk", "--max-cost", "0.05")
+    begun = priced.json(*words, "--tier", "bulk", "--max-cost", "0.05", exit_code=17)
     assert begun["outcome"] == "running"
     (listed,) = priced.json("restores")
     assert (listed["stage"], listed["tier"], listed["waiting"]) == ("waiting", "bulk", 1)

@@ -66,9 +66,8 @@ def test_what_is_there_is_not_written_over(server: Server, tmp_path: Path) -> No
     words = ("rebuild", "--key", server.key_file)
     assert "--set-aside" in server.fails(1, *words)
     lose(server)
-    server.done(
-        "init", "--non-interactive", "--recipient", server.json("key", "show", server.key_file)["recipient"]
-    )
+    recipient = server.json("key", "show", server.key_file)["recipient"]
+    server.done("init", "--non-interactive", "--new-history", "--recipient", recipient)
     assert "there is an inventory already" in server.fails(1, *words)
     (server.state / "inventory.sqlite").unlink()
     assert "holds the keys of another inventory" in server.fails(1, *words)
@@ -107,11 +106,11 @@ def lose_and_wait(server: Server, emulator: RunningEmulator, out: Path) -> None:
     emulator.make_inventories()
     lose(server)
     words = ("rebuild", "--key", server.key_file)
-    assert server.json(*words)["waits_for"] == "the vault's own list"
-    assert server.json(*words)["state"] == "waiting"
+    assert server.json(*words, exit_code=17)["waits_for"] == "the vault's own list"
+    assert server.json(*words, exit_code=17)["state"] == "waiting"
     emulator.advance(5 * 3600)
-    assert server.json(*words)["waits_for"] == "2 of 2 catalogs"
-    assert "in some hours" in server.done(*words).stdout
+    assert server.json(*words, exit_code=17)["waits_for"] == "2 of 2 catalogs"
+    assert "in some hours" in server.waits(*words).stdout
     emulator.advance(5 * 3600)
     assert server.json(*words)["jobs"][0]["snapshots"] == 2
     assert_same_tree(server.restore(out), server.source)
