@@ -39,6 +39,7 @@ def test_what_goes_wrong_is_told(server: Server) -> None:
     archives = [path for path in (server.folder / "vault" / "archives").rglob("*") if path.is_file()]
     for path in archives:
         path.unlink()
+    server.clock.sleep(3 * 86400)  # a list of now says nothing of what is just stored
     result = server.run("--quiet", "check")
     assert result.exit_code == 1
     assert "missing" in result.stdout + result.stderr

@@ -28,7 +28,7 @@ def test_the_report(server: Server, tmp_path: Path) -> None:
     report = server.json(*words, tmp_path / "two")
     assert set(report) == {
         "restore", "snapshot", "target", "outcome", "waiting", "retrievals", "files", "directories", "bytes",
-        "retrieved", "fetched", "kept", "removed", "verified", "seconds", "problems",
+        "retrieved", "fetched", "kept", "removed", "verified", "seconds", "problems", "warnings",
     }  # fmt: skip
     assert report["target"] == {"path": f"{tmp_path}/two"}
     assert (report["outcome"], report["waiting"], report["problems"]) == ("done", 0, [])
@@ -85,7 +85,8 @@ def test_which_of_several_jobs(server: Server, tmp_path: Path) -> None:
     server.done("backup")
     words = ("restore", "latest", "--key", server.key_file, "--target", tmp_path / "out")
     told = server.fails(2, *words)
-    assert "deep (" in told and "main (" in told
+    assert "deep (" in told
+    assert "main (" in told
     assert "--job NAME" in told
     server.done(*words, "--job", "deep")
     assert not Path(f"{tmp_path}/out{server.source}/a.txt").exists()
