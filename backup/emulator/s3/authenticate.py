@@ -111,9 +111,10 @@ def _read_claim(inbound: Inbound) -> Claim:
                 "string parameter or the Authorization header should be specified",
             )
         return _presigned(inbound, query)
-    if header is None:
+    of_version_2 = "AWSAccessKeyId" in query and "Signature" in query
+    if header is None and not of_version_2:
         raise S3Error("AccessDenied")
-    if not header.startswith("AWS4-"):
+    if header is None or not header.startswith("AWS4-"):
         raise S3Error(
             "InvalidRequest",
             "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",

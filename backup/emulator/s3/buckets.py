@@ -11,10 +11,10 @@ from backup.emulator.store import Transaction
 from backup.emulator.wire import Answer
 
 from .call import Bucket, S3Call, find_bucket, iso_date
-from .documents import xml_answer
-from .errors import S3Error
+from .documents import write_document, xml_answer
+from .errors import S3Error, invalid_argument
 from .lifecycle import remove_upload
-from .xml import DECLARATION, NAMESPACE, document, parse
+from .xml import DECLARATION, NAMESPACE, Node, document, parse
 
 HOME = "us-east-1"
 REGION_HEADER = "x-amz-bucket-region"
@@ -30,6 +30,7 @@ def create_bucket(call: S3Call, tx: Transaction) -> Answer:
     region = _wanted_region(call)
     if (call.header("x-amz-bucket-object-lock-enabled") or "").lower() == "true":
         raise S3Error("NotImplemented", "The emulator has no object lock.")
+    ownership = _wanted_ownership(call)
     found = find_bucket(tx, name)
     if found is not None and found.account_id != call.account:
         raise S3Error("BucketAlreadyExists", None, {"BucketName": name})
@@ -40,7 +41,25 @@ def create_bucket(call: S3Call, tx: Transaction) -> Answer:
             "INSERT INTO buckets (name, account_id, region, created_ms) VALUES (?, ?, ?, ?)",
             (name, call.account, region, tx.now_ms),
         )
+        made = find_bucket(tx, name)
+        if made is not None and ownership is not None:
+            rule: list[Node] = [("Rule", [("ObjectOwnership", ownership)])]
+            write_document(tx, made.id, "ownershipControls", document("OwnershipControls", rule).decode())
     return Answer(200, {"Location": f"/{name}"})
+
+
+def _wanted_ownership(call: S3Call) -> str | None:
+    """The ownership asked for; an S3Error for an ACL that gives anybody else a right."""
+    ownership = call.header("x-amz-object-ownership")
+    if ownership not in (None, "BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"):
+        raise invalid_argument(
+            "Invalid x-amz-object-ownership header", "x-amz-object-ownership", ownership or ""
+        )
+    if call.names_an_acl(("private",)):
+        if ownership in (None, "BucketOwnerEnforced"):
+            raise S3Error("InvalidBucketAclWithObjectOwnership")
+        raise S3Error("InvalidBucketAclWithBlockPublicAccessError")
+    return ownership
 
 
 def _wanted_region(call: S3Call) -> str:
@@ -122,21 +141,6 @@ def delete_bucket(call: S3Call, tx: Transaction) -> Answer:
     tx.db.execute("DELETE FROM bucket_documents WHERE bucket = ?", (call.at.id,))
     tx.db.execute("DELETE FROM buckets WHERE id = ?", (call.at.id,))
     return Answer(204)
-
-
-def get_acl(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
-    """The owner has full control; there are no other grants."""
-    owner = owner_id(call.at.account_id)
-    grantee = (
-        f'<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">'
-        f"<ID>{owner}</ID></Grantee>"
-    )
-    body = (
-        f'{DECLARATION}<AccessControlPolicy xmlns="{NAMESPACE}"><Owner><ID>{owner}</ID></Owner>'
-        f"<AccessControlList><Grant>{grantee}<Permission>FULL_CONTROL</Permission></Grant>"
-        "</AccessControlList></AccessControlPolicy>"
-    )
-    return xml_answer(body.encode())
 
 
 def owner_id(account: str) -> str:

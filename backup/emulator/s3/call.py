@@ -101,6 +101,12 @@ class S3Call:
             raise S3Error("InvalidStorageClass", None, {"StorageClassRequested": wanted})
         return wanted
 
+    def names_an_acl(self, harmless: tuple[str, ...]) -> bool:
+        """Whether the headers ask for an ACL, other than one of these."""
+        acl = self.header("x-amz-acl")
+        grants = any(name.startswith("x-amz-grant-") for name, _ in self.inbound.headers)
+        return grants or (acl is not None and acl not in harmless)
+
     def object_headers(self) -> dict[str, str]:
         """What is kept of the request's headers: metadata and those that a GET repeats."""
         kept = {name: value for name in KEPT_HEADERS if (value := self.header(name)) is not None}

@@ -142,13 +142,39 @@ def get_versioning(call: S3Call, tx: Transaction) -> Answer:
     return xml_answer(document("VersioningConfiguration", [("Status", status)]))
 
 
-def get_encryption(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
-    """SSE-S3, which every bucket has."""
+def get_encryption(call: S3Call, tx: Transaction) -> Answer:
+    """SSE-S3, which every bucket has, as it was set or as a new bucket has it."""
+    text = read_document(tx, call.at.id, "encryption")
+    if text is not None:
+        return _as_sent(text)
     rule: list[Node] = [
         ("ApplyServerSideEncryptionByDefault", [("SSEAlgorithm", "AES256")]),
         ("BucketKeyEnabled", False),
     ]
     return xml_answer(document("ServerSideEncryptionConfiguration", [("Rule", rule)]))
+
+
+def put_encryption(call: S3Call, tx: Transaction) -> Answer:
+    """Keep the rule, if it asks for what is the case: AES256."""
+    rules = parse(call.body, "ServerSideEncryptionConfiguration").children("Rule")
+    wanted = None if len(rules) != 1 else rules[0].child("ApplyServerSideEncryptionByDefault")
+    if wanted is None:
+        raise S3Error("MalformedXML")
+    algorithm = wanted.required("SSEAlgorithm")
+    if algorithm in ("aws:kms", "aws:kms:dsse"):
+        raise S3Error("NotImplemented", "The emulator has no keys of KMS: AES256 is what it knows.")
+    if algorithm != "AES256":
+        raise S3Error("MalformedXML")
+    if wanted.get("KMSMasterKeyID"):
+        raise S3Error("InvalidArgument", "a KMSMasterKeyID is not applicable if the algorithm is AES256")
+    write_document(tx, call.at.id, "encryption", call.body.decode("utf-8", "strict"))
+    return Answer(200)
+
+
+def delete_encryption(call: S3Call, tx: Transaction) -> Answer:
+    """Back to what a new bucket has."""
+    remove_document(tx, call.at.id, "encryption")
+    return Answer(204)
 
 
 def put_plain(call: S3Call, tx: Transaction) -> Answer:
@@ -167,7 +193,7 @@ def get_plain(call: S3Call, tx: Transaction) -> Answer:
         return xml_answer(document(_ROOTS[kind], _DEFAULTS[kind]))
     if not text:
         raise S3Error(_ABSENT[kind], None, {"BucketName": call.at.name})
-    return xml_answer(text.encode() if text.startswith("<?xml") else (DECLARATION + text).encode())
+    return _as_sent(text)
 
 
 def delete_plain(call: S3Call, tx: Transaction) -> Answer:
@@ -178,3 +204,7 @@ def delete_plain(call: S3Call, tx: Transaction) -> Answer:
 
 def _kind(call: S3Call) -> str:
     return next(kind for kind in _ROOTS if kind in call.query)
+
+
+def _as_sent(text: str) -> Answer:
+    return xml_answer(text.encode() if text.startswith("<?xml") else (DECLARATION + text).encode())

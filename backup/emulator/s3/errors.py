@@ -29,6 +29,8 @@ STATUS_BY_CODE = {
     "InternalError": 500,
     "InvalidAccessKeyId": 403,
     "InvalidArgument": 400,
+    "InvalidBucketAclWithBlockPublicAccessError": 400,
+    "InvalidBucketAclWithObjectOwnership": 400,
     "InvalidBucketName": 400,
     "InvalidChunkSizeError": 403,
     "InvalidDigest": 400,
@@ -52,18 +54,23 @@ STATUS_BY_CODE = {
     "MissingContentLength": 411,
     "NoSuchBucket": 404,
     "NoSuchBucketPolicy": 404,
+    "NoSuchCORSConfiguration": 404,
+    "NoSuchConfiguration": 404,
     "NoSuchKey": 404,
     "NoSuchLifecycleConfiguration": 404,
     "NoSuchPublicAccessBlockConfiguration": 404,
     "NoSuchTagSet": 404,
     "NoSuchUpload": 404,
     "NoSuchVersion": 404,
+    "NoSuchWebsiteConfiguration": 404,
     "NotImplemented": 501,
+    "ObjectLockConfigurationNotFoundError": 404,
     "ObjectNotInActiveTierError": 403,
     "OperationAborted": 409,
     "OwnershipControlsNotFoundError": 404,
     "PermanentRedirect": 301,
     "PreconditionFailed": 412,
+    "ReplicationConfigurationNotFoundError": 404,
     "RequestTimeTooSkewed": 403,
     "RequestTimeout": 400,
     "RestoreAlreadyInProgress": 409,
@@ -74,6 +81,7 @@ STATUS_BY_CODE = {
 }
 
 MESSAGE_BY_CODE = {
+    "AccessControlListNotSupported": "The bucket does not allow ACLs",
     "AccessDenied": "Access Denied",
     "BucketAlreadyExists": "The requested bucket name is not available. The bucket namespace is shared by "
     "all users of the system. Please select a different name and try again.",
@@ -90,6 +98,10 @@ MESSAGE_BY_CODE = {
     "IncompleteBody": "The request body terminated unexpectedly",
     "InternalError": "We encountered an internal error. Please try again.",
     "InvalidAccessKeyId": "The AWS Access Key Id you provided does not exist in our records.",
+    "InvalidBucketAclWithBlockPublicAccessError": "Bucket cannot have public ACLs set with BlockPublicAccess "
+    "enabled",
+    "InvalidBucketAclWithObjectOwnership": "Bucket cannot have ACLs set with ObjectOwnership's "
+    "BucketOwnerEnforced setting",
     "InvalidBucketName": "The specified bucket is not valid.",
     "InvalidDigest": "The Content-MD5 you specified was invalid.",
     "InvalidObjectState": "The operation is not valid for the object's storage class",
@@ -112,6 +124,8 @@ MESSAGE_BY_CODE = {
     "MissingContentLength": "You must provide the Content-Length HTTP header.",
     "NoSuchBucket": "The specified bucket does not exist",
     "NoSuchBucketPolicy": "The bucket policy does not exist",
+    "NoSuchCORSConfiguration": "The CORS configuration does not exist",
+    "NoSuchConfiguration": "The specified configuration does not exist.",
     "NoSuchKey": "The specified key does not exist.",
     "NoSuchLifecycleConfiguration": "The lifecycle configuration does not exist",
     "NoSuchPublicAccessBlockConfiguration": "The public access block configuration was not found",
@@ -119,7 +133,9 @@ MESSAGE_BY_CODE = {
     "NoSuchUpload": "The specified upload does not exist. The upload ID may be invalid, or the upload may "
     "have been aborted or completed.",
     "NoSuchVersion": "The specified version does not exist.",
+    "NoSuchWebsiteConfiguration": "The specified bucket does not have a website configuration",
     "NotImplemented": "A header you provided implies functionality that is not implemented",
+    "ObjectLockConfigurationNotFoundError": "Object Lock configuration does not exist for this bucket",
     "ObjectNotInActiveTierError": "The source object of the COPY action is not in the active tier",
     "OperationAborted": "A conflicting conditional operation is currently in progress against this resource. "
     "Please try again.",
@@ -127,6 +143,7 @@ MESSAGE_BY_CODE = {
     "PermanentRedirect": "The bucket you are attempting to access must be addressed using the specified "
     "endpoint. Please send all future requests to this endpoint.",
     "PreconditionFailed": "At least one of the pre-conditions you specified did not hold",
+    "ReplicationConfigurationNotFoundError": "The replication configuration was not found",
     "RequestTimeTooSkewed": "The difference between the request time and the current time is too large.",
     "RequestTimeout": "Your socket connection to the server was not read from or written to within the "
     "timeout period. Idle connections will be closed.",

@@ -103,7 +103,7 @@ def list_objects_v2(call: S3Call, tx: Transaction) -> Answer:
     if token == "":
         raise invalid_argument("The continuation token provided is incorrect", "continuation-token", "")
     marker = start_after.encode() if token is None else from_token(token, "continuation-token")
-    page, common = _read(call, tx, marker)
+    page, common = read_common(call, tx, marker)
     encoding = query.get("encoding-type")
     shows_owner = query.get("fetch-owner", "").lower() == "true"
     nodes: list[Node] = [
@@ -112,7 +112,7 @@ def list_objects_v2(call: S3Call, tx: Transaction) -> Answer:
         ("ContinuationToken", token),
         ("NextContinuationToken", to_token(page.last) if page.is_truncated else None),
         ("StartAfter", encoded(start_after, encoding) if start_after else None),
-        *_contents(call, tx, page, shows_owner=shows_owner),
+        *results(call, tx, page, shows_owner=shows_owner),
     ]
     return xml_answer(document("ListBucketResult", nodes))
 
@@ -121,7 +121,7 @@ def list_objects(call: S3Call, tx: Transaction) -> Answer:
     """ListObjects, the older call; NextMarker only with a delimiter."""
     encoding = call.query.get("encoding-type")
     marker = call.query.get("marker", "")
-    page, common = _read(call, tx, marker.encode())
+    page, common = read_common(call, tx, marker.encode())
     following = None
     if page.is_truncated and call.query.get("delimiter"):
         following = encoded(page.last.decode(), encoding)
@@ -129,12 +129,13 @@ def list_objects(call: S3Call, tx: Transaction) -> Answer:
         *common,
         ("Marker", encoded(marker, encoding)),
         ("NextMarker", following),
-        *_contents(call, tx, page, shows_owner=True),
+        *results(call, tx, page),
     ]
     return xml_answer(document("ListBucketResult", nodes))
 
 
-def _read(call: S3Call, tx: Transaction, marker: bytes) -> tuple[Page, list[Node]]:
+def read_common(call: S3Call, tx: Transaction, marker: bytes) -> tuple[Page, list[Node]]:
+    """A page behind the marker, and what the answers of all listings begin with."""
     prefix, delimiter = call.query.get("prefix", ""), call.query.get("delimiter", "")
     encoding = call.query.get("encoding-type")
     if encoding not in (None, "url"):
@@ -154,7 +155,16 @@ def _read(call: S3Call, tx: Transaction, marker: bytes) -> tuple[Page, list[Node
     return page, nodes
 
 
-def _contents(call: S3Call, tx: Transaction, page: Page, *, shows_owner: bool) -> Iterator[Node]:
+def results(
+    call: S3Call,
+    tx: Transaction,
+    page: Page,
+    *,
+    name: str = "Contents",
+    first: tuple[Node, ...] = (),
+    shows_owner: bool = True,
+) -> Iterator[Node]:
+    """A page's objects, each an element of this name with `first` behind its key, and its prefixes."""
     encoding = call.query.get("encoding-type")
     wanted = call.header("x-amz-optional-object-attributes")
     if wanted not in (None, "RestoreStatus"):
@@ -163,9 +173,10 @@ def _contents(call: S3Call, tx: Transaction, page: Page, *, shows_owner: bool) -
         )
     for row in page.rows:
         yield (
-            "Contents",
+            name,
             [
                 ("Key", encoded(bytes(row["key"]).decode(), encoding)),
+                *first,
                 ("LastModified", iso_date(row["created_ms"])),
                 ("ETag", f'"{row["etag"]}"'),
                 ("ChecksumAlgorithm", row["algorithm"]),

@@ -45,8 +45,8 @@ def check_new_object(call: S3Call, tx: Transaction) -> None:
             raise not_implemented(name)
     if call.header("x-amz-server-side-encryption") not in (None, "AES256"):
         raise not_implemented("x-amz-server-side-encryption")
-    if call.header("x-amz-acl") not in (None, "private", "bucket-owner-full-control"):
-        raise S3Error("AccessControlListNotSupported", "The bucket does not allow ACLs")
+    if call.names_an_acl(("private", "bucket-owner-full-control")):
+        raise S3Error("AccessControlListNotSupported")
     call.storage_class()
     call.object_headers()
     header_tags(call)

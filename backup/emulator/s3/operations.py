@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .acls import get_acl, put_acl
 from .attributes import delete_tagging, get_attributes, get_tagging, put_tagging
-from .buckets import create_bucket, delete_bucket, get_acl, get_location, head_bucket, list_buckets
+from .buckets import create_bucket, delete_bucket, get_location, head_bucket, list_buckets
 from .complete import complete_upload
 from .copying import copy_object, upload_part_copy
 from .documents import (
+    delete_encryption,
     delete_lifecycle,
     delete_plain,
     delete_policy,
@@ -20,6 +22,7 @@ from .documents import (
     get_plain,
     get_policy,
     get_versioning,
+    put_encryption,
     put_lifecycle,
     put_plain,
     put_policy,
@@ -32,6 +35,15 @@ from .multipart import abort_upload, check_part, create_upload, list_parts, list
 from .objects import check_new_object, delete_object, get_object, head_object, put_object
 from .operation import Operation, Place, Streamed
 from .restore import restore_object
+from .unset import (
+    delete_absent,
+    get_absent,
+    get_configuration,
+    get_empty,
+    get_lock_of_object,
+    get_policy_status,
+)
+from .versions import list_versions
 
 PREFIX = "s3:"
 _UPLOADED_PART = ("uploadId", "partNumber")
@@ -59,8 +71,34 @@ OPERATIONS = (
     Operation("PutBucketTagging", "PUT", Place.BUCKET, put_plain, ("tagging",)),
     Operation("DeleteBucketTagging", "DELETE", Place.BUCKET, delete_plain, ("tagging",)),
     Operation("GetBucketEncryption", "GET", Place.BUCKET, get_encryption, ("encryption",)),
+    Operation("PutBucketEncryption", "PUT", Place.BUCKET, put_encryption, ("encryption",)),
+    Operation("DeleteBucketEncryption", "DELETE", Place.BUCKET, delete_encryption, ("encryption",)),
     Operation("GetBucketAcl", "GET", Place.BUCKET, get_acl, ("acl",)),
+    Operation("PutBucketAcl", "PUT", Place.BUCKET, put_acl, ("acl",)),
+    Operation("GetBucketCors", "GET", Place.BUCKET, get_absent, ("cors",)),
+    Operation("DeleteBucketCors", "DELETE", Place.BUCKET, delete_absent, ("cors",)),
+    Operation("GetBucketWebsite", "GET", Place.BUCKET, get_absent, ("website",)),
+    Operation("DeleteBucketWebsite", "DELETE", Place.BUCKET, delete_absent, ("website",)),
+    Operation("GetBucketReplication", "GET", Place.BUCKET, get_absent, ("replication",)),
+    Operation("DeleteBucketReplication", "DELETE", Place.BUCKET, delete_absent, ("replication",)),
+    Operation("GetObjectLockConfiguration", "GET", Place.BUCKET, get_absent, ("object-lock",)),
+    Operation("GetBucketLogging", "GET", Place.BUCKET, get_empty, ("logging",)),
+    Operation("GetBucketNotificationConfiguration", "GET", Place.BUCKET, get_empty, ("notification",)),
+    Operation("GetBucketAccelerateConfiguration", "GET", Place.BUCKET, get_empty, ("accelerate",)),
+    Operation("GetBucketRequestPayment", "GET", Place.BUCKET, get_empty, ("requestPayment",)),
+    Operation("GetBucketPolicyStatus", "GET", Place.BUCKET, get_policy_status, ("policyStatus",)),
+    Operation("GetBucketAnalyticsConfiguration", "GET", Place.BUCKET, get_configuration, ("analytics",)),
+    Operation(
+        "GetBucketIntelligentTieringConfiguration",
+        "GET",
+        Place.BUCKET,
+        get_configuration,
+        ("intelligent-tiering",),
+    ),
+    Operation("GetBucketInventoryConfiguration", "GET", Place.BUCKET, get_configuration, ("inventory",)),
+    Operation("GetBucketMetricsConfiguration", "GET", Place.BUCKET, get_configuration, ("metrics",)),
     Operation("ListMultipartUploads", "GET", Place.BUCKET, list_uploads, ("uploads",)),
+    Operation("ListObjectVersions", "GET", Place.BUCKET, list_versions, ("versions",)),
     Operation("ListObjectsV2", "GET", Place.BUCKET, list_objects_v2, ("list-type",)),
     Operation("ListObjects", "GET", Place.BUCKET, list_objects),
     Operation("CreateBucket", "PUT", Place.BUCKET, create_bucket),
@@ -78,6 +116,9 @@ OPERATIONS = (
     Operation("PutObjectTagging", "PUT", Place.OBJECT, put_tagging, ("tagging",), VERSION),
     Operation("DeleteObjectTagging", "DELETE", Place.OBJECT, delete_tagging, ("tagging",), VERSION),
     Operation("GetObjectAcl", "GET", Place.OBJECT, get_acl, ("acl",), VERSION),
+    Operation("PutObjectAcl", "PUT", Place.OBJECT, put_acl, ("acl",), VERSION),
+    Operation("GetObjectLegalHold", "GET", Place.OBJECT, get_lock_of_object, ("legal-hold",), VERSION),
+    Operation("GetObjectRetention", "GET", Place.OBJECT, get_lock_of_object, ("retention",), VERSION),
     Operation("CopyObject", "PUT", Place.OBJECT, copy_object, copies=True),
     Operation("PutObject", "PUT", Place.OBJECT, Streamed(check_new_object, put_object)),
     Operation("GetObject", "GET", Place.OBJECT, get_object, options=_A_PART),
@@ -94,7 +135,7 @@ BRIEF = frozenset(operation.name for operation in OPERATIONS) - {
     # they go through files, or through as many as a thousand rows
     *("DeleteObjects", "DeleteObject", "DeleteBucket", "CopyObject", "UploadPartCopy"),
     *("CompleteMultipartUpload", "AbortMultipartUpload"),
-    *("ListObjects", "ListObjectsV2", "ListMultipartUploads", "ListParts"),
+    *("ListObjects", "ListObjectsV2", "ListObjectVersions", "ListMultipartUploads", "ListParts"),
 }
 FLAGS = frozenset(
     {

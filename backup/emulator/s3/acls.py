@@ -1,0 +1,40 @@
+"""Access control lists: the owner has full control, and nothing else can be said.
+
+Source: S3 User Guide (about-object-ownership): in a bucket with BucketOwnerEnforced, as all new ones are,
+ACLs can be read, and neither set nor sent along.
+"""
+
+from __future__ import annotations
+
+from backup.emulator.store import Transaction
+from backup.emulator.wire import Answer
+
+from .buckets import owner_id
+from .call import S3Call, need_object
+from .documents import xml_answer
+from .errors import S3Error
+from .xml import DECLARATION, NAMESPACE
+
+
+def get_acl(call: S3Call, tx: Transaction) -> Answer:
+    """The owner has full control; there are no other grants."""
+    if call.key:
+        need_object(call, tx)
+    owner = owner_id(call.at.account_id)
+    grantee = (
+        f'<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">'
+        f"<ID>{owner}</ID></Grantee>"
+    )
+    body = (
+        f'{DECLARATION}<AccessControlPolicy xmlns="{NAMESPACE}"><Owner><ID>{owner}</ID></Owner>'
+        f"<AccessControlList><Grant>{grantee}<Permission>FULL_CONTROL</Permission></Grant>"
+        "</AccessControlList></AccessControlPolicy>"
+    )
+    return xml_answer(body.encode())
+
+
+def put_acl(call: S3Call, tx: Transaction) -> Answer:
+    """400: the bucket does not allow ACLs."""
+    if call.key:
+        need_object(call, tx)
+    raise S3Error("AccessControlListNotSupported")

@@ -1,0 +1,77 @@
+"""What a bucket answers about settings that nobody made: empty documents, and 404s with a code for each.
+
+Source: S3 API Reference (GetBucketCors, GetBucketLogging, GetObjectLockConfiguration and their like).
+"""
+
+from __future__ import annotations
+
+from backup.emulator.store import Transaction
+from backup.emulator.wire import Answer
+
+from .authorise import parsed
+from .call import S3Call, need_object
+from .documents import xml_answer
+from .errors import S3Error
+from .xml import Node, document
+
+_ABSENT = {
+    "GetBucketCors": "NoSuchCORSConfiguration",
+    "GetBucketWebsite": "NoSuchWebsiteConfiguration",
+    "GetBucketReplication": "ReplicationConfigurationNotFoundError",
+    "GetObjectLockConfiguration": "ObjectLockConfigurationNotFoundError",
+    "GetBucketAnalyticsConfiguration": "NoSuchConfiguration",
+    "GetBucketIntelligentTieringConfiguration": "NoSuchConfiguration",
+    "GetBucketInventoryConfiguration": "NoSuchConfiguration",
+    "GetBucketMetricsConfiguration": "NoSuchConfiguration",
+}
+_EMPTY: dict[str, tuple[str, list[Node]]] = {
+    "GetBucketLogging": ("BucketLoggingStatus", []),
+    "GetBucketNotificationConfiguration": ("NotificationConfiguration", []),
+    "GetBucketAccelerateConfiguration": ("AccelerateConfiguration", []),
+    "GetBucketRequestPayment": ("RequestPaymentConfiguration", [("Payer", "BucketOwner")]),
+}
+_LISTS = {
+    "GetBucketAnalyticsConfiguration": "ListBucketAnalyticsConfigurationsResult",
+    "GetBucketIntelligentTieringConfiguration": "ListBucketIntelligentTieringConfigurationsResult",
+    "GetBucketInventoryConfiguration": "ListInventoryConfigurationsResult",
+    "GetBucketMetricsConfiguration": "ListMetricsConfigurationsResult",
+}
+
+
+def get_absent(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
+    """404 with the code of the setting."""
+    raise S3Error(_ABSENT[call.operation], None, {"BucketName": call.at.name})
+
+
+def get_empty(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
+    """The setting's document with nothing in it but its default."""
+    return xml_answer(document(*_EMPTY[call.operation]))
+
+
+def get_configuration(call: S3Call, tx: Transaction) -> Answer:
+    """404 for the configuration of an id, an empty list without one."""
+    if "id" in call.query:
+        return get_absent(call, tx)
+    return xml_answer(document(_LISTS[call.operation], [("IsTruncated", False)]))
+
+
+def delete_absent(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
+    """204: it was not there."""
+    return Answer(204)
+
+
+def get_policy_status(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
+    """Whether the bucket's policy lets in anybody without a condition, as S3 judges it."""
+    if call.at.policy is None:
+        raise S3Error("NoSuchBucketPolicy", None, {"BucketName": call.at.name})
+    public = any(
+        statement.allows and "*" in statement.aws_principals and not statement.conditions
+        for statement in parsed(call.at.policy).statements
+    )
+    return xml_answer(document("PolicyStatus", [("IsPublic", public)]))
+
+
+def get_lock_of_object(call: S3Call, tx: Transaction) -> Answer:
+    """400: no bucket here has Object Lock."""
+    need_object(call, tx)
+    raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
