@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,7 +17,7 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.database import Inventory, create_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests import s3_servers
+from tests import room, s3_servers
 from tests.backups import INVENTORY_ID, Site, recovery_key, server_keys
 from tests.credentials import stores
 from tests.credentials.stores import pytest_runtest_setup  # noqa: F401  a hook
@@ -30,6 +30,23 @@ settings.load_profile("suite")
 
 # Second processes get hardly any environment: those of a suite that is measured get what measures them.
 second_process._PASSED_ON += tuple(name for name in os.environ if name.startswith("COVERAGE_"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--room` and `--keep-folders`."""
+    room.add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run a folder of its own, watched and removed at the end."""
+    room.configure(config)
+
+
+@pytest.fixture(scope="session")
+def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> pytest.TempPathFactory:
+    """pytest's; what it makes for a fixture goes with that fixture."""
+    return cast(pytest.TempPathFactory, room.Folders(tmp_path_factory))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
