@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> pytest.TempPathFactory:
     """pytest's; what it makes for a fixture goes with that fixture."""
-    return cast(pytest.TempPathFactory, room.Folders(tmp_path_factory))
+    return cast("pytest.TempPathFactory", room.Folders(tmp_path_factory))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from tests.room import remove
+
 ACCOUNT_ID = "123456789012"
 ACCESS_KEY_ID = "AKIATESTTESTTESTTEST"
 SECRET_ACCESS_KEY = "test/secret+access/key/of/the/emulator00"
@@ -182,6 +184,12 @@ class RunningEmulator:
     def restart(self) -> None:
         """Stop, if it runs, and start again with the same state on the same port."""
         self.stop()
+        self.start()
+
+    def forget(self) -> None:
+        """Begin again with an empty state, on the same ports; nobody must be in need of what is there."""
+        self.stop()
+        remove(self._state)
         self.start()
 
     def advance(self, seconds: float) -> str:

@@ -1,20 +1,21 @@
-"""Keeps the suite's temporary files below 3 GB, removes each folder with the fixture that asked for it, leaves none.
+"""Keeps the suite's temporary files below 3 GB, removes each folder with its fixture, leaves none at the end.
 
-All that tests write lies in one folder of the run: `pytest/` for `tmp_path` and its like, `tmp…/` as the `TMPDIR` of
-each process of tests and of all programs that it starts. A thread measures it. The run fails if it ever held more
-than `LIMIT`, or if a test left something in `TMPDIR`; it does not begin where there is too little room.
+All that tests write lies in one folder of the run: `pytest/` for `tmp_path` and its like, `tmp…/` as the
+`TMPDIR` of each process of tests and of all programs that it starts. A thread measures it. The run fails if
+it ever held more than `LIMIT`, or if a test left something in `TMPDIR`; it does not begin in too little room.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,8 @@ def too_little(free: int, folder: str) -> str | None:
     if free >= LIMIT:
         return None
     return (
-        f"The tests need up to {_gb(LIMIT)} for temporary files, and {folder} has {_gb(free)} free: make room there, "
-        "or name a folder that has it, as in `TMPDIR=/var/tmp make test`."
+        f"The tests need up to {_gb(LIMIT)} for temporary files, and {folder} has {_gb(free)} free: "
+        "make room there, or name a folder that has it, as in `TMPDIR=/var/tmp make test`."
     )
 
 
@@ -174,14 +175,22 @@ class Tidying:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Note after which test something new lies in TMPDIR."""
-        answer = yield
+        """Let large tests run one at a time. Note after which test something new lies in TMPDIR."""
+        with self._alone() if item.get_closest_marker("large") else contextlib.nullcontext():
+            answer = yield
         for name in os.listdir(self._temporary):
             self._first_seen.setdefault(name, item.nodeid)
         return answer
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of all processes of this run."""
+        with (self._temporary.parent / "large.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def left(self) -> list[str]:
-        """Everything that lies in TMPDIR now that all tests are over, and the test after which it was seen."""
+        """Everything that lies in TMPDIR when all tests are over, and the test after which it was seen."""
         names = sorted(os.listdir(self._temporary))
         return [f"{name}, since {self._first_seen.get(name, 'the end of the session')}" for name in names]
 
@@ -298,7 +307,7 @@ def _make_folder(config: pytest.Config) -> Path:
         folder.mkdir()
     else:
         folder = Path(tempfile.mkdtemp(prefix="nightvault-tests-"))
-    folder.chmod(0o711)  # tests as another user pass through it; what is pytest's own stays closed
+    folder.chmod(0o755)  # tests as another user pass through it; what is pytest's own stays closed
     config.option.basetemp = folder / "pytest"
     return folder
 

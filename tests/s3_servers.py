@@ -113,7 +113,7 @@ def _process(words: Sequence[object], folder: Path, port: int, **environment: st
         subprocess.Popen(
             [str(word) for word in words],
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**os.environ, "TMPDIR": str(folder), **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -95,19 +96,27 @@ def test_many_small_files(place: Place) -> None:
     assert_same_tree(place.source, place.out)
 
 
+@pytest.mark.large
 def test_a_very_large_file_in_little_memory(place: Place) -> None:
-    """2 GiB, of which most is zeros: the memory that it takes does not depend on its size."""
+    """1 GiB, of which most is zeros: the memory that it takes does not depend on its size."""
     place.site = replace(place.site, job=replace(place.site.job, pack_size=64 * MIB, part_size=16 * MIB))
     content = random.Random(11)
     with open(place.source / "large", "wb") as file:
-        for _ in range(8):
+        for _ in range(4):
             file.write(content.randbytes(4 * MIB))
             file.writelines([bytes(4 * MIB)] * 63)  # written, so that they are no holes
     place.site.backup()
+    expected = sha256_of(place.source / "large")
+    (place.source / "large").unlink()  # room for what comes back
     told = place.restore()
     assert told["outcome"] == "done"
     assert told["peak"] < 300 * 1024
-    assert subprocess.run(["cmp", place.source / "large", place.out / "large"], check=False).returncode == 0
+    assert sha256_of(place.out / "large") == expected
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @as_root

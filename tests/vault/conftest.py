@@ -17,10 +17,13 @@ from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from tests.doubles import FaultyVault, ManualClock
 from tests.emulated import REGION, RunningEmulator, write_accounts
+from tests.room import used
 from tests.s3_servers import running
 from tests.vault.rigs import Rig, glacier_client, ripen, s3_client, s3_vault
 
+MOST_STATE = 100 * 1000**2
 _numbers = itertools.count()
+_running: list[RunningEmulator] = []
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +31,18 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulat
     """One emulator for all tests of this process."""
     folder = tmp_path_factory.mktemp("emulator")
     with RunningEmulator(folder / "state", write_accounts(folder / "accounts.toml")) as running:
+        _running.append(running)
         yield running
+        _running.clear()
+
+
+@pytest.fixture(autouse=True)
+def _little_room() -> Iterator[None]:
+    """Let the emulator forget the vaults of tests that are over, once they hold much."""
+    yield
+    for emulator in _running:
+        if used(str(emulator.state)) > MOST_STATE:
+            emulator.forget()
 
 
 @pytest.fixture(scope="session")

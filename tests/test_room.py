@@ -1,0 +1,199 @@
+"""The suite's own housekeeping: few temporary files at a time, none left, one clear sentence (defect 24)."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import room
+from tests.emulated import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+CONFTEST = """
+import pytest
+from tests import room
+
+room.LIMIT = {limit}
+
+
+def pytest_addoption(parser):
+    room.add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    room.configure(config)
+
+
+@pytest.fixture(scope="session")
+def tmp_path_factory(tmp_path_factory):
+    return room.Folders(tmp_path_factory)
+"""
+
+
+def run_suite(
+    tmp_path: Path, tests: str, *words: str, limit: int = room.LIMIT
+) -> subprocess.CompletedProcess[str]:
+    """A suite of its own with the same housekeeping; its temporary files lie in `tmp_path/temporary`."""
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "suite" / "conftest.py").write_text(CONFTEST.format(limit=limit))
+    (tmp_path / "suite" / "test_it.py").write_text(tests)
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(REPOSITORY)}
+    environment = {name: value for name, value in environment.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words],
+        cwd=tmp_path / "suite",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def left(tmp_path: Path) -> list[str]:
+    return sorted(os.listdir(tmp_path / "temporary"))
+
+
+GOES_WITH_ITS_FIXTURE = """
+from pathlib import Path
+import pytest
+
+seen = []
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared")
+    seen.append(folder)
+    return folder
+
+
+class TestA:
+    @pytest.fixture(scope="class")
+    def of_class(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("class")
+        seen.append(folder)
+        yield folder
+        assert folder.is_dir(), "it goes after the fixture is over, not before"
+
+    def test_one_that_fails(self, tmp_path, shared, of_class):
+        (tmp_path / "closed").mkdir()
+        (tmp_path / "closed" / "file").write_bytes(bytes(3_000_000))
+        (tmp_path / "closed").chmod(0)
+        seen.append(tmp_path)
+        assert False
+
+    def test_two(self, of_class):
+        assert [folder.is_dir() for folder in seen] == [True, True, False]
+
+
+def test_three(shared):
+    assert [folder.is_dir() for folder in seen] == [True, False, False]
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_folder_goes_with_the_fixture_that_asked_for_it(tmp_path: Path, workers: str) -> None:
+    """Defect 24: also when the test failed, and in every worker."""
+    done = run_suite(tmp_path, GOES_WITH_ITS_FIXTURE, "--room", "-n", workers)
+    assert "1 failed, 2 passed" in done.stdout, done.stdout
+    assert left(tmp_path) == []
+    assert re.search(r"3\.0 MB at the end of \S+::test_one_that_fails \(tmp_path\)", done.stdout)
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_whoever_leaves_something_fails_the_run(tmp_path: Path, workers: str) -> None:
+    """Defect 24: programs that tests start leave nothing behind; it is removed all the same."""
+    tests = """
+import subprocess
+def test_innocent(): pass
+def test_untidy(): subprocess.run("mktemp -d -t untidy.XXXXXX", shell=True, check=True)
+def test_after(): pass
+"""
+    done = run_suite(tmp_path, tests, "-n", workers)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "3 passed" in done.stdout, done.stdout
+    assert re.search(r"left in TMPDIR: untidy\.\w+, since test_it\.py::test_untidy", done.stdout), done.stdout
+    assert left(tmp_path) == []
+
+
+def test_more_than_the_limit_fails_the_run(tmp_path: Path) -> None:
+    """Defect 24: the peak is measured while tests run."""
+    tests = """
+import time
+def test_hungry(tmp_path):
+    (tmp_path / "much").write_bytes(bytes(5_000_000))
+    time.sleep(1.5)
+"""
+    done = run_suite(tmp_path, tests, limit=4_000_000)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "0.01 GB at a time, more than 0.00 GB, during: test_it.py::test_hungry" in done.stdout, done.stdout
+    assert left(tmp_path) == []
+
+
+def test_too_little_room_is_one_sentence(tmp_path: Path) -> None:
+    """Defect 24: no test begins that cannot end."""
+    done = run_suite(tmp_path, "def test_it(): pass", limit=10**18)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "passed" not in done.stdout
+    wanted = r"need up to 1000000000\.00 GB for temporary files, and \S+/temporary has [\d.]+ GB free: make"
+    assert re.search(wanted, done.stdout + done.stderr), done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert left(tmp_path) == []
+
+
+def test_folders_are_kept_if_asked_for(tmp_path: Path) -> None:
+    tests = "def test_it(tmp_path): (tmp_path / 'kept').touch()"
+    done = run_suite(tmp_path, tests, "--keep-folders")
+    assert done.returncode == 0
+    (folder,) = left(tmp_path)
+    assert f"kept: {tmp_path / 'temporary' / folder}" in done.stdout
+    assert len(list((tmp_path / "temporary" / folder).rglob("kept"))) == 1
+
+
+def test_a_given_place_is_used_and_goes(tmp_path: Path) -> None:
+    place = tmp_path / "given"
+    tests = f"def test_it(tmp_path): assert str(tmp_path).startswith({str(place)!r})"
+    assert run_suite(tmp_path, tests, f"--basetemp={place}").returncode == 0
+    assert not place.exists()
+
+
+def test_large_tests_run_one_at_a_time(tmp_path: Path) -> None:
+    """Defect 24: however many workers there are."""
+    tests = f"""
+import time, pytest
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.large
+def test_large(number):
+    with open({str(tmp_path / "log")!r}, "a") as log:
+        for word in ("begin", "end"):
+            print(word, file=log, flush=True)
+            time.sleep(0.2)
+"""
+    assert run_suite(tmp_path, tests, "-n", "3").returncode == 0
+    assert (tmp_path / "log").read_text().split() == ["begin", "end"] * 3
+
+
+def test_what_is_mounted_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder" / "mounted").mkdir(parents=True)
+    monkeypatch.setattr(room, "mount_points", lambda: ["/", str(tmp_path / "folder" / "mounted")])
+    with pytest.raises(RuntimeError, match="mounted is still mounted there"):
+        room.remove(tmp_path / "folder")
+    assert (tmp_path / "folder" / "mounted").is_dir()
+
+
+def test_deep_and_closed_folders_go(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    subprocess.run(["mkdir", "-p", "/".join(["d"] * 1500)], cwd=folder, check=True)
+    folder.chmod(0)
+    room.remove(folder)
+    assert not folder.exists()
