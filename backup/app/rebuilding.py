@@ -23,23 +23,29 @@ _KEY_FILES = ("signer", "chunk-secret", "enrolments")
 
 
 def run_rebuild(
-    config: Config, vault: VaultName, wish: Wish, key: RecoveryKey, *, clock: Clock, progress: Progress
+    config: Config,
+    vault: VaultName,
+    wish: Wish,
+    recovery_keys: Sequence[RecoveryKey],
+    *,
+    clock: Clock,
+    progress: Progress,
 ) -> RebuildReport:
     """One act of a rebuild. `NightvaultError` if there is an inventory, `RecoveryKeyError`."""
     require_file(config.inventory_url)
     refuse_existing(sqlite_path(config.inventory_url) or "")
-    _check_key(config, key)
+    _check_keys(config, recovery_keys)
     state = State(config.state_dir)
     state.create()
     world = RebuildWorld(
         vault=make_vault(config, vault, Purpose.RESTORE, clock),
         clock=clock,
         progress=progress,
-        key=key,
+        recovery_keys=recovery_keys,
         url=config.inventory_url,
         folder=state.rebuild,
         new_id=InventoryId(os.urandom(16)),
-        keep_keys=lambda inventory_id, keys: _keep_keys(config, state, key, inventory_id, keys),
+        keep_keys=lambda inventory_id, keys: _keep_keys(config, state, recovery_keys, inventory_id, keys),
     )
     return rebuild(wish, world)
 
@@ -59,21 +65,26 @@ def set_aside(config: Config, now: datetime) -> list[str]:
     return moved
 
 
-def _check_key(config: Config, key: RecoveryKey) -> None:
-    """Before anything is asked for: a config that names recipients must name the key's."""
+def _check_keys(config: Config, recovery_keys: Sequence[RecoveryKey]) -> None:
+    """Before anything is asked for: a config that names recipients must name the one of a key."""
     ids = [one.id for one in parse_recipients(config.recipients)]
-    if ids and key.recipient.id not in ids:
+    own = [one.recipient.id for one in recovery_keys]
+    if ids and not set(own) & set(ids):
         raise RecoveryKeyError(
-            f"this is the key of recipient {key.recipient.id.hex()}, but {config.path} names "
+            f"this is the key of recipient {', '.join(one.hex() for one in own)}, but {config.path} names "
             + ", ".join(one.hex() for one in ids),
             advice="give the recovery key of one of these recipients",
         )
 
 
 def _keep_keys(
-    config: Config, state: State, key: RecoveryKey, inventory_id: InventoryId, keys: ServerKeys
+    config: Config,
+    state: State,
+    recovery_keys: Sequence[RecoveryKey],
+    inventory_id: InventoryId,
+    keys: ServerKeys,
 ) -> None:
-    """Signer, chunk secret, recipients and our own enrolment; other keys are not written over."""
+    """Signer, chunk secret, recipients and our own enrolments; other keys are not written over."""
     there = state.read_server_keys()
     if there is not None and there != (keys.signer, keys.secret):
         raise NightvaultError(
@@ -82,12 +93,7 @@ def _keep_keys(
         )
     state.write_server_keys(keys.signer, keys.secret)
     if not config.recipients:
-        state.write_recipients(_recipients(key, keys.recipients))
+        state.write_recipients([Recipient(one) for one in keys.recipients])
     state.forget_enrolments()
-    state.add_enrolment(key.recipient.id, key.enrolment_tag(inventory_id, keys.signer.public))
-
-
-def _recipients(key: RecoveryKey, known: Sequence[bytes]) -> list[Recipient]:
-    """The recipients of before; at least the one whose key this is."""
-    found = {one.id: one for one in map(Recipient, known)}
-    return list(({key.recipient.id: key.recipient} | found).values())
+    for key in recovery_keys:
+        state.add_enrolment(key.recipient.id, key.enrolment_tag(inventory_id, keys.signer.public))

@@ -14,7 +14,7 @@ from backup.errors import ConfigError, FormatError
 from backup.format import records
 from backup.format.catalog import Record, unpack_chunks, unpack_frames, unpack_u32, unpack_u64
 from backup.format.header import Header
-from backup.format.keys import ChunkSecret, RecoveryKey, Signer, domain_id_of
+from backup.format.keys import ChunkSecret, Recipient, RecoveryKey, Signer, domain_id_of
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder
@@ -42,7 +42,7 @@ class Applier:
     def __init__(
         self,
         builder: Builder,
-        key: RecoveryKey,
+        recovery_keys: Sequence[RecoveryKey],
         vault: VaultName,
         *,
         advance: Callable[[int], None],
@@ -50,7 +50,7 @@ class Applier:
     ) -> None:
         """`advance` is told of rows; `archive_ids` are the listing's, by pack id."""
         self._builder = builder
-        self._key = key
+        self._recovery_keys = recovery_keys
         self._vault = vault
         self._advance = advance
         self._archive_ids = archive_ids
@@ -76,6 +76,7 @@ class Applier:
             records.ChainRecord: lambda _: None,
         }
         self.secrets: records.Secrets | None = None
+        self.recipients: dict[bytes, bytes] = {}  # all public keys that any full catalog carries, by id
         self._job = JobState(0, b"")
         self._member: Member | None = None
         self._names: list[int] = []
@@ -86,13 +87,14 @@ class Applier:
         for member in chain.members:
             self._member, self._names, self._skipping = member, [], set()
             file = files[member.header.hash]
-            self._all(file.records(self._key))
+            self._all(file.records(self._recovery_keys))
             self._named.append((member, file, job.number, self._names))
 
     @property
     def newest_header(self) -> Header:
-        """Of the catalog that was applied last."""
-        return self._named[-1][0].header
+        """Of the newest catalog of the job whose newest snapshot was finished last."""
+        last = {job: member.header for member, _, job, _ in self._named}
+        return last[max(last, key=self._builder.snapshot_time)]
 
     def finish(self, jobs: Sequence[JobState]) -> None:
         """The catalogs themselves as archives, and each job's next numbers; once after the last job."""
@@ -130,6 +132,7 @@ class Applier:
         if Signer(secrets.signer_seed).public != signer:
             raise FormatError("a full catalog carries another signing key than the one it was signed with")
         self.secrets = secrets
+        self.recipients.update((Recipient(one).id, one) for one in secrets.recipients)
 
     def _vault_record(self, vault: records.VaultRecord) -> None:
         if vault.name != self._vault:
@@ -229,7 +232,7 @@ class Applier:
             *(file.size, file.tree_hash, member.archive_id, written, written),
         )
         self._builder.insert(schema.archives, [row])
-        self._builder.frames(number, file.frames(self._key))
+        self._builder.frames(number, file.frames(self._recovery_keys))
         parent = place.parent_pack_id if any(place.parent_pack_id) else None
         self._builder.insert(schema.catalogs, [(number, job, place.number, int(place.generation), parent)])
         self._builder.insert(schema.catalog_archives, [(number, name) for name in dict.fromkeys(names)])

@@ -70,8 +70,9 @@ class Bringer:
 
     def listing(self) -> Listing | None:
         """The vault's own list; None while it is on its way. `VaultError` if there is none to be had."""
+        traits = self._vault.traits
         kept = self._journal.kept_listing()
-        if kept is not None:
+        if kept is not None and traits.waits and not traits.keeps_metadata_hot:  # else a new one is as quick
             return kept
         asked = self._journal.listing
         if asked is None or asked.id is None:

@@ -3,8 +3,11 @@
 The rules, each of which holds before a byte of a catalog's body is believed:
 
  1. A header must be signed by the key it names, and that key must be vouched for: by an enrolment tag that
-    the recovery key makes itself, by the fingerprint that the user gave, or by his word that he trusts the
-    vault. Anything else is refused and named.
+    a recovery key makes itself, by the fingerprint that the user gave, or by his word that he trusts the
+    vault. A tag says of a signer, not of a catalog, that it is ours: one tag in any header of an inventory
+    vouches for all that this signer signed in that inventory, whichever came first. Anything else is refused
+    and named. Of several keys the first one's word counts; the others', who may have been given up because
+    somebody got hold of them, only for inventories of which the first says nothing, and last.
  2. The header decides. A description that says otherwise is named; one of two archives with the same header
     is enough.
  3. A delta applies to the one state that its parent's header hash names; a full catalog holds that state.
@@ -12,8 +15,10 @@ The rules, each of which holds before a byte of a catalog's body is believed:
  4. Two deltas with one parent are a fork: both are named, and the user chooses; nothing is ever merged.
  5. A state older than the recovery line's is refused: the line's delta must be the tip or among its parents.
  6. A catalog that cannot be opened counts as missing: an older full catalog and more deltas take its place.
+ 7. An inventory has one signer. Where two are vouched for, a recovery key is in strange hands: neither is
+    believed until the user names one.
 
-    trusted = TrustedCatalogs(key, trust)
+    trusted = TrustedCatalogs(keys, trust)
     trusted.add(archive_id, header)                     # rule 1; FormatError, UntrustedError
     chain = trusted.chain(job_id, inventory_id, line)   # rules 3 to 6; ForkError, OlderStateError
     if chain.gap: ...                                   # fetch older catalogs, or say what is not covered
@@ -40,13 +45,17 @@ class ForkError(NightvaultError):
     """Two catalogs go on from the same one."""
 
 
+class TwoSignersError(NightvaultError):
+    """Recovery keys vouch for two signers of one inventory."""
+
+
 class OlderStateError(NightvaultError):
     """The vault does not show what the recovery line names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Who may vouch for a signer beside the recovery key: its fingerprint, or the vault's word alone."""
+    """Who is believed without a recovery key: the signer of that fingerprint alone, or whoever wrote."""
 
     signer: bytes | None = None
     vault: bool = False
@@ -106,23 +115,34 @@ class Chain:
 class TrustedCatalogs:
     """The set of catalogs that may be believed; see the rules above. Holds headers, no bodies."""
 
-    def __init__(self, key: RecoveryKey, trust: Trust) -> None:
-        self._key = key
+    def __init__(self, keys: Sequence[RecoveryKey], trust: Trust) -> None:
+        self._keys = keys
         self._trust = trust
+        self._vouched: dict[
+            InventoryId, dict[bytes, int]
+        ] = {}  # signers, each with the first key that vouches
+        self._believes_others = False
         self._deltas: dict[bytes, Member] = {}  # by header hash
         self._fulls: dict[bytes, list[Member]] = {}  # by the header hash of the state they hold
         self._seen: set[ArchiveId] = set()
 
     def add(self, archive_id: ArchiveId, header: Header) -> Member | None:
-        """Take a catalog in; None if another archive holds the same one. Rule 1: `FormatError`."""
+        """Take a catalog in; None if another archive holds the same one. Rule 1: `FormatError`.
+
+        After an `UntrustedError` it may be added again: what comes later may vouch for its signer.
+        """
         catalog = header.fields.catalog
         if catalog is None:
             raise FormatError("it is no catalog, whatever its description says")
         verify_header(header, header.fields.signer_public)
-        if not self._is_vouched_for(header):
+        self._note_tags(header)
+        if not self.vouches_for(header):
             fingerprint = fingerprint_of(header.fields.signer_public).hex()
+            whom = "this recovery key" if len(self._keys) == 1 else "any of these recovery keys"
             raise UntrustedError(
-                f"its signer {fingerprint} is not enrolled by this recovery key",
+                f"its signer {fingerprint} is not enrolled by {whom}"
+                if self._trust.signer is None
+                else f"its signer is {fingerprint}, another than the one that was named",
                 advice="compare it with the fingerprint that you noted, then give --signer FINGERPRINT",
             )
         member = Member(archive_id, header)
@@ -134,6 +154,30 @@ class TrustedCatalogs:
             return None
         same.append(member)
         return member
+
+    def vouches_for(self, header: Header) -> bool:
+        """Whether somebody vouches for a header's signer, by all that came until now."""
+        signer = header.fields.signer_public
+        if self._trust.vault:
+            return True
+        if self._trust.signer is not None:
+            return self._trust.signer == fingerprint_of(signer)
+        ranks = self._vouched.get(header.fields.inventory_id, {})
+        if self._believes_others and 0 not in ranks.values():
+            return signer in ranks
+        return ranks.get(signer) == 0
+
+    def believe_others(self) -> bool:
+        """From now on also keys after the first may vouch; False if that changes nothing."""
+        before, self._believes_others = self._believes_others, True
+        return not before and any(0 not in ranks.values() for ranks in self._vouched.values())
+
+    def _note_tags(self, header: Header) -> None:
+        signers = self._vouched.setdefault(header.fields.inventory_id, {})
+        signer = header.fields.signer_public
+        ranks = [rank for rank, key in enumerate(self._keys) if is_enrolled(header, key)]
+        if ranks:
+            signers[signer] = min(ranks[0], signers.get(signer, ranks[0]))
 
     def drop(self, archive_id: ArchiveId) -> None:
         """Rule 6: its body is damaged."""
@@ -158,8 +202,9 @@ class TrustedCatalogs:
 
         `chosen` is the beginning of a pack id in hex: the tip, or one before it, where there is a fork.
         With `only_whole` the newest state that can be had without a gap. `ForkError` (rule 4),
-        `OlderStateError` (rule 5).
+        `OlderStateError` (rule 5), `TwoSignersError` (rule 7).
         """
+        self._hold_to_one_signer(job_id)
         tips = self._tips(job_id, inventory_id)
         if chosen is not None:
             tips = [tip for tip in tips if self._passes_through(tip, chosen)]
@@ -290,10 +335,20 @@ class TrustedCatalogs:
         for fulls in self._fulls.values():
             yield from fulls
 
-    def _is_vouched_for(self, header: Header) -> bool:
-        if is_enrolled(header, self._key) or self._trust.vault:
-            return True
-        return self._trust.signer == fingerprint_of(header.fields.signer_public)
+    # Rule 7.
+
+    def _hold_to_one_signer(self, job_id: bytes) -> None:
+        """`TwoSignersError` where two signers that are believed wrote into one inventory of the job's."""
+        for inventory_id in {one.inventory_id for one in self._all() if one.catalog.job_id == job_id}:
+            members = [one for one in self._all() if one.inventory_id == inventory_id]
+            signers = {one.header.fields.signer_public for one in members}
+            if len(signers) > 1 and not self._trust.vault:
+                names = " and ".join(sorted(fingerprint_of(one).hex() for one in signers))
+                raise TwoSignersError(
+                    f"two signers are vouched for in inventory {inventory_id.hex()}: {names}",
+                    advice="somebody may have a recovery key that you gave up: leave that key out, or say "
+                    "whom you believe with --signer FINGERPRINT, as `nightvault key status` showed it",
+                )
 
 
 def newest(candidates: Sequence[Candidate], generations: int) -> list[Candidate]:

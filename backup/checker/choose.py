@@ -55,10 +55,10 @@ def of_line(line: RecoveryLine) -> list[Candidate]:
     return found
 
 
-def of_links(file: CatalogFile, key: RecoveryKey) -> list[Candidate]:
+def of_links(file: CatalogFile, keys: Sequence[RecoveryKey]) -> list[Candidate]:
     """The catalogs that a catalog says it builds on; none where it cannot be read or gives no sizes."""
     try:
-        links = [record for record in file.records(key) if isinstance(record, ChainRecord)]
+        links = [record for record in file.records(keys) if isinstance(record, ChainRecord)]
     except (FormatError, IntegrityError, RecoveryKeyError):
         return []
     fields = file.header.fields

@@ -24,7 +24,7 @@ from backup.format.pack import (
     TRAILER_SIZE,
     derive_keys,
     open_directory,
-    open_header,
+    open_with,
     parse_header,
     parse_trailer,
     verify_header,
@@ -188,7 +188,7 @@ class _Reading:
     ) -> tuple[Header, list[FrameRow], Sequence[ChunkRow]]:
         header = parse_header(_read(head, LARGEST_HEADER))
         verify_header(header, self._signer)
-        keys = derive_keys(open_header(header, self._world.key), header.raw)
+        keys = derive_keys(open_with(header, self._world.recovery_keys), header.raw)
         sealed = memoryview(_read(tail, offset - want.extent.end))[:-TRAILER_SIZE]
         frames, chunks = open_directory(keys, header.fields.pack_id, sealed)
         return header, frames, chunks

@@ -1,7 +1,7 @@
 """Find each job's newest state in a vault: retrieve catalogs, believe or refuse them, look further back.
 
-Asks for as little as will do: the newest full catalog of each job and the deltas after it; older ones only
-when these leave a gap.
+Asks for as little as will do: the newest full catalog of each job and the deltas after it, all jobs at once;
+older ones only when these leave a gap, or when nobody vouches for their signer and an older one may.
 """
 
 from __future__ import annotations
@@ -51,6 +51,16 @@ class FoundJob:
     name: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A catalog that is well signed, by a signer that nobody vouched for when it came."""
+
+    candidate: Candidate
+    path: str
+    header: Header
+    error: UntrustedError
+
+
 @dataclass(slots=True)
 class _Known:
     """What is known of the vault so far."""
@@ -69,10 +79,10 @@ class Finder:
         self._wish = wish
         self._world = world
         self._bringer = bringer
-        self._trusted = TrustedCatalogs(world.key, wish.trust)
+        self._trusted = TrustedCatalogs(world.recovery_keys, wish.trust)
         self._known = _Known()
         self._jobs_of_archives: dict[ArchiveId, bytes] = {}  # as the headers say
-        self._untrusted: UntrustedError | None = None
+        self._refused: dict[ArchiveId, _Refused] = {}  # until somebody vouches for their signers
         self._wrong_key: RecoveryKeyError | None = None
         self.suspicions: list[Suspicion] = []
 
@@ -98,6 +108,8 @@ class Finder:
             self._list()
         inventory_id = choose_inventory(self._known.candidates.values(), self._wish)
         found = [job for job in self._jobs(inventory_id) if job.chain is not None and self._is_wanted(job)]
+        for one in self._refused.values():
+            self.suspect("refused", one.candidate.archive_id, str(one.error))
         if not found:
             self._give_up()
         return inventory_id, sorted(found, key=lambda job: job.name)
@@ -135,6 +147,7 @@ class Finder:
         labels = [one.label for one in self._known.candidates.values()]
         lines = {line.job_id: line for line in self._wish.lines}
         ids = {label.job_id for label in labels if label.inventory_id == inventory_id and label.job_id}
+        self._fetch([one for job_id in sorted(ids) for one in newest(self._offered(job_id), 1)])
         found: dict[bytes, FoundJob] = {}
         seen = -1
         while len(self._known.seen) > seen:  # what was fetched for one job may turn out to be another's
@@ -161,13 +174,13 @@ class Finder:
             try:
                 chain = self._chain(job, inventory_id)
             except OlderStateError:
-                if not self._more(job, offered):
+                if not self._more(job, offered) and not self._believe_others():
                     raise
                 continue
             if chain is not None and chain.gap is None:
                 job.chain = chain
                 return
-            if not self._more(job, offered):
+            if not self._more(job, offered) and not self._believe_others():
                 job.chain = self._chain(job, inventory_id, only_whole=True)
                 return
 
@@ -183,7 +196,7 @@ class Finder:
             before = len(self._known.candidates)
             for key, file in list(self._known.files.items()):
                 if self._known.starts[key].job_id == job.id:
-                    self._learn(of_links(file, self._world.key))
+                    self._learn(of_links(file, self._world.recovery_keys))
             if len(self._known.candidates) > before:
                 return True
         fulls = {one.label.number for one in offered if one.label.generation is Generation.FULL}
@@ -195,6 +208,13 @@ class Finder:
             self._list()
             return True
         return False
+
+    def _believe_others(self) -> bool:
+        """Let keys after the first vouch, once nothing more can be fetched. False if that changes nothing."""
+        if not self._trusted.believe_others():
+            return False
+        self._reconsider()
+        return True
 
     # Retrieved, and believed or refused.
 
@@ -213,6 +233,14 @@ class Finder:
                 self.suspect("missing", one.archive_id, brought.missing[one.archive_id])
             else:
                 self._take_in(one, brought.paths[one.archive_id])
+        self._reconsider()
+
+    def _reconsider(self) -> None:
+        """Take in what was refused when it came, and whose signer something vouches for by now."""
+        for one in list(self._refused.values()):
+            if self._trusted.vouches_for(one.header):
+                del self._refused[one.candidate.archive_id]
+                self._take_in(one.candidate, one.path)
 
     def _take_in(self, one: Candidate, path: str, *, again: bool = True) -> None:
         """Believe a catalog, or name what is wrong; one that came back damaged is fetched once more."""
@@ -222,8 +250,7 @@ class Finder:
                 raise IntegrityError("it came back other than the vault's list says it is")
             self._believe(one, file)
         except UntrustedError as error:
-            self._untrusted = error
-            self.suspect("refused", one.archive_id, str(error))
+            self._refused[one.archive_id] = _Refused(one, path, file.header, error)
         except _REFUSED as error:
             want = whole(one.archive_id, one.size)
             self._bringer.forget(want)
@@ -243,7 +270,7 @@ class Finder:
             self.suspect("duplicate", one.archive_id, "another archive is the same catalog")
             return
         try:
-            start = file.prove(self._world.key)
+            start = file.prove(self._world.recovery_keys)
         except RecoveryKeyError as error:
             self._wrong_key = error
             self._trusted.drop(member.archive_id)
@@ -281,8 +308,8 @@ class Finder:
     def _give_up(self) -> None:
         if self._wrong_key is not None and not self._known.files:
             raise self._wrong_key
-        if self._untrusted is not None:
-            raise self._untrusted
+        if self._refused:
+            raise next(iter(self._refused.values())).error
         told = "; ".join(f"{one.archive_id[:16]}: {one.detail}" for one in self.suspicions[:5])
         raise NothingToRebuildError(
             f"no state can be rebuilt from vault {self._world.vault.name}: {told or 'it shows no catalog'}",

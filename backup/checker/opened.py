@@ -1,9 +1,9 @@
-"""A catalog that lies on the disk: opened with a recovery key, proven frame by frame, read as a stream."""
+"""A catalog that lies on the disk: opened with recovery keys, proven frame by frame, read as a stream."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from backup.errors import FormatError, SpoolError
@@ -16,7 +16,7 @@ from backup.format.pack import (
     PackKeys,
     derive_keys,
     open_directory,
-    open_header,
+    open_with,
     parse_header,
     parse_trailer,
 )
@@ -34,21 +34,21 @@ class CatalogFile:
     tree_hash: TreeHash
     header: Header = field(repr=False)
 
-    def records(self, key: RecoveryKey) -> Iterator[Record]:
+    def records(self, keys: Sequence[RecoveryKey]) -> Iterator[Record]:
         """Its records. `FormatError` where a frame does not open, also in the middle."""
-        keys, rows = self._directory(key)
-        return unpack_records(self._bodies(keys, rows))
+        pack_keys, rows = self._directory(keys)
+        return unpack_records(self._bodies(pack_keys, rows))
 
-    def frames(self, key: RecoveryKey) -> list[FrameRow]:
+    def frames(self, keys: Sequence[RecoveryKey]) -> list[FrameRow]:
         """Its frames, as the inventory keeps them."""
-        return self._directory(key)[1]
+        return self._directory(keys)[1]
 
-    def prove(self, key: RecoveryKey) -> Start:
+    def prove(self, keys: Sequence[RecoveryKey]) -> Start:
         """Open every frame, read the first record. `FormatError`, `RecoveryKeyError`."""
-        keys, rows = self._directory(key)
-        for _ in self._bodies(keys, rows):
+        pack_keys, rows = self._directory(keys)
+        for _ in self._bodies(pack_keys, rows):
             pass
-        start = next(unpack_records(self._bodies(keys, rows)), None)
+        start = next(unpack_records(self._bodies(pack_keys, rows)), None)
         if not isinstance(start, Start):
             raise FormatError("the catalog does not begin with its Start")
         self._check(start)
@@ -64,18 +64,18 @@ class CatalogFile:
         ):
             raise FormatError("the catalog's first record does not fit its header")
 
-    def _directory(self, key: RecoveryKey) -> tuple[PackKeys, list[FrameRow]]:
-        keys = derive_keys(open_header(self.header, key), self.header.raw)
+    def _directory(self, keys: Sequence[RecoveryKey]) -> tuple[PackKeys, list[FrameRow]]:
+        pack_keys = derive_keys(open_with(self.header, keys), self.header.raw)
         with open(self.path, "rb") as file:
             file.seek(self.size - TRAILER_SIZE)
             offset, length = parse_trailer(file.read(TRAILER_SIZE))
             if offset + length + TRAILER_SIZE != self.size:
                 raise FormatError("the pack's trailer does not fit its size")
             file.seek(offset)
-            rows, chunks = open_directory(keys, self.header.fields.pack_id, file.read(length))
+            rows, chunks = open_directory(pack_keys, self.header.fields.pack_id, file.read(length))
         if chunks:
             raise FormatError("a catalog has no chunks")
-        return keys, rows
+        return pack_keys, rows
 
     def _bodies(self, keys: PackKeys, rows: list[FrameRow]) -> Iterator[bytes]:
         codec = FrameCodec()

@@ -69,7 +69,7 @@ class _Building:
             with building(self._world.url) as builder:
                 applier, states = self._apply(builder, jobs)
                 self._confirm(builder)
-                keys = _keys(applier)
+                keys = _keys(applier, [one.recipient for one in self._world.recovery_keys])
                 recovered = self._deep(builder, inventory_id, keys.signer.public)
                 builder.finish(
                     inventory_id=self._world.new_id,
@@ -86,7 +86,7 @@ class _Building:
     def _apply(self, builder: Builder, jobs: Sequence[FoundJob]) -> tuple[Applier, list[JobState]]:
         applier = Applier(
             builder,
-            self._world.key,
+            self._world.recovery_keys,
             self._world.vault.name,
             advance=lambda rows: self._world.progress.advance(files=rows),
             archive_ids={one.label.pack_id: one.archive_id for one in self._listed if one.label},
@@ -133,6 +133,7 @@ class _Building:
         keys: ServerKeys,
     ) -> RebuildReport:
         listing = self._finder.listing
+        own = {one.recipient.id for one in self._world.recovery_keys}
         return RebuildReport(
             "done",
             self._world.vault.name,
@@ -143,6 +144,7 @@ class _Building:
             archives=builder.count(schema.archives),
             unconfirmed=len(builder.unconfirmed()),
             missing_recipients=len(keys.recipient_ids) - len(keys.recipients),
+            not_enrolled=tuple(one.hex() for one in keys.recipient_ids if one not in own),
             listed_at=listing.as_of if listing else None,
             suspicions=tuple(self._finder.suspicions),
         )
@@ -154,11 +156,12 @@ def _told(job: FoundJob, snapshots: int) -> RebuiltJob:
     return RebuiltJob(job.name, number, snapshots, catalogs, job.not_covered, job.line is not None)
 
 
-def _keys(applier: Applier) -> ServerKeys:
-    """The server's keys, as the newest full catalogs carry them."""
+def _keys(applier: Applier, own: Sequence[Recipient]) -> ServerKeys:
+    """The server's keys, as the newest full catalogs carry them; `own` are the recovery keys' recipients."""
     secrets = applier.secrets
     if secrets is None:
         raise FormatError("no full catalog carries the inventory's keys")
     ids = [one.recipient_id for one in applier.newest_header.stanzas]
-    known = [one for one in secrets.recipients if Recipient(one).id in ids]
+    public = applier.recipients | {one.id: one.public for one in own}
+    known = [public[one] for one in ids if one in public]
     return ServerKeys(Signer(secrets.signer_seed), ChunkSecret(secrets.chunk_secret), known, ids)

@@ -50,6 +50,7 @@ class RebuildReport:
     recovered_packs: int = 0
     recovered_chunks: int = 0
     missing_recipients: int = 0
+    not_enrolled: Sequence[str] = ()  # recipients whose keys were not at hand to vouch for the new inventory
     listed_at: datetime | None = None
     suspicions: Sequence[Suspicion] = ()
     seconds: float = 0.0
@@ -67,6 +68,7 @@ class RebuildReport:
             document[name] = document[name].hex() if document[name] else None
         document["inventory"] = document.pop("inventory_id")
         document["jobs"] = [asdict(job) for job in self.jobs]
+        document["not_enrolled"] = list(self.not_enrolled)
         document["suspicions"] = [asdict(one) for one in self.suspicions]
         document["partial"] = self.is_partial
         return document

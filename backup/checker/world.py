@@ -43,14 +43,15 @@ class ServerKeys:
 class RebuildWorld:
     """Where a rebuild touches the world.
 
-    `url` is where the inventory goes, `folder` holds what it asked for; `keep_keys` stores the server's keys
+    `recovery_keys` are one or several: older catalogs may be sealed for other ones than the newest. `url` is
+    where the inventory goes, `folder` holds what it asked for; `keep_keys` stores the server's keys
     for the inventory of that id just before it gets its name, and may refuse.
     """
 
     vault: Vault
     clock: Clock
     progress: Progress
-    key: RecoveryKey = field(repr=False)
+    recovery_keys: Sequence[RecoveryKey] = field(repr=False)
     url: str
     folder: str
     new_id: InventoryId

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.cli.context import Cli, pass_cli
-from backup.cli.keyfiles import read_key
+from backup.cli.keyfiles import read_keys
 from backup.errors import ExitCode, UsageError
 from backup.model import Tier, VaultName
 
@@ -22,15 +22,27 @@ _MOST_SHOWN = 20
 
 @click.command()
 @click.option("--vault", metavar="NAME", help="From which vault; the config's only one by default.")
-@click.option("--key", "key_file", metavar="FILE|-", help="The recovery key; asked for if it is not given.")
-@click.option("--passphrase-file", metavar="FILE", help="Where the key file's passphrase is.")
+@click.option(
+    "--key",
+    "key_files",
+    metavar="FILE|-",
+    multiple=True,
+    help="The recovery key; asked for if not given. Several where recipients changed, today's first.",
+)
+@click.option(
+    "--passphrase-file",
+    "passphrase_files",
+    metavar="FILE",
+    multiple=True,
+    help="Where the key file's passphrase is; for several keys one each, in order, or one for all.",
+)
 @click.option(
     "--from", "sources", multiple=True, metavar="LINE|FILE", help="Recovery lines: no list is needed then."
 )
 @click.option("--job", "jobs", multiple=True, metavar="JOB", help="This job only; may be given again.")
 @click.option("--inventory", metavar="ID", help="Which inventory, if the vault holds several.")
 @click.option("--tip", metavar="PACK", help="Which of two catalogs that go on from the same one.")
-@click.option("--signer", metavar="FINGERPRINT", help="Believe this signer, which the key never enrolled.")
+@click.option("--signer", metavar="FINGERPRINT", help="Believe this signer alone, enrolled or not.")
 @click.option("--trust-vault", is_flag=True, help="Believe any signer: whoever writes to the vault.")
 @click.option("--deep", is_flag=True, help="Read the directories of packs that no catalog covers, too.")
 @click.option("--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how dear.")
@@ -40,8 +52,8 @@ _MOST_SHOWN = 20
 def rebuild(
     cli: Cli,
     vault: str | None,
-    key_file: str | None,
-    passphrase_file: str | None,
+    key_files: tuple[str, ...],
+    passphrase_files: tuple[str, ...],
     sources: tuple[str, ...],
     jobs: tuple[str, ...],
     inventory: str | None,
@@ -77,13 +89,13 @@ def rebuild(
         tier=Tier(tier) if tier else config.vault(name).tier,
         deep=deep,
     )
-    key = read_key(key_file, passphrase_file)
+    keys = read_keys(key_files, passphrase_files)
     if set_aside:
         for path in move_away(config, cli.clock.now()):
             cli.say(f"moved out of the way: {path}")
     pause = _FIRST_POLL
     while True:
-        report = run_rebuild(config, VaultName(name), wish, key, clock=cli.clock, progress=cli.progress())
+        report = run_rebuild(config, VaultName(name), wish, keys, clock=cli.clock, progress=cli.progress())
         if report.state == "done" or not (wait or _is_quick(config, name)):
             break
         if pause == _FIRST_POLL:
@@ -200,6 +212,12 @@ def _tell_what_is_next(cli: Cli, config: Config, report: RebuildReport) -> None:
             f"{counted(report.missing_recipients, 'recipient')} of before not known here: name all of them "
             f"in [encryption] recipients of {config.path} before the next backup"
         )
+    if report.not_enrolled:
+        count = counted(len(report.not_enrolled), "recipient")
+        cli.say(
+            f"{count} whose key was not given must vouch for the new inventory: `nightvault key request`,"
+        )
+        cli.say("`key enroll` where the key is, `key accept`; each backup says so until then")
 
 
 def _hex(one: bytes | None) -> str:

@@ -203,6 +203,25 @@ def open_header(header: Header, key: RecoveryKey) -> bytes:
     return pack_key
 
 
+def open_with(header: Header, keys: Sequence[RecoveryKey]) -> bytes:
+    """The pack key by whichever of several recovery keys opens it; as `open_header` where none does."""
+    problem: FormatError | RecoveryKeyError | None = None
+    for key in keys:
+        try:
+            return open_header(header, key)
+        except FormatError as error:
+            problem = error
+        except RecoveryKeyError as error:
+            problem = problem or error
+    if isinstance(problem, FormatError) or (problem is not None and len(keys) == 1):
+        raise problem
+    names = ", ".join(stanza.recipient_id.hex() for stanza in header.stanzas)
+    raise RecoveryKeyError(
+        f"none of the {len(keys)} recovery keys opens this pack, which was sealed for {names}",
+        advice="give the recovery key of one of these recipients, too",
+    )
+
+
 def derive_keys(pack_key: bytes, header: bytes) -> PackKeys:
     """The keys of the pack that has this whole header (as `seal_header` gave it, or `Header.raw`)."""
     return _derive_keys(pack_key, header[:-_TAIL_SIZE])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Bare:
     vault: Vault
     like: Site
     key: RecoveryKey = field(default_factory=recovery_key)
+    more_keys: Sequence[RecoveryKey] = ()
     kept: list[tuple[InventoryId, ServerKeys]] = field(default_factory=list)
     progress: Silent = field(default_factory=Silent)
     new_id: InventoryId = NEW_ID
@@ -50,7 +51,7 @@ class Bare:
             vault=vault or self.vault,
             clock=self.like.clock,
             progress=self.progress,
-            key=self.key,
+            recovery_keys=[self.key, *self.more_keys],
             url=self.url,
             folder=str(self.folder / "rebuild"),
             new_id=self.new_id,

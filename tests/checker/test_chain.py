@@ -50,7 +50,7 @@ def history() -> History:
 
 
 def trusted(deltas: set[int], fulls: set[int]) -> TrustedCatalogs:
-    known = TrustedCatalogs(KEY, Trust())
+    known = TrustedCatalogs([KEY], Trust())
     for night in deltas:
         known.add(ArchiveId(f"delta {night}"), history().deltas[night])
     for night in fulls:
@@ -127,12 +127,12 @@ def test_a_fork_is_refused_until_one_is_chosen() -> None:
 def test_who_may_speak() -> None:
     stranger = sealed(2, Generation.DELTA, NO_HASH, signer=Signer(b"x" * 32))
     with pytest.raises(UntrustedError):
-        TrustedCatalogs(KEY, Trust()).add(ArchiveId("a"), stranger)
-    assert TrustedCatalogs(KEY, Trust(vault=True)).add(ArchiveId("a"), stranger)
+        TrustedCatalogs([KEY], Trust()).add(ArchiveId("a"), stranger)
+    assert TrustedCatalogs([KEY], Trust(vault=True)).add(ArchiveId("a"), stranger)
     ours = history().deltas[0]
     forged = parse_header(ours.raw[:-64] + bytes(64))
     with pytest.raises(FormatError):
-        TrustedCatalogs(KEY, Trust(vault=True)).add(ArchiveId("a"), forged)
-    known = TrustedCatalogs(KEY, Trust())
+        TrustedCatalogs([KEY], Trust(vault=True)).add(ArchiveId("a"), forged)
+    known = TrustedCatalogs([KEY], Trust())
     assert known.add(ArchiveId("a"), ours)
     assert known.add(ArchiveId("copy of a"), ours) is None

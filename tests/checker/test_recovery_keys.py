@@ -1,0 +1,233 @@
+"""Recovery keys that change, come late or were given up: what a rebuild believes and opens with which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backup.archiver.backup import run_backup
+from backup.archiver.report import BackupReport
+from backup.checker.chain import Trust, TwoSignersError, UntrustedError
+from backup.checker.report import RebuildReport
+from backup.checker.world import Wish
+from backup.errors import RecoveryKeyError
+from backup.format.keys import RecoveryKey, Signer, fingerprint_of
+from backup.vault.directory import DirectoryVault
+from tests.backups import INVENTORY_ID, Site, recovery_key
+from tests.checker.rebuilding import Bare, bare, line_of, rows
+from tests.checker.test_hostile import catalogs, kinds, remove
+from tests.doubles import ManualClock
+from tests.trees import assert_same_tree
+
+OLD, NEW = recovery_key(), RecoveryKey.from_seed(b"n" * 32)
+NIGHT = 86400
+
+
+def with_keys(site: Site, *recipients: RecoveryKey, enrolled_by: Sequence[RecoveryKey]) -> Site:
+    public = site.keys.signer.public
+    tags = tuple((key.recipient.id, key.enrolment_tag(INVENTORY_ID, public)) for key in enrolled_by)
+    keys = replace(site.keys, recipients=tuple(key.recipient for key in recipients), enrolments=tags)
+    return replace(site, keys=keys, key=recipients[0])
+
+
+def night(site: Site, source: Path, name: str) -> BackupReport:
+    """One more night with one more file; changed recipients are accepted."""
+    (source / name).write_text(name * 1000)
+    site.clock.sleep(NIGHT)
+    return run_backup(site.job, site.keys, site.world, accept_recipients=True)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, disk: DirectoryVault, source: Path, clock: ManualClock) -> Iterator[Site]:
+    """A server that has not run yet."""
+    site = Site.create(tmp_path / "state", disk, [source], clock=clock)
+    yield site
+    site.close()
+
+
+def rebuilt(
+    tmp_path: Path, site: Site, *keys: RecoveryKey, wish: Wish | None = None
+) -> tuple[Bare, RebuildReport]:
+    new = Bare(tmp_path / "-".join(["bare", *(key.recipient.id.hex()[:4] for key in keys)]), site.vault, site)
+    new.key, new.more_keys = keys[0], keys[1:]
+    return new, new.rebuild(wish)
+
+
+@pytest.mark.parametrize("recipients", [(NEW,), (NEW, OLD)], ids=["changed", "added"])
+def test_the_new_key_alone_rebuilds_from_the_first_night_on(
+    site: Site, source: Path, tmp_path: Path, recipients: tuple[RecoveryKey, ...]
+) -> None:
+    """Defect 3: it had to wait until the deltas were long."""
+    night(with_keys(site, *recipients, enrolled_by=recipients), source, "changed")
+    new, report = rebuilt(tmp_path, site, NEW)
+    assert (report.is_partial, report.suspicions, report.jobs[0].snapshots) == (False, (), 4)
+    assert rows(new.folder)["entries"] == rows(site.folder)["entries"]
+    assert rows(new.folder)["snapshots"] == rows(site.folder)["snapshots"]
+    (_, kept) = new.kept[0]
+    assert set(kept.recipients) == {key.recipient.public for key in recipients}
+    assert list(report.not_enrolled) == [key.recipient.id.hex() for key in recipients if key is not NEW]
+
+
+def test_after_reread_the_new_key_alone_restores(site: Site, source: Path, tmp_path: Path) -> None:
+    """Defect 3: rebuilt and restored with nothing but the new key."""
+    changed = with_keys(site, NEW, enrolled_by=[NEW])
+    night(changed, source, "changed")
+    new, _ = rebuilt(tmp_path, site, NEW)
+    again = replace(new.site(), key=NEW)
+    with pytest.raises(RecoveryKeyError, match="sealed for " + OLD.recipient.id.hex()):
+        again.restore("latest", tmp_path / "no")
+    again.close()
+    changed.rereading().backup()
+    new = Bare(tmp_path / "after", site.vault, site, key=NEW)
+    new.rebuild()
+    again = replace(new.site(), key=NEW)
+    again.restore("latest", tmp_path / "out")
+    assert_same_tree(source, tmp_path / "out")
+    again.close()
+
+
+def test_a_chain_across_both_keys_needs_both(site: Site, source: Path, tmp_path: Path) -> None:
+    """Defect 3: a rebuild took one key. Here the full catalog for the new one never arrived."""
+    changed = with_keys(site, NEW, enrolled_by=[NEW])
+    for name in ("one", "two"):
+        night(changed, source, name)
+    newest = max(number for number, generation in catalogs(site) if generation == "full")
+    remove(site, catalogs(site)[newest, "full"].archive_id)
+    _, old = rebuilt(tmp_path, site, OLD)
+    assert old.is_partial
+    assert (old.jobs[0].snapshots, "other-key" in kinds(old)) == (3, True)
+    for keys in ((OLD, NEW), (NEW, OLD)):
+        new, report = rebuilt(tmp_path, site, *keys)
+        assert report.jobs[0].snapshots == 5
+        assert kinds(report) == ["missing"] * len(report.suspicions)
+        assert rows(new.folder)["entries"] == rows(site.folder)["entries"]
+        (_, kept) = new.kept[0]
+        assert list(kept.recipients) == [NEW.recipient.public], "the old one is no recipient any more"
+
+
+def test_none_of_several_keys(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(RecoveryKeyError, match="none of the 2 recovery keys opens"):
+        rebuilt(tmp_path, site, NEW, RecoveryKey(b"w" * 32), wish=Wish(trust=Trust(vault=True)))
+
+
+def test_the_recipients_come_from_the_job_that_ran_last(site: Site, source: Path, tmp_path: Path) -> None:
+    """A brother of defect 3: the last job by name may have stopped before recipients changed."""
+    stopped = site.with_job(name="z stopped")
+    stopped.backup()
+    night(with_keys(site, NEW, enrolled_by=[NEW]), source, "changed")
+    new, _ = rebuilt(tmp_path, site, OLD, NEW)
+    (_, kept) = new.kept[0]
+    assert list(kept.recipients) == [NEW.recipient.public]
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["by list", "by line"])
+def test_enrolled_late(fresh: Site, source: Path, tmp_path: Path, listed: bool) -> None:
+    """Defect 4: catalogs from before the enrolment carry no tag, and were refused one by one."""
+    late = with_keys(fresh, OLD, enrolled_by=[])
+    night(late, source, "one")
+    night(late, source, "two")
+    with pytest.raises(UntrustedError):
+        rebuilt(tmp_path, late, OLD)
+    enrolled = with_keys(fresh, OLD, enrolled_by=[OLD])
+    night(enrolled, source, "three")
+    newest = max(number for number, generation in catalogs(fresh) if generation == "full")
+    remove(fresh, catalogs(fresh)[newest, "full"].archive_id)  # as the version before would not have made it
+    new, report = rebuilt(tmp_path, enrolled, OLD, wish=None if listed else Wish(lines=[line_of(enrolled)]))
+    assert report.jobs[0].snapshots == 3
+    assert "refused" not in kinds(report)
+    assert rows(new.folder)["entries"] == rows(fresh.folder)["entries"]
+
+
+def test_the_enrolment_was_lost_on_the_way(fresh: Site, source: Path, tmp_path: Path) -> None:
+    """Defect 4: only an old full catalog has the tag, and all that is fetched first has none."""
+    night(with_keys(fresh, OLD, enrolled_by=[OLD]), source, "one")
+    lost = with_keys(fresh, OLD, enrolled_by=[])
+    night(lost, source, "two")
+    night(lost, source, "three")
+    new, report = rebuilt(tmp_path, lost, OLD)
+    assert (report.jobs[0].snapshots, report.suspicions, report.is_partial) == (3, (), False)
+    assert rows(new.folder)["entries"] == rows(fresh.folder)["entries"]
+
+
+def test_a_job_that_never_ran_since_is_vouched_for_by_another(
+    fresh: Site, source: Path, tmp_path: Path
+) -> None:
+    """Defect 4: a tag says of a signer, not of a job, that it is ours; in both orders of jobs' ids."""
+    late = with_keys(fresh, OLD, enrolled_by=[])
+    jobs = [late.with_job(name=name) for name in ("a", "b", "c")]
+    for job in jobs:
+        job.backup()
+    enrolled = with_keys(fresh, OLD, enrolled_by=[OLD]).with_job(name="b")
+    night(enrolled, source, "later")
+    new, report = rebuilt(tmp_path, enrolled, OLD)
+    assert [(job.name, job.snapshots) for job in report.jobs] == [("a", 1), ("b", 2), ("c", 1)]
+    assert kinds(report) == []
+    assert rows(new.folder)["entries"] == rows(fresh.folder)["entries"]
+
+
+def test_a_tag_vouches_for_no_other_signer_and_no_other_inventory(
+    site: Site, tmp_path: Path, clock: ManualClock, disk: DirectoryVault
+) -> None:
+    """Defect 4, the attacker's side: he copies tags that lie in the vault in clear."""
+    forger = Site.create(tmp_path / "forger", disk, site.job.sources, clock=clock)
+    forger = replace(forger, keys=replace(site.keys, signer=Signer(b"x" * 32)))
+    forger.backup()
+    forger.close()
+    new = bare(tmp_path, site)
+    report = new.rebuild()
+    assert kinds(report) == ["refused", "refused"]
+    assert rows(new.folder)["snapshots"] == rows(site.folder)["snapshots"]
+
+
+def forge(site: Site, source: Path, *recipients: RecoveryKey) -> Site:
+    """Who got hold of the old recovery key, and can write to the vault, goes on with the history."""
+    thief = Signer(b"t" * 32)
+    tag = (OLD.recipient.id, OLD.enrolment_tag(INVENTORY_ID, thief.public))
+    site.inventory.close()
+    keys = replace(
+        site.keys, signer=thief, recipients=tuple(key.recipient for key in recipients), enrolments=(tag,)
+    )
+    forged = replace(site.reopen(), keys=keys)
+    night(forged, source, "forged")
+    return forged
+
+
+def test_a_key_that_was_given_up_vouches_for_nobody(site: Site, source: Path, tmp_path: Path) -> None:
+    """A brother of defects 3 and 4: it is named to open old packs, and somebody else may have it, too."""
+    night(with_keys(site, NEW, enrolled_by=[NEW]), source, "changed")
+    forged = forge(site, source, NEW)
+    for keys in ((NEW,), (NEW, OLD)):
+        _, report = rebuilt(tmp_path, site, *keys)
+        assert report.jobs[0].snapshots == 4
+        assert set(kinds(report)) == {"refused"}
+    forged.close()
+
+
+def test_two_signers_of_one_inventory_are_refused_until_one_is_named(
+    site: Site, source: Path, tmp_path: Path
+) -> None:
+    """A brother of defects 3 and 4: the new key has not vouched for anybody, the old one for two."""
+    changed = with_keys(site, NEW, enrolled_by=[])
+    night(changed, source, "changed")
+    forged = forge(site, source, NEW)
+    with pytest.raises(TwoSignersError, match=fingerprint_of(forged.keys.signer.public).hex()):
+        rebuilt(tmp_path, site, NEW, OLD)
+    meant = Trust(signer=fingerprint_of(site.keys.signer.public))
+    for keys in ((NEW, OLD), (OLD, NEW)):
+        _, report = rebuilt(tmp_path, site, *keys, wish=Wish(trust=meant))
+        assert report.jobs[0].snapshots == 4
+    forged.close()
+
+
+def test_an_old_key_vouches_where_the_new_one_says_nothing(site: Site, source: Path, tmp_path: Path) -> None:
+    """Defect 4: recipients were changed, and nobody enrolled the new key."""
+    changed = with_keys(site, NEW, enrolled_by=[])
+    night(changed, source, "changed")
+    with pytest.raises(UntrustedError):
+        rebuilt(tmp_path, site, NEW)
+    new, report = rebuilt(tmp_path, site, NEW, OLD)
+    assert (report.jobs[0].snapshots, kinds(report)) == (4, [])
+    assert rows(new.folder)["entries"] == rows(site.folder)["entries"]
