@@ -271,17 +271,18 @@ class PackKeys:
     directory: AESGCM
 
 
-def open_header(header: Header, key: RecoveryKey) -> PackKeys:
+def open_header(header: Header, recovery_keys: list[RecoveryKey]) -> PackKeys:
     raw, at = header.raw, header.stanzas_at
+    known = {key.recipient: key for key in recovery_keys}
     for place in range(at, len(raw) - 96, 1184):
-        if raw[place : place + 16] == key.recipient:
+        if key := known.get(raw[place : place + 16]):
             pack_key = key.unseal(raw[place + 16 : place + 1184], raw[:at])
             salt = hashlib.sha256(raw[:-96]).digest()
             if not hmac.compare_digest(derive(pack_key, "key commitment", salt), raw[-96:-64]):
                 raise ExtractError("its key is not the one that its header commits to")
             keys = (AESGCM(derive(pack_key, name, salt)) for name in ("frame key", "directory key"))
             return PackKeys(*keys)
-    raise ExtractError("it was not sealed for this recovery key")
+    raise ExtractError(f"it was not sealed for {'this recovery key' if len(known) == 1 else 'these keys'}")
 
 
 @dataclass
@@ -601,8 +602,8 @@ class Made:
 class Extractor:
     """From packs to files."""
 
-    def __init__(self, key: RecoveryKey, packs: list[Pack]) -> None:
-        self.key = key
+    def __init__(self, key: RecoveryKey, packs: list[Pack], *more_keys: RecoveryKey) -> None:
+        self.recovery_keys = [key, *more_keys]
         self.zstd = find_zstd()
         self.blake3 = find_blake3()
         self.packs = {pack.header.pack: pack for pack in packs}
@@ -613,24 +614,46 @@ class Extractor:
         self.missed: list[bytes] = []  # the job of each catalog of ours that is left out
 
     def trusted(self, signer: bytes | None, anyone: bool) -> list[Pack]:
-        """2.1: catalogs whose signer the key enrolled, or the user named."""
+        """2.1: catalogs whose signer a key enrolled, or the user named."""
         found: list[Pack] = []
-        for pack in self.packs.values():
+        catalogs = [pack for pack in self.packs.values() if pack.header.kind == CATALOG]
+        enrolled = self.enrolled([pack.header for pack in catalogs])
+        for pack in catalogs:
             header = pack.header
-            if header.kind != CATALOG:
-                continue
-            tag = self.key.enrolment_tag(header.inventory, header.signer)
-            enrolled = hmac.compare_digest(header.enrolments.get(self.key.recipient, b""), tag)
             fingerprint = hashlib.sha256(header.signer).digest()[:16]
-            if enrolled or anyone or fingerprint == signer:
+            if anyone or (
+                header.signer in enrolled[header.inventory] if signer is None else fingerprint == signer
+            ):
                 found.append(pack)
             else:
                 warn(f"{pack.path}: its signer {fingerprint.hex()} is not enrolled by this key; left out")
-                self.missed += [header.job] * (self.key.recipient in recipients_of(header))
+                ours = {key.recipient for key in self.recovery_keys} & recipients_of(header)
+                self.missed += [header.job] * bool(ours)
+        return found
+
+    def enrolled(self, headers: list[Header]) -> dict[bytes, set[bytes]]:
+        """1.6: by inventory the signers that a tag in any header vouches for; nobody where there are two.
+
+        The first key's word counts, the others' only where it says nothing: they may be in strange hands.
+        """
+        found: dict[bytes, set[bytes]] = {header.inventory: set() for header in headers}
+        ruled: set[bytes] = set()  # inventories of which the first key says something
+        for key in self.recovery_keys:
+            for header in headers:
+                tag = key.enrolment_tag(header.inventory, header.signer)
+                is_ours = hmac.compare_digest(header.enrolments.get(key.recipient, b""), tag)
+                if is_ours and header.inventory not in ruled:
+                    found[header.inventory].add(header.signer)
+            if key is self.recovery_keys[0]:
+                ruled = {inventory for inventory, signers in found.items() if signers}
+        for inventory, signers in found.items():
+            if len(signers) > 1:
+                warn(f"keys vouch for {len(signers)} signers of inventory {inventory.hex()}: say --signer")
+                signers.clear()
         return found
 
     def records(self, pack: Pack) -> Iterator[list[Any]]:
-        keys = open_header(pack.header, self.key)
+        keys = open_header(pack.header, self.recovery_keys)
         frames = pack.frames(keys, self.zstd)
         return read_records(pack.open(keys, frame, self.zstd) for frame in frames)
 
@@ -714,7 +737,7 @@ class Extractor:
         if pack.header.raw != archive.header.raw:
             raise ExtractError(f"{pack.path} is not the pack that the catalog names")
         if number not in self.keys:
-            self.keys[number] = open_header(archive.header, self.key)
+            self.keys[number] = open_header(archive.header, self.recovery_keys)
         self.opened[place] = pack.open(self.keys[number], archive.frames[frame], self.zstd)
         if len(self.opened) > KEPT_FRAMES:
             self.opened.popitem(last=False)
@@ -954,9 +977,13 @@ def choose_job(extractor: Extractor, chains: dict[bytes, list[Pack]], wanted: st
 
 
 def run(options: argparse.Namespace) -> int:
-    key = read_key(options.key, options.passphrase_file)
+    phrases = options.passphrase_file or [None]
+    if len(phrases) not in {1, len(options.key)}:
+        raise ExtractError("give --passphrase-file once, or once for each --key")
+    each = phrases * len(options.key) if len(phrases) == 1 else phrases
+    keys = [read_key(name, phrase) for name, phrase in zip(options.key, each, strict=True)]
     bad: list[str] = []
-    extractor = Extractor(key, list(find_packs(options.packs, bad)))
+    extractor = Extractor(keys[0], list(find_packs(options.packs, bad)), *keys[1:])
     extractor.problems = len(bad)
     if extractor.blake3 is None:
         warn("blake3 is not installed: chunks are not compared with their names, only frames with their tags")
@@ -977,13 +1004,14 @@ def run(options: argparse.Namespace) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write the files of nightvault packs, without nightvault.")
     parser.add_argument("packs", nargs="+", metavar="PACKS", help="packs, or folders of them")
-    parser.add_argument("--key", required=True, metavar="FILE|-", help="the recovery key")
-    parser.add_argument("--passphrase-file", metavar="FILE", help="its passphrase")
+    several = "the recovery key; several where recipients changed, today's first"
+    parser.add_argument("--key", required=True, action="append", metavar="FILE|-", help=several)
+    parser.add_argument("--passphrase-file", action="append", metavar="FILE", help="its passphrase")
     parser.add_argument("--list", action="store_true", help="list the snapshots")
     parser.add_argument("--job", help="which job, if there are several")
     parser.add_argument("--snapshot", metavar="ID", help="which snapshot; the newest by default")
     parser.add_argument("--target", metavar="DIR", help="where to write: a new or empty folder")
-    parser.add_argument("--signer", metavar="FINGERPRINT", help="believe this signer")
+    parser.add_argument("--signer", metavar="FINGERPRINT", help="believe this signer alone")
     parser.add_argument("--trust-vault", action="store_true", help="believe any signer")
     try:
         return run(parser.parse_args())

@@ -77,7 +77,7 @@ def test_the_golden_packs(script: ModuleType) -> None:
     found |= {Path(pack.path).name: pack for pack in script.find_packs([str(GOLDEN / "catalog.pack")])}
     extractor = script.Extractor(key, list(found.values()))
     data = found["data.pack"]
-    keys = script.open_header(data.header, key)
+    keys = script.open_header(data.header, [key])
     opened = [data.open(keys, frame, extractor.zstd) for frame in data.frames(keys, extractor.zstd)]
     assert b"".join(opened) == b"".join(packs.CHUNKS)
     assert extractor.trusted(None, False) == [found["catalog.pack"]]

@@ -34,7 +34,7 @@ def run_rebuild(
     """One act of a rebuild. `NightvaultError` if there is an inventory, `RecoveryKeyError`."""
     require_file(config.inventory_url)
     refuse_existing(sqlite_path(config.inventory_url) or "")
-    _check_keys(config, recovery_keys)
+    check_keys(config, recovery_keys)
     state = State(config.state_dir)
     state.create()
     world = RebuildWorld(
@@ -65,7 +65,7 @@ def set_aside(config: Config, now: datetime) -> list[str]:
     return moved
 
 
-def _check_keys(config: Config, recovery_keys: Sequence[RecoveryKey]) -> None:
+def check_keys(config: Config, recovery_keys: Sequence[RecoveryKey]) -> None:
     """Before anything is asked for: a config that names recipients must name the one of a key."""
     ids = [one.id for one in parse_recipients(config.recipients)]
     own = [one.recipient.id for one in recovery_keys]

@@ -72,7 +72,7 @@ def rebuild(
     17 says that it waits: come again; 3 that the inventory is there, but something is missing in the vault,
     or newer than it.
     """
-    from backup.app.rebuilding import run_rebuild
+    from backup.app.rebuilding import check_keys, run_rebuild
     from backup.app.rebuilding import set_aside as move_away
     from backup.checker.chain import Trust
     from backup.checker.world import Wish
@@ -90,6 +90,7 @@ def rebuild(
         deep=deep,
     )
     keys = read_keys(key_files, passphrase_files)
+    check_keys(config, keys)  # before anything is moved
     if set_aside:
         for path in move_away(config, cli.clock.now()):
             cli.say(f"moved out of the way: {path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,29 @@ def test_no_secret_is_ever_printed(server: Server, tmp_path: Path) -> None:
     ):
         assert len(secret) > 40
         assert secret not in printed
+
+
+def test_rebuild_with_the_keys_of_today_and_of_before(server: Server, tmp_path: Path) -> None:
+    """Defects 3 and 4: after a change of recipients, by the command line; today's key vouches for itself."""
+    one, two = generate(server, "one.key"), generate(server, "two.key")
+    seal_for(server, one)
+    server.done("init")
+    enroll(server, "one.key")
+    server.backup()
+    seal_for(server, two)
+    enroll(server, "two.key")
+    (server.source / "new.txt").write_text("new")
+    (second,) = server.json("backup", "--accept-recipients")
+    assert second["older_packs"]["newest_files"] > 0
+    old, new = ("--key", tmp_path / "one.key"), ("--key", tmp_path / "two.key")
+    for keys in (new, (*new, *old), (*old, *new)):
+        shutil.rmtree(server.state)
+        document = server.json("rebuild", *keys)
+        assert (document["jobs"][0]["snapshots"], document["not_enrolled"]) == (2, [])
+        assert server.json("key", "status")["recipients"] == [{"id": two["id"], "enrolled": True}]
+    assert f"names {two['id']}" in server.fails(12, "rebuild", "--set-aside", *old)
+    words = ("restore", "latest", "--target")
+    server.fails(12, *words, tmp_path / "no", *new)
+    server.json("backup", "--reread")
+    server.done(*words, tmp_path / "out", *new)
+    assert_same_tree(Path(f"{tmp_path}/out{server.source}"), server.source)
