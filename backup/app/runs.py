@@ -129,10 +129,14 @@ def run_job(
     accept_recipients: bool = False,
     reread: bool = False,
     stdin: str | None = None,
+    disks_gone: frozenset[bytes] = frozenset(),
 ) -> BackupReport:
-    """Back one job up (`reread`: files that seem unchanged, too), or `stdin` alone under that name."""
+    """Back one job up (`reread`: files that seem unchanged, too), or `stdin` alone under that name.
+
+    `disks_gone` are mount points whose file systems will not come back.
+    """
     job = config.job(name)
-    what = replace(backup_job(config, job), reread=reread)
+    what = replace(backup_job(config, job), reread=reread, disks_gone=disks_gone)
     if stdin is not None:
         what = only_stdin(what, stdin)
     with closing(opened(config)) as inventory:

@@ -19,7 +19,7 @@ from functools import partial
 from backup.archiver.ahead import ReadAhead
 from backup.archiver.book import Book
 from backup.archiver.commit import Committer
-from backup.archiver.compare import differing, is_left_out, is_to_read, is_unmounted
+from backup.archiver.compare import differing, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
 from backup.archiver.hooks import Hook, HookRun
 from backup.archiver.links import Links
@@ -30,6 +30,7 @@ from backup.archiver.report import BackupReport, Tally
 from backup.archiver.settings import BackupJob, Keys, OpenRun, World, require_a_source
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
+from backup.archiver.unmounted import COVERED, UNMOUNTED, UNPLUGGED, is_missed, is_unmounted, lost_mounts
 from backup.errors import ConfigError, InterruptedRunError, NightvaultError, VaultMissingError
 from backup.format.keys import domain_id
 from backup.inventory import archives, entries, packed, runs, snapshots
@@ -54,11 +55,6 @@ from backup.transfer.confirm import confirm_archives
 from backup.transfer.retry import Patience
 from backup.transfer.upload import PARTS_AT_ONCE, Uploader
 
-_UNMOUNTED = "it is empty, and the file system that was mounted on it is not: what it held is kept"
-_UNPLUGGED = (
-    "the file system that was mounted on it is gone, with its mount point: what it held is kept; "
-    "if it is gone for good, exclude it"
-)
 _FIRST_TRIES = 4  # about three seconds: in the middle of a run we are more patient
 
 
@@ -291,7 +287,7 @@ class _Backup:
 
     def _directory(self, directory: ScannedDirectory, ahead: ReadAhead) -> None:
         """Compare a directory with what the inventory has of it, and read what changed."""
-        if directory.path in self._unmounted:
+        if self._unmounted and self._is_away(directory.path):
             return
         self._heed_stop()
         self._links.enter(directory)
@@ -309,9 +305,18 @@ class _Backup:
                 self._tally.see(found)
                 if live is None and found.st_size <= LARGEST and is_plain(found):
                     ahead.read(directory, scanned, None)  # as most of a first backup is
-                elif live is None or live.is_mount or self._is_to_read(live, scanned):
+                elif (
+                    live is None
+                    or live.is_mount
+                    or is_newly_mounted(live, scanned, directory)
+                    or self._is_to_read(live, scanned)
+                ):
                     self._entry(directory, scanned, live, ahead)
         self._tell()
+
+    def _is_away(self, path: bytes) -> bool:
+        """Whether a directory lies at or below one that is left as the newest snapshot has it."""
+        return any(path == one or path.startswith(one + b"/") for one in self._unmounted)
 
     def _tell(self) -> None:
         """Tell how many entries were seen since the last time: one by one would cost as much as to look."""
@@ -320,11 +325,13 @@ class _Backup:
         self._told = seen, size
 
     def _gone(self, path: bytes, gone: LiveEntry) -> None:
-        """A name is not in its directory any more: it was removed, unless it was a mount point."""
+        """A name is not in its directory any more: it was removed, unless a disk went with it."""
         if path == TOP:
             return  # no directory of the disk ever was
-        if gone.is_mount and not is_left_out(self._at.job, path) and self._book.holds(path):
-            self._report(Problem(path, ProblemKind.UNREADABLE, _UNPLUGGED))
+        lost = lost_mounts(self._book.reading(), self._at.job, self._at.row.number, path, gone)
+        if lost:
+            for one in lost:
+                self._report(Problem(one, ProblemKind.UNREADABLE, UNPLUGGED))
             return
         self._book.remove(path, gone, is_directory=gone.kind == EntryKind.DIRECTORY)
 
@@ -334,12 +341,18 @@ class _Backup:
         self._heed_stop()
         self._tell()
         path = directory.prefix + scanned.name
-        if live is not None and is_unmounted(live, scanned, directory) and self._book.holds(path):
-            self._report(Problem(path, ProblemKind.UNREADABLE, _UNMOUNTED))
-            self._unmounted.add(path)
-        elif live is not None and live.is_mount and not self._is_to_read(live, scanned):
-            return
-        elif not stat.S_ISREG(scanned.stat.st_mode):
+        if live is not None and is_newly_mounted(live, scanned, directory):
+            if live.inode and self._book.holds(path):  # else nothing is known of how it was
+                self._tally.warnings.append(f"{os.fsdecode(path)}: {COVERED}")
+        elif live is not None and live.is_mount:
+            is_away = is_unmounted(live, scanned, directory)
+            if is_away and is_missed(self._book.reading(), self._at.job, self._at.row.number, path):
+                self._report(Problem(path, ProblemKind.UNREADABLE, UNMOUNTED))
+                self._unmounted.add(path)
+                return
+            if not is_away and not self._is_to_read(live, scanned):
+                return
+        if not stat.S_ISREG(scanned.stat.st_mode):
             self._staging.no_file(directory, scanned, live)
         elif is_plain(scanned.stat):
             ahead.read(directory, scanned, live)

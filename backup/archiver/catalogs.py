@@ -19,7 +19,7 @@ from backup.format.frame import FrameCodec
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
-from backup.inventory import archives, entries, packed, schema
+from backup.inventory import archives, entries, mounts, packed, schema
 from backup.inventory.archives import Archive, CatalogPlace
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.runs import JobRow
@@ -151,6 +151,7 @@ def delta_records(
     for start in range(0, len(ends), _NUMBERS_A_RECORD):
         packed = records.pack_u64(ends[start : start + _NUMBERS_A_RECORD])
         yield records.ClosedRecord(packed, snapshot.number)
+    yield records.MountsRecord(records.pack_u64(mounts.mount_points_after(tx, job.number, run)))
     yield snapshot
     yield chain.record()
 
@@ -180,6 +181,7 @@ def full_records(
     )
     for row in entries.all_entries(tx, job.number):
         yield (records.ENTRY, *row[:10], row[10] or b"", *row[11:])
+    yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job.number)))
     yield from snapshots
     yield chain.record()
 

@@ -83,22 +83,10 @@ def is_to_read(job: BackupJob, live: LiveEntry, scanned: ScannedEntry, owners: M
     return not is_unchanged(live, scanned, owners)
 
 
-def is_unmounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirectory) -> bool:
-    """Whether another file system was mounted on this directory of `directory`, and now it is empty.
-
-    What was there is then not gone: its disk is.
-    """
+def is_newly_mounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirectory) -> bool:
+    """Whether another file system is mounted on this directory of `directory`, and none was known to be."""
     found = scanned.stat
-    if not live.is_mount or not stat.S_ISDIR(found.st_mode) or found.st_dev != directory.device:
-        return False
-    try:
-        handle = os.open(scanned.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory.handle)
-    except OSError:
-        return False  # the scan will say so
-    try:
-        return not os.listdir(handle)
-    finally:
-        os.close(handle)
+    return not live.is_mount and found.st_dev != directory.device and stat.S_ISDIR(found.st_mode)
 
 
 def is_left_out(job: BackupJob, path: bytes) -> bool:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from backup.archiver.compare import differing, is_left_out, is_to_read, is_unmounted
+from backup.archiver.compare import differing, is_to_read
 from backup.archiver.links import Links
 from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
+from backup.archiver.unmounted import is_missed, is_unmounted, lost_mounts
 from backup.inventory import entries, runs
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import LiveEntry
@@ -69,7 +70,7 @@ class _Look:
 
     def directory(self, directory: ScannedDirectory) -> Iterator[Change]:
         """What a backup would change in a directory, or a piece of one."""
-        if directory.path in self.kept:
+        if any(directory.path == one or directory.path.startswith(one + b"/") for one in self.kept):
             return
         self.links.enter(directory)
         prefix = directory.path.rstrip(b"/") + b"/"
@@ -86,7 +87,7 @@ class _Look:
     ) -> Iterator[Change]:
         if before is None or path == TOP:
             yield Change("new", path, _content(scanned.stat))
-        elif is_unmounted(before, scanned, directory) and _holds(self.tx, self.known, path):
+        elif is_unmounted(before, scanned, directory) and self._is_missed(path):
             self.kept.add(path)
         elif self._is_to_read(before, scanned):
             yield Change("changed", path, _content(scanned.stat))
@@ -95,9 +96,11 @@ class _Look:
         changed = is_to_read(self.job, before, scanned, self.owners)
         return changed or not self.links.are_known(before, scanned.stat)
 
+    def _is_missed(self, path: bytes) -> bool:
+        return self.known is not None and is_missed(self.tx, self.job, self.known.number, path)
+
     def _gone(self, path: bytes, gone: LiveEntry) -> Iterator[Change]:
-        is_lost = gone.is_mount and not is_left_out(self.job, path)
-        if not (is_lost and _holds(self.tx, self.known, path)):
+        if self.known is None or not lost_mounts(self.tx, self.job, self.known.number, path, gone):
             yield Change("removed", path, gone.size)
 
 
@@ -110,11 +113,6 @@ def _streams(tx: Transaction, job: BackupJob, known: JobRow | None) -> Iterator[
         above, _, name = stream.path.rpartition(b"/")
         is_known = any(one[1] == name for one in _live(tx, known, above))
         yield Change("changed" if is_known else "new", stream.path, 0)
-
-
-def _holds(tx: Transaction, known: JobRow | None, path: bytes) -> bool:
-    number = None if known is None else entries.find_directory(tx, known.number, path)
-    return number is not None and entries.has_live(tx, number)
 
 
 def _live(

@@ -39,6 +39,7 @@ class BackupJob:
     level: int | None = None
     overrides: Mapping[bytes, Filters] = field(default_factory=dict)
     reread: bool = False
+    disks_gone: frozenset[bytes] = frozenset()  # mount points whose file systems will not come back
     streams: tuple[Stream, ...] = ()
     only_streams: bool = False
     hooks: Hooks = field(default_factory=Hooks)

@@ -74,21 +74,24 @@ class Applier:
             records.ForgottenRecord: self._forgotten,
             records.CondemnedRecord: self._condemned,
             records.ChainRecord: lambda _: None,
+            records.MountsRecord: self._take_mounts,
         }
         self.secrets: records.Secrets | None = None
         self.recipients: dict[bytes, bytes] = {}  # all public keys that any full catalog carries, by id
         self._job = JobState(0, b"")
         self._member: Member | None = None
         self._names: list[int] = []
+        self._mounts: Sequence[int] = ()
 
     def apply(self, job: JobState, chain: Chain, files: Mapping[bytes, CatalogFile]) -> None:
         """A job's chain; `files` by header hash. `FormatError` when a catalog is not what it should be."""
-        self._job = job
+        self._job, self._mounts = job, ()
         for member in chain.members:
             self._member, self._names, self._skipping = member, [], set()
             file = files[member.header.hash]
             self._all(file.records(self._recovery_keys))
             self._named.append((member, file, job.number, self._names))
+        self._builder.mount_points(job.number, self._mounts)
 
     @property
     def newest_header(self) -> Header:
@@ -216,6 +219,9 @@ class Applier:
 
     def _condemned(self, condemned: records.CondemnedRecord) -> None:
         self._builder.condemn(condemned.packs)
+
+    def _take_mounts(self, one: records.MountsRecord) -> None:
+        self._mounts = unpack_u64(one.entries)
 
     # The catalogs themselves.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ class _How:
     reread: bool
     accept: bool
     stdin: str | None
+    disks_gone: frozenset[bytes]
 
 
 @click.command()
@@ -40,6 +42,13 @@ class _How:
     "--list", "listed", is_flag=True, help="With --dry-run: name every entry, and why one is left out."
 )
 @click.option("--reread", is_flag=True, help="Read files that seem unchanged, too; nothing is stored twice.")
+@click.option(
+    "--disk-gone",
+    "disks_gone",
+    metavar="PATH",
+    multiple=True,
+    help="What was mounted on PATH will not come back: save what lies there now.",
+)
 @click.option("--stdin", is_flag=True, help="Save standard input alone, and leave the sources as they were.")
 @click.option("--name", metavar="NAME", help="With --stdin: what it is saved as, below /.streams.")
 @click.option(
@@ -54,6 +63,7 @@ def backup(
     dry_run: bool,
     listed: bool,
     reread: bool,
+    disks_gone: tuple[str, ...],
     stdin: bool,
     name: str | None,
     accept_recipients: bool,
@@ -69,7 +79,12 @@ def backup(
     chosen = [config.job(name) for name in jobs] if jobs else list(config.jobs)
     if not chosen:
         raise UsageError(f"{config.path} has no job", advice="add a [[job]]; config.example.toml shows one")
-    how = _How(reread=reread, accept=accept_recipients, stdin=_stdin(stdin, name, chosen))
+    how = _How(
+        reread=reread,
+        accept=accept_recipients,
+        stdin=_stdin(stdin, name, chosen),
+        disks_gone=frozenset(os.fsencode(os.path.abspath(path)) for path in disks_gone),
+    )
     if dry_run:
         looks = [_look(cli, config, job, how, listed=listed) for job in chosen]
         cli.show(looks)
@@ -140,6 +155,7 @@ def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, how:
             accept_recipients=how.accept,
             reread=how.reread,
             stdin=how.stdin,
+            disks_gone=how.disks_gone,
         )
     except NightvaultError as error:
         error.args = (f"job {job.name}: {error}",)
@@ -206,7 +222,7 @@ def _look(cli: Cli, config: Config, job: JobSettings, how: _How, *, listed: bool
     counts = {"new": 0, "changed": 0, "removed": 0}
     would_read = 0
     named: list[dict[str, Any]] = []
-    what = replace(backup_job(config, job), reread=how.reread)
+    what = replace(backup_job(config, job), reread=how.reread, disks_gone=how.disks_gone)
     if how.stdin is not None:
         what = only_stdin(what, how.stdin)
     with closing(opened(config)) as inventory:

@@ -190,6 +190,12 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag=17):
     count: Number
 
 
+class MountsRecord(msgspec.Struct, frozen=True, array_like=True, tag=128):
+    """All live entries (`pack_u64` of their numbers) that are mount points; a later one replaces it."""
+
+    entries: Blob
+
+
 Record: TypeAlias = (
     Start
     | Secrets
@@ -206,6 +212,7 @@ Record: TypeAlias = (
     | ForgottenRecord
     | CondemnedRecord
     | ChainRecord
+    | MountsRecord
 )
 
 

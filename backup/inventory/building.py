@@ -23,12 +23,14 @@ from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, Us
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
+from backup.inventory.mounts import mark_mount_points
 from backup.inventory.packed import insert_chunks
 from backup.inventory.schema import insert_rows, micros
 from backup.model import ChunkRow, FrameRow, InventoryId
 
 _COUNTED: Final = ("entries", "chunks", "directories", "owners", "archives")
 _ROWS_A_BATCH: Final = 20_000
+_TOO_LARGE: Final = 2**63
 _LEAP: Final = 4096  # numbers that a catalog which was kept back may have given out are not given out again
 _ENTRY: Final = (
     "number", "directory", "name", "kind", "mode", "owner", "mtime_ns", "size", "extra", "content_id",
@@ -62,6 +64,11 @@ class Builder:
         if numbers:
             sql = "UPDATE entries SET removed_in = ? WHERE number = ?"
             self._tx.exec_driver_sql(sql, [(removed_in, number) for number in numbers])
+
+    def mount_points(self, job: int, numbers: Sequence[int]) -> None:
+        """These of the job's live entries are mount points."""
+        self._flush_directories()
+        mark_mount_points(self._tx, job, [number for number in numbers if number < _TOO_LARGE])
 
     def frames(self, archive: int, rows: Sequence[FrameRow]) -> None:
         """Frames of an archive."""

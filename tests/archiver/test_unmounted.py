@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backup.archiver.dryrun import Change, changes
 from backup.archiver.report import Tally
+from backup.format.catalog import MountsRecord, unpack_u64
 from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
 from backup.source.filters import Filters
+from tests.archiver.reader import read_catalogs
 from tests.backups import Site
+from tests.checker.rebuilding import bare
 from tests.trees import Seen, assert_same_tree, on_another_disk, snapshot_of
 
 
@@ -86,14 +90,134 @@ def test_what_a_mounted_disk_lost_is_let_go(site: Site, source: Path, mount: Mou
     assert list(disk_of(site, tmp_path / "out")) == [b"disk"]
 
 
-def test_a_folder_that_took_a_mount_point_s_place_is_saved(
+def test_a_folder_with_a_marker_is_no_order_to_forget_the_disk(
     site: Site, source: Path, mount: Mount, tmp_path: Path
 ) -> None:
+    """Defect 10: a marker file in the mount point, and the disk's files counted as deleted."""
+    site.backup()
+    before = {path: seen for path, seen in snapshot_of(source).items() if path.startswith(b"disk")}
+    mount.unmount()
+    (source / "disk" / "NOT-MOUNTED").write_text("the disk is not here")
+    (source / "disk" / "deep").mkdir()
+    (source / "disk" / "deep" / "other").write_text("written while the disk was away")
+    for night in range(2):
+        report = site.backup()
+        assert report.outcome is Outcome.PARTIAL
+        ((path, detail),) = [(problem.path, problem.detail) for problem in report.problems]
+        assert path == os.fsencode(source / "disk")
+        assert "is kept" in detail
+        assert "--disk-gone" in detail
+        assert_same_tree(disk_of(site, tmp_path / f"out {night}"), before)
+        assert list(changes(site.job, site.inventory, Tally())) == []
+
+
+@pytest.mark.parametrize("what", ["file", "symlink"])
+def test_nor_is_what_is_no_folder_at_all(
+    site: Site, source: Path, mount: Mount, tmp_path: Path, what: str
+) -> None:
+    """Defect 10."""
+    site.backup()
+    before = {path: seen for path, seen in snapshot_of(source).items() if path.startswith(b"disk")}
+    mount.unmount()
+    mount.place.rmdir()
+    if what == "file":
+        mount.place.write_text("x")
+    else:
+        mount.place.symlink_to("elsewhere")
+    assert site.backup().outcome is Outcome.PARTIAL
+    assert_same_tree(disk_of(site, tmp_path / "out"), before)
+
+
+def test_a_folder_that_took_a_mount_point_s_place_for_good_is_saved_when_told_so(
+    site: Site, source: Path, mount: Mount, tmp_path: Path
+) -> None:
+    """Defect 10: the way out."""
     site.backup()
     mount.unmount()
     (source / "disk" / "new").write_text("used without a mount")
-    assert site.backup().outcome is Outcome.DONE
+    let_go = replace(site, job=replace(site.job, disks_gone=frozenset([os.fsencode(source / "disk")])))
+    assert {one.what for one in changes(let_go.job, site.inventory, Tally())} >= {"new", "removed"}
+    assert let_go.backup().outcome is Outcome.DONE
     assert set(disk_of(site, tmp_path / "out")) == {b"disk", b"disk/new"}
+    (source / "disk" / "new").unlink()
+    assert site.backup().outcome is Outcome.DONE, "it is a folder like any other from then on"
+    assert set(disk_of(site, tmp_path / "out 2")) == {b"disk"}
+
+
+@pytest.mark.parametrize("by_full", [False, True])
+def test_a_rebuilt_server_knows_its_mount_points(
+    site: Site, source: Path, mount: Mount, tmp_path: Path, by_full: bool
+) -> None:
+    """Defect 10: the mount was a hint, and hints were lost: an empty folder was an order to forget."""
+    site.backup()
+    if not by_full:
+        (source / "beside").write_text("a delta after the full catalog")
+        site.backup()
+    before = {path: seen for path, seen in snapshot_of(source).items() if path.startswith(b"disk")}
+    mount.unmount()
+    new = bare(tmp_path, site)
+    new.rebuild()
+    rebuilt = new.site()
+    (source / "disk" / "marker").touch()
+    assert rebuilt.backup().outcome is Outcome.PARTIAL
+    assert_same_tree(disk_of(rebuilt, tmp_path / "out"), before)
+    rebuilt.close()
+
+
+def test_catalogs_carry_the_whole_set_of_live_mount_points(site: Site, source: Path, mount: Mount) -> None:
+    """Defect 10: each replaces the one before, also when nothing of it changed, and when it became empty."""
+    site.backup()
+    site.backup()
+    let_go = replace(site, job=replace(site.job, disks_gone=frozenset([os.fsencode(source / "disk")])))
+    mount.unmount()
+    let_go.backup()
+    sets = [
+        [len(unpack_u64(one.entries)) for one in catalog.records if isinstance(one, MountsRecord)]
+        for catalog in read_catalogs(site.vault, site.key)
+    ]
+    assert sets == [[1], [1], [1], [0]]  # delta, full, delta, delta
+
+
+def test_a_disk_that_is_mounted_over_files_is_told_once(
+    site: Site, source: Path, mount: Mount, tmp_path: Path
+) -> None:
+    """Defect 10, the reverse: what is visible is saved, what it covers counts as removed, and is told."""
+    inodes, mount.inodes = mount.inodes, set()
+    site.backup()
+    assert site.backup().warnings == ()
+    mount.unmount()  # the folder with its files makes room for
+    mount.place.mkdir(exist_ok=True)
+    (source / "disk" / "of the disk").touch()
+    mount.inodes, mount.on = {os.lstat(path).st_ino for path in (mount.place, *mount.place.iterdir())}, True
+    assert inodes
+    report = site.backup()
+    assert report.outcome is Outcome.DONE
+    (warning,) = report.warnings
+    assert warning.startswith(f"{source / 'disk'}: a file system was mounted on it")
+    assert set(disk_of(site, tmp_path / "out")) == {b"disk", b"disk/of the disk"}
+    assert site.backup().warnings == ()
+
+
+def test_of_a_disk_that_went_with_the_folder_of_its_mount_point(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Defect 10, a brother: /media/ann/disk, of which /media/ann goes as well."""
+    (source / "media" / "ann" / "disk").mkdir(parents=True)
+    (source / "media" / "ann" / "disk" / "file").write_text("precious")
+    (source / "media" / "ann" / "other").write_text("x")
+    Mount(source / "media" / "ann" / "disk", monkeypatch)
+    site.backup()
+    (source / "media" / "ann").rename(tmp_path / "away")
+    report = site.backup()
+    assert [(one.path, one.kind) for one in report.problems] == [
+        (os.fsencode(source / "media" / "ann" / "disk"), ProblemKind.UNREADABLE)
+    ]
+    site.restore("latest", tmp_path / "out")
+    assert (tmp_path / "out" / "media" / "ann" / "disk" / "file").read_text() == "precious"
+    site = site.with_job(filters=Filters([os.fsdecode(source / "media" / "ann")]))
+    assert site.backup().outcome is Outcome.DONE
+    site.restore("latest", tmp_path / "out 2")
+    assert list((tmp_path / "out 2" / "media").iterdir()) == []
 
 
 class TestAMountPointThatGoesWithItsDisk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from typing import Any
 
 import msgspec
 import zstandard
@@ -84,8 +85,8 @@ def test_the_data_pack_opens_by_hand() -> None:
     assert [length for *_, length in chunks] == [300, 256, 1, 13]
 
 
-def test_the_catalog_opens_by_hand() -> None:
-    frames, chunks = read_by_hand("catalog.pack")
+def records_by_hand(name: str) -> list[list[Any]]:
+    frames, chunks = read_by_hand(name)
     assert chunks == []
     (body,) = frames
     records, place = [], 0
@@ -93,6 +94,21 @@ def test_the_catalog_opens_by_hand() -> None:
         (length,) = struct.unpack_from("<I", body, place)
         records.append(msgspec.msgpack.decode(body[place + 4 : place + 4 + length]))
         place += 4 + length
+    return records
+
+
+def test_the_mount_points_open_by_hand() -> None:
+    """Defect 10: record 128 holds numbers, each a u64, of entries that are directories."""
+    records = records_by_hand("catalog-mounts.pack")
+    assert [record[0] for record in records] == [1, 6, 7, 8, 8, 128, 17]
+    (numbers,) = records[5][1:]
+    mounts = struct.unpack(f"<{len(numbers) // 8}Q", numbers)
+    directories = {record[1]: record[3] for record in records if record[0] == 8 and record[4] == 2}
+    assert [directories[number] for number in mounts] == [b"disk", b"other"]
+
+
+def test_the_catalog_opens_by_hand() -> None:
+    records = records_by_hand("catalog.pack")
     assert [record[0] for record in records] == [1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11, 12, 13, 14, 15, 17]
     assert records[0][1:] == [
         1,

@@ -23,7 +23,7 @@ from tests.format.packs import (
     data_fields,
     read_pack,
 )
-from tests.vectors.format.make import FOLDER, PASSPHRASE, derivations, records
+from tests.vectors.format.make import FOLDER, PASSPHRASE, derivations, mounts, records
 
 
 def golden(name: str) -> bytes:
@@ -45,7 +45,23 @@ def test_the_data_pack() -> None:
 
 
 def test_the_catalog_pack() -> None:
-    data = golden("catalog.pack")
+    found = open_golden_catalog("catalog.pack")
+    assert found == records()
+    required = set(catalog.Record.__args__) - {catalog.MountsRecord}  # which has a pack of its own
+    assert {type(record) for record in found} == required
+
+
+def test_the_catalog_pack_with_mount_points() -> None:
+    """Defect 10."""
+    found = open_golden_catalog("catalog-mounts.pack")
+    assert found == mounts()
+    assert isinstance(found[-1], catalog.MountsRecord)
+    assert catalog.unpack_u64(found[-1].entries) == [3, 2**40]
+
+
+def open_golden_catalog(name: str) -> list[catalog.Record]:
+    """The records of a golden catalog, whose header is looked at on the way."""
+    data = golden(name)
     header = pack.parse_header(data)
     pack.verify_header(header, SIGNER.public)
     assert pack.is_enrolled(header, KEY)
@@ -62,9 +78,7 @@ def test_the_catalog_pack() -> None:
         codec.open(pack_keys.frame_key, PACK_ID, row, data[row.offset : row.offset + row.sealed_length])
         for row in frames
     ]
-    found = list(catalog.unpack_records(bodies))
-    assert found == records()
-    assert {type(record) for record in found} == set(catalog.Record.__args__)
+    return list(catalog.unpack_records(bodies))
 
 
 def test_a_later_catalog() -> None:

@@ -88,3 +88,19 @@ def test_without_it_everything_is_entered_and_no_ring_is_walked_for_ever(server:
     assert found["bound/file"] == found["again/plain/file"] == b"plain\n"
     assert found["again/again"] is None
     assert not any(name.startswith("again/again/") for name in found)
+
+
+def test_a_disk_that_is_not_mounted_again_is_kept_and_let_go_when_told(server: Server) -> None:
+    """Defect 10: `hidden` lies in the mount point, so that it is not empty without its disk."""
+    saved(server)
+    result = server.run("--json", "backup", "main")
+    assert result.exit_code == 3
+    (report,) = json.loads(result.stdout)
+    disk = server.source / "disk"
+    assert [one["path"] for one in report["problems"]] == [str(disk)]
+    place = server.restore(server.folder / "out 2")
+    assert (place / "disk" / "deeper" / "file").read_text() == "third\n"
+    assert not (place / "disk" / "hidden").exists()
+    assert server.run("backup", "main", "--disk-gone", str(disk)).exit_code == 0
+    place = server.restore(server.folder / "out 3")
+    assert [one.name for one in (place / "disk").iterdir()] == ["hidden"]

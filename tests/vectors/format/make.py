@@ -78,6 +78,18 @@ def records() -> list[catalog.Record]:
     ]
 
 
+def mounts() -> list[catalog.Record]:
+    """A catalog with the records that came after 0.1.0, which may be skipped: two mount points."""
+    first = records()
+    entries = [
+        catalog.EntryRecord(
+            number, 1, name, 2, 0o755, 1, 1_700_000_000_000_000_000, 0, None, None, b"", 7, None
+        )
+        for number, name in ((3, b"disk"), (2**40, b"other"))
+    ]
+    return [first[0], first[5], first[6], *entries, catalog.MountsRecord(catalog.pack_u64([3, 2**40]))]
+
+
 def derivations() -> dict[str, str]:
     """Every value that is derived from the fixed keys, in hex or as text."""
     recipient, secret, signer = packs.KEY.recipient, packs.SECRET, packs.SIGNER
@@ -211,8 +223,9 @@ def main() -> None:
     start = msgspec.msgpack.encode(records()[0])
     later = _body(start, _record(7, 1, b"/home", "a later field"), _record(200, "optional"), _record(17, 3))
     _write("data.pack", sealed.data)
-    _write("catalog.pack", _catalog_pack(catalog_header))
+    _write("catalog.pack", _catalog_pack(catalog_header, records()))
     _write("later-catalog.body", later)
+    _write("catalog-mounts.pack", _catalog_pack(catalog_header, mounts()))
     _write("recovery.key", keys.plain_key_file(packs.KEY))
     _write("protected.key", protected)
     _write("derivations.json", json.dumps(derivations(), indent=1).encode() + b"\n")
@@ -226,10 +239,10 @@ def main() -> None:
             _write(f"{folder}/{name}", data)
 
 
-def _catalog_pack(header: bytes) -> bytes:
+def _catalog_pack(header: bytes, those: list[catalog.Record]) -> bytes:
     pack_keys = pack.derive_keys(packs.PACK_KEY, header)
     codec, parts, rows, place = frame.FrameCodec(), [header], [], len(header)
-    for number, body in enumerate(catalog.pack_records(records())):
+    for number, body in enumerate(catalog.pack_records(those)):
         one = codec.seal(pack_keys.frame_key, packs.PACK_ID, number, [body])
         rows.append(one.row(place))
         parts.append(one.data)
@@ -278,6 +291,8 @@ def _armour(raw: bytes) -> bytes:
 def _write(name: str, data: bytes) -> None:
     path = os.path.join(FOLDER, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.exists(path):
+        return
     with open(path, "xb") as file:
         file.write(data)
 

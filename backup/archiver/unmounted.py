@@ -1,0 +1,55 @@
+"""Disks that are not mounted tonight: what they held is no more gone than they are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from backup.archiver.compare import is_excluded, is_left_out
+from backup.archiver.settings import BackupJob
+from backup.inventory import entries, mounts
+from backup.inventory.database import Transaction
+from backup.inventory.entries import LiveEntry
+from backup.model import EntryKind
+from backup.source.scan import ScannedDirectory, ScannedEntry
+
+UNMOUNTED: Final = (
+    "the file system that was mounted on it is not: what it held is kept, and what lies there now is not "
+    "saved; mount it, or, if it is gone for good, run once with --disk-gone and this path"
+)
+UNPLUGGED: Final = (
+    "the file system that was mounted on it is gone, with its mount point: what it held is kept; "
+    "if it is gone for good, exclude it, or run once with --disk-gone and this path"
+)
+COVERED: Final = (
+    "a file system was mounted on it since the last snapshot: what it held before is covered, and counts as "
+    "removed (older snapshots have it)"
+)
+
+
+def is_unmounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirectory) -> bool:
+    """Whether another file system was mounted on this entry of `directory`, and now none is.
+
+    Whatever lies there now (a marker file, what a program wrote while the disk was away) is of another disk.
+    """
+    return bool(live.is_mount) and scanned.stat.st_dev == directory.device
+
+
+def lost_mounts(tx: Transaction, job: BackupJob, number: int, path: bytes, gone: LiveEntry) -> list[bytes]:
+    """Mount points at a name that is gone, or below it, that were not let go; only those that held anything.
+
+    `number` is the job's.
+    """
+    if gone.kind != EntryKind.DIRECTORY or is_left_out(job, path):
+        return []
+    found = [path] if gone.is_mount else mounts.mount_points_below(tx, job=number, path=path)
+    return [one for one in found if is_missed(tx, job, number, one)]
+
+
+def is_missed(tx: Transaction, job: BackupJob, number: int, path: bytes) -> bool:
+    """Whether what a mount point held is to be kept: it held something, and nobody let go of it."""
+    if any(path == one or path.startswith(one + b"/") for one in job.disks_gone):
+        return False
+    if is_left_out(job, path) or is_excluded(job, path):
+        return False
+    directory = entries.find_directory(tx, number, path)
+    return directory is not None and entries.has_live(tx, directory)

@@ -1,0 +1,47 @@
+"""Which of a job's entries are mount points: hints that travel in catalogs, for a rebuilt server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from backup.inventory.database import Transaction
+from backup.inventory.driver import raw_rows
+
+_LIVE = """SELECT h.entry FROM hints h JOIN entries e ON e.number = h.entry
+           JOIN directories d ON d.number = e.directory
+           WHERE h.is_mount = 1 AND d.job = {m} AND e.removed_in IS NULL"""
+_STAGED = """SELECT number FROM staged_entries WHERE run = {m} AND is_mount = 1
+             UNION SELECT entry FROM staged_hints WHERE run = {m} AND is_mount = 1"""
+_UNTOUCHED = """ AND h.entry NOT IN (SELECT entry FROM staged_removals WHERE run = {m})
+                 AND h.entry NOT IN (SELECT entry FROM staged_hints WHERE run = {m})"""
+
+
+def mount_points(tx: Transaction, job: int) -> list[int]:
+    """Numbers of the live entries of a job that are mount points, in order."""
+    return sorted(row[0] for row in raw_rows(tx, _LIVE, (job,)))
+
+
+def mount_points_after(tx: Transaction, job: int, run: int) -> list[int]:
+    """The same as it will be once what the run has staged is true."""
+    kept = {row[0] for row in raw_rows(tx, _LIVE + _UNTOUCHED, (job, run, run))}
+    return sorted(kept | {row[0] for row in raw_rows(tx, _STAGED, (run, run))})
+
+
+def mount_points_below(tx: Transaction, *, job: int, path: bytes) -> list[bytes]:
+    """Paths of a job's live mount points below a directory, in order."""
+    sql = """SELECT d.path, e.name FROM directories d JOIN entries e ON e.directory = d.number
+             JOIN hints h ON h.entry = e.number
+             WHERE d.job = {m} AND (d.path = {m} OR (d.path >= {m} AND d.path < {m}))
+               AND e.removed_in IS NULL AND h.is_mount = 1 ORDER BY d.path, e.name"""
+    stem = path.rstrip(b"/")
+    rows = raw_rows(tx, sql, (job, path, stem + b"/", stem + b"0"))
+    return [directory.rstrip(b"/") + b"/" + name for directory, name in rows]
+
+
+def mark_mount_points(tx: Transaction, job: int, numbers: Sequence[int]) -> None:
+    """Note the mount points among a rebuilt job's live entries; all else of their hints is unknown."""
+    sql = """INSERT OR IGNORE INTO hints (entry, inode, ctime_ns, is_mount)
+             SELECT e.number, 0, 0, 1 FROM entries e JOIN directories d ON d.number = e.directory
+             WHERE e.number = ? AND e.removed_in IS NULL AND d.job = ?"""
+    if numbers:
+        tx.exec_driver_sql(sql, [(number, job) for number in numbers])
