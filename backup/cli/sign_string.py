@@ -39,11 +39,8 @@ def sign_string(cli: Cli, /, form: str, digest: str, **given: Any) -> None:
     signature = identity.sign(signed_text(identity.certificate))
     if form == "bin":
         sys.stdout.buffer.write(signature)
-    elif form == "text":
-        click.echo(signature.hex())
-    else:
-        document = {"algorithm": identity.algorithm, "signature": signature.hex()}
-        click.echo(json.dumps(document, separators=(",", ":")))
+    else:  # as the helper prints them: nothing behind the last character
+        click.echo(signature.hex() if form == "text" else json.dumps(signature.hex()), nl=False)
 
 
 def signed_text(certificate: x509.Certificate) -> bytes:

@@ -1,22 +1,17 @@
 """The instance metadata service, as far as AWS tools ask it for keys: request in, reply out; no network.
 
 IMDSv2 only (AWS: "Use the Instance Metadata Service"): a PUT gives a token with a time to live, each GET
-needs one. A request that came through a proxy (`X-Forwarded-For`), or for another host's name (a web page
-that had its name resolve to this machine), is refused.
+needs one.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from backup.credentials.options import is_loopback
-from backup.errors import NightvaultError
+from backup.credentials.local_requests import Reply, path_of, refuse_stranger, reply_with_keys, stamp
 from backup.protocols import Clock, CredentialSource
 
 TOKEN_PATH = "/latest/api/token"  # noqa: S105  a path
@@ -25,17 +20,6 @@ TTL_HEADER = "x-aws-ec2-metadata-token-ttl-seconds"
 TOKEN_HEADER = "x-aws-ec2-metadata-token"  # noqa: S105  a name
 LONGEST_TTL = 21600
 MOST_TOKENS = 256
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What is answered; the body is in no text form of it."""
-
-    status: int
-    body: str = field(default="", repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Imds:
@@ -58,11 +42,10 @@ class Imds:
 
     def answer(self, method: str, path: str, headers: Mapping[str, str]) -> Reply:
         """Reply to a request; `headers` by lower-case name."""
-        if not is_loopback(_host_of(headers.get("host", ""))):
-            return Reply(403, "this service answers to 127.0.0.1 and localhost alone")
-        if "x-forwarded-for" in headers:
-            return Reply(400, "unable to process requests with X-Forwarded-For header")
-        where = path.partition("?")[0].rstrip("/")
+        stranger = refuse_stranger(headers)
+        if stranger is not None:
+            return stranger
+        where = path_of(path)
         if where == TOKEN_PATH:
             return self._give_token(headers) if method == "PUT" else Reply(405, "PUT a token request")
         if where not in {KEYS_PATH, f"{KEYS_PATH}/{self._role}"}:
@@ -96,35 +79,10 @@ class Imds:
         return None if is_alive else "invalid token provided"
 
     def _keys(self) -> Reply:
-        try:
-            credentials = self._source.credentials()
-        except NightvaultError as error:
-            log.warning("no keys to hand out: %s", error)
-            return Reply(500, "no credentials: the log of nightvault serve tells why")
-        now = self._clock.now()
-        document = {
-            "Code": "Success",
-            "LastUpdated": _stamp(now),
-            "Type": "AWS-HMAC",
-            "AccessKeyId": credentials.access_key_id,
-            "SecretAccessKey": credentials.secret_access_key,
-            "Token": credentials.session_token,
-            "Expiration": _stamp(credentials.expires_at or now + timedelta(hours=1)),
-        }
-        return Reply(200, json.dumps(document))
+        first = {"Code": "Success", "LastUpdated": stamp(self._clock.now()), "Type": "AWS-HMAC"}
+        return reply_with_keys(self._source, self._clock, first)
 
 
 def _is_alive(end: datetime, now: datetime) -> bool:
     """Whether a token's end is to come, and not so far off that the clock must have been ahead."""
     return now < end <= now + timedelta(seconds=LONGEST_TTL)
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _host_of(header: str) -> str:
-    """A Host header without its port."""
-    if header.startswith("["):
-        return header.partition("]")[0] + "]"
-    return header.partition(":")[0].lower()

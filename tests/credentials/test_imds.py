@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from backup.credentials.imds import KEYS_PATH, MOST_TOKENS, TOKEN_HEADER, TOKEN_PATH, TTL_HEADER, Imds, Reply
+from backup.credentials.imds import KEYS_PATH, MOST_TOKENS, TOKEN_HEADER, TOKEN_PATH, TTL_HEADER, Imds
+from backup.credentials.local_requests import Reply
 from backup.errors import DeniedError
 from backup.model import Credentials
 from tests.doubles import ManualClock
@@ -43,6 +44,13 @@ def imds(clock: ManualClock, source: Source) -> Imds:
 def get(imds: Imds) -> Callable[..., Reply]:
     token = imds.answer("PUT", TOKEN_PATH, HERE).body
     return lambda path, **more: imds.answer("GET", path, {**HERE, TOKEN_HEADER: token, **more})
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_doubled_slash_is_one(imds: Imds, get: Callable[..., Reply], slash: str) -> None:
+    """Defect 26: an endpoint that ends in a slash, as the AWS CLI needs it, gives others two."""
+    assert imds.answer("PUT", f"{slash}{TOKEN_PATH}", HERE).status == 200
+    assert get(f"{slash}{KEYS_PATH}").body == "Writer"
 
 
 @pytest.mark.parametrize("slash", ["", "/"])

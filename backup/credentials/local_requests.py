@@ -1,0 +1,69 @@
+"""The common part of services that give keys on this machine: reply, keys as JSON, refusals; no network."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from backup.credentials.options import is_loopback
+from backup.errors import NightvaultError
+from backup.protocols import Clock, CredentialSource
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered; the body is in no text form of it."""
+
+    status: int
+    body: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def refuse_stranger(headers: Mapping[str, str]) -> Reply | None:
+    """The refusal of a request that came through a proxy, or for another host's name (a web page that had its
+    name resolve to this machine); None for others. `headers` by lower-case name.
+    """
+    if not is_loopback(_host_of(headers.get("host", ""))):
+        return Reply(403, "this service answers to 127.0.0.1 and localhost alone")
+    if "x-forwarded-for" in headers:
+        return Reply(400, "unable to process requests with X-Forwarded-For header")
+    return None
+
+
+def path_of(target: str) -> str:
+    """A request's path with one slash before it: some clients join theirs to an endpoint that ends in one."""
+    return "/" + target.partition("?")[0].strip("/")
+
+
+def reply_with_keys(source: CredentialSource, clock: Clock, first: Mapping[str, str]) -> Reply:
+    """The keys as JSON behind what is `first`; 500 if there are none, the reason being in the log."""
+    try:
+        credentials = source.credentials()
+    except NightvaultError as error:
+        log.warning("no keys to hand out: %s", error)
+        return Reply(500, "no credentials: the log of nightvault serve tells why")
+    document = {
+        **first,
+        "AccessKeyId": credentials.access_key_id,
+        "SecretAccessKey": credentials.secret_access_key,
+        "Token": credentials.session_token,
+        "Expiration": stamp(credentials.expires_at or clock.now() + timedelta(hours=1)),
+    }
+    return Reply(200, json.dumps(document))
+
+
+def stamp(moment: datetime) -> str:
+    """`2026-01-02T03:04:05Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _host_of(header: str) -> str:
+    """A Host header without its port."""
+    if header.startswith("["):
+        return header.partition("]")[0] + "]"
+    return header.partition(":")[0].lower()
