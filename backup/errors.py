@@ -173,7 +173,11 @@ class ArchiveMissingError(VaultError):
     """The vault has no such archive."""
 
 
-class ArchiveShortError(VaultError):
+class ArchiveUnreadableError(VaultError):
+    """The vault has the archive, but cannot read it, or not all of it; its others are not concerned."""
+
+
+class ArchiveShortError(ArchiveUnreadableError):
     """The vault has less of the archive than was asked for."""
 
 

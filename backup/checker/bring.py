@@ -10,7 +10,6 @@ from datetime import timedelta
 
 from backup.checker.journal import Asked, Journal
 from backup.errors import (
-    ArchiveMissingError,
     NightvaultError,
     RetrievalExpiredError,
     RetrievalNotReadyError,
@@ -18,9 +17,11 @@ from backup.errors import (
 )
 from backup.model import ArchiveId, ByteRange, Listing, ListingId, RetrievalId, RetrievalState, Tier
 from backup.protocols import Clock, Progress, Vault
+from backup.transfer.blame import is_of_one_archive
 from backup.transfer.retry import Patience
 from backup.transfer.whole import WholeArchive, fetch_to_files
 
+_TIMES = 2  # so often the vault may fail to retrieve an archive before that counts as missing
 _FRESH = timedelta(minutes=2)  # a vault may not know everywhere yet what it was just asked for
 
 
@@ -124,10 +125,11 @@ class Bringer:
         open_ones = [want for want in wants if not self._is_here(want, brought)]
         if not open_ones:
             return brought, []
-        states = self._states(open_ones)
-        self._ask([want for want in open_ones if want.name not in states], brought)
+        states = self._states(open_ones, brought)
+        missing = brought.missing
+        self._ask([one for one in open_ones if one.name not in states and one.name not in missing], brought)
         if not self._vault.traits.waits or self._vault.traits.keeps_metadata_hot:
-            states = self._states(open_ones)  # some, or all, are ready as soon as they are asked for
+            states = self._states(open_ones, brought)  # some, or all, are ready as soon as they are asked for
         asked = [want for want in open_ones if want.name not in brought.missing]
         brought.waiting = sum(states.get(want.name) is not RetrievalState.READY for want in asked)
         return brought, asked
@@ -145,8 +147,11 @@ class Bringer:
             return True
         return False
 
-    def _states(self, wants: Sequence[Want]) -> Mapping[str, RetrievalState]:
-        """What the vault says of what it was asked for; what must be asked for (again) is not in it."""
+    def _states(self, wants: Sequence[Want], brought: Brought) -> Mapping[str, RetrievalState]:
+        """What the vault says of what it was asked for; what must be asked for (again) is not in it.
+
+        What it failed to retrieve before, too, is missing.
+        """
         self._find_lost(wants)
         ids = {
             RetrievalId(asked.id): want.name
@@ -158,14 +163,21 @@ class Bringer:
         known = self._patience.call(lambda: self._vault.retrieval_statuses(list(ids)))
         states: dict[str, RetrievalState] = {}
         for retrieval_id, name in ids.items():
-            state = known[retrieval_id].state
+            status, asked = known[retrieval_id], self._journal.retrievals[name]
+            state = status.state
             if state in {RetrievalState.WAITING, RetrievalState.READY}:
                 states[name] = state
-            elif self._is_fresh(self._journal.retrievals[name]):
+            elif self._is_fresh(asked):
                 states[name] = RetrievalState.WAITING
+            elif state is RetrievalState.FAILED and asked.failed + 1 >= _TIMES:
+                brought.missing[name] = (
+                    f"the vault could not retrieve it: {status.message or 'no reason given'}"
+                )
+                del self._journal.retrievals[name]
             else:
                 self._progress.note(f"a retrieval is {state}: it is asked for again")
-                del self._journal.retrievals[name]
+                failed = asked.failed + (state is RetrievalState.FAILED)
+                self._journal.retrievals[name] = Asked(os.urandom(12).hex(), failed=failed)
         return states
 
     def _find_lost(self, wants: Sequence[Want]) -> None:
@@ -193,15 +205,20 @@ class Bringer:
             answers = list(workers.map(self._request, wants))
         for want, answer in zip(wants, answers, strict=True):
             asked = self._journal.retrievals[want.name]
-            if isinstance(answer, ArchiveMissingError):
+            if not isinstance(answer, NightvaultError):
+                asked.id, asked.asked_at = answer, self._clock.now()
+            elif self._is_of_one(answer):
                 brought.missing[want.name] = str(answer)
                 del self._journal.retrievals[want.name]
-            elif not isinstance(answer, NightvaultError):
-                asked.id, asked.asked_at = answer, self._clock.now()
         self._journal.save()
         for answer in answers:
-            if isinstance(answer, NightvaultError) and not isinstance(answer, ArchiveMissingError):
+            if isinstance(answer, NightvaultError) and not self._is_of_one(answer):
                 raise answer
+
+    def _is_of_one(self, error: NightvaultError) -> bool:
+        """Whether a request was refused for this archive's sake: unclear ones, if others were granted."""
+        granted = any(asked.id is not None for asked in self._journal.retrievals.values())
+        return is_of_one_archive(error) or (type(error) is VaultError and granted)
 
     def _request(self, want: Want) -> RetrievalId | NightvaultError:
         token = self._journal.retrievals[want.name].token

@@ -225,5 +225,5 @@ def _read(path: str, size: int) -> bytes:
     """The first `size` bytes of a file, or its last `-size`."""
     with open(path, "rb") as file:
         if size < 0:
-            file.seek(size, os.SEEK_END)
+            file.seek(max(0, os.fstat(file.fileno()).st_size + size))
         return file.read(abs(size))

@@ -28,13 +28,14 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Asked(msgspec.Struct):
-    """One request: its token before it is sent, the vault's id after."""
+    """One request: its token before it is sent, the vault's id after; how often the vault `failed` before."""
 
     token: str
     id: str | None = None
     asked_at: datetime | None = None
     start: int = 0
     end: int = 0
+    failed: int = 0
 
 
 class _Document(msgspec.Struct):

@@ -102,8 +102,8 @@ def _by_frame(rows: Sequence[ChunkRow]) -> dict[int, list[ChunkRow]]:
 
 def pack_keys(header: bytes, keys: Sequence[RecoveryKey]) -> PackKeys | None:
     """The keys of a pack by whichever recovery key opens it; None if none does."""
-    parsed = parse_header(header)
     for key in keys:
         with suppress(RecoveryKeyError, FormatError):
+            parsed = parse_header(header)
             return derive_keys(open_header(parsed, key), parsed.raw)
     return None

@@ -25,7 +25,9 @@ from backup.checker.verdicts import CheckReport, Finding, ReadBack
 from backup.errors import (
     ArchiveMissingError,
     ArchiveShortError,
+    ArchiveUnreadableError,
     CapacityError,
+    IntegrityError,
     NightvaultError,
     RecoveryKeyError,
     RetrievalExpiredError,
@@ -39,12 +41,12 @@ from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.lost import lost_chunks, mark
 from backup.inventory.readings import Reading, Result
 from backup.inventory.runs import Outcome
-from backup.model import ByteRange, RetrievalId, RetrievalState
+from backup.model import ByteRange, RetrievalId, RetrievalState, RetrievalStatus
 from backup.transfer.retrieve import Fetcher
 from backup.transfer.retry import Patience
 
-_FRESH = timedelta(minutes=2)  # a vault may not know everywhere yet what it was just asked for
 _GONE = {RetrievalState.EXPIRED, RetrievalState.FAILED}
+_FRESH = timedelta(minutes=2)  # a vault may not know everywhere yet what it was just asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +174,24 @@ class _Reader:
             if status.state is RetrievalState.READY:
                 ready.append(one)
             elif status.state in _GONE and not self._is_fresh(one):
-                self._world.progress.note(f"a retrieval is {status.state}: it is asked for again")
-                self._again(one)
+                self._lapsed(one, status)
         return ready
 
-    def _again(self, one: Reading) -> None:
+    def _lapsed(self, one: Reading, status: RetrievalStatus) -> None:
+        """Its output is gone, or was never made: asked for again, but not what the vault failed twice."""
+        failed: Result | None = None
+        if status.state is RetrievalState.FAILED:
+            why = status.message or "no reason given"
+            failed = Result(note=f"the vault could not retrieve it: {why}", is_unread=True)
+            if one.result is not None:
+                self._keep(one, failed)
+                return
+        self._world.progress.note(f"a retrieval is {status.state}: it is asked for again")
+        self._again(one, failed)
+
+    def _again(self, one: Reading, failed: Result | None = None) -> None:
         with self._world.inventory.writing() as tx:
-            readings.planned_anew(tx, one.number, _token())
+            readings.planned_anew(tx, one.number, _token(), failed)
 
     def _is_fresh(self, one: Reading) -> bool:
         if one.requested_at is None or not self._world.vault.traits.waits:
@@ -245,7 +258,7 @@ class _Reader:
             self._keep(one, Result(note=str(answer), is_missing=True))
         elif isinstance(answer, ArchiveShortError):
             self._keep(one, self._short(one, answer))
-        elif type(answer) is VaultError:  # it will not have this request: it need not have the others either
+        elif isinstance(answer, (ArchiveUnreadableError, IntegrityError)) or type(answer) is VaultError:
             self._keep(one, Result(note=str(answer), is_unread=True))
         elif isinstance(answer, NightvaultError):
             return answer

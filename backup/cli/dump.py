@@ -146,7 +146,8 @@ def _await(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> None
     from backup.restorer.restore import advance, is_ready
 
     pause = FIRST_POLL
-    while not is_ready(known := advance(begun, world)):
+    known = advance(begun, world, anew=True)
+    while not is_ready(known):
         if not wait and world.vault.traits.waits:
             raise RetrievalNotReadyError(
                 f"nothing was written: restore {begun.id} waits for the vault ({begun.tier})",
@@ -156,6 +157,7 @@ def _await(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> None
             tell_that_it_waits(cli, begun, len(known))
         cli.clock.sleep(pause)
         pause = min(pause * 1.5, LONGEST_POLL)
+        known = advance(begun, world)
 
 
 def _check_stream(cli: Cli, output: str | None, *, as_tar: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,14 @@ from backup.cli.grouping import CommandWithWords
 from backup.cli.keyfiles import read_keys
 from backup.cli.moments import at_option
 from backup.cli.snapshots import deciding, job_option, split_words
-from backup.errors import ExitCode, UsageError
+from backup.errors import ExitCode, RetrievalExpiredError, UsageError
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Tier
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.inventory.retrievals import Restore
+    from backup.inventory.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestorePlan, RestoreReport, RestoreWorld
 
 FIRST_POLL, LONGEST_POLL = 1.0, 300.0
@@ -184,7 +184,8 @@ def resume(cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numer
     with closing(opened(config)) as inventory:
         begun = find_restore(inventory, restore_id)
         if begun.state != "open":
-            raise UsageError(f"restore {begun.id} is {begun.state} already")
+            advice = "what it could not bring: the restore command again, with --overwrite if-changed"
+            raise UsageError(f"restore {begun.id} is {begun.state} already", advice=advice)
         if Choice.decode(begun.choice).output:
             raise UsageError(f"restore {begun.id} is a dump", advice="give the same dump command again")
         if on_capacity is not None:
@@ -215,22 +216,47 @@ def carry_on(
     cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool, fresh: RestorePlan | None = None
 ) -> None:
     """Ask, and bring down what is ready; with `wait` until all came. `fresh`: a plan made a moment ago."""
-    from backup.restorer.restore import advance, deliver, is_partly_ready, is_ready, waiting_report
+    from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report
 
     pause = FIRST_POLL
-    while not is_ready(known := advance(begun, world)):
-        if is_partly_ready(known):
-            deliver(begun, known, world)
-            pause = FIRST_POLL
-            continue
-        if not wait and world.vault.traits.waits:
+    may_lapse = not world.vault.traits.waits
+    known = advance(begun, world, anew=True)
+    while True:
+        if is_ready(known) or is_partly_ready(known):
+            report = _bring(begun, known, world, fresh, may_lapse=may_lapse)
+            if report is not None and report.outcome is not Outcome.RUNNING:
+                _tell(cli, report)
+                return
+            may_lapse = may_lapse and report is not None
+            pause, fresh = FIRST_POLL, None
+        elif not wait and world.vault.traits.waits:
             _tell_waiting(cli, begun, waiting_report(begun, known))
             return
-        if pause == FIRST_POLL and world.vault.traits.waits:
-            tell_that_it_waits(cli, begun, len(known))
-        cli.clock.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_POLL)
-    _tell(cli, deliver(begun, known, world, fresh=fresh))
+        else:
+            if pause == FIRST_POLL and world.vault.traits.waits:
+                tell_that_it_waits(cli, begun, len(known))
+            cli.clock.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_POLL)
+        known = advance(begun, world)
+
+
+def _bring(
+    begun: Restore,
+    known: Sequence[Retrieval],
+    world: RestoreWorld,
+    fresh: RestorePlan | None,
+    *,
+    may_lapse: bool,
+) -> RestoreReport | None:
+    """Bring down what is ready; None if all of it went in between, where asking again costs nothing."""
+    from backup.restorer.restore import deliver
+
+    try:
+        return deliver(begun, known, world, fresh=fresh)
+    except RetrievalExpiredError:
+        if may_lapse:
+            return None
+        raise
 
 
 def tell_that_it_waits(cli: Cli, begun: Restore, count: int) -> None:

@@ -98,6 +98,11 @@ class _Met(msgspec.Struct):
     detail: str
 
 
+class _Failed(msgspec.Struct):
+    why: str
+    times: int = 1
+
+
 class _Kept(msgspec.Struct):
     gone: list[bytes] = []
     problems: list[_Met] = []
@@ -105,6 +110,16 @@ class _Kept(msgspec.Struct):
     written: int = 0
     fetched: int = 0
     seconds: float = 0.0
+    failures: dict[int, _Failed] = {}
+    has_begun: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a retrieval came to nothing, the last time, and how often it did."""
+
+    why: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +127,8 @@ class Progress:
     """What the earlier sittings of a restore wrote and met.
 
     `written` are bytes of finished files, `fetched` those that came from the vault; `gone` are the paths of
-    files that were given up.
+    files that were given up; `failures` are those of retrievals, by number. Before anything was written
+    (`has_begun`) there may be failures alone.
     """
 
     files: int = 0
@@ -121,16 +137,20 @@ class Progress:
     seconds: float = 0.0
     problems: tuple[Problem, ...] = ()
     gone: frozenset[bytes] = field(default_factory=frozenset)
+    failures: Mapping[int, Failure] = field(default_factory=dict)
+    has_begun: bool = True
 
 
 def read_progress(tx: Transaction, restore: int) -> Progress | None:
-    """What was recorded of a restore; None if nothing was written yet."""
+    """What was recorded of a restore; None if there is nothing yet."""
     data = tx.execute(select(restores.c.progress).where(restores.c.number == restore)).scalar()
     if data is None:
         return None
     kept = msgspec.msgpack.decode(data, type=_Kept)
     met = tuple(Problem(one.path, ProblemKind(one.kind), one.detail) for one in kept.problems)
-    return Progress(kept.files, kept.written, kept.fetched, kept.seconds, met, frozenset(kept.gone))
+    failures = {number: Failure(one.why, one.times) for number, one in kept.failures.items()}
+    counts = (kept.files, kept.written, kept.fetched, kept.seconds)
+    return Progress(*counts, met, frozenset(kept.gone), failures, kept.has_begun)
 
 
 def keep_progress(tx: Transaction, restore: int, progress: Progress) -> None:
@@ -143,6 +163,20 @@ def keep_progress(tx: Transaction, restore: int, progress: Progress) -> None:
         written=progress.written,
         fetched=progress.fetched,
         seconds=progress.seconds,
+        failures={number: _Failed(one.why, one.times) for number, one in progress.failures.items()},
+        has_begun=progress.has_begun,
     )
     data = msgspec.msgpack.encode(kept)
     tx.execute(update(restores).where(restores.c.number == restore).values(progress=data))
+
+
+def note_failures(tx: Transaction, restore: int, why: Mapping[int, str]) -> None:
+    """Record why retrievals of a restore, by number, came to nothing once more."""
+    if not why:
+        return
+    before = read_progress(tx, restore) or Progress(has_begun=False)
+    failures = dict(before.failures)
+    for number, reason in why.items():
+        known = failures.get(number)
+        failures[number] = Failure(reason, known.times + 1 if known else 1)
+    keep_progress(tx, restore, replace(before, failures=failures))

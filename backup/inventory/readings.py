@@ -106,9 +106,11 @@ def asked(tx: Transaction, number: int, retrieval_id: RetrievalId, now: datetime
     tx.execute(update(readings).where(readings.c.number == number).values(**values))
 
 
-def planned_anew(tx: Transaction, number: int, token: str) -> None:
-    """Its output is gone or was never made: it is asked for again."""
+def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None = None) -> None:
+    """Its output is gone or was never made: it is asked for again. `failed` is kept if the vault failed."""
     values = {"retrieval_id": None, "state": "planned", "requested_at": None, "token": token}
+    if failed is not None:
+        values["result"] = msgspec.msgpack.encode(failed)
     tx.execute(update(readings).where(readings.c.number == number).values(**values))
 
 

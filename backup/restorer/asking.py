@@ -7,23 +7,36 @@ asked for at a time than the link brings down while outputs live; the rest is as
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from backup.errors import LockedError
+from backup.errors import ArchiveMissingError, LockedError, NightvaultError
 from backup.inventory import archives, retrievals
-from backup.inventory.progress import again, alive_retrievals, output_gone, retrievals_changed, shareable
+from backup.inventory.progress import (
+    Failure,
+    again,
+    alive_retrievals,
+    note_failures,
+    output_gone,
+    read_progress,
+    retrievals_changed,
+    shareable,
+)
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.model import RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.requests import Answer, request_all
 from backup.restorer.world import RestoreWorld, alone_with
+from backup.transfer.blame import is_of_one_archive
 from backup.transfer.retry import Patience
 
+GONE = "its archive is gone from the vault"
 OUTPUT_LIVES = timedelta(hours=24)  # at least, after completion: Glacier developer guide, GetJobOutput
 BATCH = 64
 _ASKED = {"waiting", "ready"}
+_SETTLED = {"ready", "fetched", "failed"}
+_TIMES = 2  # so often a retrieval may fail before nobody but the user asks for it again
 _FRESH = timedelta(minutes=2)
 _LAST_HOUR = timedelta(hours=1)
 _GONE = {RetrievalState.EXPIRED, RetrievalState.FAILED}
@@ -31,15 +44,18 @@ _OTHER_TIER = {"standard": Tier.STANDARD, "bulk": Tier.BULK}
 _LOCK_TRIES, _LOCK_PAUSE = 600, 0.2
 
 
-def advance(restore: Restore, world: RestoreWorld) -> Sequence[Retrieval]:
+def advance(restore: Restore, world: RestoreWorld, *, anew: bool = False) -> Sequence[Retrieval]:
     """See how far the vault is, and ask for what was not asked for yet; the retrievals as they stand now.
 
-    One whose output is gone, or that failed, is planned anew and asked for again, but not what was written of
-    it. One whose archive is gone is `failed` for good: the rest goes on. May be cut anywhere and run again.
-    `CapacityError` when the vault cannot serve the tier and the user chose to fail then.
+    One whose output is gone, or that failed once, is planned anew and asked for again, but not what was
+    written of it. One whose archive cannot be had is `failed`: the rest goes on. It is asked for again
+    `anew`, as the user wishes, and once when all others came: it may be whole by then. May be cut anywhere
+    and run again. `CapacityError` when the vault cannot serve the tier and the user chose to fail then.
     """
     with alone_with(world.inventory, restore):
+        failed = [one for one in _known(restore, world) if one.state == "failed"]
         _look(restore, world)
+        _plan_failed(failed, restore, world, anew=anew)
         asked, shared = _ask_for_planned(restore, world)
         # A waiting vault may not know yet what it was just asked for: it is looked at the next time.
         if shared or (asked and not world.vault.traits.waits):
@@ -52,6 +68,25 @@ def _known(restore: Restore, world: RestoreWorld) -> list[Retrieval]:
         return retrievals.retrievals_of(tx, restore.number)
 
 
+def _failures(restore: Restore, world: RestoreWorld) -> Mapping[int, Failure]:
+    with world.inventory.reading() as tx:
+        kept = read_progress(tx, restore.number)
+    return kept.failures if kept else {}
+
+
+def _plan_failed(failed: Sequence[Retrieval], restore: Restore, world: RestoreWorld, *, anew: bool) -> None:
+    """Plan what failed before anew: as the user wishes, or once more when nothing else is waited for."""
+    if not failed:
+        return
+    if not anew:
+        if any(one.state not in _SETTLED for one in _known(restore, world)):
+            return
+        times = _failures(restore, world)
+        failed = [one for one in failed if one.number not in times or times[one.number].times < _TIMES]
+    with world.inventory.writing() as tx:
+        retrievals_changed(tx, [again(one, os.urandom(12).hex()) for one in failed])
+
+
 def _look(restore: Restore, world: RestoreWorld) -> None:
     """Note the vault's word on each retrieval that it was asked for."""
     asked = [one for one in _known(restore, world) if one.retrieval_id is not None and one.state in _ASKED]
@@ -60,8 +95,10 @@ def _look(restore: Restore, world: RestoreWorld) -> None:
     ids = list(dict.fromkeys(one.retrieval_id for one in asked if one.retrieval_id is not None))
     statuses = Patience(world.clock).call(lambda: world.vault.retrieval_statuses(ids))
     now = world.clock.now()
+    before = _failures(restore, world)
     gone: set[RetrievalId] = set()
     changed: list[Retrieval] = []
+    failed: dict[int, str] = {}
     for one in asked:
         if one.retrieval_id is None:
             continue
@@ -69,15 +106,33 @@ def _look(restore: Restore, world: RestoreWorld) -> None:
         if status.state is RetrievalState.EXPIRED and _is_fresh(one, world):
             continue
         if status.state in _GONE:
-            why = status.message or "no reason given"
-            world.progress.note(f"a retrieval is {status.state} ({why}): it is asked for again")
             gone.add(one.retrieval_id)
-            changed.append(again(one, os.urandom(12).hex()))
+            changed.append(_lapsed(one, status, before, failed, world))
         else:
             changed.append(_seen(one, status, now))
     with world.inventory.writing() as tx:
         retrievals_changed(tx, [one for one in changed if one not in asked])
+        note_failures(tx, restore.number, failed)
         output_gone(tx, gone, now)
+
+
+def _lapsed(
+    one: Retrieval,
+    status: RetrievalStatus,
+    before: Mapping[int, Failure],
+    failed: dict[int, str],
+    world: RestoreWorld,
+) -> Retrieval:
+    """One whose output is gone, or was never made, planned anew; failed if that was in vain twice."""
+    why = status.message or "no reason given"
+    if status.state is RetrievalState.FAILED:
+        failed[one.number] = f"the vault could not retrieve its archive: {why}"
+        known = before.get(one.number)
+        if known is not None and known.times + 1 >= _TIMES:
+            world.progress.note(f"a retrieval failed again ({why}): what needs it cannot be restored")
+            return replace(again(one, os.urandom(12).hex()), state="failed")
+    world.progress.note(f"a retrieval is {status.state} ({why}): it is asked for again")
+    return again(one, os.urandom(12).hex())
 
 
 def _seen(one: Retrieval, status: RetrievalStatus, now: datetime) -> Retrieval:
@@ -191,19 +246,25 @@ def _record(answers: Sequence[Answer], restore: Restore, world: RestoreWorld) ->
     """Record what the vault said; whether to go on asking. What it refused otherwise is raised afterwards."""
     now = world.clock.now()
     changed: list[Retrieval] = []
+    failed: dict[int, str] = {}
+    refusal = _refusal_of_all(answers, restore, world)
     for answer in answers:
         if answer.retrieval_id is not None:
-            changed.append(_asked(answer.retrieval, answer.retrieval_id, now))
-        elif answer.missing is not None:
-            world.progress.note(f"{answer.missing}: what needs it cannot be restored")
+            changed.append(_asked(answer, answer.retrieval_id, now))
+        elif answer.refused is not None and (refusal is None or is_of_one_archive(answer.refused)):
+            world.progress.note(f"{answer.refused}: what needs it cannot be restored")
+            failed[answer.retrieval.number] = _reason(answer.refused)
             changed.append(replace(answer.retrieval, state="failed"))
     short = next((answer.short for answer in answers if answer.short is not None), None)
     changed.extend(_by_other_tier([a.retrieval for a in answers if a.short is not None], restore))
     with world.inventory.writing() as tx:
         retrievals_changed(tx, changed)
+        note_failures(tx, restore.number, failed)
     for answer in answers:
         if answer.error is not None:
             raise answer.error
+    if refusal is not None:
+        raise refusal
     if short is None:
         return True
     if restore.on_capacity == "fail":
@@ -214,12 +275,28 @@ def _record(answers: Sequence[Answer], restore: Restore, world: RestoreWorld) ->
     return False
 
 
-def _asked(one: Retrieval, retrieval_id: RetrievalId, now: datetime) -> Retrieval:
+def _refusal_of_all(
+    answers: Sequence[Answer], restore: Restore, world: RestoreWorld
+) -> NightvaultError | None:
+    """A refusal that does not say whose fault it is, while this vault granted this restore nothing yet."""
+    unclear = [one.refused for one in answers if one.refused and not is_of_one_archive(one.refused)]
+    granted = [*(one.retrieval_id for one in answers), *(one.retrieval_id for one in _known(restore, world))]
+    if not unclear or any(granted):
+        return None
+    return unclear[0]
+
+
+def _reason(error: NightvaultError) -> str:
+    return GONE if isinstance(error, ArchiveMissingError) else f"its archive cannot be had: {error}"
+
+
+def _asked(answer: Answer, retrieval_id: RetrievalId, now: datetime) -> Retrieval:
+    one = answer.retrieval
     return replace(
         one,
         state="waiting",
         retrieval_id=retrieval_id,
-        asked=one.left,
+        asked=answer.asked or one.left,
         requested_at=now,
         until=now + OUTPUT_LIVES,
     )

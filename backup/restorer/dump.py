@@ -6,11 +6,12 @@ that does not is verified chunk by chunk; if it breaks off, the stream ends ther
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
 from backup.errors import IntegrityError, RetrievalNotReadyError
 from backup.inventory import retrievals, runs, snapshots
+from backup.inventory.progress import Failure, read_progress
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.model import MIB, EntryKind, Problem, ProblemKind
@@ -41,6 +42,7 @@ def dump(restore: Restore, world: RestoreWorld, sink: Sink) -> RestoreReport:
     with alone_with(world.inventory, restore):
         with world.inventory.reading() as tx:
             known = retrievals.retrievals_of(tx, restore.number)
+            kept = read_progress(tx, restore.number)
             snapshot = snapshots.find_snapshot(tx, restore.snapshot)
         if not is_ready(known):
             raise RetrievalNotReadyError(
@@ -51,7 +53,8 @@ def dump(restore: Restore, world: RestoreWorld, sink: Sink) -> RestoreReport:
         with world.inventory.writing() as tx:
             run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), world.clock.now())
         try:
-            report = _Dump(restore, plan, known, pack_keys, world, sink).run()
+            failures = kept.failures if kept else {}
+            report = _Dump(restore, plan, known, pack_keys, world, sink, failures).run()
         except BaseException as error:
             fail_run(run, error, world)
             raise
@@ -69,7 +72,9 @@ class _Dump:
         pack_keys: dict[int, bytes],
         world: RestoreWorld,
         sink: Sink,
+        failures: Mapping[int, Failure],
     ) -> None:
+        self._failures = failures
         self._restore = restore
         self._plan = plan
         self._known = known
@@ -186,7 +191,7 @@ class _Dump:
         self._world.progress.advance(done=len(data))
 
     def _contents(self, files: Sequence[WantedFile]) -> Contents:
-        return Contents(self._plan, files, self._known, self._pack_keys, self._world)
+        return Contents(self._plan, files, self._known, self._pack_keys, self._world, self._failures)
 
     def _count(self, wanted: Wanted, size: int | None = None) -> None:
         self._files += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,10 +18,11 @@ Arrived = tuple[FrameRow, "Future[bytes]"]
 
 @dataclass(frozen=True, slots=True)
 class OpenedArchive:
-    """What is needed to open an archive's frames."""
+    """What is needed to open an archive's frames; `why`, by number, some of them do not come."""
 
     pack_id: PackId
     keys: PackKeys = field(repr=False)
+    why: Mapping[int, str] = field(default_factory=dict)
 
 
 class Opener:
@@ -63,6 +64,9 @@ class Opener:
 
     def _open(self, archive: OpenedArchive, row: FrameRow, sealed: Buffer | None) -> bytes:
         if sealed is None:
+            why = archive.why.get(row.number)
+            if why is not None:
+                raise IntegrityError(f"its data cannot be had from the vault: {why}")
             raise IntegrityError("its data came back damaged from the vault")
         try:
             return self._codec.open_checked(archive.keys.frame_key, archive.pack_id, row, sealed)

@@ -6,21 +6,32 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from backup.errors import ArchiveMissingError, CapacityError
+from backup.errors import (
+    ArchiveMissingError,
+    ArchiveShortError,
+    CapacityError,
+    NightvaultError,
+    VaultError,
+)
 from backup.inventory.archives import Archive
 from backup.inventory.retrievals import Retrieval
 from backup.model import ByteRange, RetrievalId
 from backup.restorer.world import RestoreWorld
+from backup.transfer.blame import is_of_one_archive
 from backup.transfer.retry import Patience
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the vault said to one request: an id, or why there is none. All None: it was not sent."""
+    """What the vault said to one request: an id, or why there is none. All None: it was not sent.
+
+    `asked` is the range that was granted. What was `refused` need not be refused to other archives.
+    """
 
     retrieval: Retrieval
     retrieval_id: RetrievalId | None = None
-    missing: ArchiveMissingError | None = None
+    asked: ByteRange | None = None
+    refused: NightvaultError | None = None
     short: CapacityError | None = None
     error: BaseException | None = None
 
@@ -53,31 +64,44 @@ def request_all(
     return answers
 
 
-def _answer(one: Retrieval, future: Future[RetrievalId]) -> Answer:
+def _answer(one: Retrieval, future: Future[tuple[RetrievalId, ByteRange]]) -> Answer:
     try:
-        return Answer(one, future.result())
-    except ArchiveMissingError as error:
-        return Answer(one, missing=error)
+        return Answer(one, *future.result())
     except CapacityError as error:
         return Answer(one, short=error)
+    except NightvaultError as error:
+        if is_of_one_archive(error) or type(error) is VaultError:
+            return Answer(one, refused=error)
+        return Answer(one, error=error)
     except BaseException as error:  # noqa: BLE001  what the others were answered is recorded first
         return Answer(one, error=error)
 
 
 def _ask(
     one: Retrieval, archive: Archive | None, open_ones: Mapping[str, RetrievalId], world: RestoreWorld
-) -> RetrievalId:
-    """Ask once: a request whose answer was lost, then or now, is found again by its token, not paid twice."""
+) -> tuple[RetrievalId, ByteRange]:
+    """Ask once: a request whose answer was lost, then or now, is found again by its token, not paid twice.
+
+    Of an archive that was cut short all that is left is asked for: what was before the cut is right still.
+    """
     archive_id = archive.archive_id if archive is not None else None
     if archive is None or archive_id is None:
         raise ArchiveMissingError(f"archive {one.archive} is not in the vault")
-    extent = None if one.left == ByteRange(0, archive.size) else one.left
+    everything = ByteRange(0, archive.size)
+    wanted = one.left
     tried = False
 
     def ask() -> RetrievalId:
         nonlocal tried
         found = world.vault.open_retrievals() if tried else open_ones
         tried = True
+        extent = None if wanted == everything else wanted
         return found.get(one.token) or world.vault.request_retrieval(archive_id, extent, one.tier, one.token)
 
-    return Patience(world.clock).call(ask)
+    try:
+        return Patience(world.clock).call(ask), wanted
+    except ArchiveShortError:
+        if wanted == everything:
+            raise
+    wanted = everything
+    return Patience(world.clock).call(ask), wanted

@@ -10,13 +10,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from backup.errors import InterruptedRunError, NightvaultError, RetrievalExpiredError
+from backup.errors import (
+    InterruptedRunError,
+    NightvaultError,
+    RetrievalExpiredError,
+    RetrievalNotReadyError,
+    VaultError,
+)
 from backup.format.pack import derive_keys
 from backup.inventory import progress as books
 from backup.inventory.progress import Progress
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.model import MIB, FrameRow, Problem
+from backup.restorer.asking import GONE
 from backup.restorer.assemble import Assembly
 from backup.restorer.choice import Overwrite
 from backup.restorer.opening import OpenedArchive, Opener
@@ -32,7 +39,6 @@ from backup.restorer.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
-_GONE = "its archive is gone from the vault"
 CHECKPOINT = 256 * MIB
 """Twice as many bytes are fetched again at most after a power cut; to sync more often slows disks down."""
 
@@ -62,7 +68,7 @@ class Sitting:
         self._known = {one.number: one for one in known}
         self._plan = plan
         self._pack_keys = pack_keys
-        self._resumes = before is not None
+        self._resumes = before is not None and before.has_begun
         self._before = before or Progress()
         self._world = world
         self._problems: list[Problem] = []
@@ -187,25 +193,32 @@ class Sitting:
         """Fetch what is ready, first what goes first; what has expired is planned anew, the rest goes on."""
         ready = [(one, rows) for one, rows in self._laid() if one.state == "ready"]
         ready.sort(key=lambda pair: (pair[0].until or _NEVER, pair[0].number))
-        expired: RetrievalExpiredError | None = None
+        lapsed: VaultError | None = None
         fetcher = Fetcher(self._world.vault, self._world.clock, piece=self._world.piece)
         with fetcher, Opener() as opener:
             for one, rows in ready:
                 left = [row for row in rows if not _has(one, row)]
                 try:
                     self._fetch_range(one, left, fetcher, opener, assembly, writer)
-                except RetrievalExpiredError as error:
-                    expired = error
+                except (RetrievalExpiredError, RetrievalNotReadyError) as error:
+                    lapsed = error
                     self._settle(assembly, writer)
-                    self._world.progress.note(f"{error}: what is missing of it is asked for again")
-                    self._set(books.again(self._known[one.number], os.urandom(12).hex()))
+                    self._set(self._lapsed(self._known[one.number], error))
                     continue
                 self._set(replace(one, state="fetched", written_to=one.extent.end))
-        if expired is not None and not self._fetched:
-            raise RetrievalExpiredError(
-                f"restore {self._restore.id}: {expired}",
+        if lapsed is not None and not self._fetched:
+            raise type(lapsed)(
+                f"restore {self._restore.id}: {lapsed}",
                 advice="run the same command again: what is gone is asked for anew, and only that",
-            ) from expired
+            ) from lapsed
+
+    def _lapsed(self, one: Retrieval, error: VaultError) -> Retrieval:
+        """What was ready and is not: planned anew if it is gone, else waited for."""
+        if isinstance(error, RetrievalNotReadyError):
+            self._world.progress.note(f"{error}: it is waited for")
+            return replace(one, state="waiting")
+        self._world.progress.note(f"{error}: what is missing of it is asked for again")
+        return books.again(one, os.urandom(12).hex())
 
     def _fetch_range(
         self,
@@ -220,8 +233,12 @@ class Sitting:
             return
         archive = self._plan.archives[one.archive]
         keys = derive_keys(self._pack_keys[one.archive], archive.header)
-        frames = fetcher.frames(ReadyRange(one.retrieval_id, archive.size, one.asked, left))
-        for row, opened in opener.opened(OpenedArchive(archive.label.pack_id, keys), frames):
+        why: dict[int, str] = {}
+        frames = fetcher.frames(
+            ReadyRange(one.retrieval_id, archive.size, one.asked, left),
+            given_up=lambda row, error: why.setdefault(row.number, str(error)),
+        )
+        for row, opened in opener.opened(OpenedArchive(archive.label.pack_id, keys, why), frames):
             done = assembly.accept(one.archive, row, opened)
             self._accepted.append(replace(one, written_to=row.offset + row.sealed_length))
             self._note_done(assembly)
@@ -288,6 +305,7 @@ class Sitting:
             seconds=before.seconds + max(0.0, (now - self._started).total_seconds()),
             problems=self._all_problems(),
             gone=before.gone | frozenset(assembly.gone),
+            failures=before.failures,
         )
 
     def _all_problems(self) -> tuple[Problem, ...]:
@@ -301,7 +319,8 @@ class Sitting:
             assembly.lose(archive, why)
         for one, rows in self._laid():
             if one.state == "failed":
-                assembly.lose(one.archive, _GONE, rows)
+                failure = self._before.failures.get(one.number)
+                assembly.lose(one.archive, failure.why if failure else GONE, rows)
 
     def _advance_counts(self, writer: Writer) -> None:
         self._counts = (writer.files, writer.bytes)

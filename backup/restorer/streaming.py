@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Self
 
-from backup.errors import FormatError, IntegrityError
+from backup.errors import FormatError, IntegrityError, NightvaultError
 from backup.format.frame import FrameCodec
 from backup.format.naming import chunk_id
 from backup.format.pack import derive_keys
+from backup.inventory.progress import Failure
 from backup.inventory.retrievals import Retrieval
 from backup.model import MIB, FrameRow
+from backup.restorer.asking import GONE
 from backup.restorer.files import WantedFile
 from backup.restorer.plan import cover
 from backup.restorer.planning import RestorePlan
@@ -37,6 +40,7 @@ class Contents:
         known: Sequence[Retrieval],
         pack_keys: Mapping[int, bytes],
         world: RestoreWorld,
+        failures: Mapping[int, Failure],
     ) -> None:
         self._plan = plan
         self._places = plan.selection.places
@@ -51,10 +55,14 @@ class Contents:
             if number in plan.archives
         }
         self._rows: dict[_Key, tuple[Retrieval, FrameRow]] = {}
+        self._why: dict[_Key, str] = {}
         laid = cover(plan.ranges, [(one.archive, one.extent) for one in known])
         for one, planned in zip(known, laid, strict=True):
             if one.state in {"ready", "fetched"} and one.archive in self._keys:
                 self._rows.update({(one.archive, row.number): (one, row) for row in planned.frames})
+            elif one.state == "failed":
+                why = failures[one.number].why if one.number in failures else GONE
+                self._why.update({(one.archive, row.number): why for row in planned.frames})
         self._order = _frames_in_order(plan, files)
         self._at = 0
 
@@ -81,7 +89,8 @@ class Contents:
         if key not in self._held:
             self._load(key)
         if key not in self._held:
-            raise IntegrityError("its data could not be had from the vault as it was")
+            why = self._why.get(key) or self._plan.lost.get(key[0])
+            raise IntegrityError(why or "its data could not be had from the vault as it was")
         self._held.move_to_end(key)
         return self._held[key]
 
@@ -110,7 +119,8 @@ class Contents:
         archive, keys = self._plan.archives[one.archive], self._keys[one.archive]
         if one.retrieval_id is None or one.asked is None:
             return
-        for row, sealed in self._fetcher.frames(ReadyRange(one.retrieval_id, archive.size, one.asked, rows)):
+        ready = ReadyRange(one.retrieval_id, archive.size, one.asked, rows)
+        for row, sealed in self._fetcher.frames(ready, given_up=partial(self._give_up, one.archive)):
             if sealed is None:
                 continue
             try:
@@ -122,6 +132,9 @@ class Contents:
             self._bytes += len(raw)
         while self._bytes > 2 * RUN and len(self._held) > 1:
             self._bytes -= len(self._held.popitem(last=False)[1])
+
+    def _give_up(self, archive: int, row: FrameRow, error: NightvaultError) -> None:
+        self._why[archive, row.number] = f"its data cannot be had from the vault: {error}"
 
 
 def _frames_in_order(plan: RestorePlan, files: Sequence[WantedFile]) -> list[_Key]:

@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from backup.errors import IntegrityError, VaultError
+from backup.errors import IntegrityError, NightvaultError, VaultError
 from backup.format.frame import check_digest
 from backup.format.treehash import aligned_pieces, tree_hash
 from backup.model import MIB, Buffer, ByteRange, Fetched, FrameRow, RetrievalId
 from backup.protocols import Clock, Vault
+from backup.transfer.blame import require_own_fault
 from backup.transfer.retry import Patience
 
 PIECE = 16 * MIB
 TRIES = 3
+
+GivenUp = Callable[[FrameRow, NightvaultError], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,16 @@ class ReadyRange:
 
 
 class _Piece(NamedTuple):
-    """What was fetched, its place in the archive, and which of the frames in it have their digest."""
+    """What was fetched, its place in the archive, and which of the frames in it have their digest.
+
+    With an `error` nothing was: the archive cannot be read here.
+    """
 
     start: int
     end: int
     data: memoryview
     right: frozenset[FrameRow]
+    error: NightvaultError | None = None
 
 
 class Fetcher:
@@ -65,50 +72,60 @@ class Fetcher:
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     def frames(
-        self, ready: ReadyRange, *, every: Callable[[memoryview], object] | None = None
+        self,
+        ready: ReadyRange,
+        *,
+        every: Callable[[memoryview], object] | None = None,
+        given_up: GivenUp | None = None,
     ) -> Iterator[tuple[FrameRow, Buffer | None]]:
         """The sealed bytes of each wanted frame, verified by digest; None where they stay wrong.
 
         Pieces that hold no wanted frame are not fetched, unless `every` is given: it sees the bytes of all
-        pieces, in order, as they came. The vault's errors come out as they are.
+        pieces, in order, as they came. The vault's errors come out as they are; but if `given_up` is given,
+        one of this archive alone ends nothing: it is told of frames (None) that cannot be had, and why.
         """
         held: deque[_Piece] = deque()
         passed = ready.extent.start
-        pieces = self._pieces(ready, every)
+        pieces = self._pieces(ready, every, may_fail=given_up is not None)
         for row in ready.frames:
             if row.offset < passed:  # frames that overlap: no pack of ours, but no reason to stop
-                yield row, self._fetch_frame(ready, row)
+                yield row, self._fetch_frame(ready, row, given_up)
                 continue
             passed = row.offset + row.sealed_length
             while held and held[0].end <= row.offset:
                 held.popleft()
             while not held or held[-1].end < passed:
                 held.append(next(pieces))
-            sealed = _joined(held, row.offset, passed)
-            is_right = any(row in one.right for one in held) or _is_right(row, sealed)
-            yield row, sealed if is_right else self._fetch_frame(ready, row)
+            yield row, _held(held, row) or self._fetch_frame(ready, row, given_up)
         if every is not None:
             for _ in pieces:
                 pass
 
-    def _pieces(self, ready: ReadyRange, every: Callable[[memoryview], object] | None) -> Iterator[_Piece]:
+    def _pieces(
+        self, ready: ReadyRange, every: Callable[[memoryview], object] | None, *, may_fail: bool
+    ) -> Iterator[_Piece]:
         under_way: deque[Future[_Piece]] = deque()
         offsets = [row.offset for row in ready.frames]
         all_pieces = aligned_pieces(ready.extent, ready.archive_size, self._piece)
         for place in wanted_pieces(ready, self._piece) if every is None else all_pieces:
             within = ready.frames[bisect_left(offsets, place.start) : bisect_left(offsets, place.end)]
-            under_way.append(self._workers.submit(self._fetch, ready, place, within))
+            under_way.append(self._workers.submit(self._fetch, ready, place, within, may_fail))
             if len(under_way) >= self._ahead:
                 yield _arrived(under_way.popleft(), every)
         while under_way:
             yield _arrived(under_way.popleft(), every)
 
-    def _fetch(self, ready: ReadyRange, place: ByteRange, frames: Sequence[FrameRow]) -> _Piece:
+    def _fetch(
+        self, ready: ReadyRange, place: ByteRange, frames: Sequence[FrameRow], may_fail: bool
+    ) -> _Piece:
         """A piece whose bytes match the vault's own hash, where it gives one; tried again if they do not."""
-        for _ in range(TRIES):
-            fetched = self._ask(ready, place)
-            if fetched.tree_hash is None or tree_hash(fetched.data) == fetched.tree_hash:
-                break
+        try:
+            fetched = self._ask_for_right(ready, place)
+        except NightvaultError as error:
+            if not may_fail:
+                raise
+            require_own_fault(error, self._vault, self._patience)
+            return _Piece(place.start, place.end, memoryview(b""), frozenset(), error)
         data = memoryview(bytes(fetched.data))  # what is wrong to the end shows in its frames' digests
         right: set[FrameRow] = set()
         passed = place.start
@@ -120,12 +137,25 @@ class Fetcher:
                     right.add(row)
         return _Piece(place.start, place.end, data, frozenset(right))
 
-    def _fetch_frame(self, ready: ReadyRange, row: FrameRow) -> bytes | None:
-        """A frame alone, as its piece came back wrong; None if that does not help."""
+    def _ask_for_right(self, ready: ReadyRange, place: ByteRange) -> Fetched:
         for _ in range(TRIES):
-            sealed = bytes(self._ask(ready, ByteRange(row.offset, row.offset + row.sealed_length)).data)
-            if _is_right(row, sealed):
-                return sealed
+            fetched = self._ask(ready, place)
+            if fetched.tree_hash is None or tree_hash(fetched.data) == fetched.tree_hash:
+                break
+        return fetched
+
+    def _fetch_frame(self, ready: ReadyRange, row: FrameRow, given_up: GivenUp | None) -> bytes | None:
+        """A frame alone, as its piece came back wrong or not at all; None if that does not help."""
+        try:
+            for _ in range(TRIES):
+                sealed = bytes(self._ask(ready, ByteRange(row.offset, row.offset + row.sealed_length)).data)
+                if _is_right(row, sealed):
+                    return sealed
+        except NightvaultError as error:
+            if given_up is None:
+                raise
+            require_own_fault(error, self._vault, self._patience)
+            given_up(row, error)
         return None
 
     def _ask(self, ready: ReadyRange, extent: ByteRange) -> Fetched:
@@ -158,6 +188,15 @@ def _arrived(future: Future[_Piece], every: Callable[[memoryview], object] | Non
     if every is not None:
         every(piece.data)
     return piece
+
+
+def _held(pieces: Sequence[_Piece], row: FrameRow) -> Buffer | None:
+    """A frame's bytes if the pieces that hold it came, and it has its digest."""
+    start, end = row.offset, row.offset + row.sealed_length
+    if any(one.error is not None and one.start < end and start < one.end for one in pieces):
+        return None
+    sealed = _joined(pieces, start, end)
+    return sealed if any(row in one.right for one in pieces) or _is_right(row, sealed) else None
 
 
 def _joined(pieces: Iterable[_Piece], start: int, end: int) -> Buffer:

@@ -10,10 +10,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from backup.errors import VaultError
+from backup.errors import (
+    NightvaultError,
+    RetrievalExpiredError,
+    RetrievalNotReadyError,
+    VaultError,
+)
 from backup.format.treehash import aligned_pieces, tree_hash
 from backup.model import MIB, ByteRange, RetrievalId
 from backup.protocols import Clock, Vault
+from backup.transfer.blame import require_own_fault
 from backup.transfer.retry import Patience
 from backup.transfer.spool import spool_errors
 
@@ -34,14 +40,17 @@ class WholeArchive:
 
 def fetch_to_files(
     vault: Vault, clock: Clock, wanted: Sequence[WholeArchive], *, at_once: int = 3
-) -> Iterator[tuple[WholeArchive, VaultError | None]]:
-    """Each as it is done, in order, with the vault's error if it cannot be had; other errors come out."""
+) -> Iterator[tuple[WholeArchive, NightvaultError | None]]:
+    """Each as it is done, in order, with the error if it alone cannot be had; other errors come out."""
     patience = Patience(clock)
 
-    def fetch(one: WholeArchive) -> VaultError | None:
+    def fetch(one: WholeArchive) -> NightvaultError | None:
         try:
             _fetch(vault, patience, one)
-        except VaultError as error:
+        except (RetrievalExpiredError, RetrievalNotReadyError) as error:
+            return error
+        except NightvaultError as error:
+            require_own_fault(error, vault, patience)
             return error
         return None
 

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from backup.errors import UnreachableError, VaultError
+from backup.errors import ArchiveUnreadableError, UnreachableError, VaultError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -27,17 +27,33 @@ def failing_as_vault(doing: str, path: str) -> Iterator[None]:
         yield
     except OSError as error:
         message = f"cannot {doing} in {path}: {error.strerror or error}"
-        if error.errno in _FULL:
-            advice = f"make room on the file system of {path}, then run this again: nothing is lost"
-            raise VaultError(message, advice=advice) from error
         if error.errno in _AWAY:
             raise UnreachableError(message, advice=f"check the network mount at {path}") from error
-        if error.errno in _FORBIDDEN:
-            advice = f"let this user read and write below {path}, and check that it is not mounted read-only"
-            raise VaultError(message, advice=advice) from error
-        if error.errno == errno.ELOOP:
-            raise VaultError(message, advice=f"remove the symlink that somebody put below {path}") from error
-        raise VaultError(message, advice=f"check the disk that {path} lies on") from error
+        raise VaultError(message, advice=_advice(error, path)) from error
+
+
+@contextmanager
+def failing_as_archive(name: str, path: str) -> Iterator[None]:
+    """Turn an `OSError` within into one of this archive alone, unless it says that the disk is away."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _AWAY:
+            raise
+        message = f"archive {name} in {path} cannot be read: {error.strerror or error}"
+        raise ArchiveUnreadableError(message, advice=_advice(error, path)) from error
+
+
+def _advice(error: OSError, path: str) -> str:
+    if error.errno in _FULL:
+        return f"make room on the file system of {path}, then run this again: nothing is lost"
+    if error.errno in _FORBIDDEN:
+        return f"let this user read and write below {path}, and check that it is not mounted read-only"
+    if error.errno == errno.ELOOP:
+        return f"remove the symlink that somebody put below {path}"
+    return f"check the disk that {path} lies on"
 
 
 @contextmanager

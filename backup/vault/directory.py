@@ -215,10 +215,15 @@ class DirectoryVault:
         token: str,  # noqa: ARG002 (there is nothing to find again)
     ) -> RetrievalId:
         """Ready at once; ranges must be aligned to MiB, as in Glacier."""
-        with self._root(f"retrieve archive {archive_id}") as root:
+        with (
+            self._root(f"retrieve archive {archive_id}") as root,
+            beneath.failing_as_archive(archive_id, self._path),
+        ):
             size = layout.archive_size(root, archive_id)
         if size is None:
             raise ArchiveMissingError(f"vault {self._path} has no archive {archive_id}")
+        if size == 0:
+            raise ArchiveShortError(f"archive {archive_id} in {self._path} is empty")
         start, end = (extent.start, extent.end) if extent else (0, size)
         if end > size:
             raise ArchiveShortError(f"archive {archive_id} ends at byte {size}, before byte {end}")

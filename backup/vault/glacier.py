@@ -13,6 +13,7 @@ from typing import Any
 
 from backup.errors import (
     ArchiveMissingError,
+    ArchiveShortError,
     IntegrityError,
     NightvaultError,
     RetrievalExpiredError,
@@ -235,6 +236,8 @@ class GlacierVault:
         answer = self._output(retrieval_id, doing, range=f"bytes={extent.start}-{last}")
         with closing(answer["body"]) as body, speaking_of(doing):
             given = answers.range_of(answer)
+            if given.start == extent.start and given.end < extent.end:
+                raise ArchiveShortError(f"cannot {doing}: it ends at byte {given.end}")
             if given != extent:
                 raise VaultError(f"cannot {doing}: the answer holds bytes {given.start} to {given.end - 1}")
             data = read_all(body, self._paces.down, extent.length)

@@ -26,6 +26,7 @@ import msgspec
 
 from backup.errors import (
     ArchiveMissingError,
+    ArchiveUnreadableError,
     IntegrityError,
     UploadExpiredError,
     VaultError,
@@ -293,9 +294,13 @@ def archive_size(root: Root, archive_id: ArchiveId) -> int | None:
 
 
 def read_archive(root: Root, archive_id: ArchiveId, extent: ByteRange, pace: AnyPace = UNLIMITED) -> bytes:
-    """Exactly these bytes; `ArchiveMissingError`, or `IntegrityError` when the file ends too soon."""
+    """Exactly these bytes; `ArchiveMissingError`, `IntegrityError` when the file ends too soon.
+
+    `ArchiveUnreadableError` when the disk cannot read it.
+    """
     try:
         with (
+            beneath.failing_as_archive(archive_id, root.path),
             beneath.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf,
             beneath.open_file(archive_id, os.O_RDONLY, dir_fd=shelf) as archive,
         ):
@@ -339,7 +344,7 @@ def all_archives(root: Root) -> Iterator[tuple[ArchiveId, ArchiveRecord]]:
 def _record_or_guess(name: str, shelf: int) -> ArchiveRecord:
     found = os.stat(name, dir_fd=shelf, follow_symlinks=False)
     record = None
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, ArchiveUnreadableError), beneath.failing_as_archive(name, "the vault"):
         record = _read_record(f"{name}.json", ArchiveRecord, shelf)
     if record and record.size == found.st_size:
         return record

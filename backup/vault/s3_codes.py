@@ -7,6 +7,7 @@ a HEAD, which has no body.
 from __future__ import annotations
 
 from backup.errors import (
+    CapacityError,
     DeniedError,
     IntegrityError,
     NightvaultError,
@@ -48,7 +49,7 @@ _OF_S3: dict[str, tuple[type[NightvaultError], str]] = {
         "this service knows no such class: set storage_class (and catalog_class) to one that it has",
     ),
     "GlacierExpeditedRetrievalNotAvailable": (
-        VaultError,
+        CapacityError,
         "expedited retrievals are sold out just now: use --tier standard",
     ),
     "NotImplemented": (VaultError, "this service lacks what the vault needs: docs/s3.md"),

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 
 from backup.errors import (
     ArchiveMissingError,
+    ArchiveShortError,
     NightvaultError,
     RetrievalExpiredError,
     RetrievalNotReadyError,
@@ -72,6 +73,8 @@ class S3Retrievals:
         if answers.is_frozen(head):  # by a lifecycle rule, or put there when the config had another class
             self._restore(archive_id, tier, doing)
         size = head["ContentLength"]
+        if not size or (extent and extent.end > size):
+            raise ArchiveShortError(f"cannot {doing}: it ends at byte {size}")
         if extent and not _is_range_of_mib(extent, size):
             raise VaultError(
                 f"cannot {doing}: bytes {extent.start} to {extent.end} are no range of whole MiB"
@@ -171,11 +174,14 @@ class S3Retrievals:
             "get_object",
             doing,
             unknown=RetrievalExpiredError,
+            meaning={"InvalidRange": ArchiveShortError},
             Key=self._in.bucket.prefix + key,
             Range=f"bytes={wanted.start}-{wanted.end - 1}",
         )
         with closing(answer["Body"]) as body, speaking_of(doing):
             given = answers.range_of(answer)
+            if given.start == wanted.start and given.end < wanted.end:
+                raise ArchiveShortError(f"cannot {doing}: it ends at byte {given.end}")
             if given != wanted:
                 raise VaultError(f"cannot {doing}: the answer holds bytes {given.start} to {given.end - 1}")
             data = read_all(body, self._paces.down, wanted.length)

@@ -120,3 +120,27 @@ def test_a_damaged_archive_is_a_problem_with_a_name(server: Server, tmp_path: Pa
         "c.txt",
     }
     assert (Path(f"{tmp_path}/out{server.source}") / "link").is_symlink()
+
+
+def test_an_archive_that_was_cut_short_leaves_the_rest(server: Server, tmp_path: Path) -> None:
+    """Defect 6: exit code 3, its files named; later only what is missing is retrieved."""
+    server.backup()
+    (server.source / "later").write_bytes(b"of another archive")
+    server.backup()
+    archives = tmp_path / "vault" / "archives"
+    (cut,) = [path for path in archives.rglob("*") if path.suffix != ".json" and path.stat().st_size > 70_000]
+    data = cut.read_bytes()
+    cut.write_bytes(data[:1000])
+    words = ("restore", f"latest:{server.source}", "--key", server.key_file, "--target", tmp_path / "out")
+    report = server.json(*words, exit_code=3)
+    assert report["outcome"] == "partial"
+    named = {problem["path"] for problem in report["problems"]}
+    assert named
+    assert {problem["kind"] for problem in report["problems"]} == {"damaged"}
+    assert (tmp_path / "out" / "later").read_bytes() == b"of another archive"
+    assert server.json("restores") == [], "it is over"
+    assert "--overwrite if-changed" in server.fails(2, "restore", "resume", report["restore"])
+    cut.write_bytes(data)
+    again = server.json(*words, "--overwrite", "if-changed")
+    assert (again["files"], again["problems"]) == (len(named), [])
+    assert_same_tree(tmp_path / "out", server.source)
