@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import delete, func, select, update
@@ -108,7 +109,12 @@ def asked(tx: Transaction, number: int, retrieval_id: RetrievalId, now: datetime
 
 def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None = None) -> None:
     """Its output is gone or was never made: it is asked for again. `failed` is kept if the vault failed."""
-    values = {"retrieval_id": None, "state": "planned", "requested_at": None, "token": token}
+    values: dict[str, Any] = {
+        "retrieval_id": None,
+        "state": "planned",
+        "requested_at": None,
+        "token": token,
+    }
     if failed is not None:
         values["result"] = msgspec.msgpack.encode(failed)
     tx.execute(update(readings).where(readings.c.number == number).values(**values))
