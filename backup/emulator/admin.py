@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .errors import DISK_ERRORS, describe_disk
 from .faults import FaultPlan, parse_faults
 from .inventories import make_inventory
 from .messages import list_messages
@@ -133,5 +135,8 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return await handler(request)
         except ValueError as error:
             return _refused(error)
+        except DISK_ERRORS as error:
+            print(describe_disk(error), file=sys.stderr, flush=True)  # noqa: T201
+            return JSONResponse({"message": describe_disk(error)}, status_code=500)
 
     return answer

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sqlite3
 import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import MESSAGE_BY_CODE, ServiceError
+from .errors import DISK_ERRORS, DiskFailed, ServiceError
 from .faults import Fault
 from .receive import BRIEF_BYTES, Body
 from .sink import ClientGone
@@ -72,10 +71,10 @@ class Exchange:
             answer = await perform()
         except ServiceError as error:
             answer = render(error)
-        except (OSError, sqlite3.Error) as error:
-            print(f"The emulator's own disk failed: {error}", file=sys.stderr, flush=True)  # noqa: T201
-            code = "ServiceUnavailableException"
-            answer = render(ServiceError(code, MESSAGE_BY_CODE[code]))
+        except DISK_ERRORS as error:
+            failed = DiskFailed(error)
+            print(failed.message, file=sys.stderr, flush=True)  # noqa: T201
+            answer = render(failed)
         if fault is None or not fault.after:
             return answer
         await asyncio.sleep(fault.stall_seconds)

@@ -6,6 +6,9 @@ from the real service; where no text is known the wording is our own.
 
 from __future__ import annotations
 
+import errno
+import sqlite3
+
 STATUS_BY_CODE = {
     "AccessDeniedException": 403,
     "BadRequest": 400,
@@ -37,6 +40,10 @@ MESSAGE_BY_CODE = {
 }
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_ERRORS = (OSError, sqlite3.Error)
+
+
 class EmulatorError(Exception):
     """The emulator cannot start or go on; the message is one sentence for the person who started it."""
 
@@ -54,6 +61,21 @@ class ServiceError(Exception):
     def kind(self) -> str:
         """`Client` or `Server`, the field `type` of a Glacier error."""
         return "Server" if self.status >= 500 else "Client"
+
+
+class DiskFailed(ServiceError):  # noqa: N818 (an answer, like its brothers)
+    """500: the emulator could not keep what it was told, which is no fault of the client's."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("ServiceUnavailableException", describe_disk(error))
+
+
+def describe_disk(error: Exception) -> str:
+    """A sentence on what an OSError or an error of SQLite means for the emulator's state directory."""
+    of_sqlite = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    if of_sqlite or (isinstance(error, OSError) and error.errno in _FULL):
+        return "The emulator's disk is full: make room where its state directory is, then try again."
+    return f"The emulator's own disk failed: {error}"
 
 
 def invalid(message: str) -> ServiceError:

@@ -99,6 +99,7 @@ def _initiate_inventory(call: Call, tx: Transaction, vault: sqlite3.Row, wanted:
     )
     output = as_csv(rows) if wanted.format == "CSV" else as_json(call.arn, vault["inventory_ms"], rows)
     file = call.store.new_file()
+    tx.made.append(file)
     call.store.path(file).write_bytes(output)
     return _insert(
         tx,

@@ -122,6 +122,23 @@ class Spool(Protocol):
         """Take the next bytes; they may be changed once this is done."""
 
 
+class _UntilItFails:
+    """A spool that drops what comes after its disk has failed: only who has sent all reads an answer."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self.failure: OSError | None = None
+
+    async def take(self, data: bytes | bytearray | memoryview) -> None:
+        """Pass the next bytes on, if all before them went well."""
+        if self.failure is not None:
+            return
+        try:
+            await self._spool.take(data)
+        except OSError as error:
+            self.failure = error
+
+
 class _Spool:
     """A file that is written and hashed at once, by two worker threads side by side."""
 
@@ -165,11 +182,14 @@ async def receive_file(body: Body, path: Path, length: int | None, limit: int) -
 
 async def fill(body: Body, spool: Spool, length: int | None, limit: int) -> None:
     """Stream the body into a spool: `length` bytes, or if that is not known at most `limit` (400 beyond)."""
+    kept = _UntilItFails(spool)
     sink = body.divert(length)
     if sink is None:
-        await _fill(body, spool, limit)
+        await _fill(body, kept, limit)
     else:
-        await _fill_from_sink(body, sink, spool)
+        await _fill_from_sink(body, sink, kept)
+    if kept.failure is not None:
+        raise kept.failure
 
 
 async def _fill_from_sink(body: Body, sink: BodySink, spool: Spool) -> None:

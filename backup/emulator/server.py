@@ -21,7 +21,7 @@ from starlette.routing import Route
 from .accounts_file import AccountsFile
 from .admin import OPERATIONS, Admin
 from .endpoint import Scope, Send
-from .errors import EmulatorError
+from .errors import DISK_ERRORS, EmulatorError, describe_disk
 from .faults import FaultPlan, read_faults
 from .glacier import GlacierService
 from .protocol import EmulatorProtocol
@@ -133,7 +133,12 @@ def serve(options: EmulatorOptions) -> None:
         raise EmulatorError("TLS needs both a certificate and its key.")
     accounts = AccountsFile(options.accounts)
     os.umask(0o077)
-    store = Store(options.state, speed=options.speed)
+    try:
+        store = Store(options.state, speed=options.speed)
+    except DISK_ERRORS as error:
+        raise EmulatorError(
+            f"Cannot use the state directory {options.state}. {describe_disk(error)}"
+        ) from error
     settings = SettingsInForce(options.settings)
     webhook = Webhook(store, settings)
     try:

@@ -111,11 +111,14 @@ TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")
 
 @dataclass(slots=True)
 class Transaction:
-    """One transaction at one moment; files added to `discarded` are removed once it is committed."""
+    """One transaction at one moment; files added to `discarded` are removed once it is committed, those added
+    to `made` if it is taken back.
+    """
 
     db: sqlite3.Connection
     moment: ClockState
     discarded: list[str] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
 
     @property
     def now_ms(self) -> int:
@@ -206,7 +209,10 @@ class Store:
             yield tx
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite takes it back by itself when the disk is full
+                self._db.execute("ROLLBACK")
+            for name in tx.made:
+                self.path(name).unlink(missing_ok=True)
             raise
 
     def _remove(self, names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import threading
 import urllib.request
 from typing import IO
 
+from .errors import DISK_ERRORS, describe_disk
 from .messages import as_sns, note_try, waiting_messages
 from .settings import SettingsInForce
 from .settle import settle
@@ -64,8 +65,8 @@ class Webhook:
                 continue
             try:
                 self._deliver(url)
-            except (OSError, sqlite3.Error) as error:
-                print(f"The emulator's own disk failed: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            except DISK_ERRORS as error:
+                print(describe_disk(error), file=sys.stderr, flush=True)  # noqa: T201
 
     def _deliver(self, url: str) -> None:
         with self._store.transaction() as tx:

@@ -144,6 +144,7 @@ def _linked(store: Store, tx: Transaction, row: sqlite3.Row) -> list[tuple[objec
     linked: list[tuple[object, ...]] = []
     for number, start, length, file, checksum in pieces:
         name = store.new_file()
+        tx.made.append(name)
         os.link(store.path(file), store.path(name))
         linked.append((number, start, length, name, checksum))
     return linked
@@ -178,6 +179,7 @@ def _copy_range(text: str | None, size: int) -> tuple[int, int]:
 
 def _copied(store: Store, tx: Transaction, row: sqlite3.Row, first: int, end: int, algorithm: str) -> Stored:
     chosen, name = ALGORITHMS[algorithm], store.new_file()
+    tx.made.append(name)
     digests = Digests(chosen, payload=False)
     pieces = tx.db.execute(
         "SELECT start, length, file FROM object_pieces WHERE object = ? ORDER BY number", (row["id"],)

@@ -11,7 +11,7 @@ from backup.emulator.accounts import Accounts
 from backup.emulator.accounts_file import AccountsFile
 from backup.emulator.authenticate import claimed_key
 from backup.emulator.endpoint import Exchange, Scope, Send, inbound_of
-from backup.emulator.errors import ServiceError
+from backup.emulator.errors import DiskFailed, ServiceError
 from backup.emulator.faults import FaultPlan
 from backup.emulator.receive import BRIEF_BYTES, Body, Receive
 from backup.emulator.settings import SettingsInForce
@@ -64,7 +64,8 @@ def s3_error(error: ServiceError, resource: str, ids: Ids) -> Answer:
     """S3's error document."""
     code = error.code
     if code in _OURS and not isinstance(error, S3Error):
-        error = S3Error(_OURS[code], MESSAGE_BY_CODE.get(_OURS[code]))
+        told = error.message if isinstance(error, DiskFailed) else MESSAGE_BY_CODE.get(_OURS[code])
+        error = S3Error(_OURS[code], told)
     details = error.details if isinstance(error, S3Error) else {}
     nodes = {"Code": error.code, "Message": error.message, **details}
     nodes |= {"Resource": resource, "RequestId": ids.request, "HostId": ids.host}
