@@ -39,8 +39,99 @@ def test_the_table_names_its_date_sources_and_origin() -> None:
     assert TABLE.date.year >= 2025
     assert (TABLE.origin, TABLE.currency) == ("built in", "USD")
     assert TABLE.sources
-    assert TABLE.find("eu-central-1", "glacier") is None
     assert TABLE.find("us-east-1", "s3:NOTHING") is None
+
+
+def test_every_region_has_prices_and_what_is_not_verified_is_marked() -> None:
+    """Defect 18: prices for all regions; a figure that is another region's says so, in every quote."""
+    assert len(TABLE.regions) == 36
+    assert len(TABLE.prices) == 36 * len(TABLE.kinds)
+    spain = TABLE.find("eu-south-2", "s3:DEEP_ARCHIVE")
+    assert spain is not None
+    assert (spain.storage, spain.retrieval[Tier.STANDARD].gb) == (Decimal("0.0018"), Decimal("0.024"))
+    unverified = {one.name: one.as_in for one in spain.unverified(Tier.STANDARD)}
+    assert unverified == {"standard.requests": "us-east-1"}
+    assert not any(one.unverified(tier) for one in at_home() for tier in one.retrieval)
+
+
+def at_home() -> list[Price]:
+    return [one for one in TABLE.prices if one.region == "us-east-1"]
+
+
+def test_a_vault_costs_what_the_class_does_in_the_same_region() -> None:
+    found = TABLE.find("eu-central-1", "glacier")
+    assert found is not None
+    assert (found.storage, found.upload) == (Decimal("0.00405"), Decimal("0.03"))
+    marks = {one.name: one.as_in for one in found.figures if one.as_in}
+    assert marks["storage"] == marks["standard.gb"] == marks["egress"] == "eu-central-1 s3:GLACIER"
+    assert marks["upload"] == marks["bulk.gb"] == marks["standard.requests"] == "us-east-1"
+    assert "standard.hours" not in marks
+
+
+def test_a_region_that_nobody_knows_is_priced_as_the_nearest_and_marked_whole() -> None:
+    found = TABLE.find("eu-nowhere-9", "s3:GLACIER")
+    assert found is not None
+    marks = {one.name: one.as_in for one in found.figures if one.as_in}
+    assert marks["storage"] == marks["standard.gb"] == "eu-central-1"
+    assert marks["expedited.gb"] == "us-east-1"
+    assert "bulk.gb" not in marks, "free in all regions"
+    assert TABLE.find("eu-central-1", "s3:NOTHING") is None
+
+
+def test_hours_are_known_without_any_price() -> None:
+    """Defect 18: hours are told without a price."""
+    assert TABLE.hours("s3:DEEP_ARCHIVE") == {Tier.STANDARD: (0, 12), Tier.BULK: (0, 48)}
+    assert TABLE.hours("s3:NOTHING") == {}
+
+
+def test_each_figure_has_a_source_and_a_date() -> None:
+    for one in TABLE.prices:
+        for figure in one.figures:
+            assert figure.source
+            assert 2025 <= figure.date.year <= 2026
+        assert one.date == min(figure.date for figure in one.figures if isinstance(figure.value, Decimal))
+
+
+OWN = """extends = true
+[[set]]
+key = "eu-central-1/glacier/storage"
+value = 0.0045
+date = 2026-11-20
+[[set]]
+key = "eu-central-1/glacier/storage"
+value = 0.0046
+date = 2026-11-21
+"""
+
+
+def test_figures_of_the_users_own_go_before() -> None:
+    table = parse_prices(OWN, "mine.toml", TABLE)
+    found = table.find("eu-central-1", "glacier")
+    assert found is not None
+    assert found.storage == Decimal("0.0046"), "the newest of them"
+    (figure,) = (one for one in found.figures if one.name == "storage")
+    assert (figure.as_in, figure.source) == ("", "set by hand in mine.toml")
+    assert table.find("eu-central-1", "s3:GLACIER") == TABLE.find("eu-central-1", "s3:GLACIER")
+    assert table.currency == "USD"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("0.0045", "-1", "below 0"),
+        ("glacier/storage", "glacier/stowage", "names no figure of a price"),
+        ("extends = true", "extends = true\ncurrency = 'EUR'", "currency"),
+    ],
+)
+def test_own_figures_that_are_wrong(old: str, new: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse_prices(OWN.replace(old, new), "mine.toml", TABLE)
+
+
+def test_a_table_of_ones_own_must_be_whole() -> None:
+    text = 'date = 2026-11-01\ncurrency = "EUR"\n[[price]]\nregion = "eu-central-1"\nkind = "glacier"\n'
+    with pytest.raises(ConfigError, match="glacier in eu-central-1 lacks storage, overhead, minimum_days"):
+        parse_prices(text, "mine.toml", TABLE)
 
 
 # By hand, from the reference: 1 TiB of Deep Archive is $2.56 in bulk and $20.48 in standard retrieval.

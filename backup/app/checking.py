@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backup.app.prices import Quote, price_of
+from backup.app.prices import Quote, kind_of, price_of, priced, tiers_of
 from backup.app.runs import TO_FETCH, link_speed
 from backup.app.state import State
 from backup.app.vaults import Purpose, make_vault
@@ -54,16 +54,12 @@ def quote_sample(
 ) -> list[Quote]:
     """What reading these pieces would cost, for each tier that the vault has."""
     price = price_of(config, settings)
-    tiers = [tier for tier in Tier if price is None or tier in price.retrieval]
+    kind = kind_of(settings)
     load = _load_of(pieces)
     ranges = [RangePlan(one.archive, one.asked, ()) for one in pieces]
     days = settings.retrieval_days if settings.kind == "s3" else 0
-    found: list[Quote] = []
-    for tier in tiers if traits.waits else [Tier.STANDARD]:
-        terms = price.retrieval.get(tier) if price else None
-        bill = price.retrieving(load, tier, copy_days=days) if price else None
-        found.append(Quote(tier, load, ranges, bill, terms.hours if terms else None))
-    return found
+    tiers = tiers_of(price, kind, traits)
+    return [priced(tier, load, ranges, price, kind, copy_days=days) for tier in tiers]
 
 
 def _load_of(pieces: Sequence[Piece]) -> Load:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 from backup.config import Config, VaultSettings
-from backup.cost import Bill, Load, Price, PriceTable, parse_prices
+from backup.cost import Bill, Figure, Load, Price, PriceTable, parse_prices
 from backup.errors import ConfigError
 from backup.model import RetrievalId, Tier
 from backup.protocols import VaultTraits
@@ -20,13 +22,21 @@ _NO_ID = RetrievalId("")
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a restore would ask for with a tier, and cost; `bill` is None where the table has no price."""
+    """What a restore would ask for with a tier, and cost; `bill` is None where the table has no price.
+
+    `unverified` are the figures in it that are known of another region or kind only.
+    """
 
     tier: Tier
     load: Load
     ranges: Sequence[RangePlan]
     bill: Bill | None
     hours: tuple[float, float] | None
+    unverified: tuple[Figure, ...] = ()
+
+
+OWN_FILE = "prices.toml"
+"""The file below the state directory that goes before the table inside nightvault, if [prices] names none."""
 
 
 def builtin_prices() -> str:
@@ -35,16 +45,36 @@ def builtin_prices() -> str:
 
 
 def price_table(config: Config) -> PriceTable:
-    """The table of the config, or the one that comes with nightvault. `ConfigError`."""
-    path = config.prices.file
-    if path is None:
-        return parse_prices(builtin_prices(), "built in")
+    """The table inside nightvault with the user's own figures before it, or the user's own whole one.
+
+    `ConfigError` says what is wrong with the user's.
+    """
+    text = own_text(config)
+    return builtin_table() if text is None else parse_prices(text, own_file(config), builtin_table())
+
+
+@cache
+def builtin_table() -> PriceTable:
+    """The table that comes with nightvault."""
+    return parse_prices(builtin_prices(), "built in")
+
+
+def own_file(config: Config) -> str:
+    """The user's own prices: [prices] file, or a file below the state directory, which need not be there."""
+    return config.prices.file or os.path.join(config.state_dir, OWN_FILE)
+
+
+def own_text(config: Config) -> str | None:
+    """None if there is no file at the default place; one that the config names must be there."""
+    path = own_file(config)
     try:
         with open(path, encoding="utf-8") as file:
-            return parse_prices(file.read(), path)
+            return file.read()
     except UnicodeDecodeError as error:
         raise ConfigError(f"the price table {path} is not UTF-8 text") from error
     except OSError as error:
+        if config.prices.file is None and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return None
         raise ConfigError(f"cannot read the price table {path}: {error.strerror}") from error
 
 
@@ -65,21 +95,33 @@ def gap_for(price: Price | None, tier: Tier) -> int:
     return price.worth(tier) or NEAR
 
 
-def quotes(plan: RestorePlan, price: Price | None, traits: VaultTraits, *, copy_days: int) -> list[Quote]:
-    """A quote for each tier of the price, or for every tier where there is no price."""
-    tiers = [tier for tier in Tier if price is None or tier in price.retrieval]
+def quotes(
+    plan: RestorePlan, price: Price | None, kind: str, traits: VaultTraits, *, copy_days: int
+) -> list[Quote]:
+    """A quote for each tier that the vault has."""
+    found: list[Quote] = []
+    for tier in tiers_of(price, kind, traits):
+        ranges = plan.laid(gap_for(price, tier)).ranges
+        found.append(priced(tier, load_of(plan, ranges), ranges, price, kind, copy_days=copy_days))
+    return found
+
+
+def tiers_of(price: Price | None, kind: str, traits: VaultTraits) -> list[Tier]:
+    """The tiers that a vault has."""
     if not traits.waits:
-        tiers = [Tier.STANDARD]
-    return [quote(plan, price, tier, copy_days=copy_days) for tier in tiers]
+        return [Tier.STANDARD]
+    known = price.retrieval if price else builtin_table().hours(kind)
+    return [tier for tier in Tier if not known or tier in known]
 
 
-def quote(plan: RestorePlan, price: Price | None, tier: Tier, *, copy_days: int) -> Quote:
-    """What the plan asks for with this tier, and costs."""
-    ranges = plan.laid(gap_for(price, tier)).ranges
-    load = load_of(plan, ranges)
-    bill = price.retrieving(load, tier, copy_days=copy_days) if price else None
-    terms = price.retrieval.get(tier) if price else None
-    return Quote(tier, load, ranges, bill, terms.hours if terms else None)
+def priced(
+    tier: Tier, load: Load, ranges: Sequence[RangePlan], price: Price | None, kind: str, *, copy_days: int
+) -> Quote:
+    """A quote for that load; the hours are told where nobody knows the price, too."""
+    if price is None or tier not in price.retrieval:
+        return Quote(tier, load, ranges, None, builtin_table().hours(kind).get(tier))
+    bill = price.retrieving(load, tier, copy_days=copy_days)
+    return Quote(tier, load, ranges, bill, price.retrieval[tier].hours, price.unverified(tier))
 
 
 def load_of(plan: RestorePlan, ranges: Sequence[RangePlan]) -> Load:

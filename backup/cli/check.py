@@ -182,7 +182,9 @@ def _is_affordable(
     if wish.dry_run:
         show_sample(cli, config, settings, quotes)
         return False
-    hold_to_limit(config, settings, quotes, world.tier, limit_of(wish.max_cost, config), what="check")
+    hold_to_limit(
+        config, settings, quotes, world.tier, limit_of(wish.max_cost, config), what="check", say=cli.say
+    )
     return True
 
 

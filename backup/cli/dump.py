@@ -127,7 +127,7 @@ def _begun(
         settings = config.vault(vault)
         speed = Tier(tier) if tier else settings.tier
         found = quotes_of(config, settings, world.vault, plan)
-        hold_to_limit(config, settings, found, speed, limit_of(max_cost, config))
+        hold_to_limit(config, settings, found, speed, limit_of(max_cost, config), say=cli.say)
         begun = begin_restore(
             plan.laid(gap_for(price_of(config, settings), speed)),
             STDOUT,

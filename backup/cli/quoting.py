@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,10 @@ _FREE = {"directory"}
 
 def quotes_of(config: Config, settings: VaultSettings, vault: Vault, plan: RestorePlan) -> list[Quote]:
     """A quote for each tier."""
-    from backup.app.prices import price_of, quotes
+    from backup.app.prices import kind_of, price_of, quotes
 
     days = settings.retrieval_days if settings.kind == "s3" else 0
-    return quotes(plan, price_of(config, settings), vault.traits, copy_days=days)
+    return quotes(plan, price_of(config, settings), kind_of(settings), vault.traits, copy_days=days)
 
 
 def show_plan(
@@ -92,7 +92,20 @@ def _terms(prices: PriceTable, settings: VaultSettings, found: Sequence[Quote]) 
     made = f"the price table of {prices.date} ({prices.origin})"
     if found[0].bill is None:
         return f"{made} has no prices for {settings.region}, kind {_kind(settings)}: see `nightvault prices`"
-    return f"{prices.currency} by {made}, without tax; 100 GB of egress a month are free, and not deducted"
+    told = f"{prices.currency} by {made}, without tax; 100 GB of egress a month are free, and not deducted"
+    notes = _not_verified(settings, found)
+    if settings.endpoint is not None:
+        notes.append(f"these are AWS's prices, and this vault is at {settings.endpoint}")
+    return "\n".join([told, *notes])
+
+
+def _not_verified(settings: VaultSettings, found: Sequence[Quote]) -> list[str]:
+    """Sentences that say whose the figures are that nobody has verified for the vault's region."""
+    names: dict[str, list[str]] = {}
+    for figure in dict.fromkeys(figure for one in found for figure in one.unverified):
+        names.setdefault(figure.as_in, []).append(figure.name)
+    here = f"{settings.region}, kind {_kind(settings)}"
+    return [f"* as in {whose}; not verified for {here}: {', '.join(all_)}" for whose, all_ in names.items()]
 
 
 def _kind(settings: VaultSettings) -> str:
@@ -134,7 +147,7 @@ def _parts(one: Quote) -> tuple[object, ...]:
     if bill is None:
         return ("-",) * 5
     shown = (bill.retrieval, bill.requests, bill.egress, bill.copies)
-    return (*(f"{part:.2f}" for part in shown), f"{bill.total:.2f}")
+    return (*(f"{part:.2f}" for part in shown), f"{bill.total:.2f}{'*' if one.unverified else ''}")
 
 
 def _hours(one: Quote) -> str:
@@ -165,6 +178,7 @@ def quote_document(one: Quote, *, is_free: bool) -> dict[str, Any]:
         "amplification": round(load.amplification, 4),
         "cost": money,
         "hours": one.hours,
+        "unverified": [{"figure": figure.name, "as_in": figure.as_in} for figure in one.unverified],
     }
 
 
@@ -209,8 +223,12 @@ def hold_to_limit(
     limit: Decimal | None,
     *,
     what: str = "restore",
+    say: Callable[[str], None] | None = None,
 ) -> None:
-    """`LimitRefusedError` if it costs more with `tier` than the limit, or nobody knows."""
+    """`LimitRefusedError` if it costs more with `tier` than the limit, or nobody knows.
+
+    Figures that are not verified for the region count as the others do; `say` is told of them.
+    """
     if limit is None or settings.kind in _FREE or not any(one.ranges for one in found):
         return
     from backup.app.prices import price_table
@@ -224,12 +242,16 @@ def hold_to_limit(
             f"the price table of {prices.date} ({prices.origin}) has no prices for {terms}",
             advice="add them to a table of your own, [prices] file, or leave the limit away",
         )
+    notes = _not_verified(settings, [chosen])
     if chosen.bill.total <= limit:
+        if say is not None:
+            for note in notes:
+                say(f"within the limit of {limit} by prices {note.removeprefix('* ')}")
         return
     cheaper = [one for one in found if one.bill and one.bill.total <= limit]
     fits = ", ".join(f"--tier {one.tier} ({one.bill.total})" for one in cheaper if one.bill)
     raise LimitRefusedError(
         f"this {what} would cost {chosen.bill.total} {prices.currency} with {tier}, more than {limit} "
-        f"(prices of {prices.date})",
+        + "; ".join([f"(prices of {prices.date})", *(note.removeprefix("* ") for note in notes)]),
         advice=f"within the limit: {fits}" if fits else f"no tier fits: {what} less, or raise the limit",
     )

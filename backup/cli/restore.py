@@ -145,7 +145,7 @@ def restore(
         begun = find_open(world, plan, where)
         if begun is None:
             settle(cli, plan, in_place=where == b"/", yes=yes)
-            hold_to_limit(config, settings, found, speed, limit_of(max_cost, config))
+            hold_to_limit(config, settings, found, speed, limit_of(max_cost, config), say=cli.say)
             begun = begin_restore(
                 plan.laid(gap_for(price_of(config, settings), speed)),
                 where,

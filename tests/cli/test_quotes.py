@@ -59,14 +59,57 @@ def plan(server: Server, tmp_path: Path) -> Any:
     return server.json("restore", "latest", "--target", tmp_path / "out", "--dry-run")
 
 
-def test_a_region_without_prices_is_told_and_a_limit_refuses(server: Server, tmp_path: Path) -> None:
-    told = plan(server, tmp_path)
+def test_a_region_without_prices_is_told_and_a_limit_refuses(priced: Server, tmp_path: Path) -> None:
+    """A table of the user's own may lack a region; hours are told all the same (defect 18)."""
+    (tmp_path / "mine.toml").write_text(PRICES.replace("eu-central-1", "eu-west-1"))
+    told = plan(priced, tmp_path)
     assert [quote["cost"] for quote in told["quotes"]] == [None] * 3
+    assert [quote["hours"] for quote in told["quotes"]] == [[0.02, 0.09], [3, 5], [5, 12]]
     words = ("restore", "latest", "--target", tmp_path / "out")
-    text = server.done(*words, "--dry-run").stdout
+    text = priced.done(*words, "--dry-run").stdout
     assert "has no prices for eu-central-1, kind glacier" in text
-    assert "nobody knows" in server.fails(16, *words, "--max-cost", "100", "--key", server.key_file)
-    assert server.json("restores", "--all") == []
+    assert "3 to 5" in text
+    assert "nobody knows" in priced.fails(16, *words, "--max-cost", "100", "--key", priced.key_file)
+    assert priced.json("restores", "--all") == []
+
+
+def test_figures_are_set_shown_and_verified(server: Server, tmp_path: Path) -> None:
+    """Defect 18: `prices --set` is kept in the user's own file; `prices verify` names source and age."""
+    own = server.state / "prices.toml"
+    assert not own.exists()
+    words = ("eu-central-1/glacier/standard.requests=0.055", "eu-central-1/glacier/storage = 0.0042")
+    said = server.done("prices", "--set", words[0], "--set", words[1]).stdout
+    assert f"2 set in {own}" in said
+    server.done("prices", "--set", "eu-central-1/glacier/storage=0.0043")
+    (price,) = (one for one in server.json("prices")["prices"] if one["kind"] == "glacier")
+    assert (price["storage"], price["retrieval"]["standard"]["requests"]) == ("0.0043", "0.055")
+    figures = {
+        one["figure"]: one for one in server.json("prices", "verify")["figures"] if one["kind"] == "glacier"
+    }
+    assert figures["storage"]["age_days"] == 0
+    assert (figures["storage"]["as_in"], figures["storage"]["source"]) == (None, f"set by hand in {own}")
+    assert figures["upload"]["as_in"] == "us-east-1"
+    assert figures["upload"]["age_days"] > 300
+    assert "infracost" in figures["upload"]["source"].lower()
+    assert "not verified" in server.done("prices").stderr
+    before = own.read_text()
+    for wrong in ("eu-central-1/glacier/storage", "a/b=1", "eu-central-1/glacier/storage=much", "x/y/z=1"):
+        server.fails(2, "prices", "--set", wrong)
+        server.fails(2, "prices", "--set", "eu-central-1/glacier/storage=1", "--set", wrong)
+    server.fails(2, "prices", "--set", 'eu"central/glacier/storage=1')
+    server.fails(2, "prices", "--set", "eu-central-1/nothing/storage=1")
+    assert own.read_text() == before
+    assert sorted(path.name for path in server.state.glob("prices*")) == ["prices.toml"]
+    own.unlink()
+
+
+def test_prices_of_other_regions_are_shown_when_asked_for(server: Server) -> None:
+    told = server.json("prices", "--region", "sa-east-1")["prices"]
+    assert {one["region"] for one in told} == {"sa-east-1"}
+    assert len({one["region"] for one in server.json("prices", "--all")["prices"]}) == 36
+    assert {one["region"] for one in server.json("prices", "verify", "--region", "eu-west-1")["figures"]} == {
+        "eu-west-1"
+    }
 
 
 def test_each_tier_and_the_date_of_its_prices(priced: Server, tmp_path: Path) -> None:
@@ -109,3 +152,24 @@ def test_prices_are_shown_with_their_file(priced: Server, tmp_path: Path) -> Non
     assert priced.json("prices")["currency"] == "USD"
     copy.write_text("nonsense")
     assert "no table of prices" in priced.fails(2, "prices")
+
+
+def test_what_is_not_verified_for_the_region_is_marked_and_counts(server: Server, tmp_path: Path) -> None:
+    """Defect 18: a price of another region is used, never silently, and --max-cost works with it."""
+    told = plan(server, tmp_path)
+    standard = next(quote for quote in told["quotes"] if quote["tier"] == "standard")
+    assert {"figure": "standard.requests", "as_in": "us-east-1"} in standard["unverified"]
+    assert {"figure": "standard.gb", "as_in": "eu-central-1 s3:GLACIER"} in standard["unverified"]
+    assert float(standard["cost"]["total"]) > 0
+    words = ("restore", "latest", "--target", tmp_path / "out")
+    text = " ".join(server.done(*words, "--dry-run").stdout.split())
+    assert "as in us-east-1; not verified for eu-central-1, kind glacier:" in text
+    assert f"{standard['cost']['total']}*" in text
+    assert "these are AWS's prices, and this vault is at http://127.0.0.1" in text
+    said = server.fails(16, *words, "--max-cost", "0.001", "--key", server.key_file)
+    assert "as in us-east-1; not verified for eu-central-1, kind glacier: standard.requests" in said
+    begun = server.run(*words, "--max-cost", "100", "--key", server.key_file)
+    assert begun.exit_code == 17, begun.output
+    assert "within the limit of 100 by prices as in us-east-1; not verified for eu-central-1" in begun.stderr
+    (listed,) = server.json("restores")
+    server.done("restore", "cancel", listed["id"])

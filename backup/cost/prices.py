@@ -1,23 +1,12 @@
-"""What storing, retrieving and deleting early costs, by a dated table of prices; pure, money is Decimal.
-
-table = parse_prices(text, "prices.toml")
-price = table.find("us-east-1", "glacier")             # None: the table has none
-price and price.retrieving(load, Tier.BULK).total      # dollars
-"""
+"""The prices of one kind of vault in one region, and their arithmetic."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Annotated
 
-import msgspec
-from msgspec import Meta, Struct
-
-from backup.errors import ConfigError
 from backup.model import Tier
 
 GB = 1024**3
@@ -25,7 +14,6 @@ GB = 1024**3
 
 _MONTH = Decimal(30)  # days
 _CENT = Decimal("0.01")
-_Money = Annotated[Decimal, Meta(description="must be a number of dollars, 0 or more")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +52,55 @@ class Bill:
         return exact.quantize(_CENT, rounding="ROUND_CEILING")
 
 
-class TierPrice(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, slots=True)
+class TierPrice:
     """A tier: dollars for a GB and for 1,000 requests, and how many hours it takes, from and to."""
 
-    gb: _Money
-    requests: _Money
+    gb: Decimal
+    requests: Decimal
     hours: tuple[float, float]
 
 
-class Price(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of a price: what it is called, its value, and from where it is known.
+
+    `as_in` is empty for a figure of this very region and kind; else it says whose it is: nobody has verified
+    it here.
+    """
+
+    name: str
+    value: object
+    source: str
+    date: date
+    as_in: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
     """What one kind of vault costs in one region; prices.toml says what each word means."""
 
     region: str
     kind: str
-    storage: _Money
-    overhead: Annotated[int, Meta(ge=0)]
-    minimum_days: Annotated[int, Meta(ge=0)]
-    upload: _Money
-    download: _Money
-    egress: _Money
-    copy: _Money
+    storage: Decimal
+    overhead: int
+    minimum_days: int
+    upload: Decimal
+    download: Decimal
+    egress: Decimal
+    copy: Decimal
     retrieval: Mapping[Tier, TierPrice]
+    figures: tuple[Figure, ...] = field(default=(), repr=False)
+
+    @property
+    def date(self) -> date:
+        """The age of the oldest figure that is money."""
+        return min(one.date for one in self.figures if isinstance(one.value, Decimal))
+
+    def unverified(self, tier: Tier) -> tuple[Figure, ...]:
+        """The figures of a retrieval with `tier` that are known of another region or kind only."""
+        used = {"download", "egress", "copy", f"{tier}.gb", f"{tier}.requests"}
+        return tuple(one for one in self.figures if one.as_in and one.name in used)
 
     def storing(self, size: int, archives: int, days: int) -> Decimal:
         """`size` bytes in so many archives, for so many days."""
@@ -121,48 +137,6 @@ class Price(Struct, frozen=True, forbid_unknown_fields=True):
         if not price.gb:
             return GB  # bytes are free: one request for all
         return int(price.requests / 1000 / price.gb * GB)
-
-
-class PriceTable(Struct, frozen=True):
-    """All prices that we know; `origin` is the file they are from."""
-
-    origin: str
-    date: date
-    currency: str
-    sources: tuple[str, ...]
-    prices: tuple[Price, ...]
-
-    def find(self, region: str | None, kind: str) -> Price | None:
-        """The price of that kind of vault in a region."""
-        return next((one for one in self.prices if (one.region, one.kind) == (region, kind)), None)
-
-
-class _File(Struct, forbid_unknown_fields=True):
-    date: date
-    currency: str
-    sources: tuple[str, ...]
-    price: tuple[Price, ...]
-
-
-def parse_prices(text: str, origin: str) -> PriceTable:
-    """The table in a TOML file. `ConfigError` says what is wrong with it."""
-    try:
-        document = tomllib.loads(text, parse_float=Decimal)
-        read = msgspec.convert(document, _File, strict=False)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(
-            f"{origin} is no table of prices: {error}",
-            advice="`nightvault prices --toml` prints one that is",
-        ) from error
-    for one in read.price:
-        if min(_all_money(one)) < 0:
-            raise ConfigError(f"{origin}: {one.kind} in {one.region} has a price below 0")
-    return PriceTable(origin, read.date, read.currency, read.sources, read.price)
-
-
-def _all_money(one: Price) -> list[Decimal]:
-    tiers = [money for tier in one.retrieval.values() for money in (tier.gb, tier.requests)]
-    return [one.storage, one.upload, one.download, one.egress, one.copy, *tiers]
 
 
 def _gb(size: int) -> Decimal:
