@@ -75,6 +75,12 @@ class InventoryDamagedError(NightvaultError):
     """The inventory is there but cannot be trusted or used."""
 
 
+class InventoryMovedError(NightvaultError):
+    """The inventory was set aside or replaced under a process that had it open."""
+
+    advice = "give the command again: it opens what is there now; what was stored is not stored again"
+
+
 class LockedError(NightvaultError):
     """Another process is doing what must be done alone."""
 

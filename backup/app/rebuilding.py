@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import datetime
 
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
+from backup.checker.journal import Journal
 from backup.checker.rebuild import rebuild
 from backup.checker.report import RebuildReport
 from backup.checker.world import RebuildWorld, ServerKeys, Wish
@@ -19,8 +19,6 @@ from backup.inventory.database import require_file, sqlite_path
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Progress
 
-_KEY_FILES = ("signer", "chunk-secret", "enrolments")
-
 
 def run_rebuild(
     config: Config,
@@ -31,7 +29,7 @@ def run_rebuild(
     clock: Clock,
     progress: Progress,
 ) -> RebuildReport:
-    """One act of a rebuild. `NightvaultError` if there is an inventory, `RecoveryKeyError`."""
+    """One act of a rebuild, by who is `alone_on_state`. `NightvaultError` if there is an inventory."""
     require_file(config.inventory_url)
     refuse_existing(sqlite_path(config.inventory_url) or "")
     check_keys(config, recovery_keys)
@@ -50,19 +48,10 @@ def run_rebuild(
     return rebuild(wish, world)
 
 
-def set_aside(config: Config, now: datetime) -> list[str]:
-    """Move inventory and keys out of the way, under names with the time; the new names."""
-    require_file(config.inventory_url)
-    mark = f"{now:%Y%m%dT%H%M%S}"
-    state = State(config.state_dir)
-    moved: list[str] = []
-    path = sqlite_path(config.inventory_url)
-    places = [path + end for end in ("", "-wal", "-shm")] if path else []
-    for place in [*places, *(os.path.join(state.keys, name) for name in _KEY_FILES)]:
-        if os.path.lexists(place):
-            os.rename(place, f"{place}.aside-{mark}")
-            moved.append(f"{place}.aside-{mark}")
-    return moved
+def forget_list(config: Config, vault: VaultName) -> None:
+    """Let the next rebuild ask for a newer list: backups may run before it."""
+    with Journal.opened(State(config.state_dir).rebuild, vault) as journal:
+        journal.forget_listing()
 
 
 def check_keys(config: Config, recovery_keys: Sequence[RecoveryKey]) -> None:

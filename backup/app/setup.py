@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from backup.config import Config
 from backup.errors import NoInventoryError, RecoveryKeyError, UsageError
 from backup.format.keys import Recipient, RecoveryKey
 from backup.inventory.database import Inventory, create_inventory, require_file
+from backup.inventory.locks import hold_lock
 from backup.model import InventoryId
 from backup.protocols import Clock
 
@@ -65,20 +66,25 @@ def initialise(
 
 
 def _find_or_create(config: Config, state: State, clock: Clock) -> tuple[Inventory, bool]:
-    """The inventory, and whether it is new; keys are drawn for a new one only."""
-    try:
+    """The inventory, and whether it is new; keys are drawn for a new one only, by one process at a time."""
+    with suppress(NoInventoryError):
         return opened(config), False
-    except NoInventoryError:
-        signer = state.write_new_keys()
-        state.forget_enrolments()  # of an inventory that was here before
-    made = create_inventory(
+    with hold_lock(config.state_dir, "backup"):
+        with suppress(NoInventoryError):  # made by somebody else meanwhile
+            return opened(config), False
+        return _create(config, state, clock), True
+
+
+def _create(config: Config, state: State, clock: Clock) -> Inventory:
+    signer = state.write_new_keys()
+    state.forget_enrolments()  # of an inventory that was here before
+    return create_inventory(
         config.inventory_url,
         inventory_id=InventoryId(os.urandom(16)),
         signer_public=signer.public,
         now=clock.now(),
         lock_directory=config.state_dir,
     )
-    return made, True
 
 
 def create_vaults(config: Config, clock: Clock) -> list[str]:

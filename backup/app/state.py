@@ -9,9 +9,10 @@ Everything in it is for its owner alone. The recovery key is never here.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from backup.errors import (
@@ -111,8 +112,9 @@ class State:
 
     def add_enrolment(self, recipient_id: bytes, tag: bytes) -> None:
         """Keep an enrolment tag."""
-        known = self.read_enrolments() | {recipient_id: tag}
-        self._write("enrolments", "\n".join(f"{one.hex()} {tag.hex()}" for one, tag in known.items()))
+        with self._one_writer():
+            known = self.read_enrolments() | {recipient_id: tag}
+            self._write("enrolments", "\n".join(f"{one.hex()} {tag.hex()}" for one, tag in known.items()))
 
     def forget_enrolments(self) -> None:
         """A new inventory: nobody has vouched for it yet."""
@@ -146,6 +148,16 @@ class State:
             raise ConfigError(
                 f"{error.filename} cannot be read: {error.strerror}", advice="run as the user that ran `init`"
             ) from error
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        """Let no other process change the keys' files meanwhile: what it adds would be lost."""
+        handle = os.open(self.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def _sync(self) -> None:
         """Make names in the keys' directory outlive a power cut."""

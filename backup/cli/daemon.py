@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -39,8 +38,8 @@ def daemon(cli: Cli) -> None:
     signal ends it at once. A second daemon on the same state stops (11).
     """
     from backup.app import last_run
-    from backup.app.runs import opened
     from backup.daemon import ScheduledJob
+    from backup.inventory.locks import hold_lock
 
     config = cli.config()
     jobs = [ScheduledJob(job.name, job.when) for job in config.jobs if job.when is not None]
@@ -49,7 +48,7 @@ def daemon(cli: Cli) -> None:
             f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
         )
     last_run(config, jobs[0].name)  # no inventory: say so now, not each minute
-    with closing(opened(config)) as inventory, inventory.locked("daemon"):
+    with hold_lock(config.state_dir, "daemon"):  # the inventory is open while something is done, no longer
         _run(cli, config, jobs)
 
 

@@ -8,12 +8,17 @@ import click
 
 from backup.cli.context import Cli, pass_cli
 from backup.cli.keyfiles import read_keys
-from backup.errors import ExitCode, UsageError
+from backup.errors import ExitCode, NightvaultError, UsageError
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backup.app.aside import Moved
     from backup.checker.report import RebuildReport
+    from backup.checker.world import Wish
     from backup.config import Config
+    from backup.format.keys import RecoveryKey
     from backup.format.line import RecoveryLine
 
 _FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
@@ -72,8 +77,8 @@ def rebuild(
     17 says that it waits: come again; 3 that the inventory is there, but something is missing in the vault,
     or newer than it.
     """
-    from backup.app.rebuilding import check_keys, run_rebuild
-    from backup.app.rebuilding import set_aside as move_away
+    from backup.app.aside import alone_on_state, put_back
+    from backup.app.rebuilding import check_keys, forget_list
     from backup.checker.chain import Trust
     from backup.checker.world import Wish
 
@@ -91,19 +96,45 @@ def rebuild(
     )
     keys = read_keys(key_files, passphrase_files)
     check_keys(config, keys)  # before anything is moved
-    if set_aside:
-        for path in move_away(config, cli.clock.now()):
-            cli.say(f"moved out of the way: {path}")
+    with alone_on_state(config, cli.clock):
+        moved = _move_away(cli, config) if set_aside else ()
+        try:
+            report = _until_done(cli, config, VaultName(name), wish, keys, wait=wait)
+        except NightvaultError:
+            if put_back(config, moved):
+                forget_list(config, VaultName(name))
+                cli.warn("nothing was rebuilt: what was moved out of the way is back in its place")
+            raise
+    _tell(cli, config, report)
+
+
+def _move_away(cli: Cli, config: Config) -> Sequence[Moved]:
+    from backup.app.aside import set_aside, waiting_restores
+    from backup.cli.render import counted
+
+    moved = set_aside(config, cli.clock.now())
+    for one in moved:
+        cli.say(f"moved out of the way: {one.aside}")
+    if count := waiting_restores(config):
+        cli.say(f"with it went {counted(count, 'open restore')}: give the restore's command again afterwards")
+    return moved
+
+
+def _until_done(
+    cli: Cli, config: Config, name: VaultName, wish: Wish, keys: Sequence[RecoveryKey], *, wait: bool
+) -> RebuildReport:
+    """Act until it is done, or waits and we do not."""
+    from backup.app.rebuilding import run_rebuild
+
     pause = _FIRST_POLL
     while True:
-        report = run_rebuild(config, VaultName(name), wish, keys, clock=cli.clock, progress=cli.progress())
+        report = run_rebuild(config, name, wish, keys, clock=cli.clock, progress=cli.progress())
         if report.state == "done" or not (wait or _is_quick(config, name)):
-            break
+            return report
         if pause == _FIRST_POLL:
             cli.say(f"waiting for {report.waits_for} … Ctrl-C is safe: the same command goes on")
         cli.clock.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_POLL)
-    _tell(cli, config, report)
 
 
 def _is_quick(config: Config, name: str) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from backup.errors import (
     ConfigError,
     InventoryDamagedError,
+    InventoryMovedError,
     LockedError,
     NightvaultError,
     NoInventoryError,
@@ -26,6 +25,7 @@ from backup.errors import (
     StateDeniedError,
 )
 from backup.inventory import schema
+from backup.inventory.locks import Opening, hold_lock, share_opening
 from backup.inventory.read_only import Access, access_to, read_only_creator
 from backup.model import InventoryId
 
@@ -44,14 +44,29 @@ Transaction = Connection
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A name, and the file that bears it."""
+
+    path: str
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
-    """An open inventory. Use each transaction on the thread that began it; several may be open at once."""
+    """An open inventory. Use each transaction on the thread that began it; several may be open at once.
+
+    `opening` is the share in the lock that keeps the file from being moved; `place` shows if it was, all the
+    same. Writing, and whatever is done alone, raises `InventoryMovedError` then.
+    """
 
     engine: Engine
     id: InventoryId
     signer_public: bytes
     lock_directory: str
     predecessor: InventoryId | None = None  # the inventory that this one was rebuilt from
+    opening: Opening | None = None
+    place: Place | None = None
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
@@ -59,6 +74,7 @@ class Inventory:
         with our_errors(self.engine), self.engine.connect() as connection:
             writer = connection.execution_options(nightvault_write=True)
             with writer.begin():
+                self.require_place()
                 yield writer
 
     @contextmanager
@@ -70,25 +86,29 @@ class Inventory:
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
         """Hold the lock `name` alone; it dies with the process. `LockedError` if another has it."""
-        path = os.path.join(self.lock_directory, f"{name}.lock")
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            denied = error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}
-            kind = StateDeniedError if denied else SpoolError
-            raise kind(f"the lock {path} cannot be made: {error.strerror}") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise LockedError(f"another {name} is running on this inventory") from error
+        with hold_lock(self.lock_directory, name):
+            self.require_place()
             yield
-        finally:
-            os.close(handle)
+
+    def require_place(self) -> None:
+        """`InventoryMovedError` if the file that is open is not the one that bears the inventory's name."""
+        if self.place is not None and _place_of(self.place.path) != self.place:
+            raise InventoryMovedError(f"the inventory {self.place.path} was moved or replaced meanwhile")
 
     def close(self) -> None:
         """Let go of the database."""
         self.engine.dispose()
+        if self.opening is not None:
+            self.opening.close()
+
+
+def _place_of(path: str | None) -> Place | None:
+    """Which file bears that name; None if none does."""
+    try:
+        found = os.stat(path or "")
+    except FileNotFoundError:
+        return None
+    return Place(path or "", found.st_dev, found.st_ino)
 
 
 @contextmanager
@@ -217,6 +237,7 @@ def create_inventory(
     url: str, *, inventory_id: InventoryId, signer_public: bytes, now: datetime, lock_directory: str
 ) -> Inventory:
     """Make a new, empty inventory; `NightvaultError` if there is one already."""
+    opening = share_opening(lock_directory)
     engine = _connect(url)
     _private_file(url)
     migrate(engine)
@@ -235,13 +256,16 @@ def create_inventory(
             mark(writer)
             names = ("entries", "chunks", "directories", "owners", "archives")
             schema.insert_rows(writer, schema.counters, [(name, 1) for name in names])
-    return Inventory(engine, inventory_id, signer_public, lock_directory)
+    place = _place_of(sqlite_path(url))
+    return Inventory(engine, inventory_id, signer_public, lock_directory, opening=opening, place=place)
 
 
 def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     """Open the inventory at `url`, migrating it if it is older than this program."""
     path = sqlite_path(url)
     access = Access.WRITES if path is None else access_to(path)
+    opening = share_opening(lock_directory)
+    place = _place_of(path)
     engine = _connect(url, only_reads=access is Access.READS)
     with our_errors(engine), engine.connect() as connection, connection.begin():
         _check_application(connection, path)
@@ -255,7 +279,8 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
                 f"the inventory {path} is of an older nightvault, and may not be written to bring it up",
                 advice="run any command once as a user who may write it, or look at it with that version",
             )
-        migrate(engine)
+        with hold_lock(lock_directory, "backup"):  # of an older program, under which nothing may change
+            migrate(engine)
     with our_errors(engine), engine.connect() as connection, connection.begin():
         row = connection.execute(select(schema.about)).first()
     if row is None:
@@ -264,7 +289,8 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
             advice="run `nightvault init`",
         )
     predecessor = InventoryId(row.predecessor) if row.predecessor else None
-    return Inventory(engine, InventoryId(row.inventory_id), row.signer_public, lock_directory, predecessor)
+    inventory_id = InventoryId(row.inventory_id)
+    return Inventory(engine, inventory_id, row.signer_public, lock_directory, predecessor, opening, place)
 
 
 def mark(tx: Transaction) -> None:

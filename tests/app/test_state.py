@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,11 @@ def test_recipients_have_a_fixed_order() -> None:
     texts = [recovery_key().recipient.to_text()]
     assert parse_recipients(texts) == parse_recipients(texts[::-1])
     assert parse_recipients([]) == ()
+
+
+def test_enrolments_of_several_processes_are_all_kept(made: State) -> None:
+    """A brother of defect 11: each read the file, and wrote it with its own line alone."""
+    ids = [bytes([number]) * 16 for number in range(24)]
+    with ThreadPoolExecutor(8) as workers:
+        list(workers.map(lambda one: made.add_enrolment(one, bytes(32)), ids))
+    assert set(made.read_enrolments()) == set(ids)
