@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from .errors import DISK_ERRORS, describe_disk
 from .faults import FaultPlan, parse_faults
-from .inventories import make_inventory
+from .inventories import make_inventories
 from .messages import list_messages
 from .operations import NAMES
 from .s3.operations import NAMES as S3_NAMES
@@ -98,13 +98,7 @@ class Admin:
     def _make_inventories(self, vault: str | None) -> list[str]:
         with self.store.transaction() as tx:
             settle(self.store, tx)
-            rows = tx.db.execute(
-                "SELECT * FROM vaults WHERE (changed_ms IS NOT NULL OR inventory_ms IS NULL) AND ? IN ('', "
-                "name)",
-                (vault or "",),
-            ).fetchall()
-            for row in rows:
-                make_inventory(tx, row["id"], tx.now_ms)
+            rows = make_inventories(tx, vault or "")
         return [vault_arn(row["account_id"], row["region"], row["name"]) for row in rows]
 
     async def _faults(self, request: Request) -> Response:

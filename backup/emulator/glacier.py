@@ -14,6 +14,7 @@ from .calls import Call
 from .endpoint import Exchange, Scope, Send, inbound_of
 from .errors import MESSAGE_BY_CODE, ServiceError, invalid, missing
 from .faults import FaultPlan
+from .inventories import make_inventories
 from .operations import BRIEF, Route, Serve, Streamed, find_route
 from .receive import BRIEF_BYTES, Body, Receive, receive_file
 from .settings import SettingsInForce
@@ -79,6 +80,8 @@ class GlacierService:
     def _perform_small(self, call: Call, data: bytes, route: Route, serve: Serve, tx: Transaction) -> Answer:
         computed = hashlib.sha256(data).hexdigest()
         call = self._admit(call, route, computed, (), tx, body=data)
+        if call.settings.inventory_at_once:
+            make_inventories(tx)
         claimed = call.inbound.header("x-amz-content-sha256")
         if claimed is not None:
             check_linear_hash(claimed, computed)

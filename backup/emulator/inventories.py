@@ -58,6 +58,17 @@ def make_inventory(tx: Transaction, vault: int, made_ms: int) -> None:
     )
 
 
+def make_inventories(tx: Transaction, name: str = "") -> list[sqlite3.Row]:
+    """Make the inventory of each vault that changed or never had one, of one name or of all; their rows."""
+    rows = tx.db.execute(
+        "SELECT * FROM vaults WHERE (changed_ms IS NOT NULL OR inventory_ms IS NULL) AND ? IN ('', name)",
+        (name,),
+    ).fetchall()
+    for row in rows:
+        make_inventory(tx, row["id"], tx.now_ms)
+    return rows
+
+
 def select_items(
     tx: Transaction, vault: int, *, start_ms: int | None, end_ms: int | None, first: int, limit: int | None
 ) -> tuple[list[sqlite3.Row], int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -195,7 +196,7 @@ async def fill(body: Body, spool: Spool, length: int | None, limit: int) -> None
 async def _fill_from_sink(body: Body, sink: BodySink, spool: Spool) -> None:
     """Buffer by buffer; while one is hashed the next is filled."""
     busy: asyncio.Task[None] | None = None
-    held: bytearray | None = None
+    held: mmap.mmap | None = None
     try:
         await spool.take(sink.start)
         async for buffer, count in sink.batches(body.idle_seconds):

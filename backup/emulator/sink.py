@@ -7,6 +7,7 @@ time of one body this protocol stands in for the connection's own, which is then
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections import deque
 from collections.abc import AsyncIterator
 
@@ -15,8 +16,37 @@ from .errors import ServiceError
 BUFFER_BYTES = 4 * 1024 * 1024
 BUFFERS = 3  # one is filled, one is hashed, one waits
 KEPT = 12
+KEPT_SECONDS = 10
 
-_spare: list[bytearray] = []
+
+class _Spare:
+    """Buffers that wait for the next body, for a while.
+
+    They are mapped, not allocated: what the heap has held once at this size it does not give back.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[mmap.mmap] = []
+        self._uses = 0
+
+    def take(self) -> mmap.mmap:
+        """One that is kept, or a new one."""
+        self._uses += 1
+        if self._kept:
+            return self._kept.pop()
+        return mmap.mmap(-1, BUFFER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+    def keep(self, buffers: list[mmap.mmap]) -> None:
+        """Keep some of these, until no body has come for a while."""
+        self._kept += buffers[: max(0, KEPT - len(self._kept))]
+        asyncio.get_running_loop().call_later(KEPT_SECONDS, self._forget, self._uses)
+
+    def _forget(self, uses: int) -> None:
+        if uses == self._uses:
+            self._kept.clear()
+
+
+_spare = _Spare()
 
 
 class ClientGone(Exception):  # noqa: N818 (an event rather than an error)
@@ -33,10 +63,10 @@ class BodySink(asyncio.BufferedProtocol):
         self._owner = owner
         self.start = start
         self.remaining = remaining
-        self._free = [_spare.pop() if _spare else bytearray(BUFFER_BYTES) for _ in range(BUFFERS)]
-        self._current: bytearray | None = self._free.pop()
+        self._free = [_spare.take() for _ in range(BUFFERS)]
+        self._current: mmap.mmap | None = self._free.pop()
         self._filled = 0
-        self._full: deque[tuple[bytearray, int]] = deque()
+        self._full: deque[tuple[mmap.mmap, int]] = deque()
         self._lost = False
         self._news = asyncio.Event()
 
@@ -69,7 +99,7 @@ class BodySink(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._owner.resume_writing()
 
-    async def batches(self, idle_seconds: float) -> AsyncIterator[tuple[bytearray, int]]:
+    async def batches(self, idle_seconds: float) -> AsyncIterator[tuple[mmap.mmap, int]]:
         """Full buffers and how much of each counts; each must be given back with `release`.
 
         408 when nothing comes for `idle_seconds`; ClientGone when the client hung up.
@@ -87,7 +117,7 @@ class BodySink(asyncio.BufferedProtocol):
             except TimeoutError as error:
                 raise ServiceError("RequestTimeoutException", "Request timed out.") from error
 
-    def release(self, buffer: bytearray) -> None:
+    def release(self, buffer: mmap.mmap) -> None:
         """Take a buffer back, and go on reading if that had to wait for one."""
         if self._current is None and self.remaining:
             self._current = buffer
@@ -97,6 +127,5 @@ class BodySink(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Keep the buffers for the next body."""
-        room = KEPT - len(_spare)
-        _spare.extend([*self._free, *([self._current] if self._current else [])][: max(0, room)])
+        _spare.keep([*self._free, *([self._current] if self._current else [])])
         self._free, self._current = [], None
