@@ -50,7 +50,8 @@ def emulator(
 ) -> None:
     """Run a local Glacier, S3 and Roles Anywhere until SIGTERM or Ctrl-C.
 
-    When it listens it prints one line of JSON with its URLs on standard output.
+    When it listens it prints one line of JSON with its URLs on standard output. For clients that list a
+    vault or delete it at once: --speed 10000 --set inventory_at_once=true.
     """
     try:
         from backup.emulator.errors import EmulatorError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import time
@@ -36,7 +35,7 @@ def listed(glacier: Any, vault: str) -> list[str]:
     """The descriptions in the vault's inventory, by a job that is waited for."""
     wanted = {"Type": "inventory-retrieval"}
     job = {"vaultName": vault, "jobId": glacier.initiate_job(vaultName=vault, jobParameters=wanted)["jobId"]}
-    for _ in itertools.repeat(None, 100):
+    for _ in range(100):
         if glacier.describe_job(**job)["Completed"]:
             body = glacier.get_job_output(**job)["body"].read()
             return sorted(entry["ArchiveDescription"] for entry in json.loads(body)["ArchiveList"])
