@@ -1,4 +1,8 @@
-"""Open restores gone on with, as the daemon does: what is ready is brought down, what is due is asked for."""
+"""Open restores gone on with, as the daemon does: what is ready is brought down, what is due is asked for.
+
+Under systemd each has a unit of its own that does it; else it is done here, into targets that bear the mark
+of their restore. Why one is not gone on with is noted, for `restores` to show, and told once.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
+from backup.app.held import HeldNotes
 from backup.app.runs import opened, restore_world
+from backup.app.state import State
+from backup.app.units import RestoreUnits
 from backup.config import Config
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.inventory import retrievals
@@ -17,47 +24,64 @@ from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome
 from backup.protocols import Clock
 from backup.restorer.choice import Choice
+from backup.restorer.mark import require_mark
 from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready
 
 _log = logging.getLogger(__name__)
 
 
 def continue_restores(
-    config: Config, *, clock: Clock, stop: threading.Event
+    config: Config, *, clock: Clock, stop: threading.Event, units: RestoreUnits | None = None
 ) -> Iterator[tuple[str, RestoreReport | NightvaultError]]:
     """Go on with each open restore once; the id and what became of it, of those that did not only wait.
 
-    One that another process is at is left alone. A failure of one does not keep the others.
-    `InterruptedRunError` once `stop` is set.
+    With `units` each is started, but for dumps, which write nothing. One that another process is at is left
+    alone. A failure of one does not keep the others, and is told once. `InterruptedRunError` once `stop` is
+    set.
     """
+    notes = HeldNotes(State(config.state_dir).restores)
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             open_ones = retrievals.list_restores(tx, only_open=True)
+        notes.keep({one.id for one in open_ones})
         for one in reversed(open_ones):  # the oldest first: its outputs go first
             if stop.is_set():
                 return
             try:
-                report = _go_on(one, config, inventory, clock, stop)
+                report = _go_on(one, config, inventory, clock, stop, units)
             except InterruptedRunError:
                 raise
             except LockedError as error:
                 _log.debug("restore %s: %s", one.id, error)
             except NightvaultError as error:
-                yield one.id, error
+                if notes.note(one.id, error):
+                    yield one.id, error
             else:
+                if units is None:
+                    notes.clear(one.id)  # else its unit does
                 if report is not None:
                     yield one.id, report
 
 
 def _go_on(
-    one: Restore, config: Config, inventory: Inventory, clock: Clock, stop: threading.Event
+    one: Restore,
+    config: Config,
+    inventory: Inventory,
+    clock: Clock,
+    stop: threading.Event,
+    units: RestoreUnits | None,
 ) -> RestoreReport | None:
+    is_dump = bool(Choice.decode(one.choice).output)
+    if units is not None and not is_dump:
+        units.start(one)
+        return None
     notes = _Notes(one.id)
     world = restore_world(config, inventory, one.vault, clock=clock, progress=notes, stop=stop.is_set)
-    world = replace(world, stop=stop.is_set)
-    if Choice.decode(one.choice).output:  # nobody is there to write to: it is asked for, no more
+    world = replace(world, stop=stop.is_set, unattended=True)
+    if is_dump:  # nobody is there to write to: it is asked for, no more
         advance(one, replace(world, round_bytes=None))
         return None
+    require_mark(one, world)  # or what is asked for would be paid for, and fetched by nobody
     known = advance(one, world)
     if not is_ready(known) and not is_partly_ready(known):
         return None

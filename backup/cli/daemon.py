@@ -57,6 +57,7 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
     from backup.app import last_run, run_job
     from backup.app.priority import Priority, in_thread
     from backup.app.restores import continue_restores
+    from backup.app.units import RestoreUnits
     from backup.cli.progress import Logged
     from backup.daemon import Chore, run_daemon
 
@@ -78,8 +79,10 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
             sentence = f"unexpected {type(error).__name__}: {error}"
             raise NightvaultError(sentence, advice=f"please report it with {path}") from error
 
+    units = RestoreUnits.of(os.environ)
+
     def restores() -> None:
-        for restore_id, report in continue_restores(config, clock=clock, stop=stop):
+        for restore_id, report in continue_restores(config, clock=clock, stop=stop, units=units):
             tell_restore(restore_id, report)
 
     run_daemon(

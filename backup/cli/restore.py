@@ -16,13 +16,14 @@ from backup.cli.grouping import CommandWithWords
 from backup.cli.keyfiles import read_keys
 from backup.cli.moments import at_option
 from backup.cli.snapshots import deciding, job_option, split_words
-from backup.errors import ExitCode, RetrievalExpiredError, UsageError
+from backup.errors import ExitCode, LockedError, RetrievalExpiredError, UsageError
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Tier
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from backup.app.held import HeldNotes
     from backup.inventory.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestorePlan, RestoreReport, RestoreWorld
 
@@ -119,6 +120,7 @@ def restore(
     from backup.cli.quoting import hold_to_limit, limit_of, quotes_of, show_plan
     from backup.inventory.runs import vault_of_job
     from backup.inventory.snapshots import find_snapshot
+    from backup.restorer.mark import leave_mark
     from backup.restorer.restore import begin_restore, find_open, plan_restore
 
     name, path = split_words(words)
@@ -154,6 +156,7 @@ def restore(
                 keys=lambda: read_keys(key_files, passphrase_files),
                 on_capacity=on_capacity or config.restore.on_capacity,
             )
+        leave_mark(begun, world)
         fresh = None if world.vault.traits.waits else plan
         del plan, found  # in hours of waiting it would grow old, and take memory
         carry_on(cli, begun, world, wait=wait, fresh=fresh)
@@ -170,14 +173,25 @@ def _where(target: str | None, *, in_place: bool) -> bytes:
 @capacity_option
 @wait_option
 @numeric_option
+@click.option(
+    "--unattended",
+    is_flag=True,
+    help="As the daemon does: only into a target that a restore command marked, and leave it to others "
+    "that are at it.",
+)
 @pass_cli
-def resume(cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numeric_owner: bool) -> None:
+def resume(
+    cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numeric_owner: bool, unattended: bool
+) -> None:
     """Go on with an open restore: see what is ready, bring it down, ask for what is missing.
 
     Exit code 17 says that it still waits: come again.
     """
+    from backup.app.held import HeldNotes
     from backup.app.runs import opened, restore_world
+    from backup.app.state import State
     from backup.restorer.choice import Choice
+    from backup.restorer.mark import leave_mark
     from backup.restorer.restore import choose_on_capacity, find_restore
 
     config = cli.config()
@@ -191,8 +205,27 @@ def resume(cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numer
         if on_capacity is not None:
             begun = choose_on_capacity(begun, inventory, on_capacity)
         world = restore_world(config, inventory, begun.vault, clock=cli.clock, progress=cli.progress())
-        world = replace(world, numeric_owner=numeric_owner)
+        world = replace(world, numeric_owner=numeric_owner, unattended=unattended)
+        notes = HeldNotes(State(config.state_dir).restores)
+        if unattended:
+            _carry_on_alone(cli, begun, world, notes, wait=wait)
+            return
+        leave_mark(begun, world)
+        notes.clear(begun.id)
         carry_on(cli, begun, world, wait=wait)
+
+
+def _carry_on_alone(cli: Cli, begun: Restore, world: RestoreWorld, notes: HeldNotes, *, wait: bool) -> None:
+    """As `carry_on`; what ends it is noted, as nobody may be there to read it."""
+    from backup.restorer.mark import require_mark
+
+    try:
+        with notes.noting(begun.id):
+            require_mark(begun, world)
+            notes.clear(begun.id)
+            carry_on(cli, begun, world, wait=wait)
+    except LockedError as error:
+        cli.say(str(error))
 
 
 @restore.word("cancel")
@@ -220,7 +253,7 @@ def carry_on(
 
     pause = FIRST_POLL
     may_lapse = not world.vault.traits.waits
-    known = advance(begun, world, anew=True)
+    known = advance(begun, world, anew=not world.unattended)
     while True:
         if is_ready(known) or is_partly_ready(known):
             report = _bring(begun, known, world, fresh, may_lapse=may_lapse)

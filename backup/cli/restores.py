@@ -1,15 +1,19 @@
-"""`nightvault restores`: which are open, what each waits for, and until when what is ready can be fetched."""
+"""`nightvault restores`: which are open, what each waits for, until when what is ready can be fetched.
+
+Those that the daemon does not go on with are told with the reason, and how to go on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from backup.cli.context import Cli, pass_cli
+from backup.errors import NightvaultError
 
 if TYPE_CHECKING:
     from backup.inventory.database import Inventory
@@ -24,9 +28,10 @@ def restores(cli: Cli, everything: bool) -> None:
     from backup.app.runs import opened
     from backup.cli.render import Column, local_time, table
 
-    with closing(opened(cli.config())) as inventory:
+    config = cli.config()
+    with closing(opened(config)) as inventory:
         found = _with_retrievals(inventory, everything=everything)
-    documents = [_document(one, known) for one, known in found]
+    documents = [_document(one, known) | _held(one, config.state_dir) for one, known in found]
     rows: list[tuple[object, ...]] = []
     for (one, _), told in zip(found, documents, strict=True):
         count = f"{told['waiting']} of {told['retrievals']}" if one.state == "open" else None
@@ -34,6 +39,29 @@ def restores(cli: Cli, everything: bool) -> None:
         rows.append((one.id[:8], one.snapshot[:8], told["stage"], count, until, one.target))
     columns = ["restore", "snapshot", "stage", "waiting", "fetch until", Column("below", folds=True)]
     cli.show(documents, table(columns, rows) if rows else "no restores")
+    for told in documents:
+        if told["held"]:
+            cli.warn(f"{told['held']}\n  next: {told['next']}")
+
+
+def _held(one: Restore, state_dir: str) -> dict[str, str | None]:
+    """Why the daemon does not go on with a restore, and what to do; nulls where it does, or it is over."""
+    from backup.app.held import HeldNotes
+    from backup.app.state import State
+    from backup.restorer.choice import Choice
+    from backup.restorer.mark import bears_mark, unmarked
+
+    state = State(state_dir)
+    if one.state != "open" or Choice.decode(one.choice).output:
+        return {"held": None, "next": None}
+    note = HeldNotes(state.restores).read(one.id)
+    if note is not None:
+        return {"held": note.why, "next": note.advice}
+    with suppress(NightvaultError):  # a key that is gone is told of by what needs it
+        if not bears_mark(one, state.read_secret()):
+            error = unmarked(one)
+            return {"held": str(error), "next": error.advice}
+    return {"held": None, "next": None}
 
 
 def _document(one: Restore, known: Sequence[Retrieval]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from backup.inventory import entries, snapshots
 from backup.inventory.database import Inventory
 from backup.inventory.entries import ROOT
 from backup.inventory.retrievals import Restore
+from backup.restorer.mark import name_of, remove_mark
 from backup.restorer.planning import RestorePlan
 
 
@@ -34,7 +35,7 @@ def check_room(plan: RestorePlan, target: str) -> None:
 
 
 def sweep(restore: Restore, inventory: Inventory) -> None:
-    """Remove half-done files of a restore from the directories that it writes into; no other is looked at."""
+    """Remove a restore's mark, and its half-done files from the directories that it writes into, no other."""
     if not os.path.isdir(restore.target):
         return
     below = _directories(restore, inventory)
@@ -44,6 +45,8 @@ def sweep(restore: Restore, inventory: Inventory) -> None:
         relative = os.path.relpath(place, top)
         here = b"" if relative == b"." else relative + b"/"
         names[:] = [name for name in names if here + name in below]
+        if not relative.strip(b"."):
+            remove_mark(name_of(restore.id), handle)
         for name in files:
             if name.startswith(prefix):
                 with suppress(OSError):

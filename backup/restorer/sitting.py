@@ -26,6 +26,7 @@ from backup.model import MIB, FrameRow, Problem
 from backup.restorer.asking import GONE
 from backup.restorer.assemble import Assembly
 from backup.restorer.choice import Overwrite
+from backup.restorer.mark import Mark, enter
 from backup.restorer.opening import OpenedArchive, Opener
 from backup.restorer.owners import Owners
 from backup.restorer.plan import cover
@@ -33,7 +34,6 @@ from backup.restorer.planning import RestorePlan
 from backup.restorer.report import RestoreReport
 from backup.restorer.standing import Standing, read_back
 from backup.restorer.surplus import remove_surplus
-from backup.restorer.target import Target
 from backup.restorer.world import RestoreWorld
 from backup.restorer.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
@@ -90,7 +90,8 @@ class Sitting:
         """Write what is ready, and finish if that was all; what was not synced goes when this fails."""
         progress, plan = self._world.progress, self._plan
         choice = plan.choice
-        target = Target(os.fsdecode(self._restore.target), replaces=choice.overwrite is not Overwrite.NEVER)
+        replaces = choice.overwrite is not Overwrite.NEVER
+        target = enter(self._restore, self._world, replaces=replaces)
         owners = Owners(numeric=self._world.numeric_owner or choice.numeric_owner)
         writer = Writer(target, self._problems.append, self._restore.id, owners, resumes=self._resumes)
         key = self._world.secret.chunk_key
@@ -108,9 +109,10 @@ class Sitting:
             self._lose_what_is_gone(assembly)
             assembly.finish()
             self._remove()
-            self._syncer.submit(writer.finish()).result()  # no Ctrl-C hides what that says
-            if choice.verify:
-                self._verify(assembly)
+            with Mark(self._restore.id, self._world.secret).lifted(target.handle(b"")):
+                self._syncer.submit(writer.finish()).result()  # no Ctrl-C hides what that says
+                if choice.verify:
+                    self._verify(assembly)
             return self._report(writer)
         except NightvaultError:
             with suppress(NightvaultError):  # it may meet the same again

@@ -24,6 +24,7 @@ class RestoreWorld:
     `askers` requests are sent side by side; no more than `round_bytes` are asked for and not yet written at a
     time, so that nothing expires unread. When `stop` says so, a delivery ends where it can be gone on with.
     Nothing at or below the paths `spared` is ever removed. What is fetched comes in pieces of `piece` bytes.
+    `unattended`: nobody says now where the target is, so only one that bears the restore's mark is written.
     """
 
     inventory: Inventory
@@ -38,6 +39,7 @@ class RestoreWorld:
     stop: Callable[[], bool] = lambda: False
     spared: tuple[str, ...] = ()
     piece: int = PIECE
+    unattended: bool = False
 
 
 @contextmanager

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backup.app.restores import continue_restores
 from backup.app.runs import opened
+from backup.app.units import RestoreUnits
 from backup.cli.context import Cli
 from backup.config import load_config
-from backup.errors import InterruptedRunError
+from backup.errors import InterruptedRunError, TargetError
 from backup.inventory import retrievals
 from backup.inventory.runs import Outcome
 from backup.model import KIB, MIB
@@ -92,3 +95,102 @@ def test_a_stop_ends_a_download_that_waits_for_its_turns_and_the_next_sitting_go
     assert report.outcome is Outcome.DONE
     assert sum(clock.slept) > MIB / (64 * KIB) - 1
     assert_same_tree(Path(f"{tmp_path}/out{server.source}"), server.source)
+
+
+def begun(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The id of a restore whose command was cut before it asked for anything."""
+
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("backup.restorer.restore.advance", cut)
+        words = ("restore", "latest", "--key", server.key_file, "--target", target)
+        assert server.run(*words).exit_code == 130
+    return str(server.json("restores")[0]["id"])
+
+
+def test_one_whose_target_is_another_place_asks_for_nothing_and_is_told_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect 14: what the vault made readable would be paid for each day, and fetched by nobody."""
+    restore = begun(server, tmp_path / "out", monkeypatch)
+    assert server.json("restores")[0]["held"] is None
+    (tmp_path / "out").rename(tmp_path / "disk")
+    config, clock = load_config(str(server.config)), ManualClock()
+    ((told, error),) = continue_restores(config, clock=clock, stop=threading.Event())
+    assert told == restore
+    assert isinstance(error, TargetError)
+    assert list(continue_restores(config, clock=clock, stop=threading.Event())) == []
+    (shown,) = server.json("restores")
+    assert (shown["held"], shown["next"]) == (str(error), error.advice)
+    assert shown["planned"] == shown["retrievals"] > 0
+    assert str(error) in server.done("restores").stderr
+    (tmp_path / "disk").rename(tmp_path / "out")
+    ((_, report),) = continue_restores(config, clock=clock, stop=threading.Event())
+    assert isinstance(report, RestoreReport)
+    assert server.json("restores", "--all")[0]["held"] is None
+    assert_same_tree(Path(f"{tmp_path}/out{server.source}"), server.source)
+
+
+def test_one_without_a_mark_waits_for_somebody(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore that an older version began, or that was killed before it could leave one."""
+    restore = begun(server, tmp_path / "out", monkeypatch)
+    (mark,) = (tmp_path / "out").iterdir()
+    mark.unlink()
+    assert "does not bear its mark" in server.json("restores")[0]["held"]
+    refused = server.run("restore", "resume", restore, "--unattended")
+    assert refused.exit_code == 1
+    assert "does not bear its mark" in refused.stderr
+    server.done("restore", "resume", restore)
+    assert_same_tree(Path(f"{tmp_path}/out{server.source}"), server.source)
+    assert [path.name for path in (server.state / "restores").iterdir()] == []
+
+
+def test_unattended_it_is_left_to_who_is_at_it(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = begun(server, tmp_path / "out", monkeypatch)
+    with (
+        closing(opened(load_config(str(server.config)))) as inventory,
+        inventory.locked(f"restore-{restore}"),
+    ):
+        left = server.done("restore", "resume", restore, "--unattended")
+    assert "another process" in left.output
+    server.done("restore", "resume", restore, "--unattended")
+    assert_same_tree(Path(f"{tmp_path}/out{server.source}"), server.source)
+
+
+SYSTEMD = {"INVOCATION_ID": "0", "RUNTIME_DIRECTORY": "/run/x:/run/nightvault-restores", "PATH": "/programs"}
+
+
+@pytest.mark.parametrize("lacks", [None, *SYSTEMD])
+def test_units_are_for_a_daemon_that_systemd_started_and_lets(
+    lacks: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect 14: an ordinary user's unit is given no directory, and so starts none."""
+    monkeypatch.setattr("shutil.which", lambda name, path: f"{path}/{name}" if path == "/programs" else None)
+    found = RestoreUnits.of({name: value for name, value in SYSTEMD.items() if name != lacks})
+    expected = RestoreUnits("/programs/systemctl", "/run/nightvault-restores")
+    assert found == (None if lacks else expected)
+
+
+def test_a_restore_in_place_has_no_unit(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its unit could write everywhere: that is left to somebody who is there."""
+    begun(server, tmp_path / "out", monkeypatch)
+    with closing(opened(load_config(str(server.config)))) as inventory, inventory.reading() as tx:
+        (one,) = retrievals.list_restores(tx, only_open=True)
+    units = RestoreUnits("/bin/true", str(tmp_path))
+    units.start(one)
+    units.start(one)
+    assert (tmp_path / one.id).readlink() == tmp_path / "out"
+    units.start(replace(one, target=b"/srv"))
+    assert os.readlink(tmp_path / one.id) == "/srv"
+    with pytest.raises(TargetError, match="in place"):
+        units.start(replace(one, target=b"/"))
+    with pytest.raises(TargetError, match="cannot be started"):
+        replace(units, systemctl="/nonexistent").start(one)

@@ -1,0 +1,77 @@
+"""Why an open restore is not gone on with by the daemon: a note beside its keys, which `restores` shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from backup.errors import InterruptedRunError, LockedError, NightvaultError
+
+_SUFFIX = ".held"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why it is not gone on with, and what to do."""
+
+    why: str
+    advice: str
+
+
+class HeldNotes:
+    """The notes on restores, in the directory of the state where their keys wait."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def read(self, restore_id: str) -> Held | None:
+        """The note on a restore; None if there is none."""
+        with suppress(OSError, msgspec.MsgspecError), open(self._path(restore_id), "rb") as file:
+            return msgspec.json.decode(file.read(), type=Held)
+        return None
+
+    def note(self, restore_id: str, error: NightvaultError) -> bool:
+        """Note why it is not gone on with; whether that is news."""
+        held = Held(str(error), error.advice)
+        if self.read(restore_id) == held:
+            return False
+        path = self._path(restore_id)
+        half = f"{path}.{os.urandom(4).hex()}"
+        with suppress(OSError):  # the log has it
+            with open(os.open(half, _NEW, 0o600), "wb") as file:
+                file.write(msgspec.json.encode(held))
+            os.replace(half, path)
+        return True
+
+    def clear(self, restore_id: str) -> None:
+        """It goes on."""
+        with suppress(OSError):
+            os.unlink(self._path(restore_id))
+
+    def keep(self, open_ids: Collection[str]) -> None:
+        """Forget all but those on these restores."""
+        with suppress(OSError):
+            for name in os.listdir(self._directory):
+                restore_id, dot, _ = name.partition(_SUFFIX)
+                if dot and restore_id not in open_ids:
+                    os.unlink(os.path.join(self._directory, name))
+
+    @contextmanager
+    def noting(self, restore_id: str) -> Iterator[None]:
+        """Note what ends the work on a restore; nothing where it is stopped, or another process is at it."""
+        try:
+            yield
+        except (InterruptedRunError, LockedError):
+            raise
+        except NightvaultError as error:
+            self.note(restore_id, error)
+            raise
+        self.clear(restore_id)
+
+    def _path(self, restore_id: str) -> str:
+        return os.path.join(self._directory, restore_id + _SUFFIX)

@@ -1,0 +1,84 @@
+"""Units of their own for restores that a daemon under systemd goes on with.
+
+The daemon's unit may read everything and write to its state alone, and sees a `/tmp` of its own. So it has
+systemd start `nightvault-restore@ID.service`, which may write below that restore's target and holds the
+capabilities for owners and modes. What it may write to is told by a symlink in a directory that systemd makes
+for the daemon: `ReadWritePaths=` of the template names it, and systemd follows it when it starts the unit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backup.errors import TargetError
+from backup.inventory.retrievals import Restore
+
+LINKS = "nightvault-restores"
+"""The last part of the directory's path: `RuntimeDirectory=` of the daemon's unit."""
+_STARTED_BY_SYSTEMD = ("INVOCATION_ID", "NOTIFY_SOCKET")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_MESSAGES")
+_PATIENCE = 90.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreUnits:
+    """How to start them: the program that talks to systemd, and the directory of links."""
+
+    systemctl: str
+    links: str
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> RestoreUnits | None:
+        """None if systemd did not start this process, or gave it no such directory, as to ordinary users."""
+        if not any(name in environ for name in _STARTED_BY_SYSTEMD):
+            return None
+        systemctl = shutil.which("systemctl", path=environ.get("PATH", os.defpath))
+        given = environ.get("RUNTIME_DIRECTORY", "").split(":")
+        links = next((path for path in given if os.path.basename(path) == LINKS), None)
+        return cls(systemctl, links) if systemctl and links else None
+
+    def start(self, restore: Restore) -> None:
+        """Have the restore gone on with, unless it is already. `TargetError` if that cannot be."""
+        unit = f"nightvault-restore@{restore.id}.service"
+        if os.path.realpath(restore.target) == b"/":
+            raise _refused(restore, "it writes in place, and its unit may write below one directory only")
+        try:
+            self._link(restore)
+            done = subprocess.run(
+                [self.systemctl, "start", "--no-ask-password", unit],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise _refused(restore, f"{unit} cannot be started: {error}") from error
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
+            why = said[0] if said else f"systemctl ended with {done.returncode}"
+            raise _refused(restore, f"{unit} cannot be started: {why}")
+
+    def _link(self, restore: Restore) -> None:
+        """Let systemd know the target."""
+        path = os.fsencode(os.path.join(self.links, restore.id))
+        try:
+            if os.readlink(path) == restore.target:
+                return
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        os.symlink(restore.target, path)
+
+
+def _refused(restore: Restore, why: str) -> TargetError:
+    return TargetError(
+        f"restore {restore.id} is not gone on with by the daemon: {why}",
+        advice=f"`nightvault restore resume {restore.id} --wait`, as the user that began it",
+    )

@@ -1,0 +1,166 @@
+"""Defect 14: an open restore's target bears a mark; what goes on with it unattended writes nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backup.errors import IntegrityError, TargetError
+from backup.format.keys import ChunkSecret
+from backup.inventory.retrievals import Restore
+from backup.inventory.runs import Outcome
+from backup.model import Tier
+from backup.restorer.choice import Choice
+from backup.restorer.mark import Mark, bears_mark, leave_mark, name_of, require_mark
+from backup.restorer.restore import advance, begin_restore, cancel, deliver, plan_restore
+from backup.restorer.sitting import Sitting
+from backup.restorer.world import RestoreWorld
+from tests.backups import Site
+from tests.restorer.sites import sql
+from tests.trees import assert_same_tree
+
+SECRET = ChunkSecret(bytes(32))
+
+
+@pytest.fixture
+def alone(full: Site) -> RestoreWorld:
+    """The world of somebody whom nobody attends."""
+    return replace(full.restore_world, unattended=True)
+
+
+@pytest.fixture
+def handle(tmp_path: Path) -> Iterator[int]:
+    opened = os.open(tmp_path, os.O_RDONLY)
+    yield opened
+    os.close(opened)
+
+
+def begin(site: Site, out: Path, choice: Choice | None = None) -> Restore:
+    """A restore as a command begins it: marked."""
+    world = site.restore_world
+    plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice or Choice())
+    begun = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    leave_mark(begun, world)
+    return begun
+
+
+def test_a_marked_target_is_gone_on_with_and_keeps_nothing_of_it(
+    full: Site, source: Path, out: Path, alone: RestoreWorld
+) -> None:
+    restore = begin(full, out)
+    assert os.listdir(out) == [os.fsdecode(name_of(restore.id))]
+    assert (out / os.listdir(out)[0]).stat().st_mode & 0o777 == 0o600
+    require_mark(restore, alone)
+    assert deliver(restore, advance(restore, alone), alone).outcome is Outcome.DONE
+    assert_same_tree(source, out)
+
+
+@pytest.mark.parametrize("place", ["is empty", "is another", "is gone", "is a file", "bears another's mark"])
+def test_no_other_place_is_written_to_unattended(
+    full: Site, out: Path, alone: RestoreWorld, place: str
+) -> None:
+    restore = begin(full, out)
+    known = advance(restore, full.restore_world)
+    aside = out.with_name("aside")
+    out.rename(aside)
+    if place == "is a file":
+        out.write_text("a file")
+    elif place != "is gone":
+        out.mkdir()
+    if place == "is another":
+        (out / "something").write_text("else")
+    elif place == "bears another's mark":
+        (out / os.fsdecode(name_of(restore.id))).write_text("nightvault restore: forged\n")
+    before = sorted(out.iterdir()) if out.is_dir() else out.exists()
+    for act in (lambda: require_mark(restore, alone), lambda: deliver(restore, known, alone)):
+        with pytest.raises(TargetError) as caught:
+            act()
+        assert f"restore {restore.id} is not gone on with unattended" in str(caught.value)
+        assert "restore resume" in caught.value.advice
+    assert (sorted(out.iterdir()) if out.is_dir() else out.exists()) == before
+    assert bears_mark(replace(restore, target=os.fsencode(aside)), full.restore_world.secret)
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda path: path.write_text("nightvault restore 0123456789abcdef goes on here: 0\n"),
+        lambda path: path.symlink_to("/etc/hostname"),
+        os.mkfifo,
+        lambda path: path.mkdir(),
+    ],
+    ids=["text", "symlink", "fifo", "directory"],
+)
+def test_only_the_server_can_make_a_mark(tmp_path: Path, handle: int, forge: Callable[[Path], None]) -> None:
+    mark = Mark("0123456789abcdef", SECRET)
+    forge(tmp_path / os.fsdecode(name_of("0123456789abcdef")))
+    assert not mark.is_in(handle)
+    mark.leave(handle)  # it is in the way, and stays
+    assert not mark.is_in(handle)
+
+
+def test_a_mark_is_that_of_one_restore_of_one_server(tmp_path: Path, handle: int) -> None:
+    Mark("0123456789abcdef", SECRET).leave(handle)
+    assert Mark("0123456789abcdef", SECRET).is_in(handle)
+    assert not Mark("0123456789abcdef", ChunkSecret(b"x" * 32)).is_in(handle)
+    (path,) = tmp_path.iterdir()
+    path.rename(tmp_path / os.fsdecode(name_of("fedcba9876543210")))
+    assert not Mark("fedcba9876543210", SECRET).is_in(handle)
+
+
+def test_where_none_can_be_left_a_person_goes_on_all_the_same(
+    full: Site, source: Path, out: Path, alone: RestoreWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ordinary user restores in place, below a `/` that is not his."""
+    with monkeypatch.context() as patch:
+        patch.setattr("backup.restorer.mark._NEW", os.O_RDONLY)
+        restore = begin(full, out)
+    with pytest.raises(TargetError, match="does not bear its mark"):
+        require_mark(restore, alone)
+    world = full.restore_world
+    assert deliver(restore, advance(restore, world), world).outcome is Outcome.DONE
+    assert_same_tree(source, out)
+
+
+def test_a_disk_that_is_not_mounted_any_more_is_told(full: Site, out: Path) -> None:
+    """A brother of defect 14: the rest was written below the mount point, and all was said to be there."""
+    restore = begin(full, out)
+    sql(full, "UPDATE restores SET progress = ? WHERE id = ?", b"\x81\xa5files\x07", restore.id)
+    with_mark = sorted(out.iterdir())
+    leave_mark(restore, full.restore_world)
+    assert sorted(out.iterdir()) == with_mark
+    out.rename(out.with_name("disk"))
+    for _ in ("it is gone", "it is empty"):
+        with pytest.raises(TargetError, match=r"wrote 7 files below .* nothing is there") as caught:
+            leave_mark(restore, full.restore_world)
+        assert f"restore cancel {restore.id}" in caught.value.advice
+        out.mkdir(exist_ok=True)
+
+
+def test_an_end_that_fails_leaves_it(
+    full: Site, source: Path, out: Path, alone: RestoreWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = begin(full, out, Choice(verify=True))
+
+    def fail(*_: object) -> None:
+        raise IntegrityError("the disk lost it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sitting, "_verify", fail)
+        with pytest.raises(IntegrityError):
+            deliver(restore, advance(restore, alone), alone)
+    require_mark(restore, alone)
+    assert deliver(restore, advance(restore, alone), alone).outcome is Outcome.DONE
+    assert_same_tree(source, out)
+
+
+def test_one_that_is_given_up_takes_it_along(full: Site, out: Path) -> None:
+    out.mkdir()
+    os.utime(out, ns=(1_000_000_000, 2_000_000_000))
+    restore = begin(full, out)
+    cancel(restore, full.inventory, full.restore_world.key_directory, full.clock)
+    assert list(out.iterdir()) == []
