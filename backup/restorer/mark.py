@@ -25,6 +25,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST = 256  # bytes
+_MADE = b"it was made for that, and goes if it is given up\n"
 
 
 class Mark:
@@ -37,27 +38,17 @@ class Mark:
 
     def is_in(self, directory: int) -> bool:
         """Whether an open directory bears it."""
-        try:
-            handle = os.open(self._name, _LOOK, dir_fd=directory)
-        except OSError:
-            return False
-        try:
-            found = os.read(handle, _MOST) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
-        except OSError:
-            return False
-        finally:
-            os.close(handle)
-        return hmac.compare_digest(found, self._text)
+        return hmac.compare_digest(_read(self._name, directory).removesuffix(_MADE), self._text)
 
-    def leave(self, directory: int) -> None:
-        """Put it into an open directory, for us alone to read.
+    def leave(self, directory: int, *, made: bool = False) -> None:
+        """Put it into an open directory, for us alone to read; `made`: that was not there before.
 
         Nothing happens where we may not: an ordinary user restores in place below a `/` that is not his.
         """
         if self.is_in(directory):
             return
         with suppress(OSError), open(os.open(self._name, _NEW, 0o600, dir_fd=directory), "wb") as file:
-            file.write(self._text)
+            file.write(self._text + _MADE * made)
             file.flush()
             os.fsync(file.fileno())
             os.fsync(directory)
@@ -68,11 +59,11 @@ class Mark:
         if not self.is_in(directory):
             yield
             return
-        remove_mark(self._name, directory)
+        made = remove_mark(self._name, directory)
         try:
             yield
         except BaseException:
-            self.leave(directory)
+            self.leave(directory, made=made)
             raise
 
 
@@ -81,12 +72,27 @@ def name_of(restore_id: str) -> bytes:
     return f".nightvault-restore-{restore_id}".encode()
 
 
-def remove_mark(name: bytes, directory: int) -> None:
-    """Take a mark away, so that the directory looks as it did."""
-    found = os.fstat(directory)
+def remove_mark(name: bytes, directory: int) -> bool:
+    """Take a mark away, so that the directory looks as it did; whether that was made for the restore."""
+    found, made = os.fstat(directory), _read(name, directory).endswith(_MADE)
     with suppress(OSError):
         os.unlink(name, dir_fd=directory)
         os.utime(directory, ns=(found.st_atime_ns, found.st_mtime_ns))
+    return made
+
+
+def _read(name: bytes, directory: int) -> bytes:
+    """What a mark of that name says; nothing if it is none."""
+    try:
+        handle = os.open(name, _LOOK, dir_fd=directory)
+    except OSError:
+        return b""
+    try:
+        return os.read(handle, _MOST) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(handle)
 
 
 def leave_mark(restore: Restore, world: RestoreWorld) -> None:
@@ -98,8 +104,9 @@ def leave_mark(restore: Restore, world: RestoreWorld) -> None:
         before = read_progress(tx, restore.number)
     if before is not None:
         _require_something(restore, before)
+    made = not os.path.isdir(restore.target)
     with suppress(TargetError), closing(Target(os.fsdecode(restore.target))) as target:
-        Mark(restore.id, world.secret).leave(target.handle(b""))
+        Mark(restore.id, world.secret).leave(target.handle(b""), made=made)
 
 
 def require_mark(restore: Restore, world: RestoreWorld) -> None:

@@ -35,22 +35,28 @@ def check_room(plan: RestorePlan, target: str) -> None:
 
 
 def sweep(restore: Restore, inventory: Inventory) -> None:
-    """Remove a restore's mark, and its half-done files from the directories that it writes into, no other."""
+    """Remove a restore's mark, and its half-done files from the directories that it writes into, no other.
+
+    A target that was made for it goes, too, if nothing is in it.
+    """
     if not os.path.isdir(restore.target):
         return
     below = _directories(restore, inventory)
     prefix = f".nightvault-{restore.id}-".encode()
-    top = os.path.abspath(restore.target)
+    top, made = os.path.abspath(restore.target), False
     for place, names, files, handle in os.fwalk(top, follow_symlinks=False):
         relative = os.path.relpath(place, top)
         here = b"" if relative == b"." else relative + b"/"
         names[:] = [name for name in names if here + name in below]
-        if not relative.strip(b"."):
-            remove_mark(name_of(restore.id), handle)
+        if relative == b".":
+            made = remove_mark(name_of(restore.id), handle)
         for name in files:
             if name.startswith(prefix):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=handle)
+    if made:
+        with suppress(OSError):
+            os.rmdir(top)
 
 
 def _directories(restore: Restore, inventory: Inventory) -> set[bytes]:

@@ -164,3 +164,14 @@ def test_one_that_is_given_up_takes_it_along(full: Site, out: Path) -> None:
     restore = begin(full, out)
     cancel(restore, full.inventory, full.restore_world.key_directory, full.clock)
     assert list(out.iterdir()) == []
+    assert out.stat().st_mtime_ns == 2_000_000_000
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_target_that_was_made_for_one_that_is_given_up_goes(full: Site, out: Path, holds: bool) -> None:
+    restore = begin(full, out)
+    if holds:
+        (out / "mine").write_text("put there meanwhile")
+    cancel(restore, full.inventory, full.restore_world.key_directory, full.clock)
+    assert out.exists() == holds
+    assert not holds or [path.name for path in out.iterdir()] == ["mine"]
