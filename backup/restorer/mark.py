@@ -47,10 +47,12 @@ class Mark:
         """
         if self.is_in(directory):
             return
+        before = os.fstat(directory)
         with suppress(OSError), open(os.open(self._name, _NEW, 0o600, dir_fd=directory), "wb") as file:
             file.write(self._text + _MADE * made)
             file.flush()
             os.fsync(file.fileno())
+            os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
             os.fsync(directory)
 
     @contextmanager
