@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup.cli.stopping import stop_on_signals
+from backup.errors import SpoolError
 from backup.format.line import RecoveryLine
 from tests.servers import Server, directory_server
 
@@ -33,7 +34,7 @@ def add_job(server: Server, name: str, *, vault: str = "cold") -> Path:
 
 
 def test_the_report_for_people(server: Server) -> None:
-    lines = server.done("backup", "--quiet").stdout.splitlines()
+    lines = server.done("backup").stdout.splitlines()
     assert lines[0].startswith("snapshot ")
     assert lines[0].endswith(" of job main in vault cold")
     assert lines[1].startswith("  holds     4 files, 74.2 KiB")
@@ -51,7 +52,7 @@ def test_the_report_for_scripts(server: Server) -> None:
         "job", "vault", "run", "snapshot", "outcome", "files", "bytes", "files_read", "bytes_read",
         "bytes_new", "bytes_uploaded", "archives", "entries_added", "entries_removed", "seconds",
         "recipients", "catalog", "warnings", "problems",
-            "recovery_line",
+            "recovery_line", "older_packs",
     }  # fmt: skip
     assert (report["job"], report["vault"], report["outcome"]) == ("main", "cold", "done")
     assert len(report["snapshot"]) == 16
@@ -229,3 +230,23 @@ def test_hooks_of_the_config_run_and_one_that_fails_afterwards_is_exit_3(server:
     assert f"before: config {server.config}" in result.stderr
     assert "the hook after (false) failed with exit code 1" in result.stderr
     assert len(server.json("snapshots", "--job", "hooked")) == 1
+
+
+def test_without_a_full_catalog_it_ends_with_3_and_runs_says_why(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect 5: it ended with 0, though the vault alone could give nothing back."""
+
+    def no_room(*_: object, **__: object) -> None:
+        raise SpoolError("no space left")
+
+    monkeypatch.setattr("backup.archiver.catalogs.full_records", no_room)
+    for _ in range(2):
+        told = server.run("backup", "--quiet")
+        assert told.exit_code == 3
+        assert "warning: job main: no full catalog is stored: if this server were lost now" in told.stderr
+        assert server.json("runs")[0]["outcome"] == "partial"
+        assert server.done("runs").stdout.count("no full catalog is stored") == 1, "of the newest run alone"
+    monkeypatch.undo()
+    server.done("backup")
+    assert "no full catalog" not in server.done("runs").stdout
