@@ -175,6 +175,14 @@ class VaultMissingError(VaultError):
     """The vault is not there (any more)."""
 
 
+class OtherVaultError(VaultError):
+    """What stands at the vault's place is not the vault that the inventory knows."""
+
+
+class OlderInventoryError(NightvaultError):
+    """The vault holds what this inventory must have written, and does not know: it is an old copy."""
+
+
 class ArchiveMissingError(VaultError):
     """The vault has no such archive."""
 

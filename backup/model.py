@@ -20,6 +20,7 @@ ArchiveId = NewType("ArchiveId", str)  # the vault's
 UploadId = NewType("UploadId", str)  # the vault's
 RetrievalId = NewType("RetrievalId", str)  # the vault's
 ListingId = NewType("ListingId", str)  # the vault's
+VaultIdentity = NewType("VaultIdentity", str)  # tells one vault from every other, whatever its name
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -13,6 +13,8 @@ from backup.model import (
     ByteRange,
     Credentials,
     Fetched,
+    InventoryId,
+    ListedArchive,
     Listing,
     ListingId,
     OpenUpload,
@@ -23,6 +25,7 @@ from backup.model import (
     Tier,
     TreeHash,
     UploadId,
+    VaultIdentity,
     VaultName,
     VaultState,
 )
@@ -39,6 +42,7 @@ class VaultTraits:
     `checks_sha256`: `put_part` wants `Part.sha256`; else it may be empty, and a pass over the bytes is saved.
     `checks_crc64`: `put_part` and `complete_upload` want `Part.crc64`.
     `requests_at_once`: so many retrievals are best asked for at the same time, each by a thread of its own.
+    `lists_at_once`: a listing is ready as soon as it is asked for, and true to the moment it is made.
     """
 
     retrieves_ranges: bool
@@ -51,6 +55,7 @@ class VaultTraits:
     checks_sha256: bool = True
     checks_crc64: bool = False
     requests_at_once: int = 8
+    lists_at_once: bool = False
 
 
 class Vault(Protocol):
@@ -77,6 +82,31 @@ class Vault(Protocol):
 
     def state(self) -> VaultState:
         """What the vault says of itself; a vault that is not there is `exists=False`, no error."""
+        ...
+
+    # Which vault this is, whatever its name: another disk may be mounted at the same path.
+
+    def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
+        """What tells this vault from others, as an inventory sees it; a copy of the vault has the same.
+
+        Empty where nothing was left for that inventory yet. `VaultMissingError` if the vault is not there.
+        """
+        ...
+
+    def add_identity(self, inventory_id: InventoryId, token: str) -> None:
+        """Leave something to be known by; no effect in a vault that has an identity by itself.
+
+        `token`: 32 hex digits, drawn by the caller, so that repeating it after a lost answer changes nothing.
+        """
+        ...
+
+    def newest_catalogs(
+        self, inventory_id: InventoryId, known: Mapping[bytes, int]
+    ) -> Sequence[ListedArchive]:
+        """Catalogs of an inventory that are there now: of each job at least those from its `known` number on.
+
+        Of jobs (by id) that are not in `known`, all of them. Empty unless the vault `lists_at_once`.
+        """
         ...
 
     # Uploads: always multipart, so that a lost answer can be repeated safely.

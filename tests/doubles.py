@@ -14,6 +14,8 @@ from backup.model import (
     ArchiveLabel,
     ByteRange,
     Fetched,
+    InventoryId,
+    ListedArchive,
     Listing,
     ListingId,
     OpenUpload,
@@ -25,6 +27,7 @@ from backup.model import (
     Tier,
     TreeHash,
     UploadId,
+    VaultIdentity,
     VaultName,
     VaultState,
 )
@@ -190,6 +193,17 @@ class FaultyVault:
 
     def state(self) -> VaultState:
         return self._meet("state", self.vault.state)
+
+    def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
+        return self._meet("identities", lambda: self.vault.identities(inventory_id))
+
+    def add_identity(self, inventory_id: InventoryId, token: str) -> None:
+        self._meet("add_identity", lambda: self.vault.add_identity(inventory_id, token))
+
+    def newest_catalogs(
+        self, inventory_id: InventoryId, known: Mapping[bytes, int]
+    ) -> Sequence[ListedArchive]:
+        return self._meet("newest_catalogs", lambda: self.vault.newest_catalogs(inventory_id, known))
 
     def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
         def begin() -> UploadId:

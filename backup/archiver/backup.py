@@ -31,7 +31,7 @@ from backup.archiver.settings import BackupJob, Keys, OpenRun, World, require_a_
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
 from backup.archiver.unmounted import COVERED, UNMOUNTED, UNPLUGGED, is_missed, is_unmounted, lost_mounts
-from backup.errors import ConfigError, InterruptedRunError, NightvaultError, VaultMissingError
+from backup.errors import ConfigError, InterruptedRunError, NightvaultError
 from backup.format.keys import domain_id
 from backup.inventory import archives, entries, packed, runs, snapshots
 from backup.inventory.entries import LiveEntry
@@ -52,6 +52,7 @@ from backup.source.small import LARGEST, is_plain
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.confirm import confirm_archives
+from backup.transfer.recognise import require_vault
 from backup.transfer.retry import Patience
 from backup.transfer.upload import PARTS_AT_ONCE, Uploader
 
@@ -91,7 +92,7 @@ def _backup(job: BackupJob, keys: Keys, world: World, hooks: HookRun, *, accept:
     row, run = _open(job, world, vault)
     hooks.begun(run.number)
     try:
-        _greet(world)
+        require_vault(world.inventory, world.vault, Patience(world.clock, attempts=_FIRST_TRIES))
         with _uploader(job, world) as uploader:
             recover(
                 uploader,
@@ -111,16 +112,6 @@ def _backup(job: BackupJob, keys: Keys, world: World, hooks: HookRun, *, accept:
     except BaseException as error:
         _fail(world, run, error)
         raise
-
-
-def _greet(world: World) -> None:
-    """Learn within seconds, and before anything is read, that the vault is away, denied or gone."""
-    state = Patience(world.clock, attempts=_FIRST_TRIES).call(world.vault.state)
-    if not state.exists:
-        raise VaultMissingError(
-            f"vault {world.vault.name} is not there: {state.location}",
-            advice="`nightvault init` makes it; if it was there before, find out what became of it first",
-        )
 
 
 def _uploader(job: BackupJob, world: World) -> Uploader:

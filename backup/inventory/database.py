@@ -32,7 +32,7 @@ from backup.model import InventoryId
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0005"
+HEAD = "0006"
 
 APPLICATION_ID = 0x4E564C54  # "NVLT", in the header of an SQLite inventory
 REBUILD_ADVICE = (

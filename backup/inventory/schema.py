@@ -68,7 +68,13 @@ counters = Table(
     "counters", METADATA, Column("name", Text, primary_key=True), Column("next", Long, nullable=False)
 )
 
-vaults = Table("vaults", METADATA, _number(), Column("name", Text, nullable=False, unique=True))
+vaults = Table(
+    "vaults",
+    METADATA,
+    _number(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("identity", Text),  # what tells it from another one; null: not known yet
+)
 
 domains = Table(
     "domains",

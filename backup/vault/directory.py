@@ -26,10 +26,12 @@ from backup.model import (
     ArchiveLabel,
     ByteRange,
     Fetched,
+    InventoryId,
     ListedArchive,
     Listing,
     ListingId,
     OpenUpload,
+    PackKind,
     Part,
     RetrievalId,
     RetrievalState,
@@ -38,6 +40,7 @@ from backup.model import (
     Tier,
     TreeHash,
     UploadId,
+    VaultIdentity,
     VaultName,
     VaultState,
 )
@@ -55,6 +58,7 @@ TRAITS = VaultTraits(
     largest_part=4096 * MIB,
     most_parts=10_000,
     checks_sha256=False,
+    lists_at_once=True,
 )
 
 _RETRIEVAL = re.compile(r"([0-9a-f]{32}):([0-9]{1,18})-([0-9]{1,18})")
@@ -108,6 +112,34 @@ class DirectoryVault:
             return VaultState(exists=False, location=self._path)
         size = sum(archive.size for archive in listing.archives)
         return VaultState(True, self._path, len(listing.archives), size, listing.as_of)
+
+    # Which vault this is.
+
+    def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:  # noqa: ARG002 (all see the same)
+        """The id in the marker."""
+        with self._root("look which vault it is") as root:
+            return [VaultIdentity(layout.read_marker(root).id)]
+
+    def add_identity(self, inventory_id: InventoryId, token: str) -> None:  # noqa: ARG002 (the marker has one)
+        """The marker has one since the vault was made."""
+        with self._root("look which vault it is"):
+            return
+
+    def newest_catalogs(
+        self,
+        inventory_id: InventoryId,
+        known: Mapping[bytes, int],  # noqa: ARG002 (all records are read, so all are told)
+    ) -> Sequence[ListedArchive]:
+        """All of the inventory's catalogs."""
+        with self._root("list the catalogs") as root:
+            listed = (_listed(*each) for each in layout.all_archives(root))
+            return [
+                one
+                for one in listed
+                if one.label is not None
+                and one.label.kind is PackKind.CATALOG
+                and one.label.inventory_id == inventory_id
+            ]
 
     # Uploads.
 
@@ -308,7 +340,7 @@ class DirectoryVault:
                 advice=f"mount the disk that holds {self._path}; for a new vault run `nightvault init`",
             )
         with beneath.failing_as_vault(doing, self._path), self._directory() as root:
-            layout.check_marker(root)
+            layout.read_marker(root)
             yield root
 
 

@@ -28,6 +28,8 @@ from backup.model import (
     ArchiveLabel,
     ByteRange,
     Fetched,
+    InventoryId,
+    ListedArchive,
     Listing,
     ListingId,
     OpenUpload,
@@ -38,6 +40,7 @@ from backup.model import (
     Tier,
     TreeHash,
     UploadId,
+    VaultIdentity,
     VaultName,
     VaultState,
 )
@@ -113,6 +116,26 @@ class GlacierVault:
             size=answer.get("SizeInBytes"),
             listed_at=answers.when(listed) if listed else None,
         )
+
+    # Which vault this is.
+
+    def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:  # noqa: ARG002 (all see the same)
+        """DescribeVault: its ARN, and when it was made, as another one may be made of the same name."""
+        doing = "look which vault it is"
+        answer = self._call("describe_vault", doing)
+        arn, made = (field(answer, name, doing) for name in ("VaultARN", "CreationDate"))
+        return [VaultIdentity(f"{arn} {made}")]
+
+    def add_identity(self, inventory_id: InventoryId, token: str) -> None:
+        """ARN and creation date are one."""
+
+    def newest_catalogs(
+        self,
+        inventory_id: InventoryId,  # noqa: ARG002 (a listing takes hours)
+        known: Mapping[bytes, int],  # noqa: ARG002
+    ) -> Sequence[ListedArchive]:
+        """None can be told at once."""
+        return ()
 
     # Uploads.
 

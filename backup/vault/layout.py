@@ -108,8 +108,8 @@ def write_marker(root: Root, marker: Marker) -> None:
         os.fsync(root.fd)
 
 
-def check_marker(root: Root) -> None:
-    """`VaultMissingError` without a marker, `VaultError` for one that is not ours to understand."""
+def read_marker(root: Root) -> Marker:
+    """The marker. `VaultMissingError` without one, `VaultError` for one that is not ours to understand."""
     try:
         marker = _read_record(MARKER, Marker, root.fd)
     except FileNotFoundError as error:
@@ -122,6 +122,7 @@ def check_marker(root: Root) -> None:
             f"{root.path}/{MARKER} is damaged, or from another version",
             advice="use the nightvault that made this vault, or a newer one",
         )
+    return marker
 
 
 # Uploads.

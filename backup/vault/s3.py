@@ -16,6 +16,7 @@ from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.pace import FREE, Paces
 from backup.vault.partbody import keep_pace, rely_on_crc, stay_in_region
+from backup.vault.s3_identity import S3Identity, is_identity
 from backup.vault.s3_requests import Bucket, BucketRequests
 from backup.vault.s3_retrievals import S3Retrievals
 from backup.vault.s3_uploads import S3Uploads
@@ -27,7 +28,7 @@ class _OursError(VaultError):
     """The bucket is there, and ours."""
 
 
-class S3Vault(S3Uploads, S3Retrievals):
+class S3Vault(S3Identity, S3Uploads, S3Retrievals):
     """A `Vault` in a bucket; `client` is `aws.make_client(session, "s3", …)`."""
 
     def __init__(
@@ -92,7 +93,7 @@ class S3Vault(S3Uploads, S3Retrievals):
             raise RetrievalExpiredError(f"cannot {doing}: bucket {self._in.bucket.name} has no such listing")
         prefix = self._in.bucket.prefix
         pages = self._in.pages("list_objects_v2", doing, Prefix=prefix)
-        lines = (line for page in pages for line in page.get("Contents", ()))
+        lines = (line for page in pages for line in page.get("Contents", ()) if not is_identity(line, prefix))
         return Listing(as_of, [answers.listed(line, prefix) for line in lines])
 
     def delete_archive(self, archive_id: ArchiveId) -> None:

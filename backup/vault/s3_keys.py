@@ -2,6 +2,7 @@
 
     <prefix>data/<inventory>/<pack id>                                        a data pack, in the cold class
     <prefix>meta/<inventory>/<job>/<number, 10 digits>-<full|delta>-<pack id>   a catalog, always readable
+    <prefix>meta/<inventory>/vault-<32 hex digits>                            empty: the vault is known by it
 
 Ids are in hex; the job's is the random one of its catalogs' headers, zeros where a label has none. An
 archive's id is its key without the prefix, so that a bucket can be copied elsewhere. An upload's id is the
@@ -11,6 +12,7 @@ service's own, a colon, and that key; a retrieval's is the key, and the range if
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from backup.errors import FormatError
 from backup.model import (
@@ -33,6 +35,7 @@ _KEY = re.compile(
     rf"data/(?P<data_inventory>{_HEX})/(?P<data_pack>{_HEX})"
     rf"|meta/(?P<inventory>{_HEX})/(?P<job>{_HEX})/(?P<number>[0-9]{{10}})-(?P<generation>full|delta)-(?P<pack>{_HEX})"
 )
+_IDENTITY = re.compile(rf"meta/(?P<inventory>{_HEX})/vault-(?P<token>{_HEX})")
 _RANGE = re.compile(r"(?P<key>[^:]+)(?::(?P<start>[0-9]{1,18})-(?P<end>[0-9]{1,18}))?")
 _NO_JOB = bytes(16)
 
@@ -65,6 +68,34 @@ def label_of(key: str) -> ArchiveLabel | None:
         Generation[found["generation"].upper()],
         None if job == _NO_JOB else job,
     )
+
+
+def catalogs_of(inventory_id: InventoryId) -> str:
+    """What all keys of an inventory's catalogs, and of what the vault is known by, begin with."""
+    return f"{META}{inventory_id.hex()}/"
+
+
+def identity_key(inventory_id: InventoryId, token: str = "") -> str:
+    """The key of the object by which an inventory knows the vault; without a token, what it begins with."""
+    return f"{catalogs_of(inventory_id)}vault-{token}"
+
+
+def token_of(key: str) -> str | None:
+    """The token in the key of such an object; None if the key is another one's."""
+    found = _IDENTITY.fullmatch(key)
+    return found["token"] if found else None
+
+
+def next_to_list(last: str, known: Mapping[bytes, int]) -> str:
+    """The key after which a list of an inventory's catalogs goes on once it came to `last`.
+
+    Those of a job before its `known` number are passed over.
+    """
+    label = label_of(last)
+    if label is None or label.job_id is None:
+        return last
+    newest = known.get(label.job_id, 0)
+    return max(last, f"{catalogs_of(label.inventory_id)}{label.job_id.hex()}/{newest:010}")
 
 
 def upload_id_of(key: ArchiveId, service_id: str) -> UploadId:

@@ -61,6 +61,7 @@ def traits_of(bucket: Bucket) -> VaultTraits:
         checks_sha256=False,
         checks_crc64=bucket.checksums == CRC64NVME,
         requests_at_once=32,  # some 600 a second; S3 takes 1,000 restore requests a second
+        lists_at_once=True,
     )
 
 

@@ -59,7 +59,8 @@ def opened(state: Path) -> Iterator[Inventory]:
 def fill_up(tx: Transaction) -> None:
     """Write more than the database may grow."""
     tx.exec_driver_sql("PRAGMA max_page_count = 1")
-    schema.insert_rows(tx, schema.vaults, [(number, "x" * 500 + str(number)) for number in range(1, 500)])
+    rows = [(number, "x" * 500 + str(number)) for number in range(1, 500)]
+    schema.insert_rows(tx, schema.vaults, rows, ["number", "name"])
 
 
 class TestMaking:

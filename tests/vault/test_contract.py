@@ -64,6 +64,7 @@ def test_a_vault_is_made_once_and_no_harm_is_done_by_making_it_again(rig: Rig) -
 
 
 CALLS: dict[str, Callable[[Vault], object]] = {
+    "identities": lambda vault: vault.identities(CATALOG.inventory_id),
     "begin": lambda vault: vault.begin_upload(CATALOG, 8 * MIB),
     "put": lambda vault: vault.put_part(UploadId("0" * 32), part_of(b"x", 0), memoryview(b"x")),
     "parts": lambda vault: vault.list_parts(UploadId("0" * 32), 8 * MIB),

@@ -1,0 +1,80 @@
+"""Which bucket this is: an empty object for each inventory, known by its key in a list, never read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from backup.errors import ThrottledError, VaultError, VaultMissingError
+from backup.model import InventoryId, ListedArchive, PackKind, VaultIdentity
+from backup.vault import s3_answers as answers
+from backup.vault import s3_keys as keys
+from backup.vault.s3_requests import BucketRequests
+
+_MD5_OF_NOTHING = "1B2M2Y8AsgTpgAmY7PhCfg=="  # a bucket with object lock wants a checksum with each object
+
+
+class _ThereError(VaultError):
+    """An object of that name is there already: ours, as nobody else draws the same token."""
+
+
+def is_identity(line: Mapping[str, Any], prefix: str) -> bool:
+    """Whether a line of a list is such an object; one that holds something is not ours."""
+    return line["Size"] == 0 and keys.token_of(line["Key"].removeprefix(prefix)) is not None
+
+
+class S3Identity:
+    """The part of `protocols.Vault` that tells which vault it is, and what it shows of an inventory now."""
+
+    _in: BucketRequests
+
+    def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
+        """ListObjectsV2 of the keys that such objects have; in their order."""
+        bucket, found = self._in.bucket, []
+        below = bucket.prefix + keys.identity_key(inventory_id)
+        doing = "look which vault it is"
+        for page in self._in.pages("list_objects_v2", doing, unknown=VaultMissingError, Prefix=below):
+            lines = [line for line in page.get("Contents", ()) if is_identity(line, bucket.prefix)]
+            found += [keys.token_of(line["Key"].removeprefix(bucket.prefix)) for line in lines]
+        return [VaultIdentity(token) for token in found if token]
+
+    def add_identity(self, inventory_id: InventoryId, token: str) -> None:
+        """PutObject of no bytes, in the class of catalogs, never over what is there."""
+        bucket, checks = self._in.bucket, self._in.traits.checks_crc64
+        guard: dict[str, Any] = (
+            {"ChecksumCRC64NVME": answers.encode_crc(0)} if checks else {"ContentMD5": _MD5_OF_NOTHING}
+        )
+        with suppress(_ThereError):
+            self._in.call(
+                "put_object",
+                "leave what the vault is known by",
+                unknown=VaultMissingError,
+                meaning={"PreconditionFailed": _ThereError, "ConditionalRequestConflict": ThrottledError},
+                Key=bucket.prefix + keys.identity_key(inventory_id, token),
+                Body=b"",
+                StorageClass=bucket.catalog_class,
+                IfNoneMatch="*",
+                **guard,
+            )
+
+    def newest_catalogs(
+        self, inventory_id: InventoryId, known: Mapping[bytes, int]
+    ) -> Sequence[ListedArchive]:
+        """ListObjectsV2: a request for a thousand keys, then at most one or two for each job."""
+        prefix = self._in.bucket.prefix
+        found: list[ListedArchive] = []
+        after: dict[str, Any] = {}
+        while True:
+            page = self._in.call(
+                "list_objects_v2",
+                "list the catalogs",
+                unknown=VaultMissingError,
+                Prefix=prefix + keys.catalogs_of(inventory_id),
+                **after,
+            )
+            listed = [answers.listed(line, prefix) for line in page.get("Contents", ())]
+            found += [one for one in listed if one.label and one.label.kind is PackKind.CATALOG]
+            if not listed or not page.get("IsTruncated"):
+                return found
+            after = {"StartAfter": prefix + keys.next_to_list(listed[-1].archive_id, known)}
