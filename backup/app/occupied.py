@@ -47,7 +47,7 @@ def _what_it_holds(vault: Vault) -> str | None:
     state = vault.state()
     if not state.exists:
         return None
-    if vault.traits.waits and not vault.traits.keeps_metadata_hot:
+    if not vault.traits.lists_at_once:
         # Counted once a day; its list is hours away.
         return f"it counts {_archives(state.archives)}" if state.archives else None
     listing = vault.fetch_listing(vault.request_listing("init"))

@@ -205,8 +205,8 @@ def _start(
 def _archives(tx: Transaction, inventory: Inventory, names: Sequence[int]) -> Iterator[Record]:
     found = archives.get_archives(tx, names, inventory.id)
     domains = archives.domains_of(tx, names)
-    for number, name in {(row.vault, row.vault_name) for row in domains}:
-        yield records.VaultRecord(number, name)
+    for number, name, identity in {(row.vault, row.vault_name, row.vault_identity) for row in domains}:
+        yield records.VaultRecord(number, name, identity or "")
     for row in domains:
         ids = [row.recipients[start : start + 16] for start in range(0, len(row.recipients), 16)]
         yield records.DomainRecord(row.number, row.id, row.vault, ids)

@@ -18,7 +18,7 @@ from backup.format.keys import ChunkSecret, Recipient, RecoveryKey, Signer, doma
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder
-from backup.model import PackKind, VaultName
+from backup.model import PackKind, VaultIdentity, VaultName
 
 _ROWS_A_BATCH: Final = 20_000
 
@@ -47,13 +47,16 @@ class Applier:
         *,
         advance: Callable[[int], None],
         archive_ids: Mapping[bytes, str],
+        identity: VaultIdentity | None = None,
     ) -> None:
-        """`advance` is told of rows; `archive_ids` are the listing's, by pack id."""
+        """`advance` is told of rows; `archive_ids` are the listing's, by pack id, `identity` the vault's."""
         self._builder = builder
         self._recovery_keys = recovery_keys
         self._vault = vault
         self._advance = advance
         self._archive_ids = archive_ids
+        self._identity = identity
+        self.written_into = ""  # what the vault was known by when the newest catalog was written, if told
         self._packs: dict[int, bytes] = {}  # archive number: pack id
         self._entries: list[tuple[Any, ...]] = []
         self._named: list[tuple[Member, CatalogFile, int, list[int]]] = []
@@ -143,6 +146,8 @@ class Applier:
                 f"what is in this vault was stored under the name {vault.name}, not {self._vault}",
                 advice=f'write name = "{vault.name}" in its [[vault]], then run it again',
             )
+
+        self.written_into = vault.identity or self.written_into
 
     def _domain(self, domain: records.DomainRecord) -> None:
         row = (domain.number, domain.id, self._vault_number(), b"".join(domain.recipients), 0)
@@ -254,5 +259,5 @@ class Applier:
         return number
 
     def _vault_number(self) -> int:
-        self._builder.insert_new(schema.vaults, [(1, self._vault)])
+        self._builder.insert_new(schema.vaults, [(1, self._vault, self._identity)])
         return 1

@@ -2,8 +2,9 @@
 
     ask for a list → it comes → compare, mark what is lost or found again → adopt orphans → what is affected
 
-A list says nothing of an archive that is newer than it. That the vault cannot be reached is an error, never
-a finding.
+A list says nothing of an archive that is newer than it: where it is made at once, of one that was stored
+since it was asked for; else clocks decide, which differ. That the vault cannot be reached is an error, never
+a finding. Of another vault than before it is told what it lacks, and nothing is marked.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from backup.inventory.lost import lost_chunks, mark, spoiled_archives
 from backup.inventory.schema import moment
 from backup.model import ArchiveId, ArchiveLabel, PackKind
 from backup.transfer.listing import continue_listing, newest_kept_head, request_listing
+from backup.transfer.recognise import OLDER, Meeting, meet, other_vault
 from backup.transfer.retry import Patience
 
 _CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
@@ -37,7 +39,8 @@ _FIRST_LIST = "the vault to make its first list, which takes up to a day"
 
 def compare_with_vault(world: CheckWorld) -> CheckReport:
     """One act: "waiting" until there is a fresh list, then "done", recorded as a run."""
-    _greet(world)
+    meeting = _greet(world)
+    stored = _stored_before(world)
     waits_for = _bring_listing(world)
     if waits_for:
         return CheckReport("waiting", world.vault.name, waits_for=waits_for)
@@ -48,7 +51,7 @@ def compare_with_vault(world: CheckWorld) -> CheckReport:
     began = world.clock.now()
     with world.inventory.writing() as tx:
         run = runs.open_check(tx, began)
-    report = replace(_Comparison(world, head).report(), run=run.number)
+    report = replace(_Comparison(world, head, meeting, stored).report(), run=run.number)
     now = world.clock.now()
     report = replace(report, seconds=(now - began).total_seconds())
     with world.inventory.writing() as tx:
@@ -56,14 +59,24 @@ def compare_with_vault(world: CheckWorld) -> CheckReport:
     return report
 
 
-def _greet(world: CheckWorld) -> None:
+def _greet(world: CheckWorld) -> Meeting:
     """A vault that is not there has lost nothing: its disk is not mounted, or its name is wrong."""
-    state = Patience(world.clock).call(world.vault.state)
+    patience = Patience(world.clock)
+    state = patience.call(world.vault.state)
     if not state.exists:
         raise VaultMissingError(
             f"vault {world.vault.name} is not there: {state.location}",
             advice="nothing was marked as lost: find out first what became of it",
         )
+    return meet(world.inventory, world.vault, patience)
+
+
+def _stored_before(world: CheckWorld) -> frozenset[int] | None:
+    """What a list that is made at once must show: all that is stored now. None where clocks must decide."""
+    if not world.vault.traits.lists_at_once:
+        return None
+    with world.inventory.reading() as tx:
+        return compared.stored_numbers(tx, world.vault.name)
 
 
 def _bring_listing(world: CheckWorld) -> str:
@@ -88,7 +101,7 @@ def _bring_listing(world: CheckWorld) -> str:
 
 def _has_fresh(world: CheckWorld) -> bool:
     """Whether a kept list is as new as any that could be had."""
-    if not world.vault.traits.waits or world.vault.traits.keeps_metadata_hot:
+    if world.vault.traits.lists_at_once:
         return False
     with world.inventory.reading() as tx:
         head = newest_kept_head(tx, world.vault)
@@ -98,8 +111,12 @@ def _has_fresh(world: CheckWorld) -> bool:
 class _Comparison:
     """One list against the books."""
 
-    def __init__(self, world: CheckWorld, head: Row[Any]) -> None:
+    def __init__(
+        self, world: CheckWorld, head: Row[Any], meeting: Meeting, stored: frozenset[int] | None
+    ) -> None:
         self._world = world
+        self._meeting = meeting
+        self._stored = stored
         self._listing = int(head.number)
         self._as_of = moment(head.as_of)
         self._requested_at = moment(head.requested_at)
@@ -109,11 +126,14 @@ class _Comparison:
         """Compare, and record what follows from it."""
         inventory, vault = self._world.inventory, self._world.vault.name
         with inventory.writing() as tx:
+            self._is_other = self._meeting.is_other or self._shows_nothing(tx)
             unconfirmed = archives.count_unconfirmed(tx, vault)
-            archives.confirm(tx, self._listing)
+            if not self._is_other:
+                archives.confirm(tx, self._listing)
             left = archives.count_unconfirmed(tx, vault)
             known = frozenset(spoiled_archives(tx, vault))
             newer = self._judge(tx)
+        self._tell_other()
         self._look_at_unknown()
         with inventory.reading() as tx:
             found = Compared(
@@ -130,6 +150,26 @@ class _Comparison:
                 self._findings += lost_before(tx, known & lost.archives, self._world)
         return CheckReport("done", vault, compared=found, findings=tuple(self._findings), affected=affected)
 
+    def _shows_nothing(self, tx: Transaction) -> bool:
+        """Whether a vault whose identity is not known yet shows nothing at all of what is stored in it."""
+        vault = self._world.vault.name
+        if self._meeting.known is not None or not self._stored:
+            return False
+        return not compared.count_shown(tx, self._listing, vault)
+
+    def _tell_other(self) -> None:
+        """Name both vaults, and say that nothing was concluded."""
+        if not self._is_other:
+            return
+        error = other_vault(self._meeting, self._world.vault)
+        detail = f"{error}. Nothing was marked as lost: {error.advice}"
+        self._findings.insert(0, Finding("other-vault", self._world.vault.name, detail))
+
+    def _mark(self, tx: Transaction, rows: Sequence[Row[Any]], state: ArchiveState) -> None:
+        """Believe the list, if it is our vault's."""
+        if not self._is_other:
+            mark(tx, [row.number for row in rows], state)
+
     def _judge(self, tx: Transaction) -> int:
         """Mark what the list says of ours; how many are newer than it."""
         vault = self._world.vault.name
@@ -137,12 +177,13 @@ class _Comparison:
             tx, min(self._as_of, self._requested_at)
         )  # what is newer than the list
         again = [r for r in compared.found_again(tx, self._listing, vault) if r.number not in missed]
-        mark(tx, [row.number for row in again], ArchiveState.STORED)
+        self._mark(tx, again, ArchiveState.STORED)
         differing = compared.differing_archives(tx, self._listing, vault)
-        mark(tx, [row.number for row in differing], ArchiveState.DAMAGED)
-        until, future = self._covers_until(tx), self._world.clock.now() + _CLOCKS_DIFFER
-        missing, newer = compared.absent_archives(tx, self._listing, vault, until, future)
-        mark(tx, [row.number for row in missing], ArchiveState.LOST)
+        self._mark(tx, differing, ArchiveState.DAMAGED)
+        future = self._world.clock.now() + _CLOCKS_DIFFER
+        covered = compared.Covered(self._covers_until(tx), future, self._stored)
+        missing, newer = compared.absent_archives(tx, self._listing, vault, covered)
+        self._mark(tx, missing, ArchiveState.LOST)
         self._tell("missing", missing, "the vault's list does not show it")
         self._tell("differs", differing, "the vault lists it with another size or hash than was stored")
         self._tell("found-again", again, "it seemed lost, and the vault lists it as it was stored")
@@ -182,18 +223,23 @@ class _Comparison:
         """Adopt what a cut left between the vault's word and our record; no backup may be at it meanwhile."""
         if not orphans:
             return []
+        if self._is_other:
+            return self._not_adopted(orphans)
         try:
             with self._world.inventory.locked("backup"), self._world.inventory.writing() as tx:
                 return [self._orphan(tx, line, label, may_adopt=True) for line, label in orphans]
         except LockedError:
-            with self._world.inventory.reading() as tx:
-                return [self._orphan(tx, line, label, may_adopt=False) for line, label in orphans]
+            return self._not_adopted(orphans)
+
+    def _not_adopted(self, orphans: Sequence[tuple[Row[Any], ArchiveLabel]]) -> list[Finding]:
+        with self._world.inventory.reading() as tx:
+            return [self._orphan(tx, line, label, may_adopt=False) for line, label in orphans]
 
     def _orphan(self, tx: Transaction, line: Row[Any], label: ArchiveLabel, *, may_adopt: bool) -> Finding:
         recorded = compared.pack_row(tx, label.pack_id)
         pack = f"pack {label.pack_id.hex()[:8]}"
         if recorded is None:
-            return Finding("orphan", line.archive_id, self._stranger(tx, label))
+            return self._stranger(tx, line, label)
         if recorded.archive_id is not None:
             return Finding("duplicate", line.archive_id, f"{pack} is stored as {recorded.archive_id}, too")
         if recorded.upload is None:
@@ -205,17 +251,24 @@ class _Comparison:
         archives.mark_stored(tx, recorded.number, ArchiveId(line.archive_id), moment(line.created_at))
         return Finding("adopted", line.archive_id, f"{pack}: a cut came between its arrival and our record")
 
-    def _stranger(self, tx: Transaction, label: ArchiveLabel) -> str:
+    def _stranger(self, tx: Transaction, line: Row[Any], label: ArchiveLabel) -> Finding:
         """What an archive with our id may be that is not in the books."""
         if label.kind is not PackKind.CATALOG:
-            return f"pack {label.pack_id.hex()[:8]} of this inventory, which it does not know"
+            detail = f"pack {label.pack_id.hex()[:8]} of this inventory, which it does not know"
+            return Finding("orphan", line.archive_id, detail)
         before = label.inventory_id == self._world.inventory.predecessor
-        if before and label.number < compared.newest_catalog(tx, label.job_id):
-            return f"catalog {label.number} from before the rebuild, which is not needed any more"
-        return (
-            f"catalog {label.number} of this inventory, which it does not know: another writer, or this is "
-            "an old copy of the inventory"
+        newest = compared.newest_catalog(tx, label.job_id)
+        if before and label.number < newest:
+            detail = f"catalog {label.number} from before the rebuild, which is not needed any more"
+            return Finding("orphan", line.archive_id, detail)
+        detail = (
+            f"catalog {label.number}, stored {moment(line.created_at):%Y-%m-%d %H:%M} UTC: this inventory"
         )
+        if before or label.number < newest:
+            detail = f"{detail} does not know it: another machine worked with a copy of it"
+            return Finding("orphan", line.archive_id, detail)
+        detail = f"{detail} does not know it, and has none of that job but up to {newest}: it is an old copy"
+        return Finding("newer-catalog", line.archive_id, f"{detail}. {OLDER.capitalize()}")
 
 
 def lost_before(tx: Transaction, numbers: frozenset[int], world: CheckWorld) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ inventory gets its name last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -21,11 +22,12 @@ from backup.checker.finding import Finder, FoundJob, WaitsError
 from backup.checker.journal import Journal
 from backup.checker.report import RebuildReport, RebuiltJob
 from backup.checker.world import RebuildWorld, ServerKeys, Wish
-from backup.errors import FormatError
+from backup.errors import DeniedError, FormatError
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory import schema
 from backup.inventory.building import Builder, building
-from backup.model import InventoryId, ListedArchive
+from backup.model import InventoryId, ListedArchive, Listing, VaultIdentity
+from backup.transfer.retry import Patience
 
 _LATE = timedelta(hours=1)  # clocks differ, and a list is not made in an instant
 
@@ -68,6 +70,7 @@ class _Building:
         try:
             with building(self._world.url) as builder:
                 applier, states = self._apply(builder, jobs)
+                self._tell_copy(inventory_id, applier.written_into)
                 self._confirm(builder)
                 keys = _keys(applier, [one.recipient for one in self._world.recovery_keys])
                 recovered = self._deep(builder, inventory_id, keys.signer.public)
@@ -90,6 +93,7 @@ class _Building:
             self._world.vault.name,
             advance=lambda rows: self._world.progress.advance(files=rows),
             archive_ids={one.label.pack_id: one.archive_id for one in self._listed if one.label},
+            identity=next(iter(self._identities(self._world.new_id)), None),
         )
         states: list[JobState] = []
         for number, job in enumerate(jobs, 1):
@@ -102,6 +106,22 @@ class _Building:
         applier.finish(states)
         return applier, states
 
+    def _identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
+        """What the vault is known by; the next backup looks where this role may not."""
+        try:
+            return Patience(self._world.clock).call(lambda: self._world.vault.identities(inventory_id))
+        except DeniedError:
+            return ()
+
+    def _tell_copy(self, inventory_id: InventoryId, written_into: str) -> None:
+        """Name a vault that is not the one that the catalogs were written into: a copy of it, or worse."""
+        found = self._identities(inventory_id) if written_into else ()
+        if found and written_into not in found:
+            self._world.progress.note(
+                f"the catalogs were written into vault {written_into}, this is {found[0]}: a copy of it? "
+                "`nightvault check` tells what it lacks"
+            )
+
     def _confirm(self, builder: Builder) -> None:
         """What the list shows may be built upon; what it should show and does not is named."""
         listing = self._finder.listing
@@ -109,7 +129,7 @@ class _Building:
             return
         builder.confirm([(one.archive_id, one.size, one.tree_hash) for one in listing.archives])
         listed = {one.archive_id for one in listing.archives}
-        late = schema.micros(listing.as_of - _LATE)
+        late = self._covered_until(listing)
         for archive_id, size, stored_at in builder.unconfirmed():
             if archive_id in listed:
                 detail = f"the vault lists it with another size or hash than was stored ({size} bytes)"
@@ -117,6 +137,16 @@ class _Building:
             elif stored_at < late:
                 detail = "a catalog names it, but the vault's list does not show it"
                 self._finder.suspect("withheld", archive_id, detail)
+
+    def _covered_until(self, listing: Listing) -> float:
+        """What was stored before this (microseconds since 1970) must be in the list.
+
+        That is all, where a list is made at once: it was made before what speaks of archives was read. A
+        recovery line may name a catalog that came later.
+        """
+        if self._world.vault.traits.lists_at_once and not self._wish.lines:
+            return math.inf
+        return schema.micros(listing.as_of - _LATE)
 
     def _deep(self, builder: Builder, inventory_id: InventoryId, signer: bytes) -> Recovered:
         if not self._wish.deep:

@@ -178,7 +178,8 @@ def _show_listing(
     as_of = moment(head.as_of)
     listed = {line.archive_id for line in lines}
     absent = [one for key, one in ours.items() if key and key not in listed]
-    late = [one for one in absent if one.stored_at and one.stored_at > as_of - _CLOCKS_DIFFER]
+    margin = timedelta(0) if vault.traits.lists_at_once else _CLOCKS_DIFFER
+    late = [one for one in absent if one.stored_at and one.stored_at > as_of - margin]
     missing = [one for one in absent if one not in late]
     document = {
         "vault": vault.name,

@@ -50,10 +50,11 @@ class Secrets(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class VaultRecord(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """A vault that later records name by number."""
+    """A vault that later records name by number; `identity` is what it is known by, "" while unknown."""
 
     number: Number
     name: str
+    identity: str = ""
 
 
 class DomainRecord(msgspec.Struct, frozen=True, array_like=True, tag=4):

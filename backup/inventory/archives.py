@@ -269,13 +269,15 @@ def states(tx: Transaction) -> dict[int, ArchiveState]:
 
 
 def domains_of(tx: Transaction, numbers: Sequence[int]) -> list[Row[Any]]:
-    """The dedup domains of archives: number, id, vault, recipients, vault_name."""
+    """The dedup domains of archives: number, id, vault, recipients, vault_name, vault_identity."""
     wanted: set[int] = set()
     for start in range(0, len(numbers), _BATCH):
         query = select(archives.c.domain).where(archives.c.number.in_(numbers[start : start + _BATCH]))
         wanted.update(tx.execute(query.distinct()).scalars())
     query = (
-        select(domains, vaults.c.name.label("vault_name")).join(vaults).where(domains.c.number.in_(wanted))
+        select(domains, vaults.c.name.label("vault_name"), vaults.c.identity.label("vault_identity"))
+        .join(vaults)
+        .where(domains.c.number.in_(wanted))
     )
     return list(tx.execute(query.order_by(domains.c.number)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -48,15 +49,35 @@ def _line(listing: int) -> Select[Any]:
     )
 
 
-def absent_archives(
-    tx: Transaction, listing: int, vault: VaultName, before: datetime, future: datetime
-) -> tuple[list[Row[Any]], int]:
-    """Ours that the listing does not show: those stored before `before`, and how many came later.
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What a listing must show: these archives, or, where `numbers` is None, those stored before `until`.
 
     None can be stored after `future`: the clock was ahead when that was written down, and it is looked for.
     """
+
+    until: datetime
+    future: datetime
+    numbers: frozenset[int] | None = None
+
+    def holds(self, row: Row[Any]) -> bool:
+        """Whether it must show this one of ours."""
+        if self.numbers is not None:
+            return row.number in self.numbers
+        return not micros(self.until) <= row.stored_at <= micros(self.future)
+
+
+def stored_numbers(tx: Transaction, vault: VaultName) -> frozenset[int]:
+    """The archives that the vault has, as far as we know."""
+    return frozenset(row.number for row in tx.execute(_ours(vault, *_OURS)))
+
+
+def absent_archives(
+    tx: Transaction, listing: int, vault: VaultName, covered: Covered
+) -> tuple[list[Row[Any]], int]:
+    """Ours that the listing does not show and should, and how many came later than it."""
     rows = tx.execute(_ours(vault, *_OURS).where(~_line(listing).exists())).all()
-    missing = [row for row in rows if not micros(before) <= row.stored_at <= micros(future)]
+    missing = [row for row in rows if covered.holds(row)]
     return missing, len(rows) - len(missing)
 
 

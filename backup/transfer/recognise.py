@@ -103,8 +103,11 @@ def other_vault(meeting: Meeting, vault: Vault) -> OtherVaultError:
     with suppress(NightvaultError):
         where = f" ({vault.state().location})"
     now = f"now it is {meeting.found[0]}" if meeting.found else "now nothing there is known to this inventory"
+    told = f"is another one than before: it was {meeting.known}, {now}"
+    if meeting.known is None:
+        told = f"shows nothing of what was stored in it; {now}"
     return OtherVaultError(
-        f"vault {vault.name}{where} is another one than before: it was {meeting.known}, {now}",
+        f"vault {vault.name}{where} {told}",
         advice="mount the right disk, or correct the config; if the vault was replaced on purpose, "
         f"`nightvault vaults accept {vault.name}` says what that means and goes on with it",
     )

@@ -16,6 +16,7 @@ from backup.errors import UnreachableError, VaultMissingError
 from backup.format.pack import describe
 from backup.inventory import archives, runs
 from backup.model import ArchiveId, InventoryId, ListedArchive, Listing, ListingId
+from backup.protocols import VaultTraits
 from backup.transfer.listing import request_listing
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site
@@ -127,7 +128,7 @@ def test_a_list_says_nothing_of_what_is_newer(site: Site, disk: DirectoryVault, 
     (Path(site.job.sources[0].decode()) / "late").write_bytes(b"late" * 100_000)
     site.backup()
     settle(site, clock)
-    report = check(site, vault=Listed(disk, old))
+    report = check(site, vault=Listed(disk, old, late=True))
     assert (report.findings, report.is_grave) == ((), False)
     assert report.compared is not None
     assert report.compared.shown == len(ids)
@@ -288,11 +289,16 @@ def test_every_cut_of_a_check(site: Site, disk: DirectoryVault, clock: ManualClo
 
 
 class Listed(FaultyVault):
-    """A vault whose list is given."""
+    """A vault whose list is given, and `late`: made before it was asked for."""
 
-    def __init__(self, vault: object, listing: Listing) -> None:
+    def __init__(self, vault: object, listing: Listing, *, late: bool = False) -> None:
         super().__init__(vault)  # type: ignore[arg-type]
         self._listing = listing
+        self._late = late
+
+    @property
+    def traits(self) -> VaultTraits:
+        return replace(self.vault.traits, lists_at_once=not self._late)
 
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         return self._listing
@@ -316,14 +322,14 @@ def test_clocks_that_differ(site: Site, disk: DirectoryVault, clock: ManualClock
     (Path(site.job.sources[0].decode()) / "late").write_bytes(b"late" * 100_000)
     site.backup()
     clock.advance(timedelta(hours=1))
-    report = check(site, vault=Listed(disk, Listing(listing.as_of + ahead, lines)))
+    report = check(site, vault=Listed(disk, Listing(listing.as_of + ahead, lines), late=True))
     assert (report.findings, report.compared and report.compared.newer) == ((), 2)
 
 
 def test_asked_for_before_it_was_stored(site: Site, disk: DirectoryVault, clock: ManualClock) -> None:
     settle(site, clock)
     listing = disk.fetch_listing(disk.request_listing(""))
-    world = check_world(site, vault=Listed(disk, replace(listing, as_of=clock.now() + A_DAY)))
+    world = check_world(site, vault=Listed(disk, replace(listing, as_of=clock.now() + A_DAY), late=True))
     request_listing(site.inventory, world.vault, clock)
     clock.advance(timedelta(minutes=1))
     (Path(site.job.sources[0].decode()) / "late").write_bytes(b"late" * 100_000)
