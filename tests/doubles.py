@@ -266,6 +266,15 @@ class FaultyVault:
         self._meet("delete_archive", lambda: self.vault.delete_archive(archive_id))
 
 
+class Blindfolded(FaultyVault):
+    """A vault that shows no run what is in it: two copies of one server both go on, as they could before."""
+
+    def newest_catalogs(
+        self, inventory_id: InventoryId, known: Mapping[bytes, int]
+    ) -> Sequence[ListedArchive]:
+        return ()
+
+
 class FaultyDisk(FaultyVault):
     """The same of a directory vault that takes whole files; each counts in `sent` as a part at 0."""
 

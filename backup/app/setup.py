@@ -13,12 +13,15 @@ from backup.app.runs import opened, read_signer, recipients_of
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
-from backup.errors import NoInventoryError, RecoveryKeyError, UsageError
+from backup.errors import NoInventoryError, RecoveryKeyError, UsageError, VaultMissingError
 from backup.format.keys import Recipient, RecoveryKey
 from backup.inventory.database import Inventory, create_inventory, require_file
+from backup.inventory.identities import vault_identity
 from backup.inventory.locks import hold_lock
 from backup.model import InventoryId
-from backup.protocols import Clock
+from backup.protocols import Clock, Vault
+from backup.transfer.recognise import recognise
+from backup.transfer.retry import Patience
 
 _REQUEST = "nightvault enrolment request"
 _ENROLMENT = "nightvault enrolment"
@@ -88,10 +91,32 @@ def _create(config: Config, state: State, clock: Clock) -> Inventory:
 
 
 def create_vaults(config: Config, clock: Clock) -> list[str]:
-    """Make every vault of the config that is not there; their names."""
-    for settings in config.vaults:
-        make_vault(config, settings.name, Purpose.BACKUP, clock).create()
+    """Make every vault of the config that is not there, and know each from now on; their names.
+
+    `VaultMissingError` for one that was known and is gone, `OtherVaultError` if another one is in its place.
+    """
+    with closing(opened(config)) as inventory:
+        for settings in config.vaults:
+            vault, patience = make_vault(config, settings.name, Purpose.BACKUP, clock), Patience(clock)
+            _refuse_gone(inventory, vault)
+            vault.create()
+            recognise(inventory, vault, patience)
     return [settings.name for settings in config.vaults]
+
+
+def _refuse_gone(inventory: Inventory, vault: Vault) -> None:
+    """A disk that is not mounted must not get a new, empty vault where it belongs."""
+    with inventory.reading() as tx:
+        known = vault_identity(tx, vault.name)
+    if known is None:
+        return
+    state = vault.state()
+    if not state.exists:
+        raise VaultMissingError(
+            f"vault {vault.name} was {known}, and is not there: {state.location}",
+            advice=f"mount its disk, or find out what became of it; if it is gone for good, "
+            f"`nightvault vaults accept {vault.name}` makes a new one",
+        )
 
 
 def enrolment_request(config: Config, inventory: Inventory) -> dict[str, Any]:

@@ -51,10 +51,13 @@ def compare_with_vault(world: CheckWorld) -> CheckReport:
     began = world.clock.now()
     with world.inventory.writing() as tx:
         run = runs.open_check(tx, began)
-    report = replace(_Comparison(world, head, meeting, stored).report(), run=run.number)
+    comparison = _Comparison(world, head, meeting, stored)
+    report = replace(comparison.report(), run=run.number)
     now = world.clock.now()
     report = replace(report, seconds=(now - began).total_seconds())
     with world.inventory.writing() as tx:
+        if comparison.is_other:  # nobody may take its list for that of our vault
+            retrievals.forget_listing(tx, head.number)
         runs.finish_run(tx, run.number, report.outcome, report.summary(), now)
     return report
 
@@ -121,14 +124,15 @@ class _Comparison:
         self._as_of = moment(head.as_of)
         self._requested_at = moment(head.requested_at)
         self._findings: list[Finding] = []
+        self.is_other = meeting.is_other
 
     def report(self) -> CheckReport:
         """Compare, and record what follows from it."""
         inventory, vault = self._world.inventory, self._world.vault.name
         with inventory.writing() as tx:
-            self._is_other = self._meeting.is_other or self._shows_nothing(tx)
+            self.is_other = self.is_other or self._shows_nothing(tx)
             unconfirmed = archives.count_unconfirmed(tx, vault)
-            if not self._is_other:
+            if not self.is_other:
                 archives.confirm(tx, self._listing)
             left = archives.count_unconfirmed(tx, vault)
             known = frozenset(spoiled_archives(tx, vault))
@@ -159,7 +163,7 @@ class _Comparison:
 
     def _tell_other(self) -> None:
         """Name both vaults, and say that nothing was concluded."""
-        if not self._is_other:
+        if not self.is_other:
             return
         error = other_vault(self._meeting, self._world.vault)
         detail = f"{error}. Nothing was marked as lost: {error.advice}"
@@ -167,7 +171,7 @@ class _Comparison:
 
     def _mark(self, tx: Transaction, rows: Sequence[Row[Any]], state: ArchiveState) -> None:
         """Believe the list, if it is our vault's."""
-        if not self._is_other:
+        if not self.is_other:
             mark(tx, [row.number for row in rows], state)
 
     def _judge(self, tx: Transaction) -> int:
@@ -223,7 +227,7 @@ class _Comparison:
         """Adopt what a cut left between the vault's word and our record; no backup may be at it meanwhile."""
         if not orphans:
             return []
-        if self._is_other:
+        if self.is_other:
             return self._not_adopted(orphans)
         try:
             with self._world.inventory.locked("backup"), self._world.inventory.writing() as tx:

@@ -42,6 +42,7 @@ from backup.inventory.lost import lost_chunks, mark
 from backup.inventory.readings import Reading, Result
 from backup.inventory.runs import Outcome
 from backup.model import ByteRange, RetrievalId, RetrievalState, RetrievalStatus
+from backup.transfer.recognise import require_same
 from backup.transfer.retrieve import Fetcher
 from backup.transfer.retry import Patience
 
@@ -115,8 +116,12 @@ def give_up(run: int, world: CheckWorld) -> None:
 
 
 def go_on(run: int, world: CheckWorld) -> CheckReport:
-    """One act: "waiting" until all was read, then "done". `LockedError` if another process is at it."""
+    """One act: "waiting" until all was read, then "done". `LockedError` if another process is at it.
+
+    `OtherVaultError` where another vault stands: what that one lacks was not lost.
+    """
     with world.inventory.locked("check"):
+        require_same(world.inventory, world.vault, Patience(world.clock))
         return _Reader(run, world).act()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.context import Cli, pass_cli
+from backup.cli.grouping import CommandWithWords
 from backup.errors import ExitCode, NightvaultError, UsageError
 from backup.model import VaultName
 
@@ -22,7 +23,7 @@ _FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
 _CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor does AWS promise the last minutes
 
 
-@click.command()
+@click.command(cls=CommandWithWords)
 @pass_cli
 def vaults(cli: Cli) -> None:
     """List the vaults of the config: what we stored there, and what they say of themselves.
@@ -60,6 +61,45 @@ def vaults(cli: Cli) -> None:
     cli.show(documents, table(columns, rows) if rows else f"{config.path} has no vault")
     if failure is not None:
         raise click.exceptions.Exit(int(failure.exit_code))
+
+
+@vaults.word("accept")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+@pass_cli
+def accept(cli: Cli, name: str, yes: bool) -> None:
+    """Go on with another vault under the name of one that was replaced: a new disk, a new bucket.
+
+    What this inventory stored in the one before counts as lost where the new one does not hold it: the next
+    backup stores anew what is needed now, and a full catalog. Snapshots of what is no more on this machine
+    stay incomplete. A vault that is not there is made.
+    """
+    from backup.app.accepting import accept_vault, look_at
+    from backup.app.runs import opened
+    from backup.cli.render import counted
+
+    config = cli.config()
+    with closing(opened(config)) as inventory:
+        found = look_at(config, inventory, name, cli.clock)
+        document = {"vault": found.vault, "location": found.location, "before": found.before}
+        if found.is_known:
+            text = (
+                f"vault {name} ({found.location}) is the one that this inventory knows: nothing is to be done"
+            )
+            cli.show({**document, "accepted": False, "identity": found.before, "missing": 0}, text)
+            return
+        cli.say(f"vault {name} ({found.location}) was {found.before or 'not known yet'}, {found.told}")
+        cli.say(f"{counted(found.archives, 'archive')} of this inventory were stored in the one before")
+        cli.say("what this one does not hold of them is lost: the next backup stores anew what is needed now")
+        if not (yes or cli.confirm(f"Go on with what is at {found.location} as vault {name}?")):
+            raise UsageError("nothing was changed")
+        done = accept_vault(config, inventory, found, clock=cli.clock, progress=cli.progress())
+    told = f"vault {name} is known as {done.identity} from now on"
+    cli.show({**document, "accepted": True, "identity": done.identity, "missing": done.missing}, told)
+    if done.missing is None:
+        cli.say(f"next: `nightvault check --vault {name}`, which asks for its list, and tells what it lacks")
+    else:
+        cli.say(f"it lacks {done.missing} of {counted(found.archives, 'archive')}; next: `nightvault backup`")
 
 
 @click.command()
@@ -123,10 +163,13 @@ def request(cli: Cli, name: str | None) -> None:
     """Ask for the list; no second request while one is on its way."""
     from backup.app.runs import opened
     from backup.transfer.listing import request_listing
+    from backup.transfer.recognise import require_same
+    from backup.transfer.retry import Patience
 
     config = cli.config()
     vault = _vault(config, _chosen(config, name), cli)
     with closing(opened(config)) as inventory:
+        require_same(inventory, vault, Patience(cli.clock))  # nobody may take another one's list for its own
         request_listing(inventory, vault, cli.clock)
     cli.report({"vault": vault.name, "state": "waiting"}, f"asked vault {vault.name} for its list")
     cli.say("next: `nightvault listing show`, in some hours where the vault is cold")
@@ -179,7 +222,7 @@ def _show_listing(
     listed = {line.archive_id for line in lines}
     absent = [one for key, one in ours.items() if key and key not in listed]
     margin = timedelta(0) if vault.traits.lists_at_once else _CLOCKS_DIFFER
-    late = [one for one in absent if one.stored_at and one.stored_at > as_of - margin]
+    late = [one for one in absent if one.stored_at and one.stored_at >= as_of - margin]
     missing = [one for one in absent if one not in late]
     document = {
         "vault": vault.name,

@@ -160,6 +160,12 @@ def drop_listing(tx: Transaction, number: int) -> None:
     tx.execute(delete(listings).where(listings.c.number == number))
 
 
+def forget_listing(tx: Transaction, number: int) -> None:
+    """A kept listing, with its lines, is of no use any more."""
+    tx.execute(delete(listed_archives).where(listed_archives.c.listing == number))
+    drop_listing(tx, number)
+
+
 def newest_listing(tx: Transaction, vault: VaultName, *, state: str) -> Row[Any] | None:
     """The newest listing of a vault in that state: number, listing_id, requested_at, as_of."""
     query = select(listings).join(vaults).where(vaults.c.name == vault, listings.c.state == state)

@@ -15,7 +15,14 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from backup.errors import FormatError, RecoveryKeyError, UsageError
+from backup.errors import (
+    DeniedError,
+    FormatError,
+    RecoveryKeyError,
+    UnreachableError,
+    UsageError,
+    VaultMissingError,
+)
 from backup.format.keys import RecoveryKey
 from backup.format.pack import open_header, parse_header
 from backup.inventory import retrievals
@@ -31,6 +38,8 @@ from backup.restorer.planning import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_partly_ready, is_ready, waiting_report
 from backup.restorer.room import check_room, sweep
 from backup.restorer.world import RestoreWorld, alone_with
+from backup.transfer.recognise import require_same
+from backup.transfer.retry import Patience
 
 __all__ = [
     "RestorePlan",
@@ -63,11 +72,14 @@ def begin_restore(
 
     `keys` is called for a new one only, if there is anything to open. `RecoveryKeyError` before anything is
     recorded unless each pack opens with one of them. `LimitRefusedError` if the target has no room for it.
+    `OtherVaultError` if another vault stands in the place of the one that holds it.
     `on_capacity` says what to do when the vault cannot serve the tier: wait, standard, bulk, fail.
     """
     known = find_open(world, plan, target)
     if known is not None:
         return known
+    with suppress(UnreachableError, DeniedError, VaultMissingError):  # told when something is asked for
+        require_same(world.inventory, world.vault, Patience(world.clock, attempts=1))
     if not plan.choice.output:
         check_room(plan, os.fsdecode(target))
     pack_keys = _open_packs(plan, keys, world)

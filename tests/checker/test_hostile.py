@@ -30,7 +30,7 @@ from backup.vault.directory import DirectoryVault
 from tests.archiver.wholeness import list_now
 from tests.backups import Site, server_keys
 from tests.checker.rebuilding import Bare, archive_file, bare, line_of, rows
-from tests.doubles import ManualClock
+from tests.doubles import Blindfolded, ManualClock
 
 
 def catalogs(site: Site) -> dict[tuple[int, str], ListedArchive]:
@@ -156,7 +156,7 @@ def test_a_stranger_writes_into_the_vault(
     site: Site, new: Bare, tmp_path: Path, clock: ManualClock, disk: DirectoryVault
 ) -> None:
     """Well sealed to our recipient, well formed, under our inventory id: but signed by somebody else."""
-    strange = Site.create(tmp_path / "strange", disk, site.job.sources, clock=clock)
+    strange = Site.create(tmp_path / "strange", Blindfolded(disk), site.job.sources, clock=clock)
     keys = server_keys()
     signer = type(keys.signer)(b"x" * 32)
     strange = replace(strange, keys=replace(keys, signer=signer))
@@ -198,7 +198,7 @@ def test_two_children_of_one_parent(site: Site, new: Bare, tmp_path: Path) -> No
     site.inventory.close()
     shutil.copytree(site.folder, tmp_path / "copy")
     copied = replace(site, folder=tmp_path / "copy").reopen()
-    again = site.reopen()
+    again = site.reopen(Blindfolded(site.vault))
     copied.clock.sleep(3600)
     theirs, ours = copied.backup(), again.backup()
     with pytest.raises(ForkError, match="two catalogs go on from the same one") as caught:
@@ -219,7 +219,7 @@ def test_the_line_decides_a_fork(site: Site, new: Bare, tmp_path: Path) -> None:
     site.inventory.close()
     shutil.copytree(site.folder, tmp_path / "copy")
     copied = replace(site, folder=tmp_path / "copy").reopen()
-    again = site.reopen()
+    again = site.reopen(Blindfolded(site.vault))
     copied.backup()
     ours = again.backup()
     new.rebuild(Wish(lines=[line_of(again)]))

@@ -19,6 +19,7 @@ from backup.errors import CapacityError
 from backup.model import MIB, ArchiveId, VaultName
 from backup.protocols import Vault
 from backup.transfer.listing import newest_kept_head
+from backup.transfer.recognise import Meeting
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3 import S3Vault
@@ -206,5 +207,5 @@ def test_a_list_from_before_does_not_find_again_what_was_missed_since(rig: Rig, 
         head = newest_kept_head(tx, site.vault)
     assert head is not None
     world = check_world(site)
-    _Comparison(world, head).report()
+    _Comparison(world, head, Meeting(None, ()), None).report()
     assert state_of(site, lost) == "lost"

@@ -228,7 +228,7 @@ def test_archives_that_our_books_do_not_know(server: Server, tmp_path: Path) -> 
     server.backup()
     for file in server.state.glob("inventory.sqlite*"):
         file.unlink()
-    server.done("init")
+    server.done("init", "--new-history")
     server.done("listing", "request")
     result = server.done("listing", "show")
     assert result.stdout.count("unknown") == 3

@@ -1,0 +1,86 @@
+"""Another vault under a name that is known: looked at, and taken knowingly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backup.app.checking import check_world
+from backup.app.vaults import Purpose, make_vault
+from backup.checker.check import compare_with_vault
+from backup.config import Config
+from backup.inventory import identities
+from backup.inventory.archives import vault_totals
+from backup.inventory.database import Inventory
+from backup.model import VaultIdentity, VaultName
+from backup.protocols import Clock, Progress
+from backup.transfer.recognise import Meeting, adopt, meet
+from backup.transfer.retry import Patience
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A vault as it was known, and as it is; `archives` were stored in the one before."""
+
+    vault: VaultName
+    location: str
+    exists: bool
+    meeting: Meeting
+    archives: int
+
+    @property
+    def before(self) -> VaultIdentity | None:
+        """What it was known by."""
+        return self.meeting.known
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is the one that the inventory knows."""
+        return self.exists and self.before is not None and not self.meeting.is_other
+
+    @property
+    def told(self) -> str:
+        """What stands there now, after a comma."""
+        if not self.exists:
+            return "and is not there: a new one is made"
+        return (
+            f"and now is {self.meeting.found[0]}" if self.meeting.found else "and now nothing there is known"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the vault is known by from now on, and how many archives it lacks; None until it gives a list."""
+
+    identity: VaultIdentity | None
+    missing: int | None
+
+
+def look_at(config: Config, inventory: Inventory, name: str, clock: Clock) -> Replaced:
+    """What stands in the vault's place. Nothing is changed."""
+    vault, patience = make_vault(config, name, Purpose.BACKUP, clock), Patience(clock)
+    state = patience.call(vault.state)
+    with inventory.reading() as tx:
+        known = identities.vault_identity(tx, vault.name)
+        count, _ = vault_totals(tx).get(vault.name, (0, 0))
+    meeting = meet(inventory, vault, patience) if state.exists else Meeting(known, ())
+    return Replaced(vault.name, state.location, state.exists, meeting, count)
+
+
+def accept_vault(
+    config: Config, inventory: Inventory, found: Replaced, *, clock: Clock, progress: Progress
+) -> Accepted:
+    """Know the vault by what is there now, and build upon nothing that its own list does not show.
+
+    Where a list is made at once, what it lacks is marked as lost; no backup may be at work meanwhile.
+    """
+    vault, patience = make_vault(config, found.vault, Purpose.BACKUP, clock), Patience(clock)
+    with inventory.locked("backup"):
+        if not found.exists:
+            patience.call(vault.create)
+        with inventory.writing() as tx:
+            identities.forget_what_is_there(tx, vault.name)
+        identity = adopt(inventory, vault, patience, patience.call(lambda: vault.identities(inventory.id)))
+    if not vault.traits.lists_at_once:
+        return Accepted(identity, None)
+    report = compare_with_vault(check_world(config, inventory, found.vault, clock=clock, progress=progress))
+    return Accepted(identity, sum(one.kind == "missing" for one in report.findings))
