@@ -78,11 +78,11 @@ def begin_restore(
     known = find_open(world, plan, target)
     if known is not None:
         return known
-    with suppress(UnreachableError, DeniedError, VaultMissingError):  # told when something is asked for
-        require_same(world.inventory, world.vault, Patience(world.clock, attempts=1))
     if not plan.choice.output:
         check_room(plan, os.fsdecode(target))
     pack_keys = _open_packs(plan, keys, world)
+    with suppress(UnreachableError, DeniedError, VaultMissingError):  # told when something is asked for
+        require_same(world.inventory, world.vault, Patience(world.clock, attempts=1))
     with world.inventory.writing() as tx:
         same = _same_open(tx, plan, target)  # another process may have begun it while the key was typed
         return same or _record(tx, plan, target, pack_keys, world, tier, on_capacity)

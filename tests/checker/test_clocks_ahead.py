@@ -117,7 +117,7 @@ def test_a_list_of_a_day_still_to_come_is_not_fresh(
     class Waiting:
         """What the traits of a vault say that makes its list once a day."""
 
-        waits, keeps_metadata_hot = True, False
+        waits, keeps_metadata_hot, lists_at_once = True, False, False
 
     class Cold:
         traits, name = Waiting(), disk.name
