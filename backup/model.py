@@ -218,6 +218,10 @@ class ArchiveLabel:
     generation: Generation | None = None
     job_id: bytes | None = None  # 16 random bytes that stand for the job
 
+    def is_catalog_of(self, inventory_id: InventoryId) -> bool:
+        """Whether it is a catalog that this inventory wrote."""
+        return self.kind is PackKind.CATALOG and self.inventory_id == inventory_id
+
 
 @dataclass(frozen=True, slots=True)
 class Pack:

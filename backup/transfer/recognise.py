@@ -181,7 +181,7 @@ def ahead(inventory: Inventory, vault: Vault, patience: Patience) -> Ahead | Non
     newer = [
         Ahead(label, created_at, known.get(label.job_id or b""))
         for label, created_at in found
-        if label is not None and label.kind is PackKind.CATALOG and label.inventory_id == inventory.id
+        if label is not None and label.is_catalog_of(inventory.id)
     ]
     newer = [one for one in newer if one.known is None or one.label.number >= one.known.number]
     with inventory.reading() as tx:

@@ -31,7 +31,6 @@ from backup.model import (
     Listing,
     ListingId,
     OpenUpload,
-    PackKind,
     Part,
     RetrievalId,
     RetrievalState,
@@ -133,13 +132,7 @@ class DirectoryVault:
         """All of the inventory's catalogs."""
         with self._root("list the catalogs") as root:
             listed = (_listed(*each) for each in layout.all_archives(root))
-            return [
-                one
-                for one in listed
-                if one.label is not None
-                and one.label.kind is PackKind.CATALOG
-                and one.label.inventory_id == inventory_id
-            ]
+            return [one for one in listed if one.label is not None and one.label.is_catalog_of(inventory_id)]
 
     # Uploads.
 

@@ -17,7 +17,7 @@ from backup.checker.opened import read_catalog_file
 from backup.checker.sample import Amount
 from backup.errors import OtherVaultError
 from backup.format import records
-from backup.model import ArchiveId, ByteRange, InventoryId, Tier, VaultName
+from backup.model import ArchiveId, ByteRange, InventoryId, Listing, ListingId, Tier, VaultName
 from backup.transfer.whole import WholeArchive, fetch_to_files
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site, server_keys
@@ -213,8 +213,8 @@ def test_what_was_stored_while_the_list_was_made_is_newer(site: Site) -> None:
     class Late(FaultyVault):
         """A backup stores something just after the list was made."""
 
-        def fetch_listing(self, listing_id: object) -> object:  # type: ignore[override]
-            listing = self.vault.fetch_listing(listing_id)  # type: ignore[arg-type]
+        def fetch_listing(self, listing_id: ListingId) -> Listing:
+            listing = self.vault.fetch_listing(listing_id)
             grow(site, "meanwhile")
             site.backup()
             return listing
@@ -292,7 +292,9 @@ def test_catalogs_say_into_which_vault_they_were_written(tmp_path: Path, clock: 
     extent = ByteRange(0, archive.size)
     list(fetch_to_files(site.vault, clock, [WholeArchive(asked, archive.size, extent, str(path))]))
     found = [
-        one for one in read_catalog_file(str(path)).records(site.key) if isinstance(one, records.VaultRecord)
+        one
+        for one in read_catalog_file(str(path)).records([site.key])
+        if isinstance(one, records.VaultRecord)
     ]
     assert found == [records.VaultRecord(1, "cold", str(identity_of(site)))]
 
