@@ -48,6 +48,12 @@ def admin(cloud: Cloud) -> Any:
     return boto3.client("s3", aws_access_key_id="AKIAADMIN", aws_secret_access_key="secret", **where)
 
 
+def empty(s3: Any, bucket: str) -> None:
+    """Delete what `init` left there to know the bucket by."""
+    for line in s3.list_objects_v2(Bucket=bucket)["Contents"]:
+        s3.delete_object(Bucket=bucket, Key=line["Key"])
+
+
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 @pytest.mark.parametrize(
     ("code", "told"),
@@ -75,7 +81,7 @@ def test_denied_and_a_wrong_clock(
 def test_refused_without_a_reason(server: Server, cloud: Cloud) -> None:
     """S3 says nothing but 403 to a HEAD."""
     cloud.emulator.set_faults([{"operation": "s3:HeadBucket", "code": "AccessDenied", "count": 1000}])
-    said = server.fails(14, "backup")
+    said = server.fails(14, "init", "--non-interactive")
     assert "S3 gives no reason here" in said
     assert "this machine's clock" in said
     assert "S3 gives no reason here" in server.done("config", "check").stderr
@@ -94,6 +100,7 @@ def test_another_region(server: Server, tmp_path: Path) -> None:
 
 
 def test_no_such_bucket(server: Server, cloud: Cloud, tmp_path: Path) -> None:
+    empty(admin(cloud), bucket_of(tmp_path))
     admin(cloud).delete_bucket(Bucket=bucket_of(tmp_path))
     said = server.fails(1, "backup")
     assert f"vault cold is not there: s3://{bucket_of(tmp_path)}/" in said

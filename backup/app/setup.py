@@ -16,7 +16,7 @@ from backup.config import Config
 from backup.errors import NoInventoryError, RecoveryKeyError, UsageError, VaultMissingError
 from backup.format.keys import Recipient, RecoveryKey
 from backup.inventory.database import Inventory, create_inventory, require_file
-from backup.inventory.identities import vault_identity
+from backup.inventory.identities import vault_identity, was_used
 from backup.inventory.locks import hold_lock
 from backup.model import InventoryId
 from backup.protocols import Clock, Vault
@@ -108,8 +108,8 @@ def _refuse_gone(inventory: Inventory, vault: Vault) -> None:
     """A disk that is not mounted must not get a new, empty vault where it belongs."""
     with inventory.reading() as tx:
         known = vault_identity(tx, vault.name)
-    if known is None:
-        return
+        if known is None or not was_used(tx, vault.name):
+            return
     state = vault.state()
     if not state.exists:
         raise VaultMissingError(

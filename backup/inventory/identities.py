@@ -69,6 +69,16 @@ def evidence(tx: Transaction, vault: VaultName) -> Evidence | None:
     return None if row is None else Evidence(row.archive_id, PackKind(row.kind), moment(row.stored_at or 0))
 
 
+def was_used(tx: Transaction, vault: VaultName) -> bool:
+    """Whether anything was ever stored in a vault of that name, be it lost since."""
+    query = (
+        select(archives.c.number)
+        .select_from(archives.join(domains).join(vaults))
+        .where(vaults.c.name == vault, archives.c.archive_id.is_not(None))
+    )
+    return tx.execute(query.limit(1)).first() is not None
+
+
 def newest_known(tx: Transaction) -> dict[bytes, KnownCatalog]:
     """Each job's newest catalog, by the job's id."""
     newest = (

@@ -16,7 +16,7 @@ from backup.errors import NightvaultError, OlderInventoryError, OtherVaultError,
 from backup.format.pack import parse_description
 from backup.inventory import identities
 from backup.inventory.database import Inventory
-from backup.inventory.identities import KnownCatalog
+from backup.inventory.identities import Evidence, KnownCatalog
 from backup.model import ArchiveLabel, PackKind, VaultIdentity
 from backup.protocols import Vault
 from backup.transfer.retry import Patience
@@ -72,13 +72,20 @@ def require_same(inventory: Inventory, vault: Vault, patience: Patience) -> None
 
 
 def recognise(inventory: Inventory, vault: Vault, patience: Patience) -> None:
-    """The same, and know it from now on: one that is not known yet must show what we have in it."""
+    """The same, and know it from now on: one that is not known yet must show what we have in it.
+
+    Where nothing was ever stored, whatever stands there will do.
+    """
     meeting = meet(inventory, vault, patience)
-    if meeting.is_other:
+    if meeting.known is not None and not meeting.is_other:
+        return
+    with inventory.reading() as tx:
+        wanted, used = identities.evidence(tx, vault.name), identities.was_used(tx, vault.name)
+    if meeting.is_other and used:
         raise other_vault(meeting, vault)
-    if meeting.known is None:
-        _require_evidence(inventory, vault, patience)
-        adopt(inventory, vault, patience, meeting.found)
+    if wanted is not None and vault.traits.lists_at_once:
+        _require_shown(wanted, vault, patience)
+    adopt(inventory, vault, patience, meeting.found)
 
 
 def adopt(
@@ -113,12 +120,8 @@ def other_vault(meeting: Meeting, vault: Vault) -> OtherVaultError:
     )
 
 
-def _require_evidence(inventory: Inventory, vault: Vault, patience: Patience) -> None:
-    """`OtherVaultError` unless it lists our newest catalog; where lists take hours, its name will do."""
-    with inventory.reading() as tx:
-        wanted = identities.evidence(tx, vault.name)
-    if wanted is None or not vault.traits.lists_at_once:
-        return
+def _require_shown(wanted: Evidence, vault: Vault, patience: Patience) -> None:
+    """`OtherVaultError` unless the vault lists the newest catalog that was stored in it."""
     listing = patience.call(lambda: vault.fetch_listing(vault.request_listing("identity")))
     if all(one.archive_id != wanted.archive_id for one in listing.archives):
         what = "catalog" if wanted.kind is PackKind.CATALOG else "archive"

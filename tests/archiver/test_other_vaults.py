@@ -17,7 +17,17 @@ from backup.checker.opened import read_catalog_file
 from backup.checker.sample import Amount
 from backup.errors import OtherVaultError
 from backup.format import records
-from backup.model import ArchiveId, ByteRange, InventoryId, Listing, ListingId, Tier, VaultName
+from backup.inventory import identities
+from backup.model import (
+    ArchiveId,
+    ByteRange,
+    InventoryId,
+    Listing,
+    ListingId,
+    Tier,
+    VaultIdentity,
+    VaultName,
+)
 from backup.transfer.whole import WholeArchive, fetch_to_files
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site, server_keys
@@ -133,6 +143,18 @@ def test_a_cut_while_an_identity_is_left(place: Place, tmp_path: Path, clock: Ma
     site = site.reopen()
     site.backup()
     assert [identity_of(site)] == list(site.vault.identities(site.inventory.id))
+    site.close()
+
+
+def test_before_anything_was_stored_any_vault_will_do(
+    place: Place, tmp_path: Path, clock: ManualClock
+) -> None:
+    """A bucket that was made anew after `init`, say: there is nothing to lose."""
+    site = site_at(place, tmp_path, clock)
+    with site.inventory.writing() as tx:
+        identities.set_vault_identity(tx, site.vault.name, VaultIdentity("the first one"))
+    site.backup()
+    assert identity_of(site) in list(site.vault.identities(site.inventory.id))
     site.close()
 
 

@@ -1,0 +1,215 @@
+"""Defects 7 and 9 as a user meets them: by commands, with the very roles that `aws policy` prints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.emulated import REGION
+from tests.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
+from tests.trees import assert_same_tree
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture(params=["directory", "glacier", "s3"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Server:
+    """A server with a vault of each kind; AWS lets it do what the printed policies say, and no more."""
+    if request.param == "directory":
+        made = directory_server(tmp_path)
+    else:
+        cloud: Cloud = request.getfixturevalue("cloud")
+        clock = HurryingClock(cloud.emulator)
+        made = cloud.server(tmp_path, vault=place_of(tmp_path), clock=clock, kind=request.param)
+    made.init()
+    return made
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Server:
+    """A server with a directory vault and two snapshots."""
+    made = directory_server(tmp_path)
+    made.init()
+    made.backup()
+    (made.source / "new").write_text("new")
+    made.backup()
+    return made
+
+
+def place_of(tmp_path: Path) -> str:
+    return "p" + "".join(letter for letter in tmp_path.name.lower() if letter.isalnum())[-60:]
+
+
+def identity_of(server: Server) -> str:
+    with sqlite3.connect(server.state / "inventory.sqlite") as database:
+        ((found,),) = database.execute("SELECT identity FROM vaults").fetchall()
+    database.close()
+    return str(found)
+
+
+def swap(server: Server) -> None:
+    """Another disk is mounted at the path: a vault, and an empty one."""
+    (server.folder / "vault").rename(server.folder / "unmounted")
+    other = directory_server(server.folder / "other")
+    other.init()
+    (server.folder / "other" / "vault").rename(server.folder / "vault")
+
+
+def put_back(server: Server) -> None:
+    shutil.rmtree(server.folder / "vault")
+    (server.folder / "unmounted").rename(server.folder / "vault")
+
+
+def test_init_knows_the_vault(server: Server) -> None:
+    """Defect 7: by the rights of the backup role."""
+    known = identity_of(server)
+    assert known != "None"
+    server.done("init")
+    assert identity_of(server) == known
+    if server.config.read_text().count('kind = "glacier"'):
+        assert known.startswith("arn:aws:glacier:")
+    else:
+        assert len(bytes.fromhex(known)) == 16
+
+
+def test_the_printed_policies_suffice(server: Server, cloud: Cloud, tmp_path: Path) -> None:
+    """Defect 7: the backup role leaves and sees the identity, the restore role sees it."""
+    bound = 'kind = "s3"' in server.config.read_text()
+    if bound:
+        bind(server, cloud)
+    server.backup()
+    known = identity_of(server)
+    with sqlite3.connect(server.state / "inventory.sqlite") as database:
+        database.execute("UPDATE vaults SET identity = NULL")  # as 0.1.0 left it
+    database.close()
+    if bound:
+        for key in keys_in(cloud, tmp_path):
+            if "/vault-" in key:
+                admin(cloud).delete_object(Bucket=place_of(tmp_path), Key=key)
+    server.backup()
+    assert (identity_of(server) == known) is not bound, "a bucket got another one, by the bucket's own policy"
+    if 'kind = "glacier"' in server.config.read_text():
+        cloud.emulator.make_inventories()
+    assert server.json("check", "--wait")["findings"] == []
+    assert_same_tree(server.restore(tmp_path / "out"), server.source)
+
+
+def bind(server: Server, cloud: Cloud) -> None:
+    """The printed policy of the bucket, but for TLS, which the emulator does without here."""
+    policy = server.json("aws", "policy", "--only", "bucket")
+    policy["Statement"] = [one for one in policy["Statement"] if one["Sid"] != "NothingInTheClear"]
+    admin(cloud).put_bucket_policy(Bucket=place_of(server.folder), Policy=json.dumps(policy))
+
+
+def admin(cloud: Cloud) -> Any:
+    """Somebody who may do everything in the account."""
+    if "AKIAADMIN" not in cloud.accounts.read_text():
+        with cloud.accounts.open("a") as file:
+            file.write('[[account.key]]\naccess_key_id = "AKIAADMIN"\nsecret_access_key = "secret"\n')
+    where = {"endpoint_url": cloud.emulator.s3_url, "region_name": REGION}
+    return boto3.client("s3", aws_access_key_id="AKIAADMIN", aws_secret_access_key="secret", **where)
+
+
+def keys_in(cloud: Cloud, tmp_path: Path) -> list[str]:
+    return [one["Key"] for one in admin(cloud).list_objects_v2(Bucket=place_of(tmp_path))["Contents"]]
+
+
+def test_no_command_takes_another_disk_for_the_vault(disk: Server) -> None:
+    """Defect 7: both are named, with the way out; check tells what is not there, and marks nothing."""
+    known = identity_of(disk)
+    swap(disk)
+    for words in (
+        ["backup"],
+        ["init"],
+        ["listing", "request"],
+        ["restore", "latest", "--target", str(disk.folder / "out"), "--key", str(disk.key_file)],
+        ["check", "--read-data", "100%"],
+    ):
+        said = disk.fails(1, *words)
+        assert (
+            f"vault cold ({disk.folder}/vault) is another one than before: it was {known}, now it is " in said
+        )
+        assert "`nightvault vaults accept cold`" in said
+    report = disk.json("check", exit_code=1)
+    assert [one["kind"] for one in report["findings"]] == ["other-vault", *["missing"] * 5]
+    put_back(disk)
+    assert disk.json("check")["findings"] == []
+    disk.backup()
+
+
+def test_init_makes_no_vault_where_a_known_one_is_gone(disk: Server) -> None:
+    """Defect 7: an empty mount point stays empty."""
+    (disk.folder / "vault").rename(disk.folder / "unmounted")
+    (disk.folder / "vault").mkdir()
+    said = disk.fails(1, "init")
+    assert f"vault cold was {identity_of(disk)}, and is not there" in said
+    assert "`nightvault vaults accept cold` makes a new one" in said
+    assert list((disk.folder / "vault").iterdir()) == []
+
+
+def test_a_new_disk_is_taken_knowingly(disk: Server, tmp_path: Path) -> None:
+    """Defect 7: what it lacks is lost, all of it is stored again, and it can be rebuilt from alone."""
+    known = identity_of(disk)
+    swap(disk)
+    said = disk.fails(2, "vaults", "accept", "cold")
+    assert f"was {known}, and now is " in said
+    assert "nobody is there to answer" in said
+    assert identity_of(disk) == known
+    told = disk.json("vaults", "accept", "cold", "--yes")
+    assert told["accepted"] is True
+    assert (told["before"], told["identity"], told["missing"]) == (known, identity_of(disk), 5)
+    assert disk.json("vaults", "accept", "cold")["accepted"] is False, "it is known now"
+    assert disk.backup()["bytes_new"] > 0
+    disk.clock.sleep(3600)
+    found = disk.json("check")
+    assert found["affected"]["live_files"] == 0
+    shutil.move(disk.state, tmp_path / "lost")
+    rebuilt = disk.json("rebuild", "--key", disk.key_file, exit_code=0)
+    assert rebuilt["state"] == "done"
+    assert_same_tree(disk.restore(tmp_path / "out"), disk.source)
+
+
+def test_a_new_disk_that_is_no_vault_yet_is_made_one(disk: Server) -> None:
+    (disk.folder / "vault").rename(disk.folder / "broken")
+    told = disk.done("vaults", "accept", "cold", "--yes")
+    assert "and is not there: a new one is made" in told.stderr
+    assert "it lacks 5 of 5 archives; next: `nightvault backup`" in told.stderr
+    disk.backup()
+
+
+def test_the_right_disk_again_after_another_was_taken(disk: Server) -> None:
+    swap(disk)
+    disk.json("vaults", "accept", "cold", "--yes")
+    put_back(disk)
+    disk.fails(1, "backup")
+    told = disk.json("vaults", "accept", "cold", "--yes")
+    assert told["missing"] == 0
+    assert disk.json("check")["findings"] == []
+    assert disk.backup()["bytes_new"] == 0
+
+
+def test_an_old_state_directory_is_told_by_its_next_backup(disk: Server) -> None:
+    """Defect 9: with the command that brings the newest state back, which then does."""
+    shutil.copytree(disk.state, disk.folder / "copy")
+    (disk.source / "newer").write_text("newer")
+    disk.backup()
+    shutil.rmtree(disk.state)
+    (disk.folder / "copy").rename(disk.state)
+    said = disk.fails(1, "backup")
+    assert "this inventory is older than what it wrote: vault cold holds catalog 4 of job main" in said
+    assert "`nightvault rebuild --set-aside --key FILE`" in said
+    assert disk.json("check", exit_code=1)["findings"][0]["kind"] in {"newer-catalog", "orphan"}
+    disk.done("rebuild", "--set-aside", "--key", disk.key_file)
+    assert len(disk.json("snapshots")) == 3
+    disk.backup()
