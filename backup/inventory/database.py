@@ -262,6 +262,7 @@ def create_inventory(
 
 def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     """Open the inventory at `url`, migrating it if it is older than this program."""
+    require_file(url)
     path = sqlite_path(url)
     access = Access.WRITES if path is None else access_to(path)
     opening = share_opening(lock_directory)
