@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -189,10 +190,17 @@ def _check_kind(tx: Transaction, snapshot: Snapshot, path: bytes, *, as_tar: boo
 
 @contextmanager
 def _opened(output: str | None) -> Iterator[IO[bytes]]:
-    """Standard output, or a file that gets its name once it is whole and on the disk."""
+    """Standard output, a device or a pipe, or a file that gets its name once it is whole and on the disk."""
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
+        return
+    if _is_special(output):
+        try:
+            with open(output, "wb") as special:
+                yield special
+        except OSError as error:
+            raise TargetError(f"{output} cannot be written: {error.strerror}") from error
         return
     half = f"{output}.nightvault-{os.urandom(4).hex()}"
     try:
@@ -208,6 +216,15 @@ def _opened(output: str | None) -> Iterator[IO[bytes]]:
             raise
     except OSError as error:
         raise TargetError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _is_special(output: str) -> bool:
+    """Whether a device, a pipe or a socket is there, which is written to and never replaced by a file."""
+    try:
+        mode = os.stat(output).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _tell(cli: Cli, report: RestoreReport, output: str | None) -> None:

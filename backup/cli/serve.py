@@ -90,6 +90,11 @@ def _publish(token: str, path: str, where: str) -> None:
     from backup.credentials.cache import write_private
     from backup.credentials.container import CREDENTIALS_PATH
 
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise UsageError(
+            f"{path} is no file that a token could replace",
+            advice="name a file that --token-file may make anew",
+        )
     try:
         write_private(path, token.encode())
     except OSError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import subprocess
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,21 @@ def test_a_file(server: Server) -> None:
         assert dumped(server, f"{at}/{name}") == (server.source / name).read_bytes()
     assert server.json("restores") == []
     assert len(server.json("restores", "--all")) == 5
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_or_device_is_written_to_and_stays(server: Server, tmp_path: Path, linked: bool) -> None:
+    """`dump -o /dev/null` by root put a file in the place of the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    target = tmp_path / "link" if linked else pipe
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(pipe.read_bytes)
+        server.done("dump", f"latest:{server.source}/a.txt", "-o", target, "--key", server.key_file)
+        assert read.result(20) == (server.source / "a.txt").read_bytes()
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_a_tar_for_gnu_tar(server: Server, tmp_path: Path) -> None:

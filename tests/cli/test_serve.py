@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -97,6 +98,15 @@ def test_a_token_file_that_cannot_be_written_is_told(world: World, tmp_path: Pat
     assert done.returncode == 2
     assert b"cannot write the token to" in done.stderr
     assert done.stdout == b""
+
+
+def test_a_token_file_that_is_a_device_stays_one(world: World, tmp_path: Path) -> None:
+    """Defect 26: root would put a file in its place."""
+    os.mkfifo(tmp_path / "pipe")
+    done = world.run("serve", *world.flags, "--port", "0", "--token-file", str(tmp_path / "pipe"))
+    assert done.returncode == 2
+    assert b"is no file that a token could replace" in done.stderr
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ KEYS = {
     "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
     "AWS_REGION": REGION,
     "AWS_DEFAULT_REGION": REGION,
-    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_CONFIG_FILE": "/nonexistent",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
@@ -92,7 +92,7 @@ def test_rclone(emulator: RunningEmulator, tmp_path: Path, source: Path) -> None
     bucket, program = f"E:{new_bucket_name()}", of_debian("rclone")
 
     def rclone(*arguments: str) -> str:
-        return run([program, "--config", os.devnull, *arguments], tmp_path, environment)
+        return run([program, "--config", str(tmp_path / "none.conf"), *arguments], tmp_path, environment)
 
     rclone("mkdir", bucket)
     rclone("copyto", str(source), f"{bucket}/d/one")
