@@ -18,6 +18,7 @@ from backup.format.catalog import Record, SnapshotRecord, encode_record
 from backup.inventory import archives, entries, runs, snapshots
 from backup.inventory.archives import Archive, CatalogPlace
 from backup.inventory.database import Transaction
+from backup.inventory.lost import replacements
 from backup.inventory.runs import JobRow, Outcome
 from backup.inventory.schema import micros, moment
 from backup.inventory.snapshots import Snapshot
@@ -98,7 +99,9 @@ class Committer:
                 archive.number
                 for archive in archives.list_archives(tx, inventory.id, run=self._at.run.number)
             }
-            names = (own | set(used)) - archives.named_archives(tx, self._at.row.number)
+            named = archives.named_archives(tx, self._at.row.number)
+            needed = own | set(used)
+            names = (needed | replacements(tx, named | needed)) - named
             place = catalogs.place_after(chain, self._at.row, number, Generation.DELTA, names)
             stream = catalogs.delta_records(
                 tx,
@@ -124,6 +127,7 @@ class Committer:
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, self._at.row.number, inventory)
             names = archives.named_archives(tx, self._at.row.number, also_spoiled=True)
+            names |= replacements(tx, names)
             place = catalogs.place_after(chain, self._at.row, number, Generation.FULL, names)
             kept = snapshots.list_snapshots(tx, job=self._at.row.name)
             stream = catalogs.full_records(

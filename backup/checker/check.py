@@ -18,6 +18,7 @@ from sqlalchemy import Row
 
 from backup.checker.affected import find_affected
 from backup.checker.surroundings import CheckWorld
+from backup.checker.unnamed import find_unnamed
 from backup.checker.verdicts import CheckReport, Compared, Finding
 from backup.errors import LockedError, VaultError, VaultMissingError
 from backup.format.pack import parse_description
@@ -152,6 +153,7 @@ class _Comparison:
             affected = find_affected(tx, lost)
             if affected.files:
                 self._findings += lost_before(tx, known & lost.archives, self._world)
+            self._findings += find_unnamed(tx, vault)
         return CheckReport("done", vault, compared=found, findings=tuple(self._findings), affected=affected)
 
     def _shows_nothing(self, tx: Transaction) -> bool:

@@ -7,7 +7,7 @@ these lie in stored archives, and each job's catalogs make a whole chain that na
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import ContentRow
 from backup.inventory.laws import LAWS, Breach, breaches, database_faults
-from backup.inventory.lost import lost_chunks
+from backup.inventory.lost import lost_chunks, unnamed_copies
 from backup.inventory.packed import ChunkPlace
 from backup.inventory.readings import bad_frames
 from backup.model import Generation, PackId
@@ -31,6 +31,7 @@ from backup.protocols import Clock, Progress
 
 _NUMBERS_A_BATCH = 20_000
 _EXAMPLES = 5
+_SPOILED = {ArchiveState.LOST, ArchiveState.DAMAGED}
 _OF_USE = {*(ArchiveState(one) for one in ("stored", "unconfirmed", "condemned", "lost", "damaged"))}
 
 
@@ -46,7 +47,7 @@ def check_laws(inventory: Inventory, content_key: bytes, clock: Clock, progress:
             contents = _Contents(tx, content_key, progress)
             contents.check()
             found += contents.breaches()
-            found += _chains(tx, inventory, contents.needed)
+            found += _chains(tx, inventory, contents)
             affected = find_affected(tx, lost_chunks(tx, bad_frames=bad_frames(tx)))
     finally:
         progress.finish()
@@ -99,7 +100,9 @@ class _Contents:
         self._progress = progress
         self._states = archives.states(tx)
         self._tallies: dict[str, _Tally] = defaultdict(_Tally)
+        self._named: dict[int, set[int]] = {}  # job: archives
         self.needed: dict[int, set[int]] = defaultdict(set)  # job: archives
+        self.unnamed: set[int] = set()  # jobs that need what was stored again, and do not name it
         self.entries = self.chunks = 0
 
     def check(self) -> None:
@@ -122,6 +125,7 @@ class _Contents:
     def _check(self, batch: Sequence[tuple[ContentRow, list[int]]]) -> None:
         wanted = sorted({number for _, numbers in batch for number in numbers})
         places = {place.number: place for place in packed.chunk_places(self._tx, wanted)}
+        self._check_spoiled(batch, places)
         for row, numbers in batch:
             broken = self._law_broken(row, [places.get(number) for number in numbers])
             if broken:
@@ -129,6 +133,22 @@ class _Contents:
         self.entries += len(batch)
         self.chunks += len(places)
         self._progress.advance(files=len(batch))
+
+    def _check_spoiled(
+        self, batch: Sequence[tuple[ContentRow, list[int]]], places: Mapping[int, ChunkPlace]
+    ) -> None:
+        """What lies in lost or damaged archives, and elsewhere, too, must be named there."""
+        spoiled = {number for number, place in places.items() if self._states.get(place.archive) in _SPOILED}
+        if not spoiled:
+            return
+        needs: dict[int, set[int]] = defaultdict(set)
+        for row, numbers in batch:
+            needs[row.job].update(spoiled.intersection(numbers))
+        for job, needed in needs.items():
+            if job not in self._named:
+                self._named[job] = archives.named_archives(self._tx, job, also_spoiled=True)
+            if unnamed_copies(self._tx, [places[number] for number in sorted(needed)], self._named[job]):
+                self.unnamed.add(job)
 
     def _law_broken(self, row: ContentRow, found: Sequence[ChunkPlace | None]) -> str:
         places = [place for place in found if place is not None]
@@ -158,7 +178,7 @@ class _Contents:
 # Catalogs.
 
 
-def _chains(tx: Transaction, inventory: Inventory, needed: dict[int, set[int]]) -> Iterator[Breach]:
+def _chains(tx: Transaction, inventory: Inventory, contents: _Contents) -> Iterator[Breach]:
     """A rebuild needs each job's newest full catalog, all deltas after it, and what they name."""
     jobs = {one.job_number: one.job for one in snapshots.list_snapshots(tx)}
     broken, unnamed = _Tally(), _Tally()
@@ -167,13 +187,14 @@ def _chains(tx: Transaction, inventory: Inventory, needed: dict[int, set[int]]) 
         spoiled = archives.spoiled_catalogs(tx, job, inventory.id)
         if not _is_whole(stored, [one for one, _ in spoiled]):
             broken.add(name)
-        if needed[job] - archives.named_archives(tx, job, also_spoiled=True):
+        is_named = contents.needed[job] <= archives.named_archives(tx, job, also_spoiled=True)
+        if not is_named or job in contents.unnamed:
             unnamed.add(name)
     if broken.count:
         text = "a job's newest full catalog and the deltas after it make a chain"
         yield Breach("catalogs", text, broken.count, tuple(broken.examples))
     if unnamed.count:
-        text = "a job's catalogs name every archive that its entries need"
+        text = "a job's catalogs name every archive that its entries need, or what took its place"
         yield Breach("named", text, unnamed.count, tuple(unnamed.examples))
 
 

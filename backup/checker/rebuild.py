@@ -25,6 +25,7 @@ from backup.checker.world import RebuildWorld, ServerKeys, Wish
 from backup.errors import DeniedError, FormatError
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory import schema
+from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder, building
 from backup.model import InventoryId, ListedArchive, Listing, VaultIdentity
 from backup.transfer.retry import Patience
@@ -123,20 +124,26 @@ class _Building:
             )
 
     def _confirm(self, builder: Builder) -> None:
-        """What the list shows may be built upon; what it should show and does not is named."""
+        """What the list shows may be built upon; what it should show and does not is lost, and named."""
         listing = self._finder.listing
         if listing is None:
             return
         builder.confirm([(one.archive_id, one.size, one.tree_hash) for one in listing.archives])
         listed = {one.archive_id for one in listing.archives}
         late = self._covered_until(listing)
+        differing: list[str] = []
+        withheld: list[str] = []
         for archive_id, size, stored_at in builder.unconfirmed():
             if archive_id in listed:
+                differing.append(archive_id)
                 detail = f"the vault lists it with another size or hash than was stored ({size} bytes)"
                 self._finder.suspect("differs", archive_id, detail)
             elif stored_at < late:
+                withheld.append(archive_id)
                 detail = "a catalog names it, but the vault's list does not show it"
                 self._finder.suspect("withheld", archive_id, detail)
+        builder.mark(differing, ArchiveState.DAMAGED)
+        builder.mark(withheld, ArchiveState.LOST)
 
     def _covered_until(self, listing: Listing) -> float:
         """What was stored before this (microseconds since 1970) must be in the list.

@@ -11,7 +11,9 @@ from typing import Any
 from backup.inventory.runs import Outcome
 from backup.model import JobName, SnapshotId, VaultName
 
-GRAVE = frozenset({"missing", "differs", "damaged", "lost", "law", "other-vault", "newer-catalog"})
+GRAVE = frozenset(
+    {"missing", "differs", "damaged", "lost", "law", "unnamed", "other-vault", "newer-catalog"}
+)
 _MOST_KEPT = 100
 UNREAD = frozenset({"unread", "sealed"})
 
@@ -21,9 +23,10 @@ class Finding:
     """Something that a check found.
 
     `kind`: missing, differs, damaged (an archive of ours), lost (known since an earlier check, and needed
-    still), law (of the inventory), other-vault (not the one that was stored into), newer-catalog (the
-    inventory is an old copy); unread (cannot be read now), sealed (no key given opens it); found-again,
-    confirmed, adopted; orphan, duplicate, other-inventory, foreign (in the vault and not in our books).
+    still), law (of the inventory), unnamed (a job, whose catalogs lack what was stored again), other-vault
+    (not the one that was stored into), newer-catalog (the inventory is an old copy); unread (cannot be read
+    now), sealed (no key given opens it); found-again, confirmed, adopted; orphan, duplicate, other-inventory,
+    foreign (in the vault and not in our books).
     """
 
     kind: str

@@ -282,7 +282,7 @@ def _tell_findings(cli: Cli, findings: Sequence[Finding]) -> None:
     for kind in dict.fromkeys(one.kind for one in findings):
         some = [one for one in findings if one.kind == kind]
         for one in some[:_MOST_SHOWN]:
-            told = shown_archive(one.what) if kind != "law" else one.what
+            told = shown_archive(one.what) if kind not in {"law", "unnamed"} else one.what
             (cli.warn if one.is_grave else cli.say)(f"{kind}: {told}: {one.detail}")
         if len(some) > _MOST_SHOWN:
             cli.warn(f"{kind}: … and {len(some) - _MOST_SHOWN} more; --json has them all")

@@ -145,6 +145,12 @@ class Builder:
         )
         return done.rowcount
 
+    def mark(self, archive_ids: Sequence[str], state: ArchiveState) -> None:
+        """These archives are in that state."""
+        if archive_ids:
+            sql = "UPDATE archives SET state = ? WHERE archive_id = ?"
+            self._tx.exec_driver_sql(sql, [(state.value, one) for one in archive_ids])
+
     def unconfirmed(self) -> list[tuple[str, int, int]]:
         """Archives that no listing has shown yet: id, size, stored at (microseconds)."""
         sql = "SELECT archive_id, size, stored_at FROM archives WHERE state = ? ORDER BY number"

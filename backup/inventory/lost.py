@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 from sqlalchemy import select, update
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
+from backup.inventory.driver import raw_rows
 from backup.inventory.packed import ChunkPlace, chunk_prefix, largest_chunk
 from backup.inventory.schema import archives, domains, vaults
 from backup.model import VaultName
@@ -90,43 +94,113 @@ def lost_chunks(
 
 
 def elsewhere(
-    tx: Transaction, held_by: Collection[int], places: Callable[[], Iterable[ChunkPlace]]
+    tx: Transaction, held_by: Collection[int], places: Mapping[int, ChunkPlace]
 ) -> Iterator[ChunkPlace]:
     """Where chunks lie in sound archives that were thought to lie in lost or damaged ones.
 
-    `held_by` are the archives of those `places`, which are asked for only if one of them is not sound.
+    `held_by` are the archives of those `places` (by number), which are looked at only if one is not sound.
+    What lies in several archives that no list has shown yet is taken from the newest: why else was it stored
+    anew?
     """
-    spoiled = _spoiled_among(tx, held_by)
+    yield from (place for place in _doubtful(tx, held_by) if place.number in places)
+    spoiled = _among(tx, held_by, _SPOILED)
     if not spoiled:
         return
-    gone = [place for place in places() if place.archive in spoiled]
+    gone = [place for place in places.values() if place.archive in spoiled]
     for start in range(0, len(gone), _BATCH):
         some = gone[start : start + _BATCH]
-        others = _others(tx, some)
+        others = {(domain, place.id): place for domain, place in _others(tx, some)}
         for place in some:
             other = others.get((spoiled[place.archive], place.id))
             if other is not None and other.length == place.length:
                 yield other._replace(number=place.number)
 
 
-def _spoiled_among(tx: Transaction, numbers: Collection[int]) -> dict[int, int]:
-    """Those of the archives that are lost or damaged, with their domains."""
+def replacements(tx: Transaction, named: AbstractSet[int]) -> set[int]:
+    """Sound archives that hold again what `named` ones held that are lost or damaged, and are not named.
+
+    A job whose catalogs name an archive relies on all of it: whoever stored its chunks anew, these name that,
+    too. One copy of each is enough: the newest. Nothing is asked of chunks unless something named is spoiled.
+    """
+    spoiled = sorted(named & spoiled_archives(tx).keys())
+    found: set[int] = set()
+    for start in range(0, len(spoiled), _BATCH):
+        for _, rows in groupby(_copies(tx, spoiled[start : start + _BATCH]), key=itemgetter(0)):
+            copies = {archive for _, archive in rows}
+            if copies.isdisjoint(named) and copies.isdisjoint(found):
+                found.add(max(copies))
+    return found
+
+
+def _copies(tx: Transaction, numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Chunks of these archives, by number, and each sound archive of their domain that holds them, too."""
+    some = ",".join(map(str, numbers))
+    sql = f"""
+    SELECT c.number, o.archive FROM chunks c JOIN archives a ON a.number = c.archive
+    JOIN chunks o ON o.prefix = c.prefix AND o.id = c.id JOIN archives b ON b.number = o.archive
+    WHERE c.archive IN ({some}) AND b.domain = a.domain AND b.state IN ('stored', 'unconfirmed')
+    ORDER BY c.archive, c.number"""  # noqa: S608
+    return raw_rows(tx, sql, ())
+
+
+def unnamed_copies(tx: Transaction, places: Sequence[ChunkPlace], named: Collection[int]) -> set[int]:
+    """The chunks (by number) that lie elsewhere in sound archives of their domain, but in none of `named`."""
+    domain = _among(tx, {place.archive for place in places}, _SPOILED)
+    found: set[int] = set()
+    for start in range(0, len(places), _BATCH):
+        some = places[start : start + _BATCH]
+        by_key: dict[tuple[int, bytes], set[int]] = {}
+        for number, place in _others(tx, some):
+            by_key.setdefault((number, place.id), set()).add(place.archive)
+        for place in some:
+            copies = by_key.get((domain.get(place.archive, 0), place.id), set())
+            if copies and copies.isdisjoint(named):
+                found.add(place.number)
+    return found
+
+
+def _doubtful(tx: Transaction, held_by: Collection[int]) -> Iterator[ChunkPlace]:
+    """Better places for chunks of unconfirmed archives: stored ones, else the newest."""
+    doubtful = _among(tx, held_by, (ArchiveState.UNCONFIRMED,))
+    if not doubtful:
+        return
+    sql = "SELECT prefix FROM chunks GROUP BY prefix HAVING count(*) > 1"  # its index alone is read
+    prefixes = [str(row[0]) for row in raw_rows(tx, sql, ())]
+    for start in range(0, len(prefixes), _BATCH):
+        best: dict[tuple[int, bytes], ChunkPlace] = {}
+        worse: list[tuple[int, ChunkPlace]] = []
+        for domain, place in _lying(tx, ",".join(prefixes[start : start + _BATCH])):
+            best[domain, place.id] = place
+            worse.append((domain, place))
+        for domain, place in worse:
+            other = best[domain, place.id]
+            if place.archive in doubtful and other.archive != place.archive and other.length == place.length:
+                yield other._replace(number=place.number)
+
+
+def _among(tx: Transaction, numbers: Collection[int], states: Sequence[ArchiveState]) -> dict[int, int]:
+    """Those of the archives that are in one of the states, with their domains."""
     wanted = sorted(numbers)
     found: dict[int, int] = {}
     for start in range(0, len(wanted), _BATCH):
         query = select(archives.c.number, archives.c.domain).where(
-            archives.c.number.in_(wanted[start : start + _BATCH]), archives.c.state.in_(_SPOILED)
+            archives.c.number.in_(wanted[start : start + _BATCH]), archives.c.state.in_(states)
         )
         found.update((row.number, row.domain) for row in tx.execute(query))
     return found
 
 
-def _others(tx: Transaction, gone: Sequence[ChunkPlace]) -> dict[tuple[int, bytes], ChunkPlace]:
-    """Where these chunks lie in sound archives, by domain and id."""
-    prefixes = ",".join(str(chunk_prefix(place.id)) for place in gone)
+def _others(tx: Transaction, gone: Sequence[ChunkPlace]) -> Iterator[tuple[int, ChunkPlace]]:
+    """Where these chunks lie in sound archives, with the domain; of several the best comes last."""
+    return _lying(tx, ",".join(str(chunk_prefix(place.id)) for place in gone))
+
+
+def _lying(tx: Transaction, prefixes: str) -> Iterator[tuple[int, ChunkPlace]]:
+    """Where chunks lie in sound archives, with the domain: first unconfirmed ones, the newest last."""
     sql = f"""
     SELECT a.domain, c.number, c.id, c.archive, c.frame, c."offset", c.length
     FROM chunks c JOIN archives a ON a.number = c.archive
-    WHERE c.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed')"""  # noqa: S608
-    rows = tx.exec_driver_sql(sql)
-    return {(domain, place.id): place for domain, *row in rows for place in [ChunkPlace._make(row)]}
+    WHERE c.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed')
+    ORDER BY a.state = 'stored', c.archive"""  # noqa: S608
+    for domain, *row in tx.exec_driver_sql(sql):
+        yield domain, ChunkPlace._make(row)

@@ -58,6 +58,13 @@ def find_job(tx: Transaction, name: JobName) -> JobRow | None:
     return JobRow(row.number, row.id, JobName(row.name), row.vault) if row else None
 
 
+def list_jobs(tx: Transaction, vault: VaultName) -> list[JobRow]:
+    """The jobs that were backed up into a vault, by number."""
+    query = select(jobs).join(vaults, vaults.c.number == jobs.c.vault).where(vaults.c.name == vault)
+    rows = tx.execute(query.order_by(jobs.c.number))
+    return [JobRow(row.number, row.id, JobName(row.name), row.vault) for row in rows]
+
+
 def vault_of_job(tx: Transaction, job: int) -> VaultName:
     """The vault that a job's snapshots are in, whatever the config says of it now."""
     query = select(vaults.c.name).join(jobs, jobs.c.vault == vaults.c.number).where(jobs.c.number == job)

@@ -91,7 +91,7 @@ def plan_restore(
             )
         selection = without(selection, agreed.kept)
         places = selection.places
-        places.move(elsewhere(tx, frames_by_archive(places), places.values))
+        places.move(elsewhere(tx, frames_by_archive(places), places))
         wanted = frames_by_archive(places)
         found = archives.get_archives(tx, sorted(wanted), world.inventory.id)
         whole = not world.vault.traits.retrieves_ranges
