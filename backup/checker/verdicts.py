@@ -11,9 +11,7 @@ from typing import Any
 from backup.inventory.runs import Outcome
 from backup.model import JobName, SnapshotId, VaultName
 
-GRAVE = frozenset(
-    {"missing", "differs", "damaged", "lost", "law", "unnamed", "other-vault", "newer-catalog"}
-)
+GRAVE = frozenset({"missing", "differs", "damaged", "lost", "law", "unnamed", "other-vault", "newer-catalog"})
 _MOST_KEPT = 100
 UNREAD = frozenset({"unread", "sealed"})
 
