@@ -237,6 +237,7 @@ def create_inventory(
     url: str, *, inventory_id: InventoryId, signer_public: bytes, now: datetime, lock_directory: str
 ) -> Inventory:
     """Make a new, empty inventory; `NightvaultError` if there is one already."""
+    require_file(url)
     opening = share_opening(lock_directory)
     engine = _connect(url)
     _private_file(url)
@@ -264,6 +265,7 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     """Open the inventory at `url`, migrating it if it is older than this program."""
     require_file(url)
     path = sqlite_path(url)
+    require_file(url)
     access = Access.WRITES if path is None else access_to(path)
     opening = share_opening(lock_directory)
     place = _place_of(path)

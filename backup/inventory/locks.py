@@ -54,11 +54,15 @@ class Opening:
 def share_opening(directory: str) -> Opening:
     """To be held as long as the inventory is open. `LockedError` while somebody replaces it.
 
-    Who may not write to the state directory has no share: he records nothing, either.
+    Who may not write to the state directory, or finds none, has no share: he records nothing, either.
     """
     try:
         handle = _file(directory, _OPEN)
     except StateDeniedError:
+        return Opening(None)
+    except SpoolError:
+        if os.path.isdir(directory):
+            raise
         return Opening(None)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
