@@ -454,6 +454,7 @@ def test_a_spool_in_a_source_and_a_role_without_identity_are_warned_of(tmp_path:
     assert [warning.split(":")[0] for warning in warnings] == [
         "vault cold",
         "job etc backs up the state directory /var/lib/nightvault with its spool",
+        "job etc backs up vault disk, which lies in its source /",
         "job var backs up the state directory /var/lib/nightvault with its spool",
     ]
 

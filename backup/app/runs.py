@@ -14,6 +14,7 @@ from backup import __version__
 from backup.app.choosing import filters_of, overrides_of
 from backup.app.lines import keep_line
 from backup.app.memory import share_freed_memory
+from backup.app.nesting import nested_vaults
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.archiver.backup import run_backup
@@ -156,7 +157,8 @@ def run_job(
             world,
             accept_recipients=accept_recipients,
         )
-    return keep_line(config, report)
+    nested = () if stdin is not None else nested_vaults(config, job)
+    return keep_line(config, replace(report, warnings=[*report.warnings, *nested]))
 
 
 def last_run(config: Config, name: JobName) -> datetime | None:

@@ -60,9 +60,10 @@ class State:
                 os.makedirs(path, mode=0o700, exist_ok=True)
                 if path != self.directory:
                     os.chmod(path, 0o700)
-            except OSError as error:
+            except (OSError, RecursionError) as error:
+                why = error.strerror if isinstance(error, OSError) else "it lies too deep"
                 raise NightvaultError(
-                    f"the state directory {path} cannot be made: {error.strerror}",
+                    f"the state directory {path} cannot be made: {why}",
                     advice="run as a user that may, or set dir in [state]",
                 ) from error
 

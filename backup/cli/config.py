@@ -33,6 +33,7 @@ def check(cli: Cli) -> None:
 
     read = cli.config()
     require_file(read.inventory_url)
+    _check_files_of_patterns(read)
     warnings = list(warnings_of(read))
     for vault in read.vaults:
         warnings += [f"vault {vault.name}: {one}" for one in warnings_of_vault(read, vault, cli.clock)]
@@ -55,8 +56,26 @@ def check(cli: Cli) -> None:
         cli.warn(f"warning: {warning}")
 
 
+def _check_files_of_patterns(read: Config) -> None:
+    """`ConfigError` names the files that a job's run would refuse."""
+    from backup.app.choosing import filters_of, overrides_of
+    from backup.errors import ConfigError
+
+    mistakes: list[ConfigError] = []
+    for job in read.jobs:
+        for look in (filters_of, overrides_of):
+            try:
+                look(job)
+            except ConfigError as error:
+                mistakes.append(ConfigError(f"job {job.name}: {error}", advice=error.advice))
+    if mistakes:
+        told = list(dict.fromkeys(map(str, mistakes)))
+        raise ConfigError(f"{read.path}: " + "\n  ".join(told), advice=mistakes[0].advice)
+
+
 def warnings_of(read: Config) -> Iterator[str]:
     """What is no mistake and yet worth a look: files that others can read or change, a spool in a source."""
+    from backup.app.nesting import missing_sources, nested_state, nested_vaults
     from backup.config import warnings_of_limits
 
     if _mode(read.path) & (stat.S_IWGRP | stat.S_IWOTH):
@@ -74,8 +93,26 @@ def warnings_of(read: Config) -> Iterator[str]:
             yield f"vault {vault.name}: role_arn is not used without [identity]"
         yield from warnings_of_limits(vault)
     for job in read.jobs:
-        if any(os.path.commonpath([read.state_dir, source]) == source for source in job.paths):
-            yield f"job {job.name} backs up the state directory {read.state_dir} with its spool: exclude it"
+        yield from missing_sources(job)
+        yield from nested_state(read, job)
+        yield from nested_vaults(read, job)
+        yield from _warnings_of_commands(job)
+
+
+def _warnings_of_commands(job: JobSettings) -> Iterator[str]:
+    """Commands that this machine could not run: no such program, no such user."""
+    import pwd
+    import shutil
+
+    for command in job.command:
+        if shutil.which(command.run[0]) is None:
+            yield f"job {job.name}: command {command.name}: there is no program {command.run[0]}"
+        if command.user is None:
+            continue
+        try:
+            pwd.getpwnam(command.user)
+        except KeyError:
+            yield f"job {job.name}: command {command.name}: this machine has no user {command.user}"
 
 
 def _mode(path: str) -> int:

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from backup.inventory.snapshots import Snapshot
     from backup.model import Owner
 
-job_option = click.option("--job", metavar="NAME", help="Of this job.")
+
+def _job(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """A job's name, which is text: bytes that are no UTF-8 are none, and no database takes them."""
+    if value is not None and any(0xD800 <= ord(letter) <= 0xDFFF for letter in value):
+        raise UsageError(f"no job can be called {value!r}", advice="`nightvault snapshots` lists the jobs")
+    return value
+
+
+job_option = click.option("--job", metavar="NAME", callback=_job, help="Of this job.")
 
 
 @click.command()

@@ -12,6 +12,8 @@ from backup.errors import ConfigError, NightvaultError
 from backup.model import MIB, Tier
 from backup.schedule import parse_schedule
 
+MOST_OF_A_NAME = 255  # bytes, by the file systems of Linux
+MOST_OF_A_PATH = 1024  # so that it can be restored below a target, which takes some 4096
 MOST_PARTS = 10_000  # Glacier, "Uploading large archives in parts"
 
 _OF_S3 = ("bucket", "prefix", "storage_class", "catalog_class", "retrieval_days", "path_style", "checksums")
@@ -108,6 +110,7 @@ def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
     if not (job.paths or job.command or job.devices):
         yield "sources", "must name something to back up"
     yield from _check_streams(job)
+    yield from _check_lengths(job)
     yield from _check_choosing(job, "")
     for number, source in enumerate(job.source, 1):
         if source.path in job.paths[: len(job.sources) + number - 1]:
@@ -128,6 +131,15 @@ def _check_streams(job: JobSettings) -> Iterator[Mistake]:
         for other in names[:number]:
             if f"{name}/".startswith(f"{other}/") or f"{other}/".startswith(f"{name}/"):
                 yield keys[number], f"{other} is in its place already"
+
+
+def _check_lengths(job: JobSettings) -> Iterator[Mistake]:
+    """Names that no file can have."""
+    for number, one in enumerate(job.command, 1):
+        if any(len(step.encode()) > MOST_OF_A_NAME for step in one.name.split("/")):
+            yield f"command[{number}].name", f"a name of a file has at most {MOST_OF_A_NAME} bytes"
+        elif len(one.name.encode()) > MOST_OF_A_PATH:
+            yield f"command[{number}].name", f"must have at most {MOST_OF_A_PATH} bytes"
 
 
 def _check_choosing(settings: JobSettings | SourceSettings, above: str) -> Iterator[Mistake]:

@@ -6,7 +6,7 @@ import os
 import re
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +21,7 @@ from backup.config.settings import (
     Config,
     EncryptionSettings,
     InventorySettings,
+    JobSettings,
     LimitsSettings,
     PricesSettings,
     RestoreSettings,
@@ -236,18 +237,10 @@ def _hooks(value: object) -> object:
 
 
 def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
-    if name in _SIZES:
-        return parse_size(value)
-    if name in _LIMITS:
-        return limit_windows(value)
-    if name == "limit":
-        return parse_rate(value)
-    if name == "max_restore_cost":
-        return parse_money(value)
-    if name == "timeout":
-        return parse_duration(value)
-    if name in _HOOKS:
-        return _hooks(value)
+    if kind is JobSettings:
+        _check_sources(name, value)
+    if name in _PARSERS:
+        return _PARSERS[name](value)
     if name in _PATHS and kind is not SourceSettings and isinstance(value, str) and value:
         if value.startswith(("pkcs11:", "handle:")) and name in _PLACES:
             return value
@@ -255,6 +248,35 @@ def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
     if name in _PATH_LISTS and isinstance(value, list):
         return [_absolute(one, base) if isinstance(one, str) and one else one for one in value]
     return value
+
+
+_PARSERS: Mapping[str, Callable[[object], object]] = {
+    **dict.fromkeys(_SIZES, parse_size),
+    **dict.fromkeys(_LIMITS, limit_windows),
+    **dict.fromkeys(_HOOKS, _hooks),
+    "limit": parse_rate,
+    "max_restore_cost": parse_money,
+    "timeout": parse_duration,
+}
+
+
+def _check_sources(name: str, value: object) -> None:
+    """`ValueError` for what is meant for the other of `sources` and `[[job.source]]`."""
+    if name == "source" and _is_text(value):
+        raise ValueError(f"is a table of its own, [[job.source]]; did you mean sources = {_as_list(value)}?")
+    if name == "sources" and isinstance(value, str):
+        raise ValueError(f"must be a list, not a text; did you mean {_as_list(value)}?")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+    )
+
+
+def _as_list(value: object) -> str:
+    """Texts as a list in TOML."""
+    return msgspec.json.encode([value] if isinstance(value, str) else value).decode()
 
 
 def _absolute(path: str, base: str) -> str:

@@ -25,9 +25,10 @@ def _shape(pattern: str, sentence: str) -> Meta:
 
 _ARN = "arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:[0-9]{12}:"
 _ARN_SENTENCE = "must look like arn:aws:rolesanywhere:REGION:ACCOUNT:"
-_Name = _shape("[A-Za-z0-9_][A-Za-z0-9_.-]*", "must be of letters, digits and _.- and not begin with . or -")
+_NAME = "must be of letters, digits and _.-, 64 at most, and not begin with . or -"
+_Name = _shape("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", _NAME)
 _Kind = Annotated[str, _shape("directory|glacier|s3", "must be directory, glacier or s3")]
-_Text = Annotated[str, Meta(min_length=1, description="must not be empty")]
+_Text = Annotated[str, _shape(r"[^\x00]+", "must not be empty, nor hold a NUL")]
 _Plain = Annotated[str, _shape(r"[^\x00]+", "must be a text that is not empty")]
 _TAG = r"[^/\x00:]+(:[^\x00]*)?"
 _Tag = Annotated[str, _shape(_TAG, "must be the name of a file, or NAME:HEADER")]
@@ -35,6 +36,8 @@ _Command = Annotated[tuple[_Plain, ...], Meta(min_length=1, description="must na
 _STEP = r"(?!\.{1,2}(/|\Z))[^/\x00]{1,255}"
 STREAM_NAME = rf"{_STEP}(/{_STEP})*"
 _Stream = Annotated[str, _shape(STREAM_NAME, "must be a name such as shop.dump or db/shop.dump")]
+_Variable = Annotated[str, _shape(r"[^=\x00]+", "must be names of variables, without = and NUL")]
+_Value = Annotated[str, _shape(r"[^\x00]*", "must be values without NUL")]
 _Source = Annotated[str, _shape(r"/[^\x00]*", "must be an absolute path")]
 _Region = Annotated[str, _shape("[a-z]{2,4}(-[a-z]+)+-[0-9]+", "must look like eu-central-1")]
 _AnyRegion = Annotated[str, _shape("[A-Za-z0-9-]{1,64}", "must look like eu-central-1")]
@@ -63,7 +66,7 @@ _Time = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]", 'must be a time s
 _TimeTo = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]|24:00", 'must be a time such as "18:00"')]
 _IONICE = "idle|best-effort:[0-7]"
 _IoNice = Annotated[str, _shape(_IONICE, "must be idle, or best-effort:0 (most urgent) to best-effort:7")]
-_URL = r"(sqlite:////|postgresql\+psycopg://).+"
+_URL = r"(sqlite:////|postgresql\+psycopg://)[^\x00]+"
 _Url = Annotated[str, _shape(_URL, "must be sqlite:////PATH")]
 
 
@@ -187,7 +190,7 @@ class CommandSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: _Stream
     run: _Command
     timeout: Annotated[int, Meta(ge=1, le=604_800)] = 43_200
-    environment: dict[str, str] = {}
+    environment: dict[_Variable, _Value] = {}
     user: _Text | None = None
 
 

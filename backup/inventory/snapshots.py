@@ -18,7 +18,7 @@ from backup.inventory.entries import entry_at
 from backup.inventory.schema import jobs, micros, moment, snapshots
 from backup.model import JobName, Problem, ProblemKind, SnapshotId
 
-_LATEST = re.compile(r"latest(?:~(\d+))?")
+_LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -11,6 +13,8 @@ from backup.inventory.entries import EntryRow
 from backup.model import EntryKind
 from backup.source.globs import below_or_at, plain_stem
 from backup.source.patterns import Pattern, Patterns
+
+_TEXTS = ("globs", "include", "exclude")
 
 
 class Overwrite(StrEnum):
@@ -59,13 +63,28 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
         return common if _is_below(common, base) else base
 
     def encode(self) -> bytes:
-        """As bytes that are the same for the same choice."""
-        return msgspec.msgpack.encode(self)
+        """As bytes that are the same for the same choice; patterns that are not UTF-8 as bytes."""
+        fields = msgspec.to_builtins(self, builtin_types=(bytes,))
+        texts = {name: [_storable(one) for one in fields[name]] for name in _TEXTS if name in fields}
+        return msgspec.msgpack.encode(fields | texts)
 
     @classmethod
     def decode(cls, data: bytes | None) -> Choice:
         """From what `encode` gave; none is the default."""
-        return msgspec.msgpack.decode(data, type=cls) if data else cls()
+        if not data:
+            return cls()
+        fields = msgspec.msgpack.decode(data, type=dict[str, Any])
+        texts = {name: [os.fsdecode(one) for one in fields[name]] for name in _TEXTS if name in fields}
+        return msgspec.convert(fields | texts, cls)
+
+
+def _storable(text: str) -> str | bytes:
+    """The text, or its bytes where they are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(text)
+    return text
 
 
 class Sieve:

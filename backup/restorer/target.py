@@ -56,9 +56,10 @@ class Target(Directories):
         try:
             os.makedirs(self.path, mode=_OWN, exist_ok=True)
             self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
+        except (OSError, RecursionError) as error:  # makedirs goes down a step a call
+            why = error.strerror if isinstance(error, OSError) else "it lies too deep"
             raise TargetError(
-                f"the target {self.path} cannot be used: {error.strerror}",
+                f"the target {self.path} cannot be used: {why}",
                 advice="give a directory that you may write, or one that does not exist yet",
             ) from error
         self._open: OrderedDict[bytes, int] = OrderedDict()

@@ -113,6 +113,8 @@ def _regex_of(pattern: Pattern) -> tuple[bool, bool, str | None]:
 
     try:
         read = GitIgnoreSpecPattern(_spelled_out(pattern.text))
+    except re.error as error:
+        raise ConfigError(f"{pattern.origin}: {pattern.text!r} is no pattern: {error.msg}") from error
     except ValueError as error:
         raise ConfigError(f"{pattern.origin}: {error}") from error
     if read.include is None or read.regex is None:

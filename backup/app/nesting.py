@@ -1,0 +1,55 @@
+"""Sources of a job that are not there, and what lies below them and should not: our state and vaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from backup.app.choosing import filters_of, overrides_of
+from backup.config import Config, JobSettings
+from backup.source.filters import Filters
+
+
+def missing_sources(job: JobSettings) -> Iterator[str]:
+    """A sentence for each source of a job that is not there."""
+    for source in job.paths:
+        if not os.path.lexists(source):
+            yield f"job {job.name}: source {source} is not there"
+
+
+def nested_state(config: Config, job: JobSettings) -> Iterator[str]:
+    """A sentence if the state directory is backed up by a job."""
+    if any(_holds(source, config.state_dir, filters) for source, filters in _sources(job)):
+        yield f"job {job.name} backs up the state directory {config.state_dir} with its spool: exclude it"
+
+
+def nested_vaults(config: Config, job: JobSettings) -> Iterator[str]:
+    """A sentence for each vault on this machine that is backed up by a job: it grows with every run."""
+    for vault in config.vaults:
+        for source, filters in _sources(job):
+            if vault.path is not None and _holds(source, vault.path, filters):
+                yield (
+                    f"job {job.name} backs up vault {vault.name}, which lies in its source {source}: "
+                    f"each run would store all runs before it again: exclude {vault.path}"
+                )
+
+
+def _sources(job: JobSettings) -> Iterator[tuple[str, Filters]]:
+    overrides, usual = overrides_of(job), filters_of(job)
+    for source in job.paths:
+        yield source, overrides.get(os.fsencode(source), usual)
+
+
+def _holds(source: str, place: str, filters: Filters) -> bool:
+    """Whether a place lies at or below a source and nothing leaves it out."""
+    top, place = os.path.realpath(source), os.path.realpath(place)
+    if place != top and not place.startswith(top.rstrip("/") + "/"):
+        return False
+    if filters.one_file_system and os.path.exists(place) and os.stat(top).st_dev != os.stat(place).st_dev:
+        return False
+    above, a_directory = os.fsencode(source), os.stat("/")
+    for step in os.fsencode(os.path.relpath(place, top)).split(b"/"):
+        if step != b"." and filters.leaving_out(above, step, a_directory) is not None:
+            return False
+        above = above.rstrip(b"/") + b"/" + step
+    return True

@@ -1,0 +1,161 @@
+"""What a config says wrongly is named by `config check` and `backup`, never told by a trace (defect 22)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Server, directory_server
+
+NUL = "\\u0000"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    made = directory_server(tmp_path)
+    made.init()
+    return made
+
+
+def add(server: Server, *lines: str) -> None:
+    """Lines at the end of the job `main`."""
+    with server.config.open("a") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def test_a_vault_in_a_source(server: Server) -> None:
+    """Defect 22: each run would store all runs before it again; both commands say so."""
+    text = server.config.read_text()
+    server.config.write_text(text.replace(f'["{server.source}"]', f'["{server.folder}"]'))
+    told = server.done("config", "check").stderr
+    assert f"backs up vault cold, which lies in its source {server.folder}" in told
+    assert f"backs up the state directory {server.state}" in told
+    told = server.run("backup").stderr
+    assert "backs up vault cold" in told
+    add(server, 'exclude = ["/vault", "vault/", "state/"]')
+    for words in (["config", "check"], ["backup"]):
+        assert "backs up" not in server.done(*words).stderr
+
+
+def test_a_vault_in_a_source_through_a_symlink(server: Server, tmp_path: Path) -> None:
+    """Defect 22: a place is what it leads to, not how it is written."""
+    (tmp_path / "way").symlink_to(tmp_path)
+    text = server.config.read_text()
+    server.config.write_text(text.replace(f'["{server.source}"]', f'["{tmp_path}/way/"]'))
+    assert "backs up vault cold" in server.done("config", "check").stderr
+
+
+def test_sources_that_are_missing(server: Server) -> None:
+    """Defect 22: a mistyped source is named before the first night."""
+    text = server.config.read_text()
+    server.config.write_text(text.replace(f'["{server.source}"]', f'["{server.source}", "/nowhere"]'))
+    assert "source /nowhere is not there" in server.done("config", "check").stderr
+    told = server.run("backup")
+    assert (told.exit_code, "/nowhere" in told.stderr) == (3, True)
+
+
+@pytest.mark.parametrize("pattern", ["[z-a]", "a[9-0]/b"])
+def test_bad_patterns(server: Server, pattern: str, tmp_path: Path) -> None:
+    """Defect 22: a range that runs backwards, in the config, in a file, and as an option."""
+    text = server.config.read_text()
+    add(server, f'exclude = ["{pattern}"]')
+    for words in (["config", "check"], ["backup"], ["backup", "--dry-run"]):
+        told = server.fails(2, *words)
+        assert "job[1].exclude[1]" in told
+        assert "is no pattern" in told
+    server.config.write_text(text)
+    (tmp_path / "patterns").write_text(f"*.o\n{pattern}\n")
+    add(server, f'exclude_file = ["{tmp_path}/patterns"]')
+    for words in (["config", "check"], ["backup"]):
+        assert f"{tmp_path}/patterns:2" in server.fails(2, *words)
+    server.config.write_text(text)
+    server.backup()
+    for option in ("--include", "--exclude"):
+        told = server.fails(2, "restore", "latest", option, pattern, "--target", tmp_path / "out")
+        assert f"{option}: " in told
+    server.fails(2, "find", pattern)
+    server.fails(2, "restore", "latest", f"/x/{pattern}", "--target", tmp_path / "out")
+
+
+def test_a_file_of_patterns_that_is_missing(server: Server) -> None:
+    """Defect 22: what a run would refuse, `config check` names."""
+    add(server, 'exclude_file = ["/nowhere/patterns"]')
+    assert "/nowhere/patterns" in server.fails(2, "config", "check")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ('name = "x"\nrun = []', "must name a program"),
+        (f'name = "x"\nrun = ["a{NUL}b"]', "command[1].run[1]"),
+        (f'name = "x"\nrun = ["true"]\nenvironment = {{ A = "a{NUL}" }}', "command[1].environment"),
+        ('name = "x"\nrun = ["true"]\nenvironment = { "A=B" = "c" }', "command[1].environment"),
+        ('name = "x"\nrun = ["true"]\nenvironment = { "" = "c" }', "command[1].environment"),
+        (f'name = "x"\nrun = ["true"]\nuser = "a{NUL}b"', "command[1].user"),
+        ('name = "x"\nrun = ["true"]\ntimeout = 0', "command[1].timeout"),
+        ('name = "x"\nrun = ["true"]\ntimeout = "99999999h"', "command[1].timeout"),
+        (f'name = "{"é" * 200}"\nrun = ["true"]', "at most 255 bytes"),
+        (f'name = "{"x/" * 3000}x"\nrun = ["true"]', "command[1].name"),
+        ('name = "../x"\nrun = ["true"]', "command[1].name"),
+    ],
+)
+def test_absurd_commands(server: Server, lines: str, told: str) -> None:
+    """Defect 22: values that no command can have are mistakes of the config, for both commands."""
+    add(server, "[[job.command]]", lines)
+    for words in (["config", "check"], ["backup"]):
+        assert told in server.fails(2, *words)
+
+
+def test_commands_that_this_machine_cannot_run(server: Server) -> None:
+    """Defect 22: no such program, no such user: a warning, as the config may be for another machine."""
+    add(server, "[[job.command]]", 'name = "x"\nrun = ["/nowhere/dump"]\nuser = "nobody-at-all"')
+    told = server.done("config", "check").stderr
+    assert "there is no program /nowhere/dump" in told
+    assert "no user nobody-at-all" in told
+    assert server.run("backup").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "place", ["state.dir", "vault.path", "job.exclude", "job.exclude_file", "inventory.url"]
+)
+def test_a_nul_in_any_text(server: Server, place: str) -> None:
+    """Defect 22: the system takes no NUL in a path, so the config does not."""
+    section, _, key = place.partition(".")
+    value = f'"/a{NUL}b"' if not key.startswith("exclude") else f'["/a{NUL}b"]'
+    value = f'"sqlite:////a{NUL}b"' if key == "url" else value
+    head = {"state": "[state]", "inventory": "[inventory]", "vault": "[[vault]]", "job": "[[job]]"}[section]
+    fill = {
+        "vault": 'name = "v"\nkind = "directory"\n',
+        "job": 'name = "j"\nvault = "cold"\nsources = ["/"]\n',
+    }
+    text = server.config.read_text()
+    if section == "state":
+        text = text.replace(f'dir = "{server.state}"\n', "").replace("[state]\n", "")
+    server.config.write_text(f"{text}\n{head}\n{fill.get(section, '')}{key} = {value}\n")
+    for words in (["config", "check"], ["backup"]):
+        assert key in server.fails(2, *words)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ('source = "/etc"', 'did you mean sources = ["/etc"]?'),
+        ('source = ["/etc", "/root"]', 'did you mean sources = ["/etc","/root"]?'),
+        ('sources = "/etc"', 'did you mean ["/etc"]?'),
+    ],
+)
+def test_source_is_hinted_at(server: Server, line: str, hint: str) -> None:
+    """Defect 22: `source =` is what everybody writes first."""
+    text = server.config.read_text()
+    server.config.write_text(text.replace(f'sources = ["{server.source}"]', line))
+    assert hint in server.fails(2, "config", "check")
+
+
+def test_names_are_bounded(server: Server) -> None:
+    """Defect 22: a job's name stands in tables, in logs and in every catalog."""
+    text = server.config.read_text()
+    server.config.write_text(text.replace('name = "main"', f'name = "{"m" * 64}"'))
+    server.done("config", "check")
+    server.config.write_text(text.replace('name = "main"', f'name = "{"m" * 65}"'))
+    assert "64 at most" in server.fails(2, "config", "check")
