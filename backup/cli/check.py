@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
 _MOST_SHOWN = 20
+_SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 
 
 @click.command()
@@ -111,7 +113,7 @@ def parse_amount(words: str) -> Amount:
     from backup.config import parse_size
 
     try:
-        if words.endswith("%"):
+        if _SHARE.fullmatch(words):
             amount = Amount(share=Fraction(words[:-1]) / 100)
         else:
             amount = Amount(size=parse_size(int(words) if words.isdigit() else words))

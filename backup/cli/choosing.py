@@ -27,9 +27,8 @@ _OPTIONS = [
     click.option(
         "--overwrite",
         type=click.Choice(["always", "if-changed", "never"]),
-        default="always",
-        show_default=True,
-        help="What becomes of files that are there already. if-changed goes by size and time.",
+        help="What becomes of files that are there already: always is the default until 1.0, and asks on a "
+        "terminal. if-changed goes by size and time.",
     ),
     click.option("--delete", is_flag=True, help="Remove what the snapshot lacks; asks, or needs --yes."),
     click.option("--verify", is_flag=True, help="Read back what was written; if-changed goes by content."),
@@ -48,7 +47,7 @@ def made_choice(
     *,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
-    overwrite: str,
+    overwrite: str | None,
     delete: bool,
     verify: bool,
     numeric_owner: bool,
@@ -61,7 +60,7 @@ def made_choice(
     choice = Choice(
         include=include,
         exclude=exclude,
-        overwrite=Overwrite(overwrite),
+        overwrite=Overwrite(overwrite or "always"),
         delete=delete,
         verify=verify,
         numeric_owner=numeric_owner,
@@ -124,8 +123,12 @@ def tell_unmet(cli: Cli, plan: RestorePlan) -> None:
         cli.warn(f"{option} names nothing in snapshot {plan.snapshot.id[:8]}")
 
 
-def settle(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool) -> None:
-    """Ask before files are replaced in place or removed; `UsageError` where nobody can say yes."""
+def settle(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, overwrite: str | None) -> None:
+    """Ask before files are replaced or removed; `UsageError` where nobody can say yes to what needs it.
+
+    What `--overwrite` was said of, and what is replaced elsewhere than in place, needs no yes: the latter is
+    asked for on a terminal, and else told, until 1.0.
+    """
     from backup.cli.render import counted, shown_path
 
     agreed = plan.agreed
@@ -136,9 +139,14 @@ def settle(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool) -> None:
             cli.say(f"… and {len(agreed.surplus) - _SHOWN:,} more: --dry-run lists all")
     if yes:
         return
+    there = counted(agreed.replaced, "file")
+    is_new = bool(agreed.replaced) and not in_place and overwrite is None
+    asks = is_new and cli.somebody_is_there
+    if is_new and not asks:
+        cli.warn(f"replaces {there} that the target has: from 1.0 on this needs --overwrite always, or --yes")
     risks = [
         *([f"remove {counted(len(agreed.surplus), 'entry')}"] if agreed.surplus else []),
-        *([f"replace {counted(agreed.replaced, 'file')}"] if in_place and agreed.replaced else []),
+        *([f"replace {there}"] if agreed.replaced and (in_place or asks) else []),
     ]
     if risks and not cli.confirm(f"{' and '.join(risks)}?"):
         raise UsageError("nothing was restored: you did not say yes")

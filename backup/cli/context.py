@@ -25,11 +25,13 @@ class Cli:
         json: bool = False,
         quiet: bool = False,
         verbose: bool = False,
+        wide: bool = False,
     ) -> None:
         self.config_path = config_path
         self.json = json
         self.quiet = quiet
         self.verbose = verbose
+        self.wide = wide
         self._config: Config | None = None
 
     @property
@@ -65,7 +67,7 @@ class Cli:
         elif isinstance(text, str):
             click.echo(render.printable(text))
         elif text is not None:
-            render.print_rich(text, sys.stdout)
+            render.print_rich(text, sys.stdout, wide=self.wide)
 
     def report(self, document: object, text: object = None) -> None:
         """As `show`, of what was done and went well: with --quiet only a script is told."""
@@ -81,6 +83,10 @@ class Cli:
         """A remark that is shown even with --quiet."""
         from backup.cli import render
 
+        if "NVK1-" in text.upper():  # a recovery key that somebody gave in the wrong place
+            from backup.cli.keyfiles import without_keys
+
+            text = without_keys(text)
         click.echo(render.printable(text), err=True)
 
     def progress(self) -> Progress:
@@ -95,9 +101,14 @@ class Cli:
             return progress.TerminalBar(sys.stderr)
         return progress.PlainLines(sys.stderr)
 
+    @property
+    def somebody_is_there(self) -> bool:
+        """Whether a question can be asked."""
+        return sys.stdin.isatty()
+
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; `UsageError` where nobody can answer."""
-        if not sys.stdin.isatty():
+        if not self.somebody_is_there:
             raise UsageError(
                 f"nobody is there to answer: {question}",
                 advice="run it on a terminal, or say yes with an option",

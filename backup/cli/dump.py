@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
 @click.option("--tar", "as_tar", is_flag=True, help="A tree, or some of it, as a PAX tar.")
 @click.option("-o", "--output", metavar="FILE", help="Write there: whole, or not at all.")
+@click.option("--force", is_flag=True, help="With -o: replace a file that is there.")
 @job_option
 @at_option
 @click.option(
@@ -54,6 +56,7 @@ def dump(
     paths: tuple[str, ...],
     as_tar: bool,
     output: str | None,
+    force: bool,
     job: str | None,
     at: datetime | None,
     wait: bool,
@@ -71,6 +74,7 @@ def dump(
 
     name, path = split_words(words)
     _check_stream(cli, output, as_tar=as_tar)
+    _check_output(output, force=force)
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
@@ -90,7 +94,7 @@ def dump(
             choice = with_paths(tx, snapshot, choice, some)
         begun, world = _begun(cli, inventory, snapshot, path, choice, **given)
         _await(cli, begun, world, wait=wait)
-        with _opened(output) as sink:
+        with _opened(output, force=force) as sink:
             report = stream(begun, world, sink.write)
     _tell(cli, report, output)
 
@@ -170,6 +174,17 @@ def _check_stream(cli: Cli, output: str | None, *, as_tar: bool) -> None:
         raise UsageError("a tar on a terminal?", advice="say where to write with -o FILE, or pipe it")
 
 
+def _check_output(output: str | None, *, force: bool) -> None:
+    """`UsageError` for a file that is there already, before anything is asked for."""
+    if output is None and force:
+        raise UsageError("--force goes with -o FILE")
+    if output is None or force or _is_special(output) or not os.path.lexists(output):
+        return
+    if os.path.isdir(output):
+        raise UsageError(f"{output} is a directory", advice="give -o the name of a file in it")
+    raise UsageError(f"{output} is there already", advice="--force replaces it, once the new one is whole")
+
+
 def _check_kind(tx: Transaction, snapshot: Snapshot, path: bytes, *, as_tar: bool) -> None:
     """`UsageError` unless the path is what can be dumped so."""
     from backup.inventory.entries import entry_at
@@ -189,7 +204,7 @@ def _check_kind(tx: Transaction, snapshot: Snapshot, path: bytes, *, as_tar: boo
 
 
 @contextmanager
-def _opened(output: str | None) -> Iterator[IO[bytes]]:
+def _opened(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
     """Standard output, a device or a pipe, or a file that gets its name once it is whole and on the disk."""
     if output is None:
         yield sys.stdout.buffer
@@ -210,9 +225,10 @@ def _opened(output: str | None) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(half, output)
+            _give_name(half, output, force=force)
         except BaseException:
-            os.unlink(half)
+            with suppress(OSError):
+                os.unlink(half)
             raise
     except OSError as error:
         raise TargetError(f"{output} cannot be written: {error.strerror}") from error
@@ -225,6 +241,22 @@ def _is_special(output: str) -> bool:
     except OSError:
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _give_name(half: str, output: str, *, force: bool) -> None:
+    """Give the whole file its name; without `force` not that of a file that came meanwhile."""
+    if not force:
+        try:
+            os.link(half, output)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if os.path.lexists(output):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), output) from None
+        else:
+            os.unlink(half)
+            return
+    os.replace(half, output)
 
 
 def _tell(cli: Cli, report: RestoreReport, output: str | None) -> None:

@@ -9,14 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 
 import click
 
 from backup import __version__
 from backup.cli.context import Cli
-from backup.errors import ExitCode, NightvaultError
+from backup.errors import ExitCode, NightvaultError, UsageError
 
 _MACHINE_ADVICE = {
     errno.ENOSPC: "free some space there, then run it again",
@@ -26,6 +26,13 @@ _MACHINE_ADVICE = {
     errno.EPERM: "run it as a user who may, or change the permissions",
     errno.EIO: "the disk reports damage: look into the system's log",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENAMETOOLONG: "no file can have such a name",
+    errno.ELOOP: "its symlinks lead in a circle",
+    errno.ENOTDIR: "something on the way to it is no directory",
+    errno.EISDIR: "it is a directory, and a file is needed",
+    errno.ENOENT: "it is not there: look at how it is written",
+    errno.ENOTCONN: "the file system there is gone: mount it again",
+    errno.ESTALE: "the file system there is gone: mount it again",
 }
 _MEMORY_ADVICE = "raise what limits it (ulimit -v, MemoryMax), lower limits.memory, or restore part by part"
 
@@ -103,12 +110,15 @@ def write_crash(error: BaseException, words: Sequence[str], directory: str | Non
 
 def _tell(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
     failure = failure_of(error)
+    if failure is not None and any(map(_may_hold_key, words)):
+        failure = _without_keys(failure, error)
     if failure is None:
         path = write_crash(error, words, cli.known_state_dir)
         advice = "this is a mistake in nightvault: please report it" + (f" with {path}" if path else "")
         sentence = f"unexpected {type(error).__name__}: {error}"
         failure = Failure("unexpected", sentence, advice, int(ExitCode.FAILED))
-    if cli.verbose and not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt)):
+    is_plain = isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt))
+    if cli.verbose and not is_plain and not any(map(_may_hold_key, words)):
         import traceback
 
         click.echo("".join(traceback.format_exception(error)), err=True)
@@ -118,6 +128,21 @@ def _tell(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
     except OSError:  # also when the error is that stdout cannot be written: what is buffered stays there
         _give_up_stdout()
     return failure.exit_code
+
+
+def _may_hold_key(word: str) -> bool:
+    return "NVK1-" in word.upper()
+
+
+def _without_keys(failure: Failure, error: BaseException) -> Failure:
+    """The failure of a command whose words hold a recovery key: they are not repeated, nor pieces of it."""
+    from backup.cli.keyfiles import KEY_WAS_SEEN, without_keys
+
+    if isinstance(error, (click.UsageError, UsageError)):
+        return replace(
+            failure, message="a recovery key is among the words of this command", advice=KEY_WAS_SEEN
+        )
+    return replace(failure, message=without_keys(failure.message), advice=without_keys(failure.advice))
 
 
 def _print(failure: Failure, error: BaseException, *, json: bool) -> None:

@@ -18,8 +18,7 @@ from backup.model import JobName
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from rich.table import Table
-
+    from backup.cli.tables import Sheet
     from backup.inventory.database import Transaction
     from backup.inventory.looking import Series, Takes, Version
     from backup.inventory.snapshots import Snapshot
@@ -168,8 +167,9 @@ def versions(cli: Cli, path: str, job: str | None) -> None:
     cli.show(documents, _versions_table(kept, documents))
 
 
-def _versions_table(kept: Sequence[_Row], documents: Sequence[dict[str, Any]]) -> Table:
-    from backup.cli.render import Column, local_time, shown_id, size, table, time_of
+def _versions_table(kept: Sequence[_Row], documents: Sequence[dict[str, Any]]) -> Sheet:
+    from backup.cli.render import local_time, shown_id, size, table, time_of
+    from backup.cli.tables import Column
 
     several = len({document["job"] for document in documents}) > 1
     rows = [
@@ -184,8 +184,9 @@ def _versions_table(kept: Sequence[_Row], documents: Sequence[dict[str, Any]]) -
         )
         for document, (one, known, _) in zip(documents, kept, strict=True)
     ]
-    titles = ["first", "from", "last", Column("size", right=True), "modified", "change"]
-    return table([*(["job"] if several else []), *titles], rows)
+    titles = ["first", "from", Column("last", rank=2), Column("size", right=True), "modified", "change"]
+    job = [Column("job", rank=1, least=8)] if several else []
+    return table([*job, *titles], rows)
 
 
 def _job_numbers(tx: Transaction, series: dict[int, Series], job: str | None) -> list[int]:

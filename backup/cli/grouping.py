@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from backup.cli.context import Cli
 
-_FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v"})
+_FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--wide"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,7 @@ def _global_options(*, shown: bool = False) -> list[click.Option]:
         _option(["--json"], "json", "Print one JSON document on stdout.", is_flag=True),
         _option(["--quiet", "-q"], "quiet", "No progress and no remarks.", hidden=not shown, is_flag=True),
         _option(["--verbose", "-v"], "verbose", "Say more.", hidden=not shown, is_flag=True),
+        _option(["--wide"], "wide", "All columns of tables.", hidden=not shown, is_flag=True),
     ]
 
 

@@ -127,7 +127,7 @@ def status(cli: Cli) -> None:
     cli.show(
         document, table(["recipient", "enrolled"], [(name, "yes" if known else "no") for name, known in rows])
     )
-    cli.say(f"inventory {document['inventory']}, signer {document['signer']}")
+    cli.say(f"inventory {document['inventory']}\nsigner    {document['signer']}")
     for one in older:
         whom = " or ".join(sorted(each.hex() for each in one.recipients))
         packs = f"{counted(one.packs, 'older pack')}, {size(one.bytes)}"

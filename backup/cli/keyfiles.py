@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,6 +17,21 @@ if TYPE_CHECKING:
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LARGEST = 64 * 1024
+_KEY = re.compile(r"NVK1-[0-9A-Za-z][0-9A-Za-z\s-]*", re.IGNORECASE)
+KEY_WAS_SEEN = (
+    "give --key FILE, or --key - and the key on standard input: what is in a command's words can be seen by "
+    "other users of this machine, and stays in the shell's history"
+)
+
+
+def holds_key(text: str) -> bool:
+    """Whether a recovery key, or the beginning of one, is in a text."""
+    return _KEY.search(text) is not None
+
+
+def without_keys(text: str) -> str:
+    """The text with every recovery key in it left out."""
+    return _KEY.sub("NVK1-…", text)
 
 
 def read_passphrase_file(path: str | None) -> bytes | None:
@@ -26,7 +42,8 @@ def read_passphrase_file(path: str | None) -> bytes | None:
         with open(path, "rb") as file:
             passphrase = file.readline(_LARGEST).rstrip(b"\r\n")
     except OSError as error:
-        raise UsageError(f"cannot read the passphrase file {path}: {error.strerror}") from error
+        named = f" {path}" if "/" in path else ""  # else somebody may have given the passphrase itself
+        raise UsageError(f"cannot read the passphrase file{named}: {error.strerror}") from error
     if not passphrase:
         raise UsageError(f"the passphrase file {path} is empty")
     return passphrase
@@ -67,6 +84,10 @@ def read_key(source: str | None, passphrase_file: str | None) -> RecoveryKey:
             with open(source, "rb") as file:
                 data = file.read(_LARGEST + 1)
         except OSError as error:
+            if holds_key(source):
+                raise RecoveryKeyError(
+                    "--key takes the name of a file, and was given a recovery key itself", advice=KEY_WAS_SEEN
+                ) from error
             raise RecoveryKeyError(f"cannot read the key file {source}: {error.strerror}") from error
 
     def passphrase() -> bytes:

@@ -62,7 +62,8 @@ def prices(
 def verify(cli: Cli, regions: Sequence[str], everything: bool) -> None:
     """Name the source and the age of each figure, and whether it is known of its region."""
     from backup.app.prices import price_table
-    from backup.cli.render import Column, table
+    from backup.cli.render import table
+    from backup.cli.tables import Column
 
     config = cli.config()
     known = price_table(config)
@@ -76,7 +77,8 @@ def verify(cli: Cli, regions: Sequence[str], everything: bool) -> None:
         "file": known.origin,
         "figures": [{**_figure_document(one, figure), "age_days": age} for one, figure, age in rows],
     }
-    columns = ["region", "kind", "figure", "value", "as in", "of", "days old", Column("source", folds=True)]
+    old, source = Column("days old", rank=2), Column("source", folds=True, least=12)
+    columns = ["region", "kind", "figure", "value", "as in", Column("of", rank=1), old, source]
     shown = [
         (
             *(one.region, one.kind, figure.name, _value(figure), figure.as_in or "its own"),
@@ -106,7 +108,8 @@ def _chosen(
 
 
 def _show(cli: Cli, known: PriceTable, chosen: Sequence[Price]) -> None:
-    from backup.cli.render import Column, table
+    from backup.cli.render import table
+    from backup.cli.tables import Column
 
     document = {
         "file": known.origin,
@@ -116,7 +119,8 @@ def _show(cli: Cli, known: PriceTable, chosen: Sequence[Price]) -> None:
         "prices": [_document(one) for one in chosen],
     }
     cli.say(f"prices of {known.date} in {known.currency}, {known.origin}; retrieval per GB + 1,000 requests")
-    columns = ["region", "kind", "GB-month", "days", "egress", Column("retrieval", folds=True)]
+    days, retrieval = Column("days", rank=1), Column("retrieval", folds=True)
+    columns = ["region", "kind", "GB-month", days, "egress", retrieval]
     rows: list[tuple[object, ...]] = []
     for one in chosen:
         marks = {figure.name: "*" for figure in one.figures if figure.as_in}

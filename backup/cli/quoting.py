@@ -12,9 +12,9 @@ from backup.model import Tier
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
     from backup.app.prices import Quote
+    from backup.cli.tables import Sheet
     from backup.config import Config, VaultSettings
     from backup.cost import PriceTable
     from backup.protocols import Vault
@@ -80,7 +80,7 @@ def _at_target(plan: RestorePlan) -> list[str]:
     return lines
 
 
-def _told(lines: Sequence[str], quoted: Table, terms: str) -> Group:
+def _told(lines: Sequence[str], quoted: Sheet, terms: str) -> Group:
     from rich.console import Group
     from rich.text import Text
 
@@ -114,20 +114,13 @@ def _kind(settings: VaultSettings) -> str:
     return kind_of(settings)
 
 
-def _table(found: Sequence[Quote]) -> Table:
+def _table(found: Sequence[Quote]) -> Sheet:
     from backup.cli.render import size, table
+    from backup.cli.tables import Column
 
-    columns = [
-        "tier",
-        "archives",
-        "ranges",
-        "retrieves",
-        "per byte",
-        "retrieval",
-        "requests",
-        "egress",
-        "copies",
-    ]
+    ranks = {"archives": 5, "ranges": 4, "retrieves": 0, "per byte": 7}
+    ranks |= {"retrieval": 1, "requests": 2, "egress": 1, "copies": 3}
+    columns = [Column(title, rank=rank) for title, rank in ranks.items()]
     rows: list[tuple[object, ...]] = []
     for one in found:
         load = one.load
@@ -139,7 +132,7 @@ def _table(found: Sequence[Quote]) -> Table:
             f"{load.amplification:.2f}",
         )
         rows.append((*what, *_parts(one), _hours(one)))
-    return table([*columns, "total", "hours"], rows)
+    return table(["tier", *columns, "total", "hours"], rows)
 
 
 def _parts(one: Quote) -> tuple[object, ...]:

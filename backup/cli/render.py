@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import IO, TYPE_CHECKING, Any
 
 from backup.model import SnapshotId
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from backup.cli.tables import Sheet
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 # What may move the cursor, hide or reorder text: control, format (bidi overrides), line and paragraph
@@ -116,40 +115,25 @@ def json_line(document: object) -> str:
         return json.dumps(msgspec.to_builtins(document), separators=(",", ":"))
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A table's column; `right` for numbers, `folds` where a long text may break."""
+def table(columns: Sequence[object], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Sheet:
+    """A table of `Column`s or mere titles; cells as they are, bytes as paths, None as a dash."""
+    from backup.cli.tables import Sheet, column_of
 
-    title: str
-    right: bool = False
-    folds: bool = False
-
-
-def table(columns: Sequence[object], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
-    """A rich table of `Column`s or mere titles; cells as they are, bytes as paths, None as a dash."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    drawn = RichTable(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made = column if isinstance(column, Column) else Column(str(column))
-        drawn.add_column(
-            made.title,
-            justify="right" if made.right else "left",
-            no_wrap=not made.folds,
-            overflow="fold",
-        )
-    for row in rows:
-        drawn.add_row(*(Text(_cell(value)) for value in row))
-    return drawn
+    cells = [[_cell(value) for value in row] for row in rows]
+    return Sheet([column_of(one) for one in columns], cells, title)
 
 
-def print_rich(renderable: Any, stream: IO[str]) -> None:
-    """Print a renderable; no colour and no line breaks of its own where the stream is no terminal."""
+def print_rich(renderable: Any, stream: IO[str], *, wide: bool = False) -> None:
+    """Print a renderable; no colour and no line breaks of its own where the stream is no terminal.
+
+    On a terminal tables leave out what has no place there, unless they may be `wide`.
+    """
     from rich.console import Console
 
-    width = None if stream.isatty() else _WIDE
-    Console(file=stream, width=width, highlight=False, markup=False, emoji=False).print(renderable)
+    # Both, as a dumb terminal has 80 columns for rich whatever is said of its width alone.
+    width, height = (None, None) if stream.isatty() and not wide else (_WIDE, 25)
+    plain = Console(file=stream, width=width, height=height, highlight=False, markup=False, emoji=False)
+    plain.print(renderable)
 
 
 def _cell(value: object) -> str:

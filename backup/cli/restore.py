@@ -146,7 +146,7 @@ def restore(
         speed = Tier(tier) if tier else settings.tier
         begun = find_open(world, plan, where)
         if begun is None:
-            settle(cli, plan, in_place=where == b"/", yes=yes)
+            settle(cli, plan, in_place=where == b"/", yes=yes, overwrite=chosen["overwrite"])
             hold_to_limit(config, settings, found, speed, limit_of(max_cost, config), say=cli.say)
             begun = begin_restore(
                 plan.laid(gap_for(price_of(config, settings), speed)),

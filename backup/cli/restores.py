@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def restores(cli: Cli, everything: bool) -> None:
     """List restores: how far each is, what it waits for, and until when outputs live."""
     from backup.app.runs import opened
-    from backup.cli.render import Column, local_time, table
+    from backup.cli.render import local_time, table
+    from backup.cli.tables import Column
 
     config = cli.config()
     with closing(opened(config)) as inventory:
@@ -37,7 +38,14 @@ def restores(cli: Cli, everything: bool) -> None:
         count = f"{told['waiting']} of {told['retrievals']}" if one.state == "open" else None
         until = local_time(told["ready_until"]) if told["ready_until"] else None
         rows.append((one.id[:8], one.snapshot[:8], told["stage"], count, until, one.target))
-    columns = ["restore", "snapshot", "stage", "waiting", "fetch until", Column("below", folds=True)]
+    columns = [
+        "restore",
+        Column("snapshot", rank=1),
+        "stage",
+        "waiting",
+        "fetch until",
+        Column("below", folds=True),
+    ]
     cli.show(documents, table(columns, rows) if rows else "no restores")
     for told in documents:
         if told["held"]:

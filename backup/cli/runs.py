@@ -21,15 +21,25 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @pass_cli
 def runs(cli: Cli, job: str | None, limit: int) -> None:
-    """List runs, newest first. One that is `running` and is not was cut off: the next backup settles it."""
+    """List runs, newest first.
+
+    One that is `dead` was cut off, by a power cut or a kill: the next backup settles it, and what it stored
+    is not lost. A check that is `running` may wait for its vault.
+    """
     from rich.console import Group
 
     from backup.app.runs import opened
-    from backup.cli.render import Column, duration, local_time, printable, size, table
+    from backup.cli.render import duration, local_time, printable, size, table
+    from backup.cli.tables import Column
+    from backup.inventory.holders import held_locks, is_dead
     from backup.inventory.runs import list_runs
 
-    with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
+    config = cli.config()
+    before = held_locks(config.state_dir)  # a run that ends, or begins, while we look is not dead
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
         found = list_runs(tx, limit=limit, job=JobName(job) if job else None)
+    after = held_locks(config.state_dir)
+    held = None if before is None or after is None else before | after
     documents: list[dict[str, Any]] = []
     rows: list[tuple[object, ...]] = []
     for one in found:
@@ -40,6 +50,7 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
                 "kind": one.kind,
                 "job": one.job,
                 "outcome": str(one.outcome),
+                "dead": is_dead(one, held),
                 "started_at": one.started_at,
                 "finished_at": one.finished_at,
                 "report": one.report,
@@ -51,15 +62,16 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
                 one.number,
                 one.kind,
                 one.job,
-                str(one.outcome),
+                "dead" if is_dead(one, held) else str(one.outcome),
                 local_time(one.started_at),
                 duration(took) if took is not None else None,
                 one.report.get("files"),
                 size(sent) if sent is not None else None,
             )
         )
-    numbers = [Column(title, right=True) for title in ("took", "files", "uploaded")]
-    columns: list[Column | str] = [Column("run", right=True), "kind", "job", "outcome", "began", *numbers]
+    numbers = [Column(title, right=True, rank=1) for title in ("took", "files", "uploaded")]
+    named = [Column("run", right=True), "kind", Column("job", least=8), "outcome", "began"]
+    columns: list[object] = [*named, *numbers]
     errors = [f"run {one.number}: {one.report['error']}" for one in found if "error" in one.report]
     text = Group(table(columns, rows), *(printable(line) for line in [*errors, *_standing(found)]))
     cli.show(documents, text if rows else "nothing was run yet")

@@ -40,11 +40,13 @@ job_option = click.option("--job", metavar="NAME", callback=_job, help="Of this 
 def snapshots(cli: Cli, job: str | None) -> None:
     """List snapshots, oldest first."""
     from backup.app.runs import opened
-    from backup.cli.render import Column, local_time, shown_id, size, table
+    from backup.cli.render import local_time, shown_id, size, table
+    from backup.cli.tables import Column
     from backup.inventory.snapshots import list_snapshots
 
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
         found = list_snapshots(tx, job=JobName(job) if job else None)
+    job_column, host = Column("job", least=12), Column("host", rank=1, least=8)
     right = [Column(title, right=True) for title in ("files", "size", "problems")]
     rows = [
         (
@@ -58,7 +60,7 @@ def snapshots(cli: Cli, job: str | None) -> None:
         )
         for one in found
     ]
-    text = table(["snapshot", "job", "time", *right, "host"], rows) if found else "no snapshots yet"
+    text = table(["snapshot", job_column, "time", *right, host], rows) if found else "no snapshots yet"
     cli.show([snapshot_document(one) for one in found], text)
 
 

@@ -31,7 +31,8 @@ def vaults(cli: Cli) -> None:
     A cold vault counts its archives once a day ("it counts", "as of"); a dash means that it does not tell.
     """
     from backup.app.runs import opened
-    from backup.cli.render import Column, local_time, size, table
+    from backup.cli.render import local_time, size, table
+    from backup.cli.tables import Column
     from backup.inventory.archives import vault_totals
 
     config = cli.config()
@@ -57,7 +58,12 @@ def vaults(cli: Cli) -> None:
         there = state.location if state.exists else "is not there"
         rows.append((*start, state.archives, local_time(state.listed_at), there))
     right = [Column(title, right=True) for title in ("archives", "size", "it counts")]
-    columns = ["vault", *right, "as of", Column("where", folds=True)]
+    columns = [
+        Column("vault", least=8),
+        *right,
+        Column("as of", rank=1),
+        Column("where", folds=True, least=14),
+    ]
     cli.show(documents, table(columns, rows) if rows else f"{config.path} has no vault")
     if failure is not None:
         raise click.exceptions.Exit(int(failure.exit_code))
@@ -108,7 +114,8 @@ def accept(cli: Cli, name: str, yes: bool) -> None:
 def archives(cli: Cli, name: str | None) -> None:
     """List the archives that we stored, oldest first. Long ids are cut here; --json has them whole."""
     from backup.app.runs import opened
-    from backup.cli.render import Column, local_time, shown_archive, size, table
+    from backup.cli.render import local_time, shown_archive, size, table
+    from backup.cli.tables import Column
     from backup.inventory.archives import list_archives
 
     config = cli.config()
@@ -142,8 +149,8 @@ def archives(cli: Cli, name: str | None) -> None:
         )
         for one in found
     ]
-    columns: list[Column | str] = ["vault", "kind", Column("size", right=True), "state", "stored"]
-    columns.append("archive id")
+    vault, archive = Column("vault", rank=2, least=8), Column("archive id", rank=1, least=12)
+    columns = [vault, "kind", Column("size", right=True), "state", "stored", archive]
     cli.show(documents, table(columns, rows) if rows else "no archives yet")
 
 
@@ -215,7 +222,8 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
 def _show_listing(
     cli: Cli, vault: Vault, head: Row[Any], lines: list[Row[Any]], ours: dict[Any, Any]
 ) -> None:
-    from backup.cli.render import Column, counted, local_time, shown_archive, size, table
+    from backup.cli.render import counted, local_time, shown_archive, size, table
+    from backup.cli.tables import Column
     from backup.inventory.schema import moment
 
     as_of = moment(head.as_of)
@@ -249,7 +257,7 @@ def _show_listing(
         )
         for line in lines
     ]
-    columns = ["", Column("size", right=True), "created", "archive id"]
+    columns = ["", Column("size", right=True), "created", Column("archive id", least=12)]
     cli.show(document, table(columns, rows) if rows else "the list is empty")
     count = counted(len(lines), "archive")
     cli.say(f"as of {local_time(as_of)}: {count}; {len(late)} of ours newer than the list")

@@ -102,7 +102,7 @@ def test_runs_tell_errors_below_the_table(server: Server, monkeypatch: pytest.Mo
     assert lines[2].split()[:4] == ["1", "backup", "main", "done"]
     assert lines[3].startswith("run 2: ")
     failed, done = server.json("runs")
-    assert set(failed) == {"run", "kind", "job", "outcome", "started_at", "finished_at", "report"}
+    assert set(failed) == {"run", "kind", "job", "outcome", "dead", "started_at", "finished_at", "report"}
     assert "error" in failed["report"]
     assert done["report"]["snapshot"] == server.json("snapshots")[0]["id"]
     assert len(server.json("runs", "--limit", "1")) == 1

@@ -119,6 +119,34 @@ def test_a_signal_is_an_interrupt(number: signal.Signals) -> None:
         assert process.stderr.read().strip() == b"nightvault: interrupted"
 
 
+def test_a_run_that_was_killed_is_shown_as_dead(tmp_path: Path) -> None:
+    """Defect 22: `running` is what runs; what was cut off is `dead` until the next backup settles it."""
+    server = directory_server(tmp_path, clock=SystemClock())
+    (server.source / "large").write_bytes(os.urandom(2 * MIB))
+    server.init()
+    text, kind = server.config.read_text(), 'kind = "directory"\n'
+    server.config.write_text(text.replace(kind, f'{kind}upload_limit = "16KiB/s"\n'))
+    with server.process("backup") as process:
+        deadline = time.monotonic() + 60
+        while not server.json("runs"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        (run,) = server.json("runs")
+        assert (run["outcome"], run["dead"]) == ("running", False)
+        assert " running " in server.done("runs").stdout
+        process.kill()
+        process.wait()
+    (run,) = server.json("runs")
+    assert (run["outcome"], run["dead"]) == ("running", True)
+    assert " dead " in server.done("runs").stdout
+    server.config.write_text(text)
+    server.backup()
+    assert [(run["outcome"], run["dead"]) for run in server.json("runs")] == [
+        ("done", False),
+        ("interrupted", False),
+    ]
+
+
 def test_a_run_at_a_low_limit_stops_when_asked_and_is_gone_on_with(tmp_path: Path) -> None:
     """At 16 KiB a second this source takes two minutes; nobody waits for them."""
     server = directory_server(tmp_path, clock=SystemClock())

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.cli import progress, render
+from backup.cli.tables import Column
 from backup.model import SnapshotId, Tier
 
 
@@ -150,7 +151,7 @@ def drawn(*args: object, **kwargs: object) -> str:
 def test_a_table_in_a_pipe_has_no_colour_no_markup_and_no_broken_lines() -> None:
     long = "x" * 400
     text = drawn(
-        ["name", render.Column("size", right=True)], [["[red]a[/red]", 1], [b"caf\xe9\x1b", None], [long, 3]]
+        ["name", Column("size", right=True)], [["[red]a[/red]", 1], [b"caf\xe9\x1b", None], [long, 3]]
     )
     lines = [line.rstrip() for line in text.splitlines()]
     assert "\x1b" not in text

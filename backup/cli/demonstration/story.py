@@ -57,7 +57,8 @@ class DemoReport:
 
     def table(self) -> Any:
         """The closing table."""
-        from backup.cli.render import Column, size, table
+        from backup.cli.render import size, table
+        from backup.cli.tables import Column
 
         def night(name: str, report: dict[str, Any]) -> tuple[object, ...]:
             sizes = [size(report[key]) for key in ("bytes_read", "bytes_new", "bytes_uploaded")]

@@ -1,0 +1,120 @@
+"""Tables that fit the terminal: what matters least is cut, then left out, before anything breaks a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+
+_GAP = 2
+_FOLDED = 20  # cells that a column is left at least which may break its lines
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A table's column; `right` for numbers, `folds` where a long text may break.
+
+    Where there is no room, columns are cut down to `least` cells, and of those with a `rank` the highest are
+    left out first; a `rank` of 0 always stays.
+    """
+
+    title: str
+    right: bool = False
+    folds: bool = False
+    rank: int = 0
+    least: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table's columns and cells, which are texts, maybe of several lines."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    title: str | None = None
+
+    def widths(self) -> list[int]:
+        """The cells that each column takes."""
+        cells = zip([one.title for one in self.columns], *self.rows, strict=True)
+        return [
+            max(cell_len(line) for text in column for line in (text.splitlines() or [""])) for column in cells
+        ]
+
+    def left_out(self, width: int) -> list[str]:
+        """The titles of the columns that have no place in so many cells."""
+        kept = {place for place, _ in self._fitted(width)}
+        return [one.title for place, one in enumerate(self.columns) if place not in kept]
+
+    def fitted(self, width: int) -> Table:
+        """As a table of rich that is no wider, if that can be."""
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(title=self.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        chosen = self._fitted(width)
+        for place, cells in chosen:
+            column = self.columns[place]
+            drawn.add_column(
+                column.title,
+                justify="right" if column.right else "left",
+                no_wrap=not column.folds,
+                overflow="fold",
+                width=cells if column.folds else None,
+            )
+        for row in self.rows:
+            drawn.add_row(*(Text(_cut(row[place], cells, self.columns[place])) for place, cells in chosen))
+        return drawn
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table that fits, and what it leaves out."""
+        yield self.fitted(options.max_width)
+        if missing := self.left_out(options.max_width):
+            yield f"(--wide shows: {', '.join(missing)})"
+
+    def _fitted(self, width: int) -> list[tuple[int, int]]:
+        """The places of the columns that have room, each with its width."""
+        chosen = list(enumerate(self.widths()))
+        for rank in [None, *sorted({one.rank for one in self.columns if one.rank}, reverse=True)]:
+            chosen = [(place, cells) for place, cells in chosen if self.columns[place].rank != rank]
+            cut = self._shrunk(chosen, width)
+            if _total(cut) <= width:
+                break
+        return cut
+
+    def _shrunk(self, chosen: Sequence[tuple[int, int]], width: int) -> list[tuple[int, int]]:
+        """The columns cut, those that matter least first, no more than is needed."""
+        found = dict(chosen)
+        for place in sorted(found, key=lambda one: self.columns[one].rank, reverse=True):
+            column, cells = self.columns[place], found[place]
+            least = _FOLDED if column.folds and column.least is None else column.least
+            excess = _total(list(found.items())) - width
+            if excess > 0 and least is not None:
+                found[place] = max(cells - excess, min(least, cells), cell_len(column.title))
+        return list(found.items())
+
+
+def _total(chosen: Sequence[tuple[int, int]]) -> int:
+    return sum(cells for _, cells in chosen) + _GAP * max(0, len(chosen) - 1)
+
+
+def _cut(text: str, cells: int, column: Column) -> str:
+    """A text that takes no more cells, with … for what it lacks; what folds is left whole."""
+    if column.folds:
+        return text
+    return "\n".join(_cut_lines(text, cells))
+
+
+def _cut_lines(text: str, cells: int) -> Iterator[str]:
+    for line in text.splitlines() or [""]:
+        yield line if cell_len(line) <= cells else set_cell_size(line, cells - 1).rstrip() + "…"
+
+
+def column_of(given: object) -> Column:
+    """A column, or one of a mere title."""
+    return given if isinstance(given, Column) else Column(str(given))

@@ -1,0 +1,35 @@
+"""Which locks of an inventory are held just now, without taking one: a look must not keep a run away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+from backup.inventory.runs import Outcome, Run
+
+_LOCKS = "/proc/locks"  # proc(5): number, FLOCK, ADVISORY, WRITE, pid, device:inode, from, to
+
+
+def held_locks(directory: str) -> frozenset[str] | None:
+    """The names of the locks that some process of this machine holds; None if the system does not tell."""
+    try:
+        with open(_LOCKS, encoding="ascii", errors="replace") as file:
+            fields = [line.split() for line in file]
+        inodes = {int(one[5].rpartition(":")[2]) for one in fields if len(one) > 5 and one[1] == "FLOCK"}
+        names = [name for name in os.listdir(directory) if name.endswith(".lock")]
+        found = {name: os.stat(os.path.join(directory, name)).st_ino for name in names}
+    except (OSError, ValueError):
+        return None
+    return frozenset(name.removesuffix(".lock") for name, inode in found.items() if inode in inodes)
+
+
+def is_dead(run: Run, held: Collection[str] | None) -> bool:
+    """Whether a run that recorded no end has no process any more.
+
+    Checks are not judged: one that waits for its vault is open without a process.
+    """
+    if run.outcome is not Outcome.RUNNING or held is None:
+        return False
+    if run.kind == "backup":
+        return "backup" not in held
+    return run.kind == "restore" and not any(name.startswith("restore-") for name in held)
