@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
@@ -238,23 +239,43 @@ class Clock(Protocol):
 
 
 class Progress(Protocol):
-    """Who is told how a run gets on; called from the run's own thread only.
+    """Who is told how a run gets on; called from the run's own thread only, but for `note`.
 
     Calls are cheap and may be many; an implementation draws or writes no more often than its reader can read.
     """
 
-    def start(self, title: str, total: int | None = None) -> None:
-        """A phase begins; `total` bytes are expected, None when nobody knows."""
+    def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
+        """A phase begins; `total` bytes are expected, None if nobody knows; `counts` is what `files` are."""
         ...
 
-    def advance(self, *, files: int = 0, done: int = 0, stored: int = 0) -> None:
-        """So many files and bytes more were dealt with; `stored` bytes more were accepted by the vault."""
+    def advance(
+        self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
+    ) -> None:
+        """So many files and bytes more were dealt with.
+
+        Of a backup, in bytes of packs: `packed` are to be sent, `uploaded` went up, `stored` are in archives
+        that the vault has accepted as a whole.
+        """
         ...
 
     def note(self, text: str) -> None:
-        """One line that a reader should see (a warning, a wait)."""
+        """One line that a reader should see (a warning, a wait); from any thread."""
         ...
 
-    def finish(self) -> None:
-        """The phase is over."""
+    def finish(self, *, is_done: bool = True) -> None:
+        """The phase is over; not `is_done` if it ended before all of it was."""
         ...
+
+
+@contextmanager
+def phase(
+    progress: Progress, title: str, total: int | None = None, *, counts: str = "file"
+) -> Iterator[None]:
+    """A phase that is done at the end of the block, and not if an exception ends it."""
+    progress.start(title, total, counts=counts)
+    try:
+        yield
+    except BaseException:
+        progress.finish(is_done=False)
+        raise
+    progress.finish()

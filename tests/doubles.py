@@ -71,24 +71,32 @@ class Silent:
     notes: list[str] = field(default_factory=list)
     files: int = 0
     done: int = 0
+    packed: int = 0
+    uploaded: int = 0
     stored: int = 0
+    ended: list[bool] = field(default_factory=list)
 
-    def start(self, title: str, total: int | None = None) -> None:
+    def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
         """A phase begins."""
         self.phases.append(title)
 
-    def advance(self, *, files: int = 0, done: int = 0, stored: int = 0) -> None:
+    def advance(
+        self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
+    ) -> None:
         """Add up."""
         self.files += files
         self.done += done
+        self.packed += packed
+        self.uploaded += uploaded
         self.stored += stored
 
     def note(self, text: str) -> None:
         """Keep the line."""
         self.notes.append(text)
 
-    def finish(self) -> None:
-        """The phase is over."""
+    def finish(self, *, is_done: bool = True) -> None:
+        """The phase is over: as it should be?"""
+        self.ended.append(is_done)
 
 
 class PowerCut(BaseException):

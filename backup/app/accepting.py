@@ -14,7 +14,7 @@ from backup.inventory.database import Inventory
 from backup.model import VaultIdentity, VaultName
 from backup.protocols import Clock, Progress
 from backup.transfer.recognise import Meeting, adopt, meet
-from backup.transfer.retry import Patience
+from backup.transfer.retry import FIRST_CONTACT, Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Accepted:
 
 def look_at(config: Config, inventory: Inventory, name: str, clock: Clock) -> Replaced:
     """What stands in the vault's place. Nothing is changed."""
-    vault, patience = make_vault(config, name, Purpose.BACKUP, clock), Patience(clock)
+    vault = make_vault(config, name, Purpose.BACKUP, clock)
+    patience = Patience(clock, limit=FIRST_CONTACT)
     state = patience.call(vault.state)
     with inventory.reading() as tx:
         known = identities.vault_identity(tx, vault.name)
@@ -73,7 +74,8 @@ def accept_vault(
 
     Where a list is made at once, what it lacks is marked as lost; no backup may be at work meanwhile.
     """
-    vault, patience = make_vault(config, found.vault, Purpose.BACKUP, clock), Patience(clock)
+    vault = make_vault(config, found.vault, Purpose.BACKUP, clock)
+    patience = Patience(clock, limit=FIRST_CONTACT)
     with inventory.locked("backup"):
         if not found.exists:
             patience.call(vault.create)

@@ -20,6 +20,7 @@ from backup.model import Tier, VaultName
 from backup.protocols import Clock, Progress, VaultTraits
 from backup.restorer.plan import RangePlan
 from backup.transfer.retrieve import PIECE
+from backup.transfer.retry import Reach
 
 
 def check_world(
@@ -31,6 +32,7 @@ def check_world(
     progress: Progress,
     keys: Sequence[RecoveryKey] = (),
     tier: Tier | None = None,
+    reach: Reach | None = None,
 ) -> CheckWorld:
     """Where a check of a vault touches the world: with the rights of a restore."""
     settings = config.vault(vault)
@@ -46,6 +48,7 @@ def check_world(
         askers=max(8, opened.traits.requests_at_once),
         piece=fetched_piece(config.limits.memory),
         round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, inventory)),
+        reach=reach or Reach(),
     )
 
 

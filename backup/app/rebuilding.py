@@ -18,6 +18,7 @@ from backup.inventory.building import refuse_existing
 from backup.inventory.database import require_file, sqlite_path
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Progress
+from backup.transfer.retry import Reach
 
 
 def run_rebuild(
@@ -28,6 +29,7 @@ def run_rebuild(
     *,
     clock: Clock,
     progress: Progress,
+    reach: Reach | None = None,
 ) -> RebuildReport:
     """One act of a rebuild, by who is `alone_on_state`. `NightvaultError` if there is an inventory."""
     require_file(config.inventory_url)
@@ -44,6 +46,7 @@ def run_rebuild(
         folder=state.rebuild,
         new_id=InventoryId(os.urandom(16)),
         keep_keys=lambda inventory_id, keys: _keep_keys(config, state, recovery_keys, inventory_id, keys),
+        reach=reach or Reach(),
     )
     return rebuild(wish, world)
 

@@ -97,15 +97,17 @@ class _Notes:
     def __init__(self, restore_id: str) -> None:
         self._id = restore_id
 
-    def start(self, title: str, total: int | None = None) -> None:
+    def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
         """A phase begins."""
 
-    def advance(self, *, files: int = 0, done: int = 0, stored: int = 0) -> None:
+    def advance(
+        self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
+    ) -> None:
         """Something was dealt with."""
 
     def note(self, text: str) -> None:
         """One line for the log."""
         _log.warning("restore %s: %s", self._id, text)
 
-    def finish(self) -> None:
+    def finish(self, *, is_done: bool = True) -> None:
         """The phase is over."""

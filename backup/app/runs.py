@@ -32,6 +32,7 @@ from backup.model import MIB, JobName, VaultName
 from backup.protocols import Clock, Progress
 from backup.restorer.world import RestoreWorld
 from backup.source.streams import Command, Device, StandardInput
+from backup.transfer.retry import Reach
 
 TO_FETCH = timedelta(hours=12)
 """So much is asked for at a time as comes down in half of the day that an output lives at least."""
@@ -131,6 +132,7 @@ def run_job(
     reread: bool = False,
     stdin: str | None = None,
     disks_gone: frozenset[bytes] = frozenset(),
+    reach: Reach | None = None,
 ) -> BackupReport:
     """Back one job up (`reread`: files that seem unchanged, too), or `stdin` alone under that name.
 
@@ -150,6 +152,7 @@ def run_job(
             host=socket.gethostname(),
             program=f"nightvault {__version__}",
             stop=stop.is_set,
+            reach=reach or Reach(),
         )
         report = run_backup(
             what,
@@ -176,6 +179,7 @@ def restore_world(
     clock: Clock,
     progress: Progress,
     stop: Callable[[], bool] | None = None,
+    reach: Reach | None = None,
 ) -> RestoreWorld:
     """Where a restore from a vault touches the world; `stop` ends what waits within a `download_limit`."""
     share_freed_memory()
@@ -192,6 +196,7 @@ def restore_world(
         spared=(config.state_dir, *(os.fspath(one.path) for one in config.vaults if one.path)),
         piece=fetched_piece(config.limits.memory),
         round_bytes=int(TO_FETCH.total_seconds() * _speed_from(config, inventory, vault)),
+        reach=reach or Reach(),
     )
 
 

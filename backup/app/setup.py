@@ -21,7 +21,7 @@ from backup.inventory.locks import hold_lock
 from backup.model import InventoryId
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import recognise
-from backup.transfer.retry import Patience
+from backup.transfer.retry import FIRST_CONTACT, Patience
 
 _REQUEST = "nightvault enrolment request"
 _ENROLMENT = "nightvault enrolment"
@@ -97,7 +97,10 @@ def create_vaults(config: Config, clock: Clock) -> list[str]:
     """
     with closing(opened(config)) as inventory:
         for settings in config.vaults:
-            vault, patience = make_vault(config, settings.name, Purpose.BACKUP, clock), Patience(clock)
+            vault, patience = (
+                make_vault(config, settings.name, Purpose.BACKUP, clock),
+                Patience(clock, limit=FIRST_CONTACT),
+            )
             _refuse_gone(inventory, vault)
             vault.create()
             recognise(inventory, vault, patience)

@@ -30,6 +30,7 @@ from backup.archiver.report import BackupReport, Tally
 from backup.archiver.settings import BackupJob, Keys, OpenRun, World, require_a_source
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
+from backup.archiver.telling import Telling
 from backup.archiver.unmounted import COVERED, UNMOUNTED, UNPLUGGED, is_missed, is_unmounted, lost_mounts
 from backup.errors import ConfigError, InterruptedRunError, NightvaultError
 from backup.format.keys import domain_id
@@ -47,13 +48,13 @@ from backup.model import (
     Problem,
     ProblemKind,
 )
+from backup.protocols import phase
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan
 from backup.source.small import LARGEST, is_plain
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.confirm import confirm_archives
 from backup.transfer.recognise import require_vault
-from backup.transfer.retry import Patience
 from backup.transfer.upload import PARTS_AT_ONCE, Uploader
 
 _FIRST_TRIES = 4  # about three seconds: in the middle of a run we are more patient
@@ -92,7 +93,8 @@ def _backup(job: BackupJob, keys: Keys, world: World, hooks: HookRun, *, accept:
     row, run = _open(job, world, vault)
     hooks.begun(run.number)
     try:
-        require_vault(world.inventory, world.vault, Patience(world.clock, attempts=_FIRST_TRIES))
+        patience = world.reach.patience(world.clock, world.progress, attempts=_FIRST_TRIES)
+        require_vault(world.inventory, world.vault, patience)
         with _uploader(job, world) as uploader:
             recover(
                 uploader,
@@ -177,7 +179,7 @@ class _Backup:
     def __init__(self, at: OpenRun, began: int) -> None:
         self._at = at
         self._tally = Tally()
-        self._told = 0, 0  # entries and bytes of the tally that the user was told of
+        self._telling = Telling(at.world.progress, self._tally, at.uploader)
         self._unmounted: set[bytes] = set()
         self._links = Links()
         with at.world.inventory.reading() as tx:
@@ -201,10 +203,13 @@ class _Backup:
 
     def run(self) -> BackupReport:
         """Scan and send, then commit."""
+        with phase(self._at.world.progress, f"Backing up {self._at.job.name}", self._expected()):
+            return self._run()
+
+    def _run(self) -> BackupReport:
         world = self._at.world
         supply = NumberSupply(world.inventory, "chunks")
         memory = self._at.job.memory
-        world.progress.start(f"Backing up {self._at.job.name}", self._expected())
         try:
             with Pipeline(
                 open_pack=partial(self._at.spool.open_pack, PackKind.DATA),
@@ -218,6 +223,7 @@ class _Backup:
             ) as pipeline:
                 secret = self._at.keys.secret
                 with closing(Contents(pipeline, secret, world.stamps, memory.batch)) as contents:
+                    self._telling.follow(contents)
                     self._read(contents)
                 pipeline.finish()
                 self._book.flush()
@@ -226,8 +232,9 @@ class _Backup:
             self._at.uploader.drain()
         finally:
             self._book.close()
-            world.progress.finish()
-        return Committer(self._at).commit(used, self._tally)
+        report = Committer(self._at).commit(used, self._tally)
+        self._telling.settle()
+        return report
 
     def _read(self, contents: Contents) -> None:
         """Streams first: a dump then names no file that the scan after it misses."""
@@ -262,6 +269,7 @@ class _Backup:
 
     def _known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, packed.KnownChunk]:
         self._heed_stop()
+        self._telling.tell()
         return packed.known_chunks(self._book.reading(), self._at.domain, self._at.run.number, ids)
 
     def _submit(self, pack: Pack, spool_file: str, numbers: Sequence[int]) -> None:
@@ -303,17 +311,11 @@ class _Backup:
                     or self._is_to_read(live, scanned)
                 ):
                     self._entry(directory, scanned, live, ahead)
-        self._tell()
+        self._telling.tell()
 
     def _is_away(self, path: bytes) -> bool:
         """Whether a directory lies at or below one that is left as the newest snapshot has it."""
         return any(path == one or path.startswith(one + b"/") for one in self._unmounted)
-
-    def _tell(self) -> None:
-        """Tell how many entries were seen since the last time: one by one would cost as much as to look."""
-        seen, size = self._tally.entries, self._tally.bytes
-        self._at.world.progress.advance(files=seen - self._told[0], done=size - self._told[1])
-        self._told = seen, size
 
     def _gone(self, path: bytes, gone: LiveEntry) -> None:
         """A name is not in its directory any more: it was removed, unless a disk went with it."""
@@ -330,7 +332,7 @@ class _Backup:
         self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None, ahead: ReadAhead
     ) -> None:
         self._heed_stop()
-        self._tell()
+        self._telling.tell()
         path = directory.prefix + scanned.name
         if live is not None and is_newly_mounted(live, scanned, directory):
             if live.inode and self._book.holds(path):  # else nothing is known of how it was

@@ -38,6 +38,7 @@ class Committer:
 
         Until it is stored, the run's record says so: nobody may be left to say it after a cut.
         """
+        self._count(tally)
         snapshot = self._prepare(tally)
         with self._at.world.inventory.reading() as tx:
             changes = entries.count_staged(tx, self._at.run.number)
@@ -72,6 +73,14 @@ class Committer:
             return report
         warnings = (*report.warnings, *older.tell(report.job))
         return replace(report, warnings=warnings, older_packs=older.document())
+
+    def _count(self, tally: Tally) -> None:
+        """Count what the snapshot holds where that is not what was seen: some was not read, or is kept."""
+        if not (tally.problems or self._at.job.only_streams):
+            return
+        with self._at.world.inventory.reading() as tx:
+            counted = entries.count_with_staged(tx, self._at.row.number, self._at.run.number)
+        tally.files, tally.bytes = counted
 
     def _prepare(self, tally: Tally) -> SnapshotRecord:
         """Keep what the snapshot will be, so that the commit can be repeated after a cut."""

@@ -84,6 +84,7 @@ class Contents:
         self._waiting: list[_File] = []  # whole files that wait for the batch
         self.bytes_read = 0
         self.files_read = 0
+        self.left = 0  # bytes of the file at hand that were not read yet; below 0: of a stream, that were
 
     def close(self) -> None:
         """Let go of what was not flushed."""
@@ -103,6 +104,7 @@ class Contents:
                 file = self._read_once(opened, then)
         finally:
             os.close(opened)
+            self.left = 0
         self._keep(file)
         return file.found
 
@@ -118,6 +120,7 @@ class Contents:
         file = _File(_NO_FILE, then, is_fresh=True)
         before = self.bytes_read
         self._take(file, cut_chunks(stream.fill, stream.size, self._chunker, take=self._windows.take))
+        self.left = 0
         file.size = self.bytes_read - before
         stream.finish()
         self._keep(file)
@@ -155,6 +158,7 @@ class Contents:
         looked_at = self._stamps()
         found = os.fstat(opened)
         file = _File(found, then, is_fresh=is_fresh(found, looked_at, looked_at))
+        self.left = found.st_size
         sparse = find_holes(opened, found)
         if sparse is None:
             self._take(file, read_chunks(opened, found.st_size, self._chunker, self._windows.take))
@@ -173,6 +177,7 @@ class Contents:
             self._owners.append(file)
             self._batch_bytes += len(chunk)
             self.bytes_read += len(chunk)
+            self.left -= len(chunk)
             if self._batch_bytes >= self._most_bytes or len(self._batch) >= _BATCH_CHUNKS:
                 self.flush()
 

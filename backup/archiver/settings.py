@@ -19,6 +19,7 @@ from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
 from backup.source.scan import any_is_there
 from backup.source.streams import Stream
+from backup.transfer.retry import Reach
 from backup.transfer.upload import Uploader
 
 
@@ -71,6 +72,7 @@ class World:
     program: str
     stop: Callable[[], bool]
     stamps: Callable[[], int] = stamp_clock
+    reach: Reach = field(default_factory=Reach)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from backup.errors import (
     VaultError,
 )
 from backup.model import ArchiveId, ByteRange, Listing, ListingId, RetrievalId, RetrievalState, Tier
-from backup.protocols import Clock, Progress, Vault
+from backup.protocols import Clock, Progress, Vault, phase
 from backup.transfer.blame import is_of_one_archive
 from backup.transfer.retry import Patience
 from backup.transfer.whole import WholeArchive, fetch_to_files
@@ -58,14 +58,21 @@ class Bringer:
     """Requests and downloads of one rebuild. Every step is in the journal before it is taken."""
 
     def __init__(
-        self, vault: Vault, clock: Clock, progress: Progress, journal: Journal, *, tier: Tier
+        self,
+        vault: Vault,
+        clock: Clock,
+        progress: Progress,
+        journal: Journal,
+        *,
+        tier: Tier,
+        patience: Patience | None = None,
     ) -> None:
         self._vault = vault
         self._clock = clock
         self._progress = progress
         self._journal = journal
         self._tier = tier
-        self._patience = Patience(clock)
+        self._patience = patience or Patience(clock, tell=progress.note)
 
     # The listing.
 
@@ -248,16 +255,20 @@ class Bringer:
             )
             for want in wants
         ]
-        for job, error in fetch_to_files(self._vault, self._clock, jobs):
-            self._progress.advance(files=1, done=job.extent.length)
-            if error is None:
-                brought.paths[names[job.path]] = job.path
-            elif isinstance(error, (RetrievalExpiredError, RetrievalNotReadyError)):
-                del self._journal.retrievals[names[job.path]]
-                brought.waiting += 1
-            else:
-                brought.missing[names[job.path]] = str(error)
-        self._journal.save()
+        if not jobs:
+            return
+        total, tell = sum(job.extent.length for job in jobs), self._progress.note
+        with phase(self._progress, "Bringing archives down", total, counts="archive"):
+            for job, error in fetch_to_files(self._vault, self._clock, jobs, tell=tell):
+                self._progress.advance(files=1, done=job.extent.length)
+                if error is None:
+                    brought.paths[names[job.path]] = job.path
+                elif isinstance(error, (RetrievalExpiredError, RetrievalNotReadyError)):
+                    del self._journal.retrievals[names[job.path]]
+                    brought.waiting += 1
+                else:
+                    brought.missing[names[job.path]] = str(error)
+            self._journal.save()
 
     def _is_fresh(self, asked: Asked) -> bool:
         if asked.asked_at is None or not self._vault.traits.waits:

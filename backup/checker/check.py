@@ -30,7 +30,6 @@ from backup.inventory.schema import moment
 from backup.model import ArchiveId, ArchiveLabel, PackKind
 from backup.transfer.listing import continue_listing, newest_kept_head, request_listing
 from backup.transfer.recognise import OLDER, Meeting, meet, other_vault
-from backup.transfer.retry import Patience
 
 _CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
 _FRESH = timedelta(hours=24)  # a cold vault makes its list once a day: asking again gives the same one
@@ -65,7 +64,7 @@ def compare_with_vault(world: CheckWorld) -> CheckReport:
 
 def _greet(world: CheckWorld) -> Meeting:
     """A vault that is not there has lost nothing: its disk is not mounted, or its name is wrong."""
-    patience = Patience(world.clock)
+    patience = world.patience
     state = patience.call(world.vault.state)
     if not state.exists:
         raise VaultMissingError(
@@ -89,18 +88,20 @@ def _bring_listing(world: CheckWorld) -> str:
         waiting = retrievals.newest_listing(tx, world.vault.name, state="waiting")
     if waiting is not None:
         try:
-            return "" if continue_listing(world.inventory, world.vault, world.clock) else _THE_LIST
+            has_come = continue_listing(world.inventory, world.vault, world.clock, world.patience)
+            return "" if has_come else _THE_LIST
         except VaultError as error:  # made, but gone before anybody fetched it
             world.progress.note(f"{error}: it is asked for again")
     elif _has_fresh(world):
         return ""
     try:
-        request_listing(world.inventory, world.vault, world.clock)
+        request_listing(world.inventory, world.vault, world.clock, world.patience)
     except VaultError:
         if world.vault.traits.waits and world.vault.state().listed_at is None:
             return _FIRST_LIST
         raise
-    return "" if continue_listing(world.inventory, world.vault, world.clock) else _THE_LIST
+    has_come = continue_listing(world.inventory, world.vault, world.clock, world.patience)
+    return "" if has_come else _THE_LIST
 
 
 def _has_fresh(world: CheckWorld) -> bool:

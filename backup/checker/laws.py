@@ -27,7 +27,7 @@ from backup.inventory.lost import lost_chunks, unnamed_copies
 from backup.inventory.packed import ChunkPlace
 from backup.inventory.readings import bad_frames
 from backup.model import Generation, PackId
-from backup.protocols import Clock, Progress
+from backup.protocols import Clock, Progress, phase
 
 _NUMBERS_A_BATCH = 20_000
 _EXAMPLES = 5
@@ -38,19 +38,15 @@ _OF_USE = {*(ArchiveState(one) for one in ("stored", "unconfirmed", "condemned",
 def check_laws(inventory: Inventory, content_key: bytes, clock: Clock, progress: Progress) -> CheckReport:
     """All laws, in one view of the inventory, recorded as a run unless the database itself is damaged."""
     began = clock.now()
-    progress.start("Checking the inventory")
-    try:
-        with inventory.reading() as tx:
-            found = list(database_faults(tx))
-            is_sound = not found
-            found += [breach for law in LAWS if (breach := breaches(tx, law)) is not None]
-            contents = _Contents(tx, content_key, progress)
-            contents.check()
-            found += contents.breaches()
-            found += _chains(tx, inventory, contents)
-            affected = find_affected(tx, lost_chunks(tx, bad_frames=bad_frames(tx)))
-    finally:
-        progress.finish()
+    with phase(progress, "Checking the inventory", counts="version"), inventory.reading() as tx:
+        found = list(database_faults(tx))
+        is_sound = not found
+        found += [breach for law in LAWS if (breach := breaches(tx, law)) is not None]
+        contents = _Contents(tx, content_key, progress)
+        contents.check()
+        found += contents.breaches()
+        found += _chains(tx, inventory, contents)
+        affected = find_affected(tx, lost_chunks(tx, bad_frames=bad_frames(tx)))
     now = clock.now()
     report = CheckReport(
         "done",

@@ -42,9 +42,9 @@ from backup.inventory.lost import lost_chunks, mark
 from backup.inventory.readings import Reading, Result
 from backup.inventory.runs import Outcome
 from backup.model import ByteRange, RetrievalId, RetrievalState, RetrievalStatus
+from backup.protocols import phase
 from backup.transfer.recognise import require_same
 from backup.transfer.retrieve import Fetcher
-from backup.transfer.retry import Patience
 
 _GONE = {RetrievalState.EXPIRED, RetrievalState.FAILED}
 _FRESH = timedelta(minutes=2)  # a vault may not know everywhere yet what it was just asked for
@@ -121,7 +121,7 @@ def go_on(run: int, world: CheckWorld) -> CheckReport:
     `OtherVaultError` where another vault stands: what that one lacks was not lost.
     """
     with world.inventory.locked("check"):
-        require_same(world.inventory, world.vault, Patience(world.clock))
+        require_same(world.inventory, world.vault, world.patience)
         return _Reader(run, world).act()
 
 
@@ -139,7 +139,7 @@ class _Reader:
     def __init__(self, run: int, world: CheckWorld) -> None:
         self._run = run
         self._world = world
-        self._patience = Patience(world.clock)
+        self._patience = world.patience
         with world.inventory.reading() as tx:
             numbers = sorted({one.archive for one in readings.readings_of(tx, run)})
             self._archives = archives.get_archives(tx, numbers, world.inventory.id)
@@ -285,15 +285,15 @@ class _Reader:
         progress = self._world.progress
         if not ready:
             return
-        progress.start("Reading archives back", sum(one.asked.length for one in ready))
-        try:
-            with Fetcher(self._world.vault, self._world.clock, piece=self._world.piece) as fetcher:
-                prover = Prover(self._world.inventory, fetcher, self._world.secret.chunk_key)
-                for one in ready:
-                    self._read_one(one, prover)
-                    progress.advance(files=1, done=one.asked.length)
-        finally:
-            progress.finish()
+        total, world = sum(one.asked.length for one in ready), self._world
+        with (
+            phase(progress, "Reading archives back", total, counts="slice"),
+            Fetcher(world.vault, world.clock, piece=world.piece, tell=progress.note) as fetcher,
+        ):
+            prover = Prover(world.inventory, fetcher, world.secret.chunk_key)
+            for one in ready:
+                self._read_one(one, prover)
+                progress.advance(files=1, done=one.asked.length)
 
     def _read_one(self, one: Reading, prover: Prover) -> None:
         archive = self._archives[one.archive]

@@ -28,7 +28,7 @@ from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder, building
 from backup.model import InventoryId, ListedArchive, Listing, VaultIdentity
-from backup.transfer.retry import Patience
+from backup.protocols import phase
 
 _LATE = timedelta(hours=1)  # clocks differ, and a list is not made in an instant
 
@@ -40,7 +40,8 @@ def rebuild(wish: Wish, world: RebuildWorld) -> RebuildReport:
     """
     began = world.clock.now()
     with Journal.opened(world.folder, world.vault.name) as journal:
-        bringer = Bringer(world.vault, world.clock, world.progress, journal, tier=wish.tier)
+        vault, progress = world.vault, world.progress
+        bringer = Bringer(vault, world.clock, progress, journal, tier=wish.tier, patience=world.patience)
         finder = Finder(wish, world, bringer)
         try:
             inventory_id, jobs = finder.find()
@@ -66,25 +67,23 @@ class _Building:
 
     def build(self, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> RebuildReport:
         """All of it, or nothing."""
-        progress = self._world.progress
-        progress.start("Rebuilding the inventory")
-        try:
-            with building(self._world.url) as builder:
-                applier, states = self._apply(builder, jobs)
-                self._tell_copy(inventory_id, applier.written_into)
-                self._confirm(builder)
-                keys = _keys(applier, [one.recipient for one in self._world.recovery_keys])
-                recovered = self._deep(builder, inventory_id, keys.signer.public)
-                builder.finish(
-                    inventory_id=self._world.new_id,
-                    signer_public=keys.signer.public,
-                    predecessor=inventory_id,
-                    now=self._world.clock.now(),
-                )
-                report = self._report(builder, inventory_id, list(zip(jobs, states, strict=True)), keys)
-                self._world.keep_keys(self._world.new_id, keys)
-        finally:
-            progress.finish()
+        with (
+            phase(self._world.progress, "Rebuilding the inventory", counts="record"),
+            building(self._world.url) as builder,
+        ):
+            applier, states = self._apply(builder, jobs)
+            self._tell_copy(inventory_id, applier.written_into)
+            self._confirm(builder)
+            keys = _keys(applier, [one.recipient for one in self._world.recovery_keys])
+            recovered = self._deep(builder, inventory_id, keys.signer.public)
+            builder.finish(
+                inventory_id=self._world.new_id,
+                signer_public=keys.signer.public,
+                predecessor=inventory_id,
+                now=self._world.clock.now(),
+            )
+            report = self._report(builder, inventory_id, list(zip(jobs, states, strict=True)), keys)
+            self._world.keep_keys(self._world.new_id, keys)
         return replace(report, recovered_packs=recovered.packs, recovered_chunks=recovered.chunks)
 
     def _apply(self, builder: Builder, jobs: Sequence[FoundJob]) -> tuple[Applier, list[JobState]]:
@@ -110,7 +109,7 @@ class _Building:
     def _identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
         """What the vault is known by; the next backup looks where this role may not."""
         try:
-            return Patience(self._world.clock).call(lambda: self._world.vault.identities(inventory_id))
+            return self._world.patience.call(lambda: self._world.vault.identities(inventory_id))
         except DeniedError:
             return ()
 

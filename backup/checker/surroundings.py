@@ -11,6 +11,7 @@ from backup.inventory.database import Inventory
 from backup.model import MIB, Tier
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retrieve import PIECE
+from backup.transfer.retry import Patience, Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,9 @@ class CheckWorld:
     slice_size: int = 32 * MIB
     piece: int = PIECE
     chance: random.Random = field(default_factory=random.SystemRandom)
+    reach: Reach = field(default_factory=Reach)
+
+    @property
+    def patience(self) -> Patience:
+        """For what is asked of the vault."""
+        return self.reach.patience(self.clock, self.progress)

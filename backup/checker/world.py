@@ -10,6 +10,7 @@ from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
 from backup.model import InventoryId, Tier
 from backup.protocols import Clock, Progress, Vault
+from backup.transfer.retry import Patience, Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,9 @@ class RebuildWorld:
     folder: str
     new_id: InventoryId
     keep_keys: Callable[[InventoryId, ServerKeys], None]
+    reach: Reach = field(default_factory=Reach)
+
+    @property
+    def patience(self) -> Patience:
+        """For what is asked of the vault."""
+        return self.reach.patience(self.clock, self.progress)

@@ -155,6 +155,7 @@ def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, how:
             accept_recipients=how.accept,
             reread=how.reread,
             stdin=how.stdin,
+            reach=cli.reach(),
             disks_gone=how.disks_gone,
         )
     except NightvaultError as error:

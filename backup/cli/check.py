@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
 from backup.cli.context import Cli, pass_cli
+from backup.cli.waiting import Wait
 from backup.errors import ExitCode, UsageError
 from backup.model import Tier, VaultName
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from backup.checker.verdicts import Affected, CheckReport, Finding, ReadBack
     from backup.config import Config
 
-_FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
 _MOST_SHOWN = 20
 _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 
@@ -130,8 +130,10 @@ def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckR
     from backup.checker.check import compare_with_vault
 
     with closing(opened(config)) as inventory:
-        world = check_world(config, inventory, name, clock=cli.clock, progress=cli.progress())
-        return _until_done(cli, lambda: compare_with_vault(world), wait=wait)
+        world = check_world(
+            config, inventory, name, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+        )
+        return _until_done(cli, compare_with_vault, world, wait=wait)
 
 
 def _laws(cli: Cli, config: Config) -> CheckReport:
@@ -155,7 +157,14 @@ def _read(cli: Cli, config: Config, name: VaultName, wish: _Reading) -> CheckRep
     tier = Tier(wish.tier) if wish.tier else None
     with closing(opened(config)) as inventory:
         world = check_world(
-            config, inventory, name, clock=cli.clock, progress=cli.progress(), keys=keys, tier=tier
+            config,
+            inventory,
+            name,
+            clock=cli.clock,
+            progress=cli.progress(),
+            keys=keys,
+            tier=tier,
+            reach=cli.reach(),
         )
         run = reading.find_open(world)
         if run is not None and wish.anew and not wish.dry_run:
@@ -169,7 +178,7 @@ def _read(cli: Cli, config: Config, name: VaultName, wish: _Reading) -> CheckRep
         else:
             cli.say(f"going on with the sample of run {run}; --anew gives it up")
         number = run
-        return _until_done(cli, lambda: reading.go_on(number, world), wait=wish.wait)
+        return _until_done(cli, lambda at: reading.go_on(number, at), world, wait=wish.wait)
 
 
 def _is_affordable(
@@ -200,14 +209,17 @@ def _chosen(config: Config, name: str | None) -> str:
     return config.vaults[0].name
 
 
-def _until_done(cli: Cli, act: Callable[[], CheckReport], *, wait: bool) -> CheckReport:
+def _until_done(
+    cli: Cli, act: Callable[[CheckWorld], CheckReport], world: CheckWorld, *, wait: bool
+) -> CheckReport:
     """Act until the check is over, or waits and we do not."""
-    pause = _FIRST_POLL
-    while (report := act()).state != "done" and wait:
-        if pause == _FIRST_POLL:
-            cli.say(f"waiting for {report.waits_for} … Ctrl-C is safe: the same command goes on")
-        cli.clock.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_POLL)
+    pauses = Wait(cli, world.progress)
+    while (report := act(world)).state != "done" and wait:
+        world = replace(world, reach=cli.reach(has_answered=True))
+        if not pauses.has_begun:
+            cli.say("Ctrl-C is safe: the same command goes on")
+        pauses.until_next_look(f"Waiting for {report.waits_for}")
+    pauses.over(is_done=report.state == "done")
     return report
 
 

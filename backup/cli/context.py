@@ -13,6 +13,7 @@ from backup.errors import UsageError
 if TYPE_CHECKING:  # heavy: imported where a command needs them
     from backup.config import Config
     from backup.protocols import Clock, Progress
+    from backup.transfer.retry import Reach
 
 
 class Cli:
@@ -32,6 +33,7 @@ class Cli:
         self.quiet = quiet
         self.verbose = verbose
         self.wide = wide
+        self.patience_words: str | None = None
         self._config: Config | None = None
 
     @property
@@ -48,6 +50,20 @@ class Cli:
 
             self._config = load_config(find_config(self.config_path, os.environ))
         return self._config
+
+    def reach(self, *, has_answered: bool = False) -> Reach:
+        """How long to try to reach a vault, as --patience says. `UsageError`."""
+        from backup.config import parse_duration
+        from backup.transfer.retry import Reach
+
+        if self.patience_words is None:
+            return Reach(has_answered=has_answered)
+        words = self.patience_words.strip()
+        try:
+            seconds = parse_duration(int(words) if words.isdecimal() and len(words) < 9 else words)
+        except ValueError as error:
+            raise UsageError(f"--patience {words!r} {error}") from error
+        return Reach(float(seconds), has_answered)
 
     @property
     def known_state_dir(self) -> str | None:
@@ -98,7 +114,9 @@ class Cli:
         if self.json and self.verbose:
             return progress.JsonLines(sys.stdout)
         if sys.stderr.isatty():
-            return progress.TerminalBar(sys.stderr)
+            from backup.cli.terminal import TerminalBar
+
+            return TerminalBar(sys.stderr)
         return progress.PlainLines(sys.stderr)
 
     @property

@@ -123,7 +123,9 @@ def _begun(
     config = cli.config()
     with inventory.reading() as tx:
         vault = vault_of_job(tx, snapshot.job_number)
-    world = restore_world(config, inventory, vault, clock=cli.clock, progress=cli.progress())
+    world = restore_world(
+        config, inventory, vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+    )
     world = replace(world, round_bytes=None)  # all of it must be readable at a time
     plan = plan_restore(snapshot, path, world, choice)
     tell_unmet(cli, plan)
@@ -146,23 +148,24 @@ def _begun(
 
 def _await(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> None:
     """Ask, and see that all is ready; `RetrievalNotReadyError` if not, unless it waits."""
-    from backup.cli.restore import FIRST_POLL, LONGEST_POLL, tell_that_it_waits
+    from backup.cli.restore import expected_of, wait_on
+    from backup.cli.waiting import Wait, told
     from backup.errors import RetrievalNotReadyError
     from backup.restorer.restore import advance, is_ready
 
-    pause = FIRST_POLL
+    pauses = Wait(cli, world.progress)
     known = advance(begun, world, anew=True)
     while not is_ready(known):
+        world = replace(world, reach=cli.reach(has_answered=True))
         if not wait and world.vault.traits.waits:
+            when = told(expected_of(cli, begun, known), cli.clock.now())
             raise RetrievalNotReadyError(
-                f"nothing was written: restore {begun.id} waits for the vault ({begun.tier})",
+                f"nothing was written: restore {begun.id} waits for the vault ({begun.tier}){when}",
                 advice="the same command again, later, writes it; with --wait it stays until then",
             )
-        if pause == FIRST_POLL and world.vault.traits.waits:
-            tell_that_it_waits(cli, begun, len(known))
-        cli.clock.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_POLL)
+        wait_on(cli, begun, known, pauses)
         known = advance(begun, world)
+    pauses.over()
 
 
 def _check_stream(cli: Cli, output: str | None, *, as_tar: bool) -> None:

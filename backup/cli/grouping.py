@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from backup.cli.context import Cli
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--wide"})
+_WITH_VALUE = frozenset({"--config", "--patience"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class CommandWithWords(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """The context of the word's command when the first argument is one."""
-        place = next((n for n, arg in enumerate(args) if arg not in _FLAGS), None)
+        place = _first_word(args)
         word = None if place is None else self.words.get(args[place])
         if word is None:
             return super().make_context(info_name, args, parent, **extra)
@@ -110,6 +111,19 @@ class CommandWithWords(click.Command):
                 ]
             )
         super().format_epilog(ctx, formatter)
+
+
+def _first_word(args: list[str]) -> int | None:
+    """Where the first argument is that is no global option, nor the value of one."""
+    after_one_with_value = False
+    for place, arg in enumerate(args):
+        if after_one_with_value or arg in _FLAGS:
+            after_one_with_value = False
+        elif arg in _WITH_VALUE:
+            after_one_with_value = True
+        else:
+            return place
+    return None
 
 
 def add_global_options(command: click.Command) -> None:
@@ -134,6 +148,13 @@ def _global_options(*, shown: bool = False) -> list[click.Option]:
         _option(["--json"], "json", "Print one JSON document on stdout.", is_flag=True),
         _option(["--quiet", "-q"], "quiet", "No progress and no remarks.", hidden=not shown, is_flag=True),
         _option(["--verbose", "-v"], "verbose", "Say more.", hidden=not shown, is_flag=True),
+        _option(
+            ["--patience"],
+            "patience_words",
+            "Try so long to reach a vault that is away; 30s by default.",
+            hidden=not shown,
+            metavar="TIME",
+        ),
         _option(["--wide"], "wide", "All columns of tables.", hidden=not shown, is_flag=True),
     ]
 

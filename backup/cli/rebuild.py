@@ -8,6 +8,7 @@ import click
 
 from backup.cli.context import Cli, pass_cli
 from backup.cli.keyfiles import read_keys
+from backup.cli.waiting import Wait
 from backup.errors import ExitCode, NightvaultError, UsageError
 from backup.model import Tier, VaultName
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from backup.format.keys import RecoveryKey
     from backup.format.line import RecoveryLine
 
-_FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
 _MOST_SHOWN = 20
 
 
@@ -126,15 +126,17 @@ def _until_done(
     """Act until it is done, or waits and we do not."""
     from backup.app.rebuilding import run_rebuild
 
-    pause = _FIRST_POLL
+    progress = cli.progress()
+    pauses, reach = Wait(cli, progress), cli.reach()
     while True:
-        report = run_rebuild(config, name, wish, keys, clock=cli.clock, progress=cli.progress())
+        report = run_rebuild(config, name, wish, keys, clock=cli.clock, progress=progress, reach=reach)
         if report.state == "done" or not (wait or _is_quick(config, name)):
+            pauses.over(is_done=report.state == "done")
             return report
-        if pause == _FIRST_POLL:
-            cli.say(f"waiting for {report.waits_for} … Ctrl-C is safe: the same command goes on")
-        cli.clock.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_POLL)
+        reach = cli.reach(has_answered=True)
+        if not pauses.has_begun:
+            cli.say("Ctrl-C is safe: the same command goes on")
+        pauses.until_next_look(f"Waiting for {report.waits_for}")
 
 
 def _is_quick(config: Config, name: str) -> bool:

@@ -16,6 +16,7 @@ from backup.cli.grouping import CommandWithWords
 from backup.cli.keyfiles import read_keys
 from backup.cli.moments import at_option
 from backup.cli.snapshots import deciding, job_option, split_words
+from backup.cli.waiting import Wait, told
 from backup.errors import ExitCode, LockedError, RetrievalExpiredError, UsageError
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Tier
@@ -23,11 +24,11 @@ from backup.model import JobName, Tier
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from backup.app.expecting import Expected
     from backup.app.held import HeldNotes
     from backup.inventory.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestorePlan, RestoreReport, RestoreWorld
 
-FIRST_POLL, LONGEST_POLL = 1.0, 300.0
 # What AWS says of most retrievals: "Downloading an Archive in Amazon Glacier", developer guide.
 _HOURS = {Tier.EXPEDITED: "1 to 5 minutes", Tier.STANDARD: "3 to 5 hours", Tier.BULK: "5 to 12 hours"}
 
@@ -135,7 +136,9 @@ def restore(
             snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at, paths=holds)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(numeric_owner=numeric_owner, **chosen), some)
-        world = restore_world(config, inventory, vault, clock=cli.clock, progress=cli.progress())
+        world = restore_world(
+            config, inventory, vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+        )
         plan = plan_restore(snapshot, path, world, choice, target=where)
         tell_unmet(cli, plan)
         settings = config.vault(vault)
@@ -204,7 +207,9 @@ def resume(
             raise UsageError(f"restore {begun.id} is a dump", advice="give the same dump command again")
         if on_capacity is not None:
             begun = choose_on_capacity(begun, inventory, on_capacity)
-        world = restore_world(config, inventory, begun.vault, clock=cli.clock, progress=cli.progress())
+        world = restore_world(
+            config, inventory, begun.vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+        )
         world = replace(world, numeric_owner=numeric_owner, unattended=unattended)
         notes = HeldNotes(State(config.state_dir).restores)
         if unattended:
@@ -251,25 +256,24 @@ def carry_on(
     """Ask, and bring down what is ready; with `wait` until all came. `fresh`: a plan made a moment ago."""
     from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report
 
-    pause = FIRST_POLL
+    pauses = Wait(cli, world.progress)
     may_lapse = not world.vault.traits.waits
     known = advance(begun, world, anew=not world.unattended)
     while True:
+        world = replace(world, reach=cli.reach(has_answered=True))
         if is_ready(known) or is_partly_ready(known):
+            pauses.over()
             report = _bring(begun, known, world, fresh, may_lapse=may_lapse)
             if report is not None and report.outcome is not Outcome.RUNNING:
                 _tell(cli, report)
                 return
             may_lapse = may_lapse and report is not None
-            pause, fresh = FIRST_POLL, None
+            fresh = None
         elif not wait and world.vault.traits.waits:
-            _tell_waiting(cli, begun, waiting_report(begun, known))
+            _tell_waiting(cli, begun, waiting_report(begun, known), expected_of(cli, begun, known))
             return
         else:
-            if pause == FIRST_POLL and world.vault.traits.waits:
-                tell_that_it_waits(cli, begun, len(known))
-            cli.clock.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_POLL)
+            wait_on(cli, begun, known, pauses)
         known = advance(begun, world)
 
 
@@ -292,23 +296,35 @@ def _bring(
         raise
 
 
-def tell_that_it_waits(cli: Cli, begun: Restore, count: int) -> None:
-    """Say that it waits, and what may be done meanwhile."""
+def expected_of(cli: Cli, begun: Restore, known: Sequence[Retrieval]) -> Expected | None:
+    """When what a restore waits for is expected."""
+    from backup.app.expecting import expected
+
+    return expected(cli.config().vault(begun.vault), known)
+
+
+def wait_on(cli: Cli, begun: Restore, known: Sequence[Retrieval], pauses: Wait) -> None:
+    """Wait until the next look; the first time, say until when, and what may be done meanwhile."""
     from backup.cli.render import counted
 
-    cli.say(f"restore {begun.id}: waiting for {counted(count, 'retrieval')} ({begun.tier}) …")
-    cli.say(f"Ctrl-C is safe: `nightvault restore resume {begun.id}` goes on, and so does the daemon")
+    if not pauses.has_begun:
+        cli.say(f"Ctrl-C is safe: `nightvault restore resume {begun.id}` goes on, and so does the daemon")
+    count = counted(sum(one.state in {"planned", "waiting"} for one in known), "retrieval")
+    when = told(expected_of(cli, begun, known), cli.clock.now())
+    pauses.until_next_look(f"Restore {begun.id[:8]} waits for {count} ({begun.tier}){when}")
 
 
-def _tell_waiting(cli: Cli, begun: Restore, report: RestoreReport) -> None:
+def _tell_waiting(cli: Cli, begun: Restore, report: RestoreReport, when: Expected | None) -> None:
     from backup.cli.render import counted
 
     asked = counted(report.retrievals, "retrieval")
+    by = told(when, cli.clock.now()) or f" ({_HOURS[begun.tier]})"
     lines = [
-        f"restore {begun.id} waits for {report.waiting} of {asked} ({_HOURS[begun.tier]} with {begun.tier})",
+        f"restore {begun.id} waits for {report.waiting} of {asked} ({begun.tier}){by}",
         f"next: the same command again, then, or `nightvault restore resume {begun.id} --wait` now",
     ]
-    cli.report(restore_document(report), "\n".join(lines))
+    document = restore_document(report) | {"expected_at": None if when is None else when.latest}
+    cli.report(document, "\n".join(lines))
     raise click.exceptions.Exit(int(ExitCode.WAITING))
 
 
@@ -319,7 +335,11 @@ def restore_document(report: RestoreReport) -> dict[str, Any]:
     problems = [
         {**path_document(one.path), "kind": str(one.kind), "detail": one.detail} for one in report.problems
     ]
-    return report.document() | {"target": path_document(report.target), "problems": problems}
+    return report.document() | {
+        "target": path_document(report.target),
+        "problems": problems,
+        "expected_at": None,
+    }
 
 
 def _tell(cli: Cli, report: RestoreReport) -> None:

@@ -16,6 +16,7 @@ from backup.cli.context import Cli, pass_cli
 from backup.errors import NightvaultError
 
 if TYPE_CHECKING:
+    from backup.config import VaultSettings
     from backup.inventory.database import Inventory
     from backup.inventory.retrievals import Restore, Retrieval
 
@@ -30,20 +31,25 @@ def restores(cli: Cli, everything: bool) -> None:
     from backup.cli.tables import Column
 
     config = cli.config()
+    settings = {vault.name: vault for vault in config.vaults}
     with closing(opened(config)) as inventory:
         found = _with_retrievals(inventory, everything=everything)
-    documents = [_document(one, known) | _held(one, config.state_dir) for one, known in found]
+    documents = [
+        _document(one, known, settings.get(one.vault)) | _held(one, config.state_dir) for one, known in found
+    ]
     rows: list[tuple[object, ...]] = []
     for (one, _), told in zip(found, documents, strict=True):
         count = f"{told['waiting']} of {told['retrievals']}" if one.state == "open" else None
         until = local_time(told["ready_until"]) if told["ready_until"] else None
-        rows.append((one.id[:8], one.snapshot[:8], told["stage"], count, until, one.target))
+        when = local_time(told["expected_at"]) if told["expected_at"] else None
+        rows.append((one.id[:8], one.snapshot[:8], told["stage"], count, when, until, one.target))
     columns = [
         "restore",
         Column("snapshot", rank=1),
         "stage",
         "waiting",
-        "fetch until",
+        Column("expected", rank=2),
+        Column("fetch until", rank=3),
         Column("below", folds=True),
     ]
     cli.show(documents, table(columns, rows) if rows else "no restores")
@@ -72,11 +78,13 @@ def _held(one: Restore, state_dir: str) -> dict[str, str | None]:
     return {"held": None, "next": None}
 
 
-def _document(one: Restore, known: Sequence[Retrieval]) -> dict[str, Any]:
+def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings | None) -> dict[str, Any]:
+    from backup.app.expecting import expected
     from backup.cli.render import path_document
     from backup.restorer.report import stage
 
     states = [part.state for part in known]
+    when = expected(settings, known) if settings is not None and one.state == "open" else None
     return {
         "id": one.id,
         "snapshot": one.snapshot,
@@ -96,6 +104,7 @@ def _document(one: Restore, known: Sequence[Retrieval]) -> dict[str, Any]:
         "fetched": states.count("fetched"),
         "failed": states.count("failed"),
         "ready_until": _first_to_go(known),
+        "expected_at": None if when is None else when.latest,
     }
 
 

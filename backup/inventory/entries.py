@@ -205,6 +205,20 @@ def count_live(tx: Transaction, job: int) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
+def count_with_staged(tx: Transaction, job: int, run: int) -> tuple[int, int]:
+    """The same of the snapshot that the job has once what the run staged is true."""
+    sql = """
+    SELECT count(*), coalesce(sum(size), 0) FROM (
+      SELECT e.size FROM entries e JOIN directories d ON d.number = e.directory
+      WHERE d.job = {m} AND e.removed_in IS NULL AND e.kind != {m}
+        AND e.number NOT IN (SELECT entry FROM staged_removals WHERE run = {m})
+      UNION ALL SELECT size FROM staged_entries WHERE run = {m} AND kind != {m}) AS all_of_them
+    """
+    directory = int(EntryKind.DIRECTORY)
+    row = tx.exec_driver_sql(sql_of(tx, sql), (job, directory, run, run, directory)).one()
+    return int(row[0]), int(row[1])
+
+
 def live_below(tx: Transaction, job: int, path: bytes) -> list[int]:
     """Numbers of all live entries in the directory `path` and below it."""
     sql = """

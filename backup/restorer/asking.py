@@ -29,7 +29,6 @@ from backup.model import RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.requests import Answer, request_all
 from backup.restorer.world import RestoreWorld, alone_with
 from backup.transfer.blame import is_of_one_archive
-from backup.transfer.retry import Patience
 
 GONE = "its archive is gone from the vault"
 OUTPUT_LIVES = timedelta(hours=24)  # at least, after completion: Glacier developer guide, GetJobOutput
@@ -93,7 +92,7 @@ def _look(restore: Restore, world: RestoreWorld) -> None:
     if not asked:
         return
     ids = list(dict.fromkeys(one.retrieval_id for one in asked if one.retrieval_id is not None))
-    statuses = Patience(world.clock).call(lambda: world.vault.retrieval_statuses(ids))
+    statuses = world.patience.call(lambda: world.vault.retrieval_statuses(ids))
     now = world.clock.now()
     before = _failures(restore, world)
     gone: set[RetrievalId] = set()
@@ -162,7 +161,7 @@ def _ask_for_planned(restore: Restore, world: RestoreWorld) -> tuple[bool, bool]
         return False, False
     with world.inventory.reading() as tx:
         found = archives.get_archives(tx, sorted({one.archive for one in due}), world.inventory.id)
-    open_ones = Patience(world.clock).call(world.vault.open_retrievals)
+    open_ones = world.patience.call(world.vault.open_retrievals)
     asked = shared = False
     for start in range(0, len(due), BATCH):
         with _asking_alone(world):

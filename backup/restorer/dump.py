@@ -15,6 +15,7 @@ from backup.inventory.progress import Failure, read_progress
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.model import MIB, EntryKind, Problem, ProblemKind
+from backup.protocols import phase
 from backup.restorer.choice import Choice
 from backup.restorer.delivery import end_restore, fail_run
 from backup.restorer.files import WantedFile
@@ -88,14 +89,11 @@ class _Dump:
 
     def run(self) -> RestoreReport:
         selection, progress = self._plan.selection, self._world.progress
-        progress.start(f"Dumping {self._plan.snapshot.id[:8]}", selection.data_bytes)
-        try:
+        with phase(progress, f"Dumping {self._plan.snapshot.id[:8]}", selection.data_bytes):
             if self._plan.choice.output == TAR:
                 self._tar()
             else:
                 self._file()
-        finally:
-            progress.finish()
         return RestoreReport(
             restore=self._restore.id,
             snapshot=self._plan.snapshot.id,

@@ -18,7 +18,6 @@ from backup.inventory.retrievals import Retrieval
 from backup.model import ByteRange, RetrievalId
 from backup.restorer.world import RestoreWorld
 from backup.transfer.blame import is_of_one_archive
-from backup.transfer.retry import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +98,9 @@ def _ask(
         return found.get(one.token) or world.vault.request_retrieval(archive_id, extent, one.tier, one.token)
 
     try:
-        return Patience(world.clock).call(ask), wanted
+        return world.patience.call(ask), wanted
     except ArchiveShortError:
         if wanted == everything:
             raise
     wanted = everything
-    return Patience(world.clock).call(ask), wanted
+    return world.patience.call(ask), wanted

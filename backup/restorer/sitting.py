@@ -99,6 +99,7 @@ class Sitting:
             plan.selection, writer, self._problems.append, chunk_key=key, warn=self._warnings.append
         )
         progress.start(f"Restoring {plan.snapshot.id[:8]}", plan.selection.data_bytes)
+        is_done = False
         try:
             self._begin(assembly, writer)
             self._fetch(assembly, writer)
@@ -113,6 +114,7 @@ class Sitting:
                 self._syncer.submit(writer.finish()).result()  # no Ctrl-C hides what that says
                 if choice.verify:
                     self._verify(assembly)
+            is_done = True
             return self._report(writer)
         except NightvaultError:
             with suppress(NightvaultError):  # it may meet the same again
@@ -125,7 +127,7 @@ class Sitting:
         finally:
             assembly.close()
             writer.abandon()
-            progress.finish()
+            progress.finish(is_done=is_done)
             target.close()
             self._syncer.shutdown()
 
@@ -154,6 +156,7 @@ class Sitting:
     def _verify(self, assembly: Assembly) -> None:
         """Read back from the disk what was written, each name of it."""
         gone = set(assembly.gone) | {problem.path for problem in self._all_problems()}
+        self._world.progress.finish()
         self._world.progress.start("Reading back", self._plan.selection.data_bytes)
         self._verified = read_back(
             self._restore.target,
@@ -196,7 +199,9 @@ class Sitting:
         ready = [(one, rows) for one, rows in self._laid() if one.state == "ready"]
         ready.sort(key=lambda pair: (pair[0].until or _NEVER, pair[0].number))
         lapsed: VaultError | None = None
-        fetcher = Fetcher(self._world.vault, self._world.clock, piece=self._world.piece)
+        fetcher = Fetcher(
+            self._world.vault, self._world.clock, piece=self._world.piece, tell=self._world.progress.note
+        )
         with fetcher, Opener() as opener:
             for one, rows in ready:
                 left = [row for row in rows if not _has(one, row)]

@@ -46,7 +46,7 @@ class Contents:
         self._places = plan.selection.places
         self._world = world
         self._codec = FrameCodec()
-        self._fetcher = Fetcher(world.vault, world.clock, piece=world.piece)
+        self._fetcher = Fetcher(world.vault, world.clock, piece=world.piece, tell=world.progress.note)
         self._held: OrderedDict[_Key, memoryview] = OrderedDict()
         self._bytes = 0
         self._keys = {

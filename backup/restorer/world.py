@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backup.errors import LockedError, UsageError
 from backup.format.keys import ChunkSecret
@@ -14,6 +14,7 @@ from backup.inventory.database import Inventory
 from backup.inventory.retrievals import Restore
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retrieve import PIECE
+from backup.transfer.retry import Patience, Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,12 @@ class RestoreWorld:
     spared: tuple[str, ...] = ()
     piece: int = PIECE
     unattended: bool = False
+    reach: Reach = field(default_factory=Reach)
+
+    @property
+    def patience(self) -> Patience:
+        """For what is asked of the vault."""
+        return self.reach.patience(self.clock, self.progress)
 
 
 @contextmanager

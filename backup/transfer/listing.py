@@ -15,7 +15,9 @@ from backup.protocols import Clock, Vault
 from backup.transfer.retry import Patience
 
 
-def request_listing(inventory: Inventory, vault: Vault, clock: Clock) -> None:
+def request_listing(
+    inventory: Inventory, vault: Vault, clock: Clock, patience: Patience | None = None
+) -> None:
     """Ask for a listing, unless one is on its way already.
 
     A request whose answer was lost is found again by its token. `VaultError` if the vault has none to give.
@@ -24,7 +26,7 @@ def request_listing(inventory: Inventory, vault: Vault, clock: Clock) -> None:
         if retrievals.newest_listing(tx, vault.name, state="waiting") is not None:
             return
         lost = retrievals.newest_listing(tx, vault.name, state="planned")
-    patience = Patience(clock)
+    patience = patience or Patience(clock)
     if lost is not None:
         asked = patience.call(vault.open_retrievals).get(lost.token)
         with inventory.writing() as tx:
@@ -45,7 +47,9 @@ def request_listing(inventory: Inventory, vault: Vault, clock: Clock) -> None:
         retrievals.listing_requested(tx, number, listing_id)
 
 
-def continue_listing(inventory: Inventory, vault: Vault, clock: Clock) -> bool:
+def continue_listing(
+    inventory: Inventory, vault: Vault, clock: Clock, patience: Patience | None = None
+) -> bool:
     """Bring down the listing that is on its way, if it is ready; whether none is on its way any more.
 
     `VaultError` if the vault could not make it, or keeps it no longer; it can be asked for again then.
@@ -54,7 +58,7 @@ def continue_listing(inventory: Inventory, vault: Vault, clock: Clock) -> bool:
         waiting = retrievals.newest_listing(tx, vault.name, state="waiting")
     if waiting is None:
         return True
-    patience = Patience(clock)
+    patience = patience or Patience(clock)
     listing_id = ListingId(waiting.listing_id)
     status = patience.call(lambda: vault.listing_status(listing_id))
     if status.state is RetrievalState.WAITING:

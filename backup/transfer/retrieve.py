@@ -56,9 +56,17 @@ class _Piece(NamedTuple):
 class Fetcher:
     """Fetches pieces ahead on worker threads: at most `ahead` of `piece` bytes wait. It ends its threads."""
 
-    def __init__(self, vault: Vault, clock: Clock, *, ahead: int = 3, piece: int = PIECE) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        clock: Clock,
+        *,
+        ahead: int = 3,
+        piece: int = PIECE,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         self._vault = vault
-        self._patience = Patience(clock)
+        self._patience = Patience(clock, tell=tell)
         self._ahead = ahead
         self._piece = piece
         self._workers = ThreadPoolExecutor(ahead, "fetch")

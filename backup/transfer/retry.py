@@ -1,16 +1,31 @@
-"""Try again what may work the next time, with growing waits."""
+"""Try again what may work the next time, with growing waits, and say so before anybody wonders."""
 
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from datetime import datetime
+from typing import Final, TypeVar
 
-from backup.errors import NightvaultError
-from backup.protocols import Clock
+from backup.errors import NightvaultError, ThrottledError, UnreachableError
+from backup.protocols import Clock, Progress
 
 T = TypeVar("T")
+
+FIRST_CONTACT: Final = 30.0
+"""Seconds: so long a vault that never answered is tried, if nobody says otherwise (`--patience`)."""
+_SOON: Final = 4.0  # seconds without success: longer ones are told of before they are over
+_AGAIN: Final = 60.0  # seconds between two words about it
+
+
+@dataclass(slots=True)
+class _Told:
+    """When somebody was last told, by any thread."""
+
+    at: datetime | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +33,9 @@ class Patience:
     """How often to try, and how long to wait between: `first` seconds, doubled each time up to `longest`.
 
     Each wait is drawn between half and all of that, so that many servers do not come back at once. Glacier
-    answers 500 in normal life: nine tries outlast about two minutes of it.
+    answers 500 in normal life: nine tries outlast about two minutes of it. With a `limit` (seconds) a vault
+    that is away is given up before that is over; if it `insists`, not earlier. `tell` gets a sentence where
+    success takes more than some seconds, from whichever thread waits.
     """
 
     clock: Clock
@@ -26,16 +43,64 @@ class Patience:
     first: float = 0.5
     longest: float = 60.0
     chance: random.Random = field(default_factory=random.Random)
+    limit: float | None = None
+    insists: bool = False
+    tell: Callable[[str], None] | None = None
+    _told: _Told = field(default_factory=_Told, repr=False, compare=False)
 
     def call(self, action: Callable[[], T]) -> T:
         """Run `action` until it works, or fails for good, or patience ends; then its own error comes out."""
-        wait = self.first
-        for attempt in range(1, self.attempts + 1):
+        wait, attempt, began, told = self.first, 0, self.clock.now(), False
+        while True:
+            attempt += 1
+            since = self.clock.now()
             try:
-                return action()
+                result = action()
             except NightvaultError as error:
-                if not error.retryable or attempt == self.attempts:
+                now = self.clock.now()
+                took, last = (now - began).total_seconds(), (now - since).total_seconds()
+                if not error.retryable or self._is_over(error, attempt, took + wait + last):
                     raise
-            self.clock.sleep(wait * (0.5 + self.chance.random() / 2))
+                pause = wait * (0.5 + self.chance.random() / 2)
+                told = self._say(error, took + pause) or told
+            else:
+                if told and self.tell is not None:
+                    self.tell("it works again")
+                return result
+            self.clock.sleep(pause)
             wait = min(wait * 2, self.longest)
-        raise AssertionError  # the loop returns or raises
+
+    def _is_over(self, error: NightvaultError, attempt: int, next_end: float) -> bool:
+        """Whether this was the last try; `next_end` is when another one would be over, in seconds."""
+        is_away = isinstance(error, UnreachableError) and not isinstance(error, ThrottledError)
+        if self.limit is not None and is_away:
+            return next_end > self.limit or (attempt >= self.attempts and not self.insists)
+        return attempt >= self.attempts
+
+    def _say(self, error: NightvaultError, seconds: float) -> bool:
+        """Say that it is tried again, if it takes so long by the next try; whether it was said."""
+        if self.tell is None or seconds < _SOON:
+            return False
+        now = self.clock.now()
+        with self._told.lock:
+            if self._told.at is not None and (now - self._told.at).total_seconds() < _AGAIN:
+                return False
+            self._told.at = now
+        self.tell(f"{error}: it is tried again")
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How long to try to reach a vault: `seconds` if somebody said so; once it `has_answered`, as ever."""
+
+    seconds: float | None = None
+    has_answered: bool = False
+
+    def patience(self, clock: Clock, progress: Progress, *, attempts: int = 9) -> Patience:
+        """The patience for what is asked of the vault now."""
+        if self.has_answered:
+            return Patience(clock, tell=progress.note)
+        limit = FIRST_CONTACT if self.seconds is None else self.seconds
+        insists = self.seconds is not None
+        return Patience(clock, attempts=attempts, limit=limit, insists=insists, tell=progress.note)

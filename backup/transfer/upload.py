@@ -30,9 +30,10 @@ from backup.inventory import archives
 from backup.inventory.archives import Archive, CatalogPlace, PendingUpload
 from backup.inventory.database import Inventory
 from backup.model import MIB, ArchiveId, ByteRange, Pack, PackId, Part, StoredPart, TreeHash, UploadId
-from backup.protocols import Clock, Progress, TakesFiles, Vault
+from backup.protocols import Clock, Progress, TakesFiles, Vault, phase
 from backup.transfer.lanes import Gate, Lanes
 from backup.transfer.retry import Patience
+from backup.transfer.sent import Sent
 from backup.transfer.spool import spool_errors
 
 PARTS_AT_ONCE = 3  # at first
@@ -87,7 +88,8 @@ class Uploader:
         self._spool = spool
         self._part_size = part_size
         self._most = packs_at_once
-        self._patience = Patience(clock)
+        self._patience = Patience(clock, tell=progress.note)
+        self.sent = Sent(progress)
         self._sending: deque[_Sending] = deque()
         self._packs = ThreadPoolExecutor(packs_at_once, "pack")
         most = most_at_once or parts_at_once
@@ -144,6 +146,7 @@ class Uploader:
         sending = _Outgoing(archive, part_size, spool_file, _parts_of(pack.size, part_size, pack.leaves))
         done = self._packs.submit(self._send, sending, upload_id)
         self._sending.append(_Sending(number, pack.size, spool_file, done))
+        self._progress.advance(packed=pack.size)
         return number
 
     def drain(self) -> None:
@@ -155,7 +158,15 @@ class Uploader:
 
         A pack whose spool file is gone or damaged is recorded as lost; nobody builds upon it.
         """
-        begun = self._open_uploads() if pending else {}
+        if not pending:
+            return
+        total = sum(one.archive.size for one in pending)
+        with phase(self._progress, "Sending what an earlier run left", total, counts="archive"):
+            self._resume(pending)
+        self.stored_archives = self.stored_bytes = 0  # they count for the run that made them
+
+    def _resume(self, pending: Sequence[PendingUpload]) -> None:
+        begun = self._open_uploads()
         for one in pending:
             known = [one.upload_id] if one.upload_id else []
             known += [found for found in begun.get(one.archive.label.pack_id, ()) if found not in known]
@@ -172,19 +183,22 @@ class Uploader:
             )
             done = self._packs.submit(self._finish, outgoing, known)
             self._sending.append(_Sending(one.archive.number, one.archive.size, one.spool_file, done))
+            self._progress.advance(files=1, done=one.archive.size, packed=one.archive.size)
         self.drain()
-        self.stored_archives = self.stored_bytes = 0  # they count for the run that made them
 
     def _collect(self, *, leave: int) -> None:
         """Record what is stored, oldest first, until at most `leave` packs are under way."""
         while len(self._sending) > leave or (self._sending and self._sending[0].done.done()):
             sent = self._sending.popleft()
+            self.sent.wait_for(sent.done)
             archive_id = sent.done.result()
             with self._inventory.writing() as tx:
                 archives.mark_stored(tx, sent.archive, archive_id, self._clock.now())
             _remove(os.path.join(self._spool, sent.spool_file))
             self.stored_archives += 1
             self.stored_bytes += sent.size
+            self.sent.whole(sent.archive, sent.size)
+            self.sent.tell()
             self._progress.advance(stored=sent.size)
 
     def _open_uploads(self) -> dict[PackId, list[UploadId]]:
@@ -220,10 +234,11 @@ class Uploader:
     def _send_once(self, pack: _Outgoing, upload_id: UploadId, present: Sequence[StoredPart]) -> ArchiveId:
         path = os.path.join(self._spool, pack.spool_file)
         if not present and self._put_file(path, pack, upload_id):
+            self.sent.part(pack.archive.number, 0, pack.archive.size)
             return self._complete(pack.archive, upload_id, pack.parts)
         there = {part.offset: part for part in present}
         sending = [
-            self._parts.submit(self._part, path, part, upload_id)
+            self._parts.submit(self._part, path, part, upload_id, pack.archive.number)
             for part in pack.parts
             if not ((stored := there.get(part.offset)) and stored.is_same_as(part))
         ]
@@ -237,7 +252,7 @@ class Uploader:
             return False
         return self._patience.call(partial(vault.put_file, upload_id, path, pack.parts))
 
-    def _part(self, path: str, part: Part, upload_id: UploadId) -> Part:
+    def _part(self, path: str, part: Part, upload_id: UploadId, archive: int) -> Part:
         """Send one part; the hashes that only the vault wants are made here, where the bytes are."""
         traits = self._vault.traits
         extent = ByteRange(part.offset, part.offset + part.length)
@@ -247,6 +262,7 @@ class Uploader:
             if traits.checks_crc64 and part.crc64 is None:
                 part = replace(part, crc64=crc64(body))
             self._patience.call(partial(self._put, upload_id, part, body))
+        self.sent.part(archive, part.offset, part.length)
         return part
 
     def _put(self, upload_id: UploadId, part: Part, body: memoryview) -> None:

@@ -6,7 +6,7 @@ A file has its name only once all its bytes are there and on the disk.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -39,10 +39,15 @@ class WholeArchive:
 
 
 def fetch_to_files(
-    vault: Vault, clock: Clock, wanted: Sequence[WholeArchive], *, at_once: int = 3
+    vault: Vault,
+    clock: Clock,
+    wanted: Sequence[WholeArchive],
+    *,
+    at_once: int = 3,
+    tell: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[WholeArchive, NightvaultError | None]]:
     """Each as it is done, in order, with the error if it alone cannot be had; other errors come out."""
-    patience = Patience(clock)
+    patience = Patience(clock, tell=tell)
 
     def fetch(one: WholeArchive) -> NightvaultError | None:
         try:

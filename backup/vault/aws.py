@@ -36,7 +36,7 @@ from backup.vault import s3_codes
 # Where awscrt is installed botocore signs with it: as a stranger to our bodies, it would hash each part anew.
 botocore.auth.AUTH_TYPE_MAPS.update(v4=botocore.auth.SigV4Auth, s3v4=botocore.auth.S3SigV4Auth)
 
-CONNECT_TIMEOUT = 20
+CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 180
 """Seconds; Complete answers only when the service has put all parts together."""
 

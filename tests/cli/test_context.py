@@ -10,6 +10,7 @@ from click.testing import Result
 
 from backup.cli import progress, render
 from backup.cli.context import Cli
+from backup.cli.terminal import TerminalBar
 
 
 def test_what_is_shown_and_what_is_said(
@@ -43,7 +44,7 @@ def test_progress_fits_its_reader(
     assert isinstance(Cli(json=True).progress(), progress.PlainLines)
     assert isinstance(Cli(json=True, verbose=True).progress(), progress.JsonLines)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert isinstance(Cli().progress(), progress.TerminalBar)
+    assert isinstance(Cli().progress(), TerminalBar)
 
 
 def test_a_question_needs_somebody_to_answer(

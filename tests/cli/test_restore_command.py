@@ -29,6 +29,7 @@ def test_the_report(server: Server, tmp_path: Path) -> None:
     assert set(report) == {
         "restore", "snapshot", "target", "outcome", "waiting", "retrievals", "files", "directories", "bytes",
         "retrieved", "fetched", "kept", "removed", "verified", "seconds", "problems", "warnings",
+        "expected_at",
     }  # fmt: skip
     assert report["target"] == {"path": f"{tmp_path}/two"}
     assert (report["outcome"], report["waiting"], report["problems"]) == ("done", 0, [])

@@ -1,0 +1,42 @@
+"""When a vault can be expected to have made readable what it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from backup.config import VaultSettings
+from backup.inventory.retrievals import Retrieval
+from backup.model import Tier
+
+# Hours, least and most. Glacier developer guide, "Downloading an Archive in Amazon Glacier"; S3 user guide,
+# "Understanding archive retrieval options": most of them, not all.
+_HOURS = {Tier.EXPEDITED: (1 / 60, 5 / 60), Tier.STANDARD: (3.0, 5.0), Tier.BULK: (5.0, 12.0)}
+_DEEP_HOURS = {Tier.EXPEDITED: (0.0, 12.0), Tier.STANDARD: (0.0, 12.0), Tier.BULK: (0.0, 48.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The last of what was asked for is ready between these, as a rule."""
+
+    earliest: datetime
+    latest: datetime
+
+
+def hours_of(settings: VaultSettings, tier: Tier) -> tuple[float, float]:
+    """How many hours a retrieval takes, least and most."""
+    is_deep = settings.kind == "s3" and settings.storage_class == "DEEP_ARCHIVE"
+    return (_DEEP_HOURS if is_deep else _HOURS)[tier]
+
+
+def expected(settings: VaultSettings, known: Sequence[Retrieval]) -> Expected | None:
+    """When all of the retrievals that are on their way are ready; None if none is."""
+    spans = [
+        tuple(one.requested_at + timedelta(hours=hours) for hours in hours_of(settings, one.tier))
+        for one in known
+        if one.state == "waiting" and one.requested_at is not None
+    ]
+    if not spans:
+        return None
+    return Expected(max(least for least, _ in spans), max(most for _, most in spans))
