@@ -10,6 +10,7 @@ import click
 
 from backup.cli.context import Cli, pass_cli
 from backup.cli.grouping import CommandWithWords
+from backup.cli.waiting import Wait
 from backup.errors import ExitCode, NightvaultError, UsageError
 from backup.model import VaultName
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from backup.config import Config
     from backup.protocols import Vault
 
-_FIRST_POLL, _LONGEST_POLL = 1.0, 300.0
 _CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor does AWS promise the last minutes
 
 
@@ -171,13 +171,13 @@ def request(cli: Cli, name: str | None) -> None:
     from backup.app.runs import opened
     from backup.transfer.listing import request_listing
     from backup.transfer.recognise import require_same
-    from backup.transfer.retry import Patience
 
     config = cli.config()
     vault = _vault(config, _chosen(config, name), cli)
     with closing(opened(config)) as inventory:
-        require_same(inventory, vault, Patience(cli.clock))  # nobody may take another one's list for its own
-        request_listing(inventory, vault, cli.clock)
+        patience = cli.reach().patience(cli.clock, cli.progress())
+        require_same(inventory, vault, patience)  # nobody may take another one's list for its own
+        request_listing(inventory, vault, cli.clock, patience)
     cli.report({"vault": vault.name, "state": "waiting"}, f"asked vault {vault.name} for its list")
     cli.say("next: `nightvault listing show`, in some hours where the vault is cold")
 
@@ -197,11 +197,17 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
 
     config = cli.config()
     vault = _vault(config, _chosen(config, name), cli)
-    pause = _FIRST_POLL
+    progress, reach = cli.progress(), cli.reach()
+    pauses = Wait(cli, progress)
     with closing(opened(config)) as inventory:
-        while not (arrived := continue_listing(inventory, vault, cli.clock)) and wait:
-            cli.clock.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL)
+        while not (
+            arrived := continue_listing(inventory, vault, cli.clock, reach.patience(cli.clock, progress))
+        ):
+            if not wait:
+                break
+            reach = cli.reach(has_answered=True)
+            pauses.until_next_look(f"Waiting for the list of vault {vault.name}")
+        pauses.over(is_done=arrived)
         kept = newest_kept(inventory, vault)
         with inventory.reading() as tx:
             ours = {one.archive_id: one for one in list_archives(tx, inventory.id, vault=vault.name)}

@@ -82,6 +82,7 @@ def _silence_secrets() -> None:
         logger = logging.getLogger(name)
         if logger.level < logging.INFO:
             logger.setLevel(logging.INFO)
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)  # its warnings are traces of our errors
 
 
 class DefaultChain:

@@ -62,7 +62,7 @@ class Patience:
                 if not error.retryable or self._is_over(error, attempt, took + wait + last):
                     raise
                 pause = wait * (0.5 + self.chance.random() / 2)
-                told = self._say(error, took + pause) or told
+                told = self._say(error, took + pause + last) or told
             else:
                 if told and self.tell is not None:
                     self.tell("it works again")

@@ -120,7 +120,12 @@ def test_notes_from_any_thread_are_whole_lines() -> None:
     """Defect 21: whoever waits says so itself."""
     stream = io.StringIO()
     lines = JsonLines(stream)
-    threads = [threading.Thread(target=lambda: [lines.note("x" * 500) for _ in range(50)]) for _ in range(4)]
+
+    def write() -> None:
+        for _ in range(50):
+            lines.note("x" * 500)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
