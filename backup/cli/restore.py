@@ -16,7 +16,7 @@ from backup.cli.grouping import CommandWithWords
 from backup.cli.keyfiles import read_keys
 from backup.cli.moments import at_option
 from backup.cli.snapshots import deciding, job_option, split_words
-from backup.cli.waiting import Wait, told
+from backup.cli.waiting import Wait, hours_told, told
 from backup.errors import ExitCode, LockedError, RetrievalExpiredError, UsageError
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Tier
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from backup.inventory.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestorePlan, RestoreReport, RestoreWorld
 
-# What AWS says of most retrievals: "Downloading an Archive in Amazon Glacier", developer guide.
-_HOURS = {Tier.EXPEDITED: "1 to 5 minutes", Tier.STANDARD: "3 to 5 hours", Tier.BULK: "5 to 12 hours"}
 
 numeric_option = click.option(
     "--numeric-owner",
@@ -315,12 +313,14 @@ def wait_on(cli: Cli, begun: Restore, known: Sequence[Retrieval], pauses: Wait) 
 
 
 def _tell_waiting(cli: Cli, begun: Restore, report: RestoreReport, when: Expected | None) -> None:
+    from backup.app.expecting import hours_of
     from backup.cli.render import counted
 
     asked = counted(report.retrievals, "retrieval")
-    by = told(when, cli.clock.now()) or f" ({_HOURS[begun.tier]})"
+    usual = hours_told(*hours_of(cli.config().vault(begun.vault), begun.tier))
+    by = f"({usual} with {begun.tier}){told(when, cli.clock.now())}"
     lines = [
-        f"restore {begun.id} waits for {report.waiting} of {asked} ({begun.tier}){by}",
+        f"restore {begun.id} waits for {report.waiting} of {asked} {by}",
         f"next: the same command again, then, or `nightvault restore resume {begun.id} --wait` now",
     ]
     document = restore_document(report) | {"expected_at": None if when is None else when.latest}

@@ -47,6 +47,13 @@ class Wait:
         self._pause, self._is_shown = FIRST_POLL, False
 
 
+def hours_told(least: float, most: float) -> str:
+    """A span of hours: 1 to 5 minutes, 3 to 5 hours, up to 12 hours."""
+    unit, factor = ("minutes", 60) if most < 1 else ("hours", 1)
+    end = f"{most * factor:g} {unit}"
+    return f"{least * factor:g} to {end}" if least else f"up to {end}"
+
+
 def told(when: Expected | None, now: datetime) -> str:
     """When it is expected, as the end of a sentence; empty if nobody knows."""
     if when is None:
