@@ -105,6 +105,7 @@ class ProblemKind(StrEnum):
     SKIPPED = "skipped"
     NOT_SET = "not-set"
     DAMAGED = "damaged"
+    UNKNOWN = "unknown"  # of a later version
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +116,20 @@ class Problem:
     kind: ProblemKind
     detail: str
 
+    @classmethod
+    def of(cls, path: bytes, kind: str, detail: str) -> Problem:
+        """A problem as it was written down; of an unknown kind, the word goes before the detail."""
+        if kind in _PROBLEM_KINDS:
+            return cls(path, ProblemKind(kind), detail)
+        return cls(path, ProblemKind.UNKNOWN, f"{kind}: {detail}")
+
     @property
     def is_warning(self) -> bool:
         """Whether the entry was saved all the same."""
         return self.kind in {ProblemKind.CHANGED, ProblemKind.SKIPPED}
+
+
+_PROBLEM_KINDS = frozenset(map(str, ProblemKind))
 
 
 # What packs are made of.

@@ -22,7 +22,7 @@ from backup.inventory.lost import replacements
 from backup.inventory.runs import JobRow, Outcome
 from backup.inventory.schema import micros, moment
 from backup.inventory.snapshots import Snapshot
-from backup.model import Generation, Pack, Problem, ProblemKind, SnapshotId
+from backup.model import Generation, Pack, Problem, SnapshotId
 
 _CUT_OFF = "the run ended before it was"
 
@@ -259,7 +259,7 @@ def _snapshot(record: SnapshotRecord, job: JobRow, run: int) -> Snapshot:
         finished_at=moment(record.finished_at),
         host=record.host,
         sources=tuple(record.sources),
-        problems=tuple(Problem(path, ProblemKind(kind), detail) for path, kind, detail in record.problems),
+        problems=tuple(Problem.of(path, kind, detail) for path, kind, detail in record.problems),
         files=record.files,
         bytes=record.bytes,
     )

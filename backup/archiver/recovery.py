@@ -13,7 +13,7 @@ from backup.inventory import archives, entries, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.runs import JobRow, Outcome, Run
-from backup.model import Problem, ProblemKind
+from backup.model import Problem
 from backup.protocols import Clock, Vault
 from backup.transfer.upload import Uploader
 
@@ -63,7 +63,7 @@ def _make_true(
     if not isinstance(record, SnapshotRecord):
         raise InventoryDamagedError(f"run {run.number} prepared no snapshot")
     make_true(tx, run.number, job, record)
-    outcome = outcome_of([Problem(path, ProblemKind(kind), text) for path, kind, text in record.problems])
+    outcome = outcome_of([Problem.of(path, kind, text) for path, kind, text in record.problems])
     report = {"snapshot": record.id, "recovered": True, "files": record.files, "bytes": record.bytes}
     due = full_due(read_chain(tx, job.number, inventory), keys)
     if due is not None and due.is_pressing:

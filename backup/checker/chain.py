@@ -30,6 +30,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from backup.checker.ranges import MOST_NUMBERS
 from backup.errors import FormatError, NightvaultError
 from backup.format.header import NO_HASH, CatalogFields, Header, is_enrolled, verify_header
 from backup.format.keys import RecoveryKey, fingerprint_of
@@ -134,6 +135,8 @@ class TrustedCatalogs:
         catalog = header.fields.catalog
         if catalog is None:
             raise FormatError("it is no catalog, whatever its description says")
+        if catalog.number >= MOST_NUMBERS:
+            raise FormatError("its number is out of range")
         verify_header(header, header.fields.signer_public)
         self._note_tags(header)
         if not self.vouches_for(header):

@@ -13,6 +13,7 @@ from backup.checker.bring import Bringer, whole
 from backup.checker.chain import (
     Candidate,
     Chain,
+    Member,
     OlderStateError,
     TrustedCatalogs,
     UntrustedError,
@@ -20,6 +21,7 @@ from backup.checker.chain import (
 )
 from backup.checker.choose import NothingToRebuildError, candidates_of, choose_inventory, of_line, of_links
 from backup.checker.opened import CatalogFile, read_catalog_file
+from backup.checker.ranges import MOST_NUMBERS
 from backup.checker.report import Suspicion
 from backup.checker.world import RebuildWorld, Wish
 from backup.errors import FormatError, IntegrityError, RecoveryKeyError
@@ -117,7 +119,9 @@ class Finder:
     def next_catalog(self, job: FoundJob) -> int:
         """A number above every catalog of the job that anything here speaks of."""
         said = [
-            one.label.number for one in self._known.candidates.values() if one.label.job_id in {job.id, None}
+            one.label.number
+            for one in self._known.candidates.values()
+            if one.label.job_id in {job.id, None} and one.label.number < MOST_NUMBERS
         ]
         return max(said, default=0) + 1 + len(job.not_covered)
 
@@ -298,6 +302,12 @@ class Finder:
         if says != (fields.pack_id, fields.inventory_id, place.number, place.generation, place.job_id):
             detail = f"its description lies: it is catalog {place.number}, pack {fields.pack_id.hex()}"
             self.suspect("relabelled", one.archive_id, detail)
+
+    def give_up(self, member: Member, why: str) -> None:
+        """A catalog that cannot be applied is none: name it, and find the newest state without it."""
+        self.suspect("damaged", member.archive_id, why)
+        self._trusted.drop(member.archive_id)
+        self._known.files.pop(member.header.hash, None)
 
     def suspect(self, kind: str, archive_id: str, detail: str) -> None:
         """Name something that is not as it should be."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from backup.checker.apply import Applier, JobState
+from backup.checker.apply import Applier, JobState, UnusableCatalogError
 from backup.checker.bring import Bringer
 from backup.checker.chain import OlderStateError
 from backup.checker.choose import NothingToRebuildError
@@ -44,8 +44,7 @@ def rebuild(wish: Wish, world: RebuildWorld) -> RebuildReport:
         bringer = Bringer(vault, world.clock, progress, journal, tier=wish.tier, patience=world.patience)
         finder = Finder(wish, world, bringer)
         try:
-            inventory_id, jobs = finder.find()
-            report = _Building(wish, world, bringer, finder).build(inventory_id, jobs)
+            report = _find_and_build(wish, world, bringer, finder)
         except WaitsError as wait:
             return RebuildReport("waiting", world.vault.name, waits_for=str(wait))
         except (OlderStateError, NothingToRebuildError):
@@ -53,6 +52,16 @@ def rebuild(wish: Wish, world: RebuildWorld) -> RebuildReport:
             raise
         journal.clear()
     return replace(report, seconds=(world.clock.now() - began).total_seconds())
+
+
+def _find_and_build(wish: Wish, world: RebuildWorld, bringer: Bringer, finder: Finder) -> RebuildReport:
+    """Of the newest state whose full catalog can be applied; one that cannot is as good as damaged."""
+    while True:
+        inventory_id, jobs = finder.find()
+        try:
+            return _Building(wish, world, bringer, finder).build(inventory_id, jobs)
+        except UnusableCatalogError as error:
+            finder.give_up(error.member, str(error))
 
 
 class _Building:
@@ -93,6 +102,7 @@ class _Building:
             self._world.vault.name,
             advance=lambda rows: self._world.progress.advance(files=rows),
             archive_ids={one.label.pack_id: one.archive_id for one in self._listed if one.label},
+            suspect=self._finder.suspect,
             identity=next(iter(self._identities(self._world.new_id)), None),
         )
         states: list[JobState] = []

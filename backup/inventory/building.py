@@ -11,7 +11,7 @@ on the way, since nothing of it counts before its last rename: that is what make
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
@@ -31,6 +31,7 @@ from backup.model import ChunkRow, FrameRow, InventoryId
 _COUNTED: Final = ("entries", "chunks", "directories", "owners", "archives")
 _ROWS_A_BATCH: Final = 20_000
 _TOO_LARGE: Final = 2**63
+_NUMBERS_A_QUERY: Final = 500
 _LEAP: Final = 4096  # numbers that a catalog which was kept back may have given out are not given out again
 _ENTRY: Final = (
     "number", "directory", "name", "kind", "mode", "owner", "mtime_ns", "size", "extra", "content_id",
@@ -55,15 +56,56 @@ class Builder:
             marks = ", ".join("?" * len(table.columns))
             self._tx.exec_driver_sql(f'INSERT OR IGNORE INTO "{table.name}" VALUES ({marks})', list(rows))  # noqa: S608
 
-    def entries(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Versions of entries, in the order of a catalog's record."""
-        insert_rows(self._tx, schema.entries, rows, _ENTRY)
+    def entries(self, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Versions of entries, in the order of a catalog's record; how many were not there yet."""
+        return insert_rows(self._tx, schema.entries, rows, _ENTRY, only_new=True)
 
-    def close_entries(self, numbers: Sequence[int], removed_in: int) -> None:
-        """These entries are gone since a snapshot."""
-        if numbers:
-            sql = "UPDATE entries SET removed_in = ? WHERE number = ?"
-            self._tx.exec_driver_sql(sql, [(removed_in, number) for number in numbers])
+    def directories_of(self, job: int, numbers: Iterable[int]) -> set[int]:
+        """Those of the numbers that are directories of the job."""
+        self._flush_directories()
+        wanted, found = list(numbers), set[int]()
+        for start in range(0, len(wanted), _NUMBERS_A_QUERY):
+            some = ",".join(map(str, wanted[start : start + _NUMBERS_A_QUERY]))
+            sql = f"SELECT number FROM directories WHERE job = ? AND number IN ({some})"  # noqa: S608
+            found.update(row[0] for row in self._tx.exec_driver_sql(sql, (job,)))
+        return found
+
+    def close_entries(self, job: int, numbers: Sequence[int], removed_in: int) -> None:
+        """These live entries of the job are gone since a snapshot."""
+        self._flush_directories()
+        sql = """UPDATE entries SET removed_in = ?1 WHERE number = ?2 AND removed_in IS NULL AND added_in < ?1
+                 AND EXISTS (SELECT 1 FROM directories d WHERE d.number = entries.directory AND d.job = ?3)"""
+        rows = [(removed_in, number, job) for number in numbers if number < _TOO_LARGE]
+        if rows:
+            self._tx.exec_driver_sql(sql, rows)
+
+    def forget_after(self, job: int, number: int) -> None:
+        """What came or ended in the job after that snapshot did not."""
+        within = "directory IN (SELECT number FROM directories WHERE job = ?)"
+        for sql in (
+            f"DELETE FROM entries WHERE added_in > ? AND {within}",  # noqa: S608
+            f"UPDATE entries SET removed_in = NULL WHERE removed_in > ? AND {within}",  # noqa: S608
+        ):
+            self._tx.exec_driver_sql(sql, (number, job))
+
+    def has_snapshot(self, snapshot_id: str, job: int, number: int) -> bool:
+        """Whether a snapshot of that id, or of that number of the job, is there."""
+        sql = "SELECT 1 FROM snapshots WHERE id = ? OR (job = ? AND number = ?)"
+        return self._tx.exec_driver_sql(sql, (snapshot_id, job, number)).first() is not None
+
+    def snapshot_ids(self, job: int) -> dict[int, str]:
+        """The job's snapshots: numbers to ids."""
+        sql = "SELECT number, id FROM snapshots WHERE job = ? ORDER BY number"
+        return {row[0]: row[1] for row in self._tx.exec_driver_sql(sql, (job,))}
+
+    def has_job_named(self, name: str) -> bool:
+        """Whether a job of that name is there."""
+        return self._tx.exec_driver_sql("SELECT 1 FROM jobs WHERE name = ?", (name,)).first() is not None
+
+    def lose_archive(self, number: int) -> None:
+        """What the catalogs say of what lies in this archive cannot be used."""
+        sql = "UPDATE archives SET state = ? WHERE number = ?"
+        self._tx.exec_driver_sql(sql, (ArchiveState.LOST.value, number))
 
     def mount_points(self, job: int, numbers: Sequence[int]) -> None:
         """These of the job's live entries are mount points."""
@@ -71,12 +113,12 @@ class Builder:
         mark_mount_points(self._tx, job, [number for number in numbers if number < _TOO_LARGE])
 
     def frames(self, archive: int, rows: Sequence[FrameRow]) -> None:
-        """Frames of an archive."""
-        insert_rows(self._tx, schema.frames, [(archive, *row) for row in rows])
+        """Frames of an archive; a number that is there stays as it is."""
+        insert_rows(self._tx, schema.frames, [(archive, *row) for row in rows], only_new=True)
 
     def chunks(self, archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow]) -> None:
-        """Chunks of an archive, with their numbers in the same order."""
-        insert_chunks(self._tx, archive, numbers, rows)
+        """Chunks of an archive, with their numbers in the same order; one that is there stays as it is."""
+        insert_chunks(self._tx, archive, numbers, rows, only_new=True)
 
     def directory(self, number: int, job: int, path: bytes) -> None:
         """A directory, unless it is there; written with the rows that follow."""

@@ -198,11 +198,12 @@ def has_live(tx: Transaction, directory: int) -> bool:
 def count_live(tx: Transaction, job: int) -> tuple[int, int]:
     """How many files (all but directories) the job's newest snapshot has, and their bytes."""
     sql = """
-    SELECT count(*), coalesce(sum(e.size), 0) FROM entries e JOIN directories d ON d.number = e.directory
+    SELECT count(*), coalesce(sum(e.size >> 32), 0), coalesce(sum(e.size & 4294967295), 0)
+    FROM entries e JOIN directories d ON d.number = e.directory
     WHERE d.job = {m} AND e.removed_in IS NULL AND e.kind != {m}
     """
     row = tx.exec_driver_sql(sql_of(tx, sql), (job, int(EntryKind.DIRECTORY))).one()
-    return int(row[0]), int(row[1])
+    return int(row[0]), (int(row[1]) << 32) + int(row[2])  # in two, since sparse files may add up to too much
 
 
 def count_with_staged(tx: Transaction, job: int, run: int) -> tuple[int, int]:

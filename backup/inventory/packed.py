@@ -67,11 +67,19 @@ def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -
     return found
 
 
-def insert_chunks(tx: Transaction, archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow]) -> None:
-    """Record the chunks of an archive, with their numbers in the same order."""
+def insert_chunks(
+    tx: Transaction,
+    archive: int,
+    numbers: Sequence[int],
+    rows: Sequence[ChunkRow],
+    *,
+    only_new: bool = False,
+) -> int:
+    """Record the chunks of an archive, with their numbers in the same order; how many were new."""
     some = ChunkColumns.of(rows)
     places = some.ids, repeat(archive, len(some)), some.frames, some.offsets, some.lengths
-    insert_rows(tx, chunks, list(zip(numbers, chunk_prefixes(some.ids), *places, strict=True)))
+    found = list(zip(numbers, chunk_prefixes(some.ids), *places, strict=True))
+    return insert_rows(tx, chunks, found, only_new=only_new)
 
 
 def chunk_places(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkPlace]:

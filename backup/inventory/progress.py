@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select, update
 from backup.inventory.database import Transaction
 from backup.inventory.retrievals import Retrieval, retrieval_of
 from backup.inventory.schema import micros, restores, retrievals
-from backup.model import ByteRange, Problem, ProblemKind, RetrievalId, Tier
+from backup.model import ByteRange, Problem, RetrievalId, Tier
 
 _BATCH = 500
 _CHANGING = [
@@ -147,7 +147,7 @@ def read_progress(tx: Transaction, restore: int) -> Progress | None:
     if data is None:
         return None
     kept = msgspec.msgpack.decode(data, type=_Kept)
-    met = tuple(Problem(one.path, ProblemKind(one.kind), one.detail) for one in kept.problems)
+    met = tuple(Problem.of(one.path, one.kind, one.detail) for one in kept.problems)
     failures = {number: Failure(one.why, one.times) for number, one in kept.failures.items()}
     counts = (kept.files, kept.written, kept.fetched, kept.seconds)
     return Progress(*counts, met, frozenset(kept.gone), failures, kept.has_begun)

@@ -35,6 +35,9 @@ METADATA = MetaData(naming_convention=NAMES)
 Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite's rowid alias must be called INTEGER
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Two days of room on either side, for time zones.
+_FIRST = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_LAST = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 def micros(moment: datetime) -> int:
@@ -43,8 +46,8 @@ def micros(moment: datetime) -> int:
 
 
 def moment(value: int) -> datetime:
-    """The aware UTC time of microseconds since 1970."""
-    return _EPOCH + timedelta(microseconds=value)
+    """The aware UTC time of microseconds since 1970; beyond the calendar its first or last."""
+    return _EPOCH + timedelta(microseconds=min(max(value, _FIRST), _LAST))
 
 
 def _number() -> Column[int]:
@@ -385,16 +388,24 @@ listed_archives = Table(
 
 
 def insert_rows(
-    tx: Connection, table: Table, rows: Sequence[tuple[Any, ...]], columns: Sequence[str] = ()
-) -> None:
+    tx: Connection,
+    table: Table,
+    rows: Sequence[tuple[Any, ...]],
+    columns: Sequence[str] = (),
+    *,
+    only_new: bool = False,
+) -> int:
     """Insert tuples in the order of `columns` (all the table's by default) by one call of the driver.
 
+    With `only_new` those whose keys are there already are passed over (SQLite alone); how many went in.
     Twice as fast as statements built per row: 730,000 against 345,000 rows a second.
     """
     if not rows:
-        return
+        return 0
     names = columns or [column.name for column in table.columns]
     mark = "?" if tx.dialect.paramstyle == "qmark" else "%s"
     quoted = ", ".join(f'"{name}"' for name in names)
     values = ", ".join([mark] * len(names))
-    tx.exec_driver_sql(f'INSERT INTO "{table.name}" ({quoted}) VALUES ({values})', list(rows))  # noqa: S608
+    verb = "INSERT OR IGNORE INTO" if only_new else "INSERT INTO"
+    sql = f'{verb} "{table.name}" ({quoted}) VALUES ({values})'
+    return tx.exec_driver_sql(sql, list(rows)).rowcount

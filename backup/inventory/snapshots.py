@@ -16,7 +16,7 @@ from backup.errors import UsageError
 from backup.inventory.database import Transaction
 from backup.inventory.entries import entry_at
 from backup.inventory.schema import jobs, micros, moment, snapshots
-from backup.model import JobName, Problem, ProblemKind, SnapshotId
+from backup.model import JobName, Problem, SnapshotId
 
 _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 
@@ -188,7 +188,7 @@ def _snapshot(row: Row[Any]) -> Snapshot:
         moment(row.finished_at),
         row.host,
         tuple(msgspec.msgpack.decode(row.sources, type=list[bytes])),
-        tuple(Problem(path, ProblemKind(kind), detail) for path, kind, detail in problems),
+        tuple(Problem.of(path, kind, detail) for path, kind, detail in problems),
         row.files,
         row.bytes,
     )

@@ -1,0 +1,121 @@
+"""Ranges that records of catalogs are held to when they are applied: what is signed may be absurd.
+
+A fault is a few words on what is out of range, empty where nothing is. What comes through can be shown,
+compared, counted and restored without a surprise; whether it is true is another matter.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Final
+
+from backup.errors import FormatError
+from backup.format import records
+from backup.format.catalog import decode_extra
+from backup.format.holes import Layout
+from backup.inventory.schema import micros
+from backup.model import EntryKind, Extra, PackKind
+
+MOST_NUMBERS: Final = 2**48  # of entries, snapshots and catalogs: what follows them can still be counted
+MOST_SMALL_NUMBERS: Final = 2**31  # of owners, directories, archives, domains: u32 in memory
+MOST_CHUNKS: Final = 2**32 - 2**28  # u32 in catalogs
+MOST_AHEAD: Final = 1_000_000  # snapshots that failed between two that did not
+_EARLIEST: Final = micros(datetime(1, 1, 3, tzinfo=UTC))  # two days of room for time zones
+_LATEST: Final = micros(datetime(9999, 12, 29, tzinfo=UTC))
+_SNAPSHOT_ID: Final = re.compile(r"[0-9a-f]{8,64}")
+_LONGEST_TEXT: Final = 4096
+_LONGEST_NAME: Final = 4096
+_MOST_IDS: Final = 2**32 - 1  # -1 as the system's calls have it: "leave it as it is"
+_KINDS: Final = frozenset(map(int, EntryKind))
+_FILE, _SYMLINK = int(EntryKind.FILE), int(EntryKind.SYMLINK)
+_NO_NAMES: Final = frozenset({b"", b".", b".."})
+_HIDDEN: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def is_time(value: int) -> bool:
+    """Whether microseconds since 1970 lie within the calendar, in every time zone."""
+    return _EARLIEST <= value <= _LATEST
+
+
+def is_text(value: str) -> bool:
+    """Whether a text is of moderate length, and of one line that no terminal can be tricked by."""
+    if len(value) > _LONGEST_TEXT:
+        return False
+    plain = value.isascii() and value.isprintable()
+    return plain or not any(unicodedata.category(letter) in _HIDDEN for letter in value)
+
+
+def snapshot_fault(one: records.SnapshotRecord) -> str:
+    """Of a snapshot."""
+    if not 1 <= one.number < MOST_NUMBERS:
+        return "its number"
+    if _SNAPSHOT_ID.fullmatch(one.id) is None:
+        return "its id"
+    if not (is_time(one.started_at) and is_time(one.finished_at)):
+        return "its time"
+    return "" if is_text(one.host) else "its host's name"
+
+
+def entry_fault(one: records.EntryRecord) -> str:
+    """Of an entry by itself; asked of each, so told in few steps."""
+    name, kind = one.name, one.kind
+    if name in _NO_NAMES or b"/" in name or b"\0" in name or len(name) > _LONGEST_NAME:
+        return "its name"
+    if kind not in _KINDS:
+        return "its kind"
+    if one.mode > 0o7777:
+        return "its mode"
+    if (one.content_id is None) == (kind == _FILE) or len(one.chunks) % 4:
+        return "its content"
+    if not 1 <= one.number < MOST_NUMBERS or not 1 <= one.added_in < MOST_NUMBERS:
+        return "its number"
+    if one.extra is None:
+        return "its target" if kind == _SYMLINK else ""
+    return _extra_fault(one)
+
+
+def _extra_fault(one: records.EntryRecord) -> str:
+    try:
+        extra = decode_extra(one.extra) or Extra()
+        if extra.holes:
+            Layout(extra.holes, one.size)
+    except FormatError:
+        return "its attributes"
+    if b"\0" in extra.target or (one.kind == _SYMLINK) == (not extra.target):
+        return "its target"
+    if any(not name or b"\0" in name for name, _ in extra.xattrs):
+        return "its attributes"
+    return "" if all(is_text(name) for *_, name in extra.acl_names) else "its attributes"
+
+
+def directory_fault(one: records.DirectoryRecord) -> str:
+    """Of a directory: an absolute path, as short as it can be written."""
+    steps = one.path.split(b"/")
+    is_plain = one.path == b"/" or (steps[0] == b"" and not _NO_NAMES.intersection(steps[1:]))
+    if not is_plain or b"\0" in one.path:
+        return "its path"
+    return "" if 1 <= one.number < MOST_SMALL_NUMBERS else "its number"
+
+
+def owner_fault(one: records.OwnerRecord) -> str:
+    """Of an owner."""
+    if not 1 <= one.number < MOST_SMALL_NUMBERS:
+        return "its number"
+    if one.uid >= _MOST_IDS or one.gid >= _MOST_IDS:
+        return "its ids"
+    return "" if is_text(one.user) and is_text(one.group) else "its names"
+
+
+def archive_fault(one: records.ArchiveRecord) -> str:
+    """Of an archive."""
+    if not 1 <= one.number < MOST_SMALL_NUMBERS:
+        return "its number"
+    if one.kind != PackKind.DATA:
+        return "its kind"
+    if not is_time(one.stored_at):
+        return "its time"
+    if not 0 < one.size < 2**46:
+        return "its size"
+    return "" if is_text(one.archive_id) and is_text(one.state) else "its id"

@@ -1,0 +1,59 @@
+"""Which snapshots of a job hold what is out of range, so that they can be left out; the others stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+_MOST: Final = 10_000  # held apart; more are told as one
+
+
+class _Span(NamedTuple):
+    first: int
+    end: int | None  # None: until nobody knows when
+    why: str
+
+
+class Spoiled:
+    """Kept while a job's catalogs are applied, in memory that is bounded whatever they hold."""
+
+    def __init__(self) -> None:
+        self._spans: list[_Span] = []
+        self._open: dict[int, _Span] = {}  # by the number of an entry that has not ended yet
+
+    def span(self, first: int, end: int | None, why: str) -> None:
+        """Snapshots from `first` up to, not including, `end`."""
+        self._spans.append(_Span(first, end, why))
+        if len(self._spans) > _MOST:
+            self._spans = [_Span(min(one.first for one in self._spans), None, self._spans[0].why)]
+
+    def entry(self, number: int, first: int, end: int | None, why: str) -> None:
+        """An entry that is left out: the snapshots that would hold it; its end may still come."""
+        if end is not None:
+            self.span(first, end, why)
+            return
+        self._open[number] = _Span(first, None, why)
+        if len(self._open) > _MOST:
+            spans = list(self._open.values())
+            self._open.clear()
+            self.span(min(one.first for one in spans), None, spans[0].why)
+
+    def closed(self, numbers: Iterable[int], removed_in: int) -> None:
+        """Entries that end there."""
+        if not self._open:
+            return
+        for number in numbers:
+            one = self._open.pop(number, None)
+            if one is not None:
+                self.span(one.first, removed_in, one.why)
+
+    def among(self, numbers: Sequence[int]) -> dict[int, str]:
+        """Those of the snapshots that are spoiled, and why."""
+        spans = [*self._spans, *self._open.values()]
+        found: dict[int, str] = {}
+        for number in numbers:
+            for first, end, why in spans:
+                if first <= number and (end is None or number < end):
+                    found[number] = why
+                    break
+        return found
