@@ -319,11 +319,25 @@ class Finder:
         if self._wrong_key is not None and not self._known.files:
             raise self._wrong_key
         if self._refused:
-            raise next(iter(self._refused.values())).error
+            raise self._key_of_others() or next(iter(self._refused.values())).error
         told = "; ".join(f"{one.archive_id[:16]}: {one.detail}" for one in self.suspicions[:5])
         raise NothingToRebuildError(
             f"no state can be rebuilt from vault {self._world.vault.name}: {told or 'it shows no catalog'}",
             advice="a list may be a day old; is it the right vault, and the right --inventory?",
+        )
+
+    def _key_of_others(self) -> RecoveryKeyError | None:
+        """The error for keys that not one refused catalog is sealed for: then no signer is to be believed."""
+        ours = {key.recipient.id for key in self._world.recovery_keys}
+        sealed_for = {stanza.recipient_id for one in self._refused.values() for stanza in one.header.stanzas}
+        if not sealed_for or ours & sealed_for:
+            return None
+        whom = ", ".join(sorted(one.hex() for one in sealed_for))
+        return RecoveryKeyError(
+            f"no recovery key that was given opens what is in vault {self._world.vault.name}: "
+            f"its catalogs are sealed for {whom}",
+            advice="`nightvault key show FILE` names a key's recipient: give the key of one of these; "
+            "is it the right vault, and the right --inventory?",
         )
 
     def _is_wanted(self, job: FoundJob) -> bool:

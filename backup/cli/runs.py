@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @job_option
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="At most so many."
+)
 @pass_cli
 def runs(cli: Cli, job: str | None, limit: int) -> None:
     """List runs, newest first.

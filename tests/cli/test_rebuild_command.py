@@ -78,10 +78,15 @@ def test_what_is_there_is_not_written_over(server: Server, tmp_path: Path) -> No
 
 
 def test_a_wrong_key_is_told(server: Server, tmp_path: Path) -> None:
+    """Defect 22: 12, and neither a signer that "is not enrolled" nor the advice to believe it."""
     server.backup()
     lose(server)
     other = tmp_path / "other.key"
     server.done("key", "generate", "--out", other)
+    for more in ([], ["--vault", "cold"]):
+        said = server.fails(12, "rebuild", "--key", other, *more)
+        assert "no recovery key that was given opens" in said
+        assert "--signer" not in said
     said = server.fails(12, "rebuild", "--key", other, "--trust-vault")
     assert "does not open this pack" in said
     assert not (server.state / "inventory.sqlite").exists()
