@@ -124,6 +124,14 @@ def test_a_fork_is_refused_until_one_is_chosen() -> None:
         known.chain(JOB, INVENTORY, line=line_of(0))
 
 
+def test_a_number_that_nothing_could_follow_is_refused() -> None:
+    """Defect 12: signed, and absurd: the next catalog's number would not fit."""
+    for number in (2**48, 2**63 - 1):
+        absurd = sealed(number, Generation.DELTA, history().deltas[-1].hash)
+        with pytest.raises(FormatError, match="out of range"):
+            trusted({0}, {0}).add(ArchiveId("absurd"), absurd)
+
+
 def test_who_may_speak() -> None:
     stranger = sealed(2, Generation.DELTA, NO_HASH, signer=Signer(b"x" * 32))
     with pytest.raises(UntrustedError):

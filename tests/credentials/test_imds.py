@@ -73,6 +73,15 @@ def test_tokens_are_long_and_end(imds: Imds, clock: ManualClock) -> None:
     assert imds.answer("GET", KEYS_PATH, HERE) == Reply(401, "no token provided")
 
 
+def test_a_token_of_a_clock_that_was_ahead_is_none(imds: Imds, clock: ManualClock) -> None:
+    """Defect 2: it would have lived on for as long as the clock had been ahead."""
+    clock.advance(timedelta(days=400))
+    token = imds.answer("PUT", TOKEN_PATH, {**HERE, TTL_HEADER: "60"}).body
+    assert imds.answer("GET", KEYS_PATH, {**HERE, TOKEN_HEADER: token}).status == 200
+    clock.advance(timedelta(days=-400))
+    assert imds.answer("GET", KEYS_PATH, {**HERE, TOKEN_HEADER: token}).status == 401
+
+
 @pytest.mark.parametrize("ttl", ["0", "21601", "-1", "x", "", "1e3", "²"])
 def test_lives_that_no_token_has(imds: Imds, ttl: str) -> None:
     assert imds.answer("PUT", TOKEN_PATH, {**HERE, TTL_HEADER: ttl}) == Reply(400, "invalid token TTL")
