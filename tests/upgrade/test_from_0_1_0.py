@@ -73,6 +73,7 @@ def test_an_inventory_of_0_1_0_goes_on_is_checked_and_rebuilt_from_every_vault(s
         listed = [one["id"] for one in site.document("snapshots", "--job", job)]
         assert listed[:SNAPSHOTS] == expected()["ids"][job]
         assert len(listed) == SNAPSHOTS + 1
+        _check_all_snapshots(site, job)
         assert _restored(site, listed[-1]) == now
         _check_laws(site)
 
