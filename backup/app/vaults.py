@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ from backup.vault.pace import UNLIMITED, AnyPace, Pace, Paces, Timetable, Window
 if TYPE_CHECKING:
     from backup.credentials.places import IdentityFiles
     from backup.vault.s3_requests import BucketRequests
+
+
+ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_ROLESANYWHERE"
+"""Where Roles Anywhere is, if the config does not say: as boto3 has it for other services."""
 
 
 class Purpose(Enum):
@@ -133,7 +138,7 @@ def credential_source(
     files = identity_files(config.identity)
     options = RolesAnywhereOptions(
         region=anywhere.region,
-        endpoint=anywhere.endpoint,
+        endpoint=anywhere.endpoint or os.environ.get(ENDPOINT_VARIABLE),
         trust_anchor_arn=anywhere.trust_anchor_arn,
         profile_arn=anywhere.profile_arn,
         role_arn=role,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from backup.cli.aws_documents import AwsSetup, BucketSetup, Document, documents
 from backup.cli.context import Cli, pass_cli
+from backup.credentials.arns import parse_roles_anywhere_arn
 from backup.errors import NightvaultError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +19,18 @@ if TYPE_CHECKING:
 
 PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "bucket", "profile")
 UNKNOWN_NAME = "SERVER-NAME"  # lets nobody in until it is replaced
+ROLE_NAME = "nightvault"  # chosen where the config names no role
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The words on the command line for what the config does not know yet."""
+
+    account: str | None = None
+    role_name: str | None = None
+    trust_anchor: str | None = None
+    subject: str | None = None
+    unit: str | None = None
 
 
 @click.group()
@@ -29,12 +43,25 @@ def aws() -> None:
     "--vault", "vault_name", metavar="NAME", help="Which vault of the config, if there are several."
 )
 @click.option("--only", type=click.Choice(PARTS), help="This document alone, ready for a file.")
+@click.option("--account", metavar="ID", help="The AWS account, if the config does not name it.")
+@click.option(
+    "--role", "role_name", metavar="NAME", help=f"The role's name, if the config has none: {ROLE_NAME}."
+)
+@click.option("--trust-anchor", metavar="ARN", help="As AWS answered it, before it is in the config.")
+@click.option("--subject", metavar="CN", help="The certificate's common name, before there is one.")
+@click.option("--unit", metavar="OU", help="The certificate's organizational unit, before there is one.")
 @pass_cli
-def policy(cli: Cli, vault_name: str | None, only: str | None) -> None:
-    """Print the JSON documents for the console or the AWS CLI; docs/aws.md tells where each one goes."""
+def policy(cli: Cli, vault_name: str | None, only: str | None, **told: str | None) -> None:
+    """Print the JSON documents for the console or the AWS CLI; docs/aws.md tells where each one goes.
+
+    What the config does not say yet can be given; a role's name is chosen if need be.
+    """
     config = cli.config()
     vault = _chosen(config, vault_name)
-    setup = _setup(cli, config, vault)
+    words = Told(**told)
+    if words.trust_anchor:
+        parse_roles_anywhere_arn(words.trust_anchor, "--trust-anchor", "trust-anchor")
+    setup = _setup(cli, config, vault, words)
     made = documents(setup)
     if only is not None:
         if only not in made:
@@ -42,7 +69,10 @@ def policy(cli: Cli, vault_name: str | None, only: str | None) -> None:
         cli.show(made[only], json.dumps(made[only], indent=2))
     else:
         cli.show(made, _sections(made, _purposes(vault)))
-    if missing := _missing(setup):
+    if vault.role_arn is None:
+        role = next(arn for arn in setup.role_arns if arn.endswith(f"/{words.role_name or ROLE_NAME}"))
+        cli.say(f'the config names no role; when it is made, put this into [[vault]]: role_arn = "{role}"')
+    if missing := _missing(made if only is None else {only: made[only]}):
         cli.say(f"not known yet, to be filled in by hand: {', '.join(missing)}")
 
 
@@ -61,15 +91,16 @@ def _chosen(config: Config, name: str | None) -> VaultSettings:
     return there[0]
 
 
-def _setup(cli: Cli, config: Config, vault: VaultSettings) -> AwsSetup:
+def _setup(cli: Cli, config: Config, vault: VaultSettings, told: Told) -> AwsSetup:
     anywhere = config.roles_anywhere
-    anchor = anywhere.trust_anchor_arn if anywhere else None
+    anchor = told.trust_anchor or (anywhere.trust_anchor_arn if anywhere else None)
     known = [arn for arn in (vault.role_arn, vault.restore_role_arn, vault.prune_role_arn, anchor) if arn]
     parts = known[0].split(":") if known else ["arn", "aws", "", "", "ACCOUNT-ID"]
     partition, account = parts[1], parts[4] if vault.account_id == "-" else vault.account_id
-    common_name, unit = _certificate_tags(cli, config)
+    account = told.account or account
+    common_name, unit = (told.subject, told.unit) if told.subject else _certificate_tags(cli, config)
     roles = {
-        vault.role_arn or f"arn:{partition}:iam::{account}:role/BACKUP-ROLE",
+        vault.role_arn or f"arn:{partition}:iam::{account}:role/{told.role_name or ROLE_NAME}",
         *(arn for arn in (vault.restore_role_arn, vault.prune_role_arn) if arn),
     }
     region = str(vault.region)
@@ -111,9 +142,9 @@ def _certificate_tags(cli: Cli, config: Config) -> tuple[str, str | None]:
     return "/".join(names) or UNKNOWN_NAME, "/".join(units) or None
 
 
-def _missing(setup: AwsSetup) -> list[str]:
-    text = json.dumps(documents(setup))
-    return [word for word in ("ACCOUNT-ID", "TRUST-ANCHOR-ID", "BACKUP-ROLE", UNKNOWN_NAME) if word in text]
+def _missing(shown: Mapping[str, Document]) -> list[str]:
+    text = json.dumps(shown)
+    return [word for word in ("ACCOUNT-ID", "TRUST-ANCHOR-ID", UNKNOWN_NAME) if word in text]
 
 
 def _purposes(vault: VaultSettings) -> Mapping[str, str]:

@@ -133,7 +133,39 @@ def test_what_is_not_known_yet_is_left_to_be_filled_in(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "arn:aws:rolesanywhere:eu-west-1:ACCOUNT-ID:trust-anchor/TRUST-ANCHOR-ID" in result.stdout
     assert '"aws:PrincipalTag/x509Subject/CN": "SERVER-NAME"' in result.stdout
-    assert "to be filled in by hand: ACCOUNT-ID, TRUST-ANCHOR-ID, BACKUP-ROLE, SERVER-NAME" in result.stderr
+    assert "to be filled in by hand: ACCOUNT-ID, TRUST-ANCHOR-ID, SERVER-NAME" in result.stderr
+    assert 'put this into [[vault]]: role_arn = "arn:aws:iam::ACCOUNT-ID:role/nightvault"' in result.stderr
+
+
+def test_what_the_config_does_not_know_yet_can_be_told(tmp_path: Path) -> None:
+    """Defect 19: what makes the role is printed before there is a role, an anchor or a certificate."""
+    path = tmp_path / "config.toml"
+    path.write_text('[[vault]]\nname = "cold"\nkind = "glacier"\nregion = "eu-west-1"\nvault = "nightly"\n')
+    told = (
+        "--account",
+        ACCOUNT,
+        "--role",
+        "Writer",
+        "--trust-anchor",
+        ANCHOR,
+        "--subject",
+        "web1",
+        "--unit",
+        "Backup",
+    )
+    result = run("--config", path, "aws", "policy", *told)
+    assert result.exit_code == 0, result.output
+    assert "filled in by hand" not in result.stderr
+    made = run_json("--config", path, "aws", "policy", *told)
+    assert made["profile"]["roleArns"] == [f"arn:aws:iam::{ACCOUNT}:role/Writer"]
+    (statement,) = made["trust"]["Statement"]
+    assert statement["Condition"]["ArnEquals"] == {"aws:SourceArn": ANCHOR}
+    assert statement["Condition"]["StringEquals"]["aws:PrincipalTag/x509Subject/OU"] == "Backup"
+    result = run("--config", path, "aws", "policy", "--only", "backup", "--account", ACCOUNT)
+    assert "filled in by hand" not in result.stderr, "only what is in the document that is printed"
+    refused = run("--config", path, "aws", "policy", "--trust-anchor", "nonsense")
+    assert refused.exit_code == 2
+    assert "Traceback" not in refused.output
 
 
 def test_a_certificate_that_is_not_there_yet(config: Path, tmp_path: Path) -> None:
@@ -235,7 +267,7 @@ def test_the_examples_in_deploy_are_what_is_printed() -> None:
 def test_the_trust_anchor_of_the_guide_is_what_create_trust_anchor_takes(tmp_path: Path) -> None:
     assert run("ca", "create", "--dir", tmp_path / "ca", "--name", "Backup CA").exit_code == 0
     guide = (Path(__file__).parent.parent.parent / "docs" / "aws.md").read_text()
-    (command,) = [line for line in guide.splitlines() if line.startswith("python3 -c ")]
+    command, *_ = [line for line in guide.splitlines() if line.startswith("python3 -c ")]
     printed = subprocess.run(
         command.partition(" > ")[0], shell=True, check=True, capture_output=True, text=True, cwd=tmp_path
     ).stdout

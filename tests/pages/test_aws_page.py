@@ -1,0 +1,46 @@
+"""docs/aws.md is given as it stands, command by command, on a machine and the emulator (defect 19)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.emulated import REPOSITORY, RunningEmulator, StaticKey, write_accounts
+from tests.pages.machine import ACCOUNT, ADMIN_KEY, ADMIN_SECRET, Machine
+from tests.pages.page import RUN, blocks_of, script_of
+
+pytestmark = pytest.mark.slow
+
+PAGE = REPOSITORY / "docs" / "aws.md"
+EITHER = {
+    "bucket": {"A bucket", "Made by the authority"},
+    "vault": {"A Glacier vault", "With a key that never leaves the server"},
+}
+SPEED = 20_000.0
+PASSPHRASE = "correct horse battery"
+
+
+def test_nothing_on_the_page_is_left_out() -> None:
+    assert {block.language for block in blocks_of(PAGE)} == {RUN}
+    sections = {block.section for block in blocks_of(PAGE)}
+    assert set.union(*EITHER.values()) <= sections
+
+
+@pytest.mark.parametrize("kind", EITHER)
+def test_from_nothing_to_a_backup(tmp_path: Path, kind: str) -> None:
+    """Defect 19: in order, in one shell, with each kind of vault and each way to a certificate."""
+    other = set.union(*(sections for name, sections in EITHER.items() if name != kind))
+    blocks = [block for block in blocks_of(PAGE) if block.section not in other]
+    machine = Machine.create(tmp_path)
+    machine.answers = {r"(?i)passphrase[^\n]*: ?$|(?i:repeat|again|confirm)[^\n]*: ?$": PASSPHRASE}
+    accounts = write_accounts(
+        tmp_path / "accounts.toml", account_id=ACCOUNT, keys=[StaticKey(ADMIN_KEY, ADMIN_SECRET)]
+    )
+    with RunningEmulator(tmp_path / "emulator", accounts, speed=SPEED) as emulator:
+        machine.connect(emulator)
+        ended = machine.run(script_of(blocks))
+    assert ended.failures == [], ended.output
+    assert "Traceback" not in ended.output
+    assert "filled in by hand" not in ended.output
+    assert (machine.place("/srv/restored") / "nginx" / "nginx.conf").read_text() == "events {}\n"
