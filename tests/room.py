@@ -24,6 +24,8 @@ import pytest
 LIMIT = 3 * 1000**3
 """Bytes that the temporary files of a run may take at any time."""
 
+PREFIX = "nightvault-tests-"
+LOCK = "in-use"
 SHOWN = 30
 _FOLDER = "nightvault_room"  # the folder of the run, as the workers are told of it
 _REST_FOR_EACH_SECOND_OF_WORK = 20
@@ -82,6 +84,14 @@ def too_little(free: int, folder: str) -> str | None:
 
 def _gb(size: int) -> str:
     return f"{size / 1000**3:.2f} GB"
+
+
+def remove_forsaken(temporary: Path) -> None:
+    """Remove what runs left that were killed: nobody holds the lock of their folder any more."""
+    for folder in temporary.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), (folder / LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove(folder)
 
 
 class Folders:
@@ -208,6 +218,8 @@ class Room:
     def __init__(self, config: pytest.Config, folder: Path) -> None:
         self._config = config
         self._folder = folder
+        self._lock = (folder / LOCK).open("w")  # held until this process ends, however it does
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._keep = bool(config.getoption("--keep-folders"))
         self._watch = Watch(str(folder))
         self._sizes: dict[str, int] = {}
@@ -273,7 +285,9 @@ class Room:
     def pytest_unconfigure(self) -> None:
         """Remove all; an interrupted run comes by here, too."""
         self._watch.stop()
-        if not self._keep:
+        if self._keep:
+            (self._folder / LOCK).unlink(missing_ok=True)  # else the next run takes it for forsaken
+        else:
             remove(self._folder)
 
 
@@ -306,7 +320,8 @@ def _make_folder(config: pytest.Config) -> Path:
             remove(folder)
         folder.mkdir()
     else:
-        folder = Path(tempfile.mkdtemp(prefix="nightvault-tests-"))
+        remove_forsaken(Path(tempfile.gettempdir()))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     folder.chmod(0o755)  # tests as another user pass through it; what is pytest's own stays closed
     config.option.basetemp = folder / "pytest"
     return folder

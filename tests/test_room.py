@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
@@ -42,7 +43,7 @@ def run_suite(
 ) -> subprocess.CompletedProcess[str]:
     """A suite of its own with the same housekeeping; its temporary files lie in `tmp_path/temporary`."""
     (tmp_path / "suite").mkdir()
-    (tmp_path / "temporary").mkdir()
+    (tmp_path / "temporary").mkdir(exist_ok=True)
     (tmp_path / "suite" / "conftest.py").write_text(CONFTEST.format(limit=limit))
     (tmp_path / "suite" / "test_it.py").write_text(tests)
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(REPOSITORY)}
@@ -150,12 +151,28 @@ def test_too_little_room_is_one_sentence(tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
+def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
+    """Defect 24: nobody removes the folder of a run that gets SIGKILL, but the next run does."""
+    killed = run_suite(tmp_path, "import os, signal\ndef test_it(): os.kill(os.getpid(), signal.SIGKILL)")
+    assert killed.returncode == -9
+    (forsaken,) = left(tmp_path)
+    kept = tmp_path / "temporary" / "nightvault-tests-of-another"
+    kept.mkdir()
+    with (kept / room.LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (tmp_path / "suite").rename(tmp_path / "earlier")
+        assert run_suite(tmp_path, "def test_it(): pass").returncode == 0
+    assert left(tmp_path) == [kept.name], f"{forsaken} is removed, what another run uses is not"
+
+
 def test_folders_are_kept_if_asked_for(tmp_path: Path) -> None:
     tests = "def test_it(tmp_path): (tmp_path / 'kept').touch()"
     done = run_suite(tmp_path, tests, "--keep-folders")
     assert done.returncode == 0
     (folder,) = left(tmp_path)
     assert f"kept: {tmp_path / 'temporary' / folder}" in done.stdout
+    (tmp_path / "suite").rename(tmp_path / "earlier")
+    assert run_suite(tmp_path, "def test_it(): pass").returncode == 0
     assert len(list((tmp_path / "temporary" / folder).rglob("kept"))) == 1
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ import click
 from backup.cli.context import Cli, pass_cli
 from backup.cli.grouping import CommandWithWords
 from backup.errors import NightvaultError, UnreachableError, UsageError
+
+_PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms])")
+_ALL_PARTS = re.compile(rf"(?:{_PARTS.pattern}\s*)+")
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 admin_option = click.option(
     "--admin",
@@ -80,14 +86,32 @@ def emulator(
         raise NightvaultError(str(error)) from error
 
 
+class _Duration(click.ParamType):
+    """Seconds, or whole and broken numbers of days, hours, minutes and seconds: `4h`, `1d12h`, `90`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds."""
+        text = str(value).strip()
+        parts = _PARTS.findall(text)
+        try:
+            seconds = float(text) if not parts else sum(float(n) * _SECONDS[unit] for n, unit in parts)
+        except ValueError:
+            seconds = -1
+        if seconds < 0 or not math.isfinite(seconds) or (parts and not _ALL_PARTS.fullmatch(text)):
+            self.fail(f"{value!r} is no duration: write 4h, 30m, 2d, 1d12h, or seconds", param, ctx)
+        return seconds
+
+
 @emulator.word("advance")
-@click.argument("seconds", type=float)
+@click.argument("duration", type=_Duration())
 @admin_option
 @pass_cli
-def advance(cli: Cli, seconds: float, admin: str) -> None:
-    """Step a running emulator's clock."""
-    answer = _post(admin, "clock", {"advance_seconds": seconds})
-    cli.show(answer, f"the emulator's clock went on by {seconds:g} s")
+def advance(cli: Cli, duration: float, admin: str) -> None:
+    """Step a running emulator's clock: by 4h, 30m, 2d, 1d12h, or by seconds."""
+    answer = _post(admin, "clock", {"advance_seconds": duration})
+    cli.show(answer, f"the emulator's clock went on by {duration:g} s: it is {answer['now']}")
 
 
 @emulator.word("inventory")

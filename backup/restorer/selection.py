@@ -162,7 +162,7 @@ class _Taker:
         """Put one row where it belongs, or report it."""
         if directory != self._directory:
             self._directory = directory
-            self._is_below = all(map(is_step, directory.split(b"/")))
+            self._is_below = not directory or all(map(is_step, directory.split(b"/")))
         path = directory + b"/" + row.name if directory else row.name
         if not self._is_below or not is_step(row.name):
             self._refuse(path, "its name leads out of the target")

@@ -2,7 +2,8 @@
 
 Glacier and S3 are asked of the emulator. IAM and Roles Anywhere's set-up, which the emulator has not, become
 entries of its accounts file, made of the very documents that the command is given. Each call is checked by
-AWS's own service model, as the real CLI does: an option that is not there ends it with 2, as does a wrong document.
+AWS's own service model, as the real CLI does: an option that is not there ends it with 2, as does a wrong
+document.
 """
 
 from __future__ import annotations

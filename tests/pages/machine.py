@@ -164,7 +164,7 @@ class Machine:
 
 
 def unshare() -> list[str]:
-    """The words that begin a program in a mount namespace of its own; the test is skipped where nobody may."""
+    """Words that begin a program in a mount namespace of its own; the test is skipped where nobody may."""
     needed = (str(REPOSITORY), sys.prefix, sys.base_prefix, os.environ.get("TMPDIR", "/tmp"))
     if any(path.startswith(f"{place}/") for path in needed for place in PLACES):
         pytest.skip(f"what the tests need lies below one of {PLACES}, which the machine has of its own")

@@ -27,6 +27,21 @@ def finish(site: Site, restore: Restore) -> RestoreReport:
     return deliver(restore, advance(restore, site.restore_world), site.restore_world)
 
 
+def test_a_directory_of_the_same_name_deeper_in_what_else_was_chosen(
+    site: Site, source: Path, out: Path
+) -> None:
+    """Found by docs/restore.md's own example: after what lies deep, what lies at the top is no way out."""
+    for path in ("nginx/ssl/deep.pem", "nginx/nginx.conf", "ssl/site.pem", "ssl/site.txt"):
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_text(path)
+    site.backup()
+    choice = Choice(paths=(os.fsencode(source / "nginx"),), globs=(f"{source}/ssl/*.pem",))
+    report = finish(site, begin(site, out, choice))
+    assert report.problems == ()
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert found == ["nginx/nginx.conf", "nginx/ssl/deep.pem", "ssl/site.pem"]
+
+
 def test_what_came_after_the_question_is_not_removed(full: Site, source: Path, out: Path) -> None:
     full.restore("latest", out)
     (out / "sub" / "old").mkdir()

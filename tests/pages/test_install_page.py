@@ -1,0 +1,73 @@
+"""docs/install.md: commands that need root, a registry or systemd are shown; what they suppose holds."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+from tests.emulated import REPOSITORY
+from tests.pages.page import SHOWN, blocks_of
+
+PAGE = REPOSITORY / "docs" / "install.md"
+WHEEL = "nightvault-0.1.0-py3-none-any.whl"
+NOT_RUN = f"""\
+$ make venv
+$ .venv/bin/hatchling build -t wheel
+# apt install python3-venv
+# python3 -m venv /opt/nightvault
+# /opt/nightvault/bin/pip install {WHEEL}
+# ln -s /opt/nightvault/bin/nightvault /usr/local/bin/nightvault
+# nightvault version
+$ sudo apt install pipx
+$ pipx install ./{WHEEL}
+# pipx install --global ./{WHEEL}
+# cp deploy/systemd/nightvault.service deploy/systemd/nightvault-restore@.service /etc/systemd/system/
+# systemctl edit nightvault
+# systemctl daemon-reload
+# systemctl enable --now nightvault
+# journalctl -u nightvault -f
+"""
+UNITS = sorted((REPOSITORY / "deploy" / "systemd").glob("*.service"))
+
+
+def unit(path: Path) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(path.read_text())
+    return parser
+
+
+def test_commands_that_are_only_shown() -> None:
+    """None is added unseen."""
+    assert "".join(block.text for block in blocks_of(PAGE) if block.language == SHOWN) == NOT_RUN
+    assert {block.language for block in blocks_of(PAGE)} == {SHOWN, "ini"}
+
+
+def test_units_find_the_command_where_the_page_puts_it() -> None:
+    """Defect 23: the link that the page makes is what each unit starts."""
+    (link,) = (line for line in NOT_RUN.splitlines() if line.startswith("# ln -s"))
+    command = link.split()[-1]
+    assert UNITS
+    for path in UNITS:
+        assert unit(path)["Service"]["ExecStart"].split()[0] == command, path.name
+    (changed,) = (block.text for block in blocks_of(PAGE) if block.language == "ini")
+    own = unit(REPOSITORY / "deploy" / "systemd" / "nightvault.service")["Service"]["ExecStart"]
+    assert changed.splitlines()[-1] == "ExecStart=" + own.replace(command, link.split()[-2])
+
+
+def test_the_version_is_todays() -> None:
+    import backup
+
+    assert f"nightvault-{backup.__version__}-" in WHEEL
+
+
+def test_the_room_of_a_pack_is_what_the_config_has() -> None:
+    """Defect 23: disk needs are told, and true."""
+    from backup.config.settings import VaultSettings
+    from backup.model import MIB
+
+    glacier = VaultSettings(name="a", kind="glacier").pack_size // MIB
+    bucket = VaultSettings(name="a", kind="s3").pack_size // MIB
+    told = PAGE.read_text()
+    for kind, size in (("Glacier vault", glacier), ("bucket", bucket)):
+        assert f"{3 * size} MiB for a {kind} ({size} MiB each)" in told

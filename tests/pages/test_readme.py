@@ -1,0 +1,48 @@
+"""README.md is given as it stands, command by command (defect 19)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.emulated import REPOSITORY
+from tests.pages.machine import Machine
+from tests.pages.page import RUN, SHOWN, Block, blocks_of
+from tests.pages.scenes import run, two_nights
+
+pytestmark = pytest.mark.slow
+
+PAGE = REPOSITORY / "README.md"
+FIRST, NIGHT = "Your first backup, into a directory", "At 3 a.m."
+NOT_RUN = ["$ make demo", "$ make test", "$ make venv && . .venv/bin/activate"]
+
+
+def part(section: str) -> list[Block]:
+    return [block for block in blocks_of(PAGE) if (block.section, block.language) == (section, RUN)]
+
+
+def test_nothing_on_the_page_is_left_out() -> None:
+    blocks = blocks_of(PAGE)
+    assert {block.section for block in blocks if block.language == RUN} == {FIRST, NIGHT}
+    assert [block.text.strip() for block in blocks if block.language == SHOWN] == NOT_RUN
+    assert {block.language for block in blocks} == {RUN, SHOWN}
+
+
+def test_the_first_backup(tmp_path: Path) -> None:
+    machine = Machine.create(tmp_path)
+    ended = run(machine, part(FIRST))
+    assert ended.failures == [], (ended.failures, ended.output)
+    assert any((machine.work / "restored").iterdir())
+
+
+def test_at_3_am(tmp_path: Path) -> None:
+    machine = two_nights(tmp_path)
+    at_night, gone = part(NIGHT)
+    ended = run(machine, [at_night])
+    assert ended.failures == [], (ended.failures, ended.output)
+    assert (machine.place("/mnt/back") / "nginx.conf").exists()
+    shutil.rmtree(machine.place("/var/lib/nightvault"))
+    ended = run(machine, [gone])
+    assert ended.failures == [], (ended.failures, ended.output)

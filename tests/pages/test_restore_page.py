@@ -1,0 +1,99 @@
+"""docs/restore.md is given as it stands: every command, on machines as the page supposes them (defect 19)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.emulated import REPOSITORY
+from tests.pages.machine import Machine
+from tests.pages.page import RUN, SHOWN, Block, blocks_of
+from tests.pages.scenes import GLACIER, back_up, emulated, run, run_until_ready, two_nights, write_config
+
+pytestmark = pytest.mark.slow
+
+PAGE = REPOSITORY / "docs" / "restore.md"
+GONE, DAMAGED = "The server is gone", "The inventory is damaged, the server is not"
+EXTRACT, COST, ASKING = "There is no nightvault any more", "What it costs, before", "Asking, and waiting"
+CHOOSING, PIPE, LOOKING = "Choosing what comes back", "Into a pipe", "Looking without restoring"
+NOT_RUN = """\
+$ nightvault dump latest:/srv/db.sql.gz --wait --key recovery.key | zcat | psql
+$ nightvault dump latest:/etc --tar --wait --key recovery.key | ssh new-server tar -C /etc --xattrs -xpf -
+"""
+
+
+def part(section: str) -> list[Block]:
+    return [block for block in blocks_of(PAGE) if (block.section, block.language) == (section, RUN)]
+
+
+def test_nothing_on_the_page_is_left_out() -> None:
+    """The other tests run all blocks of these sections; what is shown only wants another machine."""
+    blocks = blocks_of(PAGE)
+    tested = {GONE, DAMAGED, EXTRACT, COST, ASKING, CHOOSING, PIPE, LOOKING}
+    assert {block.section for block in blocks} == tested
+    assert {block.language for block in blocks} == {RUN, SHOWN}
+    assert "".join(block.text for block in blocks if block.language == SHOWN) == NOT_RUN
+    assert len(part(GONE)) == 3
+
+
+@pytest.mark.parametrize("way", [0, 1], ids=["with a line", "by the vault's list"])
+def test_the_server_is_gone(tmp_path: Path, way: int) -> None:
+    machine = Machine.create(tmp_path)
+    write_config(machine, GLACIER)
+    with emulated(machine):
+        back_up(machine)
+        for place in ("/var/lib/nightvault", "/srv/www"):
+            shutil.rmtree(machine.place(place))
+        rebuild, then = part(GONE)[way], part(GONE)[2]
+        run_until_ready(machine, [rebuild])
+        ended = run(machine, [then])
+    assert ended.failures == [], (ended.failures, ended.output)
+    restored = machine.place("/srv/restored")
+    assert (restored / "srv" / "www" / "index.html").read_text() == "hello\n"
+    assert "/dev/sdb1" in (restored / "etc" / "fstab").read_text()
+
+
+def test_the_price_and_the_wait(tmp_path: Path) -> None:
+    machine = Machine.create(tmp_path)
+    write_config(machine, GLACIER)
+    with emulated(machine):
+        back_up(machine)
+        quoted = run(machine, part(COST))
+        assert quoted.failures == []
+        assert "standard" in quoted.output
+        run_until_ready(machine, part(ASKING))
+    assert (machine.place("/mnt/back") / "nginx.conf").read_text() == "events {}\n"
+
+
+def test_the_inventory_is_damaged(tmp_path: Path) -> None:
+    machine = two_nights(tmp_path)
+    (machine.place("/var/lib/nightvault") / "inventory.sqlite").write_bytes(b"no database")
+    ended = run(machine, part(DAMAGED))
+    assert ended.failures == [], (ended.failures, ended.output)
+    assert run(machine, part(LOOKING)).failures == []
+
+
+def test_there_is_no_nightvault_any_more(tmp_path: Path) -> None:
+    machine = two_nights(tmp_path)
+    shutil.copytree(machine.place("/var/lib/vault"), machine.place("/mnt/archives"))
+    shutil.copy(REPOSITORY / "deploy" / "nightvault-extract.py", machine.work)
+    ended = run(machine, part(EXTRACT))
+    assert ended.failures == [], (ended.failures, ended.output)
+    assert len(list(machine.place("/srv/restored").rglob("nginx.conf"))) >= 1
+
+
+def test_looking_choosing_and_a_pipe(tmp_path: Path) -> None:
+    machine = two_nights(tmp_path)
+    looked = run(machine, part(LOOKING))
+    assert looked.failures == [], (looked.failures, looked.output)
+    (machine.place("/srv/www") / "index.html").write_text("spoilt\n")
+    chosen = run(machine, part(CHOOSING))
+    assert chosen.failures == [], (chosen.failures, chosen.output)
+    assert (machine.place("/mnt/back") / "ssl" / "site.pem").exists()
+    assert (machine.place("/srv/www") / "index.html").read_text() == "hello\n"
+    piped = run(machine, part(PIPE))
+    assert piped.failures == [], (piped.failures, piped.output)
+    assert "select 1;" in piped.output
+    assert machine.place("/mnt/some.tar").stat().st_size > 1000
