@@ -51,7 +51,7 @@ def aws() -> None:
 @click.option("--subject", metavar="CN", help="The certificate's common name, before there is one.")
 @click.option("--unit", metavar="OU", help="The certificate's organizational unit, before there is one.")
 @pass_cli
-def policy(cli: Cli, vault_name: str | None, only: str | None, **told: str | None) -> None:
+def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: str | None) -> None:
     """Print the JSON documents for the console or the AWS CLI; docs/aws.md tells where each one goes.
 
     What the config does not say yet can be given; a role's name is chosen if need be.

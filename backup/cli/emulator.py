@@ -86,26 +86,22 @@ def emulator(
         raise NightvaultError(str(error)) from error
 
 
-class _Duration(click.ParamType):
-    """Seconds, or whole and broken numbers of days, hours, minutes and seconds: `4h`, `1d12h`, `90`."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The seconds."""
-        text = str(value).strip()
-        parts = _PARTS.findall(text)
-        try:
-            seconds = float(text) if not parts else sum(float(n) * _SECONDS[unit] for n, unit in parts)
-        except ValueError:
-            seconds = -1
-        if seconds < 0 or not math.isfinite(seconds) or (parts and not _ALL_PARTS.fullmatch(text)):
-            self.fail(f"{value!r} is no duration: write 4h, 30m, 2d, 1d12h, or seconds", param, ctx)
-        return seconds
+def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """The seconds of a duration: numbers of days, hours, minutes and seconds (`4h`, `1d12h`), or `90`."""
+    text = value.strip()
+    parts = _PARTS.findall(text)
+    try:
+        seconds = float(text) if not parts else sum(float(n) * _SECONDS[unit] for n, unit in parts)
+    except ValueError:
+        seconds = -1
+    if seconds < 0 or not math.isfinite(seconds) or (parts and not _ALL_PARTS.fullmatch(text)):
+        why = f"{value!r} is no duration: write 4h, 30m, 2d, 1d12h, or seconds"
+        raise click.BadParameter(why, ctx, param)
+    return seconds
 
 
 @emulator.word("advance")
-@click.argument("duration", type=_Duration())
+@click.argument("duration", callback=_seconds)
 @admin_option
 @pass_cli
 def advance(cli: Cli, duration: float, admin: str) -> None:

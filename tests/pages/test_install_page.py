@@ -64,10 +64,10 @@ def test_the_version_is_todays() -> None:
 def test_the_room_of_a_pack_is_what_the_config_has() -> None:
     """Defect 23: disk needs are told, and true."""
     from backup.config.settings import VaultSettings
-    from backup.model import MIB
+    from backup.model import MIB, VaultName
 
-    glacier = VaultSettings(name="a", kind="glacier").pack_size // MIB
-    bucket = VaultSettings(name="a", kind="s3").pack_size // MIB
+    glacier = VaultSettings(name=VaultName("a"), kind="glacier").pack_size // MIB
+    bucket = VaultSettings(name=VaultName("a"), kind="s3").pack_size // MIB
     told = PAGE.read_text()
     for kind, size in (("Glacier vault", glacier), ("bucket", bucket)):
         assert f"{3 * size} MiB for a {kind} ({size} MiB each)" in told
