@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import groupby
@@ -94,22 +94,31 @@ def lost_chunks(
 
 
 def elsewhere(
-    tx: Transaction, held_by: Collection[int], places: Mapping[int, ChunkPlace]
+    tx: Transaction,
+    held_by: Collection[int],
+    places: Mapping[int, ChunkPlace],
+    *,
+    gone: Collection[int] = (),
+    may_be: Callable[[ChunkPlace], bool] = lambda _: True,
 ) -> Iterator[ChunkPlace]:
-    """Where chunks lie in sound archives that were thought to lie in lost or damaged ones.
+    """Where chunks lie in sound archives that were thought to lie in lost or damaged ones, or in ones `gone`.
 
     `held_by` are the archives of those `places` (by number), which are looked at only if one is not sound.
     What lies in several archives that no list has shown yet is taken from the newest: why else was it stored
-    anew?
+    anew? Only places that `may_be` taken are given.
     """
-    yield from (place for place in _doubtful(tx, held_by) if place.number in places)
-    spoiled = _among(tx, held_by, _SPOILED)
+    yield from (place for place in _doubtful(tx, held_by, may_be) if place.number in places)
+    spoiled = _among(tx, held_by, _SPOILED) | _among(tx, {*gone}.intersection(held_by), tuple(ArchiveState))
     if not spoiled:
         return
-    gone = [place for place in places.values() if place.archive in spoiled]
-    for start in range(0, len(gone), _BATCH):
-        some = gone[start : start + _BATCH]
-        others = {(domain, place.id): place for domain, place in _others(tx, some)}
+    to_find = [place for place in places.values() if place.archive in spoiled]
+    for start in range(0, len(to_find), _BATCH):
+        some = to_find[start : start + _BATCH]
+        others = {
+            (domain, place.id): place
+            for domain, place in _others(tx, some)
+            if place.archive not in gone and may_be(place)
+        }
         for place in some:
             other = others.get((spoiled[place.archive], place.id))
             if other is not None and other.length == place.length:
@@ -159,7 +168,9 @@ def unnamed_copies(tx: Transaction, places: Sequence[ChunkPlace], named: Collect
     return found
 
 
-def _doubtful(tx: Transaction, held_by: Collection[int]) -> Iterator[ChunkPlace]:
+def _doubtful(
+    tx: Transaction, held_by: Collection[int], may_be: Callable[[ChunkPlace], bool]
+) -> Iterator[ChunkPlace]:
     """Better places for chunks of unconfirmed archives: stored ones, else the newest."""
     doubtful = _among(tx, held_by, (ArchiveState.UNCONFIRMED,))
     if not doubtful:
@@ -170,11 +181,13 @@ def _doubtful(tx: Transaction, held_by: Collection[int]) -> Iterator[ChunkPlace]
         best: dict[tuple[int, bytes], ChunkPlace] = {}
         worse: list[tuple[int, ChunkPlace]] = []
         for domain, place in _lying(tx, ",".join(prefixes[start : start + _BATCH])):
-            best[domain, place.id] = place
-            worse.append((domain, place))
+            if may_be(place):
+                best[domain, place.id] = place
+            if place.archive in doubtful:
+                worse.append((domain, place))
         for domain, place in worse:
-            other = best[domain, place.id]
-            if place.archive in doubtful and other.archive != place.archive and other.length == place.length:
+            other = best.get((domain, place.id), place)
+            if other.archive != place.archive and other.length == place.length:
                 yield other._replace(number=place.number)
 
 

@@ -46,10 +46,11 @@ def deliver(
             )
         pack_keys = PackKeyFile(world.key_directory, restore.id).read()
         choice = Choice.decode(restore.choice)
-        if fresh is not None and fresh.is_for(snapshot, restore.path, choice, agreed):
+        has_failed = any(one.state == "failed" for one in now)
+        if fresh is not None and not has_failed and fresh.is_for(snapshot, restore.path, choice, agreed):
             plan = fresh
         else:
-            plan = plan_restore(snapshot, restore.path, world, choice, agreed=agreed)
+            plan = plan_restore(snapshot, restore.path, world, choice, agreed=agreed, known=now)
         with world.inventory.writing() as tx:
             run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), world.clock.now())
         try:

@@ -50,7 +50,7 @@ def dump(restore: Restore, world: RestoreWorld, sink: Sink) -> RestoreReport:
                 f"restore {restore.id} still waits for the vault", advice="run the same command again later"
             )
         pack_keys = PackKeyFile(world.key_directory, restore.id).read()
-        plan = plan_restore(snapshot, restore.path, world, Choice.decode(restore.choice))
+        plan = plan_restore(snapshot, restore.path, world, Choice.decode(restore.choice), known=known)
         with world.inventory.writing() as tx:
             run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), world.clock.now())
         try:

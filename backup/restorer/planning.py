@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from backup.errors import FormatError
@@ -14,10 +14,14 @@ from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT
 from backup.inventory.lost import elsewhere
+from backup.inventory.packed import ChunkPlace
+from backup.inventory.retrievals import Retrieval
 from backup.inventory.snapshots import Snapshot
 from backup.model import FrameRow
 from backup.restorer.agreed import NOTHING, Agreed
+from backup.restorer.asked import AskedFrames
 from backup.restorer.choice import Choice, Sieve
+from backup.restorer.places import Places
 from backup.restorer.plan import RangePlan, plan_ranges
 from backup.restorer.selection import ALL, Selection, frames_by_archive, rows_below, select_entries, without
 from backup.restorer.standing import Standing, compare
@@ -77,10 +81,12 @@ def plan_restore(
     *,
     target: bytes | None = None,
     agreed: Agreed | None = None,
+    known: Sequence[Retrieval] = (),
 ) -> RestorePlan:
     """Plan from the inventory alone; touches nothing. `UsageError` if the snapshot has no such path.
 
-    With a `target`, what stands there is looked at by the choice; `agreed` is what an earlier look gave.
+    With a `target`, what stands there is looked at by the choice; `agreed` is what an earlier look gave. With
+    the `known` retrievals of an open restore it keeps to what they bring, whatever was found since.
     """
     path = path.rstrip(b"/") or ROOT
     with world.inventory.reading() as tx:
@@ -91,7 +97,8 @@ def plan_restore(
             )
         selection = without(selection, agreed.kept)
         places = selection.places
-        places.move(elsewhere(tx, frames_by_archive(places), places))
+        asked = AskedFrames(tx, known)
+        places.move(_better(tx, places, asked if known else None))
         wanted = frames_by_archive(places)
         found = archives.get_archives(tx, sorted(wanted), world.inventory.id)
         whole = not world.vault.traits.retrieves_ranges
@@ -99,7 +106,7 @@ def plan_restore(
         ranges: list[RangePlan] = []
         for number, frames in sorted(wanted.items()):
             archive = found.get(number)
-            why = _why_lost(archive, world.inventory.signer_public)
+            why = _why_lost(archive, world.inventory.signer_public, is_asked=number in asked.archives)
             if archive is None or why:
                 lost[number] = why
                 continue
@@ -107,6 +114,14 @@ def plan_restore(
             ranges.extend(plan_ranges(number, archive.size, rows, whole=whole))
     readable = {number: archive for number, archive in found.items() if number not in lost}
     return RestorePlan(snapshot, path, selection, ranges, readable, lost, whole, choice, agreed)
+
+
+def _better(tx: Transaction, places: Places, asked: AskedFrames | None) -> Iterable[ChunkPlace]:
+    """Where chunks of archives that cannot be had lie, too; of an open restore, within what it asked for."""
+    held_by = frames_by_archive(places)
+    if asked is None:
+        return elsewhere(tx, held_by, places)
+    return elsewhere(tx, held_by, places, gone=asked.failed, may_be=asked.hold)
 
 
 def _is_empty(target: bytes) -> bool:
@@ -148,10 +163,10 @@ def _look(
     return Agreed(frozenset(kept), replaced, surplus)
 
 
-def _why_lost(archive: Archive | None, signer_public: bytes) -> str:
+def _why_lost(archive: Archive | None, signer_public: bytes, *, is_asked: bool) -> str:
     if archive is None:
         return "the inventory does not know its archive"
-    if archive.archive_id is None or archive.state in _NOT_THERE:
+    if archive.archive_id is None or (archive.state in _NOT_THERE and not is_asked):
         return f"its archive {archive.number} is not in the vault ({archive.state})"
     try:
         verify_header(parse_header(archive.header), signer_public)

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from backup.checker.laws import check_laws
 from backup.checker.world import Wish
+from backup.inventory.lost import elsewhere
+from backup.inventory.packed import chunk_places
 from backup.model import MIB, ArchiveId, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site
@@ -202,6 +204,30 @@ def test_found_again_nothing_else_is_needed(jobs: Jobs) -> None:
     assert kinds(check(jobs.site)) == {"found-again": 1}
     assert jobs.laws() == []
     jobs.assert_alone("two")
+
+
+def test_of_two_sound_copies_the_other_serves_where_one_is_gone(jobs: Jobs) -> None:
+    """Lost, stored again, found again; then a restore is told that it is not there."""
+    (lost,) = jobs.shared_archives()
+    path = jobs.folder / "vault" / "archives" / lost[:2] / lost
+    data, record = path.read_bytes(), path.with_suffix(".json").read_bytes()
+    jobs.lose(lost)
+    jobs.backup("one")
+    path.write_bytes(data)
+    path.with_suffix(".json").write_bytes(record)
+    check(jobs.site)
+    with jobs.site.inventory.reading() as tx:
+        ((number,),) = query(jobs.site, "SELECT number FROM archives WHERE archive_id = ?", lost)
+        numbers = [row[0] for row in query(jobs.site, "SELECT number FROM chunks WHERE archive = ?", number)]
+        places = {one.number: one for one in chunk_places(tx, numbers)}
+        assert list(elsewhere(tx, {number}, places)) == []
+        found = {one.number: one for one in elsewhere(tx, {number}, places, gone={number})}
+        none = elsewhere(tx, {number}, places, gone={number}, may_be=lambda place: place.archive == number)
+        assert list(none) == []
+    assert found
+    for one, place in found.items():
+        assert (place.id, place.length) == (places[one].id, places[one].length)
+        assert place.archive != number
 
 
 def test_a_rebuild_marks_as_lost_what_the_list_lacks(jobs: Jobs) -> None:

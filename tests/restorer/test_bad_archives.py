@@ -11,7 +11,7 @@ import itertools
 import os
 import random
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +29,8 @@ from backup.errors import (
     VaultMissingError,
 )
 from backup.inventory import retrievals
+from backup.inventory.archives import ArchiveState
+from backup.inventory.lost import mark
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.model import (
@@ -482,3 +484,32 @@ def test_input_output_errors_of_a_real_disk(
     made = Rig(site, source, "directory", ManualClock())
     spoilt = users_of(site, f"archive = {archive}")
     assert_spoilt(made, made.restore(out), spoilt, out, "Input/output error")
+
+
+def test_what_is_ready_comes_though_its_archive_was_lost_since(rig: Rig, out: Path) -> None:
+    """A check marked it, after it was made readable: what was paid for is not given up."""
+    archive, begun, known = asked_and_ready(rig, out)
+    mark_lost(rig.site, archive)
+    assert_spoilt(rig, deliver(begun, known, rig.site.restore_world), set(), out, "")
+
+
+def test_what_is_ready_comes_though_it_lies_elsewhere_since(rig: Rig, out: Path) -> None:
+    """Stored again meanwhile, in an archive that this restore has not asked for, and whose key it has not."""
+    archive, begun, known = asked_and_ready(rig, out)
+    mark_lost(rig.site, archive)
+    assert rig.site.backup().bytes_new > 0
+    assert_spoilt(rig, deliver(begun, known, rig.site.restore_world), set(), out, "")
+
+
+def asked_and_ready(rig: Rig, out: Path) -> tuple[int, Restore, Sequence[Retrieval]]:
+    begun = rig.begin(out)
+    advance(begun, rig.site.restore_world)
+    rig.pass_hours()
+    known = advance(begun, rig.site.restore_world)
+    assert is_ready(known)
+    return known[0].archive, begun, known
+
+
+def mark_lost(site: Site, archive: int) -> None:
+    with site.inventory.writing() as tx:
+        mark(tx, [archive], ArchiveState.LOST)
