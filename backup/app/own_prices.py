@@ -57,6 +57,7 @@ def _write(path: str, text: str) -> None:
     """Put the file in place of what is there, whole and on the disk."""
     temporary = f"{path}.{os.urandom(4).hex()}"
     try:
+        os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
         with open(os.open(temporary, _NEW, 0o644), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

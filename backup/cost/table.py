@@ -25,7 +25,8 @@ ANYWHERE = "*"
 LAST_RESORT = "us-east-1"
 PLAIN = ("storage", "overhead", "minimum_days", "upload", "download", "egress", "copy")
 OF_A_TIER = ("gb", "requests", "hours")
-_LIKE_S3 = {"glacier": ("s3:GLACIER", ("storage", "egress", "standard.gb"))}
+_OF_THE_REGION = "egress"  # whatever kind it comes from
+_LIKE_S3 = {"glacier": ("s3:GLACIER", ("storage", "standard.gb"))}
 """A vault costs what S3's class does where both are known; of other regions only the class is."""
 
 _Money = Annotated[Decimal, Meta(description="must be a number of dollars, 0 or more")]
@@ -140,6 +141,8 @@ class PriceTable:
     def _candidates(self, region: str, kind: str) -> Iterator[Mapping[str, Figure]]:
         yield self.rows.get((region, kind), {})
         yield self.rows.get((ANYWHERE, kind), {})
+        kinds = (self.rows.get((region, one), {}) for one in self.kinds)
+        yield next(({_OF_THE_REGION: row[_OF_THE_REGION]} for row in kinds if _OF_THE_REGION in row), {})
         like, names = _LIKE_S3.get(kind, ("", ()))
         same = self.rows.get((region, like), {})
         yield _marked({name: same[name] for name in names if name in same}, f"{region} {like}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Cloud, Server, running_cloud
+from tests.servers import Cloud, Server, directory_server, running_cloud
 
 PRICES = """\
 date = 2026-11-01
@@ -101,6 +101,13 @@ def test_figures_are_set_shown_and_verified(server: Server, tmp_path: Path) -> N
     assert own.read_text() == before
     assert sorted(path.name for path in server.state.glob("prices*")) == ["prices.toml"]
     own.unlink()
+
+
+def test_prices_are_set_before_there_is_a_state_directory(tmp_path: Path) -> None:
+    server = directory_server(tmp_path)
+    server.done("prices", "--set", "eu-central-1/glacier/storage=0.0042")
+    assert server.state.stat().st_mode & 0o777 == 0o700
+    assert "0.0042" in (server.state / "prices.toml").read_text()
 
 
 def test_prices_of_other_regions_are_shown_when_asked_for(server: Server) -> None:
