@@ -197,6 +197,7 @@ def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes
         try:
             prepared = _prepare(kind, name, value, base)
             if deeper is not None:
+                _check_shape(fields[name].type, prepared, f"[[{key.partition('[')[0]}.{name}]]")
                 attribute = fields[name].name
                 values[attribute] = _read_deeper(deeper, prepared, f"{key}.{name}", base, mistakes)
                 continue
@@ -214,6 +215,15 @@ def _table_of(kind: Any) -> type[Struct] | None:
     """The struct that a value or each member of a list is read as, if it is one."""
     parts = (kind, *typing.get_args(kind))
     return next((one for one in parts if isinstance(one, type) and issubclass(one, Struct)), None)
+
+
+def _check_shape(kind: Any, value: object, written: str) -> None:
+    """`ValueError` for a list of tables where one is wanted, or one where a list is."""
+    wants_list = typing.get_origin(kind) is tuple
+    if wants_list and isinstance(value, dict):
+        raise ValueError(f"must be written as {written}")
+    if not wants_list and isinstance(value, list):
+        raise ValueError("must be a table")
 
 
 def _read_deeper(

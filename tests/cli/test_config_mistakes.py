@@ -152,6 +152,22 @@ def test_source_is_hinted_at(server: Server, line: str, hint: str) -> None:
     assert hint in server.fails(2, "config", "check")
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("hooks = []", "job[1].hooks: must be a table"),
+        ("hooks = [{}]", "job[1].hooks: must be a table"),
+        ('command = { name = "x", run = ["true"] }', "job[1].command: must be written as [[job.command]]"),
+        ('source = { path = "/etc" }', "job[1].source: must be written as [[job.source]]"),
+    ],
+)
+def test_tables_and_lists_of_tables(server: Server, line: str, told: str) -> None:
+    """Defect 22: one where the other belongs was taken, and ended in a trace when the job ran."""
+    add(server, line)
+    for words in (["config", "check"], ["backup"]):
+        assert told in server.fails(2, *words)
+
+
 def test_names_are_bounded(server: Server) -> None:
     """Defect 22: a job's name stands in tables, in logs and in every catalog."""
     text = server.config.read_text()
