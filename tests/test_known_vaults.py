@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
+from backup.cli.demonstration.local_aws import write_accounts
 from tests.emulated import REGION
 from tests.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
 from tests.trees import assert_same_tree
@@ -178,6 +179,28 @@ def test_a_new_disk_is_taken_knowingly(disk: Server, tmp_path: Path) -> None:
     rebuilt = disk.json("rebuild", "--key", disk.key_file, exit_code=0)
     assert rebuilt["state"] == "done"
     assert_same_tree(disk.restore(tmp_path / "out"), disk.source)
+
+
+@pytest.mark.parametrize("kind", ["glacier", "s3"])
+def test_a_vault_in_the_cloud_is_replaced_knowingly(cloud: Cloud, tmp_path: Path, kind: str) -> None:
+    """Defect 7: another vault is named in the config: all is stored again, and rebuilt from there."""
+    server = cloud.server(tmp_path, vault=place_of(tmp_path), clock=HurryingClock(cloud.emulator), kind=kind)
+    server.init()
+    server.backup()
+    known, newer = identity_of(server), place_of(tmp_path)[:-1] + "-new"
+    server.config.write_text(server.config.read_text().replace(f'"{place_of(tmp_path)}"', f'"{newer}"'))
+    documents = server.json("aws", "policy")
+    write_accounts(str(cloud.accounts), ca=str(tmp_path / "ca" / "ca.pem"), documents=documents)
+    assert f"vault cold was {known}, and is not there" in server.fails(1, "init")
+    told = server.json("vaults", "accept", "cold", "--yes")
+    assert (told["before"], told["missing"]) == (known, 3)
+    assert identity_of(server) == told["identity"] != known
+    report = server.backup()
+    assert (report["outcome"], report["bytes_new"] > 0) == ("done", True)
+    cloud.emulator.make_inventories()
+    shutil.move(server.state, tmp_path / "lost")
+    server.done("rebuild", "--key", server.key_file, "--wait")
+    assert_same_tree(server.restore(tmp_path / "out"), server.source)
 
 
 def test_a_new_disk_that_is_no_vault_yet_is_made_one(disk: Server) -> None:

@@ -9,7 +9,7 @@ from backup.app.vaults import Purpose, make_vault
 from backup.checker.check import compare_with_vault
 from backup.config import Config
 from backup.inventory import identities
-from backup.inventory.archives import vault_totals
+from backup.inventory.archives import ArchiveState, vault_totals
 from backup.inventory.database import Inventory
 from backup.model import VaultIdentity, VaultName
 from backup.protocols import Clock, Progress
@@ -49,10 +49,10 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the vault is known by from now on, and how many archives it lacks; None until it gives a list."""
+    """What the vault is known by from now on, and how many archives it lacks."""
 
     identity: VaultIdentity | None
-    missing: int | None
+    missing: int
 
 
 def look_at(config: Config, inventory: Inventory, name: str, clock: Clock) -> Replaced:
@@ -72,17 +72,20 @@ def accept_vault(
 ) -> Accepted:
     """Know the vault by what is there now, and build upon nothing that its own list does not show.
 
-    Where a list is made at once, what it lacks is marked as lost; no backup may be at work meanwhile.
+    What it lacks is marked as lost: by its list, where that is made at once, else all of it until a check
+    finds it again. No backup may be at work meanwhile.
     """
     vault = make_vault(config, found.vault, Purpose.BACKUP, clock)
     patience = Patience(clock, limit=FIRST_CONTACT)
     with inventory.locked("backup"):
         if not found.exists:
             patience.call(vault.create)
+        lists = vault.traits.lists_at_once
+        state = ArchiveState.UNCONFIRMED if lists else ArchiveState.LOST
         with inventory.writing() as tx:
-            identities.forget_what_is_there(tx, vault.name)
+            count = identities.forget_what_is_there(tx, vault.name, state)
         identity = adopt(inventory, vault, patience, patience.call(lambda: vault.identities(inventory.id)))
-    if not vault.traits.lists_at_once:
-        return Accepted(identity, None)
+    if not lists:
+        return Accepted(identity, count)
     report = compare_with_vault(check_world(config, inventory, found.vault, clock=clock, progress=progress))
     return Accepted(identity, sum(one.kind == "missing" for one in report.findings))

@@ -102,10 +102,7 @@ def accept(cli: Cli, name: str, yes: bool) -> None:
         done = accept_vault(config, inventory, found, clock=cli.clock, progress=cli.progress())
     told = f"vault {name} is known as {done.identity} from now on"
     cli.show({**document, "accepted": True, "identity": done.identity, "missing": done.missing}, told)
-    if done.missing is None:
-        cli.say(f"next: `nightvault check --vault {name}`, which asks for its list, and tells what it lacks")
-    else:
-        cli.say(f"it lacks {done.missing} of {counted(found.archives, 'archive')}; next: `nightvault backup`")
+    cli.say(f"it lacks {done.missing} of {counted(found.archives, 'archive')}; next: `nightvault backup`")
 
 
 @click.command()

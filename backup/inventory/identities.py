@@ -123,16 +123,17 @@ def kept_lines(tx: Transaction, vault: VaultName, inventory_id: InventoryId) -> 
     return [(row.description, moment(row.created_at)) for row in tx.execute(query)]
 
 
-def forget_what_is_there(tx: Transaction, vault: VaultName) -> int:
-    """Another vault stands there: build upon nothing that no list of it has shown; how many archives."""
+def forget_what_is_there(tx: Transaction, vault: VaultName, state: ArchiveState) -> int:
+    """Another vault stands there: what was stored is in that state from now on; how many archives that are.
+
+    Lists of the one before say nothing of it.
+    """
     number = stored.get_or_create_vault(tx, vault)
     lists = select(listings.c.number).where(listings.c.vault == number)
     tx.execute(delete(listed_archives).where(listed_archives.c.listing.in_(lists)))
     tx.execute(delete(listings).where(listings.c.vault == number))
     ours = select(domains.c.number).where(domains.c.vault == number)
     done = tx.execute(
-        update(archives)
-        .where(archives.c.domain.in_(ours), archives.c.state == ArchiveState.STORED)
-        .values(state=ArchiveState.UNCONFIRMED)
+        update(archives).where(archives.c.domain.in_(ours), archives.c.state.in_(_THERE)).values(state=state)
     )
     return int(done.rowcount)

@@ -124,7 +124,7 @@ class GlacierVault:
         doing = "look which vault it is"
         answer = self._call("describe_vault", doing)
         arn, made = (field(answer, name, doing) for name in ("VaultARN", "CreationDate"))
-        return [VaultIdentity(f"{arn} {made}")]
+        return [VaultIdentity(f"{arn} {answers.when(made):%Y-%m-%dT%H:%M:%SZ}")]
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
         """ARN and creation date are one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,3 +96,28 @@ def test_a_list_can_begin_with_any_key(one: ArchiveLabel, other: ArchiveLabel) -
     assert keys.just_before(ArchiveId(another)) < another
     if key != another:
         assert not keys.just_before(ArchiveId(another)) < key
+
+
+def test_the_key_by_which_a_bucket_is_known() -> None:
+    """Defect 7: it is no archive's, and comes after all catalogs of its inventory in a list."""
+    inventory, token = InventoryId(b"\xff" * 16), "0" * 32
+    key = keys.identity_key(inventory, token)
+    assert key == f"meta/{'ff' * 16}/vault-{token}"
+    assert keys.token_of(key) == token
+    assert keys.label_of(key) is None
+    assert key > keys.catalogs_of(inventory) + "f" * 32
+    for other in (key.upper(), key[:-1], f"{key}0", f"x/{key}", key.replace("meta", "data")):
+        assert keys.token_of(other) is None
+
+
+def test_a_list_of_catalogs_goes_on_at_the_newest_known() -> None:
+    """Defect 9: and never goes back."""
+    inventory, job = InventoryId(b"i" * 16), b"j" * 16
+    label = ArchiveLabel(PackKind.CATALOG, PackId(b"p" * 16), inventory, 3, Generation.DELTA, job)
+    third = keys.key_of(label)
+    newest = keys.key_of(replace(label, number=7))
+    assert third < keys.next_to_list(third, {job: 7}) < newest
+    assert keys.next_to_list(third, {job: 3}) == third
+    assert keys.next_to_list(third, {}) == third
+    assert keys.next_to_list(newest, {job: 3}) == newest
+    assert keys.next_to_list("meta/elsewhere", {job: 3}) == "meta/elsewhere"
