@@ -117,7 +117,9 @@ class _Building:
         return applier, states
 
     def _identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
-        """What the vault is known by; the next backup looks where this role may not."""
+        """What the vault is known by; the next backup looks where this role may not, or a line needs no list."""
+        if self._finder.listing is None:
+            return ()
         try:
             return self._world.patience.call(lambda: self._world.vault.identities(inventory_id))
         except DeniedError:
