@@ -117,7 +117,7 @@ class _Building:
         return applier, states
 
     def _identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
-        """What the vault is known by; the next backup looks where this role may not, or a line needs no list."""
+        """What the vault is known by; left to the next backup where no list was needed, or is allowed."""
         if self._finder.listing is None:
             return ()
         try:
