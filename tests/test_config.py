@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfoNotFoundError
 
 import pytest
 
-from backup.cli.config import warnings_of
+from backup.cli.commands.config import warnings_of
 from backup.config import (
     Config,
     find_config,

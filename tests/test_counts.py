@@ -24,7 +24,7 @@ from backup.inventory import driver
 from backup.inventory.database import Transaction
 from backup.model import MIB, VaultName
 from backup.restorer.restore import plan_restore
-from backup.restorer.uses import Uses
+from backup.restorer.selection.chunk_users import Uses
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from tests.backups import PACK, Site

@@ -215,7 +215,7 @@ DAEMON = """
 import logging, sys, threading
 import click
 from backup.cli import main
-from backup.cli.grouping import LazyCommand
+from backup.cli.support.grouping import LazyCommand
 from backup.daemon import ScheduledJob, run_daemon
 from backup.errors import InterruptedRunError
 from backup.model import JobName

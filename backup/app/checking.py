@@ -8,8 +8,8 @@ from backup.app.prices import Quote, kind_of, price_of, priced, tiers_of
 from backup.app.runs import TO_FETCH, link_speed
 from backup.app.state import State
 from backup.app.vaults import Purpose, make_vault
-from backup.checker.reading import Piece
-from backup.checker.surroundings import CheckWorld
+from backup.checker.context import CheckWorld
+from backup.checker.read_sample import Piece
 from backup.config import Config, VaultSettings
 from backup.cost import Load
 from backup.format.keys import RecoveryKey
@@ -18,7 +18,7 @@ from backup.inventory.database import Inventory
 from backup.memory import fetched_piece
 from backup.model import Tier, VaultName
 from backup.protocols import Clock, Progress, VaultTraits
-from backup.restorer.plan import RangePlan
+from backup.restorer.ranges import RangePlan
 from backup.transfer.retrieve import PIECE
 from backup.transfer.retry import Reach
 

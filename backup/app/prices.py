@@ -13,7 +13,7 @@ from backup.cost import Bill, Figure, Load, Price, PriceTable, parse_prices
 from backup.errors import ConfigError
 from backup.model import RetrievalId, Tier
 from backup.protocols import VaultTraits
-from backup.restorer.plan import NEAR, RangePlan
+from backup.restorer.ranges import NEAR, RangePlan
 from backup.restorer.restore import RestorePlan
 from backup.transfer.retrieve import PIECE, ReadyRange, wanted_pieces
 

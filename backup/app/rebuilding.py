@@ -7,10 +7,6 @@ from collections.abc import Sequence
 
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
-from backup.checker.journal import Journal
-from backup.checker.rebuild import rebuild
-from backup.checker.report import RebuildReport
-from backup.checker.world import RebuildWorld, ServerKeys, Wish
 from backup.config import Config
 from backup.errors import NightvaultError, RecoveryKeyError
 from backup.format.keys import Recipient, RecoveryKey
@@ -18,6 +14,10 @@ from backup.inventory.building import refuse_existing
 from backup.inventory.database import require_file, sqlite_path
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Progress
+from backup.rebuilder.context import RebuildWorld, ServerKeys, Wish
+from backup.rebuilder.journal import Journal
+from backup.rebuilder.rebuild import rebuild
+from backup.rebuilder.report import RebuildReport
 from backup.transfer.retry import Reach
 
 

@@ -23,9 +23,9 @@ from backup.inventory.database import Inventory
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome
 from backup.protocols import Clock
-from backup.restorer.choice import Choice
-from backup.restorer.mark import require_mark
 from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready
+from backup.restorer.selection.choice import Choice
+from backup.restorer.target.mark import require_mark
 
 _log = logging.getLogger(__name__)
 

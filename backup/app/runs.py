@@ -30,7 +30,7 @@ from backup.inventory.database import Inventory, open_inventory
 from backup.memory import backup_memory, fetched_piece
 from backup.model import MIB, JobName, VaultName
 from backup.protocols import Clock, Progress
-from backup.restorer.world import RestoreWorld
+from backup.restorer.context import RestoreWorld
 from backup.source.streams import Command, Device, StandardInput
 from backup.transfer.retry import Reach
 

@@ -11,7 +11,7 @@ from backup.config import Config, IdentitySettings, LimitSettings, VaultSettings
 from backup.errors import ConfigError, NightvaultError
 from backup.model import VaultName
 from backup.protocols import Clock, CredentialSource, Vault
-from backup.vault.pace import UNLIMITED, AnyPace, Pace, Paces, Timetable, Window
+from backup.vault.rate_limit import UNLIMITED, AnyPace, Pace, Paces, Timetable, Window
 
 if TYPE_CHECKING:
     from backup.credentials.places import IdentityFiles

@@ -17,7 +17,6 @@ from dataclasses import replace
 from functools import partial
 
 from backup.archiver.ahead import ReadAhead
-from backup.archiver.book import Book
 from backup.archiver.commit import Committer
 from backup.archiver.compare import differing, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
@@ -28,6 +27,7 @@ from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
 from backup.archiver.settings import BackupJob, Keys, OpenRun, World, require_a_source
+from backup.archiver.staged_changes import Book
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
 from backup.archiver.telling import Telling
@@ -53,8 +53,8 @@ from backup.source.scan import ScannedDirectory, ScannedEntry, scan
 from backup.source.small import LARGEST, is_plain
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
-from backup.transfer.confirm import confirm_archives
 from backup.transfer.recognise import require_vault
+from backup.transfer.retrievals.confirm import confirm_archives
 from backup.transfer.upload import PARTS_AT_ONCE, Uploader
 
 _FIRST_TRIES = 4  # about three seconds: in the middle of a run we are more patient

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from backup.archiver.ahead import SmallFiles
-from backup.archiver.book import Book
 from backup.archiver.compare import hint_of
 from backup.archiver.contents import Content
 from backup.archiver.links import Links
+from backup.archiver.staged_changes import Book
 from backup.inventory.entries import LiveEntry
 from backup.model import Entry, EntryKind, Extra, Hint, Problem, ProblemKind
 from backup.source.attributes import extra_of

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from backup.archiver.book import Book
 from backup.archiver.compare import is_excluded
 from backup.archiver.contents import Content, Contents
 from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
+from backup.archiver.staged_changes import Book
 from backup.errors import NightvaultError
 from backup.inventory.entries import LiveEntry
 from backup.model import Entry, EntryKind, Hint, Problem, ProblemKind

@@ -1,1 +1,7 @@
-"""Whether a vault is what we recorded, and the inventory made anew from the vault alone."""
+"""Whether a vault still has what was stored there, and the inventory what must be true of it.
+
+`check` compares the inventory with the vault's own list, `read_sample` reads archives back (`sample`
+chooses the pieces, `verify_slice` proves one), `invariants` holds the inventory to its own rules. `affected`
+names the files and snapshots that need what is gone, `unnamed` the jobs whose catalogs do not name all they
+need. A check marks archives and deletes nothing; what cannot be read is never taken for missing.
+"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from backup.checker.verdicts import Affected, AffectedSnapshot
+from backup.checker.report import Affected, AffectedSnapshot
 from backup.inventory import entries, snapshots
 from backup.inventory.database import Transaction
 from backup.inventory.lost import LostChunks

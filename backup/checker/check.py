@@ -17,9 +17,9 @@ from typing import Any
 from sqlalchemy import Row
 
 from backup.checker.affected import find_affected
-from backup.checker.surroundings import CheckWorld
+from backup.checker.context import CheckWorld
+from backup.checker.report import CheckReport, Compared, Finding
 from backup.checker.unnamed import find_unnamed
-from backup.checker.verdicts import CheckReport, Compared, Finding
 from backup.errors import LockedError, VaultError, VaultMissingError
 from backup.format.pack import parse_description
 from backup.inventory import archives, compared, readings, retrievals, runs
@@ -28,8 +28,8 @@ from backup.inventory.database import Transaction
 from backup.inventory.lost import lost_chunks, mark, spoiled_archives
 from backup.inventory.schema import moment
 from backup.model import ArchiveId, ArchiveLabel, PackKind
-from backup.transfer.listing import continue_listing, newest_kept_head, request_listing
 from backup.transfer.recognise import OLDER, Meeting, meet, other_vault
+from backup.transfer.retrievals.listing import continue_listing, newest_kept_head, request_listing
 
 _CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
 _FRESH = timedelta(hours=24)  # a cold vault makes its list once a day: asking again gives the same one

@@ -1,75 +1,159 @@
-"""What a rebuild tells when it ends, or waits."""
+"""What a check tells: findings by kind, what is affected, and what was not looked at."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from backup.model import InventoryId, VaultName
+from backup.inventory.runs import Outcome
+from backup.model import JobName, SnapshotId, VaultName
+
+GRAVE = frozenset({"missing", "differs", "damaged", "lost", "law", "unnamed", "other-vault", "newer-catalog"})
+_MOST_KEPT = 100
+UNREAD = frozenset({"unread", "sealed"})
 
 
 @dataclass(frozen=True, slots=True)
-class Suspicion:
-    """Something about the vault that is not as it should be: named, and not used.
+class Finding:
+    """Something that a check found.
 
-    `kind`: refused, other-key, relabelled, damaged, missing, duplicate, withheld, differs, not-covered,
-    out-of-range.
+    `kind`: missing, differs, damaged (an archive of ours), lost (known since an earlier check, and needed
+    still), law (of the inventory), unnamed (a job, whose catalogs lack what was stored again), other-vault
+    (not the one that was stored into), newer-catalog (the inventory is an old copy); unread (cannot be read
+    now), sealed (no key given opens it); found-again, confirmed, adopted; orphan, duplicate, other-inventory,
+    foreign (in the vault and not in our books).
     """
 
     kind: str
-    archive_id: str
+    what: str  # an archive id, or a law
     detail: str
 
-
-@dataclass(frozen=True, slots=True)
-class RebuiltJob:
-    """A job of the new inventory: the state of delta catalog `number`; `not_covered` are newer ones."""
-
-    name: str
-    number: int
-    snapshots: int
-    catalogs: int
-    not_covered: Sequence[int] = ()
-    line_met: bool = False
+    @property
+    def is_grave(self) -> bool:
+        """Whether something that was stored cannot be had as it was."""
+        return self.kind in GRAVE
 
 
 @dataclass(frozen=True, slots=True)
-class RebuildReport:
-    """A rebuild that is done (`state` "done"), or that waits for the vault ("waiting")."""
+class AffectedSnapshot:
+    """A snapshot of which so many files need chunks that are gone."""
+
+    id: SnapshotId
+    job: JobName
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """What cannot be restored whole: versions of files, how many of them are live, the first paths."""
+
+    files: int = 0
+    size: int = 0
+    live_files: int = 0
+    snapshots: Sequence[AffectedSnapshot] = ()
+    paths: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The inventory against the vault's own list of `as_of`."""
+
+    as_of: datetime
+    listed: int
+    shown: int  # ours that it shows as they were stored
+    newer: int  # ours that are newer than it: it says nothing of them
+    unconfirmed: int
+    confirmed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What was retrieved and read; `never_read` bytes no check has read yet, of all that is stored."""
+
+    archives: int = 0
+    whole_archives: int = 0
+    frames: int = 0
+    bytes: int = 0
+    opened_frames: int = 0
+    chunks: int = 0
+    damaged_frames: int = 0
+    stored_bytes: int = 0
+    never_read: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Laws:
+    """The inventory against its own laws."""
+
+    laws: int = 0
+    entries: int = 0
+    chunks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """A check that is done (`state` "done"), or that waits for the vault ("waiting")."""
 
     state: str
-    vault: VaultName
+    vault: VaultName | None
     waits_for: str = ""
-    inventory_id: InventoryId | None = None
-    predecessor: InventoryId | None = None
-    jobs: Sequence[RebuiltJob] = ()
-    entries: int = 0
-    archives: int = 0
-    unconfirmed: int = 0
-    recovered_packs: int = 0
-    recovered_chunks: int = 0
-    missing_recipients: int = 0
-    not_enrolled: Sequence[str] = ()  # recipients whose keys were not at hand to vouch for the new inventory
-    listed_at: datetime | None = None
-    suspicions: Sequence[Suspicion] = ()
+    run: int | None = None
+    compared: Compared | None = None
+    read: ReadBack | None = None
+    laws: Laws | None = None
+    findings: Sequence[Finding] = ()
+    affected: Affected = field(default_factory=Affected)
     seconds: float = 0.0
 
     @property
+    def is_grave(self) -> bool:
+        """Whether something is damaged, missing or contradicts itself."""
+        return bool(self.affected.files) or any(one.is_grave for one in self.findings)
+
+    @property
     def is_partial(self) -> bool:
-        """Whether something that once was is not in the new inventory, or not in the vault."""
-        grave = {"withheld", "differs", "damaged", "missing", "other-key", "out-of-range"}
-        return any(job.not_covered for job in self.jobs) or any(one.kind in grave for one in self.suspicions)
+        """Whether some of what was to be looked at could not be."""
+        return any(one.kind in UNREAD for one in self.findings)
+
+    @property
+    def outcome(self) -> Outcome:
+        """As a run ends."""
+        if self.is_grave:
+            return Outcome.FAILED
+        return Outcome.PARTIAL if self.is_partial else Outcome.DONE
 
     def document(self) -> dict[str, Any]:
-        """As JSON; the keys are part of the interface."""
+        """As JSON, but for the paths (bytes); the keys are part of the interface."""
         document = asdict(self)
-        for name in ("inventory_id", "predecessor"):
-            document[name] = document[name].hex() if document[name] else None
-        document["inventory"] = document.pop("inventory_id")
-        document["jobs"] = [asdict(job) for job in self.jobs]
-        document["not_enrolled"] = list(self.not_enrolled)
-        document["suspicions"] = [asdict(one) for one in self.suspicions]
-        document["partial"] = self.is_partial
+        document["findings"] = [asdict(one) for one in self.findings]
+        document["affected"]["snapshots"] = [asdict(one) for one in self.affected.snapshots]
+        document["outcome"] = str(self.outcome)
         return document
+
+    def summary(self) -> dict[str, Any]:
+        """What is kept with the run: counts, and the grave findings."""
+        kinds = Counter(one.kind for one in self.findings)
+        grave = [asdict(one) for one in self.findings if one.is_grave]
+        return {
+            "vault": self.vault,
+            "compared": _plain(self.compared),
+            "read": _plain(self.read),
+            "laws": _plain(self.laws),
+            "findings": dict(kinds),
+            "grave": grave[:_MOST_KEPT],
+            "affected_files": self.affected.files,
+            "affected_live_files": self.affected.live_files,
+        }
+
+
+def _plain(part: Any) -> dict[str, Any] | None:
+    """A part of the report as JSON has it."""
+    if part is None:
+        return None
+    return {
+        key: value.isoformat() if isinstance(value, datetime) else value
+        for key, value in asdict(part).items()
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backup.checker.verdicts import Finding
+from backup.checker.report import Finding
 from backup.inventory import archives, runs
 from backup.inventory.database import Transaction
 from backup.inventory.lost import replacements, spoiled_archives

@@ -11,55 +11,57 @@ from typing import Any
 import click
 
 from backup import __version__
-from backup.cli.context import Cli
-from backup.cli.failures import run_to_exit_code
-from backup.cli.grouping import LazyCommand, LazyGroup
+from backup.cli.support.context import Cli
+from backup.cli.support.failures import run_to_exit_code
+from backup.cli.support.grouping import LazyCommand, LazyGroup
 
 # Rows make hundreds of thousands of objects and no cycles: at Python's own pace, looking for cycles among
 # them takes a tenth of a backup's CPU.
 _SELDOM = (100_000, 50, 50)
 
+
+def _command(target: str, summary: str) -> LazyCommand:
+    """A command of `backup.cli.commands`, by module and name."""
+    return LazyCommand(f"backup.cli.commands.{target}", summary)
+
+
 COMMANDS = {
-    "init": LazyCommand(
-        "backup.cli.init:init", "Set up the state directory, inventory, signer and recovery key."
-    ),
-    "key": LazyCommand("backup.cli.key:key", "Recovery keys, and enrolling this server's signer."),
-    "ca": LazyCommand("backup.cli.ca:ca", "A small certificate authority for Roles Anywhere."),
-    "identity": LazyCommand("backup.cli.identity:identity", "This server's certificate and private key."),
-    "aws": LazyCommand("backup.cli.aws:aws", "What AWS has to be told for this config."),
-    "credential-process": LazyCommand(
-        "backup.cli.credential_process:credential_process",
+    "init": _command("init:init", "Set up the state directory, inventory, signer and recovery key."),
+    "key": _command("key:key", "Recovery keys, and enrolling this server's signer."),
+    "ca": _command("ca:ca", "A small certificate authority for Roles Anywhere."),
+    "identity": _command("identity:identity", "This server's certificate and private key."),
+    "aws": _command("aws:aws", "What AWS has to be told for this config."),
+    "credential-process": _command(
+        "credential_process:credential_process",
         "Print AWS keys, for any tool's credential_process.",
     ),
-    "serve": LazyCommand("backup.cli.serve:serve", "Hand out AWS keys as an EC2 instance's metadata does."),
-    "update": LazyCommand("backup.cli.update:update", "Keep a profile of ~/.aws/credentials fresh."),
-    "sign-string": LazyCommand("backup.cli.sign_string:sign_string", "Sign a test string with the identity."),
-    "read-certificate-data": LazyCommand(
-        "backup.cli.read_certificate_data:read_certificate_data", "Show a certificate, or those on tokens."
+    "serve": _command("serve:serve", "Hand out AWS keys as an EC2 instance's metadata does."),
+    "update": _command("update:update", "Keep a profile of ~/.aws/credentials fresh."),
+    "sign-string": _command("sign_string:sign_string", "Sign a test string with the identity."),
+    "read-certificate-data": _command(
+        "read_certificate_data:read_certificate_data", "Show a certificate, or those on tokens."
     ),
-    "backup": LazyCommand("backup.cli.backup:backup", "Back up one job, several or all."),
-    "snapshots": LazyCommand("backup.cli.snapshots:snapshots", "List snapshots."),
-    "ls": LazyCommand("backup.cli.snapshots:ls", "List what a snapshot holds."),
-    "find": LazyCommand("backup.cli.find:find", "Find files over all snapshots, by name or path."),
-    "versions": LazyCommand("backup.cli.find:versions", "List every version of one file."),
-    "diff": LazyCommand("backup.cli.diff:diff", "Show what differs between two snapshots."),
-    "restore": LazyCommand("backup.cli.restore:restore", "Restore a snapshot or a path in it."),
-    "dump": LazyCommand("backup.cli.dump:dump", "Write a file, or a tree as a tar, to standard output."),
-    "restores": LazyCommand("backup.cli.restores:restores", "List restores and what they wait for."),
-    "prices": LazyCommand("backup.cli.prices:prices", "Print the prices that quotes are made of."),
-    "rebuild": LazyCommand(
-        "backup.cli.rebuild:rebuild", "Make the inventory anew from the vault and the recovery key."
-    ),
-    "check": LazyCommand("backup.cli.check:check", "See whether what was stored is still there, and whole."),
-    "vaults": LazyCommand("backup.cli.vaults:vaults", "List the vaults and what they say of themselves."),
-    "archives": LazyCommand("backup.cli.vaults:archives", "List the archives in the vaults."),
-    "listing": LazyCommand("backup.cli.vaults:listing", "Ask a vault for its own list of archives."),
-    "runs": LazyCommand("backup.cli.runs:runs", "List what was run, and how it ended."),
-    "config": LazyCommand("backup.cli.config:config", "Check the config file."),
-    "daemon": LazyCommand("backup.cli.daemon:daemon", "Run the jobs by their schedules."),
-    "emulator": LazyCommand("backup.cli.emulator:emulator", "A local AWS to try things on."),
-    "version": LazyCommand("backup.cli.version:version", "Print the version."),
-    "demo": LazyCommand("backup.cli.demo:demo", "Show a backup and restore on this machine alone."),
+    "backup": _command("backup:backup", "Back up one job, several or all."),
+    "snapshots": _command("snapshots:snapshots", "List snapshots."),
+    "ls": _command("snapshots:ls", "List what a snapshot holds."),
+    "find": _command("find:find", "Find files over all snapshots, by name or path."),
+    "versions": _command("find:versions", "List every version of one file."),
+    "diff": _command("diff:diff", "Show what differs between two snapshots."),
+    "restore": _command("restore:restore", "Restore a snapshot or a path in it."),
+    "dump": _command("dump:dump", "Write a file, or a tree as a tar, to standard output."),
+    "restores": _command("restores:restores", "List restores and what they wait for."),
+    "prices": _command("prices:prices", "Print the prices that quotes are made of."),
+    "rebuild": _command("rebuild:rebuild", "Make the inventory anew from the vault and the recovery key."),
+    "check": _command("check:check", "See whether what was stored is still there, and whole."),
+    "vaults": _command("vaults:vaults", "List the vaults and what they say of themselves."),
+    "archives": _command("vaults:archives", "List the archives in the vaults."),
+    "listing": _command("vaults:listing", "Ask a vault for its own list of archives."),
+    "runs": _command("runs:runs", "List what was run, and how it ended."),
+    "config": _command("config:config", "Check the config file."),
+    "daemon": _command("daemon:daemon", "Run the jobs by their schedules."),
+    "emulator": _command("emulator:emulator", "A local AWS to try things on."),
+    "version": _command("version:version", "Print the version."),
+    "demo": _command("demo:demo", "Show a backup and restore on this machine alone."),
 }
 
 

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from .errors import EmulatorError
+from .core.errors import EmulatorError
+from .core.settings import read_settings
 from .server import EmulatorOptions, serve
-from .settings import read_settings
 
 
 def parse(arguments: list[str] | None = None) -> EmulatorOptions:

@@ -13,16 +13,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .errors import DISK_ERRORS, describe_disk
-from .faults import FaultPlan, parse_faults
-from .inventories import make_inventories
-from .messages import list_messages
-from .operations import NAMES
+from .core.errors import DISK_ERRORS, describe_disk
+from .core.faults import FaultPlan, parse_faults
+from .core.messages import list_messages
+from .core.settings import SettingsInForce, changed
+from .core.store import Store
+from .core.wire import date_ms, vault_arn
+from .glacier.inventories import make_inventories
+from .glacier.operations import NAMES
 from .s3.operations import NAMES as S3_NAMES
-from .settings import SettingsInForce, changed
 from .settle import settle
-from .store import Store
-from .wire import date_ms, vault_arn
 
 OPERATIONS = NAMES | S3_NAMES | {"CreateSession"}
 LONGEST_STEP = 100 * 366 * 24 * 60 * 60

@@ -18,18 +18,18 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from .accounts_file import AccountsFile
 from .admin import OPERATIONS, Admin
-from .endpoint import Scope, Send
-from .errors import DISK_ERRORS, EmulatorError, describe_disk
-from .faults import FaultPlan, read_faults
-from .glacier import GlacierService
-from .protocol import EmulatorProtocol
-from .receive import Receive
+from .core.accounts_file import AccountsFile
+from .core.endpoint import Scope, Send
+from .core.errors import DISK_ERRORS, EmulatorError, describe_disk
+from .core.faults import FaultPlan, read_faults
+from .core.protocol import EmulatorProtocol
+from .core.receive import Receive
+from .core.settings import Settings, SettingsInForce
+from .core.store import Store
+from .glacier.service import GlacierService
+from .rolesanywhere.sessions import SessionService
 from .s3.service import S3Service
-from .sessions import SessionService
-from .settings import Settings, SettingsInForce
-from .store import Store
 from .webhook import Webhook
 
 HEADER_LIMIT = 256 * 1024  # a post-quantum chain fills tens of KiB

@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from .inventories import make_due_inventories, next_inventory_ms
-from .jobs import complete_due_jobs, expire_jobs, next_end_ms
+from .core.store import Outlook, Store, Transaction
+from .glacier.inventories import make_due_inventories, next_inventory_ms
+from .glacier.jobs import complete_due_jobs, expire_jobs, next_end_ms
+from .glacier.uploads import expire_uploads
 from .s3.lifecycle import apply_lifecycles
 from .s3.multipart import forget_completed
-from .store import Outlook, Store, Transaction
-from .uploads import expire_uploads
 
 SWEEP_MS = 1000  # what is old is looked for after each step of the clock, else once a real second
 

@@ -1,1 +1,14 @@
-"""A restore: from what the inventory says to files below a target, hours apart if the vault needs them."""
+"""Restores: files of a snapshot below a target, in steps that may lie hours apart.
+
+    plan     selection/ chooses entries and finds their chunks; ranges lays MiB-aligned ranges over the frames
+    begin    restore opens the packs' headers with the recovery key, keeps the pack keys (pack_keys) and
+             records the restore and its retrievals; the program may now end
+    ask      asking and requests ask the vault, once, for as much as can be fetched in time
+    deliver  delivery opens a session: what is ready is fetched, verified, opened (frame_opener) and written
+             by target/; after each sync it records how far each range was written
+    end      when everything came, or never will: metadata of directories, one last sync, the keys are wiped
+
+Invariants: a file has its own name only when each of its chunks was verified. Nothing is asked for twice
+while its output lives. What could not be had spoils the files that need it, and nothing else. dump/ does the
+same into a stream. Begin reading at `restore.py`.
+"""

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from backup.errors import ArchiveMissingError, LockedError, NightvaultError
 from backup.inventory import archives, retrievals
-from backup.inventory.progress import (
+from backup.inventory.restore_state import (
     Failure,
     again,
     alive_retrievals,
@@ -26,8 +26,8 @@ from backup.inventory.progress import (
 )
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.model import RetrievalId, RetrievalState, RetrievalStatus, Tier
+from backup.restorer.context import RestoreWorld, alone_with
 from backup.restorer.requests import Answer, request_all
-from backup.restorer.world import RestoreWorld, alone_with
 from backup.transfer.blame import is_of_one_archive
 
 GONE = "its archive is gone from the vault"

@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from backup.errors import InterruptedRunError, NightvaultError, RetrievalNotReadyError
-from backup.inventory import progress as books
+from backup.inventory import restore_state as books
 from backup.inventory import retrievals, runs, snapshots
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome, Run
-from backup.restorer.agreed import Agreed
-from backup.restorer.choice import Choice
-from backup.restorer.keyfile import PackKeyFile
-from backup.restorer.planning import RestorePlan, plan_restore
+from backup.restorer.context import RestoreWorld, alone_with
+from backup.restorer.pack_keys import PackKeyFile
+from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_partly_ready, is_ready
-from backup.restorer.sitting import Sitting
-from backup.restorer.world import RestoreWorld, alone_with
+from backup.restorer.selection.choice import Choice
+from backup.restorer.session import Sitting
+from backup.restorer.target.confirmed import Agreed
 
 
 def deliver(

@@ -1,68 +1,199 @@
-"""Which ranges of which archives a restore needs: merged and aligned; pure.
-
-A range begins and ends on whole MiB (or at the archive's end), as the vault demands. The rule: a request
-costs as much as `gap` bytes, so ranges that lie at most so far apart become one. That gives the least cost
-that any choice of ranges has, for a gap's bytes and the request that they save concern no other gap.
-"""
+"""From a snapshot and a path to what must be retrieved, by the inventory alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from backup.format.treehash import align
-from backup.model import MIB, ByteRange, FrameRow
+from backup.errors import FormatError
+from backup.format.frame import check_frame
+from backup.format.pack import parse_header, verify_header
+from backup.inventory import archives, packed
+from backup.inventory.archives import Archive, ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.entries import ROOT
+from backup.inventory.lost import elsewhere
+from backup.inventory.packed import ChunkPlace
+from backup.inventory.retrievals import Retrieval
+from backup.inventory.snapshots import Snapshot
+from backup.model import FrameRow
+from backup.restorer.asked import AskedFrames
+from backup.restorer.context import RestoreWorld
+from backup.restorer.ranges import RangePlan, plan_ranges
+from backup.restorer.selection.choice import Choice, Sieve
+from backup.restorer.selection.chunk_locations import Places
+from backup.restorer.selection.select import (
+    ALL,
+    Selection,
+    frames_by_archive,
+    rows_below,
+    select_entries,
+    without,
+)
+from backup.restorer.target.confirmed import NOTHING, Agreed
+from backup.restorer.target.existing import Standing, compare
+from backup.restorer.target.extraneous import find_surplus, spared_below
 
-NEAR = 4 * MIB
+_NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETED}
 
 
 @dataclass(frozen=True, slots=True)
-class RangePlan:
-    """A range of one archive to retrieve, and the frames to read out of it, by offset."""
+class RestorePlan:
+    """What a restore would do: ranges to retrieve and bytes to write. Nothing was asked for yet.
 
-    archive: int
-    extent: ByteRange
-    frames: tuple[FrameRow, ...]
-
-
-def plan_ranges(
-    archive: int, size: int, frames: Iterable[FrameRow], *, whole: bool = False, gap: int = NEAR
-) -> list[RangePlan]:
-    """The ranges that hold the wanted `frames` of an archive of `size` bytes; all of it if `whole`."""
-    ordered = sorted(frames, key=lambda row: row.offset)
-    if not ordered:
-        return []
-    if whole:
-        return [RangePlan(archive, ByteRange(0, size), tuple(ordered))]
-    groups: list[tuple[ByteRange, list[FrameRow]]] = []
-    for row in ordered:
-        extent = align(ByteRange(row.offset, row.offset + row.sealed_length), size)
-        if groups and extent.start - groups[-1][0].end <= gap:
-            before, rows = groups[-1]
-            groups[-1] = (ByteRange(before.start, max(before.end, extent.end)), [*rows, row])
-            continue
-        groups.append((extent, [row]))
-    return [RangePlan(archive, extent, tuple(rows)) for extent, rows in groups]
-
-
-def cover(plans: Sequence[RangePlan], asked: Sequence[tuple[int, ByteRange]]) -> list[RangePlan]:
-    """The frames of `plans` laid out over the ranges that were asked for already (archive, range).
-
-    A frame comes once, in the first range that holds it. Frames that lie in none are left out: compare counts
-    to see whether something is missing.
+    `archives` are those to read from; `lost` are those that cannot be, and why: their files are reported.
     """
-    wanted: dict[int, dict[int, FrameRow]] = {}
-    for plan in plans:
-        wanted.setdefault(plan.archive, {}).update((row.number, row) for row in plan.frames)
-    laid: list[RangePlan] = []
-    for archive, extent in asked:
-        left = wanted.get(archive, {})
-        rows = sorted((row for row in left.values() if _within(row, extent)), key=lambda row: row.offset)
-        for row in rows:
-            del left[row.number]
-        laid.append(RangePlan(archive, extent, tuple(rows)))
-    return laid
+
+    snapshot: Snapshot
+    path: bytes
+    selection: Selection
+    ranges: Sequence[RangePlan]
+    archives: Mapping[int, Archive]
+    lost: Mapping[int, str]
+    whole: bool = False
+    choice: Choice = ALL
+    agreed: Agreed = NOTHING
+
+    @property
+    def retrieved(self) -> int:
+        """Bytes that the vault would have to make readable."""
+        return sum(plan.extent.length for plan in self.ranges)
+
+    def is_for(self, snapshot: Snapshot, path: bytes, choice: Choice, agreed: Agreed) -> bool:
+        """Whether it is what would be planned for these."""
+        ours = (self.snapshot.id, self.path, self.choice, self.agreed)
+        return ours == (snapshot.id, path.rstrip(b"/") or ROOT, choice, agreed)
+
+    def laid(self, gap: int) -> RestorePlan:
+        """The same plan for a vault and tier where a request costs as much as `gap` bytes.
+
+        A vault that retrieves whole archives only stays with those.
+        """
+        frames: dict[int, list[FrameRow]] = {}
+        for one in self.ranges:
+            frames.setdefault(one.archive, []).extend(one.frames)
+        ranges: list[RangePlan] = []
+        for number, rows in frames.items():
+            size = self.archives[number].size
+            ranges.extend(plan_ranges(number, size, rows, whole=self.whole, gap=gap))
+        return replace(self, ranges=ranges)
 
 
-def _within(row: FrameRow, extent: ByteRange) -> bool:
-    return extent.start <= row.offset and row.offset + row.sealed_length <= extent.end
+def plan_restore(
+    snapshot: Snapshot,
+    path: bytes,
+    world: RestoreWorld,
+    choice: Choice = ALL,
+    *,
+    target: bytes | None = None,
+    agreed: Agreed | None = None,
+    known: Sequence[Retrieval] = (),
+) -> RestorePlan:
+    """Plan from the inventory alone; touches nothing. `UsageError` if the snapshot has no such path.
+
+    With a `target`, what stands there is looked at by the choice; `agreed` is what an earlier look gave. With
+    the `known` retrievals of an open restore it keeps to what they bring, whatever was found since.
+    """
+    path = path.rstrip(b"/") or ROOT
+    with world.inventory.reading() as tx:
+        selection = select_entries(tx, snapshot, path, world.secret.content_key, choice)
+        if agreed is None:
+            agreed = (
+                NOTHING if target is None else _look(tx, snapshot, path, selection, choice, target, world)
+            )
+        selection = without(selection, agreed.kept)
+        places = selection.places
+        asked = AskedFrames(tx, known)
+        places.move(_better(tx, places, asked if known else None))
+        wanted = frames_by_archive(places)
+        found = archives.get_archives(tx, sorted(wanted), world.inventory.id)
+        whole = not world.vault.traits.retrieves_ranges
+        lost: dict[int, str] = {}
+        ranges: list[RangePlan] = []
+        for number, frames in sorted(wanted.items()):
+            archive = found.get(number)
+            why = _why_lost(archive, world.inventory.signer_public, is_asked=number in asked.archives)
+            if archive is None or why:
+                lost[number] = why
+                continue
+            rows = _sound_frames(tx, archive, frames)
+            ranges.extend(plan_ranges(number, archive.size, rows, whole=whole))
+    readable = {number: archive for number, archive in found.items() if number not in lost}
+    return RestorePlan(snapshot, path, selection, ranges, readable, lost, whole, choice, agreed)
+
+
+def _better(tx: Transaction, places: Places, asked: AskedFrames | None) -> Iterable[ChunkPlace]:
+    """Where chunks of archives that cannot be had lie, too; of an open restore, within what it asked for."""
+    held_by = frames_by_archive(places)
+    if asked is None:
+        return elsewhere(tx, held_by, places)
+    return elsewhere(tx, held_by, places, gone=asked.failed, may_be=asked.hold)
+
+
+def _is_empty(target: bytes) -> bool:
+    """Whether nothing stands below a path."""
+    try:
+        with os.scandir(target) as found:
+            return next(found, None) is None
+    except OSError:
+        return not os.path.isdir(target)
+
+
+def _look(
+    tx: Transaction,
+    snapshot: Snapshot,
+    base: bytes,
+    selection: Selection,
+    choice: Choice,
+    target: bytes,
+    world: RestoreWorld,
+) -> Agreed:
+    """What at the target stays, is replaced, and goes."""
+    if _is_empty(target):
+        return NOTHING
+    standing = Standing(target)
+    try:
+        kept, replaced = compare(standing, selection, choice, world.secret.chunk_key)
+        surplus: tuple[bytes, ...] = ()
+        if choice.delete:
+            rows = rows_below(tx, snapshot, base, choice)
+            stem = base.rstrip(b"/") + b"/"
+            chosen = [stem + one.path for one in selection.directories if not one.on_the_way]
+            if not (choice.paths or choice.globs or choice.include):
+                chosen.append(base)
+            spared = spared_below(base, target, (world.inventory.lock_directory, *world.spared))
+            sieve = Sieve(choice)
+            surplus = tuple(find_surplus(standing, rows, chosen, base, snapshot, sieve, tuple(spared)))
+    finally:
+        standing.close()
+    return Agreed(frozenset(kept), replaced, surplus)
+
+
+def _why_lost(archive: Archive | None, signer_public: bytes, *, is_asked: bool) -> str:
+    if archive is None:
+        return "the inventory does not know its archive"
+    if archive.archive_id is None or (archive.state in _NOT_THERE and not is_asked):
+        return f"its archive {archive.number} is not in the vault ({archive.state})"
+    try:
+        verify_header(parse_header(archive.header), signer_public)
+    except FormatError as error:
+        return f"its archive {archive.number} is not one of ours: {error}"
+    return ""
+
+
+def _sound_frames(tx: Transaction, archive: Archive, wanted: Collection[int]) -> list[FrameRow]:
+    """The wanted frames whose rows can be true; the files of the others are found wanting at the end."""
+    return [
+        row
+        for row in packed.frame_rows(tx, archive.number)
+        if row.number in wanted and _is_sound(row, archive.size)
+    ]
+
+
+def _is_sound(row: FrameRow, size: int) -> bool:
+    try:
+        check_frame(row)
+    except FormatError:
+        return False
+    return row.offset + row.sealed_length <= size

@@ -16,7 +16,7 @@ from backup.errors import (
 from backup.inventory.archives import Archive
 from backup.inventory.retrievals import Retrieval
 from backup.model import ByteRange, RetrievalId
-from backup.restorer.world import RestoreWorld
+from backup.restorer.context import RestoreWorld
 from backup.transfer.blame import is_of_one_archive
 
 

@@ -31,13 +31,13 @@ from backup.inventory.retrievals import Restore
 from backup.model import Tier
 from backup.protocols import Clock
 from backup.restorer.asking import advance
-from backup.restorer.choice import Choice
+from backup.restorer.context import RestoreWorld, alone_with
 from backup.restorer.delivery import deliver
-from backup.restorer.keyfile import PackKeyFile, wipe_others
-from backup.restorer.planning import RestorePlan, plan_restore
+from backup.restorer.pack_keys import PackKeyFile, wipe_others
+from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_partly_ready, is_ready, waiting_report
 from backup.restorer.room import check_room, sweep
-from backup.restorer.world import RestoreWorld, alone_with
+from backup.restorer.selection.choice import Choice
 from backup.transfer.recognise import require_same
 from backup.transfer.retry import Patience
 

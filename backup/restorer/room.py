@@ -10,8 +10,8 @@ from backup.inventory import entries, snapshots
 from backup.inventory.database import Inventory
 from backup.inventory.entries import ROOT
 from backup.inventory.retrievals import Restore
-from backup.restorer.mark import name_of, remove_mark
-from backup.restorer.planning import RestorePlan
+from backup.restorer.plan import RestorePlan
+from backup.restorer.target.mark import name_of, remove_mark
 
 
 def room_at(target: str) -> int:

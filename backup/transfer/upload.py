@@ -31,7 +31,7 @@ from backup.inventory.archives import Archive, CatalogPlace, PendingUpload
 from backup.inventory.database import Inventory
 from backup.model import MIB, ArchiveId, ByteRange, Pack, PackId, Part, StoredPart, TreeHash, UploadId
 from backup.protocols import Clock, Progress, TakesFiles, Vault, phase
-from backup.transfer.lanes import Gate, Lanes
+from backup.transfer.concurrency import Gate, Lanes
 from backup.transfer.retry import Patience
 from backup.transfer.sent import Sent
 from backup.transfer.spool import spool_errors

@@ -44,9 +44,9 @@ from backup.model import (
     VaultState,
 )
 from backup.protocols import Clock, VaultTraits
-from backup.vault import beneath, layout
+from backup.vault import dirfd, layout
 from backup.vault.layout import ArchiveRecord, Marker, Root, UploadRecord
-from backup.vault.pace import FREE, UNLIMITED, Paces
+from backup.vault.rate_limit import FREE, UNLIMITED, Paces
 
 TRAITS = VaultTraits(
     retrieves_ranges=True,
@@ -90,7 +90,7 @@ class DirectoryVault:
     def create(self) -> None:
         """Make the directory (0700; the one above must exist) and its marker."""
         marker = Marker(layout.LAYOUT, secrets.token_hex(16), self._clock.now())
-        with beneath.failing_as_vault("make a vault", self._path):
+        with dirfd.failing_as_vault("make a vault", self._path):
             try:
                 os.mkdir(self._path, 0o700)
             except FileExistsError:
@@ -242,7 +242,7 @@ class DirectoryVault:
         """Ready at once; ranges must be aligned to MiB, as in Glacier."""
         with (
             self._root(f"retrieve archive {archive_id}") as root,
-            beneath.failing_as_archive(archive_id, self._path),
+            dirfd.failing_as_archive(archive_id, self._path),
         ):
             size = layout.archive_size(root, archive_id)
         if size is None:
@@ -332,7 +332,7 @@ class DirectoryVault:
                 f"cannot {doing}: there is no directory {self._path}",
                 advice=f"mount the disk that holds {self._path}; for a new vault run `nightvault init`",
             )
-        with beneath.failing_as_vault(doing, self._path), self._directory() as root:
+        with dirfd.failing_as_vault(doing, self._path), self._directory() as root:
             layout.read_marker(root)
             yield root
 

@@ -47,8 +47,8 @@ from backup.model import (
 from backup.protocols import VaultTraits
 from backup.vault import answers
 from backup.vault.aws import field, speaking_of
-from backup.vault.pace import FREE, Paces, read_all
 from backup.vault.partbody import PartBody, hand_over_hashes, keep_pace
+from backup.vault.rate_limit import FREE, Paces, read_all
 
 TRAITS = VaultTraits(
     retrieves_ranges=True,

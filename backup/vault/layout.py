@@ -35,8 +35,8 @@ from backup.errors import (
 from backup.format.treehash import TreeHasher
 from backup.model import MIB, ArchiveId, ByteRange, StoredPart, TreeHash, UploadId
 from backup.page_cache import forget
-from backup.vault import beneath
-from backup.vault.pace import UNLIMITED, AnyPace, slices
+from backup.vault import dirfd
+from backup.vault.rate_limit import UNLIMITED, AnyPace, slices
 
 MARKER = "nightvault-vault.json"
 LAYOUT = 1
@@ -87,13 +87,13 @@ _Record = TypeVar("_Record", Marker, UploadRecord, ArchiveRecord)
 def _read_record(name: str, kind: type[_Record], dir_fd: int) -> _Record | None:
     """A small JSON file, None when it cannot be understood."""
     try:
-        return msgspec.json.decode(beneath.read_file(name, dir_fd=dir_fd), type=kind)
+        return msgspec.json.decode(dirfd.read_file(name, dir_fd=dir_fd), type=kind)
     except msgspec.DecodeError:
         return None
 
 
 def _write_record(name: str, record: msgspec.Struct, dir_fd: int) -> None:
-    beneath.write_file(name, msgspec.json.encode(record), dir_fd=dir_fd)
+    dirfd.write_file(name, msgspec.json.encode(record), dir_fd=dir_fd)
 
 
 # The vault.
@@ -101,9 +101,9 @@ def _write_record(name: str, record: msgspec.Struct, dir_fd: int) -> None:
 
 def write_marker(root: Root, marker: Marker) -> None:
     """Make a directory a vault: the marker comes last; no effect if it is there."""
-    if beneath.file_size(MARKER, dir_fd=root.fd) is None:
-        beneath.make_directory("archives", dir_fd=root.fd)
-        beneath.make_directory("uploads", dir_fd=root.fd)
+    if dirfd.file_size(MARKER, dir_fd=root.fd) is None:
+        dirfd.make_directory("archives", dir_fd=root.fd)
+        dirfd.make_directory("uploads", dir_fd=root.fd)
         _write_record(MARKER, marker, root.fd)
         os.fsync(root.fd)
 
@@ -131,11 +131,11 @@ def read_marker(root: Root) -> Marker:
 def make_upload(root: Root, upload_id: UploadId, record: UploadRecord) -> None:
     """Begin an upload; it gets its name only once all that it needs is there."""
     new = f".new-{upload_id}"
-    with beneath.open_directory("uploads", dir_fd=root.fd) as uploads:
+    with dirfd.open_directory("uploads", dir_fd=root.fd) as uploads:
         os.mkdir(new, 0o700, dir_fd=uploads)
-        with beneath.open_directory(new, dir_fd=uploads) as fd:
+        with dirfd.open_directory(new, dir_fd=uploads) as fd:
             for each in ("data", "parts"):
-                with beneath.open_file(each, os.O_WRONLY | os.O_CREAT, dir_fd=fd):
+                with dirfd.open_file(each, os.O_WRONLY | os.O_CREAT, dir_fd=fd):
                     pass
             _write_record("upload.json", record, fd)
             os.fsync(fd)
@@ -145,8 +145,8 @@ def make_upload(root: Root, upload_id: UploadId, record: UploadRecord) -> None:
 
 def upload_ids(root: Root) -> list[UploadId]:
     """The ids that may be uploads."""
-    with beneath.open_directory("uploads", dir_fd=root.fd) as uploads:
-        return [UploadId(name) for name in beneath.names_in(uploads) if _ID.fullmatch(name)]
+    with dirfd.open_directory("uploads", dir_fd=root.fd) as uploads:
+        return [UploadId(name) for name in dirfd.names_in(uploads) if _ID.fullmatch(name)]
 
 
 @contextmanager
@@ -156,9 +156,9 @@ def open_upload(root: Root, upload_id: UploadId) -> Iterator[tuple[int, UploadRe
     if not _ID.fullmatch(upload_id):
         raise unknown
     try:
-        with beneath.open_directory("uploads", upload_id, dir_fd=root.fd) as fd:
+        with dirfd.open_directory("uploads", upload_id, dir_fd=root.fd) as fd:
             record = _read_record("upload.json", UploadRecord, fd)
-            if record is None or beneath.file_size("data", dir_fd=fd) is None:
+            if record is None or dirfd.file_size("data", dir_fd=fd) is None:
                 raise unknown
             yield fd, record
     except FileNotFoundError as error:
@@ -171,13 +171,13 @@ def write_part(upload: int, part: StoredPart, body: memoryview, pace: AnyPace = 
     The note itself needs no sync: a lost one costs sending the part again. What an earlier note says of the
     same place is taken back, durably, before its bytes are touched.
     """
-    with beneath.open_file("parts", os.O_RDWR | os.O_APPEND, dir_fd=upload) as notes:
+    with dirfd.open_file("parts", os.O_RDWR | os.O_APPEND, dir_fd=upload) as notes:
         if b"\n%d " % part.offset in _notes(notes):
             os.write(notes, b"\n%d forgotten\n" % part.offset)
             os.fsync(notes)
-        with beneath.open_file("data", os.O_WRONLY, dir_fd=upload) as data:
+        with dirfd.open_file("data", os.O_WRONLY, dir_fd=upload) as data:
             for start, end in slices(body.nbytes, pace):
-                beneath.write_at(data, body.cast("B")[start:end], part.offset + start)
+                dirfd.write_at(data, body.cast("B")[start:end], part.offset + start)
             os.fdatasync(data)
         os.write(notes, _note(part))
 
@@ -197,13 +197,13 @@ def link_file(upload: int, path: str) -> bool:
 
 def linked_size(upload: int) -> int | None:
     """The bytes of the linked file, None if it is no file."""
-    return beneath.file_size(_LINKED, dir_fd=upload)
+    return dirfd.file_size(_LINKED, dir_fd=upload)
 
 
 def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:
     """The tree hash of what the linked file holds in the place of each part."""
     room = memoryview(bytearray(MIB))
-    with beneath.open_file(_LINKED, os.O_RDONLY, dir_fd=upload) as file:
+    with dirfd.open_file(_LINKED, os.O_RDONLY, dir_fd=upload) as file:
         for part in parts:
             hasher = TreeHasher()
             for start in range(part.offset, part.offset + part.length, MIB):
@@ -214,18 +214,18 @@ def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:
 
 def adopt_linked(upload: int, parts: Sequence[StoredPart]) -> None:
     """Make the linked file the upload's data, durably, then note its parts."""
-    with beneath.open_file(_LINKED, os.O_RDONLY, dir_fd=upload) as file:
+    with dirfd.open_file(_LINKED, os.O_RDONLY, dir_fd=upload) as file:
         os.fdatasync(file)  # as it is already, but where links are copies
         forget(file)
     os.rename(_LINKED, "data", src_dir_fd=upload, dst_dir_fd=upload)
     os.fsync(upload)
-    with beneath.open_file("parts", os.O_WRONLY | os.O_APPEND, dir_fd=upload) as notes:
+    with dirfd.open_file("parts", os.O_WRONLY | os.O_APPEND, dir_fd=upload) as notes:
         os.write(notes, b"".join(map(_note, parts)))
 
 
 def drop_linked(upload: int) -> None:
     """Take the second name back."""
-    beneath.remove(_LINKED, dir_fd=upload)
+    dirfd.remove(_LINKED, dir_fd=upload)
 
 
 def _note(part: StoredPart) -> bytes:
@@ -234,7 +234,7 @@ def _note(part: StoredPart) -> bytes:
 
 def read_parts(upload: int) -> list[StoredPart]:
     """The parts noted, by offset; a line that a power cut tore is as good as none."""
-    with beneath.open_file("parts", os.O_RDONLY, dir_fd=upload) as notes:
+    with dirfd.open_file("parts", os.O_RDONLY, dir_fd=upload) as notes:
         text = _notes(notes)
     parts: dict[int, StoredPart] = {}
     for line in text.split(b"\n"):
@@ -247,17 +247,17 @@ def read_parts(upload: int) -> list[StoredPart]:
 
 
 def _notes(fd: int) -> bytes:
-    return beneath.read_at(fd, os.fstat(fd).st_size, 0)
+    return dirfd.read_at(fd, os.fstat(fd).st_size, 0)
 
 
 def remove_upload(root: Root, upload_id: UploadId) -> None:
     """Remove an upload's files, the data first; no error when it is gone already."""
     if not _ID.fullmatch(upload_id):
         return
-    with suppress(FileNotFoundError), beneath.open_directory("uploads", dir_fd=root.fd) as uploads:
-        with beneath.open_directory(upload_id, dir_fd=uploads) as fd:
+    with suppress(FileNotFoundError), dirfd.open_directory("uploads", dir_fd=root.fd) as uploads:
+        with dirfd.open_directory(upload_id, dir_fd=uploads) as fd:
             for each in ("data", _LINKED, "parts", "upload.json", "upload.json.new"):
-                beneath.remove(each, dir_fd=fd)
+                dirfd.remove(each, dir_fd=fd)
         os.rmdir(upload_id, dir_fd=uploads)
         os.fsync(uploads)
 
@@ -269,12 +269,12 @@ def make_archive(root: Root, upload_id: UploadId, record: ArchiveRecord) -> None
     """Turn the data of an upload into an archive: the bytes synced, the record in place, then the name."""
     shelf_name = upload_id[:2]
     with (
-        beneath.open_directory("archives", dir_fd=root.fd) as archives,
-        beneath.open_directory("uploads", upload_id, dir_fd=root.fd) as upload,
+        dirfd.open_directory("archives", dir_fd=root.fd) as archives,
+        dirfd.open_directory("uploads", upload_id, dir_fd=root.fd) as upload,
     ):
-        beneath.make_directory(shelf_name, dir_fd=archives)
-        with beneath.open_directory(shelf_name, dir_fd=archives) as shelf:
-            with beneath.open_file("data", os.O_RDWR, dir_fd=upload) as data:
+        dirfd.make_directory(shelf_name, dir_fd=archives)
+        with dirfd.open_directory(shelf_name, dir_fd=archives) as shelf:
+            with dirfd.open_file("data", os.O_RDWR, dir_fd=upload) as data:
                 os.fsync(data)
             _write_record(f"{upload_id}.json", record, shelf)
             os.fsync(shelf)
@@ -288,8 +288,8 @@ def archive_size(root: Root, archive_id: ArchiveId) -> int | None:
     if not _ID.fullmatch(archive_id):
         return None
     try:
-        with beneath.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf:
-            return beneath.file_size(archive_id, dir_fd=shelf)
+        with dirfd.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf:
+            return dirfd.file_size(archive_id, dir_fd=shelf)
     except FileNotFoundError:
         return None
 
@@ -301,12 +301,12 @@ def read_archive(root: Root, archive_id: ArchiveId, extent: ByteRange, pace: Any
     """
     try:
         with (
-            beneath.failing_as_archive(archive_id, root.path),
-            beneath.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf,
-            beneath.open_file(archive_id, os.O_RDONLY, dir_fd=shelf) as archive,
+            dirfd.failing_as_archive(archive_id, root.path),
+            dirfd.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf,
+            dirfd.open_file(archive_id, os.O_RDONLY, dir_fd=shelf) as archive,
         ):
             pieces = [
-                beneath.read_at(archive, end - start, extent.start + start)
+                dirfd.read_at(archive, end - start, extent.start + start)
                 for start, end in slices(extent.length, pace)
             ]
             if extent.length >= MIB:
@@ -326,7 +326,7 @@ def archive_record(root: Root, archive_id: ArchiveId) -> ArchiveRecord | None:
     """What an archive was completed with, None when that cannot be told."""
     with (
         suppress(FileNotFoundError),
-        beneath.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf,
+        dirfd.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf,
     ):
         return _read_record(f"{archive_id}.json", ArchiveRecord, shelf)
     return None
@@ -334,10 +334,10 @@ def archive_record(root: Root, archive_id: ArchiveId) -> ArchiveRecord | None:
 
 def all_archives(root: Root) -> Iterator[tuple[ArchiveId, ArchiveRecord]]:
     """Every archive with its record; where that is damaged or wrong, what the file system knows of it."""
-    with beneath.open_directory("archives", dir_fd=root.fd) as archives:
-        for each in filter(_SHELF.fullmatch, beneath.names_in(archives)):
-            with beneath.open_directory(each, dir_fd=archives) as shelf:
-                for name in filter(_ID.fullmatch, beneath.names_in(shelf)):
+    with dirfd.open_directory("archives", dir_fd=root.fd) as archives:
+        for each in filter(_SHELF.fullmatch, dirfd.names_in(archives)):
+            with dirfd.open_directory(each, dir_fd=archives) as shelf:
+                for name in filter(_ID.fullmatch, dirfd.names_in(shelf)):
                     with suppress(FileNotFoundError):  # deleted meanwhile
                         yield ArchiveId(name), _record_or_guess(name, shelf)
 
@@ -345,7 +345,7 @@ def all_archives(root: Root) -> Iterator[tuple[ArchiveId, ArchiveRecord]]:
 def _record_or_guess(name: str, shelf: int) -> ArchiveRecord:
     found = os.stat(name, dir_fd=shelf, follow_symlinks=False)
     record = None
-    with suppress(FileNotFoundError, ArchiveUnreadableError), beneath.failing_as_archive(name, "the vault"):
+    with suppress(FileNotFoundError, ArchiveUnreadableError), dirfd.failing_as_archive(name, "the vault"):
         record = _read_record(f"{name}.json", ArchiveRecord, shelf)
     if record and record.size == found.st_size:
         return record
@@ -360,8 +360,8 @@ def remove_archive(root: Root, archive_id: ArchiveId) -> None:
         return
     with (
         suppress(FileNotFoundError),
-        beneath.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf,
+        dirfd.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf,
     ):
-        beneath.remove(archive_id, dir_fd=shelf)
-        beneath.remove(f"{archive_id}.json", dir_fd=shelf)
+        dirfd.remove(archive_id, dir_fd=shelf)
+        dirfd.remove(f"{archive_id}.json", dir_fd=shelf)
         os.fsync(shelf)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from backup.model import KIB
-from backup.vault.pace import UNLIMITED, AnyPace, Unlimited
+from backup.vault.rate_limit import UNLIMITED, AnyPace, Unlimited
 
 _HEADER = "x-amz-content-sha256"
 _EVENT = "before-call.glacier.UploadMultipartPart"

@@ -14,8 +14,8 @@ from backup.model import ArchiveId, Listing, ListingId, RetrievalStatus, VaultNa
 from backup.protocols import Clock, VaultTraits
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
-from backup.vault.pace import FREE, Paces
 from backup.vault.partbody import keep_pace, rely_on_crc, stay_in_region
+from backup.vault.rate_limit import FREE, Paces
 from backup.vault.s3_identity import S3Identity, is_identity
 from backup.vault.s3_requests import Bucket, BucketRequests
 from backup.vault.s3_retrievals import S3Retrievals

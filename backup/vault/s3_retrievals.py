@@ -29,7 +29,7 @@ from backup.model import (
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.aws import speaking_of
-from backup.vault.pace import FREE, Paces, read_all
+from backup.vault.rate_limit import FREE, Paces, read_all
 from backup.vault.s3_requests import BucketRequests
 
 FEW = 3

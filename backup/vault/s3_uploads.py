@@ -24,8 +24,8 @@ from backup.protocols import VaultTraits
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.aws import field
-from backup.vault.pace import FREE, Paces
 from backup.vault.partbody import PartBody
+from backup.vault.rate_limit import FREE, Paces
 from backup.vault.s3_requests import BucketRequests
 
 DESCRIPTION = "nightvault"  # the user metadata that repeats what the key says

@@ -13,7 +13,7 @@ import pytest
 from backup.app.restores import continue_restores
 from backup.app.runs import opened
 from backup.app.units import RestoreUnits
-from backup.cli.context import Cli
+from backup.cli.support.context import Cli
 from backup.config import load_config
 from backup.errors import InterruptedRunError, TargetError
 from backup.inventory import retrievals

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backup.archiver import book
+from backup.archiver import staged_changes
 from backup.archiver.dryrun import changes
 from backup.archiver.report import Tally
 from backup.inventory import entries
@@ -79,7 +79,7 @@ def test_nights_of_it(site: Site, huge: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(entries, "_live_page", counted_page)
     monkeypatch.setattr(entries, "stage", counted_stage)
     assert site.backup().entries_added >= ENTRIES
-    assert max(staged) <= book._ROWS_A_BATCH
+    assert max(staged) <= staged_changes._ROWS_A_BATCH
     pages.clear()
     quiet = site.backup()
     assert (quiet.entries_added, quiet.entries_removed, quiet.files_read) == (0, 0, 0)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from backup.checker.world import Wish
 from backup.errors import OlderInventoryError
 from backup.model import InventoryId
+from backup.rebuilder.context import Wish
 from tests.backups import Site, server_keys
 from tests.checker.checking import check, kinds, query
 from tests.checker.rebuilding import bare

@@ -12,8 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from backup.checker import reading
-from backup.checker.opened import read_catalog_file
+from backup.checker import read_sample
 from backup.checker.sample import Amount
 from backup.errors import OtherVaultError
 from backup.format import records
@@ -28,6 +27,7 @@ from backup.model import (
     VaultIdentity,
     VaultName,
 )
+from backup.rebuilder.catalog_file import read_catalog_file
 from backup.transfer.whole import WholeArchive, fetch_to_files
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site, server_keys
@@ -247,9 +247,9 @@ def test_what_was_stored_while_the_list_was_made_is_newer(site: Site) -> None:
 
 def test_reading_back_marks_nothing_that_another_vault_lacks(site: Site, place: Place) -> None:
     world = check_world(site, vault=place.another())
-    run = reading.begin_reading(reading.plan_sample(Amount(share=Fraction(1)), world), world)
+    run = read_sample.begin_reading(read_sample.plan_sample(Amount(share=Fraction(1)), world), world)
     with pytest.raises(OtherVaultError):
-        reading.go_on(run, world)
+        read_sample.go_on(run, world)
     assert states(site) == {"stored"}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from backup.checker.check import compare_with_vault
-from backup.checker.surroundings import CheckWorld
-from backup.checker.verdicts import CheckReport
+from backup.checker.context import CheckWorld
+from backup.checker.report import CheckReport
 from backup.format.keys import RecoveryKey
 from backup.model import MIB
 from backup.protocols import Vault

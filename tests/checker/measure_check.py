@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from backup.checker.check import compare_with_vault
-from backup.checker.laws import check_laws
-from backup.checker.surroundings import CheckWorld
+from backup.checker.context import CheckWorld
+from backup.checker.invariants import check_laws
 from backup.format.keys import ChunkSecret
 from backup.format.naming import content_id
 from backup.format.pack import describe

@@ -10,16 +10,16 @@ from typing import Any
 
 from backup.archiver.catalogs import read_chain, recovery_line
 from backup.archiver.settings import Keys
-from backup.checker.chain import Trust
-from backup.checker.rebuild import rebuild
-from backup.checker.report import RebuildReport
-from backup.checker.world import RebuildWorld, ServerKeys, Wish
 from backup.format.keys import Recipient, RecoveryKey
 from backup.format.line import RecoveryLine
 from backup.inventory.database import open_inventory
 from backup.inventory.runs import find_job
 from backup.model import InventoryId
 from backup.protocols import Vault
+from backup.rebuilder.catalog_chain import Trust
+from backup.rebuilder.context import RebuildWorld, ServerKeys, Wish
+from backup.rebuilder.rebuild import rebuild
+from backup.rebuilder.report import RebuildReport
 from tests.backups import Site, recovery_key
 from tests.doubles import Silent
 

@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 
-from backup.checker import reading
-from backup.checker.chain import OlderStateError
-from backup.checker.reading import begin_reading, plan_sample
+from backup.checker import read_sample
+from backup.checker.read_sample import begin_reading, plan_sample
+from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
-from backup.checker.verdicts import CheckReport
-from backup.checker.world import Wish
 from backup.errors import (
     ArchiveUnreadableError,
     DeniedError,
@@ -28,7 +26,9 @@ from backup.errors import (
 )
 from backup.model import ArchiveId, RetrievalId, RetrievalState, RetrievalStatus
 from backup.protocols import Vault
-from backup.vault import beneath
+from backup.rebuilder.catalog_chain import OlderStateError
+from backup.rebuilder.context import Wish
+from backup.vault import dirfd
 from tests.backups import Site
 from tests.checker.checking import archive_file, archive_ids, check, check_world, kinds, query
 from tests.checker.rebuilding import Bare, bare, line_of
@@ -168,7 +168,7 @@ def test_a_check_reads_on_behind_an_archive_that_cannot_be_read(
 def read(site: Site, vault: Vault) -> CheckReport:
     world = check_world(site, vault=vault, keys=[site.key])
     run = begin_reading(plan_sample(Amount(share=Fraction(1)), world), world)
-    return reading.go_on(run, world)
+    return read_sample.go_on(run, world)
 
 
 def test_a_header_that_is_damaged_in_the_inventory_does_not_stop_a_check(site: Site) -> None:
@@ -181,14 +181,14 @@ def test_a_list_is_made_although_one_record_cannot_be_read(
     site: Site, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inode = archive_file(tmp_path / "vault", archive_ids(site)[0]).with_suffix(".json").stat().st_ino
-    real: Callable[[int, int, int], bytes] = beneath.read_at
+    real: Callable[[int, int, int], bytes] = dirfd.read_at
 
     def failing(fd: int, length: int, offset: int) -> bytes:
         if os.fstat(fd).st_ino == inode:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(fd, length, offset)
 
-    monkeypatch.setattr(beneath, "read_at", failing)
+    monkeypatch.setattr(dirfd, "read_at", failing)
     assert check(site).findings == ()
     new = bare(tmp_path, site)
     new.rebuild()

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.checker.chain import ForkError, OlderStateError, Trust, TrustedCatalogs, UntrustedError
 from backup.errors import FormatError
 from backup.format.header import NO_HASH, CatalogFields, Header, HeaderFields, parse_header, seal_header
 from backup.format.keys import Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.model import ArchiveId, Generation, InventoryId, JobName, PackId, PackKind, VaultName
+from backup.rebuilder.catalog_chain import ForkError, OlderStateError, Trust, TrustedCatalogs, UntrustedError
 from tests.format.packs import KEY, SIGNER
 
 JOB, INVENTORY = b"j" * 16, InventoryId(b"i" * 16)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from backup.checker.check import compare_with_vault
-from backup.checker.verdicts import CheckReport
-from backup.checker.world import Wish
+from backup.checker.report import CheckReport
 from backup.errors import UnreachableError, VaultMissingError
 from backup.format.pack import describe
 from backup.inventory import archives, runs
 from backup.model import ArchiveId, InventoryId, ListedArchive, Listing, ListingId
 from backup.protocols import VaultTraits
-from backup.transfer.listing import request_listing
+from backup.rebuilder.context import Wish
+from backup.transfer.retrievals.listing import request_listing
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site
 from tests.checker.checking import (

@@ -13,7 +13,7 @@ from backup.inventory import readings, retrievals, runs, schema
 from backup.inventory.schema import micros
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.asking import OUTPUT_LIVES, _seen
-from backup.transfer.lanes import Gate, Lanes
+from backup.transfer.concurrency import Gate, Lanes
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site
 from tests.checker.checking import check, check_world, kinds, query

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from backup.checker.world import Wish
 from backup.model import PackKind
+from backup.rebuilder.context import Wish
 from tests.archiver.wholeness import fill, list_now
 from tests.backups import Site
 from tests.checker.rebuilding import Bare, bare, rows

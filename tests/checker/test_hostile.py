@@ -10,9 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from backup.checker.chain import ForkError, OlderStateError, Trust, UntrustedError
-from backup.checker.choose import NothingToRebuildError
-from backup.checker.world import Wish
 from backup.errors import RecoveryKeyError, UsageError
 from backup.format.keys import RecoveryKey, fingerprint_of
 from backup.format.pack import describe
@@ -26,6 +23,9 @@ from backup.model import (
     PackKind,
     RetrievalId,
 )
+from backup.rebuilder.candidates import NothingToRebuildError
+from backup.rebuilder.catalog_chain import ForkError, OlderStateError, Trust, UntrustedError
+from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
 from tests.archiver.wholeness import list_now
 from tests.backups import Site, server_keys

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from backup.checker.report import RebuildReport
-from backup.checker.world import Wish
 from backup.model import PackKind
+from backup.rebuilder.context import Wish
+from backup.rebuilder.report import RebuildReport
 from backup.vault.s3 import S3Vault
 from tests.archiver.wholeness import change, fill, list_now
 from tests.backups import Site

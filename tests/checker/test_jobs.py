@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from backup.checker.world import Wish
 from backup.inventory import snapshots
+from backup.rebuilder.context import Wish
 from tests.backups import Site
 from tests.checker.rebuilding import Bare, bare, line_of, rows
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from backup.checker import reading
+from backup.checker import read_sample
 from backup.checker.check import _Comparison, compare_with_vault
+from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
-from backup.checker.verdicts import CheckReport
 from backup.errors import CapacityError
 from backup.model import MIB, ArchiveId, VaultName
 from backup.protocols import Vault
-from backup.transfer.listing import newest_kept_head
 from backup.transfer.recognise import Meeting
+from backup.transfer.retrievals.listing import newest_kept_head
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3 import S3Vault
@@ -70,8 +70,8 @@ class Rig:
 
     def read(self, amount: Amount, *, vault: Vault | None = None) -> tuple[CheckReport, int]:
         world = check_world(self.site, keys=[self.site.key], vault=vault)
-        run = reading.begin_reading(reading.plan_sample(amount, world), world)
-        return self._until_done(lambda: reading.go_on(run, world))
+        run = read_sample.begin_reading(read_sample.plan_sample(amount, world), world)
+        return self._until_done(lambda: read_sample.go_on(run, world))
 
     def _until_done(self, act: Callable[[], CheckReport]) -> tuple[CheckReport, int]:
         waited = 0
@@ -167,12 +167,12 @@ def test_an_output_that_expired_is_asked_for_again(rig: Rig) -> None:
     if not rig.site.vault.traits.waits:
         pytest.skip("nothing expires in a directory")
     world = check_world(rig.site)
-    run = reading.begin_reading(reading.plan_sample(Amount(share=Fraction(1)), world), world)
-    assert reading.go_on(run, world).state == "waiting"
+    run = read_sample.begin_reading(read_sample.plan_sample(Amount(share=Fraction(1)), world), world)
+    assert read_sample.go_on(run, world).state == "waiting"
     for _ in range(20):
         rig.pass_hours()
     waited = 0
-    while (report := reading.go_on(run, world)).state == "waiting":
+    while (report := read_sample.go_on(run, world)).state == "waiting":
         rig.pass_hours()
         waited += 1
         assert waited < 5
@@ -184,9 +184,9 @@ def test_what_is_asked_for_at_a_time_is_bounded(rig: Rig) -> None:
         pytest.skip("a directory is read at once")
     counting = FaultyVault(rig.site.vault)
     world = check_world(rig.site, vault=counting, round_bytes=1)
-    run = reading.begin_reading(reading.plan_sample(Amount(share=Fraction(1)), world), world)
+    run = read_sample.begin_reading(read_sample.plan_sample(Amount(share=Fraction(1)), world), world)
     asked = [0]
-    while (report := reading.go_on(run, world)).state == "waiting":
+    while (report := read_sample.go_on(run, world)).state == "waiting":
         asked.append(counting.calls["request_retrieval"])
         assert asked[-1] - asked[-2] <= 1, "one at a time, as none fits"
         rig.pass_hours()

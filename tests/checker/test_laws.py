@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from backup.checker.laws import check_laws
-from backup.checker.verdicts import CheckReport
+from backup.checker.invariants import check_laws
+from backup.checker.report import CheckReport
 from backup.errors import InventoryDamagedError
 from backup.inventory import runs
 from backup.inventory.database import open_inventory
-from backup.inventory.laws import LAWS
+from backup.inventory.invariants import LAWS
 from tests.backups import Site
 from tests.checker.rebuilding import bare
 from tests.doubles import FaultyVault, ManualClock, PowerCut, Silent, cut_at
@@ -102,7 +102,7 @@ def test_what_is_known_as_lost_is_told(site: Site) -> None:
 
 @pytest.mark.parametrize("size", [3, 20_000])
 def test_batches_of_any_size_find_the_same(site: Site, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("backup.checker.laws._NUMBERS_A_BATCH", size)
+    monkeypatch.setattr("backup.checker.invariants._NUMBERS_A_BATCH", size)
     with site.inventory.writing() as tx:
         tx.exec_driver_sql("UPDATE chunks SET length = length - 1")
     (tally,) = [

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from backup.checker import reading
+from backup.checker import read_sample
+from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
-from backup.checker.verdicts import CheckReport
 from backup.errors import LockedError, RecoveryKeyError, UnreachableError, UsageError, VaultError
 from backup.format.keys import RecoveryKey
 from backup.inventory import readings, runs
@@ -46,13 +46,13 @@ def read(
 ) -> CheckReport:
     """Begin a sample or go on with it, until it is over."""
     world = check_world(site, keys=keys, vault=vault, seed=seed)
-    run = reading.find_open(world)
+    run = read_sample.find_open(world)
     if run is None:
-        run = reading.begin_reading(reading.plan_sample(amount, world), world)
-    report = reading.go_on(run, world)
+        run = read_sample.begin_reading(read_sample.plan_sample(amount, world), world)
+    report = read_sample.go_on(run, world)
     while report.state == "waiting":
         site.wait()
-        report = reading.go_on(run, world)
+        report = read_sample.go_on(run, world)
     return report
 
 
@@ -239,11 +239,11 @@ def test_cut_at_every_call(site: Site, disk: DirectoryVault) -> None:
 
 def test_one_at_a_time_and_given_up(site: Site) -> None:
     world = check_world(site)
-    run = reading.begin_reading(reading.plan_sample(ALL, world), world)
+    run = read_sample.begin_reading(read_sample.plan_sample(ALL, world), world)
     with site.inventory.locked("check"), pytest.raises(LockedError):
-        reading.go_on(run, world)
-    reading.give_up(run, world)
-    assert reading.find_open(world) is None
+        read_sample.go_on(run, world)
+    read_sample.give_up(run, world)
+    assert read_sample.find_open(world) is None
     with site.inventory.reading() as tx:
         assert readings.readings_of(tx, run) == []
         assert runs.list_runs(tx)[0].outcome == "interrupted"

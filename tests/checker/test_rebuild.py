@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from backup.checker.world import Wish
 from backup.errors import NightvaultError
 from backup.format.line import RecoveryLine
+from backup.rebuilder.context import Wish
 from tests.archiver.wholeness import list_now
 from tests.backups import INVENTORY_ID, Site
 from tests.checker.rebuilding import NEW_ID, Bare, bare, catalog_rows, counters, line_of, rows

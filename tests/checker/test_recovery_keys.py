@@ -10,11 +10,11 @@ import pytest
 
 from backup.archiver.backup import run_backup
 from backup.archiver.report import BackupReport
-from backup.checker.chain import Trust, TwoSignersError, UntrustedError
-from backup.checker.report import RebuildReport
-from backup.checker.world import Wish
 from backup.errors import RecoveryKeyError
 from backup.format.keys import RecoveryKey, Signer, fingerprint_of
+from backup.rebuilder.catalog_chain import Trust, TwoSignersError, UntrustedError
+from backup.rebuilder.context import Wish
+from backup.rebuilder.report import RebuildReport
 from backup.vault.directory import DirectoryVault
 from tests.backups import INVENTORY_ID, Site, recovery_key
 from tests.checker.rebuilding import Bare, bare, line_of, rows

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.checker.laws import check_laws
-from backup.checker.world import Wish
+from backup.checker.invariants import check_laws
 from backup.inventory.lost import elsewhere
 from backup.inventory.packed import chunk_places
 from backup.model import MIB, ArchiveId, VaultName
+from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site
 from tests.checker.checking import check, kinds, query

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backup.cli import COMMANDS, main
-from backup.cli.context import Cli, pass_cli
-from backup.cli.grouping import LazyCommand
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.grouping import LazyCommand
 from tests.cli.helper_world import World, made_world
 
 Body = Callable[[Cli], object]

@@ -9,7 +9,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from backup.cli import main
-from backup.cli.context import Cli
+from backup.cli.support.context import Cli
 from backup.protocols import Clock
 from tests.doubles import ManualClock
 

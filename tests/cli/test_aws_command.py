@@ -10,7 +10,7 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from backup.cli.aws_documents import (
+from backup.cli.support.aws_documents import (
     AwsSetup,
     BucketSetup,
     backup_policy,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.cli.stopping import stop_on_signals
+from backup.cli.support.stopping import stop_on_signals
 from backup.errors import SpoolError
 from backup.format.line import RecoveryLine
 from tests.servers import Server, directory_server

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backup.archiver.report import BackupReport
-from backup.cli.daemon import log_to_stderr, tell
+from backup.cli.commands.daemon import log_to_stderr, tell
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, VaultName
 from tests.cli.frame import run, run_json
@@ -121,7 +121,7 @@ def test_the_log_names_what_could_not_be_read(caplog: pytest.LogCaptureFixture) 
         bytes_uploaded=512, archives=2, entries_added=3, entries_removed=0, seconds=1.5, problems=problems,
         recipients=[], catalog="x", warnings=["odd"],
     )  # fmt: skip
-    with caplog.at_level(logging.INFO, "backup.cli.daemon"):
+    with caplog.at_level(logging.INFO, "backup.cli.commands.daemon"):
         tell(report)
     assert caplog.messages[0] == r"job etc: unreadable: /a/\x1b0: Permission denied"
     assert caplog.messages[20:] == [

@@ -12,7 +12,7 @@ import botocore.session
 import pytest
 
 from backup.cli import COMMANDS, main
-from backup.cli.context import Cli
+from backup.cli.support.context import Cli
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())

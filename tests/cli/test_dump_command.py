@@ -176,7 +176,7 @@ def is_whole(data: bytes) -> bool:
 def test_a_large_file_that_breaks_off_ends_the_stream(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backup.restorer.dump.FITS", MIB)
+    monkeypatch.setattr("backup.restorer.dump.dump.FITS", MIB)
     damage(server)
     at = f"latest:{server.source}"
     result = server.run("dump", at, "--tar", "--key", server.key_file)

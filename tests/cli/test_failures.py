@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from backup import errors
 from backup.cli import main
-from backup.cli.context import Cli
+from backup.cli.support.context import Cli
 from backup.errors import ExitCode, NightvaultError
 
 

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backup.cli import COMMANDS, main
-from backup.cli.context import Cli, pass_cli
-from backup.cli.grouping import CommandWithWords, LazyCommand
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.grouping import CommandWithWords, LazyCommand
 
 
 @pytest.mark.parametrize(

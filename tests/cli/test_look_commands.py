@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backup.cli import vaults
+from backup.cli.commands import vaults
 from backup.errors import UnreachableError
 from backup.model import ArchiveId, VaultState
 from tests.doubles import ManualClock
@@ -28,7 +28,7 @@ def server(tmp_path: Path) -> Server:
 def on_a_terminal(server: Server, monkeypatch: pytest.MonkeyPatch, *words: object) -> list[str]:
     """The lines that a terminal of 80 columns shows."""
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("backup.cli.render._WIDE", 80)
+    monkeypatch.setattr("backup.cli.support.render._WIDE", 80)
     return server.done(*words).stdout.splitlines()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from backup.app import SystemClock
-from backup.cli.identity_flags import Flags
+from backup.cli.support.identity_flags import Flags
 from backup.credentials import (
     IdentityFiles,
     RolesAnywhere,

@@ -70,7 +70,7 @@ def test_every_command_that_the_table_names_is_there() -> None:
 
 def test_a_reader_that_leaves_is_no_traceback() -> None:
     code = (
-        "import sys\nfrom backup.cli import main\nfrom backup.cli.context import Cli\n"
+        "import sys\nfrom backup.cli import main\nfrom backup.cli.support.context import Cli\n"
         "import click\n"
         "main._table = {}\n"
         "main.get_command = lambda ctx, name: click.Command('x', callback=lambda: print('y' * 1000000))\n"

@@ -16,9 +16,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from backup.app import SystemClock
-from backup.cli import progress
-from backup.cli.progress import Figures, JsonLines, PlainLines
-from backup.cli.terminal import TerminalBar
+from backup.cli.support import progress
+from backup.cli.support.progress import Figures, JsonLines, PlainLines
+from backup.cli.support.terminal import TerminalBar
 from backup.model import MIB
 from backup.protocols import phase
 from tests.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
@@ -188,7 +188,7 @@ class Kept(progress.Silent):
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
     made = Kept()
-    monkeypatch.setattr("backup.cli.context.Cli.progress", lambda _: made)
+    monkeypatch.setattr("backup.cli.support.context.Cli.progress", lambda _: made)
     return made
 
 

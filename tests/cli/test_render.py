@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.cli import progress, render
-from backup.cli.tables import Column
-from backup.cli.terminal import TerminalBar
+from backup.cli.support import progress, render
+from backup.cli.support.tables import Column
+from backup.cli.support.terminal import TerminalBar
 from backup.model import SnapshotId, Tier
 
 

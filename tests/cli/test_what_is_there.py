@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.cli.context import Cli
+from backup.cli.support.context import Cli
 from tests.servers import Server, directory_server
 
 
@@ -81,7 +81,7 @@ def test_dump_replaces_nothing_that_came_meanwhile(
     """Defect 22: also what appears while it waits for the vault stays."""
     out = tmp_path / "out.txt"
 
-    from backup.cli import dump
+    from backup.cli.commands import dump
 
     check = dump._check_output
 

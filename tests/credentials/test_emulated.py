@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from backup.cli.aws_documents import AwsSetup, backup_policy, trust_policy
+from backup.cli.support.aws_documents import AwsSetup, backup_policy, trust_policy
 from backup.credentials.boto import boto3_session
 from backup.credentials.identity import Identity, IdentityFiles, load_identity
 from backup.credentials.keys import SoftwareKey

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from backup.emulator.accounts_file import AccountsFile, read_accounts
-from backup.emulator.errors import EmulatorError
+from backup.emulator.core.accounts_file import AccountsFile, read_accounts
+from backup.emulator.core.errors import EmulatorError
 from tests.emulated import ACCOUNT_ID, StaticKey, write_accounts
 from tests.emulator.authority import ANCHOR_ARN, PROFILE_ARN, ROLE_ARN, TRUST, issue_ca, issue_leaf, revoke
 

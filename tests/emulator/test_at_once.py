@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from backup.emulator.sink import BUFFER_BYTES, BUFFERS, KEPT, KEPT_SECONDS
+from backup.emulator.core.sink import BUFFER_BYTES, BUFFERS, KEPT, KEPT_SECONDS
 from tests.emulated import RunningEmulator, write_accounts
 from tests.emulator.s3.talk import client as s3_client
 from tests.emulator.s3.talk import new_bucket

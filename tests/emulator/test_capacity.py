@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.emulator.capacity import month_later
+from backup.emulator.glacier.capacity import month_later
 from tests.emulated import RunningEmulator, write_accounts
 from tests.emulator.talk import Reply, Talker
 

@@ -14,8 +14,8 @@ import pytest
 import urllib3
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
-from backup.emulator.errors import EmulatorError
-from backup.emulator.faults import Fault, FaultPlan, parse_fault, read_faults
+from backup.emulator.core.errors import EmulatorError
+from backup.emulator.core.faults import Fault, FaultPlan, parse_fault, read_faults
 from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
 from tests.emulator.talk import MIB, Talker, client, code_and_message, new_vault_name, pattern, tree_hash
 

@@ -17,8 +17,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from backup.emulator.errors import describe_disk
-from backup.emulator.store import Store
+from backup.emulator.core.errors import describe_disk
+from backup.emulator.core.store import Store
 from tests.emulated import (
     ACCESS_KEY_ID,
     REGION,

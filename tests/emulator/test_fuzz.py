@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.emulator.operations import OPERATIONS
+from backup.emulator.glacier.operations import OPERATIONS
 from tests.emulated import RunningEmulator, write_accounts
 from tests.emulator.talk import Talker
 

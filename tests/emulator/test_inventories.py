@@ -11,10 +11,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from backup.emulator.archives import Piece, add_archive
-from backup.emulator.clock import DAY_MS
-from backup.emulator.inventories import as_csv, as_json, make_due_inventories, make_inventory, select_items
-from backup.emulator.store import Store, Transaction
+from backup.emulator.core.clock import DAY_MS
+from backup.emulator.core.store import Store, Transaction
+from backup.emulator.glacier.archives import Piece, add_archive
+from backup.emulator.glacier.inventories import (
+    as_csv,
+    as_json,
+    make_due_inventories,
+    make_inventory,
+    select_items,
+)
 from tests.emulated import RunningEmulator
 from tests.emulator.talk import arn_of, client, code_and_message, new_vault_name
 

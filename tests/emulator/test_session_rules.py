@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from backup.emulator.accounts_file import AccountsFile
-from backup.emulator.errors import EmulatorError, ServiceError
-from backup.emulator.faults import FaultPlan
-from backup.emulator.sessions import REMARKS, SessionService
-from backup.emulator.store import Store
-from backup.emulator.subject import read_subject
-from backup.emulator.wire import Answer, Inbound
+from backup.emulator.core.accounts_file import AccountsFile
+from backup.emulator.core.errors import EmulatorError, ServiceError
+from backup.emulator.core.faults import FaultPlan
+from backup.emulator.core.store import Store
+from backup.emulator.core.wire import Answer, Inbound
+from backup.emulator.rolesanywhere.sessions import REMARKS, SessionService
+from backup.emulator.rolesanywhere.subject import read_subject
 from tests.emulated import write_accounts
 from tests.emulator.authority import (
     ANCHOR_ARN,

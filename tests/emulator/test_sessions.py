@@ -15,13 +15,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from backup.emulator.accounts_file import AccountsFile
-from backup.emulator.errors import ServiceError
-from backup.emulator.faults import FaultPlan
-from backup.emulator.session_request import verify_request
-from backup.emulator.sessions import SessionService
-from backup.emulator.store import Store
-from backup.emulator.wire import Inbound
+from backup.emulator.core.accounts_file import AccountsFile
+from backup.emulator.core.errors import ServiceError
+from backup.emulator.core.faults import FaultPlan
+from backup.emulator.core.store import Store
+from backup.emulator.core.wire import Inbound
+from backup.emulator.rolesanywhere.session_request import verify_request
+from backup.emulator.rolesanywhere.sessions import SessionService
 from tests.emulated import ACCOUNT_ID, REGION, write_accounts
 from tests.emulator.authority import (
     ANCHOR_ARN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import urllib3
 
-from backup.emulator.settings import Settings, changed, from_text
+from backup.emulator.core.settings import Settings, changed, from_text
 from tests.emulated import RunningEmulator
 from tests.emulator.talk import Talker
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup.emulator.sigv4 import (
+from backup.emulator.core.sigv4 import (
     EMPTY_SHA256,
     Authorization,
     MalformedAuthorization,
@@ -19,7 +19,7 @@ from backup.emulator.sigv4 import (
     skew_message,
     string_to_sign,
 )
-from backup.emulator.wire import Inbound
+from backup.emulator.core.wire import Inbound
 
 GUIDE_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 GOOD = (

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from backup.emulator.sink import BUFFER_BYTES
+from backup.emulator.core.sink import BUFFER_BYTES
 from tests.emulated import RunningEmulator, write_accounts
 from tests.emulator.authority import issue, name
 from tests.emulator.talk import MIB, Talker, tree_hash

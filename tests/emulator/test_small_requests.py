@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from backup.emulator import settle
-from backup.emulator.accounts_file import AccountsFile
-from backup.emulator.protocol import _HeadFirst
+from backup.emulator.core.accounts_file import AccountsFile
+from backup.emulator.core.protocol import _HeadFirst
+from backup.emulator.core.settings import Settings, SettingsInForce
+from backup.emulator.core.sigv4 import derived_key
+from backup.emulator.core.store import Store, Transaction
 from backup.emulator.server import EmulatorOptions, application
-from backup.emulator.settings import Settings, SettingsInForce
-from backup.emulator.sigv4 import derived_key
-from backup.emulator.store import Store, Transaction
 from tests.emulated import write_accounts
 from tests.emulator.talk import Talker
 

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.emulator.treehash import LEAF_BYTES, TreeHasher, is_megabyte_aligned, is_tree_aligned, root, split
+from backup.emulator.core.treehash import (
+    LEAF_BYTES,
+    TreeHasher,
+    is_megabyte_aligned,
+    is_tree_aligned,
+    root,
+    split,
+)
 from tests.emulator.talk import MIB, pattern
 
 VECTORS = [

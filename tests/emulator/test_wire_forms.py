@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 
-from backup.emulator.treehash import root
+from backup.emulator.core.treehash import root
 from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
 from tests.emulator.talk import MIB, Reply, Talker, new_vault_name, pattern, tree_hash
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 
-from backup.inventory import archives, driver, entries, looking, runs, schema
+from backup.inventory import archives, driver, entries, entry_versions, runs, schema
 from backup.inventory.database import Inventory, Transaction, create_inventory
 from backup.inventory.snapshots import Snapshot, record_snapshot
 from backup.model import JobName, Owner, SnapshotId, VaultName
@@ -80,10 +80,10 @@ def sorts(tx: Transaction, act: Callable[[], Iterable[object]]) -> bool:
         asked.append((sql, values))
         return real(tx, sql, values)
 
-    vars(entries)["raw_rows"] = vars(looking)["raw_rows"] = watched
+    vars(entries)["raw_rows"] = vars(entry_versions)["raw_rows"] = watched
     for _ in act():
         break
-    vars(entries)["raw_rows"] = vars(looking)["raw_rows"] = real
+    vars(entries)["raw_rows"] = vars(entry_versions)["raw_rows"] = real
     plans = [
         str(tx.exec_driver_sql("EXPLAIN QUERY PLAN " + driver.sql_of(tx, sql), values).all())
         for sql, values in asked
@@ -107,11 +107,11 @@ def main() -> None:
         with inventory.reading() as tx:
             takes = of_name_or_path("*7777*")
             acts: dict[str, Callable[[], Iterable[object]]] = {
-                "versions": lambda: looking.versions_of(
+                "versions": lambda: entry_versions.versions_of(
                     tx, before.job_number, b"/srv/data/00001/file-00000100.dat"
                 ),
-                "diff": lambda: looking.differing(tx, before, after),
-                "find": lambda: looking.versions_below(tx, before.job_number, takes=takes),
+                "diff": lambda: entry_versions.differing(tx, before, after),
+                "find": lambda: entry_versions.versions_below(tx, before.job_number, takes=takes),
             }
             told = {name: measured(act) | {"sorts": sorts(tx, act)} for name, act in acts.items()}
         inventory.close()

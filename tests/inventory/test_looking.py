@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.inventory import entries, looking, runs, schema
+from backup.inventory import entries, entry_versions, runs, schema
 from backup.inventory.archives import get_or_create_vault
 from backup.inventory.database import Inventory, Transaction
-from backup.inventory.looking import Version
+from backup.inventory.entry_versions import Version
 from backup.inventory.snapshots import Snapshot, find_snapshot, record_snapshot
 from backup.model import JobName, Owner, SnapshotId, VaultName
 from tests.doubles import START
@@ -101,7 +101,7 @@ def test_what_differs_is_what_differs(ours: list[Tree], theirs: list[Tree], data
         (first, before), (second, after) = (data.draw(st.sampled_from(everything)) for _ in range(2))
         top = data.draw(st.sampled_from([b"/", b"/a", b"/a/c", b"/a-b/x"]))
         with inventory.reading() as tx:
-            pairs = list(looking.differing(tx, first, second, top))
+            pairs = list(entry_versions.differing(tx, first, second, top))
         changed = {told(pair) for pair in pairs}
         assert len(changed) == len(pairs)
         expected = {
@@ -117,13 +117,13 @@ def test_what_differs_is_what_differs(ours: list[Tree], theirs: list[Tree], data
 def test_versions_tell_which_snapshots_have_them(history: list[Tree]) -> None:
     with filled([history]) as (inventory, made), inventory.reading() as tx:
         job = made[0][0].job_number
-        series = looking.series_by_job(tx)[job]
+        series = entry_versions.series_by_job(tx)[job]
         for number, tree in enumerate(history, 1):
-            there = {one.path: one.mode for one in looking.versions_below(tx, job, at=number)}
+            there = {one.path: one.mode for one in entry_versions.versions_below(tx, job, at=number)}
             assert there == dict(tree)
         for path in PATHS:
-            rows = looking.versions_of(tx, job, path)
-            assert rows == [one for one in looking.versions_below(tx, job) if one.path == path]
+            rows = entry_versions.versions_of(tx, job, path)
+            assert rows == [one for one in entry_versions.versions_below(tx, job) if one.path == path]
             having = [(snapshot.number, one.mode) for one in rows for snapshot in series.of(one)]
             assert having == [(n, tree[path]) for n, tree in enumerate(history, 1) if path in tree]
 
@@ -131,7 +131,7 @@ def test_versions_tell_which_snapshots_have_them(history: list[Tree]) -> None:
 def test_the_nearest_names() -> None:
     with filled([[{b"/a": 1, b"/a/c/\xff": 1, b"/b": 1}]]) as (inventory, _), inventory.reading() as tx:
         snapshot = find_snapshot(tx, "latest")
-        error = looking.no_such_path(tx, snapshot, b"/b\x1b")
+        error = entry_versions.no_such_path(tx, snapshot, b"/b\x1b")
         assert "\\x1b" in str(error)
         assert error.advice == "did you mean /b?"
-        assert "nightvault ls" in looking.no_such_path(tx, snapshot, b"/qqq/zzz").advice
+        assert "nightvault ls" in entry_versions.no_such_path(tx, snapshot, b"/qqq/zzz").advice

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError as DuplicateError
 from sqlalchemy.exc import NoResultFound
 
 from backup.errors import InventoryDamagedError
-from backup.inventory import progress, retrievals
+from backup.inventory import restore_state, retrievals
 from backup.inventory.archives import get_or_create_vault
 from backup.inventory.database import Inventory
 from backup.inventory.retrievals import Restore, Retrieval
@@ -115,10 +115,10 @@ def test_a_retrieval_from_planned_to_ready_and_again(books: Inventory, snapshot:
     )
     for changed in (asked, replace(asked, state="ready"), replace(asked, state="ready", written_to=MIB)):
         with books.writing() as tx:
-            progress.retrievals_changed(tx, [changed])
+            restore_state.retrievals_changed(tx, [changed])
         assert known(books, restore) == [changed, second]
     with books.writing() as tx:
-        progress.retrievals_changed(tx, [progress.again(known(books, restore)[0], "token-3")])
+        restore_state.retrievals_changed(tx, [restore_state.again(known(books, restore)[0], "token-3")])
     again, other = known(books, restore)
     assert (again.token, again.state, again.retrieval_id, again.asked) == ("token-3", "planned", None, None)
     assert (again.written_to, again.left.start, again.left.end) == (MIB, MIB, first.extent.end)
@@ -137,33 +137,33 @@ def test_what_is_alive_can_be_shared(books: Inventory, snapshot: SnapshotId) -> 
 
     def alive(now: datetime) -> list[Retrieval]:
         with books.reading() as tx:
-            return list(progress.alive_retrievals(tx, [first.archive], now).get(first.archive, ()))
+            return list(restore_state.alive_retrievals(tx, [first.archive], now).get(first.archive, ()))
 
     assert alive(START) == []
     with books.writing() as tx:
-        progress.retrievals_changed(tx, [gone])
+        restore_state.retrievals_changed(tx, [gone])
     assert alive(START) == [gone]
     assert alive(START + timedelta(hours=24)) == []
     inside = ByteRange(first.extent.start, first.extent.start + 1)
-    assert progress.shareable(gone, inside, Tier.BULK)
-    assert not progress.shareable(gone, inside, Tier.STANDARD)  # it would come later
-    assert progress.shareable(replace(gone, state="ready"), inside, Tier.EXPEDITED)
-    assert not progress.shareable(gone, ByteRange(first.extent.start, first.extent.end + 1), Tier.BULK)
+    assert restore_state.shareable(gone, inside, Tier.BULK)
+    assert not restore_state.shareable(gone, inside, Tier.STANDARD)  # it would come later
+    assert restore_state.shareable(replace(gone, state="ready"), inside, Tier.EXPEDITED)
+    assert not restore_state.shareable(gone, ByteRange(first.extent.start, first.extent.end + 1), Tier.BULK)
     with books.writing() as tx:
-        progress.output_gone(tx, [RetrievalId("job")], START)
+        restore_state.output_gone(tx, [RetrievalId("job")], START)
     assert alive(START) == []
 
 
 def test_progress_is_what_was_kept(books: Inventory, snapshot: SnapshotId) -> None:
     restore = opened(books, snapshot)
     with books.reading() as tx:
-        assert progress.read_progress(tx, restore.number) is None
+        assert restore_state.read_progress(tx, restore.number) is None
     problem = Problem(b"caf\xe9", ProblemKind.DAMAGED, "gone")
-    kept = progress.Progress(3, 4000, 5000, 1.5, (problem,), frozenset({b"caf\xe9", b"a"}))
+    kept = restore_state.Progress(3, 4000, 5000, 1.5, (problem,), frozenset({b"caf\xe9", b"a"}))
     with books.writing() as tx:
-        progress.keep_progress(tx, restore.number, kept)
+        restore_state.keep_progress(tx, restore.number, kept)
     with books.reading() as tx:
-        assert progress.read_progress(tx, restore.number) == kept
+        assert restore_state.read_progress(tx, restore.number) == kept
 
 
 def test_what_was_not_committed_was_never_asked_for(books: Inventory, snapshot: SnapshotId) -> None:

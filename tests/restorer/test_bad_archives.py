@@ -45,11 +45,11 @@ from backup.model import (
     VaultName,
 )
 from backup.protocols import Vault
-from backup.restorer.choice import Choice
-from backup.restorer.dump import STDOUT, dump
+from backup.restorer.dump.dump import STDOUT, dump
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, is_partly_ready, is_ready
 from backup.restorer.restore import plan_restore as plan_of
-from backup.vault import beneath
+from backup.restorer.selection.choice import Choice
+from backup.vault import dirfd
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3 import S3Vault
@@ -473,14 +473,14 @@ def test_input_output_errors_of_a_real_disk(
     site.backup()
     archive_id, archive, *_ = frame_places(site)[0]
     inode = (tmp_path / "vault" / "archives" / archive_id[:2] / archive_id).stat().st_ino
-    real = beneath.read_at
+    real = dirfd.read_at
 
     def failing(fd: int, length: int, offset: int) -> bytes:
         if os.fstat(fd).st_ino == inode:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(fd, length, offset)
 
-    monkeypatch.setattr(beneath, "read_at", failing)
+    monkeypatch.setattr(dirfd, "read_at", failing)
     made = Rig(site, source, "directory", ManualClock())
     spoilt = users_of(site, f"archive = {archive}")
     assert_spoilt(made, made.restore(out), spoilt, out, "Input/output error")

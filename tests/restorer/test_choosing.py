@@ -10,9 +10,9 @@ import pytest
 
 from backup.inventory.retrievals import Restore
 from backup.model import MIB, Tier
-from backup.restorer.choice import Choice, Overwrite
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
-from backup.restorer.target import Target
+from backup.restorer.selection.choice import Choice, Overwrite
+from backup.restorer.target.directories import Target
 from tests.backups import Site
 from tests.trees import assert_same_tree
 

@@ -8,8 +8,8 @@ from backup.errors import FormatError
 from backup.format.catalog import encode_extra
 from backup.inventory.entries import EntryRow
 from backup.model import EntryKind, Extra, Owner
-from backup.restorer.columns import Entries
-from backup.restorer.wanted import Wanted
+from backup.restorer.selection.columns import Entries
+from backup.restorer.selection.entry import Wanted
 
 OWNERS = {7: Owner(0, 0, "root", "root"), 9: Owner(1000, 1000)}
 LARGEST = 2**63 - 1

@@ -15,7 +15,7 @@ from backup.errors import FormatError, RecoveryKeyError
 from backup.format.header import Header, HeaderFields, open_header, parse_header, seal_header
 from backup.format.keys import RecoveryKey, Signer
 from backup.model import MIB, Tier
-from backup.restorer.keyfile import PackKeyFile
+from backup.restorer.pack_keys import PackKeyFile
 from backup.restorer.restore import (
     advance,
     begin_restore,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup.errors import RecoveryKeyError, SpoolError
-from backup.restorer.keyfile import PackKeyFile, wipe_others
+from backup.restorer.pack_keys import PackKeyFile, wipe_others
 
 ID = "0123456789abcdef"
 KEYS = {1: b"a" * 32, 77: b"b" * 32}

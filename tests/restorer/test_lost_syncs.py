@@ -18,8 +18,9 @@ import pytest
 
 from backup.errors import InterruptedRunError, TargetError
 from backup.inventory.runs import Outcome
-from backup.restorer import parts, sitting, target, write
-from backup.restorer.target import Target
+from backup.restorer import session
+from backup.restorer.target import directories, partial_files, write
+from backup.restorer.target.directories import Target
 from tests.backups import Site
 from tests.restorer.sites import leftovers
 from tests.trees import assert_same_tree
@@ -37,7 +38,7 @@ class Disk:
         self._held: list[int] = []  # so that no inode is used again
         self.has_failed = False
         self.fails: Callable[[], None] = lambda: None
-        real_syncing, real_sync = Target.syncing, target._sync
+        real_syncing, real_sync = Target.syncing, directories._sync
 
         def syncing(writes: Target, paths: Iterable[bytes]) -> Callable[[], None]:
             self._seen = {os.stat(path).st_ino: path.read_bytes() for path in self._files()}
@@ -54,8 +55,8 @@ class Disk:
                 self._safe = seen
 
         patch.setattr(Target, "syncing", syncing)
-        patch.setattr(target, "_sync", sync)
-        for module in (parts, write):
+        patch.setattr(directories, "_sync", sync)
+        for module in (partial_files, write):
             patch.setattr(module, "forget", self._reveal)
 
     def loses(self) -> None:
@@ -111,7 +112,7 @@ def is_restored(site: Site, source: Path, out: Path, disk: Disk) -> None:
 def test_any_checkpoint(
     framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
-    monkeypatch.setattr(sitting, "CHECKPOINT", 1)
+    monkeypatch.setattr(session, "CHECKPOINT", 1)
     disk = Disk(out, monkeypatch, turn)
     with losing(disk, TargetError):
         framed.restore("latest", out)
@@ -129,7 +130,7 @@ def test_the_last_sync(framed: Site, source: Path, out: Path, monkeypatch: pytes
 def test_a_stop_while_it_is_synced(
     framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
-    monkeypatch.setattr(sitting, "CHECKPOINT", 1)
+    monkeypatch.setattr(session, "CHECKPOINT", 1)
     disk = Disk(out, monkeypatch, turn)
     disk.fails = lambda: time.sleep(0.2)
     framed.stop = lambda: disk.has_failed
@@ -139,7 +140,7 @@ def test_a_stop_while_it_is_synced(
     is_restored(framed, source, out, disk)
 
 
-@pytest.mark.parametrize("checkpoint", [1, sitting.CHECKPOINT])
+@pytest.mark.parametrize("checkpoint", [1, session.CHECKPOINT])
 def test_ctrl_c_while_it_is_synced(
     framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int
 ) -> None:
@@ -147,7 +148,7 @@ def test_ctrl_c_while_it_is_synced(
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
 
-    monkeypatch.setattr(sitting, "CHECKPOINT", checkpoint)
+    monkeypatch.setattr(session, "CHECKPOINT", checkpoint)
     disk = Disk(out, monkeypatch, 1)
     disk.fails = interrupt
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from backup.format.naming import chunk_id
-from backup.restorer import maker as module
-from backup.restorer.maker import Answer, Lent, MakerGoneError, MakerProcess, NewFile
-from backup.restorer.making import Made
+from backup.restorer.target import helper_process as module
+from backup.restorer.target.helper_process import Answer, Lent, MakerGoneError, MakerProcess, NewFile
+from backup.restorer.target.making import Made
 
 KEY = b"k" * 32
 MARK = "0123456789abcdef"

@@ -14,11 +14,11 @@ from backup.format.keys import ChunkSecret
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome
 from backup.model import Tier
-from backup.restorer.choice import Choice
-from backup.restorer.mark import Mark, bears_mark, leave_mark, name_of, require_mark
+from backup.restorer.context import RestoreWorld
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, plan_restore
-from backup.restorer.sitting import Sitting
-from backup.restorer.world import RestoreWorld
+from backup.restorer.selection.choice import Choice
+from backup.restorer.session import Sitting
+from backup.restorer.target.mark import Mark, bears_mark, leave_mark, name_of, require_mark
 from tests.backups import Site
 from tests.restorer.sites import sql
 from tests.trees import assert_same_tree
@@ -117,7 +117,7 @@ def test_where_none_can_be_left_a_person_goes_on_all_the_same(
 ) -> None:
     """An ordinary user restores in place, below a `/` that is not his."""
     with monkeypatch.context() as patch:
-        patch.setattr("backup.restorer.mark._NEW", os.O_RDONLY)
+        patch.setattr("backup.restorer.target.mark._NEW", os.O_RDONLY)
         restore = begin(full, out)
     with pytest.raises(TargetError, match="does not bear its mark"):
         require_mark(restore, alone)

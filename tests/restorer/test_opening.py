@@ -10,7 +10,7 @@ from backup.errors import DeniedError, IntegrityError
 from backup.format.frame import FrameCodec
 from backup.format.pack import PackKeys, derive_keys
 from backup.model import FrameRow, PackId
-from backup.restorer.opening import OpenedArchive, Opener
+from backup.restorer.frame_opener import OpenedArchive, Opener
 
 PACK = PackId(b"p" * 16)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backup.format.treehash import align
 from backup.model import MIB, ByteRange, FrameRow
-from backup.restorer.plan import NEAR, RangePlan, cover, plan_ranges
+from backup.restorer.ranges import NEAR, RangePlan, cover, plan_ranges
 
 
 @st.composite

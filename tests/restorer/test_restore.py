@@ -16,7 +16,7 @@ from backup.inventory.runs import Outcome, list_runs
 from backup.restorer.restore import (
     plan_restore,
 )
-from backup.restorer.write import Writer
+from backup.restorer.target.write import Writer
 from tests.backups import Site
 from tests.restorer.sites import LARGE
 from tests.trees import assert_same_tree, snapshot_of
@@ -125,8 +125,8 @@ def test_a_directory_swapped_for_a_symlink_meanwhile(
     full: Site, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody who may write in the target swaps a directory for a symlink before any one of our steps."""
-    monkeypatch.setattr("backup.restorer.target._MOST_OPEN", 1)
-    monkeypatch.setattr("backup.restorer.parts._MOST_OPEN", 1)
+    monkeypatch.setattr("backup.restorer.target.directories._MOST_OPEN", 1)
+    monkeypatch.setattr("backup.restorer.target.partial_files._MOST_OPEN", 1)
     outside = tmp_path / "outside"
     outside.mkdir()
     steps, swap_at = [0], [-1]

@@ -17,13 +17,13 @@ from backup.archiver import pipeline
 from backup.errors import RetrievalExpiredError, TargetFullError
 from backup.inventory.runs import Outcome
 from backup.model import KIB, MIB, FrameRow, ProblemKind, Tier
-from backup.restorer import sharing
-from backup.restorer.choice import Choice, Overwrite
-from backup.restorer.maker import Answer, Lent, MakerProcess, NewFile
-from backup.restorer.making import FileMaker, Made
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
-from backup.restorer.wanted import Wanted
-from backup.restorer.write import Writer
+from backup.restorer.selection.choice import Choice, Overwrite
+from backup.restorer.selection.entry import Wanted
+from backup.restorer.target import sharing
+from backup.restorer.target.helper_process import Answer, Lent, MakerProcess, NewFile
+from backup.restorer.target.making import FileMaker, Made
+from backup.restorer.target.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
 from tests.backups import Site
 from tests.restorer.sites import leftovers, plant, sql, users_of
@@ -186,7 +186,7 @@ def test_a_maker_that_is_killed_costs_nothing(
             killed.append(self._process.pid)
             os.kill(self._process.pid, signal.SIGKILL)
 
-    monkeypatch.setattr("backup.restorer.write.MakerProcess", Mortal)
+    monkeypatch.setattr("backup.restorer.target.write.MakerProcess", Mortal)
     before = len(os.listdir("/proc/self/fd"))
     report = restored(many, out, Choice(overwrite=overwrite))
     assert len(killed) == 1
@@ -332,7 +332,7 @@ def test_what_fails_within_a_batch_is_not_taken_for_done(
 
     with monkeypatch.context() as patch:
         patch.setattr(FileMaker, "make", make)
-        patch.setattr("backup.restorer.write.MakerProcess", Filled)
+        patch.setattr("backup.restorer.target.write.MakerProcess", Filled)
         with pytest.raises(TargetFullError):
             many.restore("latest", out)
     report = many.restore("latest", out)

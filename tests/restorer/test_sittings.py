@@ -12,9 +12,9 @@ import pytest
 
 from backup.errors import DeniedError, IntegrityError, InterruptedRunError, LimitRefusedError
 from backup.inventory.runs import Outcome, list_runs
-from backup.restorer import sitting
-from backup.restorer.assemble import Assembly
+from backup.restorer import session
 from backup.restorer.restore import RestoreReport, cancel, deliver
+from backup.restorer.target.assemble import Assembly
 from tests.backups import Site
 from tests.doubles import Fault, FaultyVault, PowerCut
 from tests.restorer.sites import begun, leftovers
@@ -24,7 +24,7 @@ from tests.trees import assert_same_tree
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Record after each frame, not after hundreds of megabytes."""
-    monkeypatch.setattr(sitting, "CHECKPOINT", 1)
+    monkeypatch.setattr(session, "CHECKPOINT", 1)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.errors import TargetError
-from backup.restorer import target as module
-from backup.restorer.target import Target, is_step, replacing, step
+from backup.restorer.target import directories as module
+from backup.restorer.target.directories import Target, is_step, replacing, step
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from backup.format.rows import pack_u32
 from backup.inventory.entries import EntryRow
 from backup.inventory.packed import ChunkPlace
 from backup.model import EntryKind, Owner
-from backup.restorer import places as module
-from backup.restorer.files import Files
-from backup.restorer.places import Places
-from backup.restorer.uses import Uses
+from backup.restorer.selection import chunk_locations as module
+from backup.restorer.selection.chunk_locations import Places
+from backup.restorer.selection.chunk_users import Uses
+from backup.restorer.selection.files import Files
 
 
 def place(number: int, **values: object) -> ChunkPlace:

@@ -12,11 +12,11 @@ import pytest
 
 from backup.errors import TargetError
 from backup.model import MIB, EntryKind, Extra, Owner, Problem, ProblemKind
-from backup.restorer import parts as module
-from backup.restorer import special
-from backup.restorer.metadata import Metadata
-from backup.restorer.target import Target
-from backup.restorer.write import Wanted, Writer
+from backup.restorer.target import partial_files as module
+from backup.restorer.target import special
+from backup.restorer.target.directories import Target
+from backup.restorer.target.metadata import Metadata
+from backup.restorer.target.write import Wanted, Writer
 
 MINE = Owner(os.geteuid(), os.getegid())
 MTIME = 1_000_000_000_123_456_789

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.model import MIB
-from backup.transfer.lanes import LONGEST_WAIT, Gate, Lanes, Look
+from backup.transfer.concurrency import LONGEST_WAIT, Gate, Lanes, Look
 
 LOOKS = st.builds(
     Look,

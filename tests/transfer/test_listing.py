@@ -10,7 +10,7 @@ from backup.errors import DeniedError, UnreachableError, VaultError
 from backup.inventory import archives, retrievals
 from backup.inventory.database import Inventory
 from backup.model import ListingId, RetrievalId, RetrievalState, RetrievalStatus
-from backup.transfer.listing import continue_listing, newest_kept, request_listing
+from backup.transfer.retrievals.listing import continue_listing, newest_kept, request_listing
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site
 from tests.doubles import Fault, FaultyVault, ManualClock, PowerCut

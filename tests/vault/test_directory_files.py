@@ -12,7 +12,7 @@ from backup.errors import IntegrityError, UploadExpiredError
 from backup.model import MIB, UploadId, VaultName
 from backup.protocols import TakesFiles
 from backup.vault.directory import DirectoryVault
-from backup.vault.pace import UNLIMITED, Pace, Paces, Timetable, Window
+from backup.vault.rate_limit import UNLIMITED, Pace, Paces, Timetable, Window
 from tests.doubles import ManualClock
 from tests.vault.archives import CATALOG, complete, cut, read_directly, send, some_bytes
 from tests.vault.test_directory_cuts import killed_at, reopened

@@ -17,7 +17,7 @@ from backup.model import KIB, MIB, ByteRange, Tier, VaultName
 from backup.protocols import Clock, Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from backup.vault.pace import LATE, SLICE, Pace, Paces, Timetable, Window
+from backup.vault.rate_limit import LATE, SLICE, Pace, Paces, Timetable, Window
 from backup.vault.s3 import S3Vault
 from backup.vault.s3_requests import Bucket
 from tests.doubles import ManualClock

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from backup.app.clock import SystemClock
 from backup.errors import InterruptedRunError
 from backup.model import KIB, MIB
-from backup.vault.pace import LATE, SLICE, UNLIMITED, Pace, Timetable, Turns, Window, read_all, slices
 from backup.vault.partbody import PartBody
+from backup.vault.rate_limit import LATE, SLICE, UNLIMITED, Pace, Timetable, Turns, Window, read_all, slices
 from tests.doubles import ManualClock
 
 ALL_DAY = 24 * 60

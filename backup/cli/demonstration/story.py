@@ -57,8 +57,8 @@ class DemoReport:
 
     def table(self) -> Any:
         """The closing table."""
-        from backup.cli.render import size, table
-        from backup.cli.tables import Column
+        from backup.cli.support.render import size, table
+        from backup.cli.support.tables import Column
 
         def night(name: str, report: dict[str, Any]) -> tuple[object, ...]:
             sizes = [size(report[key]) for key in ("bytes_read", "bytes_new", "bytes_uploaded")]
@@ -81,7 +81,7 @@ class DemoReport:
 
     def hints(self) -> list[str]:
         """The verdict, and where to look next."""
-        from backup.cli.render import counted
+        from backup.cli.support.render import counted
 
         if self.differences:
             count = counted(len(self.differences), "difference")

@@ -6,13 +6,13 @@ ACLs can be read, and neither set nor sent along.
 
 from __future__ import annotations
 
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.s3_errors import S3Error
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .buckets import owner_id
 from .call import S3Call, need_object
 from .documents import xml_answer
-from .errors import S3Error
 from .xml import DECLARATION, NAMESPACE
 
 

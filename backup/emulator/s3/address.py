@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
-from backup.emulator.wire import Inbound
-
-from .errors import S3Error
+from backup.emulator.core.s3_errors import S3Error
+from backup.emulator.core.wire import Inbound
 
 _AMAZON = re.compile(r"(?:(?P<bucket>.+)\.)?s3[.-](?P<region>[a-z]{2}-[a-z-]+-\d)\.amazonaws\.com(?:\.cn)?")
 _STYLES = (

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.s3_errors import S3Error, invalid_argument
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .call import S3Call, http_date, need_object
 from .checksums import ALGORITHMS, COMPOSITE
 from .documents import xml_answer
-from .errors import S3Error, invalid_argument
 from .objects import check_tags
 from .xml import Node, document, parse
 

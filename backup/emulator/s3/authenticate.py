@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from backup.emulator.accounts import Accounts
-from backup.emulator.authenticate import Caller, Secret, find_secret
-from backup.emulator.presigned import is_presigned, lifetime_seconds, parse_presigned, without_signature
-from backup.emulator.sigv4 import (
+from backup.emulator.core.accounts import Accounts
+from backup.emulator.core.authenticate import Caller, Secret, find_secret
+from backup.emulator.core.presigned import is_presigned, lifetime_seconds, parse_presigned, without_signature
+from backup.emulator.core.s3_errors import S3Error
+from backup.emulator.core.sigv4 import (
     UNRESERVED,
     Authorization,
     MalformedAuthorization,
@@ -30,11 +31,10 @@ from backup.emulator.sigv4 import (
     stamp,
     string_to_sign,
 )
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Inbound
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Inbound
 
 from .chunked import ChunkDecoder, ChunkKey
-from .errors import S3Error
 
 SKEW = timedelta(minutes=15)
 UNSIGNED = "UNSIGNED-PAYLOAD"

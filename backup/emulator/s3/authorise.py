@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from backup.emulator.accounts import Accounts
-from backup.emulator.authenticate import Caller
-from backup.emulator.policy import Policy, Principal, parse_policy
-from backup.emulator.store import Transaction
-from backup.emulator.wire import date_ms
+from backup.emulator.core.accounts import Accounts
+from backup.emulator.core.authenticate import Caller
+from backup.emulator.core.policy import Policy, Principal, parse_policy
+from backup.emulator.core.s3_errors import S3Error
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import date_ms
 
 from .actions import actions_of
 from .call import S3Call
 from .copying import source_call
-from .errors import S3Error
 
 POLICY_OPERATIONS = ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy")
 _CREATING = ("PutObject", "CopyObject", "CompleteMultipartUpload", "CreateMultipartUpload", "UploadPart")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.s3_errors import S3Error, invalid_argument
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .call import Bucket, S3Call, find_bucket, iso_date
 from .documents import write_document, xml_answer
-from .errors import S3Error, invalid_argument
 from .lifecycle import remove_upload
 from .xml import DECLARATION, NAMESPACE, Node, document, parse
 

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from backup.emulator.settings import Settings
-from backup.emulator.store import Store, Transaction
-from backup.emulator.wire import EPOCH, Inbound, date_ms
-
-from .errors import S3Error, invalid_argument
+from backup.emulator.core.s3_errors import S3Error, invalid_argument
+from backup.emulator.core.settings import Settings
+from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.wire import EPOCH, Inbound, date_ms
 
 CLASSES = (
     *("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"),

@@ -11,9 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backup.emulator.sigv4 import EMPTY_SHA256
-
-from .errors import S3Error
+from backup.emulator.core.s3_errors import S3Error
+from backup.emulator.core.sigv4 import EMPTY_SHA256
 
 LINE_LIMIT = 16 * 1024
 SMALLEST_CHUNK = 8 * 1024

@@ -11,14 +11,14 @@ import sqlite3
 from dataclasses import dataclass
 from itertools import pairwise
 
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.s3_errors import S3Error
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .call import S3Call, find_object
 from .checksums import ALGORITHMS, BY_HEADER, COMPOSITE, Algorithm
 from .conditions import check_write
 from .documents import xml_answer
-from .errors import S3Error
 from .multipart import MOST_PARTS, find_upload
 from .objects import SSE, insert_object
 from .receive import bad_checksum

@@ -8,8 +8,9 @@ from __future__ import annotations
 import sqlite3
 from email.utils import parsedate_to_datetime
 
+from backup.emulator.core.s3_errors import S3Error, not_implemented
+
 from .call import S3Call
-from .errors import S3Error, not_implemented
 
 
 def check_read(call: S3Call, row: sqlite3.Row) -> bool:

@@ -12,14 +12,14 @@ import sqlite3
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from backup.emulator.store import Store, Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.s3_errors import S3Error, invalid_argument
+from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.wire import Answer
 
 from .call import S3Call, find_bucket, find_object, iso_date
 from .checksums import ALGORITHMS
 from .conditions import check_write
 from .documents import xml_answer
-from .errors import S3Error, invalid_argument
 from .multipart import find_upload, part_number, write_part
 from .objects import SSE, check_new_object, header_tags, insert_object
 from .receive import Digests, Stored

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.s3_errors import S3Error
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .actions import delete_action
 from .call import S3Call, check_version
 from .documents import xml_answer
-from .errors import S3Error
 from .objects import delete_object
 from .xml import Element, Node, document, parse
 

@@ -5,13 +5,13 @@ Source: S3 API Reference. They are kept as they were sent; policy and lifecycle 
 
 from __future__ import annotations
 
-from backup.emulator.errors import EmulatorError
-from backup.emulator.policy import parse_policy
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.errors import EmulatorError
+from backup.emulator.core.policy import parse_policy
+from backup.emulator.core.s3_errors import S3Error
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .call import S3Call
-from .errors import S3Error
 from .lifecycle import parse_lifecycle
 from .xml import DECLARATION, Node, document, parse
 

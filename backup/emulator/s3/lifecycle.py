@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from backup.emulator.clock import DAY_MS
-from backup.emulator.store import Transaction
+from backup.emulator.core.clock import DAY_MS
+from backup.emulator.core.s3_errors import S3Error
+from backup.emulator.core.store import Transaction
 
-from .errors import S3Error
 from .xml import Element, parse
 
 SMALLEST_BYTES = 128 * 1024

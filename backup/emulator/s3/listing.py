@@ -10,13 +10,13 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.s3_errors import invalid_argument
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .buckets import owner_id
 from .call import S3Call, from_token, iso_date, to_token
 from .documents import xml_answer
-from .errors import invalid_argument
 from .restore import is_restored, is_restoring
 from .xml import Node, document, encoded
 

@@ -11,15 +11,15 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 
-from backup.emulator.clock import DAY_MS
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.clock import DAY_MS
+from backup.emulator.core.s3_errors import S3Error, invalid_argument
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .buckets import owner_id
 from .call import S3Call, iso_date
 from .checksums import ALGORITHMS, COMPOSITE, DEFAULT
 from .documents import xml_answer
-from .errors import S3Error, invalid_argument
 from .lifecycle import remove_upload
 from .listing import after
 from .objects import SSE, check_new_object, header_tags

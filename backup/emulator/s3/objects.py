@@ -10,13 +10,13 @@ import re
 import sqlite3
 from urllib.parse import unquote
 
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer, Extent
+from backup.emulator.core.s3_errors import S3Error, not_implemented
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer, Extent
 
 from .call import S3Call, find_object, http_date, need_object
 from .checksums import ALGORITHMS, FULL
 from .conditions import check_read, check_write
-from .errors import S3Error, not_implemented
 from .lifecycle import remove_objects
 from .receive import Stored
 from .restore import is_readable, restore_header

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from backup.emulator.core.s3_errors import S3Error, invalid_argument
+
 from .acls import get_acl, put_acl
 from .attributes import delete_tagging, get_attributes, get_tagging, put_tagging
 from .buckets import create_bucket, delete_bucket, get_location, head_bucket, list_buckets
@@ -28,7 +30,6 @@ from .documents import (
     put_policy,
     put_versioning,
 )
-from .errors import S3Error, invalid_argument
 from .listing import list_objects, list_objects_v2
 from .missing import MISSING, VERSION
 from .multipart import abort_upload, check_part, create_upload, list_parts, list_uploads, upload_part

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from backup.emulator.receive import Body, fill, side_by_side
+from backup.emulator.core.receive import Body, fill, side_by_side
+from backup.emulator.core.s3_errors import S3Error, not_implemented
 
 from .authenticate import Admitted, check_payload_hash
 from .call import S3Call
 from .checksums import ALGORITHMS, BY_HEADER, DEFAULT, Algorithm, Running, encode
 from .chunked import ChunkDecoder
-from .errors import S3Error, not_implemented
 
 UPLOAD_LIMIT = 5 * 1024**3
 ENVELOPE = 64 * 1024**2  # what chunk heads and a trailer may add

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 
-from backup.emulator.clock import DAY_MS
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.clock import DAY_MS
+from backup.emulator.core.s3_errors import S3Error, invalid_argument, not_implemented
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .call import S3Call, http_date, need_object
-from .errors import S3Error, invalid_argument, not_implemented
 from .xml import parse
 
 MINUTE_MS = 60 * 1000

@@ -7,18 +7,19 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from backup.emulator.accounts import Accounts
-from backup.emulator.accounts_file import AccountsFile
-from backup.emulator.authenticate import claimed_key
-from backup.emulator.endpoint import Exchange, Scope, Send, inbound_of
-from backup.emulator.errors import DiskFailed, ServiceError
-from backup.emulator.faults import FaultPlan
-from backup.emulator.receive import BRIEF_BYTES, Body, Receive
-from backup.emulator.settings import SettingsInForce
+from backup.emulator.core.accounts import Accounts
+from backup.emulator.core.accounts_file import AccountsFile
+from backup.emulator.core.authenticate import claimed_key
+from backup.emulator.core.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.errors import DiskFailed, ServiceError
+from backup.emulator.core.faults import FaultPlan
+from backup.emulator.core.receive import BRIEF_BYTES, Body, Receive
+from backup.emulator.core.s3_errors import MESSAGE_BY_CODE, S3Error
+from backup.emulator.core.settings import SettingsInForce
+from backup.emulator.core.sigv4 import query_pairs
+from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.wire import Answer, Inbound
 from backup.emulator.settle import at_settled, in_turn
-from backup.emulator.sigv4 import query_pairs
-from backup.emulator.store import Store, Transaction
-from backup.emulator.wire import Answer, Inbound
 
 from .actions import action_of
 from .address import read_address
@@ -27,7 +28,6 @@ from .authorise import authorise, judge
 from .buckets import check_region
 from .call import S3Call, check_version, find_bucket
 from .deleting import delete_objects
-from .errors import MESSAGE_BY_CODE, S3Error
 from .operation import Operation, Streamed
 from .operations import BRIEF, PREFIX, find_operation
 from .receive import check_small, receive_object

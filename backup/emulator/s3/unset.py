@@ -5,13 +5,13 @@ Source: S3 API Reference (GetBucketCors, GetBucketLogging, GetObjectLockConfigur
 
 from __future__ import annotations
 
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.s3_errors import S3Error
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .authorise import parsed
 from .call import S3Call, need_object
 from .documents import xml_answer
-from .errors import S3Error
 from .xml import Node, document
 
 _ABSENT = {

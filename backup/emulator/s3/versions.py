@@ -5,12 +5,12 @@ Source: S3 API Reference (ListObjectVersions).
 
 from __future__ import annotations
 
-from backup.emulator.store import Transaction
-from backup.emulator.wire import Answer
+from backup.emulator.core.s3_errors import invalid_argument
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Answer
 
 from .call import S3Call
 from .documents import xml_answer
-from .errors import invalid_argument
 from .listing import read_common, results
 from .xml import Node, document, encoded
 

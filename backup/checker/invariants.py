@@ -1,0 +1,209 @@
+"""Hold the inventory to its own laws: no vault is asked, nothing is changed, memory is flat.
+
+Rows are held to `inventory.laws` by the database. Here: each version's content id follows from its chunks,
+these lie in stored archives, and each job's catalogs make a whole chain that names all that its entries need.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from backup.checker.affected import find_affected
+from backup.checker.report import CheckReport, Finding, Laws
+from backup.errors import FormatError, StateDeniedError
+from backup.format.catalog import decode_extra
+from backup.format.holes import Layout
+from backup.format.naming import content_id
+from backup.format.rows import unpack_u32
+from backup.inventory import archives, entries, packed, runs, snapshots
+from backup.inventory.archives import Archive, ArchiveState
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.entries import ContentRow
+from backup.inventory.invariants import LAWS, Breach, breaches, database_faults
+from backup.inventory.lost import lost_chunks, unnamed_copies
+from backup.inventory.packed import ChunkPlace
+from backup.inventory.readings import bad_frames
+from backup.model import Generation, PackId
+from backup.protocols import Clock, Progress, phase
+
+_NUMBERS_A_BATCH = 20_000
+_EXAMPLES = 5
+_SPOILED = {ArchiveState.LOST, ArchiveState.DAMAGED}
+_OF_USE = {*(ArchiveState(one) for one in ("stored", "unconfirmed", "condemned", "lost", "damaged"))}
+
+
+def check_laws(inventory: Inventory, content_key: bytes, clock: Clock, progress: Progress) -> CheckReport:
+    """All laws, in one view of the inventory, recorded as a run unless the database itself is damaged."""
+    began = clock.now()
+    with phase(progress, "Checking the inventory", counts="version"), inventory.reading() as tx:
+        found = list(database_faults(tx))
+        is_sound = not found
+        found += [breach for law in LAWS if (breach := breaches(tx, law)) is not None]
+        contents = _Contents(tx, content_key, progress)
+        contents.check()
+        found += contents.breaches()
+        found += _chains(tx, inventory, contents)
+        affected = find_affected(tx, lost_chunks(tx, bad_frames=bad_frames(tx)))
+    now = clock.now()
+    report = CheckReport(
+        "done",
+        None,
+        laws=Laws(len(LAWS) + len(_NAMES) + 3, contents.entries, contents.chunks),
+        findings=tuple(map(_finding, found)),
+        affected=affected,
+        seconds=(now - began).total_seconds(),
+    )
+    if is_sound:
+        with suppress(StateDeniedError), inventory.writing() as tx:  # a copy can be looked at, no more
+            run = runs.open_check(tx, began)
+            runs.finish_run(tx, run.number, report.outcome, report.summary(), now)
+    return report
+
+
+def _finding(breach: Breach) -> Finding:
+    shown = ", ".join(breach.examples)
+    more = ", …" if breach.count > len(breach.examples) else ""
+    return Finding("law", breach.law, f"{breach.text}: not so {breach.count} times ({shown}{more})")
+
+
+_NAMES = {
+    "chunk-lists": "each version's chunks are known",
+    "content-ids": "a version's content id follows from its chunks",
+    "stored": "a version's chunks lie in archives that were stored",
+}
+
+
+@dataclass(slots=True)
+class _Tally:
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, what: object) -> None:
+        self.count += 1
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(str(what))
+
+
+class _Contents:
+    """One pass over all versions of files, so many chunk numbers at a time."""
+
+    def __init__(self, tx: Transaction, content_key: bytes, progress: Progress) -> None:
+        self._tx = tx
+        self._key = content_key
+        self._progress = progress
+        self._states = archives.states(tx)
+        self._tallies: dict[str, _Tally] = defaultdict(_Tally)
+        self._named: dict[int, set[int]] = {}  # job: archives
+        self.needed: dict[int, set[int]] = defaultdict(set)  # job: archives
+        self.unnamed: set[int] = set()  # jobs that need what was stored again, and do not name it
+        self.entries = self.chunks = 0
+
+    def check(self) -> None:
+        """Go through all of them."""
+        batch: list[tuple[ContentRow, list[int]]] = []
+        numbers = 0
+        for row in entries.content_rows(self._tx):
+            try:
+                wanted = unpack_u32(row.chunks)
+            except FormatError:
+                self._tallies["chunk-lists"].add(row.number)
+                continue
+            batch.append((row, wanted))
+            numbers += len(wanted) + 1
+            if numbers >= _NUMBERS_A_BATCH:
+                self._check(batch)
+                batch, numbers = [], 0
+        self._check(batch)
+
+    def _check(self, batch: Sequence[tuple[ContentRow, list[int]]]) -> None:
+        wanted = sorted({number for _, numbers in batch for number in numbers})
+        places = {place.number: place for place in packed.chunk_places(self._tx, wanted)}
+        self._check_spoiled(batch, places)
+        for row, numbers in batch:
+            broken = self._law_broken(row, [places.get(number) for number in numbers])
+            if broken:
+                self._tallies[broken].add(row.number)
+        self.entries += len(batch)
+        self.chunks += len(places)
+        self._progress.advance(files=len(batch))
+
+    def _check_spoiled(
+        self, batch: Sequence[tuple[ContentRow, list[int]]], places: Mapping[int, ChunkPlace]
+    ) -> None:
+        """What lies in lost or damaged archives, and elsewhere, too, must be named there."""
+        spoiled = {number for number, place in places.items() if self._states.get(place.archive) in _SPOILED}
+        if not spoiled:
+            return
+        needs: dict[int, set[int]] = defaultdict(set)
+        for row, numbers in batch:
+            needs[row.job].update(spoiled.intersection(numbers))
+        for job, needed in needs.items():
+            if job not in self._named:
+                self._named[job] = archives.named_archives(self._tx, job, also_spoiled=True)
+            if unnamed_copies(self._tx, [places[number] for number in sorted(needed)], self._named[job]):
+                self.unnamed.add(job)
+
+    def _law_broken(self, row: ContentRow, found: Sequence[ChunkPlace | None]) -> str:
+        places = [place for place in found if place is not None]
+        if len(places) != len(found):
+            return "chunk-lists"
+        self.needed[row.job].update(place.archive for place in places)
+        if any(self._states.get(place.archive) not in _OF_USE for place in places):
+            return "stored"
+        return "" if self._is_content(row, places) else "content-ids"
+
+    def _is_content(self, row: ContentRow, places: Sequence[ChunkPlace]) -> bool:
+        try:
+            extra = decode_extra(row.extra)
+            holes = extra.holes if extra else b""
+            size = Layout(holes, row.size).data_size if holes else row.size
+        except (FormatError, ValueError):
+            return False
+        ids, lengths = [place.id for place in places], [place.length for place in places]
+        return sum(lengths) == size and content_id(self._key, ids, lengths, holes) == row.content_id
+
+    def breaches(self) -> Iterator[Breach]:
+        """The laws that were broken."""
+        for name, tally in self._tallies.items():
+            yield Breach(name, _NAMES[name], tally.count, tuple(tally.examples))
+
+
+# Catalogs.
+
+
+def _chains(tx: Transaction, inventory: Inventory, contents: _Contents) -> Iterator[Breach]:
+    """A rebuild needs each job's newest full catalog, all deltas after it, and what they name."""
+    jobs = {one.job_number: one.job for one in snapshots.list_snapshots(tx)}
+    broken, unnamed = _Tally(), _Tally()
+    for job, name in jobs.items():
+        stored = archives.stored_catalogs(tx, job, inventory.id)
+        spoiled = archives.spoiled_catalogs(tx, job, inventory.id)
+        if not _is_whole(stored, [one for one, _ in spoiled]):
+            broken.add(name)
+        is_named = contents.needed[job] <= archives.named_archives(tx, job, also_spoiled=True)
+        if not is_named or job in contents.unnamed:
+            unnamed.add(name)
+    if broken.count:
+        text = "a job's newest full catalog and the deltas after it make a chain"
+        yield Breach("catalogs", text, broken.count, tuple(broken.examples))
+    if unnamed.count:
+        text = "a job's catalogs name every archive that its entries need, or what took its place"
+        yield Breach("named", text, unnamed.count, tuple(unnamed.examples))
+
+
+def _is_whole(stored: Collection[tuple[Archive, PackId | None]], spoiled: Iterable[Archive]) -> bool:
+    ordered = sorted(stored, key=lambda one: one[0].label.number)
+    fulls = [one for one in ordered if one[0].label.generation is Generation.FULL]
+    since = fulls[-1][0].label.number if fulls else 0
+    parent = fulls[-1][1] if fulls else None
+    deltas = [
+        one for one in ordered if one[0].label.generation is Generation.DELTA and one[0].label.number > since
+    ]
+    for archive, its_parent in deltas:
+        if its_parent != parent:
+            return False
+        parent = archive.label.pack_id
+    return bool(fulls or deltas) and not any(one.label.number > since for one in spoiled)

@@ -1,0 +1,399 @@
+"""Read a sample of the vault back, in acts that may lie hours apart.
+
+    plan     which pieces, from the inventory alone: free
+    begin    record them as a run
+    go on    ask for what was not asked for yet, read what is ready; at last, say what is affected
+
+Each act may be cut anywhere and run again: a request is noted before it is sent, a piece when it was read.
+What cannot be read now is asked for again, and never taken for missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from backup.checker.affected import find_affected
+from backup.checker.check import lost_before
+from backup.checker.context import CheckWorld
+from backup.checker.report import CheckReport, Finding, ReadBack
+from backup.checker.sample import Amount, Slice, choose, extent_of, frames_in, join, slices_of
+from backup.checker.verify_slice import Prover, pack_keys
+from backup.errors import (
+    ArchiveMissingError,
+    ArchiveShortError,
+    ArchiveUnreadableError,
+    CapacityError,
+    IntegrityError,
+    NightvaultError,
+    RecoveryKeyError,
+    RetrievalExpiredError,
+    RetrievalNotReadyError,
+    UsageError,
+    VaultError,
+)
+from backup.format.pack import PackKeys
+from backup.inventory import archives, packed, readings, runs
+from backup.inventory.archives import Archive, ArchiveState
+from backup.inventory.lost import lost_chunks, mark
+from backup.inventory.readings import Reading, Result
+from backup.inventory.runs import Outcome
+from backup.model import ByteRange, RetrievalId, RetrievalState, RetrievalStatus
+from backup.protocols import phase
+from backup.transfer.recognise import require_same
+from backup.transfer.retrieve import Fetcher
+
+_GONE = {RetrievalState.EXPIRED, RetrievalState.FAILED}
+_FRESH = timedelta(minutes=2)  # a vault may not know everywhere yet what it was just asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes `start` to `end` of an archive; the range to ask for holds all frames that begin there."""
+
+    archive: int
+    size: int
+    start: int
+    end: int
+    asked: ByteRange
+
+
+def plan_sample(amount: Amount, world: CheckWorld) -> list[Piece]:
+    """What a check would read next. Nothing is asked for."""
+    vault = world.vault.name
+    with world.inventory.reading() as tx:
+        stored = dict(readings.readable_archives(tx, vault))
+        before = readings.read_before(tx, vault, world.clock.now())
+        whole = not world.vault.traits.retrieves_ranges
+        slices = [
+            one
+            for number, size in stored.items()
+            for one in slices_of(number, size, size if whole else world.slice_size, before.get(number, ()))
+        ]
+        lot = {number: world.chance.random() for number in stored}
+        pieces: list[Piece] = []
+        for one in join(choose(slices, amount.of(sum(stored.values())), lot)):
+            size = stored[one.archive]
+            frames = frames_in(one, packed.frame_rows(tx, one.archive))
+            asked = extent_of(one, size, frames)
+            pieces.append(Piece(one.archive, size, one.start, one.end, asked))
+    return pieces
+
+
+def find_open(world: CheckWorld) -> int | None:
+    """The run of a check of this vault that has not read everything yet."""
+    with world.inventory.reading() as tx:
+        return readings.open_reading_run(tx, world.vault.name)
+
+
+def begin_reading(pieces: Sequence[Piece], world: CheckWorld) -> int:
+    """Record what will be read; the number of the run. `RecoveryKeyError` if no key given opens anything."""
+    if not pieces:
+        raise UsageError(f"nothing is stored in vault {world.vault.name} that could be read")
+    if world.keys:
+        with world.inventory.reading() as tx:
+            found = archives.get_archives(tx, sorted({one.archive for one in pieces}), world.inventory.id)
+        if all(pack_keys(one.header, world.keys) is None for one in found.values()):
+            raise RecoveryKeyError(
+                "the recovery key opens none of the archives that would be read",
+                advice="nothing was asked for; `nightvault key status` shows for whom they are sealed",
+            )
+    rows = [(one.archive, one.start, one.end, one.asked, _token()) for one in pieces]
+    with world.inventory.writing() as tx:
+        run = runs.open_check(tx, world.clock.now())
+        readings.plan_readings(tx, run.number, rows, world.tier)
+    return run.number
+
+
+def give_up(run: int, world: CheckWorld) -> None:
+    """End a check that waits; what it has read stays known."""
+    with world.inventory.locked("check"), world.inventory.writing() as tx:
+        readings.forget_unread(tx, run)
+        runs.finish_run(tx, run, Outcome.INTERRUPTED, {"error": "given up"}, world.clock.now())
+
+
+def go_on(run: int, world: CheckWorld) -> CheckReport:
+    """One act: "waiting" until all was read, then "done". `LockedError` if another process is at it.
+
+    `OtherVaultError` where another vault stands: what that one lacks was not lost.
+    """
+    with world.inventory.locked("check"):
+        require_same(world.inventory, world.vault, world.patience)
+        return _Reader(run, world).act()
+
+
+def _token() -> str:
+    return os.urandom(12).hex()
+
+
+def _is_finding(result: Result) -> bool:
+    return result.is_missing or result.is_damaged
+
+
+class _Reader:
+    """One act of one check."""
+
+    def __init__(self, run: int, world: CheckWorld) -> None:
+        self._run = run
+        self._world = world
+        self._patience = world.patience
+        with world.inventory.reading() as tx:
+            numbers = sorted({one.archive for one in readings.readings_of(tx, run)})
+            self._archives = archives.get_archives(tx, numbers, world.inventory.id)
+        self._keys: dict[int, PackKeys | None] = {}
+
+    def act(self) -> CheckReport:
+        """Look, ask, read; again while the vault is quick."""
+        while True:
+            ready = self._look()
+            asked = self._ask()
+            if asked and not self._world.vault.traits.waits:
+                ready = self._look()
+            self._read(ready)
+            left = [one for one in self._known() if one.state != "read"]
+            if not left:
+                return self._finish()
+            if self._world.vault.traits.waits or not (asked or ready):
+                count = f"{len(left)} of {len(self._known())} retrievals"
+                return CheckReport("waiting", self._world.vault.name, waits_for=count, run=self._run)
+
+    def _known(self) -> list[Reading]:
+        with self._world.inventory.reading() as tx:
+            return readings.readings_of(tx, self._run)
+
+    # Asking.
+
+    def _look(self) -> list[Reading]:
+        """Those whose outputs are ready; what is gone is planned anew."""
+        waiting = [one for one in self._known() if one.state == "waiting" and one.retrieval_id]
+        if not waiting:
+            return []
+        ids = [one.retrieval_id for one in waiting if one.retrieval_id]
+        statuses = self._patience.call(lambda: self._world.vault.retrieval_statuses(ids))
+        ready: list[Reading] = []
+        for one in waiting:
+            status = statuses[one.retrieval_id or RetrievalId("")]
+            if status.state is RetrievalState.READY:
+                ready.append(one)
+            elif status.state in _GONE and not self._is_fresh(one):
+                self._lapsed(one, status)
+        return ready
+
+    def _lapsed(self, one: Reading, status: RetrievalStatus) -> None:
+        """Its output is gone, or was never made: asked for again, but not what the vault failed twice."""
+        failed: Result | None = None
+        if status.state is RetrievalState.FAILED:
+            why = status.message or "no reason given"
+            failed = Result(note=f"the vault could not retrieve it: {why}", is_unread=True)
+            if one.result is not None:
+                self._keep(one, failed)
+                return
+        self._world.progress.note(f"a retrieval is {status.state}: it is asked for again")
+        self._again(one, failed)
+
+    def _again(self, one: Reading, failed: Result | None = None) -> None:
+        with self._world.inventory.writing() as tx:
+            readings.planned_anew(tx, one.number, _token(), failed)
+
+    def _is_fresh(self, one: Reading) -> bool:
+        if one.requested_at is None or not self._world.vault.traits.waits:
+            return False
+        return abs(self._world.clock.now() - one.requested_at) < _FRESH  # the clock may have been ahead then
+
+    def _ask(self) -> bool:
+        """Ask for the planned ones that are due; whether any was taken."""
+        due = self._due()
+        if not due:
+            return False
+        open_ones = self._patience.call(self._world.vault.open_retrievals)
+        with ThreadPoolExecutor(max(1, min(self._world.askers, len(due))), "ask") as workers:
+            answers = list(workers.map(lambda one: self._request(one, open_ones), due))
+        noted = [self._note(one, answer) for one, answer in zip(due, answers, strict=True)]
+        errors = [error for error in noted if error is not None]
+        for error in errors:
+            if not isinstance(error, CapacityError):
+                raise error
+        if errors:
+            self._world.progress.note(f"{errors[0]}: it is tried again the next time")
+        return len(errors) < len(due)
+
+    def _due(self) -> list[Reading]:
+        """As much as comes down while outputs live, and at least one."""
+        known = self._known()
+        planned = [one for one in known if one.state == "planned"]
+        if self._world.round_bytes is None or not self._world.vault.traits.waits:
+            return planned
+        under_way = sum(one.asked.length for one in known if one.state == "waiting")
+        room = self._world.round_bytes - under_way
+        due: list[Reading] = []
+        for one in planned:
+            room -= one.asked.length
+            if room < 0 and (due or under_way):
+                break
+            due.append(one)
+        return due
+
+    def _request(self, one: Reading, open_ones: Mapping[str, RetrievalId]) -> RetrievalId | NightvaultError:
+        """On a worker thread: ask once; a request whose answer was lost is found again by its token."""
+        archive = self._archives[one.archive]
+        archive_id = archive.archive_id
+        if archive_id is None:
+            return ArchiveMissingError(f"archive {archive.number} is not in the vault")
+        vault = self._world.vault
+        extent = None if one.asked == ByteRange(0, archive.size) else one.asked
+        tried = False
+
+        def ask() -> RetrievalId:
+            nonlocal tried
+            found = vault.open_retrievals() if tried else open_ones
+            tried = True
+            return found.get(one.token) or vault.request_retrieval(archive_id, extent, one.tier, one.token)
+
+        try:
+            return self._patience.call(ask)
+        except NightvaultError as error:
+            return error
+
+    def _note(self, one: Reading, answer: RetrievalId | NightvaultError) -> NightvaultError | None:
+        """Record an answer; the error, if it tells nothing of the archive."""
+        if isinstance(answer, ArchiveMissingError):
+            self._keep(one, Result(note=str(answer), is_missing=True))
+        elif isinstance(answer, ArchiveShortError):
+            self._keep(one, self._short(one, answer))
+        elif isinstance(answer, (ArchiveUnreadableError, IntegrityError)) or type(answer) is VaultError:
+            self._keep(one, Result(note=str(answer), is_unread=True))
+        elif isinstance(answer, NightvaultError):
+            return answer
+        else:
+            with self._world.inventory.writing() as tx:
+                readings.asked(tx, one.number, answer, self._world.clock.now())
+        return None
+
+    def _short(self, one: Reading, error: ArchiveShortError) -> Result:
+        """None of it can be had by ranges."""
+        with self._world.inventory.reading() as tx:
+            rows = packed.frame_rows(tx, one.archive)
+        bad = [row.number for row in frames_in(Slice(one.archive, one.start, one.end), rows)]
+        return Result(frames=len(bad), bad=bad, note=str(error))
+
+    # Reading.
+
+    def _read(self, ready: Sequence[Reading]) -> None:
+        progress = self._world.progress
+        if not ready:
+            return
+        total, world = sum(one.asked.length for one in ready), self._world
+        with (
+            phase(progress, "Reading archives back", total, counts="slice"),
+            Fetcher(world.vault, world.clock, piece=world.piece, tell=progress.note) as fetcher,
+        ):
+            prover = Prover(world.inventory, fetcher, world.secret.chunk_key)
+            for one in ready:
+                self._read_one(one, prover)
+                progress.advance(files=1, done=one.asked.length)
+
+    def _read_one(self, one: Reading, prover: Prover) -> None:
+        archive = self._archives[one.archive]
+        try:
+            result = prover.prove(one, archive, self._keys_of(archive))
+        except (RetrievalExpiredError, RetrievalNotReadyError):
+            self._again(one)
+            return
+        except VaultError as error:
+            result = Result(note=str(error), is_unread=True)
+        self._keep(one, result)
+
+    def _keys_of(self, archive: Archive) -> PackKeys | None:
+        if archive.number not in self._keys:
+            self._keys[archive.number] = pack_keys(archive.header, self._world.keys)
+        return self._keys[archive.number]
+
+    def _keep(self, one: Reading, result: Result) -> None:
+        """Record what was found, and what the archive is worth from now on, at once."""
+        with self._world.inventory.writing() as tx:
+            readings.was_read(tx, one, result, self._world.clock.now())
+            if result.is_missing:
+                mark(tx, [one.archive], ArchiveState.LOST)
+            elif result.is_damaged:
+                mark(tx, [one.archive], ArchiveState.DAMAGED)
+
+    # The end.
+
+    def _finish(self) -> CheckReport:
+        known = self._known()
+        vault = self._world.vault.name
+        findings = [found for one in known if (found := self._finding(one)) is not None]
+        findings += self._sealed(known)
+        with self._world.inventory.reading() as tx:
+            lost = lost_chunks(tx, vault, bad_frames=readings.bad_frames(tx))
+            affected = find_affected(tx, lost)
+            if affected.files:
+                told = {one.archive for one in known if one.result and _is_finding(one.result)}
+                findings += lost_before(tx, lost.archives - told, self._world)
+            run = next(one for one in runs.open_checks(tx) if one.number == self._run)
+        now = self._world.clock.now()
+        report = CheckReport(
+            "done",
+            vault,
+            run=self._run,
+            read=self._read_back(known),
+            findings=tuple(findings),
+            affected=affected,
+            seconds=(now - run.started_at).total_seconds(),
+        )
+        with self._world.inventory.writing() as tx:
+            runs.finish_run(tx, self._run, report.outcome, report.summary(), now)
+        return report
+
+    def _finding(self, one: Reading) -> Finding | None:
+        result, archive = one.result, self._archives[one.archive]
+        if result is None:
+            return None
+        what = archive.archive_id or ""
+        named = f"archive {archive.number}, bytes {one.start} to {one.end}"
+        if result.is_missing:
+            return Finding("missing", what, f"{named}: {result.note}")
+        if result.is_unread:
+            return Finding("unread", what, f"{named}: {result.note}")
+        if result.is_damaged:
+            why = result.note or f"{len(result.bad)} of {result.frames} frames are not what was stored"
+            return Finding("damaged", what, f"{named}: {why}")
+        return None
+
+    def _sealed(self, known: Sequence[Reading]) -> list[Finding]:
+        """Archives that a key was given for, and that it does not open."""
+        if not self._world.keys:
+            return []
+        numbers = sorted({one.archive for one in known if one.result and one.result.size})
+        return [
+            Finding("sealed", self._archives[number].archive_id or "", "no key that was given opens it")
+            for number in numbers
+            if self._keys_of(self._archives[number]) is None
+        ]
+
+    def _read_back(self, known: Sequence[Reading]) -> ReadBack:
+        results = [(one, one.result) for one in known if one.result and one.result.size]
+        totals = [result for _, result in results]
+        with self._world.inventory.reading() as tx:
+            stored = readings.readable_archives(tx, self._world.vault.name)
+            before = readings.read_before(tx, self._world.vault.name, self._world.clock.now())
+        length = self._world.slice_size if self._world.vault.traits.retrieves_ranges else 0
+        never = sum(
+            one.length
+            for number, size in stored
+            for one in slices_of(number, size, length or size, before.get(number, ()))
+            if one.read_at is None
+        )
+        back = ReadBack(
+            archives=len({one.archive for one, _ in results}),
+            whole_archives=sum(result.is_whole for result in totals),
+            frames=sum(result.frames for result in totals),
+            bytes=sum(result.size for result in totals),
+            opened_frames=sum(result.opened for result in totals),
+            chunks=sum(result.chunks for result in totals),
+            damaged_frames=sum(len(result.bad) for result in totals),
+        )
+        return replace(back, stored_bytes=sum(size for _, size in stored), never_read=never)

@@ -1,0 +1,167 @@
+"""`nightvault aws`: what AWS has to be told for this config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.aws_documents import AwsSetup, BucketSetup, Document, documents
+from backup.cli.support.context import Cli, pass_cli
+from backup.credentials.arns import parse_roles_anywhere_arn
+from backup.errors import NightvaultError, UsageError
+
+if TYPE_CHECKING:
+    from backup.config import Config, VaultSettings
+
+PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "bucket", "profile")
+UNKNOWN_NAME = "SERVER-NAME"  # lets nobody in until it is replaced
+ROLE_NAME = "nightvault"  # chosen where the config names no role
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The words on the command line for what the config does not know yet."""
+
+    account: str | None = None
+    role_name: str | None = None
+    trust_anchor: str | None = None
+    subject: str | None = None
+    unit: str | None = None
+
+
+@click.group()
+def aws() -> None:
+    """What AWS has to be told for this config."""
+
+
+@aws.command()
+@click.option(
+    "--vault", "vault_name", metavar="NAME", help="Which vault of the config, if there are several."
+)
+@click.option("--only", type=click.Choice(PARTS), help="This document alone, ready for a file.")
+@click.option("--account", metavar="ID", help="The AWS account, if the config does not name it.")
+@click.option(
+    "--role", "role_name", metavar="NAME", help=f"The role's name, if the config has none: {ROLE_NAME}."
+)
+@click.option("--trust-anchor", metavar="ARN", help="As AWS answered it, before it is in the config.")
+@click.option("--subject", metavar="CN", help="The certificate's common name, before there is one.")
+@click.option("--unit", metavar="OU", help="The certificate's organizational unit, before there is one.")
+@pass_cli
+def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: str | None) -> None:
+    """Print the JSON documents for the console or the AWS CLI; docs/aws.md tells where each one goes.
+
+    What the config does not say yet can be given; a role's name is chosen if need be.
+    """
+    config = cli.config()
+    vault = _chosen(config, vault_name)
+    words = Told(**told)
+    if words.trust_anchor:
+        parse_roles_anywhere_arn(words.trust_anchor, "--trust-anchor", "trust-anchor")
+    setup = _setup(cli, config, vault, words)
+    made = documents(setup)
+    if only is not None:
+        if only not in made:
+            raise UsageError(f"vault {vault.name} is no bucket: it has no bucket policy")
+        cli.show(made[only], json.dumps(made[only], indent=2))
+    else:
+        cli.show(made, _sections(made, _purposes(vault)))
+    if vault.role_arn is None:
+        role = next(arn for arn in setup.role_arns if arn.endswith(f"/{words.role_name or ROLE_NAME}"))
+        cli.say(f'the config names no role; when it is made, put this into [[vault]]: role_arn = "{role}"')
+    if missing := _missing(made if only is None else {only: made[only]}):
+        cli.say(f"not known yet, to be filled in by hand: {', '.join(missing)}")
+
+
+def _chosen(config: Config, name: str | None) -> VaultSettings:
+    if name is not None:
+        vault = config.vault(name)
+        if vault.kind == "directory":
+            raise UsageError(f"vault {name} is a directory: AWS has no part in it")
+        return vault
+    there = [vault for vault in config.vaults if vault.kind != "directory"]
+    if not there:
+        raise UsageError(f"{config.path} has no vault in AWS", advice="add a [[vault]] of kind s3 or glacier")
+    if len(there) > 1:
+        names = ", ".join(vault.name for vault in there)
+        raise UsageError(f"there are several vaults in AWS: {names}", advice="choose one with --vault NAME")
+    return there[0]
+
+
+def _setup(cli: Cli, config: Config, vault: VaultSettings, told: Told) -> AwsSetup:
+    anywhere = config.roles_anywhere
+    anchor = told.trust_anchor or (anywhere.trust_anchor_arn if anywhere else None)
+    known = [arn for arn in (vault.role_arn, vault.restore_role_arn, vault.prune_role_arn, anchor) if arn]
+    parts = known[0].split(":") if known else ["arn", "aws", "", "", "ACCOUNT-ID"]
+    partition, account = parts[1], parts[4] if vault.account_id == "-" else vault.account_id
+    account = told.account or account
+    common_name, unit = (told.subject, told.unit) if told.subject else _certificate_tags(cli, config)
+    roles = {
+        vault.role_arn or f"arn:{partition}:iam::{account}:role/{told.role_name or ROLE_NAME}",
+        *(arn for arn in (vault.restore_role_arn, vault.prune_role_arn) if arn),
+    }
+    region = str(vault.region)
+    bucket = None
+    if vault.kind == "s3":
+        bucket = BucketSetup(str(vault.bucket), vault.prefix, vault.storage_class, vault.catalog_class)
+    return AwsSetup(
+        partition=partition,
+        region=region,
+        account=account,
+        vault=str(vault.vault),
+        trust_anchor_arn=anchor
+        or f"arn:{partition}:rolesanywhere:{region}:{account}:trust-anchor/TRUST-ANCHOR-ID",
+        role_arns=sorted(roles),
+        session_duration=anywhere.session_duration if anywhere else 3600,
+        common_name=common_name,
+        unit=unit,
+        bucket=bucket,
+    )
+
+
+def _certificate_tags(cli: Cli, config: Config) -> tuple[str, str | None]:
+    """CN and OU as Roles Anywhere makes session tags of them: several are joined by a slash."""
+    from cryptography.x509.oid import NameOID
+
+    from backup.app.vaults import identity_files
+    from backup.credentials.certificate import subject_values
+    from backup.credentials.identity import own_certificate
+
+    if config.identity is None:
+        return UNKNOWN_NAME, None
+    try:
+        certificate = own_certificate(identity_files(config.identity))
+    except NightvaultError as error:
+        cli.warn(f"{error}: the trust policy cannot name its subject")
+        return UNKNOWN_NAME, None
+    names = subject_values(certificate, NameOID.COMMON_NAME)
+    units = subject_values(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME)
+    return "/".join(names) or UNKNOWN_NAME, "/".join(units) or None
+
+
+def _missing(shown: Mapping[str, Document]) -> list[str]:
+    text = json.dumps(shown)
+    return [word for word in ("ACCOUNT-ID", "TRUST-ANCHOR-ID", UNKNOWN_NAME) if word in text]
+
+
+def _purposes(vault: VaultSettings) -> Mapping[str, str]:
+    backup = vault.role_arn or "the backup role"
+    return {
+        "trust-anchor": "permissions of the person who sets this up",
+        "trust": "trust policy of each role below",
+        "backup": f"permissions of {backup}",
+        "restore": f"permissions of {vault.restore_role_arn or backup}",
+        "prune": f"permissions of {vault.prune_role_arn or backup}, if it is to delete at all",
+        "bucket": f"policy of bucket {vault.bucket}",
+        "profile": "input of CreateProfile",
+    }
+
+
+def _sections(made: Mapping[str, Document], purposes: Mapping[str, str]) -> str:
+    parts = [
+        f"# {name}: {purposes[name]}\n{json.dumps(document, indent=2)}" for name, document in made.items()
+    ]
+    return "\n\n".join(parts)

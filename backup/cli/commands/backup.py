@@ -1,0 +1,253 @@
+"""`nightvault backup`: one job, several or all, now."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.failures import failure_of
+from backup.cli.support.stopping import stop_on_signals
+from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
+
+if TYPE_CHECKING:
+    from backup.archiver.report import BackupReport
+    from backup.config import Config, JobSettings
+    from backup.source.filters import LeftOut
+
+_MOST_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What the command's words say of each run; `stdin` is the name to save it as."""
+
+    reread: bool
+    accept: bool
+    stdin: str | None
+    disks_gone: frozenset[bytes]
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option("--dry-run", is_flag=True, help="Say what would be read; touch nothing.")
+@click.option(
+    "--list", "listed", is_flag=True, help="With --dry-run: name every entry, and why one is left out."
+)
+@click.option("--reread", is_flag=True, help="Read files that seem unchanged, too; nothing is stored twice.")
+@click.option(
+    "--disk-gone",
+    "disks_gone",
+    metavar="PATH",
+    multiple=True,
+    help="What was mounted on PATH will not come back: save what lies there now.",
+)
+@click.option("--stdin", is_flag=True, help="Save standard input alone, and leave the sources as they were.")
+@click.option("--name", metavar="NAME", help="With --stdin: what it is saved as, below /.streams.")
+@click.option(
+    "--accept-recipients",
+    is_flag=True,
+    help="Yes, I changed the recipients myself; what is stored already stays sealed for the old ones.",
+)
+@pass_cli
+def backup(
+    cli: Cli,
+    jobs: tuple[str, ...],
+    dry_run: bool,
+    listed: bool,
+    reread: bool,
+    disks_gone: tuple[str, ...],
+    stdin: bool,
+    name: str | None,
+    accept_recipients: bool,
+) -> None:
+    """Back up the named jobs, or all of the config; one that fails does not keep the others from running.
+
+    Exit code 3 says that something could not be read: it is named, and stays in the snapshot as it was.
+
+    `pg_dump shop | nightvault backup JOB --stdin --name shop.dump` saves what comes in; a [[job.command]]
+    does that better, for it knows whether the dump is whole.
+    """
+    config = cli.config()
+    chosen = [config.job(name) for name in jobs] if jobs else list(config.jobs)
+    if not chosen:
+        raise UsageError(f"{config.path} has no job", advice="add a [[job]]; config.example.toml shows one")
+    how = _How(
+        reread=reread,
+        accept=accept_recipients,
+        stdin=_stdin(stdin, name, chosen),
+        disks_gone=frozenset(os.fsencode(os.path.abspath(path)) for path in disks_gone),
+    )
+    if dry_run:
+        looks = [_look(cli, config, job, how, listed=listed) for job in chosen]
+        cli.show(looks)
+        if any(look["problems"] for look in looks):
+            raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+        return
+    documents: list[dict[str, Any]] = []
+    worst = ExitCode.DONE
+    with stop_on_signals() as stop:
+        for job in chosen:
+            try:
+                report = _run(cli, config, job, stop, how)
+            except NightvaultError as error:
+                if len(chosen) == 1:
+                    raise
+                documents.append(_failed(cli, job, error))
+                worst = error.exit_code if worst in {ExitCode.DONE, ExitCode.PARTIAL} else worst
+                if stop.is_set():
+                    break
+                continue
+            documents.append(report_document(report))
+            if worst is ExitCode.DONE and report.outcome == "partial":
+                worst = ExitCode.PARTIAL
+    cli.show(documents)
+    if worst is not ExitCode.DONE:
+        raise click.exceptions.Exit(int(worst))
+
+
+def _failed(cli: Cli, job: JobSettings, error: NightvaultError) -> dict[str, Any]:
+    """One of several jobs failed: say so, and let the others have their turn."""
+    failure = failure_of(error)
+    cli.warn(f"nightvault: {error}" + (f"\n  {error.advice}" if error.advice else ""))
+    outcome = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
+    return {"job": job.name, "outcome": outcome, "error": failure}
+
+
+def _stdin(stdin: bool, name: str | None, chosen: Sequence[JobSettings]) -> str | None:
+    """The name of what comes by standard input, if it is to be saved."""
+    from backup.config import STREAM_NAME
+
+    if not stdin and name is None:
+        return None
+    if not stdin or name is None:
+        raise UsageError("--stdin and --name NAME go together")
+    if len(chosen) != 1:
+        raise UsageError("into which job? --stdin is saved by one", advice="name one: " + _names(chosen))
+    if re.fullmatch(STREAM_NAME, name) is None:
+        raise UsageError(f"--name {name}: must be a name such as shop.dump or db/shop.dump")
+    return name
+
+
+def _names(jobs: Sequence[JobSettings]) -> str:
+    return ", ".join(job.name for job in jobs)
+
+
+def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, how: _How) -> BackupReport:
+    from backup.app import run_job
+    from backup.app.priority import Priority
+
+    try:
+        Priority.of(job).set_here()
+        report = run_job(
+            config,
+            job.name,
+            clock=cli.clock,
+            progress=cli.progress(),
+            stop=stop,
+            accept_recipients=how.accept,
+            reread=how.reread,
+            stdin=how.stdin,
+            reach=cli.reach(),
+            disks_gone=how.disks_gone,
+        )
+    except NightvaultError as error:
+        error.args = (f"job {job.name}: {error}",)
+        raise
+    if not cli.json:
+        _tell(cli, report)
+    return report
+
+
+def _tell(cli: Cli, report: BackupReport) -> None:
+    from backup.cli.support.render import counted, duration, shown_id, shown_path, size
+
+    for problem in report.problems[:_MOST_SHOWN]:
+        cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
+    if len(report.problems) > _MOST_SHOWN:
+        cli.warn(
+            f"… and {len(report.problems) - _MOST_SHOWN} more; `nightvault snapshots --json` has them all"
+        )
+    for warning in report.warnings:
+        cli.warn(f"warning: {warning}")
+    new = size(report.bytes_new)
+    text = (
+        f"snapshot {shown_id(report.snapshot)} of job {report.job} in vault {report.vault}",
+        f"  holds     {counted(report.files, 'file')}, {size(report.bytes)}",
+        f"  read      {counted(report.files_read, 'file')}, {size(report.bytes_read)}; new {new}",
+        f"  uploaded  {size(report.bytes_uploaded)} in {counted(report.archives, 'archive')}",
+        f"  took      {duration(report.seconds)}",
+    )
+    cli.report(None, "\n".join(text))
+    if report.recovery_line:
+        cli.report(None, "  recovery line, to be kept off this server:")
+        cli.report(None, report.recovery_line)
+    if any(not problem.is_warning for problem in report.problems):
+        cli.warn("some entries could not be read; where an older version is known, the snapshot keeps it")
+
+
+def report_document(report: BackupReport) -> dict[str, Any]:
+    """A report as JSON."""
+    from backup.cli.support.render import path_document
+
+    problems = [
+        {**path_document(one.path), "kind": str(one.kind), "detail": one.detail, "warning": one.is_warning}
+        for one in report.problems
+    ]
+    return report.document() | {"problems": problems}
+
+
+def _look(cli: Cli, config: Config, job: JobSettings, how: _How, *, listed: bool) -> dict[str, Any]:
+    from backup.app import backup_job
+    from backup.app.runs import only_stdin, opened
+    from backup.archiver.dryrun import changes
+    from backup.archiver.report import Tally
+    from backup.archiver.settings import require_a_source
+    from backup.cli.support.render import counted, path_document, shown_path, size
+
+    def leave_out(one: LeftOut) -> None:
+        if listed and cli.json:
+            left = {"what": "left-out", **path_document(one.path), "reason": one.reason, "why": one.detail}
+            named.append(left)
+        elif listed:
+            cli.show(None, f"{'left out':<8} {shown_path(one.path)}  ({one.reason}: {one.detail})")
+
+    tally = Tally()
+    counts = {"new": 0, "changed": 0, "removed": 0}
+    would_read = 0
+    named: list[dict[str, Any]] = []
+    what = replace(backup_job(config, job), reread=how.reread, disks_gone=how.disks_gone)
+    if how.stdin is not None:
+        what = only_stdin(what, how.stdin)
+    with closing(opened(config)) as inventory:
+        require_a_source(what)
+        for change in changes(what, inventory, tally, left_out=leave_out):
+            counts[change.what] += 1
+            would_read += change.size if change.what != "removed" else 0
+            if not listed:
+                continue
+            if cli.json:
+                named.append({"what": change.what, **path_document(change.path), "size": change.size})
+            else:
+                cli.show(None, f"{change.what:<8} {shown_path(change.path)}")
+    for problem in tally.problems:
+        cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
+    if not cli.json:
+        found = ", ".join(f"{count} {word}" for word, count in counts.items())
+        seen = f"job {job.name}: {counted(tally.files, 'file')}, {size(tally.bytes)}"
+        cli.show(None, f"{seen}; entries: {found}; would read {size(would_read)}")
+    document: dict[str, Any] = {"job": job.name, "files": tally.files, "bytes": tally.bytes, **counts}
+    document["would_read"] = would_read
+    document["problems"] = [
+        {**path_document(one.path), "kind": one.kind, "detail": one.detail}
+        for one in tally.problems
+        if not one.is_warning
+    ]
+    return document | ({"changes": named} if listed else {})

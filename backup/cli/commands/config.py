@@ -1,0 +1,148 @@
+"""`nightvault config`: is the config file right."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support import render
+from backup.cli.support.context import Cli, pass_cli
+
+if TYPE_CHECKING:
+    from backup.config import Config, JobSettings, VaultSettings
+
+
+@click.group()
+def config() -> None:
+    """Check the config file."""
+
+
+@config.command()
+@pass_cli
+def check(cli: Cli) -> None:
+    """Read the config file and say what was understood; exit code 2 names every mistake.
+
+    The bucket of an S3 vault is looked at, too: what its own settings would do to the vault is a warning.
+    """
+    from backup.app.vaults import warnings_of_vault
+    from backup.inventory.database import require_file
+
+    read = cli.config()
+    require_file(read.inventory_url)
+    _check_files_of_patterns(read)
+    warnings = list(warnings_of(read))
+    for vault in read.vaults:
+        warnings += [f"vault {vault.name}: {one}" for one in warnings_of_vault(read, vault, cli.clock)]
+    document = {
+        "config": read.path,
+        "state_dir": read.state_dir,
+        "identity": read.identity is not None,
+        "recipients": len(read.recipients),
+        "vaults": [
+            {"name": vault.name, "kind": vault.kind, "location": _location(vault)} for vault in read.vaults
+        ],
+        "jobs": [
+            {"name": job.name, "vault": job.vault, "sources": job.paths, "schedule": job.schedule}
+            for job in read.jobs
+        ],
+        "warnings": warnings,
+    }
+    cli.report(document, "\n".join(_lines(read)))
+    for warning in warnings:
+        cli.warn(f"warning: {warning}")
+
+
+def _check_files_of_patterns(read: Config) -> None:
+    """`ConfigError` names the files that a job's run would refuse."""
+    from backup.app.choosing import filters_of, overrides_of
+    from backup.errors import ConfigError
+
+    mistakes: list[ConfigError] = []
+    for job in read.jobs:
+        for look in (filters_of, overrides_of):
+            try:
+                look(job)
+            except ConfigError as error:
+                mistakes.append(ConfigError(f"job {job.name}: {error}", advice=error.advice))
+    if mistakes:
+        told = list(dict.fromkeys(map(str, mistakes)))
+        raise ConfigError(f"{read.path}: " + "\n  ".join(told), advice=mistakes[0].advice)
+
+
+def warnings_of(read: Config) -> Iterator[str]:
+    """What is no mistake and yet worth a look: files that others can read or change, a spool in a source."""
+    from backup.app.nesting import missing_sources, nested_state, nested_vaults
+    from backup.config import warnings_of_limits
+
+    if _mode(read.path) & (stat.S_IWGRP | stat.S_IWOTH):
+        yield f"{read.path} can be changed by others: chmod go-w it"
+    if "@" in read.inventory_url and _mode(read.path) & stat.S_IROTH:
+        yield f"{read.path} can be read by others and holds the inventory's address: chmod 0640 it"
+    identity = read.identity
+    for path in (identity.private_key, identity.passphrase_file) if identity else ():
+        if path and _mode(path) & (stat.S_IRWXG | stat.S_IRWXO):
+            yield f"{path} can be read by others: chmod 0600 it"
+    if identity and read.roles_anywhere is None:
+        yield "roles_anywhere is missing: until it is there, no vault in AWS can be used"
+    for vault in read.vaults:
+        if identity is None and vault.role_arn is not None:
+            yield f"vault {vault.name}: role_arn is not used without [identity]"
+        yield from warnings_of_limits(vault)
+    for job in read.jobs:
+        yield from missing_sources(job)
+        yield from nested_state(read, job)
+        yield from nested_vaults(read, job)
+        yield from _warnings_of_commands(job)
+
+
+def _warnings_of_commands(job: JobSettings) -> Iterator[str]:
+    """Commands that this machine could not run: no such program, no such user."""
+    import pwd
+    import shutil
+
+    for command in job.command:
+        if shutil.which(command.run[0]) is None:
+            yield f"job {job.name}: command {command.name}: there is no program {command.run[0]}"
+        if command.user is None:
+            continue
+        try:
+            pwd.getpwnam(command.user)
+        except KeyError:
+            yield f"job {job.name}: command {command.name}: this machine has no user {command.user}"
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError:  # missing: whoever needs the file will say so
+        return 0
+
+
+def _lines(read: Config) -> Iterator[str]:
+    from backup.config import part_size_within
+
+    yield f"{read.path} is fine"
+    yield f"state: {read.state_dir}"
+    identity = read.identity
+    yield f"identity: {identity.certificate}" if identity else "identity: none, boto3's own credentials"
+    yield f"recipients: {len(read.recipients) or 'none, init makes a recovery key'}"
+    for vault in read.vaults:
+        part_size = render.size(part_size_within(vault, read.limits.memory))
+        sizes = f"packs of {render.size(vault.pack_size)} in parts of {part_size}"
+        yield f"vault {vault.name}: {vault.kind}, {_location(vault)}, {sizes}"
+    yield from (_job_line(job) for job in read.jobs)
+
+
+def _location(vault: VaultSettings) -> str:
+    if vault.kind == "s3":
+        return f"s3://{vault.bucket}/{vault.prefix} in {vault.region}, {vault.storage_class}"
+    return vault.path if vault.path is not None else f"{vault.vault} in {vault.region}"
+
+
+def _job_line(job: JobSettings) -> str:
+    when = f"{job.schedule} ({job.when.timezone})" if job.when else "by hand"
+    return f"job {job.name}: {', '.join(job.paths)} to {job.vault}, {when}"

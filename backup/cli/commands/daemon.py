@@ -1,0 +1,153 @@
+"""`nightvault daemon`: run the jobs by their schedules until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support import render
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.failures import write_crash
+from backup.errors import ConfigError, NightvaultError
+from backup.model import JobName
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backup.archiver.report import BackupReport
+    from backup.config import Config
+    from backup.daemon import ScheduledJob
+    from backup.restorer.restore import RestoreReport
+
+_MOST_SHOWN = 20
+_RESTORES_SECONDS = 300
+_log = logging.getLogger(__name__)
+
+
+@click.command()
+@pass_cli
+def daemon(cli: Cli) -> None:
+    """Run the jobs that have a schedule, one at a time, until SIGTERM or Ctrl-C.
+
+    A run in progress is asked to stop, and is waited for; what it has stored by then is not lost. Another
+    signal ends it at once. A second daemon on the same state stops (11).
+    """
+    from backup.app import last_run
+    from backup.daemon import ScheduledJob
+    from backup.inventory.locks import hold_lock
+
+    config = cli.config()
+    jobs = [ScheduledJob(job.name, job.when) for job in config.jobs if job.when is not None]
+    if not jobs:
+        raise ConfigError(
+            f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
+        )
+    last_run(config, jobs[0].name)  # no inventory: say so now, not each minute
+    with hold_lock(config.state_dir, "daemon"):  # the inventory is open while something is done, no longer
+        _run(cli, config, jobs)
+
+
+def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
+    """The daemon's life, alone on its state."""
+    from backup.app import last_run, run_job
+    from backup.app.priority import Priority, in_thread
+    from backup.app.restores import continue_restores
+    from backup.app.units import RestoreUnits
+    from backup.cli.support.progress import Logged
+    from backup.daemon import Chore, run_daemon
+
+    clock, stop = cli.clock, threading.Event()
+    log_to_stderr(quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
+
+    def run(name: JobName) -> None:
+        try:
+            tell(
+                in_thread(
+                    Priority.of(config.job(name)),
+                    lambda: run_job(config, name, clock=clock, progress=Logged(), stop=stop),
+                )
+            )
+        except NightvaultError:
+            raise
+        except Exception as error:
+            path = write_crash(error, ["daemon", name], config.state_dir)
+            sentence = f"unexpected {type(error).__name__}: {error}"
+            raise NightvaultError(sentence, advice=f"please report it with {path}") from error
+
+    units = RestoreUnits.of(os.environ)
+
+    def restores() -> None:
+        for restore_id, report in continue_restores(config, clock=clock, stop=stop, units=units):
+            tell_restore(restore_id, report)
+
+    run_daemon(
+        jobs,
+        run=run,
+        clock=clock,
+        last_run=lambda name: last_run(config, name),
+        stop=stop,
+        chores=[Chore("restores", restores, _RESTORES_SECONDS)],
+    )
+
+
+def tell(report: BackupReport) -> None:
+    """A run's report in the log: what could not be read by name, and one line of figures."""
+    for problem in report.problems[:_MOST_SHOWN]:
+        _log.warning(
+            "job %s: %s: %s: %s", report.job, problem.kind, render.shown_path(problem.path), problem.detail
+        )
+    if len(report.problems) > _MOST_SHOWN:
+        _log.warning("job %s: and %d more", report.job, len(report.problems) - _MOST_SHOWN)
+    for warning in report.warnings:
+        _log.warning("job %s: %s", report.job, render.printable(warning))
+    _log.info(
+        "job %s: snapshot %s, %s files of %s, %s read, %s uploaded in %d archives",
+        report.job,
+        render.shown_id(report.snapshot),
+        f"{report.files:,}",
+        render.size(report.bytes),
+        render.size(report.bytes_read),
+        render.size(report.bytes_uploaded),
+        report.archives,
+    )
+
+
+def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> None:
+    """What became of an open restore in the log; nothing while it only waits."""
+    if isinstance(report, NightvaultError):
+        _log.error("restore %s: %s", restore_id, report)
+        if report.advice:
+            _log.info("restore %s: %s", restore_id, report.advice)
+        return
+    for problem in report.problems[:_MOST_SHOWN]:
+        shown = render.shown_path(problem.path)
+        _log.warning("restore %s: %s: %s: %s", restore_id, problem.kind, shown, problem.detail)
+    for warning in report.warnings:
+        _log.warning("restore %s: %s", restore_id, render.printable(warning))
+    _log.info(
+        "restore %s: %s, %s files of %s below %s, %d of %d retrievals to come",
+        restore_id,
+        report.outcome,
+        f"{report.files:,}",
+        render.size(report.bytes),
+        render.shown_path(report.target),
+        report.waiting,
+        report.retrievals,
+    )
+
+
+def log_to_stderr(*, quiet: bool, verbose: bool, environ: Mapping[str, str]) -> None:
+    """One line an event; journald brings the time itself."""
+    form = (
+        "%(levelname)s %(message)s"
+        if "JOURNAL_STREAM" in environ
+        else "%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.basicConfig(format=form, level=logging.WARNING, force=True)
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logging.getLogger("backup").setLevel(level)

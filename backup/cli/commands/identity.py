@@ -1,0 +1,171 @@
+"""`nightvault identity`: the certificate that this server shows to AWS."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.commands.ca import key_type_option
+from backup.cli.support.certificates import certificate_document, certificate_lines
+from backup.cli.support.context import Cli, pass_cli
+from backup.errors import ConfigError, ExitCode, NightvaultError
+
+if TYPE_CHECKING:
+    from backup.credentials.places import IdentityFiles
+    from backup.pki.subjects import Subject
+
+
+@click.group()
+def identity() -> None:
+    """This server's certificate and private key."""
+
+
+@identity.command()
+@click.option(
+    "--ca", "ca_file", metavar="FILE", help="Check that the chain leads to a certificate of this file."
+)
+@click.option(
+    "--warn-days", type=click.IntRange(min=0), default=14, show_default=True, help="Warn of expiry so early."
+)
+@pass_cli
+def show(cli: Cli, ca_file: str | None, warn_days: int) -> int:
+    """Say what certificate it is, how long it lasts and that its key signs; exit code 13 if not."""
+    from datetime import timedelta
+
+    from backup.credentials.chain import chain_problem
+    from backup.credentials.identity import (
+        check_validity,
+        describe_identity,
+        expiry_warning,
+        load_certificates,
+        load_identity,
+        permissions_warning,
+        shown_place,
+    )
+    from backup.errors import IdentityError
+
+    files = _configured(cli)
+    now = cli.clock.now()
+    loaded = load_identity(files)
+    loaded.sign(b"nightvault identity show")  # a token or TPM says only so whether it opens, and fits
+    facts = describe_identity(loaded, now)
+    refusals = [f"AWS would refuse this certificate: {why}" for why in facts.weaknesses]
+    try:
+        check_validity(loaded.certificate, now)
+    except IdentityError as error:
+        refusals.append(f"{error}; {error.advice}")
+    problem = None if ca_file is None else chain_problem(loaded, load_certificates(ca_file), now)
+    if problem is not None:
+        refusals.append(f"the chain does not lead to {ca_file}: {problem}")
+    soon = expiry_warning(loaded.certificate, now, timedelta(days=warn_days))
+    warnings = [text for text in (soon, permissions_warning(files.private_key)) if text]
+    chain = {} if ca_file is None else {"chain_leads_to_ca": problem is None}
+    document = {
+        **certificate_document(facts),
+        "chain_length": facts.chain_length,
+        **chain,
+        "key_store": loaded.key.store,
+        "files": {"certificate": shown_place(files.certificate), "key": shown_place(files.private_key)},
+        "usable": not refusals,
+        "warnings": [*refusals, *warnings],
+    }
+    lines = [
+        *certificate_lines(facts),
+        f"chain        {facts.chain_length}",
+        f"key store    {loaded.key.store}",
+        f"file         {shown_place(files.certificate)}",
+    ]
+    cli.show(document, "\n".join(lines))
+    for text in (*refusals, *warnings):
+        cli.warn(text)
+    return ExitCode.IDENTITY if refusals else ExitCode.DONE
+
+
+@identity.command()
+@click.option("--out", required=True, metavar="FILE", help="The request's file.")
+@click.option(
+    "--key", "key_path", required=True, metavar="FILE", help="The key's file; made if it is not there."
+)
+@click.option("--name", metavar="CN", help="Common name; else the present certificate's, or the host's.")
+@click.option("--organization", metavar="O", help="Organization.")
+@click.option("--unit", metavar="OU", help="Organizational unit.")
+@click.option("--dns", multiple=True, metavar="HOST", help="A DNS name; may be repeated.")
+@click.option(
+    "--passphrase-file", metavar="FILE", help="The passphrase of a key that is there and encrypted."
+)
+@key_type_option
+@pass_cli
+def csr(
+    cli: Cli,
+    out: str,
+    key_path: str,
+    name: str | None,
+    organization: str | None,
+    unit: str | None,
+    dns: tuple[str, ...],
+    passphrase_file: str | None,
+    key_type: str,
+) -> None:
+    """Make a request for the CA, and the key that it is for; the key never leaves this server."""
+    from backup.pki.issuing import make_csr
+    from backup.pki.keys import KeyType
+    from backup.pki.subjects import Subject
+
+    subject = (
+        Subject(name, organization, unit, dns) if name else _present_subject(cli, organization, unit, dns)
+    )
+    known = os.path.exists(key_path)
+    made = make_csr(
+        subject,
+        key_type=KeyType(key_type),
+        key_path=key_path,
+        csr_path=out,
+        passphrase_file=passphrase_file,
+    )
+    text = made.subject.rfc4514_string({})
+    whose = f"the key that was there, {key_path}" if known else f"a new key, {key_path}"
+    document = {"subject": text, "files": {"request": out, "key": key_path}, "new_key": not known}
+    cli.show(document, f"{out}: request of {subject.common_name} for {whose}")
+    cli.say(
+        f"next: bring {out} to the CA: `nightvault ca sign {os.path.basename(out)} --dir DIR --out FILE`,"
+    )
+    cli.say("      bring the certificate back, and name it and the key in [identity] of the config")
+
+
+def _configured(cli: Cli) -> IdentityFiles:
+    from backup.app.vaults import identity_files
+
+    settings = cli.config().identity
+    if settings is None:
+        raise ConfigError(
+            "identity: the config has no such section",
+            advice="add [identity] with certificate and private_key; `nightvault ca issue` makes both",
+        )
+    return identity_files(settings)
+
+
+def _present_subject(cli: Cli, organization: str | None, unit: str | None, dns: tuple[str, ...]) -> Subject:
+    """What the present certificate says, else this host's name; what was asked for goes before."""
+    from cryptography.x509.oid import NameOID
+
+    from backup.credentials.certificate import subject_values
+    from backup.credentials.identity import own_certificate
+    from backup.pki.subjects import Subject
+
+    try:
+        certificate = own_certificate(_configured(cli))
+    except NightvaultError as error:  # no config, no identity yet: this is how one begins
+        cli.say(f"no present certificate ({error}): the request is for this host's name")
+        return Subject(socket.gethostname(), organization, unit, dns)
+    names = subject_values(certificate, NameOID.COMMON_NAME) or [socket.gethostname()]
+    organizations = subject_values(certificate, NameOID.ORGANIZATION_NAME)
+    units = subject_values(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME)
+    return Subject(
+        names[0],
+        organization or next(iter(organizations), None),
+        unit or next(iter(units), None),
+        dns,
+    )

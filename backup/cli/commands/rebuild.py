@@ -1,0 +1,258 @@
+"""`nightvault rebuild`: the inventory made anew from the vault and a recovery key, on a bare machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.keyfiles import read_keys
+from backup.cli.support.waiting import Wait
+from backup.errors import ExitCode, NightvaultError, UsageError
+from backup.model import Tier, VaultName
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backup.app.aside import Moved
+    from backup.config import Config
+    from backup.format.keys import RecoveryKey
+    from backup.format.line import RecoveryLine
+    from backup.rebuilder.context import Wish
+    from backup.rebuilder.report import RebuildReport
+
+_MOST_SHOWN = 20
+
+
+@click.command()
+@click.option("--vault", metavar="NAME", help="From which vault; the config's only one by default.")
+@click.option(
+    "--key",
+    "key_files",
+    metavar="FILE|-",
+    multiple=True,
+    help="The recovery key; asked for if not given. Several where recipients changed, today's first.",
+)
+@click.option(
+    "--passphrase-file",
+    "passphrase_files",
+    metavar="FILE",
+    multiple=True,
+    help="Where the key file's passphrase is; for several keys one each, in order, or one for all.",
+)
+@click.option(
+    "--from", "sources", multiple=True, metavar="LINE|FILE", help="Recovery lines: no list is needed then."
+)
+@click.option("--job", "jobs", multiple=True, metavar="JOB", help="This job only; may be given again.")
+@click.option("--inventory", metavar="ID", help="Which inventory, if the vault holds several.")
+@click.option("--tip", metavar="PACK", help="Which of two catalogs that go on from the same one.")
+@click.option("--signer", metavar="FINGERPRINT", help="Believe this signer alone, enrolled or not.")
+@click.option("--trust-vault", is_flag=True, help="Believe any signer: whoever writes to the vault.")
+@click.option("--deep", is_flag=True, help="Read the directories of packs that no catalog covers, too.")
+@click.option("--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how dear.")
+@click.option("--set-aside", is_flag=True, help="Move an inventory and keys that are there out of the way.")
+@click.option("--wait", is_flag=True, help="Stay until the vault is ready, however long it takes.")
+@pass_cli
+def rebuild(
+    cli: Cli,
+    vault: str | None,
+    key_files: tuple[str, ...],
+    passphrase_files: tuple[str, ...],
+    sources: tuple[str, ...],
+    jobs: tuple[str, ...],
+    inventory: str | None,
+    tip: str | None,
+    signer: str | None,
+    trust_vault: bool,
+    deep: bool,
+    tier: str | None,
+    set_aside: bool,
+    wait: bool,
+) -> None:
+    """Make the inventory anew from the catalogs in the vault.
+
+    All that is needed is the config with its vault and identity, and the recovery key. A cold vault takes
+    hours for its list and hours for the catalogs: the same command given again goes on where it is. Exit code
+    17 says that it waits: come again; 3 that the inventory is there, but something is missing in the vault,
+    or newer than it.
+    """
+    from backup.app.aside import alone_on_state, put_back
+    from backup.app.rebuilding import check_keys, forget_list
+    from backup.rebuilder.catalog_chain import Trust
+    from backup.rebuilder.context import Wish
+
+    config = cli.config()
+    lines = _lines(sources)
+    name = _vault(config, vault, lines)
+    wish = Wish(
+        lines=[line for line in lines if line.vault == name],
+        inventory=inventory,
+        jobs=frozenset(jobs),
+        tip=tip,
+        trust=Trust(_fingerprint(signer), trust_vault),
+        tier=Tier(tier) if tier else config.vault(name).tier,
+        deep=deep,
+    )
+    keys = read_keys(key_files, passphrase_files)
+    check_keys(config, keys)  # before anything is moved
+    with alone_on_state(config, cli.clock):
+        moved = _move_away(cli, config) if set_aside else ()
+        try:
+            report = _until_done(cli, config, VaultName(name), wish, keys, wait=wait)
+        except NightvaultError:
+            if put_back(config, moved):
+                forget_list(config, VaultName(name))
+                cli.warn("nothing was rebuilt: what was moved out of the way is back in its place")
+            raise
+    _tell(cli, config, report)
+
+
+def _move_away(cli: Cli, config: Config) -> Sequence[Moved]:
+    from backup.app.aside import set_aside, waiting_restores
+    from backup.cli.support.render import counted
+
+    moved = set_aside(config, cli.clock.now())
+    for one in moved:
+        cli.say(f"moved out of the way: {one.aside}")
+    if count := waiting_restores(config):
+        cli.say(f"with it went {counted(count, 'open restore')}: give the restore's command again afterwards")
+    return moved
+
+
+def _until_done(
+    cli: Cli, config: Config, name: VaultName, wish: Wish, keys: Sequence[RecoveryKey], *, wait: bool
+) -> RebuildReport:
+    """Act until it is done, or waits and we do not."""
+    from backup.app.rebuilding import run_rebuild
+
+    progress = cli.progress()
+    pauses, reach = Wait(cli, progress), cli.reach()
+    while True:
+        report = run_rebuild(config, name, wish, keys, clock=cli.clock, progress=progress, reach=reach)
+        if report.state == "done" or not (wait or _is_quick(config, name)):
+            pauses.over(is_done=report.state == "done")
+            return report
+        reach = cli.reach(has_answered=True)
+        if not pauses.has_begun:
+            cli.say("Ctrl-C is safe: the same command goes on")
+        pauses.until_next_look(f"Waiting for {report.waits_for}")
+
+
+def _is_quick(config: Config, name: str) -> bool:
+    return config.vault(name).kind == "directory"
+
+
+def _lines(sources: tuple[str, ...]) -> list[RecoveryLine]:
+    from backup.format.line import MARK, RecoveryLine, find_lines
+
+    found: list[RecoveryLine] = []
+    for source in sources:
+        if source.lstrip().startswith(f"{MARK},"):
+            found.append(RecoveryLine.from_text(source))
+            continue
+        try:
+            with open(source, encoding="utf-8", errors="replace") as file:
+                texts = list(find_lines(file.read(1024 * 1024)))
+        except OSError as error:
+            raise UsageError(f"{source} is no recovery line, and no file: {error.strerror}") from error
+        if not texts:
+            raise UsageError(f"there is no recovery line in {source}")
+        found.extend(map(RecoveryLine.from_text, texts))
+    return found
+
+
+def _vault(config: Config, name: str | None, lines: list[RecoveryLine]) -> str:
+    if name is None:
+        names = {line.vault for line in lines} or {vault.name for vault in config.vaults}
+        if len(names) != 1:
+            raise UsageError("which vault? " + ", ".join(sorted(names)), advice="say --vault NAME")
+        (name,) = names
+    found = config.vault(name).name
+    if lines and all(line.vault != found for line in lines):
+        raise UsageError(f"no recovery line is of vault {found}")
+    return found
+
+
+def _fingerprint(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        fingerprint = bytes.fromhex(text)
+    except ValueError:
+        fingerprint = b""
+    if len(fingerprint) != 16:
+        raise UsageError(
+            "--signer: a fingerprint has 32 hex digits", advice="`nightvault key status` shows it"
+        )
+    return fingerprint
+
+
+def _tell(cli: Cli, config: Config, report: RebuildReport) -> None:
+    from backup.cli.support.render import counted, duration
+
+    if report.state != "done":
+        text = (
+            f"the rebuild waits for {report.waits_for}\n"
+            "next: the same command again, in some hours, or with --wait now"
+        )
+        cli.report(report.document(), text)
+        raise click.exceptions.Exit(int(ExitCode.WAITING))
+    lines = [
+        f"job {job.name}: {counted(job.snapshots, 'snapshot')}, as of catalog {job.number}"
+        for job in report.jobs
+    ]
+    size = f"{counted(report.entries, 'entry')}, {counted(report.archives, 'archive')}"
+    ids = f"inventory {_hex(report.inventory_id)} rebuilt from {_hex(report.predecessor)}"
+    lines.append(f"{ids}: {size}, in {duration(report.seconds)}")
+    _tell_of_the_vault(cli, report)
+    _tell_what_is_next(cli, config, report)
+    cli.report(report.document(), "\n".join(lines))
+    cli.say("next: `nightvault snapshots`, `nightvault restore latest --target DIR --key FILE`")
+    if report.is_partial:
+        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+
+
+def _tell_of_the_vault(cli: Cli, report: RebuildReport) -> None:
+    """What is not as it should be, and what cannot be known."""
+    from backup.cli.support.render import local_time
+
+    for one in report.suspicions[:_MOST_SHOWN]:
+        cli.warn(f"{one.kind}: {one.archive_id}: {one.detail}")
+    if len(report.suspicions) > _MOST_SHOWN:
+        cli.warn(f"… and {len(report.suspicions) - _MOST_SHOWN} more; --json has them all")
+    for job in report.jobs:
+        if job.not_covered:
+            numbers = ", ".join(map(str, job.not_covered))
+            cli.warn(f"job {job.name}: newer catalogs are there, but cannot be applied: {numbers}")
+        if not job.line_met:
+            as_of = f" (its list is of {local_time(report.listed_at)})" if report.listed_at else ""
+            cli.warn(f"job {job.name}: without a recovery line, a vault can hide later backups{as_of}")
+
+
+def _tell_what_is_next(cli: Cli, config: Config, report: RebuildReport) -> None:
+    """What the new inventory gained, and what it still lacks."""
+    from backup.cli.support.render import counted
+
+    if report.recovered_packs:
+        packs, chunks = counted(report.recovered_packs, "pack"), counted(report.recovered_chunks, "chunk")
+        cli.say(f"{packs} that no catalog covers gave {chunks}: they are not uploaded again")
+    if report.unconfirmed:
+        count = counted(report.unconfirmed, "archive")
+        cli.say(f"unconfirmed: {count}, good to restore from, not to build upon before the vault's list")
+        cli.say("shows them: the next backup asks for it")
+    if report.missing_recipients:
+        cli.warn(
+            f"{counted(report.missing_recipients, 'recipient')} of before not known here: name all of them "
+            f"in [encryption] recipients of {config.path} before the next backup"
+        )
+    if report.not_enrolled:
+        count = counted(len(report.not_enrolled), "recipient")
+        cli.say(
+            f"{count} whose key was not given must vouch for the new inventory: `nightvault key request`,"
+        )
+        cli.say("`key enroll` where the key is, `key accept`; each backup says so until then")
+
+
+def _hex(one: bytes | None) -> str:
+    return (one or b"").hex()

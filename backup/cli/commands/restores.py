@@ -1,0 +1,121 @@
+"""`nightvault restores`: which are open, what each waits for, until when what is ready can be fetched.
+
+Those that the daemon does not go on with are told with the reason, and how to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.errors import NightvaultError
+
+if TYPE_CHECKING:
+    from backup.config import VaultSettings
+    from backup.inventory.database import Inventory
+    from backup.inventory.retrievals import Restore, Retrieval
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also those that are over.")
+@pass_cli
+def restores(cli: Cli, everything: bool) -> None:
+    """List restores: how far each is, what it waits for, and until when outputs live."""
+    from backup.app.runs import opened
+    from backup.cli.support.render import local_time, table
+    from backup.cli.support.tables import Column
+
+    config = cli.config()
+    settings = {vault.name: vault for vault in config.vaults}
+    with closing(opened(config)) as inventory:
+        found = _with_retrievals(inventory, everything=everything)
+    documents = [
+        _document(one, known, settings.get(one.vault)) | _held(one, config.state_dir) for one, known in found
+    ]
+    rows: list[tuple[object, ...]] = []
+    for (one, _), told in zip(found, documents, strict=True):
+        count = f"{told['waiting']} of {told['retrievals']}" if one.state == "open" else None
+        until = local_time(told["ready_until"]) if told["ready_until"] else None
+        when = local_time(told["expected_at"]) if told["expected_at"] else None
+        rows.append((one.id[:8], one.snapshot[:8], told["stage"], count, when, until, one.target))
+    columns = [
+        "restore",
+        Column("snapshot", rank=1),
+        "stage",
+        "waiting",
+        Column("expected", rank=2),
+        Column("fetch until", rank=3),
+        Column("below", folds=True),
+    ]
+    cli.show(documents, table(columns, rows) if rows else "no restores")
+    for told in documents:
+        if told["held"]:
+            cli.warn(f"{told['held']}\n  next: {told['next']}")
+
+
+def _held(one: Restore, state_dir: str) -> dict[str, str | None]:
+    """Why the daemon does not go on with a restore, and what to do; nulls where it does, or it is over."""
+    from backup.app.held import HeldNotes
+    from backup.app.state import State
+    from backup.restorer.selection.choice import Choice
+    from backup.restorer.target.mark import bears_mark, unmarked
+
+    state = State(state_dir)
+    if one.state != "open" or Choice.decode(one.choice).output:
+        return {"held": None, "next": None}
+    note = HeldNotes(state.restores).read(one.id)
+    if note is not None:
+        return {"held": note.why, "next": note.advice}
+    with suppress(NightvaultError):  # a key that is gone is told of by what needs it
+        if not bears_mark(one, state.read_secret()):
+            error = unmarked(one)
+            return {"held": str(error), "next": error.advice}
+    return {"held": None, "next": None}
+
+
+def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings | None) -> dict[str, Any]:
+    from backup.app.expecting import expected
+    from backup.cli.support.render import path_document
+    from backup.restorer.report import stage
+
+    states = [part.state for part in known]
+    when = expected(settings, known) if settings is not None and one.state == "open" else None
+    return {
+        "id": one.id,
+        "snapshot": one.snapshot,
+        "vault": one.vault,
+        "path": path_document(one.path),
+        "target": path_document(one.target),
+        "tier": str(one.tier),
+        "state": one.state,
+        "stage": stage(one, known),
+        "on_capacity": one.on_capacity,
+        "created_at": one.created_at,
+        "finished_at": one.finished_at,
+        "retrievals": len(known),
+        "waiting": sum(state in {"planned", "waiting"} for state in states),
+        "planned": states.count("planned"),
+        "ready": states.count("ready"),
+        "fetched": states.count("fetched"),
+        "failed": states.count("failed"),
+        "ready_until": _first_to_go(known),
+        "expected_at": None if when is None else when.latest,
+    }
+
+
+def _first_to_go(known: Sequence[Retrieval]) -> datetime | None:
+    """When the first output goes that is ready and was not fetched."""
+    return min((one.until for one in known if one.state == "ready" and one.until), default=None)
+
+
+def _with_retrievals(inventory: Inventory, *, everything: bool) -> list[tuple[Restore, Sequence[Retrieval]]]:
+    from backup.inventory import retrievals
+
+    with inventory.reading() as tx:
+        found = retrievals.list_restores(tx, only_open=not everything)
+        return [(one, retrievals.retrievals_of(tx, one.number)) for one in found]

@@ -1,0 +1,149 @@
+"""`nightvault serve`: hand out keys on loopback, as an EC2 instance or a container gets them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shlex
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.identity_flags import (
+    Flags,
+    identity_of,
+    options_of,
+    session_flags,
+    source_of,
+    warn_of_expiry,
+)
+from backup.errors import UsageError
+
+if TYPE_CHECKING:
+    from backup.credentials.local_requests import Reply
+    from backup.protocols import Clock, CredentialSource
+
+    Answer = Callable[[str, str, Mapping[str, str]], Reply]
+PORT = 9911
+HOPS = 64
+IDLE_SECONDS = 30
+
+
+@click.command()
+@session_flags
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, metavar="N", help="9911, if not given.")
+@click.option(
+    "--hop-limit", type=click.IntRange(1, 255), default=HOPS, metavar="N", help="Hops of answers (64)."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Hand out keys as containers get them, to who can read FILE: a new token is written to it (0600).",
+)
+@pass_cli
+def serve(cli: Cli, /, port: int, hop_limit: int, token_file: str | None, **given: Any) -> None:
+    """Answer on 127.0.0.1 as IMDSv2 does, or a container's credentials, until interrupted.
+
+    Tools find it by the variables that are printed. As IMDSv2 every user of this machine can ask it; with
+    --token-file only who can read that file. Keys are fetched before the first question, so that a mistake
+    is told at once; later failures keep the keys that work. The flags are those of aws_signing_helper, but
+    for --token-file.
+    """
+    flags = Flags(**given)
+    files = identity_of(cli, flags)
+    options = options_of(cli, flags)
+    warn_of_expiry(cli, files, 14)
+    source = source_of(cli, flags, files, options)
+    source.credentials()
+    logging.basicConfig(stream=sys.stderr, format="nightvault: %(message)s")
+    token = None if token_file is None else secrets.token_urlsafe(48)
+    with make_server(_answering(source, options.role_arn, cli.clock, token), port, hop_limit) as server:
+        where = f"http://127.0.0.1:{server.server_address[1]}"
+        if token is None or token_file is None:
+            # The AWS CLI 2 wants the slash: it joins a path to it as it stands.
+            click.echo(f"export AWS_EC2_METADATA_SERVICE_ENDPOINT={where}/")
+        else:
+            _publish(token, os.path.abspath(token_file), where)
+        sys.stdout.flush()
+        server.serve_forever(poll_interval=0.2)
+
+
+def _answering(source: CredentialSource, role_arn: str, clock: Clock, token: str | None) -> Answer:
+    """What answers: a container's service with a token, else the metadata service."""
+    from backup.credentials.container import ContainerKeys
+    from backup.credentials.imds import Imds
+
+    if token is None:
+        return Imds(source, role_arn.rpartition("/")[2], clock).answer
+    return ContainerKeys(source, role_arn, clock, token).answer
+
+
+def _publish(token: str, path: str, where: str) -> None:
+    """Write the token, without a line's end, which no header may hold, and print where it is."""
+    from backup.credentials.cache import write_private
+    from backup.credentials.container import CREDENTIALS_PATH
+
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise UsageError(
+            f"{path} is no file that a token could replace",
+            advice="name a file that --token-file may make anew",
+        )
+    try:
+        write_private(path, token.encode())
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the token to {path}: {error.strerror}",
+            advice="name a file in a directory that exists and that this user may write to",
+        ) from error
+    click.echo(f"export AWS_CONTAINER_CREDENTIALS_FULL_URI={where}{CREDENTIALS_PATH}")
+    click.echo(f"export AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE={shlex.quote(path)}")
+
+
+def make_server(answer: Answer, port: int, hop_limit: int) -> ThreadingHTTPServer:
+    """A server on 127.0.0.1 that answers so; `UsageError` when the port is taken."""
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), _handler(answer))
+    except OSError as error:
+        raise UsageError(
+            f"port {port} of 127.0.0.1 cannot be had: {error.strerror}", advice="choose another --port"
+        ) from error
+    server.daemon_threads = True
+    server.socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hop_limit)  # connections inherit it
+    return server
+
+
+def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        server_version = "nightvault"
+        sys_version = ""
+        timeout = IDLE_SECONDS
+
+        def _reply(self) -> None:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            reply = answer(self.command, self.path, headers)
+            body = reply.body.encode()
+            self.send_response(reply.status)
+            for name, value in {"Content-Type": "text/plain", **reply.headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+                self.send_header("Connection", "close")  # a body that nobody asked for is not read
+                self.close_connection = True
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = _reply  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
+            """Say nothing: a token stands in requests."""
+
+    return Handler

@@ -1,0 +1,99 @@
+"""`nightvault update`: keep a profile of the AWS credentials file fresh, for tools that read nothing else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.identity_flags import Flags, identity_of, options_of, session_flags, source_of
+from backup.errors import NightvaultError, UsageError
+
+if TYPE_CHECKING:
+    from backup.model import Credentials
+
+LONGEST_SLEEP = 60.0
+"""Seconds: a laptop that slept looks at the time soon after it woke."""
+
+RETRY = timedelta(seconds=60)
+
+
+@click.command()
+@session_flags
+@click.option("--profile", default="default", metavar="NAME", help="The profile; default, if not given.")
+@click.option("--once", is_flag=True, help="Write once and end.")
+@pass_cli
+def update(cli: Cli, /, profile: str, once: bool, **given: Any) -> None:
+    """Write temporary keys into a profile of ~/.aws/credentials and renew them until interrupted.
+
+    The file (or AWS_SHARED_CREDENTIALS_FILE) is replaced whole, under a lock, with mode 0600; everything else
+    in it stays byte for byte. A renewal that fails is told and tried again. The flags are the AWS helper's.
+    """
+    flags = Flags(**given)
+    files = identity_of(cli, flags)
+    options = options_of(cli, flags)
+    source = source_of(cli, flags, files, options)
+    path = credentials_path()
+    due = _write(cli, path, profile, source.credentials())
+    while not once:
+        wait = (due - cli.clock.now()).total_seconds()
+        if wait > 0:
+            cli.clock.sleep(min(wait, LONGEST_SLEEP))
+            continue
+        try:
+            due = _write(cli, path, profile, source.credentials())
+        except (NightvaultError, OSError) as error:
+            cli.warn(f"nightvault: {error}; trying again in {RETRY.seconds} s")
+            cli.clock.sleep(RETRY.seconds)  # and not until a time: the clock may be wrong just now
+
+
+def credentials_path() -> str:
+    """Where the AWS tools look."""
+    named = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
+    home = os.environ.get("HOME") or os.path.expanduser("~")
+    return os.path.expanduser(named) if named else os.path.join(home, ".aws", "credentials")
+
+
+def _write(cli: Cli, path: str, profile: str, credentials: Credentials) -> datetime:
+    """Write the keys; when newer ones are due."""
+    from backup.credentials.rolesanywhere import renewal_margin
+
+    write_profile(path, profile, credentials)
+    now = cli.clock.now()
+    expires = credentials.expires_at or now
+    cli.say(f"nightvault: profile {profile} in {path} has keys until {expires:%Y-%m-%d %H:%M:%S} UTC")
+    return max(expires - renewal_margin(expires - now), now + timedelta(seconds=30))
+
+
+def write_profile(path: str, profile: str, credentials: Credentials) -> None:
+    """Replace the profile's keys in the file, whole, under a lock that other writers of ours take too."""
+    from backup.credentials.cache import write_private
+    from backup.credentials.profile import with_profile
+
+    target = os.path.realpath(path)  # a link stays one
+    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+    with _locked(f"{target}.lock"):
+        try:
+            with open(target, "rb") as file:
+                before = file.read()
+        except FileNotFoundError:
+            before = b""
+        if b"\x00" in before:
+            raise UsageError(f"{path} is no credentials file: it holds NUL bytes")
+        write_private(target, with_profile(before, profile, credentials))
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,15 @@
+"""`nightvault version`: the version alone, as AWS's helper prints its own."""
+
+from __future__ import annotations
+
+import click
+
+from backup import __version__
+from backup.cli.support.context import Cli, pass_cli
+
+
+@click.command()
+@pass_cli
+def version(cli: Cli) -> None:
+    """Print the version."""
+    cli.show({"version": __version__}, __version__)

@@ -1,0 +1,152 @@
+"""The options that choose what a restore takes and what it may replace, and the questions before it does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.context import Cli
+from backup.errors import UsageError
+
+if TYPE_CHECKING:
+    from backup.inventory.database import Transaction
+    from backup.inventory.snapshots import Snapshot
+    from backup.restorer.restore import RestorePlan
+    from backup.restorer.selection.choice import Choice
+
+_SHOWN = 10
+_OPTIONS = [
+    click.option(
+        "--include", metavar="PATTERN", multiple=True, help="Only what such a line of .gitignore names."
+    ),
+    click.option("--exclude", metavar="PATTERN", multiple=True, help="Not what such a pattern names."),
+    click.option(
+        "--overwrite",
+        type=click.Choice(["always", "if-changed", "never"]),
+        help="What becomes of files that are there already: always is the default until 1.0, and asks on a "
+        "terminal. if-changed goes by size and time.",
+    ),
+    click.option("--delete", is_flag=True, help="Remove what the snapshot lacks; asks, or needs --yes."),
+    click.option("--verify", is_flag=True, help="Read back what was written; if-changed goes by content."),
+    click.option("--yes", is_flag=True, help="Replace and remove without asking."),
+]  # fmt: skip
+
+
+def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command those options."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def made_choice(
+    *,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    overwrite: str | None,
+    delete: bool,
+    verify: bool,
+    numeric_owner: bool,
+    output: str = "",
+) -> Choice:
+    """What the options say. `UsageError` for a pattern that means nothing."""
+    from backup.errors import ConfigError
+    from backup.restorer.selection.choice import Choice, Overwrite, Sieve
+
+    choice = Choice(
+        include=include,
+        exclude=exclude,
+        overwrite=Overwrite(overwrite or "always"),
+        delete=delete,
+        verify=verify,
+        numeric_owner=numeric_owner,
+        output=output,
+    )
+    try:
+        Sieve(choice)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    return choice
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """One of the PATHs that were said: an absolute path, and the absolute glob that it is if it has magic."""
+
+    path: bytes
+    glob: str
+
+
+def chosen_paths(base: bytes, paths: Sequence[str]) -> list[Named]:
+    """What PATHs mean in the snapshot; relative ones count from `base`, and none may lead out of it.
+
+    Globs mean what they mean to `find`, below `base`: without a slash they are asked of names, with one of
+    paths from any directory on, or from the root if they begin with one.
+    """
+    found: list[Named] = []
+    stem = base.rstrip(b"/") + b"/"
+    for path in map(os.fsencode, paths):
+        whole = path if path.startswith(b"/") else stem + path
+        normal = os.path.normpath(whole)
+        if not normal.startswith(stem):
+            raise UsageError(f"{os.fsdecode(path)!r} is not below {os.fsdecode(base)!r}")
+        anywhere = normal if path.startswith(b"/") else stem + b"**/" + normal.removeprefix(stem)
+        found.append(Named(normal, anywhere.decode("utf-8", "surrogateescape")))
+    return found
+
+
+def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Sequence[Named]) -> Choice:
+    """The choice of those paths, or globs where nothing has that very name."""
+    import msgspec
+
+    from backup.inventory.entries import entry_at
+    from backup.source.globs import has_magic
+
+    plain: list[bytes] = []
+    globs: list[str] = []
+    for one in paths:
+        magic = has_magic(one.path.decode("utf-8", "surrogateescape"))
+        if magic and entry_at(tx, snapshot.job_number, one.path, snapshot.number) is None:
+            globs.append(one.glob)
+        else:
+            plain.append(one.path)
+    return msgspec.structs.replace(choice, paths=tuple(plain), globs=tuple(globs))
+
+
+def tell_unmet(cli: Cli, plan: RestorePlan) -> None:
+    """Name the patterns that named nothing."""
+    for option in plan.selection.unmet:
+        cli.warn(f"{option} names nothing in snapshot {plan.snapshot.id[:8]}")
+
+
+def settle(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, overwrite: str | None) -> None:
+    """Ask before files are replaced or removed; `UsageError` where nobody can say yes to what needs it.
+
+    What `--overwrite` was said of, and what is replaced elsewhere than in place, needs no yes: the latter is
+    asked for on a terminal, and else told, until 1.0.
+    """
+    from backup.cli.support.render import counted, shown_path
+
+    agreed = plan.agreed
+    if agreed.surplus:
+        for path in agreed.surplus[:_SHOWN]:
+            cli.say(f"would remove {shown_path(path)}")
+        if len(agreed.surplus) > _SHOWN:
+            cli.say(f"… and {len(agreed.surplus) - _SHOWN:,} more: --dry-run lists all")
+    if yes:
+        return
+    there = counted(agreed.replaced, "file")
+    is_new = bool(agreed.replaced) and not in_place and overwrite is None
+    asks = is_new and cli.somebody_is_there
+    if is_new and not asks:
+        cli.warn(f"replaces {there} that the target has: from 1.0 on this needs --overwrite always, or --yes")
+    risks = [
+        *([f"remove {counted(len(agreed.surplus), 'entry')}"] if agreed.surplus else []),
+        *([f"replace {there}"] if agreed.replaced and (in_place or asks) else []),
+    ]
+    if risks and not cli.confirm(f"{' and '.join(risks)}?"):
+        raise UsageError("nothing was restored: you did not say yes")

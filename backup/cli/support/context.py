@@ -1,0 +1,137 @@
+"""What every command is given: the global options, the config, and the way to speak to its reader."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.errors import UsageError
+
+if TYPE_CHECKING:  # heavy: imported where a command needs them
+    from backup.config import Config
+    from backup.protocols import Clock, Progress
+    from backup.transfer.retry import Reach
+
+
+class Cli:
+    """One call of the command; JSON documents and tables go to stdout, all other words to stderr."""
+
+    def __init__(
+        self,
+        *,
+        config_path: str | None = None,
+        json: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+        wide: bool = False,
+    ) -> None:
+        self.config_path = config_path
+        self.json = json
+        self.quiet = quiet
+        self.verbose = verbose
+        self.wide = wide
+        self.patience_words: str | None = None
+        self._config: Config | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """The system's clock."""
+        from backup.app import SystemClock
+
+        return SystemClock()
+
+    def config(self) -> Config:
+        """The config file, found and read once. `ConfigError`."""
+        if self._config is None:
+            from backup.config import find_config, load_config
+
+            self._config = load_config(find_config(self.config_path, os.environ))
+        return self._config
+
+    def reach(self, *, has_answered: bool = False) -> Reach:
+        """How long to try to reach a vault, as --patience says. `UsageError`."""
+        from backup.config import parse_duration
+        from backup.transfer.retry import Reach
+
+        if self.patience_words is None:
+            return Reach(has_answered=has_answered)
+        words = self.patience_words.strip()
+        try:
+            seconds = parse_duration(int(words) if words.isdecimal() and len(words) < 9 else words)
+        except ValueError as error:
+            raise UsageError(f"--patience {words!r} {error}") from error
+        return Reach(float(seconds), has_answered)
+
+    @property
+    def known_state_dir(self) -> str | None:
+        """The state directory if the config was read already; reads nothing."""
+        return None if self._config is None else self._config.state_dir
+
+    def show(self, document: object, text: object = None) -> None:
+        """The command's result: `document` as a line of JSON with --json, else `text` (a rich renderable).
+
+        `document` may hold dataclasses, structs, datetimes and enums; bytes paths go through
+        `render.path_document`.
+        """
+        from backup.cli.support import render
+
+        if self.json:
+            click.echo(render.json_line(document))
+        elif isinstance(text, str):
+            click.echo(render.printable(text))
+        elif text is not None:
+            render.print_rich(text, sys.stdout, wide=self.wide)
+
+    def report(self, document: object, text: object = None) -> None:
+        """As `show`, of what was done and went well: with --quiet only a script is told."""
+        if self.json or not self.quiet:
+            self.show(document, text)
+
+    def say(self, text: str) -> None:
+        """A remark, unless --quiet."""
+        if not self.quiet:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """A remark that is shown even with --quiet."""
+        from backup.cli.support import render
+
+        if "NVK1-" in text.upper():  # a recovery key that somebody gave in the wrong place
+            from backup.cli.support.keyfiles import without_keys
+
+            text = without_keys(text)
+        click.echo(render.printable(text), err=True)
+
+    def progress(self) -> Progress:
+        """A bar on a terminal, else a line now and then; JSON lines with --json --verbose."""
+        from backup.cli.support import progress
+
+        if self.quiet:
+            return progress.Silent()
+        if self.json and self.verbose:
+            return progress.JsonLines(sys.stdout)
+        if sys.stderr.isatty():
+            from backup.cli.support.terminal import TerminalBar
+
+            return TerminalBar(sys.stderr)
+        return progress.PlainLines(sys.stderr)
+
+    @property
+    def somebody_is_there(self) -> bool:
+        """Whether a question can be asked."""
+        return sys.stdin.isatty()
+
+    def confirm(self, question: str) -> bool:
+        """Ask on the terminal; `UsageError` where nobody can answer."""
+        if not self.somebody_is_there:
+            raise UsageError(
+                f"nobody is there to answer: {question}",
+                advice="run it on a terminal, or say yes with an option",
+            )
+        return click.confirm(question, err=True)
+
+
+pass_cli = click.make_pass_decorator(Cli, ensure=True)

@@ -1,0 +1,193 @@
+"""The one place where errors become exit codes and sentences."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+
+import click
+
+from backup import __version__
+from backup.cli.support.context import Cli
+from backup.errors import ExitCode, NightvaultError, UsageError
+
+_MACHINE_ADVICE = {
+    errno.ENOSPC: "free some space there, then run it again",
+    errno.EDQUOT: "free some space there, then run it again",
+    errno.EROFS: "it lies on a file system that is mounted read-only",
+    errno.EACCES: "run it as a user who may, or change the permissions",
+    errno.EPERM: "run it as a user who may, or change the permissions",
+    errno.EIO: "the disk reports damage: look into the system's log",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENAMETOOLONG: "no file can have such a name",
+    errno.ELOOP: "its symlinks lead in a circle",
+    errno.ENOTDIR: "something on the way to it is no directory",
+    errno.EISDIR: "it is a directory, and a file is needed",
+    errno.ENOENT: "it is not there: look at how it is written",
+    errno.ENOTCONN: "the file system there is gone: mount it again",
+    errno.ESTALE: "the file system there is gone: mount it again",
+}
+_MEMORY_ADVICE = "raise what limits it (ulimit -v, MemoryMax), lower limits.memory, or restore part by part"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it is told; `kind` is a stable word for scripts."""
+
+    kind: str
+    message: str
+    advice: str
+    exit_code: int
+
+
+def run_to_exit_code(run: Callable[[], object], cli: Cli, words: Sequence[str]) -> int:
+    """Run a command; the exit code is the number it returns (0 for none) or its error's."""
+    try:
+        with _sigterm_interrupts():
+            result = run()
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _give_up_stdout()  # the reader has gone: nobody to tell
+        return ExitCode.FAILED
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  every error ends here
+        return _tell(error, cli, words)
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """How an error is told; None for one that we did not foresee."""
+    if isinstance(error, NightvaultError):
+        return Failure(_kind(type(error)), str(error), error.advice, int(error.exit_code))
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "nightvault"
+        return Failure("usage", error.format_message(), f"see `{path} --help`", int(ExitCode.USAGE))
+    if isinstance(error, click.ClickException):
+        return Failure("failed", error.format_message(), "", error.exit_code)
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return Failure("interrupted", "interrupted", "", int(ExitCode.INTERRUPTED))
+    if isinstance(error, OSError) and error.errno in _MACHINE_ADVICE:
+        on_what = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
+        sentence = f"{error.strerror}{on_what}"
+        return Failure("machine", sentence, _MACHINE_ADVICE[error.errno], int(ExitCode.FAILED))
+    if isinstance(error, MemoryError):
+        return Failure("machine", "there is no more memory to be had", _MEMORY_ADVICE, int(ExitCode.FAILED))
+    return None
+
+
+def write_crash(error: BaseException, words: Sequence[str], directory: str | None) -> str | None:
+    """Keep the traceback of an unforeseen error in a file of mode 0600; its path, None if that fails too.
+
+    The file holds no values of variables.
+    """
+    import platform
+    import tempfile
+    import traceback
+
+    text = "".join(
+        [
+            f"nightvault {__version__}, Python {platform.python_version()}, {platform.platform()}\n",
+            f"command: {' '.join(words[:2])}\n",
+            *traceback.format_exception(error),
+        ]
+    )
+    for place in (directory, tempfile.gettempdir()):
+        try:
+            descriptor, path = tempfile.mkstemp(prefix="nightvault-crash-", suffix=".log", dir=place)
+        except (OSError, TypeError):
+            continue
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        return path
+    return None
+
+
+def _tell(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
+    failure = failure_of(error)
+    if failure is not None and any(map(_may_hold_key, words)):
+        failure = _without_keys(failure, error)
+    if failure is None:
+        path = write_crash(error, words, cli.known_state_dir)
+        advice = "this is a mistake in nightvault: please report it" + (f" with {path}" if path else "")
+        sentence = f"unexpected {type(error).__name__}: {error}"
+        failure = Failure("unexpected", sentence, advice, int(ExitCode.FAILED))
+    is_plain = isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt))
+    if cli.verbose and not is_plain and not any(map(_may_hold_key, words)):
+        import traceback
+
+        click.echo("".join(traceback.format_exception(error)), err=True)
+    try:
+        _print(failure, error, json=cli.json or "--json" in words)
+        sys.stdout.flush()
+    except OSError:  # also when the error is that stdout cannot be written: what is buffered stays there
+        _give_up_stdout()
+    return failure.exit_code
+
+
+def _may_hold_key(word: str) -> bool:
+    return "NVK1-" in word.upper()
+
+
+def _without_keys(failure: Failure, error: BaseException) -> Failure:
+    """The failure of a command whose words hold a recovery key: they are not repeated, nor pieces of it."""
+    from backup.cli.support.keyfiles import KEY_WAS_SEEN, without_keys
+
+    if isinstance(error, (click.UsageError, UsageError)):
+        return replace(
+            failure, message="a recovery key is among the words of this command", advice=KEY_WAS_SEEN
+        )
+    return replace(failure, message=without_keys(failure.message), advice=without_keys(failure.advice))
+
+
+def _print(failure: Failure, error: BaseException, *, json: bool) -> None:
+    from backup.cli.support import render
+
+    if (
+        type(error).__name__ == "NoArgsIsHelpError"
+    ):  # a group without its command: click's message is the help
+        click.echo(failure.message, err=True)
+    else:
+        click.echo(render.printable(f"nightvault: {failure.message}"), err=True)
+        if failure.advice:
+            click.echo(render.printable(f"  {failure.advice}"), err=True)
+    if json:
+        click.echo(render.json_line({"error": failure}))
+
+
+def _kind(error: type[NightvaultError]) -> str:
+    """`NoInventoryError` is "no-inventory"."""
+    name = error.__name__.removesuffix("Error")
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
+
+
+def _give_up_stdout() -> None:
+    """Let the interpreter's last flush go nowhere, so that it does not complain."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        return
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does; only a main thread may say so."""
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

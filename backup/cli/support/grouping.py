@@ -1,0 +1,169 @@
+"""How commands are found and parsed: lazily, with the global options in either place."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from backup.cli.support.context import Cli
+
+_FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--wide"})
+_WITH_VALUE = frozenset({"--config", "--patience"})
+
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """Where a command is (`module:attribute`), and its one line of help."""
+
+    target: str
+    help: str
+
+    def load(self) -> click.Command:
+        """Import it, and give it the global options."""
+        module, attribute = self.target.split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        add_global_options(command)
+        return command
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used; its help imports nothing."""
+
+    def __init__(self, *args: Any, table: Mapping[str, LazyCommand], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._table = table
+        self.params.extend(_global_options(shown=True))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """The names, in the table's order."""
+        return list(self._table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name, imported now."""
+        return self._table[cmd_name].load() if cmd_name in self._table else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a suggestion for a name that is not there."""
+        name = args[0]
+        if name not in self._table and not name.startswith("-") and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(name, self._table, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise click.UsageError(f"there is no command {name!r}{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """One line a command, from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in self._table.items()])
+
+
+class CommandWithWords(click.Command):
+    """A command with an argument of its own, and words beside it: `restore SNAP`, `restore resume ID`.
+
+    Write it as a command with `cls=CommandWithWords`, then each word as a function under
+    `@restore.word("resume")`, which takes options and arguments as any command does.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.words: dict[str, click.Command] = {}
+
+    def word(self, name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
+        """Make a function the command that this word begins."""
+
+        def add(function: Callable[..., Any]) -> click.Command:
+            made: click.Command = click.command(name=name, cls=click.Command, **kwargs)(function)
+            self.words[name] = made
+            return made
+
+        return add
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context of the word's command when the first argument is one."""
+        place = _first_word(args)
+        word = None if place is None else self.words.get(args[place])
+        if word is None:
+            return super().make_context(info_name, args, parent, **extra)
+        rest = [arg for n, arg in enumerate(args) if n != place]
+        return word.make_context(f"{info_name} {word.name}", rest, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run whichever command the context was made for."""
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The words, below the options."""
+        with formatter.section("Or"):
+            formatter.write_dl(
+                [
+                    (f"{ctx.command_path} {name}", word.get_short_help_str())
+                    for name, word in self.words.items()
+                ]
+            )
+        super().format_epilog(ctx, formatter)
+
+
+def _first_word(args: list[str]) -> int | None:
+    """Where the first argument is that is no global option, nor the value of one."""
+    after_one_with_value = False
+    for place, arg in enumerate(args):
+        if after_one_with_value or arg in _FLAGS:
+            after_one_with_value = False
+        elif arg in _WITH_VALUE:
+            after_one_with_value = True
+        else:
+            return place
+    return None
+
+
+def add_global_options(command: click.Command) -> None:
+    """Let a command, and all below it, take the global options that it does not have itself."""
+    taken = {name for param in command.params for name in param.opts}
+    command.params.extend(option for option in _global_options() if taken.isdisjoint(option.opts))
+    for sub in _below(command):
+        add_global_options(sub)
+
+
+def _below(command: click.Command) -> Iterator[click.Command]:
+    if isinstance(command, click.Group):
+        yield from command.commands.values()
+    if isinstance(command, CommandWithWords):
+        yield from command.words.values()
+
+
+def _global_options(*, shown: bool = False) -> list[click.Option]:
+    """Fresh options; below the root only --json is shown in the help, so that it stays short."""
+    return [
+        _option(["--config"], "config_path", "Read this config file.", hidden=not shown, metavar="FILE"),
+        _option(["--json"], "json", "Print one JSON document on stdout.", is_flag=True),
+        _option(["--quiet", "-q"], "quiet", "No progress and no remarks.", hidden=not shown, is_flag=True),
+        _option(["--verbose", "-v"], "verbose", "Say more.", hidden=not shown, is_flag=True),
+        _option(
+            ["--patience"],
+            "patience_words",
+            "Try so long to reach a vault that is away; 30s by default.",
+            hidden=not shown,
+            metavar="TIME",
+        ),
+        _option(["--wide"], "wide", "All columns of tables.", hidden=not shown, is_flag=True),
+    ]
+
+
+def _option(flags: list[str], attribute: str, text: str, **kwargs: Any) -> click.Option:
+    def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        cli = ctx.ensure_object(Cli)
+        if ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE:
+            setattr(cli, attribute, value)
+
+    names = [*flags, f"global_{attribute}"]
+    return click.Option(names, expose_value=False, is_eager=True, help=text, callback=remember, **kwargs)

@@ -1,0 +1,270 @@
+"""The flags that `aws_signing_helper` has in common for its commands, and what nightvault makes of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from backup.cli.support.context import Cli
+from backup.errors import ConfigError, IdentityError, UsageError
+
+if TYPE_CHECKING:
+    from backup.config import Config
+    from backup.credentials.options import RolesAnywhereOptions
+    from backup.credentials.places import IdentityFiles
+    from backup.credentials.rolesanywhere import RolesAnywhere
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_EXCLUSIVE = (
+    ("certificate", "cert_selector"),
+    ("private_key", "cert_selector"),
+    ("private_key", "use_latest_expiring_certificate"),
+    ("intermediates", "use_latest_expiring_certificate"),
+    ("reuse_pin", "use_latest_expiring_certificate"),
+    ("intermediates", "cert_selector"),
+    ("tpm_key_password", "cert_selector"),
+    ("tpm_key_password", "reuse_pin"),
+    ("tpm_key_password", "no_tpm_key_password"),
+    ("tpm_key_password", "pkcs8_password"),
+    ("no_tpm_key_password", "cert_selector"),
+)
+
+_IDENTITY = (
+    click.option("--certificate", metavar="FILE|URI", help="PEM or PKCS#12 file, or pkcs11: URI."),
+    click.option("--private-key", metavar="FILE|URI", help="PEM or TSS2 file, pkcs11: URI, handle:0x81…."),
+    click.option("--cert-selector", metavar="TEXT|file://", help="Choose a certificate on the tokens."),
+    click.option("--system-store-name", metavar="NAME", help="Windows alone: refused here."),
+    click.option("--use-latest-expiring-certificate", is_flag=True, help="Of several, the longest valid."),
+    click.option("--pkcs11-lib", metavar="FILE", help="The PKCS#11 module of the token."),
+    click.option("--reuse-pin", is_flag=True, help="Offer the token's PIN to keys that ask again."),
+    click.option("--tpm-key-password", metavar="TEXT", help="Password of the TPM key (visible in ps)."),
+    click.option("--no-tpm-key-password", is_flag=True, help="The TPM key has none: do not ask."),
+    click.option("--pkcs8-password", metavar="TEXT", help="Passphrase of the key file (visible in ps)."),
+    click.option("--passphrase-file", metavar="FILE", help="File with what opens the key (better)."),
+    click.option("--debug", is_flag=True, help="Tell of requests and answers on stderr, never a secret."),
+)
+_SESSION = (
+    click.option("--role-arn", metavar="ARN", help="The role."),
+    click.option("--profile-arn", metavar="ARN", help="The profile."),
+    click.option("--trust-anchor-arn", metavar="ARN", help="The trust anchor."),
+    click.option("--session-duration", type=int, metavar="SECONDS", help="900 to 43200; 3600 if not given."),
+    click.option("--region", metavar="NAME", help="The trust anchor's, if not given."),
+    click.option("--endpoint", metavar="URL", help="Where the service is, if not at AWS."),
+    click.option("--no-verify-ssl", is_flag=True, help="Believe any server."),
+    click.option("--with-proxy", is_flag=True, help="Take HTTPS_PROXY, HTTP_PROXY and NO_PROXY."),
+    click.option("--intermediates", metavar="FILE", help="PEM file of the chain above the certificate."),
+    click.option("--role-session-name", metavar="NAME", help="The session's name, if the profile lets us."),
+)
+
+
+def identity_flags(command: F) -> F:
+    """Give a command the flags that choose certificate and key."""
+    for option in reversed(_IDENTITY):
+        command = option(command)
+    return command
+
+
+def session_flags(command: F) -> F:
+    """Give a command the flags of a CreateSession, too."""
+    for option in reversed(_SESSION):
+        command = option(command)
+    return identity_flags(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The flags as they were given; None or False where they were not."""
+
+    certificate: str | None = None
+    private_key: str | None = None
+    cert_selector: str | None = None
+    system_store_name: str | None = None
+    use_latest_expiring_certificate: bool = False
+    pkcs11_lib: str | None = None
+    reuse_pin: bool = False
+    tpm_key_password: str | None = None
+    no_tpm_key_password: bool = False
+    pkcs8_password: str | None = None
+    passphrase_file: str | None = None
+    debug: bool = False
+    role_arn: str | None = None
+    profile_arn: str | None = None
+    trust_anchor_arn: str | None = None
+    session_duration: int | None = None
+    region: str | None = None
+    endpoint: str | None = None
+    no_verify_ssl: bool = False
+    with_proxy: bool = False
+    intermediates: str | None = None
+    role_session_name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Flags(role_arn={self.role_arn!r})"
+
+    @property
+    def names_identity(self) -> bool:
+        """Whether the identity comes from flags rather than from the config."""
+        return any((self.certificate, self.private_key, self.cert_selector))
+
+    def check(self) -> None:
+        """Refuse what cannot go together, as the helper does; `UsageError`."""
+        if self.system_store_name is not None:
+            raise UsageError(
+                "--system-store-name: certificate stores of the system are on Windows alone",
+                advice="name --certificate and --private-key: files, a token or a TPM",
+            )
+        for one, other in _EXCLUSIVE:
+            if getattr(self, one) and getattr(self, other):
+                first, second = (f"--{name.replace('_', '-')}" for name in (one, other))
+                raise UsageError(f"{first} and {second} exclude each other")
+        if self.private_key and not self.certificate:
+            raise UsageError("--private-key needs --certificate: without it nobody knows whose key it is")
+
+
+def identity_of(cli: Cli, flags: Flags) -> IdentityFiles:
+    """Where the identity lies: as the flags say, else as the config does."""
+    from backup.credentials.places import IdentityFiles
+
+    flags.check()
+    if flags.debug:
+        _tell_of_requests()
+    if not flags.names_identity:
+        from backup.app.vaults import identity_files
+
+        settings = _config(cli).identity
+        if settings is None:
+            raise UsageError(
+                "no identity: neither --certificate nor [identity] in the config",
+                advice="name --certificate and --private-key",
+            )
+        return identity_files(settings)
+    certificate = flags.certificate or _selected(flags)
+    return IdentityFiles(
+        certificate,
+        flags.private_key or certificate,
+        flags.intermediates,
+        flags.passphrase_file,
+        _password(flags),
+        flags.pkcs11_lib,
+        flags.reuse_pin,
+        None if flags.no_tpm_key_password else ask_on_terminal(),
+    )
+
+
+def _selected(flags: Flags) -> str:
+    from backup.credentials.pkcs11_uri import Pkcs11Uri
+    from backup.credentials.selector import choose, parse_selector, uri_of
+    from backup.credentials.tokens import TokenAccess, find_certificates
+
+    selector = parse_selector(flags.cert_selector or "")
+    found = find_certificates(Pkcs11Uri(), TokenAccess(flags.pkcs11_lib))
+    return uri_of(choose(found, selector, latest=flags.use_latest_expiring_certificate))
+
+
+def _password(flags: Flags) -> bytes | None:
+    given = flags.pkcs8_password or flags.tpm_key_password
+    return None if given is None else given.encode()
+
+
+def options_of(cli: Cli, flags: Flags) -> RolesAnywhereOptions:
+    """What to ask for: each value from its flag, else from the config; mistakes name the flag."""
+    from backup.credentials.options import RolesAnywhereOptions
+
+    known = _known_to_config(cli, flags)
+    given = {
+        "trust_anchor_arn": flags.trust_anchor_arn,
+        "profile_arn": flags.profile_arn,
+        "role_arn": flags.role_arn,
+        "session_duration": flags.session_duration,
+        "region": flags.region,
+        "endpoint": flags.endpoint,
+        "role_session_name": flags.role_session_name,
+    }
+    chosen: dict[str, Any] = {**known, **{key: value for key, value in given.items() if value is not None}}
+    for key in ("trust_anchor_arn", "profile_arn", "role_arn"):
+        if key not in chosen:
+            raise UsageError(f"{_flag(key)} is missing", advice="give it, or set it in the config")
+    try:
+        return RolesAnywhereOptions(**chosen)
+    except ConfigError as error:
+        words = re.sub(r"^(?:roles_anywhere\.)?(\w+):", lambda match: f"{_flag(match[1])}:", str(error))
+        raise ConfigError(words, advice=error.advice) from error
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _known_to_config(cli: Cli, flags: Flags) -> dict[str, Any]:
+    """What the config says of the exchange, where the flags leave the identity to it."""
+    if flags.names_identity:
+        return {}
+    config = _config(cli)
+    anywhere = config.roles_anywhere
+    roles = dict.fromkeys(vault.role_arn for vault in config.vaults if vault.role_arn)
+    if len(roles) > 1 and flags.role_arn is None:
+        raise UsageError("the config has several roles", advice=f"choose --role-arn: {', '.join(roles)}")
+    known: dict[str, Any] = {"role_arn": next(iter(roles), None)}
+    if anywhere is not None:
+        for key in ("trust_anchor_arn", "profile_arn", "session_duration", "endpoint", "role_session_name"):
+            known[key] = getattr(anywhere, key)
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _config(cli: Cli) -> Config:
+    return cli.config()
+
+
+def source_of(cli: Cli, flags: Flags, files: IdentityFiles, options: RolesAnywhereOptions) -> RolesAnywhere:
+    """Credentials by CreateSession. Proxies: those of the environment with --with-proxy or the config."""
+    from backup.credentials.connection import Connection, open_pool
+    from backup.credentials.identity import load_identity
+    from backup.credentials.rolesanywhere import RolesAnywhere
+
+    through = flags.with_proxy or not flags.names_identity
+    connection = Connection.of_environment(os.environ, proxies=through, verify=not flags.no_verify_ssl)
+    keep = replace(files)
+    return RolesAnywhere(
+        options, load=lambda: load_identity(keep), clock=cli.clock, http=open_pool(options, connection)
+    )
+
+
+def warn_of_expiry(cli: Cli, files: IdentityFiles, days: int) -> None:
+    """A line on stderr if the certificate ends within so many days."""
+    from datetime import timedelta
+
+    from backup.credentials.identity import expiry_warning, own_certificate
+
+    if text := expiry_warning(own_certificate(files), cli.clock.now(), timedelta(days=days)):
+        cli.warn(f"nightvault: {text}")
+
+
+def _tell_of_requests() -> None:
+    logging.basicConfig(stream=sys.stderr, format="nightvault: %(message)s")
+    logging.getLogger("backup.credentials").setLevel(logging.DEBUG)
+
+
+def ask_on_terminal() -> Callable[[str], bytes] | None:
+    """Asks on the process's terminal, whatever stdin and stdout are; None where there is none."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return None
+
+    def ask(question: str) -> bytes:
+        import getpass
+
+        try:
+            return getpass.getpass(f"{question}: ").encode()
+        except (EOFError, OSError) as error:
+            raise IdentityError(f"nobody answers: {question}") from error
+
+    return ask

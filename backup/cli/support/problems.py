@@ -1,0 +1,34 @@
+"""Problems for people: each cause once, however many entries met it; scripts have all of them in --json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from backup.model import Problem
+
+_EXAMPLES = 3
+
+
+def told(problems: Iterable[Problem], *, most: int = 20) -> list[str]:
+    """At most `most` lines and a last one that counts what they do not tell.
+
+    A cause that few entries met is told of each; one that many met is told once, with the first of them.
+    """
+    from backup.cli.support.render import shown_path
+
+    causes: dict[tuple[str, str], list[bytes]] = {}
+    for one in problems:
+        causes.setdefault((str(one.kind), one.detail), []).append(one.path)
+    lines: list[str] = []
+    untold = 0
+    for (kind, detail), paths in causes.items():
+        if len(paths) > _EXAMPLES:
+            first = ", ".join(shown_path(path) for path in paths[:_EXAMPLES])
+            rest = len(paths) - _EXAMPLES
+            new = [f"{kind}: {detail}: {len(paths):,} entries: {first} and {rest:,} more"]
+        else:
+            new = [f"{kind}: {shown_path(path)}: {detail}" for path in paths]
+        kept = new[: most - len(lines)]
+        lines += kept
+        untold += len(paths) if not kept else len(new) - len(kept)
+    return [*lines, f"… and {untold:,} more; --json has them all"] if untold else lines

@@ -1,0 +1,250 @@
+"""What a restore would ask for and cost, shown before anything is asked for, and held to a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from backup.cli.support.context import Cli
+from backup.errors import LimitRefusedError, UsageError
+from backup.model import Tier
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from backup.app.prices import Quote
+    from backup.cli.support.tables import Sheet
+    from backup.config import Config, VaultSettings
+    from backup.cost import PriceTable
+    from backup.protocols import Vault
+    from backup.restorer.restore import RestorePlan
+
+_FREE = {"directory"}
+
+
+def quotes_of(config: Config, settings: VaultSettings, vault: Vault, plan: RestorePlan) -> list[Quote]:
+    """A quote for each tier."""
+    from backup.app.prices import kind_of, price_of, quotes
+
+    days = settings.retrieval_days if settings.kind == "s3" else 0
+    return quotes(plan, price_of(config, settings), kind_of(settings), vault.traits, copy_days=days)
+
+
+def show_plan(
+    cli: Cli, config: Config, settings: VaultSettings, plan: RestorePlan, found: Sequence[Quote]
+) -> None:
+    """The dry run: what would be written, and for each tier what would be asked for and paid."""
+    from backup.app.prices import price_table
+    from backup.cli.support.render import counted, path_document, shown_path, size
+
+    count = plan.selection.names
+    prices = None if settings.kind in _FREE else price_table(config)
+    first = found[0] if found else None
+    asked = [(plan.archives[one.archive].archive_id, one.extent) for one in (first.ranges if first else ())]
+    document = {
+        "snapshot": plan.snapshot.id,
+        "files": count,
+        "bytes": plan.selection.bytes,
+        "retrieved": plan.retrieved,
+        "retrievals": [{"archive": name, "start": one.start, "end": one.end} for name, one in asked],
+        "prices": None if prices is None else {"date": prices.date.isoformat(), "file": prices.origin},
+        "currency": None if prices is None else prices.currency,
+        "quotes": [quote_document(one, is_free=prices is None) for one in found],
+        "kept": len(plan.agreed.kept),
+        "replaced": plan.agreed.replaced,
+        "removed": [path_document(path) for path in plan.agreed.surplus],
+    }
+    where = f"{shown_path(plan.path)} of snapshot {plan.snapshot.id[:8]}"
+    lines = [f"would restore {counted(count, 'file')}, {size(plan.selection.bytes)}, from {where}"]
+    lines += _at_target(plan)
+    if first is None or not first.ranges:
+        cli.show(document, "\n".join([*lines, "nothing has to be retrieved"]))
+        return
+    requests = f"{counted(first.load.requests, 'retrieval')} from {counted(first.load.archives, 'archive')}"
+    lines.append(f"would retrieve {size(first.load.retrieved)} in {requests}")
+    if prices is None:
+        cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
+        return
+    cli.show(document, _told(lines, _table(found), _terms(prices, settings, found)))
+
+
+def _at_target(plan: RestorePlan) -> list[str]:
+    """What becomes of what is at the target."""
+    from backup.cli.support.render import counted, shown_path
+
+    agreed = plan.agreed
+    lines = [f"would remove {shown_path(path)}" for path in agreed.surplus]
+    if agreed.kept or agreed.replaced:
+        lines.append(f"would keep {counted(len(agreed.kept), 'file')} and replace {agreed.replaced:,}")
+    return lines
+
+
+def _told(lines: Sequence[str], quoted: Sheet, terms: str) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(*map(Text, lines), quoted, Text(terms))
+
+
+def _terms(prices: PriceTable, settings: VaultSettings, found: Sequence[Quote]) -> str:
+    """What the figures are made of."""
+    made = f"the price table of {prices.date} ({prices.origin})"
+    if found[0].bill is None:
+        return f"{made} has no prices for {settings.region}, kind {_kind(settings)}: see `nightvault prices`"
+    told = f"{prices.currency} by {made}, without tax; 100 GB of egress a month are free, and not deducted"
+    notes = _not_verified(settings, found)
+    if settings.endpoint is not None:
+        notes.append(f"these are AWS's prices, and this vault is at {settings.endpoint}")
+    return "\n".join([told, *notes])
+
+
+def _not_verified(settings: VaultSettings, found: Sequence[Quote]) -> list[str]:
+    """Sentences that say whose the figures are that nobody has verified for the vault's region."""
+    names: dict[str, list[str]] = {}
+    for figure in dict.fromkeys(figure for one in found for figure in one.unverified):
+        names.setdefault(figure.as_in, []).append(figure.name)
+    here = f"{settings.region}, kind {_kind(settings)}"
+    return [f"* as in {whose}; not verified for {here}: {', '.join(all_)}" for whose, all_ in names.items()]
+
+
+def _kind(settings: VaultSettings) -> str:
+    from backup.app.prices import kind_of
+
+    return kind_of(settings)
+
+
+def _table(found: Sequence[Quote]) -> Sheet:
+    from backup.cli.support.render import size, table
+    from backup.cli.support.tables import Column
+
+    ranks = {"archives": 5, "ranges": 4, "retrieves": 0, "per byte": 7}
+    ranks |= {"retrieval": 1, "requests": 2, "egress": 1, "copies": 3}
+    columns = [Column(title, rank=rank) for title, rank in ranks.items()]
+    rows: list[tuple[object, ...]] = []
+    for one in found:
+        load = one.load
+        what = (
+            str(one.tier),
+            load.archives,
+            load.requests,
+            size(load.retrieved),
+            f"{load.amplification:.2f}",
+        )
+        rows.append((*what, *_parts(one), _hours(one)))
+    return table(["tier", *columns, "total", "hours"], rows)
+
+
+def _parts(one: Quote) -> tuple[object, ...]:
+    bill = one.bill
+    if bill is None:
+        return ("-",) * 5
+    shown = (bill.retrieval, bill.requests, bill.egress, bill.copies)
+    return (*(f"{part:.2f}" for part in shown), f"{bill.total:.2f}{'*' if one.unverified else ''}")
+
+
+def _hours(one: Quote) -> str:
+    if one.hours is None:
+        return "-"
+    least, most = one.hours
+    return f"{least:g} to {most:g}" if least else f"up to {most:g}"
+
+
+def quote_document(one: Quote, *, is_free: bool) -> dict[str, Any]:
+    """A quote as JSON; money is text."""
+    bill = one.bill
+    money = None
+    if bill is not None:
+        parts = {name: getattr(bill, name) for name in ("retrieval", "requests", "egress", "copies", "total")}
+        money = {name: f"{amount:.6f}" if name != "total" else str(amount) for name, amount in parts.items()}
+    elif is_free:
+        money = dict.fromkeys(("retrieval", "requests", "egress", "copies", "total"), "0")
+    load = one.load
+    return {
+        "tier": str(one.tier),
+        "archives": load.archives,
+        "ranges": load.requests,
+        "wanted": load.wanted,
+        "retrieved": load.retrieved,
+        "fetched": load.fetched,
+        "downloads": load.downloads,
+        "amplification": round(load.amplification, 4),
+        "cost": money,
+        "hours": one.hours,
+        "unverified": [{"figure": figure.name, "as_in": figure.as_in} for figure in one.unverified],
+    }
+
+
+def limit_of(words: str | None, config: Config) -> Decimal | None:
+    """What `--max-cost` says, or else the config. `UsageError`."""
+    from backup.config import parse_money
+
+    if words is None:
+        return config.restore.max_restore_cost
+    try:
+        return parse_money(words)
+    except ValueError as error:
+        raise UsageError(f"--max-cost {error}") from error
+
+
+def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequence[Quote]) -> None:
+    """The dry run of a check that reads: for each tier what would be asked for and paid."""
+    from backup.app.prices import price_table
+    from backup.cli.support.render import counted, size
+
+    prices = None if settings.kind in _FREE else price_table(config)
+    load = found[0].load
+    document = {
+        "retrieved": load.retrieved,
+        "prices": None if prices is None else {"date": prices.date.isoformat(), "file": prices.origin},
+        "currency": None if prices is None else prices.currency,
+        "quotes": [quote_document(one, is_free=prices is None) for one in found],
+    }
+    requests = f"{counted(load.requests, 'retrieval')} from {counted(load.archives, 'archive')}"
+    lines = [f"would read {size(load.retrieved)} in {requests}"]
+    if prices is None:
+        cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
+        return
+    cli.show(document, _told(lines, _table(found), _terms(prices, settings, found)))
+
+
+def hold_to_limit(
+    config: Config,
+    settings: VaultSettings,
+    found: Sequence[Quote],
+    tier: Tier,
+    limit: Decimal | None,
+    *,
+    what: str = "restore",
+    say: Callable[[str], None] | None = None,
+) -> None:
+    """`LimitRefusedError` if it costs more with `tier` than the limit, or nobody knows.
+
+    Figures that are not verified for the region count as the others do; `say` is told of them.
+    """
+    if limit is None or settings.kind in _FREE or not any(one.ranges for one in found):
+        return
+    from backup.app.prices import price_table
+
+    prices = price_table(config)
+    chosen = next((one for one in found if one.tier is tier), None)
+    if chosen is None or chosen.bill is None:
+        terms = f"{settings.region} and kind {_kind(settings)} with {tier}"
+        raise LimitRefusedError(
+            f"nobody knows whether this {what} stays below {limit}: "
+            f"the price table of {prices.date} ({prices.origin}) has no prices for {terms}",
+            advice="add them to a table of your own, [prices] file, or leave the limit away",
+        )
+    notes = _not_verified(settings, [chosen])
+    if chosen.bill.total <= limit:
+        if say is not None:
+            for note in notes:
+                say(f"within the limit of {limit} by prices {note.removeprefix('* ')}")
+        return
+    cheaper = [one for one in found if one.bill and one.bill.total <= limit]
+    fits = ", ".join(f"--tier {one.tier} ({one.bill.total})" for one in cheaper if one.bill)
+    raise LimitRefusedError(
+        f"this {what} would cost {chosen.bill.total} {prices.currency} with {tier}, more than {limit} "
+        + "; ".join([f"(prices of {prices.date})", *(note.removeprefix("* ") for note in notes)]),
+        advice=f"within the limit: {fits}" if fits else f"no tier fits: {what} less, or raise the limit",
+    )

@@ -1,0 +1,53 @@
+"""Long lists, a row at a time: lines for people, one JSON document for scripts, no list in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import click
+
+from backup.cli.support.context import Cli
+
+
+def show_each(cli: Cli, rows: Iterable[tuple[object, str]], *, title: str = "", nothing: str = "") -> int:
+    """Each row as a line, or with --json all rows' documents as one array; how many there were.
+
+    `title` stands above the first line, `nothing` where there is none.
+    """
+    if cli.json:
+        return show_object({}, "", (document for document, _ in rows))
+    count = 0
+    for _, line in rows:
+        if title and not count:
+            click.echo(title)
+        click.echo(line)
+        count += 1
+    if nothing and not count:
+        cli.say(nothing)
+    return count
+
+
+def show_object(
+    head: Mapping[str, object],
+    name: str,
+    rows: Iterable[object],
+    tail: Callable[[], Mapping[str, object]] = dict,
+) -> int:
+    """One JSON document: `head`, then the rows as an array called `name`, then what `tail` gives by then.
+
+    Without a name the array is the document.
+    """
+    from backup.cli.support.render import json_line
+
+    count = 0
+    opening = "".join(f"{json_line(key)}:{json_line(value)}," for key, value in head.items())
+    click.echo(f"{{{opening}{json_line(name)}:[" if name else "[", nl=False)
+    for row in rows:
+        click.echo(("," if count else "") + json_line(row), nl=False)
+        count += 1
+    if name:
+        closing = "".join(f",{json_line(key)}:{json_line(value)}" for key, value in tail().items())
+        click.echo(f"]{closing}}}")
+    else:
+        click.echo("]")
+    return count

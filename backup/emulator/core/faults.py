@@ -1,0 +1,239 @@
+"""Planned faults: which calls fail, how, and how often each plan was met."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .conditions import matches
+from .errors import MESSAGE_BY_CODE, STATUS_BY_CODE, EmulatorError, ServiceError
+from .s3_errors import MESSAGE_BY_CODE as S3_MESSAGES
+from .s3_errors import STATUS_BY_CODE as S3_STATUSES
+
+ANY = "*"
+S3_PREFIX = "s3:"  # both services have a CompleteMultipartUpload
+_KINDS = {
+    "operation": str,
+    "vault": str,
+    "key": str,
+    "skip": int,
+    "count": int,
+    "repeat": bool,
+    "probability": float,
+    "seed": int,
+    "seconds": float,
+    "code": str,
+    "status": int,
+    "message": str,
+    "after": bool,
+    "reset": bool,
+    "stall_seconds": float,
+    "bytes_per_second": int,
+    "truncate": int,
+    "corrupt": bool,
+    "wrong_hash": bool,
+    "in_body": bool,
+    "expire_credentials": bool,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One plan. Which calls: those of an `operation` (S3's are named `s3:PutObject`), about a `vault` or
+    bucket, about an S3 `key` (a pattern with `*`); `skip` matching ones pass, then `count` are met, over and
+    over with `repeat`; each with a `probability` (drawn from `seed`); with `seconds`, all within so many real
+    seconds of the first.
+
+    What happens: an error answer (`code`, `status`, `message`) or a connection reset before the operation
+    takes effect, or with `after` once it has; `stall_seconds` of real silence first; an answer's body at
+    `bytes_per_second`, cut after `truncate` bytes, with one bit flipped (`corrupt`) or with another tree hash
+    (`wrong_hash`); an error with status 200, as S3's Complete sends it late (`in_body`); the caller's
+    credentials expired from this call on (`expire_credentials`).
+    """
+
+    operation: str
+    vault: str | None = None
+    key: str | None = None
+    skip: int = 0
+    count: int | None = None
+    repeat: bool = False
+    probability: float = 1.0
+    seed: int = 0
+    seconds: float | None = None
+    code: str | None = None
+    status: int | None = None
+    message: str | None = None
+    after: bool = False
+    reset: bool = False
+    stall_seconds: float = 0.0
+    bytes_per_second: int | None = None
+    truncate: int | None = None
+    corrupt: bool = False
+    wrong_hash: bool = False
+    in_body: bool = False
+    expire_credentials: bool = False
+
+    @property
+    def limit(self) -> int | None:
+        """How many calls it meets (in a round of `repeat`); None if nothing but chance or time limits it."""
+        if self.count is not None:
+            return self.count
+        return 1 if self.probability == 1.0 and self.seconds is None else None
+
+    def matches(self, operation: str, vault: str, key: str) -> bool:
+        """Whether it speaks of this call."""
+        named = self.operation in (ANY, operation) or (
+            self.operation == S3_PREFIX + ANY and operation.startswith(S3_PREFIX)
+        )
+        return named and self.vault in (None, vault) and (self.key is None or matches(self.key, key))
+
+    def error(self) -> ServiceError | None:
+        """The planned error answer."""
+        if self.code is None:
+            return None
+        usual = {**S3_MESSAGES, **MESSAGE_BY_CODE}.get(self.code, f"A planned {self.code}.")
+        return ServiceError(
+            self.code, self.message or usual, status=self.status or S3_STATUSES.get(self.code)
+        )
+
+
+def parse_fault(raw: object, operations: frozenset[str]) -> Fault:
+    """Read one plan as sent to the admin; ValueError with one sentence for a mistake."""
+    if not isinstance(raw, Mapping):
+        raise ValueError("Each fault must be an object.")  # noqa: TRY004 (the caller answers ValueError)
+    for key, value in raw.items():
+        kind = _KINDS.get(key)
+        if kind is None:
+            raise ValueError(f"A fault has no key {key!r}.")
+        if not isinstance(value, (int, float) if kind is float else kind) or (
+            isinstance(value, bool) and kind is not bool
+        ):
+            raise ValueError(f"The fault's {key} must be of type {kind.__name__}.")
+    if "operation" not in raw:
+        raise ValueError("Each fault must name its operation.")
+    fault = Fault(**raw)
+    if fault.operation not in operations | {ANY, S3_PREFIX + ANY}:
+        raise ValueError(f"There is no operation {fault.operation!r}.")
+    _check_numbers(fault)
+    if (
+        fault.code is not None
+        and fault.status is None
+        and fault.code not in {**S3_STATUSES, **STATUS_BY_CODE}
+    ):
+        raise ValueError(f"The code {fault.code!r} is unknown: give its status.")
+    return fault
+
+
+def _check_numbers(fault: Fault) -> None:
+    if min(fault.skip, fault.stall_seconds, fault.truncate or 0, fault.seconds or 0) < 0:
+        raise ValueError("skip, stall_seconds, seconds and truncate must not be negative.")
+    if fault.count is not None and fault.count < 1:
+        raise ValueError("count must be at least 1.")
+    if fault.bytes_per_second is not None and fault.bytes_per_second < 1:
+        raise ValueError("bytes_per_second must be at least 1.")
+    if not 0 < fault.probability <= 1:
+        raise ValueError("probability must be greater than 0 and at most 1.")
+
+
+def read_faults(path: Path, operations: frozenset[str]) -> list[Fault]:
+    """The faults of a file: TOML with tables `[[fault]]`, or the JSON list that the admin takes.
+
+    EmulatorError, naming the file, for a mistake.
+    """
+    try:
+        text = path.read_text()
+        raw = tomllib.loads(text).get("fault") if path.suffix == ".toml" else json.loads(text)
+        return parse_faults(raw, operations)
+    except (OSError, ValueError) as error:
+        raise EmulatorError(f"Cannot use the faults in {path}: {error}") from error
+
+
+def parse_faults(raw: object, operations: frozenset[str]) -> list[Fault]:
+    """Read a list of plans; ValueError with one sentence for a mistake."""
+    if not isinstance(raw, list):
+        raise ValueError("Give a list of faults.")  # noqa: TRY004 (the caller answers ValueError)
+    return [parse_fault(entry, operations) for entry in raw]
+
+
+class _Ripeness:
+    """How far one plan has come."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.met = 0
+        self._skipped = 0
+        self._met_in_round = 0
+        self._ends: float | None = None
+        self._chance = random.Random(fault.seed)  # noqa: S311 (chance that can be repeated is wanted)
+
+    def meets(self) -> bool:
+        """Whether the next matching call is met; counts it."""
+        if not self._is_alive():
+            return False
+        if self._skipped < self.fault.skip:
+            self._skipped += 1
+            return False
+        if self._chance.random() >= self.fault.probability:
+            return False
+        if self.fault.seconds is not None and self._ends is None:
+            self._ends = time.monotonic() + self.fault.seconds
+        self.met += 1
+        self._met_in_round += 1
+        if self.fault.repeat and self._met_in_round == self.fault.limit:
+            self._skipped = self._met_in_round = 0
+        return True
+
+    def _is_alive(self) -> bool:
+        limit = self.fault.limit
+        spent = limit is not None and self._met_in_round >= limit
+        return not spent and (self._ends is None or time.monotonic() < self._ends)
+
+
+class FaultPlan:
+    """The faults in force, asked for every call in order; the first that is ripe is met."""
+
+    def __init__(self, faults: list[Fault] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._plans: list[_Ripeness] = []
+        self.expired: frozenset[str] = frozenset()
+        self.replace(faults or [])
+
+    def replace(self, faults: list[Fault]) -> None:
+        """Forget all earlier plans, and which access keys they let expire."""
+        with self._lock:
+            self._plans = [_Ripeness(fault) for fault in faults]
+            self.expired = frozenset()
+
+    def meet(self, operation: str, vault: str, key: str = "") -> Fault | None:
+        """The fault that this call meets, counted."""
+        with self._lock:
+            for plan in self._plans:
+                if plan.fault.matches(operation, vault, key) and plan.meets():
+                    return plan.fault
+        return None
+
+    def expire(self, access_key_id: str) -> None:
+        """Let credentials count as expired until the plans are replaced."""
+        with self._lock:
+            self.expired |= {access_key_id}
+
+    def report(self) -> list[dict[str, object]]:
+        """Each plan with how often it was met."""
+        with self._lock:
+            return [
+                {
+                    "operation": plan.fault.operation,
+                    "vault": plan.fault.vault,
+                    "code": plan.fault.code,
+                    "skip": plan.fault.skip,
+                    "count": plan.fault.limit,
+                    "met": plan.met,
+                }
+                for plan in self._plans
+            ]

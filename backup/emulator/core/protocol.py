@@ -1,0 +1,133 @@
+"""The emulator's HTTP/1.1 connection: uvicorn's with h11, which answers garbage in the words of the service
+and may be cut by the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import replace
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from backup.emulator.s3.service import new_ids, s3_error
+
+from .errors import ServiceError
+from .s3_errors import S3Error
+from .sink import BodySink
+from .wire import Answer, glacier_error, new_request_id
+
+LINGER_SECONDS = 10.0
+
+
+class _HeadFirst:
+    """Stands for the transport of one answer: keeps what is written first until the next write."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._head is None:
+            self._head = data
+            return
+        whole, self._head = self._head + data, b""
+        if whole:
+            self._transport.write(whole)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.write(self._head or b"")
+        self._transport.close()
+
+
+class EmulatorProtocol(H11Protocol):
+    """Gives the application its transport, so that a planned fault can cut the connection.
+
+    What is no HTTP is refused with 400 (431 for a head that is too large). A client that is still sending
+    would lose the answer to a reset, so what it sends is read and dropped for a while.
+    """
+
+    s3_port = 0
+    _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport, "protocol": self}
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            super().data_received(data)
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether nothing of the present request is still to come."""
+        return not self.cycle.more_body
+
+    def join_head(self) -> None:
+        """Let the answer that comes now send its head with the first bytes of its body, not on its own."""
+        self.cycle.transport = _HeadFirst(self.transport)  # type: ignore[assignment]
+
+    def divert(self, length: int) -> BodySink | None:
+        """Let a sink take the rest of a body of `length` bytes; None if all of it has come already."""
+        cycle = self.cycle
+        start = bytes(cycle.body)
+        if not cycle.more_body or cycle.disconnected or len(start) >= length:
+            return None
+        cycle.body = bytearray()
+        if cycle.waiting_for_100_continue:
+            event = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            self.transport.write(self.conn.send(event) or b"")
+            cycle.waiting_for_100_continue = False
+        sink = BodySink(self.transport, self, start, length - len(start))
+        self.transport.set_protocol(sink)
+        self.flow.resume_reading()
+        return sink
+
+    def take_back(self, sink: BodySink) -> None:
+        """Be the connection's protocol again, with the library's count of what is left put right."""
+        sink.close()
+        if self.transport.is_closing():
+            return
+        self.transport.set_protocol(self)
+        self.transport.resume_reading()
+        reader: Any = self.conn._reader  # noqa: SLF001 (h11 cannot be told otherwise that a body has come)
+        reader._remaining = sink.remaining  # noqa: SLF001
+        if not sink.remaining:
+            self.handle_events()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer the protocol error that is being handled, then listen on without a word."""
+        self._refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()
+            return
+        error = sys.exc_info()[1]
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        answer = self._refusal(ServiceError("BadRequest", f"{msg} {error}", status=status))
+        headers = {**answer.headers, "Content-Length": str(answer.length), "Connection": "close"}
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        for event in (
+            h11.Response(status_code=status, headers=[*self.server_state.default_headers, *encoded]),
+            h11.Data(data=answer.body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.resume_reading()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _refusal(self, error: ServiceError) -> Answer:
+        """In the shape of the service whose port this is."""
+        if self.server is not None and self.server[1] == self.s3_port:
+            ids = new_ids()
+            answer = s3_error(S3Error("BadRequest", error.message), "/", ids)
+            return replace(answer, status=error.status, headers={**answer.headers, **ids.headers})
+        answer = glacier_error(error)
+        return replace(answer, headers={**answer.headers, "x-amzn-RequestId": new_request_id()})

@@ -1,0 +1,297 @@
+"""The emulator's state on disk: one SQLite database and the files of parts and outputs beside it.
+
+A transaction is all or nothing over a kill -9; a file is written and named before the transaction that
+mentions it, and what no row mentions is swept away at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .clock import ClockState, EmulatorClock
+from .errors import EmulatorError
+from .s3_schema import SCHEMA as S3
+from .s3_schema import TABLES_WITH_FILES
+
+SCHEMA = """
+CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    real_ms INTEGER NOT NULL, emulated_ms INTEGER NOT NULL, stepped_ms INTEGER NOT NULL, speed REAL NOT NULL
+);
+CREATE TABLE credentials (
+    access_key_id TEXT PRIMARY KEY, secret_access_key TEXT NOT NULL, session_token TEXT NOT NULL,
+    expires_ms INTEGER NOT NULL, account_id TEXT NOT NULL, role_arn TEXT NOT NULL, session_arn TEXT NOT NULL,
+    context TEXT NOT NULL
+);
+CREATE TABLE vaults (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, created_ms INTEGER NOT NULL,
+    changed_ms INTEGER, inventory_ms INTEGER,
+    inventory_archives INTEGER NOT NULL DEFAULT 0, inventory_bytes INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (account_id, region, name)
+);
+CREATE TABLE archives (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    archive_id TEXT NOT NULL UNIQUE, vault INTEGER NOT NULL, description TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, size INTEGER NOT NULL, tree_hash TEXT NOT NULL, deleted_ms INTEGER
+);
+CREATE INDEX archives_of_vault ON archives (vault, id);
+CREATE TABLE pieces (
+    archive INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
+    file TEXT NOT NULL, leaves BLOB NOT NULL, PRIMARY KEY (archive, start)
+);
+CREATE TABLE uploads (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    upload_id TEXT NOT NULL UNIQUE, vault INTEGER NOT NULL, description TEXT NOT NULL,
+    part_size INTEGER NOT NULL, created_ms INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'open', archive INTEGER,
+    touched_real_ms INTEGER NOT NULL, touched_stepped_ms INTEGER NOT NULL
+);
+CREATE TABLE parts (
+    upload INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
+    file TEXT NOT NULL, leaves BLOB NOT NULL, tree_hash TEXT NOT NULL, PRIMARY KEY (upload, start)
+);
+CREATE TABLE inventory_items (
+    vault INTEGER NOT NULL, archive INTEGER NOT NULL, archive_id TEXT NOT NULL, description TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, size INTEGER NOT NULL, tree_hash TEXT NOT NULL, PRIMARY KEY (vault, archive)
+);
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id TEXT NOT NULL UNIQUE, vault INTEGER NOT NULL, action TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, created_stepped_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'InProgress', message TEXT, done_real_ms INTEGER, done_stepped_ms INTEGER,
+    description TEXT, sns_topic TEXT, tier TEXT, archive INTEGER, range_start INTEGER, range_end INTEGER,
+    format TEXT, start_date TEXT, end_date TEXT, page_limit TEXT, marker TEXT, next_marker TEXT,
+    file TEXT, file_size INTEGER
+);
+CREATE INDEX jobs_of_vault ON jobs (vault, id);
+"""
+SETTINGS_OF_VAULTS = """
+CREATE TABLE tags (vault INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (vault, key));
+CREATE TABLE notifications (vault INTEGER PRIMARY KEY, sns_topic TEXT NOT NULL, events TEXT NOT NULL);
+CREATE TABLE access_policies (vault INTEGER PRIMARY KEY, policy TEXT NOT NULL);
+CREATE TABLE locks (
+    vault INTEGER PRIMARY KEY, lock_id TEXT NOT NULL, policy TEXT NOT NULL, state TEXT NOT NULL,
+    created_ms INTEGER NOT NULL
+);
+CREATE TABLE retrieval_policies (
+    account_id TEXT NOT NULL, region TEXT NOT NULL, strategy TEXT NOT NULL, bytes_per_hour INTEGER,
+    PRIMARY KEY (account_id, region)
+);
+CREATE TABLE capacity (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    capacity_id TEXT NOT NULL UNIQUE, account_id TEXT NOT NULL, region TEXT NOT NULL,
+    start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL
+);
+CREATE INDEX jobs_in_progress ON jobs (due_ms) WHERE state = 'InProgress';
+CREATE INDEX jobs_of_archive ON jobs (archive);
+CREATE INDEX vaults_changed ON vaults (id) WHERE changed_ms IS NOT NULL;
+CREATE INDEX archives_deleted ON archives (id) WHERE deleted_ms IS NOT NULL;
+"""
+MESSAGES = """
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, message TEXT NOT NULL, created_ms INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting', tries INTEGER NOT NULL DEFAULT 0, next_real_ms INTEGER NOT NULL
+);
+CREATE INDEX messages_waiting ON messages (next_real_ms) WHERE state = 'waiting';
+"""
+STEPS = (SCHEMA, SETTINGS_OF_VAULTS, MESSAGES, S3)  # each brings a state of its number to the next
+TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One transaction at one moment; files added to `discarded` are removed once it is committed, those added
+    to `made` if it is taken back.
+    """
+
+    db: sqlite3.Connection
+    moment: ClockState
+    discarded: list[str] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+
+    @property
+    def now_ms(self) -> int:
+        """The emulator's time in ms since the epoch."""
+        return self.moment.emulated_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """When the next thing falls due by the emulator's clock, as long as the rows have changed so often."""
+
+    changes: int
+    due_ms: int
+
+
+class Held:
+    """Files that are being sent: each stays until nobody holds it, also when it was discarded meanwhile."""
+
+    def __init__(self, names: Sequence[str], let_go: Callable[[Sequence[str]], None]) -> None:
+        self._names = names
+        self._let_go = let_go
+
+    def __del__(self) -> None:
+        """An answer holds its files for as long as it lives, however it ends."""
+        self._let_go(self._names)
+
+
+class Store:
+    """Owns the state directory; hands out transactions, one at a time, and names for new files."""
+
+    def __init__(self, folder: Path, *, speed: float) -> None:
+        self._folder = folder
+        self._files = folder / "files"
+        _make_private(folder)
+        _make_private(self._files)
+        self._held = _hold(folder)
+        self._lock = threading.Lock()
+        self._holding = threading.RLock()  # of its own: who lets a file go must not wait for a transaction
+        self._holders: Counter[str] = Counter()
+        self._doomed: set[str] = set()  # discarded, and held still
+        self._db = self._open()
+        self.clock = EmulatorClock(self._saved_clock(), speed=speed)
+        self.swept = ClockState(0, 0, 0, 1.0)  # when it was last looked for what is old
+        self.outlook = Outlook(-1, 0)
+        self._save_clock(self.clock.now())
+        self._sweep()
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._folder / "emulator.sqlite", isolation_level=None, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # the folder is ours alone: no lock a transaction
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(STEPS):
+            raise EmulatorError(f"{self._folder} was written by a newer version of the emulator.")
+        for number, step in enumerate(STEPS[version:], version + 1):
+            db.executescript(f"BEGIN; {step} PRAGMA user_version = {number}; COMMIT;")
+        return db
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Read and write as one; an exception takes everything back."""
+        with self._lock:
+            tx = self._begin()
+            yield from self._ending(tx)
+        self._remove(tx.discarded)
+
+    @contextmanager
+    def unless_busy(self) -> Iterator[Transaction | None]:
+        """A transaction, or None where it would have to wait for another one."""
+        if not self._lock.acquire(blocking=False):
+            yield None
+            return
+        try:
+            tx = self._begin()
+            yield from self._ending(tx)
+        finally:
+            self._lock.release()
+        self._remove(tx.discarded)
+
+    def _begin(self) -> Transaction:
+        self._db.execute("BEGIN IMMEDIATE")
+        return Transaction(self._db, self.clock.now())
+
+    def _ending(self, tx: Transaction) -> Iterator[Transaction]:
+        try:
+            yield tx
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite takes it back by itself when the disk is full
+                self._db.execute("ROLLBACK")
+            for name in tx.made:
+                self.path(name).unlink(missing_ok=True)
+            raise
+
+    def _remove(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        with self._holding:
+            self._doomed.update(name for name in names if self._holders[name])
+            for name in set(names) - self._doomed:
+                self.path(name).unlink(missing_ok=True)
+
+    def hold(self, names: Sequence[str]) -> Held:
+        """Keep these files until what is returned is dropped."""
+        with self._holding:
+            self._holders.update(names)
+        return Held(names, self._let_go)
+
+    def _let_go(self, names: Sequence[str]) -> None:
+        with self._holding:
+            self._holders.subtract(names)
+            for name in names:
+                if not self._holders[name]:
+                    del self._holders[name]
+                    if name in self._doomed:
+                        self._doomed.discard(name)
+                        self.path(name).unlink(missing_ok=True)
+
+    def new_file(self) -> str:
+        """A name for a new file."""
+        return secrets.token_hex(16)
+
+    def path(self, name: str) -> Path:
+        """Where the file of that name lies."""
+        return self._files / name
+
+    def advance(self, seconds: float) -> ClockState:
+        """Step the clock and remember it."""
+        moment = self.clock.advance(seconds)
+        self._save_clock(moment)
+        return moment
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        with self._lock:
+            self._db.close()
+        os.close(self._held)
+
+    def _saved_clock(self) -> ClockState | None:
+        row = self._db.execute("SELECT real_ms, emulated_ms, stepped_ms, speed FROM clock").fetchone()
+        return ClockState(*row) if row else None
+
+    def _save_clock(self, moment: ClockState) -> None:
+        with self.transaction() as tx:
+            tx.db.execute(
+                "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)",
+                (moment.real_ms, moment.emulated_ms, moment.stepped_ms, moment.speed),
+            )
+
+    def _sweep(self) -> None:
+        tables = ("pieces", "parts", "jobs", *TABLES_WITH_FILES)
+        named = " UNION ".join(f"SELECT file FROM {table}" for table in tables)  # noqa: S608
+        known = {row["file"] for row in self._db.execute(named)}
+        for path in self._files.iterdir():
+            if path.name not in known:
+                path.unlink()
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise EmulatorError(f"Cannot use the state directory {folder}: {error}.") from error
+
+
+def _hold(folder: Path) -> int:
+    held = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(held)
+        raise EmulatorError(f"Another emulator uses the state directory {folder}.") from error
+    return held

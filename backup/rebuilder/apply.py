@@ -1,0 +1,361 @@
+"""Records of a chain of catalogs into the tables of an inventory that is being built, in constant memory.
+
+A record is signed, and may be absurd all the same: by a fault, of a later version, of an intruder who had the
+server's keys. So each is held to ranges (`ranges.py`). What is out of range is left out and told, and so are
+the snapshots that would hold it (`spoiled.py`); the others stay. A delta touches nothing of the snapshots
+before it, whatever it says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from backup.errors import ConfigError, FormatError
+from backup.format import records
+from backup.format.catalog import Record, unpack_u64
+from backup.format.header import Header
+from backup.format.keys import ChunkSecret, Recipient, RecoveryKey, Signer, domain_id_of
+from backup.inventory import schema
+from backup.inventory.archives import ArchiveState
+from backup.inventory.building import Builder
+from backup.model import Generation, PackKind, VaultIdentity, VaultName
+from backup.rebuilder import record_ranges
+from backup.rebuilder.apply_archives import VAULT, ArchiveApplier
+from backup.rebuilder.catalog_chain import Chain, Member
+from backup.rebuilder.catalog_file import CatalogFile
+from backup.rebuilder.spoiled_snapshots import Spoiled
+
+_ROWS_A_BATCH: Final = 20_000
+_ABSURD: Final = (FormatError, ValueError, OverflowError)
+
+
+class UnusableCatalogError(FormatError):
+    """A full catalog that cannot be applied; an older one may take its place."""
+
+    def __init__(self, member: Member, why: str) -> None:
+        super().__init__(why)
+        self.member = member
+
+
+Suspect = Callable[[str, str, str], None]
+"""Kind, archive id, detail."""
+
+
+@dataclass(slots=True)
+class JobState:
+    """One job as its chain has it, once it was applied."""
+
+    number: int
+    id: bytes
+    name: str = ""
+    host: str = ""
+    last_snapshot: int = 0
+    next_snapshot: int = 1
+    next_catalog: int = 1
+
+
+class Applier:
+    """Applies the chains of one inventory's jobs, one after the other. Use a new one for each building."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        recovery_keys: Sequence[RecoveryKey],
+        vault: VaultName,
+        *,
+        advance: Callable[[int], None],
+        archive_ids: Mapping[bytes, str],
+        suspect: Suspect,
+        identity: VaultIdentity | None = None,
+    ) -> None:
+        """`advance` is told of rows, `suspect` of what is left out.
+
+        `archive_ids` are the listing's, by pack id, `identity` the vault's.
+        """
+        self._builder = builder
+        self._recovery_keys = recovery_keys
+        self._vault = vault
+        self._advance = advance
+        self._identity = identity
+        self.written_into = ""  # what the vault was known by when the newest catalog was written, if told
+        self._entries: list[tuple[Any, ...]] = []
+        self._named: list[tuple[Member, CatalogFile, int, list[int]]] = []
+        self._suspect = suspect
+        self._highest = self._snapshot_number = 0  # what this catalog spoke of
+        self._odd: Counter[str] = Counter()  # what this catalog holds that is left out
+        self._archives = ArchiveApplier(builder, archive_ids, self._odd)
+        self._owners: dict[int, records.OwnerRecord] = {}
+        self._owned: set[tuple[object, ...]] = set()
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            records.Start: self._start,
+            records.Secrets: self._secrets,
+            records.VaultRecord: self._vault_record,
+            records.DomainRecord: self._archives.domain,
+            records.SnapshotRecord: self._snapshot,
+            records.OwnerRecord: self._owner,
+            records.DirectoryRecord: self._directory,
+            records.EntryRecord: self._entry,
+            records.ClosedRecord: self._closed,
+            records.ArchiveRecord: self._archives.archive,
+            records.FramesRecord: self._archives.frames,
+            records.ChunksRecord: self._archives.chunks,
+            records.ForgottenRecord: self._forgotten,
+            records.CondemnedRecord: self._condemned,
+            records.ChainRecord: lambda _: None,
+            records.MountsRecord: self._take_mounts,
+        }
+        self.secrets: records.Secrets | None = None
+        self.recipients: dict[bytes, bytes] = {}  # all public keys that any full catalog carries, by id
+        self._job = JobState(0, b"")
+        self._member: Member | None = None
+        self._mounts: Sequence[int] = ()
+        self._spoiled = Spoiled()
+        self._first, self._last = 1, record_ranges.MOST_NUMBERS  # snapshots that this catalog may speak of
+
+    def apply(self, job: JobState, chain: Chain, files: Mapping[bytes, CatalogFile]) -> None:
+        """A job's chain; `files` by header hash. `UnusableCatalogError` where no delta is at fault."""
+        self._job, self._mounts, self._spoiled = job, (), Spoiled()
+        for member in chain.members:
+            self._begin(member)
+            file = files[member.header.hash]
+            try:
+                self._all(file.records(self._recovery_keys))
+            except _ABSURD as error:
+                self._flush()
+                if not self._is_delta:
+                    raise UnusableCatalogError(member, str(error)) from error
+                self._odd[f"its snapshot, and all from it on: {error}"] += 1
+                self._spoiled.span(self._first, None, f"catalog {member.catalog.number} before it: {error}")
+                self._highest = max(self._highest, self._first)
+            self._settle_numbers()
+            self._tell_of_odd(member)
+            self._named.append((member, file, job.number, self._archives.names))
+        self._leave_out_spoiled(chain)
+        self._builder.mount_points(job.number, self._mounts)
+
+    def _begin(self, member: Member) -> None:
+        self._member = member
+        self._archives.begin()
+        self._first, self._last = 1, record_ranges.MOST_NUMBERS
+        if self._is_delta:
+            self._first = self._job.last_snapshot + 1
+            self._last = self._first + record_ranges.MOST_AHEAD
+        self._highest, self._snapshot_number = self._job.last_snapshot, 0
+        self._odd.clear()
+
+    def _settle_numbers(self) -> None:
+        """What comes next begins after all that this one spoke of; a delta speaks of one snapshot alone."""
+        if self._is_delta and 0 < self._snapshot_number < self._highest:
+            self._builder.forget_after(self._job.number, self._snapshot_number)
+            self._spoiled.span(self._snapshot_number, None, "entries of snapshots that are still to come")
+            self._highest = self._snapshot_number
+        self._job.last_snapshot = max(self._job.last_snapshot, self._highest)
+
+    @property
+    def _is_delta(self) -> bool:
+        return self._member is not None and self._member.catalog.generation is Generation.DELTA
+
+    def _tell_of_odd(self, member: Member) -> None:
+        if self._odd:
+            told = "; ".join(f"{what} ({count})" for what, count in self._odd.most_common(5))
+            self._suspect("out-of-range", member.archive_id, f"left out of it: {told}")
+
+    def _leave_out_spoiled(self, chain: Chain) -> None:
+        """Name the snapshots that hold what is out of range, and take them away."""
+        known = self._builder.snapshot_ids(self._job.number)
+        spoiled = self._spoiled.among(list(known))
+        self._builder.forget(self._job.number, list(spoiled))
+        for number, why in spoiled.items():
+            which = f"snapshot {known[number][:8]} (number {number} of job {self._job.name})"
+            self._suspect("out-of-range", chain.members[-1].archive_id, f"{which} is left out: {why}")
+
+    @property
+    def newest_header(self) -> Header:
+        """Of the newest catalog of the job whose newest snapshot was finished last."""
+        last = {job: member.header for member, _, job, _ in self._named}
+        return last[max(last, key=self._builder.snapshot_time)]
+
+    def finish(self, jobs: Sequence[JobState]) -> None:
+        """The catalogs themselves as archives, and each job's next numbers; once after the last job."""
+        first = max(self._archives.packs, default=0) + 1
+        for number, (member, file, job, names) in enumerate(self._named, first):
+            self._catalog(number, member, file, job, names)
+        for one in jobs:
+            self._builder.next_numbers(one.id, snapshot=one.next_snapshot, catalog=one.next_catalog)
+
+    def _all(self, stream: Iterable[Record]) -> None:
+        entry, handlers = self._entry, self._handlers
+        for record in stream:
+            if type(record) is records.EntryRecord:
+                entry(record)
+            else:
+                handlers[type(record)](record)
+        self._flush()
+
+    def _flush(self) -> None:
+        rows, self._entries = self._entries, []
+        if not rows:
+            return
+        known = self._builder.directories_of(self._job.number, {row[1] for row in rows})
+        homeless = [row for row in rows if row[1] not in known]
+        for row in homeless:
+            self._spoiled.entry(row[0], row[11], row[12], f"the directory of entry {row[0]} is not there")
+        kept = [row for row in rows if row[1] in known] if homeless else rows
+        if self._builder.entries(kept) < len(kept):
+            first = min(max(row[11], self._first) for row in kept)
+            self._spoiled.span(first, None, "two entries have one number or name")
+        self._advance(len(rows))
+
+    # One record each.
+
+    def _start(self, start: records.Start) -> None:
+        if self._job.name:
+            return
+        name, vault = start.job_name, self._vault_number()
+        if not (name and record_ranges.is_text(name)) or self._builder.has_job_named(name):
+            name = f"job-{start.job_id.hex()[:8]}"
+            self._odd[f"a job's name that cannot be: it is {name} here"] += 1
+        self._builder.insert(schema.jobs, [(self._job.number, start.job_id, name, vault, 1, 1)])
+        self._job.name, self._job.host = name, start.host
+
+    def _secrets(self, secrets: records.Secrets) -> None:
+        if self._is_delta:
+            self._odd["keys in a delta"] += 1
+            return
+        signer = self._member.header.fields.signer_public if self._member else b""
+        if Signer(secrets.signer_seed).public != signer:
+            raise FormatError("a full catalog carries another signing key than the one it was signed with")
+        self.secrets = secrets
+        self.recipients.update((Recipient(one).id, one) for one in secrets.recipients)
+
+    def _vault_record(self, vault: records.VaultRecord) -> None:
+        if vault.name != self._vault and self._is_delta:
+            self._odd["another vault's name"] += 1
+        elif vault.name != self._vault:
+            raise ConfigError(
+                f"what is in this vault was stored under the name {vault.name}, not {self._vault}",
+                advice=f'write name = "{vault.name}" in its [[vault]], then run it again',
+            )
+        elif vault.identity and record_ranges.is_text(vault.identity):
+            self.written_into = vault.identity
+
+    def _snapshot(self, one: records.SnapshotRecord) -> None:
+        fault = record_ranges.snapshot_fault(one)
+        if not fault and not self._first <= one.number <= self._last:
+            fault = "its number"
+        if not fault and self._builder.has_snapshot(one.id, self._job.number, one.number):
+            fault = "its id"
+        if self._first <= one.number <= self._last:
+            self._highest = max(self._highest, one.number)
+            self._snapshot_number = one.number
+        if fault:
+            shown = one.id[:8] if record_ranges.is_text(one.id[:8]) else "of no id"
+            self._odd[f"snapshot {shown} (number {one.number}): {fault} is out of range"] += 1
+            return
+        values = (one.started_at, one.finished_at, one.host)
+        packed = msgspec.msgpack.encode(one.sources), msgspec.msgpack.encode(one.problems)
+        row = (one.id, self._job.number, one.number, None, *values, *packed, one.files, one.bytes)
+        self._builder.insert(schema.snapshots, [row])
+
+    def _owner(self, owner: records.OwnerRecord) -> None:
+        values = msgspec.structs.astuple(owner)
+        if self._owners.get(owner.number) == owner:
+            return
+        if record_ranges.owner_fault(owner) or owner.number in self._owners or values[1:] in self._owned:
+            self._odd["an owner"] += 1
+            return
+        self._owners[owner.number] = owner
+        self._owned.add(values[1:])
+        self._builder.insert_new(schema.owners, [values])
+
+    def _directory(self, directory: records.DirectoryRecord) -> None:
+        if record_ranges.directory_fault(directory):
+            self._odd["a directory's path"] += 1
+        else:
+            self._builder.directory(directory.number, self._job.number, directory.path)
+
+    def _entry(self, entry: records.EntryRecord) -> None:
+        fault = record_ranges.entry_fault(entry)
+        added, removed = entry.added_in, entry.removed_in
+        if not fault and entry.owner not in self._owners:
+            fault = "its owner"
+        if not fault and not self._first <= added <= self._last:
+            fault = "its snapshot"
+        if not fault and not (removed is None or added < removed <= self._last):
+            fault = "its end"
+        if fault:
+            self._leave_out(entry, fault)
+            return
+        self._highest = max(self._highest, added, removed or 0)
+        row = msgspec.structs.astuple(entry)
+        self._entries.append(row if entry.content_id is not None else (*row[:10], None, *row[11:]))
+        if len(self._entries) >= _ROWS_A_BATCH:
+            self._flush()
+
+    def _leave_out(self, entry: records.EntryRecord, fault: str) -> None:
+        """An entry that is out of range spoils the snapshots that would hold it, none of before."""
+        within = self._first <= entry.added_in <= self._last
+        first = entry.added_in if within or not self._is_delta else self._first
+        why = f"{fault} is out of range, of entry {entry.number}"
+        end = entry.removed_in if entry.removed_in is not None and entry.removed_in > first else None
+        self._spoiled.entry(entry.number, first, end, why)
+
+    def _closed(self, closed: records.ClosedRecord) -> None:
+        self._flush()
+        numbers = unpack_u64(closed.entries)
+        if not self._first <= closed.removed_in <= self._last:
+            self._spoiled.span(self._first, None, "entries end in a snapshot that is out of range")
+            return
+        self._highest = max(self._highest, closed.removed_in)
+        self._spoiled.closed(numbers, closed.removed_in)
+        self._builder.close_entries(self._job.number, numbers, closed.removed_in)
+
+    def _forgotten(self, forgotten: records.ForgottenRecord) -> None:
+        self._flush()
+        self._builder.forget(self._job.number, forgotten.snapshots)
+        self._builder.drop_unneeded(self._job.number)
+
+    def _condemned(self, condemned: records.CondemnedRecord) -> None:
+        self._builder.condemn(condemned.packs)
+
+    def _take_mounts(self, one: records.MountsRecord) -> None:
+        self._mounts = unpack_u64(one.entries)
+
+    # The catalogs themselves.
+
+    def _catalog(
+        self, number: int, member: Member, file: CatalogFile, job: int, names: Sequence[int]
+    ) -> None:
+        recipients = b"".join(sorted(stanza.recipient_id for stanza in member.header.stanzas))
+        domain = self._builder.domain_of(recipients) or self._new_domain(recipients)
+        place, fields = member.catalog, member.header.fields
+        state = ArchiveState.UNCONFIRMED.value
+        written = self._builder.snapshot_time(job)
+        row = (
+            *(number, domain, None, int(PackKind.CATALOG), state, fields.pack_id, member.header.raw),
+            *(file.size, file.tree_hash, member.archive_id, written, written),
+        )
+        self._builder.insert(schema.archives, [row])
+        self._builder.frames(number, file.frames(self._recovery_keys))
+        parent = place.parent_pack_id if any(place.parent_pack_id) else None
+        self._builder.insert(schema.catalogs, [(number, job, place.number, int(place.generation), parent)])
+        self._builder.insert(schema.catalog_archives, [(number, name) for name in dict.fromkeys(names)])
+
+    def _new_domain(self, recipients: bytes) -> int:
+        """Of a job that stored nothing but catalogs."""
+        if self.secrets is None:
+            raise FormatError("no full catalog carries the inventory's keys")
+        number = self._builder.largest(schema.domains) + 1
+        ids = [recipients[start : start + 16] for start in range(0, len(recipients), 16)]
+        identity = domain_id_of(self._vault, ids, ChunkSecret(self.secrets.chunk_secret))
+        self._builder.insert(schema.domains, [(number, identity, self._vault_number(), recipients, 0)])
+        return number
+
+    def _vault_number(self) -> int:
+        self._builder.insert_new(schema.vaults, [(VAULT, self._vault, self._identity)])
+        return VAULT

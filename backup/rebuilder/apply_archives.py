@@ -1,0 +1,120 @@
+"""Domains, archives and what lies in them, from records into tables; what is out of range is left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from backup.errors import FormatError
+from backup.format import records
+from backup.format.catalog import unpack_chunks, unpack_frames, unpack_u32
+from backup.inventory import schema
+from backup.inventory.archives import ArchiveState
+from backup.inventory.building import Builder
+from backup.rebuilder import record_ranges
+
+VAULT: Final = 1
+"""The number of the only vault that a rebuilt inventory has."""
+
+_STATES: Final = frozenset(map(str, ArchiveState))
+
+
+class ArchiveApplier:
+    """The part of an `Applier` that deals with archives; `begin` it with each catalog."""
+
+    def __init__(self, builder: Builder, archive_ids: Mapping[bytes, str], odd: Counter[str]) -> None:
+        """`archive_ids` are the listing's, by pack id; `odd` counts what was left out."""
+        self._builder = builder
+        self._archive_ids = archive_ids
+        self._odd = odd
+        self.packs: dict[int, bytes] = {}  # archive number: pack id
+        self.names: list[int] = []  # the archives that this catalog names
+        self._pack_ids: set[bytes] = set()
+        self._domains: dict[int, records.DomainRecord] = {}
+        self._domain_ids: set[bytes] = set()
+        self._taken: dict[int, int] = {}  # archives that this catalog brought, with their sizes
+        self._skipping: set[int] = set()  # brought by another catalog already, or left out
+
+    def begin(self) -> None:
+        """What follows is of the next catalog."""
+        self.names, self._skipping, self._taken = [], set(), {}
+
+    def domain(self, domain: records.DomainRecord) -> None:
+        """A dedup domain."""
+        if self._domains.get(domain.number) == domain:
+            return
+        in_range = 1 <= domain.number < record_ranges.MOST_SMALL_NUMBERS
+        if not in_range or domain.number in self._domains or domain.id in self._domain_ids:
+            self._odd["a domain's number"] += 1
+            return
+        self._domains[domain.number] = domain
+        self._domain_ids.add(domain.id)
+        row = (domain.number, domain.id, VAULT, b"".join(domain.recipients), 0)
+        self._builder.insert_new(schema.domains, [row])
+
+    def archive(self, one: records.ArchiveRecord) -> None:
+        """An archive; its state here is by what can be known of it."""
+        known = self.packs.get(one.number)
+        is_other = one.pack_id in self._pack_ids if known is None else known != one.pack_id
+        fault = record_ranges.archive_fault(one) or ("its pack" if is_other else "")
+        if fault or one.domain not in self._domains:
+            self._odd[f"an archive: {fault or 'its domain'}"] += 1
+            self._skipping.add(one.number)
+            return
+        self.names.append(one.number)
+        if known is not None:
+            self._skipping.add(one.number)
+            return
+        self.packs[one.number] = one.pack_id
+        self._pack_ids.add(one.pack_id)
+        self._taken[one.number] = one.size
+        archive_id = one.archive_id or self._archive_ids.get(one.pack_id) or None
+        # A state of a later version: whatever it means, good to restore from, and nothing is built upon it.
+        state = ArchiveState(one.state) if one.state in _STATES else ArchiveState.CONDEMNED
+        if state in {ArchiveState.STORED, ArchiveState.SUBMITTED}:
+            state = ArchiveState.UNCONFIRMED if archive_id else ArchiveState.LOST
+        place = (one.number, one.domain, None, one.kind, str(state), one.pack_id, one.header)
+        row = (*place, one.size, one.tree_hash, archive_id, one.stored_at, one.stored_at)
+        self._builder.insert(schema.archives, [row])
+
+    def _of_archive(self, number: int) -> int | None:
+        """The size of the archive that a record is of; None if there is nothing to take."""
+        if number in self._taken:
+            return self._taken[number]
+        if number not in self._skipping:
+            self._odd["what lies in an archive that is not there"] += 1
+        return None
+
+    def _unusable(self, archive: int) -> None:
+        self._odd["what lies in an archive"] += 1
+        self._builder.lose_archive(archive)
+        self._skipping.add(archive)
+        del self._taken[archive]
+
+    def frames(self, frames: records.FramesRecord) -> None:
+        """Frames of an archive."""
+        size = self._of_archive(frames.archive)
+        if size is None:
+            return
+        try:
+            rows = unpack_frames(frames.rows)
+        except FormatError:
+            rows = []
+        if rows and all(row.offset + row.sealed_length <= size for row in rows):
+            self._builder.frames(frames.archive, rows)
+        else:
+            self._unusable(frames.archive)
+
+    def chunks(self, chunks: records.ChunksRecord) -> None:
+        """Chunks of an archive."""
+        if self._of_archive(chunks.archive) is None:
+            return
+        try:
+            numbers, rows = unpack_u32(chunks.numbers), unpack_chunks(chunks.rows)
+        except FormatError:
+            numbers, rows = [], []
+        if numbers and len(numbers) == len(rows) and max(numbers) < record_ranges.MOST_CHUNKS:
+            self._builder.chunks(chunks.archive, numbers, rows)
+        else:
+            self._unusable(chunks.archive)

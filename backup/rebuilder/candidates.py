@@ -1,0 +1,119 @@
+"""What speaks of catalogs (a listing, a recovery line, a chain), and which inventory is meant, purely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from backup.errors import FormatError, IntegrityError, NightvaultError, RecoveryKeyError, UsageError
+from backup.format.keys import RecoveryKey
+from backup.format.line import CatalogAddress, RecoveryLine
+from backup.format.records import ChainRecord
+from backup.model import (
+    ArchiveId,
+    ArchiveLabel,
+    Generation,
+    InventoryId,
+    Listing,
+    PackId,
+    PackKind,
+)
+from backup.rebuilder.catalog_chain import Candidate
+from backup.rebuilder.catalog_file import CatalogFile
+from backup.rebuilder.context import Wish
+
+
+class NothingToRebuildError(NightvaultError):
+    """The vault shows no catalog that can be used."""
+
+
+_UNKNOWN_PACK = PackId(bytes(16))
+
+
+def candidates_of(listing: Listing) -> list[Candidate]:
+    """The catalogs of a listing."""
+    return [
+        Candidate(one.archive_id, one.size, one.label, one.tree_hash, one.created_at)
+        for one in listing.archives
+        if one.label is not None and one.label.kind is PackKind.CATALOG
+    ]
+
+
+def of_line(line: RecoveryLine) -> list[Candidate]:
+    """The two catalogs of a line. The full one's own number is not in it: one above its state's will do."""
+
+    def candidate(address: CatalogAddress, number: int, generation: Generation) -> Candidate:
+        label = ArchiveLabel(
+            PackKind.CATALOG, _UNKNOWN_PACK, line.inventory_id, number, generation, line.job_id
+        )
+        return Candidate(address.archive_id, address.size, label)
+
+    found = [candidate(line.delta, line.number, Generation.DELTA)]
+    if line.full is not None:
+        # The first round takes everything from the newest full catalog on: number it so that both are in it.
+        found.append(candidate(line.full, line.number, Generation.FULL))
+    return found
+
+
+def of_links(file: CatalogFile, keys: Sequence[RecoveryKey]) -> list[Candidate]:
+    """The catalogs that a catalog says it builds on; none where it cannot be read or gives no sizes."""
+    try:
+        links = [record for record in file.records(keys) if isinstance(record, ChainRecord)]
+    except (FormatError, IntegrityError, RecoveryKeyError):
+        return []
+    fields = file.header.fields
+    found: list[Candidate] = []
+    for record in links:
+        if len(record.sizes) != len(record.links):
+            continue
+        for link, size in zip(record.links, record.sizes, strict=True):
+            number, generation, pack_id, _, archive_id = link
+            if archive_id and size and fields.catalog is not None:
+                label = ArchiveLabel(
+                    PackKind.CATALOG,
+                    PackId(pack_id),
+                    fields.inventory_id,
+                    number,
+                    Generation(generation),
+                    fields.catalog.job_id,
+                )
+                found.append(Candidate(ArchiveId(archive_id), size, label))
+    return found
+
+
+def choose_inventory(candidates: Iterable[Candidate], wish: Wish) -> InventoryId:
+    """The inventory to rebuild: the wish's, the line's, or the only one there is.
+
+    `UsageError` with a list of them when there are several, or none that is meant.
+    """
+    found: dict[InventoryId, list[Candidate]] = {}
+    for one in candidates:
+        found.setdefault(one.label.inventory_id, []).append(one)
+    of_lines = {line.inventory_id for line in wish.lines}
+    if wish.inventory is not None:
+        meant = [one for one in found if one.hex().startswith(wish.inventory.lower())]
+    elif of_lines:
+        meant = list(of_lines)
+    else:
+        meant = list(found)
+    if len(meant) == 1:
+        return meant[0]
+    if not found:
+        raise NothingToRebuildError(
+            "the vault's list shows no catalog of nightvault",
+            advice="the list may be a day old; is it the right vault?",
+        )
+    told = "".join(f"\n  {_describe(one, found.get(one, []))}" for one in sorted(meant or found))
+    raise UsageError(
+        f"the vault holds catalogs of several inventories:{told}"
+        if meant
+        else f"no inventory {wish.inventory}; there is:{told}",
+        advice="choose one with --inventory ID; one that was rebuilt from another goes on with its jobs",
+    )
+
+
+def _describe(inventory_id: InventoryId, catalogs: Sequence[Candidate]) -> str:
+    jobs = len({one.label.job_id for one in catalogs if one.label.job_id})
+    times: list[datetime] = [one.created_at for one in catalogs if one.created_at is not None]
+    newest = f", newest of {max(times):%Y-%m-%d %H:%M} UTC" if times else ""
+    return f"{inventory_id.hex()}: catalogs: {len(catalogs)}, jobs: {jobs}{newest}"

@@ -1,0 +1,367 @@
+"""Which catalogs make a job's newest state, purely: headers in, a chain or what is missing out.
+
+The rules, each of which holds before a byte of a catalog's body is believed:
+
+ 1. A header must be signed by the key it names, and that key must be vouched for: by an enrolment tag that
+    a recovery key makes itself, by the fingerprint that the user gave, or by his word that he trusts the
+    vault. A tag says of a signer, not of a catalog, that it is ours: one tag in any header of an inventory
+    vouches for all that this signer signed in that inventory, whichever came first. Anything else is refused
+    and named. Of several keys the first one's word counts; the others', who may have been given up because
+    somebody got hold of them, only for inventories of which the first says nothing, and last.
+ 2. The header decides. A description that says otherwise is named; one of two archives with the same header
+    is enough.
+ 3. A delta applies to the one state that its parent's header hash names; a full catalog holds that state.
+    So a swapped, replayed or left-out delta leaves a gap, never another state. Numbers only rise.
+ 4. Two deltas with one parent are a fork: both are named, and the user chooses; nothing is ever merged.
+ 5. A state older than the recovery line's is refused: the line's delta must be the tip or among its parents.
+ 6. A catalog that cannot be opened counts as missing: an older full catalog and more deltas take its place.
+ 7. An inventory has one signer. Where two are vouched for, a recovery key is in strange hands: neither is
+    believed until the user names one.
+
+    trusted = TrustedCatalogs(keys, trust)
+    trusted.add(archive_id, header)                     # rule 1; FormatError, UntrustedError
+    chain = trusted.chain(job_id, inventory_id, line)   # rules 3 to 6; ForkError, OlderStateError
+    if chain.gap: ...                                   # fetch older catalogs, or say what is not covered
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from backup.errors import FormatError, NightvaultError
+from backup.format.header import NO_HASH, CatalogFields, Header, is_enrolled, verify_header
+from backup.format.keys import RecoveryKey, fingerprint_of
+from backup.format.line import RecoveryLine
+from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, TreeHash
+from backup.rebuilder.record_ranges import MOST_NUMBERS
+
+
+class UntrustedError(FormatError):
+    """A catalog is well signed, by a signer that nobody vouches for."""
+
+
+class ForkError(NightvaultError):
+    """Two catalogs go on from the same one."""
+
+
+class TwoSignersError(NightvaultError):
+    """Recovery keys vouch for two signers of one inventory."""
+
+
+class OlderStateError(NightvaultError):
+    """The vault does not show what the recovery line names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Who is believed without a recovery key: the signer of that fingerprint alone, or whoever wrote."""
+
+    signer: bytes | None = None
+    vault: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A catalog that a listing, a line or another catalog speaks of. A hint, all of it."""
+
+    archive_id: ArchiveId
+    size: int
+    label: ArchiveLabel
+    tree_hash: TreeHash | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A catalog whose header passed rule 1."""
+
+    archive_id: ArchiveId
+    header: Header = field(repr=False)
+
+    @property
+    def catalog(self) -> CatalogFields:
+        """Its place, as the header says."""
+        place = self.header.fields.catalog
+        if place is None:
+            raise FormatError("it is no catalog")
+        return place
+
+    @property
+    def inventory_id(self) -> InventoryId:
+        """The inventory that wrote it."""
+        return self.header.fields.inventory_id
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A full catalog and the deltas after it, oldest first; they end with the state of delta `number`.
+
+    `gap`: the walk back from the tip met a state that no catalog at hand explains. Then `base` is None.
+    """
+
+    tip: bytes  # header hash of the delta whose state this is
+    number: int
+    base: Member | None
+    deltas: tuple[Member, ...]
+    gap: bytes | None = None
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """What is applied, in order."""
+        return (*((self.base,) if self.base else ()), *self.deltas)
+
+
+class TrustedCatalogs:
+    """The set of catalogs that may be believed; see the rules above. Holds headers, no bodies."""
+
+    def __init__(self, keys: Sequence[RecoveryKey], trust: Trust) -> None:
+        self._keys = keys
+        self._trust = trust
+        self._vouched: dict[
+            InventoryId, dict[bytes, int]
+        ] = {}  # signers, each with the first key that vouches
+        self._believes_others = False
+        self._deltas: dict[bytes, Member] = {}  # by header hash
+        self._fulls: dict[bytes, list[Member]] = {}  # by the header hash of the state they hold
+        self._seen: set[ArchiveId] = set()
+
+    def add(self, archive_id: ArchiveId, header: Header) -> Member | None:
+        """Take a catalog in; None if another archive holds the same one. Rule 1: `FormatError`.
+
+        After an `UntrustedError` it may be added again: what comes later may vouch for its signer.
+        """
+        catalog = header.fields.catalog
+        if catalog is None:
+            raise FormatError("it is no catalog, whatever its description says")
+        if catalog.number >= MOST_NUMBERS:
+            raise FormatError("its number is out of range")
+        verify_header(header, header.fields.signer_public)
+        self._note_tags(header)
+        if not self.vouches_for(header):
+            fingerprint = fingerprint_of(header.fields.signer_public).hex()
+            whom = "this recovery key" if len(self._keys) == 1 else "any of these recovery keys"
+            raise UntrustedError(
+                f"its signer {fingerprint} is not enrolled by {whom}"
+                if self._trust.signer is None
+                else f"its signer is {fingerprint}, another than the one that was named",
+                advice="compare it with the fingerprint that you noted, then give --signer FINGERPRINT",
+            )
+        member = Member(archive_id, header)
+        if catalog.generation is Generation.DELTA:
+            known = self._deltas.setdefault(header.hash, member)
+            return member if known is member else None
+        same = self._fulls.setdefault(catalog.parent_header_hash, [])
+        if any(one.header.hash == header.hash for one in same):
+            return None
+        same.append(member)
+        return member
+
+    def vouches_for(self, header: Header) -> bool:
+        """Whether somebody vouches for a header's signer, by all that came until now."""
+        signer = header.fields.signer_public
+        if self._trust.vault:
+            return True
+        if self._trust.signer is not None:
+            return self._trust.signer == fingerprint_of(signer)
+        ranks = self._vouched.get(header.fields.inventory_id, {})
+        if self._believes_others and 0 not in ranks.values():
+            return signer in ranks
+        return ranks.get(signer) == 0
+
+    def believe_others(self) -> bool:
+        """From now on also keys after the first may vouch; False if that changes nothing."""
+        before, self._believes_others = self._believes_others, True
+        return not before and any(0 not in ranks.values() for ranks in self._vouched.values())
+
+    def _note_tags(self, header: Header) -> None:
+        signers = self._vouched.setdefault(header.fields.inventory_id, {})
+        signer = header.fields.signer_public
+        ranks = [rank for rank, key in enumerate(self._keys) if is_enrolled(header, key)]
+        if ranks:
+            signers[signer] = min(ranks[0], signers.get(signer, ranks[0]))
+
+    def drop(self, archive_id: ArchiveId) -> None:
+        """Rule 6: its body is damaged."""
+        self._deltas = {key: one for key, one in self._deltas.items() if one.archive_id != archive_id}
+        for state, fulls in self._fulls.items():
+            self._fulls[state] = [one for one in fulls if one.archive_id != archive_id]
+
+    def jobs(self, inventory_id: InventoryId) -> set[bytes]:
+        """Ids of the jobs that the inventory wrote catalogs of."""
+        return {one.catalog.job_id for one in self._all() if one.inventory_id == inventory_id}
+
+    def chain(
+        self,
+        job_id: bytes,
+        inventory_id: InventoryId,
+        *,
+        line: RecoveryLine | None = None,
+        chosen: str | None = None,
+        only_whole: bool = False,
+    ) -> Chain | None:
+        """The job's newest state of that inventory; None if nothing of it is there.
+
+        `chosen` is the beginning of a pack id in hex: the tip, or one before it, where there is a fork.
+        With `only_whole` the newest state that can be had without a gap. `ForkError` (rule 4),
+        `OlderStateError` (rule 5), `TwoSignersError` (rule 7).
+        """
+        self._hold_to_one_signer(job_id)
+        tips = self._tips(job_id, inventory_id)
+        if chosen is not None:
+            tips = [tip for tip in tips if self._passes_through(tip, chosen)]
+        tips = self._decided(tips, job_id, line)
+        chains = [self._walk(tip, job_id) for tip in tips]
+        if only_whole:
+            chains = [chain for chain in chains if chain.gap is None]
+        if line is not None:
+            if tips and not any(self._is_as_new(chain, line) for chain in chains):
+                raise OlderStateError(
+                    f"the vault does not show catalog {line.number} of job {line.job}, which the recovery "
+                    "line names, or anything newer that can be read",
+                    advice="it may be too new for the vault's list, damaged or kept back: without the line "
+                    "an older state can be had",
+                )
+            chains = [chain for chain in chains if self._is_as_new(chain, line)]
+        return max(chains, key=lambda chain: chain.number, default=None)
+
+    def beyond(self, chain: Chain, job_id: bytes) -> list[Member]:
+        """Deltas of the job that are newer than a chain: what it does not cover."""
+        newer = [one for one in self._deltas.values() if one.catalog.job_id == job_id]
+        newer = [one for one in newer if one.catalog.number > chain.number and one not in chain.deltas]
+        return sorted(newer, key=lambda one: one.catalog.number)
+
+    # Rule 3.
+
+    def _walk(self, tip: bytes, job_id: bytes) -> Chain:
+        """Back from a state to the newest full catalog on its way."""
+        deltas: list[Member] = []
+        state, below = tip, None
+        while True:
+            full = self._full_of(state, job_id)
+            if full is not None:
+                number = deltas[0].catalog.number if deltas else full.catalog.number
+                return Chain(tip, number, full, tuple(reversed(deltas)))
+            delta = self._deltas.get(state)
+            if delta is None or delta.catalog.job_id != job_id or not _rises(delta, below):
+                number = deltas[0].catalog.number if deltas else 0
+                return Chain(tip, number, None, tuple(reversed(deltas)), gap=state)
+            deltas.append(delta)
+            state, below = delta.catalog.parent_header_hash, delta
+
+    def _full_of(self, state: bytes, job_id: bytes) -> Member | None:
+        if state == NO_HASH:
+            return None
+        found = [one for one in self._fulls.get(state, ()) if one.catalog.job_id == job_id]
+        return max(found, key=lambda one: one.catalog.number, default=None)
+
+    def _tips(self, job_id: bytes, inventory_id: InventoryId) -> list[bytes]:
+        """The states of that inventory that nothing of it goes on from, newest number last."""
+        ours = [one for one in self._all() if one.catalog.job_id == job_id]
+        ours = [one for one in ours if one.inventory_id == inventory_id]
+        states = {self._state(one): one.catalog.number for one in ours}
+        gone_on = {
+            one.catalog.parent_header_hash for one in ours if one.catalog.generation is Generation.DELTA
+        }
+        return sorted((state for state in states if state not in gone_on), key=lambda one: states[one])
+
+    @staticmethod
+    def _state(member: Member) -> bytes:
+        catalog = member.catalog
+        return member.header.hash if catalog.generation is Generation.DELTA else catalog.parent_header_hash
+
+    # Rules 4 and 5.
+
+    def _decided(self, tips: Sequence[bytes], job_id: bytes, line: RecoveryLine | None) -> list[bytes]:
+        """The tips, of those that come from one state by different deltas only the line's. `ForkError`."""
+        lost: set[bytes] = set()
+        ways: dict[bytes, dict[bytes, bytes]] = {}  # state: the tip, by each delta that follows
+        for tip in tips:
+            for state in self._ancestors(tip):
+                delta = self._deltas.get(state)
+                if delta is not None and delta.catalog.job_id == job_id:
+                    ways.setdefault(delta.catalog.parent_header_hash, {})[state] = tip
+        for followers in ways.values():
+            if len(followers) > 1:
+                first, second, *_ = branches = list(followers.values())
+                meant = [tip for tip in branches if line and self._comes_after(tip, line.header_hash)]
+                if len(meant) == 1:
+                    lost.update(tip for tip in branches if tip != meant[0])
+                    continue
+                raise ForkError(
+                    f"two catalogs go on from the same one, and are never merged: {self._name(first)} "
+                    f"and {self._name(second)}",
+                    advice="find out who wrote each (a copy of the server?), then choose one with --tip PACK",
+                )
+
+        return [tip for tip in tips if tip not in lost]
+
+    def _comes_after(self, tip: bytes, state: bytes) -> bool:
+        return state in self._ancestors(tip)
+
+    def _ancestors(self, state: bytes) -> Iterable[bytes]:
+        """A state and those before it, as far as the deltas at hand tell; the last may be unknown."""
+        seen: set[bytes] = set()
+        while state not in seen:
+            seen.add(state)
+            yield state
+            delta = self._deltas.get(state)
+            if delta is None:
+                return
+            state = delta.catalog.parent_header_hash
+
+    def _is_as_new(self, chain: Chain, line: RecoveryLine) -> bool:
+        """Whether a chain holds the line's state or a later one.
+
+        Where the deltas between were not fetched, as a newer full catalog made them needless, its number
+        tells: one signer gives rising numbers.
+        """
+        before = list(self._ancestors(chain.tip))
+        if line.header_hash in before:
+            return True
+        newest = max((one.catalog.number for one in chain.members), default=0)
+        return newest > line.number and before[-1] != NO_HASH
+
+    def _passes_through(self, tip: bytes, pack: str) -> bool:
+        on_the_way = set(self._ancestors(tip))
+        names = {one.header.fields.pack_id.hex() for key, one in self._deltas.items() if key in on_the_way}
+        names |= {one.header.fields.pack_id.hex() for one in self._fulls.get(tip, ())}
+        return any(name.startswith(pack.lower()) for name in names)
+
+    def _name(self, tip: bytes) -> str:
+        delta = self._deltas.get(tip) or self._fulls[tip][0]
+        return f"catalog {delta.catalog.number} (pack {delta.header.fields.pack_id.hex()})"
+
+    def _all(self) -> Iterable[Member]:
+        yield from self._deltas.values()
+        for fulls in self._fulls.values():
+            yield from fulls
+
+    # Rule 7.
+
+    def _hold_to_one_signer(self, job_id: bytes) -> None:
+        """`TwoSignersError` where two signers that are believed wrote into one inventory of the job's."""
+        for inventory_id in {one.inventory_id for one in self._all() if one.catalog.job_id == job_id}:
+            members = [one for one in self._all() if one.inventory_id == inventory_id]
+            signers = {one.header.fields.signer_public for one in members}
+            if len(signers) > 1 and not self._trust.vault:
+                names = " and ".join(sorted(fingerprint_of(one).hex() for one in signers))
+                raise TwoSignersError(
+                    f"two signers are vouched for in inventory {inventory_id.hex()}: {names}",
+                    advice="somebody may have a recovery key that you gave up: leave that key out, or say "
+                    "whom you believe with --signer FINGERPRINT, as `nightvault key status` showed it",
+                )
+
+
+def newest(candidates: Sequence[Candidate], generations: int) -> list[Candidate]:
+    """A job's catalogs from its `generations`-newest full one on, by their labels; all if there are fewer."""
+    fulls = sorted(
+        {one.label.number for one in candidates if one.label.generation is Generation.FULL}, reverse=True
+    )
+    since = fulls[generations - 1] if len(fulls) >= generations else 0
+    return [one for one in candidates if one.label.number >= since]
+
+
+def _rises(delta: Member, child: Member | None) -> bool:
+    return child is None or delta.catalog.number < child.catalog.number

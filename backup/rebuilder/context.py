@@ -1,0 +1,65 @@
+"""What a rebuild is given: what to rebuild, and where it touches the world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from backup.format.keys import ChunkSecret, RecoveryKey, Signer
+from backup.format.line import RecoveryLine
+from backup.model import InventoryId, Tier
+from backup.protocols import Clock, Progress, Vault
+from backup.rebuilder.catalog_chain import Trust
+from backup.transfer.retry import Patience, Reach
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asked for; all of it may be left out.
+
+    `inventory` and `tip` are beginnings of ids in hex; `jobs` are names; `deep` reads the directories of
+    packs that no catalog covers.
+    """
+
+    lines: Sequence[RecoveryLine] = ()
+    inventory: str | None = None
+    jobs: frozenset[str] = frozenset()
+    tip: str | None = None
+    trust: Trust = field(default_factory=Trust)
+    tier: Tier = Tier.STANDARD
+    deep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKeys:
+    """The keys that a rebuilt server seals with; `recipients` are public keys."""
+
+    signer: Signer = field(repr=False)
+    secret: ChunkSecret = field(repr=False)
+    recipients: Sequence[bytes]
+    recipient_ids: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildWorld:
+    """Where a rebuild touches the world.
+
+    `recovery_keys` are one or several: older catalogs may be sealed for other ones than the newest. `url` is
+    where the inventory goes, `folder` holds what it asked for; `keep_keys` stores the server's keys
+    for the inventory of that id just before it gets its name, and may refuse.
+    """
+
+    vault: Vault
+    clock: Clock
+    progress: Progress
+    recovery_keys: Sequence[RecoveryKey] = field(repr=False)
+    url: str
+    folder: str
+    new_id: InventoryId
+    keep_keys: Callable[[InventoryId, ServerKeys], None]
+    reach: Reach = field(default_factory=Reach)
+
+    @property
+    def patience(self) -> Patience:
+        """For what is asked of the vault."""
+        return self.reach.patience(self.clock, self.progress)

@@ -1,0 +1,215 @@
+"""An inventory made anew from the vault and a recovery key, told as a story, in acts hours apart.
+
+    find (line or listing, retrieve, believe) → apply → confirm → read uncovered packs → keep the keys → name
+
+Run it again after any cut: what was asked for is not asked for twice, what was built is thrown away, and the
+inventory gets its name last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from backup.errors import DeniedError, FormatError
+from backup.format.keys import ChunkSecret, Recipient, Signer
+from backup.inventory import schema
+from backup.inventory.archives import ArchiveState
+from backup.inventory.building import Builder, building
+from backup.model import InventoryId, ListedArchive, Listing, VaultIdentity
+from backup.protocols import phase
+from backup.rebuilder.apply import Applier, JobState, UnusableCatalogError
+from backup.rebuilder.candidates import NothingToRebuildError
+from backup.rebuilder.catalog_chain import OlderStateError
+from backup.rebuilder.context import RebuildWorld, ServerKeys, Wish
+from backup.rebuilder.fetch import Bringer
+from backup.rebuilder.find_states import Finder, FoundJob, WaitsError
+from backup.rebuilder.journal import Journal
+from backup.rebuilder.report import RebuildReport, RebuiltJob
+from backup.rebuilder.uncovered_packs import Recovered, read_uncovered
+
+_LATE = timedelta(hours=1)  # clocks differ, and a list is not made in an instant
+
+
+def rebuild(wish: Wish, world: RebuildWorld) -> RebuildReport:
+    """One act: "waiting" until the vault is ready, then "done". Errors leave no inventory behind.
+
+    Raises what `Finder.find` raises, and `NightvaultError` if there is an inventory already.
+    """
+    began = world.clock.now()
+    with Journal.opened(world.folder, world.vault.name) as journal:
+        vault, progress = world.vault, world.progress
+        bringer = Bringer(vault, world.clock, progress, journal, tier=wish.tier, patience=world.patience)
+        finder = Finder(wish, world, bringer)
+        try:
+            report = _find_and_build(wish, world, bringer, finder)
+        except WaitsError as wait:
+            return RebuildReport("waiting", world.vault.name, waits_for=str(wait))
+        except (OlderStateError, NothingToRebuildError):
+            journal.forget_listing()  # a newer list may show more
+            raise
+        journal.clear()
+    return replace(report, seconds=(world.clock.now() - began).total_seconds())
+
+
+def _find_and_build(wish: Wish, world: RebuildWorld, bringer: Bringer, finder: Finder) -> RebuildReport:
+    """Of the newest state whose full catalog can be applied; one that cannot is as good as damaged."""
+    while True:
+        inventory_id, jobs = finder.find()
+        try:
+            return _Building(wish, world, bringer, finder).build(inventory_id, jobs)
+        except UnusableCatalogError as error:
+            finder.give_up(error.member, str(error))
+
+
+class _Building:
+    """From chains to an inventory in its place."""
+
+    def __init__(self, wish: Wish, world: RebuildWorld, bringer: Bringer, finder: Finder) -> None:
+        self._wish = wish
+        self._world = world
+        self._bringer = bringer
+        self._finder = finder
+        self._listed: Sequence[ListedArchive] = finder.listing.archives if finder.listing else ()
+
+    def build(self, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> RebuildReport:
+        """All of it, or nothing."""
+        with (
+            phase(self._world.progress, "Rebuilding the inventory", counts="record"),
+            building(self._world.url) as builder,
+        ):
+            applier, states = self._apply(builder, jobs)
+            self._tell_copy(inventory_id, applier.written_into)
+            self._confirm(builder)
+            keys = _keys(applier, [one.recipient for one in self._world.recovery_keys])
+            recovered = self._deep(builder, inventory_id, keys.signer.public)
+            builder.finish(
+                inventory_id=self._world.new_id,
+                signer_public=keys.signer.public,
+                predecessor=inventory_id,
+                now=self._world.clock.now(),
+            )
+            report = self._report(builder, inventory_id, list(zip(jobs, states, strict=True)), keys)
+            self._world.keep_keys(self._world.new_id, keys)
+        return replace(report, recovered_packs=recovered.packs, recovered_chunks=recovered.chunks)
+
+    def _apply(self, builder: Builder, jobs: Sequence[FoundJob]) -> tuple[Applier, list[JobState]]:
+        applier = Applier(
+            builder,
+            self._world.recovery_keys,
+            self._world.vault.name,
+            advance=lambda rows: self._world.progress.advance(files=rows),
+            archive_ids={one.label.pack_id: one.archive_id for one in self._listed if one.label},
+            suspect=self._finder.suspect,
+            identity=next(iter(self._identities(self._world.new_id)), None),
+        )
+        states: list[JobState] = []
+        for number, job in enumerate(jobs, 1):
+            states.append(JobState(number, job.id))
+            if job.chain is not None:
+                applier.apply(states[-1], job.chain, self._finder.files)
+        for job, state in zip(jobs, states, strict=True):
+            state.next_catalog = self._finder.next_catalog(job)
+            state.next_snapshot = state.last_snapshot + 1 + len(job.not_covered)
+        applier.finish(states)
+        return applier, states
+
+    def _identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
+        """What the vault is known by; left to the next backup where no list was needed, or is allowed."""
+        if self._finder.listing is None:
+            return ()
+        try:
+            return self._world.patience.call(lambda: self._world.vault.identities(inventory_id))
+        except DeniedError:
+            return ()
+
+    def _tell_copy(self, inventory_id: InventoryId, written_into: str) -> None:
+        """Name a vault that is not the one that the catalogs were written into: a copy of it, or worse."""
+        found = self._identities(inventory_id) if written_into else ()
+        if found and written_into not in found:
+            self._world.progress.note(
+                f"the catalogs were written into vault {written_into}, this is {found[0]}: a copy of it? "
+                "`nightvault check` tells what it lacks"
+            )
+
+    def _confirm(self, builder: Builder) -> None:
+        """What the list shows may be built upon; what it should show and does not is lost, and named."""
+        listing = self._finder.listing
+        if listing is None:
+            return
+        builder.confirm([(one.archive_id, one.size, one.tree_hash) for one in listing.archives])
+        listed = {one.archive_id for one in listing.archives}
+        late = self._covered_until(listing)
+        differing: list[str] = []
+        withheld: list[str] = []
+        for archive_id, size, stored_at in builder.unconfirmed():
+            if archive_id in listed:
+                differing.append(archive_id)
+                detail = f"the vault lists it with another size or hash than was stored ({size} bytes)"
+                self._finder.suspect("differs", archive_id, detail)
+            elif stored_at < late:
+                withheld.append(archive_id)
+                detail = "a catalog names it, but the vault's list does not show it"
+                self._finder.suspect("withheld", archive_id, detail)
+        builder.mark(differing, ArchiveState.DAMAGED)
+        builder.mark(withheld, ArchiveState.LOST)
+
+    def _covered_until(self, listing: Listing) -> float:
+        """What was stored before this (microseconds since 1970) must be in the list.
+
+        That is all, where a list is made at once: it was made before what speaks of archives was read. A
+        recovery line may name a catalog that came later.
+        """
+        if self._world.vault.traits.lists_at_once and not self._wish.lines:
+            return math.inf
+        return schema.micros(listing.as_of - _LATE)
+
+    def _deep(self, builder: Builder, inventory_id: InventoryId, signer: bytes) -> Recovered:
+        if not self._wish.deep:
+            return Recovered()
+        return read_uncovered(
+            builder, self._listed, inventory_id, signer, self._world, self._bringer, self._finder.suspect
+        )
+
+    def _report(
+        self,
+        builder: Builder,
+        inventory_id: InventoryId,
+        jobs: Sequence[tuple[FoundJob, JobState]],
+        keys: ServerKeys,
+    ) -> RebuildReport:
+        listing = self._finder.listing
+        own = {one.recipient.id for one in self._world.recovery_keys}
+        return RebuildReport(
+            "done",
+            self._world.vault.name,
+            inventory_id=self._world.new_id,
+            predecessor=inventory_id,
+            jobs=[_told(job, builder.count_snapshots(state.number)) for job, state in jobs],
+            entries=builder.count(schema.entries),
+            archives=builder.count(schema.archives),
+            unconfirmed=len(builder.unconfirmed()),
+            missing_recipients=len(keys.recipient_ids) - len(keys.recipients),
+            not_enrolled=tuple(one.hex() for one in keys.recipient_ids if one not in own),
+            listed_at=listing.as_of if listing else None,
+            suspicions=tuple(self._finder.suspicions),
+        )
+
+
+def _told(job: FoundJob, snapshots: int) -> RebuiltJob:
+    chain = job.chain
+    number, catalogs = (chain.number, len(chain.members)) if chain else (0, 0)
+    return RebuiltJob(job.name, number, snapshots, catalogs, job.not_covered, job.line is not None)
+
+
+def _keys(applier: Applier, own: Sequence[Recipient]) -> ServerKeys:
+    """The server's keys, as the newest full catalogs carry them; `own` are the recovery keys' recipients."""
+    secrets = applier.secrets
+    if secrets is None:
+        raise FormatError("no full catalog carries the inventory's keys")
+    ids = [one.recipient_id for one in applier.newest_header.stanzas]
+    public = applier.recipients | {one.id: one.public for one in own}
+    known = [public[one] for one in ids if one in public]
+    return ServerKeys(Signer(secrets.signer_seed), ChunkSecret(secrets.chunk_secret), known, ids)

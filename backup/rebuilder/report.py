@@ -1,0 +1,75 @@
+"""What a rebuild tells when it ends, or waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from backup.model import InventoryId, VaultName
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Something about the vault that is not as it should be: named, and not used.
+
+    `kind`: refused, other-key, relabelled, damaged, missing, duplicate, withheld, differs, not-covered,
+    out-of-range.
+    """
+
+    kind: str
+    archive_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltJob:
+    """A job of the new inventory: the state of delta catalog `number`; `not_covered` are newer ones."""
+
+    name: str
+    number: int
+    snapshots: int
+    catalogs: int
+    not_covered: Sequence[int] = ()
+    line_met: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """A rebuild that is done (`state` "done"), or that waits for the vault ("waiting")."""
+
+    state: str
+    vault: VaultName
+    waits_for: str = ""
+    inventory_id: InventoryId | None = None
+    predecessor: InventoryId | None = None
+    jobs: Sequence[RebuiltJob] = ()
+    entries: int = 0
+    archives: int = 0
+    unconfirmed: int = 0
+    recovered_packs: int = 0
+    recovered_chunks: int = 0
+    missing_recipients: int = 0
+    not_enrolled: Sequence[str] = ()  # recipients whose keys were not at hand to vouch for the new inventory
+    listed_at: datetime | None = None
+    suspicions: Sequence[Suspicion] = ()
+    seconds: float = 0.0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether something that once was is not in the new inventory, or not in the vault."""
+        grave = {"withheld", "differs", "damaged", "missing", "other-key", "out-of-range"}
+        return any(job.not_covered for job in self.jobs) or any(one.kind in grave for one in self.suspicions)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; the keys are part of the interface."""
+        document = asdict(self)
+        for name in ("inventory_id", "predecessor"):
+            document[name] = document[name].hex() if document[name] else None
+        document["inventory"] = document.pop("inventory_id")
+        document["jobs"] = [asdict(job) for job in self.jobs]
+        document["not_enrolled"] = list(self.not_enrolled)
+        document["suspicions"] = [asdict(one) for one in self.suspicions]
+        document["partial"] = self.is_partial
+        return document

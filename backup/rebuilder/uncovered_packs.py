@@ -1,0 +1,229 @@
+"""Packs that no catalog covers: their own directories tell which chunks they hold, so none is sent again.
+
+What they held of files' names and places was in a catalog that is lost: chunks are all that can be had. Only
+the beginning (header) and the end (directory, trailer) of each are retrieved where the vault gives ranges and
+its list has tree hashes. Else the whole of each is, and every frame is compared with its digest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from backup.errors import FormatError, IntegrityError, RecoveryKeyError
+from backup.format.frame import check_digest
+from backup.format.header import Header
+from backup.format.pack import (
+    LARGEST_HEADER,
+    TRAILER_SIZE,
+    derive_keys,
+    open_directory,
+    open_with,
+    parse_header,
+    parse_trailer,
+    verify_header,
+)
+from backup.inventory import schema
+from backup.inventory.archives import ArchiveState
+from backup.inventory.building import Builder
+from backup.model import (
+    MIB,
+    ByteRange,
+    ChunkRow,
+    FrameRow,
+    InventoryId,
+    ListedArchive,
+    PackKind,
+    TreeHash,
+)
+from backup.rebuilder.catalog_file import tree_hash_of_file
+from backup.rebuilder.context import RebuildWorld
+from backup.rebuilder.fetch import Bringer, Want, whole
+from backup.rebuilder.find_states import WaitsError
+
+_AT_ONCE = 4
+_TAIL = 2 * MIB  # a directory is some 64 KiB as a rule; a larger one is asked for in a second round
+
+_UNREADABLE = (FormatError, IntegrityError, RecoveryKeyError, KeyError)
+
+Suspect = Callable[[str, str, str], None]
+Opened = tuple[ListedArchive, TreeHash, Header, list[FrameRow], Sequence[ChunkRow]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What uncovered packs gave."""
+
+    packs: int = 0
+    chunks: int = 0
+
+
+def read_uncovered(
+    builder: Builder,
+    listed: Sequence[ListedArchive],
+    inventory_id: InventoryId,
+    signer_public: bytes,
+    world: RebuildWorld,
+    bringer: Bringer,
+    suspect: Suspect,
+) -> Recovered:
+    """Record the chunks of the inventory's data packs that no catalog names. `WaitsError`."""
+    known = builder.pack_ids()
+    packs = [
+        one
+        for one in listed
+        if one.label is not None
+        and one.label.kind is PackKind.DATA
+        and one.label.inventory_id == inventory_id
+        and one.label.pack_id not in known
+    ]
+    if not packs:
+        return Recovered()
+    reading = _Reading(world, bringer, suspect, signer_public)
+    numbers = count(builder.largest(schema.chunks) + 1)
+    archives = count(builder.largest(schema.archives) + 1)
+    done = chunks = 0
+    for one, tree_hash, header, frames, rows in reading.read(packs):
+        recipients = b"".join(sorted(stanza.recipient_id for stanza in header.stanzas))
+        domain = builder.domain_of(recipients)
+        if domain is None or header.fields.pack_id in known:
+            suspect("not-covered", one.archive_id, "it belongs to no domain that is known")
+            continue
+        known.add(header.fields.pack_id)
+        number, stored = next(archives), schema.micros(one.created_at)
+        state = ArchiveState.STORED.value
+        row = (number, domain, None, int(PackKind.DATA), state, header.fields.pack_id, header.raw)
+        builder.insert(schema.archives, [(*row, one.size, tree_hash, one.archive_id, stored, stored)])
+        builder.frames(number, frames)
+        builder.chunks(number, [next(numbers) for _ in rows], rows)
+        done, chunks = done + 1, chunks + len(rows)
+    return Recovered(done, chunks)
+
+
+class _Reading:
+    """Headers and directories of packs, brought down in one or two rounds, or with all that lies between."""
+
+    def __init__(self, world: RebuildWorld, bringer: Bringer, suspect: Suspect, signer: bytes) -> None:
+        self._world = world
+        self._signer = signer
+        self._bringer = bringer
+        self._suspect = suspect
+
+    def read(self, packs: Sequence[ListedArchive]) -> Iterator[Opened]:
+        """Each pack that can be read; the others are named."""
+        by_ends = self._world.vault.traits.retrieves_ranges
+        some = [one for one in packs if by_ends and one.tree_hash is not None]
+        others = [one for one in packs if not by_ends or one.tree_hash is None]
+        if some:
+            yield from self._read_ends(some)
+        if others:
+            yield from self._read_whole(others)
+
+    def _read_ends(self, packs: Sequence[ListedArchive]) -> Iterator[Opened]:
+        wants = [_part(one, 0, MIB) for one in packs]
+        wants += [_part(one, one.size - _TAIL, one.size) for one in packs]
+        paths = self._bring(wants)
+        places: list[tuple[ListedArchive, int, Want]] = []
+        for one in packs:
+            tail = _part(one, one.size - _TAIL, one.size)
+            try:
+                offset = _directory_of(one, paths[tail.name])
+            except (FormatError, KeyError) as error:
+                self._name(one, error)
+            else:
+                reaches = offset >= tail.extent.start
+                places.append((one, offset, tail if reaches else _part(one, offset, one.size)))
+        paths |= self._bring([want for _, _, want in places])
+        for one, offset, tail in places:
+            try:
+                opened = self._open(paths[_part(one, 0, MIB).name], paths[tail.name], offset, tail)
+            except _UNREADABLE as error:
+                self._name(one, error)
+            else:
+                if one.tree_hash is not None:
+                    yield one, one.tree_hash, *opened
+
+    def _read_whole(self, packs: Sequence[ListedArchive]) -> Iterator[Opened]:
+        """All are asked for at once; a few at a time lie on the disk."""
+        self._wait_for(self._bringer.ask([whole(one.archive_id, one.size) for one in packs]))
+        for start in range(0, len(packs), _AT_ONCE):
+            some = packs[start : start + _AT_ONCE]
+            paths = self._bring([whole(one.archive_id, one.size) for one in some])
+            for one in some:
+                yield from self._proven(one, paths)
+
+    def _proven(self, one: ListedArchive, paths: Mapping[str, str]) -> Iterator[Opened]:
+        """The pack, if it is whole; one that came back damaged is fetched once more."""
+        want = whole(one.archive_id, one.size)
+        try:
+            try:
+                opened = self._prove(one, paths[want.name])
+            except (FormatError, IntegrityError):
+                self._bringer.forget(want)
+                opened = self._prove(one, self._bring([want])[want.name])
+        except _UNREADABLE as error:
+            self._name(one, error)
+        else:
+            yield opened
+        finally:
+            self._bringer.forget(want)
+
+    def _prove(self, one: ListedArchive, path: str) -> Opened:
+        """A whole pack in a file: signed, its directory open, each frame as the directory says."""
+        found = tree_hash_of_file(path)
+        if one.tree_hash not in (None, found):
+            raise IntegrityError("it came back other than the vault's list says it is")
+        offset = _directory_of(one, path)
+        header, frames, chunks = self._open(path, path, offset, whole(one.archive_id, one.size))
+        with open(path, "rb") as file:
+            for row in frames:
+                file.seek(row.offset)
+                check_digest(row, file.read(row.sealed_length))
+        return one, found, header, frames, chunks
+
+    def _open(
+        self, head: str, tail: str, offset: int, want: Want
+    ) -> tuple[Header, list[FrameRow], Sequence[ChunkRow]]:
+        header = parse_header(_read(head, LARGEST_HEADER))
+        verify_header(header, self._signer)
+        keys = derive_keys(open_with(header, self._world.recovery_keys), header.raw)
+        sealed = memoryview(_read(tail, offset - want.extent.end))[:-TRAILER_SIZE]
+        frames, chunks = open_directory(keys, header.fields.pack_id, sealed)
+        return header, frames, chunks
+
+    def _bring(self, wants: Sequence[Want]) -> dict[str, str]:
+        brought = self._bringer.bring(list({want.name: want for want in wants}.values()))
+        self._wait_for(brought.waiting)
+        return brought.paths
+
+    def _wait_for(self, waiting: int) -> None:
+        if waiting:
+            raise WaitsError(f"{waiting} ranges of packs that no catalog covers")
+
+    def _name(self, one: ListedArchive, error: Exception) -> None:
+        why = "it is not in the vault" if isinstance(error, KeyError) else str(error)
+        self._suspect("not-covered", one.archive_id, f"it cannot be read: {why}")
+
+
+def _part(one: ListedArchive, start: int, end: int) -> Want:
+    """Whole MiB around these bytes."""
+    first, last = max(start, 0) // MIB * MIB, min(-(-end // MIB) * MIB, one.size)
+    return Want(one.archive_id, one.size, ByteRange(first, last))
+
+
+def _directory_of(one: ListedArchive, path: str) -> int:
+    """Where the directory of a pack begins, by the end of it that is in a file. `FormatError`."""
+    offset, length = parse_trailer(_read(path, -TRAILER_SIZE))
+    if offset + length + TRAILER_SIZE != one.size:
+        raise FormatError("the pack's trailer does not fit its size")
+    return offset
+
+
+def _read(path: str, size: int) -> bytes:
+    """The first `size` bytes of a file, or its last `-size`."""
+    with open(path, "rb") as file:
+        if size < 0:
+            file.seek(max(0, os.fstat(file.fileno()).st_size + size))
+        return file.read(abs(size))

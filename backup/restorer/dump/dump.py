@@ -1,0 +1,236 @@
+"""Dump one file, or a tree as a tar, into a stream, from what the vault holds ready.
+
+A file that fits is verified whole before its first byte goes out, and left out of a tar if it is damaged. One
+that does not is verified chunk by chunk; if it breaks off, the stream ends there and an error is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+
+from backup.errors import IntegrityError, RetrievalNotReadyError
+from backup.inventory import retrievals, runs, snapshots
+from backup.inventory.restore_state import Failure, read_progress
+from backup.inventory.retrievals import Restore, Retrieval
+from backup.inventory.runs import Outcome
+from backup.model import MIB, EntryKind, Problem, ProblemKind
+from backup.protocols import phase
+from backup.restorer.context import RestoreWorld, alone_with
+from backup.restorer.delivery import end_restore, fail_run
+from backup.restorer.dump.streaming import Contents
+from backup.restorer.dump.tar import ending, member, padding
+from backup.restorer.pack_keys import PackKeyFile
+from backup.restorer.plan import RestorePlan, plan_restore
+from backup.restorer.report import RestoreReport, is_ready
+from backup.restorer.selection.choice import Choice
+from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.files import WantedFile
+
+STDOUT = b"/dev/stdout"
+FITS = 32 * MIB
+TAR, FILE = "tar", "file"
+
+Sink = Callable[[bytes | memoryview], object]
+
+
+def dump(restore: Restore, world: RestoreWorld, sink: Sink) -> RestoreReport:
+    """Stream what the restore chose into `sink`; its report names what a tar lacks.
+
+    `RetrievalNotReadyError` before the first byte unless all is ready. After any error the restore is open
+    still: the same command streams again, and asks for nothing that can still be fetched.
+    """
+    with alone_with(world.inventory, restore):
+        with world.inventory.reading() as tx:
+            known = retrievals.retrievals_of(tx, restore.number)
+            kept = read_progress(tx, restore.number)
+            snapshot = snapshots.find_snapshot(tx, restore.snapshot)
+        if not is_ready(known):
+            raise RetrievalNotReadyError(
+                f"restore {restore.id} still waits for the vault", advice="run the same command again later"
+            )
+        pack_keys = PackKeyFile(world.key_directory, restore.id).read()
+        plan = plan_restore(snapshot, restore.path, world, Choice.decode(restore.choice), known=known)
+        with world.inventory.writing() as tx:
+            run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), world.clock.now())
+        try:
+            failures = kept.failures if kept else {}
+            report = _Dump(restore, plan, known, pack_keys, world, sink, failures).run()
+        except BaseException as error:
+            fail_run(run, error, world)
+            raise
+        return end_restore(restore, report, run, world)
+
+
+class _Dump:
+    """One dump: what went out so far, and what was met."""
+
+    def __init__(
+        self,
+        restore: Restore,
+        plan: RestorePlan,
+        known: Sequence[Retrieval],
+        pack_keys: dict[int, bytes],
+        world: RestoreWorld,
+        sink: Sink,
+        failures: Mapping[int, Failure],
+    ) -> None:
+        self._failures = failures
+        self._restore = restore
+        self._plan = plan
+        self._known = known
+        self._pack_keys = pack_keys
+        self._world = world
+        self._sink = sink
+        self._problems: list[Problem] = list(plan.selection.problems)
+        self._length = 0
+        self._files = 0
+        self._bytes = 0
+
+    def run(self) -> RestoreReport:
+        selection, progress = self._plan.selection, self._world.progress
+        with phase(progress, f"Dumping {self._plan.snapshot.id[:8]}", selection.data_bytes):
+            if self._plan.choice.output == TAR:
+                self._tar()
+            else:
+                self._file()
+        return RestoreReport(
+            restore=self._restore.id,
+            snapshot=self._plan.snapshot.id,
+            target=self._restore.target,
+            outcome=Outcome.PARTIAL if self._problems else Outcome.DONE,
+            waiting=0,
+            retrievals=len(self._known),
+            files=self._files,
+            directories=len(selection.directories) if self._plan.choice.output == TAR else 0,
+            bytes=self._bytes,
+            retrieved=sum(one.extent.length for one in self._known if one.state != "failed"),
+            problems=tuple(self._problems),
+        )
+
+    def _file(self) -> None:
+        files = self._plan.selection.files
+        if self._problems or len(files) != 1:
+            why = self._problems[0].detail if self._problems else "it is no file"
+            raise IntegrityError(f"it cannot be dumped: {why}")
+        with self._contents(files) as contents:
+            try:
+                self._write(contents, files[0])
+            except IntegrityError as error:
+                raise _broken_off(files[0].wanted, error) from error
+        self._count(files[0].wanted)
+
+    def _tar(self) -> None:
+        """Members in the order of paths, each directory before what lies in it."""
+        members = sorted(_members(self._plan), key=lambda one: one[0].path.split(b"/"))
+        contents_of: dict[int, Wanted] = {}  # what a further name of it links to
+        with self._contents(list(_firsts(members))) as contents:
+            for wanted, file, group in members:
+                first = contents_of.get(group)
+                if first is None:
+                    if self._member(contents, wanted, file):
+                        contents_of[group] = wanted
+                elif first is not wanted:
+                    self._put(member(wanted, numeric_owner=self._numeric, link_to=first)[0])
+                    self._count(wanted, size=0)
+        self._put(ending(self._length))
+
+    def _member(self, contents: Contents, wanted: Wanted, file: WantedFile | None) -> bool:
+        header, size = member(wanted, numeric_owner=self._numeric)
+        if file is None:
+            self._put(header)
+            self._files += wanted.kind is not EntryKind.DIRECTORY
+            return True
+        try:
+            self._write(contents, file, header)
+        except IntegrityError as error:
+            if file.data_size > FITS:
+                raise _broken_off(wanted, error) from error
+            self._problems.append(Problem(wanted.path, ProblemKind.DAMAGED, f"{error}; left out"))
+            return False
+        self._put(padding(size))
+        self._count(wanted)
+        return True
+
+    def _write(self, contents: Contents, file: WantedFile, header: bytes = b"") -> None:
+        """Header and content; of a file that fits nothing goes out before all of it was verified."""
+        chunks: Iterator[memoryview] | list[memoryview] = contents.chunks(file)
+        if file.data_size <= FITS:
+            chunks = list(chunks)
+        if header:
+            self._put(header)
+        if self._plan.choice.output == FILE and file.layout is not None:
+            self._write_with_holes(file, chunks)
+            return
+        for data in chunks:
+            self._put(data)
+
+    def _write_with_holes(self, file: WantedFile, chunks: Iterator[memoryview] | list[memoryview]) -> None:
+        """A stream has no holes: they are zeros."""
+        layout = file.layout
+        at = offset = 0
+        for data in chunks:
+            for place, first, end in layout.pieces(offset, len(data)) if layout else ():
+                self._zeros(place - at)
+                self._put(data[first:end])
+                at = place + end - first
+            offset += len(data)
+        self._zeros(file.wanted.size - at)
+
+    def _zeros(self, count: int) -> None:
+        while count > 0:
+            some = min(count, MIB)
+            self._put(bytes(some))
+            count -= some
+
+    def _put(self, data: bytes | memoryview) -> None:
+        self._sink(data)
+        self._length += len(data)
+        self._world.progress.advance(done=len(data))
+
+    def _contents(self, files: Sequence[WantedFile]) -> Contents:
+        return Contents(self._plan, files, self._known, self._pack_keys, self._world, self._failures)
+
+    def _count(self, wanted: Wanted, size: int | None = None) -> None:
+        self._files += 1
+        self._bytes += wanted.size if size is None else size
+
+    @property
+    def _numeric(self) -> bool:
+        return self._plan.choice.numeric_owner
+
+
+_Member = tuple[Wanted, WantedFile | None, int]
+
+
+def _members(plan: RestorePlan) -> Iterator[_Member]:
+    """Every name, with its content, and a number that the names of one inode share."""
+    selection = plan.selection
+    groups = count(1)
+    for wanted in selection.directories:
+        yield wanted, None, next(groups)
+    for file in selection.files:
+        group = next(groups)
+        for wanted in file.wanted.names:
+            yield wanted, file, group
+    for one in selection.specials:
+        group = next(groups)
+        for wanted in one.names:
+            yield wanted, None, group
+
+
+def _firsts(members: Sequence[_Member]) -> Iterator[WantedFile]:
+    """The files in the order in which their content goes out."""
+    seen: set[int] = set()
+    for _, file, group in members:
+        if file is not None and group not in seen:
+            seen.add(group)
+            yield file
+
+
+def _broken_off(wanted: Wanted, why: Exception) -> IntegrityError:
+    name = wanted.path.decode("utf-8", "backslashreplace")
+    return IntegrityError(
+        f"the dump breaks off within {name}: {why}",
+        advice="what was written is not whole: throw it away, or restore to a directory, which leaves it out",
+    )

@@ -1,0 +1,148 @@
+"""The content of files in their order, from what the vault holds ready: verified, without any disk.
+
+Frames are opened a run at a time and kept while they may be wanted again, within a bound.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Self
+
+from backup.errors import FormatError, IntegrityError, NightvaultError
+from backup.format.frame import FrameCodec
+from backup.format.naming import chunk_id
+from backup.format.pack import derive_keys
+from backup.inventory.restore_state import Failure
+from backup.inventory.retrievals import Retrieval
+from backup.model import MIB, FrameRow
+from backup.restorer.asking import GONE
+from backup.restorer.context import RestoreWorld
+from backup.restorer.plan import RestorePlan
+from backup.restorer.ranges import cover
+from backup.restorer.selection.files import WantedFile
+from backup.transfer.retrieve import Fetcher, ReadyRange
+
+RUN = 32 * MIB
+"""So much is opened at a time; twice as much is held at most."""
+
+_Key = tuple[int, int]  # archive and frame number
+
+
+class Contents:
+    """Gives files' chunks in the order of `files`, on one thread; a context manager that ends its threads."""
+
+    def __init__(
+        self,
+        plan: RestorePlan,
+        files: Sequence[WantedFile],
+        known: Sequence[Retrieval],
+        pack_keys: Mapping[int, bytes],
+        world: RestoreWorld,
+        failures: Mapping[int, Failure],
+    ) -> None:
+        self._plan = plan
+        self._places = plan.selection.places
+        self._world = world
+        self._codec = FrameCodec()
+        self._fetcher = Fetcher(world.vault, world.clock, piece=world.piece, tell=world.progress.note)
+        self._held: OrderedDict[_Key, memoryview] = OrderedDict()
+        self._bytes = 0
+        self._keys = {
+            number: derive_keys(key, plan.archives[number].header)
+            for number, key in pack_keys.items()
+            if number in plan.archives
+        }
+        self._rows: dict[_Key, tuple[Retrieval, FrameRow]] = {}
+        self._why: dict[_Key, str] = {}
+        laid = cover(plan.ranges, [(one.archive, one.extent) for one in known])
+        for one, planned in zip(known, laid, strict=True):
+            if one.state in {"ready", "fetched"} and one.archive in self._keys:
+                self._rows.update({(one.archive, row.number): (one, row) for row in planned.frames})
+            elif one.state == "failed":
+                why = failures[one.number].why if one.number in failures else GONE
+                self._why.update({(one.archive, row.number): why for row in planned.frames})
+        self._order = _frames_in_order(plan, files)
+        self._at = 0
+
+    def __enter__(self) -> Self:
+        self._fetcher.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._fetcher.__exit__(None, None, None)
+
+    def chunks(self, file: WantedFile) -> Iterator[memoryview]:
+        """The chunks of the next file, each verified. `IntegrityError` where one cannot be had as it was."""
+        for number in file.chunks:
+            place = self._places[number]
+            raw = self._frame((place.archive, place.frame))
+            data = raw[place.offset : place.offset + place.length]
+            if chunk_id(self._world.secret.chunk_key, data) != place.id:
+                raise IntegrityError("a chunk is not what it was")
+            yield data
+
+    def _frame(self, key: _Key) -> memoryview:
+        while self._at < len(self._order) and self._order[self._at] != key:
+            self._at += 1  # of files that were given up, or a frame that is used twice in a row
+        if key not in self._held:
+            self._load(key)
+        if key not in self._held:
+            why = self._why.get(key) or self._plan.lost.get(key[0])
+            raise IntegrityError(why or "its data could not be had from the vault as it was")
+        self._held.move_to_end(key)
+        return self._held[key]
+
+    def _load(self, key: _Key) -> None:
+        """Open the frame and those that are wanted after it, as far as they lie behind it in one range."""
+        found = self._rows.get(key)
+        if found is None:
+            return
+        one, row = found
+        rows, size = [row], row.raw_length
+        for other in self._order[self._at : self._at + 4096]:
+            theirs = self._rows.get(other)
+            if other in self._held or theirs is None or theirs[1].offset == rows[-1].offset:
+                continue
+            if (
+                theirs[0] is not one
+                or theirs[1].offset < rows[-1].offset
+                or size + theirs[1].raw_length > RUN
+            ):
+                break
+            rows.append(theirs[1])
+            size += theirs[1].raw_length
+        self._open(one, rows)
+
+    def _open(self, one: Retrieval, rows: Sequence[FrameRow]) -> None:
+        archive, keys = self._plan.archives[one.archive], self._keys[one.archive]
+        if one.retrieval_id is None or one.asked is None:
+            return
+        ready = ReadyRange(one.retrieval_id, archive.size, one.asked, rows)
+        for row, sealed in self._fetcher.frames(ready, given_up=partial(self._give_up, one.archive)):
+            if sealed is None:
+                continue
+            try:
+                raw = self._codec.open_checked(keys.frame_key, archive.label.pack_id, row, sealed)
+            except (FormatError, IntegrityError) as error:
+                self._world.progress.note(f"a frame of archive {one.archive} cannot be opened: {error}")
+                continue
+            self._held[one.archive, row.number] = memoryview(raw)
+            self._bytes += len(raw)
+        while self._bytes > 2 * RUN and len(self._held) > 1:
+            self._bytes -= len(self._held.popitem(last=False)[1])
+
+    def _give_up(self, archive: int, row: FrameRow, error: NightvaultError) -> None:
+        self._why[archive, row.number] = f"its data cannot be had from the vault: {error}"
+
+
+def _frames_in_order(plan: RestorePlan, files: Sequence[WantedFile]) -> list[_Key]:
+    order: list[_Key] = []
+    for file in files:
+        for number in file.chunks:
+            place = plan.selection.places[number]
+            key = (place.archive, place.frame)
+            if not order or order[-1] != key:
+                order.append(key)
+    return order

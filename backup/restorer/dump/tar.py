@@ -1,0 +1,108 @@
+"""Entries as members of a PAX tar, as POSIX.1-2001 and GNU tar have them: bytes in, blocks out.
+
+Names and link targets are bytes, times go to the nanosecond, xattrs are `SCHILY.xattr.…`, hard links are
+links, sparse files are GNU's format 1.0.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+
+from backup.format.rows import unpack_u64
+from backup.model import EntryKind, Extra
+from backup.restorer.selection.entry import Wanted
+
+BLOCK = tarfile.BLOCKSIZE
+_TYPES = {
+    EntryKind.FILE: tarfile.REGTYPE,
+    EntryKind.DIRECTORY: tarfile.DIRTYPE,
+    EntryKind.SYMLINK: tarfile.SYMTYPE,
+    EntryKind.FIFO: tarfile.FIFOTYPE,
+    EntryKind.CHARACTER_DEVICE: tarfile.CHRTYPE,
+    EntryKind.BLOCK_DEVICE: tarfile.BLKTYPE,
+}
+
+
+def member(
+    wanted: Wanted, *, numeric_owner: bool = False, link_to: Wanted | None = None
+) -> tuple[bytes, int]:
+    """A member's header, and how many bytes of data it says follow, with what the header holds of them.
+
+    `link_to`: the member is one more name of that one.
+    """
+    extra = wanted.extra or Extra()
+    info = tarfile.TarInfo(_text(wanted.path))
+    info.type = tarfile.LNKTYPE if link_to else _TYPES[wanted.kind]
+    info.mode = wanted.mode & 0o7777
+    info.uid, info.gid = wanted.owner.uid, wanted.owner.gid
+    if not numeric_owner:
+        info.uname, info.gname = wanted.owner.user, wanted.owner.group
+    headers = {f"SCHILY.xattr.{_text(name)}": _text(value) for name, value in extra.xattrs}
+    seconds, nanoseconds = divmod(wanted.mtime_ns, 10**9)
+    info.mtime = max(seconds, 0)
+    if nanoseconds or seconds < 0:
+        headers["mtime"] = _decimal(wanted.mtime_ns)
+    if link_to:
+        info.linkname = _text(link_to.path)
+    elif wanted.kind is EntryKind.SYMLINK:
+        info.linkname = _text(extra.target)
+    elif wanted.kind in {EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE}:
+        info.devmajor, info.devminor = os.major(extra.device), os.minor(extra.device)
+    table = b""
+    if wanted.kind is EntryKind.FILE and not link_to:
+        info.size = wanted.size
+        if wanted.holes:
+            table = _sparse(info, wanted, headers)
+    info.pax_headers = headers
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape") + table, info.size - len(table)
+
+
+def padding(length: int) -> bytes:
+    """What fills a member's data up to a whole block."""
+    return bytes(-length % BLOCK)
+
+
+def ending(length: int) -> bytes:
+    """The end of an archive of so many bytes: two empty blocks, and up to a whole record."""
+    return bytes(2 * BLOCK + -(length + 2 * BLOCK) % tarfile.RECORDSIZE)
+
+
+def _sparse(info: tarfile.TarInfo, wanted: Wanted, headers: dict[str, str]) -> bytes:
+    """Make the header that of a sparse file; the table that its data begins with (GNU tar manual, 1.0)."""
+    pieces = list(_data_of(wanted))
+    lines = [str(len(pieces)), *(str(number) for piece in pieces for number in piece)]
+    table = "".join(f"{line}\n" for line in lines).encode()
+    table += padding(len(table))
+    headers |= {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": info.name,
+        "GNU.sparse.realsize": str(wanted.size),
+    }
+    directory = f"{_text(wanted.directory)}/" if wanted.directory else ""
+    info.name = f"{directory}GNUSparseFile.0/{_text(wanted.name)}"
+    info.size = len(table) + sum(length for _, length in pieces)
+    return table
+
+
+def _data_of(wanted: Wanted) -> Iterator[tuple[int, int]]:
+    """Offset and length of each piece of data; an empty one tells where a hole at the end ends."""
+    numbers = unpack_u64(wanted.holes)
+    at = 0
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        if start > at:
+            yield at, start - at
+        at = start + length
+    yield at, wanted.size - at
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _decimal(nanoseconds: int) -> str:
+    sign = "-" if nanoseconds < 0 else ""
+    seconds, rest = divmod(abs(nanoseconds), 10**9)
+    return f"{sign}{seconds}.{rest:09d}".rstrip("0").rstrip(".")

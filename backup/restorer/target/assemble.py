@@ -1,0 +1,260 @@
+"""Frames in, files out: each chunk is named anew before it is written, each file whole before it is named."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Collection, Container, Iterable
+from concurrent.futures import Future
+from functools import partial
+
+from backup.errors import IntegrityError
+from backup.format.naming import chunk_id
+from backup.model import FrameRow, Problem, ProblemKind
+from backup.restorer.selection.chunk_users import Uses
+from backup.restorer.selection.select import Selection
+from backup.restorer.target.sharing import LARGEST, Sharing, SmallFile
+from backup.restorer.target.write import Report, Writer
+
+
+class Assembly:
+    """The files of a selection on their way. For one thread."""
+
+    def __init__(
+        self,
+        selection: Selection,
+        writer: Writer,
+        report: Report,
+        *,
+        chunk_key: bytes,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._selection = selection
+        self._writer = writer
+        self._report = report
+        self._chunk_key = chunk_key
+        self._uses = Uses(selection.files, selection.places)
+        self._missing = array("I", map(int.__sub__, selection.files.starts[1:], selection.files.starts))
+        self._gone: set[int] = set()
+        self._begun: set[int] = set()
+        small = self._missing.count(0) + self._missing.count(1)
+        self._sharing = Sharing(
+            selection.files.entries,
+            writer,
+            report,
+            lost=self._gone.add,
+            spoilt=self._spoil_one,
+            chunk_key=chunk_key,
+            files=small,
+            warn=warn,
+        )
+        self._chunks: dict[tuple[int, int], array[int]] = {}  # by archive and frame: positions of places
+        for position, key in enumerate(selection.places.frames()):
+            if key not in self._chunks:
+                self._chunks[key] = array("I")
+            self._chunks[key].append(position)
+
+    def begin(self, *, again: bool = False) -> None:
+        """Make directories, and unless `again` what has no content, and empty files."""
+        for wanted in self._selection.directories:
+            self._writer.directory(wanted)
+        if again:
+            return
+        for wanted in self._selection.specials:
+            self._writer.special(wanted)
+        self._sharing.begin(memoryview(b""))
+        for key, missing in enumerate(self._missing):
+            if not missing:
+                self._make_empty(key)
+        self._sharing.settle()
+
+    def _make_empty(self, key: int) -> None:
+        if self._is_small(key, 0):
+            self._sharing.add(SmallFile(key, 0, 0, b""))
+        elif self._begin(key):
+            self._begun.discard(key)
+            self._writer.end(key)
+
+    def close(self) -> None:
+        """Nothing is made any more."""
+        self._sharing.close()
+
+    @property
+    def gone(self) -> Iterable[bytes]:
+        """The paths of files that were given up."""
+        return (self._selection.files.entries[key].path for key in self._gone)
+
+    def resume(self, done: Container[tuple[int, int]], gone: Container[bytes]) -> set[tuple[int, int]]:
+        """Take what an earlier sitting wrote as done where it was synced, and read back what is half done.
+
+        `done` are frames (archive, number) whose chunks were written, `gone` paths that were given up. Gives
+        those of the frames that must be fetched again, as a file that needs them is not what it was.
+        """
+        places, files = self._selection.places, self._selection.files
+        present = {number for number, key in zip(places, places.frames(), strict=True) if key in done}
+        again: set[tuple[int, int]] = set()
+        for key in range(len(files)):
+            uses = range(files.starts[key], files.starts[key + 1])
+            here = [use for use in uses if files.chunks[use] in present]
+            if gone and files.entries[key].path in gone:
+                self._gone.add(key)
+                here = [*uses]
+            elif here and len(here) < len(uses):
+                good = self._verified(key, here, uses)
+                bad = () if len(good) == len(uses) else (use for use in here if use not in good)
+                again.update(places[files.chunks[use]][2:4] for use in bad)
+                here = [*good]
+            for use in here:
+                self._uses.settle(use)
+            self._missing[key] -= len(here)
+        return again
+
+    def _verified(self, key: int, here: Collection[int], uses: Collection[int]) -> Collection[int]:
+        """Those of `here` that a half-done file holds indeed; all `uses` if it was finished unrecorded."""
+        wanted = self._selection.files.entries[key]
+        if self._writer.begun_before(key, wanted):
+            self._begun.add(key)
+            written = partial(self._writer.read, key)
+            return {use for use in here if self._is_chunk(key, use, written)}
+        whole = self._writer.finished_before(wanted)
+        if whole is None:
+            return set()
+        with whole:
+            read = partial(_read_at, whole.fileno())
+            if not all(self._is_chunk(key, use, read) for use in uses):
+                return set()
+        self._writer.count(1 + len(wanted.links), wanted.size)
+        return uses
+
+    def _is_chunk(self, key: int, use: int, read: Callable[[int, int], bytes]) -> bool:
+        """Whether a chunk of a file is where it belongs; `read` gives bytes at an offset of the file."""
+        files, offset = self._selection.files, self._uses.offsets[use]
+        place, layout = self._selection.places[files.chunks[use]], files.layout(key)
+        pieces = [(offset, 0, place.length)] if layout is None else layout.pieces(offset, place.length)
+        data = b"".join(read(start, end - first) for start, first, end in pieces)
+        return chunk_id(self._chunk_key, data) == place.id
+
+    def lose(self, archive: int, why: str, frames: Iterable[FrameRow] | None = None) -> None:
+        """These frames of an archive (None: all) will not come: the files that need them are spoiled."""
+        lost = None if frames is None else {row.number for row in frames}
+        for (number, frame), places in self._chunks.items():
+            if number == archive and (lost is None or frame in lost):
+                self._spoil(places, why)
+
+    def accept(self, archive: int, row: FrameRow, opened: Future[bytes]) -> int:
+        """Write a frame's chunks to wherever they belong; the bytes that were written meanwhile.
+
+        A frame that did not come back, does not open or holds other chunks spoils its files only. Some files
+        may be `under_way` afterwards.
+        """
+        places = self._chunks.get((archive, row.number), array("I"))
+        try:
+            raw = memoryview(opened.result())
+        except IntegrityError as error:
+            self._sharing.begin(memoryview(b""))
+            return self._spoil(places, str(error))
+        self._sharing.begin(raw)
+        written = sum(self._write(position, raw) for position in places)
+        return written + self._sharing.end()
+
+    @property
+    def under_way(self) -> int:
+        """Of how many of the frames that came last some files are not made yet."""
+        return self._sharing.under_way
+
+    def settle(self) -> int:
+        """See that nothing is under way; the bytes that were written."""
+        return self._sharing.settle()
+
+    def finish(self) -> None:
+        """Whatever is not whole by now never will be."""
+        for key, missing in enumerate(self._missing):
+            if missing and key not in self._gone:
+                self._drop(key, "not all of its data was found")
+
+    def _write(self, position: int, raw: memoryview) -> int:
+        """Write a chunk of a frame; the bytes, but for those of small files."""
+        place = self._selection.places.at(position)
+        data = raw[place.offset : place.offset + place.length]
+        is_good: bool | None = None
+        written = 0
+        for key, offset in self._uses.take(position):
+            if key in self._gone:
+                continue
+            if self._is_small(key, place.length):
+                self._missing[key] = 0
+                end = place.offset + place.length
+                self._sharing.add(SmallFile(key, place.offset, end, place.id))
+                continue
+            if is_good is None:
+                is_good = chunk_id(self._chunk_key, data) == place.id
+            if not is_good:
+                self._spoil_one(key)
+                continue
+            written += self._write_use(key, offset, data)
+        return written
+
+    def _write_use(self, key: int, offset: int, data: memoryview) -> int:
+        """Write a verified chunk where one file uses it; the bytes."""
+        if not self._begin(key):
+            return 0
+        if not self._put(key, offset, data):
+            self._begun.discard(key)
+            self._gone.add(key)
+            return 0
+        self._missing[key] -= 1
+        if not self._missing[key]:
+            self._begun.discard(key)
+            self._writer.end(key)
+        return len(data)
+
+    def _is_small(self, key: int, size: int) -> bool:
+        """Whether a file of which `size` bytes are at hand can be made of them in one go."""
+        files = self._selection.files
+        is_whole = files.starts[key + 1] - files.starts[key] <= 1 and key not in self._begun
+        return is_whole and size <= LARGEST and files.entries.is_plain(key)
+
+    def _put(self, key: int, offset: int, data: memoryview) -> bool:
+        """Write a chunk that begins at the `offset`-th byte of a file's data, around its holes."""
+        layout = self._selection.files.layout(key)
+        if layout is None:
+            return self._writer.write(key, offset, data)
+        return all(
+            self._writer.write(key, place, data[first:end])
+            for place, first, end in layout.pieces(offset, len(data))
+        )
+
+    def _begin(self, key: int) -> bool:
+        if key in self._begun:
+            return True
+        if self._writer.begin(key, self._selection.files.entries[key]):
+            self._begun.add(key)
+            return True
+        self._gone.add(key)
+        return False
+
+    def _spoil(self, positions: Iterable[int], why: str) -> int:
+        for position in positions:
+            for key, _ in self._uses.take(position):
+                if key not in self._gone:
+                    self._drop(key, why)
+        return 0
+
+    def _spoil_one(self, key: int) -> None:
+        self._drop(key, "a chunk is not what it was")
+
+    def _drop(self, key: int, why: str) -> None:
+        self._gone.add(key)
+        if key in self._begun:
+            self._begun.discard(key)
+            self._writer.give_up(key)
+        for wanted in self._selection.files.entries[key].names:
+            self._report(Problem(wanted.path, ProblemKind.DAMAGED, f"{why}; not restored"))
+
+
+def _read_at(file: int, offset: int, length: int) -> bytes:
+    """Bytes of an open file; none where they cannot be read."""
+    try:
+        return os.pread(file, length, offset)
+    except OSError:
+        return b""

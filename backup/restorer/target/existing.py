@@ -1,0 +1,213 @@
+"""What stands at a restore's target already: looked at by handles, never through a symlink, never touched."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
+
+from backup.format.naming import chunk_id
+from backup.format.rows import unpack_u64
+from backup.inventory.packed import ChunkPlace
+from backup.model import MIB, EntryKind, Extra, Problem, ProblemKind
+from backup.page_cache import forget
+from backup.restorer.context import RestoreWorld
+from backup.restorer.selection.choice import Choice, Overwrite
+from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.files import WantedFile
+from backup.restorer.selection.select import Selection
+from backup.restorer.target.metadata import Report
+from backup.restorer.target.special import KINDS
+
+_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Standing:
+    """Hands out what is below a directory; nothing where a step is missing or a symlink. `close` it."""
+
+    def __init__(self, top: bytes) -> None:
+        self._top = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._known: tuple[bytes, int | None] = (b"", self._top)
+
+    def directory(self, path: bytes) -> int | None:
+        """A handle of the directory `path` (relative), ours to use until the next call."""
+        known, handle = self._known
+        if known == path:
+            return handle
+        self._forget()
+        at: int | None = self._top
+        for name in path.split(b"/") if path else ():
+            above = at
+            try:
+                at = os.open(name, _STEP, dir_fd=above)
+            except OSError:
+                at = None
+            if above not in {self._top, None}:
+                os.close(above)
+            if at is None:
+                break
+        self._known = (path, at)
+        return at
+
+    def stat(self, directory: bytes, name: bytes) -> os.stat_result | None:
+        """What has that name, itself; None if nothing has."""
+        handle = self.directory(directory)
+        try:
+            return None if handle is None else os.stat(name, dir_fd=handle, follow_symlinks=False)
+        except OSError:
+            return None
+
+    def open(self, wanted: Wanted) -> int | None:
+        """A regular file, to read; None where there is none or it cannot be read. The caller closes it."""
+        handle = self.directory(wanted.directory)
+        try:
+            file = None if handle is None else os.open(wanted.name, _LOOK, dir_fd=handle)
+        except OSError:
+            return None
+        if file is not None and not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            return None
+        return file
+
+    def link(self, wanted: Wanted) -> bytes | None:
+        """What a symlink says; None where there is none."""
+        handle = self.directory(wanted.directory)
+        try:
+            return None if handle is None else os.readlink(wanted.name, dir_fd=handle)
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """Close every handle."""
+        self._forget()
+        os.close(self._top)
+
+    def _forget(self) -> None:
+        handle = self._known[1]
+        if handle is not None and handle != self._top:
+            os.close(handle)
+        self._known = (b"", self._top)
+
+
+def compare(
+    standing: Standing, selection: Selection, choice: Choice, chunk_key: bytes
+) -> tuple[set[int], int]:
+    """Numbers of the entries that stay as they are by the choice, and how many others would be replaced."""
+    kept: set[int] = set()
+    replaced = 0
+    groups = ((file.wanted, file) for file in selection.files)
+    for first, file in chain(groups, ((one, None) for one in selection.specials)):
+        there = [one for one in first.names if standing.stat(one.directory, one.name) is not None]
+        if choice.overwrite is Overwrite.NEVER:
+            stay = there
+        elif choice.overwrite is Overwrite.IF_CHANGED and len(there) == 1 + len(first.links):
+            same = all(_is_same(standing, one, file, selection, choice, chunk_key) for one in first.names)
+            stay = there if same else []
+        else:
+            stay = []
+        kept.update(one.number for one in stay)
+        replaced += len(there) - len(stay)
+    return kept, replaced
+
+
+def _is_same(
+    standing: Standing,
+    wanted: Wanted,
+    file: WantedFile | None,
+    selection: Selection,
+    choice: Choice,
+    chunk_key: bytes,
+) -> bool:
+    found = standing.stat(wanted.directory, wanted.name)
+    if found is None or stat.S_IFMT(found.st_mode) != KINDS.get(wanted.kind, stat.S_IFREG):
+        return False
+    extra = wanted.extra or Extra()
+    if wanted.kind is EntryKind.SYMLINK:
+        return standing.link(wanted) == extra.target
+    if file is None:
+        return found.st_rdev == extra.device
+    if found.st_size != wanted.size or found.st_mtime_ns != wanted.mtime_ns:
+        return False
+    return not choice.verify or holds(standing, wanted, file, selection.places, chunk_key)
+
+
+def holds(
+    standing: Standing,
+    wanted: Wanted,
+    file: WantedFile,
+    places: Mapping[int, ChunkPlace],
+    chunk_key: bytes,
+    *,
+    from_disk: bool = False,
+) -> bool:
+    """Whether a file holds what it is to hold, by its chunks' names; `from_disk`: not what is cached."""
+    handle = standing.open(wanted)
+    if handle is None:
+        return False
+    try:
+        if from_disk:
+            forget(handle)
+        if os.fstat(handle).st_size != wanted.size or not _holes_are_empty(handle, wanted.holes):
+            return False
+        return all(chunk_id(chunk_key, data) == place.id for place, data in _chunks(handle, file, places))
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+
+
+def read_back(
+    target: bytes, selection: Selection, gone: Collection[bytes], world: RestoreWorld, report: Report
+) -> int:
+    """Read every file of a selection back, but those at paths in `gone`; how many hold what they are to."""
+    standing = Standing(target)
+    good = 0
+    try:
+        for file in selection.files:
+            for one in file.wanted.names:
+                if one.path in gone:
+                    continue
+                if holds(standing, one, file, selection.places, world.secret.chunk_key, from_disk=True):
+                    good += 1
+                    world.progress.advance(files=1, done=file.data_size)
+                else:
+                    detail = "read back, it is not what was written: changed meanwhile, or the disk fails"
+                    report(Problem(one.path, ProblemKind.DAMAGED, detail))
+    finally:
+        standing.close()
+    return good
+
+
+def _chunks(
+    handle: int, file: WantedFile, places: Mapping[int, ChunkPlace]
+) -> Iterator[tuple[ChunkPlace, bytes]]:
+    offset = 0
+    for number in file.chunks:
+        place = places[number]
+        layout = file.layout
+        pieces: Iterable[tuple[int, int, int]] = [(offset, 0, place.length)]
+        if layout is not None:
+            pieces = layout.pieces(offset, place.length)
+        yield place, b"".join(os.pread(handle, end - first, start) for start, first, end in pieces)
+        offset += place.length
+
+
+def _holes_are_empty(handle: int, holes: bytes) -> bool:
+    numbers = unpack_u64(holes)
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        at, end = start, start + length
+        while at < end:
+            try:
+                at = os.lseek(handle, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                break
+            block = os.pread(handle, min(MIB, max(end - at, 0)), at)
+            if block.strip(b"\0"):
+                return False
+            at += max(len(block), 1)
+    return True

@@ -1,0 +1,163 @@
+"""What stands below restored directories and is not in the snapshot: listed before, and nothing else removed.
+
+Listed are only entries of directories that were chosen whole and lie at or below the snapshot's sources: what
+no job ever read is not ours to judge. Left alone are what the patterns leave out, what the snapshot says it
+could not read, other file systems, and nightvault's own state.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
+
+from backup.inventory.entries import ROOT, EntryRow
+from backup.inventory.snapshots import Snapshot
+from backup.model import Problem, ProblemKind
+from backup.restorer.selection.choice import Sieve
+from backup.restorer.target.existing import Standing
+from backup.restorer.target.metadata import Report, reason
+
+_OURS = b".nightvault-"
+_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def find_surplus(
+    standing: Standing,
+    rows: Iterable[tuple[bytes, EntryRow]],
+    chosen: Iterable[bytes],
+    base: bytes,
+    snapshot: Snapshot,
+    sieve: Sieve,
+    spared: Iterable[bytes],
+) -> Iterator[bytes]:
+    """Paths relative to the target, what lies in a directory before the directory.
+
+    `rows` are the snapshot's below `base`, by directory; `chosen` directories and `spared` paths absolute,
+    as the snapshot would have them.
+    """
+    judged = {one for one in chosen if any(_is_below(one, source) for source in snapshot.sources)}
+    kept = [*spared, *(problem.path for problem in snapshot.problems)]
+
+    def surplus_of(directory: bytes, names: set[bytes]) -> Iterator[bytes]:
+        judged.discard(directory)
+        relative = directory[len(base.rstrip(b"/")) :].removeprefix(b"/")
+        yield from _surplus_in(standing, relative, directory, names, sieve, kept)
+
+    for directory, some in groupby(rows, itemgetter(0)):
+        if directory in judged:
+            yield from surplus_of(directory, {row.name for _, row in some})
+    for directory in sorted(judged):
+        yield from surplus_of(directory, set())
+
+
+def _surplus_in(
+    standing: Standing,
+    relative: bytes,
+    directory: bytes,
+    names: set[bytes],
+    sieve: Sieve,
+    kept: Sequence[bytes],
+) -> Iterator[bytes]:
+    handle = standing.directory(relative)
+    if handle is None:
+        return
+    device = os.fstat(handle).st_dev
+    for name in sorted(map(os.fsencode, os.listdir(handle))):
+        if name in names or name.startswith(_OURS):
+            continue
+        found: list[bytes] = []
+        if _list(handle, name, directory, device, sieve, kept, found):
+            yield from (_join(relative, path) for path in found)
+        else:
+            yield from (_join(relative, path) for path in found if path != name)
+
+
+def _list(
+    above: int,
+    name: bytes,
+    directory: bytes,
+    device: int,
+    sieve: Sieve,
+    kept: Sequence[bytes],
+    found: list[bytes],
+) -> bool:
+    """Add what may go of an entry, its content first; whether the entry itself may go."""
+    path = _join(directory.rstrip(b"/") + b"/", name)
+    try:
+        there = os.stat(name, dir_fd=above, follow_symlinks=False)
+        is_directory = stat.S_ISDIR(there.st_mode)
+        if there.st_dev != device or any(_is_below(path, one) for one in kept):
+            return False
+        if not sieve.takes_name(directory, name, is_directory=is_directory):
+            return False
+        if is_directory and not _list_below(above, name, path, device, sieve, kept, found):
+            return False
+    except OSError:
+        return False
+    found.append(name)
+    return True
+
+
+def _list_below(
+    above: int, name: bytes, path: bytes, device: int, sieve: Sieve, kept: Sequence[bytes], found: list[bytes]
+) -> bool:
+    handle = os.open(name, _STEP, dir_fd=above)
+    try:
+        if _mount(handle) != _mount(above):
+            return False
+        below: list[bytes] = []
+        inner = sorted(map(os.fsencode, os.listdir(handle)))
+        all_go = [_list(handle, one, path, device, sieve, kept, below) for one in inner]
+        found.extend(_join(name, one) for one in below)
+        return all(all_go)
+    finally:
+        os.close(handle)
+
+
+def remove_surplus(standing: Standing, surplus: Sequence[bytes], report: Report) -> int:
+    """Remove what was listed and agreed on, and nothing else; how many went. What cannot go is reported."""
+    removed = 0
+    for path in surplus:
+        directory, _, name = path.rpartition(b"/")
+        handle = standing.directory(directory)
+        if handle is None:
+            continue
+        try:
+            there = os.stat(name, dir_fd=handle, follow_symlinks=False)
+            (os.rmdir if stat.S_ISDIR(there.st_mode) else os.unlink)(name, dir_fd=handle)
+            removed += 1
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                report(Problem(path, ProblemKind.NOT_SET, f"not removed: {reason(error)}"))
+    return removed
+
+
+def spared_below(base: bytes, target: bytes, paths: Iterable[str]) -> Iterator[bytes]:
+    """Paths of this machine that lie below the target, as the snapshot would have them."""
+    top = os.path.realpath(target)
+    for path in paths:
+        with suppress(OSError):
+            real = os.path.realpath(os.fsencode(path))
+            if _is_below(real, top):
+                rest = real[len(top.rstrip(b"/")) :].removeprefix(b"/")
+                yield _join(base.rstrip(b"/") + b"/", rest)
+
+
+def _mount(handle: int) -> str:
+    """Which mount a handle lies in, as Linux tells: one of the same device may be mounted twice."""
+    with suppress(OSError), open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as lines:
+        return next((line for line in lines if line.startswith("mnt_id:")), "")
+    return ""
+
+
+def _is_below(path: bytes, top: bytes) -> bool:
+    return top == ROOT or path == top or path.startswith(top.rstrip(b"/") + b"/")
+
+
+def _join(stem: bytes, rest: bytes) -> bytes:
+    return stem + rest if not stem or stem.endswith(b"/") else stem + b"/" + rest

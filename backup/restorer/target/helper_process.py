@@ -1,0 +1,244 @@
+"""A second process that makes small files, so that two cores work on a restore of many.
+
+    maker = MakerProcess(path, mark, replaces=True, chunk_key=..., room=...)
+    maker.room[:size] = data                # memory of both
+    maker.ask(directories, files)           # handles of directories travel with the question
+    answer = maker.answer()                 # to the oldest question
+    maker.close()
+
+It verifies and makes them by the same code as the first (`making.py`), in directories that are lent to it. It
+ends with its socket, and so with us, between two files. If it dies, `MakerGoneError` says how: what it had
+not answered for may be there or not, or half under its temporary name, which is the same in both processes.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import select
+import socket
+import struct
+import subprocess
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final, NamedTuple
+
+import msgspec
+
+from backup.errors import TargetError
+from backup.model import EntryKind, Owner, Problem
+from backup.restorer.selection.entry import Wanted
+from backup.restorer.target.directories import Directories
+from backup.restorer.target.making import FileMaker
+from backup.restorer.target.owners import Owners
+from backup.second_process import receive, start
+
+MOST_FILES: Final = 32
+"""Of a question: few, so that neither process waits long for the other at the end of a frame."""
+_HEAD: Final = struct.Struct("<II")
+_PATIENCE: Final = 10.0  # seconds that it has to end by itself, with the file that it is at
+_LOOKS_UP: Final = 16  # files that it makes at most for somebody who is gone
+
+
+class MakerGoneError(TargetError):
+    """The process that made files for us is not there any more."""
+
+
+class Lent(NamedTuple):
+    """A directory to make files in: its handle, its path below the target, whether it is ours."""
+
+    handle: int
+    path: bytes
+    is_ours: bool
+
+
+class NewFile(NamedTuple):
+    """A file to make in the `directory`-th of the question's; its chunk is `start` to `end` of the room."""
+
+    directory: int
+    name: bytes
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    start: int
+    end: int
+    chunk: bytes
+
+
+class Answer(NamedTuple):
+    """What came of a question's files.
+
+    `made` holds the `Made` of each that was tried. What stopped it there would meet all, so the rest was
+    left. `troubles` are files by their place, and what could not be done or set.
+    """
+
+    made: bytes
+    troubles: list[tuple[int, str]]
+
+
+class MakerProcess:
+    """For one thread. `OSError` if it cannot be started."""
+
+    def __init__(self, path: str, mark: str, *, replaces: bool, chunk_key: bytes, room: int) -> None:
+        """`path`, `mark` and `replaces` are those of the restore's own files; `room` is in bytes."""
+        with ExitStack() as undo:
+            memory = os.memfd_create("nightvault")
+            with open(memory, "rb+", buffering=0):
+                os.ftruncate(memory, room)
+                self.room = undo.enter_context(mmap.mmap(memory, room))
+                self._socket, theirs = socket.socketpair()
+                undo.enter_context(self._socket)
+                with theirs:
+                    self._process = start("backup.restorer.target.helper_process", [theirs.fileno(), memory])
+            undo.callback(self.close)
+            self._send(_ENCODER.encode((os.fsencode(path), mark, replaces, chunk_key)))
+            undo.pop_all()
+
+    def close(self) -> None:
+        """End the process; nothing is made by it afterwards."""
+        self._socket.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.release()
+        self.room.close()
+
+    def ask(self, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
+        """Have files made, at most `MOST_FILES`; how many bytes the question has.
+
+        Both would wait for ever if questions and answers filled the socket: ask little that is not answered.
+        """
+        places = [(one.path, one.is_ours) for one in directories]
+        question = _ENCODER.encode((places, files))
+        self._send(question, [one.handle for one in directories])
+        return len(question)
+
+    def answer(self) -> Answer:
+        """What came of the oldest question that was not answered yet."""
+        with self._its_death_told():
+            return self._answer(receive(self._socket, _HEAD.size))
+
+    def answer_if_any(self) -> Answer | None:
+        """The same, without waiting for it."""
+        with self._its_death_told():
+            try:
+                head = self._socket.recv(_HEAD.size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+            return self._answer(head + receive(self._socket, _HEAD.size - len(head)))
+
+    def _answer(self, head: bytes | bytearray) -> Answer:
+        size, _ = _HEAD.unpack(head)
+        return _ANSWER.decode(receive(self._socket, size))
+
+    def _send(self, question: bytes, handles: Sequence[int] = ()) -> None:
+        beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", handles))] if handles else []
+        with self._its_death_told():
+            sent = self._socket.sendmsg([_HEAD.pack(len(question), len(handles)), question], beside)
+            if sent < _HEAD.size + len(question):
+                self._socket.sendall(memoryview(question)[max(sent - _HEAD.size, 0) :])
+
+    @contextmanager
+    def _its_death_told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, msgspec.MsgspecError) as error:
+            raise MakerGoneError(self._process.ending(error)) from error
+
+
+# What the two say to each other.
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_ANSWER: Final = msgspec.msgpack.Decoder(Answer)
+_GREETING: Final = msgspec.msgpack.Decoder(tuple[bytes, str, bool, bytes])
+_QUESTION: Final = msgspec.msgpack.Decoder(tuple[list[tuple[bytes, bool]], list[NewFile]])
+
+
+# In the second process.
+
+
+class _LentDirectories(Directories):
+    """Those that came with a question."""
+
+    lent: Mapping[bytes, Lent] = {}
+
+    def handle(self, path: bytes) -> int:
+        return self.lent[path].handle
+
+    def is_ours(self, path: bytes) -> bool:
+        return self.lent[path].is_ours
+
+
+class _Server:
+    """Makes what it is asked for, one question after the other."""
+
+    def __init__(self, connection: socket.socket, room: memoryview) -> None:
+        self._connection = connection
+        self._room = room
+        self._hears = select.poll()
+        self._hears.register(connection, 0)  # tells of nothing but that the other side is gone
+        self._troubles: list[Problem] = []
+        path, mark, replaces, chunk_key = _GREETING.decode(self._question()[0])
+        self._directories = _LentDirectories(os.fsdecode(path), replaces=replaces)
+        self._maker = FileMaker(self._directories, self._troubles.append, mark, Owners(numeric=True))
+        self._chunk_key = chunk_key
+
+    def serve(self) -> None:
+        """Answer one question."""
+        question, handles = self._question()
+        try:
+            places, files = _QUESTION.decode(question)
+            lent = [Lent(handle, *place) for handle, place in zip(handles, places, strict=True)]
+            self._directories.lent = {one.path: one for one in lent}
+            answer = _ENCODER.encode(self._made([one.path for one in lent], files))
+        finally:
+            for handle in handles:
+                os.close(handle)
+        self._connection.sendall(_HEAD.pack(len(answer), 0) + answer)
+
+    def _made(self, paths: Sequence[bytes], files: Sequence[NewFile]) -> Answer:
+        made = bytearray()
+        troubles: list[tuple[int, str]] = []
+        for place, one in enumerate(files):
+            if place % _LOOKS_UP == 0 and self._hears.poll(0):
+                raise EOFError("nobody waits for it")
+            owner, size = Owner(one.uid, one.gid), one.end - one.start
+            wanted = Wanted(
+                paths[one.directory], one.name, EntryKind.FILE, one.mode, owner, one.mtime_ns, size, None
+            )
+            self._troubles.clear()
+            try:
+                data = self._room[one.start : one.end]
+                made.append(self._maker.make_verified(wanted, data, one.chunk, self._chunk_key))
+            except TargetError:  # the first process will meet it as well, and tell
+                break
+            troubles += [(place, problem.detail) for problem in self._troubles]
+        return Answer(bytes(made), troubles)
+
+    def _question(self) -> tuple[bytearray, list[int]]:
+        """A question and the handles that came with it, which are ours to close."""
+        head, handles, _, _ = socket.recv_fds(self._connection, _HEAD.size, MOST_FILES)
+        if len(head) < _HEAD.size:
+            raise EOFError("no question")
+        size, count = _HEAD.unpack(head)
+        if len(handles) != count:
+            raise EOFError("handles were lost on the way")
+        return receive(self._connection, size), handles
+
+
+def serve(number: int, memory: int) -> None:
+    """Make what is asked for by the socket `number`, of bytes in `memory`, until the socket is closed."""
+    gc.disable()  # nothing here refers to itself, and what is made goes with its answer
+    with socket.socket(fileno=number) as connection, mmap.mmap(memory, 0) as room:
+        os.close(memory)
+        try:
+            server = _Server(connection, memoryview(room))
+            while True:
+                server.serve()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            os._exit(0)  # nobody asks any more; views of the room may be left

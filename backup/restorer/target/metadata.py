@@ -1,0 +1,249 @@
+"""Set what an inode is to be, by a handle of the very inode: owner, xattrs, ACLs, mode, times, flags.
+
+The order matters: a change of owner takes setuid and capabilities away, a mode may forbid us the rest, times
+are moved by everything before them, and nothing can be set once an inode is immutable. What cannot be set is
+reported, and never widens what the entry grants: setuid goes only with its user, setgid with its group, and
+where an ACL is lost the mode grants no more than both did.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from backup.errors import FormatError
+from backup.format.acl import ACCESS, DEFAULT, mode_without
+from backup.model import EntryKind, Extra, Problem, ProblemKind
+from backup.restorer.selection.entry import Wanted
+from backup.restorer.target.owners import Owners
+from backup.source.flags import KEPT, LAYOUT, LOCKS, NAMES, read_flags, write_flags
+
+Report = Callable[[Problem], None]
+
+_REFUSED = (OSError, OverflowError)
+_COARSEST_NS = 2_000_000_000  # FAT counts every other second: no times that differ less are worth a word
+_NO_XATTRS = {errno.EOPNOTSUPP, errno.ENOSYS}
+_NOTHING = Extra()
+
+
+class Metadata:
+    """Sets the metadata of one restore's entries, and reports what it cannot."""
+
+    def __init__(self, report: Report, owners: Owners) -> None:
+        self._report = report
+        self._owners = owners
+        self._without_acls: bytes | None = None  # the directory, if what was set last was born without
+        self._plain: bytes | None = None  # a directory of ours where files are born without ACLs and flags
+
+    def prepare(self, handle: int, wanted: Wanted) -> None:
+        """Before an open file's first byte: how it is laid down on the disk."""
+        layout = (wanted.extra or _NOTHING).flags & LAYOUT
+        if layout:
+            have = read_flags(handle)
+            if have is not None:
+                _first_failure(handle, have, have | layout)  # what fails here is told at the end
+
+    def apply(self, handle: int, wanted: Wanted, *, opens_nothing: bool = False) -> None:
+        """All but flags; `opens_nothing` of a handle by O_PATH."""
+        mode = self.give(handle, wanted, os.fstat(handle), opens_nothing=opens_nothing)
+        self.check(os.fstat(handle), wanted, mode)
+
+    def give(
+        self,
+        handle: int,
+        wanted: Wanted,
+        found: os.stat_result,
+        *,
+        opens_nothing: bool = False,
+        ours: bool = False,
+    ) -> int | None:
+        """All but flags of an inode that was `found` so; the mode that it is to have now, for `check`.
+
+        `ours`: it is new, and its directory our own, so that nobody else can change what is born in it.
+        """
+        inode: int | bytes = b"/proc/self/fd/%d" % handle if opens_nothing else handle
+        has_user, has_group = self._own(inode, wanted, found)
+        mode = wanted.mode if ours and self._is_plain(wanted) else self._xattrs(inode, wanted)
+        if wanted.kind is not EntryKind.SYMLINK:
+            mode = self._without_lent_rights(wanted, mode, has_user=has_user, has_group=has_group)
+            self._setting(wanted, "mode", lambda: os.chmod(inode, mode))
+        times = (wanted.mtime_ns, wanted.mtime_ns)
+        return mode if self._setting(wanted, "times", lambda: os.utime(inode, ns=times)) else None
+
+    def _is_plain(self, wanted: Wanted) -> bool:
+        """Whether it is to have nothing but owner, mode and times, and was born without anything else.
+
+        A file has its flags and ACLs from its directory; the one before it in there had none.
+        """
+        return wanted.directory == self._plain and wanted.extra is None and wanted.kind is EntryKind.FILE
+
+    def lock(self, handle: int, wanted: Wanted, *, ours: bool = False) -> None:
+        """Flags of an open file or directory: the last thing, once it has its name and all that is in it."""
+        if ours and self._is_plain(wanted):
+            return
+        if self._flags_are_right(handle, wanted) and ours and wanted.directory == self._without_acls:
+            self._plain = wanted.directory
+
+    def _flags_are_right(self, handle: int, wanted: Wanted) -> bool:
+        """Set flags; whether there was nothing to set."""
+        want = (wanted.extra or _NOTHING).flags & KEPT
+        try:
+            have = read_flags(handle)
+            if have is None:
+                if want:
+                    self._tell(wanted, f"flags: {_flag_names(want)}: the file system knows none")
+                return not want
+            aim = have & ~(KEPT & ~LAYOUT) | want
+            if aim == have:
+                return True
+            why = _first_failure(handle, have, aim)
+            missing = want & ~(read_flags(handle) or 0)
+        except OSError as error:
+            self._tell(wanted, f"flags: {reason(error)}")
+            return False
+        if missing:
+            self._tell(wanted, f"flags: {_flag_names(missing)}: {why or 'not kept here'}")
+        return False
+
+    def _own(self, inode: int | bytes, wanted: Wanted, found: os.stat_result) -> tuple[bool, bool]:
+        """Whether it has its user, and its group."""
+        uid, gid = self._owners.ids(wanted.owner)
+        has_user, has_group = found.st_uid == uid, found.st_gid == gid
+        if has_user and has_group:
+            return True, True
+        try:
+            os.chown(inode, uid, gid)
+        except _REFUSED as error:
+            if not (has_user or has_group):
+                has_group = _gave_group(inode, gid)
+            what = "group" if has_user else "owner" if has_group else "owner and group"
+            self._tell(wanted, f"{what}: {reason(error)}")
+            return has_user, has_group
+        return True, True
+
+    def _xattrs(self, inode: int | bytes, wanted: Wanted) -> int:
+        """Set xattrs and ACLs; the mode that goes with what was set."""
+        extra = wanted.extra or _NOTHING
+        want = dict(extra.xattrs)
+        mode = wanted.mode
+        self._drop_acls(inode, wanted, {ACCESS, DEFAULT} - want.keys())
+        for name, value in want.items():
+            try:
+                if name in {ACCESS, DEFAULT}:
+                    _set_xattr(inode, name, self._owners.acl(value, extra))
+                else:
+                    _set_xattr(inode, name, value)
+            except (OSError, FormatError) as error:
+                self._tell(wanted, f"{_shown(name)}: {reason(error)}")
+                if name == ACCESS:
+                    mode = mode_without(value, mode)
+        return mode
+
+    def _drop_acls(self, inode: int | bytes, wanted: Wanted, names: set[bytes]) -> None:
+        """Take ACLs away that it did not have: those that the directory above lends to what is made in it."""
+        if wanted.kind is EntryKind.SYMLINK:
+            return
+        self._without_acls = None
+        try:
+            lent = names & {os.fsencode(name) for name in os.listxattr(inode)}
+            for name in lent:
+                os.removexattr(inode, name)
+        except OSError as error:
+            if error.errno not in _NO_XATTRS:
+                self._tell(wanted, f"ACL: {reason(error)}")
+            return
+        if not lent and wanted.extra is None and wanted.kind is EntryKind.FILE:
+            self._without_acls = wanted.directory
+
+    def _without_lent_rights(self, wanted: Wanted, mode: int, *, has_user: bool, has_group: bool) -> int:
+        """The mode, without setuid and setgid where they would lend the rights of somebody else than then."""
+        lent = (0 if has_user else stat.S_ISUID) | (0 if has_group else stat.S_ISGID)
+        if not has_user and wanted.kind is not EntryKind.DIRECTORY:
+            lent |= stat.S_ISGID  # a program that somebody else may change now
+        if mode & lent:
+            self._tell(wanted, "mode: setuid and setgid are left off, as the owner could not be set")
+        return mode & ~lent
+
+    def check(self, found: os.stat_result, wanted: Wanted, mode: int | None) -> None:
+        """Some systems take what they are told, and do something else. None: what failed was told."""
+        if mode is None:
+            return
+        if wanted.kind is not EntryKind.SYMLINK and stat.S_IMODE(found.st_mode) != mode:
+            self._tell(wanted, f"mode: it is {stat.S_IMODE(found.st_mode):04o} instead of {mode:04o}")
+        if abs(found.st_mtime_ns - wanted.mtime_ns) >= _COARSEST_NS:
+            self._tell(wanted, "times: beyond what the file system can hold")
+
+    def _setting(self, wanted: Wanted, what: str, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except _REFUSED as error:
+            self._tell(wanted, f"{what}: {reason(error)}")
+            return False
+        return True
+
+    def _tell(self, wanted: Wanted, detail: str) -> None:
+        self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
+
+
+def reason(error: Exception) -> str:
+    """What the system says, without the path that the report names anyway."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _gave_group(inode: int | bytes, gid: int) -> bool:
+    """An ordinary user may give files to groups of his own."""
+    try:
+        os.chown(inode, -1, gid)
+    except _REFUSED:
+        return False
+    return True
+
+
+def _set_xattr(inode: int | bytes, name: bytes, value: bytes) -> None:
+    try:
+        os.setxattr(inode, name, value)
+    except OSError:
+        if not _has_xattr(inode, name, value):  # the system may have set it by itself: security.selinux
+            raise
+
+
+def _has_xattr(inode: int | bytes, name: bytes, value: bytes) -> bool:
+    try:
+        return os.getxattr(inode, name) == value
+    except OSError:
+        return False
+
+
+def _first_failure(handle: int, have: int, aim: int) -> str:
+    """Set flags, those that lock an inode at the end; one by one where all at once is refused."""
+    why = ""
+    for step in (have & LOCKS & aim | aim & ~LOCKS, aim):
+        if step == have:
+            continue
+        try:
+            write_flags(handle, step)
+            have = step
+        except OSError as error:
+            why = why or reason(error)
+            for flag in NAMES:
+                if (have ^ step) & flag:
+                    have = _flipped(handle, have, flag)
+    return why
+
+
+def _flipped(handle: int, have: int, flag: int) -> int:
+    try:
+        write_flags(handle, have ^ flag)
+    except OSError:
+        return have
+    return have ^ flag
+
+
+def _flag_names(flags: int) -> str:
+    return ", ".join(name for flag, name in NAMES.items() if flags & flag)
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")

@@ -1,0 +1,202 @@
+"""Files that were begun and are not whole yet: under temporary names beside their own, few of them open.
+
+A temporary name is `.nightvault-<restore>-…`, the same in each sitting of a restore for the same entry.
+
+What is written of a large file is sent to the disk at once and leaves the system's cache when it is there: no
+sync has gigabytes to wait for, and what other programs have in the cache stays in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from backup.model import MIB
+from backup.page_cache import forget
+from backup.restorer.selection.entry import Wanted
+from backup.restorer.target.directories import Directories, step
+
+_MOST_OPEN = 64
+_STEP: Final = 8 * MIB  # of a file that is as large: written, then on its way, then out of the cache
+NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Part(NamedTuple):
+    """A file that was begun; `found` as it was then: its inode tells whether its name still means it.
+
+    `is_new`: by this sitting, so that its directory has lent it what it lends to others now.
+    """
+
+    wanted: Wanted
+    temporary: bytes
+    found: os.stat_result
+    is_new: bool = True
+
+
+@dataclass(slots=True)
+class _Written:
+    """Of a large file: what is on its way to the disk (start, length), and within what bounds `size` bytes
+    were written since."""
+
+    leaving: tuple[int, int] | None
+    start: int
+    end: int
+    size: int = 0
+
+
+class Parts:
+    """By the key that the caller gives to each. For one thread."""
+
+    def __init__(self, target: Directories, mark: str) -> None:
+        self._target = target
+        self._prefix = b".nightvault-" + mark.encode() + b"-"
+        self._parts: dict[int, Part] = {}
+        self._open: OrderedDict[int, int] = OrderedDict()
+        self._kept: set[int] = set()
+        self._written: dict[int, _Written] = {}
+
+    def __getitem__(self, key: int) -> Part:
+        return self._parts[key]
+
+    def make(self, key: int, wanted: Wanted) -> int:
+        """Make an empty file, readable for nobody else; its handle. OSError if that cannot be."""
+        handle = self._target.handle(wanted.directory)
+        step(wanted.name)
+        temporary = self.name_for(wanted)
+        try:
+            file = os.open(temporary, NEW, 0o600, dir_fd=handle)
+        except FileExistsError:  # of an earlier sitting, and of no use
+            os.unlink(temporary, dir_fd=handle)
+            file = os.open(temporary, NEW, 0o600, dir_fd=handle)
+        self._hold(key, Part(wanted, temporary, os.fstat(file)), file)
+        return file
+
+    def take_up(self, key: int, wanted: Wanted) -> bool:
+        """Go on with a file that an earlier sitting began; False if it is not there any more."""
+        temporary = self.name_for(wanted)
+        try:
+            file = os.open(temporary, _AGAIN, dir_fd=self._target.handle(wanted.directory))
+        except OSError:
+            return False
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+            os.close(file)
+            return False
+        forget(file)  # what could not be written is in the cache still, as if it had been
+        self._hold(key, Part(wanted, temporary, found, is_new=False), file)
+        self._kept.add(key)
+        return True
+
+    def file(self, key: int) -> int:
+        """The file's handle, ours until the next call. OSError if it is not there any more."""
+        opened = self._open.get(key)
+        if opened is not None:
+            self._open.move_to_end(key)
+            return opened
+        part = self._parts[key]
+        file = os.open(part.temporary, _AGAIN, dir_fd=self._target.handle(part.wanted.directory))
+        if inode(os.fstat(file)) != inode(part.found):
+            os.close(file)
+            raise FileNotFoundError(errno.ENOENT, "its temporary file was replaced by another")
+        self._keep_open(key, file)
+        return file
+
+    def wrote(self, key: int, start: int, end: int) -> None:
+        """Bytes `start` to `end` of a file were written."""
+        if self._parts[key].wanted.size < _STEP:
+            return
+        written = self._written.setdefault(key, _Written(None, start, end))
+        written.start, written.end = min(written.start, start), max(written.end, end)
+        written.size += end - start
+        if written.size >= _STEP:
+            start, length = written.start, written.end - written.start
+            if written.leaving is not None:
+                forget(self.file(key), *written.leaving)
+            forget(self.file(key), start, length)
+            self._written[key] = _Written((start, length), end, end)
+
+    def release(self, key: int) -> int:
+        """Close the handle that was written with; another one, to be closed by the caller.
+
+        OSError if what was written cannot be kept: some file systems tell only now.
+        """
+        kept = os.dup(self.file(key))
+        if self._written.pop(key, None):
+            forget(kept)
+        try:
+            os.close(self._open.pop(key))
+        except OSError:
+            os.close(kept)
+            raise
+        return kept
+
+    def forget(self, key: int) -> None:
+        """It has its own name."""
+        del self._parts[key]
+        self._kept.discard(key)
+
+    def give_up(self, key: int) -> Wanted:
+        """Throw it away."""
+        part = self._parts.pop(key)
+        self._kept.discard(key)
+        self._written.pop(key, None)
+        with suppress(OSError):  # it is only a temporary file, and the report names its entry
+            if key in self._open:
+                os.close(self._open.pop(key))
+            os.unlink(part.temporary, dir_fd=self._target.handle(part.wanted.directory))
+        return part.wanted
+
+    def discard(self, wanted: Wanted) -> None:
+        """Remove what another process may have left of a file."""
+        with suppress(OSError):
+            os.unlink(self.name_for(wanted), dir_fd=self._target.handle(wanted.directory))
+
+    def keep(self) -> None:
+        """What was begun stays for another sitting."""
+        self._kept.update(self._parts)
+
+    def abandon(self) -> None:
+        """This sitting ends: throw away what was not kept."""
+        for key in list(self._parts):
+            if key not in self._kept:
+                self.give_up(key)
+        for file in self._open.values():
+            os.close(file)
+        self._open.clear()
+        self._parts.clear()
+
+    def clean(self, handle: int) -> None:
+        """Remove what earlier sittings of this restore left in a directory."""
+        with suppress(OSError):  # what fails here fails again, and is reported, where something is written
+            for name in map(os.fsencode, os.listdir(handle)):
+                if name.startswith(self._prefix):
+                    os.unlink(name, dir_fd=handle)
+
+    def name_for(self, wanted: Wanted) -> bytes:
+        """The temporary name of a file."""
+        return self._prefix + blake2b(wanted.name, digest_size=10).hexdigest().encode()
+
+    def name_once(self) -> bytes:
+        """A temporary name for what is made in one go."""
+        return self._prefix + os.urandom(6).hex().encode()
+
+    def _hold(self, key: int, part: Part, file: int) -> None:
+        self._parts[key] = part
+        self._keep_open(key, file)
+
+    def _keep_open(self, key: int, file: int) -> None:
+        self._open[key] = file
+        while len(self._open) > _MOST_OPEN:
+            os.close(self._open.popitem(last=False)[1])
+
+
+def inode(found: os.stat_result) -> tuple[int, int]:
+    """What tells a file from all others that are there at the same time."""
+    return found.st_dev, found.st_ino

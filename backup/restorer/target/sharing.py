@@ -1,0 +1,245 @@
+"""Small files of frames, made by two processes: the second one always has a little to do, we do the rest.
+
+It may be at work on the frame before while the next one comes: `under_way` tells how many of the last frames
+are not done, and must not be recorded. The process is started when a restore wants many small files;
+whatever it does not make is made here. If it cannot be started or dies, that is told once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from backup.format.frame import LARGEST_FRAME
+from backup.model import KIB, Problem, ProblemKind
+from backup.restorer.selection.columns import Entries
+from backup.restorer.target.helper_process import MOST_FILES, Lent, MakerGoneError, MakerProcess, NewFile
+from backup.restorer.target.making import Made
+from backup.restorer.target.metadata import Report
+from backup.restorer.target.write import Writer
+
+LARGEST: Final = 256 * KIB  # what is larger costs more to write than to make
+_MANY: Final = 2_000  # files for which a second process costs less than it saves
+_MOST_BYTES: Final = 256 * KIB  # of a batch
+_MOST_UNDER_WAY: Final = 128  # files: what it does while we see to the next frame
+_ALONE: Final = "small files were made by one process instead of two: the second"
+_MOST_ASKED: Final = 64 * KIB  # bytes of questions that are not answered: a socket's buffer holds them
+
+
+class SmallFile(NamedTuple):
+    """A file whose only chunk is to be `start` to `end` of the frame; `chunk` names it, or is empty."""
+
+    key: int
+    start: int
+    end: int
+    chunk: bytes
+
+
+class _Batch(NamedTuple):
+    """What was asked for together: of which frame and its number, and how many bytes that took to say."""
+
+    files: Sequence[SmallFile]
+    frame: memoryview
+    number: int
+    question: int
+
+
+class Sharing:
+    """For one thread. `close` it at the end, whatever happened.
+
+    `lost` is told the keys of files that cannot be made, which were reported; `spoilt` those of files whose
+    chunk is not what it was; `warn` a sentence if the process was wanted and is not there.
+    """
+
+    def __init__(
+        self,
+        entries: Entries,
+        writer: Writer,
+        report: Report,
+        lost: Callable[[int], None],
+        spoilt: Callable[[int], None],
+        *,
+        chunk_key: bytes,
+        files: int,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`files` is about how many small ones there will be."""
+        self._entries = entries
+        self._writer = writer
+        self._report = report
+        self._lost = lost
+        self._spoilt = spoilt
+        self._chunk_key = chunk_key
+        self._warn = warn
+        self._is_wanted = files >= _MANY and _has_two_cores()
+        self._maker: MakerProcess | None = None
+        self._frame = memoryview(b"")
+        self._number = 0  # of the frame
+        self._is_shared = False
+        self._gathered: list[SmallFile] = []
+        self._bytes = 0
+        self._asked: deque[_Batch] = deque()
+        self._has_failed = False  # in the middle of a batch: what became of it cannot be told any more
+        self._written = 0
+
+    def begin(self, frame: memoryview) -> None:
+        """Files of this frame come now; those of the frame before may still be under way."""
+        while self._asked and self._asked[0].number < self._number and self._take_answer(waits=True):
+            pass  # its half of the room is needed
+        self._frame = frame
+        self._number += 1
+        self._is_shared = False
+
+    def add(self, file: SmallFile) -> None:
+        """Make a file sooner or later."""
+        self._gathered.append(file)
+        self._bytes += file.end - file.start
+        if len(self._gathered) >= MOST_FILES or self._bytes >= _MOST_BYTES:
+            self._hand_out()
+
+    def end(self) -> int:
+        """No more come of this frame; the bytes that were written since this was asked last."""
+        if self._gathered:
+            self._hand_out()
+        self._frame = memoryview(b"")
+        written, self._written = self._written, 0
+        return written
+
+    @property
+    def under_way(self) -> int:
+        """How many of the last frames are not done."""
+        return self._number - self._asked[0].number + 1 if self._asked else 0
+
+    def settle(self) -> int:
+        """See that all is made, unless that failed before; the bytes as `end` gives them."""
+        written = self.end()
+        while self._asked and self._take_answer(waits=True):
+            pass
+        return written + self.end()
+
+    def close(self) -> None:
+        """End the process."""
+        self._is_wanted = False
+        self._asked.clear()
+        if self._maker is not None:
+            self._maker.close()
+            self._maker = None
+
+    def _hand_out(self) -> None:
+        """Have what was gathered made by the second process, unless it has enough to do."""
+        files, self._gathered, self._bytes = self._gathered, [], 0
+        while self._asked and self._take_answer(waits=False):
+            pass
+        if not self._ask(files):
+            self._make(files, self._frame)
+
+    def _make(self, files: Sequence[SmallFile], frame: memoryview) -> None:
+        for file in files:
+            wanted, data = self._entries[file.key], frame[file.start : file.end]
+            self._note(file, self._writer.make_verified(wanted, data, file.chunk, self._chunk_key))
+
+    def _note(self, file: SmallFile, made: int) -> None:
+        """What came of a file."""
+        if made == Made.WHOLE:
+            self._written += file.end - file.start
+        elif made == Made.DAMAGED:
+            self._spoilt(file.key)
+        else:
+            self._lost(file.key)
+
+    def _ask(self, files: Sequence[SmallFile]) -> bool:
+        """Have the second process make them; False if it is not there, or has enough to do."""
+        asked = sum(batch.question for batch in self._asked)
+        under_way = sum(len(batch.files) for batch in self._asked)
+        maker = self._started()
+        if maker is None or asked >= _MOST_ASKED or under_way >= _MOST_UNDER_WAY:
+            return False
+        start = self._number % 2 * LARGEST_FRAME
+        if not self._is_shared:
+            maker.room[start : start + len(self._frame)] = self._frame
+            self._is_shared = True
+        directories: dict[bytes, Lent] = {}
+        try:
+            wanted = [self._new_file(file, start, directories) for file in files]
+            question = maker.ask([*directories.values()], wanted)
+            self._asked.append(_Batch(files, self._frame, self._number, question))
+        except MakerGoneError as error:
+            self._go_on_alone(maker, error)
+            return False
+        except OSError:  # a directory is not there any more: that is told by making them here
+            return False
+        finally:
+            for lent in directories.values():
+                os.close(lent.handle)
+        return True
+
+    def _new_file(self, file: SmallFile, start: int, directories: dict[bytes, Lent]) -> NewFile:
+        wanted = self._entries[file.key]
+        if wanted.directory not in directories:
+            directories[wanted.directory] = self._writer.lend(wanted.directory)
+        uid, gid = self._writer.ids(wanted)
+        place = [*directories].index(wanted.directory)
+        extent = start + file.start, start + file.end
+        return NewFile(place, wanted.name, wanted.mode, uid, gid, wanted.mtime_ns, *extent, file.chunk)
+
+    def _take_answer(self, *, waits: bool) -> bool:
+        """Note what came of the oldest batch, and make here what was left; False if that is not known yet.
+
+        The batch counts as under way until all of that is done: what fails in between stays so.
+        """
+        if self._maker is None or self._has_failed:
+            return False
+        try:
+            answer = self._maker.answer() if waits else self._maker.answer_if_any()
+        except MakerGoneError as error:
+            self._go_on_alone(self._maker, error)
+            return True
+        if answer is None:
+            return False
+        self._has_failed = True
+        batch = self._asked[0]
+        for place, detail in answer.troubles:
+            path = self._entries[batch.files[place].key].path
+            self._report(Problem(path, ProblemKind.NOT_SET, detail))
+        for file, made in zip(batch.files, answer.made, strict=False):
+            if made == Made.WHOLE:
+                self._writer.count(1, file.end - file.start)
+            self._note(file, made)
+        self._make(batch.files[len(answer.made) :], batch.frame)
+        self._asked.popleft()
+        self._has_failed = False
+        return True
+
+    def _go_on_alone(self, maker: MakerProcess, error: MakerGoneError) -> None:
+        """The second process is gone: make what it may have made, or begun, anew."""
+        self._has_failed = True
+        self._warn(f"{_ALONE} is gone: {error}")
+        self._maker, self._is_wanted = None, False
+        maker.close()
+        while self._asked:
+            batch = self._asked[0]
+            for file in batch.files:
+                wanted, data = self._entries[file.key], batch.frame[file.start : file.end]
+                if self._writer.stands(wanted, data):
+                    self._writer.count(1, wanted.size)
+                    self._note(file, Made.WHOLE)
+                else:
+                    self._make([file], batch.frame)
+            self._asked.popleft()
+        self._has_failed = False
+
+    def _started(self) -> MakerProcess | None:
+        if self._maker is None and self._is_wanted:
+            try:
+                self._maker = self._writer.second_maker(self._chunk_key, 2 * LARGEST_FRAME)
+            except (OSError, MakerGoneError) as error:
+                self._is_wanted = False  # no process to be had: it is made here
+                self._warn(f"{_ALONE} cannot be started: {error}")
+        return self._maker
+
+
+def _has_two_cores() -> bool:
+    """Whether a second process would have a core of its own, on a system that shares memory by handles."""
+    return hasattr(os, "memfd_create") and len(os.sched_getaffinity(0)) > 1

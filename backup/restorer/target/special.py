@@ -1,0 +1,47 @@
+"""Make a symlink, FIFO or device, and hold the very thing that was made."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from backup.model import EntryKind, Extra
+from backup.restorer.selection.entry import Wanted
+
+_NOTHING = getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC
+KINDS = {
+    EntryKind.SYMLINK: stat.S_IFLNK,
+    EntryKind.FIFO: stat.S_IFIFO,
+    EntryKind.CHARACTER_DEVICE: stat.S_IFCHR,
+    EntryKind.BLOCK_DEVICE: stat.S_IFBLK,
+}
+
+
+def make_special(handle: int, name: bytes, wanted: Wanted) -> int:
+    """Make it under `name` in an open directory; a handle that opens nothing.
+
+    OSError where that is refused, or something else took the name at that moment. OverflowError for a device
+    number that this system does not know.
+    """
+    extra = wanted.extra or Extra()
+    if wanted.kind is EntryKind.SYMLINK:
+        os.symlink(extra.target, name, dir_fd=handle)
+    elif wanted.kind is EntryKind.FIFO:
+        os.mkfifo(name, 0o600, dir_fd=handle)
+    else:
+        os.mknod(name, KINDS[wanted.kind] | 0o600, extra.device, dir_fd=handle)
+    made = os.open(name, _NOTHING, dir_fd=handle)
+    if not _is_ours(made, wanted.kind, extra):
+        os.close(made)
+        raise FileNotFoundError(errno.ENOENT, "something else took its place")
+    return made
+
+
+def _is_ours(made: int, kind: EntryKind, extra: Extra) -> bool:
+    found = os.fstat(made)
+    if stat.S_IFMT(found.st_mode) != KINDS[kind] or found.st_nlink != 1:
+        return False
+    if kind is EntryKind.SYMLINK:
+        return os.readlink(b"", dir_fd=made) == extra.target
+    return kind is EntryKind.FIFO or found.st_rdev == extra.device

@@ -1,0 +1,204 @@
+"""Write entries below the target: directories, files, and all else; directories' own metadata last.
+
+Files that are not whole outlive a sitting of the restore if `keep` was called after a sync: the next one
+finds them by their temporary names and goes on. Nothing is synced file by file, and what was not synced is
+written anew.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO
+
+from backup.model import Problem, ProblemKind
+from backup.page_cache import forget
+from backup.restorer.selection.entry import Wanted
+from backup.restorer.target.directories import Target
+from backup.restorer.target.helper_process import Lent, MakerProcess
+from backup.restorer.target.making import REFUSED, FileMaker
+from backup.restorer.target.metadata import Report
+from backup.restorer.target.owners import Owners
+from backup.restorer.target.special import make_special
+
+__all__ = ["Report", "Wanted", "Writer"]
+
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Writer(FileMaker):
+    """Writes entries of one restore, on one thread; `resumes` one that was begun before."""
+
+    _target: Target
+
+    def __init__(
+        self,
+        target: Target,
+        report: Report,
+        mark: str,
+        owners: Owners | None = None,
+        *,
+        resumes: bool = False,
+    ) -> None:
+        self._owners = owners or Owners()
+        self._mark = mark
+        super().__init__(target, report, mark, self._owners)
+        self._resumes = resumes
+        self._directories: list[Wanted] = []
+        if not resumes:
+            self._parts.clean(target.handle(b""))
+
+    @property
+    def directories(self) -> int:
+        """How many directories were made or found."""
+        return len(self._directories)
+
+    def directory(self, wanted: Wanted) -> None:
+        """Make a directory now; its metadata waits for `finish`."""
+        try:
+            handle, was_there = self._target.directory(wanted.path, replaces=not wanted.on_the_way)
+            if was_there and not self._resumes:
+                self._parts.clean(handle)
+            if was_there and self._stays(wanted, handle):
+                return
+        except OSError as error:
+            self._failed(wanted, error)
+            return
+        self._directories.append(wanted)
+
+    def _stays(self, wanted: Wanted, handle: int) -> bool:
+        """Whether a directory that was there keeps its own mode, owner and times.
+
+        One that an earlier sitting made, and did not come to finish, is as that made it: ours alone.
+        """
+        if self._target.replaces and not wanted.on_the_way:
+            return False
+        found = os.fstat(handle)
+        is_unfinished = stat.S_IMODE(found.st_mode) == stat.S_IRWXU and found.st_uid == os.geteuid()
+        return not (self._resumes and is_unfinished)
+
+    def special(self, wanted: Wanted) -> None:
+        """Make a symlink, FIFO or device, with its hard links."""
+        made: int | None = None
+        try:
+            for one in wanted.names:
+                try:
+                    if made is None:
+                        made = self._made(one)
+                    elif not self._link(made, one):
+                        os.close(self._made(one))
+                except REFUSED as error:
+                    self._failed(one, error)
+        finally:
+            if made is not None:
+                os.close(made)
+
+    def begun_before(self, key: int, wanted: Wanted) -> bool:
+        """Go on with a file that an earlier sitting began; False if it is not there any more."""
+        return self._parts.take_up(key, wanted)
+
+    def read(self, key: int, offset: int, length: int) -> bytes:
+        """Read back what was written of a file that was begun; short or empty where it is not there."""
+        try:
+            return os.pread(self._parts.file(key), length, offset)
+        except OSError:
+            return b""
+
+    def finished_before(self, wanted: Wanted) -> BinaryIO | None:
+        """The file under its own name, to read what is in it; None if there is no such file."""
+        try:
+            handle = os.open(wanted.name, _LOOK, dir_fd=self._target.handle(wanted.directory))
+        except OSError:
+            return None
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != wanted.size:
+            os.close(handle)
+            return None
+        forget(handle)  # what could not be written is in the cache still, as if it had been
+        return open(handle, "rb")
+
+    def lend(self, path: bytes) -> Lent:
+        """A directory for the second process; its handle is to be closed. OSError if it is not there."""
+        return Lent(os.dup(self._target.handle(path)), path, self._target.is_ours(path))
+
+    def second_maker(self, chunk_key: bytes, room: int) -> MakerProcess:
+        """Another process that makes files of this restore as we do. OSError if it cannot be started."""
+        replaces = self._target.replaces
+        return MakerProcess(self._target.path, self._mark, replaces=replaces, chunk_key=chunk_key, room=room)
+
+    def ids(self, wanted: Wanted) -> tuple[int, int]:
+        """User and group that an entry is to have here."""
+        return self._owners.ids(wanted.owner)
+
+    def stands(self, wanted: Wanted, data: memoryview) -> bool:
+        """Whether a file that may not be replaced is as wanted: the second process has just made it."""
+        if self._target.replaces:
+            return False
+        whole = self.finished_before(wanted)
+        if whole is None:
+            return False
+        with whole:
+            found = os.fstat(whole.fileno())
+            is_it = found.st_mtime_ns == wanted.mtime_ns and whole.read() == data
+        if is_it:
+            self._parts.discard(wanted)
+        return is_it
+
+    def count(self, names: int, size: int) -> None:
+        """A file that others finished: the second process, or an earlier sitting without recording it."""
+        self.files += names
+        self.bytes += size
+
+    def finish(self) -> Callable[[], None]:
+        """Set the directories' metadata, deepest first; gives what `syncing` does, of all of it."""
+        if self._resumes:
+            self._parts.clean(self._target.handle(b""))
+        systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
+        for wanted in sorted(self._directories, key=lambda one: one.path, reverse=True):
+            try:
+                handle = self._target.handle(wanted.path)
+                if self._resumes:
+                    self._parts.clean(handle)
+                systems.setdefault(os.fstat(handle).st_dev, wanted.path)
+                self._metadata.apply(handle, wanted)
+                self._metadata.lock(handle, wanted)
+            except OSError as error:
+                detail = f"mode, owner and times: {error.strerror}"
+                self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
+        return self._target.syncing(systems.values())
+
+    def syncing(self) -> Callable[[], None]:
+        """What sees that all that was written so far is on disk; to be called once, by any thread."""
+        systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
+        for wanted in self._directories:
+            with suppress(OSError):  # it was replaced by others: what lies in it is lost, and found missing
+                systems.setdefault(os.fstat(self._target.handle(wanted.path)).st_dev, wanted.path)
+        return self._target.syncing(systems.values())
+
+    def synced(self) -> None:
+        """To be called when it was: files that were begun stay for another sitting."""
+        self._parts.keep()
+
+    def abandon(self) -> None:
+        """This sitting ends: throw away what was begun and not kept."""
+        self._parts.abandon()
+
+    def _made(self, wanted: Wanted) -> int:
+        """Make one symlink, FIFO or device; a handle of it that opens nothing."""
+        handle = self._target.handle(wanted.directory)
+        opened: list[int] = []
+
+        def make(name: bytes) -> None:
+            opened.append(make_special(handle, name, wanted))
+            self._metadata.apply(opened[0], wanted, opens_nothing=True)
+
+        try:
+            self._target.make(handle, wanted.name, self._parts.name_once(), make)
+        except BaseException:
+            for one in opened:
+                os.close(one)
+            raise
+        self.files += 1
+        return opened[0]

@@ -1,0 +1,39 @@
+"""Archives that a rebuild took from catalogs alone are built upon once the vault's own list shows them."""
+
+from __future__ import annotations
+
+from backup.errors import NightvaultError
+from backup.inventory import archives
+from backup.inventory.database import Inventory
+from backup.protocols import Clock, Progress, Vault
+from backup.transfer.retrievals.listing import continue_listing, newest_kept, request_listing
+
+
+def confirm_archives(inventory: Inventory, vault: Vault, clock: Clock, progress: Progress) -> int:
+    """Confirm what a list of the vault shows as recorded; how many archives are unconfirmed still.
+
+    Asks for a list if none shows them all, and does not wait for it: a cold vault's comes hours later.
+    """
+    if not _confirm(inventory, vault):
+        return 0
+    try:
+        if continue_listing(inventory, vault, clock) and _confirm(inventory, vault):
+            request_listing(inventory, vault, clock)
+            continue_listing(inventory, vault, clock)
+    except NightvaultError as error:  # a role that may not list must not keep a backup from running
+        progress.note(f"the vault gives no list: {error}")
+    left = _confirm(inventory, vault)
+    if left:
+        progress.note(
+            f"{left} archives of vault {vault.name} are not confirmed by its list yet: what they hold is "
+            "stored again if it is needed now"
+        )
+    return left
+
+
+def _confirm(inventory: Inventory, vault: Vault) -> int:
+    kept = newest_kept(inventory, vault)
+    with inventory.writing() as tx:
+        if kept is not None:
+            archives.confirm(tx, kept[0].number)
+        return archives.count_unconfirmed(tx, vault.name)
