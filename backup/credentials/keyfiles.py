@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from backup.credentials.keys import PrivateKey
 from backup.credentials.mldsa_keys import read_both_form
-from backup.credentials.places import MOST_FILE, Asker
+from backup.credentials.places import MOST_FILE, Asker, IdentityFiles
 from backup.errors import IdentityError
 
 _FIRST_KEY = re.compile(
@@ -57,6 +57,11 @@ class Passphrase:
 
 
 NO_PASSPHRASE = Passphrase()
+
+
+def opener_of(files: IdentityFiles) -> Passphrase:
+    """The passphrase, or other secret, that opens an identity's private key."""
+    return Passphrase(files.passphrase_file, files.passphrase, files.ask)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,8 @@ import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from backup.credentials.pkcs11_uri import is_pkcs11
-
-if TYPE_CHECKING:
-    from backup.credentials.keyfiles import Passphrase
 
 MOST_FILE = 1 << 20
 """Bytes; no certificate or key file is larger, and a device file has no end."""
@@ -39,13 +35,6 @@ class IdentityFiles:
     pkcs11_module: str | None = None
     reuse_pin: bool = True
     ask: Asker | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def opener(self) -> Passphrase:
-        """What opens the key."""
-        from backup.credentials.keyfiles import Passphrase
-
-        return Passphrase(self.passphrase_file, self.passphrase, self.ask)
 
     def __repr__(self) -> str:
         return f"IdentityFiles({shown_place(self.certificate)}, {shown_place(self.private_key)})"

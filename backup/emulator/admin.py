@@ -17,12 +17,12 @@ from .core.errors import DISK_ERRORS, describe_disk
 from .core.faults import FaultPlan, parse_faults
 from .core.messages import list_messages
 from .core.settings import SettingsInForce, changed
+from .core.settle import settle
 from .core.store import Store
 from .core.wire import date_ms, vault_arn
 from .glacier.inventories import make_inventories
 from .glacier.operations import NAMES
 from .s3.operations import NAMES as S3_NAMES
-from .settle import settle
 
 OPERATIONS = NAMES | S3_NAMES | {"CreateSession"}
 LONGEST_STEP = 100 * 366 * 24 * 60 * 60

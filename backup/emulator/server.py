@@ -27,9 +27,10 @@ from .core.protocol import EmulatorProtocol
 from .core.receive import Receive
 from .core.settings import Settings, SettingsInForce
 from .core.store import Store
+from .duties import DUTIES
 from .glacier.service import GlacierService
 from .rolesanywhere.sessions import SessionService
-from .s3.service import S3Service
+from .s3.service import S3Service, bad_request
 from .webhook import Webhook
 
 HEADER_LIMIT = 256 * 1024  # a post-quantum chain fills tens of KiB
@@ -134,7 +135,7 @@ def serve(options: EmulatorOptions) -> None:
     accounts = AccountsFile(options.accounts)
     os.umask(0o077)
     try:
-        store = Store(options.state, speed=options.speed)
+        store = Store(options.state, speed=options.speed, duties=DUTIES)
     except DISK_ERRORS as error:
         raise EmulatorError(
             f"Cannot use the state directory {options.state}. {describe_disk(error)}"
@@ -167,7 +168,7 @@ def _run(options: EmulatorOptions, app: Application, listeners: list[socket.sock
     s3_port = listeners[1].getsockname()[1]
     config = uvicorn.Config(
         app,
-        http=type(EmulatorProtocol.__name__, (EmulatorProtocol,), {"s3_port": s3_port}),
+        http=type(EmulatorProtocol.__name__, (EmulatorProtocol,), {"refusals": {s3_port: bad_request}}),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -12,8 +12,8 @@ from typing import IO
 from .core.errors import DISK_ERRORS, describe_disk
 from .core.messages import as_sns, note_try, waiting_messages
 from .core.settings import SettingsInForce
+from .core.settle import settle
 from .core.store import Store
-from .settle import settle
 
 PAUSE_SECONDS = 0.2
 TIMEOUT_SECONDS = 5.0

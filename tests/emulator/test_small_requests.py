@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from backup.emulator import settle
+from backup.emulator.core import settle
 from backup.emulator.core.accounts_file import AccountsFile
 from backup.emulator.core.protocol import _HeadFirst
 from backup.emulator.core.settings import Settings, SettingsInForce
 from backup.emulator.core.sigv4 import derived_key
 from backup.emulator.core.store import Store, Transaction
+from backup.emulator.duties import DUTIES
 from backup.emulator.server import EmulatorOptions, application
 from tests.emulated import write_accounts
 from tests.emulator.talk import Talker
@@ -31,7 +32,7 @@ class Inside:
 
     def __init__(self, folder: Path) -> None:
         accounts = write_accounts(folder / "accounts.toml")
-        self.store = Store(folder / "state", speed=1)
+        self.store = Store(folder / "state", speed=1, duties=DUTIES)
         self.statements: list[str] = []
         self.threads = 0
         options = EmulatorOptions(folder / "state", accounts)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.errors import TargetError
+from backup.restorer.selection.entry import is_step
 from backup.restorer.target import directories as module
-from backup.restorer.target.directories import Target, is_step, replacing, step
+from backup.restorer.target.directories import Target, replacing, step
 
 
 @pytest.fixture

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from backup.emulator.s3.service import new_ids, s3_error
-
 from .errors import ServiceError
-from .s3_errors import S3Error
 from .sink import BodySink
 from .wire import Answer, glacier_error, new_request_id
 
@@ -52,7 +50,9 @@ class EmulatorProtocol(H11Protocol):
     would lose the answer to a reset, so what it sends is read and dropped for a while.
     """
 
-    s3_port = 0
+    refusals: Mapping[int, Callable[[ServiceError], Answer]] = {}
+    """By port: how the service there words what is no HTTP; the vault service's words elsewhere."""
+
     _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -125,9 +125,8 @@ class EmulatorProtocol(H11Protocol):
 
     def _refusal(self, error: ServiceError) -> Answer:
         """In the shape of the service whose port this is."""
-        if self.server is not None and self.server[1] == self.s3_port:
-            ids = new_ids()
-            answer = s3_error(S3Error("BadRequest", error.message), "/", ids)
-            return replace(answer, status=error.status, headers={**answer.headers, **ids.headers})
+        words = self.refusals.get(self.server[1] or 0) if self.server is not None else None
+        if words is not None:
+            return words(error)
         answer = glacier_error(error)
         return replace(answer, headers={**answer.headers, "x-amzn-RequestId": new_request_id()})

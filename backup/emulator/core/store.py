@@ -127,6 +127,19 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Duties:
+    """What the services do as time passes, each within a transaction.
+
+    `next_ms`: when a service's next thing falls due, by the emulator's clock; `when_due` are then done, in
+    their order; `at_times` look for what is old, now and then.
+    """
+
+    next_ms: Sequence[Callable[[Transaction], int]] = ()
+    when_due: Sequence[Callable[[Transaction], object]] = ()
+    at_times: Sequence[Callable[[Transaction], object]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
     """When the next thing falls due by the emulator's clock, as long as the rows have changed so often."""
 
@@ -149,7 +162,8 @@ class Held:
 class Store:
     """Owns the state directory; hands out transactions, one at a time, and names for new files."""
 
-    def __init__(self, folder: Path, *, speed: float) -> None:
+    def __init__(self, folder: Path, *, speed: float, duties: Duties = Duties()) -> None:
+        self.duties = duties
         self._folder = folder
         self._files = folder / "files"
         _make_private(folder)

@@ -13,10 +13,10 @@ from backup.emulator.core.errors import MESSAGE_BY_CODE, ServiceError, invalid, 
 from backup.emulator.core.faults import FaultPlan
 from backup.emulator.core.receive import BRIEF_BYTES, Body, Receive, receive_file
 from backup.emulator.core.settings import SettingsInForce
+from backup.emulator.core.settle import at_settled, in_turn
 from backup.emulator.core.sigv4 import query_pairs
 from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound, glacier_error
-from backup.emulator.settle import at_settled, in_turn
 
 from .archives import UPLOAD_LIMIT, check_linear_hash, content_length
 from .authorize import authorise

@@ -16,10 +16,10 @@ from backup.emulator.core.faults import FaultPlan
 from backup.emulator.core.receive import BRIEF_BYTES, Body, Receive
 from backup.emulator.core.s3_errors import MESSAGE_BY_CODE, S3Error
 from backup.emulator.core.settings import SettingsInForce
+from backup.emulator.core.settle import at_settled, in_turn
 from backup.emulator.core.sigv4 import query_pairs
 from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound
-from backup.emulator.settle import at_settled, in_turn
 
 from .actions import action_of
 from .address import read_address
@@ -58,6 +58,13 @@ class Ids:
 def new_ids() -> Ids:
     """Random ones in S3's form."""
     return Ids(secrets.token_hex(8).upper(), base64.b64encode(secrets.token_bytes(56)).decode())
+
+
+def bad_request(error: ServiceError) -> Answer:
+    """The answer to what is no HTTP, as S3 words it."""
+    ids = new_ids()
+    answer = s3_error(S3Error("BadRequest", error.message), "/", ids)
+    return replace(answer, status=error.status, headers={**answer.headers, **ids.headers})
 
 
 def s3_error(error: ServiceError, resource: str, ids: Ids) -> Answer:

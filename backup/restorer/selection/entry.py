@@ -8,6 +8,11 @@ from typing import NamedTuple
 from backup.model import EntryKind, Extra, Owner
 
 
+def is_step(name: bytes) -> bool:
+    """Whether a name can only mean an entry of the directory it is used in."""
+    return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
+
+
 class Wanted(NamedTuple):
     """One entry; `links` are further names of the same file or special file."""
 

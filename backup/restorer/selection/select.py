@@ -19,9 +19,8 @@ from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.selection.choice import Choice, Sieve
 from backup.restorer.selection.chunk_locations import Places, read_places
 from backup.restorer.selection.columns import Entries
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import Wanted, is_step
 from backup.restorer.selection.files import Files
-from backup.restorer.target.directories import is_step
 
 ALL = Choice()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from backup.errors import TargetError
+from backup.restorer.selection.entry import is_step
 
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_OPEN = 128
@@ -202,11 +203,6 @@ def _sync(handle: int) -> None:
 def _closed_by(stack: ExitStack, handle: int) -> int:
     stack.callback(os.close, handle)
     return handle
-
-
-def is_step(name: bytes) -> bool:
-    """Whether a name can only mean an entry of the directory it is used in."""
-    return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
 
 
 def step(name: bytes) -> bytes:

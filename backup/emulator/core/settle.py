@@ -10,13 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from .core.store import Outlook, Store, Transaction
-from .glacier.inventories import make_due_inventories, next_inventory_ms
-from .glacier.jobs import complete_due_jobs, expire_jobs, next_end_ms
-from .glacier.uploads import expire_uploads
-from .s3.lifecycle import apply_lifecycles
-from .s3.multipart import forget_completed
+from .store import Outlook, Store, Transaction
 
+_NEVER = 2**63 - 1
 SWEEP_MS = 1000  # what is old is looked for after each step of the clock, else once a real second
 
 T = TypeVar("T")
@@ -62,7 +58,7 @@ def _is_settled(store: Store, tx: Transaction) -> bool:
     """Whether nothing is due; the rows are asked only when some have changed since they were asked last."""
     changes = tx.db.total_changes
     if store.outlook.changes != changes:
-        store.outlook = Outlook(changes, min(next_end_ms(tx), next_inventory_ms(tx)))
+        store.outlook = Outlook(changes, min((due_ms(tx) for due_ms in store.duties.next_ms), default=_NEVER))
     return tx.now_ms < store.outlook.due_ms and not _sweep_is_due(store, tx)
 
 
@@ -73,11 +69,9 @@ def _sweep_is_due(store: Store, tx: Transaction) -> bool:
 
 def settle(store: Store, tx: Transaction) -> None:
     """Do everything that is due at the moment of this transaction."""
-    make_due_inventories(tx)
-    complete_due_jobs(tx)
+    for fulfil in store.duties.when_due:
+        fulfil(tx)
     if _sweep_is_due(store, tx):
-        expire_jobs(tx)
-        expire_uploads(tx)
-        apply_lifecycles(tx)
-        forget_completed(tx)
+        for fulfil in store.duties.at_times:
+            fulfil(tx)
         store.swept = tx.moment

@@ -1,0 +1,16 @@
+"""What each service does as time passes: jobs end, inventories are made, what is old goes."""
+
+from __future__ import annotations
+
+from .core.store import Duties
+from .glacier.inventories import make_due_inventories, next_inventory_ms
+from .glacier.jobs import complete_due_jobs, expire_jobs, next_end_ms
+from .glacier.uploads import expire_uploads
+from .s3.lifecycle import apply_lifecycles
+from .s3.multipart import forget_completed
+
+DUTIES = Duties(
+    next_ms=(next_end_ms, next_inventory_ms),
+    when_due=(make_due_inventories, complete_due_jobs),
+    at_times=(expire_jobs, expire_uploads, apply_lifecycles, forget_completed),
+)
