@@ -15,7 +15,7 @@ from pathlib import Path
 
 from backup.archiver.backup import run_backup
 from backup.archiver.report import BackupReport
-from backup.archiver.settings import BackupJob, Keys, World
+from backup.archiver.settings import BackupContext, BackupJob, Keys
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.inventory import snapshots
 from backup.inventory.database import Inventory, create_inventory, open_inventory
@@ -23,8 +23,8 @@ from backup.inventory.snapshots import Snapshot
 from backup.model import MIB, InventoryId, JobName, Tier
 from backup.protocols import Clock, Vault
 from backup.restorer.restore import (
+    RestoreContext,
     RestoreReport,
-    RestoreWorld,
     advance,
     begin_restore,
     deliver,
@@ -125,9 +125,9 @@ class Site:
         return self.folder / "spool"
 
     @property
-    def world(self) -> World:
+    def world(self) -> BackupContext:
         """Where its backups touch the world."""
-        return World(
+        return BackupContext(
             inventory=self.inventory,
             vault=self.vault,
             clock=self.clock,
@@ -140,9 +140,9 @@ class Site:
         )
 
     @property
-    def restore_world(self) -> RestoreWorld:
+    def restore_world(self) -> RestoreContext:
         """Where its restores touch the world."""
-        return RestoreWorld(
+        return RestoreContext(
             inventory=self.inventory,
             vault=self.vault,
             clock=self.clock,

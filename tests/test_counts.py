@@ -24,7 +24,7 @@ from backup.inventory import driver
 from backup.inventory.database import Transaction
 from backup.model import MIB, VaultName
 from backup.restorer.restore import plan_restore
-from backup.restorer.selection.chunk_users import Uses
+from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from tests.backups import PACK, Site
@@ -140,7 +140,7 @@ class TestMemory:
         tracemalloc.start()
         try:
             plan = plan_restore(snapshot, b"/", world)
-            uses = Uses(plan.selection.files, plan.selection.places)
+            uses = ChunkUsers(plan.selection.files, plan.selection.places)
             gc.collect()
             assert len(uses.offsets) == files
             return tracemalloc.get_traced_memory()[0]

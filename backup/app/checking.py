@@ -8,7 +8,7 @@ from backup.app.prices import Quote, kind_of, price_of, priced, tiers_of
 from backup.app.runs import TO_FETCH, link_speed
 from backup.app.state import State
 from backup.app.vaults import Purpose, make_vault
-from backup.checker.context import CheckWorld
+from backup.checker.context import CheckContext
 from backup.checker.read_sample import Piece
 from backup.config import Config, VaultSettings
 from backup.cost import Load
@@ -33,11 +33,11 @@ def check_world(
     keys: Sequence[RecoveryKey] = (),
     tier: Tier | None = None,
     reach: Reach | None = None,
-) -> CheckWorld:
-    """Where a check of a vault touches the world: with the rights of a restore."""
+) -> CheckContext:
+    """The context of a check of a vault, with the rights of a restore."""
     settings = config.vault(vault)
     opened = make_vault(config, vault, Purpose.RESTORE, clock)
-    return CheckWorld(
+    return CheckContext(
         inventory=inventory,
         vault=opened,
         clock=clock,

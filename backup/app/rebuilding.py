@@ -14,7 +14,7 @@ from backup.inventory.building import refuse_existing
 from backup.inventory.database import require_file, sqlite_path
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Progress
-from backup.rebuilder.context import RebuildWorld, ServerKeys, Wish
+from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
 from backup.rebuilder.journal import Journal
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
@@ -37,7 +37,7 @@ def run_rebuild(
     check_keys(config, recovery_keys)
     state = State(config.state_dir)
     state.create()
-    world = RebuildWorld(
+    context = RebuildContext(
         vault=make_vault(config, vault, Purpose.RESTORE, clock),
         clock=clock,
         progress=progress,
@@ -48,7 +48,7 @@ def run_rebuild(
         keep_keys=lambda inventory_id, keys: _keep_keys(config, state, recovery_keys, inventory_id, keys),
         reach=reach or Reach(),
     )
-    return rebuild(wish, world)
+    return rebuild(wish, context)
 
 
 def forget_list(config: Config, vault: VaultName) -> None:

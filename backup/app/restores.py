@@ -76,18 +76,18 @@ def _go_on(
         units.start(one)
         return None
     notes = _Notes(one.id)
-    world = restore_world(config, inventory, one.vault, clock=clock, progress=notes, stop=stop.is_set)
-    world = replace(world, stop=stop.is_set, unattended=True)
+    context = restore_world(config, inventory, one.vault, clock=clock, progress=notes, stop=stop.is_set)
+    context = replace(context, stop=stop.is_set, unattended=True)
     if is_dump:  # nobody is there to write to: it is asked for, no more
-        advance(one, replace(world, round_bytes=None))
+        advance(one, replace(context, round_bytes=None))
         return None
-    require_mark(one, world)  # or what is asked for would be paid for, and fetched by nobody
-    known = advance(one, world)
+    require_mark(one, context)  # or what is asked for would be paid for, and fetched by nobody
+    known = advance(one, context)
     if not is_ready(known) and not is_partly_ready(known):
         return None
-    report = deliver(one, known, world)
+    report = deliver(one, known, context)
     if report.outcome is Outcome.RUNNING:
-        advance(one, world)  # there is room for the next round
+        advance(one, context)  # there is room for the next round
     return report
 
 

@@ -21,7 +21,7 @@ from backup.archiver.backup import run_backup
 from backup.archiver.hooks import Command as HookCommand
 from backup.archiver.hooks import Hook, Hooks, passed_on
 from backup.archiver.report import BackupReport
-from backup.archiver.settings import BackupJob, Keys, World
+from backup.archiver.settings import BackupContext, BackupJob, Keys
 from backup.config import CommandSettings, Config, JobSettings, most_parts_at_once, part_size_within
 from backup.errors import ConfigError, InventoryDamagedError
 from backup.format.keys import Signer
@@ -30,7 +30,7 @@ from backup.inventory.database import Inventory, open_inventory
 from backup.memory import backup_memory, fetched_piece
 from backup.model import MIB, JobName, VaultName
 from backup.protocols import Clock, Progress
-from backup.restorer.context import RestoreWorld
+from backup.restorer.context import RestoreContext
 from backup.source.streams import Command, Device, StandardInput
 from backup.transfer.retry import Reach
 
@@ -143,7 +143,7 @@ def run_job(
     if stdin is not None:
         what = only_stdin(what, stdin)
     with closing(opened(config)) as inventory:
-        world = World(
+        context = BackupContext(
             inventory=inventory,
             vault=make_vault(config, job.vault, Purpose.BACKUP, clock, stop=stop.is_set),
             clock=clock,
@@ -157,7 +157,7 @@ def run_job(
         report = run_backup(
             what,
             read_keys(config, inventory),
-            world,
+            context,
             accept_recipients=accept_recipients,
         )
     nested = () if stdin is not None else nested_vaults(config, job)
@@ -180,12 +180,12 @@ def restore_world(
     progress: Progress,
     stop: Callable[[], bool] | None = None,
     reach: Reach | None = None,
-) -> RestoreWorld:
-    """Where a restore from a vault touches the world; `stop` ends what waits within a `download_limit`."""
+) -> RestoreContext:
+    """The context of a restore from a vault; `stop` ends what waits within a `download_limit`."""
     share_freed_memory()
     state = State(config.state_dir)
     opened_vault = make_vault(config, vault, Purpose.RESTORE, clock, stop=stop)
-    return RestoreWorld(
+    return RestoreContext(
         inventory=inventory,
         vault=opened_vault,
         clock=clock,

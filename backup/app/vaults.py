@@ -11,7 +11,7 @@ from backup.config import Config, IdentitySettings, LimitSettings, VaultSettings
 from backup.errors import ConfigError, NightvaultError
 from backup.model import VaultName
 from backup.protocols import Clock, CredentialSource, Vault
-from backup.vault.rate_limit import UNLIMITED, AnyPace, Pace, Paces, Timetable, Window
+from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, RateLimit, RateLimits, Timetable, Window
 
 if TYPE_CHECKING:
     from backup.credentials.places import IdentityFiles
@@ -43,7 +43,7 @@ def make_vault(
     When `stop` says so, what waits for its turn within a limit ends by `InterruptedRunError`.
     """
     settings = config.vault(name)
-    paces = Paces(
+    paces = RateLimits(
         _pace(settings.upload_limit, clock, stop),
         _pace(settings.download_limit, clock, stop),
     )
@@ -59,10 +59,10 @@ def make_vault(
     return _glacier(config, settings, purpose, clock, paces)
 
 
-def _pace(limits: Sequence[LimitSettings], clock: Clock, stop: Callable[[], bool] | None) -> AnyPace:
+def _pace(limits: Sequence[LimitSettings], clock: Clock, stop: Callable[[], bool] | None) -> AnyRateLimit:
     """By the hours of this machine's zone."""
     windows = [Window(minute_of(one.from_), minute_of(one.to) % (24 * 60), one.limit) for one in limits]
-    return Pace(Timetable(windows), clock, stop) if windows else UNLIMITED
+    return RateLimit(Timetable(windows), clock, stop) if windows else UNLIMITED
 
 
 def bucket_requests(
@@ -102,7 +102,9 @@ def warnings_of_vault(config: Config, settings: VaultSettings, clock: Clock) -> 
         return [f"cannot look at its bucket: {error}"]
 
 
-def _glacier(config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock, paces: Paces) -> Vault:
+def _glacier(
+    config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock, paces: RateLimits
+) -> Vault:
     from backup.credentials.boto import boto3_session
     from backup.vault.aws import make_client
     from backup.vault.glacier import GlacierVault

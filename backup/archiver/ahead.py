@@ -29,12 +29,12 @@ from backup.source.reader import (
     MOST_FILES,
     MOST_NAMES,
     QUESTIONS,
-    Answer,
+    ReadBatch,
     ReaderGoneError,
     ReaderProcess,
 )
 from backup.source.scan import ScannedDirectory, ScannedEntry
-from backup.source.small import Wanted, is_small, seen
+from backup.source.small import FileToRead, is_small, seen
 
 _MANY: Final = 2_000  # small files before which a second process would cost more than it saves
 _MOST_BYTES: Final = 2 * MIB  # of a batch
@@ -150,10 +150,10 @@ class _Batch:
             or self.names >= MOST_NAMES - 255
         )
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[FileToRead]:
         """The question."""
         names, stats, _ = zip(*self.scanned, strict=True)
-        return list(map(Wanted, self.at, names, map(seen, stats)))
+        return list(map(FileToRead, self.at, names, map(seen, stats)))
 
 
 class ReadAhead:
@@ -274,7 +274,7 @@ class ReadAhead:
         finally:
             self._release(batch.handles)
 
-    def _answer(self) -> Answer | None:
+    def _answer(self) -> ReadBatch | None:
         if self._reader is None:
             return None
         try:
@@ -283,7 +283,7 @@ class ReadAhead:
             self._go_on_alone(error)
             return None
 
-    def _taken(self, batch: _Batch, answer: Answer) -> SmallFiles:
+    def _taken(self, batch: _Batch, answer: ReadBatch) -> SmallFiles:
         """Give the chunks that were read to `contents`, and tell what came of it."""
         empty, loose, dense, ids, named, attributes = answer.read
         places = [*empty, *loose, *dense]

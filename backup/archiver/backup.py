@@ -26,8 +26,8 @@ from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
-from backup.archiver.settings import BackupJob, Keys, OpenRun, World, require_a_source
-from backup.archiver.staged_changes import Book
+from backup.archiver.settings import BackupContext, BackupJob, Keys, OpenRun, require_a_source
+from backup.archiver.staged_changes import StagedChanges
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
 from backup.archiver.telling import Telling
@@ -60,104 +60,108 @@ from backup.transfer.upload import PARTS_AT_ONCE, Uploader
 _FIRST_TRIES = 4  # about three seconds: in the middle of a run we are more patient
 
 
-def run_backup(job: BackupJob, keys: Keys, world: World, *, accept_recipients: bool = False) -> BackupReport:
+def run_backup(
+    job: BackupJob, keys: Keys, context: BackupContext, *, accept_recipients: bool = False
+) -> BackupReport:
     """Back a job up once. The report names every problem; what could not be read stays as it was.
 
     `LockedError` if another backup runs; any error leaves what was committed before as it is, and what was
     uploaded is not uploaded again.
     """
-    with world.inventory.locked("backup"):
-        hooks = HookRun(job.hooks, progress=world.progress, stop=world.stop)
+    with context.inventory.locked("backup"):
+        hooks = HookRun(job.hooks, progress=context.progress, stop=context.stop)
         try:
-            report = _backup(job, keys, world, hooks, accept=accept_recipients)
+            report = _backup(job, keys, context, hooks, accept=accept_recipients)
         except BaseException as error:
             hooks.failed(error)
             raise
-        return _with_failures(report, hooks.after(report), world)
+        return _with_failures(report, hooks.after(report), context)
 
 
-def _with_failures(report: BackupReport, failed: Sequence[str], world: World) -> BackupReport:
+def _with_failures(report: BackupReport, failed: Sequence[str], context: BackupContext) -> BackupReport:
     """The snapshot stands, but a hook that follows it failed: the run is partial, and its record says so."""
     if not failed:
         return report
     report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *failed))
-    with world.inventory.writing() as tx:
-        runs.finish_run(tx, report.run, report.outcome, report.document(), world.clock.now())
+    with context.inventory.writing() as tx:
+        runs.finish_run(tx, report.run, report.outcome, report.document(), context.clock.now())
     return report
 
 
-def _backup(job: BackupJob, keys: Keys, world: World, hooks: HookRun, *, accept: bool) -> BackupReport:
+def _backup(
+    job: BackupJob, keys: Keys, context: BackupContext, hooks: HookRun, *, accept: bool
+) -> BackupReport:
     """Under the lock: from the run's record to its report."""
-    spool = Spool(world.spool, world.inventory.id, keys.signer, keys.recipients, keys.secret.chunk_key)
-    vault, domain = _domain(keys, world, accept=accept)
-    row, run = _open(job, world, vault)
+    spool = Spool(context.spool, context.inventory.id, keys.signer, keys.recipients, keys.secret.chunk_key)
+    vault, domain = _domain(keys, context, accept=accept)
+    row, run = _open(job, context, vault)
     hooks.begun(run.number)
     try:
-        patience = world.reach.patience(world.clock, world.progress, attempts=_FIRST_TRIES)
-        require_vault(world.inventory, world.vault, patience)
-        with _uploader(job, world) as uploader:
+        patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
+        require_vault(context.inventory, context.vault, patience)
+        with _uploader(job, context) as uploader:
             recover(
                 uploader,
                 spool,
                 keys,
-                inventory=world.inventory,
-                vault=world.vault,
+                inventory=context.inventory,
+                vault=context.vault,
                 vault_number=vault,
-                clock=world.clock,
+                clock=context.clock,
                 before=run.number,
             )
-            confirm_archives(world.inventory, world.vault, world.clock, world.progress)
-            began = world.stamps()
+            confirm_archives(context.inventory, context.vault, context.clock, context.progress)
+            began = context.stamps()
             hooks.before()
             require_a_source(job)
-            return _Backup(OpenRun(job, keys, world, spool, uploader, domain, row, run), began).run()
+            return _Backup(OpenRun(job, keys, context, spool, uploader, domain, row, run), began).run()
     except BaseException as error:
-        _fail(world, run, error)
+        _fail(context, run, error)
         raise
 
 
-def _uploader(job: BackupJob, world: World) -> Uploader:
+def _uploader(job: BackupJob, context: BackupContext) -> Uploader:
     most = job.most_parts_at_once
     return Uploader(
-        inventory=world.inventory,
-        vault=world.vault,
-        clock=world.clock,
-        progress=world.progress,
-        spool=world.spool,
+        inventory=context.inventory,
+        vault=context.vault,
+        clock=context.clock,
+        progress=context.progress,
+        spool=context.spool,
         part_size=job.part_size,
         parts_at_once=most if job.parts_are_fixed else min(most, PARTS_AT_ONCE),
         most_at_once=None if job.parts_are_fixed else most,
     )
 
 
-def _domain(keys: Keys, world: World, *, accept: bool) -> tuple[int, int]:
+def _domain(keys: Keys, context: BackupContext, *, accept: bool) -> tuple[int, int]:
     """The numbers of vault and dedup domain; a changed set of recipients must be accepted by the user."""
     ids = b"".join(sorted(recipient.id for recipient in keys.recipients))
-    identity = domain_id(world.vault.name, keys.recipients, keys.secret)
-    with world.inventory.writing() as tx:
-        vault = archives.get_or_create_vault(tx, world.vault.name)
+    identity = domain_id(context.vault.name, keys.recipients, keys.secret)
+    with context.inventory.writing() as tx:
+        vault = archives.get_or_create_vault(tx, context.vault.name)
         known = archives.recipients_of_newest_archive(tx, vault)
         if known is not None and known != ids and not accept:
             raise ConfigError(
-                f"the recipients of vault {world.vault.name} are not those of its last backup",
+                f"the recipients of vault {context.vault.name} are not those of its last backup",
                 advice="if you changed them yourself, run once with --accept-recipients; "
                 "else find out who did, for they can read what is backed up from now on",
             )
-        return vault, archives.get_or_create_domain(tx, identity, vault, ids, world.clock.now())
+        return vault, archives.get_or_create_domain(tx, identity, vault, ids, context.clock.now())
 
 
-def _open(job: BackupJob, world: World, vault: int) -> tuple[JobRow, Run]:
-    with world.inventory.writing() as tx:
+def _open(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, Run]:
+    with context.inventory.writing() as tx:
         row = runs.get_or_create_job(tx, job.name, vault, os.urandom(16))
         if row.vault != vault:
             raise ConfigError(
-                f"job {job.name} was backed up into another vault than {world.vault.name} before",
+                f"job {job.name} was backed up into another vault than {context.vault.name} before",
                 advice="give the job a new name to begin anew there, or set its vault back",
             )
-        return row, runs.open_backup(tx, row, world.clock.now())
+        return row, runs.open_backup(tx, row, context.clock.now())
 
 
-def _fail(world: World, run: Run, error: BaseException) -> None:
+def _fail(context: BackupContext, run: Run, error: BaseException) -> None:
     """Record the end of a run that did not make a snapshot; a killed process leaves that to the next run."""
     if isinstance(error, NightvaultError):
         stopped = isinstance(error, InterruptedRunError)
@@ -166,11 +170,11 @@ def _fail(world: World, run: Run, error: BaseException) -> None:
         outcome = Outcome.INTERRUPTED
     else:
         return
-    with suppress(NightvaultError), world.inventory.writing() as tx:  # the first error is the one to tell
+    with suppress(NightvaultError), context.inventory.writing() as tx:  # the first error is the one to tell
         if archives.catalog_of_run(tx, run.number) is not None:
             return  # its catalog may still arrive: the next run decides
         entries.discard_staged(tx, run.number)
-        runs.finish_run(tx, run.number, outcome, {"error": str(error)}, world.clock.now())
+        runs.finish_run(tx, run.number, outcome, {"error": str(error)}, context.clock.now())
 
 
 class _Backup:
@@ -179,14 +183,14 @@ class _Backup:
     def __init__(self, at: OpenRun, began: int) -> None:
         self._at = at
         self._tally = Tally()
-        self._telling = Telling(at.world.progress, self._tally, at.uploader)
+        self._telling = Telling(at.context.progress, self._tally, at.uploader)
         self._unmounted: set[bytes] = set()
         self._links = Links()
-        with at.world.inventory.reading() as tx:
-            self._lost_chunks = lost_chunks(tx, at.world.vault.name)
+        with at.context.inventory.reading() as tx:
+            self._lost_chunks = lost_chunks(tx, at.context.vault.name)
         self._at_a_glance = not (at.job.reread or self._lost_chunks.marks)
-        self._book = Book(
-            at.world.inventory,
+        self._book = StagedChanges(
+            at.context.inventory,
             job=at.row.number,
             run=at.run.number,
             domain=at.domain,
@@ -196,19 +200,19 @@ class _Backup:
             self._book,
             self._links,
             self._report,
-            at.world.stamps,
+            at.context.stamps,
             began,
             may_be_frozen=bool(at.job.hooks.commands.get(Hook.BEFORE)),
         )
 
     def run(self) -> BackupReport:
         """Scan and send, then commit."""
-        with phase(self._at.world.progress, f"Backing up {self._at.job.name}", self._expected()):
+        with phase(self._at.context.progress, f"Backing up {self._at.job.name}", self._expected()):
             return self._run()
 
     def _run(self) -> BackupReport:
-        world = self._at.world
-        supply = NumberSupply(world.inventory, "chunks")
+        context = self._at.context
+        supply = NumberSupply(context.inventory, "chunks")
         memory = self._at.job.memory
         try:
             with Pipeline(
@@ -222,7 +226,7 @@ class _Backup:
                 most_chunks=memory.chunks,
             ) as pipeline:
                 secret = self._at.keys.secret
-                with closing(Contents(pipeline, secret, world.stamps, memory.batch)) as contents:
+                with closing(Contents(pipeline, secret, context.stamps, memory.batch)) as contents:
                     self._telling.follow(contents)
                     self._read(contents)
                 pipeline.finish()
@@ -238,16 +242,16 @@ class _Backup:
 
     def _read(self, contents: Contents) -> None:
         """Streams first: a dump then names no file that the scan after it misses."""
-        job, world = self._at.job, self._at.world
+        job, context = self._at.job, self._at.context
         if job.only_streams:
-            with world.inventory.reading() as tx:
+            with context.inventory.reading() as tx:
                 self._tally.files, self._tally.bytes = entries.count_live(tx, self._at.row.number)
         streams = Streams(
-            job, self._book, self._tally, now_ns=lambda: micros(world.clock.now()) * 1000, stop=world.stop
+            job, self._book, self._tally, now_ns=lambda: micros(context.clock.now()) * 1000, stop=context.stop
         )
         streams.read(contents)
         if not job.only_streams:
-            secret, stamps = self._at.keys.secret, world.stamps
+            secret, stamps = self._at.keys.secret, context.stamps
             reads = ReadAhead(
                 *(contents, self._staging, secret, stamps, job.memory.ahead), warn=self._tally.warnings.append
             )
@@ -263,7 +267,7 @@ class _Backup:
 
     def _expected(self) -> int | None:
         """Bytes that the last snapshot had: the best guess at what this one will."""
-        with self._at.world.inventory.reading() as tx:
+        with self._at.context.inventory.reading() as tx:
             before = snapshots.list_snapshots(tx, job=self._at.job.name)
         return before[-1].bytes if before else None
 
@@ -281,7 +285,7 @@ class _Backup:
         self._tally.problems.append(problem)
 
     def _heed_stop(self) -> None:
-        if self._at.world.stop():
+        if self._at.context.stop():
             raise InterruptedRunError("the backup was stopped; what was uploaded is not uploaded again")
 
     def _directory(self, directory: ScannedDirectory, ahead: ReadAhead) -> None:

@@ -40,12 +40,12 @@ class Committer:
         """
         self._count(tally)
         snapshot = self._prepare(tally)
-        with self._at.world.inventory.reading() as tx:
+        with self._at.context.inventory.reading() as tx:
             changes = entries.count_staged(tx, self._at.run.number)
         delta = self._send_delta(snapshot, used)
         report = self._report(snapshot, tally, changes, delta)
         due = self._full_due()
-        with self._at.world.inventory.writing() as tx:
+        with self._at.context.inventory.writing() as tx:
             make_true(tx, self._at.run.number, self._at.row, snapshot)
             self._finish(tx, report if due is None else without_full(report, due, _CUT_OFF))
         report = self._with_older_packs(report)
@@ -61,13 +61,13 @@ class Committer:
             seconds=self._seconds(),
             recovery_line=self._line(),
         )
-        with self._at.world.inventory.writing() as tx:
+        with self._at.context.inventory.writing() as tx:
             self._finish(tx, report)
         return report
 
     def _with_older_packs(self, report: BackupReport) -> BackupReport:
         """Told which packs other recovery keys are needed for; the newest snapshot is the run's own."""
-        with self._at.world.inventory.reading() as tx:
+        with self._at.context.inventory.reading() as tx:
             older = older_data(tx, self._at.row, self._at.keys, run=self._at.run.number)
         if older is None:
             return report
@@ -78,7 +78,7 @@ class Committer:
         """Count what the snapshot holds where that is not what was seen: some was not read, or is kept."""
         if not (tally.problems or self._at.job.only_streams):
             return
-        with self._at.world.inventory.reading() as tx:
+        with self._at.context.inventory.reading() as tx:
             counted = entries.count_with_staged(tx, self._at.row.number, self._at.run.number)
         tally.files, tally.bytes = counted
 
@@ -88,19 +88,19 @@ class Committer:
             id=os.urandom(8).hex(),
             number=self._at.run.snapshot_number or 0,
             started_at=micros(self._at.run.started_at),
-            finished_at=micros(self._at.world.clock.now()),
-            host=self._at.world.host,
+            finished_at=micros(self._at.context.clock.now()),
+            host=self._at.context.host,
             sources=[*self._at.job.sources, *(stream.path for stream in self._at.job.streams)],
             files=tally.files,
             bytes=tally.bytes,
             problems=[(problem.path, problem.kind.value, problem.detail) for problem in tally.problems],
         )
-        with self._at.world.inventory.writing() as tx:
+        with self._at.context.inventory.writing() as tx:
             runs.prepare_snapshot(tx, self._at.run.number, encode_record(record))
         return record
 
     def _send_delta(self, snapshot: SnapshotRecord, used: Iterable[int]) -> Archive:
-        inventory = self._at.world.inventory
+        inventory = self._at.context.inventory
         number = self._allot()
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, self._at.row.number, inventory)
@@ -120,18 +120,18 @@ class Committer:
                 chain=chain,
                 run=self._at.run.number,
                 snapshot=snapshot,
-                program=self._at.world.program,
+                program=self._at.context.program,
             )
             written = self._write(stream, place, chain)
         return self._send(written, place)
 
     def _full_due(self) -> Due | None:
-        inventory = self._at.world.inventory
+        inventory = self._at.context.inventory
         with inventory.reading() as tx:
             return full_due(catalogs.read_chain(tx, self._at.row.number, inventory), self._at.keys)
 
     def _send_full(self) -> None:
-        inventory = self._at.world.inventory
+        inventory = self._at.context.inventory
         number = self._allot()
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, self._at.row.number, inventory)
@@ -149,20 +149,20 @@ class Committer:
                 secret=self._at.keys.secret,
                 recipients=self._at.keys.recipients,
                 snapshots=[_record(snapshot) for snapshot in kept],
-                host=self._at.world.host,
-                program=self._at.world.program,
+                host=self._at.context.host,
+                program=self._at.context.program,
             )
             written = self._write(stream, place, chain)
         self._send(written, place)
 
     def _line(self) -> str:
-        inventory = self._at.world.inventory
+        inventory = self._at.context.inventory
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, self._at.row.number, inventory)
-        return catalogs.recovery_line(chain, self._at.row, self._at.world.vault.name)
+        return catalogs.recovery_line(chain, self._at.row, self._at.context.vault.name)
 
     def _allot(self) -> int:
-        with self._at.world.inventory.writing() as tx:
+        with self._at.context.inventory.writing() as tx:
             return runs.allot_catalog(tx, self._at.row)
 
     def _write(
@@ -185,7 +185,7 @@ class Committer:
             pack, opened.file_name, domain=self._at.domain, run=self._at.run.number, catalog=place
         )
         self._at.uploader.drain()
-        inventory = self._at.world.inventory
+        inventory = self._at.context.inventory
         with inventory.reading() as tx:
             return archives.get_archives(tx, [number], inventory.id)[number]
 
@@ -194,7 +194,7 @@ class Committer:
     ) -> BackupReport:
         return BackupReport(
             job=self._at.row.name,
-            vault=self._at.world.vault.name,
+            vault=self._at.context.vault.name,
             run=self._at.run.number,
             snapshot=SnapshotId(snapshot.id),
             outcome=outcome_of(tally.problems),
@@ -216,14 +216,14 @@ class Committer:
 
     def _finish(self, tx: Transaction, report: BackupReport) -> None:
         document = report.document()
-        runs.finish_run(tx, self._at.run.number, report.outcome, document, self._at.world.clock.now())
+        runs.finish_run(tx, self._at.run.number, report.outcome, document, self._at.context.clock.now())
 
     def _seconds(self) -> float:
-        return max(0.0, (self._at.world.clock.now() - self._at.run.started_at).total_seconds())
+        return max(0.0, (self._at.context.clock.now() - self._at.run.started_at).total_seconds())
 
     def _clock_warnings(self) -> tuple[str, ...]:
         """A snapshot before this one that bears a later time: by time, it would be found in its place."""
-        with self._at.world.inventory.reading() as tx:
+        with self._at.context.inventory.reading() as tx:
             before = snapshots.list_snapshots(tx, job=self._at.row.name)
         began = self._at.run.started_at
         if not before or before[-1].started_at <= began:

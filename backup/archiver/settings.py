@@ -1,4 +1,4 @@
-"""What a backup run is given: the job, the keys that seal, and where it touches the world."""
+"""What a backup run is given: the job, the keys that seal, and its context: inventory, vault, clock and the like."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """Where a run touches the world. `stamps` is the clock of the sources' file systems, in ns."""
+class BackupContext:
+    """All that a backup run works with outside its job. `stamps` is the clock of the sources' file systems, in ns."""
 
     inventory: Inventory
     vault: Vault
@@ -81,7 +81,7 @@ class OpenRun:
 
     job: BackupJob
     keys: Keys
-    world: World
+    context: BackupContext
     spool: Spool
     uploader: Uploader
     domain: int

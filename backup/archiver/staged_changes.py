@@ -24,7 +24,7 @@ _ROWS_A_BATCH: Final = 20_000
 _READS_A_VIEW: Final = 2_000
 
 
-class Book:
+class StagedChanges:
     """Kept by the run's own thread. `close` it at the end: what was not flushed is not staged."""
 
     def __init__(

@@ -11,7 +11,7 @@ from backup.archiver.ahead import SmallFiles
 from backup.archiver.compare import hint_of
 from backup.archiver.contents import Content
 from backup.archiver.links import Links
-from backup.archiver.staged_changes import Book
+from backup.archiver.staged_changes import StagedChanges
 from backup.inventory.entries import LiveEntry
 from backup.model import Entry, EntryKind, Extra, Hint, Problem, ProblemKind
 from backup.source.attributes import extra_of
@@ -29,7 +29,7 @@ class Staging:
     again next time.
     """
 
-    book: Book
+    book: StagedChanges
     links: Links
     report: Callable[[Problem], None]
     stamps: Callable[[], int]

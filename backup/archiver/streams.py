@@ -15,7 +15,7 @@ from backup.archiver.compare import is_excluded
 from backup.archiver.contents import Content, Contents
 from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
-from backup.archiver.staged_changes import Book
+from backup.archiver.staged_changes import StagedChanges
 from backup.errors import NightvaultError
 from backup.inventory.entries import LiveEntry
 from backup.model import Entry, EntryKind, Hint, Problem, ProblemKind
@@ -36,7 +36,13 @@ class Streams:
     """For one run, on its thread."""
 
     def __init__(
-        self, job: BackupJob, book: Book, tally: Tally, *, now_ns: Callable[[], int], stop: Callable[[], bool]
+        self,
+        job: BackupJob,
+        book: StagedChanges,
+        tally: Tally,
+        *,
+        now_ns: Callable[[], int],
+        stop: Callable[[], bool],
     ) -> None:
         self._job = job
         self._book = book

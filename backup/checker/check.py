@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from backup.checker.affected import find_affected
-from backup.checker.context import CheckWorld
+from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport, Compared, Finding
 from backup.checker.unnamed import find_unnamed
 from backup.errors import LockedError, VaultError, VaultMissingError
@@ -37,89 +37,89 @@ _THE_LIST = "the vault's own list"
 _FIRST_LIST = "the vault to make its first list, which takes up to a day"
 
 
-def compare_with_vault(world: CheckWorld) -> CheckReport:
+def compare_with_vault(context: CheckContext) -> CheckReport:
     """One act: "waiting" until there is a fresh list, then "done", recorded as a run."""
-    meeting = _greet(world)
-    stored = _stored_before(world)
-    waits_for = _bring_listing(world)
+    meeting = _greet(context)
+    stored = _stored_before(context)
+    waits_for = _bring_listing(context)
     if waits_for:
-        return CheckReport("waiting", world.vault.name, waits_for=waits_for)
-    with world.inventory.reading() as tx:
-        head = newest_kept_head(tx, world.vault)
+        return CheckReport("waiting", context.vault.name, waits_for=waits_for)
+    with context.inventory.reading() as tx:
+        head = newest_kept_head(tx, context.vault)
     if head is None:
-        return CheckReport("waiting", world.vault.name, waits_for=_THE_LIST)
-    began = world.clock.now()
-    with world.inventory.writing() as tx:
+        return CheckReport("waiting", context.vault.name, waits_for=_THE_LIST)
+    began = context.clock.now()
+    with context.inventory.writing() as tx:
         run = runs.open_check(tx, began)
-    comparison = _Comparison(world, head, meeting, stored)
+    comparison = _Comparison(context, head, meeting, stored)
     report = replace(comparison.report(), run=run.number)
-    now = world.clock.now()
+    now = context.clock.now()
     report = replace(report, seconds=(now - began).total_seconds())
-    with world.inventory.writing() as tx:
+    with context.inventory.writing() as tx:
         if comparison.is_other:  # nobody may take its list for that of our vault
             retrievals.forget_listing(tx, head.number)
         runs.finish_run(tx, run.number, report.outcome, report.summary(), now)
     return report
 
 
-def _greet(world: CheckWorld) -> Meeting:
+def _greet(context: CheckContext) -> Meeting:
     """A vault that is not there has lost nothing: its disk is not mounted, or its name is wrong."""
-    patience = world.patience
-    state = patience.call(world.vault.state)
+    patience = context.patience
+    state = patience.call(context.vault.state)
     if not state.exists:
         raise VaultMissingError(
-            f"vault {world.vault.name} is not there: {state.location}",
+            f"vault {context.vault.name} is not there: {state.location}",
             advice="nothing was marked as lost: find out first what became of it",
         )
-    return meet(world.inventory, world.vault, patience)
+    return meet(context.inventory, context.vault, patience)
 
 
-def _stored_before(world: CheckWorld) -> frozenset[int] | None:
+def _stored_before(context: CheckContext) -> frozenset[int] | None:
     """What a list that is made at once must show: all that is stored now. None where clocks must decide."""
-    if not world.vault.traits.lists_at_once:
+    if not context.vault.traits.lists_at_once:
         return None
-    with world.inventory.reading() as tx:
-        return compared.stored_numbers(tx, world.vault.name)
+    with context.inventory.reading() as tx:
+        return compared.stored_numbers(tx, context.vault.name)
 
 
-def _bring_listing(world: CheckWorld) -> str:
+def _bring_listing(context: CheckContext) -> str:
     """See to a fresh list; what it waits for, empty once one is kept."""
-    with world.inventory.reading() as tx:
-        waiting = retrievals.newest_listing(tx, world.vault.name, state="waiting")
+    with context.inventory.reading() as tx:
+        waiting = retrievals.newest_listing(tx, context.vault.name, state="waiting")
     if waiting is not None:
         try:
-            has_come = continue_listing(world.inventory, world.vault, world.clock, world.patience)
+            has_come = continue_listing(context.inventory, context.vault, context.clock, context.patience)
             return "" if has_come else _THE_LIST
         except VaultError as error:  # made, but gone before anybody fetched it
-            world.progress.note(f"{error}: it is asked for again")
-    elif _has_fresh(world):
+            context.progress.note(f"{error}: it is asked for again")
+    elif _has_fresh(context):
         return ""
     try:
-        request_listing(world.inventory, world.vault, world.clock, world.patience)
+        request_listing(context.inventory, context.vault, context.clock, context.patience)
     except VaultError:
-        if world.vault.traits.waits and world.vault.state().listed_at is None:
+        if context.vault.traits.waits and context.vault.state().listed_at is None:
             return _FIRST_LIST
         raise
-    has_come = continue_listing(world.inventory, world.vault, world.clock, world.patience)
+    has_come = continue_listing(context.inventory, context.vault, context.clock, context.patience)
     return "" if has_come else _THE_LIST
 
 
-def _has_fresh(world: CheckWorld) -> bool:
+def _has_fresh(context: CheckContext) -> bool:
     """Whether a kept list is as new as any that could be had."""
-    if world.vault.traits.lists_at_once:
+    if context.vault.traits.lists_at_once:
         return False
-    with world.inventory.reading() as tx:
-        head = newest_kept_head(tx, world.vault)
-    return head is not None and abs(world.clock.now() - moment(head.requested_at)) < _FRESH
+    with context.inventory.reading() as tx:
+        head = newest_kept_head(tx, context.vault)
+    return head is not None and abs(context.clock.now() - moment(head.requested_at)) < _FRESH
 
 
 class _Comparison:
     """One list against the books."""
 
     def __init__(
-        self, world: CheckWorld, head: Row[Any], meeting: Meeting, stored: frozenset[int] | None
+        self, context: CheckContext, head: Row[Any], meeting: Meeting, stored: frozenset[int] | None
     ) -> None:
-        self._world = world
+        self._context = context
         self._meeting = meeting
         self._stored = stored
         self._listing = int(head.number)
@@ -130,7 +130,7 @@ class _Comparison:
 
     def report(self) -> CheckReport:
         """Compare, and record what follows from it."""
-        inventory, vault = self._world.inventory, self._world.vault.name
+        inventory, vault = self._context.inventory, self._context.vault.name
         with inventory.writing() as tx:
             self.is_other = self.is_other or self._shows_nothing(tx)
             unconfirmed = archives.count_unconfirmed(tx, vault)
@@ -153,13 +153,13 @@ class _Comparison:
             lost = lost_chunks(tx, vault, bad_frames=readings.bad_frames(tx))
             affected = find_affected(tx, lost)
             if affected.files:
-                self._findings += lost_before(tx, known & lost.archives, self._world)
+                self._findings += lost_before(tx, known & lost.archives, self._context)
             self._findings += find_unnamed(tx, vault)
         return CheckReport("done", vault, compared=found, findings=tuple(self._findings), affected=affected)
 
     def _shows_nothing(self, tx: Transaction) -> bool:
         """Whether a vault whose identity is not known yet shows nothing at all of what is stored in it."""
-        vault = self._world.vault.name
+        vault = self._context.vault.name
         if self._meeting.known is not None or not self._stored:
             return False
         return not compared.count_shown(tx, self._listing, vault)
@@ -168,9 +168,9 @@ class _Comparison:
         """Name both vaults, and say that nothing was concluded."""
         if not self.is_other:
             return
-        error = other_vault(self._meeting, self._world.vault)
+        error = other_vault(self._meeting, self._context.vault)
         detail = f"{error}. Nothing was marked as lost: {error.advice}"
-        self._findings.insert(0, Finding("other-vault", self._world.vault.name, detail))
+        self._findings.insert(0, Finding("other-vault", self._context.vault.name, detail))
 
     def _mark(self, tx: Transaction, rows: Sequence[Row[Any]], state: ArchiveState) -> None:
         """Believe the list, if it is our vault's."""
@@ -179,7 +179,7 @@ class _Comparison:
 
     def _judge(self, tx: Transaction) -> int:
         """Mark what the list says of ours; how many are newer than it."""
-        vault = self._world.vault.name
+        vault = self._context.vault.name
         missed = readings.missed_since(
             tx, min(self._as_of, self._requested_at)
         )  # what is newer than the list
@@ -187,7 +187,7 @@ class _Comparison:
         self._mark(tx, again, ArchiveState.STORED)
         differing = compared.differing_archives(tx, self._listing, vault)
         self._mark(tx, differing, ArchiveState.DAMAGED)
-        future = self._world.clock.now() + _CLOCKS_DIFFER
+        future = self._context.clock.now() + _CLOCKS_DIFFER
         covered = compared.Covered(self._covers_until(tx), future, self._stored)
         missing, newer = compared.absent_archives(tx, self._listing, vault, covered)
         self._mark(tx, missing, ArchiveState.LOST)
@@ -198,7 +198,7 @@ class _Comparison:
 
     def _covers_until(self, tx: Transaction) -> datetime:
         """What was stored before this, by our clock, must be in the list: it was made and asked for later."""
-        ahead = compared.clock_ahead(tx, self._listing, self._world.vault.name)
+        ahead = compared.clock_ahead(tx, self._listing, self._context.vault.name)
         return min(self._as_of - ahead - _CLOCKS_DIFFER, self._requested_at)
 
     def _tell(self, kind: str, rows: Sequence[Row[Any]], why: str) -> None:
@@ -209,11 +209,11 @@ class _Comparison:
     # What the list shows and the books do not.
 
     def _look_at_unknown(self) -> None:
-        with self._world.inventory.reading() as tx:
+        with self._context.inventory.reading() as tx:
             lines = compared.unknown_lines(tx, self._listing)
         if not lines:
             return
-        ours = {self._world.inventory.id, self._world.inventory.predecessor}
+        ours = {self._context.inventory.id, self._context.inventory.predecessor}
         orphans: list[tuple[Row[Any], ArchiveLabel]] = []
         for line in lines:
             label = parse_description(line.description)
@@ -233,13 +233,13 @@ class _Comparison:
         if self.is_other:
             return self._not_adopted(orphans)
         try:
-            with self._world.inventory.locked("backup"), self._world.inventory.writing() as tx:
+            with self._context.inventory.locked("backup"), self._context.inventory.writing() as tx:
                 return [self._orphan(tx, line, label, may_adopt=True) for line, label in orphans]
         except LockedError:
             return self._not_adopted(orphans)
 
     def _not_adopted(self, orphans: Sequence[tuple[Row[Any], ArchiveLabel]]) -> list[Finding]:
-        with self._world.inventory.reading() as tx:
+        with self._context.inventory.reading() as tx:
             return [self._orphan(tx, line, label, may_adopt=False) for line, label in orphans]
 
     def _orphan(self, tx: Transaction, line: Row[Any], label: ArchiveLabel, *, may_adopt: bool) -> Finding:
@@ -263,7 +263,7 @@ class _Comparison:
         if label.kind is not PackKind.CATALOG:
             detail = f"pack {label.pack_id.hex()[:8]} of this inventory, which it does not know"
             return Finding("orphan", line.archive_id, detail)
-        before = label.inventory_id == self._world.inventory.predecessor
+        before = label.inventory_id == self._context.inventory.predecessor
         newest = compared.newest_catalog(tx, label.job_id)
         if before and label.number < newest:
             detail = f"catalog {label.number} from before the rebuild, which is not needed any more"
@@ -278,9 +278,9 @@ class _Comparison:
         return Finding("newer-catalog", line.archive_id, f"{detail}. {OLDER.capitalize()}")
 
 
-def lost_before(tx: Transaction, numbers: frozenset[int], world: CheckWorld) -> Iterator[Finding]:
+def lost_before(tx: Transaction, numbers: frozenset[int], context: CheckContext) -> Iterator[Finding]:
     """Archives that an earlier check found lost or damaged, while something needs them still."""
-    found = archives.get_archives(tx, sorted(numbers), world.inventory.id)
+    found = archives.get_archives(tx, sorted(numbers), context.inventory.id)
     for one in found.values():
         detail = (
             f"archive {one.number}: found {one.state} before, and not all it held is stored elsewhere yet"

@@ -1,4 +1,4 @@
-"""Where a check touches the world."""
+"""What a check is given: inventory, vault, clock, keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backup.transfer.retry import Patience, Reach
 
 
 @dataclass(frozen=True, slots=True)
-class CheckWorld:
+class CheckContext:
     """What a check of a vault is given.
 
     `keys` may be empty: then frames are compared, not opened. No more than `round_bytes` are asked for and

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from backup.checker.affected import find_affected
-from backup.checker.report import CheckReport, Finding, Laws
+from backup.checker.report import CheckReport, Finding, Invariants
 from backup.errors import FormatError, StateDeniedError
 from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
@@ -24,7 +24,7 @@ from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import ContentRow
 from backup.inventory.invariants import LAWS, Breach, breaches, database_faults
 from backup.inventory.lost import lost_chunks, unnamed_copies
-from backup.inventory.packed import ChunkPlace
+from backup.inventory.packed import ChunkLocation
 from backup.inventory.readings import bad_frames
 from backup.model import Generation, PackId
 from backup.protocols import Clock, Progress, phase
@@ -51,7 +51,7 @@ def check_laws(inventory: Inventory, content_key: bytes, clock: Clock, progress:
     report = CheckReport(
         "done",
         None,
-        laws=Laws(len(LAWS) + len(_NAMES) + 3, contents.entries, contents.chunks),
+        laws=Invariants(len(LAWS) + len(_NAMES) + 3, contents.entries, contents.chunks),
         findings=tuple(map(_finding, found)),
         affected=affected,
         seconds=(now - began).total_seconds(),
@@ -131,7 +131,7 @@ class _Contents:
         self._progress.advance(files=len(batch))
 
     def _check_spoiled(
-        self, batch: Sequence[tuple[ContentRow, list[int]]], places: Mapping[int, ChunkPlace]
+        self, batch: Sequence[tuple[ContentRow, list[int]]], places: Mapping[int, ChunkLocation]
     ) -> None:
         """What lies in lost or damaged archives, and elsewhere, too, must be named there."""
         spoiled = {number for number, place in places.items() if self._states.get(place.archive) in _SPOILED}
@@ -146,7 +146,7 @@ class _Contents:
             if unnamed_copies(self._tx, [places[number] for number in sorted(needed)], self._named[job]):
                 self.unnamed.add(job)
 
-    def _law_broken(self, row: ContentRow, found: Sequence[ChunkPlace | None]) -> str:
+    def _law_broken(self, row: ContentRow, found: Sequence[ChunkLocation | None]) -> str:
         places = [place for place in found if place is not None]
         if len(places) != len(found):
             return "chunk-lists"
@@ -155,7 +155,7 @@ class _Contents:
             return "stored"
         return "" if self._is_content(row, places) else "content-ids"
 
-    def _is_content(self, row: ContentRow, places: Sequence[ChunkPlace]) -> bool:
+    def _is_content(self, row: ContentRow, places: Sequence[ChunkLocation]) -> bool:
         try:
             extra = decode_extra(row.extra)
             holes = extra.holes if extra else b""

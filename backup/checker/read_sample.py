@@ -18,7 +18,7 @@ from datetime import timedelta
 
 from backup.checker.affected import find_affected
 from backup.checker.check import lost_before
-from backup.checker.context import CheckWorld
+from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport, Finding, ReadBack
 from backup.checker.sample import Amount, Slice, choose, extent_of, frames_in, join, slices_of
 from backup.checker.verify_slice import Prover, pack_keys
@@ -61,19 +61,19 @@ class Piece:
     asked: ByteRange
 
 
-def plan_sample(amount: Amount, world: CheckWorld) -> list[Piece]:
+def plan_sample(amount: Amount, context: CheckContext) -> list[Piece]:
     """What a check would read next. Nothing is asked for."""
-    vault = world.vault.name
-    with world.inventory.reading() as tx:
+    vault = context.vault.name
+    with context.inventory.reading() as tx:
         stored = dict(readings.readable_archives(tx, vault))
-        before = readings.read_before(tx, vault, world.clock.now())
-        whole = not world.vault.traits.retrieves_ranges
+        before = readings.read_before(tx, vault, context.clock.now())
+        whole = not context.vault.traits.retrieves_ranges
         slices = [
             one
             for number, size in stored.items()
-            for one in slices_of(number, size, size if whole else world.slice_size, before.get(number, ()))
+            for one in slices_of(number, size, size if whole else context.slice_size, before.get(number, ()))
         ]
-        lot = {number: world.chance.random() for number in stored}
+        lot = {number: context.chance.random() for number in stored}
         pieces: list[Piece] = []
         for one in join(choose(slices, amount.of(sum(stored.values())), lot)):
             size = stored[one.archive]
@@ -83,46 +83,46 @@ def plan_sample(amount: Amount, world: CheckWorld) -> list[Piece]:
     return pieces
 
 
-def find_open(world: CheckWorld) -> int | None:
+def find_open(context: CheckContext) -> int | None:
     """The run of a check of this vault that has not read everything yet."""
-    with world.inventory.reading() as tx:
-        return readings.open_reading_run(tx, world.vault.name)
+    with context.inventory.reading() as tx:
+        return readings.open_reading_run(tx, context.vault.name)
 
 
-def begin_reading(pieces: Sequence[Piece], world: CheckWorld) -> int:
+def begin_reading(pieces: Sequence[Piece], context: CheckContext) -> int:
     """Record what will be read; the number of the run. `RecoveryKeyError` if no key given opens anything."""
     if not pieces:
-        raise UsageError(f"nothing is stored in vault {world.vault.name} that could be read")
-    if world.keys:
-        with world.inventory.reading() as tx:
-            found = archives.get_archives(tx, sorted({one.archive for one in pieces}), world.inventory.id)
-        if all(pack_keys(one.header, world.keys) is None for one in found.values()):
+        raise UsageError(f"nothing is stored in vault {context.vault.name} that could be read")
+    if context.keys:
+        with context.inventory.reading() as tx:
+            found = archives.get_archives(tx, sorted({one.archive for one in pieces}), context.inventory.id)
+        if all(pack_keys(one.header, context.keys) is None for one in found.values()):
             raise RecoveryKeyError(
                 "the recovery key opens none of the archives that would be read",
                 advice="nothing was asked for; `nightvault key status` shows for whom they are sealed",
             )
     rows = [(one.archive, one.start, one.end, one.asked, _token()) for one in pieces]
-    with world.inventory.writing() as tx:
-        run = runs.open_check(tx, world.clock.now())
-        readings.plan_readings(tx, run.number, rows, world.tier)
+    with context.inventory.writing() as tx:
+        run = runs.open_check(tx, context.clock.now())
+        readings.plan_readings(tx, run.number, rows, context.tier)
     return run.number
 
 
-def give_up(run: int, world: CheckWorld) -> None:
+def give_up(run: int, context: CheckContext) -> None:
     """End a check that waits; what it has read stays known."""
-    with world.inventory.locked("check"), world.inventory.writing() as tx:
+    with context.inventory.locked("check"), context.inventory.writing() as tx:
         readings.forget_unread(tx, run)
-        runs.finish_run(tx, run, Outcome.INTERRUPTED, {"error": "given up"}, world.clock.now())
+        runs.finish_run(tx, run, Outcome.INTERRUPTED, {"error": "given up"}, context.clock.now())
 
 
-def go_on(run: int, world: CheckWorld) -> CheckReport:
+def go_on(run: int, context: CheckContext) -> CheckReport:
     """One act: "waiting" until all was read, then "done". `LockedError` if another process is at it.
 
     `OtherVaultError` where another vault stands: what that one lacks was not lost.
     """
-    with world.inventory.locked("check"):
-        require_same(world.inventory, world.vault, world.patience)
-        return _Reader(run, world).act()
+    with context.inventory.locked("check"):
+        require_same(context.inventory, context.vault, context.patience)
+        return _Reader(run, context).act()
 
 
 def _token() -> str:
@@ -136,13 +136,13 @@ def _is_finding(result: Result) -> bool:
 class _Reader:
     """One act of one check."""
 
-    def __init__(self, run: int, world: CheckWorld) -> None:
+    def __init__(self, run: int, context: CheckContext) -> None:
         self._run = run
-        self._world = world
-        self._patience = world.patience
-        with world.inventory.reading() as tx:
+        self._context = context
+        self._patience = context.patience
+        with context.inventory.reading() as tx:
             numbers = sorted({one.archive for one in readings.readings_of(tx, run)})
-            self._archives = archives.get_archives(tx, numbers, world.inventory.id)
+            self._archives = archives.get_archives(tx, numbers, context.inventory.id)
         self._keys: dict[int, PackKeys | None] = {}
 
     def act(self) -> CheckReport:
@@ -150,18 +150,18 @@ class _Reader:
         while True:
             ready = self._look()
             asked = self._ask()
-            if asked and not self._world.vault.traits.waits:
+            if asked and not self._context.vault.traits.waits:
                 ready = self._look()
             self._read(ready)
             left = [one for one in self._known() if one.state != "read"]
             if not left:
                 return self._finish()
-            if self._world.vault.traits.waits or not (asked or ready):
+            if self._context.vault.traits.waits or not (asked or ready):
                 count = f"{len(left)} of {len(self._known())} retrievals"
-                return CheckReport("waiting", self._world.vault.name, waits_for=count, run=self._run)
+                return CheckReport("waiting", self._context.vault.name, waits_for=count, run=self._run)
 
     def _known(self) -> list[Reading]:
-        with self._world.inventory.reading() as tx:
+        with self._context.inventory.reading() as tx:
             return readings.readings_of(tx, self._run)
 
     # Asking.
@@ -172,7 +172,7 @@ class _Reader:
         if not waiting:
             return []
         ids = [one.retrieval_id for one in waiting if one.retrieval_id]
-        statuses = self._patience.call(lambda: self._world.vault.retrieval_statuses(ids))
+        statuses = self._patience.call(lambda: self._context.vault.retrieval_statuses(ids))
         ready: list[Reading] = []
         for one in waiting:
             status = statuses[one.retrieval_id or RetrievalId("")]
@@ -191,25 +191,27 @@ class _Reader:
             if one.result is not None:
                 self._keep(one, failed)
                 return
-        self._world.progress.note(f"a retrieval is {status.state}: it is asked for again")
+        self._context.progress.note(f"a retrieval is {status.state}: it is asked for again")
         self._again(one, failed)
 
     def _again(self, one: Reading, failed: Result | None = None) -> None:
-        with self._world.inventory.writing() as tx:
+        with self._context.inventory.writing() as tx:
             readings.planned_anew(tx, one.number, _token(), failed)
 
     def _is_fresh(self, one: Reading) -> bool:
-        if one.requested_at is None or not self._world.vault.traits.waits:
+        if one.requested_at is None or not self._context.vault.traits.waits:
             return False
-        return abs(self._world.clock.now() - one.requested_at) < _FRESH  # the clock may have been ahead then
+        return (
+            abs(self._context.clock.now() - one.requested_at) < _FRESH
+        )  # the clock may have been ahead then
 
     def _ask(self) -> bool:
         """Ask for the planned ones that are due; whether any was taken."""
         due = self._due()
         if not due:
             return False
-        open_ones = self._patience.call(self._world.vault.open_retrievals)
-        with ThreadPoolExecutor(max(1, min(self._world.askers, len(due))), "ask") as workers:
+        open_ones = self._patience.call(self._context.vault.open_retrievals)
+        with ThreadPoolExecutor(max(1, min(self._context.askers, len(due))), "ask") as workers:
             answers = list(workers.map(lambda one: self._request(one, open_ones), due))
         noted = [self._note(one, answer) for one, answer in zip(due, answers, strict=True)]
         errors = [error for error in noted if error is not None]
@@ -217,17 +219,17 @@ class _Reader:
             if not isinstance(error, CapacityError):
                 raise error
         if errors:
-            self._world.progress.note(f"{errors[0]}: it is tried again the next time")
+            self._context.progress.note(f"{errors[0]}: it is tried again the next time")
         return len(errors) < len(due)
 
     def _due(self) -> list[Reading]:
         """As much as comes down while outputs live, and at least one."""
         known = self._known()
         planned = [one for one in known if one.state == "planned"]
-        if self._world.round_bytes is None or not self._world.vault.traits.waits:
+        if self._context.round_bytes is None or not self._context.vault.traits.waits:
             return planned
         under_way = sum(one.asked.length for one in known if one.state == "waiting")
-        room = self._world.round_bytes - under_way
+        room = self._context.round_bytes - under_way
         due: list[Reading] = []
         for one in planned:
             room -= one.asked.length
@@ -242,7 +244,7 @@ class _Reader:
         archive_id = archive.archive_id
         if archive_id is None:
             return ArchiveMissingError(f"archive {archive.number} is not in the vault")
-        vault = self._world.vault
+        vault = self._context.vault
         extent = None if one.asked == ByteRange(0, archive.size) else one.asked
         tried = False
 
@@ -268,13 +270,13 @@ class _Reader:
         elif isinstance(answer, NightvaultError):
             return answer
         else:
-            with self._world.inventory.writing() as tx:
-                readings.asked(tx, one.number, answer, self._world.clock.now())
+            with self._context.inventory.writing() as tx:
+                readings.asked(tx, one.number, answer, self._context.clock.now())
         return None
 
     def _short(self, one: Reading, error: ArchiveShortError) -> Result:
         """None of it can be had by ranges."""
-        with self._world.inventory.reading() as tx:
+        with self._context.inventory.reading() as tx:
             rows = packed.frame_rows(tx, one.archive)
         bad = [row.number for row in frames_in(Slice(one.archive, one.start, one.end), rows)]
         return Result(frames=len(bad), bad=bad, note=str(error))
@@ -282,15 +284,15 @@ class _Reader:
     # Reading.
 
     def _read(self, ready: Sequence[Reading]) -> None:
-        progress = self._world.progress
+        progress = self._context.progress
         if not ready:
             return
-        total, world = sum(one.asked.length for one in ready), self._world
+        total, context = sum(one.asked.length for one in ready), self._context
         with (
             phase(progress, "Reading archives back", total, counts="slice"),
-            Fetcher(world.vault, world.clock, piece=world.piece, tell=progress.note) as fetcher,
+            Fetcher(context.vault, context.clock, piece=context.piece, tell=progress.note) as fetcher,
         ):
-            prover = Prover(world.inventory, fetcher, world.secret.chunk_key)
+            prover = Prover(context.inventory, fetcher, context.secret.chunk_key)
             for one in ready:
                 self._read_one(one, prover)
                 progress.advance(files=1, done=one.asked.length)
@@ -308,13 +310,13 @@ class _Reader:
 
     def _keys_of(self, archive: Archive) -> PackKeys | None:
         if archive.number not in self._keys:
-            self._keys[archive.number] = pack_keys(archive.header, self._world.keys)
+            self._keys[archive.number] = pack_keys(archive.header, self._context.keys)
         return self._keys[archive.number]
 
     def _keep(self, one: Reading, result: Result) -> None:
         """Record what was found, and what the archive is worth from now on, at once."""
-        with self._world.inventory.writing() as tx:
-            readings.was_read(tx, one, result, self._world.clock.now())
+        with self._context.inventory.writing() as tx:
+            readings.was_read(tx, one, result, self._context.clock.now())
             if result.is_missing:
                 mark(tx, [one.archive], ArchiveState.LOST)
             elif result.is_damaged:
@@ -324,17 +326,17 @@ class _Reader:
 
     def _finish(self) -> CheckReport:
         known = self._known()
-        vault = self._world.vault.name
+        vault = self._context.vault.name
         findings = [found for one in known if (found := self._finding(one)) is not None]
         findings += self._sealed(known)
-        with self._world.inventory.reading() as tx:
+        with self._context.inventory.reading() as tx:
             lost = lost_chunks(tx, vault, bad_frames=readings.bad_frames(tx))
             affected = find_affected(tx, lost)
             if affected.files:
                 told = {one.archive for one in known if one.result and _is_finding(one.result)}
-                findings += lost_before(tx, lost.archives - told, self._world)
+                findings += lost_before(tx, lost.archives - told, self._context)
             run = next(one for one in runs.open_checks(tx) if one.number == self._run)
-        now = self._world.clock.now()
+        now = self._context.clock.now()
         report = CheckReport(
             "done",
             vault,
@@ -344,7 +346,7 @@ class _Reader:
             affected=affected,
             seconds=(now - run.started_at).total_seconds(),
         )
-        with self._world.inventory.writing() as tx:
+        with self._context.inventory.writing() as tx:
             runs.finish_run(tx, self._run, report.outcome, report.summary(), now)
         return report
 
@@ -365,7 +367,7 @@ class _Reader:
 
     def _sealed(self, known: Sequence[Reading]) -> list[Finding]:
         """Archives that a key was given for, and that it does not open."""
-        if not self._world.keys:
+        if not self._context.keys:
             return []
         numbers = sorted({one.archive for one in known if one.result and one.result.size})
         return [
@@ -377,10 +379,10 @@ class _Reader:
     def _read_back(self, known: Sequence[Reading]) -> ReadBack:
         results = [(one, one.result) for one in known if one.result and one.result.size]
         totals = [result for _, result in results]
-        with self._world.inventory.reading() as tx:
-            stored = readings.readable_archives(tx, self._world.vault.name)
-            before = readings.read_before(tx, self._world.vault.name, self._world.clock.now())
-        length = self._world.slice_size if self._world.vault.traits.retrieves_ranges else 0
+        with self._context.inventory.reading() as tx:
+            stored = readings.readable_archives(tx, self._context.vault.name)
+            before = readings.read_before(tx, self._context.vault.name, self._context.clock.now())
+        length = self._context.slice_size if self._context.vault.traits.retrieves_ranges else 0
         never = sum(
             one.length
             for number, size in stored

@@ -85,7 +85,7 @@ class ReadBack:
 
 
 @dataclass(frozen=True, slots=True)
-class Laws:
+class Invariants:
     """The inventory against its own laws."""
 
     laws: int = 0
@@ -103,7 +103,7 @@ class CheckReport:
     run: int | None = None
     compared: Compared | None = None
     read: ReadBack | None = None
-    laws: Laws | None = None
+    laws: Invariants | None = None
     findings: Sequence[Finding] = ()
     affected: Affected = field(default_factory=Affected)
     seconds: float = 0.0

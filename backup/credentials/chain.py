@@ -15,10 +15,10 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
-from backup.credentials.identity import MOST_CHAIN_CERTIFICATES, Signer
+from backup.credentials.identity import MOST_CHAIN_CERTIFICATES, KeyHolder
 
 
-def chain_problem(signer: Signer, authorities: Sequence[x509.Certificate], now: datetime) -> str | None:
+def chain_problem(signer: KeyHolder, authorities: Sequence[x509.Certificate], now: datetime) -> str | None:
     """Why no path leads from the identity's certificate to an authority at `now`; None if one does.
 
     By RFC 5280, with what Roles Anywhere asks of an authority (basic constraints, key usage). Revocation is

@@ -15,7 +15,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
 from backup.credentials.denials import Refusal, denial
-from backup.credentials.identity import Signer
+from backup.credentials.identity import KeyHolder
 from backup.credentials.options import RolesAnywhereOptions
 from backup.credentials.signer import PATH, SessionRequest, sign_request
 from backup.errors import NightvaultError, ThrottledError, UnreachableError
@@ -58,7 +58,7 @@ class _Complaint(msgspec.Struct):
 
 
 def create_session(
-    options: RolesAnywhereOptions, signer: Signer, *, http: urllib3.PoolManager, now: datetime
+    options: RolesAnywhereOptions, signer: KeyHolder, *, http: urllib3.PoolManager, now: datetime
 ) -> Credentials:
     """Ask for credentials once, signed at `now`.
 

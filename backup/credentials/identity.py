@@ -34,7 +34,7 @@ from backup.errors import IdentityError
 __all__ = [
     "Identity",
     "IdentityFiles",
-    "Signer",
+    "KeyHolder",
     "check_validity",
     "describe_identity",
     "expiry_warning",
@@ -52,7 +52,7 @@ MOST_CHAIN_CERTIFICATES = 5
 """So many certificates may stand in the chain header (AWS: "Authentication")."""
 
 
-class Signer(Protocol):
+class KeyHolder(Protocol):
     """Something that proves who this machine is: a certificate, and a key that may never leave its store."""
 
     @property
@@ -77,7 +77,7 @@ class Signer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A `Signer`: certificate, chain, and the key wherever it lies."""
+    """A `KeyHolder`: certificate, chain, and the key wherever it lies."""
 
     certificate: x509.Certificate
     chain: Sequence[x509.Certificate]
@@ -248,6 +248,6 @@ def permissions_warning(path: str) -> str | None:
     return None
 
 
-def describe_identity(identity: Signer, now: datetime) -> CertificateFacts:
+def describe_identity(identity: KeyHolder, now: datetime) -> CertificateFacts:
     """What a person wants to know of an identity."""
     return certificate_facts(identity.certificate, identity.chain, now)

@@ -27,7 +27,7 @@ import urllib3
 
 from backup.credentials.connection import Connection, open_pool
 from backup.credentials.createsession import create_session
-from backup.credentials.identity import Signer, check_validity
+from backup.credentials.identity import KeyHolder, check_validity
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import NightvaultError
 from backup.model import Credentials
@@ -70,7 +70,7 @@ class RolesAnywhere:
         self,
         options: RolesAnywhereOptions,
         *,
-        load: Callable[[], Signer],
+        load: Callable[[], KeyHolder],
         clock: Clock,
         http: urllib3.PoolManager | None = None,
         jitter: Callable[[], float] = RANDOM.random,

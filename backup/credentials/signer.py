@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from backup.credentials.identity import Signer
+from backup.credentials.identity import KeyHolder
 
 METHOD = "POST"
 PATH = "/sessions"
@@ -37,7 +37,7 @@ class SessionRequest:
     query: str = ""
 
 
-def sign_request(request: SessionRequest, signer: Signer, now: datetime) -> Mapping[str, str]:
+def sign_request(request: SessionRequest, signer: KeyHolder, now: datetime) -> Mapping[str, str]:
     """The headers to send: everything that is signed, and `Authorization`."""
     stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     headers = _headers(request, signer, stamp)
@@ -49,7 +49,7 @@ def sign_request(request: SessionRequest, signer: Signer, now: datetime) -> Mapp
     return {**headers, "Authorization": authorization(signer, scope, headers, signature)}
 
 
-def _headers(request: SessionRequest, signer: Signer, stamp: str) -> Mapping[str, str]:
+def _headers(request: SessionRequest, signer: KeyHolder, stamp: str) -> Mapping[str, str]:
     headers = {
         "Content-Type": "application/json",
         "Host": request.host,
@@ -81,7 +81,7 @@ def string_to_sign(algorithm: str, stamp: str, scope: str, canonical: str) -> st
     return "\n".join([algorithm, stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
 
 
-def authorization(signer: Signer, scope: str, headers: Mapping[str, str], signature: bytes) -> str:
+def authorization(signer: KeyHolder, scope: str, headers: Mapping[str, str], signature: bytes) -> str:
     """The Authorization header; the credential is the certificate's serial in decimal, however long."""
     return (
         f"{signer.algorithm} Credential={signer.certificate.serial_number}/{scope}, "

@@ -14,7 +14,7 @@ from backup.format.rows import unpack_u32
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows
-from backup.inventory.packed import ChunkPlace, chunk_prefix, largest_chunk
+from backup.inventory.packed import ChunkLocation, chunk_prefix, largest_chunk
 from backup.inventory.schema import archives, domains, vaults
 from backup.model import VaultName
 
@@ -96,11 +96,11 @@ def lost_chunks(
 def elsewhere(
     tx: Transaction,
     held_by: Collection[int],
-    places: Mapping[int, ChunkPlace],
+    places: Mapping[int, ChunkLocation],
     *,
     gone: Collection[int] = (),
-    may_be: Callable[[ChunkPlace], bool] = lambda _: True,
-) -> Iterator[ChunkPlace]:
+    may_be: Callable[[ChunkLocation], bool] = lambda _: True,
+) -> Iterator[ChunkLocation]:
     """Where chunks lie in sound archives that were thought to lie in lost or damaged ones, or in ones `gone`.
 
     `held_by` are the archives of those `places` (by number), which are looked at only if one is not sound.
@@ -152,7 +152,7 @@ def _copies(tx: Transaction, numbers: Sequence[int]) -> Iterator[tuple[int, int]
     return raw_rows(tx, sql, ())
 
 
-def unnamed_copies(tx: Transaction, places: Sequence[ChunkPlace], named: Collection[int]) -> set[int]:
+def unnamed_copies(tx: Transaction, places: Sequence[ChunkLocation], named: Collection[int]) -> set[int]:
     """The chunks (by number) that lie elsewhere in sound archives of their domain, but in none of `named`."""
     domain = _among(tx, {place.archive for place in places}, _SPOILED)
     found: set[int] = set()
@@ -169,8 +169,8 @@ def unnamed_copies(tx: Transaction, places: Sequence[ChunkPlace], named: Collect
 
 
 def _doubtful(
-    tx: Transaction, held_by: Collection[int], may_be: Callable[[ChunkPlace], bool]
-) -> Iterator[ChunkPlace]:
+    tx: Transaction, held_by: Collection[int], may_be: Callable[[ChunkLocation], bool]
+) -> Iterator[ChunkLocation]:
     """Better places for chunks of unconfirmed archives: stored ones, else the newest."""
     doubtful = _among(tx, held_by, (ArchiveState.UNCONFIRMED,))
     if not doubtful:
@@ -178,8 +178,8 @@ def _doubtful(
     sql = "SELECT prefix FROM chunks GROUP BY prefix HAVING count(*) > 1"  # its index alone is read
     prefixes = [str(row[0]) for row in raw_rows(tx, sql, ())]
     for start in range(0, len(prefixes), _BATCH):
-        best: dict[tuple[int, bytes], ChunkPlace] = {}
-        worse: list[tuple[int, ChunkPlace]] = []
+        best: dict[tuple[int, bytes], ChunkLocation] = {}
+        worse: list[tuple[int, ChunkLocation]] = []
         for domain, place in _lying(tx, ",".join(prefixes[start : start + _BATCH])):
             if may_be(place):
                 best[domain, place.id] = place
@@ -203,12 +203,12 @@ def _among(tx: Transaction, numbers: Collection[int], states: Sequence[ArchiveSt
     return found
 
 
-def _others(tx: Transaction, gone: Sequence[ChunkPlace]) -> Iterator[tuple[int, ChunkPlace]]:
+def _others(tx: Transaction, gone: Sequence[ChunkLocation]) -> Iterator[tuple[int, ChunkLocation]]:
     """Where these chunks lie in sound archives, with the domain; of several the best comes last."""
     return _lying(tx, ",".join(str(chunk_prefix(place.id)) for place in gone))
 
 
-def _lying(tx: Transaction, prefixes: str) -> Iterator[tuple[int, ChunkPlace]]:
+def _lying(tx: Transaction, prefixes: str) -> Iterator[tuple[int, ChunkLocation]]:
     """Where chunks lie in sound archives, with the domain: first unconfirmed ones, the newest last."""
     sql = f"""
     SELECT a.domain, c.number, c.id, c.archive, c.frame, c."offset", c.length
@@ -216,4 +216,4 @@ def _lying(tx: Transaction, prefixes: str) -> Iterator[tuple[int, ChunkPlace]]:
     WHERE c.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed')
     ORDER BY a.state = 'stored', c.archive"""  # noqa: S608
     for domain, *row in tx.exec_driver_sql(sql):
-        yield domain, ChunkPlace._make(row)
+        yield domain, ChunkLocation._make(row)

@@ -18,7 +18,7 @@ from backup.model import ChunkColumns, ChunkRow, FrameRow
 _BATCH = 500
 
 
-class ChunkPlace(NamedTuple):
+class ChunkLocation(NamedTuple):
     """Where a chunk lies: `length` bytes at `offset` of frame `frame` of archive `archive`."""
 
     number: int
@@ -82,13 +82,13 @@ def insert_chunks(
     return insert_rows(tx, chunks, found, only_new=only_new)
 
 
-def chunk_places(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkPlace]:
+def chunk_places(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLocation]:
     """Where the chunks of those numbers lie, in any order; what is not there does not come."""
     for start in range(0, len(numbers), _BATCH):
         some = ",".join(map(str, numbers[start : start + _BATCH]))
         sql = f'SELECT number, id, archive, frame, "offset", length FROM chunks WHERE number IN ({some})'  # noqa: S608
         for row in tx.exec_driver_sql(sql):
-            yield ChunkPlace._make(row)
+            yield ChunkLocation._make(row)
 
 
 def largest_chunk(tx: Transaction) -> int:

@@ -123,7 +123,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RestoreState:
     """What the earlier sittings of a restore wrote and met.
 
     `written` are bytes of finished files, `fetched` those that came from the vault; `gone` are the paths of
@@ -141,7 +141,7 @@ class Progress:
     has_begun: bool = True
 
 
-def read_progress(tx: Transaction, restore: int) -> Progress | None:
+def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
     """What was recorded of a restore; None if there is nothing yet."""
     data = tx.execute(select(restores.c.progress).where(restores.c.number == restore)).scalar()
     if data is None:
@@ -150,10 +150,10 @@ def read_progress(tx: Transaction, restore: int) -> Progress | None:
     met = tuple(Problem.of(one.path, one.kind, one.detail) for one in kept.problems)
     failures = {number: Failure(one.why, one.times) for number, one in kept.failures.items()}
     counts = (kept.files, kept.written, kept.fetched, kept.seconds)
-    return Progress(*counts, met, frozenset(kept.gone), failures, kept.has_begun)
+    return RestoreState(*counts, met, frozenset(kept.gone), failures, kept.has_begun)
 
 
-def keep_progress(tx: Transaction, restore: int, progress: Progress) -> None:
+def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None:
     """Record what was written and met so far."""
     problems = [_Met(one.path, str(one.kind), one.detail) for one in progress.problems]
     kept = _Kept(
@@ -174,7 +174,7 @@ def note_failures(tx: Transaction, restore: int, why: Mapping[int, str]) -> None
     """Record why retrievals of a restore, by number, came to nothing once more."""
     if not why:
         return
-    before = read_progress(tx, restore) or Progress(has_begun=False)
+    before = read_progress(tx, restore) or RestoreState(has_begun=False)
     failures = dict(before.failures)
     for number, reason in why.items():
         known = failures.get(number)

@@ -45,7 +45,7 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CertificateWish:
     """What a certificate is to say: subject, names, whose key, and for how many days."""
 
     subject: x509.Name
@@ -125,7 +125,7 @@ def _read_key(directory: str) -> bytes:
         raise IdentityError(f"the authority's key {path} cannot be read: {error.strerror}") from error
 
 
-def sign_certificate(authority: Authority, wanted: Wanted, now: datetime) -> x509.Certificate:
+def sign_certificate(authority: Authority, wanted: CertificateWish, now: datetime) -> x509.Certificate:
     """A client's certificate, kept as a copy in `issued/` before anybody else has it.
 
     It ends with the authority's own at the latest. `IdentityError` when the authority's has ended.

@@ -1,4 +1,4 @@
-"""What a rebuild is given: what to rebuild, and where it touches the world."""
+"""What a rebuild is given: what to rebuild, and its context: inventory, vault, clock and the like."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class ServerKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class RebuildWorld:
-    """Where a rebuild touches the world.
+class RebuildContext:
+    """All that a rebuild works with outside its wish.
 
     `recovery_keys` are one or several: older catalogs may be sealed for other ones than the newest. `url` is
     where the inventory goes, `folder` holds what it asked for; `keep_keys` stores the server's keys

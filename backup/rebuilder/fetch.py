@@ -54,7 +54,7 @@ class Brought:
     waiting: int = 0
 
 
-class Bringer:
+class CatalogFetcher:
     """Requests and downloads of one rebuild. Every step is in the journal before it is taken."""
 
     def __init__(

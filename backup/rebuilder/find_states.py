@@ -31,8 +31,8 @@ from backup.rebuilder.catalog_chain import (
     newest,
 )
 from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
-from backup.rebuilder.context import RebuildWorld, Wish
-from backup.rebuilder.fetch import Bringer, whole
+from backup.rebuilder.context import RebuildContext, Wish
+from backup.rebuilder.fetch import CatalogFetcher, whole
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import Suspicion
 
@@ -80,14 +80,14 @@ class _Known:
     listing: Listing | None = None
 
 
-class Finder:
+class StateFinder:
     """One act of looking; `files`, `suspicions` and `listing` are what came of it."""
 
-    def __init__(self, wish: Wish, world: RebuildWorld, bringer: Bringer) -> None:
+    def __init__(self, wish: Wish, context: RebuildContext, bringer: CatalogFetcher) -> None:
         self._wish = wish
-        self._world = world
+        self._context = context
         self._bringer = bringer
-        self._trusted = TrustedCatalogs(world.recovery_keys, wish.trust)
+        self._trusted = TrustedCatalogs(context.recovery_keys, wish.trust)
         self._known = _Known()
         self._jobs_of_archives: dict[ArchiveId, bytes] = {}  # as the headers say
         self._refused: dict[ArchiveId, _Refused] = {}  # until somebody vouches for their signers
@@ -206,7 +206,7 @@ class Finder:
             before = len(self._known.candidates)
             for key, file in list(self._known.files.items()):
                 if self._known.starts[key].job_id == job.id:
-                    self._learn(of_links(file, self._world.recovery_keys))
+                    self._learn(of_links(file, self._context.recovery_keys))
             if len(self._known.candidates) > before:
                 return True
         fulls = {one.label.number for one in offered if one.label.generation is Generation.FULL}
@@ -214,7 +214,7 @@ class Finder:
             job.generations += 1
             return True
         if self._known.listing is None:
-            self._world.progress.note("the recovery line does not suffice: the vault's own list is needed")
+            self._context.progress.note("the recovery line does not suffice: the vault's own list is needed")
             self._list()
             return True
         return False
@@ -235,7 +235,7 @@ class Finder:
             return
         brought = self._bringer.bring([whole(one.archive_id, one.size) for one in new])
         if brought.waiting:
-            hot = self._world.vault.traits.keeps_metadata_hot
+            hot = self._context.vault.traits.keeps_metadata_hot
             raise WaitsError(f"{brought.waiting} of {len(new)} catalogs{_FROZEN * hot}")
         for one in sorted(new, key=lambda each: (each.label.number, each.archive_id)):
             self._known.seen.add(one.archive_id)
@@ -280,7 +280,7 @@ class Finder:
             self.suspect("duplicate", one.archive_id, "another archive is the same catalog")
             return
         try:
-            start = file.prove(self._world.recovery_keys)
+            start = file.prove(self._context.recovery_keys)
         except RecoveryKeyError as error:
             self._wrong_key = error
             self._trusted.drop(member.archive_id)
@@ -328,19 +328,19 @@ class Finder:
             raise self._key_of_others() or next(iter(self._refused.values())).error
         told = "; ".join(f"{one.archive_id[:16]}: {one.detail}" for one in self.suspicions[:5])
         raise NothingToRebuildError(
-            f"no state can be rebuilt from vault {self._world.vault.name}: {told or 'it shows no catalog'}",
+            f"no state can be rebuilt from vault {self._context.vault.name}: {told or 'it shows no catalog'}",
             advice="a list may be a day old; is it the right vault, and the right --inventory?",
         )
 
     def _key_of_others(self) -> RecoveryKeyError | None:
         """The error for keys that not one refused catalog is sealed for: then no signer is to be believed."""
-        ours = {key.recipient.id for key in self._world.recovery_keys}
+        ours = {key.recipient.id for key in self._context.recovery_keys}
         sealed_for = {stanza.recipient_id for one in self._refused.values() for stanza in one.header.stanzas}
         if not sealed_for or ours & sealed_for:
             return None
         whom = ", ".join(sorted(one.hex() for one in sealed_for))
         return RecoveryKeyError(
-            f"no recovery key that was given opens what is in vault {self._world.vault.name}: "
+            f"no recovery key that was given opens what is in vault {self._context.vault.name}: "
             f"its catalogs are sealed for {whom}",
             advice="`nightvault key show FILE` names a key's recipient: give the key of one of these; "
             "is it the right vault, and the right --inventory?",

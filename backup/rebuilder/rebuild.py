@@ -23,9 +23,9 @@ from backup.protocols import phase
 from backup.rebuilder.apply import Applier, JobState, UnusableCatalogError
 from backup.rebuilder.candidates import NothingToRebuildError
 from backup.rebuilder.catalog_chain import OlderStateError
-from backup.rebuilder.context import RebuildWorld, ServerKeys, Wish
-from backup.rebuilder.fetch import Bringer
-from backup.rebuilder.find_states import Finder, FoundJob, WaitsError
+from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
+from backup.rebuilder.fetch import CatalogFetcher
+from backup.rebuilder.find_states import FoundJob, StateFinder, WaitsError
 from backup.rebuilder.journal import Journal
 from backup.rebuilder.report import RebuildReport, RebuiltJob
 from backup.rebuilder.uncovered_packs import Recovered, read_uncovered
@@ -33,33 +33,37 @@ from backup.rebuilder.uncovered_packs import Recovered, read_uncovered
 _LATE = timedelta(hours=1)  # clocks differ, and a list is not made in an instant
 
 
-def rebuild(wish: Wish, world: RebuildWorld) -> RebuildReport:
+def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
     """One act: "waiting" until the vault is ready, then "done". Errors leave no inventory behind.
 
-    Raises what `Finder.find` raises, and `NightvaultError` if there is an inventory already.
+    Raises what `StateFinder.find` raises, and `NightvaultError` if there is an inventory already.
     """
-    began = world.clock.now()
-    with Journal.opened(world.folder, world.vault.name) as journal:
-        vault, progress = world.vault, world.progress
-        bringer = Bringer(vault, world.clock, progress, journal, tier=wish.tier, patience=world.patience)
-        finder = Finder(wish, world, bringer)
+    began = context.clock.now()
+    with Journal.opened(context.folder, context.vault.name) as journal:
+        vault, progress = context.vault, context.progress
+        bringer = CatalogFetcher(
+            vault, context.clock, progress, journal, tier=wish.tier, patience=context.patience
+        )
+        finder = StateFinder(wish, context, bringer)
         try:
-            report = _find_and_build(wish, world, bringer, finder)
+            report = _find_and_build(wish, context, bringer, finder)
         except WaitsError as wait:
-            return RebuildReport("waiting", world.vault.name, waits_for=str(wait))
+            return RebuildReport("waiting", context.vault.name, waits_for=str(wait))
         except (OlderStateError, NothingToRebuildError):
             journal.forget_listing()  # a newer list may show more
             raise
         journal.clear()
-    return replace(report, seconds=(world.clock.now() - began).total_seconds())
+    return replace(report, seconds=(context.clock.now() - began).total_seconds())
 
 
-def _find_and_build(wish: Wish, world: RebuildWorld, bringer: Bringer, finder: Finder) -> RebuildReport:
+def _find_and_build(
+    wish: Wish, context: RebuildContext, bringer: CatalogFetcher, finder: StateFinder
+) -> RebuildReport:
     """Of the newest state whose full catalog can be applied; one that cannot is as good as damaged."""
     while True:
         inventory_id, jobs = finder.find()
         try:
-            return _Building(wish, world, bringer, finder).build(inventory_id, jobs)
+            return _Building(wish, context, bringer, finder).build(inventory_id, jobs)
         except UnusableCatalogError as error:
             finder.give_up(error.member, str(error))
 
@@ -67,9 +71,11 @@ def _find_and_build(wish: Wish, world: RebuildWorld, bringer: Bringer, finder: F
 class _Building:
     """From chains to an inventory in its place."""
 
-    def __init__(self, wish: Wish, world: RebuildWorld, bringer: Bringer, finder: Finder) -> None:
+    def __init__(
+        self, wish: Wish, context: RebuildContext, bringer: CatalogFetcher, finder: StateFinder
+    ) -> None:
         self._wish = wish
-        self._world = world
+        self._context = context
         self._bringer = bringer
         self._finder = finder
         self._listed: Sequence[ListedArchive] = finder.listing.archives if finder.listing else ()
@@ -77,33 +83,33 @@ class _Building:
     def build(self, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> RebuildReport:
         """All of it, or nothing."""
         with (
-            phase(self._world.progress, "Rebuilding the inventory", counts="record"),
-            building(self._world.url) as builder,
+            phase(self._context.progress, "Rebuilding the inventory", counts="record"),
+            building(self._context.url) as builder,
         ):
             applier, states = self._apply(builder, jobs)
             self._tell_copy(inventory_id, applier.written_into)
             self._confirm(builder)
-            keys = _keys(applier, [one.recipient for one in self._world.recovery_keys])
+            keys = _keys(applier, [one.recipient for one in self._context.recovery_keys])
             recovered = self._deep(builder, inventory_id, keys.signer.public)
             builder.finish(
-                inventory_id=self._world.new_id,
+                inventory_id=self._context.new_id,
                 signer_public=keys.signer.public,
                 predecessor=inventory_id,
-                now=self._world.clock.now(),
+                now=self._context.clock.now(),
             )
             report = self._report(builder, inventory_id, list(zip(jobs, states, strict=True)), keys)
-            self._world.keep_keys(self._world.new_id, keys)
+            self._context.keep_keys(self._context.new_id, keys)
         return replace(report, recovered_packs=recovered.packs, recovered_chunks=recovered.chunks)
 
     def _apply(self, builder: Builder, jobs: Sequence[FoundJob]) -> tuple[Applier, list[JobState]]:
         applier = Applier(
             builder,
-            self._world.recovery_keys,
-            self._world.vault.name,
-            advance=lambda rows: self._world.progress.advance(files=rows),
+            self._context.recovery_keys,
+            self._context.vault.name,
+            advance=lambda rows: self._context.progress.advance(files=rows),
             archive_ids={one.label.pack_id: one.archive_id for one in self._listed if one.label},
             suspect=self._finder.suspect,
-            identity=next(iter(self._identities(self._world.new_id)), None),
+            identity=next(iter(self._identities(self._context.new_id)), None),
         )
         states: list[JobState] = []
         for number, job in enumerate(jobs, 1):
@@ -121,7 +127,7 @@ class _Building:
         if self._finder.listing is None:
             return ()
         try:
-            return self._world.patience.call(lambda: self._world.vault.identities(inventory_id))
+            return self._context.patience.call(lambda: self._context.vault.identities(inventory_id))
         except DeniedError:
             return ()
 
@@ -129,7 +135,7 @@ class _Building:
         """Name a vault that is not the one that the catalogs were written into: a copy of it, or worse."""
         found = self._identities(inventory_id) if written_into else ()
         if found and written_into not in found:
-            self._world.progress.note(
+            self._context.progress.note(
                 f"the catalogs were written into vault {written_into}, this is {found[0]}: a copy of it? "
                 "`nightvault check` tells what it lacks"
             )
@@ -162,7 +168,7 @@ class _Building:
         That is all, where a list is made at once: it was made before what speaks of archives was read. A
         recovery line may name a catalog that came later.
         """
-        if self._world.vault.traits.lists_at_once and not self._wish.lines:
+        if self._context.vault.traits.lists_at_once and not self._wish.lines:
             return math.inf
         return schema.micros(listing.as_of - _LATE)
 
@@ -170,7 +176,7 @@ class _Building:
         if not self._wish.deep:
             return Recovered()
         return read_uncovered(
-            builder, self._listed, inventory_id, signer, self._world, self._bringer, self._finder.suspect
+            builder, self._listed, inventory_id, signer, self._context, self._bringer, self._finder.suspect
         )
 
     def _report(
@@ -181,11 +187,11 @@ class _Building:
         keys: ServerKeys,
     ) -> RebuildReport:
         listing = self._finder.listing
-        own = {one.recipient.id for one in self._world.recovery_keys}
+        own = {one.recipient.id for one in self._context.recovery_keys}
         return RebuildReport(
             "done",
-            self._world.vault.name,
-            inventory_id=self._world.new_id,
+            self._context.vault.name,
+            inventory_id=self._context.new_id,
             predecessor=inventory_id,
             jobs=[_told(job, builder.count_snapshots(state.number)) for job, state in jobs],
             entries=builder.count(schema.entries),

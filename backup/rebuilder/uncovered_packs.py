@@ -39,8 +39,8 @@ from backup.model import (
     TreeHash,
 )
 from backup.rebuilder.catalog_file import tree_hash_of_file
-from backup.rebuilder.context import RebuildWorld
-from backup.rebuilder.fetch import Bringer, Want, whole
+from backup.rebuilder.context import RebuildContext
+from backup.rebuilder.fetch import CatalogFetcher, Want, whole
 from backup.rebuilder.find_states import WaitsError
 
 _AT_ONCE = 4
@@ -65,8 +65,8 @@ def read_uncovered(
     listed: Sequence[ListedArchive],
     inventory_id: InventoryId,
     signer_public: bytes,
-    world: RebuildWorld,
-    bringer: Bringer,
+    context: RebuildContext,
+    bringer: CatalogFetcher,
     suspect: Suspect,
 ) -> Recovered:
     """Record the chunks of the inventory's data packs that no catalog names. `WaitsError`."""
@@ -81,7 +81,7 @@ def read_uncovered(
     ]
     if not packs:
         return Recovered()
-    reading = _Reading(world, bringer, suspect, signer_public)
+    reading = _Reading(context, bringer, suspect, signer_public)
     numbers = count(builder.largest(schema.chunks) + 1)
     archives = count(builder.largest(schema.archives) + 1)
     done = chunks = 0
@@ -105,15 +105,17 @@ def read_uncovered(
 class _Reading:
     """Headers and directories of packs, brought down in one or two rounds, or with all that lies between."""
 
-    def __init__(self, world: RebuildWorld, bringer: Bringer, suspect: Suspect, signer: bytes) -> None:
-        self._world = world
+    def __init__(
+        self, context: RebuildContext, bringer: CatalogFetcher, suspect: Suspect, signer: bytes
+    ) -> None:
+        self._context = context
         self._signer = signer
         self._bringer = bringer
         self._suspect = suspect
 
     def read(self, packs: Sequence[ListedArchive]) -> Iterator[Opened]:
         """Each pack that can be read; the others are named."""
-        by_ends = self._world.vault.traits.retrieves_ranges
+        by_ends = self._context.vault.traits.retrieves_ranges
         some = [one for one in packs if by_ends and one.tree_hash is not None]
         others = [one for one in packs if not by_ends or one.tree_hash is None]
         if some:
@@ -188,7 +190,7 @@ class _Reading:
     ) -> tuple[Header, list[FrameRow], Sequence[ChunkRow]]:
         header = parse_header(_read(head, LARGEST_HEADER))
         verify_header(header, self._signer)
-        keys = derive_keys(open_with(header, self._world.recovery_keys), header.raw)
+        keys = derive_keys(open_with(header, self._context.recovery_keys), header.raw)
         sealed = memoryview(_read(tail, offset - want.extent.end))[:-TRAILER_SIZE]
         frames, chunks = open_directory(keys, header.fields.pack_id, sealed)
         return header, frames, chunks

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from backup.inventory import packed
 from backup.inventory.database import Transaction
-from backup.inventory.packed import ChunkPlace
+from backup.inventory.packed import ChunkLocation
 from backup.inventory.retrievals import Retrieval
 from backup.model import ByteRange
 
@@ -28,7 +28,7 @@ class AskedFrames:
         """Those that something is had of, or waited for, whatever became of them since."""
         return frozenset(self._extents)
 
-    def hold(self, place: ChunkPlace) -> bool:
+    def hold(self, place: ChunkLocation) -> bool:
         """Whether the frame of a chunk is among them."""
         if place.archive not in self._held:
             extents = self._extents.get(place.archive, ())

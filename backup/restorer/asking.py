@@ -26,8 +26,8 @@ from backup.inventory.restore_state import (
 )
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.model import RetrievalId, RetrievalState, RetrievalStatus, Tier
-from backup.restorer.context import RestoreWorld, alone_with
-from backup.restorer.requests import Answer, request_all
+from backup.restorer.context import RestoreContext, alone_with
+from backup.restorer.requests import RequestOutcome, request_all
 from backup.transfer.blame import is_of_one_archive
 
 GONE = "its archive is gone from the vault"
@@ -43,7 +43,7 @@ _OTHER_TIER = {"standard": Tier.STANDARD, "bulk": Tier.BULK}
 _LOCK_TRIES, _LOCK_PAUSE = 600, 0.2
 
 
-def advance(restore: Restore, world: RestoreWorld, *, anew: bool = False) -> Sequence[Retrieval]:
+def advance(restore: Restore, context: RestoreContext, *, anew: bool = False) -> Sequence[Retrieval]:
     """See how far the vault is, and ask for what was not asked for yet; the retrievals as they stand now.
 
     One whose output is gone, or that failed once, is planned anew and asked for again, but not what was
@@ -51,50 +51,52 @@ def advance(restore: Restore, world: RestoreWorld, *, anew: bool = False) -> Seq
     `anew`, as the user wishes, and once when all others came: it may be whole by then. May be cut anywhere
     and run again. `CapacityError` when the vault cannot serve the tier and the user chose to fail then.
     """
-    with alone_with(world.inventory, restore):
-        failed = [one for one in _known(restore, world) if one.state == "failed"]
-        _look(restore, world)
-        _plan_failed(failed, restore, world, anew=anew)
-        asked, shared = _ask_for_planned(restore, world)
+    with alone_with(context.inventory, restore):
+        failed = [one for one in _known(restore, context) if one.state == "failed"]
+        _look(restore, context)
+        _plan_failed(failed, restore, context, anew=anew)
+        asked, shared = _ask_for_planned(restore, context)
         # A waiting vault may not know yet what it was just asked for: it is looked at the next time.
-        if shared or (asked and not world.vault.traits.waits):
-            _look(restore, world)
-        return _known(restore, world)
+        if shared or (asked and not context.vault.traits.waits):
+            _look(restore, context)
+        return _known(restore, context)
 
 
-def _known(restore: Restore, world: RestoreWorld) -> list[Retrieval]:
-    with world.inventory.reading() as tx:
+def _known(restore: Restore, context: RestoreContext) -> list[Retrieval]:
+    with context.inventory.reading() as tx:
         return retrievals.retrievals_of(tx, restore.number)
 
 
-def _failures(restore: Restore, world: RestoreWorld) -> Mapping[int, Failure]:
-    with world.inventory.reading() as tx:
+def _failures(restore: Restore, context: RestoreContext) -> Mapping[int, Failure]:
+    with context.inventory.reading() as tx:
         kept = read_progress(tx, restore.number)
     return kept.failures if kept else {}
 
 
-def _plan_failed(failed: Sequence[Retrieval], restore: Restore, world: RestoreWorld, *, anew: bool) -> None:
+def _plan_failed(
+    failed: Sequence[Retrieval], restore: Restore, context: RestoreContext, *, anew: bool
+) -> None:
     """Plan what failed before anew: as the user wishes, or once more when nothing else is waited for."""
     if not failed:
         return
     if not anew:
-        if any(one.state not in _SETTLED for one in _known(restore, world)):
+        if any(one.state not in _SETTLED for one in _known(restore, context)):
             return
-        times = _failures(restore, world)
+        times = _failures(restore, context)
         failed = [one for one in failed if one.number not in times or times[one.number].times < _TIMES]
-    with world.inventory.writing() as tx:
+    with context.inventory.writing() as tx:
         retrievals_changed(tx, [again(one, os.urandom(12).hex()) for one in failed])
 
 
-def _look(restore: Restore, world: RestoreWorld) -> None:
+def _look(restore: Restore, context: RestoreContext) -> None:
     """Note the vault's word on each retrieval that it was asked for."""
-    asked = [one for one in _known(restore, world) if one.retrieval_id is not None and one.state in _ASKED]
+    asked = [one for one in _known(restore, context) if one.retrieval_id is not None and one.state in _ASKED]
     if not asked:
         return
     ids = list(dict.fromkeys(one.retrieval_id for one in asked if one.retrieval_id is not None))
-    statuses = world.patience.call(lambda: world.vault.retrieval_statuses(ids))
-    now = world.clock.now()
-    before = _failures(restore, world)
+    statuses = context.patience.call(lambda: context.vault.retrieval_statuses(ids))
+    now = context.clock.now()
+    before = _failures(restore, context)
     gone: set[RetrievalId] = set()
     changed: list[Retrieval] = []
     failed: dict[int, str] = {}
@@ -102,14 +104,14 @@ def _look(restore: Restore, world: RestoreWorld) -> None:
         if one.retrieval_id is None:
             continue
         status = statuses[one.retrieval_id]
-        if status.state is RetrievalState.EXPIRED and _is_fresh(one, world):
+        if status.state is RetrievalState.EXPIRED and _is_fresh(one, context):
             continue
         if status.state in _GONE:
             gone.add(one.retrieval_id)
-            changed.append(_lapsed(one, status, before, failed, world))
+            changed.append(_lapsed(one, status, before, failed, context))
         else:
             changed.append(_seen(one, status, now))
-    with world.inventory.writing() as tx:
+    with context.inventory.writing() as tx:
         retrievals_changed(tx, [one for one in changed if one not in asked])
         note_failures(tx, restore.number, failed)
         output_gone(tx, gone, now)
@@ -120,7 +122,7 @@ def _lapsed(
     status: RetrievalStatus,
     before: Mapping[int, Failure],
     failed: dict[int, str],
-    world: RestoreWorld,
+    context: RestoreContext,
 ) -> Retrieval:
     """One whose output is gone, or was never made, planned anew; failed if that was in vain twice."""
     why = status.message or "no reason given"
@@ -128,9 +130,9 @@ def _lapsed(
         failed[one.number] = f"the vault could not retrieve its archive: {why}"
         known = before.get(one.number)
         if known is not None and known.times + 1 >= _TIMES:
-            world.progress.note(f"a retrieval failed again ({why}): what needs it cannot be restored")
+            context.progress.note(f"a retrieval failed again ({why}): what needs it cannot be restored")
             return replace(again(one, os.urandom(12).hex()), state="failed")
-    world.progress.note(f"a retrieval is {status.state} ({why}): it is asked for again")
+    context.progress.note(f"a retrieval is {status.state} ({why}): it is asked for again")
     return again(one, os.urandom(12).hex())
 
 
@@ -144,46 +146,46 @@ def _seen(one: Retrieval, status: RetrievalStatus, now: datetime) -> Retrieval:
     return replace(one, state="waiting", until=longest if stale else until)
 
 
-def _is_fresh(one: Retrieval, world: RestoreWorld) -> bool:
+def _is_fresh(one: Retrieval, context: RestoreContext) -> bool:
     """Whether it was asked for so lately that the vault may not know of it everywhere yet.
 
     Glacier has been seen to answer 404 for a job right after it took it; to believe that is to pay twice.
     """
-    if one.requested_at is None or not world.vault.traits.waits:
+    if one.requested_at is None or not context.vault.traits.waits:
         return False
-    return abs(world.clock.now() - one.requested_at) < _FRESH  # the clock may have been ahead then
+    return abs(context.clock.now() - one.requested_at) < _FRESH  # the clock may have been ahead then
 
 
-def _ask_for_planned(restore: Restore, world: RestoreWorld) -> tuple[bool, bool]:
+def _ask_for_planned(restore: Restore, context: RestoreContext) -> tuple[bool, bool]:
     """Ask for as many of the planned ranges as are due; whether any was asked for, and whether any shared."""
-    due = _due(_known(restore, world), world)
+    due = _due(_known(restore, context), context)
     if not due:
         return False, False
-    with world.inventory.reading() as tx:
-        found = archives.get_archives(tx, sorted({one.archive for one in due}), world.inventory.id)
-    open_ones = world.patience.call(world.vault.open_retrievals)
+    with context.inventory.reading() as tx:
+        found = archives.get_archives(tx, sorted({one.archive for one in due}), context.inventory.id)
+    open_ones = context.patience.call(context.vault.open_retrievals)
     asked = shared = False
     for start in range(0, len(due), BATCH):
-        with _asking_alone(world):
-            batch, theirs = _share(due[start : start + BATCH], world)
-            answers = request_all(batch, found, open_ones, world)
-            goes_on = _record(answers, restore, world)
+        with _asking_alone(context):
+            batch, theirs = _share(due[start : start + BATCH], context)
+            answers = request_all(batch, found, open_ones, context)
+            goes_on = _record(answers, restore, context)
         asked, shared = asked or bool(batch), shared or theirs
         if not goes_on:
             break
     return asked, shared
 
 
-def _due(known: Sequence[Retrieval], world: RestoreWorld) -> list[Retrieval]:
+def _due(known: Sequence[Retrieval], context: RestoreContext) -> list[Retrieval]:
     """The planned ranges that fit into this round: what comes down in time, and at least one.
 
     Room at the target counts too: what cannot be written would lie and expire.
     """
     planned = [one for one in known if one.state == "planned"]
-    if not world.vault.traits.waits or world.round_bytes is None:
+    if not context.vault.traits.waits or context.round_bytes is None:
         return planned
     under_way = sum(one.left.length for one in known if one.state in _ASKED)
-    room = world.round_bytes - under_way
+    room = context.round_bytes - under_way
     due: list[Retrieval] = []
     for one in planned:
         room -= one.left.length
@@ -194,16 +196,16 @@ def _due(known: Sequence[Retrieval], world: RestoreWorld) -> list[Retrieval]:
 
 
 @contextmanager
-def _asking_alone(world: RestoreWorld) -> Iterator[None]:
+def _asking_alone(context: RestoreContext) -> Iterator[None]:
     """One process asks at a time, so that two restores see what the other asks for."""
     for tried in range(_LOCK_TRIES):
         try:
-            held = world.inventory.locked("asking")
+            held = context.inventory.locked("asking")
             held.__enter__()
         except LockedError as error:
             if tried == _LOCK_TRIES - 1:
                 raise LockedError("another restore is asking the vault for long") from error
-            world.clock.sleep(_LOCK_PAUSE)
+            context.clock.sleep(_LOCK_PAUSE)
             continue
         try:
             yield
@@ -212,12 +214,12 @@ def _asking_alone(world: RestoreWorld) -> Iterator[None]:
         return
 
 
-def _share(due: Sequence[Retrieval], world: RestoreWorld) -> tuple[list[Retrieval], bool]:
+def _share(due: Sequence[Retrieval], context: RestoreContext) -> tuple[list[Retrieval], bool]:
     """Record those that an output of any restore serves, and give the others."""
-    if not world.vault.traits.waits:
+    if not context.vault.traits.waits:
         return list(due), False
-    now = world.clock.now()
-    with world.inventory.writing() as tx:
+    now = context.clock.now()
+    with context.inventory.writing() as tx:
         alive = alive_retrievals(tx, (one.archive for one in due), now + _LAST_HOUR)
         found: list[Retrieval] = []
         rest: list[Retrieval] = []
@@ -241,22 +243,22 @@ def _share(due: Sequence[Retrieval], world: RestoreWorld) -> tuple[list[Retrieva
     return rest, bool(found)
 
 
-def _record(answers: Sequence[Answer], restore: Restore, world: RestoreWorld) -> bool:
+def _record(answers: Sequence[RequestOutcome], restore: Restore, context: RestoreContext) -> bool:
     """Record what the vault said; whether to go on asking. What it refused otherwise is raised afterwards."""
-    now = world.clock.now()
+    now = context.clock.now()
     changed: list[Retrieval] = []
     failed: dict[int, str] = {}
-    refusal = _refusal_of_all(answers, restore, world)
+    refusal = _refusal_of_all(answers, restore, context)
     for answer in answers:
         if answer.retrieval_id is not None:
             changed.append(_asked(answer, answer.retrieval_id, now))
         elif answer.refused is not None and (refusal is None or is_of_one_archive(answer.refused)):
-            world.progress.note(f"{answer.refused}: what needs it cannot be restored")
+            context.progress.note(f"{answer.refused}: what needs it cannot be restored")
             failed[answer.retrieval.number] = _reason(answer.refused)
             changed.append(replace(answer.retrieval, state="failed"))
     short = next((answer.short for answer in answers if answer.short is not None), None)
     changed.extend(_by_other_tier([a.retrieval for a in answers if a.short is not None], restore))
-    with world.inventory.writing() as tx:
+    with context.inventory.writing() as tx:
         retrievals_changed(tx, changed)
         note_failures(tx, restore.number, failed)
     for answer in answers:
@@ -270,16 +272,19 @@ def _record(answers: Sequence[Answer], restore: Restore, world: RestoreWorld) ->
         raise short
     other = _OTHER_TIER.get(restore.on_capacity)
     then = f"{other} is asked for" if other else "it is tried again"
-    world.progress.note(f"{short}: {then} the next time")
+    context.progress.note(f"{short}: {then} the next time")
     return False
 
 
 def _refusal_of_all(
-    answers: Sequence[Answer], restore: Restore, world: RestoreWorld
+    answers: Sequence[RequestOutcome], restore: Restore, context: RestoreContext
 ) -> NightvaultError | None:
     """A refusal that does not say whose fault it is, while this vault granted this restore nothing yet."""
     unclear = [one.refused for one in answers if one.refused and not is_of_one_archive(one.refused)]
-    granted = [*(one.retrieval_id for one in answers), *(one.retrieval_id for one in _known(restore, world))]
+    granted = [
+        *(one.retrieval_id for one in answers),
+        *(one.retrieval_id for one in _known(restore, context)),
+    ]
     if not unclear or any(granted):
         return None
     return unclear[0]
@@ -289,7 +294,7 @@ def _reason(error: NightvaultError) -> str:
     return GONE if isinstance(error, ArchiveMissingError) else f"its archive cannot be had: {error}"
 
 
-def _asked(answer: Answer, retrieval_id: RetrievalId, now: datetime) -> Retrieval:
+def _asked(answer: RequestOutcome, retrieval_id: RetrievalId, now: datetime) -> Retrieval:
     one = answer.retrieval
     return replace(
         one,

@@ -1,4 +1,4 @@
-"""Where a restore touches the world, and how to be alone with one."""
+"""What a restore is given, and how to be alone with one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from backup.transfer.retry import Patience, Reach
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreWorld:
-    """Where a restore touches the world; `key_directory` holds pack keys while a restore waits.
+class RestoreContext:
+    """All that a restore works with. `key_directory` holds pack keys while a restore waits.
 
     `numeric_owner`: owners by number, even where this machine knows their names.
     `askers` requests are sent side by side; no more than `round_bytes` are asked for and not yet written at a

@@ -14,17 +14,17 @@ from backup.inventory import restore_state as books
 from backup.inventory import retrievals, runs, snapshots
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome, Run
-from backup.restorer.context import RestoreWorld, alone_with
+from backup.restorer.context import RestoreContext, alone_with
 from backup.restorer.pack_keys import PackKeyFile
 from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_partly_ready, is_ready
 from backup.restorer.selection.choice import Choice
-from backup.restorer.session import Sitting
-from backup.restorer.target.confirmed import Agreed
+from backup.restorer.session import Session
+from backup.restorer.target.confirmed import Confirmed
 
 
 def deliver(
-    restore: Restore, known: Sequence[Retrieval], world: RestoreWorld, *, fresh: RestorePlan | None = None
+    restore: Restore, known: Sequence[Retrieval], context: RestoreContext, *, fresh: RestorePlan | None = None
 ) -> RestoreReport:
     """Fetch, verify, open and write what is ready; files that cannot be made whole are named in the report.
 
@@ -34,51 +34,51 @@ def deliver(
     `RetrievalNotReadyError` if nothing is ready. After any error the restore is open still: it goes on with
     what was not written, and asks for nothing that can still be fetched.
     """
-    with alone_with(world.inventory, restore):
-        with world.inventory.reading() as tx:
+    with alone_with(context.inventory, restore):
+        with context.inventory.reading() as tx:
             now = retrievals.retrievals_of(tx, restore.number)
             before = books.read_progress(tx, restore.number)
             snapshot = snapshots.find_snapshot(tx, restore.snapshot)
-            agreed = Agreed.decode(retrievals.read_agreed(tx, restore.number))
+            agreed = Confirmed.decode(retrievals.read_agreed(tx, restore.number))
         if not (is_ready(known) and is_ready(now)) and not is_partly_ready(now):
             raise RetrievalNotReadyError(
                 f"restore {restore.id} still waits for the vault", advice="run the same command again later"
             )
-        pack_keys = PackKeyFile(world.key_directory, restore.id).read()
+        pack_keys = PackKeyFile(context.key_directory, restore.id).read()
         choice = Choice.decode(restore.choice)
         has_failed = any(one.state == "failed" for one in now)
         if fresh is not None and not has_failed and fresh.is_for(snapshot, restore.path, choice, agreed):
             plan = fresh
         else:
-            plan = plan_restore(snapshot, restore.path, world, choice, agreed=agreed, known=now)
-        with world.inventory.writing() as tx:
-            run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), world.clock.now())
+            plan = plan_restore(snapshot, restore.path, context, choice, agreed=agreed, known=now)
+        with context.inventory.writing() as tx:
+            run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), context.clock.now())
         try:
-            sitting = Sitting(restore, now, plan, pack_keys, before, world)
+            sitting = Session(restore, now, plan, pack_keys, before, context)
             report = sitting.run()
         except BaseException as error:
-            fail_run(run, error, world)
+            fail_run(run, error, context)
             raise
-        return end_restore(restore, report, run, world)
+        return end_restore(restore, report, run, context)
 
 
-def end_restore(restore: Restore, report: RestoreReport, run: Run, world: RestoreWorld) -> RestoreReport:
+def end_restore(restore: Restore, report: RestoreReport, run: Run, context: RestoreContext) -> RestoreReport:
     """Record how the sitting ended, and the restore too if that was the last."""
-    now = world.clock.now()
+    now = context.clock.now()
     took = max(0.0, (now - run.started_at).total_seconds())
     report = replace(report, seconds=report.seconds + took)
     is_over = report.outcome is not Outcome.RUNNING
     outcome = report.outcome if is_over else Outcome.INTERRUPTED
-    with world.inventory.writing() as tx:
+    with context.inventory.writing() as tx:
         if is_over:
             retrievals.close_restore(tx, restore.number, "done", now)
         runs.finish_run(tx, run.number, outcome, report.document(), now)
     if is_over:
-        PackKeyFile(world.key_directory, restore.id).wipe()
+        PackKeyFile(context.key_directory, restore.id).wipe()
     return report
 
 
-def fail_run(run: Run, error: BaseException, world: RestoreWorld) -> None:
+def fail_run(run: Run, error: BaseException, context: RestoreContext) -> None:
     """Record the end of a run that did not get through; a killed process cannot."""
     if isinstance(error, NightvaultError):
         stopped = isinstance(error, InterruptedRunError)
@@ -87,5 +87,5 @@ def fail_run(run: Run, error: BaseException, world: RestoreWorld) -> None:
     else:
         return
     outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
-    with world.inventory.writing() as tx:
-        runs.finish_run(tx, run.number, outcome, {"error": str(error)}, world.clock.now())
+    with context.inventory.writing() as tx:
+        runs.finish_run(tx, run.number, outcome, {"error": str(error)}, context.clock.now())

@@ -14,15 +14,15 @@ from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT
 from backup.inventory.lost import elsewhere
-from backup.inventory.packed import ChunkPlace
+from backup.inventory.packed import ChunkLocation
 from backup.inventory.retrievals import Retrieval
 from backup.inventory.snapshots import Snapshot
 from backup.model import FrameRow
 from backup.restorer.asked import AskedFrames
-from backup.restorer.context import RestoreWorld
+from backup.restorer.context import RestoreContext
 from backup.restorer.ranges import RangePlan, plan_ranges
 from backup.restorer.selection.choice import Choice, Sieve
-from backup.restorer.selection.chunk_locations import Places
+from backup.restorer.selection.chunk_locations import ChunkLocations
 from backup.restorer.selection.select import (
     ALL,
     Selection,
@@ -31,8 +31,8 @@ from backup.restorer.selection.select import (
     select_entries,
     without,
 )
-from backup.restorer.target.confirmed import NOTHING, Agreed
-from backup.restorer.target.existing import Standing, compare
+from backup.restorer.target.confirmed import NOTHING, Confirmed
+from backup.restorer.target.existing import Existing, compare
 from backup.restorer.target.extraneous import find_surplus, spared_below
 
 _NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETED}
@@ -53,14 +53,14 @@ class RestorePlan:
     lost: Mapping[int, str]
     whole: bool = False
     choice: Choice = ALL
-    agreed: Agreed = NOTHING
+    agreed: Confirmed = NOTHING
 
     @property
     def retrieved(self) -> int:
         """Bytes that the vault would have to make readable."""
         return sum(plan.extent.length for plan in self.ranges)
 
-    def is_for(self, snapshot: Snapshot, path: bytes, choice: Choice, agreed: Agreed) -> bool:
+    def is_for(self, snapshot: Snapshot, path: bytes, choice: Choice, agreed: Confirmed) -> bool:
         """Whether it is what would be planned for these."""
         ours = (self.snapshot.id, self.path, self.choice, self.agreed)
         return ours == (snapshot.id, path.rstrip(b"/") or ROOT, choice, agreed)
@@ -83,11 +83,11 @@ class RestorePlan:
 def plan_restore(
     snapshot: Snapshot,
     path: bytes,
-    world: RestoreWorld,
+    context: RestoreContext,
     choice: Choice = ALL,
     *,
     target: bytes | None = None,
-    agreed: Agreed | None = None,
+    agreed: Confirmed | None = None,
     known: Sequence[Retrieval] = (),
 ) -> RestorePlan:
     """Plan from the inventory alone; touches nothing. `UsageError` if the snapshot has no such path.
@@ -96,24 +96,24 @@ def plan_restore(
     the `known` retrievals of an open restore it keeps to what they bring, whatever was found since.
     """
     path = path.rstrip(b"/") or ROOT
-    with world.inventory.reading() as tx:
-        selection = select_entries(tx, snapshot, path, world.secret.content_key, choice)
+    with context.inventory.reading() as tx:
+        selection = select_entries(tx, snapshot, path, context.secret.content_key, choice)
         if agreed is None:
             agreed = (
-                NOTHING if target is None else _look(tx, snapshot, path, selection, choice, target, world)
+                NOTHING if target is None else _look(tx, snapshot, path, selection, choice, target, context)
             )
         selection = without(selection, agreed.kept)
         places = selection.places
         asked = AskedFrames(tx, known)
         places.move(_better(tx, places, asked if known else None))
         wanted = frames_by_archive(places)
-        found = archives.get_archives(tx, sorted(wanted), world.inventory.id)
-        whole = not world.vault.traits.retrieves_ranges
+        found = archives.get_archives(tx, sorted(wanted), context.inventory.id)
+        whole = not context.vault.traits.retrieves_ranges
         lost: dict[int, str] = {}
         ranges: list[RangePlan] = []
         for number, frames in sorted(wanted.items()):
             archive = found.get(number)
-            why = _why_lost(archive, world.inventory.signer_public, is_asked=number in asked.archives)
+            why = _why_lost(archive, context.inventory.signer_public, is_asked=number in asked.archives)
             if archive is None or why:
                 lost[number] = why
                 continue
@@ -123,7 +123,7 @@ def plan_restore(
     return RestorePlan(snapshot, path, selection, ranges, readable, lost, whole, choice, agreed)
 
 
-def _better(tx: Transaction, places: Places, asked: AskedFrames | None) -> Iterable[ChunkPlace]:
+def _better(tx: Transaction, places: ChunkLocations, asked: AskedFrames | None) -> Iterable[ChunkLocation]:
     """Where chunks of archives that cannot be had lie, too; of an open restore, within what it asked for."""
     held_by = frames_by_archive(places)
     if asked is None:
@@ -147,14 +147,14 @@ def _look(
     selection: Selection,
     choice: Choice,
     target: bytes,
-    world: RestoreWorld,
-) -> Agreed:
+    context: RestoreContext,
+) -> Confirmed:
     """What at the target stays, is replaced, and goes."""
     if _is_empty(target):
         return NOTHING
-    standing = Standing(target)
+    standing = Existing(target)
     try:
-        kept, replaced = compare(standing, selection, choice, world.secret.chunk_key)
+        kept, replaced = compare(standing, selection, choice, context.secret.chunk_key)
         surplus: tuple[bytes, ...] = ()
         if choice.delete:
             rows = rows_below(tx, snapshot, base, choice)
@@ -162,12 +162,12 @@ def _look(
             chosen = [stem + one.path for one in selection.directories if not one.on_the_way]
             if not (choice.paths or choice.globs or choice.include):
                 chosen.append(base)
-            spared = spared_below(base, target, (world.inventory.lock_directory, *world.spared))
+            spared = spared_below(base, target, (context.inventory.lock_directory, *context.spared))
             sieve = Sieve(choice)
             surplus = tuple(find_surplus(standing, rows, chosen, base, snapshot, sieve, tuple(spared)))
     finally:
         standing.close()
-    return Agreed(frozenset(kept), replaced, surplus)
+    return Confirmed(frozenset(kept), replaced, surplus)
 
 
 def _why_lost(archive: Archive | None, signer_public: bytes, *, is_asked: bool) -> str:

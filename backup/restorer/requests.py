@@ -16,12 +16,12 @@ from backup.errors import (
 from backup.inventory.archives import Archive
 from backup.inventory.retrievals import Retrieval
 from backup.model import ByteRange, RetrievalId
-from backup.restorer.context import RestoreWorld
+from backup.restorer.context import RestoreContext
 from backup.transfer.blame import is_of_one_archive
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RequestOutcome:
     """What the vault said to one request: an id, or why there is none. All None: it was not sent.
 
     `asked` is the range that was granted. What was `refused` need not be refused to other archives.
@@ -39,8 +39,8 @@ def request_all(
     wanted: Sequence[Retrieval],
     found: Mapping[int, Archive],
     open_ones: Mapping[str, RetrievalId],
-    world: RestoreWorld,
-) -> list[Answer]:
+    context: RestoreContext,
+) -> list[RequestOutcome]:
     """Ask for each on worker threads; the answers in the order of `wanted`.
 
     After the first that shows that others will fare alike (no capacity, no permission, no network), those
@@ -48,12 +48,12 @@ def request_all(
     """
     if not wanted:
         return []
-    answers: list[Answer] = []
-    workers = ThreadPoolExecutor(max(1, min(world.askers, len(wanted))), "ask")
+    answers: list[RequestOutcome] = []
+    workers = ThreadPoolExecutor(max(1, min(context.askers, len(wanted))), "ask")
     try:
-        futures = [workers.submit(_ask, one, found.get(one.archive), open_ones, world) for one in wanted]
+        futures = [workers.submit(_ask, one, found.get(one.archive), open_ones, context) for one in wanted]
         for one, future in zip(wanted, futures, strict=True):
-            answer = Answer(one) if future.cancelled() else _answer(one, future)
+            answer = RequestOutcome(one) if future.cancelled() else _answer(one, future)
             answers.append(answer)
             if answer.short or answer.error:
                 for other in futures:
@@ -63,21 +63,21 @@ def request_all(
     return answers
 
 
-def _answer(one: Retrieval, future: Future[tuple[RetrievalId, ByteRange]]) -> Answer:
+def _answer(one: Retrieval, future: Future[tuple[RetrievalId, ByteRange]]) -> RequestOutcome:
     try:
-        return Answer(one, *future.result())
+        return RequestOutcome(one, *future.result())
     except CapacityError as error:
-        return Answer(one, short=error)
+        return RequestOutcome(one, short=error)
     except NightvaultError as error:
         if is_of_one_archive(error) or type(error) is VaultError:
-            return Answer(one, refused=error)
-        return Answer(one, error=error)
+            return RequestOutcome(one, refused=error)
+        return RequestOutcome(one, error=error)
     except BaseException as error:  # noqa: BLE001  what the others were answered is recorded first
-        return Answer(one, error=error)
+        return RequestOutcome(one, error=error)
 
 
 def _ask(
-    one: Retrieval, archive: Archive | None, open_ones: Mapping[str, RetrievalId], world: RestoreWorld
+    one: Retrieval, archive: Archive | None, open_ones: Mapping[str, RetrievalId], context: RestoreContext
 ) -> tuple[RetrievalId, ByteRange]:
     """Ask once: a request whose answer was lost, then or now, is found again by its token, not paid twice.
 
@@ -92,15 +92,17 @@ def _ask(
 
     def ask() -> RetrievalId:
         nonlocal tried
-        found = world.vault.open_retrievals() if tried else open_ones
+        found = context.vault.open_retrievals() if tried else open_ones
         tried = True
         extent = None if wanted == everything else wanted
-        return found.get(one.token) or world.vault.request_retrieval(archive_id, extent, one.tier, one.token)
+        return found.get(one.token) or context.vault.request_retrieval(
+            archive_id, extent, one.tier, one.token
+        )
 
     try:
-        return world.patience.call(ask), wanted
+        return context.patience.call(ask), wanted
     except ArchiveShortError:
         if wanted == everything:
             raise
     wanted = everything
-    return world.patience.call(ask), wanted
+    return context.patience.call(ask), wanted

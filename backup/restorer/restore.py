@@ -31,7 +31,7 @@ from backup.inventory.retrievals import Restore
 from backup.model import Tier
 from backup.protocols import Clock
 from backup.restorer.asking import advance
-from backup.restorer.context import RestoreWorld, alone_with
+from backup.restorer.context import RestoreContext, alone_with
 from backup.restorer.delivery import deliver
 from backup.restorer.pack_keys import PackKeyFile, wipe_others
 from backup.restorer.plan import RestorePlan, plan_restore
@@ -42,9 +42,9 @@ from backup.transfer.recognise import require_same
 from backup.transfer.retry import Patience
 
 __all__ = [
+    "RestoreContext",
     "RestorePlan",
     "RestoreReport",
-    "RestoreWorld",
     "advance",
     "begin_restore",
     "cancel",
@@ -62,7 +62,7 @@ __all__ = [
 def begin_restore(
     plan: RestorePlan,
     target: bytes,
-    world: RestoreWorld,
+    context: RestoreContext,
     *,
     tier: Tier,
     keys: Callable[[], Sequence[RecoveryKey]],
@@ -75,22 +75,22 @@ def begin_restore(
     `OtherVaultError` if another vault stands in the place of the one that holds it.
     `on_capacity` says what to do when the vault cannot serve the tier: wait, standard, bulk, fail.
     """
-    known = find_open(world, plan, target)
+    known = find_open(context, plan, target)
     if known is not None:
         return known
     if not plan.choice.output:
         check_room(plan, os.fsdecode(target))
-    pack_keys = _open_packs(plan, keys, world)
+    pack_keys = _open_packs(plan, keys, context)
     with suppress(UnreachableError, DeniedError, VaultMissingError):  # told when something is asked for
-        require_same(world.inventory, world.vault, Patience(world.clock, attempts=1))
-    with world.inventory.writing() as tx:
+        require_same(context.inventory, context.vault, Patience(context.clock, attempts=1))
+    with context.inventory.writing() as tx:
         same = _same_open(tx, plan, target)  # another process may have begun it while the key was typed
-        return same or _record(tx, plan, target, pack_keys, world, tier, on_capacity)
+        return same or _record(tx, plan, target, pack_keys, context, tier, on_capacity)
 
 
-def find_open(world: RestoreWorld, plan: RestorePlan, target: bytes) -> Restore | None:
+def find_open(context: RestoreContext, plan: RestorePlan, target: bytes) -> Restore | None:
     """The open restore of the same snapshot, path and choice to the same target."""
-    with world.inventory.reading() as tx:
+    with context.inventory.reading() as tx:
         return _same_open(tx, plan, target)
 
 
@@ -134,7 +134,7 @@ def _same_open(tx: Transaction, plan: RestorePlan, target: bytes) -> Restore | N
 
 
 def _open_packs(
-    plan: RestorePlan, ask: Callable[[], Sequence[RecoveryKey]], world: RestoreWorld
+    plan: RestorePlan, ask: Callable[[], Sequence[RecoveryKey]], context: RestoreContext
 ) -> dict[int, bytes]:
     """The keys of the plan's packs; a pack that was sealed wrongly is left out, and its files reported."""
     if not plan.archives:
@@ -146,7 +146,7 @@ def _open_packs(
         try:
             pack_key = _open_pack(archive.header, keys)
         except FormatError as error:
-            world.progress.note(f"archive {number} cannot be opened: {error}")
+            context.progress.note(f"archive {number} cannot be opened: {error}")
             continue
         if pack_key is None:
             refused.append(number)
@@ -187,23 +187,23 @@ def _record(
     plan: RestorePlan,
     target: bytes,
     pack_keys: dict[int, bytes],
-    world: RestoreWorld,
+    context: RestoreContext,
     tier: Tier,
     on_capacity: str,
 ) -> Restore:
     """Record restore and retrievals, and keep the keys before that becomes true."""
     still_open = {one.id for one in retrievals.list_restores(tx, only_open=True)}
-    wipe_others(world.key_directory, still_open)
+    wipe_others(context.key_directory, still_open)
     restore_id = os.urandom(8).hex()
     number = retrievals.open_restore(
         tx,
         restore_id=restore_id,
         snapshot=plan.snapshot.id,
-        vault=world.vault.name,
+        vault=context.vault.name,
         path=plan.path,
         target=target,
         tier=tier,
-        now=world.clock.now(),
+        now=context.clock.now(),
         on_capacity=on_capacity,
         choice=plan.choice.encode(),
         agreed=plan.agreed.encode(),
@@ -212,5 +212,5 @@ def _record(
     retrievals.plan_retrievals(
         tx, number, [(one.archive, one.extent, os.urandom(12).hex()) for one in ranges], tier
     )
-    PackKeyFile(world.key_directory, restore_id).write(pack_keys)
+    PackKeyFile(context.key_directory, restore_id).write(pack_keys)
     return retrievals.find_restore(tx, number)

@@ -19,19 +19,19 @@ from backup.errors import (
 )
 from backup.format.pack import derive_keys
 from backup.inventory import restore_state as books
-from backup.inventory.restore_state import Progress
+from backup.inventory.restore_state import RestoreState
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.model import MIB, FrameRow, Problem
 from backup.restorer.asking import GONE
-from backup.restorer.context import RestoreWorld
+from backup.restorer.context import RestoreContext
 from backup.restorer.frame_opener import OpenedArchive, Opener
 from backup.restorer.plan import RestorePlan
 from backup.restorer.ranges import cover
 from backup.restorer.report import RestoreReport
 from backup.restorer.selection.choice import Overwrite
 from backup.restorer.target.assemble import Assembly
-from backup.restorer.target.existing import Standing, read_back
+from backup.restorer.target.existing import Existing, read_back
 from backup.restorer.target.extraneous import remove_surplus
 from backup.restorer.target.mark import Mark, enter
 from backup.restorer.target.owners import Owners
@@ -49,10 +49,10 @@ class _Checkpoint:
 
     syncing: Future[None]
     changed: Sequence[Retrieval]
-    so_far: Progress
+    so_far: RestoreState
 
 
-class Sitting:
+class Session:
     """One attempt to bring a restore's files below its target; `before` is what earlier ones did."""
 
     def __init__(
@@ -61,19 +61,19 @@ class Sitting:
         known: Sequence[Retrieval],
         plan: RestorePlan,
         pack_keys: dict[int, bytes],
-        before: Progress | None,
-        world: RestoreWorld,
+        before: RestoreState | None,
+        context: RestoreContext,
     ) -> None:
         self._restore = restore
         self._known = {one.number: one for one in known}
         self._plan = plan
         self._pack_keys = pack_keys
         self._resumes = before is not None and before.has_begun
-        self._before = before or Progress()
-        self._world = world
+        self._before = before or RestoreState()
+        self._context = context
         self._problems: list[Problem] = []
         self._warnings: list[str] = []
-        self._started = world.clock.now()
+        self._started = context.clock.now()
         self._changed: set[int] = set()
         self._accepted: deque[Retrieval] = deque()  # as each is once its newest frames are done
         self._counts = (0, 0)  # files and bytes as of the last frame that was dealt with
@@ -88,13 +88,13 @@ class Sitting:
 
     def run(self) -> RestoreReport:
         """Write what is ready, and finish if that was all; what was not synced goes when this fails."""
-        progress, plan = self._world.progress, self._plan
+        progress, plan = self._context.progress, self._plan
         choice = plan.choice
         replaces = choice.overwrite is not Overwrite.NEVER
-        target = enter(self._restore, self._world, replaces=replaces)
-        owners = Owners(numeric=self._world.numeric_owner or choice.numeric_owner)
+        target = enter(self._restore, self._context, replaces=replaces)
+        owners = Owners(numeric=self._context.numeric_owner or choice.numeric_owner)
         writer = Writer(target, self._problems.append, self._restore.id, owners, resumes=self._resumes)
-        key = self._world.secret.chunk_key
+        key = self._context.secret.chunk_key
         assembly = Assembly(
             plan.selection, writer, self._problems.append, chunk_key=key, warn=self._warnings.append
         )
@@ -110,7 +110,7 @@ class Sitting:
             self._lose_what_is_gone(assembly)
             assembly.finish()
             self._remove()
-            with Mark(self._restore.id, self._world.secret).lifted(target.handle(b"")):
+            with Mark(self._restore.id, self._context.secret).lifted(target.handle(b"")):
                 self._syncer.submit(writer.finish()).result()  # no Ctrl-C hides what that says
                 if choice.verify:
                     self._verify(assembly)
@@ -137,7 +137,7 @@ class Sitting:
             if self._has_begun:  # else the next sitting would miss what was not made yet
                 self._record(assembly, writer)
         except NightvaultError as error:
-            self._world.progress.note(f"what was written since the last record is written again: {error}")
+            self._context.progress.note(f"what was written since the last record is written again: {error}")
 
     def _remove(self) -> None:
         """Remove what was agreed on, before directories get their times; not where files could not come."""
@@ -145,9 +145,9 @@ class Sitting:
         if not surplus:
             return
         if self._plan.selection.problems or self._all_problems():
-            self._world.progress.note("not everything could be restored: nothing is removed")
+            self._context.progress.note("not everything could be restored: nothing is removed")
             return
-        standing = Standing(self._restore.target)
+        standing = Existing(self._restore.target)
         try:
             self._removed = remove_surplus(standing, surplus, self._problems.append)
         finally:
@@ -156,13 +156,13 @@ class Sitting:
     def _verify(self, assembly: Assembly) -> None:
         """Read back from the disk what was written, each name of it."""
         gone = set(assembly.gone) | {problem.path for problem in self._all_problems()}
-        self._world.progress.finish()
-        self._world.progress.start("Reading back", self._plan.selection.data_bytes)
+        self._context.progress.finish()
+        self._context.progress.start("Reading back", self._plan.selection.data_bytes)
         self._verified = read_back(
             self._restore.target,
             self._plan.selection,
             gone,
-            self._world,
+            self._context,
             self._problems.append,
         )
 
@@ -170,7 +170,7 @@ class Sitting:
         """Directories and empty files; then what earlier sittings left, of which some may be wanted again."""
         assembly.begin(again=self._resumes)
         if self._resumes:
-            self._world.progress.advance(done=self._before.written)
+            self._context.progress.advance(done=self._before.written)
             done = {(one.archive, row.number) for one, rows in self._laid() for row in rows if _has(one, row)}
             again = assembly.resume(done, self._before.gone)
             for one, rows in self._laid():
@@ -200,7 +200,10 @@ class Sitting:
         ready.sort(key=lambda pair: (pair[0].until or _NEVER, pair[0].number))
         lapsed: VaultError | None = None
         fetcher = Fetcher(
-            self._world.vault, self._world.clock, piece=self._world.piece, tell=self._world.progress.note
+            self._context.vault,
+            self._context.clock,
+            piece=self._context.piece,
+            tell=self._context.progress.note,
         )
         with fetcher, Opener() as opener:
             for one, rows in ready:
@@ -222,9 +225,9 @@ class Sitting:
     def _lapsed(self, one: Retrieval, error: VaultError) -> Retrieval:
         """What was ready and is not: planned anew if it is gone, else waited for."""
         if isinstance(error, RetrievalNotReadyError):
-            self._world.progress.note(f"{error}: it is waited for")
+            self._context.progress.note(f"{error}: it is waited for")
             return replace(one, state="waiting")
-        self._world.progress.note(f"{error}: what is missing of it is asked for again")
+        self._context.progress.note(f"{error}: what is missing of it is asked for again")
         return books.again(one, os.urandom(12).hex())
 
     def _fetch_range(
@@ -258,7 +261,7 @@ class Sitting:
                 self._begin_checkpoint(assembly, writer)
             elif self._checkpoint is not None and self._checkpoint.syncing.done():
                 self._end_checkpoint(writer)
-            if self._world.stop():
+            if self._context.stop():
                 raise InterruptedRunError(
                     f"restore {self._restore.id} was stopped", advice="the same command again goes on"
                 )
@@ -286,7 +289,7 @@ class Sitting:
         """Have what was written synced on a thread, while the next files are made."""
         self._end_checkpoint(writer)
         changed = [self._known[number] for number in sorted(self._changed)]
-        so_far = self._so_far(assembly, self._world.clock.now())
+        so_far = self._so_far(assembly, self._context.clock.now())
         self._checkpoint = _Checkpoint(self._syncer.submit(writer.syncing()), changed, so_far)
         self._changed.clear()
         self._unsynced = 0
@@ -298,14 +301,14 @@ class Sitting:
             return
         one.syncing.result()
         writer.synced()
-        with self._world.inventory.writing() as tx:
+        with self._context.inventory.writing() as tx:
             books.retrievals_changed(tx, one.changed)
             books.keep_progress(tx, self._restore.number, one.so_far)
         self._checkpoint = None
 
-    def _so_far(self, assembly: Assembly, now: datetime) -> Progress:
+    def _so_far(self, assembly: Assembly, now: datetime) -> RestoreState:
         before, (files, written) = self._before, self._counts
-        return Progress(
+        return RestoreState(
             files=before.files + files,
             written=before.written + written,
             fetched=before.fetched + self._fetched,
@@ -333,7 +336,7 @@ class Sitting:
         self._counts = (writer.files, writer.bytes)
 
     def _tell(self, writer: Writer, done: int = 0) -> None:
-        self._world.progress.advance(files=writer.files - self._files_told, done=done)
+        self._context.progress.advance(files=writer.files - self._files_told, done=done)
         self._files_told = writer.files
 
     def _report(self, writer: Writer) -> RestoreReport:

@@ -28,7 +28,7 @@ import msgspec
 from backup.errors import SourceError
 from backup.second_process import receive, start
 from backup.source.attributes import Attributes
-from backup.source.small import Seen, SmallRead, Wanted, read_small, room_for
+from backup.source.small import FileToRead, Seen, SmallRead, read_small, room_for
 
 MOST_FILES: Final = 512
 MOST_NAMES: Final = 16 * 1024  # bytes of names: two questions fit a socket's buffer, so asking seldom waits
@@ -43,7 +43,7 @@ class ReaderGoneError(SourceError):
     """The process that read for us is not there any more."""
 
 
-class Answer(NamedTuple):
+class ReadBatch(NamedTuple):
     """What was read, and the data of files that compress and of those that do not (see `SmallRead`).
 
     The data is valid until the next question.
@@ -72,7 +72,7 @@ class ReaderProcess:
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN | select.POLLOUT)
         self._sizes: deque[array[int]] = deque()  # of the files of questions that were not answered yet
-        self._answers: deque[Answer] = deque()  # that came while we asked
+        self._answers: deque[ReadBatch] = deque()  # that came while we asked
         with suppress(OSError):  # it is gone already: its first answer tells
             self._socket.sendall(chunk_key + content_key)
 
@@ -85,7 +85,7 @@ class ReaderProcess:
         self._answers.clear()
         self._rooms.close()
 
-    def ask(self, directories: Sequence[int], wanted: Sequence[Wanted]) -> None:
+    def ask(self, directories: Sequence[int], wanted: Sequence[FileToRead]) -> None:
         """Have a batch read: at least one file, at most `MOST_FILES` in `MOST_DIRECTORIES`.
 
         No more than `QUESTIONS` may be asked that `answer` did not answer.
@@ -97,7 +97,7 @@ class ReaderProcess:
         while left:
             left = left[self._send(left) :]
 
-    def answer(self) -> Answer:
+    def answer(self) -> ReadBatch:
         """What came of the oldest question that was not answered yet."""
         return self._answers.popleft() if self._answers else self._receive()
 
@@ -117,7 +117,7 @@ class ReaderProcess:
     def _gone(self, error: BaseException) -> ReaderGoneError:
         return ReaderGoneError(self._process.ending(error))
 
-    def _receive(self) -> Answer:
+    def _receive(self) -> ReadBatch:
         try:
             (size,) = _ANSWER.unpack(receive(self._socket, _ANSWER.size))
             *places, ids, contents, found = _TOLD.decode(receive(self._socket, size))
@@ -128,7 +128,7 @@ class ReaderProcess:
         except (OSError, EOFError, ValueError, IndexError, msgspec.MsgspecError) as error:
             raise self._gone(error) from error
 
-    def _answer(self, read: SmallRead, sizes: Sequence[int]) -> Answer:
+    def _answer(self, read: SmallRead, sizes: Sequence[int]) -> ReadBatch:
         """The data, by the sizes that were asked for: none is as it was if one did not fit its room."""
         count = len(read.loose) + len(read.dense)
         if (len(read.ids), len(read.content_ids)) != (32 * count, 16 * count):
@@ -138,7 +138,7 @@ class ReaderProcess:
         loose, dense = (sum(sizes[place] for place in places) for places in (read.loose, read.dense))
         if loose > middle or dense > middle:
             raise ValueError("it read more than there is room for")
-        return Answer(read, room[:loose], room[middle : middle + dense])
+        return ReadBatch(read, room[:loose], room[middle : middle + dense])
 
 
 class _Rooms:
@@ -170,7 +170,7 @@ _QUESTION: Final = msgspec.msgpack.Decoder(tuple[bytes, list[bytes], bytes, byte
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
-def _question(wanted: Sequence[Wanted]) -> bytes:
+def _question(wanted: Sequence[FileToRead]) -> bytes:
     places, names, seen = zip(*wanted, strict=True)
     columns = (array("Q", column).tobytes() for column in zip(*seen, strict=True))
     return _ENCODER.encode((array("H", places).tobytes(), names, *columns))

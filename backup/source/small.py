@@ -32,7 +32,7 @@ Seen = tuple[int, int, int, int]
 seen: Final[Callable[[os.stat_result], Seen]] = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
-class Wanted(NamedTuple):
+class FileToRead(NamedTuple):
     """A file to read: `name` in the `directory`-th of the batch's directories."""
 
     directory: int
@@ -86,7 +86,7 @@ def read_small(
     chunk_key: bytes,
     content_key: bytes,
 ) -> SmallRead:
-    """Read each file of `wanted` (see `Wanted`) that can be read here; `directories` are open handles."""
+    """Read each file of `wanted` (see `FileToRead`) that can be read here; `directories` are open handles."""
     empty, loose, dense = array("H"), array("H"), array("H")
     loose_ids: list[tuple[bytes, bytes]] = []
     dense_ids: list[tuple[bytes, bytes]] = []

@@ -1,6 +1,6 @@
 """How many parts are sent at once: more while that makes it faster, fewer when vault or line are pressed.
 
-    lanes = Lanes(now=3, most=8)
+    lanes = Concurrency(now=3, most=8)
     lanes = lanes.after(Look(sent=…, seconds=…, troubles=0))     # again and again
     lanes.now
 
@@ -36,7 +36,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
+class Concurrency:
     """`now` are used, between `least` and `most`; `rate` is what one less, or as many, brought before."""
 
     now: int
@@ -48,11 +48,11 @@ class Lanes:
     next_wait: int = FIRST_WAIT
 
     @classmethod
-    def fixed(cls, number: int) -> Lanes:
+    def fixed(cls, number: int) -> Concurrency:
         """Always that many."""
         return cls(number, number, number)
 
-    def after(self, look: Look) -> Lanes:
+    def after(self, look: Look) -> Concurrency:
         """What is right after that."""
         if look.troubles:
             return self._pressed()
@@ -65,11 +65,11 @@ class Lanes:
         wait = FIRST_WAIT if self.is_trying else self.next_wait
         return replace(self, now=self.now + more, rate=rate, is_trying=more, next_wait=wait)
 
-    def _back(self) -> Lanes:
+    def _back(self) -> Concurrency:
         longer = min(self.next_wait * 2, LONGEST_WAIT)
         return replace(self, now=self.now - 1, is_trying=False, wait=self.next_wait, next_wait=longer)
 
-    def _pressed(self) -> Lanes:
+    def _pressed(self) -> Concurrency:
         fewer = max(self.now // 2, self.least)
         return replace(self, now=fewer, is_trying=False, wait=self.next_wait, rate=0.0)
 
@@ -77,7 +77,7 @@ class Lanes:
 class Gate:
     """Lets as many threads through at once as the lanes are, and looks how it goes. For any threads."""
 
-    def __init__(self, lanes: Lanes, clock: Clock) -> None:
+    def __init__(self, lanes: Concurrency, clock: Clock) -> None:
         self._lanes = lanes
         self._clock = clock
         self._changed = threading.Condition()
@@ -88,7 +88,7 @@ class Gate:
         self._sent = self._parts = self._troubles = 0
 
     @property
-    def lanes(self) -> Lanes:
+    def lanes(self) -> Concurrency:
         """As they are now."""
         return self._lanes
 

@@ -31,7 +31,7 @@ from backup.inventory.archives import Archive, CatalogPlace, PendingUpload
 from backup.inventory.database import Inventory
 from backup.model import MIB, ArchiveId, ByteRange, Pack, PackId, Part, StoredPart, TreeHash, UploadId
 from backup.protocols import Clock, Progress, TakesFiles, Vault, phase
-from backup.transfer.concurrency import Gate, Lanes
+from backup.transfer.concurrency import Concurrency, Gate
 from backup.transfer.retry import Patience
 from backup.transfer.sent import Sent
 from backup.transfer.spool import spool_errors
@@ -93,8 +93,8 @@ class Uploader:
         self._sending: deque[_Sending] = deque()
         self._packs = ThreadPoolExecutor(packs_at_once, "pack")
         most = most_at_once or parts_at_once
-        fixed = Lanes.fixed(parts_at_once)
-        self._gate = Gate(Lanes(min(parts_at_once, most), most) if most_at_once else fixed, clock)
+        fixed = Concurrency.fixed(parts_at_once)
+        self._gate = Gate(Concurrency(min(parts_at_once, most), most) if most_at_once else fixed, clock)
         self._parts = ThreadPoolExecutor(most + 1, "part")  # one that waits shows that all lanes are full
         self.stored_archives = 0
         self.stored_bytes = 0

@@ -48,7 +48,7 @@ from backup.protocols import VaultTraits
 from backup.vault import answers
 from backup.vault.aws import field, speaking_of
 from backup.vault.partbody import PartBody, hand_over_hashes, keep_pace
-from backup.vault.rate_limit import FREE, Paces, read_all
+from backup.vault.rate_limit import FREE, RateLimits, read_all
 
 TRAITS = VaultTraits(
     retrieves_ranges=True,
@@ -77,7 +77,7 @@ class GlacierVault:
     """
 
     def __init__(
-        self, name: VaultName, client: Any, vault: str, account_id: str = "-", paces: Paces = FREE
+        self, name: VaultName, client: Any, vault: str, account_id: str = "-", paces: RateLimits = FREE
     ) -> None:
         self._name = name
         self._client = client

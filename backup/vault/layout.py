@@ -36,7 +36,7 @@ from backup.format.treehash import TreeHasher
 from backup.model import MIB, ArchiveId, ByteRange, StoredPart, TreeHash, UploadId
 from backup.page_cache import forget
 from backup.vault import dirfd
-from backup.vault.rate_limit import UNLIMITED, AnyPace, slices
+from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, slices
 
 MARKER = "nightvault-vault.json"
 LAYOUT = 1
@@ -165,7 +165,7 @@ def open_upload(root: Root, upload_id: UploadId) -> Iterator[tuple[int, UploadRe
         raise unknown from error
 
 
-def write_part(upload: int, part: StoredPart, body: memoryview, pace: AnyPace = UNLIMITED) -> None:
+def write_part(upload: int, part: StoredPart, body: memoryview, pace: AnyRateLimit = UNLIMITED) -> None:
     """Write a part, sync it, then note it: what `read_parts` names survives a power cut.
 
     The note itself needs no sync: a lost one costs sending the part again. What an earlier note says of the
@@ -294,7 +294,9 @@ def archive_size(root: Root, archive_id: ArchiveId) -> int | None:
         return None
 
 
-def read_archive(root: Root, archive_id: ArchiveId, extent: ByteRange, pace: AnyPace = UNLIMITED) -> bytes:
+def read_archive(
+    root: Root, archive_id: ArchiveId, extent: ByteRange, pace: AnyRateLimit = UNLIMITED
+) -> bytes:
     """Exactly these bytes; `ArchiveMissingError`, `IntegrityError` when the file ends too soon.
 
     `ArchiveUnreadableError` when the disk cannot read it.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from backup.model import KIB
-from backup.vault.rate_limit import UNLIMITED, AnyPace, Unlimited
+from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, Unlimited
 
 _HEADER = "x-amz-content-sha256"
 _EVENT = "before-call.glacier.UploadMultipartPart"
@@ -57,13 +57,13 @@ class PartBody:
         self,
         view: memoryview,
         sha256: bytes,
-        pace: AnyPace = UNLIMITED,
+        pace: AnyRateLimit = UNLIMITED,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._view = view.cast("B")
         self._at = 0
         self._pace = pace
-        self._now: AnyPace = UNLIMITED
+        self._now: AnyRateLimit = UNLIMITED
         self._stopwatch = stopwatch
         self._stride: Stride | None = None
         self._given_at = 0.0

@@ -1,6 +1,6 @@
 """How fast bytes may pass: a limit by the hour of the day, shared by all threads of a vault.
 
-    pace = Pace(Timetable([Window(480, 1080, MIB)]), clock)
+    pace = RateLimit(Timetable([Window(480, 1080, MIB)]), clock)
     size = pace.take(most)                 # waits, then so many bytes may be sent or read
 
 Each turn is a slice of at most 64 KiB, a quarter of a second at low limits: what is sent never pauses for
@@ -88,7 +88,7 @@ class Turns:
         return size, max((begin - now).total_seconds(), 0.0)
 
 
-class Pace:
+class RateLimit:
     """Waits until bytes may pass. For any number of threads.
 
     `stop` tells that whoever waits should give up: `InterruptedRunError`.
@@ -119,22 +119,22 @@ class Unlimited:
         return most
 
 
-AnyPace = Pace | Unlimited
+AnyRateLimit = RateLimit | Unlimited
 UNLIMITED: Final = Unlimited()
 
 
 @dataclass(frozen=True, slots=True)
-class Paces:
+class RateLimits:
     """Of what goes up to a vault, and of what comes down."""
 
-    up: AnyPace = UNLIMITED
-    down: AnyPace = UNLIMITED
+    up: AnyRateLimit = UNLIMITED
+    down: AnyRateLimit = UNLIMITED
 
 
-FREE: Final = Paces()
+FREE: Final = RateLimits()
 
 
-def slices(length: int, pace: AnyPace) -> Iterator[tuple[int, int]]:
+def slices(length: int, pace: AnyRateLimit) -> Iterator[tuple[int, int]]:
     """Start and end of each slice of `length` bytes, when it may pass."""
     start = 0
     while start < length:
@@ -143,7 +143,7 @@ def slices(length: int, pace: AnyPace) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def read_all(body: Readable, pace: AnyPace, length: int) -> bytes:
+def read_all(body: Readable, pace: AnyRateLimit, length: int) -> bytes:
     """All of an answer, slice by slice where there is a limit; it is thought to have `length` bytes."""
     if isinstance(pace, Unlimited):
         return body.read()

@@ -15,7 +15,7 @@ from backup.protocols import Clock, VaultTraits
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.partbody import keep_pace, rely_on_crc, stay_in_region
-from backup.vault.rate_limit import FREE, Paces
+from backup.vault.rate_limit import FREE, RateLimits
 from backup.vault.s3_identity import S3Identity, is_identity
 from backup.vault.s3_requests import Bucket, BucketRequests
 from backup.vault.s3_retrievals import S3Retrievals
@@ -32,7 +32,7 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
     """A `Vault` in a bucket; `client` is `aws.make_client(session, "s3", …)`."""
 
     def __init__(
-        self, name: VaultName, client: Any, bucket: Bucket, clock: Clock, paces: Paces = FREE
+        self, name: VaultName, client: Any, bucket: Bucket, clock: Clock, paces: RateLimits = FREE
     ) -> None:
         rely_on_crc(client)
         stay_in_region(client)

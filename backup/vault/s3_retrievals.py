@@ -29,7 +29,7 @@ from backup.model import (
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.aws import speaking_of
-from backup.vault.rate_limit import FREE, Paces, read_all
+from backup.vault.rate_limit import FREE, RateLimits, read_all
 from backup.vault.s3_requests import BucketRequests
 
 FEW = 3
@@ -43,7 +43,7 @@ class _NotFrozenError(VaultError):
 class S3Retrievals:
     """The half of `protocols.Vault` that brings back."""
 
-    def __init__(self, requests: BucketRequests, paces: Paces = FREE) -> None:
+    def __init__(self, requests: BucketRequests, paces: RateLimits = FREE) -> None:
         self._in = requests
         self._paces = paces
 

@@ -25,7 +25,7 @@ from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.aws import field
 from backup.vault.partbody import PartBody
-from backup.vault.rate_limit import FREE, Paces
+from backup.vault.rate_limit import FREE, RateLimits
 from backup.vault.s3_requests import BucketRequests
 
 DESCRIPTION = "nightvault"  # the user metadata that repeats what the key says
@@ -44,7 +44,7 @@ class _ConflictError(VaultError):
 class S3Uploads:
     """The half of `protocols.Vault` that sends."""
 
-    def __init__(self, requests: BucketRequests, paces: Paces = FREE) -> None:
+    def __init__(self, requests: BucketRequests, paces: RateLimits = FREE) -> None:
         self._in = requests
         self._paces = paces
 

@@ -12,8 +12,8 @@ import pytest
 
 from backup.archiver import ahead as reading_ahead
 from backup.inventory.runs import Outcome
-from backup.source.reader import Answer, ReaderGoneError, ReaderProcess
-from backup.source.small import LARGEST, Wanted
+from backup.source.reader import ReadBatch, ReaderGoneError, ReaderProcess
+from backup.source.small import LARGEST, FileToRead
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site
 from tests.doubles import ManualClock
@@ -62,12 +62,12 @@ def test_a_reader_that_dies_costs_nothing(
     class Mortal(ReaderProcess):
         """Killed at one of its questions or answers."""
 
-        def ask(self, directories: Sequence[int], wanted: Sequence[Wanted]) -> None:
+        def ask(self, directories: Sequence[int], wanted: Sequence[FileToRead]) -> None:
             self._age(when == "before it is asked")
             super().ask(directories, wanted)
             self._age(when == "when it was asked")
 
-        def answer(self) -> Answer:
+        def answer(self) -> ReadBatch:
             self._age(when == "before it answers")
             return super().answer()
 
@@ -107,7 +107,7 @@ def test_files_that_move_under_it_are_recorded_with_what_they_once_held(
     class Hurried(ReaderProcess):
         """Meets files that were changed since the scan, and while they are read."""
 
-        def ask(self, directories: Sequence[int], wanted: Sequence[Wanted]) -> None:
+        def ask(self, directories: Sequence[int], wanted: Sequence[FileToRead]) -> None:
             meddle()
             super().ask(directories, wanted)
             meddle()
@@ -209,7 +209,7 @@ def test_a_reader_that_is_gone_is_not_asked_again(
     made = []
 
     class Stillborn(ReaderProcess):
-        def ask(self, directories: Sequence[int], wanted: Sequence[Wanted]) -> None:
+        def ask(self, directories: Sequence[int], wanted: Sequence[FileToRead]) -> None:
             made.append(self)
             raise ReaderGoneError("it never was")
 

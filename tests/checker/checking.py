@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backup.checker.check import compare_with_vault
-from backup.checker.context import CheckWorld
+from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport
 from backup.format.keys import RecoveryKey
 from backup.model import MIB
@@ -19,9 +19,9 @@ from tests.backups import Site
 
 def check_world(
     site: Site, *, keys: Sequence[RecoveryKey] = (), vault: Vault | None = None, seed: int = 1, **more: Any
-) -> CheckWorld:
+) -> CheckContext:
     """Where the site's checks touch the world."""
-    return CheckWorld(
+    return CheckContext(
         inventory=site.inventory,
         vault=vault or site.vault,
         clock=site.clock,

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from backup.checker.check import compare_with_vault
-from backup.checker.context import CheckWorld
+from backup.checker.context import CheckContext
 from backup.checker.invariants import check_laws
 from backup.format.keys import ChunkSecret
 from backup.format.naming import content_id
@@ -151,7 +151,7 @@ def main() -> None:
         report = check_laws(inventory, SECRET.content_key, clock, Silent())
         told["laws"] = {"seconds": round(time.monotonic() - began, 1), "findings": len(report.findings)}
         began = time.monotonic()
-        world = CheckWorld(inventory, _Listed(vault, packs, clock), clock, Silent(), SECRET)
+        world = CheckContext(inventory, _Listed(vault, packs, clock), clock, Silent(), SECRET)
         found = compare_with_vault(world)
         told["compare"] = {
             "seconds": round(time.monotonic() - began, 1),

@@ -17,7 +17,7 @@ from backup.inventory.runs import find_job
 from backup.model import InventoryId
 from backup.protocols import Vault
 from backup.rebuilder.catalog_chain import Trust
-from backup.rebuilder.context import RebuildWorld, ServerKeys, Wish
+from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
 from tests.backups import Site, recovery_key
@@ -47,7 +47,7 @@ class Bare:
         """One act of a rebuild."""
         for each in (self.folder, self.folder / "spool", self.folder / "restores"):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
-        world = RebuildWorld(
+        world = RebuildContext(
             vault=vault or self.vault,
             clock=self.like.clock,
             progress=self.progress,

@@ -13,7 +13,7 @@ from backup.inventory import readings, retrievals, runs, schema
 from backup.inventory.schema import micros
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.asking import OUTPUT_LIVES, _seen
-from backup.transfer.concurrency import Gate, Lanes
+from backup.transfer.concurrency import Concurrency, Gate
 from backup.vault.directory import DirectoryVault
 from tests.backups import Site
 from tests.checker.checking import check, check_world, kinds, query
@@ -88,7 +88,7 @@ def test_an_output_s_life_is_no_longer_than_from_now_on(clock: ManualClock) -> N
 
 def test_parts_at_once_are_found_again_after_the_clock_was_set_back(clock: ManualClock) -> None:
     """Defect 2: nothing more was tried for as long as the clock had been ahead."""
-    gate = Gate(Lanes(1, 8), clock)
+    gate = Gate(Concurrency(1, 8), clock)
     gate._waiting = 1  # there is always somebody
     for step in range(5):
         with gate.passing(1000):

@@ -15,7 +15,7 @@ from backup import second_process
 from backup.cli import leave_out_current_directory
 from backup.cli.demonstration.local_aws import running_emulator
 from backup.source.reader import ReaderProcess
-from backup.source.small import Wanted, seen
+from backup.source.small import FileToRead, seen
 from tests.emulated import write_accounts
 from tests.servers import SCRIPT, Server, directory_server
 
@@ -104,7 +104,7 @@ def test_a_helper_imports_nothing_from_pythonpath(
     try:
         folder = os.open(tmp_path, os.O_RDONLY)
         (tmp_path / "empty").touch()
-        reader.ask([folder], [Wanted(0, b"empty", seen((tmp_path / "empty").stat()))])
+        reader.ask([folder], [FileToRead(0, b"empty", seen((tmp_path / "empty").stat()))])
         assert list(reader.answer().read.empty) == [0]
         os.close(folder)
         assert os.readlink(f"/proc/{reader._process.pid}/cwd") == "/"

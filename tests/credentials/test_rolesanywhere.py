@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import pytest
 
-from backup.credentials.identity import Identity, Signer
+from backup.credentials.identity import Identity, KeyHolder
 from backup.credentials.options import RolesAnywhereOptions
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.errors import DeniedError, IdentityError, NightvaultError, ThrottledError, UnreachableError
@@ -48,7 +48,7 @@ Serve = Callable[[Callable[[int], Answer]], ScratchServer]
 
 
 def source_on(
-    server: ScratchServer, clock: ManualClock, load: Callable[[], Signer], *, read_timeout: float = 30
+    server: ScratchServer, clock: ManualClock, load: Callable[[], KeyHolder], *, read_timeout: float = 30
 ) -> RolesAnywhere:
     options = RolesAnywhereOptions(ANCHOR, PROFILE, ROLE, endpoint=server.url, read_timeout=read_timeout)
     return RolesAnywhere(options, load=load, clock=clock, jitter=lambda: 1.0)
@@ -342,7 +342,7 @@ def test_denials_are_not_tried_again_and_waiting_threads_share_them(serve: Serve
 def test_the_identity_is_loaded_at_each_renewal(serve: Serve, clock: ManualClock, signer: Identity) -> None:
     loads: list[int] = []
 
-    def load() -> Signer:
+    def load() -> KeyHolder:
         loads.append(1)
         return signer
 
@@ -359,7 +359,7 @@ def test_an_identity_that_breaks_spoils_nothing_that_works(
 ) -> None:
     broken = threading.Event()
 
-    def load() -> Signer:
+    def load() -> KeyHolder:
         if broken.is_set():
             raise IdentityError("the certificate x is missing")
         return signer

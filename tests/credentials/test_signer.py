@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.credentials.identity import Identity, IdentityFiles, Signer, load_identity
+from backup.credentials.identity import Identity, IdentityFiles, KeyHolder, load_identity
 from backup.credentials.keys import SoftwareKey
 from backup.credentials.signer import SessionRequest, canonical_request, sign_request, string_to_sign
 from tests.credentials.identities import vectors, write
@@ -66,7 +66,7 @@ def request_of(vector: Mapping[str, Any]) -> SessionRequest:
 @pytest.mark.parametrize("number", [0, 1])
 def test_vectors_byte_for_byte(tmp_path: os.PathLike[str], number: int) -> None:
     vector = VECTORS["vectors"][number]
-    signer: Signer = identity(tmp_path, ("rsa", "ec")[number])
+    signer: KeyHolder = identity(tmp_path, ("rsa", "ec")[number])
     if number == 1:
         assert isinstance(signer, Identity)
         signer = Repeatable(signer)

@@ -9,7 +9,7 @@ from backup.format.catalog import encode_extra
 from backup.inventory.entries import EntryRow
 from backup.model import EntryKind, Extra, Owner
 from backup.restorer.selection.columns import Entries
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 
 OWNERS = {7: Owner(0, 0, "root", "root"), 9: Owner(1000, 1000)}
 LARGEST = 2**63 - 1
@@ -39,11 +39,11 @@ def test_they_come_out_as_they_went_in() -> None:
     made.add(b"d", row(b"e", kind=EntryKind.DIRECTORY), on_the_way=True)
     plain, file = OWNERS[7], EntryKind.FILE
     assert list(made) == [
-        Wanted(b"", b"a", file, 0o7777, plain, -LARGEST, LARGEST, None, number=LARGEST),
-        Wanted(b"d\xff", b"\xfe", file, 0o640, OWNERS[9], -5, 0, extra, number=1),
-        Wanted(b"d\xff", b"", EntryKind.FIFO, 0o640, plain, -5, 0, extra, number=1),
-        Wanted(b"", b"b", file, 0o640, plain, -5, 0, None, number=1),
-        Wanted(b"d", b"e", EntryKind.DIRECTORY, 0o640, plain, -5, 0, None, number=1, on_the_way=True),
+        RestoreEntry(b"", b"a", file, 0o7777, plain, -LARGEST, LARGEST, None, number=LARGEST),
+        RestoreEntry(b"d\xff", b"\xfe", file, 0o640, OWNERS[9], -5, 0, extra, number=1),
+        RestoreEntry(b"d\xff", b"", EntryKind.FIFO, 0o640, plain, -5, 0, extra, number=1),
+        RestoreEntry(b"", b"b", file, 0o640, plain, -5, 0, None, number=1),
+        RestoreEntry(b"d", b"e", EntryKind.DIRECTORY, 0o640, plain, -5, 0, None, number=1, on_the_way=True),
     ]
     assert made[1].extra is made[2].extra
     assert made[1:3] == [made[1], made[2]]

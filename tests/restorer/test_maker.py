@@ -12,7 +12,7 @@ import pytest
 
 from backup.format.naming import chunk_id
 from backup.restorer.target import helper_process as module
-from backup.restorer.target.helper_process import Answer, Lent, MakerGoneError, MakerProcess, NewFile
+from backup.restorer.target.helper_process import Lent, MadeFiles, MakerGoneError, MakerProcess, NewFile
 from backup.restorer.target.making import Made
 
 KEY = b"k" * 32
@@ -48,14 +48,14 @@ def new(maker: MakerProcess, contents: dict[bytes, bytes], *, mode: int = 0o640)
     return files
 
 
-def asked(maker: MakerProcess, folder: Lent, files: Sequence[NewFile]) -> Answer:
+def asked(maker: MakerProcess, folder: Lent, files: Sequence[NewFile]) -> MadeFiles:
     maker.ask([folder], files)
     return maker.answer()
 
 
 def test_files_are_made_whole(maker: MakerProcess, folder: Lent, tmp_path: Path) -> None:
     contents = {b"%03d" % number: b"content " * number for number in range(30)}
-    assert asked(maker, folder, new(maker, contents)) == Answer(bytes([Made.WHOLE] * 30), [])
+    assert asked(maker, folder, new(maker, contents)) == MadeFiles(bytes([Made.WHOLE] * 30), [])
     assert {os.fsencode(path.name): path.read_bytes() for path in tmp_path.iterdir()} == contents
     for path in tmp_path.iterdir():
         found = path.stat()
@@ -95,8 +95,8 @@ def test_what_would_meet_all_ends_a_question_but_not_the_process(
 ) -> None:
     """A name that leads out of the directory, in place of a full disk."""
     files = new(maker, {b"a": b"1", b"../b": b"2", b"c": b"3"})
-    assert asked(maker, folder, files) == Answer(bytes([Made.WHOLE]), [])
-    assert asked(maker, folder, files[2:]) == Answer(bytes([Made.WHOLE]), [])
+    assert asked(maker, folder, files) == MadeFiles(bytes([Made.WHOLE]), [])
+    assert asked(maker, folder, files[2:]) == MadeFiles(bytes([Made.WHOLE]), [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
     assert not (tmp_path.parent / "b").exists()
 

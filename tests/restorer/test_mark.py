@@ -14,10 +14,10 @@ from backup.format.keys import ChunkSecret
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome
 from backup.model import Tier
-from backup.restorer.context import RestoreWorld
+from backup.restorer.context import RestoreContext
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, plan_restore
 from backup.restorer.selection.choice import Choice
-from backup.restorer.session import Sitting
+from backup.restorer.session import Session
 from backup.restorer.target.mark import Mark, bears_mark, leave_mark, name_of, require_mark
 from tests.backups import Site
 from tests.restorer.sites import sql
@@ -27,7 +27,7 @@ SECRET = ChunkSecret(bytes(32))
 
 
 @pytest.fixture
-def alone(full: Site) -> RestoreWorld:
+def alone(full: Site) -> RestoreContext:
     """The world of somebody whom nobody attends."""
     return replace(full.restore_world, unattended=True)
 
@@ -49,7 +49,7 @@ def begin(site: Site, out: Path, choice: Choice | None = None) -> Restore:
 
 
 def test_a_marked_target_is_gone_on_with_and_keeps_nothing_of_it(
-    full: Site, source: Path, out: Path, alone: RestoreWorld
+    full: Site, source: Path, out: Path, alone: RestoreContext
 ) -> None:
     restore = begin(full, out)
     assert os.listdir(out) == [os.fsdecode(name_of(restore.id))]
@@ -61,7 +61,7 @@ def test_a_marked_target_is_gone_on_with_and_keeps_nothing_of_it(
 
 @pytest.mark.parametrize("place", ["is empty", "is another", "is gone", "is a file", "bears another's mark"])
 def test_no_other_place_is_written_to_unattended(
-    full: Site, out: Path, alone: RestoreWorld, place: str
+    full: Site, out: Path, alone: RestoreContext, place: str
 ) -> None:
     restore = begin(full, out)
     known = advance(restore, full.restore_world)
@@ -113,7 +113,7 @@ def test_a_mark_is_that_of_one_restore_of_one_server(tmp_path: Path, handle: int
 
 
 def test_where_none_can_be_left_a_person_goes_on_all_the_same(
-    full: Site, source: Path, out: Path, alone: RestoreWorld, monkeypatch: pytest.MonkeyPatch
+    full: Site, source: Path, out: Path, alone: RestoreContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An ordinary user restores in place, below a `/` that is not his."""
     with monkeypatch.context() as patch:
@@ -142,7 +142,7 @@ def test_a_disk_that_is_not_mounted_any_more_is_told(full: Site, out: Path) -> N
 
 
 def test_an_end_that_fails_leaves_it(
-    full: Site, source: Path, out: Path, alone: RestoreWorld, monkeypatch: pytest.MonkeyPatch
+    full: Site, source: Path, out: Path, alone: RestoreContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restore = begin(full, out, Choice(verify=True))
 
@@ -150,7 +150,7 @@ def test_an_end_that_fails_leaves_it(
         raise IntegrityError("the disk lost it")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Sitting, "_verify", fail)
+        patch.setattr(Session, "_verify", fail)
         with pytest.raises(IntegrityError):
             deliver(restore, advance(restore, alone), alone)
     require_mark(restore, alone)

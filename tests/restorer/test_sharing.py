@@ -19,9 +19,9 @@ from backup.inventory.runs import Outcome
 from backup.model import KIB, MIB, FrameRow, ProblemKind, Tier
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice, Overwrite
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target import sharing
-from backup.restorer.target.helper_process import Answer, Lent, MakerProcess, NewFile
+from backup.restorer.target.helper_process import Lent, MadeFiles, MakerProcess, NewFile
 from backup.restorer.target.making import FileMaker, Made
 from backup.restorer.target.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
@@ -47,7 +47,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     real = MakerProcess._answer
 
-    def answer(self: MakerProcess, head: bytes) -> Answer:
+    def answer(self: MakerProcess, head: bytes) -> MadeFiles:
         told = real(self, head)
         counts.append(told.made.count(Made.WHOLE))
         return told
@@ -310,7 +310,7 @@ def test_what_fails_within_a_batch_is_not_taken_for_done(
     left = at
     real = FileMaker.make
 
-    def make(self: FileMaker, wanted: Wanted, data: memoryview) -> bool:
+    def make(self: FileMaker, wanted: RestoreEntry, data: memoryview) -> bool:
         nonlocal left
         left -= 1
         if left < 0:
@@ -320,15 +320,15 @@ def test_what_fails_within_a_batch_is_not_taken_for_done(
     class Filled(MakerProcess):
         """Makes two files of each question."""
 
-        def answer(self) -> Answer:
+        def answer(self) -> MadeFiles:
             return self._less(super().answer())
 
-        def answer_if_any(self) -> Answer | None:
+        def answer_if_any(self) -> MadeFiles | None:
             answer = super().answer_if_any()
             return answer and self._less(answer)
 
-        def _less(self, answer: Answer) -> Answer:
-            return Answer(answer.made[:2], [one for one in answer.troubles if one[0] < 2])
+        def _less(self, answer: MadeFiles) -> MadeFiles:
+            return MadeFiles(answer.made[:2], [one for one in answer.troubles if one[0] < 2])
 
     with monkeypatch.context() as patch:
         patch.setattr(FileMaker, "make", make)

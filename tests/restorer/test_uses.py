@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from backup.format.rows import pack_u32
 from backup.inventory.entries import EntryRow
-from backup.inventory.packed import ChunkPlace
+from backup.inventory.packed import ChunkLocation
 from backup.model import EntryKind, Owner
 from backup.restorer.selection import chunk_locations as module
-from backup.restorer.selection.chunk_locations import Places
-from backup.restorer.selection.chunk_users import Uses
+from backup.restorer.selection.chunk_locations import ChunkLocations
+from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.files import Files
 
 
-def place(number: int, **values: object) -> ChunkPlace:
-    made = ChunkPlace(number, bytes([number]) * 32, number // 10, number // 3, 100 * number, 10 + number)
+def place(number: int, **values: object) -> ChunkLocation:
+    made = ChunkLocation(number, bytes([number]) * 32, number // 10, number // 3, 100 * number, 10 + number)
     return made._replace(**values)  # type: ignore[arg-type]
 
 
@@ -38,7 +38,7 @@ def files_of(lists: Sequence[Sequence[int]]) -> Files:
 
 def test_places_come_out_as_they_went_in() -> None:
     known = [place(number) for number in (2, 3, 40)]
-    made = Places(known)
+    made = ChunkLocations(known)
     assert list(made.values()) == known
     assert (list(made), 3 in made, 4 in made, made.get(41)) == ([2, 3, 40], True, False, None)
     assert [made.position(number) for number in made] == [0, 1, 2]
@@ -51,7 +51,7 @@ def test_places_come_out_as_they_went_in() -> None:
 
 @pytest.mark.parametrize("damage", [{"id": b"short"}, {"offset": -1}, {"length": 2**32}, {"archive": "x"}])
 def test_a_place_that_cannot_be_true_is_not_there(damage: dict[str, object]) -> None:
-    assert list(Places([place(1), place(2, **damage), place(3)])) == [1, 3]
+    assert list(ChunkLocations([place(1), place(2, **damage), place(3)])) == [1, 3]
 
 
 @given(st.lists(st.integers(0, 300)), st.integers(1, 5))
@@ -71,16 +71,16 @@ def test_each_use_once_at_its_offset(lists: list[list[int]]) -> None:
         for number in numbers:
             expected.setdefault(number, []).append((key, offset))
             offset += place(number).length
-    places = Places([place(number) for number in range(21)])
-    uses = Uses(files_of(lists), places)
+    places = ChunkLocations([place(number) for number in range(21)])
+    uses = ChunkUsers(files_of(lists), places)
     for number in places:
         assert list(uses.take(places.position(number))) == expected.get(number, [])
         assert list(uses.take(places.position(number))) == []
 
 
 def test_what_is_settled_is_not_to_do() -> None:
-    places = Places([place(1), place(2)])
-    uses = Uses(files_of([[1, 2], [2]]), places)
+    places = ChunkLocations([place(1), place(2)])
+    uses = ChunkUsers(files_of([[1, 2], [2]]), places)
     uses.settle(1)
     assert list(uses.take(places.position(2))) == [(1, 0)]
 

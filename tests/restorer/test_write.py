@@ -16,7 +16,7 @@ from backup.restorer.target import partial_files as module
 from backup.restorer.target import special
 from backup.restorer.target.directories import Target
 from backup.restorer.target.metadata import Metadata
-from backup.restorer.target.write import Wanted, Writer
+from backup.restorer.target.write import RestoreEntry, Writer
 
 MINE = Owner(os.geteuid(), os.getegid())
 MTIME = 1_000_000_000_123_456_789
@@ -32,9 +32,9 @@ def wanted(
     mtime_ns: int = MTIME,
     size: int = 0,
     extra: Extra | None = None,
-) -> Wanted:
+) -> RestoreEntry:
     directory, _, name = path.rpartition(b"/")
-    return Wanted(directory, name, kind, mode, owner, mtime_ns, size, extra)
+    return RestoreEntry(directory, name, kind, mode, owner, mtime_ns, size, extra)
 
 
 class Bench:

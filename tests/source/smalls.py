@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from backup.format.naming import chunk_id, content_id
 from backup.source.attributes import NONE, Attributes
-from backup.source.reader import Answer
-from backup.source.small import SmallRead, Wanted, read_small, room_for
+from backup.source.reader import ReadBatch
+from backup.source.small import FileToRead, SmallRead, read_small, room_for
 
 CHUNK_KEY, CONTENT_KEY = b"k" * 32, b"n" * 32
 
@@ -46,12 +46,12 @@ def told(
     return found
 
 
-def told_by(answer: Answer, wanted: Sequence[Wanted]) -> list[Told | None]:
+def told_by(answer: ReadBatch, wanted: Sequence[FileToRead]) -> list[Told | None]:
     """The same of a process's answer."""
     return told(answer.read, answer.loose, answer.dense, [one.seen[1] for one in wanted])
 
 
-def read_here(directories: Sequence[int], wanted: Sequence[Wanted]) -> list[Told | None]:
+def read_here(directories: Sequence[int], wanted: Sequence[FileToRead]) -> list[Told | None]:
     """The same read by this process."""
     room = memoryview(bytearray(room_for(sum(one.seen[1] for one in wanted))))
     read = read_small(directories, wanted, room, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)

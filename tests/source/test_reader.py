@@ -12,7 +12,7 @@ import pytest
 
 from backup.model import MIB
 from backup.source.reader import ReaderGoneError, ReaderProcess
-from backup.source.small import Wanted, seen
+from backup.source.small import FileToRead, seen
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, Told, read_here, told_by
 
 SECRET = b"nobody but root may read this"
@@ -36,9 +36,9 @@ def reader() -> Iterator[ReaderProcess]:
     process.close()
 
 
-def wanted(source: Path, *names: str) -> list[Wanted]:
+def wanted(source: Path, *names: str) -> list[FileToRead]:
     """What the scan would ask for."""
-    return [Wanted(0, os.fsencode(name), seen(os.lstat(source / name))) for name in names]
+    return [FileToRead(0, os.fsencode(name), seen(os.lstat(source / name))) for name in names]
 
 
 def fill(source: Path) -> list[str]:
@@ -105,7 +105,7 @@ def test_names_that_lead_elsewhere_are_not_what_the_scan_saw(
     (tmp_path / "secret").write_bytes(SECRET)
     (source / "link").symlink_to(tmp_path)
     (source / "to-it").symlink_to(tmp_path / "secret")
-    asked = [Wanted(0, b"to-it", seen(os.stat(source / "to-it")))]
+    asked = [FileToRead(0, b"to-it", seen(os.stat(source / "to-it")))]
     reader.ask([handle], asked)
     assert told_by(reader.answer(), asked) == [None]
 
@@ -145,7 +145,7 @@ def test_swaps_at_every_step_of_a_read(folder: tuple[Path, int], tmp_path: Path,
 
 
 def _read(
-    handle: int, asked: list[Wanted], step: int, swap: Callable[[], None]
+    handle: int, asked: list[FileToRead], step: int, swap: Callable[[], None]
 ) -> tuple[list[Told | None], bool]:
     """A reading with a swap right before its call number `step`; whether it came so far."""
     count, struck = 0, False

@@ -17,11 +17,11 @@ from backup.source.reader import (
     MOST_DIRECTORIES,
     MOST_FILES,
     QUESTIONS,
-    Answer,
+    ReadBatch,
     ReaderGoneError,
     ReaderProcess,
 )
-from backup.source.small import Wanted, seen
+from backup.source.small import FileToRead, seen
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, read_here, told_by
 
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Iterator[int]:
     os.close(handle)
 
 
-def files(folder: Path, contents: Sequence[bytes], first: int = 0) -> list[Wanted]:
+def files(folder: Path, contents: Sequence[bytes], first: int = 0) -> list[FileToRead]:
     """Files in a directory, which is the first of the question."""
     wanted = []
     for number, content in enumerate(contents, first):
@@ -47,11 +47,11 @@ def files(folder: Path, contents: Sequence[bytes], first: int = 0) -> list[Wante
         path = os.path.join(os.fsencode(folder), name)
         with open(path, "wb") as file:
             file.write(content)
-        wanted.append(Wanted(0, name, seen(os.stat(path))))
+        wanted.append(FileToRead(0, name, seen(os.stat(path))))
     return wanted
 
 
-def contents_told(answer: Answer, wanted: Sequence[Wanted]) -> list[bytes | None]:
+def contents_told(answer: ReadBatch, wanted: Sequence[FileToRead]) -> list[bytes | None]:
     """The content of each file by the answer; None for one that was not read."""
     return [file and file.data for file in told_by(answer, wanted)]
 
@@ -94,7 +94,7 @@ def test_names_of_255_bytes_in_as_many_directories_as_may_be(reader: ReaderProce
         path = os.path.join(os.fsencode(tmp_path / str(number)), name)
         with open(path, "wb") as file:
             file.write(b"%d" % number)
-        wanted.append(Wanted(number, name, seen(os.stat(path))))
+        wanted.append(FileToRead(number, name, seen(os.stat(path))))
     reader.ask(handles, wanted)
     for handle in handles:
         os.close(handle)  # they travelled

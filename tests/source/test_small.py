@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backup.source import small
 from backup.source.attributes import Attributes, read_attributes
-from backup.source.small import LARGEST, Wanted, is_plain, is_small, read_small, room_for, seen
+from backup.source.small import LARGEST, FileToRead, is_plain, is_small, read_small, room_for, seen
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, Told, read_here
 
 
@@ -21,7 +21,7 @@ def read(path: Path, found: os.stat_result | None = None) -> Told | None:
     """One file as it is now, or as it was when it was `found`."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        wanted = Wanted(0, os.fsencode(path.name), seen(found or os.lstat(path)))
+        wanted = FileToRead(0, os.fsencode(path.name), seen(found or os.lstat(path)))
         (answer,) = read_here([folder], [wanted])
     finally:
         os.close(folder)
@@ -47,7 +47,7 @@ def test_text_and_noise_lie_apart(tmp_path: Path) -> None:
         size = chance.randrange(200, 5000)
         text = " ".join(str(chance.randrange(10**6)) for _ in range(size // 4))[:size].encode()
         (tmp_path / str(number)).write_bytes(chance.randbytes(size) if is_noise else text)
-        wanted.append(Wanted(0, b"%d" % number, seen(os.stat(tmp_path / str(number)))))
+        wanted.append(FileToRead(0, b"%d" % number, seen(os.stat(tmp_path / str(number)))))
     room = memoryview(bytearray(room_for(10**6)))
     folder = os.open(tmp_path, os.O_RDONLY)
     read = read_small([folder], wanted, room, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
@@ -60,7 +60,7 @@ def test_what_finds_no_room_is_left_to_the_long_way(tmp_path: Path) -> None:
     wanted = []
     for number, size in enumerate([3000, 5000, 2000, 1]):
         (tmp_path / str(number)).write_bytes(bytes(size))
-        wanted.append(Wanted(0, b"%d" % number, seen(os.stat(tmp_path / str(number)))))
+        wanted.append(FileToRead(0, b"%d" % number, seen(os.stat(tmp_path / str(number)))))
     folder = os.open(tmp_path, os.O_RDONLY)
     room = memoryview(bytearray(2 * 5002))  # the first, the third and the fourth, and a byte to see growth
     read = read_small([folder], wanted, room, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.model import MIB
-from backup.transfer.concurrency import LONGEST_WAIT, Gate, Lanes, Look
+from backup.transfer.concurrency import LONGEST_WAIT, Concurrency, Gate, Look
 
 LOOKS = st.builds(
     Look,
@@ -37,7 +37,7 @@ class Link:
         return Look(int(min(self.lane * lanes, self.line) * MIB), 1.0, int(lanes >= self.crowd))
 
 
-def walked(lanes: Lanes, link: Link, looks: int = 200) -> list[int]:
+def walked(lanes: Concurrency, link: Link, looks: int = 200) -> list[int]:
     seen = []
     for _ in range(looks):
         lanes = lanes.after(link.look(lanes.now))
@@ -47,7 +47,7 @@ def walked(lanes: Lanes, link: Link, looks: int = 200) -> list[int]:
 
 @given(st.integers(1, 8), st.integers(0, 24), st.lists(LOOKS, max_size=60))
 def test_they_stay_within_their_bounds(least: int, more: int, looks: list[Look]) -> None:
-    lanes = Lanes(now=least, most=least + more, least=least)
+    lanes = Concurrency(now=least, most=least + more, least=least)
     for look in looks:
         before, lanes = lanes, lanes.after(look)
         assert least <= lanes.now <= least + more
@@ -58,7 +58,7 @@ def test_they_stay_within_their_bounds(least: int, more: int, looks: list[Look])
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0.5, 100))
 def test_they_find_what_fills_the_line(begin: int, needed: int, lane: float) -> None:
     link = Link(lane, lane * needed)
-    seen = walked(Lanes(now=min(begin, 12), most=12), link)
+    seen = walked(Concurrency(now=min(begin, 12), most=12), link)
     if begin <= needed:
         assert max(seen) <= needed + 1
         assert sorted(seen)[len(seen) // 2] == needed  # most of the time exactly
@@ -68,14 +68,14 @@ def test_they_find_what_fills_the_line(begin: int, needed: int, lane: float) -> 
 
 @given(st.integers(2, 12))
 def test_they_give_way_where_requests_fail(crowd: int) -> None:
-    seen = walked(Lanes(now=1, most=16), Link(1.0, 1000.0, crowd))
+    seen = walked(Concurrency(now=1, most=16), Link(1.0, 1000.0, crowd))
     assert max(seen) <= crowd
     above = sum(lanes >= crowd for lanes in seen[50:])
     assert above <= len(seen[50:]) / 4
 
 
 def test_one_failure_halves_them_and_the_way_back_is_slow() -> None:
-    lanes = Lanes(now=8, most=8).after(Look(MIB, 1.0, troubles=1))
+    lanes = Concurrency(now=8, most=8).after(Look(MIB, 1.0, troubles=1))
     assert lanes.now == 4
     assert walked(lanes, Link(1.0, 100.0), looks=3) == [4, 4, 4]
     assert max(walked(lanes, Link(1.0, 100.0), looks=30)) == 8
@@ -83,7 +83,7 @@ def test_one_failure_halves_them_and_the_way_back_is_slow() -> None:
 
 @given(st.integers(1, 20), st.lists(LOOKS, max_size=30))
 def test_a_number_of_one_s_own_is_kept(number: int, looks: list[Look]) -> None:
-    lanes = Lanes.fixed(number)
+    lanes = Concurrency.fixed(number)
     for look in looks:
         lanes = lanes.after(look)
         assert lanes.now == number
@@ -132,14 +132,14 @@ class Crowd:
 
 
 def test_the_gate_lets_no_more_in() -> None:
-    gate = Gate(Lanes.fixed(3), Watch())
+    gate = Gate(Concurrency.fixed(3), Watch())
     crowd = Crowd(gate, 8, lambda _: time.sleep(0.001))
     assert crowd.most == 3
 
 
 def test_the_gate_opens_wider_where_it_helps() -> None:
     watch = Watch()
-    gate = Gate(Lanes(now=1, most=4), watch)
+    gate = Gate(Concurrency(now=1, most=4), watch)
 
     def pass_through(_turn: int) -> None:
         time.sleep(0.002)  # so that the others stand at the gate
@@ -151,14 +151,14 @@ def test_the_gate_opens_wider_where_it_helps() -> None:
 
 
 def test_the_gate_closes_on_trouble() -> None:
-    gate = Gate(Lanes(now=4, most=4), Watch())
+    gate = Gate(Concurrency(now=4, most=4), Watch())
     with gate.passing(MIB):
         gate.trouble()
     assert gate.lanes.now == 2
 
 
 def test_what_fails_leaves_the_gate() -> None:
-    gate = Gate(Lanes.fixed(1), Watch())
+    gate = Gate(Concurrency.fixed(1), Watch())
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), gate.passing(MIB):
             raise ZeroDivisionError
@@ -167,7 +167,7 @@ def test_what_fails_leaves_the_gate() -> None:
 
 
 def test_a_closed_gate_sends_away_those_who_wait() -> None:
-    gate = Gate(Lanes.fixed(1), Watch())
+    gate = Gate(Concurrency.fixed(1), Watch())
 
     def enter() -> None:
         with gate.passing(MIB):
@@ -180,6 +180,6 @@ def test_a_closed_gate_sends_away_those_who_wait() -> None:
 
 
 def test_a_clock_that_stands_still_decides_nothing() -> None:
-    gate = Gate(Lanes(now=2, most=4), Watch())
+    gate = Gate(Concurrency(now=2, most=4), Watch())
     Crowd(gate, 6, lambda _: None)
     assert gate.lanes.now == 2

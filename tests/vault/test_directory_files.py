@@ -12,7 +12,7 @@ from backup.errors import IntegrityError, UploadExpiredError
 from backup.model import MIB, UploadId, VaultName
 from backup.protocols import TakesFiles
 from backup.vault.directory import DirectoryVault
-from backup.vault.rate_limit import UNLIMITED, Pace, Paces, Timetable, Window
+from backup.vault.rate_limit import UNLIMITED, RateLimit, RateLimits, Timetable, Window
 from tests.doubles import ManualClock
 from tests.vault.archives import CATALOG, complete, cut, read_directly, send, some_bytes
 from tests.vault.test_directory_cuts import killed_at, reopened
@@ -130,14 +130,14 @@ def _no_links(*_: object, **__: object) -> None:
     raise PermissionError(1, "Operation not permitted")
 
 
-def _slowly(clock: ManualClock) -> Pace:
-    return Pace(Timetable([Window(0, 0, MIB)]), clock)
+def _slowly(clock: ManualClock) -> RateLimit:
+    return RateLimit(Timetable([Window(0, 0, MIB)]), clock)
 
 
 def test_a_pace_is_kept_by_sending_parts(tmp_path: Path, spooled: Path) -> None:
     clock = ManualClock()
     vault = DirectoryVault(
-        VaultName("disk"), str(tmp_path / "vault"), clock, Paces(_slowly(clock), UNLIMITED)
+        VaultName("disk"), str(tmp_path / "vault"), clock, RateLimits(_slowly(clock), UNLIMITED)
     )
     vault.create()
     assert not vault.put_file(vault.begin_upload(CATALOG, MIB), str(spooled), cut(DATA))

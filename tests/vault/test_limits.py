@@ -17,7 +17,7 @@ from backup.model import KIB, MIB, ByteRange, Tier, VaultName
 from backup.protocols import Clock, Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from backup.vault.rate_limit import LATE, SLICE, Pace, Paces, Timetable, Window
+from backup.vault.rate_limit import LATE, SLICE, RateLimit, RateLimits, Timetable, Window
 from backup.vault.s3 import S3Vault
 from backup.vault.s3_requests import Bucket
 from tests.doubles import ManualClock
@@ -46,10 +46,10 @@ class Limited:
         return slept
 
 
-def paces(clock: Clock, stop: threading.Event, up: int = UP, down: int = DOWN) -> Paces:
+def paces(clock: Clock, stop: threading.Event, up: int = UP, down: int = DOWN) -> RateLimits:
     """Limits for all day."""
-    rates = (Pace(Timetable([Window(0, 0, limit)]), clock, stop.is_set) for limit in (up, down))
-    return Paces(*rates)
+    rates = (RateLimit(Timetable([Window(0, 0, limit)]), clock, stop.is_set) for limit in (up, down))
+    return RateLimits(*rates)
 
 
 @pytest.fixture(params=["directory", "glacier", "s3"])

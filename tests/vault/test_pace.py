@@ -19,7 +19,17 @@ from backup.app.clock import SystemClock
 from backup.errors import InterruptedRunError
 from backup.model import KIB, MIB
 from backup.vault.partbody import PartBody
-from backup.vault.rate_limit import LATE, SLICE, UNLIMITED, Pace, Timetable, Turns, Window, read_all, slices
+from backup.vault.rate_limit import (
+    LATE,
+    SLICE,
+    UNLIMITED,
+    RateLimit,
+    Timetable,
+    Turns,
+    Window,
+    read_all,
+    slices,
+)
 from tests.doubles import ManualClock
 
 ALL_DAY = 24 * 60
@@ -117,7 +127,7 @@ def test_a_pause_is_shorter_than_any_server_waits(limit: int, most: int) -> None
 
 
 def test_real_threads_share_a_limit() -> None:
-    pace, got, lock = Pace(Timetable([Window(0, 0, MIB)]), SystemClock()), [0] * 4, threading.Lock()
+    pace, got, lock = RateLimit(Timetable([Window(0, 0, MIB)]), SystemClock()), [0] * 4, threading.Lock()
     at_first_end: list[list[int]] = []
 
     def send(thread: int) -> None:
@@ -141,7 +151,7 @@ def test_real_threads_share_a_limit() -> None:
 
 def test_a_limit_that_begins_within_a_part_holds_for_the_rest() -> None:
     clock = ManualClock(TOP)
-    pace = Pace(Timetable([Window(7 * 60, 8 * 60, MIB), Window(8 * 60, 9 * 60, 64 * KIB)], UTC), clock)
+    pace = RateLimit(Timetable([Window(7 * 60, 8 * 60, MIB), Window(8 * 60, 9 * 60, 64 * KIB)], UTC), clock)
     at_change, sent = 0, 0
     for start, end in slices(11 * MIB, pace):
         if clock.now() <= TOP + timedelta(seconds=10):
@@ -155,14 +165,14 @@ def test_a_limit_that_begins_within_a_part_holds_for_the_rest() -> None:
 
 def test_a_limit_that_ends_within_a_part_ends_at_once() -> None:
     clock = ManualClock(TOP)
-    pace = Pace(Timetable([Window(0, 8 * 60, 64 * KIB)], UTC), clock)
+    pace = RateLimit(Timetable([Window(0, 8 * 60, 64 * KIB)], UTC), clock)
     assert sum(end - start for start, end in slices(100 * MIB, pace)) == 100 * MIB
     assert (clock.now() - TOP).total_seconds() == pytest.approx(10, abs=0.5)
 
 
 def test_a_clock_set_back_stops_nobody() -> None:
     clock = ManualClock(TOP)
-    pace = Pace(Timetable([Window(0, 0, 64 * KIB)], UTC), clock)
+    pace = RateLimit(Timetable([Window(0, 0, 64 * KIB)], UTC), clock)
     pace.take(SLICE)
     clock.advance(-timedelta(hours=3))
     clock.slept.clear()
@@ -207,7 +217,7 @@ def test_it_goes_by_the_clock_on_the_wall() -> None:
 def test_a_body_is_paced_once_it_is_sent_and_not_while_it_is_hashed() -> None:
     clock = ManualClock(TOP)
     body = PartBody(
-        memoryview(bytes(range(256)) * KIB), b"", Pace(Timetable([Window(0, 0, 64 * KIB)]), clock)
+        memoryview(bytes(range(256)) * KIB), b"", RateLimit(Timetable([Window(0, 0, 64 * KIB)]), clock)
     )
     assert len(body.read()) == 256 * KIB
     assert clock.slept == []
@@ -220,14 +230,14 @@ def test_a_body_is_paced_once_it_is_sent_and_not_while_it_is_hashed() -> None:
 
 @given(st.binary(max_size=300), st.integers(0, 400))
 def test_an_answer_is_read_whole_whatever_its_length_was_thought_to_be(data: bytes, thought: int) -> None:
-    pace = Pace(Timetable([Window(0, 0, 16 * KIB)]), ManualClock())
+    pace = RateLimit(Timetable([Window(0, 0, 16 * KIB)]), ManualClock())
     assert read_all(io.BytesIO(data), pace, thought) == data
     assert read_all(io.BytesIO(data), UNLIMITED, thought) == data
 
 
 def test_whoever_waits_can_be_stopped() -> None:
     stop = threading.Event()
-    pace = Pace(Timetable([Window(0, 0, 64 * KIB)]), ManualClock(), stop.is_set)
+    pace = RateLimit(Timetable([Window(0, 0, 64 * KIB)]), ManualClock(), stop.is_set)
     assert pace.take(SLICE) == 16 * KIB
     stop.set()
     with pytest.raises(InterruptedRunError):

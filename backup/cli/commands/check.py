@@ -18,7 +18,7 @@ from backup.model import Tier, VaultName
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backup.checker.context import CheckWorld
+    from backup.checker.context import CheckContext
     from backup.checker.read_sample import Piece
     from backup.checker.report import Affected, CheckReport, Finding, ReadBack
     from backup.checker.sample import Amount
@@ -130,10 +130,10 @@ def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckR
     from backup.checker.check import compare_with_vault
 
     with closing(opened(config)) as inventory:
-        world = check_world(
+        context = check_world(
             config, inventory, name, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
         )
-        return _until_done(cli, compare_with_vault, world, wait=wait)
+        return _until_done(cli, compare_with_vault, context, wait=wait)
 
 
 def _laws(cli: Cli, config: Config) -> CheckReport:
@@ -156,7 +156,7 @@ def _read(cli: Cli, config: Config, name: VaultName, wish: _Reading) -> CheckRep
     keys = read_keys(wish.key_files, wish.passphrase_files) if wish.key_files else []
     tier = Tier(wish.tier) if wish.tier else None
     with closing(opened(config)) as inventory:
-        world = check_world(
+        context = check_world(
             config,
             inventory,
             name,
@@ -166,35 +166,35 @@ def _read(cli: Cli, config: Config, name: VaultName, wish: _Reading) -> CheckRep
             tier=tier,
             reach=cli.reach(),
         )
-        run = read_sample.find_open(world)
+        run = read_sample.find_open(context)
         if run is not None and wish.anew and not wish.dry_run:
-            read_sample.give_up(run, world)
+            read_sample.give_up(run, context)
             run = None
         if run is None or wish.dry_run:
-            pieces = read_sample.plan_sample(wish.amount, world)
-            if not _is_affordable(cli, config, world, pieces, wish):
+            pieces = read_sample.plan_sample(wish.amount, context)
+            if not _is_affordable(cli, config, context, pieces, wish):
                 return None
-            run = read_sample.begin_reading(pieces, world)
+            run = read_sample.begin_reading(pieces, context)
         else:
             cli.say(f"going on with the sample of run {run}; --anew gives it up")
         number = run
-        return _until_done(cli, lambda at: read_sample.go_on(number, at), world, wait=wish.wait)
+        return _until_done(cli, lambda at: read_sample.go_on(number, at), context, wait=wish.wait)
 
 
 def _is_affordable(
-    cli: Cli, config: Config, world: CheckWorld, pieces: Sequence[Piece], wish: _Reading
+    cli: Cli, config: Config, context: CheckContext, pieces: Sequence[Piece], wish: _Reading
 ) -> bool:
     """Hold the sample to its limit; False if its price was only to be shown."""
     from backup.app.checking import quote_sample
     from backup.cli.support.quoting import hold_to_limit, limit_of, show_sample
 
-    settings = config.vault(world.vault.name)
-    quotes = quote_sample(config, settings, world.vault.traits, pieces)
+    settings = config.vault(context.vault.name)
+    quotes = quote_sample(config, settings, context.vault.traits, pieces)
     if wish.dry_run:
         show_sample(cli, config, settings, quotes)
         return False
     hold_to_limit(
-        config, settings, quotes, world.tier, limit_of(wish.max_cost, config), what="check", say=cli.say
+        config, settings, quotes, context.tier, limit_of(wish.max_cost, config), what="check", say=cli.say
     )
     return True
 
@@ -210,12 +210,12 @@ def _chosen(config: Config, name: str | None) -> str:
 
 
 def _until_done(
-    cli: Cli, act: Callable[[CheckWorld], CheckReport], world: CheckWorld, *, wait: bool
+    cli: Cli, act: Callable[[CheckContext], CheckReport], context: CheckContext, *, wait: bool
 ) -> CheckReport:
     """Act until the check is over, or waits and we do not."""
-    pauses = Wait(cli, world.progress)
-    while (report := act(world)).state != "done" and wait:
-        world = replace(world, reach=cli.reach(has_answered=True))
+    pauses = Wait(cli, context.progress)
+    while (report := act(context)).state != "done" and wait:
+        context = replace(context, reach=cli.reach(has_answered=True))
         if not pauses.has_begun:
             cli.say("Ctrl-C is safe: the same command goes on")
         pauses.until_next_look(f"Waiting for {report.waits_for}")

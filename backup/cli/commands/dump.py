@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from backup.inventory.database import Transaction
     from backup.inventory.retrievals import Restore
     from backup.inventory.snapshots import Snapshot
-    from backup.restorer.restore import RestoreReport, RestoreWorld
+    from backup.restorer.restore import RestoreContext, RestoreReport
 
 
 @click.command()
@@ -92,10 +92,10 @@ def dump(
                 output="tar" if as_tar else "file",
             )
             choice = with_paths(tx, snapshot, choice, some)
-        begun, world = _begun(cli, inventory, snapshot, path, choice, **given)
-        _await(cli, begun, world, wait=wait)
+        begun, context = _begun(cli, inventory, snapshot, path, choice, **given)
+        _await(cli, begun, context, wait=wait)
         with _opened(output, force=force) as sink:
-            report = stream(begun, world, sink.write)
+            report = stream(begun, context, sink.write)
     _tell(cli, report, output)
 
 
@@ -111,7 +111,7 @@ def _begun(
     tier: str | None,
     max_cost: str | None,
     on_capacity: str | None,
-) -> tuple[Restore, RestoreWorld]:
+) -> tuple[Restore, RestoreContext]:
     """The restore that asks for what the dump needs, begun now or by the same command before."""
     from backup.app.prices import gap_for, price_of
     from backup.app.runs import restore_world
@@ -123,48 +123,48 @@ def _begun(
     config = cli.config()
     with inventory.reading() as tx:
         vault = vault_of_job(tx, snapshot.job_number)
-    world = restore_world(
+    context = restore_world(
         config, inventory, vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
     )
-    world = replace(world, round_bytes=None)  # all of it must be readable at a time
-    plan = plan_restore(snapshot, path, world, choice)
+    context = replace(context, round_bytes=None)  # all of it must be readable at a time
+    plan = plan_restore(snapshot, path, context, choice)
     tell_unmet(cli, plan)
-    begun = find_open(world, plan, STDOUT)
+    begun = find_open(context, plan, STDOUT)
     if begun is None:
         settings = config.vault(vault)
         speed = Tier(tier) if tier else settings.tier
-        found = quotes_of(config, settings, world.vault, plan)
+        found = quotes_of(config, settings, context.vault, plan)
         hold_to_limit(config, settings, found, speed, limit_of(max_cost, config), say=cli.say)
         begun = begin_restore(
             plan.laid(gap_for(price_of(config, settings), speed)),
             STDOUT,
-            world,
+            context,
             tier=speed,
             keys=lambda: read_keys(key_files, passphrase_files),
             on_capacity=on_capacity or config.restore.on_capacity,
         )
-    return begun, world
+    return begun, context
 
 
-def _await(cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool) -> None:
+def _await(cli: Cli, begun: Restore, context: RestoreContext, *, wait: bool) -> None:
     """Ask, and see that all is ready; `RetrievalNotReadyError` if not, unless it waits."""
     from backup.cli.commands.restore import expected_of, wait_on
     from backup.cli.support.waiting import Wait, told
     from backup.errors import RetrievalNotReadyError
     from backup.restorer.restore import advance, is_ready
 
-    pauses = Wait(cli, world.progress)
-    known = advance(begun, world, anew=True)
+    pauses = Wait(cli, context.progress)
+    known = advance(begun, context, anew=True)
     while not is_ready(known):
-        world = replace(world, reach=cli.reach(has_answered=True))
-        if not wait and world.vault.traits.waits:
+        context = replace(context, reach=cli.reach(has_answered=True))
+        if not wait and context.vault.traits.waits:
             when = told(expected_of(cli, begun, known), cli.clock.now())
             raise RetrievalNotReadyError(
                 f"nothing was written: restore {begun.id} waits for the vault ({begun.tier}){when}",
                 advice="the same command again, later, writes it; with --wait it stays until then",
             )
         wait_on(cli, begun, known, pauses)
-        known = advance(begun, world)
+        known = advance(begun, context)
     pauses.over()
 
 

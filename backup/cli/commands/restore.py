@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from backup.app.expecting import Expected
     from backup.app.held import HeldNotes
     from backup.inventory.retrievals import Restore, Retrieval
-    from backup.restorer.restore import RestorePlan, RestoreReport, RestoreWorld
+    from backup.restorer.restore import RestoreContext, RestorePlan, RestoreReport
 
 
 numeric_option = click.option(
@@ -141,33 +141,33 @@ def restore(
             snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at, paths=holds)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(numeric_owner=numeric_owner, **chosen), some)
-        world = restore_world(
+        context = restore_world(
             config, inventory, vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
         )
-        plan = plan_restore(snapshot, path, world, choice, target=where)
+        plan = plan_restore(snapshot, path, context, choice, target=where)
         tell_unmet(cli, plan)
         settings = config.vault(vault)
-        found = quotes_of(config, settings, world.vault, plan)
+        found = quotes_of(config, settings, context.vault, plan)
         if dry_run:
             show_plan(cli, config, settings, plan, found)
             return
         speed = Tier(tier) if tier else settings.tier
-        begun = find_open(world, plan, where)
+        begun = find_open(context, plan, where)
         if begun is None:
             settle(cli, plan, in_place=where == b"/", yes=yes, overwrite=chosen["overwrite"])
             hold_to_limit(config, settings, found, speed, limit_of(max_cost, config), say=cli.say)
             begun = begin_restore(
                 plan.laid(gap_for(price_of(config, settings), speed)),
                 where,
-                world,
+                context,
                 tier=speed,
                 keys=lambda: read_keys(key_files, passphrase_files),
                 on_capacity=on_capacity or config.restore.on_capacity,
             )
-        leave_mark(begun, world)
-        fresh = None if world.vault.traits.waits else plan
+        leave_mark(begun, context)
+        fresh = None if context.vault.traits.waits else plan
         del plan, found  # in hours of waiting it would grow old, and take memory
-        carry_on(cli, begun, world, wait=wait, fresh=fresh)
+        carry_on(cli, begun, context, wait=wait, fresh=fresh)
 
 
 def _where(target: str | None, *, in_place: bool) -> bytes:
@@ -212,28 +212,30 @@ def resume(
             raise UsageError(f"restore {begun.id} is a dump", advice="give the same dump command again")
         if on_capacity is not None:
             begun = choose_on_capacity(begun, inventory, on_capacity)
-        world = restore_world(
+        context = restore_world(
             config, inventory, begun.vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
         )
-        world = replace(world, numeric_owner=numeric_owner, unattended=unattended)
+        context = replace(context, numeric_owner=numeric_owner, unattended=unattended)
         notes = HeldNotes(State(config.state_dir).restores)
         if unattended:
-            _carry_on_alone(cli, begun, world, notes, wait=wait)
+            _carry_on_alone(cli, begun, context, notes, wait=wait)
             return
-        leave_mark(begun, world)
+        leave_mark(begun, context)
         notes.clear(begun.id)
-        carry_on(cli, begun, world, wait=wait)
+        carry_on(cli, begun, context, wait=wait)
 
 
-def _carry_on_alone(cli: Cli, begun: Restore, world: RestoreWorld, notes: HeldNotes, *, wait: bool) -> None:
+def _carry_on_alone(
+    cli: Cli, begun: Restore, context: RestoreContext, notes: HeldNotes, *, wait: bool
+) -> None:
     """As `carry_on`; what ends it is noted, as nobody may be there to read it."""
     from backup.restorer.target.mark import require_mark
 
     try:
         with notes.noting(begun.id):
-            require_mark(begun, world)
+            require_mark(begun, context)
             notes.clear(begun.id)
-            carry_on(cli, begun, world, wait=wait)
+            carry_on(cli, begun, context, wait=wait)
     except LockedError as error:
         cli.say(str(error))
 
@@ -256,36 +258,36 @@ def cancel(cli: Cli, restore_id: str) -> None:
 
 
 def carry_on(
-    cli: Cli, begun: Restore, world: RestoreWorld, *, wait: bool, fresh: RestorePlan | None = None
+    cli: Cli, begun: Restore, context: RestoreContext, *, wait: bool, fresh: RestorePlan | None = None
 ) -> None:
     """Ask, and bring down what is ready; with `wait` until all came. `fresh`: a plan made a moment ago."""
     from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report
 
-    pauses = Wait(cli, world.progress)
-    may_lapse = not world.vault.traits.waits
-    known = advance(begun, world, anew=not world.unattended)
+    pauses = Wait(cli, context.progress)
+    may_lapse = not context.vault.traits.waits
+    known = advance(begun, context, anew=not context.unattended)
     while True:
-        world = replace(world, reach=cli.reach(has_answered=True))
+        context = replace(context, reach=cli.reach(has_answered=True))
         if is_ready(known) or is_partly_ready(known):
             pauses.over()
-            report = _bring(begun, known, world, fresh, may_lapse=may_lapse)
+            report = _bring(begun, known, context, fresh, may_lapse=may_lapse)
             if report is not None and report.outcome is not Outcome.RUNNING:
                 _tell(cli, report)
                 return
             may_lapse = may_lapse and report is not None
             fresh = None
-        elif not wait and world.vault.traits.waits:
+        elif not wait and context.vault.traits.waits:
             _tell_waiting(cli, begun, waiting_report(begun, known), expected_of(cli, begun, known))
             return
         else:
             wait_on(cli, begun, known, pauses)
-        known = advance(begun, world)
+        known = advance(begun, context)
 
 
 def _bring(
     begun: Restore,
     known: Sequence[Retrieval],
-    world: RestoreWorld,
+    context: RestoreContext,
     fresh: RestorePlan | None,
     *,
     may_lapse: bool,
@@ -294,7 +296,7 @@ def _bring(
     from backup.restorer.restore import deliver
 
     try:
-        return deliver(begun, known, world, fresh=fresh)
+        return deliver(begun, known, context, fresh=fresh)
     except RetrievalExpiredError:
         if may_lapse:
             return None

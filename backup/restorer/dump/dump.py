@@ -16,7 +16,7 @@ from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.model import MIB, EntryKind, Problem, ProblemKind
 from backup.protocols import phase
-from backup.restorer.context import RestoreWorld, alone_with
+from backup.restorer.context import RestoreContext, alone_with
 from backup.restorer.delivery import end_restore, fail_run
 from backup.restorer.dump.streaming import Contents
 from backup.restorer.dump.tar import ending, member, padding
@@ -24,8 +24,8 @@ from backup.restorer.pack_keys import PackKeyFile
 from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_ready
 from backup.restorer.selection.choice import Choice
-from backup.restorer.selection.entry import Wanted
-from backup.restorer.selection.files import WantedFile
+from backup.restorer.selection.entry import RestoreEntry
+from backup.restorer.selection.files import RestoreFile
 
 STDOUT = b"/dev/stdout"
 FITS = 32 * MIB
@@ -34,14 +34,14 @@ TAR, FILE = "tar", "file"
 Sink = Callable[[bytes | memoryview], object]
 
 
-def dump(restore: Restore, world: RestoreWorld, sink: Sink) -> RestoreReport:
+def dump(restore: Restore, context: RestoreContext, sink: Sink) -> RestoreReport:
     """Stream what the restore chose into `sink`; its report names what a tar lacks.
 
     `RetrievalNotReadyError` before the first byte unless all is ready. After any error the restore is open
     still: the same command streams again, and asks for nothing that can still be fetched.
     """
-    with alone_with(world.inventory, restore):
-        with world.inventory.reading() as tx:
+    with alone_with(context.inventory, restore):
+        with context.inventory.reading() as tx:
             known = retrievals.retrievals_of(tx, restore.number)
             kept = read_progress(tx, restore.number)
             snapshot = snapshots.find_snapshot(tx, restore.snapshot)
@@ -49,17 +49,17 @@ def dump(restore: Restore, world: RestoreWorld, sink: Sink) -> RestoreReport:
             raise RetrievalNotReadyError(
                 f"restore {restore.id} still waits for the vault", advice="run the same command again later"
             )
-        pack_keys = PackKeyFile(world.key_directory, restore.id).read()
-        plan = plan_restore(snapshot, restore.path, world, Choice.decode(restore.choice), known=known)
-        with world.inventory.writing() as tx:
-            run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), world.clock.now())
+        pack_keys = PackKeyFile(context.key_directory, restore.id).read()
+        plan = plan_restore(snapshot, restore.path, context, Choice.decode(restore.choice), known=known)
+        with context.inventory.writing() as tx:
+            run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), context.clock.now())
         try:
             failures = kept.failures if kept else {}
-            report = _Dump(restore, plan, known, pack_keys, world, sink, failures).run()
+            report = _Dump(restore, plan, known, pack_keys, context, sink, failures).run()
         except BaseException as error:
-            fail_run(run, error, world)
+            fail_run(run, error, context)
             raise
-        return end_restore(restore, report, run, world)
+        return end_restore(restore, report, run, context)
 
 
 class _Dump:
@@ -71,7 +71,7 @@ class _Dump:
         plan: RestorePlan,
         known: Sequence[Retrieval],
         pack_keys: dict[int, bytes],
-        world: RestoreWorld,
+        context: RestoreContext,
         sink: Sink,
         failures: Mapping[int, Failure],
     ) -> None:
@@ -80,7 +80,7 @@ class _Dump:
         self._plan = plan
         self._known = known
         self._pack_keys = pack_keys
-        self._world = world
+        self._context = context
         self._sink = sink
         self._problems: list[Problem] = list(plan.selection.problems)
         self._length = 0
@@ -88,7 +88,7 @@ class _Dump:
         self._bytes = 0
 
     def run(self) -> RestoreReport:
-        selection, progress = self._plan.selection, self._world.progress
+        selection, progress = self._plan.selection, self._context.progress
         with phase(progress, f"Dumping {self._plan.snapshot.id[:8]}", selection.data_bytes):
             if self._plan.choice.output == TAR:
                 self._tar()
@@ -123,7 +123,7 @@ class _Dump:
     def _tar(self) -> None:
         """Members in the order of paths, each directory before what lies in it."""
         members = sorted(_members(self._plan), key=lambda one: one[0].path.split(b"/"))
-        contents_of: dict[int, Wanted] = {}  # what a further name of it links to
+        contents_of: dict[int, RestoreEntry] = {}  # what a further name of it links to
         with self._contents(list(_firsts(members))) as contents:
             for wanted, file, group in members:
                 first = contents_of.get(group)
@@ -135,7 +135,7 @@ class _Dump:
                     self._count(wanted, size=0)
         self._put(ending(self._length))
 
-    def _member(self, contents: Contents, wanted: Wanted, file: WantedFile | None) -> bool:
+    def _member(self, contents: Contents, wanted: RestoreEntry, file: RestoreFile | None) -> bool:
         header, size = member(wanted, numeric_owner=self._numeric)
         if file is None:
             self._put(header)
@@ -152,7 +152,7 @@ class _Dump:
         self._count(wanted)
         return True
 
-    def _write(self, contents: Contents, file: WantedFile, header: bytes = b"") -> None:
+    def _write(self, contents: Contents, file: RestoreFile, header: bytes = b"") -> None:
         """Header and content; of a file that fits nothing goes out before all of it was verified."""
         chunks: Iterator[memoryview] | list[memoryview] = contents.chunks(file)
         if file.data_size <= FITS:
@@ -165,7 +165,7 @@ class _Dump:
         for data in chunks:
             self._put(data)
 
-    def _write_with_holes(self, file: WantedFile, chunks: Iterator[memoryview] | list[memoryview]) -> None:
+    def _write_with_holes(self, file: RestoreFile, chunks: Iterator[memoryview] | list[memoryview]) -> None:
         """A stream has no holes: they are zeros."""
         layout = file.layout
         at = offset = 0
@@ -186,12 +186,12 @@ class _Dump:
     def _put(self, data: bytes | memoryview) -> None:
         self._sink(data)
         self._length += len(data)
-        self._world.progress.advance(done=len(data))
+        self._context.progress.advance(done=len(data))
 
-    def _contents(self, files: Sequence[WantedFile]) -> Contents:
-        return Contents(self._plan, files, self._known, self._pack_keys, self._world, self._failures)
+    def _contents(self, files: Sequence[RestoreFile]) -> Contents:
+        return Contents(self._plan, files, self._known, self._pack_keys, self._context, self._failures)
 
-    def _count(self, wanted: Wanted, size: int | None = None) -> None:
+    def _count(self, wanted: RestoreEntry, size: int | None = None) -> None:
         self._files += 1
         self._bytes += wanted.size if size is None else size
 
@@ -200,7 +200,7 @@ class _Dump:
         return self._plan.choice.numeric_owner
 
 
-_Member = tuple[Wanted, WantedFile | None, int]
+_Member = tuple[RestoreEntry, RestoreFile | None, int]
 
 
 def _members(plan: RestorePlan) -> Iterator[_Member]:
@@ -219,7 +219,7 @@ def _members(plan: RestorePlan) -> Iterator[_Member]:
             yield wanted, None, group
 
 
-def _firsts(members: Sequence[_Member]) -> Iterator[WantedFile]:
+def _firsts(members: Sequence[_Member]) -> Iterator[RestoreFile]:
     """The files in the order in which their content goes out."""
     seen: set[int] = set()
     for _, file, group in members:
@@ -228,7 +228,7 @@ def _firsts(members: Sequence[_Member]) -> Iterator[WantedFile]:
             yield file
 
 
-def _broken_off(wanted: Wanted, why: Exception) -> IntegrityError:
+def _broken_off(wanted: RestoreEntry, why: Exception) -> IntegrityError:
     name = wanted.path.decode("utf-8", "backslashreplace")
     return IntegrityError(
         f"the dump breaks off within {name}: {why}",

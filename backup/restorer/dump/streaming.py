@@ -18,10 +18,10 @@ from backup.inventory.restore_state import Failure
 from backup.inventory.retrievals import Retrieval
 from backup.model import MIB, FrameRow
 from backup.restorer.asking import GONE
-from backup.restorer.context import RestoreWorld
+from backup.restorer.context import RestoreContext
 from backup.restorer.plan import RestorePlan
 from backup.restorer.ranges import cover
-from backup.restorer.selection.files import WantedFile
+from backup.restorer.selection.files import RestoreFile
 from backup.transfer.retrieve import Fetcher, ReadyRange
 
 RUN = 32 * MIB
@@ -36,17 +36,17 @@ class Contents:
     def __init__(
         self,
         plan: RestorePlan,
-        files: Sequence[WantedFile],
+        files: Sequence[RestoreFile],
         known: Sequence[Retrieval],
         pack_keys: Mapping[int, bytes],
-        world: RestoreWorld,
+        context: RestoreContext,
         failures: Mapping[int, Failure],
     ) -> None:
         self._plan = plan
         self._places = plan.selection.places
-        self._world = world
+        self._context = context
         self._codec = FrameCodec()
-        self._fetcher = Fetcher(world.vault, world.clock, piece=world.piece, tell=world.progress.note)
+        self._fetcher = Fetcher(context.vault, context.clock, piece=context.piece, tell=context.progress.note)
         self._held: OrderedDict[_Key, memoryview] = OrderedDict()
         self._bytes = 0
         self._keys = {
@@ -73,13 +73,13 @@ class Contents:
     def __exit__(self, *error: object) -> None:
         self._fetcher.__exit__(None, None, None)
 
-    def chunks(self, file: WantedFile) -> Iterator[memoryview]:
+    def chunks(self, file: RestoreFile) -> Iterator[memoryview]:
         """The chunks of the next file, each verified. `IntegrityError` where one cannot be had as it was."""
         for number in file.chunks:
             place = self._places[number]
             raw = self._frame((place.archive, place.frame))
             data = raw[place.offset : place.offset + place.length]
-            if chunk_id(self._world.secret.chunk_key, data) != place.id:
+            if chunk_id(self._context.secret.chunk_key, data) != place.id:
                 raise IntegrityError("a chunk is not what it was")
             yield data
 
@@ -126,7 +126,7 @@ class Contents:
             try:
                 raw = self._codec.open_checked(keys.frame_key, archive.label.pack_id, row, sealed)
             except (FormatError, IntegrityError) as error:
-                self._world.progress.note(f"a frame of archive {one.archive} cannot be opened: {error}")
+                self._context.progress.note(f"a frame of archive {one.archive} cannot be opened: {error}")
                 continue
             self._held[one.archive, row.number] = memoryview(raw)
             self._bytes += len(raw)
@@ -137,7 +137,7 @@ class Contents:
         self._why[archive, row.number] = f"its data cannot be had from the vault: {error}"
 
 
-def _frames_in_order(plan: RestorePlan, files: Sequence[WantedFile]) -> list[_Key]:
+def _frames_in_order(plan: RestorePlan, files: Sequence[RestoreFile]) -> list[_Key]:
     order: list[_Key] = []
     for file in files:
         for number in file.chunks:

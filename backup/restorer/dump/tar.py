@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from backup.format.rows import unpack_u64
 from backup.model import EntryKind, Extra
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 
 BLOCK = tarfile.BLOCKSIZE
 _TYPES = {
@@ -26,7 +26,7 @@ _TYPES = {
 
 
 def member(
-    wanted: Wanted, *, numeric_owner: bool = False, link_to: Wanted | None = None
+    wanted: RestoreEntry, *, numeric_owner: bool = False, link_to: RestoreEntry | None = None
 ) -> tuple[bytes, int]:
     """A member's header, and how many bytes of data it says follow, with what the header holds of them.
 
@@ -69,7 +69,7 @@ def ending(length: int) -> bytes:
     return bytes(2 * BLOCK + -(length + 2 * BLOCK) % tarfile.RECORDSIZE)
 
 
-def _sparse(info: tarfile.TarInfo, wanted: Wanted, headers: dict[str, str]) -> bytes:
+def _sparse(info: tarfile.TarInfo, wanted: RestoreEntry, headers: dict[str, str]) -> bytes:
     """Make the header that of a sparse file; the table that its data begins with (GNU tar manual, 1.0)."""
     pieces = list(_data_of(wanted))
     lines = [str(len(pieces)), *(str(number) for piece in pieces for number in piece)]
@@ -87,7 +87,7 @@ def _sparse(info: tarfile.TarInfo, wanted: Wanted, headers: dict[str, str]) -> b
     return table
 
 
-def _data_of(wanted: Wanted) -> Iterator[tuple[int, int]]:
+def _data_of(wanted: RestoreEntry) -> Iterator[tuple[int, int]]:
     """Offset and length of each piece of data; an empty one tells where a hole at the end ends."""
     numbers = unpack_u64(wanted.holes)
     at = 0

@@ -10,17 +10,17 @@ from typing import Final
 
 from backup.inventory import packed
 from backup.inventory.database import Transaction
-from backup.inventory.packed import ChunkPlace
+from backup.inventory.packed import ChunkLocation
 
 _ROW: Final = struct.Struct("<IIII32s")  # archive, frame, offset, length, id
 _ID_SIZE: Final = 32
 _BATCH: Final = 5_000
 
 
-class Places(Mapping[int, ChunkPlace]):
-    """Places by the chunks' numbers, in the order of these. A place that cannot be true is not there."""
+class ChunkLocations(Mapping[int, ChunkLocation]):
+    """Chunks' locations by their numbers, in that order. One that cannot be true is not there."""
 
-    def __init__(self, places: Iterable[ChunkPlace] = ()) -> None:
+    def __init__(self, places: Iterable[ChunkLocation] = ()) -> None:
         """`places` come by rising numbers."""
         self.numbers = array("I")
         self._rows = bytearray()
@@ -31,22 +31,24 @@ class Places(Mapping[int, ChunkPlace]):
                 self.numbers.append(place.number)
 
     def position(self, number: int) -> int:
-        """The how manieth a chunk's place is. KeyError if it has none."""
+        """Index of a chunk's location in the order of numbers. KeyError if it has none."""
         at = bisect_left(self.numbers, number)
         if at == len(self.numbers) or self.numbers[at] != number:
             raise KeyError(number)
         return at
 
-    def at(self, position: int) -> ChunkPlace:
+    def at(self, position: int) -> ChunkLocation:
         """The place at a position."""
         archive, frame, offset, length, name = _ROW.unpack_from(self._rows, position * _ROW.size)
-        return ChunkPlace(self.numbers[position], name, archive, frame, offset, length)
+        return ChunkLocation(self.numbers[position], name, archive, frame, offset, length)
 
-    def only(self, numbers: Container[int]) -> Places:
+    def only(self, numbers: Container[int]) -> ChunkLocations:
         """Those of `numbers`."""
-        return Places(self.at(position) for position, number in enumerate(self.numbers) if number in numbers)
+        return ChunkLocations(
+            self.at(position) for position, number in enumerate(self.numbers) if number in numbers
+        )
 
-    def move(self, places: Iterable[ChunkPlace]) -> None:
+    def move(self, places: Iterable[ChunkLocation]) -> None:
         """These chunks lie elsewhere than was known."""
         for place in places:
             row = _packed(place)
@@ -63,7 +65,7 @@ class Places(Mapping[int, ChunkPlace]):
         """The length of each, in order."""
         return (row[3] for row in _ROW.iter_unpack(self._rows))
 
-    def __getitem__(self, number: int) -> ChunkPlace:
+    def __getitem__(self, number: int) -> ChunkLocation:
         return self.at(self.position(number))
 
     def __iter__(self) -> Iterator[int]:
@@ -73,7 +75,7 @@ class Places(Mapping[int, ChunkPlace]):
         return len(self.numbers)
 
 
-def _packed(place: ChunkPlace) -> bytes | None:
+def _packed(place: ChunkLocation) -> bytes | None:
     try:
         row = _ROW.pack(place.archive, place.frame, place.offset, place.length, place.id)
     except (struct.error, TypeError):
@@ -81,13 +83,13 @@ def _packed(place: ChunkPlace) -> bytes | None:
     return row if len(place.id) == _ID_SIZE else None
 
 
-def read_places(tx: Transaction, numbers: array[int]) -> Places:
+def read_places(tx: Transaction, numbers: array[int]) -> ChunkLocations:
     """The places of chunks, given in any order and as often as they are used."""
     largest = packed.largest_chunk(tx)
-    return Places(_places(tx, array("I", (number for number in numbers if number <= largest))))
+    return ChunkLocations(_places(tx, array("I", (number for number in numbers if number <= largest))))
 
 
-def _places(tx: Transaction, numbers: array[int]) -> Iterator[ChunkPlace]:
+def _places(tx: Transaction, numbers: array[int]) -> Iterator[ChunkLocation]:
     for some in _rising(numbers):
         yield from sorted(packed.chunk_places(tx, some))
 

@@ -6,17 +6,17 @@ from array import array
 from collections.abc import Iterator
 from itertools import accumulate
 
-from backup.restorer.selection.chunk_locations import Places
+from backup.restorer.selection.chunk_locations import ChunkLocations
 from backup.restorer.selection.files import Files
 
 
-class Uses:
-    """Uses are numbered as chunks lie in `files`, file after file; each is dealt with once.
+class ChunkUsers:
+    """ChunkUsers are numbered as chunks lie in `files`, file after file; each is dealt with once.
 
     About 20 bytes for each. `offsets` say at which byte of its file's data a use begins.
     """
 
-    def __init__(self, files: Files, places: Places) -> None:
+    def __init__(self, files: Files, places: ChunkLocations) -> None:
         self._files = files
         positions = array("I", map(places.position, files.chunks))
         self.offsets = _offsets(files, positions, array("I", places.lengths))

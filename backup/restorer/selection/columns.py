@@ -10,7 +10,7 @@ from backup.errors import FormatError
 from backup.format.catalog import decode_extra
 from backup.inventory.entries import EntryRow
 from backup.model import EntryKind, Extra, Owner
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 
 # Of directory, owner and attributes the place in a table; kind, on the way, mode, mtime, size, number; where
 # the name ends among the names. Whatever integer a database can hold fits, so that no damage is met here.
@@ -19,8 +19,8 @@ _END: Final = struct.Struct("<Q")  # the last column
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
 
-class Entries(Sequence[Wanted]):
-    """Very many entries in little memory: about 60 bytes and its name for each. `Wanted` on demand."""
+class Entries(Sequence[RestoreEntry]):
+    """Very many entries in little memory: about 60 bytes and its name for each. `RestoreEntry` on demand."""
 
     def __init__(self, owners: Mapping[int, Owner]) -> None:
         self._owners = owners
@@ -29,7 +29,7 @@ class Entries(Sequence[Wanted]):
         self._directories: list[bytes] = []
         self._extras: list[Extra | None] = [None]
         self._extra_places: dict[bytes | None, int] = {None: 0}
-        self._changed: dict[int, Wanted] = {}
+        self._changed: dict[int, RestoreEntry] = {}
 
     def add(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
         """One more; FormatError, LookupError, TypeError or ValueError, and none, if its row is damaged."""
@@ -47,7 +47,7 @@ class Entries(Sequence[Wanted]):
         self._names += row.name  # which refuses a text, before there is a row for it
         self._rows += packed
 
-    def only(self, keys: Iterable[int], changed: Mapping[int, Wanted] | None = None) -> Entries:
+    def only(self, keys: Iterable[int], changed: Mapping[int, RestoreEntry] | None = None) -> Entries:
         """Those of `keys`, in order; with the values of `changed` in the place of those keys."""
         some = Entries(self._owners)
         some._directories, some._extras = self._directories, self._extras
@@ -94,10 +94,10 @@ class Entries(Sequence[Wanted]):
         return len(self._rows) // _ROW.size
 
     @overload
-    def __getitem__(self, key: int) -> Wanted: ...
+    def __getitem__(self, key: int) -> RestoreEntry: ...
     @overload
-    def __getitem__(self, key: slice) -> list[Wanted]: ...
-    def __getitem__(self, key: int | slice) -> Wanted | list[Wanted]:
+    def __getitem__(self, key: slice) -> list[RestoreEntry]: ...
+    def __getitem__(self, key: int | slice) -> RestoreEntry | list[RestoreEntry]:
         if isinstance(key, slice):
             return [self[one] for one in range(*key.indices(len(self)))]
         if not 0 <= key < len(self):
@@ -105,7 +105,7 @@ class Entries(Sequence[Wanted]):
         if key in self._changed:
             return self._changed[key]
         directory, owner, extra, kind, on_the_way, mode, mtime_ns, size, number, _ = self._row(key)
-        return Wanted(
+        return RestoreEntry(
             self._directories[directory],
             self._name(key),
             _KINDS[kind],

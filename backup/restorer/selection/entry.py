@@ -13,7 +13,7 @@ def is_step(name: bytes) -> bool:
     return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
 
 
-class Wanted(NamedTuple):
+class RestoreEntry(NamedTuple):
     """One entry; `links` are further names of the same file or special file."""
 
     directory: bytes  # relative to the target
@@ -24,7 +24,7 @@ class Wanted(NamedTuple):
     mtime_ns: int
     size: int
     extra: Extra | None
-    links: tuple[Wanted, ...] = ()
+    links: tuple[RestoreEntry, ...] = ()
     number: int = 0  # of its row in the inventory
     on_the_way: bool = False  # a directory that was not chosen itself, but holds what was
 
@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
         return self.directory + b"/" + self.name if self.directory else self.name
 
     @property
-    def names(self) -> Iterator[Wanted]:
+    def names(self) -> Iterator[RestoreEntry]:
         """This entry and those that are linked to it."""
         yield self
         yield from self.links

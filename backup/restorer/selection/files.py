@@ -14,16 +14,16 @@ from backup.format.rows import unpack_u32
 from backup.inventory.entries import EntryRow
 from backup.model import ContentId, Owner
 from backup.restorer.selection.columns import Entries
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 
 _CONTENT_ID_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class WantedFile:
+class RestoreFile:
     """A file, its chunks' numbers in order, and where their bytes belong."""
 
-    wanted: Wanted
+    wanted: RestoreEntry
     chunks: array[int]
     layout: Layout | None  # None: no holes
 
@@ -33,8 +33,8 @@ class WantedFile:
         return self.wanted.size if self.layout is None else self.layout.data_size
 
 
-class Files(Sequence[WantedFile]):
-    """Files by key, in the order in which they were stored; a `WantedFile` is made when asked for.
+class Files(Sequence[RestoreFile]):
+    """Files by key, in the order in which they were stored; a `RestoreFile` is made when asked for.
 
     `chunks` are the numbers of all their chunks, file after file; those of the file `key` are
     `starts[key]` to `starts[key + 1]` of them.
@@ -57,7 +57,7 @@ class Files(Sequence[WantedFile]):
         self.chunks.extend(numbers)
         self.starts.append(len(self.chunks))
 
-    def only(self, keys: Sequence[int], changed: Mapping[int, Wanted] | None = None) -> Files:
+    def only(self, keys: Sequence[int], changed: Mapping[int, RestoreEntry] | None = None) -> Files:
         """Those of `keys`, in order; with the values of `changed` in the place of those keys."""
         some = Files({})
         some.entries = self.entries.only(keys, changed)
@@ -102,13 +102,13 @@ class Files(Sequence[WantedFile]):
         return len(self.entries)
 
     @overload
-    def __getitem__(self, key: int) -> WantedFile: ...
+    def __getitem__(self, key: int) -> RestoreFile: ...
     @overload
-    def __getitem__(self, key: slice) -> list[WantedFile]: ...
-    def __getitem__(self, key: int | slice) -> WantedFile | list[WantedFile]:
+    def __getitem__(self, key: slice) -> list[RestoreFile]: ...
+    def __getitem__(self, key: int | slice) -> RestoreFile | list[RestoreFile]:
         if isinstance(key, slice):
             return [self[one] for one in range(*key.indices(len(self)))]
-        return WantedFile(self.entries[key], self.chunks_of(key), self.layout(key))
+        return RestoreFile(self.entries[key], self.chunks_of(key), self.layout(key))
 
 
 def _named(content_id: object) -> bytes:

@@ -17,9 +17,9 @@ from backup.inventory.entry_versions import no_such_path
 from backup.inventory.snapshots import Snapshot
 from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.selection.choice import Choice, Sieve
-from backup.restorer.selection.chunk_locations import Places, read_places
+from backup.restorer.selection.chunk_locations import ChunkLocations, read_places
 from backup.restorer.selection.columns import Entries
-from backup.restorer.selection.entry import Wanted, is_step
+from backup.restorer.selection.entry import RestoreEntry, is_step
 from backup.restorer.selection.files import Files
 
 ALL = Choice()
@@ -32,7 +32,7 @@ class Selection:
     directories: Entries
     specials: Entries
     files: Files
-    places: Places = field(default_factory=Places)
+    places: ChunkLocations = field(default_factory=ChunkLocations)
     problems: list[Problem] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)  # patterns that named nothing, as options
 
@@ -198,10 +198,10 @@ def without(selection: Selection, kept: Collection[int]) -> Selection:
     )
 
 
-def _left(entries: Entries, kept: Collection[int]) -> tuple[list[int], dict[int, Wanted]]:
+def _left(entries: Entries, kept: Collection[int]) -> tuple[list[int], dict[int, RestoreEntry]]:
     """The keys of what does not stay, and what it is without those of its names that do."""
     keys: list[int] = []
-    changed: dict[int, Wanted] = {}
+    changed: dict[int, RestoreEntry] = {}
     for key, wanted in enumerate(entries):
         left = [one for one in wanted.names if one.number not in kept]
         if left:
@@ -224,7 +224,7 @@ def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> N
     selection.places = selection.places.only(set(selection.files.chunks))  # nothing is fetched for the others
 
 
-def _is_sound(files: Files, key: int, places: Places, content_key: bytes) -> bool:
+def _is_sound(files: Files, key: int, places: ChunkLocations, content_key: bytes) -> bool:
     try:
         found = [places[number] for number in files.chunks_of(key)]
     except KeyError:
@@ -257,9 +257,11 @@ def _join_specials(selection: Selection) -> None:
         selection.specials = specials.only(*keys_and_joined)
 
 
-def _joined(entries: Entries, groups: Iterable[list[int]]) -> tuple[list[int], dict[int, Wanted]] | None:
+def _joined(
+    entries: Entries, groups: Iterable[list[int]]
+) -> tuple[list[int], dict[int, RestoreEntry]] | None:
     """The keys of all but further names, and the entries that have such; None if there are none."""
-    joined: dict[int, Wanted] = {}
+    joined: dict[int, RestoreEntry] = {}
     others: set[int] = set()
     for first, *more in groups:
         if more:
@@ -268,7 +270,7 @@ def _joined(entries: Entries, groups: Iterable[list[int]]) -> tuple[list[int], d
     return ([key for key in range(len(entries)) if key not in others], joined) if joined else None
 
 
-def frames_by_archive(places: Places) -> dict[int, set[int]]:
+def frames_by_archive(places: ChunkLocations) -> dict[int, set[int]]:
     """The frames that hold those chunks, by archive."""
     wanted: dict[int, set[int]] = {}
     for archive, frame in set(places.frames()):

@@ -11,7 +11,7 @@ from functools import partial
 from backup.errors import IntegrityError
 from backup.format.naming import chunk_id
 from backup.model import FrameRow, Problem, ProblemKind
-from backup.restorer.selection.chunk_users import Uses
+from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.select import Selection
 from backup.restorer.target.sharing import LARGEST, Sharing, SmallFile
 from backup.restorer.target.write import Report, Writer
@@ -33,7 +33,7 @@ class Assembly:
         self._writer = writer
         self._report = report
         self._chunk_key = chunk_key
-        self._uses = Uses(selection.files, selection.places)
+        self._uses = ChunkUsers(selection.files, selection.places)
         self._missing = array("I", map(int.__sub__, selection.files.starts[1:], selection.files.starts))
         self._gone: set[int] = set()
         self._begun: set[int] = set()

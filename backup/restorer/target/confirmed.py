@@ -17,7 +17,7 @@ class _Kept(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Agreed:
+class Confirmed:
     """Numbers of the entries that stay as they are, how many are replaced, and which paths are to go."""
 
     kept: Collection[int] = field(default_factory=frozenset)
@@ -30,7 +30,7 @@ class Agreed:
         return msgspec.msgpack.encode(row)
 
     @classmethod
-    def decode(cls, data: bytes) -> Agreed:
+    def decode(cls, data: bytes) -> Confirmed:
         """From what `encode` gave; nothing where a restore was begun before there was such a thing."""
         if not data:
             return NOTHING
@@ -38,4 +38,4 @@ class Agreed:
         return cls(frozenset(unpack_u64(row.kept)), row.replaced, tuple(row.surplus))
 
 
-NOTHING = Agreed()
+NOTHING = Confirmed()

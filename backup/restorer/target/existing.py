@@ -10,13 +10,13 @@ from itertools import chain
 
 from backup.format.naming import chunk_id
 from backup.format.rows import unpack_u64
-from backup.inventory.packed import ChunkPlace
+from backup.inventory.packed import ChunkLocation
 from backup.model import MIB, EntryKind, Extra, Problem, ProblemKind
 from backup.page_cache import forget
-from backup.restorer.context import RestoreWorld
+from backup.restorer.context import RestoreContext
 from backup.restorer.selection.choice import Choice, Overwrite
-from backup.restorer.selection.entry import Wanted
-from backup.restorer.selection.files import WantedFile
+from backup.restorer.selection.entry import RestoreEntry
+from backup.restorer.selection.files import RestoreFile
 from backup.restorer.selection.select import Selection
 from backup.restorer.target.metadata import Report
 from backup.restorer.target.special import KINDS
@@ -25,7 +25,7 @@ _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Standing:
+class Existing:
     """Hands out what is below a directory; nothing where a step is missing or a symlink. `close` it."""
 
     def __init__(self, top: bytes) -> None:
@@ -60,7 +60,7 @@ class Standing:
         except OSError:
             return None
 
-    def open(self, wanted: Wanted) -> int | None:
+    def open(self, wanted: RestoreEntry) -> int | None:
         """A regular file, to read; None where there is none or it cannot be read. The caller closes it."""
         handle = self.directory(wanted.directory)
         try:
@@ -72,7 +72,7 @@ class Standing:
             return None
         return file
 
-    def link(self, wanted: Wanted) -> bytes | None:
+    def link(self, wanted: RestoreEntry) -> bytes | None:
         """What a symlink says; None where there is none."""
         handle = self.directory(wanted.directory)
         try:
@@ -93,7 +93,7 @@ class Standing:
 
 
 def compare(
-    standing: Standing, selection: Selection, choice: Choice, chunk_key: bytes
+    standing: Existing, selection: Selection, choice: Choice, chunk_key: bytes
 ) -> tuple[set[int], int]:
     """Numbers of the entries that stay as they are by the choice, and how many others would be replaced."""
     kept: set[int] = set()
@@ -114,9 +114,9 @@ def compare(
 
 
 def _is_same(
-    standing: Standing,
-    wanted: Wanted,
-    file: WantedFile | None,
+    standing: Existing,
+    wanted: RestoreEntry,
+    file: RestoreFile | None,
     selection: Selection,
     choice: Choice,
     chunk_key: bytes,
@@ -135,10 +135,10 @@ def _is_same(
 
 
 def holds(
-    standing: Standing,
-    wanted: Wanted,
-    file: WantedFile,
-    places: Mapping[int, ChunkPlace],
+    standing: Existing,
+    wanted: RestoreEntry,
+    file: RestoreFile,
+    places: Mapping[int, ChunkLocation],
     chunk_key: bytes,
     *,
     from_disk: bool = False,
@@ -160,19 +160,19 @@ def holds(
 
 
 def read_back(
-    target: bytes, selection: Selection, gone: Collection[bytes], world: RestoreWorld, report: Report
+    target: bytes, selection: Selection, gone: Collection[bytes], context: RestoreContext, report: Report
 ) -> int:
     """Read every file of a selection back, but those at paths in `gone`; how many hold what they are to."""
-    standing = Standing(target)
+    standing = Existing(target)
     good = 0
     try:
         for file in selection.files:
             for one in file.wanted.names:
                 if one.path in gone:
                     continue
-                if holds(standing, one, file, selection.places, world.secret.chunk_key, from_disk=True):
+                if holds(standing, one, file, selection.places, context.secret.chunk_key, from_disk=True):
                     good += 1
-                    world.progress.advance(files=1, done=file.data_size)
+                    context.progress.advance(files=1, done=file.data_size)
                 else:
                     detail = "read back, it is not what was written: changed meanwhile, or the disk fails"
                     report(Problem(one.path, ProblemKind.DAMAGED, detail))
@@ -182,8 +182,8 @@ def read_back(
 
 
 def _chunks(
-    handle: int, file: WantedFile, places: Mapping[int, ChunkPlace]
-) -> Iterator[tuple[ChunkPlace, bytes]]:
+    handle: int, file: RestoreFile, places: Mapping[int, ChunkLocation]
+) -> Iterator[tuple[ChunkLocation, bytes]]:
     offset = 0
     for number in file.chunks:
         place = places[number]

@@ -19,7 +19,7 @@ from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.snapshots import Snapshot
 from backup.model import Problem, ProblemKind
 from backup.restorer.selection.choice import Sieve
-from backup.restorer.target.existing import Standing
+from backup.restorer.target.existing import Existing
 from backup.restorer.target.metadata import Report, reason
 
 _OURS = b".nightvault-"
@@ -27,7 +27,7 @@ _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def find_surplus(
-    standing: Standing,
+    standing: Existing,
     rows: Iterable[tuple[bytes, EntryRow]],
     chosen: Iterable[bytes],
     base: bytes,
@@ -56,7 +56,7 @@ def find_surplus(
 
 
 def _surplus_in(
-    standing: Standing,
+    standing: Existing,
     relative: bytes,
     directory: bytes,
     names: set[bytes],
@@ -119,7 +119,7 @@ def _list_below(
         os.close(handle)
 
 
-def remove_surplus(standing: Standing, surplus: Sequence[bytes], report: Report) -> int:
+def remove_surplus(standing: Existing, surplus: Sequence[bytes], report: Report) -> int:
     """Remove what was listed and agreed on, and nothing else; how many went. What cannot go is reported."""
     removed = 0
     for path in surplus:

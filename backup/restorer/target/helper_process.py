@@ -29,7 +29,7 @@ import msgspec
 
 from backup.errors import TargetError
 from backup.model import EntryKind, Owner, Problem
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.directories import Directories
 from backup.restorer.target.making import FileMaker
 from backup.restorer.target.owners import Owners
@@ -68,7 +68,7 @@ class NewFile(NamedTuple):
     chunk: bytes
 
 
-class Answer(NamedTuple):
+class MadeFiles(NamedTuple):
     """What came of a question's files.
 
     `made` holds the `Made` of each that was tried. What stopped it there would meet all, so the rest was
@@ -118,12 +118,12 @@ class MakerProcess:
         self._send(question, [one.handle for one in directories])
         return len(question)
 
-    def answer(self) -> Answer:
+    def answer(self) -> MadeFiles:
         """What came of the oldest question that was not answered yet."""
         with self._its_death_told():
             return self._answer(receive(self._socket, _HEAD.size))
 
-    def answer_if_any(self) -> Answer | None:
+    def answer_if_any(self) -> MadeFiles | None:
         """The same, without waiting for it."""
         with self._its_death_told():
             try:
@@ -132,7 +132,7 @@ class MakerProcess:
                 return None
             return self._answer(head + receive(self._socket, _HEAD.size - len(head)))
 
-    def _answer(self, head: bytes | bytearray) -> Answer:
+    def _answer(self, head: bytes | bytearray) -> MadeFiles:
         size, _ = _HEAD.unpack(head)
         return _ANSWER.decode(receive(self._socket, size))
 
@@ -154,7 +154,7 @@ class MakerProcess:
 # What the two say to each other.
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_ANSWER: Final = msgspec.msgpack.Decoder(Answer)
+_ANSWER: Final = msgspec.msgpack.Decoder(MadeFiles)
 _GREETING: Final = msgspec.msgpack.Decoder(tuple[bytes, str, bool, bytes])
 _QUESTION: Final = msgspec.msgpack.Decoder(tuple[list[tuple[bytes, bool]], list[NewFile]])
 
@@ -201,14 +201,14 @@ class _Server:
                 os.close(handle)
         self._connection.sendall(_HEAD.pack(len(answer), 0) + answer)
 
-    def _made(self, paths: Sequence[bytes], files: Sequence[NewFile]) -> Answer:
+    def _made(self, paths: Sequence[bytes], files: Sequence[NewFile]) -> MadeFiles:
         made = bytearray()
         troubles: list[tuple[int, str]] = []
         for place, one in enumerate(files):
             if place % _LOOKS_UP == 0 and self._hears.poll(0):
                 raise EOFError("nobody waits for it")
             owner, size = Owner(one.uid, one.gid), one.end - one.start
-            wanted = Wanted(
+            wanted = RestoreEntry(
                 paths[one.directory], one.name, EntryKind.FILE, one.mode, owner, one.mtime_ns, size, None
             )
             self._troubles.clear()
@@ -218,7 +218,7 @@ class _Server:
             except TargetError:  # the first process will meet it as well, and tell
                 break
             troubles += [(place, problem.detail) for problem in self._troubles]
-        return Answer(bytes(made), troubles)
+        return MadeFiles(bytes(made), troubles)
 
     def _question(self) -> tuple[bytearray, list[int]]:
         """A question and the handles that came with it, which are ours to close."""

@@ -15,7 +15,7 @@ from enum import IntEnum
 from backup.errors import TargetError, TargetFullError
 from backup.format.naming import chunk_id
 from backup.model import Problem, ProblemKind
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.copying import copy_data
 from backup.restorer.target.directories import Directories
 from backup.restorer.target.metadata import Metadata, Report, reason
@@ -64,20 +64,20 @@ class FileMaker:
         self.files = 0
         self.bytes = 0
 
-    def make(self, wanted: Wanted, data: memoryview) -> bool:
+    def make(self, wanted: RestoreEntry, data: memoryview) -> bool:
         """Make a file of these bytes; False if it cannot be (and was reported)."""
         before = self.files
         if self.begin(_WHOLE, wanted) and self.write(_WHOLE, 0, data):
             self.end(_WHOLE)
         return self.files > before
 
-    def make_verified(self, wanted: Wanted, data: memoryview, chunk: bytes, key: bytes) -> Made:
+    def make_verified(self, wanted: RestoreEntry, data: memoryview, chunk: bytes, key: bytes) -> Made:
         """Make a file of one chunk, if that is its name under the chunk `key`; of none if it has no name."""
         if chunk and chunk_id(key, data) != chunk:
             return Made.DAMAGED
         return Made(self.make(wanted, data))
 
-    def begin(self, key: int, wanted: Wanted) -> bool:
+    def begin(self, key: int, wanted: RestoreEntry) -> bool:
         """Begin a file under a temporary name; False if it cannot be (and was reported)."""
         names = tuple(wanted.names)
         for place, one in enumerate(names):  # a name that cannot be made does not take the others with it
@@ -152,7 +152,7 @@ class FileMaker:
     def _settle(
         self,
         handle: int,
-        wanted: Wanted,
+        wanted: RestoreEntry,
         file: int,
         made: os.stat_result,
         mode: int | None,
@@ -171,7 +171,7 @@ class FileMaker:
     def _ours(self, part: Part) -> bool:
         return part.is_new and self._target.is_ours(part.wanted.directory)
 
-    def _link(self, made: int, wanted: Wanted) -> bool:
+    def _link(self, made: int, wanted: RestoreEntry) -> bool:
         """Give what was made one more name; False (and reported) where the file system has no such thing."""
         handle = self._target.handle(wanted.directory)
         temporary = self._parts.name_once()
@@ -188,7 +188,7 @@ class FileMaker:
         self.files += 1
         return True
 
-    def _copy(self, file: int, wanted: Wanted, size: int) -> None:
+    def _copy(self, file: int, wanted: RestoreEntry, size: int) -> None:
         handle = self._target.handle(wanted.directory)
         temporary = self._parts.name_once()
         copy = os.open(temporary, NEW, 0o600, dir_fd=handle)
@@ -205,11 +205,11 @@ class FileMaker:
         finally:
             os.close(copy)
 
-    def _fail_all(self, wanted: Wanted, error: Exception) -> None:
+    def _fail_all(self, wanted: RestoreEntry, error: Exception) -> None:
         for one in wanted.names:
             self._failed(one, error)
 
-    def _failed(self, wanted: Wanted, error: Exception) -> None:
+    def _failed(self, wanted: RestoreEntry, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno in _STOPS:
             kind = TargetFullError if error.errno in _FULL else TargetError
             raise kind(

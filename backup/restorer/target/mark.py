@@ -16,9 +16,9 @@ from contextlib import closing, contextmanager, suppress
 
 from backup.errors import TargetError
 from backup.format.keys import ChunkSecret, derive
-from backup.inventory.restore_state import Progress, read_progress
+from backup.inventory.restore_state import RestoreState, read_progress
 from backup.inventory.retrievals import Restore
-from backup.restorer.context import RestoreWorld
+from backup.restorer.context import RestoreContext
 from backup.restorer.target.directories import Target
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -97,21 +97,21 @@ def _read(name: bytes, directory: int) -> bytes:
         os.close(handle)
 
 
-def leave_mark(restore: Restore, world: RestoreWorld) -> None:
+def leave_mark(restore: Restore, context: RestoreContext) -> None:
     """Make and mark the target of a restore that somebody began or resumes.
 
     A target that cannot be made is told of by what is to be written there.
     """
-    with world.inventory.reading() as tx:
+    with context.inventory.reading() as tx:
         before = read_progress(tx, restore.number)
     if before is not None:
         _require_something(restore, before)
     made = not os.path.isdir(restore.target)
     with suppress(TargetError), closing(Target(os.fsdecode(restore.target))) as target:
-        Mark(restore.id, world.secret).leave(target.handle(b""), made=made)
+        Mark(restore.id, context.secret).leave(target.handle(b""), made=made)
 
 
-def require_mark(restore: Restore, world: RestoreWorld) -> None:
+def require_mark(restore: Restore, context: RestoreContext) -> None:
     """`TargetError` unless this process sees the target that was marked, and may write there."""
     shown = os.fsdecode(restore.target)
     try:
@@ -119,7 +119,7 @@ def require_mark(restore: Restore, world: RestoreWorld) -> None:
     except OSError as error:
         raise _refused(restore, f"{shown} cannot be entered from here: {error.strerror}") from error
     try:
-        if not Mark(restore.id, world.secret).is_in(handle):
+        if not Mark(restore.id, context.secret).is_in(handle):
             raise unmarked(restore)
         if not os.access(".", os.W_OK, dir_fd=handle, effective_ids=True):
             raise _refused(restore, f"{shown} cannot be written from here")
@@ -139,18 +139,18 @@ def bears_mark(restore: Restore, secret: ChunkSecret) -> bool:
         os.close(handle)
 
 
-def enter(restore: Restore, world: RestoreWorld, *, replaces: bool) -> Target:
+def enter(restore: Restore, context: RestoreContext, *, replaces: bool) -> Target:
     """The target of a restore. `TargetError` where nobody attends and it is not the one that was marked."""
-    if world.unattended:
-        require_mark(restore, world)
+    if context.unattended:
+        require_mark(restore, context)
     target = Target(os.fsdecode(restore.target), replaces=replaces)
-    if world.unattended and not Mark(restore.id, world.secret).is_in(target.handle(b"")):
+    if context.unattended and not Mark(restore.id, context.secret).is_in(target.handle(b"")):
         target.close()  # it was exchanged since we looked
         raise _refused(restore, f"{target.path} does not bear its mark any more")
     return target
 
 
-def _require_something(restore: Restore, before: Progress) -> None:
+def _require_something(restore: Restore, before: RestoreState) -> None:
     """`TargetError` if files were written there, and are no more: a disk that is not mounted, say."""
     if not before.files:
         return

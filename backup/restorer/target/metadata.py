@@ -16,7 +16,7 @@ from collections.abc import Callable
 from backup.errors import FormatError
 from backup.format.acl import ACCESS, DEFAULT, mode_without
 from backup.model import EntryKind, Extra, Problem, ProblemKind
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.owners import Owners
 from backup.source.flags import KEPT, LAYOUT, LOCKS, NAMES, read_flags, write_flags
 
@@ -37,7 +37,7 @@ class Metadata:
         self._without_acls: bytes | None = None  # the directory, if what was set last was born without
         self._plain: bytes | None = None  # a directory of ours where files are born without ACLs and flags
 
-    def prepare(self, handle: int, wanted: Wanted) -> None:
+    def prepare(self, handle: int, wanted: RestoreEntry) -> None:
         """Before an open file's first byte: how it is laid down on the disk."""
         layout = (wanted.extra or _NOTHING).flags & LAYOUT
         if layout:
@@ -45,7 +45,7 @@ class Metadata:
             if have is not None:
                 _first_failure(handle, have, have | layout)  # what fails here is told at the end
 
-    def apply(self, handle: int, wanted: Wanted, *, opens_nothing: bool = False) -> None:
+    def apply(self, handle: int, wanted: RestoreEntry, *, opens_nothing: bool = False) -> None:
         """All but flags; `opens_nothing` of a handle by O_PATH."""
         mode = self.give(handle, wanted, os.fstat(handle), opens_nothing=opens_nothing)
         self.check(os.fstat(handle), wanted, mode)
@@ -53,7 +53,7 @@ class Metadata:
     def give(
         self,
         handle: int,
-        wanted: Wanted,
+        wanted: RestoreEntry,
         found: os.stat_result,
         *,
         opens_nothing: bool = False,
@@ -72,21 +72,21 @@ class Metadata:
         times = (wanted.mtime_ns, wanted.mtime_ns)
         return mode if self._setting(wanted, "times", lambda: os.utime(inode, ns=times)) else None
 
-    def _is_plain(self, wanted: Wanted) -> bool:
+    def _is_plain(self, wanted: RestoreEntry) -> bool:
         """Whether it is to have nothing but owner, mode and times, and was born without anything else.
 
         A file has its flags and ACLs from its directory; the one before it in there had none.
         """
         return wanted.directory == self._plain and wanted.extra is None and wanted.kind is EntryKind.FILE
 
-    def lock(self, handle: int, wanted: Wanted, *, ours: bool = False) -> None:
+    def lock(self, handle: int, wanted: RestoreEntry, *, ours: bool = False) -> None:
         """Flags of an open file or directory: the last thing, once it has its name and all that is in it."""
         if ours and self._is_plain(wanted):
             return
         if self._flags_are_right(handle, wanted) and ours and wanted.directory == self._without_acls:
             self._plain = wanted.directory
 
-    def _flags_are_right(self, handle: int, wanted: Wanted) -> bool:
+    def _flags_are_right(self, handle: int, wanted: RestoreEntry) -> bool:
         """Set flags; whether there was nothing to set."""
         want = (wanted.extra or _NOTHING).flags & KEPT
         try:
@@ -107,7 +107,7 @@ class Metadata:
             self._tell(wanted, f"flags: {_flag_names(missing)}: {why or 'not kept here'}")
         return False
 
-    def _own(self, inode: int | bytes, wanted: Wanted, found: os.stat_result) -> tuple[bool, bool]:
+    def _own(self, inode: int | bytes, wanted: RestoreEntry, found: os.stat_result) -> tuple[bool, bool]:
         """Whether it has its user, and its group."""
         uid, gid = self._owners.ids(wanted.owner)
         has_user, has_group = found.st_uid == uid, found.st_gid == gid
@@ -123,7 +123,7 @@ class Metadata:
             return has_user, has_group
         return True, True
 
-    def _xattrs(self, inode: int | bytes, wanted: Wanted) -> int:
+    def _xattrs(self, inode: int | bytes, wanted: RestoreEntry) -> int:
         """Set xattrs and ACLs; the mode that goes with what was set."""
         extra = wanted.extra or _NOTHING
         want = dict(extra.xattrs)
@@ -141,7 +141,7 @@ class Metadata:
                     mode = mode_without(value, mode)
         return mode
 
-    def _drop_acls(self, inode: int | bytes, wanted: Wanted, names: set[bytes]) -> None:
+    def _drop_acls(self, inode: int | bytes, wanted: RestoreEntry, names: set[bytes]) -> None:
         """Take ACLs away that it did not have: those that the directory above lends to what is made in it."""
         if wanted.kind is EntryKind.SYMLINK:
             return
@@ -157,7 +157,9 @@ class Metadata:
         if not lent and wanted.extra is None and wanted.kind is EntryKind.FILE:
             self._without_acls = wanted.directory
 
-    def _without_lent_rights(self, wanted: Wanted, mode: int, *, has_user: bool, has_group: bool) -> int:
+    def _without_lent_rights(
+        self, wanted: RestoreEntry, mode: int, *, has_user: bool, has_group: bool
+    ) -> int:
         """The mode, without setuid and setgid where they would lend the rights of somebody else than then."""
         lent = (0 if has_user else stat.S_ISUID) | (0 if has_group else stat.S_ISGID)
         if not has_user and wanted.kind is not EntryKind.DIRECTORY:
@@ -166,7 +168,7 @@ class Metadata:
             self._tell(wanted, "mode: setuid and setgid are left off, as the owner could not be set")
         return mode & ~lent
 
-    def check(self, found: os.stat_result, wanted: Wanted, mode: int | None) -> None:
+    def check(self, found: os.stat_result, wanted: RestoreEntry, mode: int | None) -> None:
         """Some systems take what they are told, and do something else. None: what failed was told."""
         if mode is None:
             return
@@ -175,7 +177,7 @@ class Metadata:
         if abs(found.st_mtime_ns - wanted.mtime_ns) >= _COARSEST_NS:
             self._tell(wanted, "times: beyond what the file system can hold")
 
-    def _setting(self, wanted: Wanted, what: str, action: Callable[[], None]) -> bool:
+    def _setting(self, wanted: RestoreEntry, what: str, action: Callable[[], None]) -> bool:
         try:
             action()
         except _REFUSED as error:
@@ -183,7 +185,7 @@ class Metadata:
             return False
         return True
 
-    def _tell(self, wanted: Wanted, detail: str) -> None:
+    def _tell(self, wanted: RestoreEntry, detail: str) -> None:
         self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
 
 

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from backup.model import MIB
 from backup.page_cache import forget
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.directories import Directories, step
 
 _MOST_OPEN = 64
@@ -34,7 +34,7 @@ class Part(NamedTuple):
     `is_new`: by this sitting, so that its directory has lent it what it lends to others now.
     """
 
-    wanted: Wanted
+    wanted: RestoreEntry
     temporary: bytes
     found: os.stat_result
     is_new: bool = True
@@ -65,7 +65,7 @@ class Parts:
     def __getitem__(self, key: int) -> Part:
         return self._parts[key]
 
-    def make(self, key: int, wanted: Wanted) -> int:
+    def make(self, key: int, wanted: RestoreEntry) -> int:
         """Make an empty file, readable for nobody else; its handle. OSError if that cannot be."""
         handle = self._target.handle(wanted.directory)
         step(wanted.name)
@@ -78,7 +78,7 @@ class Parts:
         self._hold(key, Part(wanted, temporary, os.fstat(file)), file)
         return file
 
-    def take_up(self, key: int, wanted: Wanted) -> bool:
+    def take_up(self, key: int, wanted: RestoreEntry) -> bool:
         """Go on with a file that an earlier sitting began; False if it is not there any more."""
         temporary = self.name_for(wanted)
         try:
@@ -142,7 +142,7 @@ class Parts:
         del self._parts[key]
         self._kept.discard(key)
 
-    def give_up(self, key: int) -> Wanted:
+    def give_up(self, key: int) -> RestoreEntry:
         """Throw it away."""
         part = self._parts.pop(key)
         self._kept.discard(key)
@@ -153,7 +153,7 @@ class Parts:
             os.unlink(part.temporary, dir_fd=self._target.handle(part.wanted.directory))
         return part.wanted
 
-    def discard(self, wanted: Wanted) -> None:
+    def discard(self, wanted: RestoreEntry) -> None:
         """Remove what another process may have left of a file."""
         with suppress(OSError):
             os.unlink(self.name_for(wanted), dir_fd=self._target.handle(wanted.directory))
@@ -179,7 +179,7 @@ class Parts:
                 if name.startswith(self._prefix):
                     os.unlink(name, dir_fd=handle)
 
-    def name_for(self, wanted: Wanted) -> bytes:
+    def name_for(self, wanted: RestoreEntry) -> bytes:
         """The temporary name of a file."""
         return self._prefix + blake2b(wanted.name, digest_size=10).hexdigest().encode()
 

@@ -7,7 +7,7 @@ import os
 import stat
 
 from backup.model import EntryKind, Extra
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 
 _NOTHING = getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC
 KINDS = {
@@ -18,7 +18,7 @@ KINDS = {
 }
 
 
-def make_special(handle: int, name: bytes, wanted: Wanted) -> int:
+def make_special(handle: int, name: bytes, wanted: RestoreEntry) -> int:
     """Make it under `name` in an open directory; a handle that opens nothing.
 
     OSError where that is refused, or something else took the name at that moment. OverflowError for a device

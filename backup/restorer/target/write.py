@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from backup.model import Problem, ProblemKind
 from backup.page_cache import forget
-from backup.restorer.selection.entry import Wanted
+from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.directories import Target
 from backup.restorer.target.helper_process import Lent, MakerProcess
 from backup.restorer.target.making import REFUSED, FileMaker
@@ -23,7 +23,7 @@ from backup.restorer.target.metadata import Report
 from backup.restorer.target.owners import Owners
 from backup.restorer.target.special import make_special
 
-__all__ = ["Report", "Wanted", "Writer"]
+__all__ = ["Report", "RestoreEntry", "Writer"]
 
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -46,7 +46,7 @@ class Writer(FileMaker):
         self._mark = mark
         super().__init__(target, report, mark, self._owners)
         self._resumes = resumes
-        self._directories: list[Wanted] = []
+        self._directories: list[RestoreEntry] = []
         if not resumes:
             self._parts.clean(target.handle(b""))
 
@@ -55,7 +55,7 @@ class Writer(FileMaker):
         """How many directories were made or found."""
         return len(self._directories)
 
-    def directory(self, wanted: Wanted) -> None:
+    def directory(self, wanted: RestoreEntry) -> None:
         """Make a directory now; its metadata waits for `finish`."""
         try:
             handle, was_there = self._target.directory(wanted.path, replaces=not wanted.on_the_way)
@@ -68,7 +68,7 @@ class Writer(FileMaker):
             return
         self._directories.append(wanted)
 
-    def _stays(self, wanted: Wanted, handle: int) -> bool:
+    def _stays(self, wanted: RestoreEntry, handle: int) -> bool:
         """Whether a directory that was there keeps its own mode, owner and times.
 
         One that an earlier sitting made, and did not come to finish, is as that made it: ours alone.
@@ -79,7 +79,7 @@ class Writer(FileMaker):
         is_unfinished = stat.S_IMODE(found.st_mode) == stat.S_IRWXU and found.st_uid == os.geteuid()
         return not (self._resumes and is_unfinished)
 
-    def special(self, wanted: Wanted) -> None:
+    def special(self, wanted: RestoreEntry) -> None:
         """Make a symlink, FIFO or device, with its hard links."""
         made: int | None = None
         try:
@@ -95,7 +95,7 @@ class Writer(FileMaker):
             if made is not None:
                 os.close(made)
 
-    def begun_before(self, key: int, wanted: Wanted) -> bool:
+    def begun_before(self, key: int, wanted: RestoreEntry) -> bool:
         """Go on with a file that an earlier sitting began; False if it is not there any more."""
         return self._parts.take_up(key, wanted)
 
@@ -106,7 +106,7 @@ class Writer(FileMaker):
         except OSError:
             return b""
 
-    def finished_before(self, wanted: Wanted) -> BinaryIO | None:
+    def finished_before(self, wanted: RestoreEntry) -> BinaryIO | None:
         """The file under its own name, to read what is in it; None if there is no such file."""
         try:
             handle = os.open(wanted.name, _LOOK, dir_fd=self._target.handle(wanted.directory))
@@ -128,11 +128,11 @@ class Writer(FileMaker):
         replaces = self._target.replaces
         return MakerProcess(self._target.path, self._mark, replaces=replaces, chunk_key=chunk_key, room=room)
 
-    def ids(self, wanted: Wanted) -> tuple[int, int]:
+    def ids(self, wanted: RestoreEntry) -> tuple[int, int]:
         """User and group that an entry is to have here."""
         return self._owners.ids(wanted.owner)
 
-    def stands(self, wanted: Wanted, data: memoryview) -> bool:
+    def stands(self, wanted: RestoreEntry, data: memoryview) -> bool:
         """Whether a file that may not be replaced is as wanted: the second process has just made it."""
         if self._target.replaces:
             return False
@@ -185,7 +185,7 @@ class Writer(FileMaker):
         """This sitting ends: throw away what was begun and not kept."""
         self._parts.abandon()
 
-    def _made(self, wanted: Wanted) -> int:
+    def _made(self, wanted: RestoreEntry) -> int:
         """Make one symlink, FIFO or device; a handle of it that opens nothing."""
         handle = self._target.handle(wanted.directory)
         opened: list[int] = []
