@@ -1,4 +1,4 @@
-"""What a backup run is given: the job, the keys that seal, and its context: inventory, vault, clock and the like."""
+"""What a backup run is given: the job, the keys that seal, and its context (inventory, vault, clock)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class BackupContext:
-    """All that a backup run works with outside its job. `stamps` is the clock of the sources' file systems, in ns."""
+    """Everything a backup run works with outside its job. `stamps` is the source file systems' clock, in ns."""
 
     inventory: Inventory
     vault: Vault
