@@ -61,7 +61,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class BackupContext:
-    """Everything a backup run works with outside its job. `stamps` is the source file systems' clock, in ns."""
+    """Everything a backup run works with outside its job. `stamps` is the sources' clock, in ns."""
 
     inventory: Inventory
     vault: Vault
