@@ -29,7 +29,7 @@ from backup.schedule import Schedule, next_due
 LastRun = Callable[[JobName], datetime | None]
 Run = Callable[[JobName], None]
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_ENDING = (signal.SIGTERM, signal.SIGINT)  # and SIGHUP, unless this process is to ignore it
 _LOOK_SECONDS = 0.5  # how long a `stop` that was not a signal, or a clock that was set back, may go unseen
 _TICK_SECONDS = 60
 _SLACK = timedelta(seconds=1)
@@ -222,6 +222,8 @@ def _set_anew(scheduler: Any, longest: timedelta) -> None:
 def _signals() -> Iterator[SimpleQueue[int]]:
     """A queue that the first SIGTERM or SIGINT is put into; the next one has its usual effect.
 
+    SIGHUP comes when a terminal is closed, often twice, so that another one has none.
+
     No exception and no `Event.set` from a handler: either may strike while this thread holds a lock that a
     clean end needs. Putting into a `SimpleQueue` is safe there by its documentation.
     """
@@ -232,7 +234,9 @@ def _signals() -> Iterator[SimpleQueue[int]]:
             signal.signal(one, signal.SIG_DFL)
         woken.put(number)
 
-    before = {number: signal.signal(number, handle) for number in _ENDING}
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    ending = (*_ENDING, signal.SIGHUP) if hangs_up else _ENDING
+    before = {number: signal.signal(number, handle) for number in ending}
     try:
         yield woken
     finally:

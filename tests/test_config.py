@@ -446,16 +446,16 @@ def test_a_readable_config_with_an_inventory_password_is_warned_of(tmp_path: Pat
     assert "hunter2" not in warning
 
 
-def test_a_spool_in_a_source_and_a_role_without_identity_are_warned_of(tmp_path: Path) -> None:
+def test_the_state_in_a_source_and_a_role_without_identity_are_warned_of(tmp_path: Path) -> None:
     text = (
         GLACIER + DIRECTORY + JOB.replace("/etc", "/") + JOB.replace("etc", "srv") + JOB.replace("etc", "var")
     )
     warnings = list(warnings_of(load(tmp_path, text)))
     assert [warning.split(":")[0] for warning in warnings] == [
         "vault cold",
-        "job etc backs up the state directory /var/lib/nightvault with its spool",
+        "job etc backs up the state directory /var/lib/nightvault",
         "job etc backs up vault disk, which lies in its source /",
-        "job var backs up the state directory /var/lib/nightvault with its spool",
+        "job var backs up the state directory /var/lib/nightvault",
     ]
 
 

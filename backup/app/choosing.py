@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from backup.app.state import State
 from backup.config import JobSettings, SourceSettings
 from backup.source.filters import Filters, Tag
 from backup.source.patterns import Pattern, read_patterns
 
 
-def filters_of(job: JobSettings) -> Filters:
+def own_directories(state: State) -> tuple[tuple[int, int], ...]:
+    """Device and inode of the spool: a run that read it would store what it has just made."""
+    try:
+        found = os.stat(state.spool)
+    except OSError:  # whoever needs it will say so
+        return ()
+    return ((found.st_dev, found.st_ino),)
+
+
+def filters_of(job: JobSettings, own: Collection[tuple[int, int]] = ()) -> Filters:
     """What holds for all sources of a job. `ConfigError` names a file or pattern that cannot be used."""
     return Filters(
         _patterns(job, ""),
@@ -18,10 +28,11 @@ def filters_of(job: JobSettings) -> Filters:
         one_file_system=job.one_file_system,
         tags=_tags(job, ""),
         larger_than=job.exclude_larger_than,
+        own=own,
     )
 
 
-def overrides_of(job: JobSettings) -> dict[bytes, Filters]:
+def overrides_of(job: JobSettings, own: Collection[tuple[int, int]] = ()) -> dict[bytes, Filters]:
     """The filters of sources that have settings of their own: lists add to the job's, values replace them."""
     found = {}
     for number, source in enumerate(job.source, 1):
@@ -34,6 +45,7 @@ def overrides_of(job: JobSettings) -> dict[bytes, Filters]:
             one_file_system=job.one_file_system if one_system is None else one_system,
             tags=[*_tags(job, ""), *_tags(source, above)],
             larger_than=job.exclude_larger_than if larger is None else larger,
+            own=own,
         )
     return found
 

@@ -20,7 +20,10 @@ def missing_sources(job: JobSettings) -> Iterator[str]:
 def nested_state(config: Config, job: JobSettings) -> Iterator[str]:
     """A sentence if the state directory is backed up by a job."""
     if any(_holds(source, config.state_dir, filters) for source, filters in _sources(job)):
-        yield f"job {job.name} backs up the state directory {config.state_dir} with its spool: exclude it"
+        yield (
+            f"job {job.name} backs up the state directory {config.state_dir}: exclude it, since `rebuild` "
+            "needs nothing of it, and an inventory that is in use changes while it is read"
+        )
 
 
 def nested_vaults(config: Config, job: JobSettings) -> Iterator[str]:

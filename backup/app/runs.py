@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from backup import __version__
-from backup.app.choosing import filters_of, overrides_of
+from backup.app.choosing import filters_of, overrides_of, own_directories
 from backup.app.lines import keep_line
 from backup.app.memory import share_freed_memory
 from backup.app.nesting import nested_vaults
@@ -78,11 +78,12 @@ def read_signer(state: State, inventory: Inventory) -> Signer:
 def backup_job(config: Config, job: JobSettings) -> BackupJob:
     """A configured job as a run takes it."""
     vault, memory = config.vault(job.vault), config.limits.memory
+    own = own_directories(State(config.state_dir))
     return BackupJob(
         name=job.name,
         sources=tuple(os.fsencode(source) for source in job.paths),
-        filters=filters_of(job),
-        overrides=overrides_of(job),
+        filters=filters_of(job, own),
+        overrides=overrides_of(job, own),
         hooks=_hooks(config, job),
         pack_size=vault.pack_size,
         part_size=part_size_within(vault, memory),

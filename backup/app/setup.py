@@ -173,7 +173,7 @@ def _read(text: str, kind: str, names: Sequence[str]) -> dict[str, Any]:
         for name in names:
             for text in fields[name] if isinstance(fields[name], list) else [fields[name]]:
                 bytes.fromhex(text)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         whole, fields = False, {}
     if not whole:
         raise UsageError(f"this is not a {kind}", advice="give the file as nightvault printed it")

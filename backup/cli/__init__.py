@@ -14,6 +14,7 @@ from backup import __version__
 from backup.cli.support.context import Cli
 from backup.cli.support.failures import run_to_exit_code
 from backup.cli.support.grouping import LazyCommand, LazyGroup
+from backup.cli.support.surroundings import settle
 
 # Rows make hundreds of thousands of objects and no cycles: at Python's own pace, looking for cycles among
 # them takes a tenth of a backup's CPU.
@@ -94,6 +95,7 @@ class Main(LazyGroup):
         """Run the command that the words name, and exit with its code."""
         gc.set_threshold(*_SELDOM)
         if standalone_mode:
+            settle()
             leave_out_current_directory()
         words = list(sys.argv[1:] if args is None else args)
         cli = extra.setdefault("obj", Cli())

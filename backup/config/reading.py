@@ -41,6 +41,7 @@ _NO_CONFIG_ADVICE = (
 _NO_RIGHT_ADVICE = (
     "run it as a user who may read the config (root, as a rule: sudo), or name another: --config"
 )
+_MOST_BYTES = 1024 * 1024
 _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
 _MONEY = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
@@ -65,7 +66,7 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> str:
     for origin, path in (("--config", explicit), ("$NIGHTVAULT_CONFIG", environ.get("NIGHTVAULT_CONFIG"))):
         if path and _is_there(path):
             return path
-        if path:
+        if path or (path is not None and path is explicit):
             raise ConfigError(f"there is no config file {path} (from {origin})", advice=_NO_CONFIG_ADVICE)
     home = environ.get("HOME") or os.path.expanduser("~")
     places = (SYSTEM_CONFIG, os.path.join(home, USER_CONFIG))
@@ -132,9 +133,11 @@ def parse_money(value: object) -> Decimal:
 def _read_toml(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            text = file.read()
+            text = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    if len(text) > _MOST_BYTES:
+        raise ConfigError(f"{path} is far too large to be a config file", advice="name the right file")
     try:
         return tomllib.loads(text.decode())
     except UnicodeDecodeError as error:
@@ -142,6 +145,10 @@ def _read_toml(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: line {line} is not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    except ValueError as error:  # a number of thousands of digits: Python's own limit
+        raise ConfigError(f"{path} holds a number that is far too long") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} nests lists or tables far too deep") from error
 
 
 def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> Config | None:

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     FILE_SYSTEM = "file-system"
     SIZE = "size"
     SOCKET = "socket"
+    OWN = "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,9 @@ _CACHE = Tag(CACHE_TAG.encode(), _CACHE_SIGNATURE.encode(), "exclude_caches")
 class Filters:
     """What a job, or one source of it, leaves out. Costs nothing an entry where nothing is set.
 
-    Later patterns count more than earlier ones; `larger_than` is of regular files, in bytes. `looks` tells
-    whether an entry may be left out for what it is.
+    Later patterns count more than earlier ones; `larger_than` is of regular files, in bytes. `own` are
+    directories of nightvault itself (device, inode), wherever they are come upon. `looks` tells whether
+    an entry that is no directory may be left out for what it is.
     """
 
     def __init__(
@@ -88,20 +90,24 @@ class Filters:
         one_file_system: bool = False,
         tags: Iterable[Tag] = (),
         larger_than: int | None = None,
+        own: Collection[tuple[int, int]] = (),
     ) -> None:
         given = [Pattern(one) if isinstance(one, str) else one for one in patterns]
         self._patterns = Patterns(given)
         self._any = bool(self._patterns)
         self._tags = (*([_CACHE] if exclude_caches else []), *tags)
         self._larger_than = larger_than
+        self._own = frozenset(own)
         self.looks = self._any or larger_than is not None
         self.one_file_system = one_file_system
 
     def leaving_out(self, directory: bytes, name: bytes, found: os.stat_result) -> LeftOut | None:
         """Why this entry of an absolute directory is left out; None if it stays."""
+        mode = found.st_mode
+        if self._own and stat.S_ISDIR(mode) and (found.st_dev, found.st_ino) in self._own:
+            return LeftOut(_join(directory, name), Reason.OWN, "packs of nightvault that are being made")
         if not self.looks:
             return None
-        mode = found.st_mode
         if self._any:
             by = self._patterns.leaving_out(directory, name, is_directory=stat.S_ISDIR(mode))
             if by is not None:

@@ -74,7 +74,7 @@ def _check_files_of_patterns(read: Config) -> None:
 
 
 def warnings_of(read: Config) -> Iterator[str]:
-    """What is no mistake and yet worth a look: files that others can read or change, a spool in a source."""
+    """What is no mistake and yet worth a look: files that others can read or change, say."""
     from backup.app.nesting import missing_sources, nested_state, nested_vaults
     from backup.config import warnings_of_limits
 

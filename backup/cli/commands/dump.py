@@ -181,6 +181,8 @@ def _check_output(output: str | None, *, force: bool) -> None:
     """`UsageError` for a file that is there already, before anything is asked for."""
     if output is None and force:
         raise UsageError("--force goes with -o FILE")
+    if output == "":
+        raise UsageError("-o is empty", advice="name a file, or leave -o away for standard output")
     if output is None or force or _is_special(output) or not os.path.lexists(output):
         return
     if os.path.isdir(output):

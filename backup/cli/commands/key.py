@@ -12,6 +12,8 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.keyfiles import read_key, read_passphrase_file, write_key_file
 from backup.errors import UsageError
 
+_MOST_CHARACTERS = 64 * 1024  # of what `key request` and `key enroll` print
+
 passphrase_option = click.option(
     "--passphrase-file", metavar="FILE", help="Where the key file's passphrase is."
 )
@@ -137,7 +139,10 @@ def status(cli: Cli) -> None:
 def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read()
+            text = file.read(_MOST_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise UsageError(f"cannot read {path}: {reason}") from error
+    if len(text) > _MOST_CHARACTERS:
+        raise UsageError(f"{path} is far too large", advice="give the file as nightvault printed it")
+    return text

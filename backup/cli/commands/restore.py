@@ -173,6 +173,8 @@ def restore(
 def _where(target: str | None, *, in_place: bool) -> bytes:
     if in_place == (target is not None):
         raise UsageError("restore where?", advice="give either --target DIR or --in-place")
+    if target == "":
+        raise UsageError("--target is empty", advice="name a directory: `.` is the one where you are")
     return b"/" if target is None else os.fsencode(os.path.abspath(target))
 
 

@@ -16,6 +16,7 @@ import click
 
 from backup import __version__
 from backup.cli.support.context import Cli
+from backup.cli.support.stopping import ending_signals
 from backup.errors import ExitCode, NightvaultError, UsageError
 
 _MACHINE_ADVICE = {
@@ -50,7 +51,7 @@ class Failure:
 def run_to_exit_code(run: Callable[[], object], cli: Cli, words: Sequence[str]) -> int:
     """Run a command; the exit code is the number it returns (0 for none) or its error's."""
     try:
-        with _sigterm_interrupts():
+        with _signals_interrupt():
             result = run()
             sys.stdout.flush()
     except BrokenPipeError:
@@ -177,8 +178,8 @@ def _give_up_stdout() -> None:
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does; only a main thread may say so."""
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does; only a main thread may say so."""
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -186,8 +187,9 @@ def _sigterm_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in ending_signals()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

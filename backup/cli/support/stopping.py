@@ -1,4 +1,8 @@
-"""The first SIGINT or SIGTERM asks a run to stop where it can be gone on with; the second ends it at once."""
+"""The first SIGINT, SIGTERM or SIGHUP asks a run to end where it can be gone on with; one more ends it now.
+
+SIGHUP comes when a terminal or a connection is closed, often twice, from the kernel and from the shell. Who
+was told to ignore it, as by `nohup`, goes on ignoring it.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +21,26 @@ def stop_on_signals() -> Iterator[threading.Event]:
     """An event that a signal sets; the handlers before are put back in the end."""
     stop = threading.Event()
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGHUP:
+            return
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
         _say(_STOPPING)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, *ending_signals())}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """SIGTERM, and SIGHUP unless this process is to ignore it."""
+    ignores = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return (signal.SIGTERM,) if ignores else (signal.SIGTERM, signal.SIGHUP)
 
 
 def _say(text: bytes) -> None:

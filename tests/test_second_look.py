@@ -1,0 +1,161 @@
+"""Second look: what was tried after all else, for loss and for attack, and did not hold at first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.servers import SCRIPT, TRACES, Server, directory_server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    made = directory_server(tmp_path)
+    made.init()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a = " + "[" * 100_000 + "]" * 100_000, "nests lists or tables far too deep"),
+        ("a = " + "9" * 10_000, "holds a number that is far too long"),
+        ("#" * 2_000_000, "is far too large to be a config file"),
+    ],
+)
+def test_a_config_that_is_a_bomb_is_named(server: Server, text: str, told: str) -> None:
+    """Second look: nesting and long numbers were told as mistakes of nightvault."""
+    server.config.write_text(text)
+    assert told in server.fails(2, "snapshots")
+
+
+def test_a_config_without_an_end_is_named(server: Server) -> None:
+    """Second look: `/dev/zero` was read until no memory was left."""
+    server.config.unlink()
+    server.config.symlink_to("/dev/zero")
+    assert "far too large" in server.fails(2, "snapshots")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--config", "", "snapshots"), ("restore", "latest", "--target", ""), ("dump", "latest:/a", "-o", "")],
+)
+def test_an_empty_word_is_no_path(server: Server, words: tuple[str, ...]) -> None:
+    """Second look: `--target "$UNSET"` wrote where one stood; `--config ""` took another config."""
+    server.fails(2, *words)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["snapshots", "backup", "dump latest:/nothing", "nonsense"])
+def test_closed_standard_handles_are_held_open(server: Server, closed: str, words: str) -> None:
+    """Second look: a closed stdout was a traceback, and its number went to the next file that was opened."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" --config "$1" {words} {closed}', SCRIPT, server.config],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not any(trace in done.stdout + done.stderr for trace in TRACES)
+    assert done.returncode == {"snapshots": 0, "backup": 0}.get(words, 2)
+    assert not list(server.state.glob("nightvault-crash-*"))
+
+
+def test_what_a_command_prints_goes_into_no_file_of_ours(server: Server) -> None:
+    """Second look: with stdout closed, its number must not mean the inventory or a pack to a hook."""
+    told = server.folder / "told"
+    with server.config.open("a") as config:
+        config.write(f'[job.hooks]\nbefore = ["/bin/sh", "-c", "readlink /proc/$$/fd/1 > {told}"]\n')
+    line = f'"{SCRIPT}" --config "{server.config}" backup >&- 2>&-'
+    assert subprocess.run(["sh", "-c", line], check=False).returncode == 0
+    assert str(server.folder) not in told.read_text().replace(str(told), "")
+
+
+def test_bytes_that_are_no_text_in_a_damaged_inventory_are_told_as_damage(server: Server) -> None:
+    """Second look: a schema with bytes that are no UTF-8 was told as a mistake of nightvault."""
+    file = server.state / "inventory.sqlite"
+    data = bytearray(file.read_bytes())
+    at = data.index(b"CREATE TABLE owners")
+    data[at : at + 12] = b"CREATE \xff\xfe\xa0\xf1\xff"
+    file.write_bytes(data)
+    assert "is damaged" in server.fails(1, "backup")
+    assert "is damaged" in server.fails(1, "snapshots")
+
+
+def test_the_spool_is_in_no_backup(server: Server) -> None:
+    """Second look: with `/` as a source each run stored packs that it was making, and ended with 3."""
+    (server.state / "spool" / "left").write_bytes(b"pack")
+    text = server.config.read_text().replace(str(server.source), str(server.folder))
+    server.config.write_text(text.replace("sources = [", f'exclude = ["{server.folder}/vault"]\nsources = ['))
+    server.done("backup")
+    found = {one["path"] for one in server.json("find", "*")}
+    assert f"{server.state}/keys/signer" in found
+    assert not [path for path in found if "/spool" in path]
+    left = server.json("backup", "--dry-run", "--list")
+    assert "own" in str(left)
+
+
+def test_a_terminal_that_is_closed_stops_a_backup_in_order(server: Server) -> None:
+    """Second look: SIGHUP killed a run at once, so that `finally` never ran; it comes twice, too."""
+    done, begun = server.folder / "finally", server.folder / "begun"
+    with server.config.open("a") as config:
+        config.write(f'[job.hooks]\nbefore = ["/bin/sh", "-c", "touch {begun}; sleep 1"]\n')
+        config.write(f'finally = ["touch", "{done}"]\n')
+    with server.process("backup") as process:
+        for _ in range(600):
+            if begun.exists():
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert done.exists()
+
+
+def test_who_is_to_ignore_a_hangup_does(server: Server) -> None:
+    """Second look: `nohup nightvault backup` goes on."""
+    begun = server.folder / "begun"
+    with server.config.open("a") as config:
+        config.write(f'[job.hooks]\nbefore = ["/bin/sh", "-c", "touch {begun}; sleep 1"]\n')
+    words = ["nohup", SCRIPT, "--config", str(server.config), "backup"]
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        for _ in range(600):
+            if begun.exists():
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_nothing_is_writable_for_all_whatever_the_umask(server: Server, tmp_path: Path) -> None:
+    """Second look: under umask 0 directories on the way to the state and to a target were everybody's."""
+    moved = server.config.read_text().replace(str(server.state), f"{tmp_path}/new/below/state")
+    moved = moved.replace(f"{server.folder}/vault", f"{server.folder}/vault2")
+    server.config.write_text(moved)
+    line = 'umask 0; "$0" --config "$1" init --key-file "$2" && "$0" --config "$1" backup && '
+    line += '"$0" --config "$1" restore latest --target "$3/a/b/out" --key "$2"'
+    done = subprocess.run(
+        ["sh", "-c", line, SCRIPT, server.config, tmp_path / "key2", tmp_path],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for path in ("new", "new/below", "a", "a/b", "a/b/out"):
+        assert not os.stat(tmp_path / path).st_mode & 0o002, path
+
+
+@pytest.mark.parametrize("text", ["[" * 60_000, "[" * 100_000, "x" * 100_000])
+def test_an_enrolment_that_is_a_bomb_is_named(server: Server, text: str) -> None:
+    """Second look: `/dev/zero` was read until no memory was left, nesting was told as our mistake."""
+    file = server.folder / "enrolment"
+    file.write_text(text)
+    server.fails(2, "key", "accept", file)
+    server.fails(2, "key", "enroll", file, "--key", server.key_file)
