@@ -159,3 +159,39 @@ def test_an_enrolment_that_is_a_bomb_is_named(server: Server, text: str) -> None
     file.write_text(text)
     server.fails(2, "key", "accept", file)
     server.fails(2, "key", "enroll", file, "--key", server.key_file)
+
+
+@pytest.mark.parametrize("what", ["text", "fifo", "symlink"])
+def test_a_recovery_file_that_is_something_else_stays(server: Server, what: str) -> None:
+    """Second look: any file that `recovery_file` named was written over, and devices were replaced by files."""
+    place = server.folder / "place"
+    if what == "fifo":
+        os.mkfifo(place)
+    else:
+        place.write_text("root:x:0:0:root:/root:/bin/sh\n")
+    named = place
+    if what == "symlink":
+        named = server.folder / "named"
+        named.symlink_to(place)
+    text = server.config.read_text().replace("[state]\n", f'[state]\nrecovery_file = "{named}"\n')
+    server.config.write_text(text)
+    before = os.lstat(named)
+    done = server.done("backup")
+    assert f"could not be kept in {named}" in done.stderr
+    assert os.lstat(named).st_ino == before.st_ino
+    assert what == "fifo" or place.read_text().startswith("root:")
+
+
+def test_a_recovery_file_that_is_empty_or_ours_is_written(server: Server) -> None:
+    """Second look: an empty file, and one with lines under other words, are still ours to write."""
+    place = server.folder / "place"
+    place.touch()
+    text = server.config.read_text().replace("[state]\n", f'[state]\nrecovery_file = "{place}"\n')
+    server.config.write_text(text)
+    server.done("backup")
+    first = place.read_text()
+    assert "NVL1," in first
+    place.write_text("my words\n" + first)
+    server.done("backup")
+    assert place.read_text().count("NVL1,") == 1
+    assert place.read_text() != first

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from dataclasses import replace
 
@@ -55,11 +57,18 @@ def _keep(path: str, line: RecoveryLine) -> None:
 
 
 def _read(path: str) -> str:
+    """What is kept there. `OSError` for anything that is not ours to replace: a device, or another file."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read(_LARGEST)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return ""
+    with open(handle, encoding="ascii", errors="replace") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EEXIST, "it is no file, and stays as it is")
+        text = file.read(_LARGEST)
+    if text.strip() and not text.startswith(_TOP.splitlines()[0]) and not any(find_lines(text)):
+        raise OSError(errno.EEXIST, "it holds something else, and stays as it is")
+    return text
 
 
 def _is_of(text: str, line: RecoveryLine) -> bool:
