@@ -163,7 +163,7 @@ def test_an_enrolment_that_is_a_bomb_is_named(server: Server, text: str) -> None
 
 @pytest.mark.parametrize("what", ["text", "fifo", "symlink"])
 def test_a_recovery_file_that_is_something_else_stays(server: Server, what: str) -> None:
-    """Second look: any file that `recovery_file` named was written over, and devices were replaced by files."""
+    """Second look: whatever `recovery_file` named was written over, devices too."""
     place = server.folder / "place"
     if what == "fifo":
         os.mkfifo(place)
