@@ -44,6 +44,7 @@ class VaultTraits:
     `checks_crc64`: `put_part` and `complete_upload` want `Part.crc64`.
     `requests_at_once`: so many retrievals are best asked for at the same time, each by a thread of its own.
     `lists_at_once`: a listing is ready as soon as it is asked for, and true to the moment it is made.
+    `lists_for_nothing`: it asks no service, and needs no right that a restore has not.
     """
 
     retrieves_ranges: bool
@@ -57,6 +58,7 @@ class VaultTraits:
     checks_crc64: bool = False
     requests_at_once: int = 8
     lists_at_once: bool = False
+    lists_for_nothing: bool = False
 
 
 class Vault(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -195,3 +196,30 @@ def test_a_recovery_file_that_is_empty_or_ours_is_written(server: Server) -> Non
     server.done("backup")
     assert place.read_text().count("NVL1,") == 1
     assert place.read_text() != first
+
+
+def test_a_line_that_is_older_than_the_vault_is_told(server: Server) -> None:
+    """Second look: a rebuild by an old line said nothing of the nights after it, nor did the next backup."""
+    server.done("backup")
+    old = server.folder / "old-lines"
+    old.write_text((server.state / "recovery-lines.txt").read_text())
+    (server.source / "later").write_text("later")
+    server.done("backup")
+    shutil.rmtree(server.state)
+    report = server.json("rebuild", "--from", old, "--key", server.key_file, exit_code=3)
+    assert [one["kind"] for one in report["suspicions"]] == ["newer"]
+    assert "catalog 3" in report["suspicions"][0]["detail"]
+    report = server.json("rebuild", "--set-aside", "--key", server.key_file)
+    assert report["jobs"][0]["snapshots"] == 2
+    shutil.rmtree(server.state)
+
+
+def test_the_newest_line_is_told_nothing_of(server: Server) -> None:
+    """Second look: neither deltas that it knows nor the full catalog after them are newer than a line."""
+    server.done("backup")
+    server.done("backup")
+    lines = server.folder / "lines"
+    lines.write_text((server.state / "recovery-lines.txt").read_text())
+    shutil.rmtree(server.state)
+    report = server.json("rebuild", "--from", lines, "--key", server.key_file)
+    assert report["suspicions"] == []

@@ -18,7 +18,7 @@ from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder, building
-from backup.model import InventoryId, ListedArchive, Listing, VaultIdentity
+from backup.model import Generation, InventoryId, ListedArchive, Listing, VaultIdentity
 from backup.protocols import phase
 from backup.rebuilder.apply import Applier, JobState, UnusableCatalogError
 from backup.rebuilder.candidates import NothingToRebuildError
@@ -27,6 +27,7 @@ from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
 from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.find_states import FoundJob, StateFinder, WaitsError
 from backup.rebuilder.journal import Journal
+from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import RebuildReport, RebuiltJob
 from backup.rebuilder.uncovered_packs import Recovered, read_uncovered
 
@@ -88,6 +89,7 @@ class _Building:
         ):
             applier, states = self._apply(builder, jobs)
             self._tell_copy(inventory_id, applier.written_into)
+            self._tell_newer(inventory_id, jobs)
             self._confirm(builder)
             keys = _keys(applier, [one.recipient for one in self._context.recovery_keys])
             recovered = self._deep(builder, inventory_id, keys.signer.public)
@@ -139,6 +141,24 @@ class _Building:
                 f"the catalogs were written into vault {written_into}, this is {found[0]}: a copy of it? "
                 "`nightvault check` tells what it lacks"
             )
+
+    def _tell_newer(self, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> None:
+        """Name catalogs of later nights than the recovery lines know, where a look costs nothing."""
+        vault = self._context.vault
+        if self._finder.listing is not None or not vault.traits.lists_for_nothing:
+            return
+        known = {job.id: job.chain.number for job in jobs if job.chain is not None}
+        for one in self._context.patience.call(lambda: vault.newest_catalogs(inventory_id, known)):
+            label = one.label
+            if label is None or label.generation is not Generation.DELTA:
+                continue
+            if label.is_catalog_of(inventory_id) and label.number > known.get(
+                label.job_id or b"", MOST_NUMBERS
+            ):
+                detail = (
+                    f"catalog {label.number} is newer than the line: give a newer one, or none, to have it"
+                )
+                self._finder.suspect("newer", one.archive_id, detail)
 
     def _confirm(self, builder: Builder) -> None:
         """What the list shows may be built upon; what it should show and does not is lost, and named."""

@@ -58,6 +58,7 @@ TRAITS = VaultTraits(
     most_parts=10_000,
     checks_sha256=False,
     lists_at_once=True,
+    lists_for_nothing=True,
 )
 
 _RETRIEVAL = re.compile(r"([0-9a-f]{32}):([0-9]{1,18})-([0-9]{1,18})")
