@@ -1,0 +1,95 @@
+"""No pattern, name or value of any option ends in a trace: each gets a sentence (defect 22)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from backup.cli import main
+from backup.cli.grouping import CommandWithWords
+from tests.servers import Server, directory_server
+
+NASTY = [
+    "",
+    "[z-a]",
+    "-1",
+    "9" * 30,
+    "latest~" + "9" * 5000,
+    "latest:/\udcff",
+    "\udcff\x1b[2J",
+    "/" + "a/" * 3000,
+    "é" * 130,
+    "1e99999999%",
+    "²",
+    "9999-12-31",
+    "0001-01-01T00:00+14:00",
+    "!",
+    "NVL1,a,b",
+]
+# What listens, waits for ever, or makes a world of its own.
+LEFT_OUT = {"demo", "emulator", "daemon", "serve", "update"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = directory_server(tmp_path_factory.mktemp("words"))
+    made.init()
+    made.backup()
+    (made.source / "a.txt").write_text("changed")
+    made.backup()
+    before = Path.cwd()
+    os.chdir(made.folder)
+    yield made
+    os.chdir(before)
+
+
+def commands() -> list[tuple[list[str], click.Command]]:
+    """Every command that takes words, with its name's steps."""
+    found: list[tuple[list[str], click.Command]] = []
+
+    def walk(name: list[str], command: click.Command) -> None:
+        if isinstance(command, click.Group):
+            for below, one in command.commands.items():
+                walk([*name, below], one)
+            return
+        found.append((name, command))
+        if isinstance(command, CommandWithWords):
+            found.extend(([*name, word], one) for word, one in command.words.items())
+
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        if command is not None and name not in LEFT_OUT:
+            walk([name], command)
+    return found
+
+
+def needed(server: Server, name: list[str]) -> list[str]:
+    """The words without which a command does not get as far as its options."""
+    key = ["--key", str(server.key_file)]
+    return {
+        "restore": ["latest", "--target", str(server.folder / "out"), "--dry-run"],
+        "dump": [f"latest:{server.source}/a.txt", *key],
+        "ls": ["latest"],
+        "find": ["a"],
+        "versions": ["/a"],
+        "diff": ["latest~1", "latest"],
+    }.get(" ".join(name), [])
+
+
+@pytest.mark.parametrize(("name", "command"), [pytest.param(*one, id=" ".join(one[0])) for one in commands()])
+def test_any_words(server: Server, name: list[str], command: click.Command) -> None:
+    """Defect 22: `Server.run` fails at the first trace or "unexpected" that it sees."""
+    arguments = [one for one in command.params if isinstance(one, click.Argument)]
+    options = [one for one in command.params if isinstance(one, click.Option) and not one.is_flag]
+    if name != ["snapshots"]:  # the global options are the same for all
+        options = [one for one in options if not str(one.name).startswith("global_")]
+    for value in NASTY:
+        for one in options:
+            server.run(*name, *needed(server, name), one.opts[-1], value)
+        if arguments:
+            server.run(*name, "--", *[value for one in arguments if one.required] or [value])
