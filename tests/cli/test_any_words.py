@@ -10,7 +10,7 @@ import click
 import pytest
 
 from backup.cli import main
-from backup.cli.grouping import CommandWithWords
+from backup.cli.support.grouping import CommandWithWords
 from tests.servers import Server, directory_server
 
 NASTY = [
