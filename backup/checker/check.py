@@ -27,6 +27,7 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.lost import lost_chunks, mark, spoiled_archives
 from backup.inventory.schema import moment
+from backup.inventory.stages import ListingStage
 from backup.model import ArchiveId, ArchiveLabel, PackKind
 from backup.transfer.recognise import OLDER, Meeting, meet, other_vault
 from backup.transfer.retrievals.listing import continue_listing, newest_kept_head, request_listing
@@ -85,7 +86,7 @@ def _stored_before(context: CheckContext) -> frozenset[int] | None:
 def _bring_listing(context: CheckContext) -> str:
     """See to a fresh list; what it waits for, empty once one is kept."""
     with context.inventory.reading() as tx:
-        waiting = retrievals.newest_listing(tx, context.vault.name, state="waiting")
+        waiting = retrievals.newest_listing(tx, context.vault.name, state=ListingStage.WAITING)
     if waiting is not None:
         try:
             has_come = continue_listing(context.inventory, context.vault, context.clock, context.patience)

@@ -14,7 +14,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from backup.checker.affected import find_affected
 from backup.checker.check import lost_before
@@ -41,13 +40,14 @@ from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.lost import lost_chunks, mark
 from backup.inventory.readings import Reading, Result
 from backup.inventory.runs import Outcome
+from backup.inventory.stages import ReadingStage
 from backup.model import ByteRange, RetrievalId, RetrievalState, RetrievalStatus
 from backup.protocols import phase
 from backup.transfer.recognise import require_same
+from backup.transfer.retrievals.freshness import may_be_unknown
 from backup.transfer.retrieve import Fetcher
 
 _GONE = {RetrievalState.EXPIRED, RetrievalState.FAILED}
-_FRESH = timedelta(minutes=2)  # a vault may not know everywhere yet what it was just asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class _Reader:
             if asked and not self._context.vault.traits.waits:
                 ready = self._look()
             self._read(ready)
-            left = [one for one in self._known() if one.state != "read"]
+            left = [one for one in self._known() if one.state is not ReadingStage.READ]
             if not left:
                 return self._finish()
             if self._context.vault.traits.waits or not (asked or ready):
@@ -168,7 +168,7 @@ class _Reader:
 
     def _look(self) -> list[Reading]:
         """Those whose outputs are ready; what is gone is planned anew."""
-        waiting = [one for one in self._known() if one.state == "waiting" and one.retrieval_id]
+        waiting = [one for one in self._known() if one.state is ReadingStage.WAITING and one.retrieval_id]
         if not waiting:
             return []
         ids = [one.retrieval_id for one in waiting if one.retrieval_id]
@@ -178,7 +178,7 @@ class _Reader:
             status = statuses[one.retrieval_id or RetrievalId("")]
             if status.state is RetrievalState.READY:
                 ready.append(one)
-            elif status.state in _GONE and not self._is_fresh(one):
+            elif status.state in _GONE and not self._may_be_unknown(one, status.state):
                 self._lapsed(one, status)
         return ready
 
@@ -198,12 +198,8 @@ class _Reader:
         with self._context.inventory.writing() as tx:
             readings.planned_anew(tx, one.number, _token(), failed)
 
-    def _is_fresh(self, one: Reading) -> bool:
-        if one.requested_at is None or not self._context.vault.traits.waits:
-            return False
-        return (
-            abs(self._context.clock.now() - one.requested_at) < _FRESH
-        )  # the clock may have been ahead then
+    def _may_be_unknown(self, one: Reading, state: RetrievalState) -> bool:
+        return may_be_unknown(state, one.requested_at, self._context.clock, self._context.vault.traits)
 
     def _ask(self) -> bool:
         """Ask for the planned ones that are due; whether any was taken."""
@@ -225,10 +221,10 @@ class _Reader:
     def _due(self) -> list[Reading]:
         """As much as comes down while outputs live, and at least one."""
         known = self._known()
-        planned = [one for one in known if one.state == "planned"]
+        planned = [one for one in known if one.state is ReadingStage.PLANNED]
         if self._context.round_bytes is None or not self._context.vault.traits.waits:
             return planned
-        under_way = sum(one.asked.length for one in known if one.state == "waiting")
+        under_way = sum(one.asked.length for one in known if one.state is ReadingStage.WAITING)
         room = self._context.round_bytes - under_way
         due: list[Reading] = []
         for one in planned:

@@ -21,6 +21,7 @@ from backup.inventory.schema import (
     moment,
     vaults,
 )
+from backup.inventory.stages import ListingStage
 from backup.model import ArchiveId, InventoryId, JobName, PackId, PackKind, VaultIdentity, VaultName
 
 _BATCH = 500
@@ -112,7 +113,7 @@ def kept_lines(tx: Transaction, vault: VaultName, inventory_id: InventoryId) -> 
     newest = (
         select(func.max(listings.c.number))
         .join(vaults)
-        .where(vaults.c.name == vault, listings.c.state == "kept")
+        .where(vaults.c.name == vault, listings.c.state == ListingStage.KEPT)
         .scalar_subquery()
     )
     query = select(listed_archives.c.description, listed_archives.c.created_at).where(

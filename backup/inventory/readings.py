@@ -14,6 +14,7 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.runs import Outcome
 from backup.inventory.schema import archives, domains, insert_rows, micros, moment, readings, runs, vaults
+from backup.inventory.stages import ReadingStage
 from backup.model import ByteRange, RetrievalId, Tier, VaultName
 
 
@@ -38,7 +39,7 @@ class Result(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A piece of an archive: frames that begin in `start` to `end`. State: planned, waiting, read."""
+    """A piece of an archive: frames that begin in `start` to `end`."""
 
     number: int
     archive: int
@@ -48,7 +49,7 @@ class Reading:
     tier: Tier
     token: str
     retrieval_id: RetrievalId | None
-    state: str
+    state: ReadingStage
     requested_at: datetime | None
     result: Result | None
 
@@ -59,7 +60,7 @@ def plan_readings(
     """Record what will be asked for: archive, start, end, range to ask for, token."""
     columns = ["run", "archive", "start", "end", "asked_from", "asked_to", "token", "tier", "state"]
     rows = [
-        (run, archive, start, end, asked.start, asked.end, token, tier.value, "planned")
+        (run, archive, start, end, asked.start, asked.end, token, tier.value, ReadingStage.PLANNED)
         for archive, start, end, asked, token in wanted
     ]
     insert_rows(tx, readings, rows, columns)
@@ -78,7 +79,7 @@ def readings_of(tx: Transaction, run: int) -> list[Reading]:
             Tier(row.tier),
             row.token,
             RetrievalId(row.retrieval_id) if row.retrieval_id else None,
-            row.state,
+            ReadingStage(row.state),
             moment(row.requested_at) if row.requested_at else None,
             msgspec.msgpack.decode(row.result, type=Result) if row.result else None,
         )
@@ -103,7 +104,7 @@ def open_reading_run(tx: Transaction, vault: VaultName) -> int | None:
 
 def asked(tx: Transaction, number: int, retrieval_id: RetrievalId, now: datetime) -> None:
     """The vault has taken the request."""
-    values = {"retrieval_id": retrieval_id, "state": "waiting", "requested_at": micros(now)}
+    values = {"retrieval_id": retrieval_id, "state": ReadingStage.WAITING, "requested_at": micros(now)}
     tx.execute(update(readings).where(readings.c.number == number).values(**values))
 
 
@@ -111,7 +112,7 @@ def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None
     """Its output is gone or was never made: it is asked for again. `failed` is kept if the vault failed."""
     values: dict[str, Any] = {
         "retrieval_id": None,
-        "state": "planned",
+        "state": ReadingStage.PLANNED,
         "requested_at": None,
         "token": token,
     }
@@ -123,7 +124,7 @@ def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None
 def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> None:
     """It was read, or never will be; nobody needs to know any more when the same bytes were read before."""
     chosen = update(readings).where(readings.c.number == one.number)
-    tx.execute(chosen.values(state="read", result=msgspec.msgpack.encode(result)))
+    tx.execute(chosen.values(state=ReadingStage.READ, result=msgspec.msgpack.encode(result)))
     if result.is_missing:
         tx.execute(chosen.values(requested_at=micros(now)))
     if result.is_missing or result.is_unread:
@@ -132,7 +133,7 @@ def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> No
     older = (
         readings.c.archive == one.archive,
         readings.c.number < one.number,
-        readings.c.state == "read",
+        readings.c.state == ReadingStage.READ,
         readings.c.start >= one.start,
         readings.c.end <= one.end,
     )
@@ -141,7 +142,7 @@ def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> No
 
 def forget_unread(tx: Transaction, run: int) -> None:
     """A check was given up: what it has not read, it will not."""
-    tx.execute(delete(readings).where(readings.c.run == run, readings.c.state != "read"))
+    tx.execute(delete(readings).where(readings.c.run == run, readings.c.state != ReadingStage.READ))
 
 
 def read_before(
@@ -179,7 +180,9 @@ def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]
 def missed_since(tx: Transaction, since: datetime) -> set[int]:
     """Archives that the vault did not have when they were asked for, at that time or later."""
     query = select(readings.c.archive, readings.c.result).where(
-        readings.c.state == "read", readings.c.read_at.is_(None), readings.c.requested_at >= micros(since)
+        readings.c.state == ReadingStage.READ,
+        readings.c.read_at.is_(None),
+        readings.c.requested_at >= micros(since),
     )
     return {
         archive

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, select, update
 from backup.inventory.database import Transaction
 from backup.inventory.retrievals import Retrieval, retrieval_of
 from backup.inventory.schema import micros, restores, retrievals
+from backup.inventory.stages import HAS_OUTPUT, RetrievalStage
 from backup.model import ByteRange, Problem, RetrievalId, Tier
 
 _BATCH = 500
@@ -53,9 +54,8 @@ def _values(one: Retrieval) -> dict[str, Any]:
 
 def again(one: Retrieval, token: str) -> Retrieval:
     """The retrieval planned anew, as its output is gone or was never made; what was written is not wanted."""
-    return replace(
-        one, token=token, retrieval_id=None, state="planned", requested_at=None, asked=None, until=None
-    )
+    anew = replace(one, token=token, state=RetrievalStage.PLANNED)
+    return replace(anew, retrieval_id=None, requested_at=None, asked=None, until=None)
 
 
 def alive_retrievals(
@@ -69,7 +69,7 @@ def alive_retrievals(
             retrievals.c.archive.in_(wanted[start : start + _BATCH]),
             retrievals.c.retrieval_id.is_not(None),
             retrievals.c.asked_from.is_not(None),
-            retrievals.c.state.in_(["waiting", "ready", "fetched"]),
+            retrievals.c.state.in_(sorted(HAS_OUTPUT)),
             retrievals.c.until > micros(now),
         )
         for row in tx.execute(query):
@@ -80,7 +80,7 @@ def alive_retrievals(
 def shareable(one: Retrieval, wanted: ByteRange, tier: Tier) -> bool:
     """Whether the output of `one` serves for `wanted`: all of it, and no later than `tier` would."""
     asked = one.asked
-    soon = one.state != "waiting" or _SPEED[one.tier] >= _SPEED[tier]
+    soon = one.state is not RetrievalStage.WAITING or _SPEED[one.tier] >= _SPEED[tier]
     return asked is not None and asked.start <= wanted.start and wanted.end <= asked.end and soon
 
 

@@ -20,12 +20,13 @@ from backup.inventory.schema import (
     retrievals,
     vaults,
 )
+from backup.inventory.stages import ListingStage, RestoreStage, RetrievalStage
 from backup.model import MIB, ByteRange, Listing, ListingId, RetrievalId, SnapshotId, Tier, VaultName
 
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """A restore on its way: `path` within the snapshot goes below `target`. State: open, done, cancelled."""
+    """A restore on its way: `path` within the snapshot goes below `target`."""
 
     number: int
     id: str
@@ -34,7 +35,7 @@ class Restore:
     path: bytes
     target: bytes
     tier: Tier
-    state: str
+    state: RestoreStage
     created_at: datetime
     finished_at: datetime | None
     on_capacity: str = "wait"
@@ -43,7 +44,7 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """A range of an archive, asked for or to be. State: planned, waiting, ready, fetched, failed (for good).
+    """A range of an archive, asked for or to be.
 
     `asked` is the range of the vault's output, which may be that of another restore's retrieval; wanted
     frames before `written_to` are on the target's disk; `until` is when the output may go.
@@ -55,7 +56,7 @@ class Retrieval:
     tier: Tier
     token: str
     retrieval_id: RetrievalId | None
-    state: str
+    state: RetrievalStage
     requested_at: datetime | None
     asked: ByteRange | None = None
     written_to: int = 0
@@ -86,13 +87,13 @@ def open_restore(
     row = {"id": restore_id, "snapshot": snapshot, "vault": vault_number, "path": path, "target": target}
     query = (
         insert(restores)
-        .values(**row, tier=tier, state="open", created_at=micros(now), on_capacity=on_capacity)
+        .values(**row, tier=tier, state=RestoreStage.OPEN, created_at=micros(now), on_capacity=on_capacity)
         .values(choice=choice, agreed=agreed)
     )
     return int(tx.execute(query.returning(restores.c.number)).scalar_one())
 
 
-def close_restore(tx: Transaction, number: int, state: str, now: datetime) -> None:
+def close_restore(tx: Transaction, number: int, state: RestoreStage, now: datetime) -> None:
     """A restore is done or cancelled."""
     tx.execute(
         update(restores)
@@ -105,7 +106,7 @@ def list_restores(tx: Transaction, *, only_open: bool = False) -> list[Restore]:
     """Restores, newest first."""
     query = _restores().order_by(restores.c.number.desc())
     if only_open:
-        query = query.where(restores.c.state == "open")
+        query = query.where(restores.c.state == RestoreStage.OPEN)
     return [_restore(row) for row in tx.execute(query)]
 
 
@@ -120,7 +121,7 @@ def plan_retrievals(
     """Record what will be asked for: archive number, range, token."""
     columns = ["restore", "archive", "start", "end", "tier", "token", "state"]
     rows = [
-        (restore, archive, extent.start, extent.end, tier.value, token, "planned")
+        (restore, archive, extent.start, extent.end, tier.value, token, RetrievalStage.PLANNED)
         for archive, extent, token in wanted
     ]
     insert_rows(tx, retrievals, rows, columns)
@@ -144,14 +145,16 @@ def set_on_capacity(tx: Transaction, restore: int, choice: str) -> None:
 
 def open_listing(tx: Transaction, vault: int, token: str, now: datetime) -> int:
     """Record a listing before it is asked for; its number."""
-    row = {"vault": vault, "token": token, "state": "planned", "requested_at": micros(now)}
+    row = {"vault": vault, "token": token, "state": ListingStage.PLANNED, "requested_at": micros(now)}
     return int(tx.execute(insert(listings).values(**row).returning(listings.c.number)).scalar_one())
 
 
 def listing_requested(tx: Transaction, number: int, listing_id: ListingId) -> None:
     """The vault has taken the request."""
     tx.execute(
-        update(listings).where(listings.c.number == number).values(listing_id=listing_id, state="waiting")
+        update(listings)
+        .where(listings.c.number == number)
+        .values(listing_id=listing_id, state=ListingStage.WAITING)
     )
 
 
@@ -166,7 +169,7 @@ def forget_listing(tx: Transaction, number: int) -> None:
     drop_listing(tx, number)
 
 
-def newest_listing(tx: Transaction, vault: VaultName, *, state: str) -> Row[Any] | None:
+def newest_listing(tx: Transaction, vault: VaultName, *, state: ListingStage) -> Row[Any] | None:
     """The newest listing of a vault in that state: number, listing_id, requested_at, as_of."""
     query = select(listings).join(vaults).where(vaults.c.name == vault, listings.c.state == state)
     return tx.execute(query.order_by(listings.c.number.desc()).limit(1)).first()
@@ -180,7 +183,9 @@ def keep_listing(tx: Transaction, number: int, listing: Listing) -> None:
     ]
     insert_rows(tx, listed_archives, rows)
     tx.execute(
-        update(listings).where(listings.c.number == number).values(state="kept", as_of=micros(listing.as_of))
+        update(listings)
+        .where(listings.c.number == number)
+        .values(state=ListingStage.KEPT, as_of=micros(listing.as_of))
     )
 
 
@@ -204,7 +209,7 @@ def _restore(row: Row[Any]) -> Restore:
         row.path,
         row.target,
         Tier(row.tier),
-        row.state,
+        RestoreStage(row.state),
         moment(row.created_at),
         moment(row.finished_at) if row.finished_at else None,
         row.on_capacity or "wait",
@@ -222,7 +227,7 @@ def retrieval_of(row: Row[Any]) -> Retrieval:
         Tier(row.tier),
         row.token,
         RetrievalId(row.retrieval_id) if row.retrieval_id else None,
-        row.state,
+        RetrievalStage(row.state),
         moment(row.requested_at) if row.requested_at else None,
         ByteRange(row.asked_from, row.asked_to) if asked else None,
         row.written_to or 0,

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from backup.errors import (
     NightvaultError,
@@ -14,15 +13,17 @@ from backup.errors import (
     RetrievalNotReadyError,
     VaultError,
 )
-from backup.model import ArchiveId, ByteRange, Listing, ListingId, RetrievalId, RetrievalState, Tier
+from backup.model import ArchiveId, ByteRange, Listing, RetrievalId, RetrievalState, Tier
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.rebuilder.journal import Asked, Journal
+from backup.rebuilder.journal_stores import JournalListings
 from backup.transfer.blame import is_of_one_archive
+from backup.transfer.retrievals.freshness import may_be_unknown
+from backup.transfer.retrievals.listing import ask_for_listing, bring_listing
 from backup.transfer.retry import Patience
 from backup.transfer.whole import WholeArchive, fetch_to_files
 
 _TIMES = 2  # so often the vault may fail to retrieve an archive before that counts as missing
-_FRESH = timedelta(minutes=2)  # a vault may not know everywhere yet what it was just asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +83,10 @@ class CatalogFetcher:
         kept = self._journal.kept_listing()
         if kept is not None and traits.waits and not traits.keeps_metadata_hot:  # else a new one is as quick
             return kept
-        asked = self._journal.listing
-        if asked is None or asked.id is None:
-            asked = self._ask_for_listing(asked)
-        listing_id = ListingId(asked.id or "")
-        status = self._patience.call(lambda: self._vault.listing_status(listing_id))
-        if status.state is RetrievalState.READY:
-            listing = self._patience.call(lambda: self._vault.fetch_listing(listing_id))
-            self._journal.keep_listing(listing)
-            return listing
-        if status.state is RetrievalState.WAITING or self._is_fresh(asked):
-            return None
-        self._journal.ask_listing(None)
-        raise VaultError(
-            f"the list of vault {self._vault.name} is {status.state}: {status.message or 'no reason given'}",
-            advice="give the same command again: it asks anew",
-        )
-
-    def _ask_for_listing(self, lost: Asked | None) -> Asked:
-        """Ask once: a request whose answer was lost is found again by its token."""
-        asked = lost or Asked(os.urandom(12).hex())
-        found = self._patience.call(self._vault.open_retrievals).get(asked.token) if lost else None
-        self._journal.ask_listing(asked)
-        try:
-            asked.id = found or self._patience.call(lambda: self._vault.request_listing(asked.token))
-        except VaultError:
-            self._journal.ask_listing(None)
-            raise
-        asked.asked_at = self._clock.now()
-        self._journal.ask_listing(asked)
-        return asked
+        store = JournalListings(self._journal)
+        request = ask_for_listing(store, self._vault, self._clock, self._patience)
+        again = "give the same command again: it asks anew"
+        return bring_listing(store, request, self._vault, self._clock, self._patience, again=again)
 
     # Archives.
 
@@ -174,7 +149,7 @@ class CatalogFetcher:
             state = status.state
             if state in {RetrievalState.WAITING, RetrievalState.READY}:
                 states[name] = state
-            elif self._is_fresh(asked):
+            elif may_be_unknown(state, asked.asked_at, self._clock, self._vault.traits):
                 states[name] = RetrievalState.WAITING
             elif state is RetrievalState.FAILED and asked.failed + 1 >= _TIMES:
                 brought.missing[name] = (
@@ -269,8 +244,3 @@ class CatalogFetcher:
                 else:
                     brought.missing[names[job.path]] = str(error)
             self._journal.save()
-
-    def _is_fresh(self, asked: Asked) -> bool:
-        if asked.asked_at is None or not self._vault.traits.waits:
-            return False
-        return abs(self._clock.now() - asked.asked_at) < _FRESH  # the clock may have been ahead then

@@ -8,6 +8,7 @@ from backup.inventory import packed
 from backup.inventory.database import Transaction
 from backup.inventory.packed import ChunkLocation
 from backup.inventory.retrievals import Retrieval
+from backup.inventory.stages import RetrievalStage
 from backup.model import ByteRange
 
 
@@ -18,9 +19,11 @@ class AskedFrames:
         self._tx = tx
         self._extents: dict[int, list[ByteRange]] = {}
         for one in known:
-            if one.state != "failed":
+            if one.state is not RetrievalStage.FAILED:
                 self._extents.setdefault(one.archive, []).append(one.extent)
-        self.failed = {one.archive for one in known if one.state == "failed"} - self._extents.keys()
+        self.failed = {
+            one.archive for one in known if one.state is RetrievalStage.FAILED
+        } - self._extents.keys()
         self._held: dict[int, set[int]] = {}
 
     @property

@@ -25,18 +25,17 @@ from backup.inventory.restore_state import (
     shareable,
 )
 from backup.inventory.retrievals import Restore, Retrieval
+from backup.inventory.stages import SETTLED, UNDER_WAY, RetrievalStage
 from backup.model import RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.context import RestoreContext, alone_with
 from backup.restorer.requests import RequestOutcome, request_all
 from backup.transfer.blame import is_of_one_archive
+from backup.transfer.retrievals.freshness import may_be_unknown
 
 GONE = "its archive is gone from the vault"
 OUTPUT_LIVES = timedelta(hours=24)  # at least, after completion: Glacier developer guide, GetJobOutput
 BATCH = 64
-_ASKED = {"waiting", "ready"}
-_SETTLED = {"ready", "fetched", "failed"}
 _TIMES = 2  # so often a retrieval may fail before nobody but the user asks for it again
-_FRESH = timedelta(minutes=2)
 _LAST_HOUR = timedelta(hours=1)
 _GONE = {RetrievalState.EXPIRED, RetrievalState.FAILED}
 _OTHER_TIER = {"standard": Tier.STANDARD, "bulk": Tier.BULK}
@@ -52,7 +51,7 @@ def advance(restore: Restore, context: RestoreContext, *, anew: bool = False) ->
     and run again. `CapacityError` when the vault cannot serve the tier and the user chose to fail then.
     """
     with alone_with(context.inventory, restore):
-        failed = [one for one in _known(restore, context) if one.state == "failed"]
+        failed = [one for one in _known(restore, context) if one.state is RetrievalStage.FAILED]
         _look(restore, context)
         _plan_failed(failed, restore, context, anew=anew)
         asked, shared = _ask_for_planned(restore, context)
@@ -80,7 +79,7 @@ def _plan_failed(
     if not failed:
         return
     if not anew:
-        if any(one.state not in _SETTLED for one in _known(restore, context)):
+        if any(one.state not in SETTLED for one in _known(restore, context)):
             return
         times = _failures(restore, context)
         failed = [one for one in failed if one.number not in times or times[one.number].times < _TIMES]
@@ -90,7 +89,9 @@ def _plan_failed(
 
 def _look(restore: Restore, context: RestoreContext) -> None:
     """Note the vault's word on each retrieval that it was asked for."""
-    asked = [one for one in _known(restore, context) if one.retrieval_id is not None and one.state in _ASKED]
+    asked = [
+        one for one in _known(restore, context) if one.retrieval_id is not None and one.state in UNDER_WAY
+    ]
     if not asked:
         return
     ids = list(dict.fromkeys(one.retrieval_id for one in asked if one.retrieval_id is not None))
@@ -104,7 +105,7 @@ def _look(restore: Restore, context: RestoreContext) -> None:
         if one.retrieval_id is None:
             continue
         status = statuses[one.retrieval_id]
-        if status.state is RetrievalState.EXPIRED and _is_fresh(one, context):
+        if may_be_unknown(status.state, one.requested_at, context.clock, context.vault.traits):
             continue
         if status.state in _GONE:
             gone.add(one.retrieval_id)
@@ -131,7 +132,7 @@ def _lapsed(
         known = before.get(one.number)
         if known is not None and known.times + 1 >= _TIMES:
             context.progress.note(f"a retrieval failed again ({why}): what needs it cannot be restored")
-            return replace(again(one, os.urandom(12).hex()), state="failed")
+            return replace(again(one, os.urandom(12).hex()), state=RetrievalStage.FAILED)
     context.progress.note(f"a retrieval is {status.state} ({why}): it is asked for again")
     return again(one, os.urandom(12).hex())
 
@@ -141,19 +142,9 @@ def _seen(one: Retrieval, status: RetrievalStatus, now: datetime) -> Retrieval:
     longest = now + OUTPUT_LIVES  # more than that was noted by a clock that was ahead
     until = None if one.until is None else min(one.until, longest)
     if status.state is RetrievalState.READY:
-        return replace(one, state="ready", until=status.until or until)
+        return replace(one, state=RetrievalStage.READY, until=status.until or until)
     stale = until is None or until < longest - _LAST_HOUR
-    return replace(one, state="waiting", until=longest if stale else until)
-
-
-def _is_fresh(one: Retrieval, context: RestoreContext) -> bool:
-    """Whether it was asked for so lately that the vault may not know of it everywhere yet.
-
-    Glacier has been seen to answer 404 for a job right after it took it; to believe that is to pay twice.
-    """
-    if one.requested_at is None or not context.vault.traits.waits:
-        return False
-    return abs(context.clock.now() - one.requested_at) < _FRESH  # the clock may have been ahead then
+    return replace(one, state=RetrievalStage.WAITING, until=longest if stale else until)
 
 
 def _ask_for_planned(restore: Restore, context: RestoreContext) -> tuple[bool, bool]:
@@ -181,10 +172,10 @@ def _due(known: Sequence[Retrieval], context: RestoreContext) -> list[Retrieval]
 
     Room at the target counts too: what cannot be written would lie and expire.
     """
-    planned = [one for one in known if one.state == "planned"]
+    planned = [one for one in known if one.state is RetrievalStage.PLANNED]
     if not context.vault.traits.waits or context.round_bytes is None:
         return planned
-    under_way = sum(one.left.length for one in known if one.state in _ASKED)
+    under_way = sum(one.left.length for one in known if one.state in UNDER_WAY)
     room = context.round_bytes - under_way
     due: list[Retrieval] = []
     for one in planned:
@@ -231,7 +222,7 @@ def _share(due: Sequence[Retrieval], context: RestoreContext) -> tuple[list[Retr
             found.append(
                 replace(
                     one,
-                    state="waiting",
+                    state=RetrievalStage.WAITING,
                     tier=theirs.tier,
                     retrieval_id=theirs.retrieval_id,
                     asked=theirs.asked,
@@ -255,7 +246,7 @@ def _record(answers: Sequence[RequestOutcome], restore: Restore, context: Restor
         elif answer.refused is not None and (refusal is None or is_of_one_archive(answer.refused)):
             context.progress.note(f"{answer.refused}: what needs it cannot be restored")
             failed[answer.retrieval.number] = _reason(answer.refused)
-            changed.append(replace(answer.retrieval, state="failed"))
+            changed.append(replace(answer.retrieval, state=RetrievalStage.FAILED))
     short = next((answer.short for answer in answers if answer.short is not None), None)
     changed.extend(_by_other_tier([a.retrieval for a in answers if a.short is not None], restore))
     with context.inventory.writing() as tx:
@@ -298,7 +289,7 @@ def _asked(answer: RequestOutcome, retrieval_id: RetrievalId, now: datetime) -> 
     one = answer.retrieval
     return replace(
         one,
-        state="waiting",
+        state=RetrievalStage.WAITING,
         retrieval_id=retrieval_id,
         asked=answer.asked or one.left,
         requested_at=now,

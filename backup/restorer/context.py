@@ -12,6 +12,7 @@ from backup.format.keys import ChunkSecret
 from backup.inventory import retrievals
 from backup.inventory.database import Inventory
 from backup.inventory.retrievals import Restore
+from backup.inventory.stages import RestoreStage
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retrieve import PIECE
 from backup.transfer.retry import Patience, Reach
@@ -66,17 +67,17 @@ def alone_with(inventory: Inventory, restore: Restore) -> Iterator[None]:
             _check_open(inventory, restore)
             yield
         finally:
-            if _state(inventory, restore) != "open":
+            if _state(inventory, restore) is not RestoreStage.OPEN:
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(inventory.lock_directory, f"{name}.lock"))
 
 
 def _check_open(inventory: Inventory, restore: Restore) -> None:
     state = _state(inventory, restore)
-    if state != "open":
+    if state is not RestoreStage.OPEN:
         raise UsageError(f"restore {restore.id} is {state} already")
 
 
-def _state(inventory: Inventory, restore: Restore) -> str:
+def _state(inventory: Inventory, restore: Restore) -> RestoreStage:
     with inventory.reading() as tx:
         return retrievals.find_restore(tx, restore.number).state

@@ -14,6 +14,7 @@ from backup.inventory import restore_state as books
 from backup.inventory import retrievals, runs, snapshots
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome, Run
+from backup.inventory.stages import RestoreStage, RetrievalStage
 from backup.restorer.context import RestoreContext, alone_with
 from backup.restorer.pack_keys import PackKeyFile
 from backup.restorer.plan import RestorePlan, plan_restore
@@ -46,7 +47,7 @@ def deliver(
             )
         pack_keys = PackKeyFile(context.key_directory, restore.id).read()
         choice = Choice.decode(restore.choice)
-        has_failed = any(one.state == "failed" for one in now)
+        has_failed = any(one.state is RetrievalStage.FAILED for one in now)
         if fresh is not None and not has_failed and fresh.is_for(snapshot, restore.path, choice, agreed):
             plan = fresh
         else:
@@ -71,7 +72,7 @@ def end_restore(restore: Restore, report: RestoreReport, run: Run, context: Rest
     outcome = report.outcome if is_over else Outcome.INTERRUPTED
     with context.inventory.writing() as tx:
         if is_over:
-            retrievals.close_restore(tx, restore.number, "done", now)
+            retrievals.close_restore(tx, restore.number, RestoreStage.DONE, now)
         runs.finish_run(tx, run.number, outcome, report.document(), now)
     if is_over:
         PackKeyFile(context.key_directory, restore.id).wipe()

@@ -8,9 +8,8 @@ from typing import Any
 
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
+from backup.inventory.stages import OVER, SETTLED, RestoreStage, RetrievalStage
 from backup.model import Problem
-
-_SETTLED = {"ready", "fetched", "failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +48,12 @@ class RestoreReport:
 
 def is_ready(known: Sequence[Retrieval]) -> bool:
     """Whether everything that was asked for can be fetched, or was, or never will be (archive gone)."""
-    return all(one.state in _SETTLED for one in known)
+    return all(one.state in SETTLED for one in known)
 
 
 def is_partly_ready(known: Sequence[Retrieval]) -> bool:
     """Whether there is something to fetch now."""
-    return any(one.state == "ready" for one in known)
+    return any(one.state is RetrievalStage.READY for one in known)
 
 
 def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
@@ -63,21 +62,22 @@ def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
     planned, waiting, partly ready, ready, downloading (some of it is written), verified (all is written, but
     not finished), and when it is over done, cancelled.
     """
-    if restore.state != "open":
+    if restore.state is not RestoreStage.OPEN:
         return restore.state
     states = {one.state for one in known}
-    if not states - {"fetched", "failed"}:
-        return "verified" if "fetched" in states else "planned"
-    if states <= {"planned"}:
+    has_fetched = RetrievalStage.FETCHED in states
+    if states <= OVER:
+        return "verified" if has_fetched else "planned"
+    if states <= {RetrievalStage.PLANNED}:
         return "planned"
-    if "ready" in states:
-        if states & {"waiting", "planned"}:
+    if RetrievalStage.READY in states:
+        if not states <= SETTLED:
             return "partly ready"
-        return "downloading" if "fetched" in states or any(one.written_to for one in known) else "ready"
-    return "waiting" if "waiting" in states else "partly asked for"
+        return "downloading" if has_fetched or any(one.written_to for one in known) else "ready"
+    return "waiting" if RetrievalStage.WAITING in states else "partly asked for"
 
 
 def waiting_report(restore: Restore, known: Sequence[Retrieval]) -> RestoreReport:
     """How far a restore is that cannot be delivered yet."""
-    waiting = sum(one.state not in _SETTLED for one in known)
+    waiting = sum(one.state not in SETTLED for one in known)
     return RestoreReport(restore.id, restore.snapshot, restore.target, Outcome.RUNNING, waiting, len(known))

@@ -28,6 +28,7 @@ from backup.format.pack import open_header, parse_header
 from backup.inventory import retrievals
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.retrievals import Restore
+from backup.inventory.stages import RestoreStage
 from backup.model import Tier
 from backup.protocols import Clock
 from backup.restorer.asking import advance
@@ -114,7 +115,7 @@ def cancel(restore: Restore, world_inventory: Inventory, key_directory: str, clo
     with alone_with(world_inventory, restore):
         sweep(restore, world_inventory)
         with world_inventory.writing() as tx:
-            retrievals.close_restore(tx, restore.number, "cancelled", clock.now())
+            retrievals.close_restore(tx, restore.number, RestoreStage.CANCELLED, clock.now())
         PackKeyFile(key_directory, restore.id).wipe()
 
 

@@ -22,6 +22,7 @@ from backup.inventory import restore_state as books
 from backup.inventory.restore_state import RestoreState
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
+from backup.inventory.stages import OVER, RetrievalStage
 from backup.model import MIB, FrameRow, Problem
 from backup.restorer.asking import GONE
 from backup.restorer.context import RestoreContext
@@ -192,11 +193,11 @@ class Session:
         self._changed.add(one.number)
 
     def _is_over(self) -> bool:
-        return all(one.state in {"fetched", "failed"} for one in self._known.values())
+        return all(one.state in OVER for one in self._known.values())
 
     def _fetch(self, assembly: Assembly, writer: Writer) -> None:
         """Fetch what is ready, first what goes first; what has expired is planned anew, the rest goes on."""
-        ready = [(one, rows) for one, rows in self._laid() if one.state == "ready"]
+        ready = [(one, rows) for one, rows in self._laid() if one.state is RetrievalStage.READY]
         ready.sort(key=lambda pair: (pair[0].until or _NEVER, pair[0].number))
         lapsed: VaultError | None = None
         fetcher = Fetcher(
@@ -215,7 +216,7 @@ class Session:
                     self._settle(assembly, writer)
                     self._set(self._lapsed(self._known[one.number], error))
                     continue
-                self._set(replace(one, state="fetched", written_to=one.extent.end))
+                self._set(replace(one, state=RetrievalStage.FETCHED, written_to=one.extent.end))
         if lapsed is not None and not self._fetched:
             raise type(lapsed)(
                 f"restore {self._restore.id}: {lapsed}",
@@ -226,7 +227,7 @@ class Session:
         """What was ready and is not: planned anew if it is gone, else waited for."""
         if isinstance(error, RetrievalNotReadyError):
             self._context.progress.note(f"{error}: it is waited for")
-            return replace(one, state="waiting")
+            return replace(one, state=RetrievalStage.WAITING)
         self._context.progress.note(f"{error}: what is missing of it is asked for again")
         return books.again(one, os.urandom(12).hex())
 
@@ -328,7 +329,7 @@ class Session:
         for archive, why in self._plan.lost.items():
             assembly.lose(archive, why)
         for one, rows in self._laid():
-            if one.state == "failed":
+            if one.state is RetrievalStage.FAILED:
                 failure = self._before.failures.get(one.number)
                 assembly.lose(one.archive, failure.why if failure else GONE, rows)
 
@@ -350,12 +351,16 @@ class Session:
             snapshot=self._plan.snapshot.id,
             target=self._restore.target,
             outcome=finished if is_over else Outcome.RUNNING,
-            waiting=sum(one.state not in {"fetched", "failed"} for one in known),
+            waiting=sum(one.state not in OVER for one in known),
             retrievals=len(known),
             files=self._before.files + writer.files,
             directories=writer.directories,
             bytes=self._before.written + writer.bytes,
-            retrieved=sum(one.extent.length for one in known if one.state in {"ready", "fetched"}),
+            retrieved=sum(
+                one.extent.length
+                for one in known
+                if one.state in {RetrievalStage.READY, RetrievalStage.FETCHED}
+            ),
             fetched=self._before.fetched + self._fetched,
             kept=len(self._plan.agreed.kept),
             removed=self._removed,
@@ -374,8 +379,12 @@ def _has(one: Retrieval, row: FrameRow) -> bool:
 def _back_to(one: Retrieval, offset: int) -> Retrieval:
     """The retrieval with less written, as a file that was half done is not what it was."""
     back = replace(one, written_to=offset)
-    if one.state == "failed":
+    if one.state is RetrievalStage.FAILED:
         return back
-    if one.asked is not None and one.asked.start <= offset and one.state in {"ready", "fetched"}:
-        return replace(back, state="ready")
+    if (
+        one.asked is not None
+        and one.asked.start <= offset
+        and one.state in {RetrievalStage.READY, RetrievalStage.FETCHED}
+    ):
+        return replace(back, state=RetrievalStage.READY)
     return books.again(back, os.urandom(12).hex())

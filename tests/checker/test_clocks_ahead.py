@@ -11,6 +11,7 @@ from sqlalchemy import update
 from backup.checker.check import compare_with_vault
 from backup.inventory import readings, retrievals, runs, schema
 from backup.inventory.schema import micros
+from backup.inventory.stages import RetrievalStage
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.asking import OUTPUT_LIVES, _seen
 from backup.transfer.concurrency import Concurrency, Gate
@@ -76,7 +77,7 @@ def test_an_output_s_life_is_no_longer_than_from_now_on(clock: ManualClock) -> N
         Tier.BULK,
         "t",
         RetrievalId("r"),
-        "waiting",
+        RetrievalStage.WAITING,
         now,
         ByteRange(0, 1),
         0,

@@ -153,6 +153,29 @@ def test_stalling(faulty: RunningEmulator, talker: Talker, vault: str, after: bo
     assert _met(faulty) == [1]
 
 
+def test_a_job_is_unknown_for_a_while_after_it_was_accepted(
+    faulty: RunningEmulator, once: Any, vault: str
+) -> None:
+    archive = once.upload_archive(vaultName=vault, body=DATA)["archiveId"]
+    wanted = {"Type": "archive-retrieval", "ArchiveId": archive}
+    faulty.set_faults([{"operation": "InitiateJob", "unknown_seconds": 60}])
+    hidden, seen = (once.initiate_job(vaultName=vault, jobParameters=wanted)["jobId"] for _ in range(2))
+
+    def listed() -> list[str]:
+        return [job["JobId"] for job in once.list_jobs(vaultName=vault)["JobList"]]
+
+    for ask in (once.describe_job, once.get_job_output):
+        with pytest.raises(ClientError) as caught:
+            ask(vaultName=vault, jobId=hidden)
+        assert caught.value.response["Error"]["Code"] == "ResourceNotFoundException"
+    assert once.describe_job(vaultName=vault, jobId=seen)["StatusCode"] == "InProgress"
+    assert listed() == [seen]
+    faulty.advance(61)
+    assert once.describe_job(vaultName=vault, jobId=hidden)["StatusCode"] == "InProgress"
+    assert listed() == [hidden, seen]
+    assert _met(faulty) == [1]
+
+
 @pytest.mark.parametrize("kept", [0, 1, 1000, MIB + 5])
 def test_truncated_output(faulty: RunningEmulator, talker: Talker, vault: str, ready: str, kept: int) -> None:
     faulty.set_faults([{"operation": "GetJobOutput", "truncate": kept}])

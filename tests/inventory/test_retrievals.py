@@ -16,6 +16,7 @@ from backup.inventory import restore_state, retrievals
 from backup.inventory.archives import get_or_create_vault
 from backup.inventory.database import Inventory
 from backup.inventory.retrievals import Restore, Retrieval
+from backup.inventory.stages import ListingStage, RestoreStage, RetrievalStage
 from backup.model import (
     MIB,
     ArchiveId,
@@ -76,7 +77,16 @@ def known(books: Inventory, restore: Restore) -> list[Retrieval]:
 def test_a_restore_comes_back_as_it_was_recorded(books: Inventory, snapshot: SnapshotId) -> None:
     restore = opened(books, snapshot)
     expected = Restore(
-        restore.number, "r" * 16, snapshot, DISK, b"/caf\xe9", b"/out\xff", Tier.BULK, "open", START, None
+        restore.number,
+        "r" * 16,
+        snapshot,
+        DISK,
+        b"/caf\xe9",
+        b"/out\xff",
+        Tier.BULK,
+        RestoreStage.OPEN,
+        START,
+        None,
     )
     assert restore == expected
     with books.reading() as tx:
@@ -94,7 +104,7 @@ def test_closed_restores_are_not_open(books: Inventory, snapshot: SnapshotId, cl
     one, other = opened(books, snapshot), opened(books, snapshot, "s" * 16)
     clock.advance(timedelta(hours=5))
     with books.writing() as tx:
-        retrievals.close_restore(tx, one.number, "done", clock.now())
+        retrievals.close_restore(tx, one.number, RestoreStage.DONE, clock.now())
     with books.reading() as tx:
         assert retrievals.list_restores(tx, only_open=True) == [other]
         assert [each.id[0] for each in retrievals.list_restores(tx)] == ["s", "r"]
@@ -107,13 +117,17 @@ def test_a_retrieval_from_planned_to_ready_and_again(books: Inventory, snapshot:
     first, second = known(books, restore)
     asked = replace(
         first,
-        state="waiting",
+        state=RetrievalStage.WAITING,
         retrieval_id=RetrievalId("job"),
         requested_at=START,
         asked=first.extent,
         until=START + timedelta(hours=24),
     )
-    for changed in (asked, replace(asked, state="ready"), replace(asked, state="ready", written_to=MIB)):
+    for changed in (
+        asked,
+        replace(asked, state=RetrievalStage.READY),
+        replace(asked, state=RetrievalStage.READY, written_to=MIB),
+    ):
         with books.writing() as tx:
             restore_state.retrievals_changed(tx, [changed])
         assert known(books, restore) == [changed, second]
@@ -129,7 +143,7 @@ def test_what_is_alive_can_be_shared(books: Inventory, snapshot: SnapshotId) -> 
     first, _ = known(books, opened(books, snapshot))
     gone = replace(
         first,
-        state="waiting",
+        state=RetrievalStage.WAITING,
         retrieval_id=RetrievalId("job"),
         asked=first.extent,
         until=START + timedelta(hours=24),
@@ -147,7 +161,7 @@ def test_what_is_alive_can_be_shared(books: Inventory, snapshot: SnapshotId) -> 
     inside = ByteRange(first.extent.start, first.extent.start + 1)
     assert restore_state.shareable(gone, inside, Tier.BULK)
     assert not restore_state.shareable(gone, inside, Tier.STANDARD)  # it would come later
-    assert restore_state.shareable(replace(gone, state="ready"), inside, Tier.EXPEDITED)
+    assert restore_state.shareable(replace(gone, state=RetrievalStage.READY), inside, Tier.EXPEDITED)
     assert not restore_state.shareable(gone, ByteRange(first.extent.start, first.extent.end + 1), Tier.BULK)
     with books.writing() as tx:
         restore_state.output_gone(tx, [RetrievalId("job")], START)
@@ -213,18 +227,18 @@ def test_a_listing_is_kept(inventory: Inventory) -> None:
     with inventory.writing() as tx:
         vault = get_or_create_vault(tx, DISK)
         number = retrievals.open_listing(tx, vault, "token", START)
-        assert retrievals.newest_listing(tx, DISK, state="waiting") is None
+        assert retrievals.newest_listing(tx, DISK, state=ListingStage.WAITING) is None
         retrievals.listing_requested(tx, number, ListingId("job"))
-        waiting = retrievals.newest_listing(tx, DISK, state="waiting")
+        waiting = retrievals.newest_listing(tx, DISK, state=ListingStage.WAITING)
         assert waiting is not None
         assert (waiting.number, waiting.listing_id) == (number, "job")
     lines = [listed(3), listed(1), listed(2)]
     with inventory.writing() as tx:
         retrievals.keep_listing(tx, number, Listing(START, lines))
     with inventory.reading() as tx:
-        assert retrievals.newest_listing(tx, DISK, state="waiting") is None
-        assert retrievals.newest_listing(tx, VaultName("other"), state="kept") is None
-        kept = retrievals.newest_listing(tx, DISK, state="kept")
+        assert retrievals.newest_listing(tx, DISK, state=ListingStage.WAITING) is None
+        assert retrievals.newest_listing(tx, VaultName("other"), state=ListingStage.KEPT) is None
+        kept = retrievals.newest_listing(tx, DISK, state=ListingStage.KEPT)
         assert kept is not None
         rows = retrievals.kept_archives(tx, kept.number)
     assert [(row.archive_id, row.description, row.size, row.tree_hash) for row in rows] == [
@@ -239,10 +253,10 @@ def test_the_newest_listing_counts_and_a_dropped_one_does_not(inventory: Invento
         numbers = [retrievals.open_listing(tx, vault, f"token-{each}", START) for each in range(2)]
         for number in numbers:
             retrievals.listing_requested(tx, number, ListingId(f"job-{number}"))
-        newest = retrievals.newest_listing(tx, DISK, state="waiting")
+        newest = retrievals.newest_listing(tx, DISK, state=ListingStage.WAITING)
         assert newest is not None
         assert newest.number == numbers[1]
         retrievals.drop_listing(tx, numbers[1])
-        newest = retrievals.newest_listing(tx, DISK, state="waiting")
+        newest = retrievals.newest_listing(tx, DISK, state=ListingStage.WAITING)
         assert newest is not None
         assert newest.number == numbers[0]

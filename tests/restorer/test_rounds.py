@@ -11,6 +11,7 @@ from backup.errors import CapacityError, DeniedError, RecoveryKeyError
 from backup.format.keys import RecoveryKey
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome
+from backup.inventory.stages import RetrievalStage
 from backup.model import Tier
 from backup.restorer.report import stage
 from backup.restorer.restore import (
@@ -65,7 +66,7 @@ def test_a_round_is_no_more_than_comes_down_in_time(cold: Cold, out: Path) -> No
     restore = cold.begin(out)
     rounds = 0
     while not is_ready(known := advance(restore, world)):
-        assert [one.state for one in known].count("waiting") <= 1
+        assert [one.state for one in known].count(RetrievalStage.WAITING) <= 1
         if is_partly_ready(known):
             deliver(restore, known, world)
             continue

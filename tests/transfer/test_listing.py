@@ -9,6 +9,7 @@ import pytest
 from backup.errors import DeniedError, UnreachableError, VaultError
 from backup.inventory import archives, retrievals
 from backup.inventory.database import Inventory
+from backup.inventory.stages import ListingStage
 from backup.model import ListingId, RetrievalId, RetrievalState, RetrievalStatus
 from backup.transfer.retrievals.listing import continue_listing, newest_kept, request_listing
 from backup.vault.directory import DirectoryVault
@@ -36,7 +37,7 @@ def cold(disk: DirectoryVault) -> ColdVault:
 def states(inventory: Inventory, vault: FaultyVault) -> list[str]:
     with inventory.reading() as tx:
         found = {state: retrievals.newest_listing(tx, vault.name, state=state) for state in
-                 ("planned", "waiting", "kept")}  # fmt: skip
+                 ListingStage}  # fmt: skip
     return [state for state, row in found.items() if row is not None]
 
 

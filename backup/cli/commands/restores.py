@@ -83,7 +83,7 @@ def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings 
     from backup.cli.support.render import path_document
     from backup.restorer.report import stage
 
-    states = [part.state for part in known]
+    states: list[str] = [part.state for part in known]
     when = expected(settings, known) if settings is not None and one.state == "open" else None
     return {
         "id": one.id,

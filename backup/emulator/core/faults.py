@@ -34,6 +34,7 @@ _KINDS = {
     "after": bool,
     "reset": bool,
     "stall_seconds": float,
+    "unknown_seconds": float,
     "bytes_per_second": int,
     "truncate": int,
     "corrupt": bool,
@@ -54,7 +55,8 @@ class Fault:
     takes effect, or with `after` once it has; `stall_seconds` of real silence first; an answer's body at
     `bytes_per_second`, cut after `truncate` bytes, with one bit flipped (`corrupt`) or with another tree hash
     (`wrong_hash`); an error with status 200, as S3's Complete sends it late (`in_body`); the caller's
-    credentials expired from this call on (`expire_credentials`).
+    credentials expired from this call on (`expire_credentials`); a job that is accepted, and that other calls
+    do not know for `unknown_seconds` by the emulator's clock.
     """
 
     operation: str
@@ -72,6 +74,7 @@ class Fault:
     after: bool = False
     reset: bool = False
     stall_seconds: float = 0.0
+    unknown_seconds: float = 0.0
     bytes_per_second: int | None = None
     truncate: int | None = None
     corrupt: bool = False
@@ -131,8 +134,11 @@ def parse_fault(raw: object, operations: frozenset[str]) -> Fault:
 
 
 def _check_numbers(fault: Fault) -> None:
-    if min(fault.skip, fault.stall_seconds, fault.truncate or 0, fault.seconds or 0) < 0:
-        raise ValueError("skip, stall_seconds, seconds and truncate must not be negative.")
+    if (
+        min(fault.skip, fault.stall_seconds, fault.unknown_seconds, fault.truncate or 0, fault.seconds or 0)
+        < 0
+    ):
+        raise ValueError("skip, stall_seconds, unknown_seconds, seconds and truncate must not be negative.")
     if fault.count is not None and fault.count < 1:
         raise ValueError("count must be at least 1.")
     if fault.bytes_per_second is not None and fault.bytes_per_second < 1:
@@ -202,13 +208,15 @@ class FaultPlan:
         self._lock = threading.Lock()
         self._plans: list[_Ripeness] = []
         self.expired: frozenset[str] = frozenset()
+        self._unknown: dict[str, int] = {}
         self.replace(faults or [])
 
     def replace(self, faults: list[Fault]) -> None:
-        """Forget all earlier plans, and which access keys they let expire."""
+        """Forget all earlier plans, which access keys they let expire and which jobs they hid."""
         with self._lock:
             self._plans = [_Ripeness(fault) for fault in faults]
             self.expired = frozenset()
+            self._unknown = {}
 
     def meet(self, operation: str, vault: str, key: str = "") -> Fault | None:
         """The fault that this call meets, counted."""
@@ -222,6 +230,16 @@ class FaultPlan:
         """Let credentials count as expired until the plans are replaced."""
         with self._lock:
             self.expired |= {access_key_id}
+
+    def hide(self, job_id: str, until_ms: int) -> None:
+        """Let a job that was just accepted be unknown until that time by the emulator's clock."""
+        with self._lock:
+            self._unknown[job_id] = until_ms
+
+    def unknown(self, now_ms: int) -> frozenset[str]:
+        """The jobs that were accepted and that no call but their own knows yet."""
+        with self._lock:
+            return frozenset(job for job, until_ms in self._unknown.items() if now_ms < until_ms)
 
     def report(self) -> list[dict[str, object]]:
         """Each plan with how often it was met."""

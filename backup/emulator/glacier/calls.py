@@ -20,7 +20,8 @@ _HEX_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 @dataclass(frozen=True, slots=True)
 class Call:
     """A call: `account` owns what it is about; `target` is the archive, upload, job or lock id of the path;
-    `body` is empty for the two uploads; `secure` if it came over TLS.
+    `body` is empty for the two uploads; `secure` if it came over TLS. `unknown` are jobs that others
+    have begun and this call does not know yet; one that it begins is unknown for `unknown_seconds`.
     """
 
     operation: str
@@ -34,6 +35,8 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     secure: bool = False
+    unknown: frozenset[str] = frozenset()
+    unknown_seconds: float = 0.0
 
     @property
     def arn(self) -> str:

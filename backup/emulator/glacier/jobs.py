@@ -7,6 +7,7 @@ end.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 from backup.emulator.core.clock import DAY_MS, NEVER_MS, ClockState
@@ -34,6 +35,10 @@ _WITH_ARCHIVE = (
     "archive_tree_hash, "
     "archives.description AS archive_description "
     "FROM jobs LEFT JOIN archives ON archives.id = jobs.archive "
+)
+_LISTED = (
+    "WHERE jobs.vault = ? AND jobs.id >= ? AND jobs.state IN (?, ?, ?) "
+    "AND job_id NOT IN (SELECT value FROM json_each(?)) ORDER BY jobs.id LIMIT ?"
 )
 
 
@@ -123,7 +128,7 @@ def find_job(call: Call, tx: Transaction) -> sqlite3.Row:
     row: sqlite3.Row | None = tx.db.execute(
         _WITH_ARCHIVE + "WHERE job_id = ? AND jobs.vault = ?", (call.target, vault["id"])
     ).fetchone()
-    if row is None:
+    if row is None or call.target in call.unknown:
         raise not_found(f"The job ID was not found: {call.target}")
     return row
 
@@ -143,9 +148,8 @@ def list_jobs(call: Call, tx: Transaction) -> Answer:
         raise invalid(f"Invalid marker: {marker}")
     states = _wanted_states(call)
     rows = tx.db.execute(
-        _WITH_ARCHIVE
-        + "WHERE jobs.vault = ? AND jobs.id >= ? AND jobs.state IN (?, ?, ?) ORDER BY jobs.id LIMIT ?",
-        (vault["id"], first[0], *states, limit + 1),
+        _WITH_ARCHIVE + _LISTED,
+        (vault["id"], first[0], *states, json.dumps(sorted(call.unknown)), limit + 1),
     ).fetchall()
     following = rows[limit]["job_id"] if len(rows) > limit else None
     return json_answer(

@@ -63,6 +63,7 @@ class GlacierService:
             route.target,
             query,
             secure=scope.get("scheme") == "https",
+            unknown_seconds=0.0 if fault is None else fault.unknown_seconds,
         )
         await exchange.run(lambda: self._perform(call, route, exchange.body), glacier_error, fault)
 
@@ -86,7 +87,11 @@ class GlacierService:
         claimed = call.inbound.header("x-amz-content-sha256")
         if claimed is not None:
             check_linear_hash(claimed, computed)
-        return serve(call, tx)
+        answer = serve(call, tx)
+        job_id = answer.headers.get("x-amz-job-id")
+        if job_id is not None and call.unknown_seconds:
+            self.faults.hide(job_id, tx.now_ms + int(call.unknown_seconds * 1000))
+        return answer
 
     async def _perform_streamed(self, call: Call, route: Route, streamed: Streamed, body: Body) -> Answer:
         call = await self._admit_streamed(call, route, streamed)
@@ -132,6 +137,7 @@ class GlacierService:
         _check_version(call.inbound)
         account = caller.account_id if route.account == "-" else route.account
         call = replace(call, account=account, region=caller.region, body=body)
+        call = replace(call, unknown=self.faults.unknown(tx.now_ms))
         authorise(call, caller, accounts, tx)
         if call.settings.no_longer_supported:
             code = "NoLongerSupportedException"

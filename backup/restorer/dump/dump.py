@@ -14,6 +14,7 @@ from backup.inventory import retrievals, runs, snapshots
 from backup.inventory.restore_state import Failure, read_progress
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
+from backup.inventory.stages import RetrievalStage
 from backup.model import MIB, EntryKind, Problem, ProblemKind
 from backup.protocols import phase
 from backup.restorer.context import RestoreContext, alone_with
@@ -104,7 +105,7 @@ class _Dump:
             files=self._files,
             directories=len(selection.directories) if self._plan.choice.output == TAR else 0,
             bytes=self._bytes,
-            retrieved=sum(one.extent.length for one in self._known if one.state != "failed"),
+            retrieved=sum(one.extent.length for one in self._known if one.state is not RetrievalStage.FAILED),
             problems=tuple(self._problems),
         )
 

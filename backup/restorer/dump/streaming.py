@@ -16,6 +16,7 @@ from backup.format.naming import chunk_id
 from backup.format.pack import derive_keys
 from backup.inventory.restore_state import Failure
 from backup.inventory.retrievals import Retrieval
+from backup.inventory.stages import RetrievalStage
 from backup.model import MIB, FrameRow
 from backup.restorer.asking import GONE
 from backup.restorer.context import RestoreContext
@@ -58,9 +59,9 @@ class Contents:
         self._why: dict[_Key, str] = {}
         laid = cover(plan.ranges, [(one.archive, one.extent) for one in known])
         for one, planned in zip(known, laid, strict=True):
-            if one.state in {"ready", "fetched"} and one.archive in self._keys:
+            if one.state in {RetrievalStage.READY, RetrievalStage.FETCHED} and one.archive in self._keys:
                 self._rows.update({(one.archive, row.number): (one, row) for row in planned.frames})
-            elif one.state == "failed":
+            elif one.state is RetrievalStage.FAILED:
                 why = failures[one.number].why if one.number in failures else GONE
                 self._why.update({(one.archive, row.number): why for row in planned.frames})
         self._order = _frames_in_order(plan, files)

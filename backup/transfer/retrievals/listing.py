@@ -2,49 +2,161 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
 
 from sqlalchemy import Row
 
-from backup.errors import VaultError
+from backup.errors import NightvaultError, VaultError
 from backup.inventory import archives, retrievals
 from backup.inventory.database import Inventory, Transaction
-from backup.model import ListingId, RetrievalState
+from backup.inventory.schema import moment
+from backup.inventory.stages import ListingStage
+from backup.model import Listing, ListingId, RetrievalId, RetrievalState
 from backup.protocols import Clock, Vault
+from backup.transfer.retrievals.freshness import LISTING_FRESH, may_be_unknown
+from backup.transfer.retrievals.once import ask_once, new_token
 from backup.transfer.retry import Patience
+
+
+@dataclass(frozen=True, slots=True)
+class ListingRequest:
+    """A request for the list, before its answer (`listing_id` None) or after; `number` is the store's own."""
+
+    token: str
+    listing_id: ListingId | None = None
+    requested_at: datetime | None = None
+    number: int = 0
+
+
+class ListingStore(Protocol):
+    """Remembers one vault's request for its list: each method has lasted when it returns."""
+
+    def under_way(self) -> ListingRequest | None:
+        """The request that was planned or sent, and not dropped or kept since."""
+        ...
+
+    def plan(self, token: str, now: datetime) -> ListingRequest:
+        """Note a request that is about to be sent."""
+        ...
+
+    def accepted(self, request: ListingRequest, listing_id: ListingId, now: datetime) -> ListingRequest:
+        """Note that the vault took it."""
+        ...
+
+    def drop(self, request: ListingRequest) -> None:
+        """Forget it: the vault did not take it, or has no output of it."""
+        ...
+
+    def keep(self, request: ListingRequest, listing: Listing) -> None:
+        """Keep what came."""
+        ...
+
+
+def ask_for_listing(store: ListingStore, vault: Vault, clock: Clock, patience: Patience) -> ListingRequest:
+    """The request that is under way, sent now if there is none.
+
+    One whose answer was lost is found again by its token. `VaultError` if the vault has none to give.
+    """
+    known = store.under_way()
+    if known is not None and known.listing_id is not None:
+        return known
+    if known is not None:
+        found = patience.call(vault.open_retrievals).get(known.token)
+        if found is not None:
+            return store.accepted(known, ListingId(found), clock.now())
+        store.drop(known)
+    request = store.plan(new_token(), clock.now())
+    try:
+        listing_id = ask_once(
+            vault, patience, request.token, lambda: RetrievalId(vault.request_listing(request.token))
+        )
+    except NightvaultError as error:
+        if not error.retryable:  # else the vault may have taken it, and its token finds it
+            store.drop(request)
+        raise
+    return store.accepted(request, ListingId(listing_id), clock.now())
+
+
+def bring_listing(
+    store: ListingStore,
+    request: ListingRequest,
+    vault: Vault,
+    clock: Clock,
+    patience: Patience,
+    *,
+    again: str,
+) -> Listing | None:
+    """The list that was asked for, kept; None while it is on its way.
+
+    `VaultError` if the vault could not make it, or keeps it no longer; `again` says how to ask anew.
+    """
+    listing_id = request.listing_id
+    if listing_id is None:
+        return None
+    status = patience.call(lambda: vault.listing_status(listing_id))
+    if status.state is RetrievalState.READY:
+        listing = patience.call(lambda: vault.fetch_listing(listing_id))
+        store.keep(request, listing)
+        return listing
+    if status.state is RetrievalState.WAITING:
+        return None
+    if may_be_unknown(status.state, request.requested_at, clock, vault.traits, within=LISTING_FRESH):
+        return None
+    store.drop(request)
+    raise VaultError(
+        f"the list of vault {vault.name} is {status.state}: {status.message or 'no reason given'}",
+        advice=again,
+    )
+
+
+class InventoryListings:
+    """The listings of one vault in the inventory, where the newest that came is kept with its lines."""
+
+    def __init__(self, inventory: Inventory, vault: Vault) -> None:
+        self._inventory = inventory
+        self._vault = vault.name
+
+    def under_way(self) -> ListingRequest | None:
+        """The newest that waits, else the newest that was planned."""
+        with self._inventory.reading() as tx:
+            row = retrievals.newest_listing(tx, self._vault, state=ListingStage.WAITING)
+            row = row or retrievals.newest_listing(tx, self._vault, state=ListingStage.PLANNED)
+        if row is None:
+            return None
+        listing_id = ListingId(row.listing_id) if row.listing_id else None
+        return ListingRequest(row.token, listing_id, moment(row.requested_at), row.number)
+
+    def plan(self, token: str, now: datetime) -> ListingRequest:
+        """A row before it is sent; what is stored from now on need not be in the list."""
+        with self._inventory.writing() as tx:
+            vault = archives.get_or_create_vault(tx, self._vault)
+            number = retrievals.open_listing(tx, vault, token, now)
+        return ListingRequest(token, None, now, number)
+
+    def accepted(self, request: ListingRequest, listing_id: ListingId, now: datetime) -> ListingRequest:  # noqa: ARG002 (the time of the plan is what comparisons need)
+        """The row waits from now on."""
+        with self._inventory.writing() as tx:
+            retrievals.listing_requested(tx, request.number, listing_id)
+        return ListingRequest(request.token, listing_id, request.requested_at, request.number)
+
+    def drop(self, request: ListingRequest) -> None:
+        """Delete the row."""
+        with self._inventory.writing() as tx:
+            retrievals.drop_listing(tx, request.number)
+
+    def keep(self, request: ListingRequest, listing: Listing) -> None:
+        """Keep all its lines."""
+        with self._inventory.writing() as tx:
+            retrievals.keep_listing(tx, request.number, listing)
 
 
 def request_listing(
     inventory: Inventory, vault: Vault, clock: Clock, patience: Patience | None = None
 ) -> None:
-    """Ask for a listing, unless one is on its way already.
-
-    A request whose answer was lost is found again by its token. `VaultError` if the vault has none to give.
-    """
-    with inventory.reading() as tx:
-        if retrievals.newest_listing(tx, vault.name, state="waiting") is not None:
-            return
-        lost = retrievals.newest_listing(tx, vault.name, state="planned")
-    patience = patience or Patience(clock)
-    if lost is not None:
-        asked = patience.call(vault.open_retrievals).get(lost.token)
-        with inventory.writing() as tx:
-            if asked is not None:
-                retrievals.listing_requested(tx, lost.number, ListingId(asked))
-                return
-            retrievals.drop_listing(tx, lost.number)
-    token = os.urandom(12).hex()
-    with inventory.writing() as tx:
-        number = retrievals.open_listing(tx, archives.get_or_create_vault(tx, vault.name), token, clock.now())
-    try:
-        listing_id = patience.call(lambda: vault.request_listing(token))
-    except Exception:
-        with inventory.writing() as tx:
-            retrievals.drop_listing(tx, number)
-        raise
-    with inventory.writing() as tx:
-        retrievals.listing_requested(tx, number, listing_id)
+    """Ask for a listing, unless one is on its way already. `VaultError` if the vault has none to give."""
+    ask_for_listing(InventoryListings(inventory, vault), vault, clock, patience or Patience(clock))
 
 
 def continue_listing(
@@ -54,35 +166,22 @@ def continue_listing(
 
     `VaultError` if the vault could not make it, or keeps it no longer; it can be asked for again then.
     """
-    with inventory.reading() as tx:
-        waiting = retrievals.newest_listing(tx, vault.name, state="waiting")
-    if waiting is None:
+    store = InventoryListings(inventory, vault)
+    request = store.under_way()
+    if request is None or request.listing_id is None:
         return True
-    patience = patience or Patience(clock)
-    listing_id = ListingId(waiting.listing_id)
-    status = patience.call(lambda: vault.listing_status(listing_id))
-    if status.state is RetrievalState.WAITING:
-        return False
-    if status.state is not RetrievalState.READY:
-        with inventory.writing() as tx:
-            retrievals.drop_listing(tx, waiting.number)
-        raise VaultError(
-            f"the list of vault {vault.name} is {status.state}: {status.message or 'no reason given'}",
-            advice=f"ask again: `nightvault listing request {vault.name}`",
-        )
-    listing = patience.call(lambda: vault.fetch_listing(listing_id))
-    with inventory.writing() as tx:
-        retrievals.keep_listing(tx, waiting.number, listing)
-    return True
+    again = f"ask again: `nightvault listing request {vault.name}`"
+    came = bring_listing(store, request, vault, clock, patience or Patience(clock), again=again)
+    return came is not None
 
 
 def newest_kept_head(tx: Transaction, vault: Vault) -> Row[Any] | None:
     """The row of the newest listing that was brought down: number, requested_at, as_of."""
-    return retrievals.newest_listing(tx, vault.name, state="kept")
+    return retrievals.newest_listing(tx, vault.name, state=ListingStage.KEPT)
 
 
 def newest_kept(inventory: Inventory, vault: Vault) -> tuple[Row[Any], list[Row[Any]]] | None:
     """The newest listing that was brought down: its row and its lines."""
     with inventory.reading() as tx:
-        listing = retrievals.newest_listing(tx, vault.name, state="kept")
+        listing = newest_kept_head(tx, vault)
         return None if listing is None else (listing, retrievals.kept_archives(tx, listing.number))
