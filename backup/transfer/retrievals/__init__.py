@@ -2,7 +2,7 @@
 
     plan      a token is drawn, and noted in a store: rows of the inventory, or a rebuild's journal
     ask       once by that token; a lost answer is found again by it and not paid twice (`once`)
-    look      how far the vault is; that it does not know what it has just accepted is not believed (`freshness`)
+    look      how far the vault is; it may not know yet what it has just accepted (`freshness`)
     keep      what came, before it may expire
 
 Invariants: nothing is sent before it is noted; what the vault has taken is not asked for again while it may
