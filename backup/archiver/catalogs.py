@@ -117,7 +117,7 @@ def write_catalog(
     try:
         for number, body in enumerate(pack_records(stream)):
             row = pack.append(codec.seal(pack.keys.frame_key, pack.label.pack_id, number, [body]), [], [], [])
-            pack.prove_frame(codec, row, [], [])
+            pack.prove_body(codec, row, body)
         return pack.finish(), pack
     except BaseException:
         pack.discard()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate, islice, repeat
 
@@ -134,14 +134,28 @@ class OpenPack:
         self, codec: FrameCodec, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]
     ) -> None:
         """Read a frame back, open it, and name every chunk anew. `ProofError` if one differs."""
-        try:
-            sealed = self._read(row.sealed_length, row.offset)
-            raw = memoryview(codec.open(self.keys.frame_key, self.label.pack_id, row, sealed))
+        with self._disproving(row):
+            raw = memoryview(self._opened(codec, row))
             offset = 0
             for chunk, length in zip(ids, lengths, strict=True):
                 if chunk_id(self._chunk_key, raw[offset : offset + length]) != chunk:
                     raise ProofError(_disproved(self.path, f"a chunk of frame {row.number}"))
                 offset += length
+
+    def prove_body(self, codec: FrameCodec, row: FrameRow, body: bytes) -> None:
+        """Read a frame without chunks back, open it, and compare it. `ProofError` if it differs."""
+        with self._disproving(row):
+            if self._opened(codec, row) != body:
+                raise ProofError(_disproved(self.path, f"the content of frame {row.number}"))
+
+    def _opened(self, codec: FrameCodec, row: FrameRow) -> bytes:
+        sealed = self._read(row.sealed_length, row.offset)
+        return codec.open(self.keys.frame_key, self.label.pack_id, row, sealed)
+
+    @contextmanager
+    def _disproving(self, row: FrameRow) -> Iterator[None]:
+        try:
+            yield
         except (FormatError, IntegrityError) as error:
             raise ProofError(_disproved(self.path, f"frame {row.number}")) from error
 

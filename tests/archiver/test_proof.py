@@ -1,0 +1,131 @@
+"""What is wrong in a pack is found before a byte of it is sent, whoever made it wrong."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from backup.archiver import sealing
+from backup.archiver.packing import OpenPack, Spool
+from backup.archiver.sealing import Frame, SealingLine
+from backup.errors import ProofError
+from backup.format.frame import FrameCodec, SealedFrame
+from backup.format.naming import chunk_id
+from backup.inventory import archives
+from backup.model import ChunkId, PackKind
+from tests.archiver.looking import restored
+from tests.backups import INVENTORY_ID, Site, server_keys
+from tests.trees import assert_same_tree
+
+KEYS = server_keys()
+CHUNK_KEY = KEYS.secret.chunk_key
+Seal = Callable[[FrameCodec, bytes, bytes, int, Sequence[bytes | memoryview]], SealedFrame]
+
+
+def named(data: bytes) -> ChunkId:
+    return ChunkId(chunk_id(CHUNK_KEY, data))
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> OpenPack:
+    spool = Spool(str(tmp_path), INVENTORY_ID, KEYS.signer, KEYS.recipients, CHUNK_KEY)
+    return spool.open_pack(PackKind.DATA)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_a_chunk_under_a_name_that_is_not_its_own_is_disproved(pack: OpenPack, wrong: int) -> None:
+    """Defect 15: the frame opens, digest and length are right; one chunk is not what its name says."""
+    datas = [b"first" * 9, b"second" * 9, b"third" * 9]
+    ids = [named(data) for data in datas]
+    ids[wrong] = named(b"what the file really held")
+    codec, lengths = FrameCodec(), [len(data) for data in datas]
+    sealed = codec.seal(pack.keys.frame_key, pack.label.pack_id, 0, datas)
+    row = pack.append(sealed, ids, lengths, [1, 2, 3])
+    with pytest.raises(ProofError, match="a chunk of frame 0"):
+        pack.prove_frame(codec, row, ids, lengths)
+    pack.discard()
+
+
+def test_chunks_whose_lengths_do_not_match_their_places_are_disproved(pack: OpenPack) -> None:
+    """Defect 15: names in the right order at the wrong offsets."""
+    datas = [b"a" * 100, b"b" * 50]
+    ids, lengths = [named(data) for data in datas], [50, 100]
+    codec = FrameCodec()
+    row = pack.append(codec.seal(pack.keys.frame_key, pack.label.pack_id, 0, datas), ids, lengths, [1, 2])
+    with pytest.raises(ProofError):
+        pack.prove_frame(codec, row, ids, lengths)
+    pack.discard()
+
+
+def _lying(seal: Seal) -> Seal:
+    """A compressor that gives back other bytes of the right length."""
+
+    def wrong(
+        self: FrameCodec, key: bytes, pack_id: bytes, number: int, parts: Sequence[bytes | memoryview]
+    ) -> SealedFrame:
+        raw = bytearray(b"".join(parts))
+        raw[len(raw) // 2] ^= 1
+        return seal(self, key, pack_id, number, [bytes(raw)])
+
+    return wrong
+
+
+@pytest.mark.parametrize("compressible", [True, False])
+def test_a_compressor_that_gives_wrong_bytes_ends_the_run_and_nothing_is_sent(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch, compressible: bool
+) -> None:
+    """Defect 15: what it makes opens without a fault; only the chunks' names tell."""
+    data = b"the same again " * 5000 if compressible else random.Random(3).randbytes(70_000)
+    (source / "file").write_bytes(data)
+    with monkeypatch.context() as patched:
+        patched.setattr(sealing.FrameCodec, "seal", _lying(FrameCodec.seal))
+        with pytest.raises(ProofError):
+            site.backup()
+    with site.inventory.reading() as tx:
+        assert archives.list_archives(tx, site.inventory.id) == []
+    assert site.vault.list_uploads() == []
+    site = site.reopen()
+    site.backup()
+    assert_same_tree(source, restored(site, source))
+
+
+def test_a_catalog_that_was_compressed_wrong_is_not_sent(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect 15: a catalog has no chunks; what was sealed is compared all the same."""
+    (source / "file").write_bytes(b"content")
+    site.backup()
+    (source / "file").unlink()  # a delta without data
+    with monkeypatch.context() as patched:
+        patched.setattr(FrameCodec, "seal", _lying(FrameCodec.seal))
+        with pytest.raises(ProofError):
+            site.reopen().backup()
+    site = site.reopen()
+    site.backup()
+    assert_same_tree(source, restored(site, source))
+
+
+def test_a_frame_that_could_not_be_written_ends_the_line(
+    pack: OpenPack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect 15: the last frame of a pack is asked for before the pack counts as whole."""
+
+    def fail(*_: object) -> None:
+        raise ProofError("the writing thread could not write")
+
+    with SealingLine(lambda: pack, level=3, pack_size=2**22) as line:
+        frame = line.open_frame()
+        data = b"x" * 1000
+        frame.add([named(data)], [len(data)], [1], data)
+        monkeypatch.setattr(OpenPack, "append", fail)
+        with pytest.raises(ProofError):
+            _end(line, frame)
+
+
+def _end(line: SealingLine, frame: Frame) -> None:
+    line.send(frame)
+    line.close_pack()
+    list(line.finished(wait=True))
