@@ -11,6 +11,7 @@ from datetime import datetime
 from backup.app.state import State
 from backup.config import Config
 from backup.errors import LockedError, NightvaultError
+from backup.files import sync_directory
 from backup.inventory.database import require_file, sqlite_path
 from backup.inventory.locks import hold_lock, nobody_has_it_open
 from backup.protocols import Clock
@@ -115,11 +116,7 @@ def _forget_locks(directory: str) -> None:
 
 def _sync(moved: Sequence[Moved]) -> None:
     for directory in {os.path.dirname(one.place) for one in moved}:
-        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_directory(directory)
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import msgspec
 
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
+from backup.files import write_durably
 
 _SUFFIX = ".held"
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,8 @@ class HeldNotes:
         held = Held(str(error), error.advice)
         if self.read(restore_id) == held:
             return False
-        path = self._path(restore_id)
-        half = f"{path}.{os.urandom(4).hex()}"
         with suppress(OSError):  # the log has it
-            with open(os.open(half, _NEW, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(held))
-            os.replace(half, path)
+            write_durably(self._path(restore_id), msgspec.json.encode(held))
         return True
 
     def clear(self, restore_id: str) -> None:

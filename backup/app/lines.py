@@ -5,16 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 from dataclasses import replace
 
 from backup.archiver.report import BackupReport
 from backup.config import Config
 from backup.errors import UsageError
+from backup.files import write_durably
 from backup.format.line import RecoveryLine, find_lines
 
 _NAME = "recovery-lines.txt"
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TOP = (
     "# nightvault recovery lines, one for each job. Keep a copy off this server: with the recovery key,\n"
     "# `nightvault rebuild --from FILE` makes the inventory anew from them. No secret is in here.\n"
@@ -43,17 +42,8 @@ def keep_line(config: Config, report: BackupReport) -> BackupReport:
 
 def _keep(path: str, line: RecoveryLine) -> None:
     kept = [text for text in find_lines(_read(path)) if not _is_of(text, line)]
-    temporary = f"{path}.{os.urandom(4).hex()}"
-    try:
-        with open(os.open(temporary, _NEW, 0o600), "w", encoding="ascii") as file:
-            file.write(_TOP + "\n".join([*kept, line.to_text()]) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    text = _TOP + "\n".join([*kept, line.to_text()]) + "\n"
+    write_durably(path, text.encode("ascii"))
 
 
 def _read(path: str) -> str:

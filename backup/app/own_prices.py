@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import date
 from decimal import Decimal, InvalidOperation
 
@@ -14,9 +13,9 @@ from backup.config import Config
 from backup.cost import parse_prices
 from backup.cost.table import split_key
 from backup.errors import NightvaultError, UsageError
+from backup.files import write_durably
 
 _REGION = re.compile("[a-z0-9-]+")
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = """\
 # Prices of your own: they go before those that come with nightvault. docs/prices.md
 extends = true
@@ -55,22 +54,10 @@ def _money(whole: str, value: str) -> Decimal:
 
 def _write(path: str, text: str) -> None:
     """Put the file in place of what is there, whole and on the disk."""
-    temporary = f"{path}.{os.urandom(4).hex()}"
     try:
         os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-        with open(os.open(temporary, _NEW, 0o644), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-        handle = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        write_durably(path, text.encode(), mode=0o644)
     except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
         raise NightvaultError(
             f"cannot write {path}: {error.strerror}",
             advice="run as a user that may, or name another [prices] file",

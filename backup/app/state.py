@@ -9,10 +9,8 @@ Everything in it is for its owner alone. The recovery key is never here.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backup.errors import (
@@ -21,10 +19,10 @@ from backup.errors import (
     NightvaultError,
     SpoolError,
 )
+from backup.files import file_lock, write_durably
 from backup.format.keys import ChunkSecret, Recipient, Signer
 
 _COPY = "bring it back from a copy of the state directory"
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ class State:
 
     def add_enrolment(self, recipient_id: bytes, tag: bytes) -> None:
         """Keep an enrolment tag."""
-        with self._one_writer():
+        with file_lock(self.keys, wait=True):  # what another process adds meanwhile would be lost
             known = self.read_enrolments() | {recipient_id: tag}
             self._write("enrolments", "\n".join(f"{one.hex()} {tag.hex()}" for one, tag in known.items()))
 
@@ -150,37 +148,11 @@ class State:
                 f"{error.filename} cannot be read: {error.strerror}", advice="run as the user that ran `init`"
             ) from error
 
-    @contextmanager
-    def _one_writer(self) -> Iterator[None]:
-        """Let no other process change the keys' files meanwhile: what it adds would be lost."""
-        handle = os.open(self.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
-
-    def _sync(self) -> None:
-        """Make names in the keys' directory outlive a power cut."""
-        handle = os.open(self.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
     def _write(self, name: str, text: str) -> None:
         path = os.path.join(self.keys, name)
-        temporary = f"{path}.{os.urandom(4).hex()}"
         try:
-            with open(os.open(temporary, _NEW, 0o600), "w", encoding="ascii") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, path)
-            self._sync()
+            write_durably(path, f"{text}\n".encode("ascii"))
         except OSError as error:
-            with suppress(OSError):
-                os.unlink(temporary)
             if error.errno == errno.ENOSPC:
                 raise SpoolError(f"no space left for {path}") from error
             raise NightvaultError(f"{path} cannot be written: {error.strerror}") from error

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice, repeat
 
 from backup.errors import FormatError, IntegrityError, ProofError
+from backup.files import sync_directory
 from backup.format.frame import FrameCodec, SealedFrame
 from backup.format.keys import Recipient, Signer
 from backup.format.naming import chunk_id
@@ -176,7 +177,7 @@ class OpenPack:
         chunks = self._chunks
         with spool_errors(self.path, "written"):
             os.fsync(self._file)
-            _sync_directory(os.path.dirname(self.path))
+            sync_directory(os.path.dirname(self.path))
         self._prove_ends(chunks)
         self._close()
         return Pack(
@@ -238,11 +239,3 @@ def _disproved(path: str, what: str) -> str:
         f"the pack {os.path.basename(path)} did not read back as written ({what}): "
         "memory or disk of this machine may be failing; nothing of it was sent"
     )
-
-
-def _sync_directory(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,19 +9,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from backup.credentials.options import RolesAnywhereOptions
 from backup.credentials.places import first_certificate
+from backup.files import file_lock, write_durably
 
 if TYPE_CHECKING:  # a hit needs none
     from backup.model import Credentials
@@ -135,7 +135,7 @@ class CachedCredentials:
             return kept
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-            with _locked(f"{self._path}.lock"):
+            with file_lock(f"{self._path}.lock", wait=True):
                 return self._read() or self._fetch()
         except OSError as error:
             log.warning("credentials are not cached: %s: %s", self._path, error.strerror)
@@ -160,25 +160,8 @@ class CachedCredentials:
                 self._certificate_ends,
             )
             with suppress(OSError):  # a full disk: the keys are good all the same
-                write_private(self._path, kept.encode())
+                write_durably(self._path, kept.encode())
         return credentials
-
-
-def write_private(path: str, data: bytes) -> None:
-    """Put `data` into the file `path` with mode 0600, whole or not at all."""
-    import tempfile  # a hit needs none
-
-    descriptor, half = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))  # mkstemp makes 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(half, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(half)
-        raise
 
 
 def _read_own(path: str) -> bytes | None:
@@ -191,13 +174,3 @@ def _read_own(path: str) -> bytes | None:
         status = os.fstat(descriptor)
         private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
         return file.read(1 << 16) if private and stat.S_ISREG(status.st_mode) else None
-
-
-@contextmanager
-def _locked(path: str) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

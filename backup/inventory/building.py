@@ -20,6 +20,7 @@ from sqlalchemy import Engine, Table, create_engine, event, insert
 from sqlalchemy.pool import StaticPool
 
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
+from backup.files import sync_directory
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
@@ -281,7 +282,7 @@ def building(url: str) -> Iterator[Builder]:
             with suppress(FileNotFoundError):
                 os.unlink(path + end)
         os.rename(beside, path)
-        _sync(os.path.dirname(path))
+        sync_directory(os.path.dirname(path))
     except OSError as error:
         raise SpoolError(f"the inventory {path} cannot be written: {error.strerror}") from error
     finally:

@@ -24,8 +24,9 @@ from backup.errors import (
     SpoolError,
     StateDeniedError,
 )
+from backup.files import FileLock
 from backup.inventory import schema
-from backup.inventory.locks import Opening, hold_lock, share_opening
+from backup.inventory.locks import hold_lock, share_opening
 from backup.inventory.read_only import Access, access_to, read_only_creator
 from backup.model import InventoryId
 
@@ -65,7 +66,7 @@ class Inventory:
     signer_public: bytes
     lock_directory: str
     predecessor: InventoryId | None = None  # the inventory that this one was rebuilt from
-    opening: Opening | None = None
+    opening: FileLock | None = None
     place: Place | None = None
 
     @contextmanager

@@ -4,11 +4,12 @@ reads keys."""
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from backup.errors import NightvaultError, UsageError
+from backup.files import Draft
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -47,49 +48,13 @@ def replace_files(files: Sequence[NewFile]) -> None:
 
 
 def _write(files: Sequence[NewFile], *, replace: bool) -> None:
-    waiting = [(_name_beside(file.path), file) for file in files]
     try:
-        for temporary, file in waiting:
-            _write_file(temporary, file)
-        for temporary, file in waiting:
-            _move(temporary, file.path, replace=replace)
-        for directory in dict.fromkeys(os.path.dirname(temporary) for temporary, _file in waiting):
-            _sync(directory)
+        with ExitStack() as stack:
+            drafts = [stack.enter_context(Draft(file.path, mode=file.mode)) for file in files]
+            for draft, file in zip(drafts, files, strict=True):
+                draft.write(file.data)
+                draft.sync()
+            for draft in drafts:
+                draft.place(replace=replace)
     except OSError as error:
-        raise NightvaultError(
-            f"cannot write {error.filename2 or error.filename}: {error.strerror}"
-        ) from error
-    finally:
-        for temporary, _file in waiting:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-
-
-def _name_beside(path: str) -> str:
-    directory, name = os.path.split(os.path.abspath(path))
-    return os.path.join(directory, f".{name}.{secrets.token_hex(4)}")
-
-
-def _write_file(path: str, file: NewFile) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file.mode)
-    with os.fdopen(handle, "wb") as output:
-        os.fchmod(handle, file.mode)  # the umask may have taken more than we mean to
-        output.write(file.data)
-        output.flush()
-        os.fsync(handle)
-
-
-def _move(temporary: str, path: str, *, replace: bool) -> None:
-    if replace:
-        os.replace(temporary, path)
-    else:
-        os.link(temporary, path)  # unlike rename, it fails if somebody was faster
-        os.unlink(temporary)
-
-
-def _sync(directory: str) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        raise NightvaultError(f"cannot write {error.filename}: {error.strerror}") from error

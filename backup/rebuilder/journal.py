@@ -9,7 +9,6 @@ Nothing in here is secret or believed: losing it costs the requests. Two rebuild
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,12 +18,13 @@ from datetime import datetime
 
 import msgspec
 
-from backup.errors import LockedError, SpoolError, UsageError
+from backup.errors import SpoolError, UsageError
+from backup.files import file_lock, write_durably
 from backup.format.pack import parse_description
 from backup.model import ArchiveId, ListedArchive, Listing, TreeHash
 
 _JOURNAL, _LISTING = "journal.json", "listing.json"
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_OTHER = "another rebuild is at work in this state directory"
 
 
 class Asked(msgspec.Struct):
@@ -70,17 +70,11 @@ class Journal:
         """The folder's journal, alone. `LockedError`; `UsageError` when it is of another vault."""
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = file_lock(os.path.join(folder, "lock"), told=_OTHER)
         except OSError as error:
             raise SpoolError(f"{folder} cannot be made: {error.strerror}") from error
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise LockedError("another rebuild is at work in this state directory") from error
+        with lock:
             yield cls(folder, _read(folder, vault))
-        finally:
-            os.close(lock)
 
     @property
     def listing(self) -> Asked | None:
@@ -135,13 +129,8 @@ class Journal:
 
     def _write(self, name: str, data: bytes) -> None:
         path = os.path.join(self.folder, name)
-        temporary = f"{path}.new"
         try:
-            with open(os.open(temporary, _NEW, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, path)
+            write_durably(path, data, beside=f"{path}.new")
         except OSError as error:
             raise SpoolError(f"{path} cannot be written: {error.strerror}") from error
 

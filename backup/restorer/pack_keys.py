@@ -10,8 +10,8 @@ from contextlib import suppress
 import msgspec
 
 from backup.errors import RecoveryKeyError, SpoolError
+from backup.files import create_durably
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME = re.compile(r"([0-9a-f]{16})\.keys")
 
 
@@ -27,11 +27,7 @@ class PackKeyFile:
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             os.chmod(self._directory, 0o700)
-            with open(os.open(self._path, _FLAGS, 0o600), "wb") as stream:
-                stream.write(msgspec.msgpack.encode(dict(keys)))
-                stream.flush()
-                os.fsync(stream.fileno())
-            _sync_directory(self._directory)
+            create_durably(self._path, msgspec.msgpack.encode(dict(keys)))
         except OSError as error:
             with suppress(OSError):
                 self.wipe()
@@ -71,11 +67,3 @@ def wipe_others(directory: str, keep: Container[str]) -> None:
             found = _NAME.fullmatch(name)
             if found and found[1] not in keep:
                 PackKeyFile(directory, found[1]).wipe()
-
-
-def _sync_directory(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

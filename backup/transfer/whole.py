@@ -5,7 +5,6 @@ A file has its name only once all its bytes are there and on the disk.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from backup.errors import (
     RetrievalNotReadyError,
     VaultError,
 )
+from backup.files import Draft
 from backup.format.treehash import aligned_pieces, tree_hash
 from backup.model import MIB, ByteRange, RetrievalId
 from backup.protocols import Clock, Vault
@@ -25,7 +25,6 @@ from backup.transfer.spool import spool_errors
 
 PIECE = 16 * MIB
 TRIES = 3
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +67,11 @@ def fetch_to_files(
 
 
 def _fetch(vault: Vault, patience: Patience, one: WholeArchive) -> None:
-    temporary = f"{one.path}.part"
-    with spool_errors(one.path, "written"), open(os.open(temporary, _NEW, 0o600), "wb") as file:
-        file.writelines(
+    with spool_errors(one.path, "written"), Draft(one.path, beside=f"{one.path}.part") as draft:
+        draft.file.writelines(
             _piece(vault, patience, one, piece) for piece in aligned_pieces(one.extent, one.size, PIECE)
         )
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, one.path)
+        draft.place()
 
 
 def _piece(vault: Vault, patience: Patience, one: WholeArchive, piece: ByteRange) -> bytes | memoryview:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from backup.errors import ArchiveUnreadableError, UnreachableError, VaultError
+from backup.files import sync_directory, write_durably
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -83,20 +84,12 @@ def make_directory(name: str, *, dir_fd: int) -> None:
         os.mkdir(name, 0o700, dir_fd=dir_fd)
     except FileExistsError:
         return
-    os.fsync(dir_fd)
+    sync_directory(dir_fd)
 
 
 def write_file(name: str, data: bytes, *, dir_fd: int) -> None:
-    """Write a small file so that its name only ever shows the whole of it; the caller syncs the directory."""
-    new = f"{name}.new"
-    try:
-        with open_file(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=dir_fd) as fd:
-            write_at(fd, memoryview(data), 0)
-            os.fsync(fd)
-        os.rename(new, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-    except OSError:
-        remove(new, dir_fd=dir_fd)
-        raise
+    """Write a small file durably, so that its name only ever shows the whole of it."""
+    write_durably(name, data, dir_fd=dir_fd, beside=f"{name}.new")
 
 
 def read_file(name: str, *, dir_fd: int) -> bytes:

@@ -105,7 +105,6 @@ def write_marker(root: Root, marker: Marker) -> None:
         dirfd.make_directory("archives", dir_fd=root.fd)
         dirfd.make_directory("uploads", dir_fd=root.fd)
         _write_record(MARKER, marker, root.fd)
-        os.fsync(root.fd)
 
 
 def read_marker(root: Root) -> Marker:
@@ -138,7 +137,6 @@ def make_upload(root: Root, upload_id: UploadId, record: UploadRecord) -> None:
                 with dirfd.open_file(each, os.O_WRONLY | os.O_CREAT, dir_fd=fd):
                     pass
             _write_record("upload.json", record, fd)
-            os.fsync(fd)
         os.rename(new, upload_id, src_dir_fd=uploads, dst_dir_fd=uploads)
         os.fsync(uploads)
 
@@ -277,7 +275,6 @@ def make_archive(root: Root, upload_id: UploadId, record: ArchiveRecord) -> None
             with dirfd.open_file("data", os.O_RDWR, dir_fd=upload) as data:
                 os.fsync(data)
             _write_record(f"{upload_id}.json", record, shelf)
-            os.fsync(shelf)
             os.rename("data", upload_id, src_dir_fd=upload, dst_dir_fd=shelf)
             os.fsync(shelf)
             os.fsync(upload)

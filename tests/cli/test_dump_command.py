@@ -102,7 +102,7 @@ def test_into_a_file_with_a_report(server: Server, tmp_path: Path) -> None:
     assert (told["file"], told["files"], told["bytes"]) == (f"{tmp_path}/big", 1, 9 * MIB)
     assert (tmp_path / "big").read_bytes() == (server.source / "big").read_bytes()
     assert "cannot be written" in server.fails(1, "dump", f"{at}/a.txt", *key, "-o", tmp_path / "no" / "big")
-    assert not list(tmp_path.glob("*.nightvault-*"))
+    assert not list(tmp_path.glob("big.*"))
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_disk_that_fails_is_told_and_nothing_is_kept(
     assert read_directly(directory, complete(directory, upload_id, CATALOG, DATA), len(DATA)) == DATA
 
 
-@pytest.mark.parametrize("call", ["pwrite", "fsync", "rename"])
+@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
 def test_a_full_disk_at_complete_leaves_the_upload(
     directory: DirectoryVault, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.keyfiles import read_keys
 from backup.cli.support.moments import at_option
 from backup.errors import ExitCode, TargetError, UsageError
+from backup.files import Draft, is_special
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Tier
 
@@ -183,7 +182,7 @@ def _check_output(output: str | None, *, force: bool) -> None:
         raise UsageError("--force goes with -o FILE")
     if output == "":
         raise UsageError("-o is empty", advice="name a file, or leave -o away for standard output")
-    if output is None or force or _is_special(output) or not os.path.lexists(output):
+    if output is None or force or is_special(output) or not os.path.lexists(output):
         return
     if os.path.isdir(output):
         raise UsageError(f"{output} is a directory", advice="give -o the name of a file in it")
@@ -215,53 +214,12 @@ def _opened(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if _is_special(output):
-        try:
-            with open(output, "wb") as special:
-                yield special
-        except OSError as error:
-            raise TargetError(f"{output} cannot be written: {error.strerror}") from error
-        return
-    half = f"{output}.nightvault-{os.urandom(4).hex()}"
     try:
-        handle = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with open(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            _give_name(half, output, force=force)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(half)
-            raise
+        with Draft(output) as draft:
+            yield draft.file
+            draft.place(replace=force)  # else not in place of a file that came meanwhile
     except OSError as error:
         raise TargetError(f"{output} cannot be written: {error.strerror}") from error
-
-
-def _is_special(output: str) -> bool:
-    """Whether a device, a pipe or a socket is there, which is written to and never replaced by a file."""
-    try:
-        mode = os.stat(output).st_mode
-    except OSError:
-        return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
-
-
-def _give_name(half: str, output: str, *, force: bool) -> None:
-    """Give the whole file its name; without `force` not that of a file that came meanwhile."""
-    if not force:
-        try:
-            os.link(half, output)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            if os.path.lexists(output):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), output) from None
-        else:
-            os.unlink(half)
-            return
-    os.replace(half, output)
 
 
 def _tell(cli: Cli, report: RestoreReport, output: str | None) -> None:

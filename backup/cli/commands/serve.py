@@ -87,8 +87,8 @@ def _answering(source: CredentialSource, role_arn: str, clock: Clock, token: str
 
 def _publish(token: str, path: str, where: str) -> None:
     """Write the token, without a line's end, which no header may hold, and print where it is."""
-    from backup.credentials.cache import write_private
     from backup.credentials.container import CREDENTIALS_PATH
+    from backup.files import write_durably
 
     if os.path.lexists(path) and not os.path.isfile(path):
         raise UsageError(
@@ -96,7 +96,7 @@ def _publish(token: str, path: str, where: str) -> None:
             advice="name a file that --token-file may make anew",
         )
     try:
-        write_private(path, token.encode())
+        write_durably(path, token.encode())
     except OSError as error:
         raise UsageError(
             f"cannot write the token to {path}: {error.strerror}",

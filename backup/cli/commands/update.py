@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -73,12 +70,12 @@ def _write(cli: Cli, path: str, profile: str, credentials: Credentials) -> datet
 
 def write_profile(path: str, profile: str, credentials: Credentials) -> None:
     """Replace the profile's keys in the file, whole, under a lock that other writers of ours take too."""
-    from backup.credentials.cache import write_private
     from backup.credentials.profile import with_profile
+    from backup.files import file_lock, write_durably
 
     target = os.path.realpath(path)  # a link stays one
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-    with _locked(f"{target}.lock"):
+    with file_lock(f"{target}.lock", wait=True):
         try:
             with open(target, "rb") as file:
                 before = file.read()
@@ -86,14 +83,4 @@ def write_profile(path: str, profile: str, credentials: Credentials) -> None:
             before = b""
         if b"\x00" in before:
             raise UsageError(f"{path} is no credentials file: it holds NUL bytes")
-        write_private(target, with_profile(before, profile, credentials))
-
-
-@contextmanager
-def _locked(path: str) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        write_durably(target, with_profile(before, profile, credentials))

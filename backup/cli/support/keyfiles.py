@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.errors import RecoveryKeyError, UsageError
+from backup.files import create_durably
 
 if TYPE_CHECKING:
     from backup.format.keys import RecoveryKey
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LARGEST = 64 * 1024
 _KEY = re.compile(r"NVK1-[0-9A-Za-z][0-9A-Za-z\s-]*", re.IGNORECASE)
 KEY_WAS_SEEN = (
@@ -59,10 +59,7 @@ def write_key_file(path: str, key: RecoveryKey, passphrase: bytes | None) -> Non
         else protect(key, passphrase, salt=os.urandom(16), nonce=os.urandom(12))
     )
     try:
-        with open(os.open(path, _NEW, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        create_durably(path, data)
     except FileExistsError as error:
         raise UsageError(
             f"{path} is there already", advice="a recovery key is never written over: give another name"

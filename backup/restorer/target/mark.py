@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
 from backup.errors import TargetError
+from backup.files import create_durably, sync_directory
 from backup.format.keys import ChunkSecret, derive
 from backup.inventory.restore_state import RestoreState, read_progress
 from backup.inventory.retrievals import Restore
 from backup.restorer.context import RestoreContext
 from backup.restorer.target.directories import Target
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST = 256  # bytes
@@ -48,12 +48,10 @@ class Mark:
         if self.is_in(directory):
             return
         before = os.fstat(directory)
-        with suppress(OSError), open(os.open(self._name, _NEW, 0o600, dir_fd=directory), "wb") as file:
-            file.write(self._text + _MADE * made)
-            file.flush()
-            os.fsync(file.fileno())
+        with suppress(OSError):
+            create_durably(self._name, self._text + _MADE * made, dir_fd=directory)
             os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
-            os.fsync(directory)
+            sync_directory(directory)
 
     @contextmanager
     def lifted(self, directory: int) -> Iterator[None]:

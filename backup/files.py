@@ -1,0 +1,287 @@
+"""Files that outlive a power cut, and locks that die with their process.
+
+`write_durably` replaces a file: the bytes go to a file beside it, which is synced and renamed; then the
+directory is synced. So a cut leaves the old file or the new one, whole. `create_durably` is for secrets and
+marks that are never written over, and lie under no second name even for a moment: it creates the file in its
+place, exclusively. `Draft` does what `write_durably` does for bytes that come little by little, and for
+several files that change together.
+
+A path that a person named may be a device or a pipe (/dev/null, /dev/stdout): that is written to as it is,
+never replaced. A name in a `dir_fd` is one of ours in a directory that others may write: nothing that lies
+there is followed or written to.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Self
+
+from backup.errors import LockedError
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}  # of directories, on some file systems
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+
+
+def write_durably(
+    path: str | bytes,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    dir_fd: int | None = None,
+    beside: str | None = None,
+) -> None:
+    """Put `data` in place of what `path` holds, durably; the arguments are those of `Draft`."""
+    with _telling_of(path), Draft(path, mode=mode, dir_fd=dir_fd, beside=beside) as draft:
+        draft.write(data)
+        draft.place()
+
+
+def create_durably(path: str | bytes, data: bytes, *, mode: int = 0o600, dir_fd: int | None = None) -> None:
+    """Make a new file durably. `FileExistsError` if there is one; after another error, there is none."""
+    with _telling_of(path):
+        handle = os.open(path, _NEW, mode, dir_fd=dir_fd)
+        try:
+            _keep_mode(handle, mode)
+            _write(handle, data)
+            os.fsync(handle)
+            sync_directory(_directory_of(path, dir_fd))
+        except BaseException:
+            with suppress(OSError):  # it may be the half of a key
+                os.pwrite(handle, bytes(os.fstat(handle).st_size), 0)
+                os.fsync(handle)
+            with suppress(OSError):
+                os.unlink(path, dir_fd=dir_fd)
+            raise
+        finally:
+            os.close(handle)
+
+
+class Draft:
+    """A file that is written beside its place, and takes that only once all of it is on the disk.
+
+    A context: what was not placed at its end is removed. `mode` is meant, whatever the umask takes away.
+    Writers at the same time do not hinder each other; where there is but one, `beside` names the file that
+    a cut may leave, so that the next writer takes its place or whoever cleans up knows it.
+    """
+
+    def __init__(
+        self, path: str | bytes, *, mode: int = 0o600, dir_fd: int | None = None, beside: str | None = None
+    ) -> None:
+        self._path, self._dir_fd = os.fsdecode(path), dir_fd
+        self._temporary: str | None = None
+        if dir_fd is None and is_special(path):
+            self.file = open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb")  # noqa: SIM115 (we are a context)
+            return
+        temporary = beside or f"{self._path}.{os.urandom(4).hex()}"
+        if beside:
+            with suppress(FileNotFoundError):
+                os.unlink(beside, dir_fd=dir_fd)
+        with _telling_of(path):
+            self.file = open(os.open(temporary, _NEW, mode, dir_fd=dir_fd), "wb")  # noqa: SIM115
+            self._temporary = temporary
+            try:
+                _keep_mode(self.file.fileno(), mode)
+            except OSError as error:
+                self.__exit__(OSError, error, None)
+                raise
+
+    def write(self, data: bytes) -> None:
+        """Write bytes after those before; in small pieces, `file` is faster."""
+        with _telling_of(self._path):
+            self.file.flush()
+            _write(self.file.fileno(), data)
+
+    def sync(self) -> None:
+        """Bring all that was written to the disk; nothing may be written any more."""
+        if self.file.closed:
+            return
+        with _telling_of(self._path):
+            self.file.flush()
+            if self._temporary is not None:
+                os.fsync(self.file.fileno())
+        self.file.close()
+
+    def place(self, *, replace: bool = True) -> None:
+        """Sync it and give it its name, durably; without `replace`, `FileExistsError` if that is taken."""
+        self.sync()
+        if self._temporary is None:
+            return
+        with _telling_of(self._path):
+            if replace:
+                self._rename(self._temporary)
+            else:
+                self._take_name(self._temporary)
+            self._temporary = None
+            sync_directory(_directory_of(self._path, self._dir_fd))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.file.close()
+        except OSError:  # what could not be written is not wanted any more
+            if error is None:
+                raise
+        finally:
+            if self._temporary is not None:
+                with suppress(OSError):
+                    os.unlink(self._temporary, dir_fd=self._dir_fd)
+
+    def _rename(self, temporary: str) -> None:
+        os.rename(temporary, self._path, src_dir_fd=self._dir_fd, dst_dir_fd=self._dir_fd)
+
+    def _take_name(self, temporary: str) -> None:
+        """Take a name that nobody else has: a link, unlike a rename, fails if somebody was faster."""
+        at = self._dir_fd
+        try:
+            os.link(temporary, self._path, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            os.close(os.open(self._path, _NEW, 0o600, dir_fd=at))  # the name is ours, if it is nobody's
+            try:
+                self._rename(temporary)
+            except OSError:
+                os.unlink(self._path, dir_fd=at)
+                raise
+        else:
+            os.unlink(temporary, dir_fd=at)
+
+
+def is_special(path: str | bytes) -> bool:
+    """Whether a path leads to a device, a pipe or a socket: to what is written to, but not replaced."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def sync_directory(directory: str | bytes | int) -> None:
+    """Make the names in a directory outlive a power cut.
+
+    No error where that cannot be had: on a file system that does not sync directories, and of a path whose
+    directory may be written but not read. PostgreSQL does the same (`fsync_fname_ext`).
+    """
+    if not isinstance(directory, int):
+        try:
+            handle = os.open(directory, _DIRECTORY)
+        except PermissionError:
+            return
+        try:
+            sync_directory(handle)
+        finally:
+            os.close(handle)
+        return
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+class FileLock:
+    """A lock that this process holds until `close`, or its own end; also a context. None: of nothing."""
+
+    def __init__(self, handle: int | None) -> None:
+        self._handle = handle
+
+    def close(self) -> None:
+        """Give the lock back; again does nothing."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def file_lock(path: str, *, shared: bool = False, wait: bool = False, told: str = "") -> FileLock:
+    """Lock a file, which is made, or a directory; no process that is started inherits the lock.
+
+    Without `wait`, `LockedError` if another holds it: `told`, and which processes, as far as the kernel says.
+    Whoever removes the file takes nobody's lock away and gives none to two: a lock of a file that has lost
+    its name meanwhile does not count.
+    """
+    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    while True:
+        flags = _DIRECTORY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        lock = FileLock(handle := os.open(path, flags, 0o600))
+        try:
+            fcntl.flock(handle, how)
+            if _has_name(handle, path):
+                return lock
+        except BlockingIOError as error:
+            message = f"{told or f'another process has locked {path}'}{_holders(handle)}"
+            lock.close()
+            raise LockedError(message) from error
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()
+
+
+def _has_name(handle: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _holders(handle: int) -> str:
+    """The processes that hold a lock of this file, for a message; not those of other PID namespaces."""
+    mine = os.fstat(handle)
+    file = f"{os.major(mine.st_dev):02x}:{os.minor(mine.st_dev):02x}:{mine.st_ino}"
+    try:
+        with open("/proc/locks", encoding="ascii") as locks:
+            fields = [line.split() for line in locks]
+    except OSError:
+        return ""
+    found = {one[4] for one in fields if len(one) > 5 and one[1] == "FLOCK" and one[5] == file} - {"0", "-1"}
+    return f" ({', '.join(sorted(found))})" if found else ""
+
+
+def _write(handle: int, data: bytes) -> None:
+    """Write all of it: a write may be cut short by the system."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def _keep_mode(handle: int, mode: int) -> None:
+    """Give back what the umask took away."""
+    if mode & ~os.fstat(handle).st_mode:
+        os.fchmod(handle, mode)
+
+
+def _directory_of(path: str | bytes, dir_fd: int | None) -> str | int:
+    if dir_fd is not None:
+        return dir_fd
+    return os.path.dirname(os.fsdecode(path)) or "."
+
+
+@contextmanager
+def _telling_of(path: str | bytes) -> Iterator[None]:
+    """Let an error name the file that is meant, not the one beside it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = os.fsdecode(path), None
+        raise
