@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -112,12 +113,16 @@ def test_a_mark_is_that_of_one_restore_of_one_server(tmp_path: Path, handle: int
     assert not Mark("fedcba9876543210", SECRET).is_in(handle)
 
 
+def _may_not(*_given: object, **_how: object) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def test_where_none_can_be_left_a_person_goes_on_all_the_same(
     full: Site, source: Path, out: Path, alone: RestoreContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An ordinary user restores in place, below a `/` that is not his."""
     with monkeypatch.context() as patch:
-        patch.setattr("backup.restorer.target.mark._NEW", os.O_RDONLY)
+        patch.setattr("backup.restorer.target.mark.create_durably", _may_not)
         restore = begin(full, out)
     with pytest.raises(TargetError, match="does not bear its mark"):
         require_mark(restore, alone)
