@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from backup.archiver import sealing
 from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.sealing import Frame, SealingLine
 from backup.errors import ProofError
@@ -81,7 +80,7 @@ def test_a_compressor_that_gives_wrong_bytes_ends_the_run_and_nothing_is_sent(
     data = b"the same again " * 5000 if compressible else random.Random(3).randbytes(70_000)
     (source / "file").write_bytes(data)
     with monkeypatch.context() as patched:
-        patched.setattr(sealing.FrameCodec, "seal", _lying(FrameCodec.seal))
+        patched.setattr(FrameCodec, "seal", _lying(FrameCodec.seal))
         with pytest.raises(ProofError):
             site.backup()
     with site.inventory.reading() as tx:
