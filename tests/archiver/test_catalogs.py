@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from backup.archiver import catalogs, full_catalogs
 from backup.format import records
+from backup.format.keys import RecoveryKey
 from backup.format.pack import NO_HASH, NO_PACK, is_enrolled
 from backup.inventory import archives, packed, runs, schema
 from backup.inventory.archives import ArchiveState
@@ -235,3 +236,31 @@ def test_when_a_full_catalog_is_due(site: Site, sizes: list[int], due: bool) -> 
     links = [replace(one, size=size) for one, size in zip([full, *[delta] * 200], sizes, strict=False)]
     found = full_catalogs.full_due(catalogs.Chain(tuple(links), delta), site.keys)
     assert (found is not None) is due
+
+
+def test_each_catalog_s_start_names_the_delta_it_follows(site: Site, source: Path) -> None:
+    """0 for the first delta; a full catalog names the delta whose state it holds."""
+    live_through_a_week(site, source)
+    newest_delta = 0
+    for catalog in read_catalogs(site.vault, site.key):
+        start = catalog.records[0]
+        assert start.parent_number == newest_delta
+        if catalog.generation is Generation.DELTA:
+            newest_delta = start.number
+    assert newest_delta > 1
+
+
+def test_a_domain_s_record_names_each_of_its_recipients(site: Site, source: Path) -> None:
+    other = RecoveryKey.from_seed(b"o" * 32)
+    site.keys = replace(site.keys, recipients=(*site.keys.recipients, other.recipient))
+    (source / "file").write_bytes(b"for two readers")
+    site.backup()
+    found = [
+        record
+        for catalog in read_catalogs(site.vault, site.key)
+        for record in catalog.records
+        if isinstance(record, records.DomainRecord)
+    ]
+    assert found
+    for domain in found:
+        assert set(domain.recipients) == {one.id for one in site.keys.recipients}

@@ -83,6 +83,7 @@ def test_a_compressor_that_gives_wrong_bytes_ends_the_run_and_nothing_is_sent(
         patched.setattr(FrameCodec, "seal", _lying(FrameCodec.seal))
         with pytest.raises(ProofError):
             site.backup()
+    assert list((site.folder / "spool").iterdir()) == []
     with site.inventory.reading() as tx:
         assert archives.list_archives(tx, site.inventory.id) == []
     assert site.vault.list_uploads() == []
@@ -102,6 +103,7 @@ def test_a_catalog_that_was_compressed_wrong_is_not_sent(
         patched.setattr(FrameCodec, "seal", _lying(FrameCodec.seal))
         with pytest.raises(ProofError):
             site.reopen().backup()
+    assert list((site.folder / "spool").iterdir()) == []
     site = site.reopen()
     site.backup()
     assert_same_tree(source, restored(site, source))

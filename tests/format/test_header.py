@@ -205,6 +205,14 @@ def test_numbers_out_of_range_are_refused(
         pack.parse_header(patched(catalog_header, place, form, value) + bytes(200))
 
 
+@pytest.mark.parametrize(("place", "form"), [(25, "<B"), (28, "<H")])
+def test_a_data_pack_with_only_one_of_generation_and_enrolments_is_refused(
+    header: bytes, place: int, form: str
+) -> None:
+    with pytest.raises(FormatError, match="no generation and no enrolments"):
+        pack.parse_header(patched(header, place, form, 1))
+
+
 def test_optional_features_are_ignored(header: bytes) -> None:
     pack.verify_header(pack.parse_header(patched(header, 20, "<I", 2**31)), SIGNER.public)
 

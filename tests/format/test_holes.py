@@ -69,3 +69,10 @@ def test_halves_and_hosts_are_refused() -> None:
     with pytest.raises(FormatError, match="holes"):
         Layout(pack_holes(many), 2 * len(many))
     assert Layout(pack_holes(many[1:]), 2 * len(many)).data_size == 2 * len(many) - MOST_HOLES
+
+
+def test_a_file_of_the_largest_size_may_be_one_hole() -> None:
+    size = 2**63 - 1
+    assert Layout(pack_holes([(0, size)]), size).data_size == 0
+    with pytest.raises(FormatError, match="holes"):
+        Layout(pack_holes([(0, size)]), size + 1)

@@ -121,3 +121,8 @@ def test_salt_and_nonce_have_one_size() -> None:
 def test_mail_does_no_harm() -> None:
     data = protected().replace(b"\n", b"\r\n")
     assert unprotect_bytes(b"see below\r\n\r\n" + data + b"\r\n-- \r\n", b"correct horse", 32) == SECRET
+
+
+def test_the_least_and_the_most_that_may_be_asked_for() -> None:
+    assert unprotect_bytes(protected(memory_kib=8), b"correct horse", len(SECRET)) == SECRET
+    assert unprotect_bytes(protected(passes=10), b"correct horse", len(SECRET)) == SECRET
