@@ -1,4 +1,4 @@
-"""Alembic's way in: the connection comes from the program, never from a file."""
+"""Alembic's entry point: the connection comes from the program, never from a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Amazon resource names taken apart, and where a region's Roles Anywhere lives; pure."""
+"""Parse Amazon resource names, and the endpoint of Roles Anywhere in a region; pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Arn:
 
 
 def parse_arn(text: str, key: str) -> Arn:
-    """Take an ARN apart; `ConfigError` names the config's `key` if it is none."""
+    """Parse an ARN; `ConfigError` names the config's `key` if it is not one."""
     parts = text.split(":", 5)
     if len(parts) != 6 or parts[0] != "arn" or not all((parts[1], parts[2], parts[5])):
         raise ConfigError(
@@ -41,7 +41,7 @@ def parse_arn(text: str, key: str) -> Arn:
 
 
 def parse_roles_anywhere_arn(text: str, key: str, kind: str) -> Arn:
-    """Take the ARN of a `kind` (trust-anchor, profile) apart; an alias of that kind is as good."""
+    """Parse the ARN of a `kind` (trust-anchor, profile) or of an alias of that kind."""
     arn = parse_arn(text, key)
     fits = arn.resource.startswith((f"{kind}/", f"alias/{kind}/"))
     if arn.service != "rolesanywhere" or not arn.region or not fits:
@@ -53,7 +53,7 @@ def parse_roles_anywhere_arn(text: str, key: str, kind: str) -> Arn:
 
 
 def parse_role_arn(text: str, key: str) -> Arn:
-    """Take the ARN of an IAM role apart."""
+    """Parse the ARN of an IAM role."""
     arn = parse_arn(text, key)
     if arn.service != "iam" or not arn.resource.startswith("role/"):
         raise ConfigError(
@@ -63,7 +63,7 @@ def parse_role_arn(text: str, key: str) -> Arn:
 
 
 def default_endpoint(partition: str, region: str) -> str:
-    """The URL of a region's Roles Anywhere; `ConfigError` for a partition that we do not know."""
+    """The URL of Roles Anywhere in a region; `ConfigError` for an unknown partition."""
     suffix = _SUFFIXES.get(partition)
     if suffix is None:
         raise ConfigError(

@@ -38,12 +38,12 @@ TALKATIVE_LOGGERS = ("botocore.auth", "botocore.endpoint", "botocore.parsers")
 
 
 def boto3_session(source: CredentialSource, region: str) -> boto3.Session:
-    """A session all of whose clients, in all threads, sign with what `source` gives at that moment.
+    """A boto3 session whose clients, in all threads, sign each request with the current keys of `source`.
 
     Stock botocore keys are renewed before every signature when they live for 900 s, and raise in their last
     ten minutes although they work. Here botocore asks `source` at each signature, which costs microseconds,
     and `source` decides. Errors of `source` come out of the client's call as they are. The user's
-    AWS_PROFILE is left aside.
+    AWS_PROFILE is ignored.
     """
     _silence_secrets()
     session = botocore.session.Session(session_vars=NO_PROFILE)
@@ -69,7 +69,7 @@ def _metadata(credentials: Credentials) -> Mapping[str, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class _OnlyOurs:
-    """Stands where a botocore session has its chain: the same object for every client."""
+    """A replacement for a botocore session's credential chain: the same credentials for every client."""
 
     credentials: DeferredRefreshableCredentials
 
@@ -89,14 +89,14 @@ class DefaultChain:
     """boto3's own chain (environment, profile, instance role, …) as a `CredentialSource`."""
 
     def __init__(self, profile: str | None = None) -> None:
-        """Nothing is looked up yet. `profile` names a profile of the AWS config files."""
+        """Prepare; nothing is looked up yet. `profile` names a profile of the AWS config files."""
         _silence_secrets()
         self._profile = profile
         self._lock = threading.Lock()
         self._found: BotoCredentials | None = None
 
     def credentials(self) -> Credentials:
-        """The chain's keys; botocore renews them. `IdentityError` when it finds none."""
+        """The keys that the chain finds; botocore renews them. `IdentityError` when there are none."""
         try:
             with self._lock:
                 if self._found is None:

@@ -1,10 +1,10 @@
-"""Credentials on disk, for a program that is started anew for each use: `nightvault credential-process`.
+"""A cache of credentials on disk, for `nightvault credential-process`, which is a new process for each use.
 
-1. A file belongs to one identity (by its certificate), role, and everything else that is asked for.
-2. It is made with mode 0600, below a directory of 0700, and written whole or not at all.
-3. One that others may read or own is not believed.
-4. It is used until the keys are due for renewal, never later. Then one process fetches, the others wait for
-   it.
+1. A file belongs to one identity (by its certificate), one role, and one set of all other parameters.
+2. It is created with mode 0600 in a directory of mode 0700, atomically.
+3. A file that others own or may read is ignored.
+4. It is used until the keys are due for renewal, never longer. Then one process fetches new keys, and the
+   others wait for it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Kept(NamedTuple):
-    """Keys as they stand in a file, until when they are used, and the end of their certificate."""
+    """The content of a cache file: keys, the moment of their renewal, and the end of their certificate."""
 
     access_key_id: str
     secret_access_key: str
@@ -44,12 +44,12 @@ class Kept(NamedTuple):
         return "Kept(…)"
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """The values as JSON."""
         return json.dumps(self._asdict(), default=datetime.isoformat).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Kept:
-        """From JSON; `ValueError`, `TypeError` or `KeyError` for anything else."""
+        """Parse JSON; `ValueError`, `TypeError` or `KeyError` for anything else."""
         document = json.loads(data)
         key_id, secret, token, *times = (document[name] for name in cls._fields)
         if not all(isinstance(text, str) for text in (key_id, secret, token)):
@@ -66,7 +66,8 @@ def default_directory(environment: Mapping[str, str]) -> str:
 
 
 def cache_name(fingerprint: bytes, options: RolesAnywhereOptions) -> str:
-    """The file's name, by everything that the keys depend on; `fingerprint` is SHA-256 of the certificate."""
+    """A file name derived from everything that the keys depend on; `fingerprint` is the certificate's
+    SHA-256."""
     asked = (
         fingerprint.hex(),
         options.trust_anchor_arn,
@@ -82,9 +83,9 @@ def cache_name(fingerprint: bytes, options: RolesAnywhereOptions) -> str:
 def keys_at_hand(
     directory: str, certificate: str, options: RolesAnywhereOptions, *, now: datetime, unless: timedelta
 ) -> Kept | None:
-    """Fresh keys of a PEM file's certificate, without the time it takes to load what understands one.
+    """Cached keys for a PEM file's certificate, read without the slow import of `cryptography`.
 
-    None if there are none, or if the certificate ends within `unless`, so that something must be said of it.
+    None if there are no fresh ones, or if the certificate expires within `unless`, so that a warning is due.
     """
     der = first_certificate(certificate)
     if der is None:
@@ -112,7 +113,7 @@ def _keys(kept: Kept) -> Credentials:
 
 
 class CachedCredentials:
-    """A `CredentialSource` that asks `source` only when the file has no keys that are fresh enough."""
+    """A `CredentialSource` that asks `source` only when the file has no fresh keys."""
 
     def __init__(
         self,
@@ -129,7 +130,8 @@ class CachedCredentials:
         self._certificate_ends = certificate_ends
 
     def credentials(self) -> Credentials:
-        """The keys of the file, else new ones; a disk that cannot be written costs the cache alone."""
+        """The keys in the file, or new ones; a disk that cannot be written only means that nothing is
+        cached."""
         kept = self._read()
         if kept is not None:
             return kept
@@ -165,7 +167,7 @@ class CachedCredentials:
 
 
 def _read_own(path: str) -> bytes | None:
-    """The bytes of a file that is ours and nobody else's; None otherwise."""
+    """The bytes of a file that belongs to us and that nobody else may read; None otherwise."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

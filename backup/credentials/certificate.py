@@ -1,4 +1,4 @@
-"""What a certificate says of itself, and why IAM Roles Anywhere would refuse it; pure."""
+"""The facts in a certificate, and the reasons why IAM Roles Anywhere would refuse it; pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NAME_KINDS: Mapping[type[x509.GeneralName], str] = {
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What a person wants to know of a certificate; `weaknesses` are why AWS would refuse it."""
+    """The facts of a certificate for display; `weaknesses` are reasons why AWS would refuse it."""
 
     subject: str
     issuer: str
@@ -62,7 +62,7 @@ class CertificateFacts:
 def certificate_facts(
     certificate: x509.Certificate, chain: Sequence[x509.Certificate], now: datetime
 ) -> CertificateFacts:
-    """Read the facts out of `certificate`, which is sent with `chain`."""
+    """The facts of `certificate`, which is sent with `chain`."""
     return CertificateFacts(
         subject=name_text(certificate.subject),
         issuer=name_text(certificate.issuer),
@@ -86,12 +86,12 @@ def name_text(name: x509.Name) -> str:
 
 
 def subject_values(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> Sequence[str]:
-    """The subject's values of one kind, in the certificate's order."""
+    """The subject's values of one attribute type, in the certificate's order."""
     return [str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(oid)]
 
 
 def alternative_names(certificate: x509.Certificate) -> Sequence[str]:
-    """The subject alternative names, each with its kind in front."""
+    """The subject alternative names, each prefixed with its kind, such as `DNS:`."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -104,7 +104,7 @@ def _general_name(name: x509.GeneralName) -> str:
 
 
 def key_type_text(certificate: x509.Certificate) -> str:
-    """The kind of key, such as `RSA 2048` or `EC secp256r1`."""
+    """The type of the key, such as `RSA 2048` or `EC secp256r1`."""
     try:
         key = certificate.public_key()
     except UnsupportedAlgorithm:
@@ -117,11 +117,11 @@ def key_type_text(certificate: x509.Certificate) -> str:
 
 
 def weaknesses(certificate: x509.Certificate) -> Sequence[str]:
-    """Why IAM Roles Anywhere would refuse this certificate as a client's, whoever issued it.
+    """Reasons why IAM Roles Anywhere would refuse this client certificate, whoever issued it.
 
     The rules are those of AWS's "trust model" page: X.509 v3, not a CA, key usage digitalSignature, SHA-256
-    or better, a subject. The extended key usage is in no rule of AWS, but field reports say that clientAuth
-    is asked for.
+    or better, a subject. AWS documents no rule on the extended key usage, but users report that clientAuth is
+    required.
     """
     found = []
     if certificate.version is not x509.Version.v3:
@@ -142,7 +142,7 @@ def weaknesses(certificate: x509.Certificate) -> Sequence[str]:
 
 
 def _weak_hash(certificate: x509.Certificate) -> str | None:
-    """The hash of the certificate's own signature if it is too weak; ML-DSA has none of its own."""
+    """The hash of the certificate's signature if it is too weak, else None; ML-DSA has no separate hash."""
     try:
         found = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:
@@ -165,7 +165,7 @@ def _extension(
     *,
     missing: bool = False,
 ) -> bool:
-    """What `test` says of an extension, or `missing` if there is none."""
+    """The result of `test` on an extension, or `missing` if the certificate lacks it."""
     try:
         return test(certificate.extensions.get_extension_for_class(kind).value)
     except x509.ExtensionNotFound:

@@ -1,4 +1,4 @@
-"""Does a certificate's chain lead to an authority? Judged here, as IAM Roles Anywhere would; pure."""
+"""Validation of a certificate's chain to an authority, by the rules of IAM Roles Anywhere; pure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from cryptography.x509.verification import (
 from backup.credentials.identity import MOST_CHAIN_CERTIFICATES, KeyHolder
 
 
-def chain_problem(signer: KeyHolder, authorities: Sequence[x509.Certificate], now: datetime) -> str | None:
-    """Why no path leads from the identity's certificate to an authority at `now`; None if one does.
+def chain_problem(holder: KeyHolder, authorities: Sequence[x509.Certificate], now: datetime) -> str | None:
+    """The reason why no path leads from the certificate to an authority at `now`; None if there is a path.
 
-    By RFC 5280, with what Roles Anywhere asks of an authority (basic constraints, key usage). Revocation is
-    AWS's to judge. An authority with an ML-DSA key cannot be judged here.
+    Rules: RFC 5280, and those of Roles Anywhere on an authority (basic constraints, key usage). Revocation is
+    not checked here, only by AWS. A path to an authority with an ML-DSA key cannot be validated here.
     """
     authority = (
         ExtensionPolicy.permit_all()
@@ -38,7 +38,7 @@ def chain_problem(signer: KeyHolder, authorities: Sequence[x509.Certificate], no
         .build_client_verifier()
     )
     try:
-        verifier.verify(signer.certificate, list(signer.chain))
+        verifier.verify(holder.certificate, list(holder.chain))
     except (VerificationError, UnsupportedAlgorithm, ValueError) as error:
         return str(error).partition(" (encountered processing")[0].removeprefix("validation failed: ")
     return None

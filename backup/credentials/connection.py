@@ -1,5 +1,4 @@
-"""How CreateSession travels: whose TLS certificates are trusted, and through which proxy, as the AWS tools
-have it."""
+"""The HTTPS connection for CreateSession, with TLS trust and proxies configured as the AWS tools do it."""
 
 from __future__ import annotations
 
@@ -22,7 +21,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """`ca_bundle` is a PEM file of authorities; without one those of `SSL_CERT_FILE` or the system."""
+    """Trust and proxy settings; `ca_bundle` is a PEM file, by default that of `SSL_CERT_FILE` or the
+    system's."""
 
     proxies: bool = True
     verify: bool = True
@@ -32,12 +32,12 @@ class Connection:
     def of_environment(
         cls, environment: Mapping[str, str], *, proxies: bool = True, verify: bool = True
     ) -> Connection:
-        """`AWS_CA_BUNDLE` goes before what the system trusts."""
+        """The settings in environment variables; `AWS_CA_BUNDLE` overrides the system's authorities."""
         return cls(proxies, verify, environment.get("AWS_CA_BUNDLE") or None)
 
 
 def open_pool(options: RolesAnywhereOptions, connection: Connection) -> urllib3.PoolManager:
-    """A pool for the service's URL; nothing is sent yet. `ConfigError` for a proxy or bundle that is none."""
+    """A connection pool for the URL; nothing is sent yet. `ConfigError` for an unusable proxy or bundle."""
     if not connection.verify:
         log.warning("%s need not prove who it is: no TLS certificate is checked", options.host)
         urllib3.disable_warnings(InsecureRequestWarning)  # said once is enough
@@ -53,7 +53,8 @@ def open_pool(options: RolesAnywhereOptions, connection: Connection) -> urllib3.
 
 
 def _without_password(proxy: str) -> tuple[str, Mapping[str, str] | None]:
-    """The proxy's URL without user and password, and the header that carries them; `ValueError`."""
+    """The proxy's URL without user and password, and the header that carries them; `ValueError` for no
+    URL."""
     from urllib.parse import unquote, urlsplit, urlunsplit
 
     parts = urlsplit(proxy)
@@ -80,7 +81,7 @@ def _tls(connection: Connection) -> ssl.SSLContext:
 
 
 def _proxy(options: RolesAnywhereOptions) -> str | None:
-    """The proxy for the service's host (`HTTPS_PROXY`, `HTTP_PROXY`, but for `NO_PROXY`)."""
+    """The proxy for the host by `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; None without one."""
     names = {name.lower() for name, value in os.environ.items() if value}
     if names.isdisjoint({"https_proxy", "http_proxy", "all_proxy"}):
         return None

@@ -1,7 +1,8 @@
-"""Keys as containers get them: one path, and a token from a file; request in, reply out; no network.
+"""The container credential provider: one path, authorised by a token from a file; request in, reply out, no
+I/O.
 
 AWS SDKs and Tools Reference Guide, "Container credential provider": the client finds the service by
-AWS_CONTAINER_CREDENTIALS_FULL_URI (which may be http on loopback alone) and sends what stands in the file of
+AWS_CONTAINER_CREDENTIALS_FULL_URI (plain http is allowed on loopback only) and sends the content of the file
 AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE as its Authorization header. Whoever can read the file gets keys.
 """
 
@@ -17,7 +18,7 @@ CREDENTIALS_PATH = "/credentials"
 
 
 class ContainerKeys:
-    """The service for one role and one token. Safe for use from several threads at once."""
+    """The service for one role and one token; thread-safe."""
 
     def __init__(self, source: CredentialSource, role_arn: str, clock: Clock, token: str) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""One CreateSession over HTTP: sign, send once, turn the answer into credentials or one of our errors."""
+"""One CreateSession over HTTP: sign, send once, turn the answer into credentials or an error of ours."""
 
 from __future__ import annotations
 
@@ -58,17 +58,16 @@ class _Complaint(msgspec.Struct):
 
 
 def create_session(
-    options: RolesAnywhereOptions, signer: KeyHolder, *, http: urllib3.PoolManager, now: datetime
+    options: RolesAnywhereOptions, holder: KeyHolder, *, http: urllib3.PoolManager, now: datetime
 ) -> Credentials:
-    """Ask for credentials once, signed at `now`.
+    """Request credentials once, signed at `now`.
 
-    Raises `DeniedError` when AWS says no, `ThrottledError` when it asks for patience, and
-    `UnreachableError` when there is no answer, a server's failure or something that is no CreateSession's
-    answer.
+    Raises `DeniedError` when AWS refuses, `ThrottledError` when it throttles, and `UnreachableError` without
+    an answer, after a failure of the server, or for an answer that is not CreateSession's.
     """
     body = _body(options)
     request = SessionRequest(host=options.host, region=options.signing_region, body=body)
-    signed = sign_request(request, signer, now)
+    signed = sign_request(request, holder, now)
     log.debug("POST %s%s %s signed as %s", options.base_url, PATH, body.decode(), signed["Authorization"])
     status, headers, data = _send(options, body, signed, http)
     log.debug("status %d, %d bytes, request %s", status, len(data), headers.get("x-amzn-requestid"))
@@ -106,7 +105,7 @@ def _send(
         try:
             data = response.read(MOST_ANSWER)
         finally:
-            response.close()  # the next request comes in most of an hour
+            response.close()  # the next request comes only in about an hour
     except SSLError as error:
         raise UnreachableError(
             f"{options.host} does not prove to be IAM Roles Anywhere: {error}",
@@ -121,7 +120,7 @@ def _send(
 
 
 def _reason(error: HTTPError) -> str:
-    """urllib3's text without the object that it names in front."""
+    """The text of an urllib3 error without the object that precedes it."""
     return _OBJECT.sub("", str(error)) or type(error).__name__
 
 
@@ -147,7 +146,7 @@ def _credentials(data: bytes, options: RolesAnywhereOptions, now: datetime) -> C
 
 
 def _text(data: bytes) -> str:
-    """An answer's text. `msgspec.DecodeError`, raised where no other error with the bytes hangs on it."""
+    """The text of an answer; `msgspec.DecodeError`, which does not chain an error that holds the bytes."""
     with suppress(UnicodeDecodeError):
         return data.decode()
     raise msgspec.DecodeError("it is not UTF-8")
@@ -177,7 +176,7 @@ def _failure(
 
 
 def _refusal(status: int, headers: Mapping[str, str], data: bytes, now: datetime) -> Refusal:
-    """Code and text wherever they stand: the header up to its colon, else the body; a proxy's page cut."""
+    """AWS's code and text, from the header (up to its colon) or the body; a proxy's page is shortened."""
     try:
         complaint = msgspec.json.decode(_text(data), type=_Complaint)
         text = complaint.message or complaint.capital_message or ""

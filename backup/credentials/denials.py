@@ -1,7 +1,7 @@
-"""What AWS means when it refuses a CreateSession, in sentences that say what to check; pure.
+"""Explanations of AWS's refusals of CreateSession, with advice on what to check; pure.
 
-The service's own texts are short and deliberately vague. Those known here were seen by users of other
-clients; an unknown one is passed on as it is.
+The service's own texts are short and deliberately vague. The known ones here were reported by users of other
+clients; an unknown one is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NOTABLE_OFFSET = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer that said no: AWS's code and text, and how far our clock is ahead, if the server said."""
+    """A refusal: AWS's code and text, and how far our clock is ahead, if the answer has a date."""
 
     status: int
     code: str
@@ -100,7 +100,7 @@ _MEANINGS = (
 
 
 def denial(refusal: Refusal, options: RolesAnywhereOptions) -> DeniedError:
-    """The error for a refusal: what it means, AWS's own words, and what to check."""
+    """The error for a refusal: its meaning, AWS's own text, and what to check."""
     words = f"{refusal.code}: {refusal.text}" if refusal.text else f"{refusal.code} (status {refusal.status})"
     meaning = _meaning(refusal)
     what = meaning.what.format(
@@ -123,7 +123,7 @@ def _meaning(refusal: Refusal) -> _Meaning:
 
 
 def _clock_advice(ahead: timedelta | None) -> str:
-    """A wrong clock makes every other explanation doubtful, so it is named first and alone."""
+    """Advice to set the clock if it is wrong: it replaces all other advice, which would then be doubtful."""
     if ahead is None or abs(ahead) <= NOTABLE_OFFSET:
         return ""
     seconds = round(abs(ahead).total_seconds())

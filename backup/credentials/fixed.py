@@ -1,4 +1,4 @@
-"""Keys that were given and stay as they are."""
+"""A credential source of keys that never change, for tests and the demonstration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from backup.model import Credentials
 
 @dataclass(frozen=True, slots=True)
 class FixedCredentials:
-    """A `CredentialSource` that always answers the same."""
+    """A `CredentialSource` that always returns the same keys."""
 
     given: Credentials
 

@@ -1,5 +1,4 @@
-"""Load this machine's identity, wherever its parts lie, and find what is wrong with it before anything is
-sent."""
+"""Load this machine's identity from its stores, and detect what is wrong with it before anything is sent."""
 
 from __future__ import annotations
 
@@ -53,7 +52,8 @@ MOST_CHAIN_CERTIFICATES = 5
 
 
 class KeyHolder(Protocol):
-    """Something that proves who this machine is: a certificate, and a key that may never leave its store."""
+    """The holder of a certificate's private key, which may never leave its store; it signs for the
+    certificate."""
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -62,12 +62,12 @@ class KeyHolder(Protocol):
 
     @property
     def chain(self) -> Sequence[x509.Certificate]:
-        """The certificates between it and the trust anchor, without itself; at most five."""
+        """The certificates between the machine's own and the trust anchor, at most five."""
         ...
 
     @property
     def algorithm(self) -> str:
-        """The label of the signature, by the kind of key."""
+        """The label of the signature algorithm, by the type of the key."""
         ...
 
     def sign(self, data: bytes) -> bytes:
@@ -77,7 +77,7 @@ class KeyHolder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A `KeyHolder`: certificate, chain, and the key wherever it lies."""
+    """A `KeyHolder` of certificate, chain, and a key in some store."""
 
     certificate: x509.Certificate
     chain: Sequence[x509.Certificate]
@@ -85,16 +85,16 @@ class Identity:
 
     @property
     def algorithm(self) -> str:
-        """By the kind of key alone."""
+        """The label of the signature algorithm, by the type of the key alone."""
         return algorithm_label(self.certificate)
 
     def sign(self, data: bytes) -> bytes:
-        """Sign `data` as the label says."""
+        """Sign `data` by that algorithm."""
         return self.key.sign(data)
 
 
 def load_identity(files: IdentityFiles) -> Identity:
-    """Read certificate and chain, and find the key; the certificate is the one that fits the key.
+    """The identity: key, chain, and of the certificates in the files the one that fits the key.
 
     Every other certificate of the files goes into the chain, so a "full chain" file loses nothing and its
     order does not matter. A key in a token or TPM shows whether it fits when it signs, still before anything
@@ -122,7 +122,7 @@ def _load(files: IdentityFiles) -> Identity | None:
 
 
 def _certificates(files: IdentityFiles) -> tuple[Sequence[x509.Certificate], bytes | None]:
-    """The certificate's file or token, own certificate first unless a file holds several; and its CKA_ID."""
+    """The certificates in a file, or on a token with its own first; and the CKA_ID on a token."""
     if is_pkcs11(files.certificate):
         return _on_token(files)
     data = read_file(files.certificate, "certificate")
@@ -153,7 +153,7 @@ def _on_token(files: IdentityFiles) -> tuple[Sequence[x509.Certificate], bytes |
 
 
 def _key_file(files: IdentityFiles) -> SoftwareKey | None:
-    """The key if it is in a file that can be read into memory; None if it is in a token or TPM."""
+    """The key if it is in a file; None if it is on a token or in a TPM."""
     place = files.private_key
     if is_pkcs11(place) or is_tpm_handle(place):
         return None
@@ -226,7 +226,8 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
 
 
 def expiry_warning(certificate: x509.Certificate, now: datetime, within: timedelta) -> str | None:
-    """A sentence if the certificate ends `within` so much time; None if later, or if it is over already."""
+    """A warning if the certificate expires `within` this time; None if later, or if it has expired
+    already."""
     end = certificate.not_valid_after_utc
     left = end - now
     if not timedelta() <= left <= within:
@@ -238,7 +239,8 @@ def expiry_warning(certificate: x509.Certificate, now: datetime, within: timedel
 
 
 def permissions_warning(path: str) -> str | None:
-    """A sentence if more people than its owner and group may read the key file, or others may change it."""
+    """A warning if others than owner and group may read the key file, or others than the owner may change
+    it."""
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError:
@@ -249,5 +251,5 @@ def permissions_warning(path: str) -> str | None:
 
 
 def describe_identity(identity: KeyHolder, now: datetime) -> CertificateFacts:
-    """What a person wants to know of an identity."""
+    """The facts of the identity's certificate, for display."""
     return certificate_facts(identity.certificate, identity.chain, now)

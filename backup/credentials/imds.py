@@ -1,4 +1,4 @@
-"""The instance metadata service, as far as AWS tools ask it for keys: request in, reply out; no network.
+"""The instance metadata service's part that AWS tools need to get keys: request in, reply out, no I/O.
 
 IMDSv2 only (AWS: "Use the Instance Metadata Service"): a PUT gives a token with a time to live, each GET
 needs one.
@@ -23,7 +23,7 @@ MOST_TOKENS = 256
 
 
 class Imds:
-    """The service for one role. Safe for use from several threads at once."""
+    """The service for one role; thread-safe."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Imds:
         clock: Clock,
         new_token: Callable[[], str] = lambda: secrets.token_urlsafe(75),
     ) -> None:
-        """`role` is the role's name without its path; `new_token` gives what nobody guesses."""
+        """Prepare; `role` is the role's name without its path; `new_token` returns an unguessable string."""
         self._source = source
         self._role = role
         self._clock = clock
@@ -70,7 +70,7 @@ class Imds:
         return Reply(200, token, {TTL_HEADER: str(seconds)})
 
     def _refuse(self, token: str | None) -> str | None:
-        """Why a request's token lets nobody in; None if it does."""
+        """The reply that refuses a request's token; None if the token is valid."""
         if token is None:
             return "no token provided"
         with self._lock:
@@ -84,5 +84,5 @@ class Imds:
 
 
 def _is_alive(end: datetime, now: datetime) -> bool:
-    """Whether a token's end is to come, and not so far off that the clock must have been ahead."""
+    """Whether a token's end is in the future, and not so far that the clock must have been ahead."""
     return now < end <= now + timedelta(seconds=LONGEST_TTL)

@@ -1,5 +1,4 @@
-"""Certificates and private keys out of files: PEM in all its forms, and PKCS#12; errors never quote what was
-read."""
+"""Read certificates and private keys from PEM and PKCS#12 files; errors never quote file contents."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ KEY_CLASSES = (
 
 @dataclass(frozen=True, slots=True)
 class Passphrase:
-    """What opens a key: given in words or named as a file; `ask` is tried when there is none."""
+    """The passphrase of a key, as text or as a file; without either, `ask` is called."""
 
     file: str | None = None
     value: bytes | None = None
@@ -47,11 +46,11 @@ class Passphrase:
 
     @property
     def given(self) -> bytes | None:
-        """The passphrase that was given, read from its file now; None if none was."""
+        """The passphrase given as text, or read now from its file; None if neither is set."""
         return read_passphrase(self.file) if self.file is not None else self.value
 
     def wanted(self, question: str) -> bytes | None:
-        """The passphrase that was given, or somebody's answer."""
+        """The passphrase that was given, or the user's answer to `ask`."""
         given = self.given
         return self.ask(question) if given is None and self.ask is not None else given
 
@@ -60,13 +59,13 @@ NO_PASSPHRASE = Passphrase()
 
 
 def opener_of(files: IdentityFiles) -> Passphrase:
-    """The passphrase, or other secret, that opens an identity's private key."""
+    """The passphrase (or PIN) of an identity's private key."""
     return Passphrase(files.passphrase_file, files.passphrase, files.ask)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """What one PKCS#12 file holds; `key` None if it is certificates alone."""
+    """The contents of a PKCS#12 file; `key` is None if it holds only certificates."""
 
     key: PrivateKey | None
     certificates: Sequence[x509.Certificate]
@@ -85,7 +84,7 @@ def load_certificates(path: str) -> Sequence[x509.Certificate]:
 
 
 def whole(certificate: x509.Certificate) -> x509.Certificate:
-    """The certificate, all of whose parts can be read: they are parsed when first used. `ValueError`."""
+    """The certificate, after parsing all of its parts, which is otherwise done on first use; `ValueError`."""
     with suppress(UnsupportedAlgorithm):  # an authority may have a key that we never use
         certificate.public_key()
     try:
@@ -103,10 +102,10 @@ def load_private_key(path: str, passphrase_file: str | None = None) -> PrivateKe
 
 
 def read_private_key(data: bytes, path: str, passphrase: Passphrase) -> PrivateKey:
-    """The key in a PEM file's bytes: PKCS#8, PKCS#1 or SEC1, encrypted or not.
+    """The private key in a PEM file's bytes: PKCS#8, PKCS#1 or SEC1, encrypted or not.
 
-    RSA keys are taken without the 38 ms of consistency checks: they guard against keys made by strangers,
-    and this is our own file. Raises `IdentityError`, which never quotes what it read.
+    RSA keys are accepted without the 38 ms of consistency checks: these protect against keys made by others,
+    and this is our own file. Raises `IdentityError`, which never quotes file contents.
     """
     block = _FIRST_KEY.search(data)
     pem = block[0] if block else data
@@ -165,7 +164,7 @@ def is_pkcs12(data: bytes) -> bool:
 
 
 def read_pkcs12(data: bytes, path: str, passphrase: Passphrase) -> KeyFile:
-    """Key and certificates of a PKCS#12 file; without a passphrase, the empty one is tried first."""
+    """The key and certificates in a PKCS#12 file; without a passphrase, the empty one is tried first."""
     secret = passphrase.given
     loaded = _open_pkcs12(data, secret)
     if loaded is None and secret is None and passphrase.ask is not None:
@@ -204,7 +203,7 @@ def read_passphrase(path: str) -> bytes:
 
 
 def read_file(path: str, what: str) -> bytes:
-    """A small file's bytes; `IdentityError` names `what` it was to be."""
+    """The bytes of a small file; `IdentityError` names `what` the file should be."""
     try:
         with open(path, "rb") as file:
             data = file.read(MOST_FILE + 1)

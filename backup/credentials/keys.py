@@ -1,4 +1,4 @@
-"""What signs for an identity, wherever its key lies: the seam between key stores, and keys in memory."""
+"""The seam between key stores (`SigningKey`), and keys in memory."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ MLDSA_PUBLIC = (mldsa.MLDSA44PublicKey, mldsa.MLDSA65PublicKey, mldsa.MLDSA87Pub
 
 
 class SigningKey(Protocol):
-    """A private key in its store, which it may never leave. Another store is another class with these two."""
+    """A private key in its store, which it may never leave. A new store is a new class with these two
+    methods."""
 
     @property
     def store(self) -> str:
-        """Where it lies, in a few words for people; never a secret."""
+        """A short description of the store for messages; never a secret."""
         ...
 
     def sign(self, data: bytes) -> bytes:
@@ -47,7 +48,7 @@ class SoftwareKey:
     store: str = "file"
 
     def sign(self, data: bytes) -> bytes:
-        """Sign `data` by the kind of key."""
+        """Sign `data` by the algorithm for this type of key."""
         if isinstance(self.private_key, rsa.RSAPrivateKey):
             return self.private_key.sign(data, padding.PKCS1v15(), hashes.SHA256())
         if isinstance(self.private_key, ec.EllipticCurvePrivateKey):
@@ -56,9 +57,9 @@ class SoftwareKey:
 
 
 def algorithm_label(certificate: x509.Certificate) -> str:
-    """The label of a signature by this certificate's key.
+    """The label of the signature algorithm for this certificate's key.
 
-    By the kind of key alone: the hash that the certificate itself was signed with has no say in it (AWS:
+    It depends on the type of the key alone, not on the hash that the certificate was signed with (AWS:
     "The IAM Roles Anywhere authentication signing process"). `IdentityError` for another kind.
     """
     key = public_key_of(certificate)
@@ -74,7 +75,7 @@ def algorithm_label(certificate: x509.Certificate) -> str:
 
 
 def public_key_of(certificate: x509.Certificate) -> object:
-    """The certificate's key; `IdentityError` where nobody can read it."""
+    """The certificate's public key; `IdentityError` if it cannot be parsed."""
     try:
         return certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:

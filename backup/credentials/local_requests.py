@@ -1,4 +1,4 @@
-"""The common part of services that give keys on this machine: reply, keys as JSON, refusals; no network."""
+"""The common part of the local services that serve keys: replies, keys as JSON, refusals; no I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered; the body is in no text form of it."""
+    """A reply; its `repr` leaves the body out."""
 
     status: int
     body: str = field(default="", repr=False)
@@ -36,12 +36,13 @@ def refuse_stranger(headers: Mapping[str, str]) -> Reply | None:
 
 
 def path_of(target: str) -> str:
-    """A request's path with one slash before it: some clients join theirs to an endpoint that ends in one."""
+    """A request's path with exactly one leading slash: some clients send two if their endpoint ends in
+    one."""
     return "/" + target.partition("?")[0].strip("/")
 
 
 def reply_with_keys(source: CredentialSource, clock: Clock, first: Mapping[str, str]) -> Reply:
-    """The keys as JSON behind what is `first`; 500 if there are none, the reason being in the log."""
+    """The keys as JSON after the fields `first`; 500 if there are none, with the reason in the log."""
     try:
         credentials = source.credentials()
     except NightvaultError as error:
@@ -58,12 +59,12 @@ def reply_with_keys(source: CredentialSource, clock: Clock, first: Mapping[str, 
 
 
 def stamp(moment: datetime) -> str:
-    """`2026-01-02T03:04:05Z`."""
+    """A moment as `2026-01-02T03:04:05Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _host_of(header: str) -> str:
-    """A Host header without its port."""
+    """The host of a Host header, without its port."""
     if header.startswith("["):
         return header.partition("]")[0] + "]"
     return header.partition(":")[0].lower()

@@ -1,7 +1,7 @@
 """ML-DSA private keys in the PKCS#8 forms that openssl writes; pure.
 
-RFC 9881 lets a key be its seed, its expanded form, or both. cryptography reads the seed alone, openssl writes
-both: the seed is taken out here. An expanded form without its seed cannot be used.
+By RFC 9881 a key is its seed, its expanded form, or both. `cryptography` reads only the seed, openssl writes
+both: this module extracts the seed. An expanded form without its seed cannot be used.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Both:
 
 
 def read_both_form(pem: bytes) -> MldsaKey | None:
-    """The key of the first unencrypted PKCS#8 block if it holds seed and expanded form, else None."""
+    """The key in the first unencrypted PKCS#8 block if that holds seed and expanded form, else None."""
     found = _PEM.search(pem)
     if found is None:
         return None

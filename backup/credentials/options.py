@@ -1,4 +1,4 @@
-"""What a CreateSession needs to know besides the identity: checked once, before anything is sent."""
+"""The parameters of CreateSession besides the identity, validated once, before anything is sent."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LONGEST_SESSION = 43200
 
 @dataclass(frozen=True, slots=True)
 class RolesAnywhereOptions:
-    """Which role to ask for, where and for how long; a mistake is a `ConfigError` that names its key.
+    """Role, service endpoint and duration of a session; a mistake is a `ConfigError` that names its key.
 
     `region` and `endpoint` follow from the trust anchor's ARN unless given. `session_duration` and the
-    timeouts are seconds. `renew_before` is the time left at which the keys are renewed; without it, a quarter
-    of their life, at least five minutes. Half of their life is the most in either case.
+    timeouts are in seconds. `renew_before` is the remaining lifetime at which keys are renewed; by default a
+    quarter of their lifetime, at least five minutes. It is never more than half of the lifetime.
     """
 
     trust_anchor_arn: str
@@ -63,7 +63,7 @@ class RolesAnywhereOptions:
 
     @property
     def signing_region(self) -> str:
-        """The region of the trust anchor, in whose scope requests are signed."""
+        """The region of the trust anchor, which is the region in the signature's scope."""
         return parse_roles_anywhere_arn(
             self.trust_anchor_arn, "roles_anywhere.trust_anchor_arn", "trust-anchor"
         ).region
@@ -87,7 +87,7 @@ class RolesAnywhereOptions:
 
 
 def _host(url: SplitResult) -> str:
-    """The host alone, an IPv6 address in its brackets."""
+    """The host of a URL, an IPv6 address in its brackets."""
     name = url.hostname or ""
     return f"[{name}]" if ":" in name else name
 

@@ -1,4 +1,4 @@
-"""PKCS#11 URIs taken apart (RFC 7512): which token, which object, which PIN; pure.
+"""Parse PKCS#11 URIs (RFC 7512), which name a token, an object and a PIN; pure.
 
 pkcs11:token=nightvault;object=web1;type=private?pin-source=/etc/nightvault/pin
 """
@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class Pkcs11Uri:
-    """A URI's attributes, percent-decoded; None where it has none. `pin` is in no text form of it."""
+    """The attributes of a URI, percent-decoded, None if absent; the `repr` leaves `pin` out."""
 
     token: str | None = None
     manufacturer: str | None = None
@@ -49,22 +49,22 @@ class Pkcs11Uri:
 
     @property
     def where(self) -> str:
-        """The token's part of it, for people."""
+        """The attributes that name the token, for messages."""
         named = (self.token, self.serial, self.slot_description)
         slot = None if self.slot_id is None else f"slot {self.slot_id}"
         return next((text for text in (*named, slot) if text), "any token")
 
 
 def is_pkcs11(text: str) -> bool:
-    """Whether this is meant as a PKCS#11 URI and not as a path."""
+    """Whether the text is meant as a PKCS#11 URI and not as a path."""
     return text.startswith(SCHEME)
 
 
 def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
-    """Take a URI apart; `IdentityError` says what is wrong without quoting a PIN.
+    """Parse a URI; `IdentityError` says what is wrong without quoting a PIN.
 
-    Vendor attributes (`x-…`) and those of the library are passed over; unknown ones are a mistake, since a
-    token would be taken that was not meant.
+    Vendor attributes (`x-…`) and those of the library are ignored; unknown ones are a mistake, since without
+    them the URI might match a token that was not meant.
     """
     if not is_pkcs11(text):
         raise _mistake("it does not begin with pkcs11:")
@@ -127,7 +127,7 @@ def _slot(found: Mapping[str, bytes]) -> int | None:
 
 
 def _path(source: str | None) -> str | None:
-    """The path of a pin-source; RFC 7512 knows `file:/…` and a bare path; a command (`|…`) we never run."""
+    """The path of a pin-source: `file:/…` or a bare path, by RFC 7512; a command (`|…`) is never run."""
     if source is None:
         return None
     path = source.removeprefix("file://").removeprefix("file:")

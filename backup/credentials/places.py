@@ -1,4 +1,4 @@
-"""Where an identity lies, before anything of it is understood: light, for a program that starts often."""
+"""The paths of an identity's files, unread; few imports, for a program that starts often."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Asker = Callable[[str], bytes]
 
 @dataclass(frozen=True, slots=True)
 class IdentityFiles:
-    """Where the identity lies, as the config has it.
+    """The locations of certificate and private key, as in the config.
 
     `certificate` is a file (PEM or PKCS#12) or a `pkcs11:` URI; `private_key` a file (PEM, PKCS#12, TSS2
-    PEM), a `pkcs11:` URI or `handle:0x81……` in a TPM. What opens it (a passphrase, a token's PIN, a TPM
-    key's password) is in `passphrase_file` or `passphrase`, or `ask` asks for it.
+    PEM), a `pkcs11:` URI or `handle:0x81……` in a TPM. Its secret (a passphrase, a token's PIN, a TPM key's
+    password) is in `passphrase_file` or `passphrase`, or `ask` asks for it.
     """
 
     certificate: str
@@ -41,7 +41,7 @@ class IdentityFiles:
 
 
 def shown_place(place: str) -> str:
-    """A place without the query of a URI, which may hold a PIN."""
+    """A location for messages, without a URI's query, which may hold a PIN."""
     return place.partition("?")[0] if is_pkcs11(place) else place
 
 
@@ -49,7 +49,7 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s*([A-Za-z0-9+/=\s]+?)\
 
 
 def first_certificate(path: str) -> bytes | None:
-    """The DER of a PEM file's first certificate, unparsed; None for anything else, which is not touched."""
+    """The DER of a PEM file's first certificate, unparsed; None for anything else, which is not opened."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return None

@@ -1,4 +1,4 @@
-"""One profile of the AWS credentials file, rewritten; every other byte of the file stays as it is; pure."""
+"""Rewrite one profile of the AWS credentials file, leaving every other byte unchanged; pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXPIRY = b"aws_expiration"  # what saml2aws and others write; SDKs pass it over
 
 
 def with_profile(data: bytes, profile: str, credentials: Credentials) -> bytes:
-    """The file with the keys of `profile` replaced, or the profile put at its end.
+    """The file's text with the keys of `profile` replaced, or with the profile appended.
 
     Line ends, comments, blanks, other keys of the same profile and all other profiles are kept byte for byte.
     `UsageError` for a name that no profile can have.
@@ -49,7 +49,7 @@ def _wanted(credentials: Credentials) -> dict[bytes, bytes]:
 
 
 def _place(lines: list[bytes], profile: bytes) -> tuple[int, int] | None:
-    """From the first line after the profile's heading to the one before the next heading."""
+    """The line range of a profile: after its heading, up to the next heading."""
     headings = [(n, match["name"].strip()) for n, line in enumerate(lines) if (match := _SECTION.match(line))]
     for (number, name), (following, _) in pairwise([*headings, (len(lines), b"")]):
         if name == profile:
@@ -58,7 +58,8 @@ def _place(lines: list[bytes], profile: bytes) -> tuple[int, int] | None:
 
 
 def _renewed(lines: list[bytes], wanted: dict[bytes, bytes], ending: bytes) -> list[bytes]:
-    """The section's lines: known keys in their places, missing ones in front; twice-given ones once."""
+    """The section's lines with new keys: present ones replaced in place, missing ones first, duplicates
+    dropped."""
     seen: set[bytes] = set()
     kept: list[bytes] = []
     for line in lines:
@@ -74,7 +75,7 @@ def _renewed(lines: list[bytes], wanted: dict[bytes, bytes], ending: bytes) -> l
 
 
 def _gap(data: bytes, ending: bytes) -> bytes:
-    """What parts a new profile from what is there: one empty line."""
+    """The separator before a new profile: one empty line."""
     if not data:
         return b""
     return ending if data.endswith((b"\n", b"\r")) else ending * 2

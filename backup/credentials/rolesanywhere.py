@@ -1,16 +1,16 @@
-"""Exchange this machine's identity for credentials, and renew them in time.
+"""Exchange this machine's identity for temporary credentials, and renew them in time.
 
-The rules, learnt from clients that end a night's backup over a short outage:
+The rules, learnt from clients that abort a night's backup because of a short outage:
 
-1. Keys are renewed while they still work: when a quarter of their life is left, at least five minutes,
-   never more than half of it. Until then nobody waits and nothing is asked.
-2. One thread renews; the others go on with the keys in hand. Only when there are none that work do all
+1. Keys are renewed while they still work: when a quarter of their lifetime is left, at least five minutes,
+   never more than half of it. Until then nobody waits and no request is sent.
+2. One thread renews; the others go on with the current keys. Only when there are none that work do all
 wait.
-3. A failed renewal is no error as long as the keys in hand work. It is tried again after a pause that
+3. A failed renewal is no error as long as the current keys work. It is tried again after a pause that
    doubles, from 30 s up to five minutes, with jitter.
-4. Without working keys a fetch is tried three times if trying again may help. Whoever waited for it gets
-   its result, so that 32 threads do not ask 32 times.
-5. The identity is loaded anew for each renewal: a rotated certificate needs no restart.
+4. Without working keys a fetch is tried three times if trying again may help. All waiting threads get its
+   result, so that 32 threads do not send 32 requests.
+5. The identity is loaded again for each renewal: a rotated certificate needs no restart.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """The keys in hand: they work until `expires_at` and are renewed from `renew_at` on."""
+    """The current keys: they work until `expires_at` and are renewed from `renew_at` on."""
 
     credentials: Credentials
     renew_at: datetime
@@ -56,7 +56,7 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class _Failures:
-    """Fetches that failed since the last good one: how many, the last error, and when to try again."""
+    """The failures since the last successful fetch: their number, the last error, and when to try again."""
 
     count: int = 0
     error: NightvaultError | None = None
@@ -64,7 +64,7 @@ class _Failures:
 
 
 class RolesAnywhere:
-    """A `CredentialSource` on IAM Roles Anywhere. Safe for use from several threads at once."""
+    """A `CredentialSource` on IAM Roles Anywhere; thread-safe."""
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class RolesAnywhere:
         http: urllib3.PoolManager | None = None,
         jitter: Callable[[], float] = RANDOM.random,
     ) -> None:
-        """`load` gives the identity, anew at each call; `jitter` a number from 0 to 1.
+        """Prepare; `load` reads the identity anew at each call; `jitter` returns a number from 0 to 1.
 
-        Without `http`, the proxies and authorities of the environment are taken, as boto3 takes them.
+        Without `http`, the proxies and authorities of the environment are used, as boto3 does.
         """
         self._options = options
         self._load = load
@@ -92,7 +92,7 @@ class RolesAnywhere:
         return f"RolesAnywhere({self._options.role_arn})"
 
     def credentials(self) -> Credentials:
-        """Keys that work now."""
+        """Keys that are valid now."""
         held, now = self._held, self._clock.now()
         if held is None or now >= held.expires_at:
             return self._wait_for_keys()
@@ -102,7 +102,7 @@ class RolesAnywhere:
         return held.credentials
 
     def _wait_for_keys(self) -> Credentials:
-        """The keys in hand if they work, else those of a fetch by whoever comes first."""
+        """The current keys if they work, else those that the first of the waiting threads fetches."""
         if works := self._working():
             return works
         seen = self._failures
@@ -118,7 +118,7 @@ class RolesAnywhere:
         return held.credentials if held is not None and self._clock.now() < held.expires_at else None
 
     def _renew(self, held: _Held) -> None:
-        """Try once to get new keys, unless another thread is at it."""
+        """Try once to get new keys, unless another thread is doing so."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -134,7 +134,7 @@ class RolesAnywhere:
             self._lock.release()
 
     def _fetch(self, attempts: int) -> Credentials:
-        """Get new keys, with the lock held; remember them, or remember the failure and raise it."""
+        """Get new keys, with the lock held; keep them, or keep the failure and raise it."""
         try:
             credentials = self._try_to_fetch(attempts)
         except NightvaultError as error:
@@ -158,10 +158,10 @@ class RolesAnywhere:
         return self._exchange()
 
     def _exchange(self) -> Credentials:
-        signer = self._load()
+        identity = self._load()
         now = self._clock.now()
-        check_validity(signer.certificate, now)
-        return create_session(self._options, signer, http=self._http, now=now)
+        check_validity(identity.certificate, now)
+        return create_session(self._options, identity, http=self._http, now=now)
 
     def _hold(self, credentials: Credentials) -> _Held:
         now = self._clock.now()
@@ -172,12 +172,12 @@ class RolesAnywhere:
 
 
 def renewal_margin(life: timedelta, chosen: timedelta | None = None) -> timedelta:
-    """How long before their end keys are renewed that live so long."""
+    """The time before expiry at which keys of this lifetime are renewed."""
     return min(chosen or max(life / 4, LEAST_MARGIN), life / 2)
 
 
 def _again(error: NightvaultError) -> NightvaultError:
-    """The same failure for another thread: an exception that is raised twice mixes its tracebacks."""
+    """A copy of the failure for another thread: an exception raised twice would mix tracebacks."""
     again = type(error)(str(error), advice=error.advice)
     again.__cause__ = error
     return again

@@ -1,4 +1,4 @@
-"""`--cert-selector` of the AWS helper: certificates on tokens, chosen by subject, issuer and serial."""
+"""The AWS helper's `--cert-selector`: choose certificates on tokens by subject, issuer and serial."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class _Entry(msgspec.Struct, rename="pascal"):
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """What a certificate must have; None takes any. Names are RFC 4514 texts, in either order."""
+    """The conditions on a certificate; None accepts any. Names are RFC 4514 texts, in either order."""
 
     subject: str | None = None
     issuer: str | None = None
     serial: int | None = None
 
     def fits(self, certificate: x509.Certificate) -> bool:
-        """Whether a certificate is meant."""
+        """Whether a certificate fulfils the conditions."""
         return (
             (self.subject is None or _same_name(self.subject, certificate.subject))
             and (self.issuer is None or _same_name(self.issuer, certificate.issuer))
@@ -42,7 +42,8 @@ class Selector:
 
 
 def parse_selector(text: str) -> Selector:
-    """`Key=x509Subject,Value=CN=host Key=x509Serial,Value=0A`, or `file://` with a list of Key and Value."""
+    """Parse `Key=x509Subject,Value=CN=host Key=x509Serial,Value=0A`, or the `file://` of a list of Key and
+    Value."""
     pairs = _pairs_of_file(text.removeprefix(_FILE)) if text.startswith(_FILE) else _pairs_of_text(text)
     found: dict[str, str] = {}
     for key, value in pairs:
@@ -90,7 +91,7 @@ def _same_name(wanted: str, name: x509.Name) -> bool:
 
 
 def choose(found: Iterable[TokenCertificate], selector: Selector, *, latest: bool) -> TokenCertificate:
-    """The one certificate that is meant; with `latest`, of several the one that lasts longest."""
+    """The one certificate that fits; with `latest`, of several the one that expires last."""
     meant = [one for one in found if selector.fits(one.certificate)]
     if not meant:
         raise IdentityError(
@@ -106,6 +107,6 @@ def choose(found: Iterable[TokenCertificate], selector: Selector, *, latest: boo
 
 
 def uri_of(found: TokenCertificate) -> str:
-    """The URI of a certificate on a token, and of its key."""
+    """The PKCS#11 URI of a certificate on a token, which is that of its key, too."""
     parts = (f"token={quote(found.token, safe='')}", f"serial={quote(found.serial, safe='')}")
     return f"pkcs11:{';'.join(parts)};id={quote(found.id, safe='')}"

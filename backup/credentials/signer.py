@@ -1,6 +1,6 @@
-"""AWS's signature version 4 with an X.509 identity: request, identity and time in, signed headers out; pure.
+"""Signature Version 4 with an X.509 identity: request, identity and time in, signed headers out; pure.
 
-There is no secret to derive a key from: the string to sign is signed by the certificate's own key (AWS:
+There is no secret to derive a key from: the string to sign is signed with the certificate's own key (AWS:
 "The IAM Roles Anywhere authentication signing process"). Its hash is SHA-256 for every key.
 """
 
@@ -37,27 +37,27 @@ class SessionRequest:
     query: str = ""
 
 
-def sign_request(request: SessionRequest, signer: KeyHolder, now: datetime) -> Mapping[str, str]:
-    """The headers to send: everything that is signed, and `Authorization`."""
+def sign_request(request: SessionRequest, holder: KeyHolder, now: datetime) -> Mapping[str, str]:
+    """The headers to send: all that are signed, and `Authorization`."""
     stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    headers = _headers(request, signer, stamp)
+    headers = _headers(request, holder, stamp)
     scope = f"{stamp[:8]}/{request.region}/{SERVICE}/aws4_request"
     text = string_to_sign(
-        signer.algorithm, stamp, scope, canonical_request(headers, request.body, request.query)
+        holder.algorithm, stamp, scope, canonical_request(headers, request.body, request.query)
     )
-    signature = signer.sign(text.encode())
-    return {**headers, "Authorization": authorization(signer, scope, headers, signature)}
+    signature = holder.sign(text.encode())
+    return {**headers, "Authorization": authorization(holder, scope, headers, signature)}
 
 
-def _headers(request: SessionRequest, signer: KeyHolder, stamp: str) -> Mapping[str, str]:
+def _headers(request: SessionRequest, holder: KeyHolder, stamp: str) -> Mapping[str, str]:
     headers = {
         "Content-Type": "application/json",
         "Host": request.host,
         "X-Amz-Date": stamp,
-        "X-Amz-X509": _base64_der(signer.certificate),
+        "X-Amz-X509": _base64_der(holder.certificate),
     }
-    if signer.chain:
-        headers["X-Amz-X509-Chain"] = ",".join(_base64_der(one) for one in signer.chain)
+    if holder.chain:
+        headers["X-Amz-X509-Chain"] = ",".join(_base64_der(one) for one in holder.chain)
     return headers
 
 
@@ -66,7 +66,7 @@ def _base64_der(certificate: x509.Certificate) -> str:
 
 
 def canonical_request(headers: Mapping[str, str], body: bytes, query: str = "") -> str:
-    """The request in the one form that both sides hash; every header given is signed."""
+    """The canonical form of the request, which both sides hash; every given header is signed."""
     lines = sorted((name.lower(), " ".join(value.split())) for name, value in headers.items())
     block = "".join(f"{name}:{value}\n" for name, value in lines)
     return "\n".join([METHOD, PATH, query, block, _signed_headers(headers), hashlib.sha256(body).hexdigest()])
@@ -77,13 +77,13 @@ def _signed_headers(headers: Mapping[str, str]) -> str:
 
 
 def string_to_sign(algorithm: str, stamp: str, scope: str, canonical: str) -> str:
-    """What the key signs: label, time, scope and the hash of the canonical request."""
+    """The bytes that the key signs: label, time, scope and the hash of the canonical request."""
     return "\n".join([algorithm, stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
 
 
-def authorization(signer: KeyHolder, scope: str, headers: Mapping[str, str], signature: bytes) -> str:
+def authorization(holder: KeyHolder, scope: str, headers: Mapping[str, str], signature: bytes) -> str:
     """The Authorization header; the credential is the certificate's serial in decimal, however long."""
     return (
-        f"{signer.algorithm} Credential={signer.certificate.serial_number}/{scope}, "
+        f"{holder.algorithm} Credential={holder.certificate.serial_number}/{scope}, "
         f"SignedHeaders={_signed_headers(headers)}, Signature={signature.hex()}"
     )

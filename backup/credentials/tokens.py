@@ -1,6 +1,6 @@
 """Keys and certificates on PKCS#11 tokens: smart cards, security keys, HSMs, SoftHSM.
 
-Sessions live for one question each: a token that was pulled out and put back in is found again. The library
+A session lasts for one operation, so a token that was pulled out and put back in is found again. The library
 (python-pkcs11, the extra `pkcs11`) is loaded when a `pkcs11:` URI is used.
 """
 
@@ -31,9 +31,9 @@ _LOCK = threading.RLock()
 
 @dataclass(frozen=True, slots=True)
 class TokenAccess:
-    """How tokens are reached: the module's library, and what opens them if the URI has no PIN.
+    """Access to tokens: the PKCS#11 module's library, and the secret to use if the URI has no PIN.
 
-    `reuse_pin` offers the user's PIN to keys that want one before every signature.
+    `reuse_pin` sends the user's PIN again for keys that require one before every signature.
     """
 
     module: str | None = None
@@ -43,7 +43,7 @@ class TokenAccess:
 
 @dataclass(frozen=True, slots=True)
 class TokenCertificate:
-    """A certificate on a token, and what its key is called there."""
+    """A certificate on a token, with the label and id of its key there."""
 
     certificate: x509.Certificate
     id: bytes
@@ -53,7 +53,7 @@ class TokenCertificate:
 
 
 def find_certificates(uri: Pkcs11Uri, access: TokenAccess) -> Sequence[TokenCertificate]:
-    """The certificates that a URI names; empty if there are none. `IdentityError` without such a token."""
+    """The certificates that match a URI, perhaps none. `IdentityError` without such a token."""
     found = [one for token in _tokens(uri, access) for one in _certificates(token, uri, access)]
     return [one for one in found if _named(uri, one.label, one.id)]
 
@@ -83,7 +83,7 @@ def _has_issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """A `SigningKey` that stays in its token."""
+    """A `SigningKey` on a token, which it never leaves."""
 
     uri: Pkcs11Uri
     certificate: x509.Certificate
@@ -96,7 +96,7 @@ class TokenKey:
         return f"PKCS#11 token {self.uri.where}"
 
     def sign(self, data: bytes) -> bytes:
-        """Sign with whichever of the keys meant belongs to the certificate."""
+        """Sign with that key, of those that match the URI, which belongs to the certificate."""
         tokens = _tokens(self.uri, self.access)
         if len(tokens) > 1:
             raise IdentityError(
@@ -178,7 +178,7 @@ def _pin(uri: Pkcs11Uri, access: TokenAccess) -> str | None:
 
 
 def _tokens(uri: Pkcs11Uri, access: TokenAccess) -> Sequence[Any]:
-    """The tokens that a URI means, at least one."""
+    """The tokens that match a URI, at least one; otherwise `IdentityError`."""
     found = [slot.get_token() for slot in _slots(uri, access) if _slot_fits(slot, uri)]
     meant = [token for token in found if _token_fits(token, uri)]
     if not meant:
@@ -233,7 +233,7 @@ def _serial(token: Any) -> str:
 
 
 def _certificates(token: Any, uri: Pkcs11Uri, access: TokenAccess) -> Sequence[TokenCertificate]:
-    """The token's certificates; it is opened with a PIN only if it shows none without."""
+    """The token's certificates; the PIN is used only if none is visible without it."""
     seen = _read_certificates(token, None, uri.where)
     if not seen and (uri.pin or uri.pin_source or access.passphrase.given):
         seen = _read_certificates(token, _pin(uri, access), uri.where)
@@ -250,7 +250,7 @@ def _read_certificates(token: Any, pin: str | None, where: str) -> Sequence[Toke
 
 
 def _read_certificate(found: Any, token: Any) -> TokenCertificate | None:
-    """A certificate object; None for one that is no X.509 certificate that can be read."""
+    """The X.509 certificate in an object; None if it cannot be parsed as one."""
     try:
         certificate = whole(x509.load_der_x509_certificate(bytes(found[_attribute("VALUE")])))
     except (ValueError, x509.InvalidVersion):
@@ -284,7 +284,7 @@ def _session(token: Any, pin: str | None, where: str) -> Iterator[Any]:
 
 @contextmanager
 def _in_our_words(where: str) -> Iterator[None]:
-    """The library's errors, which have no text of their own, in ours; none ever holds the PIN."""
+    """Turn the library's errors, which have no text of their own, into ours; none ever holds the PIN."""
     from pkcs11 import exceptions as known
 
     try:

@@ -1,7 +1,7 @@
 """Keys in a TPM 2.0: persistent handles (`handle:0x81000001`), and the TSS2 PEM files of tpm2-openssl.
 
 The TPM is opened for one signature at a time. The library (tpm2-pytss, the extra `tpm`) is loaded when such a
-key is used.
+key is first used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOCK = threading.Lock()
 
 
 def is_tpm_handle(text: str) -> bool:
-    """Whether a private key is meant by its handle in the TPM."""
+    """Whether the text names a private key by its handle in the TPM."""
     return text.startswith(HANDLE)
 
 
@@ -47,9 +47,9 @@ def parse_handle(text: str) -> int:
 
 
 def tcti_of(environment: Mapping[str, str]) -> str | None:
-    """How the TPM is reached, as tpm2-tss names it; None leaves it to the library (/dev/tpmrm0, …).
+    """The TCTI, tpm2-tss's address of the TPM; None leaves the choice to the library (/dev/tpmrm0, …).
 
-    `TPM2TOOLS_TCTI` is taken as it is; `TPM_DEVICE` names a device or a UNIX socket, as the Go helper has it.
+    `TPM2TOOLS_TCTI` is used unchanged; `TPM_DEVICE` names a device or a UNIX socket, as in AWS's Go helper.
     """
     if whole := environment.get("TPM2TOOLS_TCTI"):
         return whole
@@ -79,7 +79,7 @@ class TpmKey:
         return "TPM" if self.handle is None else f"TPM {self.handle:#x}"
 
     def sign(self, data: bytes) -> bytes:
-        """Sign with the TPM, and see that it was the certificate's key."""
+        """Sign with the TPM, and verify that it used the certificate's key."""
         with _LOCK, _opened(self.tcti) as tpm:
             signature = self._sign_in(tpm, data)
         if not has_signed(self.certificate, signature, data):
@@ -104,7 +104,7 @@ class TpmKey:
 
     @contextmanager
     def _loaded(self, tpm: Any) -> Iterator[Any]:
-        """The key's handle in this session; what was loaded for it is taken out again."""
+        """The key's handle in this session; a key loaded for it is flushed afterwards."""
         if self.handle is not None:
             key = tpm.tr_from_tpmpublic(self.handle)
             tpm.tr_set_auth(key, self.passphrase.given or b"")
@@ -137,7 +137,7 @@ def _unwrapped(pem: bytes) -> Any:
 
 @contextmanager
 def _opened(tcti: str | None) -> Iterator[Any]:
-    """A connection to the TPM; the library's errors in our words."""
+    """A connection to the TPM, within which the library's errors are turned into ours."""
     try:
         from tpm2_pytss import ESAPI, TSS2_Exception
     except ImportError as error:

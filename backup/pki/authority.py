@@ -1,4 +1,4 @@
-"""The certificate authority itself: make it, open it, and let it sign."""
+"""The certificate authority itself: create it, open it, sign with it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """An authority whose key is at hand; `directory` keeps a copy of everything it has issued."""
+    """An opened authority with its key; `directory` keeps a copy of every certificate that it has issued."""
 
     directory: str
     certificate: x509.Certificate
@@ -40,13 +40,13 @@ class Authority:
 
     @property
     def certificate_path(self) -> str:
-        """The file for the trust anchor."""
+        """The path of the CA certificate, which becomes the trust anchor."""
         return os.path.join(self.directory, CERTIFICATE_FILE)
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateWish:
-    """What a certificate is to say: subject, names, whose key, and for how many days."""
+    """The contents of a certificate to be issued: subject, names, public key, and validity in days."""
 
     subject: x509.Name
     alternative_names: x509.SubjectAlternativeName | None
@@ -57,10 +57,10 @@ class CertificateWish:
 def create_ca(
     directory: str, subject: Subject, *, key_type: KeyType, days: int, passphrase: bytes | None, now: datetime
 ) -> Authority:
-    """Make a self-signed authority in `directory`, which must hold none yet (`UsageError`).
+    """Create a self-signed authority in `directory`, which must not hold one yet (`UsageError`).
 
-    The certificate may sign leaves and revocation lists, no further authorities: what IAM Roles Anywhere
-    asks of a trust anchor (AWS: "Trust model"). With a passphrase the key file is encrypted.
+    Its certificate may sign leaves and revocation lists, but no further authorities, as IAM Roles Anywhere
+    requires of a trust anchor (AWS: "Trust model"). With a passphrase the key file is encrypted.
     """
     key = generate_key(key_type)
     authority = Authority(directory, _self_sign(key, subject.name(), days, now), key)
@@ -87,7 +87,7 @@ def _self_sign(key: PrivateKey, name: x509.Name, days: int, now: datetime) -> x5
 
 
 def key_is_encrypted(directory: str) -> bool:
-    """Whether the authority's key asks for a passphrase."""
+    """Whether the authority's key is encrypted with a passphrase."""
     return b"ENCRYPTED" in _read_key(directory)
 
 
@@ -126,9 +126,9 @@ def _read_key(directory: str) -> bytes:
 
 
 def sign_certificate(authority: Authority, wanted: CertificateWish, now: datetime) -> x509.Certificate:
-    """A client's certificate, kept as a copy in `issued/` before anybody else has it.
+    """Sign a client's certificate; a copy is in `issued/` before it is returned.
 
-    It ends with the authority's own at the latest. `IdentityError` when the authority's has ended.
+    It expires with the authority's own at the latest. `IdentityError` when the authority's has expired.
     """
     check_validity(authority.certificate, now)
     end = min(_whole(now) + timedelta(days=wanted.days), authority.certificate.not_valid_after_utc)
@@ -158,7 +158,7 @@ def _keep_copy(authority: Authority, certificate: x509.Certificate) -> None:
 
 
 def issued_certificates(authority: Authority) -> Sequence[str]:
-    """The paths of the copies of all that was issued, by serial."""
+    """The paths of the copies of all issued certificates, by serial."""
     directory = os.path.join(authority.directory, ISSUED_DIRECTORY)
     return sorted(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".pem"))
 
@@ -166,7 +166,8 @@ def issued_certificates(authority: Authority) -> Sequence[str]:
 def _begin(
     subject: x509.Name, issuer: x509.Name, public_key: PublicKey, now: datetime
 ) -> x509.CertificateBuilder:
-    """What every certificate begins with; serials are 20 random bytes (RFC 5280, 4.1.2.2)."""
+    """A builder with the fields that all certificates share; serials are 20 random bytes (RFC 5280,
+    4.1.2.2)."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -1,5 +1,4 @@
-"""Write keys and certificates so that a cut leaves either the old file or the new one, and no one else
-reads keys."""
+"""Write keys and certificates atomically and durably, with key files that only their owner may read."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ PUBLIC = 0o644
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """What is to be in a file, and who may read it."""
+    """The content of a file to be written, and its mode."""
 
     path: str
     data: bytes = field(repr=False)
@@ -25,7 +24,7 @@ class NewFile:
 
 
 def make_directory(path: str) -> None:
-    """Make a directory that only its owner may enter; one that is there is left as it is."""
+    """Make a directory that only its owner may enter; an existing one is left unchanged."""
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:
@@ -33,7 +32,7 @@ def make_directory(path: str) -> None:
 
 
 def create_files(files: Sequence[NewFile]) -> None:
-    """Write files that must not be there yet; `UsageError` names the first that is."""
+    """Write files that must not exist yet; `UsageError` names the first that does."""
     for file in files:
         if os.path.lexists(file.path):
             raise UsageError(
@@ -43,7 +42,7 @@ def create_files(files: Sequence[NewFile]) -> None:
 
 
 def replace_files(files: Sequence[NewFile]) -> None:
-    """Write files in place of those that may be there: none is touched before all are written and synced."""
+    """Replace files, if they exist; none is renamed into place before all are written and synced."""
     _write(files, replace=True)
 
 

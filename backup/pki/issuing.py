@@ -1,4 +1,4 @@
-"""Certificates for servers: with a new key, or for a request whose key never leaves its server."""
+"""Certificates for servers, with a new key, or for a request whose key never leaves its server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEAST_RSA_BITS = 2048
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate and where it lies with its key."""
+    """An issued certificate, with its path and that of its key."""
 
     certificate: x509.Certificate
     certificate_path: str
@@ -34,10 +34,10 @@ class Issued:
 def issue(
     authority: Authority, subject: Subject, *, key_type: KeyType, days: int, directory: str, now: datetime
 ) -> Issued:
-    """A new key and its certificate in `directory`, as NAME.key and NAME.pem.
+    """Make a new key and its certificate in `directory`, as NAME.key and NAME.pem.
 
-    Issued again under the same name they replace the old ones, once both new ones are written: a server
-    that reads them in between finds a pair that does not fit, and looks again.
+    Issued again under the same name they replace the old ones, once both new ones are written: a server that
+    reads them between the two renames finds a pair that does not fit, and reads again.
     """
     key = generate_key(key_type)
     wanted = CertificateWish(subject.name(), subject.alternative_names(), key.public_key(), days)
@@ -57,8 +57,8 @@ def issue(
 def make_csr(
     subject: Subject, *, key_type: KeyType, key_path: str, csr_path: str, passphrase_file: str | None = None
 ) -> x509.CertificateSigningRequest:
-    """A request for `subject`, written to `csr_path`, for the key at `key_path`: a new one if there is none
-    yet."""
+    """Write a request for `subject` to `csr_path`, for the key at `key_path`, which is made if it is
+    missing."""
     known = os.path.exists(key_path)
     key = load_private_key(key_path, passphrase_file) if known else generate_key(key_type)
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
@@ -80,9 +80,9 @@ def make_csr(
 def sign_csr(authority: Authority, data: bytes, *, days: int, path: str, now: datetime) -> x509.Certificate:
     """Sign a request (PEM) and write the certificate to `path`.
 
-    Subject, DNS and URI names and the key are taken from the request, its other wishes are not: a request
-    cannot make itself an authority. `UsageError` for a request that is damaged or asks for a name or key
-    that AWS would refuse.
+    Subject, DNS and URI names and the key are taken from the request, other extensions are not: a request
+    cannot make itself an authority. `UsageError` for a request that is damaged or has a name or key that AWS
+    would refuse.
     """
     csr = _read_csr(data)
     wanted = CertificateWish(_checked_subject(csr), _checked_names(csr), _checked_key(csr), days)

@@ -1,4 +1,4 @@
-"""Private keys of the kinds that IAM Roles Anywhere takes, and how they are written down."""
+"""Private keys of the types that IAM Roles Anywhere accepts, and their PEM form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 class KeyType(StrEnum):
-    """The kinds on offer."""
+    """The types of key that can be made."""
 
     RSA_2048 = "rsa-2048"
     RSA_4096 = "rsa-4096"
@@ -22,7 +22,7 @@ class KeyType(StrEnum):
 
 
 def generate_key(key_type: KeyType) -> PrivateKey:
-    """A new private key."""
+    """A new random private key."""
     match key_type:
         case KeyType.RSA_2048:
             return rsa.generate_private_key(65537, 2048)
@@ -35,7 +35,7 @@ def generate_key(key_type: KeyType) -> PrivateKey:
 
 
 def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
-    """PKCS#8 in PEM; with a passphrase encrypted by PBES2 (AES-256), which openssl and AWS's own client
+    """The key as PKCS#8 in PEM; with a passphrase encrypted by PBES2 (AES-256), as openssl and AWS's client
     read."""
     if passphrase == b"":
         raise UsageError("a passphrase must not be empty")
@@ -44,6 +44,6 @@ def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
 
 
 def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:
-    """The hash for what this key signs: as strong as its curve, SHA-256 for RSA."""
+    """The hash for signatures by this key: as strong as its curve, SHA-256 for RSA."""
     strong = isinstance(key, ec.EllipticCurvePrivateKey) and key.key_size > 256
     return hashes.SHA384() if strong else hashes.SHA256()

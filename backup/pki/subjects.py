@@ -1,4 +1,4 @@
-"""Who a certificate is for: names that survive as AWS session tags."""
+"""Certificate subjects whose names can become AWS session tags."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_NAME = 64
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Common name, and what a trust policy may ask for besides; `dns` are alternative names."""
+    """Common name and other attributes that a trust policy may test; `dns` are alternative names."""
 
     common_name: str
     organization: str | None = None
@@ -36,7 +36,7 @@ class Subject:
         )
 
     def alternative_names(self) -> x509.SubjectAlternativeName | None:
-        """The extension for `dns`, None without any; `UsageError` for a name that is not ASCII."""
+        """The extension with the `dns` names, None without any; `UsageError` for a name that is not ASCII."""
         if not self.dns:
             return None
         try:
@@ -48,8 +48,10 @@ class Subject:
 
 
 def check_part(what: str, text: str) -> str:
-    """`text` if it can be a part of a subject, else `UsageError` (AWS: "Trust model"; STS's pattern for
-    tags)."""
+    """Return `text` if it can be part of a subject, else raise `UsageError`.
+
+    Sources: AWS, "Trust model"; the pattern of STS for session tags.
+    """
     if not text.strip() or len(text) > LONGEST_NAME:
         raise UsageError(f"the {what} {text!r} must have 1 to {LONGEST_NAME} characters")
     if not TAG_VALUE.fullmatch(text):
@@ -61,6 +63,6 @@ def check_part(what: str, text: str) -> str:
 
 
 def file_stem(common_name: str) -> str:
-    """A file name for a common name."""
+    """A safe file name derived from a common name."""
     stem = "".join(letter if letter.isalnum() or letter in "._-@+" else "_" for letter in common_name)
     return stem.lstrip(".") or "identity"

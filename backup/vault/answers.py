@@ -1,4 +1,4 @@
-"""Read what Glacier answers: jobs, parts, uploads, listings; pure.
+"""Parse Glacier's answers: jobs, parts, uploads, listings; pure.
 
 Source: Amazon Glacier developer guide, API reference 2012-06-01; absent fields are null there, and boto3
 drops nulls.
@@ -35,7 +35,7 @@ EXPIRED = RetrievalStatus(RetrievalState.EXPIRED)
 
 
 def status(job: Mapping[str, Any]) -> RetrievalStatus:
-    """How far a job is. `Completed` is true for failed jobs, too: the status code decides."""
+    """The status of a job. `Completed` is true for failed jobs, too, so the status code decides."""
     states = {"Succeeded": RetrievalState.READY, "Failed": RetrievalState.FAILED}
     state = states.get(job.get("StatusCode", ""), RetrievalState.WAITING)
     completed = job.get("CompletionDate") if state is RetrievalState.READY else None
@@ -44,7 +44,7 @@ def status(job: Mapping[str, Any]) -> RetrievalStatus:
 
 
 def range_of(answer: Mapping[str, Any]) -> ByteRange:
-    """Which bytes of the output an answer holds: its Content-Range says so, or it is all of them."""
+    """The range of the output that an answer holds, by its Content-Range; all of it without that header."""
     content_range = answer.get("contentRange")
     if content_range is None:
         length = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length", "0")
@@ -54,7 +54,7 @@ def range_of(answer: Mapping[str, Any]) -> ByteRange:
 
 
 def check_answered(answer: Mapping[str, Any], tree_hash: TreeHash, what: str) -> None:
-    """`IntegrityError` if the service says that it has another tree hash."""
+    """Raise `IntegrityError` if the service reports another tree hash."""
     checksum = answer.get("checksum")
     if checksum is not None and checksum != tree_hash.hex():
         raise IntegrityError(
@@ -64,13 +64,13 @@ def check_answered(answer: Mapping[str, Any], tree_hash: TreeHash, what: str) ->
 
 
 def stored_part(answer: Mapping[str, Any]) -> StoredPart:
-    """One of ListParts; on the wire both ends of a range belong to it."""
+    """One item of ListParts as a value; in AWS's ranges both ends are inclusive."""
     first, last = map(int, answer["RangeInBytes"].split("-"))
     return StoredPart(first, last - first + 1, _tree_hash(answer.get("SHA256TreeHash")))
 
 
 def open_upload(answer: Mapping[str, Any]) -> OpenUpload:
-    """One of ListMultipartUploads."""
+    """One item of ListMultipartUploads as a value."""
     return OpenUpload(
         upload_id=UploadId(answer["MultipartUploadId"]),
         label=pack.parse_description(answer.get("ArchiveDescription") or ""),
@@ -80,7 +80,7 @@ def open_upload(answer: Mapping[str, Any]) -> OpenUpload:
 
 
 def when(text: str) -> datetime:
-    """A date of AWS's, which has milliseconds everywhere but in listings."""
+    """The moment of a date as AWS writes it: with milliseconds, except in listings."""
     return datetime.fromisoformat(text)
 
 
@@ -102,7 +102,7 @@ class _Inventory(msgspec.Struct, rename="pascal"):
 
 
 def parse_listing(data: bytes, doing: str) -> Listing:
-    """A listing's JSON; `VaultError` when it is not what AWS documents."""
+    """The entries of a listing's JSON; `VaultError` when it is not what AWS documents."""
     try:
         inventory = msgspec.json.decode(data, type=_Inventory)
         archives = [_listed(each) for each in inventory.archive_list]

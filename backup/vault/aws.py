@@ -177,7 +177,7 @@ def speaking_of(
 def _from_answer(
     error: boto.ClientError, doing: str, unknown: type[VaultError], refused: type[NightvaultError]
 ) -> NightvaultError:
-    """The error for an answer of AWS."""
+    """Our error for an error answer of AWS."""
     answer = error.response.get("Error", {})
     code, text = str(answer.get("Code") or ""), str(answer.get("Message") or "")
     text = text.partition("\n")[0]  # a wrong signature is explained over twenty lines
@@ -233,7 +233,8 @@ def _is_hash_mismatch(text: str) -> bool:
 
 
 def _without_code(error: boto.ClientError, message: str) -> NightvaultError:
-    """Answers of proxies and load balancers carry no code of AWS: their status is all there is."""
+    """Our error for an answer without a code of AWS, from a proxy or load balancer; only its status is
+    known."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = str(error.response.get("Error", {}).get("Code") or "")
     if status >= 500 and (code.isdecimal() or not code or code == "Unknown"):
@@ -242,7 +243,7 @@ def _without_code(error: boto.ClientError, message: str) -> NightvaultError:
 
 
 def _ours_within(error: BaseException | None) -> NightvaultError | None:
-    """An error of ours that botocore has wrapped in one of its own."""
+    """The error of ours that botocore has wrapped in one of its own; None if there is none."""
     seen = 0
     while error is not None and seen < 10:
         if isinstance(error, NightvaultError):
@@ -254,7 +255,7 @@ def _ours_within(error: BaseException | None) -> NightvaultError | None:
 
 
 def _from_client(error: boto.BotoCoreError, doing: str) -> NightvaultError:
-    """The error for what went wrong before there was an answer, or within it."""
+    """Our error for a failure of botocore itself: before there was an answer, or while it was read."""
     message = f"cannot {doing}: {error}"
     if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         advice = "check this machine's clock and CA certificates, and whether something stands in between"
@@ -274,7 +275,8 @@ def _from_client(error: boto.BotoCoreError, doing: str) -> NightvaultError:
 
 
 def field(answer: Mapping[str, Any], name: str, doing: str) -> Any:
-    """A field that every answer of AWS has; a login page that some network answers with has none."""
+    """A field that every answer of AWS has; `VaultError` without it, as when a network's login page
+    answers."""
     if name not in answer:
         raise UnreachableError(f"cannot {doing}: the answer has no {name}", advice=_NOT_AWS)
     return answer[name]

@@ -71,21 +71,21 @@ class DirectoryVault:
     It keeps no record of retrievals, so `open_retrievals` is empty: asking again costs nothing.
     """
 
-    def __init__(self, name: VaultName, path: str, clock: Clock, paces: RateLimits = FREE) -> None:
+    def __init__(self, name: VaultName, path: str, clock: Clock, limits: RateLimits = FREE) -> None:
         self._name = name
         self._path = os.path.abspath(path)
         self._clock = clock
-        self._paces = paces
+        self._limits = limits
         self._completing = threading.Lock()
 
     @property
     def name(self) -> VaultName:
-        """Its name in the config."""
+        """The vault's name in the config."""
         return self._name
 
     @property
     def traits(self) -> VaultTraits:
-        """What it can do."""
+        """The limits and abilities of a directory vault."""
         return TRAITS
 
     def create(self) -> None:
@@ -105,7 +105,7 @@ class DirectoryVault:
                 layout.write_marker(root, marker)
 
     def state(self) -> VaultState:
-        """How many archives and bytes there are."""
+        """The number of archives and bytes in the vault."""
         try:
             listing = self.fetch_listing(_LISTING)
         except VaultMissingError:
@@ -116,12 +116,12 @@ class DirectoryVault:
     # Which vault this is.
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:  # noqa: ARG002 (all see the same)
-        """The id in the marker."""
+        """The id in the marker file."""
         with self._root("look which vault it is") as root:
             return [VaultIdentity(layout.read_marker(root).id)]
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:  # noqa: ARG002 (the marker has one)
-        """The marker has one since the vault was made."""
+        """Do nothing: the marker file has had an id since the vault was made."""
         with self._root("look which vault it is"):
             return
 
@@ -130,7 +130,7 @@ class DirectoryVault:
         inventory_id: InventoryId,
         known: Mapping[bytes, int],  # noqa: ARG002 (all records are read, so all are told)
     ) -> Sequence[ListedArchive]:
-        """All of the inventory's catalogs."""
+        """All catalogs of the inventory in this vault."""
         with self._root("list the catalogs") as root:
             listed = (_listed(*each) for each in layout.all_archives(root))
             return [one for one in listed if one.label is not None and one.label.is_catalog_of(inventory_id)]
@@ -150,9 +150,9 @@ class DirectoryVault:
         return upload_id
 
     def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
-        """Write one part at its offset and sync it; checked by its tree hash, `sha256` is not looked at.
+        """Write one part at its offset and sync it; its tree hash is verified, `sha256` is ignored.
 
-        Different bytes for one part must not be sent by two threads at once.
+        Two threads must not send different bytes for the same part at once.
         """
         with (
             self._root(f"write to upload {upload_id}") as root,
@@ -162,11 +162,11 @@ class DirectoryVault:
             if treehash.tree_hash(body) != part.tree_hash:
                 raise _changed(upload_id, part.offset)
             stored = StoredPart(part.offset, part.length, part.tree_hash)
-            layout.write_part(upload, stored, body, self._paces.up)
+            layout.write_part(upload, stored, body, self._limits.up)
 
     def put_file(self, upload_id: UploadId, path: str, parts: Sequence[Part]) -> bool:
-        """Give the file another name, in the upload, if it lies on this file system and no pace is set."""
-        if self._paces.up is not UNLIMITED:
+        """Hard-link the file into the upload, if it lies on this file system and no rate limit is set."""
+        if self._limits.up is not UNLIMITED:
             return False
         stored = [StoredPart(part.offset, part.length, part.tree_hash) for part in parts]
         with (
@@ -188,7 +188,7 @@ class DirectoryVault:
         upload_id: UploadId,
         part_size: int,  # noqa: ARG002 (the vault noted where each part lies)
     ) -> Sequence[StoredPart]:
-        """The parts that were written and synced."""
+        """The parts that are written and synced."""
         with (
             self._root(f"list the parts of upload {upload_id}") as root,
             layout.open_upload(root, upload_id) as (upload, _),
@@ -203,7 +203,7 @@ class DirectoryVault:
         tree_hash: TreeHash,
         parts: Sequence[Part],  # noqa: ARG002 (what the vault noted of them decides)
     ) -> ArchiveId:
-        """Check the parts' places and hashes, then rename the data: from then on it is an archive."""
+        """Check the parts' offsets and hashes, then rename the data file, which makes it an archive."""
         archive_id = ArchiveId(upload_id)
         record = ArchiveRecord(pack.describe(label), size, tree_hash.hex(), self._clock.now())
         with self._completing, self._root(f"complete upload {upload_id}") as root:
@@ -217,12 +217,12 @@ class DirectoryVault:
         return archive_id
 
     def abort_upload(self, upload_id: UploadId) -> None:
-        """Remove an upload and its bytes; what became an archive stays."""
+        """Remove an upload and its bytes; an archive that was completed from it stays."""
         with self._root(f"abort upload {upload_id}") as root:
             layout.remove_upload(root, upload_id)
 
     def list_uploads(self) -> Sequence[OpenUpload]:
-        """All uploads begun and not completed."""
+        """All uploads that were begun and not completed."""
         found = []
         with self._root("list the uploads") as root:
             for upload_id in layout.upload_ids(root):
@@ -240,7 +240,7 @@ class DirectoryVault:
         tier: Tier,  # noqa: ARG002 (all are as fast)
         token: str,  # noqa: ARG002 (there is nothing to find again)
     ) -> RetrievalId:
-        """Ready at once; ranges must be aligned to MiB, as in Glacier."""
+        """A retrieval that is ready at once; ranges must be aligned to MiB, as in Glacier."""
         with (
             self._root(f"retrieve archive {archive_id}") as root,
             dirfd.failing_as_archive(archive_id, self._path),
@@ -260,12 +260,12 @@ class DirectoryVault:
         return RetrievalId(f"{archive_id}:{start}-{end}")
 
     def open_retrievals(self) -> Mapping[str, RetrievalId]:
-        """None are kept."""
+        """An empty list: the directory keeps no record of retrievals."""
         with self._root("look for retrievals"):
             return {}
 
     def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
-        """READY as long as the archive is there."""
+        """READY for each archive that is still there."""
         statuses = {}
         with self._root("look for archives") as root:
             for each in ids:
@@ -275,7 +275,7 @@ class DirectoryVault:
         return statuses
 
     def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
-        """Read bytes of an archive; there is no hash of the vault's own to go with them."""
+        """Read bytes of an archive; the vault has no hash of its own for them."""
         with self._root(f"fetch retrieval {retrieval_id}") as root:
             parsed = _parse_retrieval(retrieval_id)
             if parsed is None:
@@ -287,24 +287,24 @@ class DirectoryVault:
                 raise VaultError(f"bytes {extent.start} to {extent.end} are not within {retrieval_id}")
             wanted = ByteRange(retrieved.start + extent.start, retrieved.start + extent.end)
             try:
-                return Fetched(layout.read_archive(root, archive_id, wanted, self._paces.down), None)
+                return Fetched(layout.read_archive(root, archive_id, wanted, self._limits.down), None)
             except ArchiveMissingError as error:
                 raise RetrievalExpiredError(str(error)) from error
 
     # Listings.
 
     def request_listing(self, token: str) -> ListingId:  # noqa: ARG002 (there is nothing to find again)
-        """Ready at once."""
+        """A listing that is ready at once."""
         with self._root("list the archives"):
             return _LISTING
 
     def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
-        """READY: the list is made when it is fetched."""
+        """READY, always: the list is made when it is fetched."""
         with self._root("list the archives"):
             return RetrievalStatus(RetrievalState.READY if listing_id == _LISTING else RetrievalState.EXPIRED)
 
     def fetch_listing(self, listing_id: ListingId) -> Listing:
-        """What lies in the directory now."""
+        """The archives that are in the directory now."""
         as_of = self._clock.now()
         with self._root("list the archives") as root:
             if listing_id != _LISTING:
@@ -339,7 +339,7 @@ class DirectoryVault:
 
 
 def _check_linked(upload: int, upload_id: UploadId, parts: Sequence[StoredPart]) -> None:
-    """IntegrityError unless the linked file is these parts, and no more."""
+    """Raise `IntegrityError` unless the linked file consists of exactly these parts."""
     for part, found in zip(parts, layout.hash_linked(upload, parts), strict=True):
         if found != part.tree_hash:
             raise _changed(upload_id, part.offset)
@@ -368,7 +368,8 @@ def _check_place(part: Part, length: int, part_size: int) -> None:
 def _check_whole(
     upload_id: UploadId, parts: Sequence[StoredPart], begun: UploadRecord, record: ArchiveRecord
 ) -> None:
-    """`IntegrityError` unless the parts lie end to end, are `size` bytes and have the tree hash together."""
+    """Raise `IntegrityError` unless the parts are contiguous, `size` bytes long and have the tree hash
+    together."""
     end = 0
     for part in parts:
         if part.offset != end or part.offset % begun.part_size:

@@ -1,7 +1,8 @@
-"""Open, write, sync and rename below one directory: never through a symlink, never outside it.
+"""File operations relative to the descriptor of a directory (openat): never through a symlink, never outside
+it.
 
-Every function takes the descriptor of a directory and a plain name in it. Names come from this program or
-were matched against a pattern first; `O_NOFOLLOW` refuses a symlink that somebody put in their place.
+Every function takes the descriptor of a directory and a plain name in it. Names are made by this program or
+were matched against a pattern before; `O_NOFOLLOW` refuses a symlink that somebody put in their place.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 @contextmanager
 def failing_as_vault(doing: str, path: str) -> Iterator[None]:
-    """Turn an `OSError` within into our words: what failed, below which path, and what to do."""
+    """Turn an `OSError` within into a `VaultError` that says what failed, below which path, and what to
+    do."""
     try:
         yield
     except OSError as error:
@@ -35,7 +37,8 @@ def failing_as_vault(doing: str, path: str) -> Iterator[None]:
 
 @contextmanager
 def failing_as_archive(name: str, path: str) -> Iterator[None]:
-    """Turn an `OSError` within into one of this archive alone, unless it says that the disk is away."""
+    """Turn an `OSError` within into an error of this archive alone, unless it says that the whole disk is
+    gone."""
     try:
         yield
     except FileNotFoundError:
@@ -59,7 +62,7 @@ def _advice(error: OSError, path: str) -> str:
 
 @contextmanager
 def open_directory(name: str, *below: str, dir_fd: int) -> Iterator[int]:
-    """The descriptor of a directory some plain names below `dir_fd`; closed afterwards."""
+    """The descriptor of a directory one or more levels below `dir_fd`; closed afterwards."""
     with ExitStack() as stack:
         fd = dir_fd
         for each in (name, *below):
@@ -70,7 +73,7 @@ def open_directory(name: str, *below: str, dir_fd: int) -> Iterator[int]:
 
 @contextmanager
 def open_file(name: str, flags: int, *, dir_fd: int) -> Iterator[int]:
-    """The descriptor of a file in `dir_fd`, made with mode 0600 if `flags` say so; closed afterwards."""
+    """The descriptor of a file in `dir_fd`, created with mode 0600 if `flags` say so; closed afterwards."""
     fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
     try:
         yield fd
@@ -79,7 +82,7 @@ def open_file(name: str, flags: int, *, dir_fd: int) -> Iterator[int]:
 
 
 def make_directory(name: str, *, dir_fd: int) -> None:
-    """Make a directory (0700) durably; no effect if it is there."""
+    """Make a directory (0700) durably; no effect if it exists."""
     try:
         os.mkdir(name, 0o700, dir_fd=dir_fd)
     except FileExistsError:
@@ -88,18 +91,18 @@ def make_directory(name: str, *, dir_fd: int) -> None:
 
 
 def write_file(name: str, data: bytes, *, dir_fd: int) -> None:
-    """Write a small file durably, so that its name only ever shows the whole of it."""
+    """Write a small file atomically and durably, by a temporary name and a rename."""
     write_durably(name, data, dir_fd=dir_fd, beside=f"{name}.new")
 
 
 def read_file(name: str, *, dir_fd: int) -> bytes:
-    """All of a small file."""
+    """The whole content of a small file."""
     with open_file(name, os.O_RDONLY, dir_fd=dir_fd) as fd:
         return read_at(fd, os.fstat(fd).st_size, 0)
 
 
 def write_at(fd: int, data: memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`; a write may be cut short by the system, so go on until it is done."""
+    """Write all of `data` at `offset`, repeating short writes until it is done."""
     data = data.cast("B")
     while data:
         written = os.pwrite(fd, data, offset)
@@ -118,7 +121,7 @@ def read_at(fd: int, length: int, offset: int) -> bytes:
 
 
 def file_size(name: str, *, dir_fd: int) -> int | None:
-    """The size of a regular file, None when there is none of that name."""
+    """The size of a regular file; None when there is none of that name."""
     try:
         found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -127,7 +130,7 @@ def file_size(name: str, *, dir_fd: int) -> int | None:
 
 
 def remove(name: str, *, dir_fd: int) -> None:
-    """Remove a file; no error when it is gone already."""
+    """Remove a file; no error when it does not exist."""
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=dir_fd)
 

@@ -1,4 +1,4 @@
-"""The vault service of 2012 as a `Vault`: one request a call, every byte hashed once.
+"""The Glacier vault service of 2012 as a `Vault`: one request for each call, every byte hashed once.
 
 Source of all facts on requests and answers: Amazon Glacier developer guide, API reference 2012-06-01.
 """
@@ -47,7 +47,7 @@ from backup.model import (
 from backup.protocols import VaultTraits
 from backup.vault import answers
 from backup.vault.aws import field, speaking_of
-from backup.vault.partbody import PartBody, hand_over_hashes, keep_pace
+from backup.vault.partbody import PartBody, hand_over_hashes, limit_rate
 from backup.vault.rate_limit import FREE, RateLimits, read_all
 
 TRAITS = VaultTraits(
@@ -77,32 +77,33 @@ class GlacierVault:
     """
 
     def __init__(
-        self, name: VaultName, client: Any, vault: str, account_id: str = "-", paces: RateLimits = FREE
+        self, name: VaultName, client: Any, vault: str, account_id: str = "-", limits: RateLimits = FREE
     ) -> None:
         self._name = name
         self._client = client
         self._vault = vault
         self._account_id = account_id
-        self._paces = paces
+        self._limits = limits
         hand_over_hashes(client)
-        keep_pace(client)
+        limit_rate(client)
 
     @property
     def name(self) -> VaultName:
-        """Its name in the config."""
+        """The vault's name in the config."""
         return self._name
 
     @property
     def traits(self) -> VaultTraits:
-        """What it can do."""
+        """The limits and abilities of a Glacier vault."""
         return TRAITS
 
     def create(self) -> None:
-        """CreateVault, which says nothing of whether the vault was there."""
+        """CreateVault, which does not tell whether the vault existed before."""
         self._call("create_vault", "create it")
 
     def state(self) -> VaultState:
-        """DescribeVault: the counts are those of the service's last listing, with 32 KiB for each archive."""
+        """DescribeVault: counts as of the service's last listing; the size includes 32 KiB for each
+        archive."""
         try:
             answer = self._call("describe_vault", "describe it")
         except VaultMissingError:
@@ -120,21 +121,21 @@ class GlacierVault:
     # Which vault this is.
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:  # noqa: ARG002 (all see the same)
-        """DescribeVault: its ARN, and when it was made, as another one may be made of the same name."""
+        """DescribeVault: its ARN and creation date, since a deleted vault's name can be used again."""
         doing = "look which vault it is"
         answer = self._call("describe_vault", doing)
         arn, made = (field(answer, name, doing) for name in ("VaultARN", "CreationDate"))
         return [VaultIdentity(f"{arn} {answers.when(made):%Y-%m-%dT%H:%M:%SZ}")]
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
-        """ARN and creation date are one."""
+        """Do nothing: ARN and creation date already identify the vault."""
 
     def newest_catalogs(
         self,
         inventory_id: InventoryId,  # noqa: ARG002 (a listing takes hours)
         known: Mapping[bytes, int],  # noqa: ARG002
     ) -> Sequence[ListedArchive]:
-        """None can be told at once."""
+        """None: Glacier cannot list anything at once."""
         return ()
 
     # Uploads.
@@ -150,7 +151,7 @@ class GlacierVault:
         return UploadId(field(answer, "uploadId", "begin an upload"))
 
     def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
-        """UploadMultipartPart; the service checks both hashes, we check which it says it has."""
+        """UploadMultipartPart; the service checks both hashes, and we check the tree hash that it reports."""
         if body.nbytes != part.length:
             raise VaultError(f"the part at {part.offset} has {body.nbytes} bytes, not {part.length}")
         answer = self._call(
@@ -160,7 +161,7 @@ class GlacierVault:
             uploadId=upload_id,
             range=f"bytes {part.offset}-{part.offset + part.length - 1}/*",
             checksum=part.tree_hash.hex(),
-            body=PartBody(body, part.sha256, self._paces.up),
+            body=PartBody(body, part.sha256, self._limits.up),
         )
         answers.check_answered(answer, part.tree_hash, f"the part at {part.offset} of upload {upload_id}")
 
@@ -183,7 +184,8 @@ class GlacierVault:
         tree_hash: TreeHash,
         parts: Sequence[Part],  # noqa: ARG002 (the service knows its parts)
     ) -> ArchiveId:
-        """CompleteMultipartUpload; whatever value the service refuses there is a gap, a size or a hash."""
+        """CompleteMultipartUpload; a value that the service refuses here means a gap, a wrong size or
+        hash."""
         doing = f"complete upload {upload_id}"
         answer = self._call(
             "complete_multipart_upload",
@@ -198,7 +200,7 @@ class GlacierVault:
         return ArchiveId(field(answer, "archiveId", doing))
 
     def abort_upload(self, upload_id: UploadId) -> None:
-        """AbortMultipartUpload; an upload that was completed or is unknown is gone already."""
+        """AbortMultipartUpload; no error for an upload that was completed or is unknown."""
         with suppress(UploadExpiredError):
             self._call(
                 "abort_multipart_upload",
@@ -218,7 +220,7 @@ class GlacierVault:
     def request_retrieval(
         self, archive_id: ArchiveId, extent: ByteRange | None, tier: Tier, token: str
     ) -> RetrievalId:
-        """InitiateJob for an archive or a range of it (on the wire both ends belong to it)."""
+        """InitiateJob for an archive or a range of it (in the request both ends are inclusive)."""
         job = {
             "Type": "archive-retrieval",
             "ArchiveId": archive_id,
@@ -232,7 +234,7 @@ class GlacierVault:
         return RetrievalId(field(answer, "jobId", doing))
 
     def open_retrievals(self) -> Mapping[str, RetrievalId]:
-        """ListJobs, all pages: ours that are waiting or ready."""
+        """ListJobs, all pages: our retrievals that are waiting or ready."""
         found: dict[str, RetrievalId] = {}
         for job in self._pages("list_jobs", "JobList", "list the retrievals"):
             description = job.get("JobDescription") or ""
@@ -249,10 +251,10 @@ class GlacierVault:
         return {each: answers.status(jobs[each]) if each in jobs else answers.EXPIRED for each in wanted}
 
     def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
-        """GetJobOutput of a range; the hash is there when the range is aligned to the tree.
+        """GetJobOutput of a range; with a tree hash when the range is aligned to the hash tree.
 
-        The service ignores a Range that it does not understand and answers with everything and 200, so the
-        answer's own range is compared before a byte of it is read.
+        The service ignores a Range that it does not understand and sends everything with 200, so the range
+        that the answer states is compared before a byte of it is read.
         """
         last = extent.end - 1
         doing = f"fetch bytes {extent.start} to {last} of retrieval {retrieval_id}"
@@ -263,7 +265,7 @@ class GlacierVault:
                 raise ArchiveShortError(f"cannot {doing}: it ends at byte {given.end}")
             if given != extent:
                 raise VaultError(f"cannot {doing}: the answer holds bytes {given.start} to {given.end - 1}")
-            data = read_all(body, self._paces.down, extent.length)
+            data = read_all(body, self._limits.down, extent.length)
         if len(data) != extent.length:
             raise VaultError(f"cannot {doing}: {len(data)} bytes came instead")
         checksum = answer.get("checksum")
@@ -272,7 +274,7 @@ class GlacierVault:
     # Listings.
 
     def request_listing(self, token: str) -> ListingId:
-        """InitiateJob for the service's own list, as JSON (its CSV is ambiguous)."""
+        """InitiateJob for the service's own list of archives, as JSON (its CSV is ambiguous)."""
         job = {"Type": "inventory-retrieval", "Format": "JSON", "Description": f"{TOKEN_PREFIX}{token}"}
         doing = "request a listing"
         return ListingId(field(self._call("initiate_job", doing, jobParameters=job), "jobId", doing))
@@ -286,7 +288,7 @@ class GlacierVault:
         doing = f"fetch listing {listing_id}"
         answer = self._output(listing_id, doing)
         with closing(answer["body"]) as body, speaking_of(doing):
-            data = read_all(body, self._paces.down, answers.range_of(answer).length)
+            data = read_all(body, self._limits.down, answers.range_of(answer).length)
         return answers.parse_listing(data, doing)
 
     def delete_archive(self, archive_id: ArchiveId) -> None:
@@ -323,7 +325,7 @@ class GlacierVault:
         unknown: type[VaultError] = VaultError,
         **parameters: Any,
     ) -> Iterator[Any]:
-        """All items of a list; a page may be short and still have a marker, so only the marker counts."""
+        """All items of a paginated list; a short page may still have a marker, so only the marker counts."""
         marker: dict[str, Any] = {}
         while True:
             answer = self._call(operation, doing, unknown=unknown, **parameters, **marker)

@@ -1,15 +1,15 @@
-"""The files of a directory vault: what is cut short leaves an upload or an archive, never half of one.
+"""The files of a directory vault. Every change is atomic: a crash leaves a whole upload or a whole archive.
 
-    nightvault-vault.json           says that this is the vault, and not the empty place where it gets mounted
+    nightvault-vault.json           marks the vault, as opposed to an empty mount point
     uploads/<id>/upload.json        description, part size, start
     uploads/<id>/data               the parts, each at its offset
-    uploads/<id>/data.new           a whole file by a second name, until it is `data`
+    uploads/<id>/data.new           a hard link to a whole file, until it is renamed to `data`
     uploads/<id>/parts              a line for each part whose bytes are on the disk
-    archives/<2 hex>/<id>           an archive: what was `data`, renamed
-    archives/<2 hex>/<id>.json      its description, size, tree hash and date, written before it gets its name
+    archives/<2 hex>/<id>           an archive: the renamed `data`
+    archives/<2 hex>/<id>.json      its description, size, tree hash and date, written before the rename
 
-An archive has the id of its upload, so that completing twice gives the same answer. Ids are 32 hex digits.
-An upload is there if its `data` is, an archive is there if its bytes are: the small files decide nothing.
+An archive has the id of its upload, so completing twice gives the same answer. Ids are 32 hex digits. An
+upload exists if its `data` does, an archive exists if its bytes do: the small files do not decide that.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _FORGOTTEN = re.compile(rb"([0-9]{1,16}) forgotten")
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """What the marker file says; the id tells one vault from another."""
+    """The content of the marker file; the id tells one vault from another."""
 
     layout: int
     id: str
@@ -57,7 +57,7 @@ class Marker(msgspec.Struct, frozen=True):
 
 
 class UploadRecord(msgspec.Struct, frozen=True):
-    """What an upload was begun with."""
+    """The parameters with which an upload was begun."""
 
     description: str
     part_size: int
@@ -65,7 +65,7 @@ class UploadRecord(msgspec.Struct, frozen=True):
 
 
 class ArchiveRecord(msgspec.Struct, frozen=True):
-    """What an archive was completed with; the tree hash in hex, empty when nobody knows it any more."""
+    """The values with which an archive was completed; the tree hash is in hex, empty if no longer known."""
 
     description: str
     size: int
@@ -85,7 +85,7 @@ _Record = TypeVar("_Record", Marker, UploadRecord, ArchiveRecord)
 
 
 def _read_record(name: str, kind: type[_Record], dir_fd: int) -> _Record | None:
-    """A small JSON file, None when it cannot be understood."""
+    """The record in a small JSON file; None when it cannot be parsed."""
     try:
         return msgspec.json.decode(dirfd.read_file(name, dir_fd=dir_fd), type=kind)
     except msgspec.DecodeError:
@@ -100,7 +100,7 @@ def _write_record(name: str, record: msgspec.Struct, dir_fd: int) -> None:
 
 
 def write_marker(root: Root, marker: Marker) -> None:
-    """Make a directory a vault: the marker comes last; no effect if it is there."""
+    """Make a directory a vault, writing the marker last; no effect if there is one."""
     if dirfd.file_size(MARKER, dir_fd=root.fd) is None:
         dirfd.make_directory("archives", dir_fd=root.fd)
         dirfd.make_directory("uploads", dir_fd=root.fd)
@@ -108,7 +108,7 @@ def write_marker(root: Root, marker: Marker) -> None:
 
 
 def read_marker(root: Root) -> Marker:
-    """The marker. `VaultMissingError` without one, `VaultError` for one that is not ours to understand."""
+    """The marker. `VaultMissingError` without one, `VaultError` for one that cannot be parsed."""
     try:
         marker = _read_record(MARKER, Marker, root.fd)
     except FileNotFoundError as error:
@@ -128,7 +128,7 @@ def read_marker(root: Root) -> Marker:
 
 
 def make_upload(root: Root, upload_id: UploadId, record: UploadRecord) -> None:
-    """Begin an upload; it gets its name only once all that it needs is there."""
+    """Begin an upload: its directory is prepared under a temporary name and then renamed."""
     new = f".new-{upload_id}"
     with dirfd.open_directory("uploads", dir_fd=root.fd) as uploads:
         os.mkdir(new, 0o700, dir_fd=uploads)
@@ -142,14 +142,14 @@ def make_upload(root: Root, upload_id: UploadId, record: UploadRecord) -> None:
 
 
 def upload_ids(root: Root) -> list[UploadId]:
-    """The ids that may be uploads."""
+    """The names in `uploads/` that have the form of an id."""
     with dirfd.open_directory("uploads", dir_fd=root.fd) as uploads:
         return [UploadId(name) for name in dirfd.names_in(uploads) if _ID.fullmatch(name)]
 
 
 @contextmanager
 def open_upload(root: Root, upload_id: UploadId) -> Iterator[tuple[int, UploadRecord]]:
-    """An upload's directory and record; `UploadExpiredError` when there is no such upload."""
+    """The directory and record of an upload; `UploadExpiredError` when there is none of that id."""
     unknown = UploadExpiredError(f"vault {root.path} knows no upload {upload_id}")
     if not _ID.fullmatch(upload_id):
         raise unknown
@@ -163,30 +163,31 @@ def open_upload(root: Root, upload_id: UploadId) -> Iterator[tuple[int, UploadRe
         raise unknown from error
 
 
-def write_part(upload: int, part: StoredPart, body: memoryview, pace: AnyRateLimit = UNLIMITED) -> None:
-    """Write a part, sync it, then note it: what `read_parts` names survives a power cut.
+def write_part(upload: int, part: StoredPart, body: memoryview, limit: AnyRateLimit = UNLIMITED) -> None:
+    """Write a part, sync it, then note it in `parts`: every part that `read_parts` lists survives a power
+    cut.
 
-    The note itself needs no sync: a lost one costs sending the part again. What an earlier note says of the
-    same place is taken back, durably, before its bytes are touched.
+    The note itself needs no sync: losing it costs only sending the part again. An earlier note on the same
+    offset is revoked, durably, before its bytes are overwritten.
     """
     with dirfd.open_file("parts", os.O_RDWR | os.O_APPEND, dir_fd=upload) as notes:
         if b"\n%d " % part.offset in _notes(notes):
             os.write(notes, b"\n%d forgotten\n" % part.offset)
             os.fsync(notes)
         with dirfd.open_file("data", os.O_WRONLY, dir_fd=upload) as data:
-            for start, end in slices(body.nbytes, pace):
+            for start, end in slices(body.nbytes, limit):
                 dirfd.write_at(data, body.cast("B")[start:end], part.offset + start)
             os.fdatasync(data)
         os.write(notes, _note(part))
 
 
 def link_file(upload: int, path: str) -> bool:
-    """Give a file a second name in an upload, beside its data; False if it cannot be had so."""
+    """Hard-link a file into an upload, beside its data; False if that is not possible."""
     drop_linked(upload)
     try:
         os.link(path, _LINKED, dst_dir_fd=upload, follow_symlinks=False)
     except OSError:
-        return False  # another file system, one without links, no such file: who sends parts will know
+        return False  # another file system, one without links, no such file: sending parts will report it
     if linked_size(upload) is not None:
         return True
     drop_linked(upload)
@@ -194,12 +195,12 @@ def link_file(upload: int, path: str) -> bool:
 
 
 def linked_size(upload: int) -> int | None:
-    """The bytes of the linked file, None if it is no file."""
+    """The size of the linked file; None if it is no regular file."""
     return dirfd.file_size(_LINKED, dir_fd=upload)
 
 
 def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:
-    """The tree hash of what the linked file holds in the place of each part."""
+    """The tree hash of the linked file's bytes at the offset of each part."""
     room = memoryview(bytearray(MIB))
     with dirfd.open_file(_LINKED, os.O_RDONLY, dir_fd=upload) as file:
         for part in parts:
@@ -211,9 +212,9 @@ def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:
 
 
 def adopt_linked(upload: int, parts: Sequence[StoredPart]) -> None:
-    """Make the linked file the upload's data, durably, then note its parts."""
+    """Rename the linked file to the upload's data, durably, then note its parts."""
     with dirfd.open_file(_LINKED, os.O_RDONLY, dir_fd=upload) as file:
-        os.fdatasync(file)  # as it is already, but where links are copies
+        os.fdatasync(file)  # the spool synced it already, but some file systems make a copy for a link
         forget(file)
     os.rename(_LINKED, "data", src_dir_fd=upload, dst_dir_fd=upload)
     os.fsync(upload)
@@ -222,7 +223,7 @@ def adopt_linked(upload: int, parts: Sequence[StoredPart]) -> None:
 
 
 def drop_linked(upload: int) -> None:
-    """Take the second name back."""
+    """Remove the hard link again."""
     dirfd.remove(_LINKED, dir_fd=upload)
 
 
@@ -231,7 +232,7 @@ def _note(part: StoredPart) -> bytes:
 
 
 def read_parts(upload: int) -> list[StoredPart]:
-    """The parts noted, by offset; a line that a power cut tore is as good as none."""
+    """The noted parts, by offset; a line that a power cut left incomplete is ignored."""
     with dirfd.open_file("parts", os.O_RDONLY, dir_fd=upload) as notes:
         text = _notes(notes)
     parts: dict[int, StoredPart] = {}
@@ -249,7 +250,7 @@ def _notes(fd: int) -> bytes:
 
 
 def remove_upload(root: Root, upload_id: UploadId) -> None:
-    """Remove an upload's files, the data first; no error when it is gone already."""
+    """Remove an upload's files, the data first; no error when it does not exist."""
     if not _ID.fullmatch(upload_id):
         return
     with suppress(FileNotFoundError), dirfd.open_directory("uploads", dir_fd=root.fd) as uploads:
@@ -264,7 +265,7 @@ def remove_upload(root: Root, upload_id: UploadId) -> None:
 
 
 def make_archive(root: Root, upload_id: UploadId, record: ArchiveRecord) -> None:
-    """Turn the data of an upload into an archive: the bytes synced, the record in place, then the name."""
+    """Turn the data of an upload into an archive: sync the bytes, write the record, then rename."""
     shelf_name = upload_id[:2]
     with (
         dirfd.open_directory("archives", dir_fd=root.fd) as archives,
@@ -281,7 +282,7 @@ def make_archive(root: Root, upload_id: UploadId, record: ArchiveRecord) -> None
 
 
 def archive_size(root: Root, archive_id: ArchiveId) -> int | None:
-    """How many bytes an archive has, None when there is no such archive."""
+    """The size of an archive; None when there is no such archive."""
     if not _ID.fullmatch(archive_id):
         return None
     try:
@@ -292,9 +293,9 @@ def archive_size(root: Root, archive_id: ArchiveId) -> int | None:
 
 
 def read_archive(
-    root: Root, archive_id: ArchiveId, extent: ByteRange, pace: AnyRateLimit = UNLIMITED
+    root: Root, archive_id: ArchiveId, extent: ByteRange, limit: AnyRateLimit = UNLIMITED
 ) -> bytes:
-    """Exactly these bytes; `ArchiveMissingError`, `IntegrityError` when the file ends too soon.
+    """Exactly these bytes of an archive. `ArchiveMissingError`; `IntegrityError` when the file ends too soon.
 
     `ArchiveUnreadableError` when the disk cannot read it.
     """
@@ -306,7 +307,7 @@ def read_archive(
         ):
             pieces = [
                 dirfd.read_at(archive, end - start, extent.start + start)
-                for start, end in slices(extent.length, pace)
+                for start, end in slices(extent.length, limit)
             ]
             if extent.length >= MIB:
                 forget(archive, extent.start, extent.length)
@@ -322,7 +323,7 @@ def read_archive(
 
 
 def archive_record(root: Root, archive_id: ArchiveId) -> ArchiveRecord | None:
-    """What an archive was completed with, None when that cannot be told."""
+    """The record of an archive; None when it is missing or cannot be parsed."""
     with (
         suppress(FileNotFoundError),
         dirfd.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf,
@@ -332,7 +333,8 @@ def archive_record(root: Root, archive_id: ArchiveId) -> ArchiveRecord | None:
 
 
 def all_archives(root: Root) -> Iterator[tuple[ArchiveId, ArchiveRecord]]:
-    """Every archive with its record; where that is damaged or wrong, what the file system knows of it."""
+    """Every archive with its record; for a damaged or wrong record, one made from the file's size and
+    date."""
     with dirfd.open_directory("archives", dir_fd=root.fd) as archives:
         for each in filter(_SHELF.fullmatch, dirfd.names_in(archives)):
             with dirfd.open_directory(each, dir_fd=archives) as shelf:
@@ -354,7 +356,7 @@ def _record_or_guess(name: str, shelf: int) -> ArchiveRecord:
 
 
 def remove_archive(root: Root, archive_id: ArchiveId) -> None:
-    """Remove an archive and its record, durably; no error when it is gone already."""
+    """Remove an archive and its record, durably; no error when it does not exist."""
     if not _ID.fullmatch(archive_id):
         return
     with (

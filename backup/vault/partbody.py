@@ -1,11 +1,12 @@
-"""A part's bytes as the file that boto3 wants, with a hash it would compute: no copy, no second pass.
+"""The bytes of a part as a file object for boto3, with its SHA-256: no copy, no second pass over the bytes.
 
-boto3 hashes a part twice more: the tree hash unless it is given as `checksum`, and the plain SHA-256 for
-the signature unless the header is there. For the latter there is no parameter, so the body carries it to
-the moment when headers are made; each request has its own body, so threads cannot mix them up. Just before
-a request is sent its body learns of it: from then on, and not while it is hashed, reading keeps a pace. Where
-there is none, it gives larger pieces than boto3 asks for (16 KiB) while the line takes them at once: each
-piece costs a turn of the interpreter. A slow line gets small ones, as sending one has a timeout.
+boto3 would hash a part twice more: for the tree hash unless it is given as `checksum`, and for the
+signature's SHA-256 unless the header is set. There is no parameter for the latter, so the body carries it
+until the headers are made; each request has its own body, so threads cannot mix them up. Just before a
+request is sent, an event calls the body's `begin_sending`: from then on, and not while boto3 hashes it, reads
+follow the rate limit. Without a limit, reads return larger pieces than boto3 asks for (16 KiB) as long as the
+line accepts them at once, since each piece costs a turn of the interpreter. A slow line gets small ones, as
+sending one has a timeout.
 """
 
 from __future__ import annotations
@@ -34,35 +35,34 @@ _SLOWLY: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Stride:
-    """How much is given to a socket at a time: doubled after a piece that went at once, halved after one that
-    took a second."""
+    """The size of the pieces given to a socket: doubled after a fast piece, halved after one of a second."""
 
     size: int = SMALLEST_PIECE
 
     def after(self, seconds: float) -> Stride:
-        """The next one, when this one took so long."""
+        """The next stride, after a piece of this one took so many seconds."""
         if seconds < _AT_ONCE:
             return Stride(min(self.size * 2, LARGEST_PIECE))
         return Stride(max(self.size // 2, SMALLEST_PIECE)) if seconds > _SLOWLY else self
 
 
 class PartBody:
-    """A file to read over memory that is not ours; `sha256` is that of all of it.
+    """A readable file over borrowed memory; `sha256` is the hash of all of it.
 
-    Once `begin_sending` was called, a read of some size gives as much of it as the `pace` allows; where that
-    is unlimited, as much as the line took lately, by the `stopwatch`.
+    Once `begin_sending` was called, a read returns as much as the rate `limit` allows; without a limit, as
+    much as the line accepted lately, measured by the `stopwatch`.
     """
 
     def __init__(
         self,
         view: memoryview,
         sha256: bytes,
-        pace: AnyRateLimit = UNLIMITED,
+        limit: AnyRateLimit = UNLIMITED,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._view = view.cast("B")
         self._at = 0
-        self._pace = pace
+        self._limit = limit
         self._now: AnyRateLimit = UNLIMITED
         self._stopwatch = stopwatch
         self._stride: Stride | None = None
@@ -70,14 +70,14 @@ class PartBody:
         self.sha256 = sha256
 
     def begin_sending(self) -> None:
-        """From now on keep the pace."""
-        self._now = self._pace
-        if isinstance(self._pace, Unlimited):
+        """Apply the rate limit to all reads from now on."""
+        self._now = self._limit
+        if isinstance(self._limit, Unlimited):
             self._stride = Stride()
             self._given_at = self._stopwatch()
 
     def __len__(self) -> int:
-        """All bytes, wherever we are."""
+        """The number of all bytes, whatever the position."""
         return len(self._view)
 
     def read(self, size: int | None = -1) -> memoryview:
@@ -92,7 +92,7 @@ class PartBody:
         return piece
 
     def _stretched(self, size: int) -> int:
-        """What is asked for, or while the body is sent the stride that the line lets us take."""
+        """The size asked for, or a larger stride while the body is sent over a fast line."""
         if self._stride is None or not size:
             return size
         now = self._stopwatch()
@@ -102,18 +102,18 @@ class PartBody:
         return max(size, self._stride.size)
 
     def tell(self) -> int:
-        """Where we are."""
+        """The position."""
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go elsewhere within the bytes."""
+        """Set the position within the bytes, and return it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._view)}[whence]
         self._at = min(max(base + offset, 0), len(self._view))
         return self._at
 
 
 def hand_over_hashes(client: Any) -> None:
-    """Let `client` take the SHA-256 of a `PartBody` instead of computing it; no effect the second time."""
+    """Have `client` use the SHA-256 of a `PartBody` instead of computing it; no effect the second time."""
     client.meta.events.register_first(_EVENT, _hand_over, unique_id="nightvault-part-sha256")
 
 
@@ -123,8 +123,8 @@ def _hand_over(params: MutableMapping[str, Any], **_: Any) -> None:
         params["headers"][_HEADER] = body.sha256.hex()
 
 
-def keep_pace(client: Any) -> None:
-    """Let `client` tell each `PartBody` when it is sent; no effect the second time."""
+def limit_rate(client: Any) -> None:
+    """Have `client` call `begin_sending` of each `PartBody` before it is sent; no effect the second time."""
     for event in _SENT:
         client.meta.events.register_first(event, _begin_sending, unique_id=f"nightvault-{event}")
 
@@ -135,15 +135,16 @@ def _begin_sending(request: Any, **_: Any) -> None:
 
 
 def rely_on_crc(client: Any) -> None:
-    """Let `client` of S3 leave a part unhashed where TLS and a CRC guard it; else it signs its SHA-256.
+    """Have an S3 `client` sign a part without its SHA-256 where TLS and a CRC protect it.
 
-    botocore does so itself for a CRC that it computed, but not for one that it was given.
+    botocore does so itself for a CRC that it computed, but not for one that it was given. Without TLS or CRC
+    the SHA-256 is signed.
     """
     client.meta.events.register_first(_S3_EVENT, _name_the_crc, unique_id="nightvault-part-crc")
 
 
 def stay_in_region(client: Any) -> None:
-    """Keep `client` of S3 from asking again and again where a bucket is: the config says it."""
+    """Keep an S3 `client` from looking up a bucket's region after errors: the config states it."""
     client.meta.events.register_first("before-call.s3", _follow_nowhere, unique_id="nightvault-region")
 
 

@@ -1,11 +1,11 @@
-"""How fast bytes may pass: a limit by the hour of the day, shared by all threads of a vault.
+"""Rate limits by the hour of the day, each shared by all threads of a vault.
 
-    pace = RateLimit(Timetable([Window(480, 1080, MIB)]), clock)
-    size = pace.take(most)                 # waits, then so many bytes may be sent or read
+    limit = RateLimit(Timetable([Window(480, 1080, MIB)]), clock)
+    size = limit.take(most)                # waits, then so many bytes may be sent or read
 
-Each turn is a slice of at most 64 KiB, a quarter of a second at low limits: what is sent never pauses for
-long enough that a server would hang up, and a limit that changes takes effect within a part. Turns are given
-out in the order of asking, so no thread starves. Nothing is saved up while nobody asks.
+Each turn is a slice of at most 64 KiB, a quarter of a second at low limits: sending never pauses so long that
+a server would hang up, and a change of the limit takes effect within a part. Turns are given out in the order
+of asking, so no thread starves. Unused allowance is not saved up.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ _BEYOND_REASON: Final = timedelta(minutes=1)  # no queue is so long: somebody se
 
 
 class Readable(Protocol):
-    """An answer's body."""
+    """The body of an answer, as boto3 gives it."""
 
     def read(self, amt: int | None = None) -> bytes:
-        """At most `amt` bytes, all without it; empty at the end."""
+        """At most `amt` bytes, or all without it; empty at the end."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From minute `start` of each day until before `end` (of the next day, if that is not later): bytes a
-    second."""
+    """A limit in bytes a second from minute `start` of each day to before `end` (of the next day, if not
+    later)."""
 
     start: int
     end: int
     limit: int
 
     def holds_at(self, minute: int) -> bool:
-        """Whether this minute of the day lies in it."""
+        """Whether this minute of the day is in the window."""
         if self.start < self.end:
             return self.start <= minute < self.end
         return minute >= self.start or minute < self.end
@@ -54,14 +54,13 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Timetable:
-    """What is allowed when: the lowest limit of all windows that hold, by the clock on the wall in `zone`,
-    None: the machine's."""
+    """Windows with limits; the lowest one in force counts, by local time in `zone` (None: the machine's)."""
 
     windows: Sequence[Window] = ()
     zone: tzinfo | None = None
 
     def limit_at(self, moment: datetime) -> int | None:
-        """Bytes a second; None: no limit."""
+        """The limit in bytes a second at this moment; None without a limit."""
         here = moment.astimezone(self.zone)
         minute = here.hour * 60 + here.minute
         return min((each.limit for each in self.windows if each.holds_at(minute)), default=None)
@@ -69,13 +68,13 @@ class Timetable:
 
 @dataclass(slots=True)
 class Turns:
-    """Who may pass when: a token bucket of one slice and what 50 ms bring, without clock or thread."""
+    """A token bucket of one slice plus the allowance of 50 ms; pure, without clock or thread."""
 
     timetable: Timetable
     _free: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
 
     def next(self, most: int, now: datetime) -> tuple[int, float]:
-        """How many of `most` (at least 1) bytes may pass, after how many seconds."""
+        """The number of bytes (1 to `most`) that may pass, and the seconds to wait before."""
         if self._free > now + _BEYOND_REASON:
             self._free = now
         begin = max(now - LATE, self._free)
@@ -89,9 +88,9 @@ class Turns:
 
 
 class RateLimit:
-    """Waits until bytes may pass. For any number of threads.
+    """A rate limit that waits until bytes may pass; for any number of threads.
 
-    `stop` tells that whoever waits should give up: `InterruptedRunError`.
+    `InterruptedRunError` once `stop` returns True.
     """
 
     def __init__(self, timetable: Timetable, clock: Clock, stop: Callable[[], bool] | None = None) -> None:
@@ -101,7 +100,7 @@ class RateLimit:
         self._asking = threading.Lock()
 
     def take(self, most: int) -> int:
-        """Wait for a turn; how many bytes, at most `most`, may pass now."""
+        """Wait for a turn; return the number of bytes, at most `most`, that may pass now."""
         with self._asking:
             size, wait = self._turns.next(most, self._clock.now())
         if wait > 0:
@@ -112,10 +111,10 @@ class RateLimit:
 
 
 class Unlimited:
-    """All may pass at once."""
+    """The same interface without a limit."""
 
     def take(self, most: int) -> int:
-        """All of it."""
+        """`most`, at once."""
         return most
 
 
@@ -125,7 +124,7 @@ UNLIMITED: Final = Unlimited()
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """Of what goes up to a vault, and of what comes down."""
+    """The rate limits of a vault: one for uploads, one for downloads."""
 
     up: AnyRateLimit = UNLIMITED
     down: AnyRateLimit = UNLIMITED
@@ -134,21 +133,21 @@ class RateLimits:
 FREE: Final = RateLimits()
 
 
-def slices(length: int, pace: AnyRateLimit) -> Iterator[tuple[int, int]]:
-    """Start and end of each slice of `length` bytes, when it may pass."""
+def slices(length: int, limit: AnyRateLimit) -> Iterator[tuple[int, int]]:
+    """Start and end of each slice of `length` bytes, yielded when it may pass."""
     start = 0
     while start < length:
-        end = start + pace.take(length - start)
+        end = start + limit.take(length - start)
         yield start, end
         start = end
 
 
-def read_all(body: Readable, pace: AnyRateLimit, length: int) -> bytes:
-    """All of an answer, slice by slice where there is a limit; it is thought to have `length` bytes."""
-    if isinstance(pace, Unlimited):
+def read_all(body: Readable, limit: AnyRateLimit, length: int) -> bytes:
+    """The whole body, read slice by slice where there is a limit; `length` bytes are expected."""
+    if isinstance(limit, Unlimited):
         return body.read()
     pieces, left = [], length
-    while left > 0 and (piece := body.read(pace.take(left))):
+    while left > 0 and (piece := body.read(limit.take(left))):
         pieces.append(piece)
         left -= len(piece)
     pieces.append(body.read())  # nothing, or what came too much; boto3 now sees whether all came

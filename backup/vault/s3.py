@@ -1,7 +1,7 @@
-"""A bucket as a vault: data packs put directly into a storage class, catalogs always readable beside them.
+"""An S3 bucket as a vault: data packs go directly into a cold storage class, catalogs stay readable.
 
-Sources of all facts on requests and answers: Amazon S3 API reference and user guide. What other services
-make of them: docs/s3.md.
+Sources of all facts on requests and answers: Amazon S3 API reference and user guide. Differences of other
+services: docs/s3.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from backup.model import ArchiveId, Listing, ListingId, RetrievalStatus, VaultNa
 from backup.protocols import Clock, VaultTraits
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
-from backup.vault.partbody import keep_pace, rely_on_crc, stay_in_region
+from backup.vault.partbody import limit_rate, rely_on_crc, stay_in_region
 from backup.vault.rate_limit import FREE, RateLimits
 from backup.vault.s3_identity import S3Identity, is_identity
 from backup.vault.s3_requests import Bucket, BucketRequests
@@ -25,35 +25,35 @@ _LISTING = ListingId("now")
 
 
 class _OursError(VaultError):
-    """The bucket is there, and ours."""
+    """CreateBucket's code for a bucket that exists and belongs to us."""
 
 
 class S3Vault(S3Identity, S3Uploads, S3Retrievals):
     """A `Vault` in a bucket; `client` is `aws.make_client(session, "s3", …)`."""
 
     def __init__(
-        self, name: VaultName, client: Any, bucket: Bucket, clock: Clock, paces: RateLimits = FREE
+        self, name: VaultName, client: Any, bucket: Bucket, clock: Clock, limits: RateLimits = FREE
     ) -> None:
         rely_on_crc(client)
         stay_in_region(client)
-        keep_pace(client)
+        limit_rate(client)
         self._in = BucketRequests(client, bucket)
-        self._paces = paces
+        self._limits = limits
         self._name = name
         self._clock = clock
 
     @property
     def name(self) -> VaultName:
-        """Its name in the config."""
+        """The vault's name in the config."""
         return self._name
 
     @property
     def traits(self) -> VaultTraits:
-        """What it can do."""
+        """The limits and abilities of this bucket as a vault."""
         return self._in.traits
 
     def create(self) -> None:
-        """CreateBucket, where there is none of that name that we can use."""
+        """CreateBucket, unless there is a bucket of that name that we can use."""
         with suppress(VaultMissingError):
             self._in.require("look for it")
             return
@@ -65,7 +65,7 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
             self._in.call("create_bucket", "make it", meaning=ours, **elsewhere)
 
     def state(self) -> VaultState:
-        """HeadBucket; how much is in it only a listing tells."""
+        """HeadBucket; without counts, which only a listing gives."""
         location = f"s3://{self._in.bucket.name}/{self._in.bucket.prefix}"
         try:
             self._in.require("look for it")
@@ -76,12 +76,12 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
     # Listings: at once, and true to the moment.
 
     def request_listing(self, token: str) -> ListingId:  # noqa: ARG002 (there is nothing to find again)
-        """Ready at once."""
+        """A listing that is ready at once."""
         self._in.require("list the archives")
         return _LISTING
 
     def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
-        """READY: the list is made when it is fetched."""
+        """READY, always: the list is made when it is fetched."""
         self._in.require("list the archives")
         return answers.READY if listing_id == _LISTING else answers.EXPIRED
 
@@ -97,7 +97,8 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
         return Listing(as_of, [answers.listed(line, prefix) for line in lines])
 
     def delete_archive(self, archive_id: ArchiveId) -> None:
-        """DeleteObject of the version that is there: a versioned bucket would else keep and bill it."""
+        """DeleteObject with the version id, since a versioned bucket would otherwise keep and bill the
+        bytes."""
         doing = f"delete archive {archive_id}"
         if keys.label_of(archive_id) is None:
             self._in.require(doing)

@@ -1,4 +1,4 @@
-"""Read what S3 answers: restores, parts, uploads, lists; pure.
+"""Parse S3's answers: restores, parts, uploads, lists; pure.
 
 Sources: Amazon S3 API reference (HeadObject, ListObjectsV2, ListParts) and user guide, "Restoring an
 archived object".
@@ -39,7 +39,7 @@ _PAIR = re.compile(r'\s*([A-Za-z-]+)\s*=\s*"([^"]*)"\s*(?:,|$)')  # a date has a
 
 
 def parse_restore(header: str) -> tuple[bool, datetime | None]:
-    """Whether a restore is under way, and until when the copy is kept, of an `x-amz-restore` header."""
+    """Parse an `x-amz-restore` header: whether a restore is under way, and until when the copy is kept."""
     values = {name.lower(): value for name, value in _PAIR.findall(header)}
     expiry = values.get("expiry-date")
     return values.get("ongoing-request", "").lower() == "true", _date(expiry) if expiry else None
@@ -53,7 +53,7 @@ def _date(text: str) -> datetime | None:
 
 
 def status_of_head(head: Mapping[str, Any]) -> RetrievalStatus:
-    """How far the retrieval of an object is, by HeadObject, whose word is the last."""
+    """The status of an object's retrieval by HeadObject, which is authoritative."""
     if not is_frozen(head):
         return READY
     if not head.get("Restore"):
@@ -63,7 +63,7 @@ def status_of_head(head: Mapping[str, Any]) -> RetrievalStatus:
 
 
 def status_of_line(line: Mapping[str, Any]) -> RetrievalStatus | None:
-    """The same by one line of a list with RestoreStatus; None where the list does not tell."""
+    """The same by an item of a list with RestoreStatus; None where the list does not tell."""
     if not is_frozen(line):
         return READY
     told = line.get("RestoreStatus")
@@ -78,12 +78,12 @@ def _ready_until(when: datetime | None) -> RetrievalStatus:
 
 
 def is_frozen(answer: Mapping[str, Any]) -> bool:
-    """Whether an object must be retrieved before it can be read, by its class as told in an answer."""
+    """Whether an object must be retrieved before it can be read, by the storage class in an answer."""
     return answer.get("StorageClass", "STANDARD") in FROZEN or bool(answer.get("ArchiveStatus"))
 
 
 def listed(line: Mapping[str, Any], prefix: str) -> ListedArchive:
-    """One line of ListObjectsV2; the description is made of the key, and S3 has no tree hash."""
+    """One item of ListObjectsV2 as a value; the description is made from the key, and S3 has no tree hash."""
     key = line["Key"].removeprefix(prefix)
     label = label_of(key)
     description = pack.describe(label) if label else ""
@@ -91,19 +91,19 @@ def listed(line: Mapping[str, Any], prefix: str) -> ListedArchive:
 
 
 def stored_part(answer: Mapping[str, Any], part_size: int) -> StoredPart:
-    """One of ListParts."""
+    """One item of ListParts as a value."""
     crc = answer.get("ChecksumCRC64NVME")
     offset = (answer["PartNumber"] - 1) * part_size
     return StoredPart(offset, answer["Size"], None, decode_crc(crc) if crc else None)
 
 
 def encode_crc(value: int) -> str:
-    """A CRC as S3 writes it."""
+    """A CRC as S3 writes it: big-endian, in base64."""
     return base64.b64encode(value.to_bytes(8, "big")).decode()
 
 
 def decode_crc(text: str) -> int | None:
-    """A CRC of S3's; None for anything else, such as the checksum of checksums of some services."""
+    """Parse a CRC as S3 writes it; None for anything else, such as some services' checksum of checksums."""
     try:
         raw = base64.b64decode(text, validate=True)
     except ValueError:
@@ -112,7 +112,8 @@ def decode_crc(text: str) -> int | None:
 
 
 def check_parts(doing: str, size: int, tree_hash: TreeHash, parts: Sequence[Part]) -> None:
-    """`IntegrityError` unless the parts lie end to end, are `size` bytes and have that tree hash together."""
+    """Raise `IntegrityError` unless the parts are contiguous, `size` bytes long and have that tree hash
+    together."""
     end = 0
     for number, part in enumerate(parts, 1):
         if (part.offset, part.number) != (end, number):
@@ -125,7 +126,8 @@ def check_parts(doing: str, size: int, tree_hash: TreeHash, parts: Sequence[Part
 
 
 def check_present(doing: str, parts: Sequence[Part], there: Sequence[Mapping[str, Any]]) -> None:
-    """`IntegrityError` unless the vault has just these parts: by number, size, and CRC where it keeps one."""
+    """Raise `IntegrityError` unless the vault has exactly these parts, by number, size, and CRC where it has
+    one."""
     if [part.number for part in parts] != [one["PartNumber"] for one in there]:
         raise IntegrityError(f"cannot {doing}: the vault has {len(there)} of its {len(parts)} parts")
     for part, one in zip(parts, there, strict=True):
@@ -136,6 +138,6 @@ def check_present(doing: str, parts: Sequence[Part], there: Sequence[Mapping[str
 
 
 def range_of(answer: Mapping[str, Any]) -> ByteRange:
-    """Which bytes of an object an answer holds: its Content-Range says so, or it is all of them."""
+    """The range of an object that an answer holds, by its Content-Range; all of it without that header."""
     told = re.fullmatch(r"bytes ([0-9]+)-([0-9]+)/.*", answer.get("ContentRange") or "")
     return ByteRange(int(told[1]), int(told[2]) + 1) if told else ByteRange(0, answer["ContentLength"])

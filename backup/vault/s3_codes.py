@@ -1,7 +1,7 @@
-"""S3's error codes in our words; pure.
+"""The table from S3's error codes to our errors, with advice; pure. A new code is a line here.
 
-Source: Amazon S3 API reference, "Error responses"; three-digit codes are what botocore makes of an answer to
-a HEAD, which has no body.
+Source: Amazon S3 API reference, "Error responses". botocore turns the answer to a HEAD, which has no body,
+into a three-digit code. Codes that Glacier shares (throttling, credentials, clock) are in `aws.py`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _NOT_AS_SAID = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooL
 def error_of(
     code: str, message: str, unknown: type[VaultError], refused: type[NightvaultError]
 ) -> NightvaultError | None:
-    """The error for a code of S3, None when it is none; `unknown`, `refused`: see `aws.speaking_of`."""
+    """Our error for a code of S3; None for any other code. `unknown`, `refused`: see `aws.speaking_of`."""
     if code in _NOT_THERE:
         return unknown(message)
     if code in _NOT_AS_SAID:

@@ -1,4 +1,4 @@
-"""What of a bucket's own settings would harm a vault in it: sentences for whoever sets it up.
+"""Warnings about settings of a bucket that would harm a vault in it, for the person who sets it up.
 
 Sources: Amazon S3 API reference (GetBucketLifecycleConfiguration, GetBucketVersioning,
 GetObjectLockConfiguration).
@@ -17,7 +17,7 @@ from backup.vault.s3_requests import BucketRequests
 
 
 class _NoneSetError(VaultError):
-    """The bucket has no such configuration."""
+    """S3's codes for a bucket without such a configuration."""
 
 
 _NONE_SET: Mapping[str, type[NightvaultError]] = {
@@ -29,7 +29,8 @@ _NONE_SET: Mapping[str, type[NightvaultError]] = {
 
 
 def warnings_of(requests: BucketRequests) -> Iterator[str]:
-    """Sentences about a bucket, worst first; what cannot be seen (denied, away) is one of them."""
+    """Warnings about a bucket, worst first; a setting that cannot be read (denied, unreachable) is one,
+    too."""
     try:
         head = requests.call("head_bucket", "look at it", unknown=VaultMissingError)
     except VaultMissingError:
@@ -71,7 +72,8 @@ def _lifecycle(requests: BucketRequests) -> Iterator[str]:
 
 
 def _concerns(rule: Mapping[str, Any], key: str) -> bool:
-    """Whether a rule may touch keys that begin like this; one by tags or sizes alone may touch any."""
+    """Whether a lifecycle rule may affect keys with this prefix; a rule by tags or sizes alone may affect
+    any."""
     told = rule.get("Filter", {})
     prefix = told.get("Prefix", told.get("And", {}).get("Prefix", rule.get("Prefix", ""))) or ""
     tagged = "Tag" in told or "Tags" in told.get("And", {})  # ours have no tags

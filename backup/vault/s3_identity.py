@@ -1,4 +1,4 @@
-"""Which bucket this is: an empty object for each inventory, known by its key in a list, never read."""
+"""The identity of a bucket: one empty object for each inventory, known by its key in a list, never read."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _MD5_OF_NOTHING = "1B2M2Y8AsgTpgAmY7PhCfg=="  # a bucket with object lock wants 
 
 
 class _ThereError(VaultError):
-    """An object of that name is there already: ours, as nobody else draws the same token."""
+    """S3's codes for a key that exists: the object is ours, since nobody else draws the same random token."""
 
 
 def is_identity(line: Mapping[str, Any], prefix: str) -> bool:
-    """Whether a line of a list is such an object; one that holds something is not ours."""
+    """Whether an item of a list is such an object; one that is not empty is not ours."""
     return line["Size"] == 0 and keys.token_of(line["Key"].removeprefix(prefix)) is not None
 
 
 class S3Identity:
-    """The part of `protocols.Vault` that tells which vault it is, and what it shows of an inventory now."""
+    """The part of `protocols.Vault` on the vault's identity and an inventory's newest catalogs."""
 
     _in: BucketRequests
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
-        """ListObjectsV2 of the keys that such objects have; in their order."""
+        """ListObjectsV2 of the identity objects' prefix; in the order of their keys."""
         bucket, found = self._in.bucket, []
         below = bucket.prefix + keys.identity_key(inventory_id)
         doing = "look which vault it is"
@@ -40,7 +40,7 @@ class S3Identity:
         return [VaultIdentity(token) for token in found if token]
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
-        """PutObject of no bytes, in the class of catalogs, never over what is there."""
+        """PutObject of an empty object, in the storage class of catalogs; never overwrites."""
         bucket, checks = self._in.bucket, self._in.traits.checks_crc64
         guard: dict[str, Any] = (
             {"ChecksumCRC64NVME": answers.encode_crc(0)} if checks else {"ContentMD5": _MD5_OF_NOTHING}
@@ -61,7 +61,7 @@ class S3Identity:
     def newest_catalogs(
         self, inventory_id: InventoryId, known: Mapping[bytes, int]
     ) -> Sequence[ListedArchive]:
-        """ListObjectsV2: a request for a thousand keys, then at most one or two for each job."""
+        """ListObjectsV2: one request for a thousand keys, then at most one or two for each job."""
         prefix = self._in.bucket.prefix
         found: list[ListedArchive] = []
         after: dict[str, Any] = {}

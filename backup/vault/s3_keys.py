@@ -1,12 +1,12 @@
-"""Where archives lie in a bucket, and the ids that follow from it; pure.
+"""The keys of archives in a bucket, and the ids derived from them; pure.
 
     <prefix>data/<inventory>/<pack id>                                        a data pack, in the cold class
     <prefix>meta/<inventory>/<job>/<number, 10 digits>-<full|delta>-<pack id>   a catalog, always readable
-    <prefix>meta/<inventory>/vault-<32 hex digits>                            empty: the vault is known by it
+    <prefix>meta/<inventory>/vault-<32 hex digits>                            empty: identifies the vault
 
-Ids are in hex; the job's is the random one of its catalogs' headers, zeros where a label has none. An
+Ids are in hex; the job's is the random id in its catalogs' headers, or zeros if a label has none. An
 archive's id is its key without the prefix, so that a bucket can be copied elsewhere. An upload's id is the
-service's own, a colon, and that key; a retrieval's is the key, and the range if it is one.
+service's own id, a colon, and that key; a retrieval's is the key, followed by the range if there is one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NO_JOB = bytes(16)
 
 
 def key_of(label: ArchiveLabel) -> ArchiveId:
-    """The key, without the vault's prefix, of an archive of that label."""
+    """The key, without the vault's prefix, of the archive with that label."""
     inventory, pack_id = label.inventory_id.hex(), label.pack_id.hex()
     if label.kind is PackKind.DATA:
         return ArchiveId(f"{DATA}{inventory}/{pack_id}")
@@ -52,7 +52,7 @@ def key_of(label: ArchiveLabel) -> ArchiveId:
 
 
 def label_of(key: str) -> ArchiveLabel | None:
-    """The label that a key says, None when it is not one of ours; never raises."""
+    """The label encoded in a key; None when the key is not one of ours. Never raises."""
     found = _KEY.fullmatch(key)
     if found is None:
         return None
@@ -71,25 +71,25 @@ def label_of(key: str) -> ArchiveLabel | None:
 
 
 def catalogs_of(inventory_id: InventoryId) -> str:
-    """What all keys of an inventory's catalogs, and of what the vault is known by, begin with."""
+    """The common prefix of an inventory's catalogs and of its identity object."""
     return f"{META}{inventory_id.hex()}/"
 
 
 def identity_key(inventory_id: InventoryId, token: str = "") -> str:
-    """The key of the object by which an inventory knows the vault; without a token, what it begins with."""
+    """The key of an inventory's identity object; without a token, the prefix of that key."""
     return f"{catalogs_of(inventory_id)}vault-{token}"
 
 
 def token_of(key: str) -> str | None:
-    """The token in the key of such an object; None if the key is another one's."""
+    """The token in the key of an identity object; None for any other key."""
     found = _IDENTITY.fullmatch(key)
     return found["token"] if found else None
 
 
 def next_to_list(last: str, known: Mapping[bytes, int]) -> str:
-    """The key after which a list of an inventory's catalogs goes on once it came to `last`.
+    """The key after which to continue a list of an inventory's catalogs that has come to `last`.
 
-    Those of a job before its `known` number are passed over.
+    Catalogs of a job before its `known` number are skipped.
     """
     label = label_of(last)
     if label is None or label.job_id is None:
@@ -99,23 +99,23 @@ def next_to_list(last: str, known: Mapping[bytes, int]) -> str:
 
 
 def upload_id_of(key: ArchiveId, service_id: str) -> UploadId:
-    """Our id of an upload."""
+    """Our id for an upload."""
     return UploadId(f"{service_id}:{key}")
 
 
 def parse_upload_id(upload_id: UploadId) -> tuple[ArchiveId, str] | None:
-    """The key and the service's own id of an upload; None if it is no id of ours."""
+    """The key and the service's own id in our id of an upload; None if it is not one."""
     service_id, colon, key = upload_id.rpartition(":")
     return (ArchiveId(key), service_id) if colon and service_id and label_of(key) else None
 
 
 def retrieval_id_of(key: ArchiveId, extent: ByteRange | None) -> RetrievalId:
-    """Our id of a retrieval: the service gives none."""
+    """Our id for a retrieval; the service gives none."""
     return RetrievalId(key if extent is None else f"{key}:{extent.start}-{extent.end}")
 
 
 def parse_retrieval_id(retrieval_id: RetrievalId) -> tuple[ArchiveId, ByteRange | None] | None:
-    """The key and the range, None for all of it, of a retrieval; None if it is no id of ours."""
+    """The key and the range (None: all of it) in our id of a retrieval; None if it is not one."""
     found = _RANGE.fullmatch(retrieval_id)
     if found is None or label_of(found["key"]) is None:
         return None
@@ -124,5 +124,5 @@ def parse_retrieval_id(retrieval_id: RetrievalId) -> tuple[ArchiveId, ByteRange 
 
 
 def just_before(key: str) -> str:
-    """A key after which a list begins with `key`: nothing of ours lies between the two."""
+    """A key just before `key`: a list that starts after it begins with `key`, if only our keys are there."""
     return key[:-1] + chr(ord(key[-1]) - 1) + "~"

@@ -1,4 +1,5 @@
-"""Requests to one bucket: how it is used, and every call of its client with failures in our words."""
+"""Requests to one bucket: its settings, and every call of its client, with failures turned into our
+errors."""
 
 from __future__ import annotations
 
@@ -27,11 +28,11 @@ _MINIMUM = {"GLACIER": 90, "GLACIER_IR": 90, "DEEP_ARCHIVE": 180, "STANDARD_IA":
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Which bucket, and how it is used.
+    """A bucket and its settings as a vault.
 
-    `prefix` is empty or ends with a slash. `kept_days` is how long what was retrieved stays readable.
-    `checksums` is `CRC64NVME`, or "none" for services that do not know it: then the signature alone, which
-    covers the SHA-256 of each part, guards what is sent.
+    `prefix` is empty or ends with a slash. `kept_days` is how long a retrieved copy stays readable.
+    `checksums` is `CRC64NVME`, or "none" for services that do not know it: then only the signature, which
+    covers the SHA-256 of each part, protects what is sent.
     """
 
     name: str
@@ -44,12 +45,12 @@ class Bucket:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether its data must be retrieved before they can be read."""
+        """Whether data packs must be retrieved before they can be read."""
         return self.storage_class in FROZEN
 
 
 def traits_of(bucket: Bucket) -> VaultTraits:
-    """What a vault in that bucket can do."""
+    """The limits and abilities of a vault in that bucket."""
     return VaultTraits(
         retrieves_ranges=not bucket.is_frozen,
         waits=bucket.is_frozen,
@@ -66,7 +67,7 @@ def traits_of(bucket: Bucket) -> VaultTraits:
 
 
 class BucketRequests:
-    """One bucket's client; `doing` completes "cannot …" in each error."""
+    """The client of one bucket; `doing` completes "cannot …" in each error."""
 
     def __init__(self, client: Any, bucket: Bucket) -> None:
         self.client = client
@@ -74,7 +75,7 @@ class BucketRequests:
         self.traits = traits_of(bucket)
 
     def require(self, doing: str) -> None:
-        """HeadBucket: `VaultMissingError` if there is none."""
+        """HeadBucket; `VaultMissingError` if there is no such bucket."""
         try:
             self.call("head_bucket", doing, unknown=VaultMissingError)
         except VaultMissingError as error:
@@ -83,7 +84,8 @@ class BucketRequests:
             raise VaultMissingError(what, advice=advice) from error
 
     def head(self, key: ArchiveId, doing: str, **parameters: Any) -> Any:
-        """HeadObject, whose 404 does not say what is missing; `ArchiveMissingError`."""
+        """HeadObject; `ArchiveMissingError` for its 404, which does not say whether key or bucket is
+        missing."""
         wanted = {"Key": self.bucket.prefix + key, **parameters}
         try:
             return self.call("head_object", doing, unknown=ArchiveMissingError, **wanted)
@@ -101,21 +103,21 @@ class BucketRequests:
         meaning: Mapping[str, type[NightvaultError]] | None = None,
         **parameters: Any,
     ) -> Any:
-        """One request; what `unknown`, `refused` and `meaning` are: `aws.speaking_of`."""
+        """Send one request; `unknown`, `refused` and `meaning` are those of `aws.speaking_of`."""
         with self._speaking_of(doing, unknown=unknown, refused=refused, meaning=meaning):
             return getattr(self.client, operation)(Bucket=self.bucket.name, **parameters)
 
     def pages(
         self, operation: str, doing: str, *, unknown: type[VaultError] = VaultError, **parameters: Any
     ) -> Iterator[Any]:
-        """All pages of a list."""
+        """All pages of a paginated list."""
         with self._speaking_of(doing, unknown=unknown):
             pages = self.client.get_paginator(operation)
             yield from pages.paginate(Bucket=self.bucket.name, **parameters)
 
     @contextmanager
     def _speaking_of(self, doing: str, **how: Any) -> Iterator[None]:
-        """`aws.speaking_of`, with what an answer's headers tell beside its code."""
+        """`aws.speaking_of`, plus the errors that an answer's headers explain better than its code."""
         name = f"bucket {self.bucket.name}"
         try:
             with speaking_of(f"{doing[:-2]}{name}" if doing.endswith("it") else f"{doing} ({name})", **how):

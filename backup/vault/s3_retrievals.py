@@ -1,6 +1,6 @@
-"""Retrievals from a bucket: S3 calls them restores, gives them no ids, and takes the same request again.
+"""Retrievals from a bucket. S3 calls them restores, gives them no ids, and accepts a repeated request.
 
-What lies in a class that can be read at once is ready at once, and in ranges.
+An object in a class that can be read at once is ready at once, and in ranges.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ FEW = 3
 
 
 class _NotFrozenError(VaultError):
-    """What was to be retrieved can be read as it is, or is under way."""
+    """S3's codes for an object that can be read as it is, or whose restore is under way."""
 
 
 class S3Retrievals:
-    """The half of `protocols.Vault` that brings back."""
+    """The part of `protocols.Vault` that retrieves and fetches."""
 
-    def __init__(self, requests: BucketRequests, paces: RateLimits = FREE) -> None:
+    def __init__(self, requests: BucketRequests, limits: RateLimits = FREE) -> None:
         self._in = requests
-        self._paces = paces
+        self._limits = limits
 
     def request_retrieval(
         self,
@@ -54,7 +54,7 @@ class S3Retrievals:
         tier: Tier,
         token: str,  # noqa: ARG002 (asking again finds what was asked for)
     ) -> RetrievalId:
-        """RestoreObject of the whole object; what can be read as it is, is ready at once."""
+        """RestoreObject of the whole object; one that can be read as it is, is ready at once."""
         doing = f"request the retrieval of archive {archive_id}"
         if keys.label_of(archive_id) is None:
             self._in.require(doing)
@@ -102,15 +102,16 @@ class S3Retrievals:
             )
 
     def open_retrievals(self) -> Mapping[str, RetrievalId]:
-        """None are kept by token: a request is repeated without being paid twice."""
+        """An empty list: S3 keeps no tokens, and a repeated request is not billed twice."""
         self._in.require("look for retrievals")
         return {}
 
     def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
-        """HeadObject for a few; else lists with RestoreStatus that leap from one wanted key to the next."""
+        """HeadObject for a few; otherwise lists with RestoreStatus that skip from one wanted key to the
+        next."""
         parsed = {each: keys.parse_retrieval_id(each) for each in ids}
         wanted = sorted({one[0] for one in parsed.values() if one})
-        if len(wanted) < len(parsed):  # some ids are nobody's: then nothing else would ask for the bucket
+        if len(wanted) < len(parsed):  # foreign ids: no other request might show that the bucket is missing
             self._in.require("look for retrievals")
         told: dict[ArchiveId, RetrievalStatus] = {}
         if len(wanted) > FEW:
@@ -121,7 +122,8 @@ class S3Retrievals:
         return {each: told[one[0]] if one else answers.EXPIRED for each, one in parsed.items()}
 
     def _told_by_lists(self, wanted: Sequence[ArchiveId]) -> dict[ArchiveId, RetrievalStatus]:
-        """What lists say of these keys, which are in order; where they say nothing, HeadObject must."""
+        """Statuses by lists for these sorted keys, and by HeadObject for those on which the lists say
+        nothing."""
         prefix = self._in.bucket.prefix
         left, told = list(reversed(wanted)), {}
         while left:
@@ -150,7 +152,7 @@ class S3Retrievals:
             return answers.EXPIRED
 
     def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
-        """GetObject with a range, all of it read; S3 has no hash of a range to go with it."""
+        """GetObject with a range, read completely; S3 has no hash of a range."""
         doing = f"fetch bytes {extent.start} to {extent.end - 1} of retrieval {retrieval_id}"
         parsed = keys.parse_retrieval_id(retrieval_id)
         if parsed is None:
@@ -184,7 +186,7 @@ class S3Retrievals:
                 raise ArchiveShortError(f"cannot {doing}: it ends at byte {given.end}")
             if given != wanted:
                 raise VaultError(f"cannot {doing}: the answer holds bytes {given.start} to {given.end - 1}")
-            data = read_all(body, self._paces.down, wanted.length)
+            data = read_all(body, self._limits.down, wanted.length)
         if len(data) != wanted.length:
             raise VaultError(f"cannot {doing}: {len(data)} bytes came instead")
         return data

@@ -1,4 +1,4 @@
-"""Uploads to a bucket: straight into their class, verified by the service, never over what is there."""
+"""Uploads to a bucket: directly into their storage class, verified by the service, never overwriting."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ _CHANGED = "its bytes changed in spool or memory: check this machine's disk and 
 
 
 class _TakenError(VaultError):
-    """There is an object of that name already."""
+    """S3's codes for a key that exists already."""
 
 
 class _ConflictError(VaultError):
-    """Somebody else was at that name at the same moment."""
+    """S3's code for a concurrent write to the same key."""
 
 
 class S3Uploads:
-    """The half of `protocols.Vault` that sends."""
+    """The part of `protocols.Vault` that uploads."""
 
-    def __init__(self, requests: BucketRequests, paces: RateLimits = FREE) -> None:
+    def __init__(self, requests: BucketRequests, limits: RateLimits = FREE) -> None:
         self._in = requests
-        self._paces = paces
+        self._limits = limits
 
     def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
-        """CreateMultipartUpload, in the class for its kind."""
+        """CreateMultipartUpload, in the storage class for this kind of pack."""
         traits = self._in.traits
         if part_size & (part_size - 1) or not traits.smallest_part <= part_size <= traits.largest_part:
             raise VaultError(
@@ -69,7 +69,7 @@ class S3Uploads:
         return keys.upload_id_of(key, field(answer, "UploadId", doing))
 
     def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
-        """UploadPart; S3 knows no tree hash, so that is checked here, and its CRC by the service."""
+        """UploadPart; the tree hash, which S3 does not know, is checked here, the CRC by the service."""
         doing = f"send the part at {part.offset} of {_told(upload_id)}"
         upload = self._upload(upload_id, doing)
         _check_place(part, body.nbytes, self._in.traits)
@@ -83,12 +83,12 @@ class S3Uploads:
             **upload,
             PartNumber=part.number,
             ContentLength=body.nbytes,
-            Body=PartBody(body, b"", self._paces.up),
+            Body=PartBody(body, b"", self._limits.up),
             **crc,
         )
 
     def list_parts(self, upload_id: UploadId, part_size: int) -> Sequence[StoredPart]:
-        """ListParts, all pages; a part has its CRC where the service keeps it."""
+        """ListParts, all pages; parts come with their CRC if the service keeps one."""
         parts = self._parts(upload_id, f"list the parts of {_told(upload_id)}")
         return [answers.stored_part(each, part_size) for each in parts]
 
@@ -100,10 +100,10 @@ class S3Uploads:
         tree_hash: TreeHash,
         parts: Sequence[Part],
     ) -> ArchiveId:
-        """CompleteMultipartUpload, which never overwrites; an object that is ours already is the answer, too.
+        """CompleteMultipartUpload, without overwriting; the same if our object exists already.
 
-        Repeated after a success the service knows no such upload, or finds the name taken: then size and CRC
-        of what lies there decide whether it is ours.
+        Repeated after a success, the service knows no such upload or finds the key taken: then the size and
+        CRC of the object there decide whether it is ours.
         """
         doing = f"complete {_told(upload_id)}"
         key = self._key_of(upload_id, doing)
@@ -141,7 +141,7 @@ class S3Uploads:
         )
 
     def _holds(self, key: ArchiveId, size: int, parts: Sequence[Part], doing: str) -> bool:
-        """Whether the vault has this very archive; `VaultError` if something else lies under its name."""
+        """Whether the vault has exactly this archive; `VaultError` if another object has its key."""
         try:
             has, crc = self._size_and_crc(key, doing)
         except ArchiveMissingError:
@@ -155,7 +155,8 @@ class S3Uploads:
         )
 
     def _size_and_crc(self, key: ArchiveId, doing: str) -> tuple[int, int | None]:
-        """Of an object: by HeadObject, or by a list for a role that may not read; the CRC where told."""
+        """Size and CRC of an object, by HeadObject, or by a list for a role that may not read; the CRC if
+        known."""
         try:
             head = self._in.head(key, doing, ChecksumMode="ENABLED")
         except DeniedError:
@@ -168,13 +169,13 @@ class S3Uploads:
         return head["ContentLength"], answers.decode_crc(crc) if crc else None
 
     def _given_up(self, upload_id: UploadId, error: VaultError) -> VaultError:
-        """After a conflict S3 wants another upload: this one is thrown away."""
+        """Abort an upload after a conflict, since S3 then requires a new one."""
         if isinstance(error, _ConflictError):
             self.abort_upload(upload_id)
         return error if isinstance(error, UploadExpiredError) else UploadExpiredError(str(error))
 
     def abort_upload(self, upload_id: UploadId) -> None:
-        """AbortMultipartUpload; an upload that was completed or is unknown is gone already."""
+        """AbortMultipartUpload; no error for an upload that was completed or is unknown."""
         doing = f"abort {_told(upload_id)}"
         with suppress(UploadExpiredError):
             upload = self._upload(upload_id, doing)
@@ -201,7 +202,7 @@ class S3Uploads:
         return [numbered[number] for number in sorted(numbered)]
 
     def _checksum(self, **parameters: Any) -> dict[str, Any]:
-        """These parameters, where the service knows the checksum."""
+        """The parameters that ask for a checksum; empty if the service does not know it."""
         return parameters if self._in.traits.checks_crc64 else {}
 
     def _key_of(self, upload_id: UploadId, doing: str) -> ArchiveId:
@@ -217,17 +218,18 @@ class S3Uploads:
 
 
 def _told(upload_id: UploadId) -> str:
-    """An upload for a reader: the service's own id of it says nothing, and takes two lines."""
+    """An upload by its key, for messages: the service's own id means nothing to a reader and takes two
+    lines."""
     return f"the upload of {upload_id.rpartition(':')[2]}"
 
 
 def _crc_of(parts: Sequence[Part]) -> int:
-    """The CRC of the whole, from those of its parts."""
+    """The CRC of the whole object, computed from those of its parts."""
     return combine_crc64((part.crc64 or 0, part.length) for part in parts)
 
 
 def _check_place(part: Part, length: int, traits: VaultTraits) -> None:
-    """`VaultError` unless the part's number, offset and length go together."""
+    """Raise `VaultError` unless the part's number, offset and length are consistent."""
     part_size = part.offset // (part.number - 1) if part.number > 1 else traits.largest_part
     if length != part.length or not 1 <= length <= part_size:
         raise VaultError(f"{length} bytes at {part.offset} are not the {part.length} of that part")

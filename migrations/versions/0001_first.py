@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make every table."""
+    """Create all tables."""
     op.create_table(
         "about",
         sa.Column("inventory_id", sa.LargeBinary(), nullable=False),

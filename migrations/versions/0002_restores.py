@@ -1,4 +1,4 @@
-"""How far restores are: what was written of each range, what the vault holds ready and until when."""
+"""Progress of restores: bytes written of each range, and retrievals that are ready, with their expiry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add columns; those of restores that are open stay empty: they begin to write anew."""
+    """Add columns; they stay empty for open restores, which begin writing again from the start."""
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     for name in ("asked_from", "asked_to", "written_to", "until"):
         op.add_column("retrievals", sa.Column(name, number, nullable=True))

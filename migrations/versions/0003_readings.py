@@ -1,4 +1,4 @@
-"""What checks read of archives, and when: so that in time everything is read."""
+"""Readings: the ranges of archives that checks have read, and when, so that in time everything is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing was read by checks before."""
+    """Create the table, empty."""
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "readings",

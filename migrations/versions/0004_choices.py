@@ -1,4 +1,4 @@
-"""What a restore was told to choose, and what was agreed on with its user before it began."""
+"""The user's selection of a restore, and the settings that were confirmed before it began."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add columns; restores that are open have neither, and take everything, as they did."""
+    """Add columns; they stay empty for open restores, which restore everything, as before."""
     op.add_column("restores", sa.Column("choice", sa.LargeBinary(), nullable=True))
     op.add_column("restores", sa.Column("agreed", sa.LargeBinary(), nullable=True))

@@ -1,4 +1,5 @@
-"""Chunks by their archive: a full catalog asks for those of each, and read all chunks for it."""
+"""An index of chunks by archive: a full catalog queries the chunks of each archive, which scanned all
+chunks."""
 
 from __future__ import annotations
 
@@ -11,5 +12,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing changes but what is looked up."""
+    """Create the index; no row changes."""
     op.create_index("ix_chunks_archive", "chunks", ["archive"])

@@ -1,4 +1,4 @@
-"""What each vault is known by: another one may stand at the same path, or under the same name."""
+"""The identity of each vault: another vault may be at the same path, or have the same name."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Unknown for the vaults that are there: the next run looks."""
+    """Add it, unknown for the vaults there are: the next run looks it up."""
     op.add_column("vaults", sa.Column("identity", sa.Text()))

@@ -65,7 +65,7 @@ def limited(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Limited]
     emulator: RunningEmulator = request.getfixturevalue("emulator")
     if request.param == "glacier":
         client = request.getfixturevalue("client")
-        vault = GlacierVault(VaultName("cold"), client, name, paces=limits)
+        vault = GlacierVault(VaultName("cold"), client, name, limits=limits)
     else:
         client = request.getfixturevalue("emulated_s3")
         bucket = Bucket(name, REGION, storage_class="GLACIER_IR")
@@ -115,7 +115,7 @@ def test_a_listing_of_the_service_comes_down_within_the_limit(
 ) -> None:
     clock = ManualClock()
     limits = paces(clock, threading.Event(), down=16 * KIB)
-    vault = GlacierVault(VaultName("cold"), client, f"limited-{next(_numbers)}", paces=limits)
+    vault = GlacierVault(VaultName("cold"), client, f"limited-{next(_numbers)}", limits=limits)
     vault.create()
     emulator.make_inventories()
     listing_id = vault.request_listing("t")
