@@ -94,7 +94,7 @@ def warnings_of_vault(config: Config, settings: VaultSettings, clock: Clock) -> 
     """What the settings of an S3 vault's bucket would do to it; asks the service. Other kinds have none."""
     if settings.kind != "s3":
         return []
-    from backup.vault.s3_facts import warnings_of
+    from backup.vault.s3_warnings import warnings_of
 
     try:
         return list(warnings_of(bucket_requests(config, settings, Purpose.BACKUP, clock)))

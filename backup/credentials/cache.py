@@ -80,7 +80,7 @@ def cache_name(fingerprint: bytes, options: RolesAnywhereOptions) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest() + ".json"
 
 
-def keys_at_hand(
+def cached_keys(
     directory: str, certificate: str, options: RolesAnywhereOptions, *, now: datetime, unless: timedelta
 ) -> Kept | None:
     """Cached keys for a PEM file's certificate, read without the slow import of `cryptography`.

@@ -45,7 +45,7 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateWish:
+class CertificateContents:
     """The contents of a certificate to be issued: subject, names, public key, and validity in days."""
 
     subject: x509.Name
@@ -125,16 +125,16 @@ def _read_key(directory: str) -> bytes:
         raise IdentityError(f"the authority's key {path} cannot be read: {error.strerror}") from error
 
 
-def sign_certificate(authority: Authority, wanted: CertificateWish, now: datetime) -> x509.Certificate:
+def sign_certificate(authority: Authority, contents: CertificateContents, now: datetime) -> x509.Certificate:
     """Sign a client's certificate; a copy is in `issued/` before it is returned.
 
     It expires with the authority's own at the latest. `IdentityError` when the authority's has expired.
     """
     check_validity(authority.certificate, now)
-    end = min(_whole(now) + timedelta(days=wanted.days), authority.certificate.not_valid_after_utc)
+    end = min(_whole(now) + timedelta(days=contents.days), authority.certificate.not_valid_after_utc)
     identifier = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
-        _begin(wanted.subject, authority.certificate.subject, wanted.public_key, now)
+        _begin(contents.subject, authority.certificate.subject, contents.public_key, now)
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True), critical=True)
@@ -143,8 +143,8 @@ def sign_certificate(authority: Authority, wanted: CertificateWish, now: datetim
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
         )
     )
-    if wanted.alternative_names is not None:
-        builder = builder.add_extension(wanted.alternative_names, critical=False)
+    if contents.alternative_names is not None:
+        builder = builder.add_extension(contents.alternative_names, critical=False)
     certificate = builder.sign(authority.key, signature_hash(authority.key))
     _keep_copy(authority, certificate)
     return certificate

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from backup.credentials.certificate import subject_values
 from backup.credentials.identity import load_private_key
 from backup.errors import IdentityError, UsageError
-from backup.pki.authority import Authority, CertificateWish, PublicKey, sign_certificate
+from backup.pki.authority import Authority, CertificateContents, PublicKey, sign_certificate
 from backup.pki.files import PRIVATE, NewFile, create_files, make_directory, replace_files
 from backup.pki.keys import KeyType, generate_key, private_pem, signature_hash
 from backup.pki.subjects import Subject, check_part, file_stem
@@ -40,10 +40,10 @@ def issue(
     reads them between the two renames finds a pair that does not fit, and reads again.
     """
     key = generate_key(key_type)
-    wanted = CertificateWish(subject.name(), subject.alternative_names(), key.public_key(), days)
+    contents = CertificateContents(subject.name(), subject.alternative_names(), key.public_key(), days)
     stem = os.path.join(directory, file_stem(subject.common_name))
     make_directory(directory)
-    certificate = sign_certificate(authority, wanted, now)
+    certificate = sign_certificate(authority, contents, now)
     issued = Issued(certificate, f"{stem}.pem", f"{stem}.key")
     replace_files(
         [
@@ -85,8 +85,8 @@ def sign_csr(authority: Authority, data: bytes, *, days: int, path: str, now: da
     would refuse.
     """
     csr = _read_csr(data)
-    wanted = CertificateWish(_checked_subject(csr), _checked_names(csr), _checked_key(csr), days)
-    certificate = sign_certificate(authority, wanted, now)
+    contents = CertificateContents(_checked_subject(csr), _checked_names(csr), _checked_key(csr), days)
+    certificate = sign_certificate(authority, contents, now)
     replace_files([NewFile(path, certificate.public_bytes(Encoding.PEM))])
     return certificate
 

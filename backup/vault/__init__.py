@@ -2,7 +2,7 @@
 S3 bucket. Each class keeps the promises of `protocols.Vault`, whose docstrings are the reference.
 
 - `directory.py`: DirectoryVault; `layout.py` its files; `dirfd.py` opening them relative to a descriptor.
-- `glacier.py`: GlacierVault, the vault service of 2012; `answers.py` parses its answers.
+- `glacier.py`: GlacierVault, the vault service of 2012; `glacier_answers.py` parses its answers.
 - `s3.py`: S3Vault, joined from `s3_uploads.py`, `s3_retrievals.py` and `s3_identity.py`; `s3_answers.py`
   parses answers, `s3_keys.py` makes and parses keys and ids, `s3_codes.py` has S3's error codes.
 - `aws.py` (clients, AWS's error codes) and `partbody.py` (the bytes of a part) serve both; `rate_limit.py`

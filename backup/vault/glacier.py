@@ -45,7 +45,7 @@ from backup.model import (
     VaultState,
 )
 from backup.protocols import VaultTraits
-from backup.vault import answers
+from backup.vault import glacier_answers as answers
 from backup.vault.aws import field, speaking_of
 from backup.vault.partbody import PartBody, hand_over_hashes, limit_rate
 from backup.vault.rate_limit import FREE, RateLimits, read_all

@@ -70,7 +70,7 @@ class S3Uploads:
 
     def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
         """UploadPart; the tree hash, which S3 does not know, is checked here, the CRC by the service."""
-        doing = f"send the part at {part.offset} of {_told(upload_id)}"
+        doing = f"send the part at {part.offset} of {_describe(upload_id)}"
         upload = self._upload(upload_id, doing)
         _check_place(part, body.nbytes, self._in.traits)
         if tree_hash_of(body) != part.tree_hash:
@@ -89,7 +89,7 @@ class S3Uploads:
 
     def list_parts(self, upload_id: UploadId, part_size: int) -> Sequence[StoredPart]:
         """ListParts, all pages; parts come with their CRC if the service keeps one."""
-        parts = self._parts(upload_id, f"list the parts of {_told(upload_id)}")
+        parts = self._parts(upload_id, f"list the parts of {_describe(upload_id)}")
         return [answers.stored_part(each, part_size) for each in parts]
 
     def complete_upload(
@@ -105,7 +105,7 @@ class S3Uploads:
         Repeated after a success, the service knows no such upload or finds the key taken: then the size and
         CRC of the object there decide whether it is ours.
         """
-        doing = f"complete {_told(upload_id)}"
+        doing = f"complete {_describe(upload_id)}"
         key = self._key_of(upload_id, doing)
         answers.check_parts(doing, size, tree_hash, parts)
         try:
@@ -176,7 +176,7 @@ class S3Uploads:
 
     def abort_upload(self, upload_id: UploadId) -> None:
         """AbortMultipartUpload; no error for an upload that was completed or is unknown."""
-        doing = f"abort {_told(upload_id)}"
+        doing = f"abort {_describe(upload_id)}"
         with suppress(UploadExpiredError):
             upload = self._upload(upload_id, doing)
             self._in.call("abort_multipart_upload", doing, unknown=UploadExpiredError, **upload)
@@ -217,7 +217,7 @@ class S3Uploads:
         return {"Key": self._in.bucket.prefix + key, "UploadId": upload_id.rpartition(":")[0]}
 
 
-def _told(upload_id: UploadId) -> str:
+def _describe(upload_id: UploadId) -> str:
     """An upload by its key, for messages: the service's own id means nothing to a reader and takes two
     lines."""
     return f"the upload of {upload_id.rpartition(':')[2]}"

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.credentials.cache import CachedCredentials, Kept, cache_name, default_directory, keys_at_hand
+from backup.credentials.cache import CachedCredentials, Kept, cache_name, cached_keys, default_directory
 from backup.credentials.identity import load_certificates
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import UnreachableError
@@ -143,10 +143,10 @@ def test_where_it_lies() -> None:
 
 
 def at_hand(tmp_path: Path, certificate: str, clock: ManualClock, *, days: int = 0) -> Kept | None:
-    return keys_at_hand(str(tmp_path), certificate, OPTIONS, now=clock.now(), unless=timedelta(days=days))
+    return cached_keys(str(tmp_path), certificate, OPTIONS, now=clock.now(), unless=timedelta(days=days))
 
 
-def test_keys_at_hand_are_those_of_the_certificates_file(
+def test_cached_keys_are_those_of_the_certificates_file(
     tmp_path: Path, source: Counting, clock: ManualClock
 ) -> None:
     made = issue_in(authority_in(str(tmp_path / "ca"), clock.now()), str(tmp_path), now=clock.now(), days=9)

@@ -46,7 +46,7 @@ class Limited:
         return slept
 
 
-def paces(clock: Clock, stop: threading.Event, up: int = UP, down: int = DOWN) -> RateLimits:
+def rate_limits(clock: Clock, stop: threading.Event, up: int = UP, down: int = DOWN) -> RateLimits:
     """Limits for all day."""
     rates = (RateLimit(Timetable([Window(0, 0, limit)]), clock, stop.is_set) for limit in (up, down))
     return RateLimits(*rates)
@@ -55,7 +55,7 @@ def paces(clock: Clock, stop: threading.Event, up: int = UP, down: int = DOWN) -
 @pytest.fixture(params=["directory", "glacier", "s3"])
 def limited(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Limited]:
     clock, stop = ManualClock(), threading.Event()
-    limits, name = paces(clock, stop), f"limited-{next(_numbers)}"
+    limits, name = rate_limits(clock, stop), f"limited-{next(_numbers)}"
     vault: Vault
     if request.param == "directory":
         vault = DirectoryVault(VaultName("disk"), str(tmp_path / "vault"), clock, limits)
@@ -114,7 +114,7 @@ def test_a_listing_of_the_service_comes_down_within_the_limit(
     emulator: RunningEmulator, client: object
 ) -> None:
     clock = ManualClock()
-    limits = paces(clock, threading.Event(), down=16 * KIB)
+    limits = rate_limits(clock, threading.Event(), down=16 * KIB)
     vault = GlacierVault(VaultName("cold"), client, f"limited-{next(_numbers)}", limits=limits)
     vault.create()
     emulator.make_inventories()
@@ -125,7 +125,7 @@ def test_a_listing_of_the_service_comes_down_within_the_limit(
 
 
 def test_parts_on_threads_share_one_limit(tmp_path: Path) -> None:
-    limits = paces(SystemClock(), threading.Event(), up=4 * MIB)
+    limits = rate_limits(SystemClock(), threading.Event(), up=4 * MIB)
     vault = DirectoryVault(VaultName("disk"), str(tmp_path / "vault"), SystemClock(), limits)
     vault.create()
     data = some_bytes(3 * MIB)

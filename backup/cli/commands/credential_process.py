@@ -57,10 +57,10 @@ def credential_process(cli: Cli, /, no_cache: bool, warn_days: int, **given: Any
 
 
 def _at_hand(cli: Cli, files: IdentityFiles, options: RolesAnywhereOptions, warn_days: int) -> Kept | None:
-    from backup.credentials.cache import default_directory, keys_at_hand
+    from backup.credentials.cache import cached_keys, default_directory
 
     directory, unless = default_directory(os.environ), timedelta(days=warn_days)
-    return keys_at_hand(directory, files.certificate, options, now=cli.clock.now(), unless=unless)
+    return cached_keys(directory, files.certificate, options, now=cli.clock.now(), unless=unless)
 
 
 def _cached(

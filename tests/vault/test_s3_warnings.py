@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from backup.vault.s3_facts import warnings_of
 from backup.vault.s3_requests import Bucket, BucketRequests
+from backup.vault.s3_warnings import warnings_of
 
 ABORT = {"ID": "abort", "Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
 
