@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from .core.errors import EmulatorError
-from .core.settings import read_settings
+from backup.emulator.core.errors import EmulatorError
+from backup.emulator.core.settings import read_settings
+
 from .server import EmulatorOptions, serve
 
 

@@ -13,16 +13,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .core.errors import DISK_ERRORS, describe_disk
-from .core.faults import FaultPlan, parse_faults
-from .core.messages import list_messages
-from .core.settings import SettingsInForce, changed
-from .core.settle import settle
-from .core.store import Store
-from .core.wire import date_ms, vault_arn
-from .glacier.inventories import make_inventories
-from .glacier.operations import NAMES
-from .s3.operations import NAMES as S3_NAMES
+from backup.emulator.core.errors import DISK_ERRORS, describe_disk
+from backup.emulator.core.faults import FaultPlan, parse_faults
+from backup.emulator.core.messages import list_messages
+from backup.emulator.core.settings import SettingsInForce, changed
+from backup.emulator.core.settle import settle
+from backup.emulator.core.store import Store
+from backup.emulator.core.wire import date_ms, vault_arn
+from backup.emulator.glacier.inventories import make_inventories
+from backup.emulator.glacier.operations import NAMES
+from backup.emulator.s3.operations import NAMES as S3_NAMES
 
 OPERATIONS = NAMES | S3_NAMES | {"CreateSession"}
 LONGEST_STEP = 100 * 366 * 24 * 60 * 60

@@ -18,20 +18,21 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from backup.emulator.core.accounts_file import AccountsFile
+from backup.emulator.core.endpoint import Scope, Send
+from backup.emulator.core.errors import DISK_ERRORS, EmulatorError, describe_disk
+from backup.emulator.core.faults import FaultPlan, read_faults
+from backup.emulator.core.protocol import EmulatorProtocol
+from backup.emulator.core.receive import Receive
+from backup.emulator.core.settings import Settings, SettingsInForce
+from backup.emulator.core.store import Store
+from backup.emulator.core.webhook import Webhook
+from backup.emulator.glacier.service import GlacierService
+from backup.emulator.rolesanywhere.sessions import SessionService
+from backup.emulator.s3.service import S3Service, bad_request
+
 from .admin import OPERATIONS, Admin
-from .core.accounts_file import AccountsFile
-from .core.endpoint import Scope, Send
-from .core.errors import DISK_ERRORS, EmulatorError, describe_disk
-from .core.faults import FaultPlan, read_faults
-from .core.protocol import EmulatorProtocol
-from .core.receive import Receive
-from .core.settings import Settings, SettingsInForce
-from .core.store import Store
 from .duties import DUTIES
-from .glacier.service import GlacierService
-from .rolesanywhere.sessions import SessionService
-from .s3.service import S3Service, bad_request
-from .webhook import Webhook
 
 HEADER_LIMIT = 256 * 1024  # a post-quantum chain fills tens of KiB
 KEEP_ALIVE_SECONDS = 75

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from backup.emulator.core.errors import ServiceError
+from .errors import ServiceError
 
 STATUS_BY_CODE = {
     "AccessControlListNotSupported": 400,

@@ -19,94 +19,7 @@ from pathlib import Path
 
 from .clock import ClockState, EmulatorClock
 from .errors import EmulatorError
-from .s3_schema import SCHEMA as S3
-from .s3_schema import TABLES_WITH_FILES
-
-SCHEMA = """
-CREATE TABLE clock (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    real_ms INTEGER NOT NULL, emulated_ms INTEGER NOT NULL, stepped_ms INTEGER NOT NULL, speed REAL NOT NULL
-);
-CREATE TABLE credentials (
-    access_key_id TEXT PRIMARY KEY, secret_access_key TEXT NOT NULL, session_token TEXT NOT NULL,
-    expires_ms INTEGER NOT NULL, account_id TEXT NOT NULL, role_arn TEXT NOT NULL, session_arn TEXT NOT NULL,
-    context TEXT NOT NULL
-);
-CREATE TABLE vaults (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    account_id TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, created_ms INTEGER NOT NULL,
-    changed_ms INTEGER, inventory_ms INTEGER,
-    inventory_archives INTEGER NOT NULL DEFAULT 0, inventory_bytes INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (account_id, region, name)
-);
-CREATE TABLE archives (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    archive_id TEXT NOT NULL UNIQUE, vault INTEGER NOT NULL, description TEXT NOT NULL,
-    created_ms INTEGER NOT NULL, size INTEGER NOT NULL, tree_hash TEXT NOT NULL, deleted_ms INTEGER
-);
-CREATE INDEX archives_of_vault ON archives (vault, id);
-CREATE TABLE pieces (
-    archive INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
-    file TEXT NOT NULL, leaves BLOB NOT NULL, PRIMARY KEY (archive, start)
-);
-CREATE TABLE uploads (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    upload_id TEXT NOT NULL UNIQUE, vault INTEGER NOT NULL, description TEXT NOT NULL,
-    part_size INTEGER NOT NULL, created_ms INTEGER NOT NULL,
-    state TEXT NOT NULL DEFAULT 'open', archive INTEGER,
-    touched_real_ms INTEGER NOT NULL, touched_stepped_ms INTEGER NOT NULL
-);
-CREATE TABLE parts (
-    upload INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
-    file TEXT NOT NULL, leaves BLOB NOT NULL, tree_hash TEXT NOT NULL, PRIMARY KEY (upload, start)
-);
-CREATE TABLE inventory_items (
-    vault INTEGER NOT NULL, archive INTEGER NOT NULL, archive_id TEXT NOT NULL, description TEXT NOT NULL,
-    created_ms INTEGER NOT NULL, size INTEGER NOT NULL, tree_hash TEXT NOT NULL, PRIMARY KEY (vault, archive)
-);
-CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    job_id TEXT NOT NULL UNIQUE, vault INTEGER NOT NULL, action TEXT NOT NULL,
-    created_ms INTEGER NOT NULL, created_stepped_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL,
-    state TEXT NOT NULL DEFAULT 'InProgress', message TEXT, done_real_ms INTEGER, done_stepped_ms INTEGER,
-    description TEXT, sns_topic TEXT, tier TEXT, archive INTEGER, range_start INTEGER, range_end INTEGER,
-    format TEXT, start_date TEXT, end_date TEXT, page_limit TEXT, marker TEXT, next_marker TEXT,
-    file TEXT, file_size INTEGER
-);
-CREATE INDEX jobs_of_vault ON jobs (vault, id);
-"""
-SETTINGS_OF_VAULTS = """
-CREATE TABLE tags (vault INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (vault, key));
-CREATE TABLE notifications (vault INTEGER PRIMARY KEY, sns_topic TEXT NOT NULL, events TEXT NOT NULL);
-CREATE TABLE access_policies (vault INTEGER PRIMARY KEY, policy TEXT NOT NULL);
-CREATE TABLE locks (
-    vault INTEGER PRIMARY KEY, lock_id TEXT NOT NULL, policy TEXT NOT NULL, state TEXT NOT NULL,
-    created_ms INTEGER NOT NULL
-);
-CREATE TABLE retrieval_policies (
-    account_id TEXT NOT NULL, region TEXT NOT NULL, strategy TEXT NOT NULL, bytes_per_hour INTEGER,
-    PRIMARY KEY (account_id, region)
-);
-CREATE TABLE capacity (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    capacity_id TEXT NOT NULL UNIQUE, account_id TEXT NOT NULL, region TEXT NOT NULL,
-    start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL
-);
-CREATE INDEX jobs_in_progress ON jobs (due_ms) WHERE state = 'InProgress';
-CREATE INDEX jobs_of_archive ON jobs (archive);
-CREATE INDEX vaults_changed ON vaults (id) WHERE changed_ms IS NOT NULL;
-CREATE INDEX archives_deleted ON archives (id) WHERE deleted_ms IS NOT NULL;
-"""
-MESSAGES = """
-CREATE TABLE messages (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    message_id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, message TEXT NOT NULL, created_ms INTEGER NOT NULL,
-    state TEXT NOT NULL DEFAULT 'waiting', tries INTEGER NOT NULL DEFAULT 0, next_real_ms INTEGER NOT NULL
-);
-CREATE INDEX messages_waiting ON messages (next_real_ms) WHERE state = 'waiting';
-"""
-STEPS = (SCHEMA, SETTINGS_OF_VAULTS, MESSAGES, S3)  # each brings a state of its number to the next
-TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")
+from .schema import STEPS, TABLES_WITH_FILES
 
 
 @dataclass(slots=True)
@@ -285,8 +198,7 @@ class Store:
             )
 
     def _sweep(self) -> None:
-        tables = ("pieces", "parts", "jobs", *TABLES_WITH_FILES)
-        named = " UNION ".join(f"SELECT file FROM {table}" for table in tables)  # noqa: S608
+        named = " UNION ".join(f"SELECT file FROM {table}" for table in TABLES_WITH_FILES)  # noqa: S608
         known = {row["file"] for row in self._db.execute(named)}
         for path in self._files.iterdir():
             if path.name not in known:

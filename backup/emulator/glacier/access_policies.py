@@ -13,7 +13,7 @@ from backup.emulator.core.policy import Policy, parse_policy
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer, json_answer
 
-from .calls import Call, find_vault
+from .call import Call, find_vault
 
 POLICY_BYTES = 20 * 1024
 

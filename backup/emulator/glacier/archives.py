@@ -10,7 +10,7 @@ from backup.emulator.core.store import Transaction
 from backup.emulator.core.treehash import root, split
 from backup.emulator.core.wire import Answer, new_archive_id
 
-from .calls import Call, decimal, find_vault
+from .call import Call, decimal, find_vault
 from .inventories import mark_changed
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from backup.emulator.core.errors import MESSAGE_BY_CODE, ServiceError
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import EPOCH, Answer, date_ms, json_answer
 
-from .calls import Call
+from .call import Call
 
 UNIT_LIMIT = 2
 RETRIEVALS_PER_UNIT = 3

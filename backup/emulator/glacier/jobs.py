@@ -18,7 +18,7 @@ from backup.emulator.core.treehash import LEAF_BYTES, is_megabyte_aligned, is_tr
 from backup.emulator.core.wire import Answer, date_ms, json_answer, new_id, vault_arn
 
 from .archives import drop_unused_pieces, read_pieces
-from .calls import Call, find_vault
+from .call import Call, find_vault
 from .capacity import check_expedited
 from .inventories import as_csv, as_json, select_items
 from .job_request import JobRequest, parse_job_request

@@ -15,7 +15,7 @@ from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer, date_ms, json_answer
 
 from .access_policies import wanted_policy
-from .calls import Call, find_vault
+from .call import Call, find_vault
 
 WINDOW_MS = DAY_MS
 

@@ -10,7 +10,7 @@ from backup.emulator.core.json_body import json_object, required_text, strings
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer, json_answer
 
-from .calls import Call, find_vault
+from .call import Call, find_vault
 
 EVENTS = ("ArchiveRetrievalCompleted", "InventoryRetrievalCompleted")
 

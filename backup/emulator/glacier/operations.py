@@ -17,7 +17,7 @@ from backup.emulator.core.wire import Answer
 
 from .access_policies import delete_access_policy, get_access_policy, set_access_policy
 from .archives import check_upload_archive, delete_archive, upload_archive
-from .calls import Call
+from .call import Call
 from .capacity import list_capacity, purchase_capacity
 from .jobs import describe_job, initiate_job, list_jobs
 from .locks import abort_lock, complete_lock, get_lock, initiate_lock

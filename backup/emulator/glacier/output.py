@@ -16,7 +16,7 @@ from backup.emulator.core.treehash import is_tree_aligned
 from backup.emulator.core.wire import Answer, Extent
 
 from .archives import Piece, read_pieces
-from .calls import Call
+from .call import Call
 from .jobs import find_job, range_hash
 
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")

@@ -13,7 +13,7 @@ from backup.emulator.core.json_body import json_object, text
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer, json_answer
 
-from .calls import Call
+from .call import Call
 
 STRATEGIES = ("BytesPerHour", "FreeTier", "None")
 HIGHEST_RATE = 2**63 - 1

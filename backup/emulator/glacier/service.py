@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 from backup.emulator.core.accounts_file import AccountsFile
-from backup.emulator.core.authenticate import authenticate, claimed_key
+from backup.emulator.core.callers import claimed_key
 from backup.emulator.core.endpoint import Exchange, Scope, Send, inbound_of
 from backup.emulator.core.errors import MESSAGE_BY_CODE, ServiceError, invalid, missing
 from backup.emulator.core.faults import FaultPlan
@@ -19,8 +19,9 @@ from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound, glacier_error
 
 from .archives import UPLOAD_LIMIT, check_linear_hash, content_length
-from .authorize import authorise
-from .calls import Call
+from .authenticate import authenticate
+from .authorise import authorise
+from .call import Call
 from .inventories import make_inventories
 from .operations import BRIEF, Route, Serve, Streamed, find_route
 

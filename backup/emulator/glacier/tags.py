@@ -13,7 +13,7 @@ from backup.emulator.core.json_body import json_object, strings
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer, json_answer
 
-from .calls import Call, find_vault
+from .call import Call, find_vault
 
 CALL_LIMIT = 10
 KEY_LIMIT = 128

@@ -15,7 +15,7 @@ from backup.emulator.core.treehash import root, split
 from backup.emulator.core.wire import Answer, date_ms, json_answer, new_id, vault_arn
 
 from .archives import Piece, add_archive, check_payload, content_length, stored
-from .calls import Call, decimal, find_vault
+from .call import Call, decimal, find_vault
 
 if TYPE_CHECKING:
     from backup.emulator.core.receive import Received

@@ -6,10 +6,11 @@ import re
 import sqlite3
 
 from backup.emulator.core.errors import ServiceError, invalid
-from backup.emulator.core.store import TABLES_OF_VAULT, Transaction
+from backup.emulator.core.schema import TABLES_OF_VAULT
+from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer, date_ms, json_answer, vault_arn
 
-from .calls import Call, find_vault
+from .call import Call, find_vault
 from .inventories import OVERHEAD_BYTES
 from .jobs import forget_jobs
 from .uploads import forget_uploads

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from backup.emulator.core.accounts import Accounts
-from backup.emulator.core.authenticate import Caller, Secret, find_secret
+from backup.emulator.core.callers import Caller, Secret, find_secret
 from backup.emulator.core.presigned import is_presigned, lifetime_seconds, parse_presigned, without_signature
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.sigv4 import (

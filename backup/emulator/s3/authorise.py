@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from backup.emulator.core.accounts import Accounts
-from backup.emulator.core.authenticate import Caller
+from backup.emulator.core.callers import Caller
 from backup.emulator.core.policy import Policy, Principal, parse_policy
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.store import Transaction

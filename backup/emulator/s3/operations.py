@@ -31,12 +31,11 @@ from .documents import (
     put_versioning,
 )
 from .listing import list_objects, list_objects_v2
-from .missing import MISSING, VERSION
 from .multipart import abort_upload, check_part, create_upload, list_parts, list_uploads, upload_part
 from .objects import check_new_object, delete_object, get_object, head_object, put_object
 from .operation import Operation, Place, Streamed
 from .restore import restore_object
-from .unset import (
+from .unset_settings import (
     delete_absent,
     get_absent,
     get_configuration,
@@ -44,6 +43,7 @@ from .unset import (
     get_lock_of_object,
     get_policy_status,
 )
+from .unsupported import UNSUPPORTED, VERSION
 from .versions import list_versions
 
 PREFIX = "s3:"
@@ -125,7 +125,7 @@ OPERATIONS = (
     Operation("GetObject", "GET", Place.OBJECT, get_object, options=_A_PART),
     Operation("HeadObject", "HEAD", Place.OBJECT, head_object, options=_A_PART),
     Operation("DeleteObject", "DELETE", Place.OBJECT, delete_object, options=VERSION),
-    *MISSING,
+    *UNSUPPORTED,
 )
 NAMES = frozenset(PREFIX + operation.name for operation in OPERATIONS)
 _BY_PLACE: Mapping[tuple[str, str], tuple[Operation, ...]] = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from backup.emulator.core.accounts import Accounts
 from backup.emulator.core.accounts_file import AccountsFile
-from backup.emulator.core.authenticate import claimed_key
+from backup.emulator.core.callers import claimed_key
 from backup.emulator.core.endpoint import Exchange, Scope, Send, inbound_of
 from backup.emulator.core.errors import DiskFailed, ServiceError
 from backup.emulator.core.faults import FaultPlan

@@ -8,16 +8,16 @@ the texts about time and payload are those of the real service.
 from __future__ import annotations
 
 import hmac
-import json
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from .accounts import Accounts
-from .errors import ServiceError, bad_signature
-from .presigned import is_presigned, lifetime_seconds, parse_presigned, without_signature
-from .sigv4 import (
+from backup.emulator.core.accounts import Accounts
+from backup.emulator.core.callers import Caller, Secret, find_secret
+from backup.emulator.core.errors import ServiceError, bad_signature
+from backup.emulator.core.presigned import is_presigned, lifetime_seconds, parse_presigned, without_signature
+from backup.emulator.core.sigv4 import (
     Authorization,
     MalformedAuthorization,
     canonical_request,
@@ -29,36 +29,12 @@ from .sigv4 import (
     stamp,
     string_to_sign,
 )
-from .store import Transaction
-from .wire import Inbound
+from backup.emulator.core.store import Transaction
+from backup.emulator.core.wire import Inbound
 
 SKEW = timedelta(minutes=5)
 _HOST = re.compile(r"glacier(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)(?::\d+)?")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """What the service knows about an access key."""
-
-    account_id: str
-    secret_access_key: str
-    session_token: str | None = None
-    expires_ms: int | None = None
-    role_arn: str | None = None
-    arn: str = ""
-    context: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated caller; `role_arn` is None for a static key."""
-
-    account_id: str
-    arn: str
-    role_arn: str | None
-    region: str
-    context: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,33 +49,6 @@ class _Claim:
     token: str | None
     signed: Inbound
     needed: tuple[str, ...]
-
-
-def claimed_key(inbound: Inbound) -> str:
-    """The access key id that a request names, unverified; empty where it names none."""
-    query = dict(query_pairs(inbound.raw_query, form=False))
-    found = re.search(r"Credential=([^/,\s]+)/", inbound.header("authorization") or "")
-    return found[1] if found else query.get("X-Amz-Credential", "").partition("/")[0]
-
-
-def find_secret(access_key_id: str, accounts: Accounts, tx: Transaction) -> Secret | None:
-    """A key of the accounts file, or credentials issued by CreateSession."""
-    key = accounts.key(access_key_id)
-    if key is not None:
-        arn = f"arn:aws:iam::{key.account_id}:root"
-        return Secret(key.account_id, key.secret_access_key, key.session_token, key.expires_at_ms, arn=arn)
-    row = tx.db.execute("SELECT * FROM credentials WHERE access_key_id = ?", (access_key_id,)).fetchone()
-    if row is None:
-        return None
-    return Secret(
-        row["account_id"],
-        row["secret_access_key"],
-        row["session_token"],
-        row["expires_ms"],
-        row["role_arn"],
-        row["session_arn"],
-        json.loads(row["context"]),
-    )
 
 
 def authenticate(

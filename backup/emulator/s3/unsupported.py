@@ -23,7 +23,7 @@ def _of_object(name: str, method: str, flag: str, *options: str) -> Operation:
     return _missing(name, method, Place.OBJECT, flag, *options)
 
 
-MISSING = (
+UNSUPPORTED = (
     _of_bucket("PutBucketCors", "PUT", "cors"),
     _of_bucket("PutBucketWebsite", "PUT", "website"),
     _of_bucket("PutBucketLogging", "PUT", "logging"),

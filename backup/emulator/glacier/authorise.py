@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from backup.emulator.core.accounts import Accounts
-from backup.emulator.core.authenticate import Caller
+from backup.emulator.core.callers import Caller
 from backup.emulator.core.clock import DAY_MS
 from backup.emulator.core.errors import denied
 from backup.emulator.core.policy import Policy, Principal
@@ -20,7 +20,7 @@ from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import date_ms
 
 from .access_policies import parsed, read_access_policy
-from .calls import Call
+from .call import Call
 from .locks import find_lock
 from .tags import read_tags
 

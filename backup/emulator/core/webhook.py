@@ -9,11 +9,11 @@ import threading
 import urllib.request
 from typing import IO
 
-from .core.errors import DISK_ERRORS, describe_disk
-from .core.messages import as_sns, note_try, waiting_messages
-from .core.settings import SettingsInForce
-from .core.settle import settle
-from .core.store import Store
+from .errors import DISK_ERRORS, describe_disk
+from .messages import as_sns, note_try, waiting_messages
+from .settings import SettingsInForce
+from .settle import settle
+from .store import Store
 
 PAUSE_SECONDS = 0.2
 TIMEOUT_SECONDS = 5.0
