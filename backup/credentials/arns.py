@@ -21,7 +21,7 @@ _SUFFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class Arn:
-    """`arn:partition:service:region:account:resource`; IAM's have no region."""
+    """An ARN, `arn:partition:service:region:account:resource`; IAM's have no region."""
 
     partition: str
     service: str

@@ -58,7 +58,7 @@ class Kept(NamedTuple):
 
 
 def default_directory(environment: Mapping[str, str]) -> str:
-    """`nightvault/credentials` below the user's cache directory (XDG)."""
+    """The directory `nightvault/credentials` below the user's cache directory (XDG)."""
     base = environment.get("XDG_CACHE_HOME") or os.path.join(
         environment.get("HOME") or os.path.expanduser("~"), ".cache"
     )

@@ -1,4 +1,4 @@
-"""Starts the emulator alone: `python -m backup.emulator --state DIR --accounts FILE`."""
+"""Run the emulator alone: `python -m backup.emulator --state DIR --accounts FILE`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .server import EmulatorOptions, serve
 
 
 def parse(arguments: list[str] | None = None) -> EmulatorOptions:
-    """Options from the command line."""
+    """The options on the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m backup.emulator", description="A local Glacier, S3 and Roles Anywhere."
     )
@@ -39,7 +39,7 @@ def parse(arguments: list[str] | None = None) -> EmulatorOptions:
 
 
 def main() -> int:
-    """Run; 1 with a sentence on stderr when it cannot start."""
+    """Run the emulator; return 1, with a sentence on stderr, when it cannot start."""
     try:
         serve(parse())
     except EmulatorError as error:

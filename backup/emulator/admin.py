@@ -1,4 +1,4 @@
-"""The emulator's own interface: step the clock, make inventories, plan faults. It asks for no signature."""
+"""The emulator's own HTTP interface: step the clock, make inventories, plan faults. It needs no signature."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LATEST_MS = (9000 - 1970) * 365 * 24 * 60 * 60 * 1000  # dates have four digits 
 
 
 class MistakeError(ValueError):
-    """A request that the admin cannot follow."""
+    """An invalid request to this interface."""
 
 
 def _refused(error: Exception) -> Response:
@@ -47,14 +47,14 @@ async def _json(request: Request) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """The admin's routes over the emulator's state."""
+    """The interface's routes, over the emulator's state."""
 
     store: Store
     faults: FaultPlan
     settings: SettingsInForce
 
     def routes(self) -> list[Route]:
-        """Everything below /_admin."""
+        """The routes below /_admin."""
         return [
             Route("/_admin/clock", _guarded(self._clock), methods=["GET", "POST"]),
             Route("/_admin/inventories", _guarded(self._inventories), methods=["POST"]),
@@ -64,7 +64,7 @@ class Admin:
         ]
 
     async def _clock(self, request: Request) -> Response:
-        """POST {"advance_seconds": n}; both methods answer the emulator's time."""
+        """POST {"advance_seconds": n} steps the clock; both methods return the emulator's time."""
         if request.method == "POST":
             raw = await _json(request)
             seconds = raw.get("advance_seconds") if isinstance(raw, dict) else None
@@ -86,9 +86,8 @@ class Admin:
             settle(self.store, tx)
 
     async def _inventories(self, request: Request) -> Response:
-        """POST makes the inventory of every vault that changed or never had one; {"vault": name} of one name
-        only.
-        """
+        """POST makes the inventory of every vault that changed or never had one, or of vaults named {"vault":
+        name}."""
         raw = await _json(request)
         vault = raw.get("vault") if isinstance(raw, dict) else None
         if not isinstance(raw, dict) or not isinstance(vault, str | None):
@@ -102,13 +101,13 @@ class Admin:
         return [vault_arn(row["account_id"], row["region"], row["name"]) for row in rows]
 
     async def _faults(self, request: Request) -> Response:
-        """POST replaces all plans; GET tells how often each was met."""
+        """POST replaces all planned faults; GET returns how often each has occurred."""
         if request.method == "POST":
             self.faults.replace(parse_faults(await _json(request), OPERATIONS))
         return JSONResponse({"faults": self.faults.report()})
 
     async def _messages(self, request: Request) -> Response:  # noqa: ARG002
-        """GET tells what was said to topics, and whether the webhook has taken it."""
+        """GET returns the messages to topics, and whether the webhook has accepted each."""
         return JSONResponse({"messages": await asyncio.to_thread(self._list_messages)})
 
     def _list_messages(self) -> list[dict[str, object]]:
@@ -117,7 +116,7 @@ class Admin:
             return list_messages(tx)
 
     async def _settings(self, request: Request) -> Response:
-        """POST {"key": value, ...} replaces some settings; both methods answer all of them."""
+        """POST {"key": value, ...} replaces some settings; both methods return all of them."""
         if request.method == "POST":
             self.settings.current = changed(self.settings.current, await _json(request))
         return JSONResponse(asdict(self.settings.current))

@@ -1,4 +1,4 @@
-"""What each service does as time passes: jobs end, inventories are made, what is old goes."""
+"""The work of all services as time passes: jobs end, inventories are made, old things are deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pytest fixture that gives any project's tests a Glacier and an S3 of their own: endpoints, credentials.
+"""A pytest fixture with an emulated Glacier and S3 for any project's tests: endpoints, credentials.
 
 def test_it(nightvault_emulator):
     glacier = boto3.client("glacier", **nightvault_emulator.client)
@@ -37,7 +37,7 @@ secret_access_key = "{SECRET_ACCESS_KEY}"
 
 @dataclass(frozen=True, slots=True)
 class Emulated:
-    """A running emulator: where it is, a key that may do everything, and its admin calls."""
+    """A running emulator: its endpoints, a key that may do everything, and its admin calls."""
 
     endpoint: str
     s3_endpoint: str
@@ -88,7 +88,7 @@ class Emulated:
         self._admin("faults", list(faults))
 
     def faults(self) -> list[dict[str, Any]]:
-        """The planned faults, each with `met`, how often it was met."""
+        """The planned faults, each with `met`, the number of calls that it affected."""
         return list(self._admin("faults")["faults"])
 
     def change_settings(self, **settings: object) -> None:
@@ -129,7 +129,7 @@ def _start(folder: Path, accounts: Path) -> subprocess.Popen[str]:
 
 
 def _urls(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Wait until it listens; where."""
+    """Wait until the emulator listens, and return its URLs."""
     watchdog = threading.Timer(START_SECONDS, process.kill)
     watchdog.start()
     try:

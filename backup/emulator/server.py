@@ -44,7 +44,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class EmulatorOptions:
-    """How to run: `port` (and `s3_port`) 0 takes a free one; `speed` is emulated seconds in a real one.
+    """The options of the emulator: port 0 means a free one; `speed` is emulated seconds for each real second.
 
     A body that stalls for `idle_seconds` (real) is answered with 408.
     """
@@ -63,7 +63,7 @@ class EmulatorOptions:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens once it does, and ends without passing the signal on."""
+    """A server that announces its URLs once it listens, and ends without passing the signal on."""
 
     def __init__(self, config: uvicorn.Config, url: str, s3_url: str) -> None:
         super().__init__(config)
@@ -79,7 +79,7 @@ class _Server(uvicorn.Server):
 
 
 def announce(url: str, s3_url: str) -> None:
-    """One JSON line on stdout, export lines for a shell on stderr."""
+    """Print the URLs: one JSON line on stdout, export lines for a shell on stderr."""
     print(json.dumps({"glacier": url, "rolesanywhere": url, "s3": s3_url, "admin": url}), flush=True)  # noqa: T201
     named = {"GLACIER": url, "ROLESANYWHERE": url, "S3": s3_url}
     lines = (f"export AWS_ENDPOINT_URL_{name}={where}" for name, where in named.items())
@@ -87,7 +87,7 @@ def announce(url: str, s3_url: str) -> None:
 
 
 def warn_of_others(host: str) -> None:
-    """Say loudly on stderr when others than this machine can reach the emulator."""
+    """Warn on stderr if other machines can reach the emulator."""
     if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         return
     lines = (
@@ -128,7 +128,7 @@ def application(
 
 
 def serve(options: EmulatorOptions) -> None:
-    """Run until SIGTERM or SIGINT; EmulatorError with one sentence when it cannot start."""
+    """Run the emulator until SIGTERM or SIGINT; EmulatorError with one sentence if it cannot start."""
     if not 0 < options.speed <= FASTEST:
         raise EmulatorError(f"The speed must be greater than 0 and at most {FASTEST}.")
     if (options.tls_cert is None) != (options.tls_key is None):

@@ -110,7 +110,7 @@ def write_at(fd: int, data: memoryview, offset: int) -> None:
 
 
 def read_at(fd: int, length: int, offset: int) -> bytes:
-    """`length` bytes at `offset`, fewer only where the file ends."""
+    """Read `length` bytes at `offset`, fewer only where the file ends."""
     data = os.pread(fd, length, offset)
     if len(data) == length or not data:
         return data

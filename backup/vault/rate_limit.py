@@ -114,7 +114,7 @@ class Unlimited:
     """The same interface without a limit."""
 
     def take(self, most: int) -> int:
-        """`most`, at once."""
+        """Return `most` at once."""
         return most
 
 

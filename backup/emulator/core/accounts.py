@@ -1,4 +1,4 @@
-"""The accounts the emulator knows: static keys, trust anchors, profiles and roles, as frozen values."""
+"""The emulator's accounts: static keys, trust anchors, profiles and roles, as frozen values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """A key from the accounts file; with `session_token` a temporary one, `expires_at_ms` in real time."""
+    """An access key in the accounts file; temporary if it has a `session_token`; `expires_at_ms` is real
+    time."""
 
     account_id: str
     access_key_id: str
@@ -23,7 +24,7 @@ class AccessKey:
 
 @dataclass(frozen=True, slots=True)
 class TrustAnchor:
-    """The CA certificates (at most 2) and CRLs (at most 2) behind one trust anchor ARN."""
+    """A trust anchor: its CA certificates (at most 2) and CRLs (at most 2)."""
 
     account_id: str
     arn: str
@@ -35,7 +36,7 @@ class TrustAnchor:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Which roles may be assumed and for how long, in seconds."""
+    """A profile: the roles that may be assumed, and for how many seconds."""
 
     account_id: str
     arn: str
@@ -60,7 +61,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account with all it holds."""
+    """An account and everything in it."""
 
     account_id: str
     keys: tuple[AccessKey, ...]
@@ -71,7 +72,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """All accounts of the file; lookups give None for what is not there."""
+    """All accounts in the file; each lookup returns None if there is no match."""
 
     accounts: tuple[Account, ...]
 

@@ -31,13 +31,13 @@ ANCHOR_LIMIT = 2  # certificates and CRLs per trust anchor (Roles Anywhere quota
 
 @dataclass(slots=True)
 class Reader:
-    """The folder against which paths are read, and every file that was read."""
+    """Reads files relative to a folder, and remembers every file that it read."""
 
     folder: Path
     files: list[Path] = field(default_factory=list)
 
     def text(self, value: str, where: str, *, inline: str) -> str:
-        """The value itself when it begins with `inline`, else the file it names."""
+        """The value itself if it begins with `inline`, else the text of the file that it names."""
         if value.lstrip().startswith(inline):
             return value
         path = self.folder / value
@@ -49,7 +49,7 @@ class Reader:
 
 
 class Table:
-    """One TOML table; `where` names it in messages; keys that nobody asked for are refused by `done`."""
+    """One TOML table; `where` names it in messages; `done` refuses the keys that were not read."""
 
     def __init__(self, raw: Mapping[str, object], where: str) -> None:
         self._raw = dict(raw)
@@ -125,13 +125,14 @@ class Table:
         return key in self._raw
 
     def done(self) -> None:
-        """Refuse what is left over."""
+        """Raise `EmulatorError` for keys that were not read."""
         if self._raw:
             raise EmulatorError(f"{self.name(min(self._raw))} is not a key of the accounts file.")
 
 
 def read_accounts(path: Path) -> tuple[Accounts, list[Path]]:
-    """The accounts and every file that they were read from; EmulatorError with one sentence for a mistake."""
+    """The accounts, and every file that they were read from; EmulatorError with one sentence for a
+    mistake."""
     reader = Reader(path.parent, [path])
     try:
         raw = tomllib.loads(path.read_text())
@@ -242,7 +243,8 @@ def _profile(table: Table, account_id: str) -> Profile:
 
 
 def _mappings(table: Table) -> tuple[tuple[str, str], ...] | None:
-    """`attribute_mappings = ["x509Subject=CN", "x509SAN=Name/*"]`; absent, the default rules hold."""
+    """The rules in `attribute_mappings = ["x509Subject=CN", "x509SAN=Name/*"]`; None means the default
+    rules."""
     if not table.has("attribute_mappings"):
         return None
     rules = []
@@ -286,7 +288,8 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 class AccountsFile:
-    """The accounts as the file has them now; a mistake made while running keeps the last good ones."""
+    """The accounts in the file, read again when it changes; after a mistake the last good ones stay in
+    force."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

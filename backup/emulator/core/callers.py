@@ -1,4 +1,5 @@
-"""Callers and the secrets of their access keys, as both services that take access keys know them."""
+"""Callers and the secrets of their access keys, shared by the two services that authenticate by access
+key."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from .wire import Inbound
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What the service knows about an access key."""
+    """An access key: its secret, account and role, and when it expires."""
 
     account_id: str
     secret_access_key: str
@@ -45,7 +46,8 @@ def claimed_key(inbound: Inbound) -> str:
 
 
 def find_secret(access_key_id: str, accounts: Accounts, tx: Transaction) -> Secret | None:
-    """A key of the accounts file, or credentials issued by CreateSession."""
+    """The secret of a key in the accounts file, or of credentials that CreateSession issued; None if
+    unknown."""
     key = accounts.key(access_key_id)
     if key is not None:
         arn = f"arn:aws:iam::{key.account_id}:root"

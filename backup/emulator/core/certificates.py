@@ -57,7 +57,7 @@ def chain_from_header(text: str) -> list[x509.Certificate]:
 
 
 def check_anchor(certificate: x509.Certificate, where: str) -> None:
-    """The rules for a trust anchor's certificate; EmulatorError names the key of the accounts file."""
+    """Check a trust anchor's certificate; EmulatorError names the key in the accounts file."""
     constraints = _extension(certificate, x509.BasicConstraints)
     usage = _extension(certificate, x509.KeyUsage)
     if constraints is None or not constraints.ca or usage is None or not usage.key_cert_sign:
@@ -67,7 +67,7 @@ def check_anchor(certificate: x509.Certificate, where: str) -> None:
 
 
 def check_leaf(leaf: x509.Certificate) -> None:
-    """What a signing certificate must be before its path is looked at; 403 with the reason."""
+    """Check the signing certificate itself, before its path; 403 with the reason."""
     constraints = _extension(leaf, x509.BasicConstraints)
     usage = _extension(leaf, x509.KeyUsage)
     if leaf.version is not x509.Version.v3:
@@ -163,7 +163,7 @@ def _is_strong(certificate: x509.Certificate) -> bool:
 
 
 def algorithm_label(key: CertificatePublicKeyTypes) -> str:
-    """The SigV4 label that belongs to a key; 403 for a family that Roles Anywhere does not know."""
+    """The SigV4 label for a key; 403 for a type of key that Roles Anywhere does not support."""
     if isinstance(key, rsa.RSAPublicKey):
         return "AWS4-X509-RSA-SHA256"
     if isinstance(key, ec.EllipticCurvePublicKey):

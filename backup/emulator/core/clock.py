@@ -1,8 +1,8 @@
 """The emulator's clock: real time and an offset, run at a multiple of real speed, stepped by the admin.
 
-It rules job waiting, inventories and ages. Signatures and credentials are judged by real time instead. An
-output or an idle upload must not run out within ten real minutes by speed alone, so their ages are counted
-with a capped speed.
+It determines when jobs end, inventories are made and things expire. Signatures and credentials are checked by
+real time instead. A job's output or an idle upload must not expire within ten real minutes by speed alone, so
+their ages are counted with a capped speed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NEVER_MS = 2**62
 
 @dataclass(frozen=True, slots=True)
 class ClockState:
-    """Where the clock stood: all times in ms since the epoch, `stepped_ms` the sum of all steps so far."""
+    """A reading of the clock: times in ms since the epoch, `stepped_ms` the sum of all steps so far."""
 
     real_ms: int
     emulated_ms: int
@@ -26,12 +26,12 @@ class ClockState:
     speed: float
 
     def at(self, real_ms: int) -> ClockState:
-        """The same clock at a later real moment."""
+        """The reading at a later real moment."""
         passed = max(0, real_ms - self.real_ms)
         return ClockState(real_ms, self.emulated_ms + int(passed * self.speed), self.stepped_ms, self.speed)
 
     def age_ms(self, since: ClockState, limit_ms: int) -> int:
-        """How old something marked `since` is, for a life of `limit_ms`.
+        """The age of something that began at `since` and lives for `limit_ms`.
 
         Steps count in full; running time counts with a speed so capped that the limit takes ten real minutes.
         """
@@ -45,7 +45,7 @@ def real_now_ms() -> int:
 
 
 class EmulatorClock:
-    """Hands out moments; a change of speed or a step begins a new reckoning from the present moment."""
+    """A clock that can be stepped and run faster; either takes effect from the present moment on."""
 
     def __init__(self, state: ClockState | None, *, speed: float) -> None:
         now = real_now_ms()

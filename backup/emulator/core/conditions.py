@@ -68,7 +68,8 @@ def check_condition(condition: Condition, where: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _translated(pattern: str) -> re.Pattern[str]:
-    """Each piece between stars is searched once and for all (atomic groups), so no pattern takes long."""
+    """A regular expression for a wildcard pattern; atomic groups prevent backtracking, so no pattern is
+    slow."""
     first, *rest = ("".join("." if c == "?" else re.escape(c) for c in piece) for piece in pattern.split("*"))
     if not rest:
         return re.compile(first, re.DOTALL)
@@ -77,12 +78,12 @@ def _translated(pattern: str) -> re.Pattern[str]:
 
 
 def matches(pattern: str, value: str) -> bool:
-    """IAM wildcards: `*` any run of characters, `?` one."""
+    """Whether a text matches IAM wildcards: `*` any run of characters, `?` one."""
     return _translated(pattern).fullmatch(value) is not None
 
 
 def arn_matches(pattern: str, value: str) -> bool:
-    """Wildcards within each of an ARN's six colon-separated parts."""
+    """Whether an ARN matches a pattern, with wildcards within each of its six colon-separated parts."""
     patterns, values = pattern.split(":", 5), value.split(":", 5)
     return len(patterns) == len(values) == 6 and all(map(matches, patterns, values))
 

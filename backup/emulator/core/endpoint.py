@@ -1,4 +1,4 @@
-"""One HTTP exchange with an operation: meets planned faults, runs it, renders errors, sends the answer."""
+"""One HTTP exchange: apply planned faults, run the operation, render errors, send the answer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _request_id() -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and the way back to its client; `stamp` gives the headers that every answer has."""
+    """A request, and the means to answer it; `stamp` returns the headers that every answer has."""
 
     scope: Scope
     body: Body
@@ -51,7 +51,7 @@ class Exchange:
     stamp: Callable[[], Mapping[str, str]] = _request_id
 
     async def run(self, perform: Perform, render: Render, fault: Fault | None) -> None:
-        """Answer the request: the operation's answer, its error, or what the fault makes of it."""
+        """Answer the request with the operation's answer, its error, or a planned fault."""
         try:
             answer = await self._decide(perform, render, fault)
             await self._take_rest(answer)
@@ -61,7 +61,7 @@ class Exchange:
             return
 
     async def _decide(self, perform: Perform, render: Render, fault: Fault | None) -> Answer | None:
-        """The answer, or None if the connection was cut instead."""
+        """The answer to send; None if the connection was cut instead."""
         if fault is not None and not fault.after:
             await asyncio.sleep(fault.stall_seconds)
             planned = await self._planned(render, fault)
@@ -99,7 +99,8 @@ class Exchange:
         await self.body.gone()
 
     async def _take_rest(self, answer: Answer | None) -> None:
-        """Let a client that is still sending finish, unless it waits to be told to go on."""
+        """Read the rest of a body, so that a client still sending can finish, unless it waits for 100
+        Continue."""
         if answer is None or self.body.complete:
             return
         if any(k == b"expect" and v.lower() == b"100-continue" for k, v in self.scope["headers"]):
@@ -160,7 +161,7 @@ def _flip(data: bytes) -> bytes:
 
 
 async def _chunks(answer: Answer, rate: int | None) -> AsyncIterator[bytes]:
-    """The body in pieces; with a `rate` in bytes a second each is a tenth of a second's worth."""
+    """The body in pieces; with a `rate` in bytes a second, each is the amount of a tenth of a second."""
     most = CHUNK_BYTES if rate is None else max(1, rate // 10)
     async for chunk in _pieces(answer, most):
         if rate is not None:

@@ -1,4 +1,4 @@
-"""The emulator's failures: mistakes of whoever starts it, and the answers it gives to its clients.
+"""The emulator's failures: mistakes of the person who starts it, and error answers to clients.
 
 Codes, statuses and texts follow AWS's documents (Developer Guide, api-error-responses) and the messages seen
 from the real service; where no text is known the wording is our own.
@@ -59,19 +59,19 @@ class ServiceError(Exception):
 
     @property
     def kind(self) -> str:
-        """`Client` or `Server`, the field `type` of a Glacier error."""
+        """The field `type` of a Glacier error: `Client` or `Server`."""
         return "Server" if self.status >= 500 else "Client"
 
 
 class DiskFailed(ServiceError):  # noqa: N818 (an answer, like its brothers)
-    """500: the emulator could not keep what it was told, which is no fault of the client's."""
+    """The error 500: the emulator could not store a change, which is not the client's fault."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__("ServiceUnavailableException", describe_disk(error))
 
 
 def describe_disk(error: Exception) -> str:
-    """A sentence on what an OSError or an error of SQLite means for the emulator's state directory."""
+    """A sentence that explains an OSError or SQLite error in the emulator's state directory."""
     of_sqlite = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
     if of_sqlite or (isinstance(error, OSError) and error.errno in _FULL):
         return "The emulator's disk is full: make room where its state directory is, then try again."
@@ -79,25 +79,25 @@ def describe_disk(error: Exception) -> str:
 
 
 def invalid(message: str) -> ServiceError:
-    """400 InvalidParameterValueException."""
+    """The error 400 InvalidParameterValueException."""
     return ServiceError("InvalidParameterValueException", message)
 
 
 def missing(message: str) -> ServiceError:
-    """400 MissingParameterValueException."""
+    """The error 400 MissingParameterValueException."""
     return ServiceError("MissingParameterValueException", message)
 
 
 def not_found(message: str) -> ServiceError:
-    """404 ResourceNotFoundException."""
+    """The error 404 ResourceNotFoundException."""
     return ServiceError("ResourceNotFoundException", message)
 
 
 def denied(message: str) -> ServiceError:
-    """403 AccessDeniedException."""
+    """The error 403 AccessDeniedException."""
     return ServiceError("AccessDeniedException", message)
 
 
 def bad_signature(message: str) -> ServiceError:
-    """403 InvalidSignatureException."""
+    """The error 403 InvalidSignatureException."""
     return ServiceError("InvalidSignatureException", message)

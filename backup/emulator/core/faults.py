@@ -1,4 +1,4 @@
-"""Planned faults: which calls fail, how, and how often each plan was met."""
+"""Planned faults: the calls that are to fail, the kind of failure, and how often each has occurred."""
 
 from __future__ import annotations
 
@@ -46,17 +46,19 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One plan. Which calls: those of an `operation` (S3's are named `s3:PutObject`), about a `vault` or
-    bucket, about an S3 `key` (a pattern with `*`); `skip` matching ones pass, then `count` are met, over and
-    over with `repeat`; each with a `probability` (drawn from `seed`); with `seconds`, all within so many real
-    seconds of the first.
+    """One planned fault.
 
-    What happens: an error answer (`code`, `status`, `message`) or a connection reset before the operation
-    takes effect, or with `after` once it has; `stall_seconds` of real silence first; an answer's body at
-    `bytes_per_second`, cut after `truncate` bytes, with one bit flipped (`corrupt`) or with another tree hash
-    (`wrong_hash`); an error with status 200, as S3's Complete sends it late (`in_body`); the caller's
-    credentials expired from this call on (`expire_credentials`); a job that is accepted, and that other calls
-    do not know for `unknown_seconds` by the emulator's clock.
+    It affects the calls of an `operation` (S3's are named `s3:PutObject`), on a `vault` or bucket, on an S3
+    `key` (a pattern with `*`). `skip` matching calls pass, then `count` are affected, over and over with
+    `repeat`; each with a `probability` (drawn from `seed`); with `seconds`, all within so many real seconds
+    after the first.
+
+    The failure is an error answer (`code`, `status`, `message`) or a connection reset, before the operation
+    takes effect, or with `after` once it has; a pause of `stall_seconds` (real time) first; an answer's body
+    that is sent at `bytes_per_second`, cut after `truncate` bytes, with one bit flipped (`corrupt`) or with
+    another tree hash (`wrong_hash`); an error with status 200, as S3's Complete may send one late
+    (`in_body`); the caller's credentials expire with this call (`expire_credentials`); or a job is accepted
+    that other calls do not know for `unknown_seconds` by the emulator's clock.
     """
 
     operation: str
@@ -84,13 +86,13 @@ class Fault:
 
     @property
     def limit(self) -> int | None:
-        """How many calls it meets (in a round of `repeat`); None if nothing but chance or time limits it."""
+        """The number of calls it affects (in a round of `repeat`); None if only chance or time limits it."""
         if self.count is not None:
             return self.count
         return 1 if self.probability == 1.0 and self.seconds is None else None
 
     def matches(self, operation: str, vault: str, key: str) -> bool:
-        """Whether it speaks of this call."""
+        """Whether it may affect this call."""
         named = self.operation in (ANY, operation) or (
             self.operation == S3_PREFIX + ANY and operation.startswith(S3_PREFIX)
         )
@@ -107,7 +109,7 @@ class Fault:
 
 
 def parse_fault(raw: object, operations: frozenset[str]) -> Fault:
-    """Read one plan as sent to the admin; ValueError with one sentence for a mistake."""
+    """Parse one fault as sent to the admin interface; ValueError with one sentence for a mistake."""
     if not isinstance(raw, Mapping):
         raise ValueError("Each fault must be an object.")  # noqa: TRY004 (the caller answers ValueError)
     for key, value in raw.items():
@@ -148,7 +150,7 @@ def _check_numbers(fault: Fault) -> None:
 
 
 def read_faults(path: Path, operations: frozenset[str]) -> list[Fault]:
-    """The faults of a file: TOML with tables `[[fault]]`, or the JSON list that the admin takes.
+    """The faults in a file: TOML with tables `[[fault]]`, or the JSON list of the admin interface.
 
     EmulatorError, naming the file, for a mistake.
     """
@@ -161,14 +163,14 @@ def read_faults(path: Path, operations: frozenset[str]) -> list[Fault]:
 
 
 def parse_faults(raw: object, operations: frozenset[str]) -> list[Fault]:
-    """Read a list of plans; ValueError with one sentence for a mistake."""
+    """Parse a list of faults; ValueError with one sentence for a mistake."""
     if not isinstance(raw, list):
         raise ValueError("Give a list of faults.")  # noqa: TRY004 (the caller answers ValueError)
     return [parse_fault(entry, operations) for entry in raw]
 
 
 class _Ripeness:
-    """How far one plan has come."""
+    """The progress of one fault: the matching and affected calls so far."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -179,7 +181,7 @@ class _Ripeness:
         self._chance = random.Random(fault.seed)  # noqa: S311 (chance that can be repeated is wanted)
 
     def meets(self) -> bool:
-        """Whether the next matching call is met; counts it."""
+        """Whether the next matching call is affected; counts it."""
         if not self._is_alive():
             return False
         if self._skipped < self.fault.skip:
@@ -202,7 +204,7 @@ class _Ripeness:
 
 
 class FaultPlan:
-    """The faults in force, asked for every call in order; the first that is ripe is met."""
+    """The faults in force; for each call the first that matches and is due applies."""
 
     def __init__(self, faults: list[Fault] | None = None) -> None:
         self._lock = threading.Lock()
@@ -212,14 +214,14 @@ class FaultPlan:
         self.replace(faults or [])
 
     def replace(self, faults: list[Fault]) -> None:
-        """Forget all earlier plans, which access keys they let expire and which jobs they hid."""
+        """Replace all faults; forget the access keys that the old ones let expire and the jobs that they hid."""
         with self._lock:
             self._plans = [_Ripeness(fault) for fault in faults]
             self.expired = frozenset()
             self._unknown = {}
 
     def meet(self, operation: str, vault: str, key: str = "") -> Fault | None:
-        """The fault that this call meets, counted."""
+        """The fault that applies to this call, counted; None if there is none."""
         with self._lock:
             for plan in self._plans:
                 if plan.fault.matches(operation, vault, key) and plan.meets():
@@ -227,22 +229,22 @@ class FaultPlan:
         return None
 
     def expire(self, access_key_id: str) -> None:
-        """Let credentials count as expired until the plans are replaced."""
+        """Treat credentials as expired until the faults are replaced."""
         with self._lock:
             self.expired |= {access_key_id}
 
     def hide(self, job_id: str, until_ms: int) -> None:
-        """Let a job that was just accepted be unknown until that time by the emulator's clock."""
+        """Hide a job that was just accepted until that time by the emulator's clock."""
         with self._lock:
             self._unknown[job_id] = until_ms
 
     def unknown(self, now_ms: int) -> frozenset[str]:
-        """The jobs that were accepted and that no call but their own knows yet."""
+        """The jobs that were accepted and are still hidden from other calls."""
         with self._lock:
             return frozenset(job for job, until_ms in self._unknown.items() if now_ms < until_ms)
 
     def report(self) -> list[dict[str, object]]:
-        """Each plan with how often it was met."""
+        """Each fault, with the number of calls that it affected."""
         with self._lock:
             return [
                 {

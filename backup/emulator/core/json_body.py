@@ -1,4 +1,4 @@
-"""Reads a request body that must be one JSON object; pure."""
+"""Parse a request body that must be one JSON object; pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .errors import ServiceError, missing
 
 
 def json_object(body: bytes) -> dict[str, object]:
-    """The object; SerializationException for anything else, however deep or odd."""
+    """The object in a body; SerializationException for anything else."""
     try:
         raw = json.loads(body)
         json.dumps(raw, ensure_ascii=False).encode()  # lone surrogates are no text that could be stored

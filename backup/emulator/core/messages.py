@@ -1,4 +1,4 @@
-"""Messages to topics: what a job's end has to say, kept in an outbox until a webhook has taken it.
+"""Messages to topics on the end of jobs, kept in an outbox until a webhook has accepted them.
 
 Source: Developer Guide (configuring-notifications): the message is the job object; a vault's topic and the
 job's own each get one. The newest thousand are kept.
@@ -20,7 +20,7 @@ LONGEST_PAUSE_MS = 60_000
 
 
 def topics_of(tx: Transaction, vault: int, event: str, own: str | None) -> list[str]:
-    """The topics that want to know of an event in a vault, the job's `own` among them; each once."""
+    """The topics to notify of an event in a vault, including the job's `own`; each once."""
     row = tx.db.execute("SELECT sns_topic, events FROM notifications WHERE vault = ?", (vault,)).fetchone()
     of_vault = [row["sns_topic"]] if row is not None and event in row["events"].split(",") else []
     return list(dict.fromkeys([*of_vault, *([own] if own else [])]))
@@ -36,7 +36,7 @@ def put_message(tx: Transaction, topic: str, document: Mapping[str, object]) -> 
 
 
 def waiting_messages(tx: Transaction) -> list[sqlite3.Row]:
-    """Those that may be tried now, oldest first."""
+    """The messages that are due to be sent now, oldest first."""
     return tx.db.execute(
         "SELECT * FROM messages WHERE state = 'waiting' AND next_real_ms <= ? ORDER BY id LIMIT 20",
         (tx.moment.real_ms,),
@@ -44,7 +44,7 @@ def waiting_messages(tx: Transaction) -> list[sqlite3.Row]:
 
 
 def note_try(tx: Transaction, message: sqlite3.Row, *, delivered: bool) -> None:
-    """Remember a try: delivered, to be tried again after a pause that doubles, or given up."""
+    """Record an attempt: delivered, to be repeated after a pause that doubles, or given up."""
     tries = message["tries"] + 1
     state = "delivered" if delivered else "waiting" if tries < MOST_TRIES else "given up"
     pause = min(1000 << message["tries"], LONGEST_PAUSE_MS)
@@ -55,7 +55,7 @@ def note_try(tx: Transaction, message: sqlite3.Row, *, delivered: bool) -> None:
 
 
 def list_messages(tx: Transaction) -> list[dict[str, object]]:
-    """All that are kept, for the admin."""
+    """All kept messages, for the admin interface."""
     return [
         {
             "message_id": row["message_id"],
@@ -70,7 +70,7 @@ def list_messages(tx: Transaction) -> list[dict[str, object]]:
 
 
 def as_sns(message: sqlite3.Row) -> tuple[dict[str, str], bytes]:
-    """Headers and body as SNS posts them to an HTTP endpoint, but for the signature, which is not there."""
+    """Headers and body as SNS posts them to an HTTP endpoint, without a signature."""
     document = {
         "Type": "Notification",
         "MessageId": message["message_id"],

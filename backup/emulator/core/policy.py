@@ -15,21 +15,21 @@ from .errors import EmulatorError
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, as policies of a resource name callers: by account, by role, by the session's ARN."""
+    """A caller as resource policies name it: by account, by role, by the session's ARN."""
 
     account_id: str
     arn: str
     role_arn: str | None
 
     def is_named(self, name: str) -> bool:
-        """Whether an `AWS` principal means this caller, by itself or with its whole account."""
+        """Whether an `AWS` principal includes this caller, by itself or with its whole account."""
         return self.is_singled_out(name) or name in (
             self.account_id,
             f"arn:aws:iam::{self.account_id}:root",
         )
 
     def is_singled_out(self, name: str) -> bool:
-        """Whether an `AWS` principal means this caller itself, or everyone."""
+        """Whether an `AWS` principal names this caller itself, or everyone."""
         return name in ("*", self.arn, self.role_arn)
 
 
@@ -56,7 +56,7 @@ class Statement:
         service: str | None = None,
         principal: Principal | None = None,
     ) -> bool:
-        """Whether it speaks of this action on this resource by this service or AWS principal."""
+        """Whether the statement applies to this action on this resource by this service or AWS principal."""
         if service is not None and not any(name in ("*", service) for name in self.principals):
             return False
         if principal is not None and not any(map(principal.is_named, self.aws_principals)):
@@ -80,7 +80,7 @@ class Policy:
     def allows(
         self, action: str, context: Context, *, resource: str | None = None, service: str | None = None
     ) -> bool:
-        """Evaluate: at least one Allow applies and no Deny does."""
+        """Whether at least one Allow applies and no Deny does."""
         found = [s for s in self.statements if s.applies(action, context, resource=resource, service=service)]
         return bool(found) and all(statement.allows for statement in found)
 
@@ -167,7 +167,7 @@ def _conditions(raw: object, where: str) -> tuple[Condition, ...]:
 
 
 def _values(raw: object, where: str) -> tuple[str, ...]:
-    """Texts; numbers and truth values count as what they are written as."""
+    """The values of a condition as texts; numbers and booleans as they are written in JSON."""
     values = raw if isinstance(raw, list) else [raw]
     texts = [json.dumps(value) if isinstance(value, bool | int | float) else value for value in values]
     return _strings(texts, where)

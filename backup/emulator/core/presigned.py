@@ -24,7 +24,7 @@ def is_presigned(query: Mapping[str, str]) -> bool:
 
 
 def parse_presigned(query: Mapping[str, str]) -> Authorization:
-    """The same parts as in an Authorization header; MalformedAuthorization where one is missing or wrong."""
+    """The parts of the signature in the query; MalformedAuthorization if one is missing or wrong."""
     for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature"):
         if not query.get(f"X-Amz-{name}"):
             raise MalformedAuthorization(f"Authorization query parameters require X-Amz-{name}.")
@@ -36,7 +36,7 @@ def parse_presigned(query: Mapping[str, str]) -> Authorization:
 
 
 def lifetime_seconds(query: Mapping[str, str]) -> int:
-    """For how long the URL holds, 1 second to 7 days."""
+    """The lifetime of the URL in seconds, 1 second to 7 days."""
     text = query["X-Amz-Expires"]
     if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= LONGEST_SECONDS:
         raise MalformedAuthorization(f"X-Amz-Expires must lie between 1 and {LONGEST_SECONDS} seconds.")

@@ -21,7 +21,7 @@ LINGER_SECONDS = 10.0
 
 
 class _HeadFirst:
-    """Stands for the transport of one answer: keeps what is written first until the next write."""
+    """A wrapper of the transport for one answer: it holds the first write back until the second."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -44,10 +44,10 @@ class _HeadFirst:
 
 
 class EmulatorProtocol(H11Protocol):
-    """Gives the application its transport, so that a planned fault can cut the connection.
+    """uvicorn's h11 protocol, which also gives the application its transport, so that a fault can cut it.
 
-    What is no HTTP is refused with 400 (431 for a head that is too large). A client that is still sending
-    would lose the answer to a reset, so what it sends is read and dropped for a while.
+    Bytes that are not HTTP are refused with 400 (431 for a head that is too large). A client that is still
+    sending would lose the answer to a reset, so the rest of its bytes is read and dropped for a while.
     """
 
     refusals: Mapping[int, Callable[[ServiceError], Answer]] = {}
@@ -65,15 +65,15 @@ class EmulatorProtocol(H11Protocol):
 
     @property
     def has_whole_body(self) -> bool:
-        """Whether nothing of the present request is still to come."""
+        """Whether the current request has been received completely."""
         return not self.cycle.more_body
 
     def join_head(self) -> None:
-        """Let the answer that comes now send its head with the first bytes of its body, not on its own."""
+        """Send the head of the next answer together with the first bytes of its body."""
         self.cycle.transport = _HeadFirst(self.transport)  # type: ignore[assignment]
 
     def divert(self, length: int) -> BodySink | None:
-        """Let a sink take the rest of a body of `length` bytes; None if all of it has come already."""
+        """Have a sink receive the rest of a body of `length` bytes; None if all of it has arrived already."""
         cycle = self.cycle
         start = bytes(cycle.body)
         if not cycle.more_body or cycle.disconnected or len(start) >= length:
@@ -89,7 +89,7 @@ class EmulatorProtocol(H11Protocol):
         return sink
 
     def take_back(self, sink: BodySink) -> None:
-        """Be the connection's protocol again, with the library's count of what is left put right."""
+        """Become the connection's protocol again, after correcting h11's count of the remaining bytes."""
         sink.close()
         if self.transport.is_closing():
             return
@@ -101,7 +101,7 @@ class EmulatorProtocol(H11Protocol):
             self.handle_events()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer the protocol error that is being handled, then listen on without a word."""
+        """Answer the protocol error that is being handled, then drop what else arrives."""
         self._refused = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
@@ -124,7 +124,7 @@ class EmulatorProtocol(H11Protocol):
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def _refusal(self, error: ServiceError) -> Answer:
-        """In the shape of the service whose port this is."""
+        """The error answer in the format of this port's service."""
         words = self.refusals.get(self.server[1] or 0) if self.server is not None else None
         if words is not None:
             return words(error)

@@ -1,4 +1,4 @@
-"""Receives request bodies: small ones whole, uploads into a file, hashed on a worker thread as they come."""
+"""Receive request bodies: small ones whole, uploads into a file, hashed on a worker thread as they arrive."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Body:
         self.complete = False
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """What has not been read yet, as it comes."""
+        """The rest of the body in pieces, as it arrives."""
         while not self._finished:
             piece = await self._next()
             if piece:
@@ -73,13 +73,13 @@ class Body:
             return await self._receive()
 
     def divert(self, length: int | None) -> BodySink | None:
-        """A sink for the rest of a long body; None where the body is short, chunked or there already."""
+        """A sink for the rest of a long body; None if the body is short, chunked or has arrived already."""
         if self._protocol is None or length is None or length < DIVERTED_BYTES:
             return None
         return self._protocol.divert(length)
 
     def take_back(self, sink: BodySink) -> None:
-        """Read on in the usual way after a sink."""
+        """Continue reading in the usual way after a sink."""
         if self._protocol is not None:
             self._protocol.take_back(sink)
         self._finished = True
@@ -95,7 +95,7 @@ class Body:
         return bytes(gathered)
 
     async def drain(self) -> None:
-        """Read the rest and drop it, so that a client still sending gets to read its answer."""
+        """Read the rest and drop it, so that a client that is still sending can read its answer."""
         while not self._finished:
             await self._next()
 
@@ -117,14 +117,15 @@ async def side_by_side(size: int, *works: Callable[[], None]) -> None:
 
 
 class Spool(Protocol):
-    """Where a body goes."""
+    """A destination for a body's bytes."""
 
     async def take(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes; they may be changed once this is done."""
+        """Accept the next bytes; the buffer may be reused afterwards."""
 
 
 class _UntilItFails:
-    """A spool that drops what comes after its disk has failed: only who has sent all reads an answer."""
+    """A spool that drops bytes after its disk has failed: a client reads the answer only once it has sent
+    all."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -141,7 +142,7 @@ class _UntilItFails:
 
 
 class _Spool:
-    """A file that is written and hashed at once, by two worker threads side by side."""
+    """A file that two worker threads write and hash concurrently."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -166,9 +167,9 @@ class _Spool:
 
 
 async def receive_file(body: Body, path: Path, length: int | None, limit: int) -> Received:
-    """Stream the body into a new file: `length` bytes, or if that is not known at most `limit` (400 beyond).
+    """Stream the body into a new file: `length` bytes, or if that is unknown at most `limit` (else 400).
 
-    The file is gone again if the body does not come to its end.
+    The file is removed if the body does not arrive completely.
     """
     spool = _Spool(path)
     try:
@@ -182,7 +183,7 @@ async def receive_file(body: Body, path: Path, length: int | None, limit: int) -
 
 
 async def fill(body: Body, spool: Spool, length: int | None, limit: int) -> None:
-    """Stream the body into a spool: `length` bytes, or if that is not known at most `limit` (400 beyond)."""
+    """Stream the body into a spool: `length` bytes, or if that is unknown at most `limit` (else 400)."""
     kept = _UntilItFails(spool)
     sink = body.divert(length)
     if sink is None:

@@ -1,4 +1,5 @@
-"""S3's error answers: codes, statuses and texts as the service sends them.
+"""S3's error answers: codes, statuses and texts as the service sends them. A new code is a line in each
+table.
 
 Source: S3 API Reference (ErrorResponses), texts seen from the real service.
 """
@@ -173,10 +174,10 @@ class S3Error(ServiceError):
 
 
 def invalid_argument(message: str, name: str = "", value: str = "") -> S3Error:
-    """400 InvalidArgument."""
+    """The error 400 InvalidArgument."""
     return S3Error("InvalidArgument", message, {"ArgumentName": name, "ArgumentValue": value} if name else {})
 
 
 def not_implemented(header: str) -> S3Error:
-    """501 NotImplemented, as S3 says of a header that it does not know."""
+    """The error 501 NotImplemented, which S3 sends for an unknown header."""
     return S3Error("NotImplemented", None, {"Header": header})

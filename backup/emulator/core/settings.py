@@ -14,7 +14,7 @@ from .errors import EmulatorError
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What may be chosen; the defaults are what docs/emulator.md argues for.
+    """The settings of the emulator; docs/emulator.md gives the reasons for the defaults.
 
     `insufficient_capacity_status`: the Developer Guide says 503, the SDK's model 400. `tag_limit`: the guide
     says 50 a vault, the model 10. `expedited_capacity`: False refuses Expedited retrievals without a

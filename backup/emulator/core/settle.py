@@ -1,5 +1,5 @@
-"""What the passing of time does, caught up with before each request: jobs end, inventories are made, old
-things go.
+"""Catch up, before each request, with the work that became due: jobs end, inventories are made, old things
+go.
 
 Between two requests nothing else changes the state, so catching up late gives the same as acting in time.
 """
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 async def at_settled(store: Store, work: Callable[[Transaction], T], *, brief: bool) -> T:
-    """Do the work in a transaction once everything that is due is done.
+    """Do the work in a transaction, after everything that is due.
 
     Work that is `brief` is done on the spot if nothing stands in its way: handing it to a thread and back
     costs as much as the work itself. It never waits here, since whatever is being sent or received would too.
@@ -32,7 +32,7 @@ async def at_settled(store: Store, work: Callable[[Transaction], T], *, brief: b
 
 
 async def in_turn(store: Store, work: Callable[[Transaction], T], *, brief: bool) -> T:
-    """Do the work in a transaction, on the spot or on a thread, whatever is due."""
+    """Do the work in a transaction, at once or on a thread, without the due work."""
     if brief:
         with store.unless_busy() as tx:
             if tx is not None:
@@ -55,7 +55,7 @@ def _at_settled(store: Store, work: Callable[[Transaction], T]) -> T:
 
 
 def _is_settled(store: Store, tx: Transaction) -> bool:
-    """Whether nothing is due; the rows are asked only when some have changed since they were asked last."""
+    """Whether nothing is due; the database is queried only if rows have changed since the last query."""
     changes = tx.db.total_changes
     if store.outlook.changes != changes:
         store.outlook = Outlook(changes, min((due_ms(tx) for due_ms in store.duties.next_ms), default=_NEVER))

@@ -2,7 +2,7 @@
 key.
 
 Written from the Glacier Developer Guide (amazon-glacier-signing-requests), the Roles Anywhere signing page
-and the general SigV4 rules. Pure: a request and a time in, a verdict out.
+and the general SigV4 rules. Pure.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Authorization:
 
     @property
     def scope(self) -> str:
-        """`20260102/eu-central-1/glacier/aws4_request`."""
+        """The credential scope, such as `20260102/eu-central-1/glacier/aws4_request`."""
         return f"{self.date}/{self.region}/{self.service}/aws4_request"
 
 
 def parse_authorization(text: str) -> Authorization:
-    """Take an Authorization header apart; MalformedAuthorization for anything else than SigV4's grammar."""
+    """Parse an Authorization header; MalformedAuthorization for anything else than SigV4's grammar."""
     found = _GRAMMAR.fullmatch(text.strip())
     if found is None:
         raise MalformedAuthorization("Authorization header requires Credential, SignedHeaders and Signature.")
@@ -98,7 +98,7 @@ def request_time(inbound: Inbound, stamp: str | None = None) -> datetime:
 
 
 def stamp(moment: datetime) -> str:
-    """`20260102T030405Z`."""
+    """The time as `20260102T030405Z`."""
     return moment.strftime("%Y%m%dT%H%M%SZ")
 
 
@@ -171,7 +171,7 @@ def canonical_request(
 
 
 def string_to_sign(authorization: Authorization, signed_at: str, canonical: str) -> str:
-    """What is signed: algorithm, time, scope and the hash of the canonical request."""
+    """The string to sign: algorithm, time, scope and the hash of the canonical request."""
     digest = hashlib.sha256(canonical.encode("latin-1", "replace")).hexdigest()
     return f"{authorization.algorithm}\n{signed_at}\n{authorization.scope}\n{digest}"
 
@@ -183,7 +183,7 @@ def signing_key(secret: str, authorization: Authorization) -> bytes:
 
 @lru_cache(maxsize=256)
 def derived_key(secret: str, date: str, region: str, service: str) -> bytes:
-    """The same, made once for all requests of its day."""
+    """The signing key, cached for all requests of its day."""
     key = ("AWS4" + secret).encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode("latin-1", "replace"), "sha256")

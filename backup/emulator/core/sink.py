@@ -1,4 +1,4 @@
-"""Takes a long request body straight from the socket into large buffers that are used again and again.
+"""Receive a long request body from the socket directly into large buffers, which are reused.
 
 Through the HTTP library each byte is copied five times; here the kernel writes it where it is hashed. For the
 time of one body this protocol stands in for the connection's own, which is then told how much is left.
@@ -20,7 +20,7 @@ KEPT_SECONDS = 10
 
 
 class _Spare:
-    """Buffers that wait for the next body, for a while.
+    """A pool of buffers, kept for a while for the next body.
 
     They are mapped, not allocated: what the heap has held once at this size it does not give back.
     """
@@ -30,14 +30,14 @@ class _Spare:
         self._uses = 0
 
     def take(self) -> mmap.mmap:
-        """One that is kept, or a new one."""
+        """A buffer from the pool, or a new one."""
         self._uses += 1
         if self._kept:
             return self._kept.pop()
         return mmap.mmap(-1, BUFFER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     def keep(self, buffers: list[mmap.mmap]) -> None:
-        """Keep some of these, until no body has come for a while."""
+        """Return buffers to the pool, which is emptied once no body has arrived for a while."""
         self._kept += buffers[: max(0, KEPT - len(self._kept))]
         asyncio.get_running_loop().call_later(KEPT_SECONDS, self._forget, self._uses)
 
@@ -71,13 +71,13 @@ class BodySink(asyncio.BufferedProtocol):
         self._news = asyncio.Event()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """Where the next bytes go."""
+        """The buffer for the next bytes."""
         room = min(BUFFER_BYTES - self._filled, self.remaining)
         assert self._current is not None  # noqa: S101 (reading is paused otherwise)
         return memoryview(self._current)[self._filled : self._filled + room]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Count what came, and hand a full buffer on."""
+        """Count the bytes that arrived, and pass a full buffer on."""
         self._filled += nbytes
         self.remaining -= nbytes
         if self._filled == BUFFER_BYTES or not self.remaining:

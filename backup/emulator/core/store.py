@@ -41,7 +41,7 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """What the services do as time passes, each within a transaction.
+    """The work of the services as time passes, each piece within a transaction.
 
     `next_ms`: when a service's next thing falls due, by the emulator's clock; `when_due` are then done, in
     their order; `at_times` look for what is old, now and then.
@@ -54,26 +54,27 @@ class Duties:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """When the next thing falls due by the emulator's clock, as long as the rows have changed so often."""
+    """The moment when work is next due by the emulator's clock, valid while no more than `changes` rows
+    changed."""
 
     changes: int
     due_ms: int
 
 
 class Held:
-    """Files that are being sent: each stays until nobody holds it, also when it was discarded meanwhile."""
+    """A hold on files that are being sent: they are kept until it is dropped, even if discarded meanwhile."""
 
     def __init__(self, names: Sequence[str], let_go: Callable[[Sequence[str]], None]) -> None:
         self._names = names
         self._let_go = let_go
 
     def __del__(self) -> None:
-        """An answer holds its files for as long as it lives, however it ends."""
+        """Release the files: an answer holds them as long as it exists, however it ends."""
         self._let_go(self._names)
 
 
 class Store:
-    """Owns the state directory; hands out transactions, one at a time, and names for new files."""
+    """The state directory: its database, by transactions one at a time, and its files."""
 
     def __init__(self, folder: Path, *, speed: float, duties: Duties = Duties()) -> None:
         self.duties = duties
@@ -171,7 +172,7 @@ class Store:
         return secrets.token_hex(16)
 
     def path(self, name: str) -> Path:
-        """Where the file of that name lies."""
+        """The path of the file of that name."""
         return self._files / name
 
     def advance(self, seconds: float) -> ClockState:
@@ -181,7 +182,7 @@ class Store:
         return moment
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the database and unlock the directory."""
         with self._lock:
             self._db.close()
         os.close(self._held)

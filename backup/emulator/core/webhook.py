@@ -1,4 +1,4 @@
-"""Posts messages to the webhook of the settings, on a thread of its own, so that no request waits for it."""
+"""Post messages to the webhook in the settings, on a separate thread, so that no request waits for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is a failure: it might lead off this machine."""
+    """A handler that treats a redirect as a failure, since it might lead off this machine."""
 
     def redirect_request(
         self,
@@ -35,10 +35,10 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Webhook:
-    """Delivers while it runs; without a webhook in the settings it does nothing.
+    """The thread that delivers messages; without a webhook in the settings it does nothing.
 
-    With one it also lets time do its work, so that a job's end is told when it comes and not at the next
-    request.
+    With one it also does the work that is due, so that a job's end is announced when it happens and not at
+    the next request.
     """
 
     def __init__(self, store: Store, settings: SettingsInForce) -> None:
@@ -49,11 +49,11 @@ class Webhook:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, at the latest when the try that is under way does."""
+        """Stop the thread, at the latest at the end of the current attempt."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(TIMEOUT_SECONDS + 1)

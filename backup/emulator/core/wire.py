@@ -1,6 +1,4 @@
-"""What goes over the wire: requests as received, answers, dates, compact JSON, and the names AWS gives to
-things.
-"""
+"""HTTP values: requests as received, answers, dates, compact JSON, and the ids and ARNs that AWS gives."""
 
 from __future__ import annotations
 
@@ -50,8 +48,10 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back; with `extents` the body is read from disk while it is sent. `told` is the length of
-    the body that an answer to HEAD does not have. `held` keeps the files of the extents.
+    """An answer to be sent.
+
+    With `extents` the body is read from disk while it is sent. `told` is the length of the body that an
+    answer to HEAD does not have. `held` keeps the files of the extents.
     """
 
     status: int
@@ -90,12 +90,12 @@ def session_error(error: ServiceError) -> Answer:
 
 
 def date_ms(moment_ms: int) -> str:
-    """`2017-08-17T17:53:40.893Z`: every date of the vault service but those inside an inventory."""
+    """A date as `2017-08-17T17:53:40.893Z`: in the vault service everywhere but inside an inventory."""
     return (_NAIVE_EPOCH + timedelta(milliseconds=moment_ms)).isoformat(timespec="milliseconds") + "Z"
 
 
 def date_s(moment_ms: int) -> str:
-    """`2017-08-17T17:53:40Z`: dates inside an inventory, and when credentials expire."""
+    """A date as `2017-08-17T17:53:40Z`: dates inside an inventory, and when credentials expire."""
     return (_NAIVE_EPOCH + timedelta(milliseconds=moment_ms)).isoformat(timespec="seconds") + "Z"
 
 
@@ -107,17 +107,17 @@ def parse_date(text: str) -> int:
 
 
 def vault_arn(account: str, region: str, vault: str) -> str:
-    """The ARN of a vault; it always carries the real 12 digits."""
+    """The ARN of a vault, always with the account's 12 digits."""
     return f"arn:aws:glacier:{region}:{account}:vaults/{vault}"
 
 
 def new_archive_id() -> str:
-    """138 base64url characters, as real ids; may begin with `-`."""
+    """A new archive id: 138 base64url characters, as real ids; may begin with `-`."""
     return secrets.token_urlsafe(104)[:138]
 
 
 def new_id() -> str:
-    """92 base64url characters, as the ids of jobs and uploads; may begin with `-`."""
+    """A new id of a job or upload: 92 base64url characters; may begin with `-`."""
     return secrets.token_urlsafe(69)
 
 

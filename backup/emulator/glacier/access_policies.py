@@ -1,4 +1,4 @@
-"""The access policy of a vault: set, read, deleted, and read by those who judge a call.
+"""The access policy of a vault: set, read, deleted, and read to authorise a call.
 
 Source: Developer Guide (api-SetVaultAccessPolicy, vault-access-policy).
 """
@@ -19,7 +19,7 @@ POLICY_BYTES = 20 * 1024
 
 
 def wanted_policy(call: Call) -> str:
-    """The policy text of a body, up to 20 KB and such that it can be evaluated; 400 otherwise."""
+    """The policy text in a body; 400 if it is over 20 KB or cannot be evaluated."""
     document = required_text(json_object(call.body), "Policy")
     if len(document.encode()) > POLICY_BYTES:
         raise invalid(f"Invalid policy: it must not be larger than {POLICY_BYTES} bytes.")
@@ -37,7 +37,7 @@ def wanted_policy(call: Call) -> str:
 
 @lru_cache(maxsize=64)
 def parsed(document: str) -> Policy:
-    """A policy text that a vault carries, as a value."""
+    """A vault's policy text as a value."""
     return parse_policy(document, "Policy")
 
 
@@ -57,7 +57,7 @@ def get_access_policy(call: Call, tx: Transaction) -> Answer:
 
 
 def delete_access_policy(call: Call, tx: Transaction) -> Answer:
-    """Forget it, if there is one."""
+    """Delete the policy, if there is one."""
     tx.db.execute("DELETE FROM access_policies WHERE vault = ?", (find_vault(call, tx)["id"],))
     return Answer(204)
 

@@ -43,7 +43,7 @@ def content_length(call: Call) -> int | None:
 
 
 def check_payload(call: Call, received: Received) -> str:
-    """Hold both hashes of the client against the bytes that came, and give the tree hash."""
+    """Compare both hashes of the client with the received bytes, and return the tree hash."""
     check_linear_hash(call.required("x-amz-content-sha256"), received.linear)
     computed = root(split(received.leaves))
     expected = call.tree_hash()
@@ -53,7 +53,7 @@ def check_payload(call: Call, received: Received) -> str:
 
 
 def check_linear_hash(expected: str, computed: str) -> None:
-    """403 with the service's text when the payload is not what was signed."""
+    """Raise 403 with the service's text when the payload is not what was signed."""
     if expected != computed:
         raise bad_signature(
             "The value passed in as x-amz-content-sha256 does not match the computed payload hash. "
@@ -62,7 +62,7 @@ def check_linear_hash(expected: str, computed: str) -> None:
 
 
 def check_upload_archive(call: Call, tx: Transaction) -> None:
-    """What can be said about UploadArchive before its body has come."""
+    """Check an UploadArchive request before its body arrives."""
     find_vault(call, tx)
     content_length(call)
     call.archive_description()
@@ -70,7 +70,7 @@ def check_upload_archive(call: Call, tx: Transaction) -> None:
 
 
 def upload_archive(call: Call, tx: Transaction, received: Received) -> Answer:
-    """UploadArchive, once its body has come."""
+    """UploadArchive, once its body has arrived."""
     if not received.size:
         raise invalid("Invalid Content-Length: 0")
     tree_hash = check_payload(call, received)
@@ -81,7 +81,7 @@ def upload_archive(call: Call, tx: Transaction, received: Received) -> Answer:
 
 
 def stored(call: Call, archive_id: str, tree_hash: str) -> Answer:
-    """The answer that tells the new archive's id."""
+    """The answer with the new archive's id."""
     headers = {
         "Location": f"{call.location}/archives/{archive_id}",
         "x-amz-archive-id": archive_id,
@@ -93,7 +93,7 @@ def stored(call: Call, archive_id: str, tree_hash: str) -> Answer:
 def add_archive(
     tx: Transaction, vault: int, description: str, tree_hash: str, pieces: list[Piece]
 ) -> tuple[int, str]:
-    """Record an archive over files that are already there: its number and its id."""
+    """Record an archive whose files exist already; return its row number and its id."""
     archive_id = new_archive_id()
     size = sum(piece.length for piece in pieces)
     number = tx.db.execute(
@@ -110,7 +110,8 @@ def add_archive(
 
 
 def delete_archive(call: Call, tx: Transaction) -> Answer:
-    """204, also for an id that is gone or never was; 400 for an archive of another vault."""
+    """Delete an archive; 204, also for an id that is gone or never was; 400 for an archive of another
+    vault."""
     vault = find_vault(call, tx)
     row = tx.db.execute("SELECT * FROM archives WHERE archive_id = ?", (call.target,)).fetchone()
     if row is None:
@@ -125,7 +126,7 @@ def delete_archive(call: Call, tx: Transaction) -> Answer:
 
 
 def drop_unused_pieces(tx: Transaction) -> None:
-    """Give up the bytes of deleted archives that no finished job still offers."""
+    """Delete the bytes of deleted archives, except those that a finished job still offers."""
     unused = (
         "SELECT id FROM archives a WHERE deleted_ms IS NOT NULL AND NOT EXISTS "
         "(SELECT 1 FROM jobs j WHERE j.archive = a.id AND j.state = 'Succeeded')"

@@ -1,8 +1,7 @@
-"""Who calls the vault service: checks a request's signature, its time and its token, and tells whose key it
-is.
+"""Authenticate the caller of the vault service by a request's signature, time and token.
 
-Judged by real time. Source: Glacier Developer Guide (amazon-glacier-signing-requests, api-error-responses);
-the texts about time and payload are those of the real service.
+All times are real time. Source: Glacier Developer Guide (amazon-glacier-signing-requests,
+api-error-responses); the texts about time and payload are those of the real service.
 """
 
 from __future__ import annotations
@@ -39,8 +38,10 @@ _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What a request says of its signature: `signed` is the request as it was signed, `needed` are headers
-    that must be among the signed ones, `lifetime` is how long the signature holds.
+    """The signature that a request claims, not verified yet.
+
+    `signed` is the request as it was signed, `needed` are headers that must be signed, `lifetime` is how long
+    the signature is valid.
     """
 
     authorization: Authorization
@@ -83,7 +84,7 @@ def authenticate(
 
 
 def _read_claim(inbound: Inbound) -> _Claim:
-    """Take the signature from the header or from the query; both at once are refused."""
+    """The claim in the header or in the query; both at once are refused."""
     header = inbound.header("authorization")
     query = dict(query_pairs(inbound.raw_query, form=False))
     if not is_presigned(query):

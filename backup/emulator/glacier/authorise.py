@@ -26,7 +26,7 @@ from .tags import read_tags
 
 
 def authorise(call: Call, caller: Caller, accounts: Accounts, tx: Transaction) -> None:
-    """403 when the call may not be made; `call.account` is the owner of what it is about."""
+    """Raise 403 if the call is not allowed; `call.account` is the owner of its vault."""
     action, resource = f"glacier:{call.operation}", call.arn if call.vault else "*"
     refusal = f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource}"
     principal = Principal(caller.account_id, caller.arn, caller.role_arn)

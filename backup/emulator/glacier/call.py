@@ -1,4 +1,4 @@
-"""One call of a vault operation, authenticated and taken apart, as the operations' code sees it."""
+"""One call of a vault operation, authenticated and parsed: the argument of all operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Provisioned capacity: units that live a month, and who gets an Expedited retrieval when capacity is short.
+"""Provisioned capacity: units that last a month and allow Expedited retrievals when capacity is short.
 
 Source: Developer Guide (api-PurchaseProvisionedCapacity, downloading-an-archive-two-steps): two units an
 account, three Expedited retrievals each five minutes for every unit.
@@ -22,7 +22,7 @@ WINDOW_MS = 5 * 60 * 1000
 
 
 def purchase_capacity(call: Call, tx: Transaction) -> Answer:
-    """Buy a unit that begins now; 400 when two are alive."""
+    """Buy a unit that begins now; 400 if there are two valid ones."""
     if _units(call, tx) >= UNIT_LIMIT:
         raise ServiceError(
             "LimitExceededException", f"An account can have at most {UNIT_LIMIT} provisioned capacity units."
@@ -44,7 +44,7 @@ def month_later(moment_ms: int) -> int:
 
 
 def list_capacity(call: Call, tx: Transaction) -> Answer:
-    """The units that are alive."""
+    """The valid units."""
     rows = tx.db.execute(
         "SELECT * FROM capacity WHERE account_id = ? AND region = ? AND end_ms > ? ORDER BY id",
         (call.account, call.region, tx.now_ms),

@@ -19,7 +19,7 @@ OVERHEAD_BYTES = 32 * 1024  # counted by the service for every archive
 
 
 def mark_changed(tx: Transaction, vault: int) -> None:
-    """Note that a vault has been written to since its last inventory."""
+    """Mark a vault as changed since its last inventory."""
     tx.db.execute("UPDATE vaults SET changed_ms = ? WHERE id = ? AND changed_ms IS NULL", (tx.now_ms, vault))
 
 
@@ -37,13 +37,13 @@ def make_due_inventories(tx: Transaction) -> None:
 
 
 def next_inventory_ms(tx: Transaction) -> int:
-    """When the next daily inventory is due, if nothing changes until then."""
+    """The time when the next daily inventory is due, if nothing changes until then."""
     row = tx.db.execute(f"SELECT min({_DUE}) FROM vaults WHERE changed_ms IS NOT NULL").fetchone()  # noqa: S608
     return NEVER_MS if row[0] is None else int(row[0])
 
 
 def make_inventory(tx: Transaction, vault: int, made_ms: int) -> None:
-    """Take the snapshot of a vault as it is now."""
+    """Make the inventory of a vault as it is now."""
     tx.db.execute("DELETE FROM inventory_items WHERE vault = ?", (vault,))
     tx.db.execute(
         "INSERT INTO inventory_items (vault, archive, archive_id, description, created_ms, size, tree_hash) "

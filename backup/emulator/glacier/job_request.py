@@ -22,7 +22,7 @@ _MARKER = re.compile(r"from-(\d{1,15})")
 
 @dataclass(frozen=True, slots=True)
 class InventoryPage:
-    """Which part of an inventory is wanted: the texts as given, and what they mean."""
+    """The requested part of an inventory: the texts as given, and their meaning."""
 
     start_date: str | None = None
     end_date: str | None = None

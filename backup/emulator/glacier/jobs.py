@@ -1,4 +1,4 @@
-"""Jobs: asked for now, ready hours later by the emulator's clock, gone a day after that.
+"""Jobs: initiated now, completed hours later by the emulator's clock, deleted a day after that.
 
 Source: Developer Guide (api-initiate-job-post, api-describe-job-get, api-jobs-get) and real answers where
 they differ: an archive job tells its hashes, size and range from the start; `StatusMessage` is null until the
@@ -260,13 +260,13 @@ def complete_due_jobs(tx: Transaction) -> None:
 
 
 def next_end_ms(tx: Transaction) -> int:
-    """When the next job ends, if none is asked for until then."""
+    """The time when the next job ends, if no other is initiated before."""
     row = tx.db.execute("SELECT min(due_ms) FROM jobs WHERE state = 'InProgress'").fetchone()
     return NEVER_MS if row[0] is None else int(row[0])
 
 
 def _tell(tx: Transaction, job: int) -> None:
-    """Let the topics know that a job has ended."""
+    """Put messages to the topics on the end of a job into the outbox."""
     row = tx.db.execute(_WITH_ARCHIVE + "WHERE jobs.id = ?", (job,)).fetchone()
     topics = topics_of(tx, row["vault"], f"{row['action']}Completed", row["sns_topic"])
     if topics:

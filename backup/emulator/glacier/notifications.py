@@ -1,4 +1,4 @@
-"""The notification configuration of a vault; what it leads to is in `messages.py`.
+"""The notification configuration of a vault; the messages themselves are in `core/messages.py`.
 
 Source: Developer Guide (api-vault-notifications-put, -get, -delete).
 """
@@ -16,7 +16,7 @@ EVENTS = ("ArchiveRetrievalCompleted", "InventoryRetrievalCompleted")
 
 
 def set_notifications(call: Call, tx: Transaction) -> Answer:
-    """Replace the configuration; whether the topic exists is not looked at."""
+    """Replace the configuration; the topic's existence is not checked."""
     vault = find_vault(call, tx)["id"]
     raw = json_object(call.body)
     topic, events = required_text(raw, "SNSTopic"), strings(raw, "Events")
@@ -40,6 +40,6 @@ def get_notifications(call: Call, tx: Transaction) -> Answer:
 
 
 def drop_notifications(call: Call, tx: Transaction) -> Answer:
-    """Forget it, if there is one."""
+    """Delete the configuration, if there is one."""
     tx.db.execute("DELETE FROM notifications WHERE vault = ?", (find_vault(call, tx)["id"],))
     return Answer(204)

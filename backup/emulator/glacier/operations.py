@@ -1,4 +1,4 @@
-"""The 33 operations of the vault service: which method and path each has, and the code that serves it.
+"""The 33 operations of the vault service: the method, path and function of each.
 
 Source: botocore's model of 2012-06-01 and the Developer Guide's api pages.
 """
@@ -41,7 +41,7 @@ Serve = Callable[[Call, Transaction], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """An upload in two acts: what can be checked before the body comes, and what is done with it."""
+    """An upload in two steps: a check before the body arrives, and the work with the body."""
 
     check: Callable[[Call, Transaction], None]
     finish: Callable[[Call, Transaction, Received], Answer]
@@ -49,7 +49,7 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation; `flag` is a query parameter that tells it from another of the same path."""
+    """One operation; `flag` is a query parameter that distinguishes it from another with the same path."""
 
     name: str
     method: str
@@ -118,7 +118,7 @@ _BY_METHOD = {
     for method in ("GET", "PUT", "POST", "DELETE")
 }
 BRIEF = NAMES - {
-    # they go through files, leaves, or all rows of something large
+    # these read files, leaves, or all rows of something large
     *("DeleteVault", "DeleteArchive", "CompleteMultipartUpload", "AbortMultipartUpload", "ListParts"),
     *("InitiateJob", "ListJobs", "DescribeJob", "GetJobOutput"),
 }
@@ -137,7 +137,7 @@ class Route:
 def find_route(method: str, path: str, query: Mapping[str, str]) -> Route:
     """The operation of a request; 400 where there is none.
 
-    `path` is as it was sent: it is decoded after it was taken apart, so that no name can pose as a path.
+    `path` is as it was sent: it is split before it is decoded, so that no name can contain a separator.
     """
     for operation in _BY_METHOD.get(method, ()):
         found = operation.path.fullmatch(path)

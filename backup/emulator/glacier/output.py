@@ -1,4 +1,4 @@
-"""GetJobOutput: which bytes of which files are sent, and which headers go with them.
+"""GetJobOutput: the bytes of a job's output, and the headers of the answer.
 
 Source: Developer Guide (api-job-output-get, checksum-calculations-range) and real answers: a malformed Range
 is ignored, one that begins beyond the end is refused.
@@ -23,7 +23,7 @@ _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
 
 
 def get_job_output(call: Call, tx: Transaction) -> Answer:
-    """200 with the whole output or 206 with the wanted range of it."""
+    """The whole output (status 200) or the requested range of it (206)."""
     job = find_job(call, tx)
     if job["state"] != "Succeeded":
         raise invalid(f"The job is not currently available for download: {call.target}")
@@ -53,7 +53,7 @@ def _archive_output(call: Call, tx: Transaction, job: sqlite3.Row) -> Answer:
 
 
 def _answer(call: Call, status: int, headers: dict[str, str], extents: tuple[Extent, ...]) -> Answer:
-    """A download that has begun comes to its end, also when its job expires meanwhile."""
+    """The answer, which holds its files, so that a download can finish even if its job expires meanwhile."""
     held = call.store.hold([extent.path.name for extent in extents])
     return Answer(status, headers, extents=extents, held=held)
 

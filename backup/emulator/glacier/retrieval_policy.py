@@ -1,4 +1,4 @@
-"""The data retrieval policy of an account in a region: set, read, and held against Standard retrievals.
+"""The data retrieval policy of an account in a region: set, read, and applied to Standard retrievals.
 
 Source: Developer Guide (data-retrieval-policy, api-SetDataRetrievalPolicy): it applies to Standard retrievals
 alone; without one nothing is limited. How AWS reckons a peak rate is not written down: here it is the bytes
@@ -64,7 +64,7 @@ def _rule(raw: dict[str, object]) -> tuple[str, int | None]:
 
 
 def check_standard_retrieval(call: Call, tx: Transaction, size: int, duration_ms: int) -> None:
-    """400 PolicyEnforcedException when a Standard retrieval of `size` bytes would break the policy."""
+    """Raise 400 PolicyEnforcedException when a Standard retrieval of `size` bytes would break the policy."""
     strategy, rate = _policy(call, tx)
     if strategy == "BytesPerHour" and rate is not None:
         running = _bytes(call, tx, state="InProgress")
@@ -79,7 +79,7 @@ def check_standard_retrieval(call: Call, tx: Transaction, size: int, duration_ms
 
 
 def _bytes(call: Call, tx: Transaction, *, state: str = "", since_ms: int = HIGHEST_RATE) -> int:
-    """How many bytes the account's Standard retrievals in a state, or begun since a moment, are about."""
+    """The sum of bytes of the account's Standard retrievals in a state, or begun since a moment."""
     row = tx.db.execute(
         "SELECT coalesce(sum(range_end - range_start), 0) FROM jobs JOIN vaults ON vaults.id = jobs.vault "
         "WHERE account_id = ? AND region = ? AND tier = 'Standard' AND (state = ? OR jobs.created_ms > ?)",

@@ -77,7 +77,7 @@ def _touch(tx: Transaction, upload: int) -> None:
 
 
 def check_part(call: Call, tx: Transaction) -> None:
-    """What can be said about a part before its body has come: its place, its length, its hash header."""
+    """Check a part before its body arrives: its range, its length, its hash header."""
     row = _find(call, tx, "open")
     first, last = _part_range(call)
     length = content_length(call)
@@ -106,7 +106,7 @@ def _part_range(call: Call) -> tuple[int, int]:
 
 
 def upload_part(call: Call, tx: Transaction, received: Received) -> Answer:
-    """Take a part whose body has come; the same range again replaces what was there."""
+    """Record a part whose body has arrived; a part of the same range is replaced."""
     _check_length(call, received.size)
     tree_hash = check_payload(call, received)
     upload = _find(call, tx, "open")["id"]
@@ -124,7 +124,7 @@ def upload_part(call: Call, tx: Transaction, received: Received) -> Answer:
 
 
 def complete_upload(call: Call, tx: Transaction) -> Answer:
-    """Make the archive; a disagreement leaves the upload open; repeated, it gives the same archive id."""
+    """Make the archive; a mismatch leaves the upload open; repeated, it returns the same archive id."""
     row = _find(call, tx, "open", "completed")
     size = decimal(call.required("x-amz-archive-size"))
     if size is None:
@@ -173,7 +173,7 @@ def _check_whole(pieces: list[Piece], part_size: int, size: int) -> None:
 
 
 def abort_upload(call: Call, tx: Transaction) -> Answer:
-    """Give an upload up, repeatedly if need be; 400 once it is completed."""
+    """Abort an upload, also repeatedly; 400 once it is completed."""
     row = _find(call, tx, "open", "aborted", "completed")
     if row["state"] == "completed":
         raise invalid(f"The upload has been completed already: {call.target}")
@@ -237,7 +237,8 @@ def list_parts(call: Call, tx: Transaction) -> Answer:
 
 
 def expire_uploads(tx: Transaction) -> None:
-    """Remove open uploads that lay idle for a day, and forget completed and aborted ones of that age."""
+    """Delete open uploads that were idle for a day, and the records of completed and aborted ones of that
+    age."""
     for row in tx.db.execute("SELECT id, touched_real_ms, touched_stepped_ms FROM uploads").fetchall():
         touched = ClockState(row["touched_real_ms"], 0, row["touched_stepped_ms"], 1)
         if tx.moment.age_ms(touched, IDLE_MS) >= IDLE_MS:
@@ -245,7 +246,7 @@ def expire_uploads(tx: Transaction) -> None:
 
 
 def forget_uploads(tx: Transaction, vault: int) -> None:
-    """Drop every upload of a vault that is being deleted."""
+    """Delete every upload of a vault that is being deleted."""
     for row in tx.db.execute("SELECT id FROM uploads WHERE vault = ?", (vault,)).fetchall():
         _forget(tx, row["id"])
 

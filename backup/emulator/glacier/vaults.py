@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 
 
 def create_vault(call: Call, tx: Transaction) -> Answer:
-    """201 whether or not the vault was there before."""
+    """Create a vault; 201 whether or not the vault was there before."""
     if not _NAME.fullmatch(call.vault):
         raise invalid(f"Invalid vault name: {call.arn}")
     owned = tx.db.execute(
@@ -43,7 +43,7 @@ def describe_vault(call: Call, tx: Transaction) -> Answer:
 
 
 def list_vaults(call: Call, tx: Transaction) -> Answer:
-    """By name in ASCII order; the marker is the ARN of the last vault seen, exclusive."""
+    """The vaults by name in ASCII order; the marker is the ARN of the last vault seen, exclusive."""
     limit = call.limit(PAGE)
     rows = tx.db.execute(
         "SELECT * FROM vaults WHERE account_id = ? AND region = ? AND name > ? ORDER BY name LIMIT ?",
@@ -75,8 +75,8 @@ def _described(row: sqlite3.Row) -> dict[str, object]:
 
 
 def delete_vault(call: Call, tx: Transaction) -> Answer:
-    """204 if the last inventory showed no archive and nothing was written since, or if there is no such
-    vault.
+    """Delete a vault: 204 if the last inventory showed no archive and nothing was written since, or if there
+    is no such vault.
     """
     row = tx.db.execute(
         "SELECT * FROM vaults WHERE account_id = ? AND region = ? AND name = ?",

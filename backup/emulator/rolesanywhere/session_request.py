@@ -45,7 +45,7 @@ def invalid_parameter(message: str) -> ServiceError:
 
 @dataclass(frozen=True, slots=True)
 class SessionParameters:
-    """What is asked for; `duration_seconds` None leaves it to the profile."""
+    """The parameters of a session; `duration_seconds` None means the profile's."""
 
     profile_arn: str
     role_arn: str
@@ -147,7 +147,7 @@ def verify_request(inbound: Inbound, body: bytes, now: datetime, *, lenient: boo
 
 
 def _label_remarks(inbound: Inbound, authorization: Authorization, leaf: x509.Certificate) -> tuple[str, ...]:
-    """What is wrong with a request's label and chain header, although its signature may hold."""
+    """The mistakes in a request's label and chain header, which its signature may hide."""
     remarks = []
     label = algorithm_label(leaf.public_key())
     if authorization.algorithm != label:

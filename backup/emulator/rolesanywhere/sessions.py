@@ -56,7 +56,7 @@ class Grant:
 
     @property
     def session_arn(self) -> str:
-        """`arn:aws:sts::<account>:assumed-role/<role>/<session>`."""
+        """The ARN `arn:aws:sts::<account>:assumed-role/<role>/<session>`."""
         partition, account = self.role.arn.split(":")[1], self.role.account_id
         return f"arn:{partition}:sts::{account}:assumed-role/{_role_name(self.role)}/{self.session_name}"
 
@@ -84,7 +84,7 @@ class SessionService:
         return await asyncio.to_thread(self.create_session, inbound, data, datetime.now(UTC))
 
     def create_session(self, inbound: Inbound, body: bytes, now: datetime) -> Answer:
-        """201 with credentials, which are remembered."""
+        """Issue credentials and store them; status 201."""
         parameters = read_parameters(inbound.raw_query, body)
         accounts = self.accounts.current()
         anchor = accounts.trust_anchor(parameters.trust_anchor_arn)

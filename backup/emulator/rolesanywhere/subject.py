@@ -1,4 +1,4 @@
-"""What a certificate says of its holder: session tags, source identity and the default session name.
+"""The subject of a certificate as session tags, source identity and default session name.
 
 Source: IAM Roles Anywhere User Guide, trust model (default attribute mapping, source identity). Values
 outside the pattern of session tags are a denial, as users report, although the guide speaks of ignoring them.
@@ -32,7 +32,8 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """`tags` by key (`x509Subject/CN`); `unmappable` are the keys whose values no session tag may have."""
+    """The mapped subject: `tags` by key (`x509Subject/CN`); `unmappable` are the keys whose values no session
+    tag may have."""
 
     tags: dict[str, str]
     unmappable: tuple[str, ...]
@@ -46,7 +47,8 @@ def read_subject(
     *,
     ignores_unmappable: bool = False,
 ) -> Subject:
-    """Map a leaf by a profile's rules, (field, specifier) each; None are the default ones.
+    """The subject of a leaf, mapped by a profile's rules, each (field, specifier); None means the default
+    rules.
 
     A rule that names one attribute which the certificate lacks fails, as users report.
     """
@@ -70,13 +72,13 @@ def read_subject(
 
 
 def _names(rule: tuple[str, str], key: str) -> bool:
-    """Whether a rule maps the attribute of a tag: `*` and `Name/*` take all of their kind."""
+    """Whether a rule maps the attribute of a tag; `*` and `Name/*` match all of their kind."""
     where, what = rule
     return key.startswith(f"{where}/{what[:-1]}") if what.endswith("*") else key == f"{where}/{what}"
 
 
 def mapping_failure(unmappable: tuple[str, ...]) -> str:
-    """The service's words for attributes that cannot become tags."""
+    """The service's message on attributes that cannot become tags."""
     shown = []
     for title, prefix in (("Issuer", "x509Issuer/"), ("Subject", "x509Subject/"), ("SAN", "x509SAN/")):
         keys = [key.removeprefix(prefix) for key in unmappable if key.startswith(prefix)]
@@ -85,7 +87,7 @@ def mapping_failure(unmappable: tuple[str, ...]) -> str:
 
 
 def _name_tags(prefix: str, name: x509.Name) -> dict[str, str]:
-    """Several values of one type are joined with `/` in the certificate's order."""
+    """The tags of a name; several values of one type are joined with `/` in the certificate's order."""
     values: dict[str, list[str]] = {}
     for attribute in name:
         key = f"{prefix}/{_NAMES.get(attribute.oid, attribute.oid.dotted_string)}"
@@ -95,7 +97,7 @@ def _name_tags(prefix: str, name: x509.Name) -> dict[str, str]:
 
 
 def _san_tags(leaf: x509.Certificate) -> dict[str, str]:
-    """Only the first DNS name, the first URI and the first directory name are mapped."""
+    """The tags of the alternative names: the first DNS name, the first URI and the first directory name."""
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

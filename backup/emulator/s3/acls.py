@@ -1,4 +1,4 @@
-"""Access control lists: the owner has full control, and nothing else can be said.
+"""Access control lists: always full control for the owner, and no other grants.
 
 Source: S3 User Guide (about-object-ownership): in a bucket with BucketOwnerEnforced, as all new ones are,
 ACLs can be read, and neither set nor sent along.
@@ -17,7 +17,7 @@ from .xml import DECLARATION, NAMESPACE
 
 
 def get_acl(call: S3Call, tx: Transaction) -> Answer:
-    """The owner has full control; there are no other grants."""
+    """The list of a bucket or object: full control for the owner, no other grants."""
     if call.key:
         need_object(call, tx)
     owner = owner_id(call.at.account_id)
@@ -34,7 +34,7 @@ def get_acl(call: S3Call, tx: Transaction) -> Answer:
 
 
 def put_acl(call: S3Call, tx: Transaction) -> Answer:
-    """400: the bucket does not allow ACLs."""
+    """Raise 400: the bucket does not allow ACLs."""
     if call.key:
         need_object(call, tx)
     raise S3Error("AccessControlListNotSupported")

@@ -1,7 +1,7 @@
-"""Takes a request's address apart: bucket and key from the path or from the host.
+"""Parse a request's address: bucket and key from the path or from the host.
 
-Source: S3 User Guide (VirtualHosting). Names are decoded after they were taken apart, and no name ever
-becomes one of a file.
+Source: S3 User Guide (VirtualHosting). Addresses are split before they are decoded, and no name ever becomes
+that of a file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STYLES = (
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Which bucket and key; `region` is that of a host of Amazon's own."""
+    """Bucket and key of a request; `region` is that in one of Amazon's host names."""
 
     bucket: str
     key: str
@@ -32,7 +32,8 @@ class Address:
 
 
 def read_address(inbound: Inbound) -> Address:
-    """Virtual-host style below `s3.ANYTHING` or `localhost`, else path style; InvalidURI for no UTF-8."""
+    """The address: virtual-host style below `s3.ANYTHING` or `localhost`, else path style; InvalidURI if not
+    UTF-8."""
     named, region = _of_host(inbound.header("host") or "")
     path = inbound.raw_path
     path = path if path.startswith("/") else "/"
@@ -44,7 +45,7 @@ def read_address(inbound: Inbound) -> Address:
 
 @lru_cache(maxsize=64)
 def _of_host(host: str) -> tuple[str, str | None]:
-    """The bucket that a host names, empty if none, and the region of one of Amazon's."""
+    """The bucket in a host name, empty if none, and the region if the host is one of Amazon's."""
     host = re.sub(r":\d*$", "", host.lower())
     for style in _STYLES:
         found = style.fullmatch(host)

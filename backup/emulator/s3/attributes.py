@@ -22,7 +22,7 @@ KNOWN = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 
 
 def get_attributes(call: S3Call, tx: Transaction) -> Answer:
-    """What is asked for of an object, frozen or not; its parts page by page."""
+    """The requested attributes of an object, frozen or not; its parts page by page."""
     row = need_object(call, tx)
     wanted = [name.strip() for name in (call.header("x-amz-object-attributes") or "").split(",")]
     if not all(name in KNOWN for name in wanted):
@@ -47,7 +47,7 @@ def get_attributes(call: S3Call, tx: Transaction) -> Answer:
 
 
 def _parts(call: S3Call, tx: Transaction, row: sqlite3.Row) -> list[Node]:
-    """The count; the parts themselves only where they have checksums of their own, as S3 does."""
+    """The number of parts; and the parts themselves if they have checksums of their own, as S3 does."""
     nodes: list[Node] = [("PartsCount", row["parts"])]
     if row["checksum_type"] != COMPOSITE:
         return nodes
@@ -103,6 +103,6 @@ def put_tagging(call: S3Call, tx: Transaction) -> Answer:
 
 
 def delete_tagging(call: S3Call, tx: Transaction) -> Answer:
-    """Forget an object's tags."""
+    """Delete an object's tags."""
     tx.db.execute("UPDATE objects SET tags = '{}' WHERE id = ?", (need_object(call, tx)["id"],))
     return Answer(204)

@@ -1,6 +1,6 @@
-"""Who calls S3: checks a request's signature in every form S3 knows, its time and its token.
+"""Authenticate the caller of S3: signature in every form that S3 accepts, time and token.
 
-Judged by real time. Source: S3 API Reference (sig-v4-authenticating-requests, sigv4-streaming,
+All times are real time. Source: S3 API Reference (sig-v4-authenticating-requests, sigv4-streaming,
 sigv4-query-string-auth, ErrorResponses).
 """
 
@@ -47,7 +47,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a request says of its signature: `payload` is its x-amz-content-sha256 or what stands for it."""
+    """The signature that a request claims: `payload` is its x-amz-content-sha256 or the equivalent."""
 
     authorization: Authorization
     signed_at: datetime
@@ -64,7 +64,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A caller, and what its body must be."""
+    """An authenticated caller, and the form and hash that its body must have."""
 
     caller: Caller
     claim: Claim
@@ -183,7 +183,7 @@ def _check_payload(payload: str) -> None:
 
 
 def _check_signed(inbound: Inbound, authorization: Authorization) -> None:
-    """Host and every x-amz- header must be signed."""
+    """Check that Host and every x-amz- header is signed."""
     present = {name for name, _ in inbound.headers if name.startswith("x-amz-")} | {"host"}
     unsigned = sorted(present - set(authorization.signed_headers) - {"x-amz-content-sha256"})
     if unsigned:
@@ -244,7 +244,7 @@ def _check_signature(claim: Claim, secret: Secret) -> None:
 
 
 def check_payload_hash(claim: Claim, computed: str) -> None:
-    """400 when the body is not the one that was signed; `computed` in hex."""
+    """Raise 400 if the body is not the one that was signed; `computed` is in hex."""
     wanted = claim.payload_hash
     if wanted is not None and not hmac.compare_digest(wanted, computed):
         details = {"ClientComputedContentSHA256": wanted, "S3ComputedContentSHA256": computed}

@@ -1,8 +1,8 @@
 """Whether a caller may make an S3 call: its role's policy and the bucket's policy together.
 
 Source: IAM User Guide (policy evaluation logic), S3's actions and condition keys (Service Authorization
-Reference). Static keys count as their account's root: they may do everything that no bucket denies, and read
-and change a bucket's policy even so.
+Reference). Static keys count as their account's root: they may do everything that no bucket denies, and may
+read and change a bucket's policy even if it denies that.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FROM_QUERY = {"s3:prefix": "prefix", "s3:delimiter": "delimiter", "s3:max-keys"
 
 
 def authorise(call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction) -> None:
-    """403 AccessDenied when the call may not be made; DeleteObjects is judged key by key."""
+    """Raise 403 AccessDenied if the call is not allowed; DeleteObjects is authorised key by key."""
     if call.operation == "DeleteObjects":
         return
     for needed in (call, *_sources(call, tx)):
@@ -47,7 +47,7 @@ def authorise(call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction)
 
 
 def _sources(call: S3Call, tx: Transaction) -> list[S3Call]:
-    """The reading that a copy needs."""
+    """The reads that a copy needs, as calls to authorise."""
     source = source_call(call, tx) if call.operation in ("CopyObject", "UploadPartCopy") else None
     return [] if source is None else [source]
 
@@ -55,7 +55,7 @@ def _sources(call: S3Call, tx: Transaction) -> list[S3Call]:
 def judge(
     call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction, action: str, key: str
 ) -> str | None:
-    """None if the action is allowed on the key (empty: on the bucket), else the sentence that refuses."""
+    """The reason to refuse an action on the key (empty: on the bucket); None if it is allowed."""
     bucket = call.bucket
     policy = None if bucket is None or bucket.policy is None else parsed(bucket.policy)
     foreign = bucket is not None and bucket.account_id != caller.account_id
@@ -104,7 +104,7 @@ def parsed(text: str) -> Policy:
 
 
 def _context(call: S3Call, caller: Caller, tx: Transaction) -> dict[str, str]:
-    """The condition keys of a call; parts and Complete carry the class that their upload was begun with."""
+    """The condition keys of a call; parts and Complete have the class with which their upload was begun."""
     context = {
         **caller.context,
         "aws:PrincipalAccount": caller.account_id,

@@ -1,4 +1,4 @@
-"""Buckets: made, found, listed, deleted, and where they lie.
+"""Buckets: created, found, listed, located and deleted.
 
 Source: S3 API Reference (CreateBucket, HeadBucket, ListBuckets, GetBucketLocation, DeleteBucket).
 """
@@ -23,7 +23,7 @@ _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
 
 
 def create_bucket(call: S3Call, tx: Transaction) -> Answer:
-    """A new bucket in the region signed for, or from us-east-1 in any."""
+    """Create a bucket in the region of the signature, or in any if that is us-east-1."""
     name = call.bucket_name
     if not _NAME.fullmatch(name):
         raise S3Error("InvalidBucketName", None, {"BucketName": name})
@@ -49,7 +49,7 @@ def create_bucket(call: S3Call, tx: Transaction) -> Answer:
 
 
 def _wanted_ownership(call: S3Call) -> str | None:
-    """The ownership asked for; an S3Error for an ACL that gives anybody else a right."""
+    """The requested ownership; an S3Error for an ACL that grants anybody else a right."""
     ownership = call.header("x-amz-object-ownership")
     if ownership not in (None, "BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"):
         raise invalid_argument(
@@ -85,12 +85,12 @@ def _wanted_region(call: S3Call) -> str:
 
 
 def head_bucket(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
-    """200 and the region."""
+    """Status 200, with the region in a header."""
     return Answer(200, {REGION_HEADER: call.at.region, "x-amz-access-point-alias": "false"})
 
 
 def get_location(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
-    """The region; us-east-1 is written as nothing."""
+    """The region of a bucket; us-east-1 is written as an empty element."""
     region = "" if call.at.region == HOME else call.at.region
     body = f'{DECLARATION}<LocationConstraint xmlns="{NAMESPACE}">{region}</LocationConstraint>'
     return xml_answer(body.encode())
@@ -132,7 +132,7 @@ def list_buckets(call: S3Call, tx: Transaction) -> Answer:
 
 
 def delete_bucket(call: S3Call, tx: Transaction) -> Answer:
-    """An empty bucket goes, with its open uploads."""
+    """Delete an empty bucket, with its open uploads."""
     found = tx.db.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (call.at.id,)).fetchone()
     if found is not None:
         raise S3Error("BucketNotEmpty", None, {"BucketName": call.at.name})
@@ -149,7 +149,7 @@ def owner_id(account: str) -> str:
 
 
 def check_region(call: S3Call, bucket: Bucket, host_region: str | None) -> None:
-    """A request for another region's bucket is told where that is."""
+    """Refuse a request for a bucket in another region, naming that region."""
     headers = {REGION_HEADER: bucket.region}
     if host_region is not None and host_region != bucket.region:
         endpoint = f"{bucket.name}.s3.{bucket.region}.amazonaws.com"

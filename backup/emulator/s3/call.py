@@ -1,4 +1,4 @@
-"""One call of an S3 operation, authenticated and taken apart, as the operations' code sees it."""
+"""One call of an S3 operation, authenticated and parsed: the argument of all operations."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class S3Call:
 
     @property
     def at(self) -> Bucket:
-        """The bucket, which admission has found."""
+        """The bucket; it has been found before the operation runs."""
         assert self.bucket is not None  # noqa: S101
         return self.bucket
 
@@ -77,7 +77,7 @@ class S3Call:
         return self.inbound.header(name)
 
     def missing_key(self) -> S3Error:
-        """What a caller is told of a key that is not there: only who may list learns that much."""
+        """The error for a missing key: NoSuchKey only if the caller may list the bucket."""
         return S3Error("NoSuchKey", None, {"Key": self.key}) if self.may_list else S3Error("AccessDenied")
 
     def number(self, name: str, default: int, *, low: int = 0, high: int = 2**31 - 1) -> int:
@@ -101,13 +101,13 @@ class S3Call:
         return wanted
 
     def names_an_acl(self, harmless: tuple[str, ...]) -> bool:
-        """Whether the headers ask for an ACL, other than one of these."""
+        """Whether the headers ask for an ACL other than those allowed."""
         acl = self.header("x-amz-acl")
         grants = any(name.startswith("x-amz-grant-") for name, _ in self.inbound.headers)
         return grants or (acl is not None and acl not in harmless)
 
     def object_headers(self) -> dict[str, str]:
-        """What is kept of the request's headers: metadata and those that a GET repeats."""
+        """The headers to store: metadata and those that a GET repeats."""
         kept = {name: value for name in KEPT_HEADERS if (value := self.header(name)) is not None}
         kinds = [part.strip() for part in kept.pop("content-encoding", "").split(",")]
         encoding = ",".join(part for part in kinds if part and part != "aws-chunked")
@@ -151,7 +151,7 @@ def need_object(call: S3Call, tx: Transaction) -> sqlite3.Row:
 
 
 def check_version(call: S3Call) -> None:
-    """There is only the version `null`."""
+    """Check that the version asked for is `null`, the only one there is."""
     version = call.query.get("versionId")
     if version == "":
         raise invalid_argument("Version id cannot be the empty string", "versionId", "")
@@ -160,12 +160,12 @@ def check_version(call: S3Call) -> None:
 
 
 def iso_date(ms: int) -> str:
-    """`2009-10-12T17:50:30.000Z`, to the second as S3 keeps it."""
+    """A time as `2009-10-12T17:50:30.000Z`, to the second as S3 keeps it."""
     return date_ms(ms - ms % 1000)
 
 
 def http_date(ms: int) -> str:
-    """`Fri, 21 Dec 2012 00:00:00 GMT`, whatever the locale."""
+    """A time as `Fri, 21 Dec 2012 00:00:00 GMT`, whatever the locale."""
     moment = EPOCH + timedelta(milliseconds=ms)
     day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[moment.weekday()]
     months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -179,7 +179,7 @@ def to_token(raw: bytes) -> str:
 
 
 def from_token(text: str, name: str) -> bytes:
-    """What a token stands for; InvalidArgument for one that is not ours."""
+    """The text in a continuation token; InvalidArgument for one that is not ours."""
     try:
         return base64.b64decode(text, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:

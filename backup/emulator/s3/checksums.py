@@ -1,4 +1,4 @@
-"""S3's checksums: which there are, how they are computed over pieces, and how those of parts are joined.
+"""S3's checksums: the algorithms, computing them over pieces, and joining those of parts.
 
 Source: S3 User Guide (checking-object-integrity). A value is big-endian bytes in base64; a composite one is
 the checksum of the parts' checksums with `-<parts>` behind.
@@ -22,7 +22,7 @@ PIECE_BYTES = 4 * 1024 * 1024  # awscrt holds the interpreter lock: not for more
 
 
 class Running(Protocol):
-    """A checksum under way."""
+    """A checksum being computed."""
 
     def update(self, data: memoryview | bytes, /) -> None:
         """Take the next bytes."""
@@ -50,7 +50,7 @@ def _crc32(data: bytes, before: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """One algorithm: bytes of its value, and how the value of a whole comes from those of two parts."""
+    """One algorithm: the size of its value, and the function that joins the values of two parts."""
 
     name: str
     width: int
@@ -59,12 +59,12 @@ class Algorithm:
 
     @property
     def header(self) -> str:
-        """`x-amz-checksum-crc32`."""
+        """The header's name, such as `x-amz-checksum-crc32`."""
         return f"x-amz-checksum-{self.name.lower()}"
 
     @property
     def element(self) -> str:
-        """`ChecksumCRC32`."""
+        """The XML element's name, such as `ChecksumCRC32`."""
         return f"Checksum{self.name}"
 
     @property

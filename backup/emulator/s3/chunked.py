@@ -1,4 +1,4 @@
-"""Decodes S3's aws-chunked bodies as they come: chunk signatures and trailers verified; no I/O.
+"""Decode S3's aws-chunked bodies as they arrive, verifying chunk signatures and trailers; no I/O.
 
 Source: S3 API Reference (sigv4-streaming, sigv4-streaming-trailers).
 """
@@ -22,7 +22,7 @@ _SIGNATURE = "x-amz-trailer-signature"
 
 @dataclass(frozen=True, slots=True)
 class ChunkKey:
-    """What chunks are signed with: the day's key, the time, the scope and the request's own signature."""
+    """The values with which chunks are signed: the day's key, time, scope and the request's own signature."""
 
     key: bytes
     signed_at: str
@@ -36,7 +36,7 @@ class ChunkKey:
 
 
 class ChunkDecoder:
-    """Takes the body in pieces of any size and gives the payload; `trailers` are there at its end.
+    """A decoder from pieces of any size to the payload; `trailers` are set at the end.
 
     `key` is None where chunks are not signed.
     """
@@ -55,7 +55,7 @@ class ChunkDecoder:
         self.trailers: dict[str, str] = {}
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[memoryview]:
-        """The payload in these bytes; an S3Error where they break the form or a signature is wrong."""
+        """The payload in these bytes; an S3Error if they are malformed or a signature is wrong."""
         view = memoryview(data)
         while view:
             if self._state == "data":
@@ -71,7 +71,7 @@ class ChunkDecoder:
                 view = self._take_line(view)
 
     def finish(self) -> None:
-        """The body is over: IncompleteBody when its last chunk or its trailer is not there."""
+        """End the body; IncompleteBody if its last chunk or its trailer is missing."""
         if self._state != "over":
             raise S3Error("IncompleteBody")
 

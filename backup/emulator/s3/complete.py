@@ -1,4 +1,4 @@
-"""CompleteMultipartUpload: the parts named become one object, if all that was said of it holds.
+"""CompleteMultipartUpload: make one object of the named parts, if all checksums and conditions hold.
 
 Source: S3 API Reference (CompleteMultipartUpload), S3 User Guide (checking-object-integrity).
 """
@@ -27,7 +27,7 @@ from .xml import Element, Node, document, parse
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A part as Complete names it."""
+    """A part as named in the request."""
 
     number: int
     etag: str
@@ -35,7 +35,7 @@ class Named:
 
 
 def complete_upload(call: S3Call, tx: Transaction) -> Answer:
-    """The new object takes its place in one step; parts that are not named go."""
+    """Make the object atomically; parts that are not named are deleted."""
     wanted = _named_parts(call)
     done = _completed(call, tx)
     if done is not None:
@@ -96,7 +96,7 @@ def _fingerprint(call: S3Call) -> str:
 
 
 def _completed(call: S3Call, tx: Transaction) -> sqlite3.Row | None:
-    """The completed upload of this id, if repeats are answered."""
+    """The completed upload of this id, if the setting allows repeating Complete."""
     row: sqlite3.Row | None = tx.db.execute(
         "SELECT * FROM object_uploads WHERE upload_id = ? AND bucket = ? AND key = ? AND state = 'completed'",
         (call.query["uploadId"], call.at.id, call.raw_key),
@@ -105,7 +105,7 @@ def _completed(call: S3Call, tx: Transaction) -> sqlite3.Row | None:
 
 
 def _again(call: S3Call, tx: Transaction, upload: sqlite3.Row) -> Answer:
-    """The same Complete once more is answered like the first while its object is there."""
+    """The answer to a repeated Complete: that of the first, as long as its object exists."""
     row = find_object(call, tx)
     if row is None or row["id"] != upload["object"] or upload["wanted"] != _fingerprint(call):
         raise S3Error("NoSuchUpload", None, {"UploadId": upload["upload_id"]})

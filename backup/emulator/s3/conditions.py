@@ -14,7 +14,7 @@ from .call import S3Call
 
 
 def check_read(call: S3Call, row: sqlite3.Row) -> bool:
-    """Whether the object is to be sent (else 304); 412 where a condition forbids it."""
+    """Whether to send the object (else 304); 412 if a condition forbids it."""
     match, none_match = call.header("if-match"), call.header("if-none-match")
     if match is not None:
         if not _names(match, row["etag"]):
@@ -30,7 +30,7 @@ def check_read(call: S3Call, row: sqlite3.Row) -> bool:
 
 
 def check_write(call: S3Call, row: sqlite3.Row | None, *, deleting: bool = False) -> None:
-    """If-None-Match: * wants nothing there, If-Match that very etag (404 where there is nothing)."""
+    """Check If-None-Match: * (no object) and If-Match (that etag, 404 without an object)."""
     none_match, match = call.header("if-none-match"), call.header("if-match")
     if none_match is not None:
         if none_match.strip() != "*" or match is not None or deleting:
@@ -51,7 +51,7 @@ def _names(header: str, etag: str) -> bool:
 
 
 def _seconds(text: str | None) -> int | None:
-    """A date of HTTP in seconds; one that cannot be read is ignored."""
+    """An HTTP date in seconds; None if it cannot be parsed, which is ignored."""
     if text is None:
         return None
     try:

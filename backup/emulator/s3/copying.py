@@ -1,4 +1,4 @@
-"""CopyObject and UploadPartCopy: bytes that are here already, shared on disk or copied.
+"""CopyObject and UploadPartCopy: existing bytes, shared on disk or copied.
 
 Source: S3 API Reference (CopyObject, UploadPartCopy).
 """
@@ -32,7 +32,7 @@ _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is copied: bucket and key, and whether a version was named."""
+    """The source of a copy: bucket and key, and whether a version was named."""
 
     bucket: str
     key: str
@@ -40,7 +40,7 @@ class Source:
 
 
 def read_source(call: S3Call) -> Source:
-    """The header `x-amz-copy-source`, encoded once as clients send it."""
+    """The source in the header `x-amz-copy-source`, decoded once."""
     text = call.header("x-amz-copy-source") or ""
     path, _, version = text.partition("?versionId=")
     bucket, _, key = unquote(path).removeprefix("/").partition("/")
@@ -74,7 +74,7 @@ def _find_source(call: S3Call, tx: Transaction) -> sqlite3.Row:
 
 
 def source_call(call: S3Call, tx: Transaction) -> S3Call | None:
-    """The reading that a copy needs of its source, as a call of its own; None without such a bucket."""
+    """The read of a copy's source as a call to be authorised; None without such a bucket."""
     source = read_source(call)
     bucket = find_bucket(tx, source.bucket)
     if bucket is None:
@@ -90,7 +90,7 @@ def source_call(call: S3Call, tx: Transaction) -> S3Call | None:
 
 
 def copy_object(call: S3Call, tx: Transaction) -> Answer:
-    """A copy, of another class or with other metadata if so asked; its bytes are shared by a second name."""
+    """Copy an object, with another class or metadata if requested; the bytes are shared by a hard link."""
     check_new_object(call, tx)
     row = _find_source(call, tx)
     if row["size"] > COPY_LIMIT:
@@ -151,7 +151,7 @@ def _linked(store: Store, tx: Transaction, row: sqlite3.Row) -> list[tuple[objec
 
 
 def upload_part_copy(call: S3Call, tx: Transaction) -> Answer:
-    """A part whose bytes are another object's, or a range of it; copied within one transaction."""
+    """Copy another object, or a range of it, as a part, within one transaction."""
     number, upload = part_number(call), find_upload(call, tx)
     row = _find_source(call, tx)
     first, end = _copy_range(call.header("x-amz-copy-source-range"), row["size"])

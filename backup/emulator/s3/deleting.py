@@ -1,4 +1,4 @@
-"""DeleteObjects: up to 1,000 keys in one call, each judged by itself.
+"""DeleteObjects: up to 1,000 keys in one call, each authorised by itself.
 
 Source: S3 API Reference (DeleteObjects).
 """
@@ -22,7 +22,7 @@ MOST_KEYS = 1000
 
 
 def delete_objects(call: S3Call, tx: Transaction, refusal: Callable[[str, str], str | None]) -> Answer:
-    """Delete each; `refusal` gives the sentence that forbids an action on a key."""
+    """Delete each key; `refusal` returns the message that forbids an action on a key, or None."""
     if call.header("content-md5") is None and not any(
         name.startswith("x-amz-checksum-") for name, _ in call.inbound.headers
     ):

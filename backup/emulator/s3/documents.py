@@ -1,6 +1,6 @@
-"""What a bucket carries as a document: policy, lifecycle, versioning, ownership, access block, tags.
+"""Settings of a bucket that are documents: policy, lifecycle, versioning, ownership, access block, tags.
 
-Source: S3 API Reference. They are kept as they were sent; policy and lifecycle are in force.
+Source: S3 API Reference. They are stored as they were sent; policy and lifecycle have an effect.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ def read_document(tx: Transaction, bucket: int, kind: str) -> str | None:
 
 
 def write_document(tx: Transaction, bucket: int, kind: str, text: str) -> None:
-    """Replace it."""
+    """Store or replace a document."""
     tx.db.execute("INSERT OR REPLACE INTO bucket_documents VALUES (?, ?, ?)", (bucket, kind, text))
 
 
 def remove_document(tx: Transaction, bucket: int, kind: str) -> None:
-    """Forget it, if there is one."""
+    """Delete a document, if there is one."""
     tx.db.execute("DELETE FROM bucket_documents WHERE bucket = ? AND kind = ?", (bucket, kind))
 
 
 def xml_answer(body: bytes, headers: dict[str, str] | None = None) -> Answer:
-    """200 with XML."""
+    """An answer of status 200 with XML."""
     return Answer(200, {"Content-Type": "application/xml", **(headers or {})}, body)
 
 
@@ -94,13 +94,13 @@ def get_policy(call: S3Call, tx: Transaction) -> Answer:
 
 
 def delete_policy(call: S3Call, tx: Transaction) -> Answer:
-    """Forget the policy."""
+    """Delete the policy."""
     remove_document(tx, call.at.id, "policy")
     return Answer(204)
 
 
 def put_lifecycle(call: S3Call, tx: Transaction) -> Answer:
-    """Replace the rules, once they are understood."""
+    """Replace the rules, after parsing them."""
     parse_lifecycle(call.body)
     minimum = call.header(MINIMUM_SIZE) or DEFAULT_MINIMUM
     if minimum not in (DEFAULT_MINIMUM, "varies_by_storage_class"):
@@ -120,13 +120,13 @@ def get_lifecycle(call: S3Call, tx: Transaction) -> Answer:
 
 
 def delete_lifecycle(call: S3Call, tx: Transaction) -> Answer:
-    """Forget the rules."""
+    """Delete the rules."""
     remove_document(tx, call.at.id, "lifecycle")
     return Answer(204)
 
 
 def put_versioning(call: S3Call, tx: Transaction) -> Answer:
-    """Suspended is kept; Enabled is refused, since old versions are not kept here."""
+    """Set versioning: Suspended is stored, Enabled refused, since old versions are not kept here."""
     status = parse(call.body, "VersioningConfiguration").get("Status")
     if status == "Enabled":
         raise S3Error("NotImplemented", "The emulator keeps no versions: versioning cannot be enabled.")
@@ -143,7 +143,7 @@ def get_versioning(call: S3Call, tx: Transaction) -> Answer:
 
 
 def get_encryption(call: S3Call, tx: Transaction) -> Answer:
-    """SSE-S3, which every bucket has, as it was set or as a new bucket has it."""
+    """The encryption setting, SSE-S3 for every bucket: as it was set, or a new bucket's."""
     text = read_document(tx, call.at.id, "encryption")
     if text is not None:
         return _as_sent(text)
@@ -155,7 +155,7 @@ def get_encryption(call: S3Call, tx: Transaction) -> Answer:
 
 
 def put_encryption(call: S3Call, tx: Transaction) -> Answer:
-    """Keep the rule, if it asks for what is the case: AES256."""
+    """Store the rule, if it asks for AES256, which is the case anyway."""
     rules = parse(call.body, "ServerSideEncryptionConfiguration").children("Rule")
     wanted = None if len(rules) != 1 else rules[0].child("ApplyServerSideEncryptionByDefault")
     if wanted is None:
@@ -172,13 +172,13 @@ def put_encryption(call: S3Call, tx: Transaction) -> Answer:
 
 
 def delete_encryption(call: S3Call, tx: Transaction) -> Answer:
-    """Back to what a new bucket has."""
+    """Return to the setting of a new bucket."""
     remove_document(tx, call.at.id, "encryption")
     return Answer(204)
 
 
 def put_plain(call: S3Call, tx: Transaction) -> Answer:
-    """Keep a document that changes nothing here."""
+    """Store a document that has no effect here."""
     kind = _kind(call)
     parse(call.body, _ROOTS[kind])
     write_document(tx, call.at.id, kind, call.body.decode("utf-8", "strict"))
@@ -186,7 +186,7 @@ def put_plain(call: S3Call, tx: Transaction) -> Answer:
 
 
 def get_plain(call: S3Call, tx: Transaction) -> Answer:
-    """Such a document, or what a new bucket has."""
+    """A document without effect, or the one of a new bucket."""
     kind = _kind(call)
     text = read_document(tx, call.at.id, kind)
     if text is None and kind in _DEFAULTS:
@@ -197,7 +197,7 @@ def get_plain(call: S3Call, tx: Transaction) -> Answer:
 
 
 def delete_plain(call: S3Call, tx: Transaction) -> Answer:
-    """Forget such a document; the default does not come back."""
+    """Delete a document without effect; the default does not return."""
     write_document(tx, call.at.id, _kind(call), _DELETED)
     return Answer(204)
 

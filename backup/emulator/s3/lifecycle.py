@@ -1,4 +1,4 @@
-"""Lifecycle rules: read from XML, and done by the emulator's clock.
+"""Lifecycle rules: parsed from XML, and applied by the emulator's clock.
 
 Source: S3 User Guide (object-lifecycle-mgmt, lifecycle-transition-general-considerations): a rule acts at
 the midnight UTC after the age was reached; by default no object under 128 KiB is moved, unless its rule
@@ -28,13 +28,13 @@ _UNKNOWN = ("Tag", "NoncurrentVersionTransition", "NoncurrentVersionExpiration")
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """After so many days, or from a date on (ms since the epoch)."""
+    """The time of a rule: an age in days, or a date (ms since the epoch)."""
 
     days: int | None
     date_ms: int | None
 
     def born_before(self, now_ms: int) -> int:
-        """Objects made before this moment are due: the age is rounded up to the next midnight UTC."""
+        """The creation time before which objects are due; ages are rounded up to the next midnight UTC."""
         if self.date_ms is not None:
             return now_ms + 1 if now_ms >= self.date_ms else 0
         midnight = now_ms - now_ms % DAY_MS
@@ -43,7 +43,7 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: which objects, and what happens to them when."""
+    """One rule: a filter of objects, and the actions with their times."""
 
     enabled: bool
     prefix: bytes
@@ -111,7 +111,7 @@ def _when(node: Element, *, low: int) -> When:
 
 
 def apply_lifecycles(tx: Transaction) -> None:
-    """Do what every bucket's rules want at this moment."""
+    """Apply the rules of every bucket that are due at this moment."""
     rows = tx.db.execute("SELECT bucket, text FROM bucket_documents WHERE kind = 'lifecycle'").fetchall()
     for row in rows:
         minimum = tx.db.execute(

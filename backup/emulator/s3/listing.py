@@ -1,4 +1,4 @@
-"""Lists a bucket's objects, both versions of the call.
+"""ListObjects and ListObjectsV2.
 
 Source: S3 API Reference (ListObjects, ListObjectsV2). Keys come in the order of their UTF-8 bytes; a common
 prefix counts as one result and stands where its first key would.
@@ -39,7 +39,7 @@ class Page:
 
 
 def after(raw: bytes) -> bytes:
-    """The first key that begins with none of these bytes and comes behind all that do."""
+    """The first possible key after all keys that begin with these bytes."""
     stripped = raw.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\xff" * 1025
 
@@ -47,7 +47,7 @@ def after(raw: bytes) -> bytes:
 def read_page(
     tx: Transaction, bucket: int, prefix: bytes, delimiter: bytes, marker: bytes, limit: int
 ) -> Page:
-    """Results behind `marker`, at most `limit`."""
+    """Results after `marker`, at most `limit`."""
     page = Page()
     start = max(prefix, marker + b"\x00" if marker else b"")
     if delimiter and marker.startswith(prefix):
@@ -72,7 +72,7 @@ def read_page(
 def _results(
     tx: Transaction, bucket: int, prefix: bytes, delimiter: bytes, start: bytes, limit: int
 ) -> Iterator[tuple[sqlite3.Row | None, bytes | None]]:
-    """Rows or common prefixes; a prefix that is found is jumped over."""
+    """Rows or common prefixes; the keys below a found prefix are skipped."""
     while True:
         rows = tx.db.execute(
             "SELECT * FROM objects WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ?", (bucket, start, limit)
@@ -135,7 +135,7 @@ def list_objects(call: S3Call, tx: Transaction) -> Answer:
 
 
 def read_common(call: S3Call, tx: Transaction, marker: bytes) -> tuple[Page, list[Node]]:
-    """A page behind the marker, and what the answers of all listings begin with."""
+    """A page after the marker, and the elements with which the answers of all listings begin."""
     prefix, delimiter = call.query.get("prefix", ""), call.query.get("delimiter", "")
     encoding = call.query.get("encoding-type")
     if encoding not in (None, "url"):
@@ -164,7 +164,7 @@ def results(
     first: tuple[Node, ...] = (),
     shows_owner: bool = True,
 ) -> Iterator[Node]:
-    """A page's objects, each an element of this name with `first` behind its key, and its prefixes."""
+    """A page's objects, each an element of this name with `first` after its key, and its prefixes."""
     encoding = call.query.get("encoding-type")
     wanted = call.header("x-amz-optional-object-attributes")
     if wanted not in (None, "RestoreStatus"):

@@ -1,4 +1,4 @@
-"""Multipart uploads: begun, filled in any order, listed, given up.
+"""Multipart uploads: created, filled in any order, listed, aborted.
 
 Source: S3 API Reference (CreateMultipartUpload, UploadPart, ListParts, ListMultipartUploads,
 AbortMultipartUpload).
@@ -31,7 +31,7 @@ PAGE = 1000
 
 
 def create_upload(call: S3Call, tx: Transaction) -> Answer:
-    """A new upload; its class, metadata and kind of checksum are those of the object."""
+    """Create an upload, with the class, metadata and checksum type of its future object."""
     check_new_object(call, tx)
     algorithm, kind = _wanted_checksum(call)
     upload_id = secrets.token_urlsafe(96)
@@ -85,7 +85,7 @@ def find_upload(call: S3Call, tx: Transaction) -> sqlite3.Row:
 
 
 def part_number(call: S3Call) -> int:
-    """1 to 10,000."""
+    """The part number in the query, 1 to 10,000."""
     try:
         return call.number("partNumber", 0, low=1, high=MOST_PARTS)
     except S3Error as error:
@@ -97,9 +97,9 @@ def part_number(call: S3Call) -> int:
 
 
 def check_part(call: S3Call, tx: Transaction) -> str | None:
-    """What can be known before the body comes; the algorithm of the upload.
+    """Check a part before its body arrives; return the checksum algorithm of the upload.
 
-    Where the upload asked for none, a part may carry any checksum, as s3fs sends them.
+    If the upload named none, a part may have any checksum, as s3fs sends them.
     """
     part_number(call)
     row = find_upload(call, tx)
@@ -110,7 +110,7 @@ def check_part(call: S3Call, tx: Transaction) -> str | None:
 
 
 def upload_part(call: S3Call, tx: Transaction, stored: Stored) -> Answer:
-    """The part takes the place of an earlier one of its number."""
+    """Store a part, replacing an earlier one of its number."""
     row = find_upload(call, tx)
     if row["asked"] and row["checksum_type"] == COMPOSITE and stored.claimed is None:
         raise mismatched(row["algorithm"], None)
@@ -122,7 +122,7 @@ def upload_part(call: S3Call, tx: Transaction, stored: Stored) -> Answer:
 
 
 def write_part(tx: Transaction, upload: sqlite3.Row, number: int, stored: Stored) -> None:
-    """Keep a part, drop the one it replaces."""
+    """Record a part, and delete the one it replaces."""
     old = tx.db.execute(
         "SELECT file FROM object_parts WHERE upload = ? AND number = ?", (upload["id"], number)
     ).fetchone()
@@ -135,7 +135,7 @@ def write_part(tx: Transaction, upload: sqlite3.Row, number: int, stored: Stored
 
 
 def abort_upload(call: S3Call, tx: Transaction) -> Answer:
-    """The upload and its parts go."""
+    """Delete the upload and its parts."""
     remove_upload(tx, find_upload(call, tx)["id"])
     return Answer(204)
 
@@ -221,7 +221,7 @@ def list_uploads(call: S3Call, tx: Transaction) -> Answer:
 def _uploads(
     call: S3Call, tx: Transaction, prefix: bytes, delimiter: bytes, limit: int
 ) -> Iterator[tuple[sqlite3.Row | None, bytes]]:
-    """At most `limit` rows or common prefixes behind the markers."""
+    """At most `limit` rows or common prefixes after the markers."""
     key, upload = call.query.get("key-marker", "").encode(), call.query.get("upload-id-marker", "")
     if key and delimiter and key.endswith(delimiter) and key.startswith(prefix):
         key, upload = after(key), ""
@@ -262,7 +262,7 @@ def _upload(call: S3Call, row: sqlite3.Row, encoding: str | None) -> list[Node]:
 
 
 def forget_completed(tx: Transaction) -> None:
-    """Completed uploads are remembered for a day, in case their Complete is sent again."""
+    """Delete the records of uploads completed over a day ago; until then Complete may be repeated."""
     tx.db.execute(
         "DELETE FROM object_uploads WHERE state = 'completed' AND completed_ms < ?", (tx.now_ms - DAY_MS,)
     )

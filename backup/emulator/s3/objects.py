@@ -35,7 +35,7 @@ _UNKNOWN = (
 
 
 def check_new_object(call: S3Call, tx: Transaction) -> None:
-    """All that can be known before the body comes."""
+    """Check a new object before its body arrives."""
     if len(call.raw_key) > KEY_BYTES:
         raise S3Error(
             "KeyTooLongError", None, {"Size": str(len(call.raw_key)), "MaxSizeAllowed": str(KEY_BYTES)}
@@ -62,7 +62,7 @@ def header_tags(call: S3Call) -> dict[str, str]:
 
 
 def check_tags(tags: dict[str, str], count: int) -> dict[str, str]:
-    """At most 10, each key once."""
+    """Check tags: at most 10, each key once."""
     if count > 10:
         raise S3Error("BadRequest", "Object tags cannot be greater than 10")
     if len(tags) != count or any(not key or len(key) > 128 or len(tags[key]) > 256 for key in tags):
@@ -71,7 +71,7 @@ def check_tags(tags: dict[str, str], count: int) -> dict[str, str]:
 
 
 def put_object(call: S3Call, tx: Transaction, stored: Stored) -> Answer:
-    """The object takes the place of an earlier one in one step."""
+    """Store the object, replacing an earlier one atomically."""
     old = find_object(call, tx)
     check_write(call, old)
     number = insert_object(
@@ -105,7 +105,7 @@ def insert_object(
     headers: str,
     tags: str,
 ) -> int:
-    """A new row in place of the key's old one; its number. The pieces are the caller's business."""
+    """Replace the row of the key by a new one and return its number; the caller records the pieces."""
     old = find_object(call, tx)
     if old is not None:
         remove_objects(tx, [old["id"]])
@@ -121,12 +121,12 @@ def insert_object(
 
 
 def checksum_headers(algorithm: str, checksum: str, kind: str) -> dict[str, str]:
-    """The two headers that tell a checksum."""
+    """The two headers with an object's checksum and its type."""
     return {ALGORITHMS[algorithm].header: checksum, "x-amz-checksum-type": kind}
 
 
 def head_object(call: S3Call, tx: Transaction) -> Answer:
-    """All but the body, also of a frozen object."""
+    """The headers of an object, frozen or not."""
     return _described(call, tx, need_object(call, tx))
 
 
@@ -222,7 +222,7 @@ def _range(text: str | None, size: int) -> tuple[int, int] | None:
 
 
 def delete_object(call: S3Call, tx: Transaction) -> Answer:
-    """204, whether there was one or not; with If-Match only the one that is meant."""
+    """Delete an object; 204 whether it existed or not; with If-Match only that etag."""
     row = find_object(call, tx)
     check_write(call, row, deleting=True)
     if row is not None:

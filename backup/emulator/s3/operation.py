@@ -1,4 +1,4 @@
-"""An S3 operation as a value: its method, its place, the query parameters that tell it, and its code."""
+"""An S3 operation as a value: its method, level (service, bucket, object), query parameters and function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Serve = Callable[[S3Call, Transaction], Answer]
 
 
 class Place(StrEnum):
-    """Where a request goes: to the service, a bucket or an object."""
+    """The level that a request addresses: the service, a bucket or an object."""
 
     SERVICE = "service"
     BUCKET = "bucket"
@@ -26,9 +26,8 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """An upload in two acts: what can be checked before the body comes (it may name the wanted checksum
-    algorithm), and what is done with it.
-    """
+    """An upload in two steps: a check before the body arrives, which may name the checksum algorithm, and the
+    work with it."""
 
     check: Callable[[S3Call, Transaction], str | None]
     finish: Callable[[S3Call, Transaction, Stored], Answer]
@@ -36,8 +35,10 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: `flags` are the query parameters that tell it from others, `options` those that it takes
-    besides. A request with any other that S3 knows is not this operation.
+    """One operation of S3.
+
+    `flags` are the query parameters that distinguish it from others, `options` those that it accepts besides.
+    A request with any other parameter that S3 knows is not this operation.
     """
 
     name: str
@@ -54,5 +55,5 @@ class Operation:
 
 
 def not_here(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
-    """501 for what S3 has and the emulator has not."""
+    """Raise 501 for an operation that S3 has and the emulator has not."""
     raise S3Error("NotImplemented", f"The emulator does not have the operation {call.operation}.")

@@ -1,4 +1,4 @@
-"""S3's operations: which method, subresource and path each has, and the code that serves it.
+"""S3's operations: the method, subresource, path and function of each.
 
 Source: botocore's model of 2006-03-01, S3 API Reference.
 """
@@ -133,7 +133,7 @@ _BY_PLACE: Mapping[tuple[str, str], tuple[Operation, ...]] = {
     for method, on in {(operation.method, operation.on) for operation in OPERATIONS}
 }
 BRIEF = frozenset(operation.name for operation in OPERATIONS) - {
-    # they go through files, or through as many as a thousand rows
+    # these read files, or as many as a thousand rows
     *("DeleteObjects", "DeleteObject", "DeleteBucket", "CopyObject", "UploadPartCopy"),
     *("CompleteMultipartUpload", "AbortMultipartUpload"),
     *("ListObjects", "ListObjectsV2", "ListObjectVersions", "ListMultipartUploads", "ListParts"),
@@ -166,7 +166,7 @@ def _match(method: str, on: Place, found: frozenset[str], *, copies: bool) -> Op
 
 
 def _refusal(method: str, on: Place, found: frozenset[str], query: Mapping[str, str]) -> S3Error:
-    """Why no operation has these parameters, in S3's order: too many, a version, the method."""
+    """The error when no operation has these parameters, in S3's order: too many, a version, the method."""
     selected = sorted(found - {"versionId"})
     if len(selected) > 1 and selected != sorted(_UPLOADED_PART):
         message = f"Conflicting query string parameters: {', '.join(selected)}"

@@ -41,7 +41,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What the client says of a body: its length on the wire and decoded, and its checksums."""
+    """The client's claims about a body: its length on the wire and decoded, and its checksums."""
 
     length: int | None
     decoded: int | None
@@ -52,7 +52,7 @@ class Promise:
 
 
 def read_promise(call: S3Call, *, chunked: bool) -> Promise:
-    """The headers about a body; an S3Error where they are wrong or contradict each other."""
+    """The claims in the headers; an S3Error if they are wrong or contradict each other."""
     length, decoded = _length(call, "content-length"), _length(call, "x-amz-decoded-content-length")
     if chunked and decoded is None:
         raise S3Error("MissingContentLength")
@@ -125,7 +125,7 @@ def _check_value(algorithm: Algorithm | None, value: str | None) -> None:
 
 
 class Digests:
-    """All that is computed over a body, in two halves for two threads side by side."""
+    """The hashes computed over a body, in two halves for two concurrent threads."""
 
     def __init__(self, *algorithms: Algorithm, payload: bool) -> None:
         self.size = 0
@@ -155,7 +155,7 @@ class Digests:
 
 
 class _S3Spool:
-    """A file that is written, and hashed by two worker threads side by side."""
+    """A file that is written, and hashed by two concurrent worker threads."""
 
     def __init__(self, path: Path, decoder: ChunkDecoder | None, digests: Digests, limit: int) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -198,9 +198,9 @@ class _S3Spool:
 async def receive_object(
     call: S3Call, body: Body, admitted: Admitted, *, wanted: str | None = None
 ) -> Stored:
-    """Stream the body into a new file and check it; the file is gone again if anything is wrong.
+    """Stream the body into a new file and check it; the file is removed if anything is wrong.
 
-    `wanted` is the algorithm whose value is kept; without one the client's own, or else S3's.
+    `wanted` is the algorithm whose value is stored; by default the client's own, or else S3's.
     """
     decoder = admitted.decoder()
     promise = read_promise(call, chunked=decoder is not None)
@@ -225,13 +225,13 @@ async def receive_object(
 
 
 def claimed_algorithm(call: S3Call) -> str | None:
-    """The name of the checksum that a request carries in a header or a trailer."""
+    """The name of the checksum algorithm of which a request has a value in a header or trailer."""
     algorithm, _, _ = _checksum(call)
     return None if algorithm is None else algorithm.name
 
 
 def mismatched(wanted: str, given: str | None) -> S3Error:
-    """A part with another checksum than its upload's."""
+    """The error for a part with another checksum algorithm than its upload's."""
     return S3Error(
         "InvalidRequest",
         f"Checksum Type mismatch occurred, expected checksum Type: {wanted.lower()}, actual checksum Type: "
@@ -261,12 +261,12 @@ def _check(
 
 
 def bad_checksum(algorithm: Algorithm) -> S3Error:
-    """400 BadDigest for a checksum that is not the body's."""
+    """The error 400 BadDigest for a checksum that is not the body's."""
     return S3Error("BadDigest", f"The {algorithm.name} you specified did not match the calculated checksum.")
 
 
 def check_small(call: S3Call, admitted: Admitted, body: bytes) -> bytes:
-    """A small body, decoded if need be, once all that was said of it holds."""
+    """A small body, decoded if necessary, after checking the client's claims."""
     decoder = admitted.decoder()
     data = body
     if decoder is not None:

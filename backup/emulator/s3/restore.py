@@ -1,7 +1,7 @@
-"""Frozen objects: which can be read, how long a restore takes, and when its copy goes.
+"""Frozen objects: whether they can be read, the time a restore takes, and the expiry of its copy.
 
 Source: S3 User Guide (restoring-objects, restoring-objects-retrieval-options), S3 API Reference
-(RestoreObject). Nothing has to happen when time passes: each state follows from four times in the row.
+(RestoreObject). No work is due as time passes: each state follows from four times in the row.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def is_restored(row: sqlite3.Row, now_ms: int) -> bool:
 
 
 def is_readable(row: sqlite3.Row, now_ms: int) -> bool:
-    """Whether GET gives it."""
+    """Whether GET returns the object."""
     return row["class"] not in FROZEN or is_restored(row, now_ms)
 
 
 def restore_header(row: sqlite3.Row, now_ms: int) -> str | None:
-    """`x-amz-restore`; None when nothing was asked for, or the copy is gone."""
+    """The value of `x-amz-restore`; None without a restore, or if its copy has expired."""
     if is_restoring(row, now_ms):
         return 'ongoing-request="true"'
     if is_restored(row, now_ms):
@@ -56,7 +56,8 @@ def restore_header(row: sqlite3.Row, now_ms: int) -> str | None:
 
 
 def restore_object(call: S3Call, tx: Transaction) -> Answer:
-    """202 for a new restore or a faster one, 200 when a copy is there and its end is moved."""
+    """Restore an object: 202 for a new or a faster restore, 200 if a copy exists and its expiry is
+    changed."""
     row = need_object(call, tx)
     days, tier = _wanted(call)
     if row["class"] not in FROZEN:

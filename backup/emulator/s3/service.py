@@ -44,7 +44,7 @@ _OURS = {
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """What identifies a request in its answer."""
+    """The two ids of a request in its answer."""
 
     request: str
     host: str
@@ -61,7 +61,7 @@ def new_ids() -> Ids:
 
 
 def bad_request(error: ServiceError) -> Answer:
-    """The answer to what is no HTTP, as S3 words it."""
+    """S3's answer to bytes that are not HTTP."""
     ids = new_ids()
     answer = s3_error(S3Error("BadRequest", error.message), "/", ids)
     return replace(answer, status=error.status, headers={**answer.headers, **ids.headers})

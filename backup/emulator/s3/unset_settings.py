@@ -1,4 +1,4 @@
-"""What a bucket answers about settings that nobody made: empty documents, and 404s with a code for each.
+"""Answers on a bucket's settings that were never made: empty documents, and 404s with a code for each.
 
 Source: S3 API Reference (GetBucketCors, GetBucketLogging, GetObjectLockConfiguration and their like).
 """
@@ -39,7 +39,7 @@ _LISTS = {
 
 
 def get_absent(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
-    """404 with the code of the setting."""
+    """Raise 404 with the code of the setting."""
     raise S3Error(_ABSENT[call.operation], None, {"BucketName": call.at.name})
 
 
@@ -49,14 +49,14 @@ def get_empty(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
 
 
 def get_configuration(call: S3Call, tx: Transaction) -> Answer:
-    """404 for the configuration of an id, an empty list without one."""
+    """Raise 404 for the configuration of an id; an empty list without an id."""
     if "id" in call.query:
         return get_absent(call, tx)
     return xml_answer(document(_LISTS[call.operation], [("IsTruncated", False)]))
 
 
 def delete_absent(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
-    """204: it was not there."""
+    """Do nothing, with status 204: the setting does not exist."""
     return Answer(204)
 
 
@@ -72,6 +72,6 @@ def get_policy_status(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
 
 
 def get_lock_of_object(call: S3Call, tx: Transaction) -> Answer:
-    """400: no bucket here has Object Lock."""
+    """Raise 400: no bucket here has Object Lock."""
     need_object(call, tx)
     raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")

@@ -1,4 +1,4 @@
-"""S3's XML: written with every character a key may have, read without any of XML's dangers."""
+"""S3's XML: written with every character that a key may have, parsed without DTDs and entities."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Element:
 
     @property
     def text(self) -> str:
-        """What stands in it, without outer blanks."""
+        """The element's text, without outer blanks."""
         return (self._node.text or "").strip()
 
     @property
     def raw(self) -> str:
-        """What stands in it to the last blank: a key may end in one."""
+        """The element's text including outer blanks, since a key may end in one."""
         return self._node.text or ""
 
     def children(self, name: str | None = None) -> list[Element]:
