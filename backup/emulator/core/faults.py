@@ -214,7 +214,7 @@ class FaultPlan:
         self.replace(faults or [])
 
     def replace(self, faults: list[Fault]) -> None:
-        """Replace all faults; forget the access keys that the old ones let expire and the jobs that they hid."""
+        """Replace all faults; forget the keys that the old ones let expire and the jobs that they hid."""
         with self._lock:
             self._plans = [_Ripeness(fault) for fault in faults]
             self.expired = frozenset()
