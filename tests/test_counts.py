@@ -140,7 +140,7 @@ class TestMemory:
         tracemalloc.start()
         try:
             plan = plan_restore(snapshot, b"/", world)
-            uses = ChunkUsers(plan.selection.files, plan.selection.places)
+            uses = ChunkUsers(plan.selection.files, plan.selection.locations)
             gc.collect()
             assert len(uses.offsets) == files
             return tracemalloc.get_traced_memory()[0]

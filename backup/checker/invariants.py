@@ -120,7 +120,7 @@ class _Contents:
 
     def _check(self, batch: Sequence[tuple[ContentRow, list[int]]]) -> None:
         wanted = sorted({number for _, numbers in batch for number in numbers})
-        places = {place.number: place for place in packed.chunk_places(self._tx, wanted)}
+        places = {place.number: place for place in packed.chunk_locations(self._tx, wanted)}
         self._check_spoiled(batch, places)
         for row, numbers in batch:
             broken = self._law_broken(row, [places.get(number) for number in numbers])

@@ -82,7 +82,7 @@ def insert_chunks(
     return insert_rows(tx, chunks, found, only_new=only_new)
 
 
-def chunk_places(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLocation]:
+def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLocation]:
     """Where the chunks of those numbers lie, in any order; what is not there does not come."""
     for start in range(0, len(numbers), _BATCH):
         some = ",".join(map(str, numbers[start : start + _BATCH]))

@@ -124,7 +124,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RestoreState:
-    """What the earlier sittings of a restore wrote and met.
+    """What the earlier sessions of a restore wrote and met.
 
     `written` are bytes of finished files, `fetched` those that came from the vault; `gone` are the paths of
     files that were given up; `failures` are those of retrievals, by number. Before anything was written

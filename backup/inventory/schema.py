@@ -313,7 +313,7 @@ restores = Table(
     Column(
         "on_capacity", Text
     ),  # wait, standard, bulk, fail: what to do when the vault cannot serve its tier
-    Column("progress", LargeBinary),  # what earlier sittings wrote and met
+    Column("progress", LargeBinary),  # what earlier sessions wrote and met
     Column("choice", LargeBinary),  # what it takes, and over what
     Column("agreed", LargeBinary),  # what was found at the target: what stays, what is to go
 )

@@ -33,7 +33,7 @@ from backup.restorer.selection.select import (
 )
 from backup.restorer.target.confirmed import NOTHING, Confirmed
 from backup.restorer.target.existing import Existing, compare
-from backup.restorer.target.extraneous import find_surplus, spared_below
+from backup.restorer.target.extraneous import find_extraneous, spared_below
 
 _NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETED}
 
@@ -103,7 +103,7 @@ def plan_restore(
                 NOTHING if target is None else _look(tx, snapshot, path, selection, choice, target, context)
             )
         selection = without(selection, agreed.kept)
-        places = selection.places
+        places = selection.locations
         asked = AskedFrames(tx, known)
         places.move(_better(tx, places, asked if known else None))
         wanted = frames_by_archive(places)
@@ -152,10 +152,10 @@ def _look(
     """What at the target stays, is replaced, and goes."""
     if _is_empty(target):
         return NOTHING
-    standing = Existing(target)
+    existing = Existing(target)
     try:
-        kept, replaced = compare(standing, selection, choice, context.secret.chunk_key)
-        surplus: tuple[bytes, ...] = ()
+        kept, replaced = compare(existing, selection, choice, context.secret.chunk_key)
+        extraneous: tuple[bytes, ...] = ()
         if choice.delete:
             rows = rows_below(tx, snapshot, base, choice)
             stem = base.rstrip(b"/") + b"/"
@@ -164,10 +164,10 @@ def _look(
                 chosen.append(base)
             spared = spared_below(base, target, (context.inventory.lock_directory, *context.spared))
             sieve = Sieve(choice)
-            surplus = tuple(find_surplus(standing, rows, chosen, base, snapshot, sieve, tuple(spared)))
+            extraneous = tuple(find_extraneous(existing, rows, chosen, base, snapshot, sieve, tuple(spared)))
     finally:
-        standing.close()
-    return Confirmed(frozenset(kept), replaced, surplus)
+        existing.close()
+    return Confirmed(frozenset(kept), replaced, extraneous)
 
 
 def _why_lost(archive: Archive | None, signer_public: bytes, *, is_asked: bool) -> str:

@@ -25,7 +25,7 @@ def room_at(target: str) -> int:
 
 def check_room(plan: RestorePlan, target: str) -> None:
     """`LimitRefusedError` if not even each piece of content once has room, before anything is asked for."""
-    need = sum(plan.selection.places.lengths)
+    need = sum(plan.selection.locations.lengths)
     room = room_at(target)
     if need > room:
         raise LimitRefusedError(

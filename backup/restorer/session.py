@@ -33,7 +33,7 @@ from backup.restorer.report import RestoreReport
 from backup.restorer.selection.choice import Overwrite
 from backup.restorer.target.assemble import Assembly
 from backup.restorer.target.existing import Existing, read_back
-from backup.restorer.target.extraneous import remove_surplus
+from backup.restorer.target.extraneous import remove_extraneous
 from backup.restorer.target.mark import Mark, enter
 from backup.restorer.target.owners import Owners
 from backup.restorer.target.write import Writer
@@ -142,17 +142,17 @@ class Session:
 
     def _remove(self) -> None:
         """Remove what was agreed on, before directories get their times; not where files could not come."""
-        surplus = self._plan.agreed.surplus
-        if not surplus:
+        extraneous = self._plan.agreed.extraneous
+        if not extraneous:
             return
         if self._plan.selection.problems or self._all_problems():
             self._context.progress.note("not everything could be restored: nothing is removed")
             return
-        standing = Existing(self._restore.target)
+        existing = Existing(self._restore.target)
         try:
-            self._removed = remove_surplus(standing, surplus, self._problems.append)
+            self._removed = remove_extraneous(existing, extraneous, self._problems.append)
         finally:
-            standing.close()
+            existing.close()
 
     def _verify(self, assembly: Assembly) -> None:
         """Read back from the disk what was written, each name of it."""

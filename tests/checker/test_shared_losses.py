@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from backup.checker.invariants import check_laws
 from backup.inventory.lost import elsewhere
-from backup.inventory.packed import chunk_places
+from backup.inventory.packed import chunk_locations
 from backup.model import MIB, ArchiveId, VaultName
 from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
@@ -219,7 +219,7 @@ def test_of_two_sound_copies_the_other_serves_where_one_is_gone(jobs: Jobs) -> N
     with jobs.site.inventory.reading() as tx:
         ((number,),) = query(jobs.site, "SELECT number FROM archives WHERE archive_id = ?", lost)
         numbers = [row[0] for row in query(jobs.site, "SELECT number FROM chunks WHERE archive = ?", number)]
-        places = {one.number: one for one in chunk_places(tx, numbers)}
+        places = {one.number: one for one in chunk_locations(tx, numbers)}
         assert list(elsewhere(tx, {number}, places)) == []
         found = {one.number: one for one in elsewhere(tx, {number}, places, gone={number})}
         none = elsewhere(tx, {number}, places, gone={number}, may_be=lambda place: place.archive == number)

@@ -124,7 +124,7 @@ def test_many_chunks_are_asked_at_once(shelf: Shelf, wanted: set[int]) -> None:
         shelf.submit(*map(chunk, range(0, 1500, 2)), numbers=list(range(1, 751)))
     known = packed.known_chunks(shelf.tx, shelf.domain, shelf.run, map(chunk, wanted))
     assert set(known) == {chunk(number) for number in wanted if number % 2 == 0 and number < 1500}
-    places = list(packed.chunk_places(shelf.tx, [found.number for found in known.values()]))
+    places = list(packed.chunk_locations(shelf.tx, [found.number for found in known.values()]))
     assert {place.id: (place.number, place.archive) for place in places} == known
 
 

@@ -88,7 +88,7 @@ def test_what_is_settled_is_not_to_do() -> None:
 def test_some_files() -> None:
     files = files_of([[1, 2], [], [3], [2]])
     some = files.only([0, 2])
-    assert [(file.wanted.name, list(file.chunks)) for file in some] == [(b"0", [1, 2]), (b"2", [3])]
+    assert [(file.entry.name, list(file.chunks)) for file in some] == [(b"0", [1, 2]), (b"2", [3])]
     assert [some.of(use) for use in range(3)] == [0, 0, 1]
     assert [files.of(use) for use in range(4)] == [0, 0, 2, 3]
     assert some.content_id(1) == bytes([2]) * 16

@@ -132,11 +132,11 @@ def settle(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, overwrite:
     from backup.cli.support.render import counted, shown_path
 
     agreed = plan.agreed
-    if agreed.surplus:
-        for path in agreed.surplus[:_SHOWN]:
+    if agreed.extraneous:
+        for path in agreed.extraneous[:_SHOWN]:
             cli.say(f"would remove {shown_path(path)}")
-        if len(agreed.surplus) > _SHOWN:
-            cli.say(f"… and {len(agreed.surplus) - _SHOWN:,} more: --dry-run lists all")
+        if len(agreed.extraneous) > _SHOWN:
+            cli.say(f"… and {len(agreed.extraneous) - _SHOWN:,} more: --dry-run lists all")
     if yes:
         return
     there = counted(agreed.replaced, "file")
@@ -145,7 +145,7 @@ def settle(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, overwrite:
     if is_new and not asks:
         cli.warn(f"replaces {there} that the target has: from 1.0 on this needs --overwrite always, or --yes")
     risks = [
-        *([f"remove {counted(len(agreed.surplus), 'entry')}"] if agreed.surplus else []),
+        *([f"remove {counted(len(agreed.extraneous), 'entry')}"] if agreed.extraneous else []),
         *([f"replace {there}"] if agreed.replaced and (in_place or asks) else []),
     ]
     if risks and not cli.confirm(f"{' and '.join(risks)}?"):

@@ -53,7 +53,7 @@ def show_plan(
         "quotes": [quote_document(one, is_free=prices is None) for one in found],
         "kept": len(plan.agreed.kept),
         "replaced": plan.agreed.replaced,
-        "removed": [path_document(path) for path in plan.agreed.surplus],
+        "removed": [path_document(path) for path in plan.agreed.extraneous],
     }
     where = f"{shown_path(plan.path)} of snapshot {plan.snapshot.id[:8]}"
     lines = [f"would restore {counted(count, 'file')}, {size(plan.selection.bytes)}, from {where}"]
@@ -74,7 +74,7 @@ def _at_target(plan: RestorePlan) -> list[str]:
     from backup.cli.support.render import counted, shown_path
 
     agreed = plan.agreed
-    lines = [f"would remove {shown_path(path)}" for path in agreed.surplus]
+    lines = [f"would remove {shown_path(path)}" for path in agreed.extraneous]
     if agreed.kept or agreed.replaced:
         lines.append(f"would keep {counted(len(agreed.kept), 'file')} and replace {agreed.replaced:,}")
     return lines

@@ -118,39 +118,39 @@ class _Dump:
             try:
                 self._write(contents, files[0])
             except IntegrityError as error:
-                raise _broken_off(files[0].wanted, error) from error
-        self._count(files[0].wanted)
+                raise _broken_off(files[0].entry, error) from error
+        self._count(files[0].entry)
 
     def _tar(self) -> None:
         """Members in the order of paths, each directory before what lies in it."""
         members = sorted(_members(self._plan), key=lambda one: one[0].path.split(b"/"))
         contents_of: dict[int, RestoreEntry] = {}  # what a further name of it links to
         with self._contents(list(_firsts(members))) as contents:
-            for wanted, file, group in members:
+            for entry, file, group in members:
                 first = contents_of.get(group)
                 if first is None:
-                    if self._member(contents, wanted, file):
-                        contents_of[group] = wanted
-                elif first is not wanted:
-                    self._put(member(wanted, numeric_owner=self._numeric, link_to=first)[0])
-                    self._count(wanted, size=0)
+                    if self._member(contents, entry, file):
+                        contents_of[group] = entry
+                elif first is not entry:
+                    self._put(member(entry, numeric_owner=self._numeric, link_to=first)[0])
+                    self._count(entry, size=0)
         self._put(ending(self._length))
 
-    def _member(self, contents: Contents, wanted: RestoreEntry, file: RestoreFile | None) -> bool:
-        header, size = member(wanted, numeric_owner=self._numeric)
+    def _member(self, contents: Contents, entry: RestoreEntry, file: RestoreFile | None) -> bool:
+        header, size = member(entry, numeric_owner=self._numeric)
         if file is None:
             self._put(header)
-            self._files += wanted.kind is not EntryKind.DIRECTORY
+            self._files += entry.kind is not EntryKind.DIRECTORY
             return True
         try:
             self._write(contents, file, header)
         except IntegrityError as error:
             if file.data_size > FITS:
-                raise _broken_off(wanted, error) from error
-            self._problems.append(Problem(wanted.path, ProblemKind.DAMAGED, f"{error}; left out"))
+                raise _broken_off(entry, error) from error
+            self._problems.append(Problem(entry.path, ProblemKind.DAMAGED, f"{error}; left out"))
             return False
         self._put(padding(size))
-        self._count(wanted)
+        self._count(entry)
         return True
 
     def _write(self, contents: Contents, file: RestoreFile, header: bytes = b"") -> None:
@@ -176,7 +176,7 @@ class _Dump:
                 self._put(data[first:end])
                 at = place + end - first
             offset += len(data)
-        self._zeros(file.wanted.size - at)
+        self._zeros(file.entry.size - at)
 
     def _zeros(self, count: int) -> None:
         while count > 0:
@@ -192,9 +192,9 @@ class _Dump:
     def _contents(self, files: Sequence[RestoreFile]) -> Contents:
         return Contents(self._plan, files, self._known, self._pack_keys, self._context, self._failures)
 
-    def _count(self, wanted: RestoreEntry, size: int | None = None) -> None:
+    def _count(self, entry: RestoreEntry, size: int | None = None) -> None:
         self._files += 1
-        self._bytes += wanted.size if size is None else size
+        self._bytes += entry.size if size is None else size
 
     @property
     def _numeric(self) -> bool:
@@ -208,16 +208,16 @@ def _members(plan: RestorePlan) -> Iterator[_Member]:
     """Every name, with its content, and a number that the names of one inode share."""
     selection = plan.selection
     groups = count(1)
-    for wanted in selection.directories:
-        yield wanted, None, next(groups)
+    for entry in selection.directories:
+        yield entry, None, next(groups)
     for file in selection.files:
         group = next(groups)
-        for wanted in file.wanted.names:
-            yield wanted, file, group
+        for entry in file.entry.names:
+            yield entry, file, group
     for one in selection.specials:
         group = next(groups)
-        for wanted in one.names:
-            yield wanted, None, group
+        for entry in one.names:
+            yield entry, None, group
 
 
 def _firsts(members: Sequence[_Member]) -> Iterator[RestoreFile]:
@@ -229,8 +229,8 @@ def _firsts(members: Sequence[_Member]) -> Iterator[RestoreFile]:
             yield file
 
 
-def _broken_off(wanted: RestoreEntry, why: Exception) -> IntegrityError:
-    name = wanted.path.decode("utf-8", "backslashreplace")
+def _broken_off(entry: RestoreEntry, why: Exception) -> IntegrityError:
+    name = entry.path.decode("utf-8", "backslashreplace")
     return IntegrityError(
         f"the dump breaks off within {name}: {why}",
         advice="what was written is not whole: throw it away, or restore to a directory, which leaves it out",

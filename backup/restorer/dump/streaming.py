@@ -44,7 +44,7 @@ class Contents:
         failures: Mapping[int, Failure],
     ) -> None:
         self._plan = plan
-        self._places = plan.selection.places
+        self._locations = plan.selection.locations
         self._context = context
         self._codec = FrameCodec()
         self._fetcher = Fetcher(context.vault, context.clock, piece=context.piece, tell=context.progress.note)
@@ -77,10 +77,10 @@ class Contents:
     def chunks(self, file: RestoreFile) -> Iterator[memoryview]:
         """The chunks of the next file, each verified. `IntegrityError` where one cannot be had as it was."""
         for number in file.chunks:
-            place = self._places[number]
-            raw = self._frame((place.archive, place.frame))
-            data = raw[place.offset : place.offset + place.length]
-            if chunk_id(self._context.secret.chunk_key, data) != place.id:
+            location = self._locations[number]
+            raw = self._frame((location.archive, location.frame))
+            data = raw[location.offset : location.offset + location.length]
+            if chunk_id(self._context.secret.chunk_key, data) != location.id:
                 raise IntegrityError("a chunk is not what it was")
             yield data
 
@@ -142,8 +142,8 @@ def _frames_in_order(plan: RestorePlan, files: Sequence[RestoreFile]) -> list[_K
     order: list[_Key] = []
     for file in files:
         for number in file.chunks:
-            place = plan.selection.places[number]
-            key = (place.archive, place.frame)
+            location = plan.selection.locations[number]
+            key = (location.archive, location.frame)
             if not order or order[-1] != key:
                 order.append(key)
     return order

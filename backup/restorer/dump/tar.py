@@ -26,35 +26,35 @@ _TYPES = {
 
 
 def member(
-    wanted: RestoreEntry, *, numeric_owner: bool = False, link_to: RestoreEntry | None = None
+    entry: RestoreEntry, *, numeric_owner: bool = False, link_to: RestoreEntry | None = None
 ) -> tuple[bytes, int]:
     """A member's header, and how many bytes of data it says follow, with what the header holds of them.
 
     `link_to`: the member is one more name of that one.
     """
-    extra = wanted.extra or Extra()
-    info = tarfile.TarInfo(_text(wanted.path))
-    info.type = tarfile.LNKTYPE if link_to else _TYPES[wanted.kind]
-    info.mode = wanted.mode & 0o7777
-    info.uid, info.gid = wanted.owner.uid, wanted.owner.gid
+    extra = entry.extra or Extra()
+    info = tarfile.TarInfo(_text(entry.path))
+    info.type = tarfile.LNKTYPE if link_to else _TYPES[entry.kind]
+    info.mode = entry.mode & 0o7777
+    info.uid, info.gid = entry.owner.uid, entry.owner.gid
     if not numeric_owner:
-        info.uname, info.gname = wanted.owner.user, wanted.owner.group
+        info.uname, info.gname = entry.owner.user, entry.owner.group
     headers = {f"SCHILY.xattr.{_text(name)}": _text(value) for name, value in extra.xattrs}
-    seconds, nanoseconds = divmod(wanted.mtime_ns, 10**9)
+    seconds, nanoseconds = divmod(entry.mtime_ns, 10**9)
     info.mtime = max(seconds, 0)
     if nanoseconds or seconds < 0:
-        headers["mtime"] = _decimal(wanted.mtime_ns)
+        headers["mtime"] = _decimal(entry.mtime_ns)
     if link_to:
         info.linkname = _text(link_to.path)
-    elif wanted.kind is EntryKind.SYMLINK:
+    elif entry.kind is EntryKind.SYMLINK:
         info.linkname = _text(extra.target)
-    elif wanted.kind in {EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE}:
+    elif entry.kind in {EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE}:
         info.devmajor, info.devminor = os.major(extra.device), os.minor(extra.device)
     table = b""
-    if wanted.kind is EntryKind.FILE and not link_to:
-        info.size = wanted.size
-        if wanted.holes:
-            table = _sparse(info, wanted, headers)
+    if entry.kind is EntryKind.FILE and not link_to:
+        info.size = entry.size
+        if entry.holes:
+            table = _sparse(info, entry, headers)
     info.pax_headers = headers
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape") + table, info.size - len(table)
 
@@ -69,9 +69,9 @@ def ending(length: int) -> bytes:
     return bytes(2 * BLOCK + -(length + 2 * BLOCK) % tarfile.RECORDSIZE)
 
 
-def _sparse(info: tarfile.TarInfo, wanted: RestoreEntry, headers: dict[str, str]) -> bytes:
+def _sparse(info: tarfile.TarInfo, entry: RestoreEntry, headers: dict[str, str]) -> bytes:
     """Make the header that of a sparse file; the table that its data begins with (GNU tar manual, 1.0)."""
-    pieces = list(_data_of(wanted))
+    pieces = list(_data_of(entry))
     lines = [str(len(pieces)), *(str(number) for piece in pieces for number in piece)]
     table = "".join(f"{line}\n" for line in lines).encode()
     table += padding(len(table))
@@ -79,23 +79,23 @@ def _sparse(info: tarfile.TarInfo, wanted: RestoreEntry, headers: dict[str, str]
         "GNU.sparse.major": "1",
         "GNU.sparse.minor": "0",
         "GNU.sparse.name": info.name,
-        "GNU.sparse.realsize": str(wanted.size),
+        "GNU.sparse.realsize": str(entry.size),
     }
-    directory = f"{_text(wanted.directory)}/" if wanted.directory else ""
-    info.name = f"{directory}GNUSparseFile.0/{_text(wanted.name)}"
+    directory = f"{_text(entry.directory)}/" if entry.directory else ""
+    info.name = f"{directory}GNUSparseFile.0/{_text(entry.name)}"
     info.size = len(table) + sum(length for _, length in pieces)
     return table
 
 
-def _data_of(wanted: RestoreEntry) -> Iterator[tuple[int, int]]:
+def _data_of(entry: RestoreEntry) -> Iterator[tuple[int, int]]:
     """Offset and length of each piece of data; an empty one tells where a hole at the end ends."""
-    numbers = unpack_u64(wanted.holes)
+    numbers = unpack_u64(entry.holes)
     at = 0
     for start, length in zip(numbers[::2], numbers[1::2], strict=True):
         if start > at:
             yield at, start - at
         at = start + length
-    yield at, wanted.size - at
+    yield at, entry.size - at
 
 
 def _text(data: bytes) -> str:

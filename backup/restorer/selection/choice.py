@@ -109,7 +109,7 @@ class Sieve:
     @property
     def unmet(self) -> Iterable[int]:
         """Which globs named nothing."""
-        return [place for place, met in enumerate(self._met) if not met]
+        return [index for index, met in enumerate(self._met) if not met]
 
     @property
     def unmet_patterns(self) -> list[str]:
@@ -152,9 +152,9 @@ class Sieve:
             return True
         text = path.decode("utf-8", "surrogateescape")
         found = False
-        for place, matches in enumerate(self._globs):
+        for index, matches in enumerate(self._globs):
             if matches(text):
-                self._met[place] = found = True
+                self._met[index] = found = True
         return found
 
 

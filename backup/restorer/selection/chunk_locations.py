@@ -20,15 +20,15 @@ _BATCH: Final = 5_000
 class ChunkLocations(Mapping[int, ChunkLocation]):
     """Chunks' locations by their numbers, in that order. One that cannot be true is not there."""
 
-    def __init__(self, places: Iterable[ChunkLocation] = ()) -> None:
+    def __init__(self, locations: Iterable[ChunkLocation] = ()) -> None:
         """`places` come by rising numbers."""
         self.numbers = array("I")
         self._rows = bytearray()
-        for place in places:
-            row = _packed(place)
+        for location in locations:
+            row = _packed(location)
             if row is not None:
                 self._rows += row
-                self.numbers.append(place.number)
+                self.numbers.append(location.number)
 
     def position(self, number: int) -> int:
         """Index of a chunk's location in the order of numbers. KeyError if it has none."""
@@ -48,12 +48,12 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
             self.at(position) for position, number in enumerate(self.numbers) if number in numbers
         )
 
-    def move(self, places: Iterable[ChunkLocation]) -> None:
+    def move(self, locations: Iterable[ChunkLocation]) -> None:
         """These chunks lie elsewhere than was known."""
-        for place in places:
-            row = _packed(place)
+        for location in locations:
+            row = _packed(location)
             if row is not None:
-                start = self.position(place.number) * _ROW.size
+                start = self.position(location.number) * _ROW.size
                 self._rows[start : start + _ROW.size] = row
 
     def frames(self) -> Iterator[tuple[int, int]]:
@@ -75,23 +75,23 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         return len(self.numbers)
 
 
-def _packed(place: ChunkLocation) -> bytes | None:
+def _packed(location: ChunkLocation) -> bytes | None:
     try:
-        row = _ROW.pack(place.archive, place.frame, place.offset, place.length, place.id)
+        row = _ROW.pack(location.archive, location.frame, location.offset, location.length, location.id)
     except (struct.error, TypeError):
         return None
-    return row if len(place.id) == _ID_SIZE else None
+    return row if len(location.id) == _ID_SIZE else None
 
 
-def read_places(tx: Transaction, numbers: array[int]) -> ChunkLocations:
+def read_chunk_locations(tx: Transaction, numbers: array[int]) -> ChunkLocations:
     """The places of chunks, given in any order and as often as they are used."""
     largest = packed.largest_chunk(tx)
-    return ChunkLocations(_places(tx, array("I", (number for number in numbers if number <= largest))))
+    return ChunkLocations(_locations(tx, array("I", (number for number in numbers if number <= largest))))
 
 
-def _places(tx: Transaction, numbers: array[int]) -> Iterator[ChunkLocation]:
+def _locations(tx: Transaction, numbers: array[int]) -> Iterator[ChunkLocation]:
     for some in _rising(numbers):
-        yield from sorted(packed.chunk_places(tx, some))
+        yield from sorted(packed.chunk_locations(tx, some))
 
 
 def _rising(numbers: array[int]) -> Iterator[list[int]]:

@@ -16,23 +16,23 @@ class ChunkUsers:
     About 20 bytes for each. `offsets` say at which byte of its file's data a use begins.
     """
 
-    def __init__(self, files: Files, places: ChunkLocations) -> None:
+    def __init__(self, files: Files, locations: ChunkLocations) -> None:
         self._files = files
-        positions = array("I", map(places.position, files.chunks))
-        self.offsets = _offsets(files, positions, array("I", places.lengths))
-        self._first, self._order = _ordered(positions, len(places))
+        positions = array("I", map(locations.position, files.chunks))
+        self.offsets = _offsets(files, positions, array("I", locations.lengths))
+        self._first, self._order = _ordered(positions, len(locations))
         self._done = bytearray(len(positions))
 
     def take(self, position: int) -> Iterator[tuple[int, int]]:
         """File and offset of each use of a chunk, by its position among the places, that is left to do."""
-        for use in self._order[self._first[position] : self._first[position + 1]]:
-            if not self._done[use]:
-                self._done[use] = 1
-                yield self._files.of(use), self.offsets[use]
+        for user in self._order[self._first[position] : self._first[position + 1]]:
+            if not self._done[user]:
+                self._done[user] = 1
+                yield self._files.of(user), self.offsets[user]
 
-    def settle(self, use: int) -> None:
+    def settle(self, user: int) -> None:
         """There is nothing left to do for a use."""
-        self._done[use] = 1
+        self._done[user] = 1
 
 
 def _offsets(files: Files, positions: array[int], lengths: array[int]) -> array[int]:
@@ -51,8 +51,8 @@ def _ordered(positions: array[int], count: int) -> tuple[array[int], array[int]]
     for position in positions:
         counts[position] += 1
     first, order = array("I", accumulate(counts)), array("I", bytes(4 * len(positions)))
-    for use in reversed(range(len(positions))):  # `first` begins as where each position's uses end
-        position = positions[use]
+    for user in reversed(range(len(positions))):  # `first` begins as where each position's uses end
+        position = positions[user]
         first[position] -= 1
-        order[first[position]] = use
+        order[first[position]] = user
     return first, order

@@ -28,20 +28,20 @@ class Entries(Sequence[RestoreEntry]):
         self._names = bytearray()
         self._directories: list[bytes] = []
         self._extras: list[Extra | None] = [None]
-        self._extra_places: dict[bytes | None, int] = {None: 0}
+        self._extra_indexes: dict[bytes | None, int] = {None: 0}
         self._changed: dict[int, RestoreEntry] = {}
 
     def add(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
         """One more; FormatError, LookupError, TypeError or ValueError, and none, if its row is damaged."""
         if row.owner not in self._owners:
             raise LookupError("its owner is not there")
-        kind, extra, ends = _KINDS[row.kind], self._extra_place(row.extra), len(self._names) + len(row.name)
+        kind, extra, ends = _KINDS[row.kind], self._extra_index(row.extra), len(self._names) + len(row.name)
         if not self._directories or self._directories[-1] != directory:
             self._directories.append(directory)
-        place = len(self._directories) - 1
+        index = len(self._directories) - 1
         numbers = (row.mode, row.mtime_ns, row.size, row.number, ends)
         try:
-            packed = _ROW.pack(place, row.owner, extra, kind, on_the_way, *numbers)
+            packed = _ROW.pack(index, row.owner, extra, kind, on_the_way, *numbers)
         except struct.error as error:
             raise FormatError("a column holds no number") from error
         self._names += row.name  # which refuses a text, before there is a row for it
@@ -51,13 +51,13 @@ class Entries(Sequence[RestoreEntry]):
         """Those of `keys`, in order; with the values of `changed` in the place of those keys."""
         some = Entries(self._owners)
         some._directories, some._extras = self._directories, self._extras
-        some._extra_places = self._extra_places
+        some._extra_indexes = self._extra_indexes
         known = {**self._changed, **(changed or {})}
-        for place, key in enumerate(keys):
+        for index, key in enumerate(keys):
             some._names += self._name(key)
             some._rows += _ROW.pack(*self._row(key)[:-1], len(some._names))
             if key in known:
-                some._changed[place] = known[key]
+                some._changed[index] = known[key]
         return some
 
     def extra_of(self, key: int) -> Extra | None:
@@ -76,7 +76,7 @@ class Entries(Sequence[RestoreEntry]):
 
     def linked(self) -> Iterator[int]:
         """Keys of those that say to be one of several names."""
-        marked = {place for place, extra in enumerate(self._extras) if extra is not None and extra.link}
+        marked = {index for index, extra in enumerate(self._extras) if extra is not None and extra.link}
         if marked:
             yield from (key for key, row in enumerate(_ROW.iter_unpack(self._rows)) if row[2] in marked)
 
@@ -127,10 +127,10 @@ class Entries(Sequence[RestoreEntry]):
         (end,) = _END.unpack_from(self._rows, (key + 1) * _ROW.size - _END.size)
         return bytes(self._names[start:end])
 
-    def _extra_place(self, packed: bytes | None) -> int:
+    def _extra_index(self, packed: bytes | None) -> int:
         """Where in the table attributes are: many entries have the same."""
-        place = self._extra_places.get(packed)
-        if place is None:
+        index = self._extra_indexes.get(packed)
+        if index is None:
             self._extras.append(decode_extra(packed))
-            place = self._extra_places[packed] = len(self._extras) - 1
-        return place
+            index = self._extra_indexes[packed] = len(self._extras) - 1
+        return index

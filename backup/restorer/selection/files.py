@@ -23,14 +23,14 @@ _CONTENT_ID_SIZE = 16
 class RestoreFile:
     """A file, its chunks' numbers in order, and where their bytes belong."""
 
-    wanted: RestoreEntry
+    entry: RestoreEntry
     chunks: array[int]
     layout: Layout | None  # None: no holes
 
     @property
     def data_size(self) -> int:
         """Bytes of its chunks."""
-        return self.wanted.size if self.layout is None else self.layout.data_size
+        return self.entry.size if self.layout is None else self.layout.data_size
 
 
 class Files(Sequence[RestoreFile]):
@@ -79,9 +79,9 @@ class Files(Sequence[RestoreFile]):
         """They were compared, and nobody asks for them any more."""
         self._content_ids.clear()
 
-    def of(self, use: int) -> int:
+    def of(self, user: int) -> int:
         """The key of the file that the `use`-th of all chunks is in."""
-        return bisect_right(self.starts, use) - 1
+        return bisect_right(self.starts, user) - 1
 
     def layout(self, key: int) -> Layout | None:
         """Where a file's data lies; None if it has no holes."""

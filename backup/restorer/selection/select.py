@@ -17,7 +17,7 @@ from backup.inventory.entry_versions import no_such_path
 from backup.inventory.snapshots import Snapshot
 from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.selection.choice import Choice, Sieve
-from backup.restorer.selection.chunk_locations import ChunkLocations, read_places
+from backup.restorer.selection.chunk_locations import ChunkLocations, read_chunk_locations
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import RestoreEntry, is_step
 from backup.restorer.selection.files import Files
@@ -32,7 +32,7 @@ class Selection:
     directories: Entries
     specials: Entries
     files: Files
-    places: ChunkLocations = field(default_factory=ChunkLocations)
+    locations: ChunkLocations = field(default_factory=ChunkLocations)
     problems: list[Problem] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)  # patterns that named nothing, as options
 
@@ -192,7 +192,7 @@ def without(selection: Selection, kept: Collection[int]) -> Selection:
         directories=selection.directories,
         specials=selection.specials.only(*_left(selection.specials, kept)),
         files=files,
-        places=selection.places.only(set(files.chunks)),
+        locations=selection.locations.only(set(files.chunks)),
         problems=selection.problems,
         unmet=selection.unmet,
     )
@@ -202,31 +202,35 @@ def _left(entries: Entries, kept: Collection[int]) -> tuple[list[int], dict[int,
     """The keys of what does not stay, and what it is without those of its names that do."""
     keys: list[int] = []
     changed: dict[int, RestoreEntry] = {}
-    for key, wanted in enumerate(entries):
-        left = [one for one in wanted.names if one.number not in kept]
+    for key, entry in enumerate(entries):
+        left = [one for one in entry.names if one.number not in kept]
         if left:
             keys.append(key)
-        if left and len(left) <= len(wanted.links):
+        if left and len(left) <= len(entry.links):
             changed[key] = left[0]._replace(links=tuple(left[1:]))
     return keys, changed
 
 
 def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> None:
     files = selection.files
-    selection.places = read_places(tx, files.chunks)
-    damaged = {key for key in range(len(files)) if not _is_sound(files, key, selection.places, content_key)}
+    selection.locations = read_chunk_locations(tx, files.chunks)
+    damaged = {
+        key for key in range(len(files)) if not _is_sound(files, key, selection.locations, content_key)
+    }
     if not damaged:
         return
     for key in sorted(damaged):
         detail = "the inventory's list of its chunks is damaged; not restored"
         selection.problems.append(Problem(files.entries[key].path, ProblemKind.DAMAGED, detail))
     selection.files = files.only([key for key in range(len(files)) if key not in damaged])
-    selection.places = selection.places.only(set(selection.files.chunks))  # nothing is fetched for the others
+    selection.locations = selection.locations.only(
+        set(selection.files.chunks)
+    )  # nothing is fetched for the others
 
 
-def _is_sound(files: Files, key: int, places: ChunkLocations, content_key: bytes) -> bool:
+def _is_sound(files: Files, key: int, locations: ChunkLocations, content_key: bytes) -> bool:
     try:
-        found = [places[number] for number in files.chunks_of(key)]
+        found = [locations[number] for number in files.chunks_of(key)]
     except KeyError:
         return False
     ids, lengths = [place.id for place in found], [place.length for place in found]
@@ -270,9 +274,9 @@ def _joined(
     return ([key for key in range(len(entries)) if key not in others], joined) if joined else None
 
 
-def frames_by_archive(places: ChunkLocations) -> dict[int, set[int]]:
+def frames_by_archive(locations: ChunkLocations) -> dict[int, set[int]]:
     """The frames that hold those chunks, by archive."""
-    wanted: dict[int, set[int]] = {}
-    for archive, frame in set(places.frames()):
-        wanted.setdefault(archive, set()).add(frame)
-    return wanted
+    frames: dict[int, set[int]] = {}
+    for archive, frame in set(locations.frames()):
+        frames.setdefault(archive, set()).add(frame)
+    return frames

@@ -33,7 +33,7 @@ class Assembly:
         self._writer = writer
         self._report = report
         self._chunk_key = chunk_key
-        self._uses = ChunkUsers(selection.files, selection.places)
+        self._users = ChunkUsers(selection.files, selection.locations)
         self._missing = array("I", map(int.__sub__, selection.files.starts[1:], selection.files.starts))
         self._gone: set[int] = set()
         self._begun: set[int] = set()
@@ -48,20 +48,22 @@ class Assembly:
             files=small,
             warn=warn,
         )
-        self._chunks: dict[tuple[int, int], array[int]] = {}  # by archive and frame: positions of places
-        for position, key in enumerate(selection.places.frames()):
+        self._chunks: dict[
+            tuple[int, int], array[int]
+        ] = {}  # by archive and frame: positions of chunk locations
+        for position, key in enumerate(selection.locations.frames()):
             if key not in self._chunks:
                 self._chunks[key] = array("I")
             self._chunks[key].append(position)
 
     def begin(self, *, again: bool = False) -> None:
         """Make directories, and unless `again` what has no content, and empty files."""
-        for wanted in self._selection.directories:
-            self._writer.directory(wanted)
+        for entry in self._selection.directories:
+            self._writer.directory(entry)
         if again:
             return
-        for wanted in self._selection.specials:
-            self._writer.special(wanted)
+        for entry in self._selection.specials:
+            self._writer.special(entry)
         self._sharing.begin(memoryview(b""))
         for key, missing in enumerate(self._missing):
             if not missing:
@@ -85,61 +87,61 @@ class Assembly:
         return (self._selection.files.entries[key].path for key in self._gone)
 
     def resume(self, done: Container[tuple[int, int]], gone: Container[bytes]) -> set[tuple[int, int]]:
-        """Take what an earlier sitting wrote as done where it was synced, and read back what is half done.
+        """Take what an earlier session wrote as done where it was synced, and read back what is half done.
 
         `done` are frames (archive, number) whose chunks were written, `gone` paths that were given up. Gives
         those of the frames that must be fetched again, as a file that needs them is not what it was.
         """
-        places, files = self._selection.places, self._selection.files
-        present = {number for number, key in zip(places, places.frames(), strict=True) if key in done}
+        locations, files = self._selection.locations, self._selection.files
+        present = {number for number, key in zip(locations, locations.frames(), strict=True) if key in done}
         again: set[tuple[int, int]] = set()
         for key in range(len(files)):
-            uses = range(files.starts[key], files.starts[key + 1])
-            here = [use for use in uses if files.chunks[use] in present]
+            users = range(files.starts[key], files.starts[key + 1])
+            here = [user for user in users if files.chunks[user] in present]
             if gone and files.entries[key].path in gone:
                 self._gone.add(key)
-                here = [*uses]
-            elif here and len(here) < len(uses):
-                good = self._verified(key, here, uses)
-                bad = () if len(good) == len(uses) else (use for use in here if use not in good)
-                again.update(places[files.chunks[use]][2:4] for use in bad)
+                here = [*users]
+            elif here and len(here) < len(users):
+                good = self._verified(key, here, users)
+                bad = () if len(good) == len(users) else (user for user in here if user not in good)
+                again.update(locations[files.chunks[user]][2:4] for user in bad)
                 here = [*good]
-            for use in here:
-                self._uses.settle(use)
+            for user in here:
+                self._users.settle(user)
             self._missing[key] -= len(here)
         return again
 
-    def _verified(self, key: int, here: Collection[int], uses: Collection[int]) -> Collection[int]:
+    def _verified(self, key: int, here: Collection[int], users: Collection[int]) -> Collection[int]:
         """Those of `here` that a half-done file holds indeed; all `uses` if it was finished unrecorded."""
-        wanted = self._selection.files.entries[key]
-        if self._writer.begun_before(key, wanted):
+        entry = self._selection.files.entries[key]
+        if self._writer.begun_before(key, entry):
             self._begun.add(key)
             written = partial(self._writer.read, key)
-            return {use for use in here if self._is_chunk(key, use, written)}
-        whole = self._writer.finished_before(wanted)
+            return {user for user in here if self._is_chunk(key, user, written)}
+        whole = self._writer.finished_before(entry)
         if whole is None:
             return set()
         with whole:
             read = partial(_read_at, whole.fileno())
-            if not all(self._is_chunk(key, use, read) for use in uses):
+            if not all(self._is_chunk(key, user, read) for user in users):
                 return set()
-        self._writer.count(1 + len(wanted.links), wanted.size)
-        return uses
+        self._writer.count(1 + len(entry.links), entry.size)
+        return users
 
-    def _is_chunk(self, key: int, use: int, read: Callable[[int, int], bytes]) -> bool:
+    def _is_chunk(self, key: int, user: int, read: Callable[[int, int], bytes]) -> bool:
         """Whether a chunk of a file is where it belongs; `read` gives bytes at an offset of the file."""
-        files, offset = self._selection.files, self._uses.offsets[use]
-        place, layout = self._selection.places[files.chunks[use]], files.layout(key)
-        pieces = [(offset, 0, place.length)] if layout is None else layout.pieces(offset, place.length)
+        files, offset = self._selection.files, self._users.offsets[user]
+        location, layout = self._selection.locations[files.chunks[user]], files.layout(key)
+        pieces = [(offset, 0, location.length)] if layout is None else layout.pieces(offset, location.length)
         data = b"".join(read(start, end - first) for start, first, end in pieces)
-        return chunk_id(self._chunk_key, data) == place.id
+        return chunk_id(self._chunk_key, data) == location.id
 
     def lose(self, archive: int, why: str, frames: Iterable[FrameRow] | None = None) -> None:
         """These frames of an archive (None: all) will not come: the files that need them are spoiled."""
         lost = None if frames is None else {row.number for row in frames}
-        for (number, frame), places in self._chunks.items():
+        for (number, frame), positions in self._chunks.items():
             if number == archive and (lost is None or frame in lost):
-                self._spoil(places, why)
+                self._spoil(positions, why)
 
     def accept(self, archive: int, row: FrameRow, opened: Future[bytes]) -> int:
         """Write a frame's chunks to wherever they belong; the bytes that were written meanwhile.
@@ -147,14 +149,14 @@ class Assembly:
         A frame that did not come back, does not open or holds other chunks spoils its files only. Some files
         may be `under_way` afterwards.
         """
-        places = self._chunks.get((archive, row.number), array("I"))
+        positions = self._chunks.get((archive, row.number), array("I"))
         try:
             raw = memoryview(opened.result())
         except IntegrityError as error:
             self._sharing.begin(memoryview(b""))
-            return self._spoil(places, str(error))
+            return self._spoil(positions, str(error))
         self._sharing.begin(raw)
-        written = sum(self._write(position, raw) for position in places)
+        written = sum(self._write(position, raw) for position in positions)
         return written + self._sharing.end()
 
     @property
@@ -174,20 +176,20 @@ class Assembly:
 
     def _write(self, position: int, raw: memoryview) -> int:
         """Write a chunk of a frame; the bytes, but for those of small files."""
-        place = self._selection.places.at(position)
-        data = raw[place.offset : place.offset + place.length]
+        location = self._selection.locations.at(position)
+        data = raw[location.offset : location.offset + location.length]
         is_good: bool | None = None
         written = 0
-        for key, offset in self._uses.take(position):
+        for key, offset in self._users.take(position):
             if key in self._gone:
                 continue
-            if self._is_small(key, place.length):
+            if self._is_small(key, location.length):
                 self._missing[key] = 0
-                end = place.offset + place.length
-                self._sharing.add(SmallFile(key, place.offset, end, place.id))
+                end = location.offset + location.length
+                self._sharing.add(SmallFile(key, location.offset, end, location.id))
                 continue
             if is_good is None:
-                is_good = chunk_id(self._chunk_key, data) == place.id
+                is_good = chunk_id(self._chunk_key, data) == location.id
             if not is_good:
                 self._spoil_one(key)
                 continue
@@ -220,8 +222,8 @@ class Assembly:
         if layout is None:
             return self._writer.write(key, offset, data)
         return all(
-            self._writer.write(key, place, data[first:end])
-            for place, first, end in layout.pieces(offset, len(data))
+            self._writer.write(key, start, data[first:end])
+            for start, first, end in layout.pieces(offset, len(data))
         )
 
     def _begin(self, key: int) -> bool:
@@ -235,7 +237,7 @@ class Assembly:
 
     def _spoil(self, positions: Iterable[int], why: str) -> int:
         for position in positions:
-            for key, _ in self._uses.take(position):
+            for key, _ in self._users.take(position):
                 if key not in self._gone:
                     self._drop(key, why)
         return 0
@@ -248,8 +250,8 @@ class Assembly:
         if key in self._begun:
             self._begun.discard(key)
             self._writer.give_up(key)
-        for wanted in self._selection.files.entries[key].names:
-            self._report(Problem(wanted.path, ProblemKind.DAMAGED, f"{why}; not restored"))
+        for entry in self._selection.files.entries[key].names:
+            self._report(Problem(entry.path, ProblemKind.DAMAGED, f"{why}; not restored"))
 
 
 def _read_at(file: int, offset: int, length: int) -> bytes:

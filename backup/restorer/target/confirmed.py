@@ -13,7 +13,7 @@ from backup.format.rows import pack_u64, unpack_u64
 class _Kept(msgspec.Struct):
     kept: bytes
     replaced: int
-    surplus: list[bytes]
+    extraneous: list[bytes] = msgspec.field(name="surplus")  # its name in inventories since 0.1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class Confirmed:
 
     kept: Collection[int] = field(default_factory=frozenset)
     replaced: int = 0
-    surplus: tuple[bytes, ...] = ()
+    extraneous: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
         """As bytes."""
-        row = _Kept(pack_u64(sorted(self.kept)), self.replaced, list(self.surplus))
+        row = _Kept(pack_u64(sorted(self.kept)), self.replaced, list(self.extraneous))
         return msgspec.msgpack.encode(row)
 
     @classmethod
@@ -35,7 +35,7 @@ class Confirmed:
         if not data:
             return NOTHING
         row = msgspec.msgpack.decode(data, type=_Kept)
-        return cls(frozenset(unpack_u64(row.kept)), row.replaced, tuple(row.surplus))
+        return cls(frozenset(unpack_u64(row.kept)), row.replaced, tuple(row.extraneous))
 
 
 NOTHING = Confirmed()

@@ -60,11 +60,11 @@ class Existing:
         except OSError:
             return None
 
-    def open(self, wanted: RestoreEntry) -> int | None:
+    def open(self, entry: RestoreEntry) -> int | None:
         """A regular file, to read; None where there is none or it cannot be read. The caller closes it."""
-        handle = self.directory(wanted.directory)
+        handle = self.directory(entry.directory)
         try:
-            file = None if handle is None else os.open(wanted.name, _LOOK, dir_fd=handle)
+            file = None if handle is None else os.open(entry.name, _LOOK, dir_fd=handle)
         except OSError:
             return None
         if file is not None and not stat.S_ISREG(os.fstat(file).st_mode):
@@ -72,11 +72,11 @@ class Existing:
             return None
         return file
 
-    def link(self, wanted: RestoreEntry) -> bytes | None:
+    def link(self, entry: RestoreEntry) -> bytes | None:
         """What a symlink says; None where there is none."""
-        handle = self.directory(wanted.directory)
+        handle = self.directory(entry.directory)
         try:
-            return None if handle is None else os.readlink(wanted.name, dir_fd=handle)
+            return None if handle is None else os.readlink(entry.name, dir_fd=handle)
         except OSError:
             return None
 
@@ -93,18 +93,18 @@ class Existing:
 
 
 def compare(
-    standing: Existing, selection: Selection, choice: Choice, chunk_key: bytes
+    existing: Existing, selection: Selection, choice: Choice, chunk_key: bytes
 ) -> tuple[set[int], int]:
     """Numbers of the entries that stay as they are by the choice, and how many others would be replaced."""
     kept: set[int] = set()
     replaced = 0
-    groups = ((file.wanted, file) for file in selection.files)
+    groups = ((file.entry, file) for file in selection.files)
     for first, file in chain(groups, ((one, None) for one in selection.specials)):
-        there = [one for one in first.names if standing.stat(one.directory, one.name) is not None]
+        there = [one for one in first.names if existing.stat(one.directory, one.name) is not None]
         if choice.overwrite is Overwrite.NEVER:
             stay = there
         elif choice.overwrite is Overwrite.IF_CHANGED and len(there) == 1 + len(first.links):
-            same = all(_is_same(standing, one, file, selection, choice, chunk_key) for one in first.names)
+            same = all(_is_same(existing, one, file, selection, choice, chunk_key) for one in first.names)
             stay = there if same else []
         else:
             stay = []
@@ -114,45 +114,47 @@ def compare(
 
 
 def _is_same(
-    standing: Existing,
-    wanted: RestoreEntry,
+    existing: Existing,
+    entry: RestoreEntry,
     file: RestoreFile | None,
     selection: Selection,
     choice: Choice,
     chunk_key: bytes,
 ) -> bool:
-    found = standing.stat(wanted.directory, wanted.name)
-    if found is None or stat.S_IFMT(found.st_mode) != KINDS.get(wanted.kind, stat.S_IFREG):
+    found = existing.stat(entry.directory, entry.name)
+    if found is None or stat.S_IFMT(found.st_mode) != KINDS.get(entry.kind, stat.S_IFREG):
         return False
-    extra = wanted.extra or Extra()
-    if wanted.kind is EntryKind.SYMLINK:
-        return standing.link(wanted) == extra.target
+    extra = entry.extra or Extra()
+    if entry.kind is EntryKind.SYMLINK:
+        return existing.link(entry) == extra.target
     if file is None:
         return found.st_rdev == extra.device
-    if found.st_size != wanted.size or found.st_mtime_ns != wanted.mtime_ns:
+    if found.st_size != entry.size or found.st_mtime_ns != entry.mtime_ns:
         return False
-    return not choice.verify or holds(standing, wanted, file, selection.places, chunk_key)
+    return not choice.verify or holds(existing, entry, file, selection.locations, chunk_key)
 
 
 def holds(
-    standing: Existing,
-    wanted: RestoreEntry,
+    existing: Existing,
+    entry: RestoreEntry,
     file: RestoreFile,
-    places: Mapping[int, ChunkLocation],
+    locations: Mapping[int, ChunkLocation],
     chunk_key: bytes,
     *,
     from_disk: bool = False,
 ) -> bool:
     """Whether a file holds what it is to hold, by its chunks' names; `from_disk`: not what is cached."""
-    handle = standing.open(wanted)
+    handle = existing.open(entry)
     if handle is None:
         return False
     try:
         if from_disk:
             forget(handle)
-        if os.fstat(handle).st_size != wanted.size or not _holes_are_empty(handle, wanted.holes):
+        if os.fstat(handle).st_size != entry.size or not _holes_are_empty(handle, entry.holes):
             return False
-        return all(chunk_id(chunk_key, data) == place.id for place, data in _chunks(handle, file, places))
+        return all(
+            chunk_id(chunk_key, data) == location.id for location, data in _chunks(handle, file, locations)
+        )
     except OSError:
         return False
     finally:
@@ -163,36 +165,36 @@ def read_back(
     target: bytes, selection: Selection, gone: Collection[bytes], context: RestoreContext, report: Report
 ) -> int:
     """Read every file of a selection back, but those at paths in `gone`; how many hold what they are to."""
-    standing = Existing(target)
+    existing = Existing(target)
     good = 0
     try:
         for file in selection.files:
-            for one in file.wanted.names:
+            for one in file.entry.names:
                 if one.path in gone:
                     continue
-                if holds(standing, one, file, selection.places, context.secret.chunk_key, from_disk=True):
+                if holds(existing, one, file, selection.locations, context.secret.chunk_key, from_disk=True):
                     good += 1
                     context.progress.advance(files=1, done=file.data_size)
                 else:
                     detail = "read back, it is not what was written: changed meanwhile, or the disk fails"
                     report(Problem(one.path, ProblemKind.DAMAGED, detail))
     finally:
-        standing.close()
+        existing.close()
     return good
 
 
 def _chunks(
-    handle: int, file: RestoreFile, places: Mapping[int, ChunkLocation]
+    handle: int, file: RestoreFile, locations: Mapping[int, ChunkLocation]
 ) -> Iterator[tuple[ChunkLocation, bytes]]:
     offset = 0
     for number in file.chunks:
-        place = places[number]
+        location = locations[number]
         layout = file.layout
-        pieces: Iterable[tuple[int, int, int]] = [(offset, 0, place.length)]
+        pieces: Iterable[tuple[int, int, int]] = [(offset, 0, location.length)]
         if layout is not None:
-            pieces = layout.pieces(offset, place.length)
-        yield place, b"".join(os.pread(handle, end - first, start) for start, first, end in pieces)
-        offset += place.length
+            pieces = layout.pieces(offset, location.length)
+        yield location, b"".join(os.pread(handle, end - first, start) for start, first, end in pieces)
+        offset += location.length
 
 
 def _holes_are_empty(handle: int, holes: bytes) -> bool:

@@ -26,8 +26,8 @@ _OURS = b".nightvault-"
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def find_surplus(
-    standing: Existing,
+def find_extraneous(
+    existing: Existing,
     rows: Iterable[tuple[bytes, EntryRow]],
     chosen: Iterable[bytes],
     base: bytes,
@@ -43,27 +43,27 @@ def find_surplus(
     judged = {one for one in chosen if any(_is_below(one, source) for source in snapshot.sources)}
     kept = [*spared, *(problem.path for problem in snapshot.problems)]
 
-    def surplus_of(directory: bytes, names: set[bytes]) -> Iterator[bytes]:
+    def extraneous_of(directory: bytes, names: set[bytes]) -> Iterator[bytes]:
         judged.discard(directory)
         relative = directory[len(base.rstrip(b"/")) :].removeprefix(b"/")
-        yield from _surplus_in(standing, relative, directory, names, sieve, kept)
+        yield from _extraneous_in(existing, relative, directory, names, sieve, kept)
 
     for directory, some in groupby(rows, itemgetter(0)):
         if directory in judged:
-            yield from surplus_of(directory, {row.name for _, row in some})
+            yield from extraneous_of(directory, {row.name for _, row in some})
     for directory in sorted(judged):
-        yield from surplus_of(directory, set())
+        yield from extraneous_of(directory, set())
 
 
-def _surplus_in(
-    standing: Existing,
+def _extraneous_in(
+    existing: Existing,
     relative: bytes,
     directory: bytes,
     names: set[bytes],
     sieve: Sieve,
     kept: Sequence[bytes],
 ) -> Iterator[bytes]:
-    handle = standing.directory(relative)
+    handle = existing.directory(relative)
     if handle is None:
         return
     device = os.fstat(handle).st_dev
@@ -119,12 +119,12 @@ def _list_below(
         os.close(handle)
 
 
-def remove_surplus(standing: Existing, surplus: Sequence[bytes], report: Report) -> int:
+def remove_extraneous(existing: Existing, extraneous: Sequence[bytes], report: Report) -> int:
     """Remove what was listed and agreed on, and nothing else; how many went. What cannot go is reported."""
     removed = 0
-    for path in surplus:
+    for path in extraneous:
         directory, _, name = path.rpartition(b"/")
-        handle = standing.directory(directory)
+        handle = existing.directory(directory)
         if handle is None:
             continue
         try:

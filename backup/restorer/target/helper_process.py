@@ -113,8 +113,8 @@ class MakerProcess:
 
         Both would wait for ever if questions and answers filled the socket: ask little that is not answered.
         """
-        places = [(one.path, one.is_ours) for one in directories]
-        question = _ENCODER.encode((places, files))
+        described = [(one.path, one.is_ours) for one in directories]
+        question = _ENCODER.encode((described, files))
         self._send(question, [one.handle for one in directories])
         return len(question)
 
@@ -192,8 +192,8 @@ class _Server:
         """Answer one question."""
         question, handles = self._question()
         try:
-            places, files = _QUESTION.decode(question)
-            lent = [Lent(handle, *place) for handle, place in zip(handles, places, strict=True)]
+            directories, files = _QUESTION.decode(question)
+            lent = [Lent(handle, *described) for handle, described in zip(handles, directories, strict=True)]
             self._directories.lent = {one.path: one for one in lent}
             answer = _ENCODER.encode(self._made([one.path for one in lent], files))
         finally:
@@ -204,20 +204,20 @@ class _Server:
     def _made(self, paths: Sequence[bytes], files: Sequence[NewFile]) -> MadeFiles:
         made = bytearray()
         troubles: list[tuple[int, str]] = []
-        for place, one in enumerate(files):
-            if place % _LOOKS_UP == 0 and self._hears.poll(0):
+        for index, one in enumerate(files):
+            if index % _LOOKS_UP == 0 and self._hears.poll(0):
                 raise EOFError("nobody waits for it")
             owner, size = Owner(one.uid, one.gid), one.end - one.start
-            wanted = RestoreEntry(
+            entry = RestoreEntry(
                 paths[one.directory], one.name, EntryKind.FILE, one.mode, owner, one.mtime_ns, size, None
             )
             self._troubles.clear()
             try:
                 data = self._room[one.start : one.end]
-                made.append(self._maker.make_verified(wanted, data, one.chunk, self._chunk_key))
+                made.append(self._maker.make_verified(entry, data, one.chunk, self._chunk_key))
             except TargetError:  # the first process will meet it as well, and tell
                 break
-            troubles += [(place, problem.detail) for problem in self._troubles]
+            troubles += [(index, problem.detail) for problem in self._troubles]
         return MadeFiles(bytes(made), troubles)
 
     def _question(self) -> tuple[bytearray, list[int]]:

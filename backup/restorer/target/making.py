@@ -20,7 +20,7 @@ from backup.restorer.target.copying import copy_data
 from backup.restorer.target.directories import Directories
 from backup.restorer.target.metadata import Metadata, Report, reason
 from backup.restorer.target.owners import Owners
-from backup.restorer.target.partial_files import NEW, Part, Parts, inode
+from backup.restorer.target.partial_files import NEW, PartialFile, PartialFiles, inode
 
 REFUSED = (OSError, OverflowError)
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -60,28 +60,28 @@ class FileMaker:
         self._target = target
         self._report = report
         self._metadata = Metadata(report, owners)
-        self._parts = Parts(target, mark)
+        self._parts = PartialFiles(target, mark)
         self.files = 0
         self.bytes = 0
 
-    def make(self, wanted: RestoreEntry, data: memoryview) -> bool:
+    def make(self, entry: RestoreEntry, data: memoryview) -> bool:
         """Make a file of these bytes; False if it cannot be (and was reported)."""
         before = self.files
-        if self.begin(_WHOLE, wanted) and self.write(_WHOLE, 0, data):
+        if self.begin(_WHOLE, entry) and self.write(_WHOLE, 0, data):
             self.end(_WHOLE)
         return self.files > before
 
-    def make_verified(self, wanted: RestoreEntry, data: memoryview, chunk: bytes, key: bytes) -> Made:
+    def make_verified(self, entry: RestoreEntry, data: memoryview, chunk: bytes, key: bytes) -> Made:
         """Make a file of one chunk, if that is its name under the chunk `key`; of none if it has no name."""
         if chunk and chunk_id(key, data) != chunk:
             return Made.DAMAGED
-        return Made(self.make(wanted, data))
+        return Made(self.make(entry, data))
 
-    def begin(self, key: int, wanted: RestoreEntry) -> bool:
+    def begin(self, key: int, entry: RestoreEntry) -> bool:
         """Begin a file under a temporary name; False if it cannot be (and was reported)."""
-        names = tuple(wanted.names)
-        for place, one in enumerate(names):  # a name that cannot be made does not take the others with it
-            first = one._replace(links=names[place + 1 :]) if place else one
+        names = tuple(entry.names)
+        for index, one in enumerate(names):  # a name that cannot be made does not take the others with it
+            first = one._replace(links=names[index + 1 :]) if index else one
             try:
                 file = self._parts.make(key, first)
             except OSError as error:
@@ -117,7 +117,7 @@ class FileMaker:
         """All bytes are there: set metadata, give the file its names."""
         part = self._parts[key]
         try:
-            mode = self._metadata.give(self._parts.file(key), part.wanted, part.found, ours=self._ours(part))
+            mode = self._metadata.give(self._parts.file(key), part.entry, part.found, ours=self._ours(part))
             kept = self._parts.release(key)  # before the rename: some file systems tell of failures only here
         except OSError as error:
             self._fail_all(self._parts.give_up(key), error)
@@ -131,19 +131,19 @@ class FileMaker:
         """Throw a begun file away."""
         self._parts.give_up(key)
 
-    def _name(self, key: int, part: Part, file: int, mode: int | None) -> None:
+    def _name(self, key: int, part: PartialFile, file: int, mode: int | None) -> None:
         """Give a finished file all its names."""
-        wanted = part.wanted
-        for other in wanted.links:
+        entry = part.entry
+        for other in entry.links:
             try:
                 if not self._link(file, other):
-                    self._copy(file, other, wanted.size)
+                    self._copy(file, other, entry.size)
             except REFUSED as error:
                 self._failed(other, error)
         try:
-            handle = self._target.handle(wanted.directory)
-            self._target.put(handle, part.temporary, wanted.name)
-            self._settle(handle, wanted, file, part.found, mode, ours=self._ours(part))
+            handle = self._target.handle(entry.directory)
+            self._target.put(handle, part.temporary, entry.name)
+            self._settle(handle, entry, file, part.found, mode, ours=self._ours(part))
         except OSError as error:
             self._failed(self._parts.give_up(key), error)
             return
@@ -152,7 +152,7 @@ class FileMaker:
     def _settle(
         self,
         handle: int,
-        wanted: RestoreEntry,
+        entry: RestoreEntry,
         file: int,
         made: os.stat_result,
         mode: int | None,
@@ -160,20 +160,20 @@ class FileMaker:
         ours: bool = False,
     ) -> None:
         """A file has its name: see that the name means that file, as it is to be, and only then lock it."""
-        there = os.stat(wanted.name, dir_fd=handle, follow_symlinks=False)
+        there = os.stat(entry.name, dir_fd=handle, follow_symlinks=False)
         if inode(there) != inode(made):  # which is open still, so that no other can have its number
             raise FileNotFoundError(errno.ENOENT, "something else took its place")
-        self._metadata.check(there, wanted, mode)
-        self._metadata.lock(file, wanted, ours=ours)
+        self._metadata.check(there, entry, mode)
+        self._metadata.lock(file, entry, ours=ours)
         self.files += 1
-        self.bytes += wanted.size
+        self.bytes += entry.size
 
-    def _ours(self, part: Part) -> bool:
-        return part.is_new and self._target.is_ours(part.wanted.directory)
+    def _ours(self, part: PartialFile) -> bool:
+        return part.is_new and self._target.is_ours(part.entry.directory)
 
-    def _link(self, made: int, wanted: RestoreEntry) -> bool:
+    def _link(self, made: int, entry: RestoreEntry) -> bool:
         """Give what was made one more name; False (and reported) where the file system has no such thing."""
-        handle = self._target.handle(wanted.directory)
+        handle = self._target.handle(entry.directory)
         temporary = self._parts.name_once()
         try:
             inode = b"/proc/self/fd/%d" % made
@@ -182,22 +182,22 @@ class FileMaker:
             if error.errno not in _NO_LINKS:
                 raise
             detail = f"hard link: {reason(error)}; restored as one of its own"
-            self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
+            self._report(Problem(entry.path, ProblemKind.NOT_SET, detail))
             return False
-        self._target.make(handle, wanted.name, temporary, lambda _: None)
+        self._target.make(handle, entry.name, temporary, lambda _: None)
         self.files += 1
         return True
 
-    def _copy(self, file: int, wanted: RestoreEntry, size: int) -> None:
-        handle = self._target.handle(wanted.directory)
+    def _copy(self, file: int, entry: RestoreEntry, size: int) -> None:
+        handle = self._target.handle(entry.directory)
         temporary = self._parts.name_once()
         copy = os.open(temporary, NEW, 0o600, dir_fd=handle)
         try:
             made = os.fstat(copy)
             copy_data(file, copy, size)
-            mode = self._metadata.give(copy, wanted, made)
-            self._target.put(handle, temporary, wanted.name)
-            self._settle(handle, wanted, copy, made, mode)
+            mode = self._metadata.give(copy, entry, made)
+            self._target.put(handle, temporary, entry.name)
+            self._settle(handle, entry, copy, made, mode)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=handle)
@@ -205,15 +205,15 @@ class FileMaker:
         finally:
             os.close(copy)
 
-    def _fail_all(self, wanted: RestoreEntry, error: Exception) -> None:
-        for one in wanted.names:
+    def _fail_all(self, entry: RestoreEntry, error: Exception) -> None:
+        for one in entry.names:
             self._failed(one, error)
 
-    def _failed(self, wanted: RestoreEntry, error: Exception) -> None:
+    def _failed(self, entry: RestoreEntry, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno in _STOPS:
             kind = TargetFullError if error.errno in _FULL else TargetError
             raise kind(
-                f"{os.fsdecode(wanted.path)} cannot be written below {self._target.path}: {error.strerror}",
+                f"{os.fsdecode(entry.path)} cannot be written below {self._target.path}: {error.strerror}",
                 advice="mend that (make room, say), then run it again: nothing is asked for twice",
             ) from error
-        self._report(Problem(wanted.path, ProblemKind.NOT_SET, f"not restored: {reason(error)}"))
+        self._report(Problem(entry.path, ProblemKind.NOT_SET, f"not restored: {reason(error)}"))

@@ -37,23 +37,23 @@ class Metadata:
         self._without_acls: bytes | None = None  # the directory, if what was set last was born without
         self._plain: bytes | None = None  # a directory of ours where files are born without ACLs and flags
 
-    def prepare(self, handle: int, wanted: RestoreEntry) -> None:
+    def prepare(self, handle: int, entry: RestoreEntry) -> None:
         """Before an open file's first byte: how it is laid down on the disk."""
-        layout = (wanted.extra or _NOTHING).flags & LAYOUT
+        layout = (entry.extra or _NOTHING).flags & LAYOUT
         if layout:
             have = read_flags(handle)
             if have is not None:
                 _first_failure(handle, have, have | layout)  # what fails here is told at the end
 
-    def apply(self, handle: int, wanted: RestoreEntry, *, opens_nothing: bool = False) -> None:
+    def apply(self, handle: int, entry: RestoreEntry, *, opens_nothing: bool = False) -> None:
         """All but flags; `opens_nothing` of a handle by O_PATH."""
-        mode = self.give(handle, wanted, os.fstat(handle), opens_nothing=opens_nothing)
-        self.check(os.fstat(handle), wanted, mode)
+        mode = self.give(handle, entry, os.fstat(handle), opens_nothing=opens_nothing)
+        self.check(os.fstat(handle), entry, mode)
 
     def give(
         self,
         handle: int,
-        wanted: RestoreEntry,
+        entry: RestoreEntry,
         found: os.stat_result,
         *,
         opens_nothing: bool = False,
@@ -64,36 +64,36 @@ class Metadata:
         `ours`: it is new, and its directory our own, so that nobody else can change what is born in it.
         """
         inode: int | bytes = b"/proc/self/fd/%d" % handle if opens_nothing else handle
-        has_user, has_group = self._own(inode, wanted, found)
-        mode = wanted.mode if ours and self._is_plain(wanted) else self._xattrs(inode, wanted)
-        if wanted.kind is not EntryKind.SYMLINK:
-            mode = self._without_lent_rights(wanted, mode, has_user=has_user, has_group=has_group)
-            self._setting(wanted, "mode", lambda: os.chmod(inode, mode))
-        times = (wanted.mtime_ns, wanted.mtime_ns)
-        return mode if self._setting(wanted, "times", lambda: os.utime(inode, ns=times)) else None
+        has_user, has_group = self._own(inode, entry, found)
+        mode = entry.mode if ours and self._is_plain(entry) else self._xattrs(inode, entry)
+        if entry.kind is not EntryKind.SYMLINK:
+            mode = self._without_lent_rights(entry, mode, has_user=has_user, has_group=has_group)
+            self._setting(entry, "mode", lambda: os.chmod(inode, mode))
+        times = (entry.mtime_ns, entry.mtime_ns)
+        return mode if self._setting(entry, "times", lambda: os.utime(inode, ns=times)) else None
 
-    def _is_plain(self, wanted: RestoreEntry) -> bool:
+    def _is_plain(self, entry: RestoreEntry) -> bool:
         """Whether it is to have nothing but owner, mode and times, and was born without anything else.
 
         A file has its flags and ACLs from its directory; the one before it in there had none.
         """
-        return wanted.directory == self._plain and wanted.extra is None and wanted.kind is EntryKind.FILE
+        return entry.directory == self._plain and entry.extra is None and entry.kind is EntryKind.FILE
 
-    def lock(self, handle: int, wanted: RestoreEntry, *, ours: bool = False) -> None:
+    def lock(self, handle: int, entry: RestoreEntry, *, ours: bool = False) -> None:
         """Flags of an open file or directory: the last thing, once it has its name and all that is in it."""
-        if ours and self._is_plain(wanted):
+        if ours and self._is_plain(entry):
             return
-        if self._flags_are_right(handle, wanted) and ours and wanted.directory == self._without_acls:
-            self._plain = wanted.directory
+        if self._flags_are_right(handle, entry) and ours and entry.directory == self._without_acls:
+            self._plain = entry.directory
 
-    def _flags_are_right(self, handle: int, wanted: RestoreEntry) -> bool:
+    def _flags_are_right(self, handle: int, entry: RestoreEntry) -> bool:
         """Set flags; whether there was nothing to set."""
-        want = (wanted.extra or _NOTHING).flags & KEPT
+        want = (entry.extra or _NOTHING).flags & KEPT
         try:
             have = read_flags(handle)
             if have is None:
                 if want:
-                    self._tell(wanted, f"flags: {_flag_names(want)}: the file system knows none")
+                    self._tell(entry, f"flags: {_flag_names(want)}: the file system knows none")
                 return not want
             aim = have & ~(KEPT & ~LAYOUT) | want
             if aim == have:
@@ -101,15 +101,15 @@ class Metadata:
             why = _first_failure(handle, have, aim)
             missing = want & ~(read_flags(handle) or 0)
         except OSError as error:
-            self._tell(wanted, f"flags: {reason(error)}")
+            self._tell(entry, f"flags: {reason(error)}")
             return False
         if missing:
-            self._tell(wanted, f"flags: {_flag_names(missing)}: {why or 'not kept here'}")
+            self._tell(entry, f"flags: {_flag_names(missing)}: {why or 'not kept here'}")
         return False
 
-    def _own(self, inode: int | bytes, wanted: RestoreEntry, found: os.stat_result) -> tuple[bool, bool]:
+    def _own(self, inode: int | bytes, entry: RestoreEntry, found: os.stat_result) -> tuple[bool, bool]:
         """Whether it has its user, and its group."""
-        uid, gid = self._owners.ids(wanted.owner)
+        uid, gid = self._owners.ids(entry.owner)
         has_user, has_group = found.st_uid == uid, found.st_gid == gid
         if has_user and has_group:
             return True, True
@@ -119,16 +119,16 @@ class Metadata:
             if not (has_user or has_group):
                 has_group = _gave_group(inode, gid)
             what = "group" if has_user else "owner" if has_group else "owner and group"
-            self._tell(wanted, f"{what}: {reason(error)}")
+            self._tell(entry, f"{what}: {reason(error)}")
             return has_user, has_group
         return True, True
 
-    def _xattrs(self, inode: int | bytes, wanted: RestoreEntry) -> int:
+    def _xattrs(self, inode: int | bytes, entry: RestoreEntry) -> int:
         """Set xattrs and ACLs; the mode that goes with what was set."""
-        extra = wanted.extra or _NOTHING
+        extra = entry.extra or _NOTHING
         want = dict(extra.xattrs)
-        mode = wanted.mode
-        self._drop_acls(inode, wanted, {ACCESS, DEFAULT} - want.keys())
+        mode = entry.mode
+        self._drop_acls(inode, entry, {ACCESS, DEFAULT} - want.keys())
         for name, value in want.items():
             try:
                 if name in {ACCESS, DEFAULT}:
@@ -136,14 +136,14 @@ class Metadata:
                 else:
                     _set_xattr(inode, name, value)
             except (OSError, FormatError) as error:
-                self._tell(wanted, f"{_shown(name)}: {reason(error)}")
+                self._tell(entry, f"{_shown(name)}: {reason(error)}")
                 if name == ACCESS:
                     mode = mode_without(value, mode)
         return mode
 
-    def _drop_acls(self, inode: int | bytes, wanted: RestoreEntry, names: set[bytes]) -> None:
+    def _drop_acls(self, inode: int | bytes, entry: RestoreEntry, names: set[bytes]) -> None:
         """Take ACLs away that it did not have: those that the directory above lends to what is made in it."""
-        if wanted.kind is EntryKind.SYMLINK:
+        if entry.kind is EntryKind.SYMLINK:
             return
         self._without_acls = None
         try:
@@ -152,41 +152,39 @@ class Metadata:
                 os.removexattr(inode, name)
         except OSError as error:
             if error.errno not in _NO_XATTRS:
-                self._tell(wanted, f"ACL: {reason(error)}")
+                self._tell(entry, f"ACL: {reason(error)}")
             return
-        if not lent and wanted.extra is None and wanted.kind is EntryKind.FILE:
-            self._without_acls = wanted.directory
+        if not lent and entry.extra is None and entry.kind is EntryKind.FILE:
+            self._without_acls = entry.directory
 
-    def _without_lent_rights(
-        self, wanted: RestoreEntry, mode: int, *, has_user: bool, has_group: bool
-    ) -> int:
+    def _without_lent_rights(self, entry: RestoreEntry, mode: int, *, has_user: bool, has_group: bool) -> int:
         """The mode, without setuid and setgid where they would lend the rights of somebody else than then."""
         lent = (0 if has_user else stat.S_ISUID) | (0 if has_group else stat.S_ISGID)
-        if not has_user and wanted.kind is not EntryKind.DIRECTORY:
+        if not has_user and entry.kind is not EntryKind.DIRECTORY:
             lent |= stat.S_ISGID  # a program that somebody else may change now
         if mode & lent:
-            self._tell(wanted, "mode: setuid and setgid are left off, as the owner could not be set")
+            self._tell(entry, "mode: setuid and setgid are left off, as the owner could not be set")
         return mode & ~lent
 
-    def check(self, found: os.stat_result, wanted: RestoreEntry, mode: int | None) -> None:
+    def check(self, found: os.stat_result, entry: RestoreEntry, mode: int | None) -> None:
         """Some systems take what they are told, and do something else. None: what failed was told."""
         if mode is None:
             return
-        if wanted.kind is not EntryKind.SYMLINK and stat.S_IMODE(found.st_mode) != mode:
-            self._tell(wanted, f"mode: it is {stat.S_IMODE(found.st_mode):04o} instead of {mode:04o}")
-        if abs(found.st_mtime_ns - wanted.mtime_ns) >= _COARSEST_NS:
-            self._tell(wanted, "times: beyond what the file system can hold")
+        if entry.kind is not EntryKind.SYMLINK and stat.S_IMODE(found.st_mode) != mode:
+            self._tell(entry, f"mode: it is {stat.S_IMODE(found.st_mode):04o} instead of {mode:04o}")
+        if abs(found.st_mtime_ns - entry.mtime_ns) >= _COARSEST_NS:
+            self._tell(entry, "times: beyond what the file system can hold")
 
-    def _setting(self, wanted: RestoreEntry, what: str, action: Callable[[], None]) -> bool:
+    def _setting(self, entry: RestoreEntry, what: str, action: Callable[[], None]) -> bool:
         try:
             action()
         except _REFUSED as error:
-            self._tell(wanted, f"{what}: {reason(error)}")
+            self._tell(entry, f"{what}: {reason(error)}")
             return False
         return True
 
-    def _tell(self, wanted: RestoreEntry, detail: str) -> None:
-        self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
+    def _tell(self, entry: RestoreEntry, detail: str) -> None:
+        self._report(Problem(entry.path, ProblemKind.NOT_SET, detail))
 
 
 def reason(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Files that were begun and are not whole yet: under temporary names beside their own, few of them open.
 
-A temporary name is `.nightvault-<restore>-…`, the same in each sitting of a restore for the same entry.
+A temporary name is `.nightvault-<restore>-…`, the same in each session of a restore for the same entry.
 
 What is written of a large file is sent to the disk at once and leaves the system's cache when it is there: no
 sync has gigabytes to wait for, and what other programs have in the cache stays in it.
@@ -28,13 +28,13 @@ NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Part(NamedTuple):
+class PartialFile(NamedTuple):
     """A file that was begun; `found` as it was then: its inode tells whether its name still means it.
 
-    `is_new`: by this sitting, so that its directory has lent it what it lends to others now.
+    `is_new`: by this session, so that its directory has lent it what it lends to others now.
     """
 
-    wanted: RestoreEntry
+    entry: RestoreEntry
     temporary: bytes
     found: os.stat_result
     is_new: bool = True
@@ -51,38 +51,38 @@ class _Written:
     size: int = 0
 
 
-class Parts:
+class PartialFiles:
     """By the key that the caller gives to each. For one thread."""
 
     def __init__(self, target: Directories, mark: str) -> None:
         self._target = target
         self._prefix = b".nightvault-" + mark.encode() + b"-"
-        self._parts: dict[int, Part] = {}
+        self._parts: dict[int, PartialFile] = {}
         self._open: OrderedDict[int, int] = OrderedDict()
         self._kept: set[int] = set()
         self._written: dict[int, _Written] = {}
 
-    def __getitem__(self, key: int) -> Part:
+    def __getitem__(self, key: int) -> PartialFile:
         return self._parts[key]
 
-    def make(self, key: int, wanted: RestoreEntry) -> int:
+    def make(self, key: int, entry: RestoreEntry) -> int:
         """Make an empty file, readable for nobody else; its handle. OSError if that cannot be."""
-        handle = self._target.handle(wanted.directory)
-        step(wanted.name)
-        temporary = self.name_for(wanted)
+        handle = self._target.handle(entry.directory)
+        step(entry.name)
+        temporary = self.name_for(entry)
         try:
             file = os.open(temporary, NEW, 0o600, dir_fd=handle)
-        except FileExistsError:  # of an earlier sitting, and of no use
+        except FileExistsError:  # of an earlier session, and of no use
             os.unlink(temporary, dir_fd=handle)
             file = os.open(temporary, NEW, 0o600, dir_fd=handle)
-        self._hold(key, Part(wanted, temporary, os.fstat(file)), file)
+        self._hold(key, PartialFile(entry, temporary, os.fstat(file)), file)
         return file
 
-    def take_up(self, key: int, wanted: RestoreEntry) -> bool:
-        """Go on with a file that an earlier sitting began; False if it is not there any more."""
-        temporary = self.name_for(wanted)
+    def take_up(self, key: int, entry: RestoreEntry) -> bool:
+        """Go on with a file that an earlier session began; False if it is not there any more."""
+        temporary = self.name_for(entry)
         try:
-            file = os.open(temporary, _AGAIN, dir_fd=self._target.handle(wanted.directory))
+            file = os.open(temporary, _AGAIN, dir_fd=self._target.handle(entry.directory))
         except OSError:
             return False
         found = os.fstat(file)
@@ -90,7 +90,7 @@ class Parts:
             os.close(file)
             return False
         forget(file)  # what could not be written is in the cache still, as if it had been
-        self._hold(key, Part(wanted, temporary, found, is_new=False), file)
+        self._hold(key, PartialFile(entry, temporary, found, is_new=False), file)
         self._kept.add(key)
         return True
 
@@ -101,7 +101,7 @@ class Parts:
             self._open.move_to_end(key)
             return opened
         part = self._parts[key]
-        file = os.open(part.temporary, _AGAIN, dir_fd=self._target.handle(part.wanted.directory))
+        file = os.open(part.temporary, _AGAIN, dir_fd=self._target.handle(part.entry.directory))
         if inode(os.fstat(file)) != inode(part.found):
             os.close(file)
             raise FileNotFoundError(errno.ENOENT, "its temporary file was replaced by another")
@@ -110,7 +110,7 @@ class Parts:
 
     def wrote(self, key: int, start: int, end: int) -> None:
         """Bytes `start` to `end` of a file were written."""
-        if self._parts[key].wanted.size < _STEP:
+        if self._parts[key].entry.size < _STEP:
             return
         written = self._written.setdefault(key, _Written(None, start, end))
         written.start, written.end = min(written.start, start), max(written.end, end)
@@ -150,20 +150,20 @@ class Parts:
         with suppress(OSError):  # it is only a temporary file, and the report names its entry
             if key in self._open:
                 os.close(self._open.pop(key))
-            os.unlink(part.temporary, dir_fd=self._target.handle(part.wanted.directory))
-        return part.wanted
+            os.unlink(part.temporary, dir_fd=self._target.handle(part.entry.directory))
+        return part.entry
 
-    def discard(self, wanted: RestoreEntry) -> None:
+    def discard(self, entry: RestoreEntry) -> None:
         """Remove what another process may have left of a file."""
         with suppress(OSError):
-            os.unlink(self.name_for(wanted), dir_fd=self._target.handle(wanted.directory))
+            os.unlink(self.name_for(entry), dir_fd=self._target.handle(entry.directory))
 
     def keep(self) -> None:
-        """What was begun stays for another sitting."""
+        """What was begun stays for another session."""
         self._kept.update(self._parts)
 
     def abandon(self) -> None:
-        """This sitting ends: throw away what was not kept."""
+        """This session ends: throw away what was not kept."""
         for key in list(self._parts):
             if key not in self._kept:
                 self.give_up(key)
@@ -173,21 +173,21 @@ class Parts:
         self._parts.clear()
 
     def clean(self, handle: int) -> None:
-        """Remove what earlier sittings of this restore left in a directory."""
+        """Remove what earlier sessions of this restore left in a directory."""
         with suppress(OSError):  # what fails here fails again, and is reported, where something is written
             for name in map(os.fsencode, os.listdir(handle)):
                 if name.startswith(self._prefix):
                     os.unlink(name, dir_fd=handle)
 
-    def name_for(self, wanted: RestoreEntry) -> bytes:
+    def name_for(self, entry: RestoreEntry) -> bytes:
         """The temporary name of a file."""
-        return self._prefix + blake2b(wanted.name, digest_size=10).hexdigest().encode()
+        return self._prefix + blake2b(entry.name, digest_size=10).hexdigest().encode()
 
     def name_once(self) -> bytes:
         """A temporary name for what is made in one go."""
         return self._prefix + os.urandom(6).hex().encode()
 
-    def _hold(self, key: int, part: Part, file: int) -> None:
+    def _hold(self, key: int, part: PartialFile, file: int) -> None:
         self._parts[key] = part
         self._keep_open(key, file)
 

@@ -137,8 +137,8 @@ class Sharing:
 
     def _make(self, files: Sequence[SmallFile], frame: memoryview) -> None:
         for file in files:
-            wanted, data = self._entries[file.key], frame[file.start : file.end]
-            self._note(file, self._writer.make_verified(wanted, data, file.chunk, self._chunk_key))
+            entry, data = self._entries[file.key], frame[file.start : file.end]
+            self._note(file, self._writer.make_verified(entry, data, file.chunk, self._chunk_key))
 
     def _note(self, file: SmallFile, made: int) -> None:
         """What came of a file."""
@@ -162,8 +162,8 @@ class Sharing:
             self._is_shared = True
         directories: dict[bytes, Lent] = {}
         try:
-            wanted = [self._new_file(file, start, directories) for file in files]
-            question = maker.ask([*directories.values()], wanted)
+            entry = [self._new_file(file, start, directories) for file in files]
+            question = maker.ask([*directories.values()], entry)
             self._asked.append(_Batch(files, self._frame, self._number, question))
         except MakerGoneError as error:
             self._go_on_alone(maker, error)
@@ -176,13 +176,13 @@ class Sharing:
         return True
 
     def _new_file(self, file: SmallFile, start: int, directories: dict[bytes, Lent]) -> NewFile:
-        wanted = self._entries[file.key]
-        if wanted.directory not in directories:
-            directories[wanted.directory] = self._writer.lend(wanted.directory)
-        uid, gid = self._writer.ids(wanted)
-        place = [*directories].index(wanted.directory)
+        entry = self._entries[file.key]
+        if entry.directory not in directories:
+            directories[entry.directory] = self._writer.lend(entry.directory)
+        uid, gid = self._writer.ids(entry)
+        index = [*directories].index(entry.directory)
         extent = start + file.start, start + file.end
-        return NewFile(place, wanted.name, wanted.mode, uid, gid, wanted.mtime_ns, *extent, file.chunk)
+        return NewFile(index, entry.name, entry.mode, uid, gid, entry.mtime_ns, *extent, file.chunk)
 
     def _take_answer(self, *, waits: bool) -> bool:
         """Note what came of the oldest batch, and make here what was left; False if that is not known yet.
@@ -200,8 +200,8 @@ class Sharing:
             return False
         self._has_failed = True
         batch = self._asked[0]
-        for place, detail in answer.troubles:
-            path = self._entries[batch.files[place].key].path
+        for index, detail in answer.troubles:
+            path = self._entries[batch.files[index].key].path
             self._report(Problem(path, ProblemKind.NOT_SET, detail))
         for file, made in zip(batch.files, answer.made, strict=False):
             if made == Made.WHOLE:
@@ -221,9 +221,9 @@ class Sharing:
         while self._asked:
             batch = self._asked[0]
             for file in batch.files:
-                wanted, data = self._entries[file.key], batch.frame[file.start : file.end]
-                if self._writer.stands(wanted, data):
-                    self._writer.count(1, wanted.size)
+                entry, data = self._entries[file.key], batch.frame[file.start : file.end]
+                if self._writer.stands(entry, data):
+                    self._writer.count(1, entry.size)
                     self._note(file, Made.WHOLE)
                 else:
                     self._make([file], batch.frame)

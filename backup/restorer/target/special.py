@@ -18,21 +18,21 @@ KINDS = {
 }
 
 
-def make_special(handle: int, name: bytes, wanted: RestoreEntry) -> int:
+def make_special(handle: int, name: bytes, entry: RestoreEntry) -> int:
     """Make it under `name` in an open directory; a handle that opens nothing.
 
     OSError where that is refused, or something else took the name at that moment. OverflowError for a device
     number that this system does not know.
     """
-    extra = wanted.extra or Extra()
-    if wanted.kind is EntryKind.SYMLINK:
+    extra = entry.extra or Extra()
+    if entry.kind is EntryKind.SYMLINK:
         os.symlink(extra.target, name, dir_fd=handle)
-    elif wanted.kind is EntryKind.FIFO:
+    elif entry.kind is EntryKind.FIFO:
         os.mkfifo(name, 0o600, dir_fd=handle)
     else:
-        os.mknod(name, KINDS[wanted.kind] | 0o600, extra.device, dir_fd=handle)
+        os.mknod(name, KINDS[entry.kind] | 0o600, extra.device, dir_fd=handle)
     made = os.open(name, _NOTHING, dir_fd=handle)
-    if not _is_ours(made, wanted.kind, extra):
+    if not _is_ours(made, entry.kind, extra):
         os.close(made)
         raise FileNotFoundError(errno.ENOENT, "something else took its place")
     return made

@@ -1,6 +1,6 @@
 """Write entries below the target: directories, files, and all else; directories' own metadata last.
 
-Files that are not whole outlive a sitting of the restore if `keep` was called after a sync: the next one
+Files that are not whole outlive a session of the restore if `keep` was called after a sync: the next one
 finds them by their temporary names and goes on. Nothing is synced file by file, and what was not synced is
 written anew.
 """
@@ -55,35 +55,35 @@ class Writer(FileMaker):
         """How many directories were made or found."""
         return len(self._directories)
 
-    def directory(self, wanted: RestoreEntry) -> None:
+    def directory(self, entry: RestoreEntry) -> None:
         """Make a directory now; its metadata waits for `finish`."""
         try:
-            handle, was_there = self._target.directory(wanted.path, replaces=not wanted.on_the_way)
+            handle, was_there = self._target.directory(entry.path, replaces=not entry.on_the_way)
             if was_there and not self._resumes:
                 self._parts.clean(handle)
-            if was_there and self._stays(wanted, handle):
+            if was_there and self._stays(entry, handle):
                 return
         except OSError as error:
-            self._failed(wanted, error)
+            self._failed(entry, error)
             return
-        self._directories.append(wanted)
+        self._directories.append(entry)
 
-    def _stays(self, wanted: RestoreEntry, handle: int) -> bool:
+    def _stays(self, entry: RestoreEntry, handle: int) -> bool:
         """Whether a directory that was there keeps its own mode, owner and times.
 
-        One that an earlier sitting made, and did not come to finish, is as that made it: ours alone.
+        One that an earlier session made, and did not come to finish, is as that made it: ours alone.
         """
-        if self._target.replaces and not wanted.on_the_way:
+        if self._target.replaces and not entry.on_the_way:
             return False
         found = os.fstat(handle)
         is_unfinished = stat.S_IMODE(found.st_mode) == stat.S_IRWXU and found.st_uid == os.geteuid()
         return not (self._resumes and is_unfinished)
 
-    def special(self, wanted: RestoreEntry) -> None:
+    def special(self, entry: RestoreEntry) -> None:
         """Make a symlink, FIFO or device, with its hard links."""
         made: int | None = None
         try:
-            for one in wanted.names:
+            for one in entry.names:
                 try:
                     if made is None:
                         made = self._made(one)
@@ -95,9 +95,9 @@ class Writer(FileMaker):
             if made is not None:
                 os.close(made)
 
-    def begun_before(self, key: int, wanted: RestoreEntry) -> bool:
-        """Go on with a file that an earlier sitting began; False if it is not there any more."""
-        return self._parts.take_up(key, wanted)
+    def begun_before(self, key: int, entry: RestoreEntry) -> bool:
+        """Go on with a file that an earlier session began; False if it is not there any more."""
+        return self._parts.take_up(key, entry)
 
     def read(self, key: int, offset: int, length: int) -> bytes:
         """Read back what was written of a file that was begun; short or empty where it is not there."""
@@ -106,14 +106,14 @@ class Writer(FileMaker):
         except OSError:
             return b""
 
-    def finished_before(self, wanted: RestoreEntry) -> BinaryIO | None:
+    def finished_before(self, entry: RestoreEntry) -> BinaryIO | None:
         """The file under its own name, to read what is in it; None if there is no such file."""
         try:
-            handle = os.open(wanted.name, _LOOK, dir_fd=self._target.handle(wanted.directory))
+            handle = os.open(entry.name, _LOOK, dir_fd=self._target.handle(entry.directory))
         except OSError:
             return None
         found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != wanted.size:
+        if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
             os.close(handle)
             return None
         forget(handle)  # what could not be written is in the cache still, as if it had been
@@ -128,26 +128,26 @@ class Writer(FileMaker):
         replaces = self._target.replaces
         return MakerProcess(self._target.path, self._mark, replaces=replaces, chunk_key=chunk_key, room=room)
 
-    def ids(self, wanted: RestoreEntry) -> tuple[int, int]:
+    def ids(self, entry: RestoreEntry) -> tuple[int, int]:
         """User and group that an entry is to have here."""
-        return self._owners.ids(wanted.owner)
+        return self._owners.ids(entry.owner)
 
-    def stands(self, wanted: RestoreEntry, data: memoryview) -> bool:
+    def stands(self, entry: RestoreEntry, data: memoryview) -> bool:
         """Whether a file that may not be replaced is as wanted: the second process has just made it."""
         if self._target.replaces:
             return False
-        whole = self.finished_before(wanted)
+        whole = self.finished_before(entry)
         if whole is None:
             return False
         with whole:
             found = os.fstat(whole.fileno())
-            is_it = found.st_mtime_ns == wanted.mtime_ns and whole.read() == data
+            is_it = found.st_mtime_ns == entry.mtime_ns and whole.read() == data
         if is_it:
-            self._parts.discard(wanted)
+            self._parts.discard(entry)
         return is_it
 
     def count(self, names: int, size: int) -> None:
-        """A file that others finished: the second process, or an earlier sitting without recording it."""
+        """A file that others finished: the second process, or an earlier session without recording it."""
         self.files += names
         self.bytes += size
 
@@ -156,46 +156,46 @@ class Writer(FileMaker):
         if self._resumes:
             self._parts.clean(self._target.handle(b""))
         systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
-        for wanted in sorted(self._directories, key=lambda one: one.path, reverse=True):
+        for entry in sorted(self._directories, key=lambda one: one.path, reverse=True):
             try:
-                handle = self._target.handle(wanted.path)
+                handle = self._target.handle(entry.path)
                 if self._resumes:
                     self._parts.clean(handle)
-                systems.setdefault(os.fstat(handle).st_dev, wanted.path)
-                self._metadata.apply(handle, wanted)
-                self._metadata.lock(handle, wanted)
+                systems.setdefault(os.fstat(handle).st_dev, entry.path)
+                self._metadata.apply(handle, entry)
+                self._metadata.lock(handle, entry)
             except OSError as error:
                 detail = f"mode, owner and times: {error.strerror}"
-                self._report(Problem(wanted.path, ProblemKind.NOT_SET, detail))
+                self._report(Problem(entry.path, ProblemKind.NOT_SET, detail))
         return self._target.syncing(systems.values())
 
     def syncing(self) -> Callable[[], None]:
         """What sees that all that was written so far is on disk; to be called once, by any thread."""
         systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
-        for wanted in self._directories:
+        for entry in self._directories:
             with suppress(OSError):  # it was replaced by others: what lies in it is lost, and found missing
-                systems.setdefault(os.fstat(self._target.handle(wanted.path)).st_dev, wanted.path)
+                systems.setdefault(os.fstat(self._target.handle(entry.path)).st_dev, entry.path)
         return self._target.syncing(systems.values())
 
     def synced(self) -> None:
-        """To be called when it was: files that were begun stay for another sitting."""
+        """To be called when it was: files that were begun stay for another session."""
         self._parts.keep()
 
     def abandon(self) -> None:
-        """This sitting ends: throw away what was begun and not kept."""
+        """This session ends: throw away what was begun and not kept."""
         self._parts.abandon()
 
-    def _made(self, wanted: RestoreEntry) -> int:
+    def _made(self, entry: RestoreEntry) -> int:
         """Make one symlink, FIFO or device; a handle of it that opens nothing."""
-        handle = self._target.handle(wanted.directory)
+        handle = self._target.handle(entry.directory)
         opened: list[int] = []
 
         def make(name: bytes) -> None:
-            opened.append(make_special(handle, name, wanted))
-            self._metadata.apply(opened[0], wanted, opens_nothing=True)
+            opened.append(make_special(handle, name, entry))
+            self._metadata.apply(opened[0], entry, opens_nothing=True)
 
         try:
-            self._target.make(handle, wanted.name, self._parts.name_once(), make)
+            self._target.make(handle, entry.name, self._parts.name_once(), make)
         except BaseException:
             for one in opened:
                 os.close(one)
