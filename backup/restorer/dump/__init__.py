@@ -1,5 +1,8 @@
-"""Files written into a stream instead of a directory: one file, or a tree as a PAX tar.
+"""Writes files to a stream instead of a directory: one file as it is, or a tree as a PAX tar.
 
-`dump` is the run, `streaming` gives the content of files in their order from what the vault holds ready,
-`tar` makes the members. No byte goes out that was not verified, and no disk is used on the way.
+The flow: `dump` walks the plan in the order of paths → `streaming` fetches and opens the frames of each file
+in order → `tar` formats members → the sink (standard output).
+
+Invariants: no byte goes out before it was verified, no disk is used, and an error ends the stream short
+instead of leaving a gap. Begin with `dump.dump`.
 """

@@ -1,7 +1,7 @@
-"""Dump one file, or a tree as a tar, into a stream, from what the vault holds ready.
+"""Dumps one file, or a tree as a tar, into a stream, from retrievals that are ready.
 
-A file that fits is verified whole before its first byte goes out, and left out of a tar if it is damaged. One
-that does not is verified chunk by chunk; if it breaks off, the stream ends there and an error is raised.
+A file that fits into memory is verified completely before its first byte goes out, and left out of a tar if
+it is damaged. A larger one is verified chunk by chunk; if that fails, the stream ends there with an error.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def dump(restore: Restore, context: RestoreContext, sink: Sink) -> RestoreReport
 
 
 class _Dump:
-    """One dump: what went out so far, and what was met."""
+    """One dump: the stream so far and the problems met."""
 
     def __init__(
         self,
@@ -122,9 +122,9 @@ class _Dump:
         self._count(files[0].entry)
 
     def _tar(self) -> None:
-        """Members in the order of paths, each directory before what lies in it."""
+        """Write members in the order of paths, each directory before its contents."""
         members = sorted(_members(self._plan), key=lambda one: one[0].path.split(b"/"))
-        contents_of: dict[int, RestoreEntry] = {}  # what a further name of it links to
+        contents_of: dict[int, RestoreEntry] = {}  # the entry that further hard links refer to
         with self._contents(list(_firsts(members))) as contents:
             for entry, file, group in members:
                 first = contents_of.get(group)
@@ -154,7 +154,7 @@ class _Dump:
         return True
 
     def _write(self, contents: Contents, file: RestoreFile, header: bytes = b"") -> None:
-        """Header and content; of a file that fits nothing goes out before all of it was verified."""
+        """Write header and content; a file that fits into memory is verified completely first."""
         chunks: Iterator[memoryview] | list[memoryview] = contents.chunks(file)
         if file.data_size <= FITS:
             chunks = list(chunks)
@@ -167,7 +167,7 @@ class _Dump:
             self._put(data)
 
     def _write_with_holes(self, file: RestoreFile, chunks: Iterator[memoryview] | list[memoryview]) -> None:
-        """A stream has no holes: they are zeros."""
+        """Write a sparse file's data with its holes as zeros: a stream has no holes."""
         layout = file.layout
         at = offset = 0
         for data in chunks:
@@ -205,7 +205,7 @@ _Member = tuple[RestoreEntry, RestoreFile | None, int]
 
 
 def _members(plan: RestorePlan) -> Iterator[_Member]:
-    """Every name, with its content, and a number that the names of one inode share."""
+    """Every name, with its content's file and a number that hard links share."""
     selection = plan.selection
     groups = count(1)
     for entry in selection.directories:
@@ -221,7 +221,7 @@ def _members(plan: RestorePlan) -> Iterator[_Member]:
 
 
 def _firsts(members: Sequence[_Member]) -> Iterator[RestoreFile]:
-    """The files in the order in which their content goes out."""
+    """The files in the order in which their content is written."""
     seen: set[int] = set()
     for _, file, group in members:
         if file is not None and group not in seen:

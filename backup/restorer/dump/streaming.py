@@ -1,6 +1,6 @@
-"""The content of files in their order, from what the vault holds ready: verified, without any disk.
+"""The content of files in order, fetched from ready retrievals and verified, without using a disk.
 
-Frames are opened a run at a time and kept while they may be wanted again, within a bound.
+Frames are opened in runs and kept, within a limit, while they may be needed again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _Key = tuple[int, int]  # archive and frame number
 
 
 class Contents:
-    """Gives files' chunks in the order of `files`, on one thread; a context manager that ends its threads."""
+    """Returns the chunks of `files` in order, on one thread; a context manager that ends its threads."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Contents:
         self._fetcher.__exit__(None, None, None)
 
     def chunks(self, file: RestoreFile) -> Iterator[memoryview]:
-        """The chunks of the next file, each verified. `IntegrityError` where one cannot be had as it was."""
+        """The verified chunks of the next file. `IntegrityError` if one cannot be fetched intact."""
         for number in file.chunks:
             location = self._locations[number]
             raw = self._frame((location.archive, location.frame))
@@ -86,7 +86,7 @@ class Contents:
 
     def _frame(self, key: _Key) -> memoryview:
         while self._at < len(self._order) and self._order[self._at] != key:
-            self._at += 1  # of files that were given up, or a frame that is used twice in a row
+            self._at += 1  # skip given-up files, and a frame needed twice in a row
         if key not in self._held:
             self._load(key)
         if key not in self._held:
@@ -96,7 +96,7 @@ class Contents:
         return self._held[key]
 
     def _load(self, key: _Key) -> None:
-        """Open the frame and those that are wanted after it, as far as they lie behind it in one range."""
+        """Open a frame and those needed next, as far as they follow it in the same range."""
         found = self._rows.get(key)
         if found is None:
             return

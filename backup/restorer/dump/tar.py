@@ -1,6 +1,6 @@
-"""Entries as members of a PAX tar, as POSIX.1-2001 and GNU tar have them: bytes in, blocks out.
+"""Formats entries as members of a PAX tar (POSIX.1-2001, GNU tar): pure, entries in, blocks out.
 
-Names and link targets are bytes, times go to the nanosecond, xattrs are `SCHILY.xattr.…`, hard links are
+Names and link targets are bytes, times have nanoseconds, xattrs are `SCHILY.xattr.…`, hard links are
 links, sparse files are GNU's format 1.0.
 """
 
@@ -28,9 +28,9 @@ _TYPES = {
 def member(
     entry: RestoreEntry, *, numeric_owner: bool = False, link_to: RestoreEntry | None = None
 ) -> tuple[bytes, int]:
-    """A member's header, and how many bytes of data it says follow, with what the header holds of them.
+    """A member's header with the sparse table if any, and the number of data bytes that it announces.
 
-    `link_to`: the member is one more name of that one.
+    `link_to`: the member is a hard link to that entry.
     """
     extra = entry.extra or Extra()
     info = tarfile.TarInfo(_text(entry.path))
@@ -60,17 +60,17 @@ def member(
 
 
 def padding(length: int) -> bytes:
-    """What fills a member's data up to a whole block."""
+    """Zeros that fill a member's data up to a whole block."""
     return bytes(-length % BLOCK)
 
 
 def ending(length: int) -> bytes:
-    """The end of an archive of so many bytes: two empty blocks, and up to a whole record."""
+    """The end of an archive of `length` bytes: two empty blocks, padded to a whole record."""
     return bytes(2 * BLOCK + -(length + 2 * BLOCK) % tarfile.RECORDSIZE)
 
 
 def _sparse(info: tarfile.TarInfo, entry: RestoreEntry, headers: dict[str, str]) -> bytes:
-    """Make the header that of a sparse file; the table that its data begins with (GNU tar manual, 1.0)."""
+    """Turn the header into that of a sparse file; returns the table before its data (GNU tar manual, 1.0)."""
     pieces = list(_data_of(entry))
     lines = [str(len(pieces)), *(str(number) for piece in pieces for number in piece)]
     table = "".join(f"{line}\n" for line in lines).encode()
@@ -88,7 +88,7 @@ def _sparse(info: tarfile.TarInfo, entry: RestoreEntry, headers: dict[str, str])
 
 
 def _data_of(entry: RestoreEntry) -> Iterator[tuple[int, int]]:
-    """Offset and length of each piece of data; an empty one tells where a hole at the end ends."""
+    """Offset and length of each stretch of data; an empty one marks a hole at the end."""
     numbers = unpack_u64(entry.holes)
     at = 0
     for start, length in zip(numbers[::2], numbers[1::2], strict=True):

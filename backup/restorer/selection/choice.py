@@ -1,4 +1,4 @@
-"""What of a snapshot a restore takes, and what it may do to what is there already: a value to be kept."""
+"""The user's choice of entries to restore and the rules for existing files, as a value that can be stored."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _TEXTS = ("globs", "include", "exclude")
 
 
 class Overwrite(StrEnum):
-    """What becomes of a file that is there already; part of the interface."""
+    """The rule for files that exist at the target already; part of the interface."""
 
     ALWAYS = "always"
-    IF_CHANGED = "if-changed"  # it stays if size and time are the same; with `verify` if its content is
+    IF_CHANGED = "if-changed"  # kept if size and mtime are equal; with `verify`, if its content is
     NEVER = "never"
 
 
 class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A restore's choice; by default all of it, over what is there.
+    """A restore's choice; the default restores everything and overwrites what exists.
 
-    `paths` are absolute, or globs of absolute paths (`globs`); what they name comes back, with all below.
-    `include` and `exclude` are patterns as a job has them: of what the paths name, that which is included and
-    not excluded.
+    `paths` are absolute, `globs` match absolute paths; both include everything below what they name.
+    `include` and `exclude` are patterns with the syntax of a job's: entries under the paths are restored if
+    they are included and not excluded.
     """
 
     paths: tuple[bytes, ...] = ()
@@ -41,16 +41,16 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
     delete: bool = False
     verify: bool = False
     numeric_owner: bool = False
-    output: str = ""  # of a dump: what goes to standard output
+    output: str = ""  # of a dump: the form of what goes to standard output
 
     @property
     def is_all(self) -> bool:
-        """Whether it takes everything."""
+        """Whether the choice takes every entry."""
         return not (self.paths or self.globs or self.include or self.exclude)
 
     @property
     def looks(self) -> bool:
-        """Whether what is at the target makes a difference."""
+        """Whether the result depends on what exists at the target."""
         return self.delete or self.overwrite is not Overwrite.ALWAYS
 
     def stem(self, base: bytes) -> bytes:
@@ -63,14 +63,14 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
         return common if _is_below(common, base) else base
 
     def encode(self) -> bytes:
-        """As bytes that are the same for the same choice; patterns that are not UTF-8 as bytes."""
+        """The choice as canonical bytes: equal choices give equal bytes; non-UTF-8 patterns stay bytes."""
         fields = msgspec.to_builtins(self, builtin_types=(bytes,))
         texts = {name: [_storable(one) for one in fields[name]] for name in _TEXTS if name in fields}
         return msgspec.msgpack.encode(fields | texts)
 
     @classmethod
     def decode(cls, data: bytes | None) -> Choice:
-        """From what `encode` gave; none is the default."""
+        """The choice that `encode` packed; the default for no bytes."""
         if not data:
             return cls()
         fields = msgspec.msgpack.decode(data, type=dict[str, Any])
@@ -79,7 +79,7 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def _storable(text: str) -> str | bytes:
-    """The text, or its bytes where they are not UTF-8."""
+    """The text, or its bytes if it is not valid UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -88,7 +88,10 @@ def _storable(text: str) -> str | bytes:
 
 
 class Sieve:
-    """Asks a choice of each row of a snapshot, directories before what lies in them. Linear, for one pass."""
+    """A filter that applies a choice to the rows of a snapshot, each directory before what lies in it.
+
+    It keeps state for one linear pass.
+    """
 
     def __init__(self, choice: Choice) -> None:
         self._paths = choice.paths
@@ -108,20 +111,20 @@ class Sieve:
 
     @property
     def unmet(self) -> Iterable[int]:
-        """Which globs named nothing."""
+        """Indexes of the globs that matched nothing."""
         return [index for index, met in enumerate(self._met) if not met]
 
     @property
     def unmet_patterns(self) -> list[str]:
-        """Which of the patterns decided about nothing, as options."""
+        """The patterns that matched nothing, as options for a message."""
         return [f"{origin} {text!r}" for origin, text in self._unmet_patterns]
 
     def takes(self, directory: bytes, row: EntryRow) -> bool:
-        """Whether an entry of an absolute directory is taken."""
+        """Whether the choice takes an entry of an absolute directory."""
         return self.takes_name(directory, row.name, is_directory=row.kind == EntryKind.DIRECTORY)
 
     def takes_name(self, directory: bytes, name: bytes, *, is_directory: bool) -> bool:
-        """The same of an entry that need not be in the snapshot."""
+        """Same as `takes`, for a name that need not be in the snapshot."""
         path = directory.rstrip(b"/") + b"/" + name
         if directory in self._excluded or self._names(
             self._exclude, directory, name, is_directory=is_directory

@@ -1,4 +1,4 @@
-"""Where the chunks of a restore lie, in little memory: about 60 bytes for each."""
+"""Chunk locations of a restore, packed into about 60 bytes each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Final
 
 from backup.inventory import packed
@@ -13,15 +14,16 @@ from backup.inventory.database import Transaction
 from backup.inventory.packed import ChunkLocation
 
 _ROW: Final = struct.Struct("<IIII32s")  # archive, frame, offset, length, id
+_archive_and_frame, _length = itemgetter(0, 1), itemgetter(3)
 _ID_SIZE: Final = 32
 _BATCH: Final = 5_000
 
 
 class ChunkLocations(Mapping[int, ChunkLocation]):
-    """Chunks' locations by their numbers, in that order. One that cannot be true is not there."""
+    """A mapping of chunk number to location, in the order of numbers; impossible locations are left out."""
 
     def __init__(self, locations: Iterable[ChunkLocation] = ()) -> None:
-        """`places` come by rising numbers."""
+        """Pack `locations`, which must come by rising numbers."""
         self.numbers = array("I")
         self._rows = bytearray()
         for location in locations:
@@ -38,18 +40,18 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         return at
 
     def at(self, position: int) -> ChunkLocation:
-        """The place at a position."""
+        """The location at a position."""
         archive, frame, offset, length, name = _ROW.unpack_from(self._rows, position * _ROW.size)
         return ChunkLocation(self.numbers[position], name, archive, frame, offset, length)
 
     def only(self, numbers: Container[int]) -> ChunkLocations:
-        """Those of `numbers`."""
+        """The locations of `numbers` alone."""
         return ChunkLocations(
             self.at(position) for position, number in enumerate(self.numbers) if number in numbers
         )
 
     def move(self, locations: Iterable[ChunkLocation]) -> None:
-        """These chunks lie elsewhere than was known."""
+        """Replace the locations of these chunks."""
         for location in locations:
             row = _packed(location)
             if row is not None:
@@ -57,13 +59,13 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
                 self._rows[start : start + _ROW.size] = row
 
     def frames(self) -> Iterator[tuple[int, int]]:
-        """Archive and frame of each, in order."""
-        return ((row[0], row[1]) for row in _ROW.iter_unpack(self._rows))
+        """Archive and frame of each location, in order."""
+        return map(_archive_and_frame, _ROW.iter_unpack(self._rows))
 
     @property
     def lengths(self) -> Iterator[int]:
-        """The length of each, in order."""
-        return (row[3] for row in _ROW.iter_unpack(self._rows))
+        """The length of each chunk, in order."""
+        return map(_length, _ROW.iter_unpack(self._rows))
 
     def __getitem__(self, number: int) -> ChunkLocation:
         return self.at(self.position(number))
@@ -84,7 +86,7 @@ def _packed(location: ChunkLocation) -> bytes | None:
 
 
 def read_chunk_locations(tx: Transaction, numbers: array[int]) -> ChunkLocations:
-    """The places of chunks, given in any order and as often as they are used."""
+    """Read the locations of chunks; numbers may come in any order and repeatedly."""
     largest = packed.largest_chunk(tx)
     return ChunkLocations(_locations(tx, array("I", (number for number in numbers if number <= largest))))
 
@@ -95,10 +97,10 @@ def _locations(tx: Transaction, numbers: array[int]) -> Iterator[ChunkLocation]:
 
 
 def _rising(numbers: array[int]) -> Iterator[list[int]]:
-    """Each number once, in order: a byte marks each number between the least and the largest.
+    """The distinct numbers in rising order, in batches; a byte marks each from the least to the largest.
 
-    Numbers are given out one after the other, so that what a snapshot uses lies close together; a set of them
-    would take a hundred times as much.
+    Numbers are given out one after the other, so those of a snapshot lie close together; a set of them would
+    take a hundred times as much memory.
     """
     least = min(numbers, default=0)
     marks = bytearray(max(numbers, default=-1) + 1 - least)

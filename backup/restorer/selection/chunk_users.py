@@ -1,4 +1,4 @@
-"""Where the chunks of a restore belong: of each chunk the files that use it, and at which of their bytes."""
+"""Chunk users: the files that need each chunk, and the offset in each at which it is written."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from backup.restorer.selection.files import Files
 
 
 class ChunkUsers:
-    """ChunkUsers are numbered as chunks lie in `files`, file after file; each is dealt with once.
+    """The (file, chunk) pairs of a selection, numbered file after file; each is handed out at most once.
 
-    About 20 bytes for each. `offsets` say at which byte of its file's data a use begins.
+    About 20 bytes for each. `offsets[user]` is the offset of the chunk in its file's data.
     """
 
     def __init__(self, files: Files, locations: ChunkLocations) -> None:
@@ -24,14 +24,14 @@ class ChunkUsers:
         self._done = bytearray(len(positions))
 
     def take(self, position: int) -> Iterator[tuple[int, int]]:
-        """File and offset of each use of a chunk, by its position among the places, that is left to do."""
+        """File and offset of each pending user of a chunk, given the chunk's position in the locations."""
         for user in self._order[self._first[position] : self._first[position + 1]]:
             if not self._done[user]:
                 self._done[user] = 1
                 yield self._files.of(user), self.offsets[user]
 
     def settle(self, user: int) -> None:
-        """There is nothing left to do for a use."""
+        """Mark a user as done."""
         self._done[user] = 1
 
 
@@ -46,12 +46,12 @@ def _offsets(files: Files, positions: array[int], lengths: array[int]) -> array[
 
 
 def _ordered(positions: array[int], count: int) -> tuple[array[int], array[int]]:
-    """The uses by position, and where those of each position begin among them."""
+    """The users sorted by position, and the index of each position's first user among them."""
     counts = array("I", bytes(4 * (count + 1)))
     for position in positions:
         counts[position] += 1
     first, order = array("I", accumulate(counts)), array("I", bytes(4 * len(positions)))
-    for user in reversed(range(len(positions))):  # `first` begins as where each position's uses end
+    for user in reversed(range(len(positions))):  # `first` holds ends before this loop, starts after it
         position = positions[user]
         first[position] -= 1
         order[first[position]] = user

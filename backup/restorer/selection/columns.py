@@ -1,9 +1,10 @@
-"""Very many entries to restore, in columns of packed numbers."""
+"""A sequence of very many entries to restore, stored as columns of packed numbers."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, overload
 
 from backup.errors import FormatError
@@ -12,15 +13,17 @@ from backup.inventory.entries import EntryRow
 from backup.model import EntryKind, Extra, Owner
 from backup.restorer.selection.entry import RestoreEntry
 
-# Of directory, owner and attributes the place in a table; kind, on the way, mode, mtime, size, number; where
-# the name ends among the names. Whatever integer a database can hold fits, so that no damage is met here.
+# Indexes of directory, owner and attributes in their tables; kind, on the way, mode, mtime, size, number; the
+# end of the name in the joined names. Every integer that a database can hold fits: damage is found elsewhere.
 _ROW: Final = struct.Struct("<IIIBBqqqqQ")
 _END: Final = struct.Struct("<Q")  # the last column
+_EXTRA, _KIND, _SIZE = 2, 3, 7  # positions in a row
+_extra, _size = itemgetter(_EXTRA), itemgetter(_SIZE)
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
 
 class Entries(Sequence[RestoreEntry]):
-    """Very many entries in little memory: about 60 bytes and its name for each. `RestoreEntry` on demand."""
+    """A sequence of `RestoreEntry`, made on demand: about 60 bytes and the name for each."""
 
     def __init__(self, owners: Mapping[int, Owner]) -> None:
         self._owners = owners
@@ -32,7 +35,10 @@ class Entries(Sequence[RestoreEntry]):
         self._changed: dict[int, RestoreEntry] = {}
 
     def add(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
-        """One more; FormatError, LookupError, TypeError or ValueError, and none, if its row is damaged."""
+        """Append an entry.
+
+        FormatError, LookupError, TypeError or ValueError if its row is damaged; then nothing is appended.
+        """
         if row.owner not in self._owners:
             raise LookupError("its owner is not there")
         kind, extra, ends = _KINDS[row.kind], self._extra_index(row.extra), len(self._names) + len(row.name)
@@ -44,11 +50,11 @@ class Entries(Sequence[RestoreEntry]):
             packed = _ROW.pack(index, row.owner, extra, kind, on_the_way, *numbers)
         except struct.error as error:
             raise FormatError("a column holds no number") from error
-        self._names += row.name  # which refuses a text, before there is a row for it
+        self._names += row.name  # a str (damage) raises TypeError here, before the row is added
         self._rows += packed
 
     def only(self, keys: Iterable[int], changed: Mapping[int, RestoreEntry] | None = None) -> Entries:
-        """Those of `keys`, in order; with the values of `changed` in the place of those keys."""
+        """A copy with the entries of `keys`, in that order; `changed` gives replacements for some keys."""
         some = Entries(self._owners)
         some._directories, some._extras = self._directories, self._extras
         some._extra_indexes = self._extra_indexes
@@ -61,33 +67,35 @@ class Entries(Sequence[RestoreEntry]):
         return some
 
     def extra_of(self, key: int) -> Extra | None:
-        """What few entries have; where none has any, no row is looked at."""
-        return self._extras[self._row(key)[2]] if len(self._extras) > 1 else None
+        """The rare attributes of an entry; reads no row if no entry has any."""
+        return self._extras[self._row(key)[_EXTRA]] if len(self._extras) > 1 else None
 
     def is_plain(self, key: int) -> bool:
-        """Whether it is a file with one name, and nothing but owner, mode and times."""
+        """Whether the entry is a file with a single name and only owner, mode and times."""
         row = self._row(key)
-        return row[3] == EntryKind.FILE and not row[2] and key not in self._changed
+        return row[_KIND] == EntryKind.FILE and not row[_EXTRA] and key not in self._changed
 
     def size(self, key: int) -> int:
-        """Bytes of a file."""
-        size: int = self._row(key)[7]
+        """Size of an entry in bytes."""
+        size: int = self._row(key)[_SIZE]
         return size
 
     def linked(self) -> Iterator[int]:
-        """Keys of those that say to be one of several names."""
+        """Keys of the entries recorded as one of several hard links."""
         marked = {index for index, extra in enumerate(self._extras) if extra is not None and extra.link}
         if marked:
-            yield from (key for key, row in enumerate(_ROW.iter_unpack(self._rows)) if row[2] in marked)
+            yield from (
+                key for key, extra in enumerate(map(_extra, _ROW.iter_unpack(self._rows))) if extra in marked
+            )
 
     @property
     def total(self) -> int:
-        """Bytes of all of them."""
-        return sum(row[7] for row in _ROW.iter_unpack(self._rows))
+        """Size of all entries in bytes."""
+        return sum(map(_size, _ROW.iter_unpack(self._rows)))
 
     @property
     def names(self) -> int:
-        """How many names they have: a hard link is one more."""
+        """Number of names: each further hard link counts as one more."""
         return len(self) + sum(len(one.links) for one in self._changed.values())
 
     def __len__(self) -> int:
@@ -128,7 +136,7 @@ class Entries(Sequence[RestoreEntry]):
         return bytes(self._names[start:end])
 
     def _extra_index(self, packed: bytes | None) -> int:
-        """Where in the table attributes are: many entries have the same."""
+        """Index of these attributes in the table; equal ones share an index."""
         index = self._extra_indexes.get(packed)
         if index is None:
             self._extras.append(decode_extra(packed))

@@ -1,4 +1,4 @@
-"""An entry to restore: where below the target it is, and what it is to be."""
+"""One entry to restore: its path below the target and the state it should have."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from backup.model import EntryKind, Extra, Owner
 
 
 def is_step(name: bytes) -> bool:
-    """Whether a name can only mean an entry of the directory it is used in."""
+    """Whether a name is safe as one path component: it can only name an entry of its own directory."""
     return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
 
 
 class RestoreEntry(NamedTuple):
-    """One entry; `links` are further names of the same file or special file."""
+    """One entry to restore; `links` are further names of the same file or special file."""
 
     directory: bytes  # relative to the target
     name: bytes
@@ -26,20 +26,20 @@ class RestoreEntry(NamedTuple):
     extra: Extra | None
     links: tuple[RestoreEntry, ...] = ()
     number: int = 0  # of its row in the inventory
-    on_the_way: bool = False  # a directory that was not chosen itself, but holds what was
+    on_the_way: bool = False  # a directory that was not chosen, but contains something that was
 
     @property
     def holes(self) -> bytes:
-        """A sparse file's holes, packed."""
+        """The packed holes of a sparse file; empty for others."""
         return self.extra.holes if self.extra else b""
 
     @property
     def path(self) -> bytes:
-        """The path below the target."""
+        """The path relative to the target."""
         return self.directory + b"/" + self.name if self.directory else self.name
 
     @property
     def names(self) -> Iterator[RestoreEntry]:
-        """This entry and those that are linked to it."""
+        """This entry and its hard links."""
         yield self
         yield from self.links

@@ -1,4 +1,4 @@
-"""Very many files that a restore wants, with their chunks, in little memory."""
+"""The files of a selection with their chunk numbers, in packed columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONTENT_ID_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class RestoreFile:
-    """A file, its chunks' numbers in order, and where their bytes belong."""
+    """A file, the numbers of its chunks in order, and the layout of its data."""
 
     entry: RestoreEntry
     chunks: array[int]
@@ -29,15 +29,15 @@ class RestoreFile:
 
     @property
     def data_size(self) -> int:
-        """Bytes of its chunks."""
+        """Total size of its chunks in bytes."""
         return self.entry.size if self.layout is None else self.layout.data_size
 
 
 class Files(Sequence[RestoreFile]):
-    """Files by key, in the order in which they were stored; a `RestoreFile` is made when asked for.
+    """A sequence of files, in the order in which they were stored; a `RestoreFile` is made on demand.
 
-    `chunks` are the numbers of all their chunks, file after file; those of the file `key` are
-    `starts[key]` to `starts[key + 1]` of them.
+    `chunks` are the chunk numbers of all files, file after file; those of the file `key` are at
+    `starts[key]` to `starts[key + 1]`.
     """
 
     def __init__(self, owners: Mapping[int, Owner]) -> None:
@@ -47,18 +47,21 @@ class Files(Sequence[RestoreFile]):
         self._content_ids = bytearray()
 
     def add(self, directory: bytes, row: EntryRow) -> None:
-        """One more; FormatError, LookupError, TypeError or ValueError, and none, if its row is damaged."""
+        """Append a file.
+
+        FormatError, LookupError, TypeError or ValueError if its row is damaged; then nothing is appended.
+        """
         numbers = unpack_u32(row.chunks or b"")
         extra = decode_extra(row.extra)
         if extra is not None and extra.holes:
             Layout(extra.holes, row.size)
-        self.entries.add(directory, row)  # the last that may fail: all columns grow, or none
+        self.entries.add(directory, row)  # the last call that may fail: all columns grow, or none
         self._content_ids += _named(row.content_id)
         self.chunks.extend(numbers)
         self.starts.append(len(self.chunks))
 
     def only(self, keys: Sequence[int], changed: Mapping[int, RestoreEntry] | None = None) -> Files:
-        """Those of `keys`, in order; with the values of `changed` in the place of those keys."""
+        """A copy with the files of `keys`, in that order; `changed` gives replacements for some entries."""
         some = Files({})
         some.entries = self.entries.only(keys, changed)
         for key in keys:
@@ -68,34 +71,34 @@ class Files(Sequence[RestoreFile]):
         return some
 
     def chunks_of(self, key: int) -> array[int]:
-        """The numbers of a file's chunks."""
+        """The chunk numbers of a file."""
         return self.chunks[self.starts[key] : self.starts[key + 1]]
 
     def content_id(self, key: int) -> ContentId:
-        """The name of a file's content."""
+        """The content id of a file."""
         return ContentId(bytes(self._content_ids[16 * key : 16 * key + 16]))
 
     def forget_content_ids(self) -> None:
-        """They were compared, and nobody asks for them any more."""
+        """Free the content ids once they were compared: nothing reads them later."""
         self._content_ids.clear()
 
     def of(self, user: int) -> int:
-        """The key of the file that the `use`-th of all chunks is in."""
+        """Key of the file that contains the chunk at index `user` of `chunks`."""
         return bisect_right(self.starts, user) - 1
 
     def layout(self, key: int) -> Layout | None:
-        """Where a file's data lies; None if it has no holes."""
+        """The layout of a sparse file's data; None if it has no holes."""
         extra = self.entries.extra_of(key)
         return Layout(extra.holes, self.entries.size(key)) if extra is not None and extra.holes else None
 
     def data_size(self, key: int) -> int:
-        """Bytes of a file's chunks."""
+        """Total size of a file's chunks in bytes."""
         layout = self.layout(key)
         return self.entries.size(key) if layout is None else layout.data_size
 
     @property
     def data_sizes(self) -> Iterator[int]:
-        """Of each file the bytes of its chunks."""
+        """The data size of each file."""
         return map(self.data_size, range(len(self)))
 
     def __len__(self) -> int:
@@ -112,7 +115,7 @@ class Files(Sequence[RestoreFile]):
 
 
 def _named(content_id: object) -> bytes:
-    """A content id from a database, which may hold anything; one that no content has for what is none."""
+    """A valid content id from the database's value; zeros, which match no content, for anything else."""
     if isinstance(content_id, bytes) and len(content_id) == _CONTENT_ID_SIZE:
         return content_id
     return bytes(_CONTENT_ID_SIZE)

@@ -1,6 +1,6 @@
-"""What a restore wants: entries of a snapshot, and for each file where its chunks lie.
+"""Selects the entries of a snapshot by a choice, and the locations of the chunks of each file.
 
-All of it is held in memory, as columns: about 200 bytes for each file of one chunk, all told.
+The selection is held in memory, as columns: about 200 bytes for each file of one chunk, all told.
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ ALL = Choice()
 
 @dataclass(slots=True)
 class Selection:
-    """All that a restore makes; files lie in the order in which they were stored."""
+    """Everything a restore creates; files are in the order in which they were stored."""
 
     directories: Entries
     specials: Entries
     files: Files
     locations: ChunkLocations = field(default_factory=ChunkLocations)
     problems: list[Problem] = field(default_factory=list)
-    unmet: list[str] = field(default_factory=list)  # patterns that named nothing, as options
+    unmet: list[str] = field(default_factory=list)  # patterns that matched nothing, as options for a message
 
     @classmethod
     def of(cls, owners: Mapping[int, Owner]) -> Selection:
-        """Nothing yet; `owners` by number."""
+        """An empty selection; `owners` by number."""
         return cls(Entries(owners), Entries(owners), Files(owners))
 
     @property
     def names(self) -> int:
-        """How many names of files and special files it makes: a hard link is one more."""
+        """Number of names of files and special files to create: each further hard link counts as one."""
         return self.files.entries.names + self.specials.names
 
     @property
     def bytes(self) -> int:
-        """Bytes of all files."""
+        """Size of all files in bytes, holes included."""
         return self.files.entries.total
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of all files but their holes: what comes from the vault and is written."""
+        """Size of all files without their holes: the bytes that are fetched and written."""
         return sum(self.files.data_sizes)
 
 
 def select_entries(
     tx: Transaction, snapshot: Snapshot, path: bytes, content_key: bytes, choice: Choice = ALL
 ) -> Selection:
-    """What is chosen at and below the absolute `path` of a snapshot (`b"/"`: all of it).
+    """Select the chosen entries at and below the absolute `path` of a snapshot (`b"/"`: everything).
 
-    Directories on the way to what is chosen come with it. Below a directory, paths are relative to it; a
-    single file keeps its name. `UsageError` if the path is not there, or a path or glob of the choice names
-    nothing. What the inventory does not describe soundly is left out and reported: a name that leads out of
-    the target, a file whose chunk list does not match its content id, one whose chunks are not to be found.
+    Directories on the way to chosen entries are included. Below a directory, paths are relative to it; a
+    single file keeps its name. `UsageError` if the path does not exist, or a path or glob of the choice
+    matches nothing. Unsound records are left out and reported: a name that leads out of the target, a file
+    whose chunk list does not match its content id, one whose chunks cannot be found.
     """
     path = path.rstrip(b"/") or ROOT
     top = None if path == ROOT else entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
@@ -89,9 +89,9 @@ def select_entries(
 def _take_chosen(
     tx: Transaction, snapshot: Snapshot, base: bytes, choice: Choice, taker: _Taker
 ) -> list[str]:
-    """Take what the choice names; of the directories that it does not, those on the way to what it names.
+    """Add what the choice names to the selection, and of other directories those that lead to it.
 
-    The options that named nothing, unless nothing is left: that is a `UsageError`.
+    Returns the options that matched nothing; `UsageError` if the selection would be empty.
     """
     taken = False
     for one in choice.paths:
@@ -102,8 +102,8 @@ def _take_chosen(
     skip = len(base.rstrip(b"/")) + 1
     for directory, row in rows_below(tx, snapshot, base, choice):
         if choice.is_all or sieve.takes(directory, row):
-            for place, above in _way_to(directory, passed):
-                taker.take(place[skip:], above, on_the_way=True)
+            for parent, above in _way_to(directory, passed):
+                taker.take(parent[skip:], above, on_the_way=True)
             taker.take(directory[skip:], row)
             taken = True
         elif row.kind == EntryKind.DIRECTORY:
@@ -125,7 +125,7 @@ def _take_chosen(
 
 
 def _way_to(directory: bytes, passed: dict[bytes, tuple[bytes, EntryRow]]) -> list[tuple[bytes, EntryRow]]:
-    """The directories above an entry that were passed by so far, from the top; they are passed no more."""
+    """The parent directories of an entry that were skipped so far, from the top; clears them in `passed`."""
     way: list[tuple[bytes, EntryRow]] = []
     while directory in passed:
         way.append(passed.pop(directory))
@@ -150,7 +150,7 @@ def rows_below(
 
 
 class _Taker:
-    """Sorts rows into a selection; a directory's path is checked and kept once for all that is in it."""
+    """Sorts rows into a selection; a directory's path is checked and stored once for all entries in it."""
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
@@ -158,7 +158,7 @@ class _Taker:
         self._is_below = True
 
     def take(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
-        """Put one row where it belongs, or report it."""
+        """Add one row to the right part of the selection, or report it."""
         if directory != self._directory:
             self._directory = directory
             self._is_below = not directory or all(map(is_step, directory.split(b"/")))
@@ -184,7 +184,7 @@ class _Taker:
 
 
 def without(selection: Selection, kept: Collection[int]) -> Selection:
-    """The selection without the entries that stay as they are at the target, by their numbers."""
+    """The selection without the entries (`kept`, by number) that stay as they are at the target."""
     if not kept:
         return selection
     files = selection.files.only(*_left(selection.files.entries, kept))
@@ -199,7 +199,7 @@ def without(selection: Selection, kept: Collection[int]) -> Selection:
 
 
 def _left(entries: Entries, kept: Collection[int]) -> tuple[list[int], dict[int, RestoreEntry]]:
-    """The keys of what does not stay, and what it is without those of its names that do."""
+    """The keys of entries to restore, and replacements for those of which only some names stay."""
     keys: list[int] = []
     changed: dict[int, RestoreEntry] = {}
     for key, entry in enumerate(entries):
@@ -241,7 +241,7 @@ def _is_sound(files: Files, key: int, locations: ChunkLocations, content_key: by
 
 
 def _join_files(selection: Selection) -> None:
-    """Files with their hard links in one; what was read while it changed, and differs, stays apart."""
+    """Join hard links into one file; a name whose content differs (read while changing) stays separate."""
     files = selection.files
     groups: dict[tuple[object, ...], list[int]] = {}
     for key in files.entries.linked():

@@ -1,10 +1,11 @@
-"""The directory that a restore writes into: looked at before, written below it and never beside it.
+"""Everything a restore does in the target directory: look, compare, write, rename; never outside of it.
 
-`directories` opens every path step by step and follows no symlink. `existing` compares what is there already,
-`extraneous` lists what the snapshot does not have, `confirmed` keeps what was found, so that nothing is
-judged anew hours later. `assemble` turns frames into files, `making` writes one under a temporary name
-(`partial_files`) and renames it when every chunk was verified, `helper_process` does the same in a second
-process for many small files, divided up by `sharing`. `metadata` and `owners` set what hangs on an inode.
+The flow: `directories` opens paths step by step, without following symlinks. Before the restore, `existing`
+compares what is there, `extraneous` lists what the snapshot does not have, and `confirmed` stores both, so
+that nothing is judged anew hours later. Then `assemble` verifies the chunks of each frame and gives them to
+`write`; `making` writes a file under a temporary name (`partial_files`), sets `metadata` and renames it.
+`helper_process` does the same in a second process for small files, which `sharing` divides up.
 
-Invariant: a file has its own name only when it is whole.
+Invariants: a file has its own name only when all its chunks were verified; only confirmed paths are removed;
+a chunk counts as written only after a sync. Begin with `Assembly.accept`.
 """

@@ -1,4 +1,4 @@
-"""Frames in, files out: each chunk is named anew before it is written, each file whole before it is named."""
+"""Turns frames into files: each chunk is verified before it is written, a file renamed only when complete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backup.restorer.target.write import Report, Writer
 
 
 class Assembly:
-    """The files of a selection on their way. For one thread."""
+    """The files of a selection while they are being written; for use from one thread."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Assembly:
             self._chunks[key].append(position)
 
     def begin(self, *, again: bool = False) -> None:
-        """Make directories, and unless `again` what has no content, and empty files."""
+        """Create directories, and unless `again` also empty files and entries without content."""
         for entry in self._selection.directories:
             self._writer.directory(entry)
         if again:
@@ -78,7 +78,7 @@ class Assembly:
             self._writer.end(key)
 
     def close(self) -> None:
-        """Nothing is made any more."""
+        """End the second process; nothing is written afterwards."""
         self._sharing.close()
 
     @property
@@ -87,10 +87,10 @@ class Assembly:
         return (self._selection.files.entries[key].path for key in self._gone)
 
     def resume(self, done: Container[tuple[int, int]], gone: Container[bytes]) -> set[tuple[int, int]]:
-        """Take what an earlier session wrote as done where it was synced, and read back what is half done.
+        """Take over what an earlier session wrote and synced; half-written files are read back.
 
-        `done` are frames (archive, number) whose chunks were written, `gone` paths that were given up. Gives
-        those of the frames that must be fetched again, as a file that needs them is not what it was.
+        `done` are frames (archive, number) whose chunks were written, `gone` paths that were given up.
+        Returns the frames that must be fetched again because a file that needs them has changed.
         """
         locations, files = self._selection.locations, self._selection.files
         present = {number for number, key in zip(locations, locations.frames(), strict=True) if key in done}
@@ -112,7 +112,7 @@ class Assembly:
         return again
 
     def _verified(self, key: int, here: Collection[int], users: Collection[int]) -> Collection[int]:
-        """Those of `here` that a half-done file holds indeed; all `uses` if it was finished unrecorded."""
+        """The users of `here` whose chunk a partial file holds; all `users` if it was finished unrecorded."""
         entry = self._selection.files.entries[key]
         if self._writer.begun_before(key, entry):
             self._begun.add(key)
@@ -129,7 +129,7 @@ class Assembly:
         return users
 
     def _is_chunk(self, key: int, user: int, read: Callable[[int, int], bytes]) -> bool:
-        """Whether a chunk of a file is where it belongs; `read` gives bytes at an offset of the file."""
+        """Whether a chunk of a file is in place; `read` returns bytes at an offset of the file."""
         files, offset = self._selection.files, self._users.offsets[user]
         location, layout = self._selection.locations[files.chunks[user]], files.layout(key)
         pieces = [(offset, 0, location.length)] if layout is None else layout.pieces(offset, location.length)
@@ -137,17 +137,17 @@ class Assembly:
         return chunk_id(self._chunk_key, data) == location.id
 
     def lose(self, archive: int, why: str, frames: Iterable[FrameRow] | None = None) -> None:
-        """These frames of an archive (None: all) will not come: the files that need them are spoiled."""
+        """Give up the files that need these frames of an archive (None: all), which will not come."""
         lost = None if frames is None else {row.number for row in frames}
         for (number, frame), positions in self._chunks.items():
             if number == archive and (lost is None or frame in lost):
                 self._spoil(positions, why)
 
     def accept(self, archive: int, row: FrameRow, opened: Future[bytes]) -> int:
-        """Write a frame's chunks to wherever they belong; the bytes that were written meanwhile.
+        """Write a frame's chunks to all files that need them; returns the bytes written meanwhile.
 
-        A frame that did not come back, does not open or holds other chunks spoils its files only. Some files
-        may be `under_way` afterwards.
+        A frame that was not fetched, does not open or holds other chunks damages only its own files. Some
+        files may still be `under_way` afterwards.
         """
         positions = self._chunks.get((archive, row.number), array("I"))
         try:
@@ -161,21 +161,21 @@ class Assembly:
 
     @property
     def under_way(self) -> int:
-        """Of how many of the frames that came last some files are not made yet."""
+        """Number of the latest frames of which some files are not finished."""
         return self._sharing.under_way
 
     def settle(self) -> int:
-        """See that nothing is under way; the bytes that were written."""
+        """Wait until nothing is under way; returns the bytes written."""
         return self._sharing.settle()
 
     def finish(self) -> None:
-        """Whatever is not whole by now never will be."""
+        """Report the files that are still incomplete as damaged: no more data will come."""
         for key, missing in enumerate(self._missing):
             if missing and key not in self._gone:
                 self._drop(key, "not all of its data was found")
 
     def _write(self, position: int, raw: memoryview) -> int:
-        """Write a chunk of a frame; the bytes, but for those of small files."""
+        """Write one chunk of a frame; returns the bytes, except those of small files."""
         location = self._selection.locations.at(position)
         data = raw[location.offset : location.offset + location.length]
         is_good: bool | None = None
@@ -197,7 +197,7 @@ class Assembly:
         return written
 
     def _write_use(self, key: int, offset: int, data: memoryview) -> int:
-        """Write a verified chunk where one file uses it; the bytes."""
+        """Write a verified chunk to one file; returns the bytes."""
         if not self._begin(key):
             return 0
         if not self._put(key, offset, data):
@@ -211,13 +211,13 @@ class Assembly:
         return len(data)
 
     def _is_small(self, key: int, size: int) -> bool:
-        """Whether a file of which `size` bytes are at hand can be made of them in one go."""
+        """Whether a file whose data is this chunk of `size` bytes can be written in one step."""
         files = self._selection.files
         is_whole = files.starts[key + 1] - files.starts[key] <= 1 and key not in self._begun
         return is_whole and size <= LARGEST and files.entries.is_plain(key)
 
     def _put(self, key: int, offset: int, data: memoryview) -> bool:
-        """Write a chunk that begins at the `offset`-th byte of a file's data, around its holes."""
+        """Write a chunk at `offset` of a file's data, around its holes."""
         layout = self._selection.files.layout(key)
         if layout is None:
             return self._writer.write(key, offset, data)
@@ -255,7 +255,7 @@ class Assembly:
 
 
 def _read_at(file: int, offset: int, length: int) -> bytes:
-    """Bytes of an open file; none where they cannot be read."""
+    """Bytes of an open file; empty if they cannot be read."""
     try:
         return os.pread(file, length, offset)
     except OSError:

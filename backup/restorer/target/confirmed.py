@@ -1,4 +1,4 @@
-"""What a look at the target gave before a restore began: kept with it, so that nothing is judged anew."""
+"""The user's confirmed comparison of target and snapshot, stored so that nothing is judged anew later."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class _Kept(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """Numbers of the entries that stay as they are, how many are replaced, and which paths are to go."""
+    """Numbers of the entries that stay, how many are replaced, and the extraneous paths to remove."""
 
     kept: Collection[int] = field(default_factory=frozenset)
     replaced: int = 0
     extraneous: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
-        """As bytes."""
+        """The value as bytes."""
         row = _Kept(pack_u64(sorted(self.kept)), self.replaced, list(self.extraneous))
         return msgspec.msgpack.encode(row)
 
     @classmethod
     def decode(cls, data: bytes) -> Confirmed:
-        """From what `encode` gave; nothing where a restore was begun before there was such a thing."""
+        """The value that `encode` packed; empty for a restore begun by a version without it."""
         if not data:
             return NOTHING
         row = msgspec.msgpack.decode(data, type=_Kept)

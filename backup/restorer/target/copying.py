@@ -1,4 +1,4 @@
-"""One file's bytes into another, holes as holes."""
+"""Copies one file's bytes into another, holes as holes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def copy_data(source: int, copy: int, size: int) -> None:
 
 
 def _data(source: int, offset: int, size: int) -> tuple[int, int]:
-    """Where the next bytes lie that are no hole."""
+    """Start and end of the next stretch of data (not hole) from `offset` on."""
     try:
         start = os.lseek(source, offset, os.SEEK_DATA)
         return start, min(size, os.lseek(source, start, os.SEEK_HOLE))

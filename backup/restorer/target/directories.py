@@ -1,4 +1,4 @@
-"""The directory below which a restore writes: opened step by step, never through a symlink or above it."""
+"""The target directory of a restore: opened component by component, never through a symlink or above it."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from backup.restorer.selection.entry import is_step
 
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_OPEN = 128
-_OWN = 0o700  # what we need of a directory to write in it
+_OWN = 0o700  # the permissions needed to write into a directory
 
 
 class Directories(ABC):
-    """Open directories by their paths, and how what was made in one of them gets its name."""
+    """Open directories by path, and the rename of a temporary name to a final one in them."""
 
     def __init__(self, path: str, *, replaces: bool) -> None:
-        self.replaces = replaces  # else what is there stays
+        self.replaces = replaces  # if False, existing entries are kept
         self.path = path
 
     @abstractmethod
     def handle(self, path: bytes) -> int:
-        """A handle of a directory, ours, that may be closed at the next call. OSError if there is none."""
+        """A handle of a directory, owned by this object, valid until the next call. OSError if none."""
 
     @abstractmethod
     def is_ours(self, path: bytes) -> bool:
-        """Whether a directory that `handle` gave belongs to us: only we, and root, can change its nature."""
+        """Whether a directory that `handle` returned belongs to us: only we and root can change it."""
 
     def put(self, handle: int, temporary: bytes, name: bytes) -> None:
-        """Give what has a temporary name in an open directory its own; FileExistsError where it may not."""
+        """Rename a temporary name in an open directory to `name`; FileExistsError if that is not allowed."""
         if self.replaces:
             os.rename(temporary, step(name), src_dir_fd=handle, dst_dir_fd=handle)
         else:
             _rename_to_free(handle, temporary, step(name))
 
     def make(self, handle: int, name: bytes, temporary: bytes, make: Callable[[bytes], None]) -> None:
-        """Make something under a temporary name in the directory, then give it its own."""
+        """Create something under a temporary name in the directory, then rename it."""
         replacing(handle, name, temporary, make, self.put)
 
 
 class Target(Directories):
-    """Hands out handles of directories below one directory. For one thread; `close` it.
+    """Handles of directories below one directory, for use from one thread; `close` it.
 
-    A handle stays where it is when the path to it is changed by others, and no step of a path is ever taken
-    through a symlink, so nothing that appears in the target meanwhile can lead out of it.
+    A handle stays valid when others change the path to it, and no component of a path is ever resolved
+    through a symlink, so nothing that appears in the target meanwhile can lead outside it.
     """
 
     def __init__(self, path: str, *, replaces: bool = True) -> None:
@@ -57,7 +57,7 @@ class Target(Directories):
         try:
             os.makedirs(self.path, mode=_OWN, exist_ok=True)
             self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (OSError, RecursionError) as error:  # makedirs goes down a step a call
+        except (OSError, RecursionError) as error:  # makedirs recurses once for each component
             why = error.strerror if isinstance(error, OSError) else "it lies too deep"
             raise TargetError(
                 f"the target {self.path} cannot be used: {why}",
@@ -69,10 +69,10 @@ class Target(Directories):
         self._has_failed = False  # a sync
 
     def handle(self, path: bytes) -> int:
-        """The directory `path` (relative, `b""` is the target itself), made where it is missing.
+        """A handle of the directory `path` (relative, `b""` is the target itself), created if missing.
 
-        OSError if a step is a symlink, no directory, or another one than before. The handle is ours and may
-        be closed at the next call.
+        OSError if a component is a symlink, no directory, or another one than before. The handle is owned by
+        this object and valid until the next call.
         """
         known = path
         while known and known not in self._open:
@@ -87,10 +87,10 @@ class Target(Directories):
         return handle
 
     def directory(self, path: bytes, *, replaces: bool = True) -> tuple[int, bool]:
-        """A handle of `path` in which we may write, and whether it was there before.
+        """A writable handle of `path`, and whether the directory existed before.
 
-        What else lies in its place is removed, as a file would be replaced: a symlink, not what it points at.
-        Unless `replaces`: then OSError.
+        Anything else at that path is removed, as a file would be replaced (a symlink itself, not its target);
+        OSError instead if `replaces` is false.
         """
         step(path.partition(b"/")[0])
         parent, _, name = path.rpartition(b"/")
@@ -102,14 +102,14 @@ class Target(Directories):
         return self.handle(path), False
 
     def is_ours(self, path: bytes) -> bool:
-        """Whether a directory that `handle` gave belongs to us: only we, and root, can change its nature."""
+        """Whether a directory that `handle` returned belongs to us: only we and root can change it."""
         return path in self._ours
 
     def syncing(self, paths: Iterable[bytes]) -> Callable[[], None]:
-        """What sees that the file systems of these directories have all that was written.
+        """A function that syncs the file systems of these directories.
 
-        It is to be called once, by any thread. `TargetError` if they have not, and of each one after that:
-        the system tells of bytes that it could not write once.
+        Call it once, from any thread. It raises `TargetError` if the sync fails, and so does every later one:
+        the system reports bytes that it could not write only once.
         """
         with self._told_of_disk(), ExitStack() as undo:
             handles = [_closed_by(undo, os.dup(self.handle(path))) for path in paths]
@@ -162,7 +162,7 @@ class Target(Directories):
             return self.handle(path)
         found = os.fstat(handle)
         if found.st_uid == os.geteuid() and found.st_mode & _OWN != _OWN:
-            os.fchmod(handle, found.st_mode & 0o7777 | _OWN)  # its own mode comes last
+            os.fchmod(handle, found.st_mode & 0o7777 | _OWN)  # the entry's own mode is set last
         return handle
 
     def _enter(self, path: bytes, above: int, name: bytes) -> int:
@@ -189,7 +189,7 @@ def _enter(above: int, name: bytes) -> int:
 
 
 def _sync(handle: int) -> None:
-    """Linux's syncfs, which tells of bytes that could not be written; else sync, which tells nothing."""
+    """Linux's syncfs, which reports failed writes; elsewhere sync, which reports nothing."""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is not None:
         if syncfs(handle) == 0:
@@ -213,7 +213,7 @@ def step(name: bytes) -> bytes:
 
 
 def _open_up(handle: int, name: bytes) -> None:
-    """Let us into a directory that is ours, by a handle that opens nothing: never where a symlink points."""
+    """Add our own permissions to a directory of ours, by an O_PATH handle, never through a symlink."""
     there = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
     try:
         os.chmod(b"/proc/self/fd/%d" % there, _OWN)
@@ -228,7 +228,7 @@ def replacing(
     make: Callable[[bytes], None],
     put: Callable[[int, bytes, bytes], None] | None = None,
 ) -> None:
-    """Make something under a temporary name in the directory, then rename it to `name`, or as `put` does."""
+    """Create something under a temporary name in the directory, then rename it to `name`, or call `put`."""
     try:
         make(temporary)
         if put is not None:
@@ -242,7 +242,7 @@ def replacing(
 
 
 def _rename_to_free(handle: int, temporary: bytes, name: bytes) -> None:
-    """Rename only if nothing has the name: by a link, which never replaces; else by a look before."""
+    """Rename only if the name is free: by a hard link, which never replaces; else after a check."""
     try:
         os.link(temporary, name, src_dir_fd=handle, dst_dir_fd=handle, follow_symlinks=False)
     except FileExistsError:

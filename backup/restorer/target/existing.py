@@ -1,4 +1,4 @@
-"""What stands at a restore's target already: looked at by handles, never through a symlink, never touched."""
+"""The entries that exist at a restore's target: read by handles, without following symlinks or writing."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Existing:
-    """Hands out what is below a directory; nothing where a step is missing or a symlink. `close` it."""
+    """Read-only access to what exists below a directory; a missing or symlinked component is absent."""
 
     def __init__(self, top: bytes) -> None:
         self._top = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._known: tuple[bytes, int | None] = (b"", self._top)
 
     def directory(self, path: bytes) -> int | None:
-        """A handle of the directory `path` (relative), ours to use until the next call."""
+        """A handle of the directory `path` (relative), valid until the next call; None if there is none."""
         known, handle = self._known
         if known == path:
             return handle
@@ -53,7 +53,7 @@ class Existing:
         return at
 
     def stat(self, directory: bytes, name: bytes) -> os.stat_result | None:
-        """What has that name, itself; None if nothing has."""
+        """The status of the entry itself (not of a symlink's target); None if there is none."""
         handle = self.directory(directory)
         try:
             return None if handle is None else os.stat(name, dir_fd=handle, follow_symlinks=False)
@@ -61,7 +61,7 @@ class Existing:
             return None
 
     def open(self, entry: RestoreEntry) -> int | None:
-        """A regular file, to read; None where there is none or it cannot be read. The caller closes it."""
+        """A readable handle of a regular file, to be closed by the caller; None if it cannot be read."""
         handle = self.directory(entry.directory)
         try:
             file = None if handle is None else os.open(entry.name, _LOOK, dir_fd=handle)
@@ -73,7 +73,7 @@ class Existing:
         return file
 
     def link(self, entry: RestoreEntry) -> bytes | None:
-        """What a symlink says; None where there is none."""
+        """The target of a symlink; None if there is none."""
         handle = self.directory(entry.directory)
         try:
             return None if handle is None else os.readlink(entry.name, dir_fd=handle)
@@ -95,7 +95,7 @@ class Existing:
 def compare(
     existing: Existing, selection: Selection, choice: Choice, chunk_key: bytes
 ) -> tuple[set[int], int]:
-    """Numbers of the entries that stay as they are by the choice, and how many others would be replaced."""
+    """Numbers of the entries that stay under the choice, and how many others would be replaced."""
     kept: set[int] = set()
     replaced = 0
     groups = ((file.entry, file) for file in selection.files)
@@ -143,7 +143,7 @@ def holds(
     *,
     from_disk: bool = False,
 ) -> bool:
-    """Whether a file holds what it is to hold, by its chunks' names; `from_disk`: not what is cached."""
+    """Whether a file holds its entry's content, by its chunks' ids; `from_disk` bypasses the page cache."""
     handle = existing.open(entry)
     if handle is None:
         return False
@@ -164,7 +164,7 @@ def holds(
 def read_back(
     target: bytes, selection: Selection, gone: Collection[bytes], context: RestoreContext, report: Report
 ) -> int:
-    """Read every file of a selection back, but those at paths in `gone`; how many hold what they are to."""
+    """Verify every file of a selection except the paths in `gone`; returns how many are as they should be."""
     existing = Existing(target)
     good = 0
     try:

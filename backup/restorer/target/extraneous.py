@@ -1,8 +1,9 @@
-"""What stands below restored directories and is not in the snapshot: listed before, and nothing else removed.
+"""Extraneous entries: those below restored directories that the snapshot does not have (rsync's `--delete`).
 
-Listed are only entries of directories that were chosen whole and lie at or below the snapshot's sources: what
-no job ever read is not ours to judge. Left alone are what the patterns leave out, what the snapshot says it
-could not read, other file systems, and nightvault's own state.
+They are listed before the restore, and only listed ones are removed. Listed are only entries of directories
+that were chosen as a whole and lie at or below the snapshot's sources: nothing is judged that no job ever
+read. Excluded by patterns, unreadable at backup time, on other file systems, or nightvault's own state:
+these stay.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def find_extraneous(
     sieve: Sieve,
     spared: Iterable[bytes],
 ) -> Iterator[bytes]:
-    """Paths relative to the target, what lies in a directory before the directory.
+    """Extraneous paths relative to the target; the content of a directory before the directory.
 
     `rows` are the snapshot's below `base`, by directory; `chosen` directories and `spared` paths absolute,
     as the snapshot would have them.
@@ -86,7 +87,7 @@ def _list(
     kept: Sequence[bytes],
     found: list[bytes],
 ) -> bool:
-    """Add what may go of an entry, its content first; whether the entry itself may go."""
+    """Add the removable part of an entry to `found`, contents first; returns if the entry itself can go."""
     path = _join(directory.rstrip(b"/") + b"/", name)
     try:
         there = os.stat(name, dir_fd=above, follow_symlinks=False)
@@ -120,7 +121,7 @@ def _list_below(
 
 
 def remove_extraneous(existing: Existing, extraneous: Sequence[bytes], report: Report) -> int:
-    """Remove what was listed and agreed on, and nothing else; how many went. What cannot go is reported."""
+    """Remove the paths that were listed and confirmed; returns how many. Failures are reported."""
     removed = 0
     for path in extraneous:
         directory, _, name = path.rpartition(b"/")
@@ -138,7 +139,7 @@ def remove_extraneous(existing: Existing, extraneous: Sequence[bytes], report: R
 
 
 def spared_below(base: bytes, target: bytes, paths: Iterable[str]) -> Iterator[bytes]:
-    """Paths of this machine that lie below the target, as the snapshot would have them."""
+    """Paths of this machine that lie below the target, translated to paths of the snapshot."""
     top = os.path.realpath(target)
     for path in paths:
         with suppress(OSError):
@@ -149,7 +150,7 @@ def spared_below(base: bytes, target: bytes, paths: Iterable[str]) -> Iterator[b
 
 
 def _mount(handle: int) -> str:
-    """Which mount a handle lies in, as Linux tells: one of the same device may be mounted twice."""
+    """The mount id of a handle, from Linux's fdinfo: one device may be mounted twice."""
     with suppress(OSError), open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as lines:
         return next((line for line in lines if line.startswith("mnt_id:")), "")
     return ""

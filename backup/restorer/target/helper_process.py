@@ -1,14 +1,15 @@
-"""A second process that makes small files, so that two cores work on a restore of many.
+"""A second process that writes small files, so that two cores work on a restore of many.
 
     maker = MakerProcess(path, mark, replaces=True, chunk_key=..., room=...)
-    maker.room[:size] = data                # memory of both
-    maker.ask(directories, files)           # handles of directories travel with the question
-    answer = maker.answer()                 # to the oldest question
+    maker.room[:size] = data                # shared memory
+    maker.ask(directories, files)           # directory handles are sent along
+    answer = maker.answer()                 # to the oldest request
     maker.close()
 
-It verifies and makes them by the same code as the first (`making.py`), in directories that are lent to it. It
-ends with its socket, and so with us, between two files. If it dies, `MakerGoneError` says how: what it had
-not answered for may be there or not, or half under its temporary name, which is the same in both processes.
+It runs the same code as the first process (`making.py`) in directories whose handles are lent to it. It ends
+with its socket, and so with the first process, between two files. If it dies, `MakerGoneError` says how:
+files that it had not answered for may exist, be missing, or be half-written under their temporary names,
+which are the same in both processes.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ from backup.second_process import receive, start
 MOST_FILES: Final = 32
 """Of a question: few, so that neither process waits long for the other at the end of a frame."""
 _HEAD: Final = struct.Struct("<II")
-_PATIENCE: Final = 10.0  # seconds that it has to end by itself, with the file that it is at
-_LOOKS_UP: Final = 16  # files that it makes at most for somebody who is gone
+_PATIENCE: Final = 10.0  # seconds it has to finish its current file and exit
+_LOOKS_UP: Final = 16  # files between two checks that the first process lives
 
 
 class MakerGoneError(TargetError):
-    """The process that made files for us is not there any more."""
+    """The second process is gone."""
 
 
 class Lent(NamedTuple):
-    """A directory to make files in: its handle, its path below the target, whether it is ours."""
+    """A directory lent to the second process: its handle, its path below the target, whether it is ours."""
 
     handle: int
     path: bytes
@@ -55,7 +56,7 @@ class Lent(NamedTuple):
 
 
 class NewFile(NamedTuple):
-    """A file to make in the `directory`-th of the question's; its chunk is `start` to `end` of the room."""
+    """A file to create in the `directory`-th one of the request; its chunk is `start` to `end` of `room`."""
 
     directory: int
     name: bytes
@@ -69,10 +70,10 @@ class NewFile(NamedTuple):
 
 
 class MadeFiles(NamedTuple):
-    """What came of a question's files.
+    """The result of one request.
 
-    `made` holds the `Made` of each that was tried. What stopped it there would meet all, so the rest was
-    left. `troubles` are files by their place, and what could not be done or set.
+    `made` holds a `Made` for each file that was tried. Files after a failure that would affect all of them
+    were not tried. `troubles` are (index of the file, problem).
     """
 
     made: bytes
@@ -80,10 +81,10 @@ class MadeFiles(NamedTuple):
 
 
 class MakerProcess:
-    """For one thread. `OSError` if it cannot be started."""
+    """The first process's side; for use from one thread. `OSError` if the process cannot be started."""
 
     def __init__(self, path: str, mark: str, *, replaces: bool, chunk_key: bytes, room: int) -> None:
-        """`path`, `mark` and `replaces` are those of the restore's own files; `room` is in bytes."""
+        """`path`, `mark` and `replaces` are those of the restore; `room` is in bytes."""
         with ExitStack() as undo:
             memory = os.memfd_create("nightvault")
             with open(memory, "rb+", buffering=0):
@@ -98,7 +99,7 @@ class MakerProcess:
             undo.pop_all()
 
     def close(self) -> None:
-        """End the process; nothing is made by it afterwards."""
+        """End the process; it creates nothing afterwards."""
         self._socket.close()
         try:
             self._process.wait(_PATIENCE)
@@ -109,9 +110,9 @@ class MakerProcess:
         self.room.close()
 
     def ask(self, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
-        """Have files made, at most `MOST_FILES`; how many bytes the question has.
+        """Send a request for at most `MOST_FILES` files; returns its size in bytes.
 
-        Both would wait for ever if questions and answers filled the socket: ask little that is not answered.
+        Requests and answers that fill the socket would block both sides for ever: limit unanswered requests.
         """
         described = [(one.path, one.is_ours) for one in directories]
         question = _ENCODER.encode((described, files))
@@ -119,12 +120,12 @@ class MakerProcess:
         return len(question)
 
     def answer(self) -> MadeFiles:
-        """What came of the oldest question that was not answered yet."""
+        """The result of the oldest unanswered request."""
         with self._its_death_told():
             return self._answer(receive(self._socket, _HEAD.size))
 
     def answer_if_any(self) -> MadeFiles | None:
-        """The same, without waiting for it."""
+        """Same as `answer`, but None instead of waiting."""
         with self._its_death_told():
             try:
                 head = self._socket.recv(_HEAD.size, socket.MSG_DONTWAIT)
@@ -151,7 +152,7 @@ class MakerProcess:
             raise MakerGoneError(self._process.ending(error)) from error
 
 
-# What the two say to each other.
+# Messages.
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _ANSWER: Final = msgspec.msgpack.Decoder(MadeFiles)
@@ -163,7 +164,7 @@ _QUESTION: Final = msgspec.msgpack.Decoder(tuple[list[tuple[bytes, bool]], list[
 
 
 class _LentDirectories(Directories):
-    """Those that came with a question."""
+    """The directories that came with a request, as a `Directories`."""
 
     lent: Mapping[bytes, Lent] = {}
 
@@ -175,13 +176,13 @@ class _LentDirectories(Directories):
 
 
 class _Server:
-    """Makes what it is asked for, one question after the other."""
+    """The second process's side: answers one request after the other."""
 
     def __init__(self, connection: socket.socket, room: memoryview) -> None:
         self._connection = connection
         self._room = room
         self._hears = select.poll()
-        self._hears.register(connection, 0)  # tells of nothing but that the other side is gone
+        self._hears.register(connection, 0)  # reports only that the other side has hung up
         self._troubles: list[Problem] = []
         path, mark, replaces, chunk_key = _GREETING.decode(self._question()[0])
         self._directories = _LentDirectories(os.fsdecode(path), replaces=replaces)
@@ -189,7 +190,7 @@ class _Server:
         self._chunk_key = chunk_key
 
     def serve(self) -> None:
-        """Answer one question."""
+        """Answer one request."""
         question, handles = self._question()
         try:
             directories, files = _QUESTION.decode(question)
@@ -215,13 +216,13 @@ class _Server:
             try:
                 data = self._room[one.start : one.end]
                 made.append(self._maker.make_verified(entry, data, one.chunk, self._chunk_key))
-            except TargetError:  # the first process will meet it as well, and tell
+            except TargetError:  # the first process fails the same way, and reports it
                 break
             troubles += [(index, problem.detail) for problem in self._troubles]
         return MadeFiles(bytes(made), troubles)
 
     def _question(self) -> tuple[bytearray, list[int]]:
-        """A question and the handles that came with it, which are ours to close."""
+        """A request and the handles that came with it, which the caller must close."""
         head, handles, _, _ = socket.recv_fds(self._connection, _HEAD.size, MOST_FILES)
         if len(head) < _HEAD.size:
             raise EOFError("no question")
@@ -232,8 +233,8 @@ class _Server:
 
 
 def serve(number: int, memory: int) -> None:
-    """Make what is asked for by the socket `number`, of bytes in `memory`, until the socket is closed."""
-    gc.disable()  # nothing here refers to itself, and what is made goes with its answer
+    """Answer requests from the socket `number`, with bytes in `memory`, until the socket is closed."""
+    gc.disable()  # no reference cycles here: memory is freed after each answer
     with socket.socket(fileno=number) as connection, mmap.mmap(memory, 0) as room:
         os.close(memory)
         try:
@@ -241,4 +242,4 @@ def serve(number: int, memory: int) -> None:
             while True:
                 server.serve()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            os._exit(0)  # nobody asks any more; views of the room may be left
+            os._exit(0)  # the other side has ended; views of the room may still exist

@@ -1,8 +1,8 @@
-"""Make files: temporary name, content, metadata, their own names; the same way in one process or in two.
+"""Creates files: temporary name, content, metadata, rename; the same way in one process or in two.
 
-A file has its name only once all its bytes were written; until then it is `.nightvault-<restore>-…` beside
-it. Hard links are made of the very file that was written, by its handle; where the file system knows none,
-they become copies, and that is told.
+A file gets its name only when all its bytes were written; until then it is `.nightvault-<restore>-…` beside
+it. Hard links are made from the very file that was written, by its handle; on file systems without them they
+become copies, and that is reported.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from backup.restorer.target.partial_files import NEW, PartialFile, PartialFiles,
 REFUSED = (OSError, OverflowError)
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
-_WHOLE = -1  # the key of a file that is made in one go
+_WHOLE = -1  # the key of a file that is written in one step
 
-# What would meet the next file as well: then the restore stops, and can go on later at no cost.
+# Errors that the next file would hit as well: the restore stops, and can be resumed at no cost.
 _STOPS = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -42,18 +42,18 @@ _STOPS = {
 
 
 class Made(IntEnum):
-    """What came of a file."""
+    """The outcome for one file."""
 
-    NOT = 0  # it was reported why
+    NOT = 0  # failed, and reported
     WHOLE = 1
-    DAMAGED = 2  # its chunk is not what it was, so that it was not begun
+    DAMAGED = 2  # its chunk did not match its id: not begun
 
 
 class FileMaker:
-    """Makes files of one restore (`mark` is its id), on one thread. `key` is the caller's for a file, from 0.
+    """Creates the files of one restore (`mark` is its id), on one thread; `key` is the caller's number.
 
-    A file that cannot be made or set is reported, no more. `TargetError` when the target as a whole
-    fails: a full disk, say.
+    A file that cannot be created or set is reported, no more. `TargetError` when the target as a whole
+    fails, with a full disk for example.
     """
 
     def __init__(self, target: Directories, report: Report, mark: str, owners: Owners) -> None:
@@ -65,22 +65,22 @@ class FileMaker:
         self.bytes = 0
 
     def make(self, entry: RestoreEntry, data: memoryview) -> bool:
-        """Make a file of these bytes; False if it cannot be (and was reported)."""
+        """Create a file with these bytes; False if that failed (and was reported)."""
         before = self.files
         if self.begin(_WHOLE, entry) and self.write(_WHOLE, 0, data):
             self.end(_WHOLE)
         return self.files > before
 
     def make_verified(self, entry: RestoreEntry, data: memoryview, chunk: bytes, key: bytes) -> Made:
-        """Make a file of one chunk, if that is its name under the chunk `key`; of none if it has no name."""
+        """Create a file of one chunk after checking its id under `key`; no chunk: an empty file."""
         if chunk and chunk_id(key, data) != chunk:
             return Made.DAMAGED
         return Made(self.make(entry, data))
 
     def begin(self, key: int, entry: RestoreEntry) -> bool:
-        """Begin a file under a temporary name; False if it cannot be (and was reported)."""
+        """Begin a file under a temporary name; False if that failed (and was reported)."""
         names = tuple(entry.names)
-        for index, one in enumerate(names):  # a name that cannot be made does not take the others with it
+        for index, one in enumerate(names):  # if one name fails, the others are still tried
             first = one._replace(links=names[index + 1 :]) if index else one
             try:
                 file = self._parts.make(key, first)
@@ -92,7 +92,7 @@ class FileMaker:
         return False
 
     def _stretch(self, key: int, file: int, size: int) -> bool:
-        """Make one hole of a sparse file, up to its end: what is not written later stays one."""
+        """Extend a sparse file to its full size as one hole; unwritten parts stay holes."""
         try:
             os.ftruncate(file, size)
         except REFUSED as error:
@@ -101,7 +101,7 @@ class FileMaker:
         return True
 
     def write(self, key: int, offset: int, data: memoryview) -> bool:
-        """Write verified bytes of a file that was begun; False if it was given up (and reported)."""
+        """Write verified bytes to a file that was begun; False if it was given up (and reported)."""
         try:
             file, start = self._parts.file(key), offset
             while data:
@@ -114,7 +114,7 @@ class FileMaker:
         return True
 
     def end(self, key: int) -> None:
-        """All bytes are there: set metadata, give the file its names."""
+        """Finish a file whose bytes are all written: set metadata, rename it, add its hard links."""
         part = self._parts[key]
         try:
             mode = self._metadata.give(self._parts.file(key), part.entry, part.found, ours=self._ours(part))
@@ -128,7 +128,7 @@ class FileMaker:
             os.close(kept)
 
     def give_up(self, key: int) -> None:
-        """Throw a begun file away."""
+        """Discard a file that was begun."""
         self._parts.give_up(key)
 
     def _name(self, key: int, part: PartialFile, file: int, mode: int | None) -> None:
@@ -159,9 +159,9 @@ class FileMaker:
         *,
         ours: bool = False,
     ) -> None:
-        """A file has its name: see that the name means that file, as it is to be, and only then lock it."""
+        """After the rename, check that the name is this inode with this metadata; only then lock it."""
         there = os.stat(entry.name, dir_fd=handle, follow_symlinks=False)
-        if inode(there) != inode(made):  # which is open still, so that no other can have its number
+        if inode(there) != inode(made):  # still open, so its inode number cannot be reused
             raise FileNotFoundError(errno.ENOENT, "something else took its place")
         self._metadata.check(there, entry, mode)
         self._metadata.lock(file, entry, ours=ours)
@@ -172,7 +172,7 @@ class FileMaker:
         return part.is_new and self._target.is_ours(part.entry.directory)
 
     def _link(self, made: int, entry: RestoreEntry) -> bool:
-        """Give what was made one more name; False (and reported) where the file system has no such thing."""
+        """Add one more hard link; False (and reported) where the file system has none."""
         handle = self._target.handle(entry.directory)
         temporary = self._parts.name_once()
         try:

@@ -1,9 +1,9 @@
-"""A mark in the target of an open restore, by which whoever goes on with it knows the place again.
+"""A mark file in the target of an open restore, by which an unattended process recognises the target.
 
-The command that begins or resumes a restore leaves it there. A daemon may live in a mount namespace of its
-own, where `/tmp` is another, or may have been started before a disk was mounted: what it would write there,
-nobody would find. So it writes to a target that bears the mark and to no other. Where files were written
-before and nothing is there any more, a person's own command stops, too.
+The command that begins or resumes a restore writes it. A daemon may run in a mount namespace of its own,
+where `/tmp` is another directory, or may have started before a disk was mounted: what it writes there would
+be lost. So it writes only to a target with the mark. A user's own command stops too if files were written
+to the target before and nothing is there any more.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MADE = b"it was made for that, and goes if it is given up\n"
 
 
 class Mark:
-    """The mark of one restore, which nobody can make who has not the server's chunk secret."""
+    """The mark of one restore; only a holder of the server's chunk secret can forge it."""
 
     def __init__(self, restore_id: str, secret: ChunkSecret) -> None:
         self._name = name_of(restore_id)
@@ -37,13 +37,13 @@ class Mark:
         self._text = f"nightvault restore {restore_id} goes on here: {token}\n".encode()
 
     def is_in(self, directory: int) -> bool:
-        """Whether an open directory bears it."""
+        """Whether an open directory contains the mark."""
         return hmac.compare_digest(_read(self._name, directory).removesuffix(_MADE), self._text)
 
     def leave(self, directory: int, *, made: bool = False) -> None:
-        """Put it into an open directory, for us alone to read; `made`: that was not there before.
+        """Write the mark into an open directory, readable for us alone; `made`: we created the directory.
 
-        Nothing happens where we may not: an ordinary user restores in place below a `/` that is not his.
+        Nothing happens without permission: an ordinary user restores in place below a `/` that is not theirs.
         """
         if self.is_in(directory):
             return
@@ -55,7 +55,7 @@ class Mark:
 
     @contextmanager
     def lifted(self, directory: int) -> Iterator[None]:
-        """Take it away for a restore's end, which may lock the directory; back if that fails."""
+        """Remove the mark for a restore's end, which may lock the directory; restore it on failure."""
         if not self.is_in(directory):
             yield
             return
@@ -68,12 +68,12 @@ class Mark:
 
 
 def name_of(restore_id: str) -> bytes:
-    """The name of the mark in a target."""
+    """The file name of the mark."""
     return f".nightvault-restore-{restore_id}".encode()
 
 
 def remove_mark(name: bytes, directory: int) -> bool:
-    """Take a mark away, so that the directory looks as it did; whether that was made for the restore."""
+    """Remove a mark; returns whether the directory was created for the restore."""
     found, made = os.fstat(directory), _read(name, directory).endswith(_MADE)
     with suppress(OSError):
         os.unlink(name, dir_fd=directory)
@@ -82,7 +82,7 @@ def remove_mark(name: bytes, directory: int) -> bool:
 
 
 def _read(name: bytes, directory: int) -> bytes:
-    """What a mark of that name says; nothing if it is none."""
+    """The content of the mark file; empty if there is none."""
     try:
         handle = os.open(name, _LOOK, dir_fd=directory)
     except OSError:
@@ -96,9 +96,9 @@ def _read(name: bytes, directory: int) -> bytes:
 
 
 def leave_mark(restore: Restore, context: RestoreContext) -> None:
-    """Make and mark the target of a restore that somebody began or resumes.
+    """Create and mark the target of a restore that a user begins or resumes.
 
-    A target that cannot be made is told of by what is to be written there.
+    A target that cannot be created is reported later, by the code that writes there.
     """
     with context.inventory.reading() as tx:
         before = read_progress(tx, restore.number)
@@ -110,7 +110,7 @@ def leave_mark(restore: Restore, context: RestoreContext) -> None:
 
 
 def require_mark(restore: Restore, context: RestoreContext) -> None:
-    """`TargetError` unless this process sees the target that was marked, and may write there."""
+    """`TargetError` unless this process sees the marked target and may write there."""
     shown = os.fsdecode(restore.target)
     try:
         handle = os.open(restore.target, _ENTER)
@@ -126,7 +126,7 @@ def require_mark(restore: Restore, context: RestoreContext) -> None:
 
 
 def bears_mark(restore: Restore, secret: ChunkSecret) -> bool:
-    """Whether the target as this process sees it bears the mark."""
+    """Whether the target, as this process sees it, contains the mark."""
     try:
         handle = os.open(restore.target, _ENTER)
     except OSError:
@@ -138,18 +138,18 @@ def bears_mark(restore: Restore, secret: ChunkSecret) -> bool:
 
 
 def enter(restore: Restore, context: RestoreContext, *, replaces: bool) -> Target:
-    """The target of a restore. `TargetError` where nobody attends and it is not the one that was marked."""
+    """The target of a restore. `TargetError` if the run is unattended and the mark is missing."""
     if context.unattended:
         require_mark(restore, context)
     target = Target(os.fsdecode(restore.target), replaces=replaces)
     if context.unattended and not Mark(restore.id, context.secret).is_in(target.handle(b"")):
-        target.close()  # it was exchanged since we looked
+        target.close()  # it was replaced since the check
         raise _refused(restore, f"{target.path} does not bear its mark any more")
     return target
 
 
 def _require_something(restore: Restore, before: RestoreState) -> None:
-    """`TargetError` if files were written there, and are no more: a disk that is not mounted, say."""
+    """`TargetError` if files were written there and are gone: an unmounted disk, for example."""
     if not before.files:
         return
     with suppress(OSError), os.scandir(restore.target) as found:
@@ -164,7 +164,7 @@ def _require_something(restore: Restore, before: RestoreState) -> None:
 
 
 def unmarked(restore: Restore) -> TargetError:
-    """What is told of a restore whose target does not bear its mark, as this process sees it."""
+    """The error message for a restore whose target does not contain its mark."""
     shown = os.fsdecode(restore.target)
     return _refused(restore, f"{shown}, as seen from here, does not bear its mark: is it another place?")
 

@@ -1,9 +1,9 @@
-"""Set what an inode is to be, by a handle of the very inode: owner, xattrs, ACLs, mode, times, flags.
+"""Sets the metadata of an inode through its own handle: owner, xattrs, ACLs, mode, times, flags.
 
-The order matters: a change of owner takes setuid and capabilities away, a mode may forbid us the rest, times
-are moved by everything before them, and nothing can be set once an inode is immutable. What cannot be set is
-reported, and never widens what the entry grants: setuid goes only with its user, setgid with its group, and
-where an ACL is lost the mode grants no more than both did.
+The order matters: changing the owner clears setuid and capabilities, a mode may deny us the rest, every
+step changes times, and nothing can be set once an inode is immutable. What cannot be set is reported and
+never grants more than the entry did: setuid is set only with its user, setgid with its group, and where an
+ACL is lost the mode grants no more than mode and ACL did together.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from backup.source.flags import KEPT, LAYOUT, LOCKS, NAMES, read_flags, write_fl
 Report = Callable[[Problem], None]
 
 _REFUSED = (OSError, OverflowError)
-_COARSEST_NS = 2_000_000_000  # FAT counts every other second: no times that differ less are worth a word
+_COARSEST_NS = 2_000_000_000  # FAT stores even seconds: smaller differences are not reported
 _NO_XATTRS = {errno.EOPNOTSUPP, errno.ENOSYS}
 _NOTHING = Extra()
 
 
 class Metadata:
-    """Sets the metadata of one restore's entries, and reports what it cannot."""
+    """Sets the metadata of one restore's entries, and reports failures."""
 
     def __init__(self, report: Report, owners: Owners) -> None:
         self._report = report
         self._owners = owners
-        self._without_acls: bytes | None = None  # the directory, if what was set last was born without
-        self._plain: bytes | None = None  # a directory of ours where files are born without ACLs and flags
+        self._without_acls: bytes | None = None  # the last directory, if the last entry inherited no ACLs
+        self._plain: bytes | None = None  # a directory of ours where files inherit no ACLs and flags
 
     def prepare(self, handle: int, entry: RestoreEntry) -> None:
-        """Before an open file's first byte: how it is laid down on the disk."""
+        """Set, before the first byte, the flags that decide the file's layout on disk."""
         layout = (entry.extra or _NOTHING).flags & LAYOUT
         if layout:
             have = read_flags(handle)
             if have is not None:
-                _first_failure(handle, have, have | layout)  # what fails here is told at the end
+                _first_failure(handle, have, have | layout)  # failures are reported at the end
 
     def apply(self, handle: int, entry: RestoreEntry, *, opens_nothing: bool = False) -> None:
-        """All but flags; `opens_nothing` of a handle by O_PATH."""
+        """Set everything but flags; `opens_nothing` for an O_PATH handle."""
         mode = self.give(handle, entry, os.fstat(handle), opens_nothing=opens_nothing)
         self.check(os.fstat(handle), entry, mode)
 
@@ -59,9 +59,9 @@ class Metadata:
         opens_nothing: bool = False,
         ours: bool = False,
     ) -> int | None:
-        """All but flags of an inode that was `found` so; the mode that it is to have now, for `check`.
+        """Set everything but flags on an inode whose status is `found`; returns the mode for `check`.
 
-        `ours`: it is new, and its directory our own, so that nobody else can change what is born in it.
+        `ours`: it is new and its directory our own, so nobody else can have changed what it inherited.
         """
         inode: int | bytes = b"/proc/self/fd/%d" % handle if opens_nothing else handle
         has_user, has_group = self._own(inode, entry, found)
@@ -73,21 +73,21 @@ class Metadata:
         return mode if self._setting(entry, "times", lambda: os.utime(inode, ns=times)) else None
 
     def _is_plain(self, entry: RestoreEntry) -> bool:
-        """Whether it is to have nothing but owner, mode and times, and was born without anything else.
+        """Whether the entry needs only owner, mode and times, and its file inherited nothing else.
 
-        A file has its flags and ACLs from its directory; the one before it in there had none.
+        A file inherits flags and ACLs from its directory; the previous file in this one inherited none.
         """
         return entry.directory == self._plain and entry.extra is None and entry.kind is EntryKind.FILE
 
     def lock(self, handle: int, entry: RestoreEntry, *, ours: bool = False) -> None:
-        """Flags of an open file or directory: the last thing, once it has its name and all that is in it."""
+        """Set the flags of an open file or directory: the last step, after rename and contents."""
         if ours and self._is_plain(entry):
             return
         if self._flags_are_right(handle, entry) and ours and entry.directory == self._without_acls:
             self._plain = entry.directory
 
     def _flags_are_right(self, handle: int, entry: RestoreEntry) -> bool:
-        """Set flags; whether there was nothing to set."""
+        """Set flags; returns whether there was nothing to set."""
         want = (entry.extra or _NOTHING).flags & KEPT
         try:
             have = read_flags(handle)
@@ -108,7 +108,7 @@ class Metadata:
         return False
 
     def _own(self, inode: int | bytes, entry: RestoreEntry, found: os.stat_result) -> tuple[bool, bool]:
-        """Whether it has its user, and its group."""
+        """Set owner and group; returns whether each is as wanted."""
         uid, gid = self._owners.ids(entry.owner)
         has_user, has_group = found.st_uid == uid, found.st_gid == gid
         if has_user and has_group:
@@ -124,7 +124,7 @@ class Metadata:
         return True, True
 
     def _xattrs(self, inode: int | bytes, entry: RestoreEntry) -> int:
-        """Set xattrs and ACLs; the mode that goes with what was set."""
+        """Set xattrs and ACLs; returns the mode that goes with what was set."""
         extra = entry.extra or _NOTHING
         want = dict(extra.xattrs)
         mode = entry.mode
@@ -142,7 +142,7 @@ class Metadata:
         return mode
 
     def _drop_acls(self, inode: int | bytes, entry: RestoreEntry, names: set[bytes]) -> None:
-        """Take ACLs away that it did not have: those that the directory above lends to what is made in it."""
+        """Remove inherited ACLs that the entry did not have."""
         if entry.kind is EntryKind.SYMLINK:
             return
         self._without_acls = None
@@ -158,16 +158,16 @@ class Metadata:
             self._without_acls = entry.directory
 
     def _without_lent_rights(self, entry: RestoreEntry, mode: int, *, has_user: bool, has_group: bool) -> int:
-        """The mode, without setuid and setgid where they would lend the rights of somebody else than then."""
+        """The mode, without setuid and setgid where owner or group could not be restored."""
         lent = (0 if has_user else stat.S_ISUID) | (0 if has_group else stat.S_ISGID)
         if not has_user and entry.kind is not EntryKind.DIRECTORY:
-            lent |= stat.S_ISGID  # a program that somebody else may change now
+            lent |= stat.S_ISGID  # its group may now change the program
         if mode & lent:
             self._tell(entry, "mode: setuid and setgid are left off, as the owner could not be set")
         return mode & ~lent
 
     def check(self, found: os.stat_result, entry: RestoreEntry, mode: int | None) -> None:
-        """Some systems take what they are told, and do something else. None: what failed was told."""
+        """Verify the mode, as some systems accept a value and set another. None: already reported."""
         if mode is None:
             return
         if entry.kind is not EntryKind.SYMLINK and stat.S_IMODE(found.st_mode) != mode:
@@ -188,12 +188,12 @@ class Metadata:
 
 
 def reason(error: Exception) -> str:
-    """What the system says, without the path that the report names anyway."""
+    """The system's error text, without the path, which the report names anyway."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _gave_group(inode: int | bytes, gid: int) -> bool:
-    """An ordinary user may give files to groups of his own."""
+    """Whether the group could be set: an ordinary user may give files to groups of their own."""
     try:
         os.chown(inode, -1, gid)
     except _REFUSED:
@@ -217,7 +217,7 @@ def _has_xattr(inode: int | bytes, name: bytes, value: bytes) -> bool:
 
 
 def _first_failure(handle: int, have: int, aim: int) -> str:
-    """Set flags, those that lock an inode at the end; one by one where all at once is refused."""
+    """Set flags, locking ones last; one by one if all at once is refused."""
     why = ""
     for step in (have & LOCKS & aim | aim & ~LOCKS, aim):
         if step == have:

@@ -1,4 +1,4 @@
-"""Which numbers an owner has on this machine: by name where it knows the name, else as they were saved."""
+"""Maps saved owners to numeric ids of this machine: by name if it is known here, else the saved number."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from backup.model import Extra, Owner
 
 
 class Owners:
-    """`numeric`: never look at names, as for a disk that will be another machine's."""
+    """The mapping; `numeric` ignores names, for a disk that another machine will use."""
 
     def __init__(self, *, numeric: bool = False) -> None:
         self._numeric = numeric
 
     def ids(self, owner: Owner) -> tuple[int, int]:
-        """User and group to give an entry to."""
+        """User and group id for an entry."""
         if self._numeric:
             return owner.uid, owner.gid
         return _uid(owner.user, owner.uid), _gid(owner.group, owner.gid)
 
     def acl(self, value: bytes, extra: Extra) -> bytes:
-        """An ACL with this machine's numbers. `FormatError` if it is none."""
+        """An ACL with this machine's ids. `FormatError` if the value is no ACL."""
         names = {} if self._numeric else {(tag, number): name for tag, number, name in extra.acl_names}
 
         def number(tag: int, saved: int) -> int:
@@ -37,7 +37,7 @@ class Owners:
 def _uid(name: str, saved: int) -> int:
     try:
         return pwd.getpwnam(name).pw_uid if name else saved
-    except (KeyError, ValueError):  # ValueError: no name that any machine knows
+    except (KeyError, ValueError):  # ValueError: not a possible name
         return saved
 
 

@@ -1,9 +1,9 @@
-"""Files that were begun and are not whole yet: under temporary names beside their own, few of them open.
+"""Partial files: begun and incomplete, under temporary names beside their final ones; few are open at once.
 
-A temporary name is `.nightvault-<restore>-…`, the same in each session of a restore for the same entry.
+The temporary name, `.nightvault-<restore>-…`, is the same in each session of a restore for the same entry.
 
-What is written of a large file is sent to the disk at once and leaves the system's cache when it is there: no
-sync has gigabytes to wait for, and what other programs have in the cache stays in it.
+Writes of a large file are flushed to disk at once and dropped from the page cache: no sync has to wait for
+gigabytes, and other programs' cached data stays.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.directories import Directories, step
 
 _MOST_OPEN = 64
-_STEP: Final = 8 * MIB  # of a file that is as large: written, then on its way, then out of the cache
+_STEP: Final = 8 * MIB  # bytes of a large file: written, then flushed, then dropped from the cache
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PartialFile(NamedTuple):
-    """A file that was begun; `found` as it was then: its inode tells whether its name still means it.
+    """A file that was begun; `found` is its status then, whose inode tells whether the name is still it.
 
-    `is_new`: by this session, so that its directory has lent it what it lends to others now.
+    `is_new`: begun in this session, so the directory's inherited attributes are those of now.
     """
 
     entry: RestoreEntry
@@ -42,8 +42,9 @@ class PartialFile(NamedTuple):
 
 @dataclass(slots=True)
 class _Written:
-    """Of a large file: what is on its way to the disk (start, length), and within what bounds `size` bytes
-    were written since."""
+    """The write-back state of a large file: the stretch being flushed (start, length), and the bounds and
+    size of what was written since.
+    """
 
     leaving: tuple[int, int] | None
     start: int
@@ -52,7 +53,7 @@ class _Written:
 
 
 class PartialFiles:
-    """By the key that the caller gives to each. For one thread."""
+    """The partial files by the caller's key; for use from one thread."""
 
     def __init__(self, target: Directories, mark: str) -> None:
         self._target = target
@@ -66,20 +67,20 @@ class PartialFiles:
         return self._parts[key]
 
     def make(self, key: int, entry: RestoreEntry) -> int:
-        """Make an empty file, readable for nobody else; its handle. OSError if that cannot be."""
+        """Create an empty file readable only by us; returns its handle. OSError if that fails."""
         handle = self._target.handle(entry.directory)
         step(entry.name)
         temporary = self.name_for(entry)
         try:
             file = os.open(temporary, NEW, 0o600, dir_fd=handle)
-        except FileExistsError:  # of an earlier session, and of no use
+        except FileExistsError:  # a useless rest of an earlier session
             os.unlink(temporary, dir_fd=handle)
             file = os.open(temporary, NEW, 0o600, dir_fd=handle)
         self._hold(key, PartialFile(entry, temporary, os.fstat(file)), file)
         return file
 
     def take_up(self, key: int, entry: RestoreEntry) -> bool:
-        """Go on with a file that an earlier session began; False if it is not there any more."""
+        """Resume a file that an earlier session began; False if it is gone."""
         temporary = self.name_for(entry)
         try:
             file = os.open(temporary, _AGAIN, dir_fd=self._target.handle(entry.directory))
@@ -89,13 +90,13 @@ class PartialFiles:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
             os.close(file)
             return False
-        forget(file)  # what could not be written is in the cache still, as if it had been
+        forget(file)  # the cache may show data that never reached the disk
         self._hold(key, PartialFile(entry, temporary, found, is_new=False), file)
         self._kept.add(key)
         return True
 
     def file(self, key: int) -> int:
-        """The file's handle, ours until the next call. OSError if it is not there any more."""
+        """The file's handle, valid until the next call. OSError if the file is gone."""
         opened = self._open.get(key)
         if opened is not None:
             self._open.move_to_end(key)
@@ -109,7 +110,7 @@ class PartialFiles:
         return file
 
     def wrote(self, key: int, start: int, end: int) -> None:
-        """Bytes `start` to `end` of a file were written."""
+        """Note that bytes `start` to `end` of a file were written."""
         if self._parts[key].entry.size < _STEP:
             return
         written = self._written.setdefault(key, _Written(None, start, end))
@@ -123,9 +124,9 @@ class PartialFiles:
             self._written[key] = _Written((start, length), end, end)
 
     def release(self, key: int) -> int:
-        """Close the handle that was written with; another one, to be closed by the caller.
+        """Close the handle that was written through; returns a new one, which the caller closes.
 
-        OSError if what was written cannot be kept: some file systems tell only now.
+        OSError if the data cannot be stored: some file systems report that only on close.
         """
         kept = os.dup(self.file(key))
         if self._written.pop(key, None):
@@ -138,32 +139,32 @@ class PartialFiles:
         return kept
 
     def forget(self, key: int) -> None:
-        """It has its own name."""
+        """Drop the record of a file that has its final name."""
         del self._parts[key]
         self._kept.discard(key)
 
     def give_up(self, key: int) -> RestoreEntry:
-        """Throw it away."""
+        """Delete a partial file; returns its entry."""
         part = self._parts.pop(key)
         self._kept.discard(key)
         self._written.pop(key, None)
-        with suppress(OSError):  # it is only a temporary file, and the report names its entry
+        with suppress(OSError):  # only a temporary file; its entry is reported
             if key in self._open:
                 os.close(self._open.pop(key))
             os.unlink(part.temporary, dir_fd=self._target.handle(part.entry.directory))
         return part.entry
 
     def discard(self, entry: RestoreEntry) -> None:
-        """Remove what another process may have left of a file."""
+        """Delete what another process may have left of a file."""
         with suppress(OSError):
             os.unlink(self.name_for(entry), dir_fd=self._target.handle(entry.directory))
 
     def keep(self) -> None:
-        """What was begun stays for another session."""
+        """Keep the partial files for a later session."""
         self._kept.update(self._parts)
 
     def abandon(self) -> None:
-        """This session ends: throw away what was not kept."""
+        """End this session: delete partial files that were not kept."""
         for key in list(self._parts):
             if key not in self._kept:
                 self.give_up(key)
@@ -173,8 +174,8 @@ class PartialFiles:
         self._parts.clear()
 
     def clean(self, handle: int) -> None:
-        """Remove what earlier sessions of this restore left in a directory."""
-        with suppress(OSError):  # what fails here fails again, and is reported, where something is written
+        """Delete what earlier sessions of this restore left in a directory."""
+        with suppress(OSError):  # a real failure occurs again on writing, and is reported there
             for name in map(os.fsencode, os.listdir(handle)):
                 if name.startswith(self._prefix):
                     os.unlink(name, dir_fd=handle)
@@ -184,7 +185,7 @@ class PartialFiles:
         return self._prefix + blake2b(entry.name, digest_size=10).hexdigest().encode()
 
     def name_once(self) -> bytes:
-        """A temporary name for what is made in one go."""
+        """A temporary name for a file that is written in one step."""
         return self._prefix + os.urandom(6).hex().encode()
 
     def _hold(self, key: int, part: PartialFile, file: int) -> None:
@@ -198,5 +199,5 @@ class PartialFiles:
 
 
 def inode(found: os.stat_result) -> tuple[int, int]:
-    """What tells a file from all others that are there at the same time."""
+    """Device and inode number: identifies a file among all that exist at the same time."""
     return found.st_dev, found.st_ino

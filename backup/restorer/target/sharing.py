@@ -1,8 +1,8 @@
-"""Small files of frames, made by two processes: the second one always has a little to do, we do the rest.
+"""Divides small files between two processes: the second always has a few queued, the first does the rest.
 
-It may be at work on the frame before while the next one comes: `under_way` tells how many of the last frames
-are not done, and must not be recorded. The process is started when a restore wants many small files;
-whatever it does not make is made here. If it cannot be started or dies, that is told once.
+The second may still work on the previous frame when the next one comes: `under_way` is the number of latest
+frames that are unfinished and must not be recorded. The process is started when a restore has many small
+files; whatever it does not create is created here. If it cannot be started or dies, that is told once.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from backup.restorer.target.making import Made
 from backup.restorer.target.metadata import Report
 from backup.restorer.target.write import Writer
 
-LARGEST: Final = 256 * KIB  # what is larger costs more to write than to make
-_MANY: Final = 2_000  # files for which a second process costs less than it saves
-_MOST_BYTES: Final = 256 * KIB  # of a batch
-_MOST_UNDER_WAY: Final = 128  # files: what it does while we see to the next frame
+LARGEST: Final = 256 * KIB  # larger files cost more to write than to create
+_MANY: Final = 2_000  # from so many files on, a second process pays off
+_MOST_BYTES: Final = 256 * KIB  # in a batch
+_MOST_UNDER_WAY: Final = 128  # files: enough work while the first process handles a frame
 _ALONE: Final = "small files were made by one process instead of two: the second"
-_MOST_ASKED: Final = 64 * KIB  # bytes of questions that are not answered: a socket's buffer holds them
+_MOST_ASKED: Final = 64 * KIB  # bytes of unanswered requests: they fit a socket's buffer
 
 
 class SmallFile(NamedTuple):
-    """A file whose only chunk is to be `start` to `end` of the frame; `chunk` names it, or is empty."""
+    """A file whose only chunk is `start` to `end` of the frame; `chunk` is its id, or empty."""
 
     key: int
     start: int
@@ -38,7 +38,7 @@ class SmallFile(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """What was asked for together: of which frame and its number, and how many bytes that took to say."""
+    """One request: its files, its frame and the frame's number, and its size in bytes."""
 
     files: Sequence[SmallFile]
     frame: memoryview
@@ -47,10 +47,10 @@ class _Batch(NamedTuple):
 
 
 class Sharing:
-    """For one thread. `close` it at the end, whatever happened.
+    """The division of work; for use from one thread. `close` it at the end, whatever happened.
 
-    `lost` is told the keys of files that cannot be made, which were reported; `spoilt` those of files whose
-    chunk is not what it was; `warn` a sentence if the process was wanted and is not there.
+    `lost` is called with the keys of files that could not be created (and were reported), `spoilt` with those
+    whose chunk does not match its id, `warn` with a sentence if the process was needed and is not available.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Sharing:
         files: int,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`files` is about how many small ones there will be."""
+        """`files` is roughly the number of small files to come."""
         self._entries = entries
         self._writer = writer
         self._report = report
@@ -81,11 +81,11 @@ class Sharing:
         self._gathered: list[SmallFile] = []
         self._bytes = 0
         self._asked: deque[_Batch] = deque()
-        self._has_failed = False  # in the middle of a batch: what became of it cannot be told any more
+        self._has_failed = False  # during a batch: its outcome is unknown
         self._written = 0
 
     def begin(self, frame: memoryview) -> None:
-        """Files of this frame come now; those of the frame before may still be under way."""
+        """Start on this frame; files of the previous one may still be under way."""
         while self._asked and self._asked[0].number < self._number and self._take_answer(waits=True):
             pass  # its half of the room is needed
         self._frame = frame
@@ -93,14 +93,14 @@ class Sharing:
         self._is_shared = False
 
     def add(self, file: SmallFile) -> None:
-        """Make a file sooner or later."""
+        """Create a file, sooner or later."""
         self._gathered.append(file)
         self._bytes += file.end - file.start
         if len(self._gathered) >= MOST_FILES or self._bytes >= _MOST_BYTES:
             self._hand_out()
 
     def end(self) -> int:
-        """No more come of this frame; the bytes that were written since this was asked last."""
+        """End the frame; returns the bytes written since the last call."""
         if self._gathered:
             self._hand_out()
         self._frame = memoryview(b"")
@@ -109,11 +109,11 @@ class Sharing:
 
     @property
     def under_way(self) -> int:
-        """How many of the last frames are not done."""
+        """Number of latest frames that are unfinished."""
         return self._number - self._asked[0].number + 1 if self._asked else 0
 
     def settle(self) -> int:
-        """See that all is made, unless that failed before; the bytes as `end` gives them."""
+        """Wait until all files are created, unless that failed before; returns bytes as `end` does."""
         written = self.end()
         while self._asked and self._take_answer(waits=True):
             pass
@@ -128,7 +128,7 @@ class Sharing:
             self._maker = None
 
     def _hand_out(self) -> None:
-        """Have what was gathered made by the second process, unless it has enough to do."""
+        """Give the gathered files to the second process, unless its queue is full."""
         files, self._gathered, self._bytes = self._gathered, [], 0
         while self._asked and self._take_answer(waits=False):
             pass
@@ -141,7 +141,7 @@ class Sharing:
             self._note(file, self._writer.make_verified(entry, data, file.chunk, self._chunk_key))
 
     def _note(self, file: SmallFile, made: int) -> None:
-        """What came of a file."""
+        """Record the outcome of one file."""
         if made == Made.WHOLE:
             self._written += file.end - file.start
         elif made == Made.DAMAGED:
@@ -150,7 +150,7 @@ class Sharing:
             self._lost(file.key)
 
     def _ask(self, files: Sequence[SmallFile]) -> bool:
-        """Have the second process make them; False if it is not there, or has enough to do."""
+        """Send files to the second process; False if it is gone or busy."""
         asked = sum(batch.question for batch in self._asked)
         under_way = sum(len(batch.files) for batch in self._asked)
         maker = self._started()
@@ -168,7 +168,7 @@ class Sharing:
         except MakerGoneError as error:
             self._go_on_alone(maker, error)
             return False
-        except OSError:  # a directory is not there any more: that is told by making them here
+        except OSError:  # a directory is gone: creating the files here reports it
             return False
         finally:
             for lent in directories.values():
@@ -185,9 +185,9 @@ class Sharing:
         return NewFile(index, entry.name, entry.mode, uid, gid, entry.mtime_ns, *extent, file.chunk)
 
     def _take_answer(self, *, waits: bool) -> bool:
-        """Note what came of the oldest batch, and make here what was left; False if that is not known yet.
+        """Record the oldest batch's result and create here what was left; False if it is not known yet.
 
-        The batch counts as under way until all of that is done: what fails in between stays so.
+        The batch counts as under way until all of that is done: after a failure in between it stays so.
         """
         if self._maker is None or self._has_failed:
             return False
@@ -213,7 +213,7 @@ class Sharing:
         return True
 
     def _go_on_alone(self, maker: MakerProcess, error: MakerGoneError) -> None:
-        """The second process is gone: make what it may have made, or begun, anew."""
+        """Recreate the files that the dead second process may have created or begun."""
         self._has_failed = True
         self._warn(f"{_ALONE} is gone: {error}")
         self._maker, self._is_wanted = None, False
@@ -235,11 +235,11 @@ class Sharing:
             try:
                 self._maker = self._writer.second_maker(self._chunk_key, 2 * LARGEST_FRAME)
             except (OSError, MakerGoneError) as error:
-                self._is_wanted = False  # no process to be had: it is made here
+                self._is_wanted = False  # no process available: create them here
                 self._warn(f"{_ALONE} cannot be started: {error}")
         return self._maker
 
 
 def _has_two_cores() -> bool:
-    """Whether a second process would have a core of its own, on a system that shares memory by handles."""
+    """Whether there is a second core, and memory that can be shared by handle."""
     return hasattr(os, "memfd_create") and len(os.sched_getaffinity(0)) > 1

@@ -1,4 +1,4 @@
-"""Make a symlink, FIFO or device, and hold the very thing that was made."""
+"""Creates symlinks, FIFOs and devices, and returns a handle of the very inode that was created."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KINDS = {
 
 
 def make_special(handle: int, name: bytes, entry: RestoreEntry) -> int:
-    """Make it under `name` in an open directory; a handle that opens nothing.
+    """Create a special file as `name` in an open directory; returns an O_PATH handle.
 
-    OSError where that is refused, or something else took the name at that moment. OverflowError for a device
-    number that this system does not know.
+    OSError if that is refused, or something else took the name meanwhile. OverflowError for a device
+    number that this system does not support.
     """
     extra = entry.extra or Extra()
     if entry.kind is EntryKind.SYMLINK:

@@ -1,8 +1,8 @@
-"""Write entries below the target: directories, files, and all else; directories' own metadata last.
+"""Writes entries below the target: directories, files and special files; directories' metadata last.
 
-Files that are not whole outlive a session of the restore if `keep` was called after a sync: the next one
-finds them by their temporary names and goes on. Nothing is synced file by file, and what was not synced is
-written anew.
+Partial files outlive a session of the restore if `synced` was called after a sync: the next session finds
+them by their temporary names and goes on. Files are not synced one by one, and what was not synced is written
+again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Writer(FileMaker):
-    """Writes entries of one restore, on one thread; `resumes` one that was begun before."""
+    """Writes the entries of one restore, on one thread; `resumes` a restore that was begun before."""
 
     _target: Target
 
@@ -52,11 +52,11 @@ class Writer(FileMaker):
 
     @property
     def directories(self) -> int:
-        """How many directories were made or found."""
+        """Number of directories created or found."""
         return len(self._directories)
 
     def directory(self, entry: RestoreEntry) -> None:
-        """Make a directory now; its metadata waits for `finish`."""
+        """Create a directory now; its metadata waits for `finish`."""
         try:
             handle, was_there = self._target.directory(entry.path, replaces=not entry.on_the_way)
             if was_there and not self._resumes:
@@ -69,9 +69,9 @@ class Writer(FileMaker):
         self._directories.append(entry)
 
     def _stays(self, entry: RestoreEntry, handle: int) -> bool:
-        """Whether a directory that was there keeps its own mode, owner and times.
+        """Whether an existing directory keeps its own mode, owner and times.
 
-        One that an earlier session made, and did not come to finish, is as that made it: ours alone.
+        One that an earlier session created and did not finish has the mode it was created with: ours alone.
         """
         if self._target.replaces and not entry.on_the_way:
             return False
@@ -80,7 +80,7 @@ class Writer(FileMaker):
         return not (self._resumes and is_unfinished)
 
     def special(self, entry: RestoreEntry) -> None:
-        """Make a symlink, FIFO or device, with its hard links."""
+        """Create a symlink, FIFO or device, with its hard links."""
         made: int | None = None
         try:
             for one in entry.names:
@@ -96,18 +96,18 @@ class Writer(FileMaker):
                 os.close(made)
 
     def begun_before(self, key: int, entry: RestoreEntry) -> bool:
-        """Go on with a file that an earlier session began; False if it is not there any more."""
+        """Resume a file that an earlier session began; False if it is gone."""
         return self._parts.take_up(key, entry)
 
     def read(self, key: int, offset: int, length: int) -> bytes:
-        """Read back what was written of a file that was begun; short or empty where it is not there."""
+        """Read back written bytes of a partial file; short or empty if they are not there."""
         try:
             return os.pread(self._parts.file(key), length, offset)
         except OSError:
             return b""
 
     def finished_before(self, entry: RestoreEntry) -> BinaryIO | None:
-        """The file under its own name, to read what is in it; None if there is no such file."""
+        """The file under its final name, open for reading; None if there is none."""
         try:
             handle = os.open(entry.name, _LOOK, dir_fd=self._target.handle(entry.directory))
         except OSError:
@@ -116,24 +116,24 @@ class Writer(FileMaker):
         if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
             os.close(handle)
             return None
-        forget(handle)  # what could not be written is in the cache still, as if it had been
+        forget(handle)  # the cache may show data that never reached the disk
         return open(handle, "rb")
 
     def lend(self, path: bytes) -> Lent:
-        """A directory for the second process; its handle is to be closed. OSError if it is not there."""
+        """A directory for the second process; the caller closes its handle. OSError if it is gone."""
         return Lent(os.dup(self._target.handle(path)), path, self._target.is_ours(path))
 
     def second_maker(self, chunk_key: bytes, room: int) -> MakerProcess:
-        """Another process that makes files of this restore as we do. OSError if it cannot be started."""
+        """Start a second process that creates files as this one does. OSError if it cannot be started."""
         replaces = self._target.replaces
         return MakerProcess(self._target.path, self._mark, replaces=replaces, chunk_key=chunk_key, room=room)
 
     def ids(self, entry: RestoreEntry) -> tuple[int, int]:
-        """User and group that an entry is to have here."""
+        """User and group id of an entry on this machine."""
         return self._owners.ids(entry.owner)
 
     def stands(self, entry: RestoreEntry, data: memoryview) -> bool:
-        """Whether a file that may not be replaced is as wanted: the second process has just made it."""
+        """Whether a file that may not be replaced is as wanted: the second process just created it."""
         if self._target.replaces:
             return False
         whole = self.finished_before(entry)
@@ -147,12 +147,12 @@ class Writer(FileMaker):
         return is_it
 
     def count(self, names: int, size: int) -> None:
-        """A file that others finished: the second process, or an earlier session without recording it."""
+        """Count a file that was finished elsewhere: by the second process or an earlier session."""
         self.files += names
         self.bytes += size
 
     def finish(self) -> Callable[[], None]:
-        """Set the directories' metadata, deepest first; gives what `syncing` does, of all of it."""
+        """Set the directories' metadata, deepest first; returns a sync function as `syncing` does."""
         if self._resumes:
             self._parts.clean(self._target.handle(b""))
         systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
@@ -170,23 +170,23 @@ class Writer(FileMaker):
         return self._target.syncing(systems.values())
 
     def syncing(self) -> Callable[[], None]:
-        """What sees that all that was written so far is on disk; to be called once, by any thread."""
+        """A function that syncs everything written so far; call it once, from any thread."""
         systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
         for entry in self._directories:
-            with suppress(OSError):  # it was replaced by others: what lies in it is lost, and found missing
+            with suppress(OSError):  # others replaced it: its contents are lost, and found missing
                 systems.setdefault(os.fstat(self._target.handle(entry.path)).st_dev, entry.path)
         return self._target.syncing(systems.values())
 
     def synced(self) -> None:
-        """To be called when it was: files that were begun stay for another session."""
+        """Note a finished sync: partial files may be kept for a later session."""
         self._parts.keep()
 
     def abandon(self) -> None:
-        """This session ends: throw away what was begun and not kept."""
+        """End this session: delete partial files that were not kept."""
         self._parts.abandon()
 
     def _made(self, entry: RestoreEntry) -> int:
-        """Make one symlink, FIFO or device; a handle of it that opens nothing."""
+        """Create one symlink, FIFO or device; returns an O_PATH handle."""
         handle = self._target.handle(entry.directory)
         opened: list[int] = []
 
