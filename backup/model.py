@@ -201,15 +201,15 @@ class ChunkColumns(Sequence[ChunkRow]):
         return map(ChunkRow, self.ids, self.frames, self.offsets, self.lengths)
 
     @overload
-    def __getitem__(self, place: int) -> ChunkRow: ...
+    def __getitem__(self, index: int) -> ChunkRow: ...
 
     @overload
-    def __getitem__(self, place: slice) -> ChunkColumns: ...
+    def __getitem__(self, index: slice) -> ChunkColumns: ...
 
-    def __getitem__(self, place: int | slice) -> ChunkRow | ChunkColumns:
-        if isinstance(place, slice):
-            return ChunkColumns(self.ids[place], self.frames[place], self.offsets[place], self.lengths[place])
-        return ChunkRow(self.ids[place], self.frames[place], self.offsets[place], self.lengths[place])
+    def __getitem__(self, index: int | slice) -> ChunkRow | ChunkColumns:
+        if isinstance(index, slice):
+            return ChunkColumns(self.ids[index], self.frames[index], self.offsets[index], self.lengths[index])
+        return ChunkRow(self.ids[index], self.frames[index], self.offsets[index], self.lengths[index])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -293,8 +293,8 @@ class StoredPart:
     def is_same_as(self, part: Part) -> bool:
         """Whether it is that part by place, length and a hash that both know."""
         known = {self.tree_hash, self.crc64} - {None}
-        same_place = (self.offset, self.length) == (part.offset, part.length)
-        return same_place and bool(known & {part.tree_hash, part.crc64})
+        same_range = (self.offset, self.length) == (part.offset, part.length)
+        return same_range and bool(known & {part.tree_hash, part.crc64})
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class SmallFiles:
     `looked_at` is a moment before any of them was opened, in ns.
     """
 
-    places: Sequence[int]
+    rows: Sequence[int]
     chunks: Sequence[bytes]
     content_ids: Sequence[ContentId]
     attributes: Mapping[int, Attributes]
@@ -65,14 +65,14 @@ class SmallFiles:
     scanned: Sequence[ScannedEntry]
     lives: Sequence[LiveEntry | None]
 
-    def path(self, place: int) -> bytes:
+    def path(self, row: int) -> bytes:
         """The absolute path of the file at this place."""
-        return self.directories[self.at[place]].rstrip(b"/") + b"/" + self.scanned[place].name
+        return self.directories[self.at[row]].rstrip(b"/") + b"/" + self.scanned[row].name
 
     def content(self, index: int) -> Content:
         """The file at the `index`-th of the places as if it had been read alone."""
-        place = self.places[index]
-        found = self.scanned[place].stat
+        row = self.rows[index]
+        found = self.scanned[row].stat
         return Content(
             found,
             found.st_size,
@@ -81,7 +81,7 @@ class SmallFiles:
             self.chunks[index],
             changed=False,
             is_fresh=is_fresh(found, self.looked_at, self.looked_at),
-            attributes=self.attributes.get(place, NO_ATTRIBUTES),
+            attributes=self.attributes.get(row, NO_ATTRIBUTES),
         )
 
 
@@ -267,10 +267,10 @@ class ReadAhead:
             if answer is not None:
                 files = self._taken(batch, answer)
                 self._taker.small_read(files)
-                left = set(left).difference(files.places)
-            for place in sorted(left):
-                handle = batch.handles[batch.at[place]]
-                self._read_now(handle.number, handle.path, batch.scanned[place], batch.lives[place])
+                left = set(left).difference(files.rows)
+            for row in sorted(left):
+                handle = batch.handles[batch.at[row]]
+                self._read_now(handle.number, handle.path, batch.scanned[row], batch.lives[row])
         finally:
             self._release(batch.handles)
 
@@ -286,8 +286,8 @@ class ReadAhead:
     def _taken(self, batch: _Batch, answer: ReadBatch) -> SmallFiles:
         """Give the chunks that were read to `contents`, and tell what came of it."""
         empty, loose, dense, ids, named, attributes = answer.read
-        places = [*empty, *loose, *dense]
-        sizes = [batch.scanned[place].stat.st_size for place in places[len(empty) :]]
+        rows = [*empty, *loose, *dense]
+        sizes = [batch.scanned[row].stat.st_size for row in rows[len(empty) :]]
         chunks = [ChunkId(ids[start : start + 32]) for start in range(0, len(ids), 32)]
         middle = len(loose)
         numbers = self._contents.take_small(
@@ -295,13 +295,13 @@ class ReadAhead:
                 ChunkRun(chunks[:middle], sizes[:middle], answer.loose, is_dense=False),
                 ChunkRun(chunks[middle:], sizes[middle:], answer.dense, is_dense=True),
             ],
-            len(places),
+            len(rows),
         )
         packed = pack_u32(numbers)
         nothing = content_id(self._secret.content_key, [], [])
         content_ids = [ContentId(named[start : start + 16]) for start in range(0, len(named), 16)]
         return SmallFiles(
-            places=places,
+            rows=rows,
             chunks=[b""] * len(empty) + [packed[start : start + 4] for start in range(0, len(packed), 4)],
             content_ids=[nothing] * len(empty) + content_ids,
             attributes=attributes,

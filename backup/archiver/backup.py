@@ -26,11 +26,11 @@ from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
+from backup.archiver.run_progress import RunProgress
 from backup.archiver.settings import BackupContext, BackupJob, Keys, OpenRun, require_a_source
 from backup.archiver.staged_changes import StagedChanges
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
-from backup.archiver.telling import Telling
 from backup.archiver.unmounted import COVERED, UNMOUNTED, UNPLUGGED, is_missed, is_unmounted, lost_mounts
 from backup.errors import ConfigError, InterruptedRunError, NightvaultError
 from backup.format.keys import domain_id
@@ -183,13 +183,13 @@ class _Backup:
     def __init__(self, at: OpenRun, began: int) -> None:
         self._at = at
         self._tally = Tally()
-        self._telling = Telling(at.context.progress, self._tally, at.uploader)
+        self._progress = RunProgress(at.context.progress, self._tally, at.uploader)
         self._unmounted: set[bytes] = set()
         self._links = Links()
         with at.context.inventory.reading() as tx:
             self._lost_chunks = lost_chunks(tx, at.context.vault.name)
         self._at_a_glance = not (at.job.reread or self._lost_chunks.marks)
-        self._book = StagedChanges(
+        self._staged = StagedChanges(
             at.context.inventory,
             job=at.row.number,
             run=at.run.number,
@@ -197,7 +197,7 @@ class _Backup:
             lost=self._lost_chunks,
         )
         self._staging = Staging(
-            self._book,
+            self._staged,
             self._links,
             self._report,
             at.context.stamps,
@@ -227,17 +227,17 @@ class _Backup:
             ) as pipeline:
                 secret = self._at.keys.secret
                 with closing(Contents(pipeline, secret, context.stamps, memory.batch)) as contents:
-                    self._telling.follow(contents)
+                    self._progress.follow(contents)
                     self._read(contents)
                 pipeline.finish()
-                self._book.flush()
+                self._staged.flush()
                 self._tally.read(contents.files_read, contents.bytes_read, pipeline.new_bytes)
                 used = pipeline.used_archives
             self._at.uploader.drain()
         finally:
-            self._book.close()
+            self._staged.close()
         report = Committer(self._at).commit(used, self._tally)
-        self._telling.settle()
+        self._progress.settle()
         return report
 
     def _read(self, contents: Contents) -> None:
@@ -247,7 +247,11 @@ class _Backup:
             with context.inventory.reading() as tx:
                 self._tally.files, self._tally.bytes = entries.count_live(tx, self._at.row.number)
         streams = Streams(
-            job, self._book, self._tally, now_ns=lambda: micros(context.clock.now()) * 1000, stop=context.stop
+            job,
+            self._staged,
+            self._tally,
+            now_ns=lambda: micros(context.clock.now()) * 1000,
+            stop=context.stop,
         )
         streams.read(contents)
         if not job.only_streams:
@@ -273,12 +277,12 @@ class _Backup:
 
     def _known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, packed.KnownChunk]:
         self._heed_stop()
-        self._telling.tell()
-        return packed.known_chunks(self._book.reading(), self._at.domain, self._at.run.number, ids)
+        self._progress.tell()
+        return packed.known_chunks(self._staged.reading(), self._at.domain, self._at.run.number, ids)
 
     def _submit(self, pack: Pack, spool_file: str, numbers: Sequence[int]) -> None:
         run = self._at.run.number
-        self._book.end_view()  # what is asked for next must see the chunks of this pack
+        self._staged.end_view()  # what is asked for next must see the chunks of this pack
         self._at.uploader.submit(pack, spool_file, domain=self._at.domain, run=run, chunk_numbers=numbers)
 
     def _report(self, problem: Problem) -> None:
@@ -295,7 +299,7 @@ class _Backup:
         self._heed_stop()
         self._links.enter(directory)
         is_root = directory.path == b"/"
-        known = self._book.live(directory.path, after=directory.after, until=directory.until)
+        known = self._staged.live(directory.path, after=directory.after, until=directory.until)
         for scanned, live in differing(directory, known, self._tally, at_a_glance=self._at_a_glance):
             if scanned is None:
                 if live is not None:
@@ -315,7 +319,7 @@ class _Backup:
                     or self._is_to_read(live, scanned)
                 ):
                     self._entry(directory, scanned, live, ahead)
-        self._telling.tell()
+        self._progress.tell()
 
     def _is_away(self, path: bytes) -> bool:
         """Whether a directory lies at or below one that is left as the newest snapshot has it."""
@@ -325,25 +329,25 @@ class _Backup:
         """A name is not in its directory any more: it was removed, unless a disk went with it."""
         if path == TOP:
             return  # no directory of the disk ever was
-        lost = lost_mounts(self._book.reading(), self._at.job, self._at.row.number, path, gone)
+        lost = lost_mounts(self._staged.reading(), self._at.job, self._at.row.number, path, gone)
         if lost:
             for one in lost:
                 self._report(Problem(one, ProblemKind.UNREADABLE, UNPLUGGED))
             return
-        self._book.remove(path, gone, is_directory=gone.kind == EntryKind.DIRECTORY)
+        self._staged.remove(path, gone, is_directory=gone.kind == EntryKind.DIRECTORY)
 
     def _entry(
         self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None, ahead: ReadAhead
     ) -> None:
         self._heed_stop()
-        self._telling.tell()
+        self._progress.tell()
         path = directory.prefix + scanned.name
         if live is not None and is_newly_mounted(live, scanned, directory):
-            if live.inode and self._book.holds(path):  # else nothing is known of how it was
+            if live.inode and self._staged.holds(path):  # else nothing is known of how it was
                 self._tally.warnings.append(f"{os.fsdecode(path)}: {COVERED}")
         elif live is not None and live.is_mount:
             is_away = is_unmounted(live, scanned, directory)
-            if is_away and is_missed(self._book.reading(), self._at.job, self._at.row.number, path):
+            if is_away and is_missed(self._staged.reading(), self._at.job, self._at.row.number, path):
                 self._report(Problem(path, ProblemKind.UNREADABLE, UNMOUNTED))
                 self._unmounted.add(path)
                 return
@@ -358,6 +362,6 @@ class _Backup:
             self._links.read(ahead, directory, scanned, partial(read, path, live), partial(lost, path))
 
     def _is_to_read(self, live: LiveEntry, scanned: ScannedEntry) -> bool:
-        changed = is_to_read(self._at.job, live, scanned, self._book.owners)
+        changed = is_to_read(self._at.job, live, scanned, self._staged.owners)
         changed = changed or self._lost_chunks.spoil(live.chunks)
         return changed or not self._links.are_known(live, scanned.stat)

@@ -20,7 +20,7 @@ from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
 from backup.inventory import archives, entries, mounts, packed, schema
-from backup.inventory.archives import Archive, CatalogPlace
+from backup.inventory.archives import Archive, CatalogPosition
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.runs import JobRow
 from backup.model import Generation, Pack, PackKind, VaultName
@@ -84,12 +84,12 @@ def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
     ).to_text()
 
 
-def place_after(
+def position_after(
     chain: Chain, job: JobRow, number: int, generation: Generation, names: Iterable[int]
-) -> CatalogPlace:
+) -> CatalogPosition:
     """Where a new catalog stands."""
     parent = chain.newest_delta.label.pack_id if chain.newest_delta else None
-    return CatalogPlace(job.number, number, generation, parent, sorted(names))
+    return CatalogPosition(job.number, number, generation, parent, sorted(names))
 
 
 def write_catalog(
@@ -97,7 +97,7 @@ def write_catalog(
     stream: Iterable[Record | tuple[Any, ...]],
     *,
     job: JobRow,
-    place: CatalogPlace,
+    position: CatalogPosition,
     chain: Chain,
     enrolments: tuple[tuple[bytes, bytes], ...],
     level: int | None,
@@ -106,8 +106,8 @@ def write_catalog(
     parent = chain.newest_delta
     fields = CatalogFields(
         job_id=job.id,
-        number=place.number,
-        generation=place.generation,
+        number=position.number,
+        generation=position.generation,
         parent_pack_id=parent.label.pack_id if parent else NO_PACK,
         parent_header_hash=hashlib.sha256(parent.header).digest() if parent else NO_HASH,
         enrolments=enrolments,
@@ -132,7 +132,7 @@ def delta_records(
     inventory: Inventory,
     *,
     job: JobRow,
-    place: CatalogPlace,
+    position: CatalogPosition,
     chain: Chain,
     run: int,
     snapshot: records.SnapshotRecord,
@@ -140,8 +140,8 @@ def delta_records(
 ) -> Iterator[Record | tuple[Any, ...]]:
     """What a run changed: its staged entries, the ends of old ones, its archives, its snapshot."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
-    yield _start(inventory, job, place, parent, snapshot.host, program)
-    yield from _archives(tx, inventory, place.names)
+    yield _start(inventory, job, position, parent, snapshot.host, program)
+    yield from _archives(tx, inventory, position.names)
     yield from _owners(tx)
     numbers = entries.staged_directories(tx, run)
     yield from _directories(tx, numbers)
@@ -161,7 +161,7 @@ def full_records(
     inventory: Inventory,
     *,
     job: JobRow,
-    place: CatalogPlace,
+    position: CatalogPosition,
     chain: Chain,
     signer: Signer,
     secret: ChunkSecret,
@@ -172,9 +172,9 @@ def full_records(
 ) -> Iterator[Record | tuple[Any, ...]]:
     """All that the job needs, as of the newest delta: every kept snapshot with its entries and archives."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
-    yield _start(inventory, job, place, parent, host, program)
+    yield _start(inventory, job, position, parent, host, program)
     yield records.Secrets(signer.seed, secret.secret, [recipient.public for recipient in recipients])
-    yield from _archives(tx, inventory, place.names)
+    yield from _archives(tx, inventory, position.names)
     yield from _owners(tx)
     yield from (
         records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job.number)
@@ -187,12 +187,12 @@ def full_records(
 
 
 def _start(
-    inventory: Inventory, job: JobRow, place: CatalogPlace, parent: int, host: str, program: str
+    inventory: Inventory, job: JobRow, position: CatalogPosition, parent: int, host: str, program: str
 ) -> records.Start:
     return records.Start(
         records.FORMAT,
-        place.number,
-        int(place.generation),
+        position.number,
+        int(position.generation),
         job.id,
         job.name,
         parent,

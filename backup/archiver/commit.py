@@ -16,7 +16,7 @@ from backup.archiver.settings import OpenRun
 from backup.errors import NightvaultError
 from backup.format.catalog import Record, SnapshotRecord, encode_record
 from backup.inventory import archives, entries, runs, snapshots
-from backup.inventory.archives import Archive, CatalogPlace
+from backup.inventory.archives import Archive, CatalogPosition
 from backup.inventory.database import Transaction
 from backup.inventory.lost import replacements
 from backup.inventory.runs import JobRow, Outcome
@@ -111,19 +111,19 @@ class Committer:
             named = archives.named_archives(tx, self._at.row.number)
             needed = own | set(used)
             names = (needed | replacements(tx, named | needed)) - named
-            place = catalogs.place_after(chain, self._at.row, number, Generation.DELTA, names)
+            position = catalogs.position_after(chain, self._at.row, number, Generation.DELTA, names)
             stream = catalogs.delta_records(
                 tx,
                 inventory,
                 job=self._at.row,
-                place=place,
+                position=position,
                 chain=chain,
                 run=self._at.run.number,
                 snapshot=snapshot,
                 program=self._at.context.program,
             )
-            written = self._write(stream, place, chain)
-        return self._send(written, place)
+            written = self._write(stream, position, chain)
+        return self._send(written, position)
 
     def _full_due(self) -> Due | None:
         inventory = self._at.context.inventory
@@ -137,13 +137,13 @@ class Committer:
             chain = catalogs.read_chain(tx, self._at.row.number, inventory)
             names = archives.named_archives(tx, self._at.row.number, also_spoiled=True)
             names |= replacements(tx, names)
-            place = catalogs.place_after(chain, self._at.row, number, Generation.FULL, names)
+            position = catalogs.position_after(chain, self._at.row, number, Generation.FULL, names)
             kept = snapshots.list_snapshots(tx, job=self._at.row.name)
             stream = catalogs.full_records(
                 tx,
                 inventory,
                 job=self._at.row,
-                place=place,
+                position=position,
                 chain=chain,
                 signer=self._at.keys.signer,
                 secret=self._at.keys.secret,
@@ -152,8 +152,8 @@ class Committer:
                 host=self._at.context.host,
                 program=self._at.context.program,
             )
-            written = self._write(stream, place, chain)
-        self._send(written, place)
+            written = self._write(stream, position, chain)
+        self._send(written, position)
 
     def _line(self) -> str:
         inventory = self._at.context.inventory
@@ -166,23 +166,23 @@ class Committer:
             return runs.allot_catalog(tx, self._at.row)
 
     def _write(
-        self, stream: Iterable[Record | tuple[Any, ...]], place: CatalogPlace, chain: catalogs.Chain
+        self, stream: Iterable[Record | tuple[Any, ...]], position: CatalogPosition, chain: catalogs.Chain
     ) -> tuple[Pack, OpenPack]:
         return catalogs.write_catalog(
             self._at.spool,
             stream,
             job=self._at.row,
-            place=place,
+            position=position,
             chain=chain,
             enrolments=self._at.keys.enrolments,
             level=self._at.job.level,
         )
 
-    def _send(self, written: tuple[Pack, OpenPack], place: CatalogPlace) -> Archive:
+    def _send(self, written: tuple[Pack, OpenPack], position: CatalogPosition) -> Archive:
         """Send a catalog and wait until it is stored."""
         pack, opened = written
         number = self._at.uploader.submit(
-            pack, opened.file_name, domain=self._at.domain, run=self._at.run.number, catalog=place
+            pack, opened.file_name, domain=self._at.domain, run=self._at.run.number, catalog=position
         )
         self._at.uploader.drain()
         inventory = self._at.context.inventory

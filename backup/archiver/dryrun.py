@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from backup.archiver.compare import differing, is_to_read
@@ -22,6 +23,14 @@ from backup.source.scan import LeaveOut, ScannedDirectory, ScannedEntry, scan
 from backup.source.streams import TOP
 
 
+class ChangeKind(StrEnum):
+    """The kind of a change; part of the JSON interface."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """An entry that a backup would add, change or end; `size` is its content in bytes, 0 but for files.
@@ -29,7 +38,7 @@ class Change:
     A stream's size is not known before: 0. A removed directory stands for all that was in it.
     """
 
-    what: str  # new, changed, removed
+    what: ChangeKind
     path: bytes
     size: int
 
@@ -86,11 +95,11 @@ class _Look:
         self, directory: ScannedDirectory, path: bytes, scanned: ScannedEntry, before: LiveEntry | None
     ) -> Iterator[Change]:
         if before is None or path == TOP:
-            yield Change("new", path, _content(scanned.stat))
+            yield Change(ChangeKind.NEW, path, _content(scanned.stat))
         elif is_unmounted(before, scanned, directory) and self._is_missed(path):
             self.kept.add(path)
         elif self._is_to_read(before, scanned):
-            yield Change("changed", path, _content(scanned.stat))
+            yield Change(ChangeKind.CHANGED, path, _content(scanned.stat))
 
     def _is_to_read(self, before: LiveEntry, scanned: ScannedEntry) -> bool:
         changed = is_to_read(self.job, before, scanned, self.owners)
@@ -101,7 +110,7 @@ class _Look:
 
     def _gone(self, path: bytes, gone: LiveEntry) -> Iterator[Change]:
         if self.known is None or not lost_mounts(self.tx, self.job, self.known.number, path, gone):
-            yield Change("removed", path, gone.size)
+            yield Change(ChangeKind.REMOVED, path, gone.size)
 
 
 def _content(found: os.stat_result) -> int:
@@ -112,7 +121,7 @@ def _streams(tx: Transaction, job: BackupJob, known: JobRow | None) -> Iterator[
     for stream in job.streams:
         above, _, name = stream.path.rpartition(b"/")
         is_known = any(one[1] == name for one in _live(tx, known, above))
-        yield Change("changed" if is_known else "new", stream.path, 0)
+        yield Change(ChangeKind.CHANGED if is_known else ChangeKind.NEW, stream.path, 0)
 
 
 def _live(

@@ -94,7 +94,7 @@ class OpenPack:
         self._hasher = TreeHasher()
         self._frames: list[FrameRow] = []
         self._ids: list[ChunkId] = []
-        self._places = array("I"), array("I"), array("I")  # frames, offsets, lengths
+        self._locations = array("I"), array("I"), array("I")  # frames, offsets, lengths
         self.numbers: list[int] = []
         self.size = 0
         with spool_errors(path, "written"):
@@ -124,7 +124,7 @@ class OpenPack:
         self._write(frame.data)
         self._frames.append(row)
         self._ids.extend(ids)
-        frames, offsets, all_lengths = self._places
+        frames, offsets, all_lengths = self._locations
         frames.extend(repeat(frame.number, len(ids)))
         offsets.extend(islice(accumulate(lengths, initial=0), len(ids)))
         all_lengths.extend(lengths)
@@ -192,7 +192,7 @@ class OpenPack:
 
     @property
     def _chunks(self) -> ChunkColumns:
-        return ChunkColumns(self._ids, *self._places)
+        return ChunkColumns(self._ids, *self._locations)
 
     def discard(self) -> None:
         """Throw the pack away, finished or not; what cannot be removed now is swept by the next run."""

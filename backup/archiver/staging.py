@@ -29,7 +29,7 @@ class Staging:
     again next time.
     """
 
-    book: StagedChanges
+    staged: StagedChanges
     links: Links
     report: Callable[[Problem], None]
     stamps: Callable[[], int]
@@ -40,18 +40,18 @@ class Staging:
         """Stage new files together; one about which anything is special goes the way of all others."""
         since = min(files.looked_at, self.began) if self.may_be_frozen else files.looked_at
         plain: list[int] = []
-        for index, place in enumerate(files.places):
-            found = files.scanned[place].stat
-            is_new = files.lives[place] is None and place not in files.attributes
+        for index, row in enumerate(files.rows):
+            found = files.scanned[row].stat
+            is_new = files.lives[row] is None and row not in files.attributes
             if is_new and is_surely_old(found, since):
                 plain.append(index)
             else:
-                self.file_read(files.path(place), files.lives[place], files.content(index))
-        places = [files.places[index] for index in plain]
-        self.book.add_files(
+                self.file_read(files.path(row), files.lives[row], files.content(index))
+        rows = [files.rows[index] for index in plain]
+        self.staged.add_files(
             files.directories,
-            [files.at[place] for place in places],
-            [files.scanned[place] for place in places],
+            [files.at[row] for row in rows],
+            [files.scanned[row] for row in rows],
             [files.content_ids[index] for index in plain],
             [files.chunks[index] for index in plain],
         )
@@ -101,9 +101,9 @@ class Staging:
 
     def _add(self, entry: Entry, hint: Hint, live: LiveEntry | None, content: Content | None = None) -> None:
         if live is not None and live.kind == EntryKind.DIRECTORY and entry.kind is not EntryKind.DIRECTORY:
-            self.book.remove(entry.path, live, is_directory=True)
+            self.staged.remove(entry.path, live, is_directory=True)
             live = None
-        self.book.add(
+        self.staged.add(
             entry,
             hint,
             replaces=live,

@@ -38,14 +38,14 @@ class Streams:
     def __init__(
         self,
         job: BackupJob,
-        book: StagedChanges,
+        staged: StagedChanges,
         tally: Tally,
         *,
         now_ns: Callable[[], int],
         stop: Callable[[], bool],
     ) -> None:
         self._job = job
-        self._book = book
+        self._staged = staged
         self._tally = tally
         self._now_ns = now_ns
         self._stop = stop
@@ -73,13 +73,13 @@ class Streams:
             if path in self._saved:
                 continue
             if is_excluded(self._job, path):
-                self._book.remove(path, live, is_directory=False)
+                self._staged.remove(path, live, is_directory=False)
                 continue
             self._tally.files += 1
             self._tally.bytes += live.size
 
     def _live_below(self, directory: bytes) -> Iterator[tuple[bytes, LiveEntry]]:
-        for live in map(LiveEntry._make, self._book.live(directory)):
+        for live in map(LiveEntry._make, self._staged.live(directory)):
             path = directory + b"/" + live.name
             if live.kind == EntryKind.DIRECTORY:
                 yield from self._live_below(path)
@@ -94,10 +94,10 @@ class Streams:
         directory, _, name = path.rpartition(b"/")
         live = self._directory(directory).get(name)
         if live is not None and live.kind == EntryKind.DIRECTORY:
-            self._book.remove(path, live, is_directory=True)
+            self._staged.remove(path, live, is_directory=True)
             live = None
         entry = self._entry(directory, name, EntryKind.FILE, 0o600, content.size)
-        self._book.add(entry, Hint(), replaces=live, content_id=content.content_id, chunks=content.chunks)
+        self._staged.add(entry, Hint(), replaces=live, content_id=content.content_id, chunks=content.chunks)
         self._saved.add(path)
         self._tally.files += 1
         self._tally.bytes += content.size
@@ -114,12 +114,12 @@ class Streams:
         if live is not None and live.kind == EntryKind.DIRECTORY:
             return self._live(path)
         entry = self._entry(parent or b"/", name, EntryKind.DIRECTORY, _PRIVATE, 0)
-        self._book.add(entry, Hint(), replaces=live)
+        self._staged.add(entry, Hint(), replaces=live)
         self._made.add(path)
         return {}
 
     def _live(self, path: bytes) -> dict[bytes, LiveEntry]:
-        return {live.name: live for live in map(LiveEntry._make, self._book.live(path))}
+        return {live.name: live for live in map(LiveEntry._make, self._staged.live(path))}
 
     def _entry(self, directory: bytes, name: bytes, kind: EntryKind, mode: int, size: int) -> Entry:
         owner = owner_of(os.stat_result((*[0] * 4, os.geteuid(), os.getegid(), *[0] * 4)))

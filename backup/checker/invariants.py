@@ -22,7 +22,7 @@ from backup.inventory import archives, entries, packed, runs, snapshots
 from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import ContentRow
-from backup.inventory.invariants import LAWS, Breach, breaches, database_faults
+from backup.inventory.invariants import INVARIANTS, Violation, database_faults, violations
 from backup.inventory.lost import lost_chunks, unnamed_copies
 from backup.inventory.packed import ChunkLocation
 from backup.inventory.readings import bad_frames
@@ -41,17 +41,19 @@ def check_laws(inventory: Inventory, content_key: bytes, clock: Clock, progress:
     with phase(progress, "Checking the inventory", counts="version"), inventory.reading() as tx:
         found = list(database_faults(tx))
         is_sound = not found
-        found += [breach for law in LAWS if (breach := breaches(tx, law)) is not None]
+        found += [
+            violation for invariant in INVARIANTS if (violation := violations(tx, invariant)) is not None
+        ]
         contents = _Contents(tx, content_key, progress)
         contents.check()
-        found += contents.breaches()
+        found += contents.violations()
         found += _chains(tx, inventory, contents)
         affected = find_affected(tx, lost_chunks(tx, bad_frames=bad_frames(tx)))
     now = clock.now()
     report = CheckReport(
         "done",
         None,
-        laws=Invariants(len(LAWS) + len(_NAMES) + 3, contents.entries, contents.chunks),
+        laws=Invariants(len(INVARIANTS) + len(_NAMES) + 3, contents.entries, contents.chunks),
         findings=tuple(map(_finding, found)),
         affected=affected,
         seconds=(now - began).total_seconds(),
@@ -63,10 +65,12 @@ def check_laws(inventory: Inventory, content_key: bytes, clock: Clock, progress:
     return report
 
 
-def _finding(breach: Breach) -> Finding:
-    shown = ", ".join(breach.examples)
-    more = ", …" if breach.count > len(breach.examples) else ""
-    return Finding("law", breach.law, f"{breach.text}: not so {breach.count} times ({shown}{more})")
+def _finding(violation: Violation) -> Finding:
+    shown = ", ".join(violation.examples)
+    more = ", …" if violation.count > len(violation.examples) else ""
+    return Finding(
+        "law", violation.invariant, f"{violation.text}: not so {violation.count} times ({shown}{more})"
+    )
 
 
 _NAMES = {
@@ -123,7 +127,7 @@ class _Contents:
         places = {place.number: place for place in packed.chunk_locations(self._tx, wanted)}
         self._check_spoiled(batch, places)
         for row, numbers in batch:
-            broken = self._law_broken(row, [places.get(number) for number in numbers])
+            broken = self._violation_of(row, [places.get(number) for number in numbers])
             if broken:
                 self._tallies[broken].add(row.number)
         self.entries += len(batch)
@@ -146,7 +150,7 @@ class _Contents:
             if unnamed_copies(self._tx, [places[number] for number in sorted(needed)], self._named[job]):
                 self.unnamed.add(job)
 
-    def _law_broken(self, row: ContentRow, found: Sequence[ChunkLocation | None]) -> str:
+    def _violation_of(self, row: ContentRow, found: Sequence[ChunkLocation | None]) -> str:
         places = [place for place in found if place is not None]
         if len(places) != len(found):
             return "chunk-lists"
@@ -165,16 +169,16 @@ class _Contents:
         ids, lengths = [place.id for place in places], [place.length for place in places]
         return sum(lengths) == size and content_id(self._key, ids, lengths, holes) == row.content_id
 
-    def breaches(self) -> Iterator[Breach]:
+    def violations(self) -> Iterator[Violation]:
         """The laws that were broken."""
         for name, tally in self._tallies.items():
-            yield Breach(name, _NAMES[name], tally.count, tuple(tally.examples))
+            yield Violation(name, _NAMES[name], tally.count, tuple(tally.examples))
 
 
 # Catalogs.
 
 
-def _chains(tx: Transaction, inventory: Inventory, contents: _Contents) -> Iterator[Breach]:
+def _chains(tx: Transaction, inventory: Inventory, contents: _Contents) -> Iterator[Violation]:
     """A rebuild needs each job's newest full catalog, all deltas after it, and what they name."""
     jobs = {one.job_number: one.job for one in snapshots.list_snapshots(tx)}
     broken, unnamed = _Tally(), _Tally()
@@ -188,10 +192,10 @@ def _chains(tx: Transaction, inventory: Inventory, contents: _Contents) -> Itera
             unnamed.add(name)
     if broken.count:
         text = "a job's newest full catalog and the deltas after it make a chain"
-        yield Breach("catalogs", text, broken.count, tuple(broken.examples))
+        yield Violation("catalogs", text, broken.count, tuple(broken.examples))
     if unnamed.count:
         text = "a job's catalogs name every archive that its entries need, or what took its place"
-        yield Breach("named", text, unnamed.count, tuple(unnamed.examples))
+        yield Violation("named", text, unnamed.count, tuple(unnamed.examples))
 
 
 def _is_whole(stored: Collection[tuple[Archive, PackId | None]], spoiled: Iterable[Archive]) -> bool:

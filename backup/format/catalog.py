@@ -265,16 +265,16 @@ def _join(fragments: list[bytes], fragment: Fragment) -> Record | None:
 def _split_bodies(bodies: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
     for body in bodies:
         view = memoryview(body)
-        place, size = 0, len(view)
-        while place < size:
-            if place + 4 > size:
+        at, size = 0, len(view)
+        while at < size:
+            if at + 4 > size:
                 raise FormatError("the catalog is cut short within a record")
-            (length,) = _LENGTH.unpack_from(view, place)
-            place += 4
-            if not length or place + length > size:
+            (length,) = _LENGTH.unpack_from(view, at)
+            at += 4
+            if not length or at + length > size:
                 raise FormatError(f"the catalog is cut short: a record claims {length} bytes")
-            yield view[place : place + length]
-            place += length
+            yield view[at : at + length]
+            at += length
 
 
 def _decode(piece: bytes | memoryview) -> Record | Fragment | End | None:

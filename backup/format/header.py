@@ -158,11 +158,11 @@ def parse_header(data: bytes | memoryview) -> Header:
     if len(data) < length:
         raise FormatError(f"the pack is cut short: {len(data)} bytes of a header of {length}")
     raw = bytes(memoryview(data)[:length])
-    fields, stanza_count, place = _unpack_fields(raw)
-    if place + stanza_count * _STANZA.size + _TAIL_SIZE != length:
+    fields, stanza_count, position = _unpack_fields(raw)
+    if position + stanza_count * _STANZA.size + _TAIL_SIZE != length:
         raise FormatError("the header's length does not fit its recipients")
     end = length - _TAIL_SIZE
-    stanzas = tuple(Stanza(*stanza) for stanza in _STANZA.iter_unpack(raw[place:end]))
+    stanzas = tuple(Stanza(*stanza) for stanza in _STANZA.iter_unpack(raw[position:end]))
     if len({stanza.recipient_id for stanza in stanzas}) != stanza_count:
         raise FormatError("the header names a recipient twice")
     return Header(fields, stanzas, raw[end : end + _COMMITMENT_SIZE], raw[end + _COMMITMENT_SIZE :], raw)
@@ -278,9 +278,9 @@ def _unpack_fields(raw: bytes) -> tuple[HeaderFields, int, int]:
         raise FormatError("the header's counts are out of range")
     try:
         pack_kind = PackKind(kind)
-        catalog, place = None, _FIXED.size
+        catalog, position = None, _FIXED.size
         if pack_kind is PackKind.CATALOG:
-            catalog, place = _unpack_catalog(raw, Generation(generation), enrolment_count)
+            catalog, position = _unpack_catalog(raw, Generation(generation), enrolment_count)
         elif generation or enrolment_count:
             raise FormatError("a data pack has no generation and no enrolments")
     except ValueError as error:
@@ -289,17 +289,17 @@ def _unpack_fields(raw: bytes) -> tuple[HeaderFields, int, int]:
     return (
         HeaderFields(pack_kind, PackId(pack_id), InventoryId(inventory_id), signer_public, catalog),
         stanza_count,
-        place,
+        position,
     )
 
 
 def _unpack_catalog(raw: bytes, generation: Generation, enrolment_count: int) -> tuple[CatalogFields, int]:
-    place = _FIXED.size + _CATALOG.size
-    end = place + enrolment_count * _ENROLMENT.size
+    position = _FIXED.size + _CATALOG.size
+    end = position + enrolment_count * _ENROLMENT.size
     if len(raw) < end:
         raise FormatError("the header's length does not fit its enrolments")
     job_id, number, parent, parent_hash = _CATALOG.unpack_from(raw, _FIXED.size)
     if number >= 2**63:
         raise FormatError(f"the catalog's number {number} is out of range")
-    enrolments = tuple(_ENROLMENT.iter_unpack(raw[place:end]))
+    enrolments = tuple(_ENROLMENT.iter_unpack(raw[position:end]))
     return CatalogFields(job_id, number, generation, parent, parent_hash, enrolments), end

@@ -36,12 +36,12 @@ class Layout:
         self._starts: list[int] = []  # where in the file each piece of data begins
         self._befores: list[int] = []  # how much data lies before it
         end = data = 0
-        for place, length in zip(numbers[::2], numbers[1::2], strict=True):
-            if not length or place + length > size or (place <= end and (end or place)):
+        for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+            if not length or start + length > size or (start <= end and (end or start)):
                 raise FormatError("a file's list of holes is damaged")
-            self._add(end, place - end, data)
-            data += place - end
-            end = place + length
+            self._add(end, start - end, data)
+            data += start - end
+            end = start + length
         self._add(end, size - end, data)
         self.data_size = data + size - end
 

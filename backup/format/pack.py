@@ -203,14 +203,14 @@ def _check_rows(frames: Sequence[FrameRow], chunks: Sequence[ChunkRow], end_of_f
     if len(frames) > MOST_FRAMES or len(chunks) > MOST_CHUNKS:
         raise FormatError(f"{len(frames)} frames and {len(chunks)} chunks are too many for one pack")
     raw_lengths: dict[int, int] = {}
-    place, number = (frames[0].offset if frames else end_of_frames), -1
+    position, number = (frames[0].offset if frames else end_of_frames), -1
     for row in frames:
-        if row.offset != place or row.number <= number:
+        if row.offset != position or row.number <= number:
             raise FormatError(f"frame {row.number} does not follow the one before it")
-        place, number = row.offset + row.sealed_length, row.number
+        position, number = row.offset + row.sealed_length, row.number
         raw_lengths[number] = row.raw_length
-    if place != end_of_frames or not 0 <= end_of_frames < 2**62:
-        raise FormatError(f"the frames end at {place}, not at {end_of_frames}")
+    if position != end_of_frames or not 0 <= end_of_frames < 2**62:
+        raise FormatError(f"the frames end at {position}, not at {end_of_frames}")
     columns = ChunkColumns.of(chunks)
     ends = map(add, columns.offsets, columns.lengths)
     for frame in compress(columns.frames, map(gt, ends, map(raw_lengths.get, columns.frames, repeat(-1)))):

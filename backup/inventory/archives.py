@@ -89,7 +89,7 @@ class PendingUpload:
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogPlace:
+class CatalogPosition:
     """Where a catalog stands among its job's; `parent` is the pack id of the one it builds on."""
 
     job: int
@@ -137,7 +137,7 @@ def submit(
     spool_file: str,
     part_size: int,
     now: datetime,
-    catalog: CatalogPlace | None = None,
+    catalog: CatalogPosition | None = None,
 ) -> int:
     """Record a pack before its first byte is sent; its archive number."""
     number = reserve(tx, "archives", 1)
@@ -159,11 +159,11 @@ def submit(
     insert_rows(tx, frames, [(number, *row) for row in pack.frames])
     insert_chunks(tx, number, chunk_numbers, pack.chunks)
     if catalog is not None:
-        _place_catalog(tx, number, catalog)
+        _insert_catalog(tx, number, catalog)
     return number
 
 
-def _place_catalog(tx: Transaction, archive: int, catalog: CatalogPlace) -> None:
+def _insert_catalog(tx: Transaction, archive: int, catalog: CatalogPosition) -> None:
     tx.execute(
         insert(catalogs).values(
             archive=archive,

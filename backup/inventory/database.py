@@ -45,7 +45,7 @@ Transaction = Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FileIdentity:
     """A name, and the file that bears it."""
 
     path: str
@@ -67,7 +67,7 @@ class Inventory:
     lock_directory: str
     predecessor: InventoryId | None = None  # the inventory that this one was rebuilt from
     opening: FileLock | None = None
-    place: Place | None = None
+    file: FileIdentity | None = None
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
@@ -75,7 +75,7 @@ class Inventory:
         with our_errors(self.engine), self.engine.connect() as connection:
             writer = connection.execution_options(nightvault_write=True)
             with writer.begin():
-                self.require_place()
+                self.require_same_file()
                 yield writer
 
     @contextmanager
@@ -88,13 +88,13 @@ class Inventory:
     def locked(self, name: str) -> Iterator[None]:
         """Hold the lock `name` alone; it dies with the process. `LockedError` if another has it."""
         with hold_lock(self.lock_directory, name):
-            self.require_place()
+            self.require_same_file()
             yield
 
-    def require_place(self) -> None:
+    def require_same_file(self) -> None:
         """`InventoryMovedError` if the file that is open is not the one that bears the inventory's name."""
-        if self.place is not None and _place_of(self.place.path) != self.place:
-            raise InventoryMovedError(f"the inventory {self.place.path} was moved or replaced meanwhile")
+        if self.file is not None and _identity_of(self.file.path) != self.file:
+            raise InventoryMovedError(f"the inventory {self.file.path} was moved or replaced meanwhile")
 
     def close(self) -> None:
         """Let go of the database."""
@@ -103,13 +103,13 @@ class Inventory:
             self.opening.close()
 
 
-def _place_of(path: str | None) -> Place | None:
+def _identity_of(path: str | None) -> FileIdentity | None:
     """Which file bears that name; None if none does."""
     try:
         found = os.stat(path or "")
     except FileNotFoundError:
         return None
-    return Place(path or "", found.st_dev, found.st_ino)
+    return FileIdentity(path or "", found.st_dev, found.st_ino)
 
 
 @contextmanager
@@ -260,18 +260,17 @@ def create_inventory(
             mark(writer)
             names = ("entries", "chunks", "directories", "owners", "archives")
             schema.insert_rows(writer, schema.counters, [(name, 1) for name in names])
-    place = _place_of(sqlite_path(url))
-    return Inventory(engine, inventory_id, signer_public, lock_directory, opening=opening, place=place)
+    file = _identity_of(sqlite_path(url))
+    return Inventory(engine, inventory_id, signer_public, lock_directory, opening=opening, file=file)
 
 
 def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     """Open the inventory at `url`, migrating it if it is older than this program."""
     require_file(url)
     path = sqlite_path(url)
-    require_file(url)
     access = Access.WRITES if path is None else access_to(path)
     opening = share_opening(lock_directory)
-    place = _place_of(path)
+    file = _identity_of(path)
     engine = _connect(url, only_reads=access is Access.READS)
     with our_errors(engine), engine.connect() as connection, connection.begin():
         _check_application(connection, path)
@@ -296,7 +295,7 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
         )
     predecessor = InventoryId(row.predecessor) if row.predecessor else None
     inventory_id = InventoryId(row.inventory_id)
-    return Inventory(engine, inventory_id, row.signer_public, lock_directory, predecessor, opening, place)
+    return Inventory(engine, inventory_id, row.signer_public, lock_directory, predecessor, opening, file)
 
 
 def mark(tx: Transaction) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from backup.inventory.runs import Outcome, Run
+from backup.inventory.runs import Outcome, Run, RunKind
 
 _LOCKS = "/proc/locks"  # proc(5): number, FLOCK, ADVISORY, WRITE, pid, device:inode, from, to
 
@@ -30,6 +30,6 @@ def is_dead(run: Run, held: Collection[str] | None) -> bool:
     """
     if run.outcome is not Outcome.RUNNING or held is None:
         return False
-    if run.kind == "backup":
+    if run.kind is RunKind.BACKUP:
         return "backup" not in held
-    return run.kind == "restore" and not any(name.startswith("restore-") for name in held)
+    return run.kind is RunKind.RESTORE and not any(name.startswith("restore-") for name in held)

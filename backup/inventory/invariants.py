@@ -12,7 +12,7 @@ _ROWS_A_FETCH = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Law:
+class Invariant:
     """`text` says what must hold; `query` finds the numbers (or names) of rows that break it."""
 
     name: str
@@ -21,10 +21,10 @@ class Law:
 
 
 @dataclass(frozen=True, slots=True)
-class Breach:
+class Violation:
     """A law that `count` rows break, and the first few of them."""
 
-    law: str
+    invariant: str
     text: str
     count: int
     examples: tuple[str, ...]
@@ -37,16 +37,16 @@ _BEHIND = " UNION ALL ".join(
     for name in _COUNTED
 )
 
-LAWS = (
-    Law("counters", "the next number is ahead of all that were given out", _BEHIND),
-    Law(
+INVARIANTS = (
+    Invariant("counters", "the next number is ahead of all that were given out", _BEHIND),
+    Invariant(
         "job-counters",
         "a job's next snapshot and catalog are ahead of all that it has",
         """SELECT j.name FROM jobs j
            WHERE j.next_snapshot <= (SELECT coalesce(max(number), 0) FROM snapshots WHERE job = j.number)
               OR j.next_catalog <= (SELECT coalesce(max(number), 0) FROM catalogs WHERE job = j.number)""",
     ),
-    Law(
+    Invariant(
         "intervals",
         "versions of one name follow one another",
         """SELECT number FROM (
@@ -56,36 +56,36 @@ LAWS = (
            WHERE removed_in <= added_in
               OR (next_in IS NOT NULL AND (removed_in IS NULL OR removed_in > next_in))""",
     ),
-    Law(
+    Invariant(
         "snapshot-numbers",
         "a version begins and ends with snapshots that its job has given out",
         """SELECT e.number FROM entries e JOIN directories d ON d.number = e.directory
            JOIN jobs j ON j.number = d.job
            WHERE e.added_in >= j.next_snapshot OR e.removed_in >= j.next_snapshot OR e.added_in < 1""",
     ),
-    Law(
+    Invariant(
         "owners",
         "each entry's owner is known",
         "SELECT e.number FROM entries e WHERE NOT EXISTS (SELECT 1 FROM owners o WHERE o.number = e.owner)",
     ),
-    Law(
+    Invariant(
         "content",
         "each file has a content id and chunks",
         "SELECT number FROM entries WHERE kind = 1 AND (content_id IS NULL OR chunks IS NULL)",
     ),
-    Law(
+    Invariant(
         "archives",
         "what is stored has an archive id, a size and a tree hash",
         """SELECT number FROM archives WHERE state IN ('stored', 'unconfirmed', 'damaged', 'condemned')
            AND (archive_id IS NULL OR size <= 0 OR length(tree_hash) <> 32)""",
     ),
-    Law(
+    Invariant(
         "uploads",
         "what was submitted has an upload to finish, and nothing else has",
         """SELECT a.number FROM archives a LEFT JOIN uploads u ON u.archive = a.number
            WHERE (a.state = 'submitted') <> (u.archive IS NOT NULL)""",
     ),
-    Law(
+    Invariant(
         "frames",
         "frames lie in their archives, one after the other",
         """SELECT archive FROM (
@@ -94,7 +94,7 @@ LAWS = (
                FROM frames f JOIN archives a ON a.number = f.archive) t
            WHERE ends > size OR next_at < ends""",
     ),
-    Law(
+    Invariant(
         "chunks",
         "each chunk lies in a frame of its archive",
         """SELECT c.number FROM chunks c LEFT JOIN frames f ON f.archive = c.archive AND f.number = c.frame
@@ -104,27 +104,27 @@ LAWS = (
 )
 
 
-def database_faults(tx: Transaction) -> Iterator[Breach]:
+def database_faults(tx: Transaction) -> Iterator[Violation]:
     """What SQLite itself finds wrong with its pages, indexes and references; a server sees to its own."""
     if tx.dialect.name != "sqlite":
         return
     told = [str(row[0]) for row in tx.exec_driver_sql("PRAGMA integrity_check(100)")]
     if told != ["ok"]:
-        yield Breach("integrity", "the database file is whole", len(told), tuple(told[:_EXAMPLES]))
+        yield Violation("integrity", "the database file is whole", len(told), tuple(told[:_EXAMPLES]))
     count, examples = 0, list[str]()
     for row in tx.exec_driver_sql("PRAGMA foreign_key_check"):
         count += 1
         if len(examples) < _EXAMPLES:
             examples.append(f"{row[0]} row {row[1]} to {row[2]}")
     if count:
-        yield Breach("references", "rows refer to rows that are there", count, tuple(examples))
+        yield Violation("references", "rows refer to rows that are there", count, tuple(examples))
 
 
-def breaches(tx: Transaction, law: Law) -> Breach | None:
+def violations(tx: Transaction, invariant: Invariant) -> Violation | None:
     """The rows that break a law, if any do."""
-    result = tx.exec_driver_sql(law.query)
+    result = tx.exec_driver_sql(invariant.query)
     count, examples = 0, list[str]()
     while rows := result.fetchmany(_ROWS_A_FETCH):
         count += len(rows)
         examples += [str(row[0]) for row in rows[: _EXAMPLES - len(examples)]]
-    return Breach(law.name, law.text, count, tuple(examples)) if count else None
+    return Violation(invariant.name, invariant.text, count, tuple(examples)) if count else None

@@ -96,7 +96,7 @@ def lost_chunks(
 def elsewhere(
     tx: Transaction,
     held_by: Collection[int],
-    places: Mapping[int, ChunkLocation],
+    locations: Mapping[int, ChunkLocation],
     *,
     gone: Collection[int] = (),
     may_be: Callable[[ChunkLocation], bool] = lambda _: True,
@@ -107,22 +107,22 @@ def elsewhere(
     What lies in several archives that no list has shown yet is taken from the newest: why else was it stored
     anew? Only places that `may_be` taken are given.
     """
-    yield from (place for place in _doubtful(tx, held_by, may_be) if place.number in places)
+    yield from (location for location in _doubtful(tx, held_by, may_be) if location.number in locations)
     spoiled = _among(tx, held_by, _SPOILED) | _among(tx, {*gone}.intersection(held_by), tuple(ArchiveState))
     if not spoiled:
         return
-    to_find = [place for place in places.values() if place.archive in spoiled]
+    to_find = [location for location in locations.values() if location.archive in spoiled]
     for start in range(0, len(to_find), _BATCH):
         some = to_find[start : start + _BATCH]
         others = {
-            (domain, place.id): place
-            for domain, place in _others(tx, some)
-            if place.archive not in gone and may_be(place)
+            (domain, location.id): location
+            for domain, location in _others(tx, some)
+            if location.archive not in gone and may_be(location)
         }
-        for place in some:
-            other = others.get((spoiled[place.archive], place.id))
-            if other is not None and other.length == place.length:
-                yield other._replace(number=place.number)
+        for location in some:
+            other = others.get((spoiled[location.archive], location.id))
+            if other is not None and other.length == location.length:
+                yield other._replace(number=location.number)
 
 
 def replacements(tx: Transaction, named: AbstractSet[int]) -> set[int]:
@@ -152,19 +152,19 @@ def _copies(tx: Transaction, numbers: Sequence[int]) -> Iterator[tuple[int, int]
     return raw_rows(tx, sql, ())
 
 
-def unnamed_copies(tx: Transaction, places: Sequence[ChunkLocation], named: Collection[int]) -> set[int]:
+def unnamed_copies(tx: Transaction, locations: Sequence[ChunkLocation], named: Collection[int]) -> set[int]:
     """The chunks (by number) that lie elsewhere in sound archives of their domain, but in none of `named`."""
-    domain = _among(tx, {place.archive for place in places}, _SPOILED)
+    domain = _among(tx, {location.archive for location in locations}, _SPOILED)
     found: set[int] = set()
-    for start in range(0, len(places), _BATCH):
-        some = places[start : start + _BATCH]
+    for start in range(0, len(locations), _BATCH):
+        some = locations[start : start + _BATCH]
         by_key: dict[tuple[int, bytes], set[int]] = {}
-        for number, place in _others(tx, some):
-            by_key.setdefault((number, place.id), set()).add(place.archive)
-        for place in some:
-            copies = by_key.get((domain.get(place.archive, 0), place.id), set())
+        for number, location in _others(tx, some):
+            by_key.setdefault((number, location.id), set()).add(location.archive)
+        for location in some:
+            copies = by_key.get((domain.get(location.archive, 0), location.id), set())
             if copies and copies.isdisjoint(named):
-                found.add(place.number)
+                found.add(location.number)
     return found
 
 
@@ -180,15 +180,15 @@ def _doubtful(
     for start in range(0, len(prefixes), _BATCH):
         best: dict[tuple[int, bytes], ChunkLocation] = {}
         worse: list[tuple[int, ChunkLocation]] = []
-        for domain, place in _lying(tx, ",".join(prefixes[start : start + _BATCH])):
-            if may_be(place):
-                best[domain, place.id] = place
-            if place.archive in doubtful:
-                worse.append((domain, place))
-        for domain, place in worse:
-            other = best.get((domain, place.id), place)
-            if other.archive != place.archive and other.length == place.length:
-                yield other._replace(number=place.number)
+        for domain, location in _lying(tx, ",".join(prefixes[start : start + _BATCH])):
+            if may_be(location):
+                best[domain, location.id] = location
+            if location.archive in doubtful:
+                worse.append((domain, location))
+        for domain, location in worse:
+            other = best.get((domain, location.id), location)
+            if other.archive != location.archive and other.length == location.length:
+                yield other._replace(number=location.number)
 
 
 def _among(tx: Transaction, numbers: Collection[int], states: Sequence[ArchiveState]) -> dict[int, int]:
@@ -205,7 +205,7 @@ def _among(tx: Transaction, numbers: Collection[int], states: Sequence[ArchiveSt
 
 def _others(tx: Transaction, gone: Sequence[ChunkLocation]) -> Iterator[tuple[int, ChunkLocation]]:
     """Where these chunks lie in sound archives, with the domain; of several the best comes last."""
-    return _lying(tx, ",".join(str(chunk_prefix(place.id)) for place in gone))
+    return _lying(tx, ",".join(str(chunk_prefix(location.id)) for location in gone))
 
 
 def _lying(tx: Transaction, prefixes: str) -> Iterator[tuple[int, ChunkLocation]]:

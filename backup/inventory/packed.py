@@ -77,8 +77,8 @@ def insert_chunks(
 ) -> int:
     """Record the chunks of an archive, with their numbers in the same order; how many were new."""
     some = ChunkColumns.of(rows)
-    places = some.ids, repeat(archive, len(some)), some.frames, some.offsets, some.lengths
-    found = list(zip(numbers, chunk_prefixes(some.ids), *places, strict=True))
+    columns = some.ids, repeat(archive, len(some)), some.frames, some.offsets, some.lengths
+    found = list(zip(numbers, chunk_prefixes(some.ids), *columns, strict=True))
     return insert_rows(tx, chunks, found, only_new=only_new)
 
 
@@ -107,11 +107,11 @@ def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], Sequence[ChunkR
     sql = 'SELECT number, id, frame, "offset", length FROM chunks WHERE archive = {m} ORDER BY number'
     numbers: list[int] = []
     ids: list[bytes] = []
-    places = array("I"), array("I"), array("I")
+    locations = array("I"), array("I"), array("I")
     for rows in pages(tx, sql, (archive,)):
         some_numbers, some_ids, *columns = zip(*rows, strict=True)
         numbers.extend(some_numbers)
         ids.extend(some_ids)
-        for place, column in zip(places, columns, strict=True):
-            place.extend(column)
-    return numbers, ChunkColumns(ids, *places)
+        for location, column in zip(locations, columns, strict=True):
+            location.extend(column)
+    return numbers, ChunkColumns(ids, *locations)

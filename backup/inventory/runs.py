@@ -18,6 +18,14 @@ from backup.model import KIB, MIB, JobName, VaultName
 _SLOWEST, _FASTEST = 4 * KIB, 16 * KIB * MIB  # bytes a second of a link
 
 
+class RunKind(StrEnum):
+    """The kind of a run; part of the JSON interface."""
+
+    BACKUP = "backup"
+    RESTORE = "restore"
+    CHECK = "check"
+
+
 class Outcome(StrEnum):
     """How a run ended; part of the JSON interface."""
 
@@ -43,7 +51,7 @@ class Run:
     """One execution; `snapshot_number` was allotted to it whether or not it was ever committed."""
 
     number: int
-    kind: str
+    kind: RunKind
     job: JobName | None
     outcome: Outcome
     started_at: datetime
@@ -84,26 +92,28 @@ def open_backup(tx: Transaction, job: JobRow, now: datetime) -> Run:
     """Record that a backup begins, and give it the job's next snapshot number."""
     number = tx.execute(select(jobs.c.next_snapshot).where(jobs.c.number == job.number)).scalar_one()
     tx.execute(update(jobs).where(jobs.c.number == job.number).values(next_snapshot=number + 1))
-    return _open(tx, "backup", job, now, number)
+    return _open(tx, RunKind.BACKUP, job, now, number)
 
 
 def open_restore(tx: Transaction, job: JobRow | None, now: datetime) -> Run:
     """Record that a restore begins."""
-    return _open(tx, "restore", job, now, None)
+    return _open(tx, RunKind.RESTORE, job, now, None)
 
 
 def open_check(tx: Transaction, now: datetime) -> Run:
     """Record that a check begins."""
-    return _open(tx, "check", None, now, None)
+    return _open(tx, RunKind.CHECK, None, now, None)
 
 
 def open_checks(tx: Transaction) -> Sequence[Run]:
     """Checks that recorded no end, oldest first."""
-    query = _query().where(runs.c.kind == "check", runs.c.outcome == Outcome.RUNNING)
+    query = _query().where(runs.c.kind == RunKind.CHECK, runs.c.outcome == Outcome.RUNNING)
     return [_run(row) for row in tx.execute(query.order_by(runs.c.number))]
 
 
-def _open(tx: Transaction, kind: str, job: JobRow | None, now: datetime, snapshot_number: int | None) -> Run:
+def _open(
+    tx: Transaction, kind: RunKind, job: JobRow | None, now: datetime, snapshot_number: int | None
+) -> Run:
     query = insert(runs).values(
         kind=kind,
         job=job.number if job else None,
@@ -149,7 +159,7 @@ def unfinished_backups(
     query = (
         _query()
         .add_columns(jobs.c.id.label("job_id"), jobs.c.vault)
-        .where(runs.c.kind == "backup", runs.c.outcome == Outcome.RUNNING, jobs.c.vault == vault)
+        .where(runs.c.kind == RunKind.BACKUP, runs.c.outcome == Outcome.RUNNING, jobs.c.vault == vault)
         .where(runs.c.number < before)
         .order_by(runs.c.number)
     )
@@ -167,7 +177,10 @@ def prepare_snapshot(tx: Transaction, run: int, record: bytes) -> None:
 def last_backup(tx: Transaction, job: JobName) -> Run | None:
     """The job's newest backup, whatever became of it."""
     query = (
-        _query().where(runs.c.kind == "backup", jobs.c.name == job).order_by(runs.c.number.desc()).limit(1)
+        _query()
+        .where(runs.c.kind == RunKind.BACKUP, jobs.c.name == job)
+        .order_by(runs.c.number.desc())
+        .limit(1)
     )
     row = tx.execute(query).first()
     return _run(row) if row else None
@@ -176,7 +189,7 @@ def last_backup(tx: Transaction, job: JobName) -> Run | None:
 def last_report(tx: Transaction, job: JobRow, *, before: int) -> Mapping[str, Any]:
     """The report of the job's newest backup before run `before` that made a snapshot; empty for none."""
     made = runs.c.outcome.in_([Outcome.DONE, Outcome.PARTIAL])
-    query = select(runs.c.report).where(runs.c.kind == "backup", runs.c.job == job.number, made)
+    query = select(runs.c.report).where(runs.c.kind == RunKind.BACKUP, runs.c.job == job.number, made)
     query = query.where(runs.c.number < before)
     report = tx.execute(query.order_by(runs.c.number.desc()).limit(1)).scalar()
     return dict(json.loads(report)) if report else {}
@@ -187,7 +200,7 @@ def restore_speed(tx: Transaction, *, least: int) -> float | None:
 
     What no link is so slow or so fast as to give was measured while the clock was set.
     """
-    query = _query().where(runs.c.kind == "restore", runs.c.report.is_not(None))
+    query = _query().where(runs.c.kind == RunKind.RESTORE, runs.c.report.is_not(None))
     for row in tx.execute(query.order_by(runs.c.number.desc()).limit(20)):
         report = json.loads(row.report)
         if report.get("fetched", 0) >= least and report.get("seconds", 0) > 0:
@@ -200,7 +213,7 @@ def restore_speed(tx: Transaction, *, least: int) -> float | None:
 def _run(row: Row[Any]) -> Run:
     return Run(
         row.number,
-        row.kind,
+        RunKind(row.kind),
         JobName(row.job_name) if row.job_name else None,
         Outcome(row.outcome),
         moment(row.started_at),

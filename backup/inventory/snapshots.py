@@ -78,12 +78,12 @@ def list_snapshots(tx: Transaction, *, job: JobName | None = None) -> list[Snaps
     if job is not None:
         query = query.where(jobs.c.name == job)
     newest_first = [_snapshot(row) for row in tx.execute(query)]
-    places: list[tuple[datetime, int, int]] = []
-    for place, one in enumerate(newest_first):
-        is_first = not place or newest_first[place - 1].job_number != one.job_number
-        began = one.started_at if is_first else min(one.started_at, places[-1][0])
-        places.append((began, one.job_number, one.number))
-    return [one for _, one in sorted(zip(places, newest_first, strict=True), key=lambda pair: pair[0])]
+    keys: list[tuple[datetime, int, int]] = []
+    for index, one in enumerate(newest_first):
+        is_first = not index or newest_first[index - 1].job_number != one.job_number
+        began = one.started_at if is_first else min(one.started_at, keys[-1][0])
+        keys.append((began, one.job_number, one.number))
+    return [one for _, one in sorted(zip(keys, newest_first, strict=True), key=lambda pair: pair[0])]
 
 
 def find_snapshot(

@@ -28,7 +28,7 @@ class SparseFile:
         self._opened = opened
         self._extents = extents
         self._index = 0
-        self._place = extents[0][0] if extents else 0
+        self._offset = extents[0][0] if extents else 0
         self.size = size
 
     def chunks(self, chunker: Chunker) -> Iterator[memoryview]:
@@ -44,29 +44,29 @@ class SparseFile:
         filled = 0
         while filled < len(view) and self._index < len(self._extents):
             end = self._extents[self._index][1]
-            wanted = view[filled : filled + end - self._place]
+            wanted = view[filled : filled + end - self._offset]
             try:
-                got = os.preadv(self._opened, [wanted], self._place)
+                got = os.preadv(self._opened, [wanted], self._offset)
             except OSError as error:
                 raise unreadable(error) from error
             if not got:
                 self._end_here()
                 break
             filled += got
-            self._place += got
-            if self._place == end:
+            self._offset += got
+            if self._offset == end:
                 self._index += 1
                 if self._index < len(self._extents):
-                    self._place = self._extents[self._index][0]
+                    self._offset = self._extents[self._index][0]
         return filled
 
     def _end_here(self) -> None:
         """The file was cut short under us: it is what was read, no more."""
         start = self._extents[self._index][0]
         del self._extents[self._index :]
-        if self._place > start:
-            self._extents.append((start, self._place))
-        self.size = self._place
+        if self._offset > start:
+            self._extents.append((start, self._offset))
+        self.size = self._offset
         self._index = len(self._extents)
 
 
@@ -115,26 +115,26 @@ def _append(extents: list[Extent], extent: Extent, least: int) -> None:
 
 
 def _ask(opened: int, size: int) -> Iterator[Extent]:
-    place = 0
-    while place < size:
+    offset = 0
+    while offset < size:
         try:
-            start = os.lseek(opened, place, os.SEEK_DATA)
+            start = os.lseek(opened, offset, os.SEEK_DATA)
         except OSError as error:
             if error.errno == errno.ENXIO:  # nothing but a hole from here on
                 return
             raise
         if start >= size:
             return
-        place = min(os.lseek(opened, start, os.SEEK_HOLE), size)
-        yield start, place
+        offset = min(os.lseek(opened, start, os.SEEK_HOLE), size)
+        yield start, offset
 
 
 def _between(extents: Iterable[Extent], size: int) -> Iterator[tuple[int, int]]:
     """Offset and length of what lies around the extents."""
-    place = 0
+    offset = 0
     for start, end in extents:
-        if start > place:
-            yield place, start - place
-        place = end
-    if size > place:
-        yield place, size - place
+        if start > offset:
+            yield offset, start - offset
+        offset = end
+    if size > offset:
+        yield offset, size - offset

@@ -120,9 +120,9 @@ class ReaderProcess:
     def _receive(self) -> ReadBatch:
         try:
             (size,) = _ANSWER.unpack(receive(self._socket, _ANSWER.size))
-            *places, ids, contents, found = _TOLD.decode(receive(self._socket, size))
-            empty, loose, dense = (array("H", each) for each in places)
-            attributes = {place: Attributes(*values) for place, values in found.items()}
+            *indexes, ids, contents, found = _TOLD.decode(receive(self._socket, size))
+            empty, loose, dense = (array("H", each) for each in indexes)
+            attributes = {index: Attributes(*values) for index, values in found.items()}
             read = SmallRead(empty, loose, dense, ids, contents, attributes)
             return self._answer(read, self._sizes.popleft())
         except (OSError, EOFError, ValueError, IndexError, msgspec.MsgspecError) as error:
@@ -135,7 +135,7 @@ class ReaderProcess:
             raise ValueError("it named other files than it read")
         room = self._rooms.next()
         middle = len(room) // 2
-        loose, dense = (sum(sizes[place] for place in places) for places in (read.loose, read.dense))
+        loose, dense = (sum(sizes[index] for index in indexes) for indexes in (read.loose, read.dense))
         if loose > middle or dense > middle:
             raise ValueError("it read more than there is room for")
         return ReadBatch(read, room[:loose], room[middle : middle + dense])
@@ -171,16 +171,16 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 def _question(wanted: Sequence[FileToRead]) -> bytes:
-    places, names, seen = zip(*wanted, strict=True)
+    indexes, names, seen = zip(*wanted, strict=True)
     columns = (array("Q", column).tobytes() for column in zip(*seen, strict=True))
-    return _ENCODER.encode((array("H", places).tobytes(), names, *columns))
+    return _ENCODER.encode((array("H", indexes).tobytes(), names, *columns))
 
 
 def _wanted(question: bytes) -> Iterator[tuple[int, bytes, Seen]]:
     """What `read_small` takes."""
-    places, names, *columns = _QUESTION.decode(question)
+    indexes, names, *columns = _QUESTION.decode(question)
     seen = zip(*(array("Q", column) for column in columns), strict=True)
-    return zip(array("H", places), names, seen, strict=True)
+    return zip(array("H", indexes), names, seen, strict=True)
 
 
 # In the second process.
@@ -215,7 +215,7 @@ def _serve_one(connection: socket.socket, rooms: _Rooms, chunk_key: bytes, conte
     finally:
         for handle in directories:
             os.close(handle)
-    places = [column.tobytes() for column in (read.empty, read.loose, read.dense)]
-    attributes = {place: tuple(one) for place, one in read.attributes.items()}
-    told = _ENCODER.encode((*places, read.ids, read.content_ids, attributes))
+    indexes = [column.tobytes() for column in (read.empty, read.loose, read.dense)]
+    attributes = {index: tuple(one) for index, one in read.attributes.items()}
+    told = _ENCODER.encode((*indexes, read.ids, read.content_ids, attributes))
     connection.sendall(_ANSWER.pack(len(told)) + told)

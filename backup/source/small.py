@@ -93,7 +93,7 @@ def read_small(
     found: dict[int, Attributes] = {}
     middle = len(room) // 2
     start, dense_start = 0, middle
-    for place, (directory, name, expected) in enumerate(wanted):
+    for index, (directory, name, expected) in enumerate(wanted):
         size = expected[1]
         end = start + size
         if end >= middle or dense_start + size > len(room):
@@ -102,9 +102,9 @@ def read_small(
         if attributes is None:
             continue
         if attributes is not NONE:
-            found[place] = attributes
+            found[index] = attributes
         if not size:
-            empty.append(place)
+            empty.append(index)
             continue
         data = room[start:end]
         chunk = chunk_id(chunk_key, data)
@@ -112,11 +112,11 @@ def read_small(
         if _is_dense(data):
             room[dense_start : dense_start + size] = data
             dense_start += size
-            dense.append(place)
+            dense.append(index)
             dense_ids.append(ids)
         else:
             start = end
-            loose.append(place)
+            loose.append(index)
             loose_ids.append(ids)
     named = [*loose_ids, *dense_ids]
     chunks, contents = (b"".join(column) for column in zip(*named, strict=True)) if named else (b"", b"")

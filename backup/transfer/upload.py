@@ -27,7 +27,7 @@ from backup.errors import IntegrityError, NightvaultError, UploadExpiredError
 from backup.format.crc64 import crc64
 from backup.format.treehash import combine, leaf_hashes, part_size_for
 from backup.inventory import archives
-from backup.inventory.archives import Archive, CatalogPlace, PendingUpload
+from backup.inventory.archives import Archive, CatalogPosition, PendingUpload
 from backup.inventory.database import Inventory
 from backup.model import MIB, ArchiveId, ByteRange, Pack, PackId, Part, StoredPart, TreeHash, UploadId
 from backup.protocols import Clock, Progress, TakesFiles, Vault, phase
@@ -119,7 +119,7 @@ class Uploader:
         domain: int,
         run: int,
         chunk_numbers: Sequence[int] = (),
-        catalog: CatalogPlace | None = None,
+        catalog: CatalogPosition | None = None,
     ) -> int:
         """Record a pack (its spool file is synced already), begin its upload and send it; its archive number.
 

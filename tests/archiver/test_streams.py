@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.archiver.dryrun import Change, changes
+from backup.archiver.dryrun import Change, ChangeKind, changes
 from backup.archiver.report import Tally
 from backup.archiver.streams import StreamFailedError
 from backup.errors import InterruptedRunError, UsageError
@@ -179,13 +179,16 @@ class TestOtherRunsOfTheSameJob:
 def test_a_dry_run_names_streams_and_starts_nothing(site: Site, source: Path, tmp_path: Path) -> None:
     site = having(site, saying(b"a", "touch", str(tmp_path / "ran")), saying(b"b", "echo"))
     shown = [one for one in changes(site.job, site.inventory, Tally()) if one.path.startswith(b"/.streams")]
-    assert shown == [Change("new", b"/.streams/a", 0), Change("new", b"/.streams/b", 0)]
+    assert shown == [Change(ChangeKind.NEW, b"/.streams/a", 0), Change(ChangeKind.NEW, b"/.streams/b", 0)]
     assert not (tmp_path / "ran").exists()
     site.backup()
     again = list(changes(site.job, site.inventory, Tally()))
-    assert again == [Change("changed", b"/.streams/a", 0), Change("changed", b"/.streams/b", 0)]
+    assert again == [
+        Change(ChangeKind.CHANGED, b"/.streams/a", 0),
+        Change(ChangeKind.CHANGED, b"/.streams/b", 0),
+    ]
     alone = piped(site, b"b", b"").job
-    assert list(changes(alone, site.inventory, Tally())) == [Change("changed", b"/.streams/b", 0)]
+    assert list(changes(alone, site.inventory, Tally())) == [Change(ChangeKind.CHANGED, b"/.streams/b", 0)]
 
 
 def test_a_stop_ends_the_command(site: Site) -> None:

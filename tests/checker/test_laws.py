@@ -14,7 +14,7 @@ from backup.checker.report import CheckReport
 from backup.errors import InventoryDamagedError
 from backup.inventory import runs
 from backup.inventory.database import open_inventory
-from backup.inventory.invariants import LAWS
+from backup.inventory.invariants import INVARIANTS
 from tests.backups import Site
 from tests.checker.rebuilding import bare
 from tests.doubles import FaultyVault, ManualClock, PowerCut, Silent, cut_at
@@ -60,7 +60,7 @@ def test_a_sound_inventory(site: Site) -> None:
 
 
 def test_each_law_is_held(site: Site, tmp_path: Path) -> None:
-    assert {law.name for law in LAWS} < BREACHES.keys()
+    assert {law.name for law in INVARIANTS} < BREACHES.keys()
     site.close()
     for name, breach in BREACHES.items():
         folder = tmp_path / name

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backup.inventory import archives, packed, runs, schema
-from backup.inventory.archives import ArchiveState, CatalogPlace
+from backup.inventory.archives import ArchiveState, CatalogPosition
 from backup.inventory.database import Inventory, Transaction
 from backup.model import (
     ArchiveId,
@@ -179,9 +179,9 @@ def test_lists_by_vault_and_run(shelf: Shelf) -> None:
 
 def test_catalogs_and_what_they_name(shelf: Shelf) -> None:
     data = [shelf.submit(numbers=[]) for _ in range(3)]
-    first = shelf.submit(numbers=[], catalog=CatalogPlace(shelf.job, 4, Generation.DELTA, None, data[:2]))
+    first = shelf.submit(numbers=[], catalog=CatalogPosition(shelf.job, 4, Generation.DELTA, None, data[:2]))
     full = shelf.submit(
-        numbers=[], catalog=CatalogPlace(shelf.job, 5, Generation.FULL, PackId(b"p" * 16), data)
+        numbers=[], catalog=CatalogPosition(shelf.job, 5, Generation.FULL, PackId(b"p" * 16), data)
     )
     assert archives.catalog_of_run(shelf.tx, shelf.run) == (first, ArchiveState.SUBMITTED)
     assert archives.catalog_of_run(shelf.tx, shelf.other_run) is None

@@ -24,7 +24,7 @@ from backup.errors import (
 )
 from backup.format.treehash import TreeHasher, tree_hash
 from backup.inventory import archives, packed, runs
-from backup.inventory.archives import ArchiveState, CatalogPlace
+from backup.inventory.archives import ArchiveState, CatalogPosition
 from backup.inventory.database import Inventory
 from backup.model import (
     MIB,
@@ -229,7 +229,7 @@ class TestSubmit:
             pack, name = yard.pack(2000, 2)
             delta = replace(pack.label, kind=PackKind.CATALOG, number=7, generation=Generation.DELTA)
             label = replace(delta, job_id=yard.job.id)
-            place = CatalogPlace(yard.job.number, 7, Generation.DELTA, None, [data])
+            place = CatalogPosition(yard.job.number, 7, Generation.DELTA, None, [data])
             pack = replace(pack, label=label, chunks=[])
             number = uploader.submit(pack, name, domain=yard.domain, run=yard.run, catalog=place)
             uploader.drain()

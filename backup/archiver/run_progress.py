@@ -8,7 +8,7 @@ from backup.protocols import Progress
 from backup.transfer.upload import Uploader
 
 
-class Telling:
+class RunProgress:
     """Tells how many files and bytes are dealt with since the last time.
 
     A file counts once it was seen, its bytes as they are read, so that a large one moves what is told.
