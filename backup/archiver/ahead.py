@@ -1,7 +1,7 @@
 """Files on their way to `Contents`, in the order of the scan; small ones in batches, by a second process.
 
 The process is started when a run has many small files to read; whatever it does not read, and everything
-that is not small, is read here when its turn comes. If it cannot be started or dies, that is told once.
+that is not small, is read here in its turn. If it cannot be started or dies, that is told once.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from backup.source.reader import (
 from backup.source.scan import ScannedDirectory, ScannedEntry
 from backup.source.small import FileToRead, is_small, seen
 
-_MANY: Final = 2_000  # small files before which a second process would cost more than it saves
-_MOST_BYTES: Final = 2 * MIB  # of a batch
-_MOST_WAITING: Final = 64  # files that are read here and wait for their turn
-_MOST_OPEN: Final = 4 * MOST_DIRECTORIES  # handles of directories of which files wait
+_MANY: Final = 2_000  # from so many small files on, a second process pays off
+_MOST_BYTES: Final = 2 * MIB  # in a batch
+_MOST_WAITING: Final = 64  # files to read here, waiting for their turn
+_MOST_OPEN: Final = 4 * MOST_DIRECTORIES  # handles of directories with waiting files
 _ALONE: Final = "small files were read by one process instead of two: the second"
 
 Then = Callable[[Content], None]
@@ -48,11 +48,12 @@ Failed = Callable[[FileUnreadableError], None]
 
 @dataclass(frozen=True, slots=True)
 class SmallFiles:
-    """New small files that were read, in columns: one of `places` for each, which are those in the rest.
+    """New small files that were read, in columns; `rows` are their indexes in the columns of the scan.
 
-    `chunks` holds the number of each one's chunk as `pack_u32` has it, nothing for one without a byte;
-    `content_ids` 16 bytes each. `directories` are paths, and `at` tells which of them is a file's.
-    `looked_at` is a moment before any of them was opened, in ns.
+    `chunks` holds each file's chunk number as `pack_u32` has it, no bytes for an empty file; `content_ids`
+    are 16 bytes each. `directories` are paths, and `at` is the index of a file's directory among them.
+    `looked_at` is a moment before any of them was opened, in ns. `directories`, `at`, `scanned` and `lives`
+    are the scan's.
     """
 
     rows: Sequence[int]
@@ -66,11 +67,11 @@ class SmallFiles:
     lives: Sequence[LiveEntry | None]
 
     def path(self, row: int) -> bytes:
-        """The absolute path of the file at this place."""
+        """The absolute path of the file in this row."""
         return self.directories[self.at[row]].rstrip(b"/") + b"/" + self.scanned[row].name
 
     def content(self, index: int) -> Content:
-        """The file at the `index`-th of the places as if it had been read alone."""
+        """The content of the file at `index` of `rows`, as if it had been read alone."""
         row = self.rows[index]
         found = self.scanned[row].stat
         return Content(
@@ -86,7 +87,7 @@ class SmallFiles:
 
 
 class Taker(Protocol):
-    """Who is told of files once their chunks are numbered."""
+    """The receiver of files once their chunks have numbers."""
 
     def file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
         """A file was read; `live` is what the newest snapshot has of it."""
@@ -100,7 +101,7 @@ class Taker(Protocol):
 
 @dataclass(slots=True)
 class _Handle:
-    """A directory's handle of our own, for as long as files of it wait."""
+    """Our own handle of a directory, kept while files in it wait."""
 
     number: int
     path: bytes
@@ -117,7 +118,7 @@ class _File(NamedTuple):
 
 @dataclass(slots=True)
 class _Batch:
-    """Small files that are asked for together; `looked_at` is a moment before any of them was opened."""
+    """Small files requested together; `looked_at` is a moment before any of them was opened."""
 
     looked_at: int
     most_bytes: int
@@ -130,7 +131,7 @@ class _Batch:
     is_asked: bool = False
 
     def add(self, handle: _Handle, scanned: ScannedEntry, live: LiveEntry | None) -> None:
-        """One more; it has room if `is_full` was asked before."""
+        """Add a file; call `is_full` before."""
         if not self.handles or self.handles[-1] is not handle:
             self.handles.append(handle)
             handle.users += 1
@@ -142,7 +143,7 @@ class _Batch:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next file may be too much for one question."""
+        """Whether the next file may be too much for one request."""
         return (
             self.bytes >= self.most_bytes
             or len(self.scanned) >= MOST_FILES
@@ -151,13 +152,13 @@ class _Batch:
         )
 
     def wanted(self) -> list[FileToRead]:
-        """The question."""
+        """The request."""
         names, stats, _ = zip(*self.scanned, strict=True)
         return list(map(FileToRead, self.at, names, map(seen, stats)))
 
 
 class ReadAhead:
-    """For the run's own thread. `close` it at the end, whatever happened; `drain` before that."""
+    """The queue of files to read, for the run's own thread; `drain` it, and `close` it whatever happened."""
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class ReadAhead:
         *,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`warn` is told a sentence if the process was wanted and is not there."""
+        """`warn` is called with a sentence if the second process is needed and not available."""
         self._warn = warn
         self._contents = contents
         self._taker = taker
@@ -181,26 +182,26 @@ class ReadAhead:
         self._seen = 0
         self._handle: _Handle | None = None
         self._queue: deque[_Batch | _File] = deque()
-        self._asked: deque[_Batch] = deque()  # in the order in which they are answered
+        self._asked: deque[_Batch] = deque()  # in the order of their answers
         self._waiting = 0
         self._open = 0
 
     def read(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
-        """Read a file when its turn comes: the taker is told in the order of these calls."""
+        """Read a file in its turn: the taker is called in the order of these calls."""
         small = is_small(scanned.stat) and self._has_reader()
         if not small and not self._queue:
             self._read_now(directory.handle, directory.path, scanned, live)
             return
         try:
             handle = self._handle_of(directory)
-        except OSError:  # no more handles to be had
+        except OSError:  # no more handles available
             self.drain()
             self._read_now(directory.handle, directory.path, scanned, live)
             return
         if small:
             self._gather(handle, scanned, live)
         else:
-            self._ask_last()  # or what is gathered after this file would be asked before what was before it
+            self._ask_last()  # keeps the order: this batch before what comes after this file
             self._queue.append(_File(handle, scanned, live))
             handle.users += 1
             self._waiting += 1
@@ -208,12 +209,12 @@ class ReadAhead:
             self._take_turn()
 
     def drain(self) -> None:
-        """Read all that waits."""
+        """Read everything that waits."""
         while self._queue:
             self._take_turn()
 
     def close(self) -> None:
-        """End the process, and let go of what still waits."""
+        """End the process and drop what still waits."""
         for item in self._queue:
             self._release(item.handles if isinstance(item, _Batch) else [item.handle])
         self._queue.clear()
@@ -260,7 +261,7 @@ class ReadAhead:
             self._release([item.handle])
 
     def _take(self, batch: _Batch) -> None:
-        """Hand on what the process read of a batch, and read the rest here."""
+        """Hand on the files of a batch that the process read, and read the rest here."""
         try:
             answer = self._answer()
             left: Iterable[int] = range(len(batch.scanned))
@@ -284,7 +285,7 @@ class ReadAhead:
             return None
 
     def _taken(self, batch: _Batch, answer: ReadBatch) -> SmallFiles:
-        """Give the chunks that were read to `contents`, and tell what came of it."""
+        """Give the chunks that were read to `contents`; returns the files with their numbers."""
         empty, loose, dense, ids, named, attributes = answer.read
         rows = [*empty, *loose, *dense]
         sizes = [batch.scanned[row].stat.st_size for row in rows[len(empty) :]]
@@ -320,7 +321,7 @@ class ReadAhead:
     def read_now(
         self, handle: int, scanned: ScannedEntry, then: Then, failed: Failed
     ) -> os.stat_result | None:
-        """Read a file in the open directory `handle` before all that waits; how it looked when opened."""
+        """Read a file in the open directory `handle` before all that waits; its status when opened."""
         try:
             return self._contents.read(handle, scanned.name, then)
         except FileUnreadableError as error:
@@ -328,7 +329,7 @@ class ReadAhead:
             return None
 
     def _handle_of(self, directory: ScannedDirectory) -> _Handle:
-        """Our own handle of the directory that is being walked: the walk's is closed when it moves on."""
+        """Our own handle of the directory being walked: the walk closes its own when it moves on."""
         handle = self._handle
         if handle is None or handle.path != directory.path or not handle.users:
             handle = self._handle = _Handle(os.dup(directory.handle), directory.path)
@@ -336,7 +337,7 @@ class ReadAhead:
         return handle
 
     def _release(self, handles: Iterable[_Handle]) -> None:
-        """A batch or file less waits for each of them; the last one closes."""
+        """Count down the waiting files of each handle; the last one closes it."""
         for handle in handles:
             handle.users -= 1
             if not handle.users:
@@ -344,7 +345,7 @@ class ReadAhead:
                 os.close(handle.number)
 
     def _has_reader(self) -> bool:
-        """Whether there is a process, once small files by the thousand asked for it."""
+        """Whether the second process is there; starts it after thousands of small files."""
         if self._reader is not None:
             return True
         self._seen += 1
@@ -356,12 +357,12 @@ class ReadAhead:
                     batch_bytes=self._most_bytes,
                 )
             except OSError as error:
-                self._is_wanted = False  # no process to be had: it is read here
+                self._is_wanted = False  # no process available: read here
                 self._warn(f"{_ALONE} cannot be started: {error.strerror or error}")
         return self._reader is not None
 
     def _go_on_alone(self, error: ReaderGoneError) -> None:
-        """The process is gone: what it did not answer for is read here, and so is all that comes."""
+        """Read everything here from now on: the process is gone, with its unanswered requests."""
         self._end_reader()
         self._warn(f"{_ALONE} is gone: {error}")
 

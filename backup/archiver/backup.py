@@ -1,4 +1,4 @@
-"""One backup run, told as a story.
+"""One backup run from beginning to end.
 
     open the run → finish what a dead process left → scan, compare, read → packs → delta catalog → commit
     → a full catalog when one is due
@@ -57,13 +57,13 @@ from backup.transfer.recognise import require_vault
 from backup.transfer.retrievals.confirm import confirm_archives
 from backup.transfer.upload import PARTS_AT_ONCE, Uploader
 
-_FIRST_TRIES = 4  # about three seconds: in the middle of a run we are more patient
+_FIRST_TRIES = 4  # about three seconds; later in a run, more attempts are made
 
 
 def run_backup(
     job: BackupJob, keys: Keys, context: BackupContext, *, accept_recipients: bool = False
 ) -> BackupReport:
-    """Back a job up once. The report names every problem; what could not be read stays as it was.
+    """Run one backup of a job. The report lists every problem; unreadable entries stay as they were.
 
     `LockedError` if another backup runs; any error leaves what was committed before as it is, and what was
     uploaded is not uploaded again.
@@ -79,7 +79,7 @@ def run_backup(
 
 
 def _with_failures(report: BackupReport, failed: Sequence[str], context: BackupContext) -> BackupReport:
-    """The snapshot stands, but a hook that follows it failed: the run is partial, and its record says so."""
+    """The report as partial, also in the run's record: a hook after the snapshot failed."""
     if not failed:
         return report
     report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *failed))
@@ -91,7 +91,7 @@ def _with_failures(report: BackupReport, failed: Sequence[str], context: BackupC
 def _backup(
     job: BackupJob, keys: Keys, context: BackupContext, hooks: HookRun, *, accept: bool
 ) -> BackupReport:
-    """Under the lock: from the run's record to its report."""
+    """The run under its lock: from its record to its report."""
     spool = Spool(context.spool, context.inventory.id, keys.signer, keys.recipients, keys.secret.chunk_key)
     vault, domain = _domain(keys, context, accept=accept)
     row, run = _open(job, context, vault)
@@ -135,7 +135,7 @@ def _uploader(job: BackupJob, context: BackupContext) -> Uploader:
 
 
 def _domain(keys: Keys, context: BackupContext, *, accept: bool) -> tuple[int, int]:
-    """The numbers of vault and dedup domain; a changed set of recipients must be accepted by the user."""
+    """The numbers of vault and dedup domain; the user must accept a changed set of recipients."""
     ids = b"".join(sorted(recipient.id for recipient in keys.recipients))
     identity = domain_id(context.vault.name, keys.recipients, keys.secret)
     with context.inventory.writing() as tx:
@@ -162,7 +162,7 @@ def _open(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, R
 
 
 def _fail(context: BackupContext, run: Run, error: BaseException) -> None:
-    """Record the end of a run that did not make a snapshot; a killed process leaves that to the next run."""
+    """Record the end of a run without a snapshot; after a kill, the next run does that."""
     if isinstance(error, NightvaultError):
         stopped = isinstance(error, InterruptedRunError)
         outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
@@ -170,7 +170,7 @@ def _fail(context: BackupContext, run: Run, error: BaseException) -> None:
         outcome = Outcome.INTERRUPTED
     else:
         return
-    with suppress(NightvaultError), context.inventory.writing() as tx:  # the first error is the one to tell
+    with suppress(NightvaultError), context.inventory.writing() as tx:  # the first error is the one to report
         if archives.catalog_of_run(tx, run.number) is not None:
             return  # its catalog may still arrive: the next run decides
         entries.discard_staged(tx, run.number)
@@ -178,7 +178,7 @@ def _fail(context: BackupContext, run: Run, error: BaseException) -> None:
 
 
 class _Backup:
-    """The parts of one run, put together."""
+    """One run with its parts."""
 
     def __init__(self, at: OpenRun, began: int) -> None:
         self._at = at
@@ -206,7 +206,7 @@ class _Backup:
         )
 
     def run(self) -> BackupReport:
-        """Scan and send, then commit."""
+        """Scan and upload, then commit."""
         with phase(self._at.context.progress, f"Backing up {self._at.job.name}", self._expected()):
             return self._run()
 
@@ -241,7 +241,7 @@ class _Backup:
         return report
 
     def _read(self, contents: Contents) -> None:
-        """Streams first: a dump then names no file that the scan after it misses."""
+        """Read streams first, then trees: a dump names no file that the scan after it misses."""
         job, context = self._at.job, self._at.context
         if job.only_streams:
             with context.inventory.reading() as tx:
@@ -270,7 +270,7 @@ class _Backup:
             streams.carry()
 
     def _expected(self) -> int | None:
-        """Bytes that the last snapshot had: the best guess at what this one will."""
+        """Size of the last snapshot in bytes: the best estimate for this one."""
         with self._at.context.inventory.reading() as tx:
             before = snapshots.list_snapshots(tx, job=self._at.job.name)
         return before[-1].bytes if before else None
@@ -282,7 +282,7 @@ class _Backup:
 
     def _submit(self, pack: Pack, spool_file: str, numbers: Sequence[int]) -> None:
         run = self._at.run.number
-        self._staged.end_view()  # what is asked for next must see the chunks of this pack
+        self._staged.end_view()  # the next look-up must see the chunks of this pack
         self._at.uploader.submit(pack, spool_file, domain=self._at.domain, run=run, chunk_numbers=numbers)
 
     def _report(self, problem: Problem) -> None:
@@ -293,7 +293,7 @@ class _Backup:
             raise InterruptedRunError("the backup was stopped; what was uploaded is not uploaded again")
 
     def _directory(self, directory: ScannedDirectory, ahead: ReadAhead) -> None:
-        """Compare a directory with what the inventory has of it, and read what changed."""
+        """Compare a directory with the inventory, and read what changed."""
         if self._unmounted and self._is_away(directory.path):
             return
         self._heed_stop()
@@ -311,7 +311,7 @@ class _Backup:
                 found = scanned.stat
                 self._tally.see(found)
                 if live is None and found.st_size <= LARGEST and is_plain(found):
-                    ahead.read(directory, scanned, None)  # as most of a first backup is
+                    ahead.read(directory, scanned, None)  # most of a first backup
                 elif (
                     live is None
                     or live.is_mount
@@ -322,13 +322,13 @@ class _Backup:
         self._progress.tell()
 
     def _is_away(self, path: bytes) -> bool:
-        """Whether a directory lies at or below one that is left as the newest snapshot has it."""
+        """Whether a directory lies at or below one that is kept as the newest snapshot has it."""
         return any(path == one or path.startswith(one + b"/") for one in self._unmounted)
 
     def _gone(self, path: bytes, gone: LiveEntry) -> None:
-        """A name is not in its directory any more: it was removed, unless a disk went with it."""
+        """Stage the end of a name that is gone, unless it belongs to a disk that is not mounted."""
         if path == TOP:
-            return  # no directory of the disk ever was
+            return  # the inventory has no directory of that disk
         lost = lost_mounts(self._staged.reading(), self._at.job, self._at.row.number, path, gone)
         if lost:
             for one in lost:
@@ -343,7 +343,7 @@ class _Backup:
         self._progress.tell()
         path = directory.prefix + scanned.name
         if live is not None and is_newly_mounted(live, scanned, directory):
-            if live.inode and self._staged.holds(path):  # else nothing is known of how it was
+            if live.inode and self._staged.holds(path):  # otherwise nothing is known of its earlier state
                 self._tally.warnings.append(f"{os.fsdecode(path)}: {COVERED}")
         elif live is not None and live.is_mount:
             is_away = is_unmounted(live, scanned, directory)

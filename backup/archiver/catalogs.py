@@ -1,4 +1,4 @@
-"""Catalogs: what a run changed, or all that a job needs, written as a pack like any other.
+"""Catalogs: what a run changed (delta), or everything a job needs (full), written as a pack like any other.
 
 A delta is a run's commit point. Its parent is the job's delta before it; a full catalog's parent is the
 delta whose state it holds. Each names the archives that its entries need and that no stored catalog of the
@@ -30,9 +30,9 @@ _NUMBERS_A_RECORD = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A job's stored catalogs that a rebuild needs: the newest full one and the deltas after it.
+    """The stored catalogs that a rebuild of a job needs: the newest full one and the deltas after it.
 
-    `newest_delta` may be one that the vault has lost: what follows it must not seem to follow another.
+    `newest_delta` may be one that the vault has lost: its successor must not seem to follow another.
     `is_broken`: a catalog that belongs to `links` is lost or damaged.
     """
 
@@ -53,7 +53,7 @@ def _link(archive: Archive) -> tuple[int, int, bytes, bytes, str]:
 
 
 def read_chain(tx: Transaction, job: int, inventory: Inventory) -> Chain:
-    """The chain as it stands now."""
+    """Read a job's present chain."""
     stored = [archive for archive, _ in archives.stored_catalogs(tx, job, inventory.id)]
     spoiled = [archive for archive, _ in archives.spoiled_catalogs(tx, job, inventory.id)]
     deltas = [archive for archive in stored if archive.label.generation is Generation.DELTA]
@@ -66,7 +66,7 @@ def read_chain(tx: Transaction, job: int, inventory: Inventory) -> Chain:
 
 
 def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
-    """What finds this state again without the inventory; empty before the job's first catalog."""
+    """The line that finds this state without the inventory; empty before the job's first catalog."""
     delta = chain.newest_delta
     if delta is None or delta.archive_id is None:
         return ""
@@ -87,7 +87,7 @@ def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
 def position_after(
     chain: Chain, job: JobRow, number: int, generation: Generation, names: Iterable[int]
 ) -> CatalogPosition:
-    """Where a new catalog stands."""
+    """The position of a new catalog in the chain."""
     parent = chain.newest_delta.label.pack_id if chain.newest_delta else None
     return CatalogPosition(job.number, number, generation, parent, sorted(names))
 
@@ -102,7 +102,7 @@ def write_catalog(
     enrolments: tuple[tuple[bytes, bytes], ...],
     level: int | None,
 ) -> tuple[Pack, OpenPack]:
-    """Records into a finished, proven pack in the spool."""
+    """Write records into a finished, proven pack in the spool."""
     parent = chain.newest_delta
     fields = CatalogFields(
         job_id=job.id,
@@ -124,7 +124,7 @@ def write_catalog(
         raise
 
 
-# What is in them.
+# Contents.
 
 
 def delta_records(
@@ -138,7 +138,7 @@ def delta_records(
     snapshot: records.SnapshotRecord,
     program: str,
 ) -> Iterator[Record | tuple[Any, ...]]:
-    """What a run changed: its staged entries, the ends of old ones, its archives, its snapshot."""
+    """The changes of a run: its staged entries, the ends of old ones, its archives, its snapshot."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
     yield _start(inventory, job, position, parent, snapshot.host, program)
     yield from _archives(tx, inventory, position.names)
@@ -170,7 +170,7 @@ def full_records(
     host: str,
     program: str,
 ) -> Iterator[Record | tuple[Any, ...]]:
-    """All that the job needs, as of the newest delta: every kept snapshot with its entries and archives."""
+    """Everything the job needs as of the newest delta: all kept snapshots, entries and archives."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
     yield _start(inventory, job, position, parent, host, program)
     yield records.Secrets(signer.seed, secret.secret, [recipient.public for recipient in recipients])

@@ -1,4 +1,4 @@
-"""Commit: the delta catalog goes up last, and with it the snapshot becomes true."""
+"""The commit: the delta catalog is uploaded last, and with it the snapshot becomes true."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ _CUT_OFF = "the run ended before it was"
 
 
 class Committer:
-    """Writes a run's catalogs and makes its snapshot true."""
+    """Writes a run's catalogs and commits its snapshot."""
 
     def __init__(self, at: OpenRun) -> None:
         self._at = at
 
     def commit(self, used: Iterable[int], tally: Tally) -> BackupReport:
-        """Delta catalog, commit, and a full catalog where one is due (if that fails, it is due next time).
+        """Store the delta catalog, commit, and store a full catalog if due (a failure leaves it due).
 
-        Until it is stored, the run's record says so: nobody may be left to say it after a cut.
+        Until the full one is stored, the run's record says that it is missing: nobody may be left to say it
+        after a cut.
         """
         self._count(tally)
         snapshot = self._prepare(tally)
@@ -66,7 +67,7 @@ class Committer:
         return report
 
     def _with_older_packs(self, report: BackupReport) -> BackupReport:
-        """Told which packs other recovery keys are needed for; the newest snapshot is the run's own."""
+        """The report with the packs that need other recovery keys; sees the run's own snapshot."""
         with self._at.context.inventory.reading() as tx:
             older = older_data(tx, self._at.row, self._at.keys, run=self._at.run.number)
         if older is None:
@@ -75,7 +76,7 @@ class Committer:
         return replace(report, warnings=warnings, older_packs=older.document())
 
     def _count(self, tally: Tally) -> None:
-        """Count what the snapshot holds where that is not what was seen: some was not read, or is kept."""
+        """Count what the snapshot holds, where that differs from what was seen (unread or kept entries)."""
         if not (tally.problems or self._at.job.only_streams):
             return
         with self._at.context.inventory.reading() as tx:
@@ -83,7 +84,7 @@ class Committer:
         tally.files, tally.bytes = counted
 
     def _prepare(self, tally: Tally) -> SnapshotRecord:
-        """Keep what the snapshot will be, so that the commit can be repeated after a cut."""
+        """Record the future snapshot, so that the commit can be repeated after a cut."""
         record = SnapshotRecord(
             id=os.urandom(8).hex(),
             number=self._at.run.snapshot_number or 0,
@@ -179,7 +180,7 @@ class Committer:
         )
 
     def _send(self, written: tuple[Pack, OpenPack], position: CatalogPosition) -> Archive:
-        """Send a catalog and wait until it is stored."""
+        """Upload a catalog and wait until it is stored."""
         pack, opened = written
         number = self._at.uploader.submit(
             pack, opened.file_name, domain=self._at.domain, run=self._at.run.number, catalog=position
@@ -222,7 +223,7 @@ class Committer:
         return max(0.0, (self._at.context.clock.now() - self._at.run.started_at).total_seconds())
 
     def _clock_warnings(self) -> tuple[str, ...]:
-        """A snapshot before this one that bears a later time: by time, it would be found in its place."""
+        """A warning if an earlier snapshot has a later time: --at would choose it instead."""
         with self._at.context.inventory.reading() as tx:
             before = snapshots.list_snapshots(tx, job=self._at.row.name)
         began = self._at.run.started_at
@@ -238,7 +239,7 @@ class Committer:
 
 
 def outcome_of(problems: Iterable[Problem]) -> Outcome:
-    """Partial as soon as one entry could not be saved."""
+    """PARTIAL as soon as one entry could not be saved, else DONE."""
     return Outcome.DONE if all(problem.is_warning for problem in problems) else Outcome.PARTIAL
 
 

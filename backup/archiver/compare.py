@@ -1,4 +1,4 @@
-"""Whether an entry is still what the newest snapshot has, told without reading it."""
+"""Compares scanned entries with the newest snapshot without reading content."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _A_FILE = os.stat_result((stat.S_IFREG, *[0] * 9))
 def differing(
     directory: ScannedDirectory, live: Iterator[tuple[Any, ...]], tally: Tally, *, at_a_glance: bool
 ) -> Iterator[tuple[ScannedEntry | None, LiveEntry | None]]:
-    """Each name in a directory (or a piece of it), in order: as it is, and as the newest snapshot has it.
+    """Pairs of a scanned entry and its live row, in the order of names, for a directory or a piece of it.
 
-    `live` are rows (`LiveEntry`) of the same names, in order. One without the other is new, or gone; what
+    `live` are rows (`LiveEntry`) of the same names, in order. A pair with one side only is new, or gone; what
     could not be looked at is neither. A file that is the same `at_a_glance` (nothing special about it, and
-    all that `is_unchanged` asks for equal) does not come, and is only counted.
+    all that `is_unchanged` asks for equal) is left out, and only counted.
     """
     files = size = 0
     row = next(live, None)
@@ -55,7 +55,7 @@ def differing(
 
 
 def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:
-    """Whether size, times and inode are as they were; nobody can set ctime, so they tell.
+    """Whether size, times and inode are as they were; nobody can set ctime, so these suffice.
 
     Of a directory that only leads to a source, times are not the job's: kind, mode and owner count.
     `owners` are the inventory's, by number.
@@ -68,7 +68,7 @@ def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Ow
         owner = owners[live.owner]
         return (owner.uid, owner.gid) == (found.st_uid, found.st_gid)
     ctime_ns, mtime_ns, inode = found.st_ctime_ns, found.st_mtime_ns, found.st_ino
-    return (  # as it is, or as near as a database's integer comes to it
+    return (  # the value itself, or the nearest that a database integer holds
         (live.ctime_ns == ctime_ns or live.ctime_ns == ctime_of(found))
         and (live.inode == inode or live.inode == inode_of(found))
         and (live.mtime_ns == mtime_ns or live.mtime_ns == mtime_of(found))
@@ -77,20 +77,20 @@ def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Ow
 
 
 def is_to_read(job: BackupJob, live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:
-    """Whether an entry has changed, or is a file of a job that reads all of them again."""
+    """Whether an entry has changed, or is a file of a job that reads all files again."""
     if job.reread and stat.S_ISREG(scanned.stat.st_mode):
         return True
     return not is_unchanged(live, scanned, owners)
 
 
 def is_newly_mounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirectory) -> bool:
-    """Whether another file system is mounted on this directory of `directory`, and none was known to be."""
+    """Whether another file system is mounted on this entry of `directory`, and none was before."""
     found = scanned.stat
     return not live.is_mount and found.st_dev != directory.device and stat.S_ISDIR(found.st_mode)
 
 
 def is_left_out(job: BackupJob, path: bytes) -> bool:
-    """Whether the job leaves a directory out now, by a pattern, or has no source any more that it lies in."""
+    """Whether the job now excludes a directory, by a pattern or because no source contains it any more."""
     around = [one for one in job.sources if (path + b"/").startswith(resolved(one).rstrip(b"/") + b"/")]
     if not around:
         return True
@@ -100,7 +100,7 @@ def is_left_out(job: BackupJob, path: bytes) -> bool:
 
 
 def is_excluded(job: BackupJob, path: bytes) -> bool:
-    """Whether a pattern of the job leaves out a file that no scan comes upon, or a directory above it."""
+    """Whether a pattern of the job excludes a file that no scan finds, or a directory above it."""
     above, _, name = path.rpartition(b"/")
     steps = above.split(b"/")
     ways = ((b"/".join(steps[:end]) or b"/", steps[end], _A_DIRECTORY) for end in range(1, len(steps)))
@@ -111,6 +111,6 @@ def is_excluded(job: BackupJob, path: bytes) -> bool:
 
 
 def hint_of(found: os.stat_result, device_above: int) -> Hint:
-    """What will tell it unchanged next time."""
+    """The hint by which the next run recognises the entry as unchanged."""
     is_mount = stat.S_ISDIR(found.st_mode) and found.st_dev != device_above
     return Hint(inode_of(found), ctime_of(found), is_mount)

@@ -1,4 +1,4 @@
-"""Contents of files on their way into packs: read, cut, named, and given to the pipeline in batches."""
+"""Reads files, cuts them into chunks, computes their ids, and gives them to the pipeline in batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BATCH_CHUNKS: Final = 2048
 
 
 class Content(NamedTuple):
-    """What was read of a file: `found` is how it looked when opened, `size` counts its holes, too."""
+    """The content read from a file: `found` is its status when opened, `size` includes holes."""
 
     found: os.stat_result
     size: int
@@ -41,7 +41,7 @@ class Content(NamedTuple):
 
 @dataclass(slots=True)
 class _File:
-    """A file whose chunks are not all numbered yet."""
+    """A file whose chunks do not all have numbers yet."""
 
     found: os.stat_result
     then: Callable[[Content], None]
@@ -80,21 +80,21 @@ class Contents:
         self._windows = Windows(self.flush)
         self._batch: list[tuple[Future[ChunkId] | ChunkId, Buffer]] = []
         self._batch_bytes = 0
-        self._owners: list[_File] = []  # whose the batch's chunks are, in order
-        self._waiting: list[_File] = []  # whole files that wait for the batch
+        self._owners: list[_File] = []  # the files of the batch's chunks, in order
+        self._waiting: list[_File] = []  # complete files that wait for the batch
         self.bytes_read = 0
         self.files_read = 0
-        self.left = 0  # bytes of the file at hand that were not read yet; below 0: of a stream, that were
+        self.left = 0  # unread bytes of the current file; negative: bytes read of a stream
 
     def close(self) -> None:
-        """Let go of what was not flushed."""
+        """Drop what was not flushed."""
         self._naming.shutdown(wait=True, cancel_futures=True)
 
     def read(self, handle: int, name: bytes, then: Callable[[Content], None]) -> os.stat_result:
-        """Read the file `name` in the open directory `handle`; how it looked when it was opened.
+        """Read the file `name` in the open directory `handle`; returns its status when opened.
 
         A file that changes while it is read is read once more, then kept as read, `changed`.
-        `FileUnreadableError` if it cannot be read whole; then no content comes of it.
+        `FileUnreadableError` if it cannot be read whole; then it has no content.
         """
         opened = open_file(handle, name)
         try:
@@ -116,7 +116,7 @@ class Contents:
             self.flush()
 
     def read_stream(self, stream: OpenStream, then: Callable[[Content], None]) -> None:
-        """Read a stream until it ends; its `finish` must say that this was the whole."""
+        """Read a stream to its end; its `finish` must confirm that this was the whole."""
         file = _File(_NO_FILE, then, is_fresh=True)
         before = self.bytes_read
         self._take(file, cut_chunks(stream.fill, stream.size, self._chunker, take=self._windows.take))
@@ -126,9 +126,9 @@ class Contents:
         self._keep(file)
 
     def take_small(self, runs: Sequence[ChunkRun], files: int) -> list[int]:
-        """Take the chunks of `files` that were read elsewhere, a chunk each at most; their numbers in order.
+        """Take the chunks of `files` that were read elsewhere, at most one each; their numbers in order.
 
-        What was read before them goes first.
+        What was read before them is flushed first.
         """
         self.flush()
         numbers: list[int] = []
@@ -139,7 +139,7 @@ class Contents:
         return numbers
 
     def flush(self) -> None:
-        """Give the batch to the pipeline, and hand on the files that are whole."""
+        """Give the batch to the pipeline, and hand on the files that are complete."""
         if self._batch:
             batch = [
                 (name.result() if isinstance(name, Future) else name, chunk) for name, chunk in self._batch
@@ -166,7 +166,7 @@ class Contents:
         else:
             self._take(file, sparse.chunks(self._chunker))
             file.size, file.holes = sparse.size, sparse.holes
-        file.attributes = read_attributes(opened)  # a change of these is one of the file's ctime, too
+        file.attributes = read_attributes(opened)  # a change of these also changes the file's ctime
         file.changed = not same_version(found, os.fstat(opened))
         return file
 
@@ -182,7 +182,7 @@ class Contents:
                 self.flush()
 
     def _name(self, chunk: memoryview) -> Future[ChunkId] | ChunkId:
-        """Name a chunk: one that takes longer than to say so, beside the reading of the next."""
+        """Compute a chunk's id; for a large one, on the thread beside the reading of the next."""
         if len(chunk) < MINIMUM:
             return chunk_id(self._chunk_key, chunk)
         return self._naming.submit(chunk_id, self._chunk_key, chunk)

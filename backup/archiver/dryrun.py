@@ -1,4 +1,4 @@
-"""What a backup would read: the scan and the comparison, and nothing else."""
+"""A dry run: the changes that a backup would make, by scan and comparison alone."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Change:
 def changes(
     job: BackupJob, inventory: Inventory, tally: Tally, *, left_out: LeaveOut | None = None
 ) -> Iterator[Change]:
-    """Every change, in the order of paths; the tally counts all that was seen. Touches nothing.
+    """Every change, in the order of paths; the tally counts all that was seen. Writes nothing.
 
-    `left_out` is told what is not read, and why, before the changes of the directory that holds it.
+    `left_out` is called with what is excluded, and why, before the changes of the directory that holds it.
     """
     with inventory.reading() as tx:
         known = runs.find_job(tx, job.name)
@@ -67,7 +67,7 @@ def changes(
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What directories are compared with."""
+    """The state that directories are compared with."""
 
     tx: Transaction
     job: BackupJob
@@ -78,7 +78,7 @@ class _Look:
     kept: set[bytes] = field(default_factory=lambda: {TOP})
 
     def directory(self, directory: ScannedDirectory) -> Iterator[Change]:
-        """What a backup would change in a directory, or a piece of one."""
+        """The changes of a directory, or of a piece of one."""
         if any(directory.path == one or directory.path.startswith(one + b"/") for one in self.kept):
             return
         self.links.enter(directory)

@@ -1,7 +1,7 @@
-"""When a full catalog is due, and what a run says that could not store it.
+"""The rules for when a full catalog is due, and the messages of a run that could not store it.
 
 A full catalog is what a rebuild begins with. Where none is stored that the present recovery keys open and
-believe, the vault alone gives nothing back, or an older state: a run that leaves it so is partial.
+trust, the vault alone gives nothing back, or an older state: a run that leaves it so is partial.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from backup.inventory.runs import Outcome
 from backup.model import MIB, Generation, JobName
 
 _DELTAS_A_FULL = 100
-_SMALLEST_FULL = MIB  # below this, a full catalog a night would cost more than the deltas it replaces
+_SMALLEST_FULL = MIB  # below this, full catalogs would cost more than the deltas they replace
 
 
 class Due(StrEnum):
@@ -38,7 +38,7 @@ class Due(StrEnum):
 
 
 def full_due(chain: Chain, keys: Keys) -> Due | None:
-    """The gravest reason why a full catalog is due; None if it is not.
+    """The most serious reason why a full catalog is due; None if it is not.
 
     By size: when deltas outgrow half of the last, or after 100.
     """
@@ -55,7 +55,7 @@ def full_due(chain: Chain, keys: Keys) -> Due | None:
 
 
 def _changed(full: Archive, keys: Keys) -> Due | None:
-    """Whether a full catalog was sealed for others, or vouched for by others, than a new one would be."""
+    """Whether recipients or enrolments of a full catalog differ from those of a new one."""
     try:
         header = parse_header(full.header)
     except FormatError:
@@ -75,7 +75,7 @@ def without_full(report: BackupReport, due: Due, why: str) -> BackupReport:
 
 
 def lacks_full(job: JobName, due: Due, why: str) -> str:
-    """A sentence on what that means, and what comes next."""
+    """A sentence on the consequences, and on what comes next."""
     if not due.is_pressing:
         return f"the full catalog of job {job} could not be stored and is due next time: {why}"
     means = {

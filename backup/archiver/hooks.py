@@ -1,8 +1,8 @@
-"""Commands of the user around a backup: before, after, on_failure, finally.
+"""The user's commands around a backup: before, after, on_failure, finally.
 
 All run under the backup lock, one after the other, each in a process group of its own that is ended with all
-its children when its time is up or the run is asked to stop. What ends a run that has begun runs to its end,
-stop or no stop: it cleans up.
+its children when its time is up or the run is asked to stop. The commands after a run always finish, stop or
+not: they clean up.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_AFTER_END = 20  # blocks read once it has ended: more than a pipe holds, a
 
 
 class Hook(StrEnum):
-    """When commands run: `before` is read, `after` a snapshot was made, and so on."""
+    """The moment at which commands run: `before` anything is read, `after` a snapshot was made, and so on."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -41,7 +41,7 @@ class Hook(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program with its words, found on PATH if it has no slash, and the seconds it may take."""
+    """A program with its arguments, found on PATH if it has no slash, and its timeout in seconds."""
 
     words: tuple[str, ...]
     timeout: float
@@ -49,14 +49,14 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """A job's commands, and what all of them find in their environment."""
+    """A job's commands, and the environment that all of them get."""
 
     commands: Mapping[Hook, Sequence[Command]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a hook gets of our own environment: where things are and how to speak, no keys, no secrets."""
+    """The part of our environment that a hook gets: paths and locale, no keys, no secrets."""
     return {name: value for name, value in environ.items() if name in _PASSED_ON or name.startswith("LC_")}
 
 
@@ -70,16 +70,16 @@ class HookRun:
         self._variables = {"OUTCOME": "", "RUN": "", "SNAPSHOT": "", "ERROR": ""}
 
     def begun(self, run: int) -> None:
-        """The run has its number."""
+        """Note the run's number."""
         self._variables["RUN"] = str(run)
 
     def before(self) -> None:
-        """`HookError` at the first command that fails, `InterruptedRunError` when asked to stop meanwhile."""
+        """Run `before`. `HookError` at the first failure, `InterruptedRunError` when asked to stop."""
         for command in self._hooks.commands.get(Hook.BEFORE, ()):
             self._run(Hook.BEFORE, command, self._stop)
 
     def after(self, report: BackupReport) -> list[str]:
-        """A snapshot was made: `after`, then `finally`; what failed, a sentence each."""
+        """Run `after`, then `finally`, as a snapshot was made; returns a sentence for each failure."""
         self._variables |= {"OUTCOME": str(report.outcome), "SNAPSHOT": report.snapshot}
         failed = self._try(Hook.AFTER)
         if failed:
@@ -87,7 +87,7 @@ class HookRun:
         return failed + self._try(Hook.FINALLY)
 
     def failed(self, error: BaseException) -> None:
-        """No snapshot was made: `on_failure`, then `finally`; what fails of them is noted, no more."""
+        """Run `on_failure`, then `finally`, as no snapshot was made; failures are only noted."""
         if not isinstance(error, (Exception, KeyboardInterrupt)):
             return
         stopped = isinstance(error, (InterruptedRunError, KeyboardInterrupt))
@@ -97,7 +97,7 @@ class HookRun:
             self._progress.note(sentence)
 
     def _try(self, hook: Hook) -> list[str]:
-        """All commands, also after one that failed."""
+        """Run all commands, also after one that failed."""
         failed = []
         for command in self._hooks.commands.get(hook, ()):
             try:
@@ -134,7 +134,7 @@ class HookRun:
 
 
 class _Watched:
-    """A process whose output is passed on line by line; ended with its whole group unless it ends itself."""
+    """A process whose output is passed on line by line; ended with its whole group, unless it ends itself."""
 
     def __init__(self, process: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
         self._process = process
@@ -144,11 +144,11 @@ class _Watched:
 
     @property
     def last_words(self) -> str:
-        """The last line it wrote, as the end of a sentence."""
+        """The last line of output, formatted as the end of a sentence."""
         return f": {self._last}" if self._last else ""
 
     def wait(self, deadline: float, stop: Callable[[], bool] | None) -> None:
-        """Until it ends. `TimeoutError`, `InterruptedError` when it had to be ended.
+        """Wait until it ends. `TimeoutError`, `InterruptedError` when it had to be ended.
 
         A child that it leaves behind may go on, and what that writes is not waited for.
         """

@@ -1,4 +1,4 @@
-"""What a run says of keys: who has not vouched for its signer, which older packs need other keys."""
+"""Messages about keys: recipients that have not enrolled the signer, older packs that need other keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backup.model import JobName
 
 
 def unenrolled(keys: Keys) -> Iterator[str]:
-    """A sentence for each recipient whose recovery key has not vouched for the signer."""
+    """A sentence for each recipient whose recovery key has not enrolled the signer."""
     vouching = {recipient for recipient, _ in keys.enrolments}
     for one in keys.recipients:
         if one.id not in vouching:
@@ -28,9 +28,9 @@ def unenrolled(keys: Keys) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class OlderData:
-    """What a job has in packs that not all of its present recipients can open.
+    """Data of a job in packs that not all of its present recipients can open.
 
-    `needed`: what of it the newest snapshot needs; `is_told`: the run before found that it is nothing.
+    `needed`: the part that the newest snapshot needs; `is_told`: the run before found that it is nothing.
     """
 
     domains: Sequence[OlderPacks]
@@ -39,16 +39,16 @@ class OlderData:
 
     @property
     def packs(self) -> int:
-        """How many packs."""
+        """Number of packs."""
         return sum(one.packs for one in self.domains)
 
     @property
     def bytes(self) -> int:
-        """Their size in the vault."""
+        """Size of the packs in the vault."""
         return sum(one.bytes for one in self.domains)
 
     def document(self) -> dict[str, Any]:
-        """As JSON; the keys are part of the interface."""
+        """The value as JSON; the keys are part of the interface."""
         return {
             "packs": self.packs,
             "bytes": self.bytes,
@@ -58,7 +58,7 @@ class OlderData:
         }
 
     def tell(self, job: JobName) -> Iterator[str]:
-        """A sentence, as long as the newest snapshot needs these packs, and once when it does no more."""
+        """A sentence, while the newest snapshot needs these packs, and once when it does no more."""
         count = "1 older pack" if self.packs == 1 else f"{self.packs:,} older packs"
         whom = ", or ".join(
             " or ".join(sorted(each.hex() for each in one.recipients)) for one in self.domains
@@ -78,10 +78,10 @@ class OlderData:
 
 
 def older_data(tx: Transaction, row: JobRow, keys: Keys, *, run: int) -> OlderData | None:
-    """What the job has in packs that one of the present recipients cannot open; None if there is nothing.
+    """The data of a job in packs that one of the present recipients cannot open; None if there is none.
 
-    Which files of the newest snapshot lie there is looked up until none does: no later run adds any. `run` is
-    the one that asks.
+    The files of the newest snapshot in them are looked up until there are none: no later run adds any. `run`
+    is the one that asks.
     """
     found = older_packs(tx, {one.id for one in keys.recipients}, job=row.number)
     if not found:

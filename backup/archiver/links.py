@@ -1,8 +1,8 @@
-"""Hard links: all names of an inode bear one number, the same night after night, and it is read once a run.
+"""Hard links: all names of an inode share a number that is stable between runs; content is read once a run.
 
-The number is made of the inode's and of where the walk first meets its file system, so it holds through a
-restart that gives disks other device numbers. Every name of an inode is looked at in every run, so those of
-one snapshot always agree.
+The number is made from the inode's and from the path where the walk first enters its file system, so it
+survives a restart that gives disks other device numbers. Every name of an inode is looked at in every run, so
+those of one snapshot always agree.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_KNOWN: Final = 100_000  # contents kept for names still to come; one that 
 
 @dataclass(slots=True)
 class _Inode:
-    """A file that was read, or is on its way, and has names that the walk has not met yet."""
+    """A file that was read, or is queued, and has names that the walk has not met yet."""
 
     found: os.stat_result
     left: int
@@ -35,21 +35,21 @@ class _Inode:
 
 
 class Links:
-    """For one run, on one thread."""
+    """The hard links of one run, on one thread."""
 
     def __init__(self) -> None:
         self._systems: dict[int, bytes] = {}
         self._inodes: dict[tuple[int, int], _Inode] = {}
 
     def enter(self, directory: ScannedDirectory) -> None:
-        """The walk is in this directory now."""
+        """Note the directory that the walk is in."""
         self._systems.setdefault(directory.device, directory.path)
 
     def number(self, found: os.stat_result) -> int:
         """The number of an inode's names; 0 if it has but one, or is a directory."""
         if found.st_nlink < 2 or stat.S_ISDIR(found.st_mode):
             return 0
-        # A file's device may be another than its directory's (overlayfs): known by the order of their coming.
+        # A file's device may differ from its directory's (overlayfs): devices count by order of appearance.
         system = self._systems.setdefault(found.st_dev, b"\0%d" % len(self._systems))
         named = blake2b(b"%b\0%d" % (system, found.st_ino), digest_size=8)
         return int.from_bytes(named.digest(), "little") >> 1 or 1
@@ -65,7 +65,7 @@ class Links:
     def read(
         self, ahead: ReadAhead, directory: ScannedDirectory, scanned: ScannedEntry, then: Then, failed: Failed
     ) -> None:
-        """Read a file of several names at once, unless another of them was read as it is now."""
+        """Read a file of several names at once, unless another name was read with the same status."""
         found = scanned.stat
         identity = found.st_dev, found.st_ino
         known = self._inodes.get(identity)

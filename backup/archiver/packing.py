@@ -1,4 +1,4 @@
-"""Frames into packs in the spool, tree-hashed as they are written, and proven before they are handed on.
+"""Writes frames into packs in the spool, tree-hashes them on the way, and proves them before they leave.
 
     spool.open_pack(kind, catalog) -> OpenPack; pack.append(frame, chunks) ...; pack.finish() -> Pack
 
@@ -73,7 +73,7 @@ class Spool:
         return OpenPack(path, label, header, derive_keys(pack_key, header), self.chunk_key)
 
     def sweep(self, keep: frozenset[str]) -> None:
-        """Throw away packs that were never submitted: all but the file names to `keep`."""
+        """Delete packs that were never submitted: all but the file names to `keep`."""
         with spool_errors(self.directory, "swept"):
             for name in os.listdir(self.directory):
                 if name.endswith(_SUFFIX) and name not in keep:
@@ -108,18 +108,18 @@ class OpenPack:
 
     @property
     def file_name(self) -> str:
-        """Its name in the spool."""
+        """Its file name in the spool."""
         return os.path.basename(self.path)
 
     @property
     def frames(self) -> int:
-        """How many frames were written."""
+        """Number of frames written."""
         return len(self._frames)
 
     def append(
         self, frame: SealedFrame, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int]
     ) -> FrameRow:
-        """Write a sealed frame; the rest are columns of the chunks in it, in order."""
+        """Write a sealed frame; the other arguments are columns of the chunks in it, in order."""
         row = frame.row(self.size)
         self._write(frame.data)
         self._frames.append(row)
@@ -134,7 +134,7 @@ class OpenPack:
     def prove_frame(
         self, codec: FrameCodec, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]
     ) -> None:
-        """Read a frame back, open it, and name every chunk anew. `ProofError` if one differs."""
+        """Read a frame back, open it, and check every chunk id. `ProofError` if one differs."""
         with self._disproving(row):
             raw = memoryview(self._opened(codec, row))
             offset = 0
@@ -161,7 +161,7 @@ class OpenPack:
             raise ProofError(_disproved(self.path, f"frame {row.number}")) from error
 
     def finish(self) -> Pack:
-        """End it, sync it, and prove its ends by reading them back."""
+        """End the pack, sync it, and prove header and directory by reading them back."""
         self.end()
         return self.settle()
 
@@ -173,7 +173,7 @@ class OpenPack:
         )
 
     def settle(self) -> Pack:
-        """Sync what was ended, and prove its ends; by whichever thread, while another pack is written."""
+        """Sync an ended pack and prove its ends; on any thread, while another pack is written."""
         chunks = self._chunks
         with spool_errors(self.path, "written"):
             os.fsync(self._file)
@@ -195,7 +195,7 @@ class OpenPack:
         return ChunkColumns(self._ids, *self._locations)
 
     def discard(self) -> None:
-        """Throw the pack away, finished or not; what cannot be removed now is swept by the next run."""
+        """Delete the pack, finished or not; a failure is left to the next run's sweep."""
         self._close()
         with suppress(OSError):
             os.unlink(self.path)

@@ -1,11 +1,11 @@
-"""Chunks named, and those that no vault has yet gathered into frames for the sealing line.
+"""Turns chunks with their ids into numbers, and gathers those that are new into frames for the sealing line.
 
     with Pipeline(...) as pipeline:
         numbers = pipeline.put([(chunk id, bytes), ...])   # again and again
         pipeline.finish()                                  # the last pack is closed and handed on
 
-Known chunks are dropped; a whole batch is asked for at once. No bytes that are put in are needed after the
-call. Packs are handed on in the caller's thread.
+Known chunks are dropped; one query looks up a whole batch. The caller may reuse its bytes after each call.
+Packs are handed on in the caller's thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from backup.model import MIB, Buffer, ChunkColumns, ChunkId, Pack
 
 
 class ChunkRun(NamedTuple):
-    """Chunks whose bytes lie one after the other in `data`, which the pipeline copies.
+    """Consecutive chunks in `data`, which the pipeline copies.
 
     `is_dense`: they hardly compress, and go into frames of their own.
     """
@@ -37,7 +37,7 @@ class ChunkRun(NamedTuple):
 
 
 class Pipeline:
-    """Seals what is new. Use it from one thread; it owns its workers and ends them."""
+    """Seals new chunks. Use it from one thread; it owns its workers and ends them."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Pipeline:
         self._hand_on = hand_on
         self._known = known
         self._supply = supply
-        self._frames: list[Frame | None] = [None, None]  # of what may compress, and of what is dense
+        self._frames: list[Frame | None] = [None, None]  # compressible, dense
         self._fresh: dict[ChunkId, int] = {}  # chunks that the inventory does not know yet
         self._handed_on: list[Pack] = []  # since the last batch: the inventory knows their chunks
         self.used_archives: set[int] = set()
@@ -83,7 +83,7 @@ class Pipeline:
         return [self._number(chunk, data, found) for chunk, data in batch]
 
     def put_run(self, run: ChunkRun) -> Sequence[int]:
-        """The same of small chunks by the hundred, without an object for each as long as all are new."""
+        """Same as `put` for hundreds of small chunks, without an object for each if all are new."""
         ids = set(run.ids)
         found = self._look_up(ids)
         if not found and len(ids) == len(run.ids) and self._fresh.keys().isdisjoint(ids):
@@ -95,14 +95,14 @@ class Pipeline:
         ]
 
     def finish(self) -> None:
-        """Seal what is left and hand the last pack on; no pack is made for nothing."""
+        """Seal what is left and hand the last pack on; an empty pack is never made."""
         for kind in range(len(self._frames)):
             self._close_frame(kind)
         self._line.close_pack()
         self._collect(wait=True)
 
     def _look_up(self, ids: set[ChunkId]) -> Mapping[bytes, KnownChunk]:
-        """Those of the chunks that the inventory knows, and that no frame took since it does."""
+        """The chunks that the inventory knows, and that are in no frame of this run."""
         self._collect(wait=False)
         self._forget_handed_on()
         unknown = ids.difference(self._fresh)
@@ -113,7 +113,7 @@ class Pipeline:
     def _number(
         self, chunk: ChunkId, data: Buffer, found: Mapping[bytes, KnownChunk], *, is_dense: bool = False
     ) -> int:
-        """The number that a chunk has, or gets now."""
+        """The number of a chunk, a new one if it has none."""
         number = self._fresh.get(chunk)
         if number is not None:
             return number
@@ -126,7 +126,7 @@ class Pipeline:
         return number
 
     def _add_run(self, run: ChunkRun) -> Sequence[int]:
-        """New chunks, as many at once as the frame has room for."""
+        """Add new chunks, as many at once as the frame has room for."""
         numbers = self._supply.take_many(len(run.ids))
         ends = list(accumulate(run.lengths))
         first = start = 0
@@ -166,7 +166,7 @@ class Pipeline:
             self._handed_on.append(sealed.pack)
 
     def _forget_handed_on(self) -> None:
-        """Between batches: within one, what it asked the inventory for must stay answered."""
+        """Forget chunks that the inventory now knows; only between batches, so look-ups stay valid."""
         for pack in self._handed_on:
             for chunk in ChunkColumns.of(pack.chunks).ids:
                 del self._fresh[ChunkId(chunk)]

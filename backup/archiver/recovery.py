@@ -1,4 +1,4 @@
-"""What a dead process left behind: its uploads are finished, and so is a run whose catalog arrives."""
+"""Finishes what a dead process left: its uploads, and its commit if its catalog arrives."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def recover(
     clock: Clock,
     before: int,
 ) -> None:
-    """Make one vault's books whole again, of all runs before the caller's own.
+    """Finish or discard all runs of one vault before the caller's own.
 
     The caller holds the backup lock, so no other run is alive.
 
-    A pack that was never submitted is thrown away: nothing of it was recorded or sent.
+    A pack that was never submitted is deleted: nothing of it was recorded or sent.
     """
     with inventory.reading() as tx:
         pending = archives.pending_uploads(tx, inventory.id)
@@ -50,7 +50,7 @@ def recover(
 
 
 def _is_true(tx: Transaction, run: Run) -> bool:
-    """A run is true if its delta catalog is stored, else it never was."""
+    """Whether a run's delta catalog is stored: only then did the run happen."""
     catalog = archives.catalog_of_run(tx, run.number)
     return catalog is not None and catalog[1] is ArchiveState.STORED
 
@@ -58,7 +58,7 @@ def _is_true(tx: Transaction, run: Run) -> bool:
 def _make_true(
     tx: Transaction, inventory: Inventory, keys: Keys, run: Run, job: JobRow, prepared: bytes, clock: Clock
 ) -> None:
-    """Record the snapshot that a run prepared; without the full catalog that it also owed it is partial."""
+    """Record the snapshot that a run prepared; partial if the full catalog that was due is missing."""
     record = decode_record(prepared)
     if not isinstance(record, SnapshotRecord):
         raise InventoryDamagedError(f"run {run.number} prepared no snapshot")

@@ -1,4 +1,4 @@
-"""What a backup run tells when it is over."""
+"""The counts and the report of a backup run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KIND = 0o170000
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of a run on its way."""
+    """The counts of a run while it goes on."""
 
     entries: int = 0
     files: int = 0
@@ -28,7 +28,7 @@ class Tally:
     warnings: list[str] = field(default_factory=list)
 
     def see(self, found: os.stat_result) -> None:
-        """Count an entry that is in the sources; directories count as no file."""
+        """Count an entry of the sources; directories do not count as files."""
         self.entries += 1
         kind = found.st_mode & _KIND
         if kind == stat.S_IFREG:
@@ -38,19 +38,19 @@ class Tally:
             self.files += 1
 
     def see_files(self, files: int, size: int) -> None:
-        """Count regular files that are in the sources."""
+        """Count regular files of the sources."""
         self.entries += files
         self.files += files
         self.bytes += size
 
     def read(self, files: int, size: int, new: int) -> None:
-        """Count what was read, and what of it was new."""
+        """Count what was read, and how much of it was new."""
         self.files_read, self.bytes_read, self.bytes_new = files, size, new
 
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """A run that made a snapshot. Sizes in bytes, time in seconds."""
+    """The report of a run that made a snapshot. Sizes in bytes, time in seconds."""
 
     job: JobName
     vault: VaultName
@@ -71,13 +71,13 @@ class BackupReport:
     recipients: Sequence[str]
     catalog: str  # the vault's id of the delta catalog
     warnings: Sequence[str] = ()
-    recovery_line: str = ""  # finds this state again without the inventory
+    recovery_line: str = ""  # from which this state is found without the inventory
     older_packs: Mapping[str, Any] | None = (
         None  # what other recovery keys than the present ones are needed for
     )
 
     def document(self) -> dict[str, Any]:
-        """The report as JSON; the keys are part of the interface. Problems are rendered by who shows it."""
+        """The report as JSON; the keys are part of the interface. The caller renders problems."""
         names = [name for name in self.__slots__ if name != "problems"]
         document: dict[str, Any] = {name: getattr(self, name) for name in names}
         lists = {"recipients": list(self.recipients), "warnings": list(self.warnings)}

@@ -1,4 +1,4 @@
-"""How a run gets on, told from its own thread: what was seen and read, and what went up meanwhile."""
+"""Progress of a run, reported from its own thread: entries seen, bytes read and bytes uploaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from backup.transfer.upload import Uploader
 
 
 class RunProgress:
-    """Tells how many files and bytes are dealt with since the last time.
+    """Reports how many files and bytes were dealt with since the last report.
 
-    A file counts once it was seen, its bytes as they are read, so that a large one moves what is told.
+    A file counts once it was seen, its bytes as they are read, so that a large one moves the display.
     """
 
     def __init__(self, progress: Progress, tally: Tally, uploader: Uploader) -> None:
@@ -22,16 +22,16 @@ class RunProgress:
         self._files = self._bytes = 0
 
     def follow(self, contents: Contents) -> None:
-        """Look at what is being read, too."""
+        """Include the file that `contents` is reading."""
         self._contents = contents
 
     def tell(self) -> None:
-        """Tell what is new; directory by directory, as one by one would cost as much as to look."""
+        """Report what is new; once a directory, as once a file would cost as much as a stat."""
         left = 0 if self._contents is None else self._contents.left
         self._pass_on(self._tally.files, max(self._bytes, self._tally.bytes - left))
 
     def settle(self) -> None:
-        """Tell what it came to: the same figures as the report's."""
+        """Report the final figures, equal to the report's."""
         self._pass_on(self._tally.files, self._tally.bytes)
 
     def _pass_on(self, files: int, size: int) -> None:

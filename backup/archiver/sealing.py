@@ -5,10 +5,10 @@
         frame.add(...)
         if not line.has_room(frame): line.close_pack()
         line.send(frame)                                # again and again
-        for sealed in line.finished(wait=True): ...     # packs that are whole, synced and proven
+        for sealed in line.finished(wait=True): ...     # packs that are complete, synced and proven
 
-While a pack is synced the next one fills. Only frames under way hold bytes: the rooms of at most `in_flight`
-and one more, which are kept and used again.
+While a pack is synced the next one fills. Only frames under way hold bytes: the buffers of at most
+`in_flight` and one more, which are kept and reused.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from backup.model import KIB, MIB, Buffer, ChunkId, FrameRow, Pack
 
 _MARGIN = 256 * KIB  # room for a pack's directory: 44 bytes a chunk, 40 a frame, and padding
 _CHUNK_ROW = 44
-MOST_CHUNKS = 2**20  # in a pack, a quarter of what a directory may hold: files of a few bytes make many
+MOST_CHUNKS = 2**20  # in a pack: a quarter of a directory's limit; tiny files make many
 
 
 @dataclass(slots=True)
 class Frame:
-    """Chunks on their way into one frame, in order; the first `size` bytes of `room` are theirs."""
+    """Chunks to be sealed as one frame, in order; the first `size` bytes of `room` are theirs."""
 
     room: memoryview
     ids: list[ChunkId] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Frame:
     def add(
         self, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int], data: Buffer
     ) -> None:
-        """Take a copy of chunks that lie one after the other in `data`."""
+        """Copy consecutive chunks from `data`."""
         self.ids += ids
         self.lengths += lengths
         self.numbers += numbers
@@ -53,7 +53,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SealedPack:
-    """A pack that is whole: `file_name` in the spool, `numbers` of its chunks in order."""
+    """A complete pack: `file_name` in the spool, `numbers` of its chunks in order."""
 
     pack: Pack
     file_name: str
@@ -62,7 +62,7 @@ class SealedPack:
 
 @dataclass(slots=True)
 class _Filling:
-    """The pack that takes frames. `written` is known to be in it, `in_flight` (raw bytes) is on its way."""
+    """The pack that takes frames. `written` is known to be in it, `in_flight` (raw bytes) is under way."""
 
     pack: OpenPack
     written: int
@@ -82,7 +82,7 @@ class _UnderWay:
 
 
 class SealingLine:
-    """For one thread; it owns its threads and ends them, and leaves no pack behind that nobody took."""
+    """The line, for one thread; it owns its threads and deletes packs that nobody took."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class SealingLine:
         self._filling: _Filling | None = None
         self._under_way: deque[_UnderWay] = deque()
         self._closing: deque[tuple[OpenPack, Future[SealedPack]]] = deque()
-        self._rooms: list[memoryview] = []  # that no frame uses
+        self._rooms: list[memoryview] = []  # buffers that no frame uses
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +126,7 @@ class SealingLine:
             pack.discard()
 
     def open_frame(self) -> Frame:
-        """An empty frame, in memory that was used before where there is some: new pages cost as much."""
+        """An empty frame, in a used buffer if there is one: fresh memory pages are expensive."""
         return Frame(self._rooms.pop() if self._rooms else memoryview(bytearray(FRAME_SIZE)))
 
     def has_room(self, frame: Frame) -> bool:
@@ -156,9 +156,9 @@ class SealingLine:
             self._settle_oldest()
 
     def close_pack(self) -> None:
-        """Let the open pack be finished; no pack is made of nothing.
+        """Let the open pack be finished; an empty pack is never made.
 
-        What became of each of its frames is asked first: a pack is whole without one that failed.
+        First waits for each of its frames: a pack is complete without one that failed.
         """
         while self._under_way:
             self._settle_oldest()
@@ -168,7 +168,7 @@ class SealingLine:
             self._closing.append((filling.pack, self._settler.submit(self._finish, filling, ending)))
 
     def finished(self, *, wait: bool) -> Iterator[SealedPack]:
-        """The packs that were closed and are whole by now, in order; all that were closed if `wait`."""
+        """The closed packs that are complete by now, in order; all closed ones if `wait`."""
         while self._closing and (wait or self._closing[0][1].done()):
             sealed = self._closing[0][1].result()
             self._closing.popleft()
@@ -195,7 +195,7 @@ class SealingLine:
             filling.proofs.pop(0).result()
         return row.sealed_length
 
-    # On the settling thread: to sync a pack takes long, and the next one is written meanwhile.
+    # On the settling thread: a sync takes long, and the next pack is written meanwhile.
 
     def _finish(self, filling: _Filling, ending: Future[None]) -> SealedPack:
         ending.result()

@@ -1,4 +1,4 @@
-"""What a backup run is given: the job, the keys that seal, and its context (inventory, vault, clock)."""
+"""Inputs of a backup run: the job, the keys that seal, and the context (inventory, vault, clock, …)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from backup.transfer.upload import Uploader
 
 @dataclass(frozen=True, slots=True)
 class BackupJob:
-    """What to back up and how; sizes in bytes.
+    """A job's sources and options; sizes in bytes.
 
     `overrides` are the filters of single sources; `reread`: files that seem unchanged are read, too;
-    `only_streams`: a run that leaves the sources as they were; `memory`: what its buffers may hold;
-    `most_parts_at_once`: so many parts, `parts_are_fixed`, or up to so many, are sent at once.
+    `only_streams`: a run that leaves the sources as they were; `memory`: the limit for its buffers;
+    `most_parts_at_once`: the number of parts sent at once if `parts_are_fixed`, else its upper limit.
     """
 
     name: JobName
@@ -40,7 +40,7 @@ class BackupJob:
     level: int | None = None
     overrides: Mapping[bytes, Filters] = field(default_factory=dict)
     reread: bool = False
-    disks_gone: frozenset[bytes] = frozenset()  # mount points whose file systems will not come back
+    disks_gone: frozenset[bytes] = frozenset()  # mount points of file systems that are gone for good
     streams: tuple[Stream, ...] = ()
     only_streams: bool = False
     hooks: Hooks = field(default_factory=Hooks)
@@ -51,7 +51,7 @@ class BackupJob:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a server needs to seal: never a key that opens."""
+    """The keys that a server needs to seal: never one that opens."""
 
     signer: Signer = field(repr=False)
     secret: ChunkSecret = field(repr=False)
@@ -61,7 +61,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class BackupContext:
-    """Everything a backup run works with outside its job. `stamps` is the sources' clock, in ns."""
+    """Everything a run needs besides its job; `stamps` is the file systems' clock, in ns."""
 
     inventory: Inventory
     vault: Vault
@@ -77,7 +77,7 @@ class BackupContext:
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A run that has begun: what its steps work with. `domain` is the dedup domain's number."""
+    """A run in progress, as its steps need it. `domain` is the dedup domain's number."""
 
     job: BackupJob
     keys: Keys
@@ -90,7 +90,7 @@ class OpenRun:
 
 
 def require_a_source(job: BackupJob) -> None:
-    """`NoSourceError` when there is none; asked once `before` has run, as that may bring them."""
+    """`NoSourceError` if no source exists; call it after `before`, which may mount them."""
     if job.sources and not job.streams and not any_is_there(job.sources):
         raise NoSourceError(
             f"not one of the sources of job {job.name} is there: {os.fsdecode(b', '.join(job.sources))}",

@@ -1,4 +1,4 @@
-"""The run's book: what the inventory knows of a directory, and what this run changes, staged in batches."""
+"""Staged changes of a run, written in batches, and the newest snapshot's entries to compare with."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READS_A_VIEW: Final = 2_000
 
 
 class StagedChanges:
-    """Kept by the run's own thread. `close` it at the end: what was not flushed is not staged."""
+    """The changes of one run, on its own thread. `close` it at the end: what was not flushed is dropped."""
 
     def __init__(
         self, inventory: Inventory, *, job: int, run: int, domain: int, lost: LostChunks = NOTHING_LOST
@@ -40,7 +40,7 @@ class StagedChanges:
         self._removed: list[int] = []
         self._hinted: list[tuple[int, Hint]] = []
         self._directory_numbers = NumberSupply(inventory, "directories")
-        self._directories: dict[bytes, int] = {}  # some of those that the inventory has
+        self._directories: dict[bytes, int] = {}  # a cache of directories that the inventory has
         self._new_directories: dict[bytes, int] = {}
         self._view: ExitStack | None = None
         self._reader: Transaction | None = None
@@ -48,13 +48,13 @@ class StagedChanges:
         with inventory.reading() as tx:
             self._owners = entries.load_owners(tx)
             self._has_other_domains = domains.has_other_domains(tx, domain)
-        self._owners_met: dict[tuple[int, int], int] = {}  # by uid and gid: as this machine names them now
+        self._owners_met: dict[tuple[int, int], int] = {}  # by uid and gid, with the names of this machine
         self.owners = {number: owner for owner, number in self._owners.items()}
 
     def live(
         self, path: bytes, *, after: bytes | None = None, until: bytes | None = None
     ) -> Iterator[tuple[Any, ...]]:
-        """What the newest snapshot has in that directory, in the order of names; a page is held at a time.
+        """The newest snapshot's entries in a directory, in the order of names; one page is held at a time.
 
         The fields of `LiveEntry`; only names after `after` up to `until`, if they are given. Changes may be
         staged meanwhile.
@@ -101,7 +101,7 @@ class StagedChanges:
         content_ids: Sequence[ContentId],
         chunks: Sequence[bytes],
     ) -> None:
-        """Stage new files about which nothing is special, in columns; `at` tells which directory is whose."""
+        """Stage new plain files, in columns; `at` holds each file's index in `directories`."""
         if self._gathered + len(at) > _ROWS_A_BATCH:
             self.flush()
         numbers = self._numbers.take_many(len(at))
@@ -116,7 +116,7 @@ class StagedChanges:
             self._added.append((number, homes[home], name, *values, inode, ctime_ns, 0))
 
     def _is_to_move(self, before: bytes | None, chunks: bytes | None) -> bool:
-        """Whether what an entry held is lost, or was sealed for others than what was just read of it."""
+        """Whether an entry's old chunks are lost, or were sealed for other recipients than its new ones."""
         if self._lost.spoil(before):
             return True
         if not (self._has_other_domains and before and chunks) or before == chunks:
@@ -124,7 +124,7 @@ class StagedChanges:
         return domains.lies_outside(self.reading(), self._domain, unpack_u32(before))
 
     def remove(self, path: bytes, gone: LiveEntry, *, is_directory: bool) -> None:
-        """Stage that an entry is gone, with all below it."""
+        """Stage that an entry is gone, with everything below it."""
         self._removed.append(gone.number)
         if is_directory:
             self._removed.extend(entries.live_below(self.reading(), self._job, path))
@@ -147,12 +147,12 @@ class StagedChanges:
         self._new_directories = {}
 
     def close(self) -> None:
-        """Let go of the inventory."""
+        """Close the view of the inventory."""
         self.end_view()
 
     @property
     def _gathered(self) -> int:
-        """Rows that are not written yet."""
+        """Number of rows that are not written yet."""
         return len(self._added) + len(self._removed) + len(self._hinted)
 
     def _flush_if_full(self) -> None:
@@ -160,7 +160,7 @@ class StagedChanges:
             self.flush()
 
     def reading(self) -> Transaction:
-        """A view of the inventory; renewed now and then, so that its log does not grow without end."""
+        """A view of the inventory; renewed now and then, so that SQLite's log can be truncated."""
         if self._reads >= _READS_A_VIEW:
             self.end_view()
         if self._reader is None:
@@ -170,7 +170,7 @@ class StagedChanges:
         return self._reader
 
     def end_view(self) -> None:
-        """Let the next look be a new one, which sees what was written meanwhile."""
+        """End the view: the next one sees what was written meanwhile."""
         if self._view is not None:
             self._view.close()
         self._view = self._reader = None
@@ -205,6 +205,6 @@ class StagedChanges:
 
 
 def _same(live: LiveEntry, values: tuple[object, ...]) -> bool:
-    """Whether a version would restore to the same; where its chunks lie does not matter."""
+    """Whether a version would restore to the same result; chunk locations do not matter."""
     was = (live.kind, live.mode, live.owner, live.mtime_ns, live.size, live.extra, live.content_id)
     return was == values[:-1]

@@ -1,4 +1,4 @@
-"""From what was looked at and read to rows, as the book stages them, and what is to be said of it."""
+"""Stages the entries that were scanned and read, and reports problems with them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Staging:
     may_be_frozen: bool
 
     def small_read(self, files: SmallFiles) -> None:
-        """Stage new files together; one about which anything is special goes the way of all others."""
+        """Stage new plain files together; one with anything special is staged by `file_read`."""
         since = min(files.looked_at, self.began) if self.may_be_frozen else files.looked_at
         plain: list[int] = []
         for index, row in enumerate(files.rows):
@@ -57,7 +57,7 @@ class Staging:
         )
 
     def file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
-        """Stage a file, with what hangs on it."""
+        """Stage a file with its attributes."""
         directory, _, name = path.rpartition(b"/")
         extra = extra_of(content.attributes, link=self.links.number(content.found))
         if content.holes:
@@ -74,11 +74,11 @@ class Staging:
         self._add(entry, hint, live, content)
 
     def file_lost(self, path: bytes, error: FileUnreadableError) -> None:
-        """Say that a file could not be read, or went; what the newest snapshot has of it stays."""
+        """Report that a file could not be read, or vanished; its last version stays."""
         self._lost(path, str(error), has_vanished=error.has_vanished)
 
     def no_file(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
-        """Stage what is no regular file."""
+        """Stage an entry that is no regular file."""
         path = directory.prefix + scanned.name
         link = self.links.number(scanned.stat)
         try:
@@ -96,7 +96,7 @@ class Staging:
         self._add(entry, hint, live)
 
     def _has_moved_on(self, found: os.stat_result) -> bool:
-        """Whether `before` may have frozen this file, and it changed once more within the tick."""
+        """Whether `before` may have frozen this file, and it changed again within the same tick."""
         return self.may_be_frozen and is_fresh(found, self.began, self.stamps())
 
     def _add(self, entry: Entry, hint: Hint, live: LiveEntry | None, content: Content | None = None) -> None:

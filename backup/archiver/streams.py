@@ -1,7 +1,7 @@
 """A run's streams: read, and put into the snapshot below `/.streams`; one that fails stays as it was.
 
-A stream is in the snapshot only as a whole. What another run brought in is no more removed than a file that
-could not be read: it goes when a pattern of the job leaves it out.
+A stream is in the snapshot only as a whole. Streams of other runs are no more removed than a file that could
+not be read: they go when a pattern of the job excludes them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _PRIVATE: Final = 0o700
 
 
 class StreamFailedError(NightvaultError):
-    """Nothing of what was to be saved could be: no snapshot is made."""
+    """No stream could be saved and there was nothing else: no snapshot is made."""
 
     advice = "the snapshots before are as they were; mend it and run the job again"
 
 
 class Streams:
-    """For one run, on its thread."""
+    """The streams of one run, on its thread."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Streams:
             raise StreamFailedError(f"nothing was saved: {told}")
 
     def carry(self) -> None:
-        """Count what other runs brought in, and let go of what the job leaves out by now."""
+        """Count the streams of other runs, and stage the end of those that the job excludes by now."""
         for path, live in self._live_below(TOP):
             if path in self._saved:
                 continue
@@ -106,7 +106,7 @@ class Streams:
             self._tally.bytes -= live.size
 
     def _directory(self, path: bytes) -> dict[bytes, LiveEntry]:
-        """What the newest snapshot has in a directory of streams, which is made if need be."""
+        """The newest snapshot's entries in a directory of streams, which is created if needed."""
         if path in self._made or not path:
             return {} if path else self._live(b"/")
         parent, _, name = path.rpartition(b"/")

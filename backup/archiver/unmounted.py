@@ -1,4 +1,4 @@
-"""Disks that are not mounted tonight: what they held is no more gone than they are."""
+"""Disks that are not mounted at the moment: their entries are kept, as they are not known to be gone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def is_unmounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirec
 
 
 def lost_mounts(tx: Transaction, job: BackupJob, number: int, path: bytes, gone: LiveEntry) -> list[bytes]:
-    """Mount points at a name that is gone, or below it, that were not let go; only those that held anything.
+    """Mount points at or below a name that is gone, that held anything and were not given up.
 
     `number` is the job's.
     """
@@ -46,7 +46,7 @@ def lost_mounts(tx: Transaction, job: BackupJob, number: int, path: bytes, gone:
 
 
 def is_missed(tx: Transaction, job: BackupJob, number: int, path: bytes) -> bool:
-    """Whether what a mount point held is to be kept: it held something, and nobody let go of it."""
+    """Whether a mount point's entries are to be kept: it held something, and nobody gave it up."""
     if any(path == one or path.startswith(one + b"/") for one in job.disks_gone):
         return False
     if is_left_out(job, path) or is_excluded(job, path):
