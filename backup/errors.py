@@ -1,4 +1,4 @@
-"""Every failure that we can name: its exit code, whether trying again may help, and what to do about it."""
+"""Every failure that we can name: its exit code, whether a retry may help, and advice for the user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process tells its caller; the numbers never change their meaning."""
+    """The exit code of the process; the numbers never change their meaning."""
 
     DONE = 0
     FAILED = 1
@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
 
 
 class NightvaultError(Exception):
-    """Something failed: `str(error)` says what and on what; `advice` says what to do about it."""
+    """The base of all our errors: `str(error)` says what failed and on what; `advice` what to do."""
 
     exit_code = ExitCode.FAILED
     retryable = False
@@ -36,7 +36,7 @@ class NightvaultError(Exception):
             self.advice = advice
 
 
-# The user's side: words, files, keys.
+# The user's side: arguments, files, keys.
 
 
 class UsageError(NightvaultError):
@@ -52,7 +52,7 @@ class ConfigError(NightvaultError):
 
 
 class NoInventoryError(NightvaultError):
-    """There is no inventory where the config says."""
+    """There is no inventory at the configured place."""
 
     exit_code = ExitCode.NO_INVENTORY
     advice = (
@@ -68,7 +68,7 @@ class StateDeniedError(NightvaultError):
 
 
 class OccupiedVaultError(NightvaultError):
-    """A vault holds backups, but here is no inventory that knows of them."""
+    """A vault holds backups, but there is no inventory here that knows of them."""
 
 
 class InventoryDamagedError(NightvaultError):
@@ -82,7 +82,7 @@ class InventoryMovedError(NightvaultError):
 
 
 class LockedError(NightvaultError):
-    """Another process is doing what must be done alone."""
+    """Another process holds a lock that this step needs alone."""
 
     exit_code = ExitCode.LOCKED
     advice = "wait until it has finished; the lock ends with the process that holds it"
@@ -137,13 +137,13 @@ class SourceError(NightvaultError):
 
 
 class NoSourceError(SourceError):
-    """Not one of a job's sources is there: no snapshot is made of nothing."""
+    """None of a job's sources exists: no snapshot is made of nothing."""
 
     exit_code = ExitCode.FAILED
 
 
 class HookError(NightvaultError):
-    """A command of the user around a run failed, or took too long."""
+    """A user's command around a run failed, or took too long."""
 
     advice = "what it wrote was shown or logged as it came; docs/files.md tells how hooks are run"
 
@@ -164,7 +164,7 @@ class TargetFullError(TargetError):
     exit_code = ExitCode.LIMIT
 
 
-# The other side: AWS, a directory, the network.
+# The vault's side: AWS, a directory, the network.
 
 
 class VaultError(NightvaultError):
@@ -176,11 +176,11 @@ class VaultMissingError(VaultError):
 
 
 class OtherVaultError(VaultError):
-    """What stands at the vault's place is not the vault that the inventory knows."""
+    """The vault at this address is not the one that the inventory knows."""
 
 
 class OlderInventoryError(NightvaultError):
-    """The vault holds what this inventory must have written, and does not know: it is an old copy."""
+    """The vault holds catalogs of this inventory that it does not know: it is an old copy."""
 
 
 class ArchiveMissingError(VaultError):
@@ -188,7 +188,7 @@ class ArchiveMissingError(VaultError):
 
 
 class ArchiveUnreadableError(VaultError):
-    """The vault has the archive, but cannot read it, or not all of it; its others are not concerned."""
+    """The vault has the archive, but cannot read all of it; other archives are not affected."""
 
 
 class ArchiveShortError(ArchiveUnreadableError):
@@ -214,13 +214,13 @@ class CapacityError(VaultError):
 
 
 class DeniedError(NightvaultError):
-    """AWS said no."""
+    """AWS denied the request."""
 
     exit_code = ExitCode.DENIED
 
 
 class UnreachableError(NightvaultError):
-    """The service or the network is away: trying again may help."""
+    """The service or the network is away: a retry may help."""
 
     exit_code = ExitCode.AWAY
     retryable = True

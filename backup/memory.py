@@ -1,9 +1,9 @@
-"""What one setting allows each buffer and queue: the arithmetic, purely.
+"""Divides one memory setting into limits for each buffer and queue; pure arithmetic.
 
 What is always needed comes first: windows of files that are read, and a frame sealed and a frame proven on
-each of two workers. The rest is shared out: half to parts that are sent, a fifth to frames on their way, and
-so on. The sum of the worst cases stays within the setting; interpreter, libraries and the database's cache
-come on top.
+each of two workers. The rest is divided: half to parts that are sent, a fifth to frames under way, and so
+on. The sum of the worst cases stays within the setting; interpreter, libraries and the database's cache come
+on top.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ the one more small file that each room of a batch ahead has room for."""
 
 CHUNK_BYTES: Final = 500
 """A chunk of an unfinished pack: id, number, rows; in the pack that fills and in the one that is finished."""
-BATCHES_AHEAD: Final = 3  # those that are asked for, each with room for files that compress and that do not
-_PIECES: Final = 5  # three fetched ahead, one that is looked through, one beside it
+BATCHES_AHEAD: Final = 3  # requested ones, each with room for compressible and dense files
+_PIECES: Final = 5  # three fetched ahead, one being verified, one beside it
 _LARGEST_PIECE: Final = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class BackupMemory:
-    """Bytes that a backup may hold, and how many chunks may be in a pack.
+    """Limits of a backup's buffers in bytes, and the number of chunks that may be in a pack.
 
-    `uploads`: parts that are being sent; `in_flight`: frames on their way, before they are sealed; `batch`:
-    chunks that wait to be numbered; `ahead`: a batch of small files that is read ahead.
+    `uploads`: parts that are being sent; `in_flight`: frames under way, before they are sealed; `batch`:
+    chunks that wait for numbers; `ahead`: a batch of small files that is read ahead.
     """
 
     uploads: int
@@ -44,9 +44,9 @@ class BackupMemory:
 
     @property
     def worst(self) -> int:
-        """Bytes, when everything is full at once.
+        """Total bytes when every buffer is full at once.
 
-        Sealed, frames on their way may be as large again.
+        Sealed frames may be as large again.
         """
         frames = 2 * self.in_flight
         ahead = 2 * BATCHES_AHEAD * self.ahead
@@ -54,7 +54,7 @@ class BackupMemory:
 
 
 def backup_memory(memory: int = DEFAULT_MEMORY) -> BackupMemory:
-    """The shares of a backup; `memory` is at least `LEAST_MEMORY`."""
+    """The limits for a backup; `memory` is at least `LEAST_MEMORY`."""
     left = max(memory, LEAST_MEMORY) - ALWAYS
     return BackupMemory(
         uploads=left // 2,
@@ -66,12 +66,12 @@ def backup_memory(memory: int = DEFAULT_MEMORY) -> BackupMemory:
 
 
 def parts_at_once(share: int, part_size: int) -> int:
-    """How many parts of that size may be sent at once: they are mapped while they are."""
+    """Number of parts of that size that may be sent at once: each is mapped meanwhile."""
     return max(1, share // part_size)
 
 
 def fetched_piece(memory: int = DEFAULT_MEMORY) -> int:
-    """The size of the pieces that a restore fetches: a power of two MiB, as the tree hash wants it."""
+    """The size of the pieces that a restore fetches: a power of two MiB, as the tree hash needs."""
     piece = MIB
     while piece * 2 <= min(_LARGEST_PIECE, max(memory, LEAST_MEMORY) // (2 * _PIECES)):
         piece *= 2

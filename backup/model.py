@@ -1,4 +1,4 @@
-"""The nouns, frozen: what every floor may speak of."""
+"""The nouns as frozen values, which every floor may use."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ MIB = 1024 * KIB
 Buffer = bytes | memoryview
 
 
-# What is backed up.
+# Entries.
 
 
 class EntryKind(IntEnum):
-    """What an entry is; the numbers are in the format and never change."""
+    """The kind of an entry; the numbers are in the format and never change."""
 
     FILE = 1
     DIRECTORY = 2
@@ -42,7 +42,7 @@ class EntryKind(IntEnum):
 
 
 class Owner(NamedTuple):
-    """Who owns an entry, by number and by name (empty when the machine knows no name)."""
+    """The owner of an entry, by number and by name (empty when the machine knows no name)."""
 
     uid: int
     gid: int
@@ -52,7 +52,7 @@ class Owner(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """What few entries have: kept out of the columns so that most rows stay short."""
+    """The rare fields of an entry, kept out of the columns so that most rows stay short."""
 
     target: bytes = b""  # symlink
     device: int = 0  # st_rdev of a device
@@ -86,7 +86,7 @@ class Entry(NamedTuple):
 
 
 class Hint(NamedTuple):
-    """What tells an unchanged entry without reading it; lost without harm.
+    """Evidence by which an unchanged entry is recognised without reading it; losing it is harmless.
 
     `is_mount`: a directory that is another file system's root.
     """
@@ -97,7 +97,7 @@ class Hint(NamedTuple):
 
 
 class ProblemKind(StrEnum):
-    """What went wrong with an entry; part of the JSON interface."""
+    """The kind of a problem with an entry; part of the JSON interface."""
 
     UNREADABLE = "unreadable"
     VANISHED = "vanished"
@@ -110,7 +110,7 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that could not be read, restored or set: named in the report, never silent."""
+    """A failure to read, restore or set something of an entry: named in the report, never silent."""
 
     path: bytes
     kind: ProblemKind
@@ -118,7 +118,7 @@ class Problem:
 
     @classmethod
     def of(cls, path: bytes, kind: str, detail: str) -> Problem:
-        """A problem as it was written down; of an unknown kind, the word goes before the detail."""
+        """A problem from its stored fields; if the kind is unknown, its word is put before the detail."""
         if kind in _PROBLEM_KINDS:
             return cls(path, ProblemKind(kind), detail)
         return cls(path, ProblemKind.UNKNOWN, f"{kind}: {detail}")
@@ -132,7 +132,7 @@ class Problem:
 _PROBLEM_KINDS = frozenset(map(str, ProblemKind))
 
 
-# What packs are made of.
+# Packs.
 
 
 class PackKind(IntEnum):
@@ -143,14 +143,14 @@ class PackKind(IntEnum):
 
 
 class Generation(IntEnum):
-    """Whether a catalog carries what one run changed, or all that a job needs."""
+    """Delta (the changes of one run) or full (everything that a job needs), for a catalog."""
 
     DELTA = 1
     FULL = 2
 
 
 class FrameRow(NamedTuple):
-    """A frame's place in its pack: bytes `offset` to `offset + sealed_length`.
+    """A frame's location in its pack: bytes `offset` to `offset + sealed_length`.
 
     `digest` is the 16-byte BLAKE3 of the sealed bytes: it can be checked without any key.
     """
@@ -164,7 +164,7 @@ class FrameRow(NamedTuple):
 
 
 class ChunkRow(NamedTuple):
-    """A chunk's place in its pack: `length` bytes at `offset` of the opened frame `frame`."""
+    """A chunk's location in its pack: `length` bytes at `offset` of the opened frame `frame`."""
 
     id: bytes
     frame: int
@@ -173,7 +173,7 @@ class ChunkRow(NamedTuple):
 
 
 class ChunkColumns(Sequence[ChunkRow]):
-    """Many chunk rows as columns, a fifth of the memory and time; as a sequence it is one of rows."""
+    """Many chunk rows as columns, in a fifth of the memory and time; behaves as a sequence of rows."""
 
     __slots__ = ("frames", "ids", "lengths", "offsets")
     __hash__ = None  # type: ignore[assignment]  # it may grow
@@ -189,7 +189,7 @@ class ChunkColumns(Sequence[ChunkRow]):
 
     @classmethod
     def of(cls, rows: Sequence[ChunkRow]) -> ChunkColumns:
-        """The same rows."""
+        """The same rows as columns."""
         if isinstance(rows, ChunkColumns):
             return rows
         return cls(*zip(*rows, strict=True)) if rows else cls()
@@ -217,7 +217,7 @@ class ChunkColumns(Sequence[ChunkRow]):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLabel:
-    """What an archive says of itself in clear: enough to find catalogs in a listing, no more.
+    """An archive's label in clear: enough to find catalogs in a listing, and no more.
 
     `number`, `generation` and `job_id` are set for catalogs alone. A hint: the signed header decides.
     """
@@ -236,7 +236,7 @@ class ArchiveLabel:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A finished pack in the spool: what is recorded before its first byte is sent.
+    """A finished pack in the spool, as it is recorded before its first byte is sent.
 
     `leaves` are the SHA-256 of its MiBs, from which the hashes of parts follow without reading it again.
     """
@@ -250,7 +250,7 @@ class Pack:
     leaves: Sequence[bytes]
 
 
-# What vaults know.
+# Vaults.
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +268,7 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of an upload: where it lies, which one it is (from 1), and its hashes.
+    """One part of an upload: its offset and length, its number (from 1), and its hashes.
 
     `tree_hash` is always there; `sha256` (plain) and `crc64` (CRC-64/NVME) only for a vault that checks them.
     """
@@ -291,7 +291,7 @@ class StoredPart:
     crc64: int | None = None
 
     def is_same_as(self, part: Part) -> bool:
-        """Whether it is that part by place, length and a hash that both know."""
+        """Whether it is that part, by range and by a hash that both have."""
         known = {self.tree_hash, self.crc64} - {None}
         same_range = (self.offset, self.length) == (part.offset, part.length)
         return same_range and bool(known & {part.tree_hash, part.crc64})
@@ -308,7 +308,7 @@ class OpenUpload:
 
 
 class Tier(StrEnum):
-    """How fast, and how dear, a retrieval is to be."""
+    """The speed, and so the price, of a retrieval."""
 
     EXPEDITED = "expedited"
     STANDARD = "standard"
@@ -316,7 +316,7 @@ class Tier(StrEnum):
 
 
 class RetrievalState(StrEnum):
-    """How far the vault is with a retrieval or a listing."""
+    """The state of a retrieval or a listing in the vault."""
 
     WAITING = "waiting"
     READY = "ready"
@@ -326,9 +326,9 @@ class RetrievalState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetrievalStatus:
-    """A retrieval's or listing's state, as the vault tells it; `message` is the vault's own word.
+    """A retrieval's or listing's status in the vault; `message` is the vault's own text.
 
-    `until` is when the output may go, where the vault tells.
+    `until` is when the output may be deleted, where the vault tells.
     """
 
     state: RetrievalState
@@ -338,7 +338,7 @@ class RetrievalStatus:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Bytes of a retrieval; `tree_hash` is the vault's word on them, None where it gives none."""
+    """Bytes of a retrieval; `tree_hash` is the vault's statement of it, None where it gives none."""
 
     data: bytes | memoryview
     tree_hash: TreeHash | None
@@ -366,7 +366,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class VaultState:
-    """What a vault says of itself; None where it cannot know or does not tell."""
+    """A vault's status; a field is None where the vault does not tell."""
 
     exists: bool
     location: str  # ARN, URL or path

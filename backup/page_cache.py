@@ -1,4 +1,4 @@
-"""What of a file is in the system's cache: a backup has no need of it there, and other programs have."""
+"""Drops files from the page cache: a backup does not need them there, and other programs need the space."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import suppress
 
 
 def forget(file: int, start: int = 0, length: int = 0) -> None:
-    """Let `length` bytes (0: all from `start`) of an open file leave the cache.
+    """Drop `length` bytes (0: everything from `start`) of an open file from the page cache.
 
-    Linux begins to write what is not on the disk yet and keeps that for now (mm/fadvise.c), so that who asks
-    again later also has the bytes of today out. It is advice: nothing tells whether it was followed.
+    Linux starts writing dirty pages and keeps those for now (mm/fadvise.c), so a later call drops them, too.
+    It is advice: nothing tells whether it was followed.
     """
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):

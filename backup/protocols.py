@@ -34,17 +34,16 @@ from backup.model import (
 
 @dataclass(frozen=True, slots=True)
 class VaultTraits:
-    """What callers must know of a vault before they plan.
+    """Properties of a vault that callers need for planning.
 
     `retrieves_ranges`: a retrieval may ask for a part of an archive, aligned to MiB.
     `waits`: a retrieval or listing becomes ready hours later (else at once).
     `keeps_metadata_hot`: catalogs can be read without a retrieval.
     `minimum_storage`: deleting earlier costs the rest of it.
-    `checks_sha256`: `put_part` wants `Part.sha256`; else it may be empty, and a pass over the bytes is saved.
-    `checks_crc64`: `put_part` and `complete_upload` want `Part.crc64`.
-    `requests_at_once`: so many retrievals are best asked for at the same time, each by a thread of its own.
-    `lists_at_once`: a listing is ready as soon as it is asked for, and true to the moment it is made.
-    `lists_for_nothing`: it asks no service, and needs no right that a restore has not.
+    `checks_sha256`: `put_part` needs `Part.sha256`; else it may be empty, and a pass over the bytes is saved.
+    `checks_crc64`: `put_part` and `complete_upload` need `Part.crc64`.
+    `requests_at_once`: the best number of concurrent retrieval requests, each by a thread of its own.
+    `lists_at_once`: a listing is ready as soon as it is requested, and true to the moment it is made.
     """
 
     retrieves_ranges: bool
@@ -62,7 +61,7 @@ class VaultTraits:
 
 
 class Vault(Protocol):
-    """Where archives are kept. Safe for use from several threads at once.
+    """A place where archives are kept. Safe for use from several threads at once.
 
     Every method raises our errors only: `UnreachableError` (retryable) when the service or network is
     away, `ThrottledError` (retryable) when it asks for patience, `DeniedError`, `VaultMissingError`,
@@ -76,28 +75,28 @@ class Vault(Protocol):
 
     @property
     def traits(self) -> VaultTraits:
-        """What it can do; constant."""
+        """Its properties; constant."""
         ...
 
     def create(self) -> None:
-        """Make the vault if it is not there; no effect if it is."""
+        """Create the vault if it does not exist; no effect if it does."""
         ...
 
     def state(self) -> VaultState:
-        """What the vault says of itself; a vault that is not there is `exists=False`, no error."""
+        """The vault's status; a vault that does not exist is `exists=False`, no error."""
         ...
 
     # Which vault this is, whatever its name: another disk may be mounted at the same path.
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
-        """What tells this vault from others, as an inventory sees it; a copy of the vault has the same.
+        """Identities that tell this vault from others, for an inventory; a copy of the vault has the same.
 
-        Empty where nothing was left for that inventory yet. `VaultMissingError` if the vault is not there.
+        Empty where none was left for that inventory yet. `VaultMissingError` if the vault does not exist.
         """
         ...
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
-        """Leave something to be known by; no effect in a vault that has an identity by itself.
+        """Store an identity in the vault; no effect in one that has an identity by itself.
 
         `token`: 32 hex digits, drawn by the caller, so that repeating it after a lost answer changes nothing.
         """
@@ -106,9 +105,9 @@ class Vault(Protocol):
     def newest_catalogs(
         self, inventory_id: InventoryId, known: Mapping[bytes, int]
     ) -> Sequence[ListedArchive]:
-        """Catalogs of an inventory that are there now: of each job at least those from its `known` number on.
+        """Catalogs of an inventory that exist now: for each job at least those from its `known` number on.
 
-        Of jobs (by id) that are not in `known`, all of them. Empty unless the vault `lists_at_once`.
+        For jobs (by id) that are not in `known`, all of them. Empty unless the vault `lists_at_once`.
         """
         ...
 
@@ -148,7 +147,7 @@ class Vault(Protocol):
         ...
 
     def abort_upload(self, upload_id: UploadId) -> None:
-        """Throw an upload away; no error when it is gone already."""
+        """Delete an upload; no error when it is gone already."""
         ...
 
     def list_uploads(self) -> Sequence[OpenUpload]:
@@ -191,7 +190,7 @@ class Vault(Protocol):
         ...
 
     def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
-        """How far it is."""
+        """The status of a requested listing."""
         ...
 
     def fetch_listing(self, listing_id: ListingId) -> Listing:
@@ -205,7 +204,7 @@ class Vault(Protocol):
 
 @runtime_checkable
 class TakesFiles(Protocol):
-    """What a `Vault` can do besides, if it may lie on the spool's own file system."""
+    """An optional ability of a `Vault` that may lie on the spool's own file system."""
 
     def put_file(self, upload_id: UploadId, path: str, parts: Sequence[Part]) -> bool:
         """Take a finished, synced file as all parts of an upload, without a copy of its bytes.
@@ -217,7 +216,7 @@ class TakesFiles(Protocol):
 
 
 class CredentialSource(Protocol):
-    """Where AWS keys come from."""
+    """A source of AWS keys."""
 
     def credentials(self) -> Credentials:
         """Keys that are valid now, renewed in time; safe from many threads, one fetch at a time.
@@ -229,31 +228,31 @@ class CredentialSource(Protocol):
 
 
 class Clock(Protocol):
-    """Time, brought from outside."""
+    """The time, injected from outside."""
 
     def now(self) -> datetime:
         """The time, in UTC, with its zone."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Wait; a test's clock only moves on."""
+        """Wait; a test's clock only advances."""
         ...
 
 
 class Progress(Protocol):
-    """Who is told how a run gets on; called from the run's own thread only, but for `note`.
+    """The receiver of a run's progress; called from the run's own thread only, but for `note`.
 
     Calls are cheap and may be many; an implementation draws or writes no more often than its reader can read.
     """
 
     def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
-        """A phase begins; `total` bytes are expected, None if nobody knows; `counts` is what `files` are."""
+        """Begin a phase; `total` bytes are expected, None if unknown; `counts` is the noun for `files`."""
         ...
 
     def advance(
         self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
     ) -> None:
-        """So many files and bytes more were dealt with.
+        """Add files and bytes that were dealt with.
 
         Of a backup, in bytes of packs: `packed` are to be sent, `uploaded` went up, `stored` are in archives
         that the vault has accepted as a whole.
@@ -261,11 +260,11 @@ class Progress(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """One line that a reader should see (a warning, a wait); from any thread."""
+        """Show one line that a reader should see (a warning, a wait); from any thread."""
         ...
 
     def finish(self, *, is_done: bool = True) -> None:
-        """The phase is over; not `is_done` if it ended before all of it was."""
+        """End the phase; not `is_done` if it ended early."""
         ...
 
 
@@ -273,7 +272,7 @@ class Progress(Protocol):
 def phase(
     progress: Progress, title: str, total: int | None = None, *, counts: str = "file"
 ) -> Iterator[None]:
-    """A phase that is done at the end of the block, and not if an exception ends it."""
+    """A context manager for a phase, which is done at its end, and not if an exception ends it."""
     progress.start(title, total, counts=counts)
     try:
         yield

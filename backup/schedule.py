@@ -1,4 +1,4 @@
-"""When a job is next due: crontab lines with cron's own meaning, intervals, time zones; pure arithmetic.
+"""Calculates when a job is next due, from crontab lines, intervals and time zones; pure arithmetic.
 
 Three forms: five fields as in crontab(5) of Vixie cron (`30 2 * * 1-5`), `every 6h` (m, h or d) and
 `daily at 02:30`. Fields and times of day are read in an IANA time zone. A local time that comes twice
@@ -27,14 +27,14 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """So long after the last run's start."""
+    """A fixed interval after the last run's start."""
 
     interval: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """Local times: those of the days that match; weekdays count from Sunday = 0.
+    """Local times on matching days; weekdays count from Sunday = 0.
 
     `either`: a day matches by its number or by its weekday (cron, when both fields are restricted), else
     it has to match by both.
@@ -48,14 +48,14 @@ class Calendar:
     either: bool
 
     def matches(self, day: date) -> bool:
-        """Whether times of this day of a month of `months` count."""
+        """Whether this day, of a month in `months`, counts."""
         by_day, by_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         return by_day or by_weekday if self.either else by_day and by_weekday
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule as written, and what it means; `timezone` is an IANA name."""
+    """A schedule as written, and parsed; `timezone` is an IANA name."""
 
     text: str
     timezone: str
@@ -63,7 +63,7 @@ class Schedule:
 
 
 def parse_schedule(text: str, timezone: str) -> Schedule:
-    """Read a schedule; `ConfigError` says what cannot be read, or that it would never come."""
+    """Parse a schedule; `ConfigError` says what is wrong, or that it would never be due."""
     _zone(timezone)
     words = text.strip().lower()
     if match := _EVERY.fullmatch(words):
@@ -84,11 +84,11 @@ def parse_schedule(text: str, timezone: str) -> Schedule:
 
 
 def next_due(schedule: Schedule, last: datetime | None, now: datetime) -> datetime:
-    """When the job is due, in UTC: the first time after `last` (the start of its last run).
+    """The time when the job is due, in UTC: the first after `last` (the start of its last run).
 
-    A time that is past is a run that was missed. Never run (`last` is None): now for an interval, the next
+    A time in the past is a run that was missed. Never run (`last` is None): now for an interval, the next
     time after `now` for a calendar. A `last` after `now` (this machine's clock was ahead then, or is behind
-    now) tells nothing of when it was: the job is due now.
+    now) does not say when it was: the job is due now.
     """
     here = now.astimezone(UTC)
     if last is not None and last > here:
@@ -110,7 +110,7 @@ def _first_after(rule: Calendar, since: datetime, zone: ZoneInfo) -> datetime:
 
 
 def _days(rule: Calendar, first: date) -> Iterator[date]:
-    """The days that match, from `first` on; there is always another (`_calendar` saw to it)."""
+    """The matching days from `first` on; there is always another (`_calendar` made sure)."""
     day = first
     while True:
         if day.month not in rule.months:
@@ -122,12 +122,12 @@ def _days(rule: Calendar, first: date) -> Iterator[date]:
 
 
 def _instant(local: datetime, zone: ZoneInfo) -> datetime:
-    """The moment, in UTC, at which a clock on the wall first shows `local`, or the first minute after it."""
+    """The moment, in UTC, at which a wall clock first shows `local`, or the first minute after it."""
     while True:
         moment = local.replace(tzinfo=zone).astimezone(UTC)  # fold 0: the first of two
         if moment.astimezone(zone).replace(tzinfo=None, fold=0) == local:
             return moment
-        local += _MINUTE  # the clock skips this minute; no zone has skipped more than a day
+        local += _MINUTE  # skipped by the clock; no zone has skipped more than a day
 
 
 def _zone(name: str) -> ZoneInfo:

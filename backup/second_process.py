@@ -1,12 +1,12 @@
-"""Processes of this program beside the first: isolated from where it was called, their deaths explained.
+"""Helper processes of this program: isolated from the caller's environment, with explained deaths.
 
     helper = start("backup.source.reader", [handle], number)
-    receive(connection, size)               # what comes from it by a socket
+    receive(connection, size)               # bytes from its socket
     helper.ending(error)                    # how it ended and what it said last
 
-A helper runs as root where somebody says `sudo nightvault restore`, so nothing that lies where that was said
-may become code of it: Python starts with `-I`, in `/`, with hardly any environment; `backup` is loaded from
-the directory that it was loaded from here, whatever else bears that name.
+A helper runs as root where somebody says `sudo nightvault restore`, so nothing that lies in the current
+directory may become code of it: Python starts with `-I`, in `/`, with hardly any environment; `backup` is
+loaded from the directory that it was loaded from here, whatever else bears that name.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _RUN: Final = _OURS + (
     "runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
 )
 _PASSED_ON: tuple[str, ...] = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")  # text; the interpreter
-_LIBRARIES: Final = ("blake3", "msgspec", "pyfastcdc")  # that helpers import
-_PATIENCE: Final = 2.0  # seconds that one whose socket is closed has to end
-_SAID: Final = 8 * KIB  # of what it said, from the end
-_LONGEST: Final = 300  # characters of that in a sentence
+_LIBRARIES: Final = ("blake3", "msgspec", "pyfastcdc")  # imported by helpers
+_PATIENCE: Final = 2.0  # seconds to end once its socket is closed
+_SAID: Final = 8 * KIB  # of its last output
+_LONGEST: Final = 300  # characters of it in a message
 
 
 class Helper(subprocess.Popen[bytes]):
@@ -58,14 +58,14 @@ class Helper(subprocess.Popen[bytes]):
                 stderr=self._said,
                 cwd="/",
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-                start_new_session=True,  # the terminal's Ctrl-C is for us alone
+                start_new_session=True,  # a Ctrl-C at the terminal must not reach it
             )
         except BaseException:
             self.release()
             raise
 
     def ending(self, error: BaseException) -> str:
-        """How it ended and what it said last; the error that told of it if it has not ended."""
+        """A sentence: how it ended and what it said last, or `error` if it has not ended."""
         try:
             code = self.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
@@ -74,7 +74,7 @@ class Helper(subprocess.Popen[bytes]):
         return how + self._last_words()
 
     def release(self) -> None:
-        """Let go of what it said."""
+        """Close its output."""
         if self._said >= 0:
             os.close(self._said)
             self._said = -1
@@ -90,15 +90,15 @@ class Helper(subprocess.Popen[bytes]):
 
 
 def start(module: str, handles: Sequence[int], *numbers: int) -> Helper:
-    """Have `serve` of a module of ours called with `handles`, which it gets, and other numbers.
+    """Start a process that calls `serve` of a module of ours with the inherited `handles` and other numbers.
 
-    OSError if there is no process to be had.
+    OSError if no process can be started.
     """
     return Helper(_isolated(_START, module, *map(str, (*handles, *numbers))), handles)
 
 
 def isolated_words(module: str, *words: str, libraries: Sequence[str] = ()) -> list[str]:
-    """The command that runs a module of ours as `python -m` does, but isolated.
+    """The command line that runs a module of ours as `python -m` does, but isolated.
 
     `libraries` are packages that it imports, for installs that Python finds by its environment alone.
     """
@@ -106,7 +106,7 @@ def isolated_words(module: str, *words: str, libraries: Sequence[str] = ()) -> l
 
 
 def without_python(environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment without what changes a Python that is started in it."""
+    """An environment without the variables that change a Python started in it."""
     return {name: value for name, value in environ.items() if not name.startswith("PYTHON")}
 
 
@@ -139,7 +139,7 @@ def _home(library: str) -> str:
 
 
 def receive(connection: socket.socket, size: int) -> bytearray:
-    """So many bytes. EOFError if they end before."""
+    """Exactly `size` bytes. EOFError if the stream ends before."""
     room = bytearray(size)
     view = memoryview(room)
     while view:

@@ -151,7 +151,7 @@ class _Batch:
             or self.names >= MOST_NAMES - 255
         )
 
-    def wanted(self) -> list[FileToRead]:
+    def request(self) -> list[FileToRead]:
         """The request."""
         names, stats, _ = zip(*self.scanned, strict=True)
         return list(map(FileToRead, self.at, names, map(seen, stats)))
@@ -178,7 +178,7 @@ class ReadAhead:
         self._stamps = stamps
         self._most_bytes = batch_bytes
         self._reader: ReaderProcess | None = None
-        self._is_wanted = True
+        self._may_start = True
         self._seen = 0
         self._handle: _Handle | None = None
         self._queue: deque[_Batch | _File] = deque()
@@ -239,7 +239,7 @@ class ReadAhead:
         self._asked.append(batch)
         if self._reader is not None:
             try:
-                self._reader.ask([handle.number for handle in batch.handles], batch.wanted())
+                self._reader.ask([handle.number for handle in batch.handles], batch.request())
             except ReaderGoneError as error:
                 self._go_on_alone(error)
 
@@ -349,7 +349,7 @@ class ReadAhead:
         if self._reader is not None:
             return True
         self._seen += 1
-        if self._is_wanted and self._seen > _MANY:
+        if self._may_start and self._seen > _MANY:
             try:
                 self._reader = ReaderProcess(
                     chunk_key=self._secret.chunk_key,
@@ -357,7 +357,7 @@ class ReadAhead:
                     batch_bytes=self._most_bytes,
                 )
             except OSError as error:
-                self._is_wanted = False  # no process available: read here
+                self._may_start = False  # no process available: read here
                 self._warn(f"{_ALONE} cannot be started: {error.strerror or error}")
         return self._reader is not None
 
@@ -367,7 +367,7 @@ class ReadAhead:
         self._warn(f"{_ALONE} is gone: {error}")
 
     def _end_reader(self) -> None:
-        self._is_wanted = False
+        self._may_start = False
         if self._reader is not None:
             self._reader.close()
             self._reader = None

@@ -1,9 +1,12 @@
-"""What storing, retrieving and deleting early costs, by a dated table of prices; pure, money is Decimal.
+"""Prices of storing, retrieving and deleting early, from a dated table; pure, money is Decimal.
 
-table = parse_prices(text, "prices.toml")
-price = table.find("us-east-1", "glacier")             # None: nobody knows, not even for another region
-price and price.retrieving(load, Tier.BULK).total      # dollars
-price and price.unverified(Tier.BULK)                  # figures that are another region's
+    table = parse_prices(text, "prices.toml")
+    price = table.find("us-east-1", "glacier")             # None: unknown, even from other regions
+    price and price.retrieving(load, Tier.BULK).total      # dollars
+    price and price.unverified(Tier.BULK)                  # figures taken from another region
+
+`table` reads rows and puts the figures of a region and kind together, `prices` calculates with them.
+Invariant: a figure that is not of this very region and kind is marked, and bills are rounded up.
 """
 
 from backup.cost.prices import GB, Bill, Figure, Load, Price, TierPrice

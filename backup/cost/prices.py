@@ -18,7 +18,7 @@ _CENT = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a restore asks of a vault: of the `retrieved` bytes that it makes readable `fetched` come down.
+    """A restore's load on a vault: it makes `retrieved` bytes readable, of which `fetched` are downloaded.
 
     `requests` are retrievals, `downloads` requests that fetch their outputs.
     """
@@ -38,7 +38,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a retrieval costs, part by part, in the table's currency."""
+    """The cost of a retrieval, part by part, in the table's currency."""
 
     retrieval: Decimal = Decimal(0)
     requests: Decimal = Decimal(0)
@@ -47,14 +47,14 @@ class Bill:
 
     @property
     def total(self) -> Decimal:
-        """All of it, to the cent, rounded up: a limit must not be passed by rounding."""
+        """The sum, rounded up to the cent: a limit must not be passed by rounding."""
         exact = self.retrieval + self.requests + self.egress + self.copies
         return exact.quantize(_CENT, rounding="ROUND_CEILING")
 
 
 @dataclass(frozen=True, slots=True)
 class TierPrice:
-    """A tier: dollars for a GB and for 1,000 requests, and how many hours it takes, from and to."""
+    """A tier's price: dollars for a GB and for 1,000 requests, and its hours, from and to."""
 
     gb: Decimal
     requests: Decimal
@@ -63,10 +63,10 @@ class TierPrice:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of a price: what it is called, its value, and from where it is known.
+    """One figure of a price: its name, its value, and its source.
 
-    `as_in` is empty for a figure of this very region and kind; else it says whose it is: nobody has verified
-    it here.
+    `as_in` is empty for a figure of this very region and kind; else it names the other one: nobody has
+    verified it here.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one kind of vault costs in one region; prices.toml says what each word means."""
+    """The prices of one kind of vault in one region; prices.toml explains each word."""
 
     region: str
     kind: str
@@ -103,19 +103,19 @@ class Price:
         return tuple(one for one in self.figures if one.as_in and one.name in used)
 
     def storing(self, size: int, archives: int, days: int) -> Decimal:
-        """`size` bytes in so many archives, for so many days."""
+        """The cost of storing `size` bytes in `archives` archives for `days` days."""
         return _gb(size + archives * self.overhead) * self.storage * days / _MONTH
 
     def deleting(self, size: int, archives: int, age_days: int) -> Decimal:
-        """Deleting what is `age_days` old: the rest of the shortest time that is charged for."""
+        """The cost of deleting data `age_days` old: the rest of the minimum duration."""
         return self.storing(size, archives, max(0, self.minimum_days - age_days))
 
     def uploading(self, requests: int) -> Decimal:
-        """So many requests that send data."""
+        """The cost of `requests` requests that send data."""
         return self.upload * requests / 1000
 
     def retrieving(self, load: Load, tier: Tier, *, copy_days: int = 0) -> Bill | None:
-        """What a restore costs with `tier`; None if there is no such tier here.
+        """The cost of a restore with `tier`; None if there is no such tier here.
 
         `copy_days` is how long a temporary copy of what was retrieved is kept, where the vault makes one.
         """
@@ -130,12 +130,12 @@ class Price:
         )
 
     def worth(self, tier: Tier) -> int | None:
-        """How many bytes of retrieval cost as much as one request; None if neither costs anything."""
+        """The bytes of retrieval that cost as much as one request; None if neither costs anything."""
         price = self.retrieval.get(tier)
         if price is None or not (price.gb or price.requests):
             return None
         if not price.gb:
-            return GB  # bytes are free: one request for all
+            return GB  # bytes are free: one request for everything
         return int(price.requests / 1000 / price.gb * GB)
 
 

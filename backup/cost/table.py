@@ -1,4 +1,4 @@
-"""Tables of prices: rows of figures from a TOML file, put together for a region and a kind.
+"""Tables of prices: rows of figures from a TOML file, combined for a region and a kind.
 
 A row has the figures that are known of its region and kind. What it lacks is taken, in this order, from rows
 of all regions (`*`), for a vault from S3's class of the same region, from the region that `nearest` names,
@@ -25,7 +25,7 @@ ANYWHERE = "*"
 LAST_RESORT = "us-east-1"
 PLAIN = ("storage", "overhead", "minimum_days", "upload", "download", "egress", "copy")
 OF_A_TIER = ("gb", "requests", "hours")
-_OF_THE_REGION = "egress"  # whatever kind it comes from
+_OF_THE_REGION = "egress"  # from a row of any kind
 _LIKE_S3 = {"glacier": ("s3:GLACIER", ("storage", "standard.gb"))}
 """A vault costs what S3's class does where both are known; of other regions only the class is."""
 
@@ -94,7 +94,7 @@ _Rows = Mapping[tuple[str, str], Mapping[str, Figure]]
 
 @dataclass(frozen=True, slots=True)
 class PriceTable:
-    """All prices that we know; `origin` is the file they are from."""
+    """All known prices; `origin` is the file they are from."""
 
     origin: str
     date: date
@@ -110,17 +110,17 @@ class PriceTable:
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """Every region of which something is known."""
+        """Every region with known figures."""
         return tuple(dict.fromkeys(region for region, _kind in self.rows if region != ANYWHERE))
 
     @property
     def prices(self) -> tuple[Price, ...]:
-        """Every price of a known region, whole."""
+        """Every complete price of a known region."""
         found = (self.find(region, kind) for region in self.regions for kind in self.kinds)
         return tuple(one for one in found if one is not None)
 
     def find(self, region: str | None, kind: str) -> Price | None:
-        """The price of that kind of vault in a region; None where no row of the kind makes one whole."""
+        """The price of that kind of vault in a region; None where no row of the kind completes one."""
         if region is None:
             return None
         return _price(region, kind, self.known(region, kind))
@@ -133,7 +133,7 @@ class PriceTable:
         return figures
 
     def hours(self, kind: str) -> dict[Tier, tuple[float, float]]:
-        """How many hours each tier of a kind takes; they are the same in all regions."""
+        """The hours that each tier of a kind takes; they are the same in all regions."""
         figures = self.known(LAST_RESORT, kind)
         named = {tier: figures.get(f"{tier}.hours") for tier in Tier}
         return {tier: figure.value for tier, figure in named.items() if figure}  # type: ignore[misc]
@@ -157,7 +157,7 @@ def _marked(row: Mapping[str, Figure], as_in: str) -> dict[str, Figure]:
 
 
 def _price(region: str, kind: str, figures: Mapping[str, Figure]) -> Price | None:
-    """All figures as one price; None if one is lacking. A tier is there if it has all of its own."""
+    """All figures as one price; None if one is missing. A tier exists if it has all of its figures."""
     if any(name not in figures for name in PLAIN):
         return None
     tiers = [t for t in Tier if all(f"{t}.{name}" in figures for name in OF_A_TIER)]
@@ -211,7 +211,7 @@ def _rows(
     default: _Source,
     origin: str,
 ) -> dict[tuple[str, str], dict[str, Figure]]:
-    """The figures of each region and kind; what comes later goes before what came earlier."""
+    """The figures of each region and kind; later rows win over earlier ones."""
     known = {one.id: one for one in sources}
     found: dict[tuple[str, str], dict[str, Figure]] = {}
     for row in rows:
@@ -258,7 +258,7 @@ def _not_below_zero(value: object, kind: str, region: str, origin: str) -> None:
 
 
 def _must_be_whole(table: PriceTable) -> None:
-    """Each kind of each region must be a price: with what it takes from others it lacks nothing."""
+    """Raise unless every kind in every region is a complete price, with what it takes from others."""
     for region, kind in table.rows:
         if region != ANYWHERE and table.find(region, kind) is None:
             figures = table.known(region, kind)

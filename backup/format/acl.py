@@ -1,4 +1,4 @@
-"""POSIX ACLs as Linux keeps them in xattrs: read, given other numbers, boiled down to a mode; purely.
+"""POSIX ACLs as Linux keeps them in xattrs: parsed, renumbered, reduced to a mode; pure.
 
 The layout is the kernel's `posix_acl_xattr.h`: version 2 as u32, then for each line tag (u16), rights (u16)
 and the user's or group's number (u32), little-endian.
@@ -33,7 +33,7 @@ class Line(NamedTuple):
 
 
 class IdName(NamedTuple):
-    """The name that a number in an ACL had on the machine it was saved on; `tag` tells user from group."""
+    """The name that a number in an ACL had on the machine it was saved on; `tag` is user or group."""
 
     tag: int
     id: int
@@ -71,7 +71,7 @@ def renumbered(value: bytes, number: Callable[[int, int], int]) -> bytes:
 
 
 def mode_without(value: bytes, mode: int) -> int:
-    """The mode that grants no more than mode and ACL did together, for where the ACL cannot be set.
+    """The mode that grants no more than mode and ACL together, for where the ACL cannot be set.
 
     Beside an ACL, a mode's group bits are its mask: alone, they would lend the owning group all that is
     granted to anybody by name. Of bytes that are no ACL, the group gets nothing.

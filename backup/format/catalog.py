@@ -96,7 +96,7 @@ _LARGEST_RECORD = FRAME_SIZE - 4
 _LARGEST_JOINED = 64 * FRAME_SIZE
 _ROWS_A_RECORD = 2**15
 _MOST_FRAGMENTS = 128
-_FIRST_EXTRAS = 5  # fields that format 1 began with: always written
+_FIRST_EXTRAS = 5  # fields of the first version of format 1: always written
 _LENGTH = struct.Struct("<I")
 # msgspec's own errors are ValueErrors, and so is bad UTF-8, which it does not wrap.
 _UNREADABLE: Final = (ValueError, OverflowError, RecursionError)
@@ -186,7 +186,7 @@ def decode_record(data: bytes | memoryview) -> Record:
 
 
 def encode_extra(extra: Extra | None) -> bytes | None:
-    """What few entries have, as the inventory and catalogs keep it."""
+    """The rare fields of an entry, packed as the inventory and catalogs keep them."""
     if extra is None:
         return None
     values: list[Any] = [extra.target, extra.device, extra.link, extra.flags, list(extra.xattrs), extra.holes]
@@ -200,7 +200,7 @@ def encode_extra(extra: Extra | None) -> bytes | None:
 
 
 def decode_extra(data: bytes | None) -> Extra | None:
-    """The inverse of `encode_extra`. FormatError when the bytes are no such thing."""
+    """The inverse of `encode_extra`. FormatError for other bytes."""
     if data is None:
         return None
     try:
@@ -219,7 +219,7 @@ def decode_extra(data: bytes | None) -> Extra | None:
 
 
 def _pieces(records: Iterable[Record | tuple[Any, ...]]) -> Iterator[bytes]:
-    """Each record's bytes. Entries are by far the most: what is asked of each record is kept to little."""
+    """Each record's bytes. Entries are by far the most: the work for each record is kept small."""
     is_first = True
     encode = _ENCODER.encode
     for record in records:

@@ -1,4 +1,4 @@
-"""Content-defined cuts (FastCDC 2020): the same cuts whatever window sizes are fed."""
+"""Content-defined chunking (FastCDC 2020): the cuts do not depend on the sizes of the windows fed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CRC-64/NVME: the checksum of a whole object that S3 verifies, and the whole's from those of its parts.
+"""CRC-64/NVME: S3's checksum of a whole object, and its combination from those of the parts.
 
 Source: S3's guide, "Checking object integrity"; the polynomial is that of NVM Express. Why awscrt computes
 it: docs/adr/0005-checksums-of-s3.md.
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from backup.model import MIB
 
-_PIECE = 4 * MIB  # awscrt holds the interpreter lock: so no longer than two milliseconds
+_PIECE = 4 * MIB  # awscrt holds the interpreter lock: at most two milliseconds a piece
 
 
 def crc64(data: bytes | memoryview) -> int:

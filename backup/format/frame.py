@@ -32,7 +32,7 @@ _BALANCED = zstandard.ZstdCompressionParameters(
 
 @dataclass(frozen=True, slots=True)
 class SealedFrame:
-    """One frame as it goes into a pack; `digest` is the 16-byte BLAKE3 of `data`."""
+    """A frame as it goes into a pack; `digest` is the 16-byte BLAKE3 of `data`."""
 
     number: int
     data: bytes
@@ -41,7 +41,7 @@ class SealedFrame:
     digest: bytes
 
     def row(self, offset: int) -> FrameRow:
-        """Its row when it lies at `offset` of its pack."""
+        """Its frame row at `offset` of its pack."""
         return FrameRow(self.number, offset, len(self.data), self.raw_length, self.flags, self.digest)
 
 
@@ -51,7 +51,7 @@ def digest(sealed: bytes | memoryview) -> bytes:
 
 
 def check_digest(row: FrameRow, sealed: bytes | memoryview) -> None:
-    """IntegrityError unless `sealed` has the length and the digest that were recorded."""
+    """Raise IntegrityError unless `sealed` has the recorded length and digest."""
     if len(sealed) != row.sealed_length:
         raise IntegrityError(f"frame {row.number} has {len(sealed)} bytes instead of {row.sealed_length}")
     if digest(sealed) != row.digest:
@@ -59,7 +59,7 @@ def check_digest(row: FrameRow, sealed: bytes | memoryview) -> None:
 
 
 def check_frame(row: FrameRow) -> None:
-    """FormatError unless the row's numbers are those of a frame that can be read here."""
+    """Raise FormatError unless the row's numbers are those of a frame that can be read here."""
     if row.flags & ~COMPRESSED:
         raise FormatError(
             f"frame {row.number} uses a feature that is not known here (flags {row.flags})",
@@ -72,7 +72,7 @@ def check_frame(row: FrameRow) -> None:
 
 
 class FrameCodec:
-    """Seals and opens frames with one thread's reusable zstd contexts; one a thread.
+    """Seals and opens frames with reusable zstd contexts; one codec a thread.
 
     A frame number must never be sealed twice under one key: the nonce is the number.
     """
@@ -113,7 +113,7 @@ class FrameCodec:
         return self.open_checked(key, pack_id, row, sealed)
 
     def open_checked(self, key: bytes, pack_id: bytes, row: FrameRow, sealed: bytes | memoryview) -> bytes:
-        """The same of bytes whose digest was checked where they came from."""
+        """Same as `open`, for bytes whose digest was checked where they came from."""
         check_frame(row)
         associated = _ASSOCIATED.pack(pack_id, row.number, row.flags)
         try:

@@ -1,4 +1,4 @@
-"""A pack's header: who sealed what for whom, signed; and the keys that hang on it.
+"""A pack's header: sealer and recipients in clear, the sealed pack key, a signature; and the derived keys.
 
 Build: `seal_header`, then `derive_keys` of the same pack key and header. Read: `parse_header` (nothing in
 it is trusted yet), `verify_header` against the signer that the inventory or an enrolment vouches for, and
@@ -40,7 +40,7 @@ _TAIL_SIZE = _COMMITMENT_SIZE + _SIGNATURE_SIZE
 
 @dataclass(frozen=True, slots=True)
 class CatalogFields:
-    """What only a catalog's header has: its place in its job's chain, and who vouches for the signer.
+    """Header fields of catalogs alone: the position in the job's chain, and the signer's enrolments.
 
     `job_id` is 16 random bytes that stand for the job; `parent_pack_id` and `parent_header_hash` are zero
     bytes when there is no parent; `enrolments` are (recipient id, enrolment tag).
@@ -56,7 +56,7 @@ class CatalogFields:
 
 @dataclass(frozen=True, slots=True)
 class HeaderFields:
-    """What a header says in clear; `catalog` is set for catalogs alone."""
+    """A header's fields in clear; `catalog` is set for catalogs alone."""
 
     kind: PackKind
     pack_id: PackId
@@ -74,7 +74,7 @@ class Stanza(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PackKeys:
-    """What a pack key and its header give: 32 bytes each."""
+    """The keys derived from a pack key and its header: 32 bytes each."""
 
     frame_key: bytes = field(repr=False)
     directory_key: bytes = field(repr=False)
@@ -83,7 +83,7 @@ class PackKeys:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header taken apart; `raw` is all of it."""
+    """A parsed header; `raw` is all of it."""
 
     fields: HeaderFields
     stanzas: tuple[Stanza, ...]
@@ -93,7 +93,7 @@ class Header:
 
     @property
     def hash(self) -> bytes:
-        """SHA-256 of the whole header, 32 bytes: how a catalog names its parent."""
+        """SHA-256 of the whole header, 32 bytes: the name by which a catalog refers to its parent."""
         return hashlib.sha256(self.raw).digest()
 
     @property
@@ -103,7 +103,7 @@ class Header:
 
 
 def header_length(prefix: bytes | memoryview) -> int:
-    """How long the header is that begins with these (at least 16) bytes; at most 64 KiB. FormatError."""
+    """Length of the header that begins with these (at least 16) bytes; at most 64 KiB. FormatError."""
     if len(prefix) < HEADER_PREFIX_LENGTH:
         raise FormatError("the pack is cut short within its first bytes")
     magic, version, zero, length = struct.unpack_from("<8sHHI", prefix)
@@ -150,7 +150,7 @@ def assemble_header(
 
 
 def parse_header(data: bytes | memoryview) -> Header:
-    """Take the header apart at the start of `data` (more may follow). Nothing in it is proven yet.
+    """Parse the header at the start of `data` (more may follow). Nothing in it is proven yet.
 
     FormatError for anything that is not a whole, well-formed header.
     """
@@ -169,14 +169,14 @@ def parse_header(data: bytes | memoryview) -> Header:
 
 
 def verify_header(header: Header, signer_public: bytes) -> None:
-    """FormatError unless the header was signed by this signer: do this before anything else with it."""
+    """Raise FormatError unless this signer signed the header: do this before anything else with it."""
     if header.fields.signer_public != signer_public:
         raise FormatError("the pack was signed by another signer than the one expected")
     verify(signer_public, header.signature, header.raw[:-_SIGNATURE_SIZE])
 
 
 def is_enrolled(header: Header, key: RecoveryKey) -> bool:
-    """Whether `key` itself vouched for the signer of this catalog, once `verify_header` has passed."""
+    """Whether `key` itself enrolled the signer of this catalog; call it after `verify_header`."""
     catalog = header.fields.catalog
     expected = key.enrolment_tag(header.fields.inventory_id, header.fields.signer_public)
     tags = dict(catalog.enrolments) if catalog else {}
@@ -204,7 +204,7 @@ def open_header(header: Header, key: RecoveryKey) -> bytes:
 
 
 def open_with(header: Header, keys: Sequence[RecoveryKey]) -> bytes:
-    """The pack key by whichever of several recovery keys opens it; as `open_header` where none does."""
+    """The pack key, by whichever of several recovery keys opens it; as `open_header` where none does."""
     problem: FormatError | RecoveryKeyError | None = None
     for key in keys:
         try:
@@ -256,7 +256,7 @@ def _pack_fields(fields: HeaderFields, stanza_count: int) -> bytes:
 
 
 def _check_sizes(fields: HeaderFields) -> None:
-    # struct would pad or cut what has another size than its place, without a word.
+    # struct would silently pad or cut a value of another size.
     sized = [(fields.pack_id, 16), (fields.inventory_id, 16), (fields.signer_public, 32)]
     if catalog := fields.catalog:
         sized += [(catalog.job_id, 16), (catalog.parent_pack_id, 16), (catalog.parent_header_hash, 32)]

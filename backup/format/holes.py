@@ -1,7 +1,7 @@
-"""The holes of a sparse file as packed bytes, and where the data between them lies.
+"""The holes of a sparse file as packed bytes, and the layout of the data between them.
 
-A sparse file's chunks hold its data without its holes, joined in order; the holes are a list beside it. From
-both, and its size, follows every byte.
+A sparse file's chunks hold its data without its holes, joined in order; the holes are a list beside it. Both
+and the size determine every byte of the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def pack_holes(holes: Iterable[tuple[int, int]]) -> bytes:
 
 
 class Layout:
-    """Where the data of a file of `size` bytes lies: all of it where `holes` is empty.
+    """The layout of a file of `size` bytes: offsets of its data in the file; no `holes`, one stretch.
 
     FormatError unless the holes lie within the file, rise, and neither touch nor are empty.
     """
@@ -33,8 +33,8 @@ class Layout:
         numbers = unpack_u64(holes)
         if len(numbers) % 2 or len(numbers) > 2 * MOST_HOLES or size > _LARGEST:
             raise FormatError("a file's list of holes is damaged")
-        self._starts: list[int] = []  # where in the file each piece of data begins
-        self._befores: list[int] = []  # how much data lies before it
+        self._starts: list[int] = []  # file offset of each stretch of data
+        self._befores: list[int] = []  # bytes of data before it
         end = data = 0
         for start, length in zip(numbers[::2], numbers[1::2], strict=True):
             if not length or start + length > size or (start <= end and (end or start)):
@@ -51,9 +51,9 @@ class Layout:
             self._befores.append(before)
 
     def pieces(self, at: int, length: int) -> Iterator[tuple[int, int, int]]:
-        """Where `length` bytes of data from the `at`-th on belong: (offset in the file, first, end).
+        """The pieces of `length` bytes of data from `at` on: (offset in the file, first, end).
 
-        `first` and `end` count from `at`; a piece for each stretch of the file that a hole parts.
+        `first` and `end` count from `at`; one piece for each stretch of the file between holes.
         """
         first = 0
         index = bisect_right(self._befores, at) - 1

@@ -1,4 +1,4 @@
-"""Recovery keys, recipients, signers and the chunk secret, and everything that is derived from them."""
+"""Recovery keys, recipients, signers and the chunk secret, and every key that is derived from them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _USE_THE_RIGHT_KEY = "give the recovery key of one of the recipients that this w
 
 
 def derive(secret: bytes, info: str, *, salt: bytes | None = None, length: int = 32) -> bytes:
-    """HKDF-SHA256 (RFC 5869) with info "nightvault 1 " and `info`: how every key of ours is derived."""
+    """HKDF-SHA256 (RFC 5869) with info "nightvault 1 " and `info`: the derivation of every key."""
     label = b"nightvault 1 " + info.encode("ascii")
     return HKDF(algorithm=SHA256(), length=length, salt=salt, info=label).derive(secret)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """The public half of a recovery key: all that a server needs to seal packs (X-Wing, 1,216 bytes)."""
+    """The public half of a recovery key, which is enough to seal packs (X-Wing, 1,216 bytes)."""
 
     public: bytes
 
@@ -52,7 +52,7 @@ class Recipient:
 
     @property
     def id(self) -> bytes:
-        """16 bytes of SHA-256 over the public key: how headers name it."""
+        """16 bytes of SHA-256 over the public key: its name in headers."""
         return hashlib.sha256(self.public).digest()[:16]
 
     def to_text(self) -> str:
@@ -134,7 +134,7 @@ class RecoveryKey:
             raise RecoveryKeyError("this recovery key does not open it", advice=_USE_THE_RIGHT_KEY) from error
 
     def enrolment_tag(self, inventory_id: InventoryId, signer_public: bytes) -> bytes:
-        """This key's word that the signer is ours: HMAC-SHA256 over inventory id and public key."""
+        """The proof that this key vouches for a signer: HMAC-SHA256 over inventory id and public key."""
         key = derive(self.seed, "enrol")
         return hmac.digest(key, inventory_id + signer_public, "sha256")
 
@@ -186,7 +186,7 @@ def is_protected(data: bytes) -> bool:
 
 
 def parse_key_file(data: bytes, passphrase: Callable[[], bytes] | None = None) -> RecoveryKey:
-    """The key of a key file, plain or protected; `passphrase` is asked only for a protected one.
+    """The key in a key file, plain or protected; `passphrase` is called only for a protected one.
 
     Raises RecoveryKeyError.
     """
@@ -208,7 +208,7 @@ def parse_key_file(data: bytes, passphrase: Callable[[], bytes] | None = None) -
 
 @dataclass(frozen=True, slots=True)
 class ChunkSecret:
-    """The key under which chunks are named, kept by the server; each property derives anew, so keep it."""
+    """The secret from which chunk ids are keyed, kept by the server; each property derives anew: cache it."""
 
     secret: bytes = field(repr=False)
 
@@ -282,7 +282,7 @@ def domain_id(vault_name: str, recipients: Iterable[Recipient], secret: ChunkSec
 
 
 def domain_id_of(vault_name: str, recipient_ids: Iterable[bytes], secret: ChunkSecret) -> bytes:
-    """The same from the recipients' ids alone."""
+    """Same as `domain_id`, from the recipients' ids alone."""
     name = vault_name.encode("utf-8")
     ids = sorted(set(recipient_ids))
     parts = [b"nightvault 1 domain", _LENGTH.pack(len(name)), name, _LENGTH.pack(len(ids)), *ids]

@@ -3,9 +3,10 @@
     NVL1,VAULT,JOB,INVENTORY,JOB-ID,NUMBER,HEADER-HASH,DELTA,SIZE,FULL,SIZE,CHECK
 
 Ids and hashes are lower-case hex; DELTA and FULL are the vault's archive ids of the newest delta and full
-catalog, SIZE their bytes; NUMBER and HEADER-HASH are the delta's. CHECK are 8 hex digits of SHA-256 over all
-before its comma. Whatever is not plain is escaped as in URLs, so a line holds no white space: a reader drops
-any that a mail or a printer put in. No field is secret; none is trusted before a signature vouches for it.
+catalog, SIZE their bytes; NUMBER and HEADER-HASH are the delta's. CHECK is 8 hex digits of SHA-256 over
+everything before its comma. Special characters are escaped as in URLs, so a line holds no white space: a
+reader drops any that a mail or a printer put in. No field is secret; none is trusted before a signature
+vouches for it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _ADVICE = "copy the whole line, from NVL1 to its last digit, as a backup's repor
 
 @dataclass(frozen=True, slots=True)
 class CatalogAddress:
-    """Where a catalog is: the vault's id of its archive, and its bytes."""
+    """A catalog's address: the vault's id of its archive, and its size in bytes."""
 
     archive_id: ArchiveId
     size: int
@@ -51,7 +52,7 @@ class RecoveryLine:
     full: CatalogAddress | None
 
     def to_text(self) -> str:
-        """The line, without its end."""
+        """The line, without a line end."""
         full = (self.full.archive_id, str(self.full.size)) if self.full else ("", "0")
         fields = [
             MARK,
@@ -70,7 +71,7 @@ class RecoveryLine:
 
     @classmethod
     def from_text(cls, text: str) -> RecoveryLine:
-        """Read a line that was copied, mailed or typed. `UsageError` when a character is wrong."""
+        """Parse a line that was copied, mailed or typed. `UsageError` when a character is wrong."""
         text = _SPACE.sub("", text)
         body, _, check = text.rpartition(",")
         if not body.startswith(MARK + ","):
@@ -107,11 +108,11 @@ class RecoveryLine:
 
 
 def find_lines(text: str) -> Iterator[str]:
-    """The recovery lines in a text, unread: a file, or a mail that broke them. Comment lines are left out."""
+    """The recovery lines in a text, unparsed: a file, or a mail that wrapped them. Skips comment lines."""
     kept = "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#"))
     for piece in _SPACE.sub("", kept).split(f"{MARK},")[1:]:
         fields = piece.split(",", _FIELDS - 1)
-        yield ",".join([MARK, *fields[:-1], fields[-1][:_CHECK]])  # what follows the check is another text
+        yield ",".join([MARK, *fields[:-1], fields[-1][:_CHECK]])  # whatever follows the check is other text
 
 
 def _check(text: str) -> str:

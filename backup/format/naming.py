@@ -1,4 +1,4 @@
-"""How chunks and contents are named: by keyed BLAKE3, so that names tell nothing without the key."""
+"""Ids of chunks and contents: keyed BLAKE3, so that they reveal nothing without the key."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _NO_CHUNK: Final = bytes(32 + _LENGTH.size)
 
 
 def chunk_id(key: bytes, data: bytes | memoryview) -> ChunkId:
-    """The 32-byte name of a chunk: BLAKE3 keyed with the chunk key."""
+    """The 32-byte id of a chunk: BLAKE3 keyed with the chunk key."""
     return ChunkId(blake3(data, key=key).digest())
 
 
 def content_id(key: bytes, ids: Sequence[bytes], lengths: Sequence[int], holes: bytes = b"") -> ContentId:
-    """The 16-byte name of a content: keyed BLAKE3 over each chunk's id and length (u32le), in order.
+    """The 16-byte id of a content: keyed BLAKE3 over each chunk's id and length (u32le), in order.
 
-    Of a sparse file 36 zero bytes follow (no chunk has length 0), then its holes as packed.
+    For a sparse file 36 zero bytes follow (no chunk has length 0), then its packed holes.
     """
     named = chain.from_iterable(zip(ids, map(_LENGTH.pack, lengths), strict=True))
     after = _NO_CHUNK + holes if holes else b""

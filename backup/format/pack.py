@@ -222,7 +222,7 @@ def _check(trailer: bytes) -> bytes:
 
 
 def describe(label: ArchiveLabel) -> str:
-    """What an archive says of itself: at most 160 printable ASCII characters, no name of anything."""
+    """An archive's description in the vault: at most 160 printable ASCII characters, revealing no names."""
     ids = f"{label.pack_id.hex()} {label.inventory_id.hex()}"
     if label.kind is PackKind.DATA:
         return f"nightvault {FORMAT_VERSION} data {ids}"
@@ -233,7 +233,7 @@ def describe(label: ArchiveLabel) -> str:
 
 
 def parse_description(text: str) -> ArchiveLabel | None:
-    """The label that a description holds, None when it is not ours; never raises."""
+    """The label in a description, None when it is not ours; never raises."""
     match = _DESCRIPTION.fullmatch(text)
     if match is None or int(match["number"] or 0) >= 2**63:
         return None

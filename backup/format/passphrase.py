@@ -16,7 +16,7 @@ PASSES = 3
 MEMORY_KIB = 256 * 1024
 MOST_PASSES = 10
 MOST_MEMORY_KIB = 1024 * 1024
-LANES = 1  # two concurrent calls with more lanes dead-lock in cryptography 50.0.2
+LANES = 1  # Argon2's parallelism; with more, two concurrent calls dead-lock in cryptography 50.0.2
 SALT_SIZE = 16
 NONCE_SIZE = 12
 
@@ -59,9 +59,9 @@ def protect_bytes(
 
 
 def unprotect_bytes(data: bytes, passphrase: bytes, size: int) -> bytes:
-    """The `size` bytes that `protect_bytes` put away. RecoveryKeyError says what is wrong.
+    """The `size` bytes that `protect_bytes` protected. RecoveryKeyError says what is wrong.
 
-    Parameters are checked against the caps before any memory is asked for.
+    Parameters are checked against the caps before any memory is allocated.
     """
     raw = _unarmour(data)
     if len(raw) != _PARAMETERS.size + size + _TAG_SIZE:

@@ -1,4 +1,4 @@
-"""What a catalog's records hold: kinds by number, fields by place, which never change their meaning.
+"""The records of a catalog: kinds by number, fields by position, which never change their meaning.
 
 A record is a msgpack array: its kind, then its fields. Integers fit 63 bits. New fields only ever follow
 the last one, with a default, and a reader ignores those it does not know.
@@ -22,7 +22,7 @@ Recipient: TypeAlias = Annotated[bytes, Meta(min_length=1216, max_length=1216)]
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """What this catalog is; `parent_number` is 0 for none.
+    """The identity of the catalog; `parent_number` is 0 for none.
 
     `predecessor` is the id of the inventory from which this one was rebuilt.
     """
@@ -50,7 +50,7 @@ class Secrets(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class VaultRecord(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """A vault that later records name by number; `identity` is what it is known by, "" while unknown."""
+    """A vault that later records refer to by number; `identity` is "" while unknown."""
 
     number: Number
     name: str
@@ -81,7 +81,7 @@ class SnapshotRecord(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class OwnerRecord(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """An owner that later records name by number."""
+    """An owner that later records refer to by number."""
 
     number: Number
     uid: Number
@@ -91,7 +91,7 @@ class OwnerRecord(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class DirectoryRecord(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """A directory that later records name by number."""
+    """A directory that later records refer to by number."""
 
     number: Number
     path: Blob
@@ -120,7 +120,7 @@ ENTRY: Final = 8
 
 
 class ClosedRecord(msgspec.Struct, frozen=True, array_like=True, tag=9):
-    """Entries (`pack_u64` of their numbers) that are gone since snapshot `removed_in`."""
+    """Entries (`pack_u64` of their numbers) that ended with snapshot `removed_in`."""
 
     entries: Blob
     removed_in: Number
@@ -163,7 +163,7 @@ class ForgottenRecord(msgspec.Struct, frozen=True, array_like=True, tag=13):
 
 
 class CondemnedRecord(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """Pack ids of archives that nothing may be stored against any more, since they will be deleted."""
+    """Pack ids of archives that will be deleted: nothing may be stored against them any more."""
 
     packs: list[Id16]
 
@@ -171,7 +171,7 @@ class CondemnedRecord(msgspec.Struct, frozen=True, array_like=True, tag=14):
 class ChainRecord(msgspec.Struct, frozen=True, array_like=True, tag=15):
     """The catalogs that this one builds on: (number, generation, pack id, header hash, archive id).
 
-    `sizes` are the archives' bytes, in the same order: what a retrieval must know beside the id.
+    `sizes` are the archives' bytes, in the same order: a retrieval needs them besides the id.
     """
 
     links: list[tuple[Number, Number, Id16, Key32, str]]
@@ -179,14 +179,14 @@ class ChainRecord(msgspec.Struct, frozen=True, array_like=True, tag=15):
 
 
 class Fragment(msgspec.Struct, frozen=True, array_like=True, tag=16):
-    """A piece of an encoded record that is too large for one frame body; the last one says so."""
+    """A piece of an encoded record that is too large for one frame body; the last one is marked."""
 
     data: Blob
     is_last: bool
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag=17):
-    """The last record: how many lie before it, fragments counted singly."""
+    """The last record: the number of records before it, fragments counted singly."""
 
     count: Number
 

@@ -64,8 +64,8 @@ def unpack_frames(data: bytes | memoryview) -> list[FrameRow]:
 def pack_chunks(rows: Sequence[ChunkRow]) -> bytes:
     """Chunk rows as columns, 44 bytes a row.
 
-    Where a chunk lies is written as its gap from the end of the row before, in the same frame (modulo
-    2**32), or from the frame's start: zeros nearly always, which cost nothing once compressed.
+    A chunk's offset is stored as its gap from the end of the row before, in the same frame (modulo 2**32), or
+    from the frame's start: zeros nearly always, which cost nothing once compressed.
     """
     chunks = ChunkColumns.of(rows)
     ends = map(add, chunks.offsets, chunks.lengths)

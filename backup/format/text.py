@@ -1,4 +1,4 @@
-"""Keys as text that survives paper, dictation and copying: base32, a checksum, forgiving reading."""
+"""Keys as text that survives paper, dictation and copying: base32 with a checksum, read tolerantly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TextError(ValueError):
 
 
 def checksum(prefix: str, data: bytes) -> bytes:
-    """The first 3 bytes of SHA-256 over prefix (ASCII) and data: a mistype passes once in 16 million."""
+    """The first 3 bytes of SHA-256 over prefix (ASCII) and data: misses a typo once in 16 million."""
     return hashlib.sha256(prefix.encode("ascii") + data).digest()[:CHECKSUM_SIZE]
 
 

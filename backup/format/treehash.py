@@ -17,7 +17,7 @@ LARGEST_PART = 4096 * MIB
 
 
 def leaf_hashes(data: bytes | memoryview, leaf: int = MIB) -> list[bytes]:
-    """SHA-256 of each leaf, the last may be short; no bytes have one leaf, the hash of nothing."""
+    """SHA-256 of each leaf, the last may be short; no bytes are one leaf, the hash of nothing."""
     view = memoryview(data)
     return [
         hashlib.sha256(view[start : start + leaf]).digest() for start in range(0, max(len(view), 1), leaf)
@@ -53,7 +53,7 @@ class TreeHasher:
         self._filled = 0
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         view = memoryview(data).cast("B")
         start = 0
         while start < len(view):
@@ -79,7 +79,7 @@ class TreeHasher:
 
 
 def part_hashes(view: bytes | memoryview, leaf: int = MIB) -> tuple[TreeHash, bytes]:
-    """Tree hash and plain SHA-256 of a part, leaf by leaf so that the second pass finds it in the cache."""
+    """Tree hash and plain SHA-256 of a part, leaf by leaf so that the second pass hits the CPU cache."""
     whole = hashlib.sha256()
     leaves: list[bytes] = []
     data = memoryview(view)
@@ -114,7 +114,7 @@ def is_tree_aligned(extent: ByteRange, size: int, leaf: int = MIB) -> bool:
     """Whether the vault can give a tree hash for `extent` of an archive of `size` bytes.
 
     That is so when it is one node of the tree: leaves [p, q) with p a multiple of 2**k and q = p + 2**k,
-    or all that is left.
+    or everything that is left.
     """
     if not _is_leaf_aligned(extent, size, leaf):
         return False

@@ -1,1 +1,14 @@
-"""Our SQL database: what was stored where, and which files it makes up."""
+"""The inventory: the SQL database of snapshots, their entries, and the archives that hold the chunks.
+
+The flow: `database` opens and migrates it and hands out transactions; every other module is queries by noun,
+each a function whose first argument is a transaction (`runs`, `entries`, `snapshots`, `archives`, `packed`,
+`retrievals`, `restore_state`, `readings`, …). `schema` has the tables; where there are very many rows,
+`driver` goes past SQLAlchemy.
+
+Invariants: an entry's version is an interval of snapshots, so a snapshot is a query and costs no rows; what a
+run stages is true only once its commit applied it; numbers (`numbers`) are given out once and never again;
+chunks are looked up only in archives that are stored, or that the asking run submitted. `invariants` has the
+complete list as queries. The vault alone can rebuild all of it (`building`).
+
+Begin with `schema`, then `entries`.
+"""

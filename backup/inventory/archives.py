@@ -1,4 +1,4 @@
-"""Archives from submitted to stored, what is in them, and which chunks are known."""
+"""Queries for archives: from submitted to stored, with their catalogs and uploads."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ _BATCH = 500
 
 
 class ArchiveState(StrEnum):
-    """How far an archive is; only chunks of stored ones are built upon."""
+    """The state of an archive; only chunks of stored ones are built upon."""
 
     SUBMITTED = "submitted"
     STORED = "stored"
-    UNCONFIRMED = "unconfirmed"  # a catalog says so; no listing has shown it yet: good to restore from
+    UNCONFIRMED = "unconfirmed"  # named by a catalog, not yet seen in a listing: can be restored from
     CONDEMNED = "condemned"
     DELETED = "deleted"
     LOST = "lost"
-    DAMAGED = "damaged"  # what a check read of it was wrong: what is right can be restored, no more
+    DAMAGED = "damaged"  # a check found bad parts: the rest can be restored, nothing is built upon it
 
 
 _THERE = (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
@@ -62,7 +62,7 @@ _SPOILED = (ArchiveState.LOST, ArchiveState.DAMAGED)
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A pack on its way to a vault, or there."""
+    """An archive: a pack on its way to a vault, or there."""
 
     number: int
     vault: VaultName
@@ -80,7 +80,7 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class PendingUpload:
-    """A submitted archive whose spool file waits for the vault to complete it."""
+    """A submitted archive whose spool file is not yet completely in the vault."""
 
     archive: Archive
     upload_id: UploadId | None
@@ -90,7 +90,7 @@ class PendingUpload:
 
 @dataclass(frozen=True, slots=True)
 class CatalogPosition:
-    """Where a catalog stands among its job's; `parent` is the pack id of the one it builds on."""
+    """The position of a catalog in its job's chain; `parent` is the pack id of the one it builds on."""
 
     job: int
     number: int
@@ -100,7 +100,7 @@ class CatalogPosition:
 
 
 def get_or_create_vault(tx: Transaction, name: VaultName) -> int:
-    """The number of a vault."""
+    """The number of a vault, which is recorded if it is new."""
     found = tx.execute(select(vaults.c.number).where(vaults.c.name == name)).scalar()
     if found is None:
         found = tx.execute(insert(vaults).values(name=name).returning(vaults.c.number)).scalar_one()
@@ -110,7 +110,7 @@ def get_or_create_vault(tx: Transaction, name: VaultName) -> int:
 def get_or_create_domain(
     tx: Transaction, domain_id: bytes, vault: int, recipients: bytes, now: datetime
 ) -> int:
-    """The number of a dedup domain; `recipients` are the recipients' ids joined."""
+    """The number of a dedup domain, recorded if new; `recipients` are the recipients' ids joined."""
     found = tx.execute(select(domains.c.number).where(domains.c.id == domain_id)).scalar()
     if found is None:
         row = {"id": domain_id, "vault": vault, "recipients": recipients, "created_at": micros(now)}
@@ -124,7 +124,7 @@ def recipients_of_newest_archive(tx: Transaction, vault: int) -> bytes | None:
     return tx.execute(query.order_by(archives.c.number.desc()).limit(1)).scalar()
 
 
-# Up: submitted, then stored.
+# Uploads: submitted, then stored.
 
 
 def submit(
@@ -139,7 +139,7 @@ def submit(
     now: datetime,
     catalog: CatalogPosition | None = None,
 ) -> int:
-    """Record a pack before its first byte is sent; its archive number."""
+    """Record a pack before its first byte is sent; returns its archive number."""
     number = reserve(tx, "archives", 1)
     tx.execute(
         insert(archives).values(
@@ -177,25 +177,25 @@ def _insert_catalog(tx: Transaction, archive: int, catalog: CatalogPosition) -> 
 
 
 def upload_begun(tx: Transaction, archive: int, upload_id: UploadId) -> None:
-    """Remember the vault's name for the upload."""
+    """Record the vault's id of the upload."""
     tx.execute(update(uploads).where(uploads.c.archive == archive).values(upload_id=upload_id))
 
 
 def mark_stored(tx: Transaction, archive: int, archive_id: ArchiveId, now: datetime) -> None:
-    """The vault has completed it: from now on its chunks may be built upon."""
+    """Record that the vault has completed the archive: its chunks may be built upon."""
     values = {"state": ArchiveState.STORED, "archive_id": archive_id, "stored_at": micros(now)}
     tx.execute(update(archives).where(archives.c.number == archive).values(**values))
     tx.execute(delete(uploads).where(uploads.c.archive == archive))
 
 
 def mark_lost(tx: Transaction, archive: int) -> None:
-    """The pack never arrived and never will; nothing is built upon it any more."""
+    """Record that the pack never arrived and never will; nothing is built upon it any more."""
     tx.execute(update(archives).where(archives.c.number == archive).values(state=ArchiveState.LOST))
     tx.execute(delete(uploads).where(uploads.c.archive == archive))
 
 
 def confirm(tx: Transaction, listing: int) -> None:
-    """Unconfirmed archives that a kept listing shows with their size and hash are stored from now on."""
+    """Mark unconfirmed archives as stored that a kept listing shows with their size and hash."""
     shown = (
         select(listed_archives.c.archive_id)
         .join(listings, listings.c.number == listed_archives.c.listing)
@@ -216,7 +216,7 @@ def confirm(tx: Transaction, listing: int) -> None:
 
 
 def count_unconfirmed(tx: Transaction, vault: VaultName) -> int:
-    """Archives of a vault that no listing has shown yet."""
+    """Number of archives of a vault that no listing has shown yet."""
     query = (
         select(func.count())
         .select_from(archives.join(domains).join(vaults))
@@ -237,7 +237,7 @@ def pending_uploads(tx: Transaction, inventory_id: InventoryId) -> Sequence[Pend
 # Known chunks.
 
 
-# Looking.
+# Queries.
 
 
 def get_archives(tx: Transaction, numbers: Sequence[int], inventory_id: InventoryId) -> dict[int, Archive]:
@@ -270,14 +270,14 @@ def states(tx: Transaction) -> dict[int, ArchiveState]:
 
 def domains_of(tx: Transaction, numbers: Sequence[int]) -> list[Row[Any]]:
     """The dedup domains of archives: number, id, vault, recipients, vault_name, vault_identity."""
-    wanted: set[int] = set()
+    needed: set[int] = set()
     for start in range(0, len(numbers), _BATCH):
         query = select(archives.c.domain).where(archives.c.number.in_(numbers[start : start + _BATCH]))
-        wanted.update(tx.execute(query.distinct()).scalars())
+        needed.update(tx.execute(query.distinct()).scalars())
     query = (
         select(domains, vaults.c.name.label("vault_name"), vaults.c.identity.label("vault_identity"))
         .join(vaults)
-        .where(domains.c.number.in_(wanted))
+        .where(domains.c.number.in_(needed))
     )
     return list(tx.execute(query.order_by(domains.c.number)))
 
@@ -312,7 +312,7 @@ def _catalogs_of(
 
 
 def named_archives(tx: Transaction, job: int, *, also_spoiled: bool = False) -> set[int]:
-    """The archives that the job's stored catalogs name; also those that were stored and then spoiled."""
+    """The archives that the job's stored catalogs name; also those stored and then spoiled, if asked."""
     states = (*_THERE, *_SPOILED) if also_spoiled else _THERE
     query = (
         select(catalog_archives.c.archive)

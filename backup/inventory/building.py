@@ -1,11 +1,11 @@
-"""An inventory built beside its place: filled in one go, synced, and given its name only when it is whole.
+"""Builds a new inventory in a file beside the final one: filled in one go, synced, then renamed.
 
     with building(url) as builder:
         builder.entries(rows)  ...
         builder.finish(inventory_id, signer_public, ...)
 
-A process that dies leaves `<file>.building`, which the next one throws away. Nothing is synced or journaled
-on the way, since nothing of it counts before its last rename: that is what makes it fast.
+A process that dies leaves `<file>.building`, which the next one deletes. Nothing is synced or journaled
+on the way, since nothing of it counts before the final rename: that is what makes it fast.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COUNTED: Final = ("entries", "chunks", "directories", "owners", "archives")
 _ROWS_A_BATCH: Final = 20_000
 _TOO_LARGE: Final = 2**63
 _NUMBERS_A_QUERY: Final = 500
-_LEAP: Final = 4096  # numbers that a catalog which was kept back may have given out are not given out again
+_LEAP: Final = 4096  # skips numbers that a catalog withheld by the vault may have used
 _ENTRY: Final = (
     "number", "directory", "name", "kind", "mode", "owner", "mtime_ns", "size", "extra", "content_id",
     "chunks", "added_in", "removed_in",
@@ -41,38 +41,38 @@ _ENTRY: Final = (
 
 
 class Builder:
-    """The tables of an inventory that is being built. Rows are tuples in the order of the tables' columns."""
+    """The tables of an inventory being built. Rows are tuples in the order of the tables' columns."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._directories: list[tuple[int, int, bytes]] = []
 
     def insert(self, table: Table, rows: Sequence[tuple[Any, ...]], columns: Sequence[str] = ()) -> None:
-        """New rows."""
+        """Insert rows."""
         insert_rows(self._tx, table, rows, columns)
 
     def insert_new(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Rows whose key is not there yet; those whose key is, stay as they are."""
+        """Insert rows whose key is not there yet; existing ones stay as they are."""
         if rows:
             marks = ", ".join("?" * len(table.columns))
             self._tx.exec_driver_sql(f'INSERT OR IGNORE INTO "{table.name}" VALUES ({marks})', list(rows))  # noqa: S608
 
     def entries(self, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Versions of entries, in the order of a catalog's record; how many were not there yet."""
+        """Insert versions of entries, in the order of a catalog's record; returns how many were new."""
         return insert_rows(self._tx, schema.entries, rows, _ENTRY, only_new=True)
 
     def directories_of(self, job: int, numbers: Iterable[int]) -> set[int]:
-        """Those of the numbers that are directories of the job."""
+        """The numbers among `numbers` that are directories of the job."""
         self._flush_directories()
-        wanted, found = list(numbers), set[int]()
-        for start in range(0, len(wanted), _NUMBERS_A_QUERY):
-            some = ",".join(map(str, wanted[start : start + _NUMBERS_A_QUERY]))
+        asked, found = list(numbers), set[int]()
+        for start in range(0, len(asked), _NUMBERS_A_QUERY):
+            some = ",".join(map(str, asked[start : start + _NUMBERS_A_QUERY]))
             sql = f"SELECT number FROM directories WHERE job = ? AND number IN ({some})"  # noqa: S608
             found.update(row[0] for row in self._tx.exec_driver_sql(sql, (job,)))
         return found
 
     def close_entries(self, job: int, numbers: Sequence[int], removed_in: int) -> None:
-        """These live entries of the job are gone since a snapshot."""
+        """End these live entries of the job as of a snapshot."""
         self._flush_directories()
         sql = """UPDATE entries SET removed_in = ?1 WHERE number = ?2 AND removed_in IS NULL AND added_in < ?1
                  AND EXISTS (SELECT 1 FROM directories d WHERE d.number = entries.directory AND d.job = ?3)"""
@@ -81,7 +81,7 @@ class Builder:
             self._tx.exec_driver_sql(sql, rows)
 
     def forget_after(self, job: int, number: int) -> None:
-        """What came or ended in the job after that snapshot did not."""
+        """Undo what began or ended in the job after that snapshot."""
         within = "directory IN (SELECT number FROM directories WHERE job = ?)"
         for sql in (
             f"DELETE FROM entries WHERE added_in > ? AND {within}",  # noqa: S608
@@ -90,7 +90,7 @@ class Builder:
             self._tx.exec_driver_sql(sql, (number, job))
 
     def has_snapshot(self, snapshot_id: str, job: int, number: int) -> bool:
-        """Whether a snapshot of that id, or of that number of the job, is there."""
+        """Whether a snapshot of that id, or of that number of the job, exists."""
         sql = "SELECT 1 FROM snapshots WHERE id = ? OR (job = ? AND number = ?)"
         return self._tx.exec_driver_sql(sql, (snapshot_id, job, number)).first() is not None
 
@@ -100,29 +100,29 @@ class Builder:
         return {row[0]: row[1] for row in self._tx.exec_driver_sql(sql, (job,))}
 
     def has_job_named(self, name: str) -> bool:
-        """Whether a job of that name is there."""
+        """Whether a job of that name exists."""
         return self._tx.exec_driver_sql("SELECT 1 FROM jobs WHERE name = ?", (name,)).first() is not None
 
     def lose_archive(self, number: int) -> None:
-        """What the catalogs say of what lies in this archive cannot be used."""
+        """Mark an archive as lost, as the catalogs describe its contents wrongly."""
         sql = "UPDATE archives SET state = ? WHERE number = ?"
         self._tx.exec_driver_sql(sql, (ArchiveState.LOST.value, number))
 
     def mount_points(self, job: int, numbers: Sequence[int]) -> None:
-        """These of the job's live entries are mount points."""
+        """Mark these live entries of the job as mount points."""
         self._flush_directories()
         mark_mount_points(self._tx, job, [number for number in numbers if number < _TOO_LARGE])
 
     def frames(self, archive: int, rows: Sequence[FrameRow]) -> None:
-        """Frames of an archive; a number that is there stays as it is."""
+        """Insert frames of an archive; existing numbers stay as they are."""
         insert_rows(self._tx, schema.frames, [(archive, *row) for row in rows], only_new=True)
 
     def chunks(self, archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow]) -> None:
-        """Chunks of an archive, with their numbers in the same order; one that is there stays as it is."""
+        """Insert chunks of an archive, with their numbers in the same order; existing ones stay."""
         insert_chunks(self._tx, archive, numbers, rows, only_new=True)
 
     def directory(self, number: int, job: int, path: bytes) -> None:
-        """A directory, unless it is there; written with the rows that follow."""
+        """Insert a directory, unless it exists; written with the rows that follow."""
         self._directories.append((number, job, path))
         if len(self._directories) >= _ROWS_A_BATCH:
             self._flush_directories()
@@ -132,7 +132,7 @@ class Builder:
         self.insert_new(schema.directories, rows)
 
     def has_archive(self, number: int) -> bool:
-        """Whether an archive of that number is there."""
+        """Whether an archive of that number exists."""
         sql = "SELECT 1 FROM archives WHERE number = ?"
         return self._tx.exec_driver_sql(sql, (number,)).first() is not None
 
@@ -153,19 +153,19 @@ class Builder:
         self._tx.exec_driver_sql(sql, (snapshot, catalog, job_id))
 
     def condemn(self, packs: Sequence[bytes]) -> None:
-        """Nothing may be stored against these archives any more."""
+        """Mark these archives as condemned: nothing may be stored against them any more."""
         if packs:
             sql = "UPDATE archives SET state = ? WHERE pack_id = ?"
             self._tx.exec_driver_sql(sql, [(ArchiveState.CONDEMNED.value, pack) for pack in packs])
 
     def forget(self, job: int, numbers: Sequence[int]) -> None:
-        """These snapshots were forgotten."""
+        """Delete these snapshots, which were forgotten."""
         if numbers:
             sql = "DELETE FROM snapshots WHERE job = ? AND number = ?"
             self._tx.exec_driver_sql(sql, [(job, number) for number in numbers])
 
     def drop_unneeded(self, job: int) -> None:
-        """Drop the job's closed entries that no snapshot has any more."""
+        """Delete the job's closed entries that no snapshot has any more."""
         sql = """DELETE FROM entries WHERE removed_in IS NOT NULL
                    AND directory IN (SELECT number FROM directories WHERE job = ?)
                    AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.job = ?
@@ -173,7 +173,7 @@ class Builder:
         self._tx.exec_driver_sql(sql, (job, job))
 
     def confirm(self, found: Sequence[tuple[str, int, bytes | None]]) -> int:
-        """The vault lists these (id, size, tree hash or None), so they may be built upon; how many."""
+        """Mark as stored what the vault lists (id, size, tree hash or None); returns how many."""
         self._tx.exec_driver_sql(
             "CREATE TEMP TABLE IF NOT EXISTS listed (archive_id TEXT PRIMARY KEY, size, tree_hash)"
         )
@@ -189,7 +189,7 @@ class Builder:
         return done.rowcount
 
     def mark(self, archive_ids: Sequence[str], state: ArchiveState) -> None:
-        """These archives are in that state."""
+        """Set the state of these archives."""
         if archive_ids:
             sql = "UPDATE archives SET state = ? WHERE archive_id = ?"
             self._tx.exec_driver_sql(sql, [(state.value, one) for one in archive_ids])
@@ -201,7 +201,7 @@ class Builder:
         return [(row[0], row[1], row[2] or 0) for row in rows]
 
     def count_snapshots(self, job: int) -> int:
-        """Snapshots of a job."""
+        """Number of snapshots of a job."""
         sql = "SELECT count(*) FROM snapshots WHERE job = ?"
         return int(self._tx.exec_driver_sql(sql, (job,)).scalar() or 0)
 
@@ -210,7 +210,7 @@ class Builder:
         return int(self._tx.exec_driver_sql(f'SELECT max(number) FROM "{table.name}"').scalar() or 0)  # noqa: S608
 
     def count(self, table: Table) -> int:
-        """Rows of a table."""
+        """Number of rows of a table."""
         return int(self._tx.exec_driver_sql(f'SELECT count(*) FROM "{table.name}"').scalar() or 0)  # noqa: S608
 
     def pack_ids(self) -> set[bytes]:
@@ -225,9 +225,9 @@ class Builder:
         predecessor: InventoryId,
         now: datetime,
     ) -> None:
-        """Indexes, counters above every number that is used, and whose inventory it is.
+        """Create indexes, set counters above every number in use, and write the inventory's identity.
 
-        `InventoryDamagedError` if a row refers to one that is not there.
+        `InventoryDamagedError` if a row refers to one that does not exist.
         """
         self._flush_directories()
         _make_indexes(self._tx)
@@ -253,7 +253,7 @@ class Builder:
 
 @contextmanager
 def building(url: str) -> Iterator[Builder]:
-    """A builder for the SQLite inventory at `url`, which gets its name at the end, if there was no error.
+    """A builder for the SQLite inventory at `url`, which is renamed at the end, if there was no error.
 
     `NightvaultError` if there is one already, `UsageError` for a database that is no file.
     """
@@ -278,7 +278,7 @@ def building(url: str) -> Iterator[Builder]:
         engine.dispose()
         _sync(beside)
         refuse_existing(path)
-        for end in ("-wal", "-shm", "-journal"):  # of an inventory that was here before, and is no more
+        for end in ("-wal", "-shm", "-journal"):  # of an earlier inventory at this path
             with suppress(FileNotFoundError):
                 os.unlink(path + end)
         os.rename(beside, path)
@@ -291,7 +291,7 @@ def building(url: str) -> Iterator[Builder]:
 
 
 def refuse_existing(path: str) -> None:
-    """`NightvaultError` if something is there: an inventory is never overwritten."""
+    """Raise `NightvaultError` if something exists: an inventory is never overwritten."""
     if os.path.lexists(path):
         raise NightvaultError(
             f"there is an inventory already: {path}",
@@ -303,7 +303,7 @@ _INDEX = "ix_chunks_prefix"
 
 
 def _drop_indexes(tx: Transaction) -> None:
-    """Rows are loaded first and indexed last: three times as fast for chunk ids, which come in no order."""
+    """Drop indexes before loading rows: three times as fast for chunk ids, which come in random order."""
     tx.exec_driver_sql(f"DROP INDEX {_INDEX}")
 
 

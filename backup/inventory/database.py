@@ -1,4 +1,4 @@
-"""Open an inventory, migrate it, lock it, and hand out transactions."""
+"""Opens an inventory: migrations, locks, transactions, and errors in our words."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Transaction = Connection
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """A name, and the file that bears it."""
+    """A path with device and inode of its file, to notice when the file is replaced."""
 
     path: str
     device: int
@@ -57,8 +57,8 @@ class FileIdentity:
 class Inventory:
     """An open inventory. Use each transaction on the thread that began it; several may be open at once.
 
-    `opening` is the share in the lock that keeps the file from being moved; `place` shows if it was, all the
-    same. Writing, and whatever is done alone, raises `InventoryMovedError` then.
+    `opening` is the share in the lock that keeps the file from being moved; `file` shows if it was, all the
+    same. Writing, and taking a lock, raise `InventoryMovedError` then.
     """
 
     engine: Engine
@@ -71,7 +71,7 @@ class Inventory:
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
-        """A transaction that is committed at the end, or undone by an exception."""
+        """A transaction that is committed at the end, or rolled back by an exception."""
         with our_errors(self.engine), self.engine.connect() as connection:
             writer = connection.execution_options(nightvault_write=True)
             with writer.begin():
@@ -80,31 +80,31 @@ class Inventory:
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        """A consistent view; nothing is written."""
+        """A consistent view for reading."""
         with our_errors(self.engine), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold the lock `name` alone; it dies with the process. `LockedError` if another has it."""
+        """Hold the lock `name`; it ends with the process. `LockedError` if another holds it."""
         with hold_lock(self.lock_directory, name):
             self.require_same_file()
             yield
 
     def require_same_file(self) -> None:
-        """`InventoryMovedError` if the file that is open is not the one that bears the inventory's name."""
+        """Raise `InventoryMovedError` if another file now has the inventory's path."""
         if self.file is not None and _identity_of(self.file.path) != self.file:
             raise InventoryMovedError(f"the inventory {self.file.path} was moved or replaced meanwhile")
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self.engine.dispose()
         if self.opening is not None:
             self.opening.close()
 
 
 def _identity_of(path: str | None) -> FileIdentity | None:
-    """Which file bears that name; None if none does."""
+    """The identity of the file at that path; None if there is none."""
     try:
         found = os.stat(path or "")
     except FileNotFoundError:
@@ -114,7 +114,7 @@ def _identity_of(path: str | None) -> FileIdentity | None:
 
 @contextmanager
 def our_errors(engine: Engine) -> Iterator[None]:
-    """Speak of the database's failures in our words, keeping the cause."""
+    """A context manager that turns the database's errors into ours, keeping the cause."""
     where = engine.url.render_as_string(hide_password=True)
     try:
         yield
@@ -142,10 +142,10 @@ def our_errors(engine: Engine) -> Iterator[None]:
 
 
 def require_file(url: str) -> None:
-    """`ConfigError` unless the inventory is an SQLite file on this machine.
+    """Raise `ConfigError` unless the inventory is an SQLite file on this machine.
 
-    What keeps two runs apart is a lock on a file of this machine: hosts that share a server's database would
-    write at the same time, give the same numbers twice and make backups that cannot be rebuilt.
+    A lock on a file of this machine keeps runs apart: hosts that share a server's database would write at the
+    same time, give out the same numbers twice and make backups that cannot be rebuilt.
     """
     if not _is_sqlite(url):
         raise ConfigError(
@@ -171,7 +171,7 @@ def _connect(url: str, *, only_reads: bool = False) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves
+        connection.isolation_level = None  # we issue BEGIN ourselves
         for pragma in (
             *(() if only_reads else ("journal_mode=WAL",)),
             "synchronous=FULL",
@@ -209,7 +209,7 @@ def sqlite_path(url: str) -> str | None:
 
 
 def migrations_folder() -> str:
-    """Where the migrations are: inside the installed package, or beside it in a checkout."""
+    """The folder of migrations: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     for candidate in (package / "migrations", package.parent / "migrations"):
         if (candidate / "env.py").exists():
@@ -284,7 +284,7 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
                 f"the inventory {path} is of an older nightvault, and may not be written to bring it up",
                 advice="run any command once as a user who may write it, or look at it with that version",
             )
-        with hold_lock(lock_directory, "backup"):  # of an older program, under which nothing may change
+        with hold_lock(lock_directory, "backup"):  # no run of an older program may be active
             migrate(engine)
     with our_errors(engine), engine.connect() as connection, connection.begin():
         row = connection.execute(select(schema.about)).first()
@@ -299,13 +299,13 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
 
 
 def mark(tx: Transaction) -> None:
-    """Write into an SQLite file that it is an inventory of ours."""
+    """Mark an SQLite file as an inventory of ours, in its header."""
     if tx.dialect.name == "sqlite":
         tx.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _check_application(connection: Connection, path: str | None) -> None:
-    """Refuse another program's database; 0 is one of ours that was made before we wrote our mark."""
+    """Refuse another program's database; 0 is one of ours from before the mark."""
     if path is None:
         return
     found = connection.exec_driver_sql("PRAGMA application_id").scalar()
@@ -325,7 +325,7 @@ def _refuse_newer(version: str) -> None:
 
 
 def _private_file(url: str) -> None:
-    """Make the SQLite file 0600 before anything is in it."""
+    """Create the SQLite file with mode 0600, before anything is in it."""
     path = sqlite_path(url)
     if path:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -1,4 +1,4 @@
-"""Data packs by whom they were sealed for: which the present recipients cannot open, and who needs them."""
+"""Data packs that the present recipients cannot open, by the domain they were sealed for, and their users."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class OlderPacks:
-    """Data packs of one dedup domain that not all present recipients can open; bytes are stored ones."""
+    """Data packs of one dedup domain that not all present recipients can open; sizes as stored."""
 
     domain: int
     recipients: frozenset[bytes]
@@ -49,7 +49,7 @@ def older_packs(tx: Transaction, present: Collection[bytes], *, job: int | None 
 
 
 def needed_of(tx: Transaction, job: int, domains: Collection[int]) -> Needed:
-    """What of a job's newest snapshot lies in packs of these domains; reads all of its files' rows."""
+    """The part of a job's newest snapshot in packs of these domains; reads all of its files' rows."""
     marks = bytearray(largest_chunk(tx) + 1)
     among = ",".join(map(str, domains))
     sql = f"SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive WHERE a.domain IN ({among})"  # noqa: S608
@@ -65,7 +65,7 @@ def needed_of(tx: Transaction, job: int, domains: Collection[int]) -> Needed:
 
 
 def has_other_domains(tx: Transaction, domain: int) -> bool:
-    """Whether any data was ever stored for other recipients, or in another vault, than the domain's."""
+    """Whether any data was ever stored in another domain: other recipients or another vault."""
     sql = f"SELECT 1 FROM archives WHERE kind = {int(PackKind.DATA)} AND domain != {int(domain)} LIMIT 1"  # noqa: S608
     return tx.exec_driver_sql(sql).first() is not None
 

@@ -1,6 +1,6 @@
-"""Statements by the driver's own cursor, where there are very many of them or of their rows.
+"""Statements by the driver's own cursor, for very many statements or rows.
 
-SQLAlchemy's way costs some 70 us a statement, and more for a row than all that is done with it.
+SQLAlchemy costs some 70 us a statement, and for a row more than all that is done with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _ROWS_A_FETCH = 5_000
 
 
 def sql_of(tx: Transaction, text: str) -> str:
-    """A statement with the driver's own marks for `{m}`."""
+    """A statement with the driver's parameter marks for `{m}`."""
     return text.format(m="?" if tx.dialect.paramstyle == "qmark" else "%s")
 
 
@@ -40,7 +40,7 @@ def pages(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Iterator[Sequen
         while rows := cursor.fetchmany(_ROWS_A_FETCH):
             yield rows
     finally:
-        if not tx.closed:  # a reader that went away, as `head` does, lets go of us after its inventory
+        if not tx.closed:  # if a reader stops early (`head`), the inventory may be closed first
             cursor.close()
 
 

@@ -1,6 +1,7 @@
-"""Entries as intervals of snapshots, and the changes of a run until its commit makes them true.
+"""Queries for entries: versions as intervals of snapshots, and the staged changes of a run until its commit.
 
-Raw SQL where a row a file counts, and the driver's own cursor where a directory does (`driver`).
+Raw SQL where there is a row a file, and the driver's own cursor where there is a query a directory
+(`driver`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _ROWS_A_WRITE = 20_000
 class LiveEntry(NamedTuple):
     """The newest version of an entry, with its hints (0 where they were lost).
 
-    The last five are what a look at a file that is the same would show, from its `st_mode` on.
+    The last five fields are compared as one tuple with the status of a file on the disk
+    (`compare.differing`).
     """
 
     number: int
@@ -51,12 +53,12 @@ class LiveEntry(NamedTuple):
 
     @property
     def mode(self) -> int:
-        """Its permissions."""
+        """The permission bits."""
         return self.st_mode & 0o7777
 
 
 class StagedEntry(NamedTuple):
-    """A new version of an entry, not yet true: the columns of `staged_entries` but the run's."""
+    """A new version of an entry before its commit: the columns of `staged_entries` without the run."""
 
     number: int
     directory: int
@@ -112,7 +114,7 @@ class ContentRow(NamedTuple):
         return self.directory.rstrip(b"/") + b"/" + self.name
 
 
-_SHARED = EntryRow._fields[:-2]  # all but what says in which snapshots it is
+_SHARED = EntryRow._fields[:-2]  # without added_in and removed_in
 _COLUMNS = ", ".join(_SHARED)
 _ENTRY = ", ".join(f"e.{column}" for column in _SHARED)
 _VERSION = (
@@ -146,17 +148,17 @@ def find_directory(tx: Transaction, job: int, path: bytes) -> int | None:
 
 
 def add_directories(tx: Transaction, job: int, paths: Mapping[bytes, int]) -> None:
-    """Record directories with numbers taken for them; one that no snapshot uses does no harm."""
+    """Insert directories with reserved numbers; one that no snapshot uses does no harm."""
     insert_rows(tx, directories, [(number, job, path) for path, number in paths.items()])
 
 
 def load_owners(tx: Transaction) -> dict[Owner, int]:
-    """Every owner ever seen, to its number."""
+    """The numbers of all owners ever seen."""
     return {Owner(row.uid, row.gid, row.user, row.group): row.number for row in tx.execute(select(owners))}
 
 
 def add_owner(tx: Transaction, owner: Owner) -> int:
-    """Give an owner a number."""
+    """Insert an owner; returns its number."""
     number = reserve(tx, "owners", 1)
     tx.execute(insert(owners).values(number=number, **owner._asdict()))
     return number
@@ -167,7 +169,7 @@ def live_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """The newest version of everything in a directory, by name; of names after one, up to another.
 
-    The fields of `LiveEntry`. A page is fetched at a time, in whatever transaction `look` gives then.
+    The fields of `LiveEntry`. A page is fetched at a time, in the transaction that `look` then returns.
     """
     while True:
         page = _live_page(look(), directory, after, until)
@@ -196,18 +198,20 @@ def has_live(tx: Transaction, directory: int) -> bool:
 
 
 def count_live(tx: Transaction, job: int) -> tuple[int, int]:
-    """How many files (all but directories) the job's newest snapshot has, and their bytes."""
+    """Number of files (all but directories) in the job's newest snapshot, and their bytes."""
     sql = """
     SELECT count(*), coalesce(sum(e.size >> 32), 0), coalesce(sum(e.size & 4294967295), 0)
     FROM entries e JOIN directories d ON d.number = e.directory
     WHERE d.job = {m} AND e.removed_in IS NULL AND e.kind != {m}
     """
     row = tx.exec_driver_sql(sql_of(tx, sql), (job, int(EntryKind.DIRECTORY))).one()
-    return int(row[0]), (int(row[1]) << 32) + int(row[2])  # in two, since sparse files may add up to too much
+    return int(row[0]), (int(row[1]) << 32) + int(
+        row[2]
+    )  # two halves: sparse files may add up to more than 64 bits
 
 
 def count_with_staged(tx: Transaction, job: int, run: int) -> tuple[int, int]:
-    """The same of the snapshot that the job has once what the run staged is true."""
+    """Same as `count_live`, for the snapshot that the run's staged changes will make."""
     sql = """
     SELECT count(*), coalesce(sum(size), 0) FROM (
       SELECT e.size FROM entries e JOIN directories d ON d.number = e.directory
@@ -230,7 +234,7 @@ def live_below(tx: Transaction, job: int, path: bytes) -> list[int]:
     return [row[0] for row in tx.exec_driver_sql(sql_of(tx, sql), (job, path, stem + b"/", stem + b"0"))]
 
 
-# A run's changes: written as it goes, true with its commit, gone with its failure.
+# Staged changes: written during the run, applied by its commit, deleted by its failure.
 
 
 def stage(
@@ -241,9 +245,9 @@ def stage(
     removed: Sequence[int] = (),
     hinted: Sequence[tuple[int, Hint]] = (),
 ) -> None:
-    """Note new versions (`StagedEntry`), entries that ended and fresh hints of entries (by number)."""
+    """Insert new versions (`StagedEntry`), ends of entries and fresh hints of entries (by number)."""
     insert_rows(tx, staged_entries, [(row[0], run, *row[1:]) for row in added])
-    for start in range(0, len(removed), _ROWS_A_WRITE):  # a directory may have gone with a million in it
+    for start in range(0, len(removed), _ROWS_A_WRITE):  # a removed directory may have held a million entries
         some = removed[start : start + _ROWS_A_WRITE]
         insert_rows(tx, staged_removals, [(run, number) for number in some])
     insert_rows(
@@ -254,13 +258,13 @@ def stage(
 
 
 def discard_staged(tx: Transaction, run: int) -> None:
-    """Forget what a run had staged."""
+    """Delete a run's staged changes."""
     for table in (staged_entries, staged_removals, staged_hints):
         tx.execute(table.delete().where(table.c.run == run))
 
 
 def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
-    """Make what a run had staged true as of its snapshot."""
+    """Make a run's staged changes true as of its snapshot."""
     close = """UPDATE entries SET removed_in = {m}
                WHERE number IN (SELECT entry FROM staged_removals WHERE run = {m})"""
     add = f"""INSERT INTO entries ({_COLUMNS}, added_in)
@@ -279,7 +283,7 @@ def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
 
 
 def staged_rows(tx: Transaction, run: int) -> Iterator[tuple[Any, ...]]:
-    """What a run adds, in the order it was staged: the fields of `StagedEntry`."""
+    """The versions that a run adds, in the order of staging: the fields of `StagedEntry`."""
     sql = f"""SELECT {_ENTRY}, e.inode, e.ctime_ns, e.is_mount
               FROM staged_entries e WHERE e.run = {{m}} ORDER BY e.number"""  # noqa: S608
     return raw_rows(tx, sql, (run,))
@@ -292,7 +296,7 @@ def staged_ends(tx: Transaction, run: int) -> list[int]:
 
 
 def count_staged(tx: Transaction, run: int) -> tuple[int, int]:
-    """How many versions a run adds, and how many it ends."""
+    """The numbers of versions that a run adds and ends."""
     counts = [
         tx.execute(select(func.count()).select_from(table).where(table.c.run == run)).scalar_one()
         for table in (staged_entries, staged_removals)
@@ -306,7 +310,7 @@ def staged_directories(tx: Transaction, run: int) -> list[int]:
     return [row[0] for row in tx.exec_driver_sql(sql_of(tx, sql), (run,))]
 
 
-# Looking.
+# Queries.
 
 
 def all_directories(tx: Transaction, job: int) -> Iterator[tuple[int, bytes]]:
@@ -332,7 +336,7 @@ def content_rows(tx: Transaction) -> Iterator[ContentRow]:
 
 
 def entries_in(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> Iterator[EntryRow]:
-    """What the directory `path` held in a snapshot, by name."""
+    """The entries of the directory `path` in a snapshot, by name."""
     sql = f"""{_VERSION}
               WHERE d.job = {{m}} AND d.path = {{m}} AND e.added_in <= {{m}}
                 AND (e.removed_in IS NULL OR e.removed_in > {{m}}) ORDER BY e.name"""

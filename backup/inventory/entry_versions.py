@@ -1,4 +1,4 @@
-"""Looking for entries over snapshots: every version, what differs, and what somebody may have meant.
+"""Queries for entries over several snapshots: every version, differences, and suggestions for a path.
 
 Each is one query that streams in the order of paths, by the indexes on directories and on their entries: no
 row is sorted or held.
@@ -53,7 +53,7 @@ _COLUMNS = ", ".join(["d.path", *(f"e.{column}" for column in Version._fields[1:
 
 
 class Series:
-    """A job's snapshots by number, to tell in which of them a version is."""
+    """A job's snapshots by number, to find those that contain a version."""
 
     def __init__(self, snapshots: Sequence[Snapshot]) -> None:
         self._snapshots = sorted(snapshots, key=lambda one: one.number)
@@ -65,7 +65,7 @@ class Series:
         return self._snapshots[-1] if self._snapshots else None
 
     def of(self, version: Version) -> Sequence[Snapshot]:
-        """The snapshots that have it, oldest first; none if all were forgotten."""
+        """The snapshots that contain it, oldest first; none if all were forgotten."""
         first = bisect_left(self._numbers, version.added_in)
         if version.removed_in is None:
             return self._snapshots[first:]
@@ -85,7 +85,7 @@ def versions_below(
 ) -> Iterator[Version]:
     """Every version of every entry below `path`, by directory, name and age; `at`: as of that snapshot.
 
-    `takes` is asked for each row's directory and name first.
+    `takes` is called with each row's directory and name first.
     """
     sql = f"""SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
               WHERE d.job = {{m}} AND {_below(path)}"""  # noqa: S608
@@ -108,7 +108,7 @@ def versions_of(tx: Transaction, job: int, path: bytes) -> list[Version]:
 def differing(
     tx: Transaction, before: Snapshot, after: Snapshot, path: bytes = ROOT
 ) -> Iterator[tuple[Version | None, Version | None]]:
-    """What is not the same version in both snapshots at and below `path`, in the order of paths, as pairs."""
+    """Pairs of versions that differ between two snapshots at and below `path`, in the order of paths."""
     if path != ROOT:
         ours = (_version_at(tx, before, path), _version_at(tx, after, path))
         if ours[0] != ours[1]:
@@ -131,7 +131,7 @@ def _version_at(tx: Transaction, snapshot: Snapshot, path: bytes) -> Version | N
 def _changed_between(
     tx: Transaction, before: Snapshot, after: Snapshot, path: bytes
 ) -> Iterator[tuple[Version | None, Version | None]]:
-    """Of one job, versions that are in one of the snapshots only: nothing else comes out of the database."""
+    """The versions of one job that are in only one of the snapshots; the database filters."""
     first, last = sorted((before.number, after.number))
     sql = f"""SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
               WHERE d.job = {{m}} AND {_below(path)} AND (
@@ -182,7 +182,7 @@ def _merged(
 
 
 def changes(before: Version, after: Version) -> list[str]:
-    """What differs between two versions: kind, content, mode, owner, times, attributes."""
+    """The differences of two versions: kind, content, mode, owner, times, attributes."""
     if before.kind != after.kind:
         return ["kind"]
     old, new = decode_extra(before.extra) or Extra(), decode_extra(after.extra) or Extra()
@@ -217,7 +217,7 @@ def no_such_path(tx: Transaction, snapshot: Snapshot, path: bytes) -> UsageError
 
 
 def shown_words(text: str) -> str:
-    """A path in a sentence: bytes that are no UTF-8 and control characters as escapes."""
+    """A path for a message: non-UTF-8 bytes and control characters are escaped."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
         for letter in text
@@ -225,7 +225,7 @@ def shown_words(text: str) -> str:
 
 
 def _deepest(tx: Transaction, snapshot: Snapshot, path: bytes) -> tuple[bytes, bytes]:
-    """The deepest directory of the path that the snapshot has, and what of the path is left."""
+    """The deepest directory of the path that the snapshot has, and the rest of the path."""
     steps = path.strip(b"/").split(b"/")
     for count in range(len(steps) - 1, 0, -1):
         parent = b"/" + b"/".join(steps[:count])

@@ -1,4 +1,4 @@
-"""Which locks of an inventory are held just now, without taking one: a look must not keep a run away."""
+"""The locks of an inventory that are held now, found without taking one: looking must not block a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LOCKS = "/proc/locks"  # proc(5): number, FLOCK, ADVISORY, WRITE, pid, device:i
 
 
 def held_locks(directory: str) -> frozenset[str] | None:
-    """The names of the locks that some process of this machine holds; None if the system does not tell."""
+    """The names of the locks that processes of this machine hold; None if the system does not tell."""
     try:
         with open(_LOCKS, encoding="ascii", errors="replace") as file:
             fields = [line.split() for line in file]
@@ -24,9 +24,9 @@ def held_locks(directory: str) -> frozenset[str] | None:
 
 
 def is_dead(run: Run, held: Collection[str] | None) -> bool:
-    """Whether a run that recorded no end has no process any more.
+    """Whether a run without a recorded end has no process any more.
 
-    Checks are not judged: one that waits for its vault is open without a process.
+    False for checks: one that waits for its vault is open without a process.
     """
     if run.outcome is not Outcome.RUNNING or held is None:
         return False

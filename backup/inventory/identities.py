@@ -1,4 +1,4 @@
-"""What a vault is known by, and what the inventory knows to be in it: enough to tell another one."""
+"""The recorded identity of a vault, and evidence of its contents by which another vault is noticed."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ class Evidence:
 
 
 def vault_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
-    """What the vault was known by so far; None if that is not known yet."""
+    """The recorded identity of a vault; None if not yet known."""
     found = tx.execute(select(vaults.c.identity).where(vaults.c.name == vault)).scalar()
     return VaultIdentity(found) if found else None
 
 
 def set_vault_identity(tx: Transaction, vault: VaultName, identity: VaultIdentity) -> None:
-    """Know the vault by this from now on."""
+    """Record the identity of a vault."""
     number = stored.get_or_create_vault(tx, vault)
     tx.execute(update(vaults).where(vaults.c.number == number).values(identity=identity))
 
 
 def evidence(tx: Transaction, vault: VaultName) -> Evidence | None:
-    """What the vault must show if it is the one that the inventory knows; None if nothing was stored."""
+    """The archive that the vault must show if it is the recorded one; None if nothing was stored."""
     query = (
         select(archives.c.archive_id, archives.c.kind, archives.c.stored_at)
         .select_from(archives.join(domains).join(vaults))
@@ -71,7 +71,7 @@ def evidence(tx: Transaction, vault: VaultName) -> Evidence | None:
 
 
 def was_used(tx: Transaction, vault: VaultName) -> bool:
-    """Whether anything was ever stored in a vault of that name, be it lost since."""
+    """Whether anything was ever stored in a vault of that name, even if lost since."""
     query = (
         select(archives.c.number)
         .select_from(archives.join(domains).join(vaults))
@@ -99,13 +99,13 @@ def newest_known(tx: Transaction) -> dict[bytes, KnownCatalog]:
 
 
 def unknown_packs(tx: Transaction, packs: Iterable[PackId]) -> set[PackId]:
-    """Those that were never submitted by this inventory."""
-    wanted = list(packs)
+    """The packs among `packs` that this inventory never submitted."""
+    asked = list(packs)
     known: set[PackId] = set()
-    for start in range(0, len(wanted), _BATCH):
-        query = select(archives.c.pack_id).where(archives.c.pack_id.in_(wanted[start : start + _BATCH]))
+    for start in range(0, len(asked), _BATCH):
+        query = select(archives.c.pack_id).where(archives.c.pack_id.in_(asked[start : start + _BATCH]))
         known.update(tx.execute(query).scalars())
-    return set(wanted) - known
+    return set(asked) - known
 
 
 def kept_lines(tx: Transaction, vault: VaultName, inventory_id: InventoryId) -> list[tuple[str, datetime]]:
@@ -125,9 +125,9 @@ def kept_lines(tx: Transaction, vault: VaultName, inventory_id: InventoryId) -> 
 
 
 def forget_what_is_there(tx: Transaction, vault: VaultName, state: ArchiveState) -> int:
-    """Another vault stands there: what was stored is in that state from now on; how many archives that are.
+    """Set the state of all stored archives, as another vault is there now; returns their number.
 
-    Lists of the one before say nothing of it.
+    Listings of the old one are deleted.
     """
     number = stored.get_or_create_vault(tx, vault)
     lists = select(listings.c.number).where(listings.c.vault == number)

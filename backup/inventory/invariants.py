@@ -1,4 +1,4 @@
-"""What must hold of an inventory's rows, as queries for what breaks it; nothing is held in memory."""
+"""The invariants of an inventory's rows, as queries for the rows that violate them, in constant memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROWS_A_FETCH = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """`text` says what must hold; `query` finds the numbers (or names) of rows that break it."""
+    """One invariant: `text` states it; `query` finds the numbers (or names) of rows that violate it."""
 
     name: str
     text: str
@@ -22,7 +22,7 @@ class Invariant:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A law that `count` rows break, and the first few of them."""
+    """A violated invariant: the number of rows, and the first few of them."""
 
     invariant: str
     text: str
@@ -105,7 +105,7 @@ INVARIANTS = (
 
 
 def database_faults(tx: Transaction) -> Iterator[Violation]:
-    """What SQLite itself finds wrong with its pages, indexes and references; a server sees to its own."""
+    """Faults that SQLite itself finds in pages, indexes and references; a server checks its own."""
     if tx.dialect.name != "sqlite":
         return
     told = [str(row[0]) for row in tx.exec_driver_sql("PRAGMA integrity_check(100)")]
@@ -121,7 +121,7 @@ def database_faults(tx: Transaction) -> Iterator[Violation]:
 
 
 def violations(tx: Transaction, invariant: Invariant) -> Violation | None:
-    """The rows that break a law, if any do."""
+    """The rows that violate an invariant; None if there are none."""
     result = tx.exec_driver_sql(invariant.query)
     count, examples = 0, list[str]()
     while rows := result.fetchmany(_ROWS_A_FETCH):

@@ -1,8 +1,8 @@
-"""Locks in the state directory: who is alone at something, and who has the inventory open.
+"""Locks in the state directory: exclusive ones by name, and one shared by all who have the inventory open.
 
-Each is a lock of a small file, so it dies with its process; the files stay, and mean nothing by themselves.
-Whoever has the inventory open shares the lock `open`: it is not moved under him, for what he records then
-would be in a file that nobody reads any more.
+Each is a lock of a small file, so it ends with its process; the files stay, and mean nothing by themselves.
+Every process with the inventory open shares the lock `open`, so that it is not moved meanwhile: what the
+process then records would be in a file that nobody reads any more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 @contextmanager
 def hold_lock(directory: str, name: str) -> Iterator[None]:
-    """Hold the lock `name` alone. `LockedError` if another has it."""
+    """Hold the lock `name` exclusively. `LockedError` if another process holds it."""
     others = "another backup is running on this inventory, or a rebuild"
     told = others if name == "backup" else f"another {name} is running on this inventory"
     with _lock(directory, name, told=told):
@@ -29,9 +29,10 @@ def hold_lock(directory: str, name: str) -> Iterator[None]:
 
 
 def share_opening(directory: str) -> FileLock:
-    """To be held as long as the inventory is open. `LockedError` while somebody replaces it.
+    """A share to be held as long as the inventory is open. `LockedError` while somebody replaces it.
 
-    Who may not write to the state directory, or finds none, has no share: he records nothing, either.
+    A process that may not write to the state directory, or finds none, has no share: it records nothing,
+    either.
     """
     try:
         return _lock(
@@ -47,7 +48,7 @@ def share_opening(directory: str) -> FileLock:
 
 @contextmanager
 def nobody_has_it_open(directory: str) -> Iterator[None]:
-    """Keep everybody from opening the inventory. `LockedError`, naming processes, if somebody has it open."""
+    """Keep every process from opening the inventory. `LockedError`, naming those that have it open."""
     with _lock(directory, _OPEN, told="the inventory is open in another process"):
         yield
 

@@ -1,4 +1,4 @@
-"""Archives that a check found lost or damaged: which chunks are gone with them, which lie elsewhere, too."""
+"""Lost and damaged archives: the chunks that are gone with them, and copies of those elsewhere."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _SPOILED = (ArchiveState.LOST, ArchiveState.DAMAGED)
 
 
 def mark(tx: Transaction, numbers: Collection[int], state: ArchiveState) -> None:
-    """What the vault has of these archives is another state from now on."""
-    wanted = sorted(numbers)
-    for start in range(0, len(wanted), _BATCH):
-        chosen = archives.c.number.in_(wanted[start : start + _BATCH])
+    """Set the state of these archives in the vault."""
+    ordered = sorted(numbers)
+    for start in range(0, len(ordered), _BATCH):
+        chosen = archives.c.number.in_(ordered[start : start + _BATCH])
         tx.execute(update(archives).where(chosen).values(state=state))
 
 
 @dataclass(frozen=True, slots=True)
 class LostChunks:
-    """Chunks that cannot be had any more: one byte for each chunk number that was ever given out, or none."""
+    """Chunks that cannot be restored any more: one byte for each chunk number ever given out, or none."""
 
     marks: bytes | bytearray = b""
-    archives: frozenset[int] = frozenset()  # those that held them
+    archives: frozenset[int] = frozenset()  # the archives that held them
 
     def spoil(self, chunks: bytes | None) -> bool:
         """Whether an entry of these packed chunk numbers needs one of them."""
@@ -43,7 +43,7 @@ class LostChunks:
             return False
         try:
             return any(map(self.marks.__getitem__, unpack_u32(chunks)))
-        except IndexError:  # a number that no chunk has: what needs it is not whole
+        except IndexError:  # an impossible number: the entry is incomplete
             return True
 
 
@@ -51,7 +51,7 @@ NOTHING_LOST = LostChunks()
 
 
 def spoiled_archives(tx: Transaction, vault: VaultName | None = None) -> dict[int, ArchiveState]:
-    """Archives of a vault (or of all) that were stored, and then found lost or damaged."""
+    """Archives of a vault (or of all) that were stored, and later found lost or damaged."""
     query = (
         select(archives.c.number, archives.c.state)
         .select_from(archives.join(domains).join(vaults))
@@ -69,7 +69,7 @@ def lost_chunks(
     *,
     bad_frames: Mapping[int, Collection[int]] | None = None,
 ) -> LostChunks:
-    """The chunks of a vault's (or all) lost and damaged archives that lie nowhere else in their domain.
+    """The chunks of a vault's (or all) lost and damaged archives without a copy in their domain.
 
     Of an archive in `bad_frames` only those in these frames.
     """
@@ -101,11 +101,11 @@ def elsewhere(
     gone: Collection[int] = (),
     may_be: Callable[[ChunkLocation], bool] = lambda _: True,
 ) -> Iterator[ChunkLocation]:
-    """Where chunks lie in sound archives that were thought to lie in lost or damaged ones, or in ones `gone`.
+    """Locations in sound archives for chunks whose recorded archives are lost, damaged or in `gone`.
 
-    `held_by` are the archives of those `places` (by number), which are looked at only if one is not sound.
-    What lies in several archives that no list has shown yet is taken from the newest: why else was it stored
-    anew? Only places that `may_be` taken are given.
+    `held_by` are the archives of those `locations` (by number), which are read only if one is not sound. A
+    chunk in several archives that no listing has shown yet is taken from the newest: it was stored anew for a
+    reason. Only locations that `may_be` accepts are returned.
     """
     yield from (location for location in _doubtful(tx, held_by, may_be) if location.number in locations)
     spoiled = _among(tx, held_by, _SPOILED) | _among(tx, {*gone}.intersection(held_by), tuple(ArchiveState))
@@ -126,10 +126,10 @@ def elsewhere(
 
 
 def replacements(tx: Transaction, named: AbstractSet[int]) -> set[int]:
-    """Sound archives that hold again what `named` ones held that are lost or damaged, and are not named.
+    """Sound, unnamed archives that hold copies of chunks from lost or damaged `named` ones.
 
     A job whose catalogs name an archive relies on all of it: whoever stored its chunks anew, these name that,
-    too. One copy of each is enough: the newest. Nothing is asked of chunks unless something named is spoiled.
+    too. One copy of each is enough: the newest. Chunks are queried only if something named is spoiled.
     """
     spoiled = sorted(named & spoiled_archives(tx).keys())
     found: set[int] = set()
@@ -153,7 +153,7 @@ def _copies(tx: Transaction, numbers: Sequence[int]) -> Iterator[tuple[int, int]
 
 
 def unnamed_copies(tx: Transaction, locations: Sequence[ChunkLocation], named: Collection[int]) -> set[int]:
-    """The chunks (by number) that lie elsewhere in sound archives of their domain, but in none of `named`."""
+    """The chunks (by number) with copies in sound archives of their domain, but in none of `named`."""
     domain = _among(tx, {location.archive for location in locations}, _SPOILED)
     found: set[int] = set()
     for start in range(0, len(locations), _BATCH):
@@ -171,11 +171,11 @@ def unnamed_copies(tx: Transaction, locations: Sequence[ChunkLocation], named: C
 def _doubtful(
     tx: Transaction, held_by: Collection[int], may_be: Callable[[ChunkLocation], bool]
 ) -> Iterator[ChunkLocation]:
-    """Better places for chunks of unconfirmed archives: stored ones, else the newest."""
+    """Better locations for chunks of unconfirmed archives: stored ones, else the newest."""
     doubtful = _among(tx, held_by, (ArchiveState.UNCONFIRMED,))
     if not doubtful:
         return
-    sql = "SELECT prefix FROM chunks GROUP BY prefix HAVING count(*) > 1"  # its index alone is read
+    sql = "SELECT prefix FROM chunks GROUP BY prefix HAVING count(*) > 1"  # reads only the index
     prefixes = [str(row[0]) for row in raw_rows(tx, sql, ())]
     for start in range(0, len(prefixes), _BATCH):
         best: dict[tuple[int, bytes], ChunkLocation] = {}
@@ -192,24 +192,24 @@ def _doubtful(
 
 
 def _among(tx: Transaction, numbers: Collection[int], states: Sequence[ArchiveState]) -> dict[int, int]:
-    """Those of the archives that are in one of the states, with their domains."""
-    wanted = sorted(numbers)
+    """The archives among `numbers` that are in one of the states, with their domains."""
+    ordered = sorted(numbers)
     found: dict[int, int] = {}
-    for start in range(0, len(wanted), _BATCH):
+    for start in range(0, len(ordered), _BATCH):
         query = select(archives.c.number, archives.c.domain).where(
-            archives.c.number.in_(wanted[start : start + _BATCH]), archives.c.state.in_(states)
+            archives.c.number.in_(ordered[start : start + _BATCH]), archives.c.state.in_(states)
         )
         found.update((row.number, row.domain) for row in tx.execute(query))
     return found
 
 
 def _others(tx: Transaction, gone: Sequence[ChunkLocation]) -> Iterator[tuple[int, ChunkLocation]]:
-    """Where these chunks lie in sound archives, with the domain; of several the best comes last."""
+    """Locations of these chunks in sound archives, with the domain; of several the best comes last."""
     return _lying(tx, ",".join(str(chunk_prefix(location.id)) for location in gone))
 
 
 def _lying(tx: Transaction, prefixes: str) -> Iterator[tuple[int, ChunkLocation]]:
-    """Where chunks lie in sound archives, with the domain: first unconfirmed ones, the newest last."""
+    """Locations of chunks in sound archives, with the domain: first unconfirmed ones, the newest last."""
     sql = f"""
     SELECT a.domain, c.number, c.id, c.archive, c.frame, c."offset", c.length
     FROM chunks c JOIN archives a ON a.number = c.archive

@@ -1,4 +1,4 @@
-"""Which of a job's entries are mount points: hints that travel in catalogs, for a rebuilt server."""
+"""The mount points among a job's entries: hints that catalogs carry, for a rebuilt server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def mount_points(tx: Transaction, job: int) -> list[int]:
 
 
 def mount_points_after(tx: Transaction, job: int, run: int) -> list[int]:
-    """The same as it will be once what the run has staged is true."""
+    """Same as `mount_points`, once the run's staged changes are true."""
     kept = {row[0] for row in raw_rows(tx, _LIVE + _UNTOUCHED, (job, run, run))}
     return sorted(kept | {row[0] for row in raw_rows(tx, _STAGED, (run, run))})
 
@@ -39,7 +39,7 @@ def mount_points_below(tx: Transaction, *, job: int, path: bytes) -> list[bytes]
 
 
 def mark_mount_points(tx: Transaction, job: int, numbers: Sequence[int]) -> None:
-    """Note the mount points among a rebuilt job's live entries; all else of their hints is unknown."""
+    """Mark the mount points among a rebuilt job's live entries; their other hints are unknown."""
     sql = """INSERT OR IGNORE INTO hints (entry, inode, ctime_ns, is_mount)
              SELECT e.number, 0, 0, 1 FROM entries e JOIN directories d ON d.number = e.directory
              WHERE e.number = ? AND e.removed_in IS NULL AND d.job = ?"""

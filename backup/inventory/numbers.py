@@ -1,4 +1,4 @@
-"""Numbers that are given out once and never again, even when the run that took them dies."""
+"""Numbers that are given out once and never again, even if the run that took them dies."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _LARGEST_BLOCK = 2**15
 
 
 def reserve(tx: Transaction, counter: Counter, count: int) -> int:
-    """Take `count` numbers and return the first; they are ours once the transaction is committed."""
+    """Reserve `count` numbers and return the first; they are ours once the transaction is committed."""
     first = tx.execute(select(counters.c.next).where(counters.c.name == counter)).scalar_one()
     tx.execute(update(counters).where(counters.c.name == counter).values(next=first + count))
     return int(first)
 
 
 class Numbers(Protocol):
-    """Where numbers come from."""
+    """A source of unique numbers."""
 
     def take(self) -> int:
         """A number that nobody else has or will have."""
 
     def take_many(self, count: int) -> Sequence[int]:
-        """So many of them, rising."""
+        """`count` such numbers, rising."""
 
 
 class NumberSupply:
-    """Numbers one by one, taken from the inventory by the block, which grows with use. For one thread."""
+    """Unique numbers, reserved in the inventory in blocks that grow with use. For one thread."""
 
     def __init__(self, inventory: Inventory, counter: Counter, block: int = 4096) -> None:
         self._inventory = inventory
@@ -55,7 +55,7 @@ class NumberSupply:
         return number
 
     def take_many(self, count: int) -> Sequence[int]:
-        """So many of them, rising."""
+        """`count` such numbers, rising."""
         if self._end - self._next < count:
             return [self.take() for _ in range(count)]
         first, self._next = self._next, self._next + count

@@ -1,4 +1,4 @@
-"""What lies in archives: their frames and chunks, and which chunks are known."""
+"""Queries for the contents of archives: frames and chunks, and the chunks that need not be sent again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH = 500
 
 
 class ChunkLocation(NamedTuple):
-    """Where a chunk lies: `length` bytes at `offset` of frame `frame` of archive `archive`."""
+    """A chunk's location: `length` bytes at `offset` of frame `frame` of archive `archive`."""
 
     number: int
     id: bytes
@@ -37,12 +37,12 @@ class KnownChunk(NamedTuple):
 
 
 def chunk_prefix(chunk_id: bytes) -> int:
-    """The signed integer that finds a chunk: its id's first 8 bytes."""
+    """The signed integer under which a chunk is indexed: its id's first 8 bytes."""
     return int.from_bytes(chunk_id[:8], "little", signed=True)
 
 
 def chunk_prefixes(ids: Sequence[bytes]) -> Sequence[int]:
-    """The same of many."""
+    """Same as `chunk_prefix`, for many ids."""
     words = array("q", b"".join(ids))
     if sys.byteorder == "big":
         words.byteswap()
@@ -50,19 +50,19 @@ def chunk_prefixes(ids: Sequence[bytes]) -> Sequence[int]:
 
 
 def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -> dict[bytes, KnownChunk]:
-    """Those of the chunks that are stored in the domain, or submitted by this very run."""
+    """The chunks among `ids` that are stored in the domain, or submitted by this very run."""
     found: dict[bytes, KnownChunk] = {}
     if row_of(tx, "SELECT 1 FROM archives WHERE domain = {m} LIMIT 1", (domain,)) is None:
-        return found  # a first run asks about everything, and nothing is there
-    wanted = set(ids)
-    prefixes = chunk_prefixes(list(wanted))
+        return found  # the domain is empty: saves a first run all look-ups
+    asked = set(ids)
+    prefixes = chunk_prefixes(list(asked))
     for start in range(0, len(prefixes), _BATCH):
         some = ",".join(map(str, prefixes[start : start + _BATCH]))
         sql = f"""SELECT c.id, c.number, c.archive FROM chunks c JOIN archives a ON a.number = c.archive
                   WHERE c.prefix IN ({some}) AND a.domain = {int(domain)}
                     AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = {int(run)}))"""  # noqa: S608
         for chunk_id, number, archive in raw_rows(tx, sql, ()):
-            if chunk_id in wanted:
+            if chunk_id in asked:
                 found[chunk_id] = KnownChunk(number, archive)
     return found
 
@@ -75,7 +75,7 @@ def insert_chunks(
     *,
     only_new: bool = False,
 ) -> int:
-    """Record the chunks of an archive, with their numbers in the same order; how many were new."""
+    """Insert the chunks of an archive, with their numbers in the same order; returns how many were new."""
     some = ChunkColumns.of(rows)
     columns = some.ids, repeat(archive, len(some)), some.frames, some.offsets, some.lengths
     found = list(zip(numbers, chunk_prefixes(some.ids), *columns, strict=True))
@@ -83,7 +83,7 @@ def insert_chunks(
 
 
 def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLocation]:
-    """Where the chunks of those numbers lie, in any order; what is not there does not come."""
+    """Locations of the chunks of those numbers, in any order; unknown numbers are skipped."""
     for start in range(0, len(numbers), _BATCH):
         some = ",".join(map(str, numbers[start : start + _BATCH]))
         sql = f'SELECT number, id, archive, frame, "offset", length FROM chunks WHERE number IN ({some})'  # noqa: S608
@@ -92,7 +92,7 @@ def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLo
 
 
 def largest_chunk(tx: Transaction) -> int:
-    """The largest number of a chunk; 0 if there are none."""
+    """The largest chunk number; 0 if there are none."""
     return tx.exec_driver_sql("SELECT max(number) FROM chunks").scalar() or 0
 
 
@@ -103,7 +103,7 @@ def frame_rows(tx: Transaction, archive: int) -> list[FrameRow]:
 
 
 def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], Sequence[ChunkRow]]:
-    """The chunks of an archive in the order of their numbers: these, and where each lies."""
+    """The numbers of an archive's chunks in order, and their rows."""
     sql = 'SELECT number, id, frame, "offset", length FROM chunks WHERE archive = {m} ORDER BY number'
     numbers: list[int] = []
     ids: list[bytes] = []

@@ -1,8 +1,8 @@
-"""An SQLite inventory that may be read but not written: a read-only disk, a copy, another user's.
+"""Opens an SQLite inventory that cannot be written: on a read-only disk, a copy, another user's.
 
 SQLite keeps its newest changes in a file beside the database, and an index of that in a third one, which it
-must be able to write. Where it cannot, a database without such changes is opened as one that never changes;
-one with changes is copied, for as long as this process lives.
+must be able to write. Where it cannot, a database without such changes is opened as immutable; one with
+changes is copied, for the lifetime of this process.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from backup.errors import NoInventoryError, StateDeniedError
 
 
 class Access(Enum):
-    """What may be done to an inventory."""
+    """The access that this process has to an inventory."""
 
     READS = auto()
     WRITES = auto()
 
 
 def access_to(path: str) -> Access:
-    """What this process may do. `NoInventoryError`; `StateDeniedError` where it may not even look."""
+    """The access of this process. `NoInventoryError`; `StateDeniedError` where it may not even look."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -41,17 +41,17 @@ def access_to(path: str) -> Access:
 
 
 def read_only_creator(path: str) -> Callable[[], sqlite3.Connection]:
-    """Connections to the database at `path` that write nothing beside it."""
+    """A function that opens connections to the database at `path` without writing beside it."""
     uri = _uri(path)
     return lambda: sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
 
 
 def _uri(path: str) -> str:
-    """The address by which SQLite reads the database at `path` without writing anything beside it."""
+    """The URI by which SQLite reads the database at `path` without writing beside it."""
     log = f"{path}-wal"
     if not _size_of(log):
         return f"file:{quote(path)}?mode=ro&immutable=1"
-    if os.access(f"{path}-shm", os.R_OK):  # somebody is writing: the index is theirs, and kept up
+    if os.access(f"{path}-shm", os.R_OK):  # a writer exists, and keeps the index up to date
         return f"file:{quote(path)}?mode=ro"
     folder = tempfile.mkdtemp(prefix="nightvault-look-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

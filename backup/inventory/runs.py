@@ -1,4 +1,4 @@
-"""Jobs and their runs: who ran when, and how it ended."""
+"""Queries for jobs and their runs, with times, outcomes and reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RunKind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a run ended; part of the JSON interface."""
+    """The outcome of a run; part of the JSON interface."""
 
     RUNNING = "running"
     DONE = "done"
@@ -38,7 +38,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as the inventory knows it; `id` are 16 random bytes that stand for it in clear headers."""
+    """A job in the inventory; `id` are 16 random bytes that stand for it in clear headers."""
 
     number: int
     id: bytes
@@ -48,7 +48,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution; `snapshot_number` was allotted to it whether or not it was ever committed."""
+    """One run; `snapshot_number` was allotted to it whether or not it was ever committed."""
 
     number: int
     kind: RunKind
@@ -61,7 +61,7 @@ class Run:
 
 
 def find_job(tx: Transaction, name: JobName) -> JobRow | None:
-    """The job of that name, if it ever ran."""
+    """The job of that name; None if it never ran."""
     row = tx.execute(select(jobs).where(jobs.c.name == name)).first()
     return JobRow(row.number, row.id, JobName(row.name), row.vault) if row else None
 
@@ -74,7 +74,7 @@ def list_jobs(tx: Transaction, vault: VaultName) -> list[JobRow]:
 
 
 def vault_of_job(tx: Transaction, job: int) -> VaultName:
-    """The vault that a job's snapshots are in, whatever the config says of it now."""
+    """The vault that holds a job's snapshots, whatever the config now says."""
     query = select(vaults.c.name).join(jobs, jobs.c.vault == vaults.c.number).where(jobs.c.number == job)
     return VaultName(tx.execute(query).scalar_one())
 
@@ -89,24 +89,24 @@ def get_or_create_job(tx: Transaction, name: JobName, vault: int, new_id: bytes)
 
 
 def open_backup(tx: Transaction, job: JobRow, now: datetime) -> Run:
-    """Record that a backup begins, and give it the job's next snapshot number."""
+    """Record the begin of a backup, and give it the job's next snapshot number."""
     number = tx.execute(select(jobs.c.next_snapshot).where(jobs.c.number == job.number)).scalar_one()
     tx.execute(update(jobs).where(jobs.c.number == job.number).values(next_snapshot=number + 1))
     return _open(tx, RunKind.BACKUP, job, now, number)
 
 
 def open_restore(tx: Transaction, job: JobRow | None, now: datetime) -> Run:
-    """Record that a restore begins."""
+    """Record the begin of a restore."""
     return _open(tx, RunKind.RESTORE, job, now, None)
 
 
 def open_check(tx: Transaction, now: datetime) -> Run:
-    """Record that a check begins."""
+    """Record the begin of a check."""
     return _open(tx, RunKind.CHECK, None, now, None)
 
 
 def open_checks(tx: Transaction) -> Sequence[Run]:
-    """Checks that recorded no end, oldest first."""
+    """Checks without a recorded end, oldest first."""
     query = _query().where(runs.c.kind == RunKind.CHECK, runs.c.outcome == Outcome.RUNNING)
     return [_run(row) for row in tx.execute(query.order_by(runs.c.number))]
 
@@ -135,7 +135,7 @@ def allot_catalog(tx: Transaction, job: JobRow) -> int:
 def finish_run(
     tx: Transaction, number: int, outcome: Outcome, report: Mapping[str, Any], now: datetime
 ) -> None:
-    """Record how a run ended."""
+    """Record the end of a run."""
     values = {"outcome": outcome, "finished_at": micros(now), "report": json.dumps(report)}
     tx.execute(update(runs).where(runs.c.number == number).values(**values))
 
@@ -155,7 +155,7 @@ def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -
 def unfinished_backups(
     tx: Transaction, vault: int, *, before: int
 ) -> Sequence[tuple[Run, JobRow, bytes | None]]:
-    """Backups into a vault, older than run `before`, that recorded no end; with the prepared snapshot."""
+    """Backups into a vault, before run `before`, without a recorded end; with prepared snapshots."""
     query = (
         _query()
         .add_columns(jobs.c.id.label("job_id"), jobs.c.vault)
@@ -170,12 +170,12 @@ def unfinished_backups(
 
 
 def prepare_snapshot(tx: Transaction, run: int, record: bytes) -> None:
-    """Keep the snapshot that becomes true once the run's catalog is stored, should this process die."""
+    """Record the snapshot that becomes true once the run's catalog is stored, in case we die."""
     tx.execute(update(runs).where(runs.c.number == run).values(prepared=record))
 
 
 def last_backup(tx: Transaction, job: JobName) -> Run | None:
-    """The job's newest backup, whatever became of it."""
+    """The job's newest backup, with any outcome."""
     query = (
         _query()
         .where(runs.c.kind == RunKind.BACKUP, jobs.c.name == job)
@@ -198,7 +198,7 @@ def last_report(tx: Transaction, job: JobRow, *, before: int) -> Mapping[str, An
 def restore_speed(tx: Transaction, *, least: int) -> float | None:
     """Bytes a second of the newest restore that fetched `least` bytes; None if there was none.
 
-    What no link is so slow or so fast as to give was measured while the clock was set.
+    Impossible values are ignored: the clock was set during the run.
     """
     query = _query().where(runs.c.kind == RunKind.RESTORE, runs.c.report.is_not(None))
     for row in tx.execute(query.order_by(runs.c.number.desc()).limit(20)):

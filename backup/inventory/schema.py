@@ -1,4 +1,4 @@
-"""The tables of the inventory, and how rows go in by the ten thousand.
+"""The tables of the inventory, and bulk inserts.
 
 Times are whole microseconds since 1970, UTC. Numbers of entries, chunks, snapshots and catalogs are taken
 from counters that are committed before use, so that none is ever given out twice.
@@ -76,7 +76,7 @@ vaults = Table(
     METADATA,
     _number(),
     Column("name", Text, nullable=False, unique=True),
-    Column("identity", Text),  # what tells it from another one; null: not known yet
+    Column("identity", Text),  # identifies the vault itself; null: not known yet
 )
 
 domains = Table(
@@ -294,7 +294,7 @@ chunks = Table(
     Column("offset", Integer, nullable=False),
     Column("length", Integer, nullable=False),
     Index("ix_chunks_prefix", "prefix"),
-    Index("ix_chunks_archive", "archive"),  # grows at its end alone: a pack's chunks come together
+    Index("ix_chunks_archive", "archive"),  # grows only at its end: a pack's chunks are inserted together
 )
 
 restores = Table(
@@ -313,9 +313,11 @@ restores = Table(
     Column(
         "on_capacity", Text
     ),  # wait, standard, bulk, fail: what to do when the vault cannot serve its tier
-    Column("progress", LargeBinary),  # what earlier sessions wrote and met
-    Column("choice", LargeBinary),  # what it takes, and over what
-    Column("agreed", LargeBinary),  # what was found at the target: what stays, what is to go
+    Column(
+        "progress", LargeBinary
+    ),  # written and problems of earlier sessions (`restore_state.RestoreState`)
+    Column("choice", LargeBinary),  # the user's choice (`restorer.selection.choice`)
+    Column("agreed", LargeBinary),  # the confirmed comparison with the target (`restorer.target.confirmed`)
 )
 
 retrievals = Table(
@@ -333,7 +335,7 @@ retrievals = Table(
     Column("requested_at", Long),
     Column("asked_from", Long),  # the range of the vault's output, which may be another restore's: what is
     Column("asked_to", Long),  # left of start to end lies within
-    Column("written_to", Long),  # all wanted frames before it are on the target's disk
+    Column("written_to", Long),  # all needed frames before it are on the target's disk
     Column("until", Long),  # how long the output lives, as far as we know
     Index("ix_retrievals_restore", "restore"),
     Index("ix_retrievals_archive", "archive"),
@@ -357,7 +359,7 @@ readings = Table(
     Column("state", Text, nullable=False),  # planned, waiting, read
     Column("requested_at", Long),
     Column("read_at", Long),
-    Column("result", LargeBinary),  # what was found, as the checker has it
+    Column("result", LargeBinary),  # the checker's result
     Index("ix_readings_run", "run"),
     Index("ix_readings_archive", "archive"),
 )
@@ -397,7 +399,7 @@ def insert_rows(
 ) -> int:
     """Insert tuples in the order of `columns` (all the table's by default) by one call of the driver.
 
-    With `only_new` those whose keys are there already are passed over (SQLite alone); how many went in.
+    With `only_new`, rows whose keys exist are skipped (SQLite alone); returns how many were inserted.
     Twice as fast as statements built per row: 730,000 against 345,000 rows a second.
     """
     if not rows:

@@ -1,4 +1,4 @@
-"""Snapshots: committed once, found by id, by prefix or as `latest`."""
+"""Queries for snapshots: recorded once, found by id, by prefix or as `latest`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Snapshot:
 
 
 def record_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
-    """Make a snapshot true: the last step of a backup."""
+    """Insert a snapshot: the last step of a backup."""
     tx.execute(
         insert(snapshots).values(
             id=snapshot.id,
@@ -68,7 +68,7 @@ def pack_problems(problems: Sequence[Problem]) -> bytes:
 def list_snapshots(tx: Transaction, *, job: JobName | None = None) -> list[Snapshot]:
     """All snapshots, oldest first: within a job by number, whatever the clock showed, jobs merged by time.
 
-    One whose clock was ahead stands before the next of its job, not where it would be by its time.
+    One whose clock was ahead stands before the next of its job, not where its time would put it.
     """
     query = (
         select(snapshots, jobs.c.name.label("job_name"))

@@ -1,7 +1,7 @@
-"""What hangs on an inode besides its `stat`: xattrs with their ACLs, and flags; read by a handle.
+"""The attributes of an inode besides its `stat`: xattrs with ACLs, and flags; read by a handle.
 
-A handle that opens nothing (O_PATH) will do: the system takes it by its name in /proc, which means the very
-inode and follows no symlink.
+An O_PATH handle is enough: the system reads it by its name in /proc, which means the very inode and follows
+no symlink.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from backup.source.flags import KEPT, read_flags
 
 _NO_XATTRS = {errno.EOPNOTSUPP, errno.ENOSYS}
 _GONE = {errno.ENODATA, errno.EOPNOTSUPP}
-_BOUND = {b"security.evm"}  # a seal over the inode's own number: true nowhere else
+_BOUND = {b"security.evm"}  # a signature over the inode number: invalid anywhere else
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 
 
 class Attributes(NamedTuple):
-    """Xattrs in the order of names, the names of ACLs' numbers, flags; `trouble`: what could not be read."""
+    """Sorted xattrs, the names of ids in ACLs, flags; `trouble` says what could not be read."""
 
     xattrs: Xattrs = ()
     acl_names: tuple[IdName, ...] = ()
@@ -37,10 +37,10 @@ NONE = Attributes()
 
 
 def read_attributes(handle: int, *, opens_nothing: bool = False) -> Attributes:
-    """Everything that hangs on an open inode; `opens_nothing` of a handle by O_PATH, which has no flags.
+    """All attributes of an open inode; `opens_nothing` for an O_PATH handle, which has no flags.
 
-    File systems without xattrs or flags have none. Never fails: what else goes wrong is `trouble`, for the
-    content is worth saving without them.
+    File systems without xattrs or flags have none. Never fails: other errors are `trouble`, for the content
+    is worth saving without attributes.
     """
     trouble = []
     xattrs: Xattrs = ()
@@ -59,7 +59,7 @@ def read_attributes(handle: int, *, opens_nothing: bool = False) -> Attributes:
 
 
 def extra_of(attributes: Attributes, *, target: bytes = b"", device: int = 0, link: int = 0) -> Extra | None:
-    """What an entry has besides its columns; None if nothing."""
+    """The rare fields of an entry; None if it has none."""
     xattrs, acl_names, flags, _ = attributes
     if not (xattrs or flags or target or device or link):
         return None

@@ -1,4 +1,4 @@
-"""A command whose output is read: no shell, no zombie, no dead-lock, nothing of it left when we are gone."""
+"""A command whose output is read: no shell, no zombie, no dead-lock, and it is ended if our process dies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backup.source.read import FileUnreadableError, unreadable
 
 _KEEPER: Final = os.path.join(os.path.dirname(__file__), "keeper.py")
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "USER", "LOGNAME")
-_KEPT: Final = 8 * KIB  # of what it says of itself
+_KEPT: Final = 8 * KIB  # of its standard error
 _LINES: Final = 5
 _LOOK: Final = 0.2  # seconds until a stop is seen
 
@@ -29,7 +29,7 @@ _LOOK: Final = 0.2  # seconds until a stop is seen
 class RunningCommand:
     """One run of a command, as an `OpenStream`. Leaving its context ends whatever still runs of it.
 
-    Of our own environment it gets what finds programs and homes, never keys; `environment` is added.
+    It gets the part of our environment that finds programs and homes, never keys; `environment` is added.
     """
 
     size = 2**40
@@ -92,7 +92,7 @@ class RunningCommand:
                 pipe.close()
 
     def fill(self, view: memoryview) -> int:
-        """Fill the view with what it writes."""
+        """Fill the view with the command's output."""
         filled = 0
         while filled < len(view):
             self._wait(self._out)
@@ -107,7 +107,7 @@ class RunningCommand:
         return filled
 
     def finish(self) -> None:
-        """It must have ended well."""
+        """Check that the command ended successfully."""
         self._poll.register(self._socket.fileno(), select.POLLIN)
         self._wait(self._socket.fileno())
         answer = self._socket.recv(16)
@@ -117,15 +117,15 @@ class RunningCommand:
             how = f"signal {-status}" if status < 0 else f"status {status}"
             raise FileUnreadableError(f"{self._run[0]} ended with {how}{self._last_words()}")
 
-    def _wait(self, wanted: int) -> None:
-        """Until there is something to read at `wanted`; only this time counts against it, not ours."""
+    def _wait(self, end: int) -> None:
+        """Wait until `end` is readable; only this time counts for the timeout, not our own work."""
         while True:
             before = time.monotonic()
             ready = [handle for handle, _ in self._poll.poll(1000 * min(_LOOK, max(self._left, 0)))]
             self._left -= time.monotonic() - before
             if self._err in ready:
                 self._listen()
-            if wanted in ready:
+            if end in ready:
                 return
             if self._stop():
                 raise InterruptedRunError(f"the backup was stopped while {self._run[0]} ran")
@@ -134,7 +134,7 @@ class RunningCommand:
                 raise FileUnreadableError(after + self._last_words())
 
     def _listen(self) -> None:
-        """Take what it says of itself, and keep the end."""
+        """Read the command's standard error, and keep the last part."""
         with suppress(BlockingIOError):
             while self._err is not None:
                 said = os.read(self._err, 64 * KIB)

@@ -1,4 +1,4 @@
-"""What of a source is left out, and why: by pattern, by a tag in its directory, by size, by file system."""
+"""Filters that exclude entries of a source: by pattern, tag file, size or file system; each with a reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TAG_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Reason(StrEnum):
-    """Why an entry is left out; part of the JSON interface."""
+    """The reason why an entry is excluded; part of the JSON interface."""
 
     PATTERN = "pattern"
     TAG = "tag"
@@ -29,7 +29,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An entry that is not read, or (TAG, FILE_SYSTEM) a directory of which the content is not."""
+    """An excluded entry, or (TAG, FILE_SYSTEM) a directory whose content is excluded."""
 
     path: bytes
     reason: Reason
@@ -38,9 +38,10 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A file whose presence leaves the content of its directory out, but for itself.
+    """A file whose presence excludes the rest of its directory (as CACHEDIR.TAG does).
 
-    With a `header` it must be a regular file that begins with it; without one, anything of that name will do.
+    With a `header` it must be a regular file that begins with it; without one, any entry of that name will
+    do.
     """
 
     name: bytes
@@ -75,11 +76,10 @@ _CACHE = Tag(CACHE_TAG.encode(), _CACHE_SIGNATURE.encode(), "exclude_caches")
 
 
 class Filters:
-    """What a job, or one source of it, leaves out. Costs nothing an entry where nothing is set.
+    """The filters of a job, or of one of its sources. They cost nothing per entry where nothing is set.
 
-    Later patterns count more than earlier ones; `larger_than` is of regular files, in bytes. `own` are
-    directories of nightvault itself (device, inode), wherever they are come upon. `looks` tells whether
-    an entry that is no directory may be left out for what it is.
+    Later patterns count more than earlier ones; `larger_than` is of regular files, in bytes. `looks` tells
+    whether any filter depends on the entry's status.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Filters:
         self.one_file_system = one_file_system
 
     def leaving_out(self, directory: bytes, name: bytes, found: os.stat_result) -> LeftOut | None:
-        """Why this entry of an absolute directory is left out; None if it stays."""
+        """The reason why this entry of an absolute directory is excluded; None if it stays."""
         mode = found.st_mode
         if self._own and stat.S_ISDIR(mode) and (found.st_dev, found.st_ino) in self._own:
             return LeftOut(_join(directory, name), Reason.OWN, "packs of nightvault that are being made")
@@ -119,7 +119,7 @@ class Filters:
         return None
 
     def tag_in(self, handle: int, names: Collection[bytes]) -> Tag | None:
-        """What tags the open directory of these names; then only the tag itself is saved of it."""
+        """The tag of an open directory with these names; of a tagged one only the tag itself is saved."""
         for tag in self._tags:
             if tag.name in names and tag.is_in(handle):
                 return tag

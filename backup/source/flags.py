@@ -1,4 +1,4 @@
-"""Flags of an inode (`chattr`): which of them are kept, and how Linux reads and sets them."""
+"""Flags of an inode (`chattr`): those that are kept, and how Linux reads and sets them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 IMMUTABLE: Final = 0x10
 APPEND: Final = 0x20
 
-# include/uapi/linux/fs.h. What tells of a file system's own state (extents, encrypted, verity) cannot be set.
+# include/uapi/linux/fs.h. Flags for the file system's own state (extents, encrypted, verity) cannot be set.
 NAMES: Final = {
     0x1: "secure deletion",
     0x2: "undeletable",
@@ -30,7 +30,7 @@ NAMES: Final = {
 }
 KEPT: Final = sum(NAMES)
 LOCKS: Final = IMMUTABLE | APPEND  # nothing can be changed after them
-LAYOUT: Final = 0x4 | 0x400 | 0x800000  # how bytes are laid down: before the first of them
+LAYOUT: Final = 0x4 | 0x400 | 0x800000  # decide the layout on disk: set before the first byte
 
 _LONG: Final = struct.calcsize("l")
 _OTHER_WAY: Final = ("ppc", "mips", "sparc", "alpha")  # asm/ioctl.h there has the directions one bit higher

@@ -1,4 +1,4 @@
-"""Globs as a shell knows them, with `**`: which names or absolute paths they mean."""
+"""Shell globs with `**`, as regular expressions over names or absolute paths."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Matches = Callable[[str], object]
 
 
 def has_magic(text: str) -> bool:
-    """Whether a text asks for more than one name."""
+    """Whether a text is a glob, so can match more than one name."""
     return _MAGIC.search(text) is not None
 
 
 def plain_stem(path: str) -> str:
-    """The directory before the first step of an absolute path that has magic: all it means lies below."""
+    """The directory before the first component with magic: everything the glob can match is below it."""
     magic = _MAGIC.search(path)
     return path if magic is None else path[: magic.start()].rpartition("/")[0] or "/"
 
 
 def glob_regex(text: str) -> str:
-    """The expression of a glob: `*` and `?` stay within a step, `**` is any number of steps.
+    """The regular expression of a glob: `*` and `?` stay within a component, `**` is any number of them.
 
-    `UsageError` for a set of letters that means nothing.
+    `UsageError` for a character set that means nothing.
     """
     regex, at = "", 0
     while at < len(text):
@@ -52,16 +52,16 @@ def glob_regex(text: str) -> str:
 
 
 def below_or_at(globs: list[str]) -> Matches:
-    """Whether an absolute path is what one of the globs means, or lies below such a directory."""
+    """A predicate: an absolute path matches one of the globs, or lies below such a directory."""
     joined = "|".join(f"(?:{glob_regex(one.rstrip('/'))})(?:/.*)?" for one in globs)
     return re.compile(joined, re.DOTALL).fullmatch
 
 
 def of_name_or_path(text: str, *, ignores_case: bool = False) -> Callable[[bytes, bytes], object]:
-    """Whether an entry of an absolute directory (both bytes) is what a glob means.
+    """A predicate: an entry (absolute directory and name, both bytes) matches a glob.
 
-    A glob without a slash is asked of names; one with a slash of absolute paths, from any step on unless it
-    begins with a slash.
+    A glob without a slash is matched with names; one with a slash with absolute paths, from any component on
+    unless it begins with a slash.
     """
     flags = re.DOTALL | (re.IGNORECASE if ignores_case else 0)
     text = text.rstrip("/") or "/"
@@ -75,7 +75,7 @@ def of_name_or_path(text: str, *, ignores_case: bool = False) -> Callable[[bytes
 
 
 def _end_of_set(text: str, start: int) -> int:
-    """Where the `]` of a set is; -1 if there is none, as then `[` means itself."""
+    """Index of the `]` of a set; -1 if there is none, as then `[` means itself."""
     first = start + 1 + text.startswith(("!", "^"), start + 1)
     return text.find("]", first + 1)
 

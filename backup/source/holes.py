@@ -1,7 +1,7 @@
-"""Find a sparse file's holes by asking the system, and read the data between them.
+"""Finds a sparse file's holes by asking the system, and reads the data between them.
 
-A file system that knows no holes says that there are none. What it calls a hole reads as zeros at that
-moment; if somebody writes there meanwhile, the file's times tell, as with any other change.
+A file system without holes reports none. A reported hole reads as zeros at that moment; if somebody writes
+there meanwhile, the file's times tell, as with any other change.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Extent = tuple[int, int]  # first byte of data, first byte after it
 
 
 class SparseFile:
-    """An open file with holes. `size` and `holes` are of what was read: ask for them after the last chunk."""
+    """An open file with holes. `size` and `holes` are final only after the last chunk was read."""
 
     def __init__(self, opened: int, extents: list[Extent], size: int) -> None:
         self._opened = opened
@@ -32,7 +32,7 @@ class SparseFile:
         self.size = size
 
     def chunks(self, chunker: Chunker) -> Iterator[memoryview]:
-        """The data without the holes, cut as one; as `read_chunks`. `FileUnreadableError` when that fails."""
+        """Chunks of the data without its holes, as `read_chunks`. `FileUnreadableError` when that fails."""
         return cut_chunks(self._fill, sum(end - start for start, end in self._extents), chunker)
 
     @property
@@ -61,7 +61,7 @@ class SparseFile:
         return filled
 
     def _end_here(self) -> None:
-        """The file was cut short under us: it is what was read, no more."""
+        """Note that the file was truncated while it was read: it ends here."""
         start = self._extents[self._index][0]
         del self._extents[self._index :]
         if self._offset > start:
@@ -71,9 +71,9 @@ class SparseFile:
 
 
 def find_holes(opened: int, found: os.stat_result) -> SparseFile | None:
-    """The open file as a sparse one; None if it has no holes, or nobody can tell.
+    """The open file as a sparse one; None if it has no holes, or the system cannot tell.
 
-    A file that has its blocks costs no call of the system. `FileUnreadableError` when asking fails.
+    A file with all its blocks costs no system call. `FileUnreadableError` if the system fails.
     """
     if found.st_blocks * _BLOCK >= found.st_size:
         return None
@@ -90,7 +90,7 @@ def find_holes(opened: int, found: os.stat_result) -> SparseFile | None:
 
 
 def _extents(opened: int, size: int) -> list[Extent]:
-    """Where data lies. Of too many holes the short ones are left out, and read as the zeros that they are."""
+    """The extents of data. If there are too many holes, short ones are read as zeros instead."""
     extents: list[Extent] = []
     least = 1
     for extent in _ask(opened, size):
@@ -120,7 +120,7 @@ def _ask(opened: int, size: int) -> Iterator[Extent]:
         try:
             start = os.lseek(opened, offset, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+            if error.errno == errno.ENXIO:  # only a hole from here on
                 return
             raise
         if start >= size:
@@ -130,7 +130,7 @@ def _ask(opened: int, size: int) -> Iterator[Extent]:
 
 
 def _between(extents: Iterable[Extent], size: int) -> Iterator[tuple[int, int]]:
-    """Offset and length of what lies around the extents."""
+    """Offset and length of the stretches between the extents."""
     offset = 0
     for start, end in extents:
         if start > offset:

@@ -1,9 +1,9 @@
-"""Keep a command: start it in a group of its own, tell its end, and see that nothing of it outlives us.
+"""Runs a command in its own process group, reports its exit, and kills the group if our process is gone.
 
-A program by itself, run by the way of `source/command.py`; it imports nothing of ours. It gets a socket, a
-uid and gid (-1: ours), and the command's words. The socket tells it that we are gone or want no more of it:
-then the whole group is ended, also after a kill of our process, and also if the command changed its user. It
-sends the command's status over it, and waits.
+A stand-alone program, run by `source/command.py`; it imports nothing of ours. Its arguments are a socket, a
+uid and gid (-1: ours), and the command's words. When the socket closes, or asks for it, the whole group is
+ended, also after our process was killed, and also if the command changed its user. It sends the command's
+status over the socket, and waits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(socket: int, uid: int, gid: int, words: list[str]) -> None:
     if not child:
         _become(socket, uid, gid, words)
     with suppress(OSError):
-        os.setpgid(child, child)  # here and there, so that it is done whoever comes first
+        os.setpgid(child, child)  # in parent and child, so that it is done whoever runs first
     nothing = os.open(os.devnull, os.O_RDWR)
     for ours in (0, 1, 2):
         os.dup2(nothing, ours)  # the ends of the pipes are the command's alone
@@ -51,7 +51,7 @@ def main(socket: int, uid: int, gid: int, words: list[str]) -> None:
 
 
 def _heard(_number: int, _frame: FrameType | None) -> None:
-    """The wake-up pipe tells; without a handler, there would be no wake-up."""
+    """A signal handler that does nothing; without one, the wake-up pipe would get no byte."""
 
 
 def _become(socket: int, uid: int, gid: int, words: list[str]) -> None:
@@ -73,13 +73,13 @@ def _become(socket: int, uid: int, gid: int, words: list[str]) -> None:
 
 
 def _exec(words: list[str]) -> None:
-    """As `execvp`, which imports what another user may not be allowed to read."""
+    """Same as `execvp`, which imports modules that another user may not be allowed to read."""
     program = words[0]
     ways = [program] if "/" in program else [f"{way}/{program}" for way in _WAYS if way]
     last = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     for path in ways:
         try:
-            os.execve(path, words, os.environ)  # noqa: S606  that is the point
+            os.execve(path, words, os.environ)  # noqa: S606  running the user's command is the point
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -88,12 +88,12 @@ def _exec(words: list[str]) -> None:
 
 
 def _ended(child: int) -> bool:
-    """Whether it has, without letting go of its number, which is its group's."""
+    """Whether the child has ended, without reaping it: its pid is also its group's id."""
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 def _status(child: int) -> int:
-    """Its exit code, negative for the signal that ended it."""
+    """The child's exit code, negative for the signal that ended it."""
     found = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     assert found is not None  # noqa: S101
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status

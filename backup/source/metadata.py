@@ -1,4 +1,4 @@
-"""What of an entry can be restored, besides its content: kind, mode, owner, times, target, attributes."""
+"""The metadata of an entry that can be restored: kind, mode, owner, times, link target, attributes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOTHING = getattr(os, "O_PATH", 0) | _LOOK
 
 
 def kind_of(mode: int) -> EntryKind:
-    """The kind of entry that a `st_mode` tells."""
+    """The kind of entry of a `st_mode`."""
     return _KINDS[stat.S_IFMT(mode)]
 
 
@@ -36,12 +36,12 @@ def owner_of(found: os.stat_result) -> Owner:
 
 
 def mtime_of(found: os.stat_result) -> int:
-    """Nanoseconds since 1970; a time beyond 1677 to 2262 (file systems know such) as the nearest in it."""
+    """The mtime in ns since 1970; times outside 1677 to 2262 (some file systems have them) are clamped."""
     return max(-_MOST, min(found.st_mtime_ns, _MOST))
 
 
 def ctime_of(found: os.stat_result) -> int:
-    """As `mtime_of`: when the entry was last changed in any way, which nobody can set."""
+    """The ctime like `mtime_of`: the last change of any kind, which no program can set."""
     return max(-_MOST, min(found.st_ctime_ns, _MOST))
 
 
@@ -51,10 +51,10 @@ def inode_of(found: os.stat_result) -> int:
 
 
 def read_entry(directory: bytes, handle: int, scanned: ScannedEntry, *, link: int = 0) -> tuple[Entry, str]:
-    """Anything but a file, with what must be asked of the system, and what of that could not be read.
+    """An entry that is no file, with everything that the system must be asked for, and what was unreadable.
 
-    It is asked of the very inode that the scan saw, by a handle. OSError if it cannot be had: `ENOENT` if
-    something else took its place. `link` is the number of its hard links.
+    It is read from the very inode that the scan saw, by a handle. OSError if that is impossible: `ENOENT` if
+    something else took its place. `link` is its hard-link number.
     """
     opened, attributes = _look(handle, scanned)
     try:
@@ -71,7 +71,7 @@ def read_entry(directory: bytes, handle: int, scanned: ScannedEntry, *, link: in
 
 
 def _look(handle: int, scanned: ScannedEntry) -> tuple[int, Attributes]:
-    """A handle of the entry, and what hangs on it; only a directory is opened in earnest, if it may be."""
+    """A handle of the entry, and its attributes; only a directory is really opened, if permitted."""
     if stat.S_ISDIR(scanned.stat.st_mode):
         try:
             opened = os.open(scanned.name, _LIST, dir_fd=handle)
@@ -90,7 +90,7 @@ def _is_same(found: os.stat_result, scanned: os.stat_result) -> bool:
 def described(
     directory: bytes, name: bytes, found: os.stat_result, *, size: int = 0, extra: Extra | None = None
 ) -> Entry:
-    """The entry that a look at it tells; `size` is what was read of a file."""
+    """The entry described by its status; `size` is what was read of a file."""
     return Entry(
         directory=directory,
         name=name,

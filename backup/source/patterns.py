@@ -1,8 +1,8 @@
-"""Patterns as in `.gitignore`, as if the file that holds them lay in `/`, asked once an entry.
+"""Patterns as in `.gitignore`, as if the file that holds them lay in `/`, matched once an entry.
 
-pathspec reads the patterns; we join what it makes of them into two regular expressions, one for names and one
-for paths, as an entry that no pattern names should cost next to nothing. Only an entry that one of them
-names is asked pattern by pattern, the last one first: the last that names it decides.
+pathspec parses the patterns; we join the results into two regular expressions, one for names and one for
+paths, so that an entry that no pattern matches costs next to nothing. Only an entry that one of them matches
+is matched pattern by pattern, from the last: the last match decides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from backup.errors import ConfigError
 
 _ANYWHERE = "^(?:.+/)?"  # how pathspec begins a pattern that any directory may hold
-_ITSELF_OR_BELOW = r"(?:(?P<ps_d>/)|$)"  # how it ends: what lies below is not asked, as nobody goes there
+_ITSELF_OR_BELOW = r"(?:(?P<ps_d>/)|$)"  # how it ends: paths below a match are never asked for
 _BELOW = r"(?P<ps_d>/)"
 _MOST_BYTES = 16 << 20  # of a file of patterns: a larger one is a mistake
 
@@ -26,7 +26,7 @@ _Search = Callable[[str], object]
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A line as it was written, and where: a key of the config or FILE:LINE."""
+    """A line as it was written, and its origin: a key of the config or FILE:LINE."""
 
     text: str
     origin: str = "exclude"
@@ -35,13 +35,13 @@ class Pattern:
 
 class _Rule(NamedTuple):
     pattern: Pattern
-    leaves_out: bool  # else it takes back in (!)
-    of_names: bool  # asked of the name alone, else of the whole path
+    leaves_out: bool  # False: it includes again (!)
+    of_names: bool  # matched with the name alone, else with the whole path
     matches: _Search
 
 
 class Patterns:
-    """Patterns in the order in which they count. `ConfigError` names one that means nothing."""
+    """Patterns in the order in which they count. `ConfigError` names an invalid one."""
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         regexes = [(pattern, *_regex_of(pattern)) for pattern in patterns]
@@ -55,11 +55,11 @@ class Patterns:
         self._directory = (b"", "")  # the last one that was asked about, as bytes and as text
 
     def __bool__(self) -> bool:
-        """Whether anything can be left out."""
+        """Whether anything can be excluded."""
         return self._name is not None or self._path is not None
 
     def leaving_out(self, directory: bytes, name: bytes, *, is_directory: bool) -> Pattern | None:
-        """The pattern that leaves this entry of an absolute directory out; None if it stays."""
+        """The pattern that excludes this entry of an absolute directory; None if it stays."""
         text = name.decode("utf-8", "surrogateescape")
         if is_directory:
             text += "/"
@@ -85,7 +85,7 @@ class Patterns:
 
 
 def read_patterns(path: str, *, ignores_case: bool = False) -> list[Pattern]:
-    """The patterns of a file, a line each. `ConfigError` names one that cannot be read: nothing runs then."""
+    """The patterns of a file, a line each. `ConfigError` names an invalid one, and nothing runs."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         with open(os.open(path, flags), "rb") as file:
@@ -108,7 +108,7 @@ def read_patterns(path: str, *, ignores_case: bool = False) -> list[Pattern]:
 
 
 def _regex_of(pattern: Pattern) -> tuple[bool, bool, str | None]:
-    """Whether it leaves out, whether a name is enough, and its expression (None for a comment)."""
+    """Whether the pattern excludes, whether the name suffices, and its expression (None for a comment)."""
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
     try:
@@ -135,13 +135,13 @@ def _regex_of(pattern: Pattern) -> tuple[bool, bool, str | None]:
 
 
 def _spelled_out(text: str) -> str:
-    """`a/**/` is each directory in a, but not a: pathspec takes it for `a/`, so we write `a/**/*/`."""
+    """The pattern with `a/**/` (every directory in a, not a) as `a/**/*/`: pathspec reads it as `a/`."""
     bare = text.rstrip(" ")
     return f"{bare}*/" if bare.endswith("/**/") else text
 
 
 def _inner(regex: str) -> str:
-    """What an expression asks for, without the slashes that every one has."""
+    """The expression without the slashes that every one has."""
     regex = regex.removeprefix(_ANYWHERE).removesuffix(r"/?\Z").removesuffix(r"/\Z")
     return regex.replace("[^/]", "")
 

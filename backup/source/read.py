@@ -1,4 +1,4 @@
-"""Read a file that may change under us, cut as it is read."""
+"""Reads a file that may change meanwhile, cut into chunks as it is read."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LARGEST_WINDOW = WINDOW + MAXIMUM
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 Fill = Callable[[memoryview], int]
 Take = Callable[[int], memoryview]
-_NOT_THE_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV}  # gone, or a symlink or socket now
+_NOT_THE_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV}  # gone, or now a symlink or socket
 
 
 class FileUnreadableError(SourceError):
-    """A file cannot be read: the message says why; `has_vanished` if it is no file any more."""
+    """A file cannot be read: the message says why; `has_vanished` if it is no longer a file."""
 
     def __init__(self, reason: str, *, has_vanished: bool = False) -> None:
         super().__init__(reason)
@@ -29,7 +29,7 @@ class FileUnreadableError(SourceError):
 
 
 def open_file(handle: int, name: bytes) -> int:
-    """Open a regular file in the directory `handle`, without touching its access time where we may.
+    """Open a regular file in the directory `handle`, without changing its atime where permitted.
 
     `FileUnreadableError` if it may not be read, or is no regular file (any more).
     """
@@ -41,7 +41,7 @@ def open_file(handle: int, name: bytes) -> int:
 
 
 def open_name(handle: int, name: bytes) -> int:
-    """As `open_file`, whatever kind of entry it is: the caller looks."""
+    """Same as `open_file` for any kind of entry: the caller checks it."""
     try:
         try:
             return os.open(name, _FLAGS | os.O_NOATIME, dir_fd=handle)
@@ -52,7 +52,7 @@ def open_name(handle: int, name: bytes) -> int:
 
 
 def same_version(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether nothing that we can see was written between two looks at an open file."""
+    """Whether no write is visible between two looks at an open file."""
     return (one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (
         other.st_size,
         other.st_mtime_ns,
@@ -66,10 +66,10 @@ def fresh(size: int) -> memoryview:
 
 
 class Windows:
-    """Two buffers to read into by turns: new memory for each window would cost as much as to read it.
+    """Two read buffers used in turn: new memory for each window would cost as much as reading it.
 
-    Before one is used again `let_go` is called, unless `are_free` was since its last turn ended: nobody may
-    look at what was read into it any more.
+    Before one is reused `let_go` is called, unless `are_free` was since its last turn ended: from then on
+    nobody may look at its old content.
     """
 
     def __init__(self, let_go: Callable[[], None]) -> None:
@@ -80,7 +80,7 @@ class Windows:
         self._used = 0
 
     def take(self, size: int) -> memoryview:
-        """So many bytes, which do not overlap with what was given out before the last but one turn."""
+        """A buffer of `size` bytes; those given out before the last but one turn are reused."""
         if self._used + size > len(self._buffers[self._turn]):
             self._turn ^= 1
             if self._are_held[self._turn]:
@@ -93,15 +93,15 @@ class Windows:
         return self._buffers[self._turn][start : self._used]
 
     def are_free(self) -> None:
-        """What was given out before this turn is not looked at any more."""
+        """Note that nobody looks any more at what was given out before this turn."""
         self._are_held[self._turn ^ 1] = False
 
 
 def read_chunks(opened: int, size: int, chunker: Chunker, take: Take = fresh) -> Iterator[memoryview]:
-    """The file's chunks in order, as views of what `take` gave to read into.
+    """The file's chunks in order, as views into the buffers of `take`.
 
-    `size` is what the file is thought to have: a hint for buffers, not a limit. A view holds at most
-    12 MiB in memory, and no more than the file has. `FileUnreadableError` when reading fails.
+    `size` is the expected size: a hint for buffers, not a limit. A view holds at most 12 MiB in memory, and
+    no more than the file has. `FileUnreadableError` when reading fails.
     """
     head: bytes | memoryview = b""
     if size < MINIMUM:
@@ -120,7 +120,7 @@ def cut_chunks(
     head: bytes | memoryview = b"",
     take: Take = fresh,
 ) -> Iterator[memoryview]:
-    """As `read_chunks`, of whatever `fill` puts into a view: fewer bytes than fit are the last.
+    """Chunks as by `read_chunks`, of what `fill` writes into a view: a short fill is the last.
 
     `head` is what was read before.
     """
@@ -148,7 +148,7 @@ def _read(opened: int, most: int) -> bytes:
 
 
 def _fill(opened: int, view: memoryview) -> int:
-    """Read until the view is full or the file ends; the bytes that came."""
+    """Read until the view is full or the file ends; returns the number of bytes."""
     filled = 0
     try:
         while filled < len(view):
@@ -162,5 +162,5 @@ def _fill(opened: int, view: memoryview) -> int:
 
 
 def unreadable(error: OSError) -> FileUnreadableError:
-    """What the system said, in our words."""
+    """The system's error as a `FileUnreadableError`."""
     return FileUnreadableError(error.strerror or str(error), has_vanished=error.errno in _NOT_THE_FILE)

@@ -1,12 +1,12 @@
-"""A second process that reads small files: what Python does for each of them then costs the first nothing.
+"""A second process that reads small files, so that Python's work for each costs the first nothing.
 
     reader = ReaderProcess(chunk_key=..., content_key=..., batch_bytes=...)
-    reader.ask(handles, wanted)            # handles of directories travel with the question
-    answer = reader.answer()               # to the oldest question
+    reader.ask(handles, files)             # directory handles are sent along
+    answer = reader.answer()               # to the oldest request
     reader.close()
 
-What it reads lies in memory that both have. It ends with its socket, and so with us. If it dies,
-`ReaderGoneError` says so and how, and the caller reads itself.
+What it reads is in shared memory. It ends with its socket, and so with the first process. If it dies,
+`ReaderGoneError` says so and how, and the caller reads by itself.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from backup.source.attributes import Attributes
 from backup.source.small import FileToRead, Seen, SmallRead, read_small, room_for
 
 MOST_FILES: Final = 512
-MOST_NAMES: Final = 16 * 1024  # bytes of names: two questions fit a socket's buffer, so asking seldom waits
+MOST_NAMES: Final = 16 * 1024  # bytes of names: two requests fit a socket's buffer, so sending seldom waits
 MOST_DIRECTORIES: Final = 64
-QUESTIONS: Final = 3  # that may be open at once
+QUESTIONS: Final = 3  # unanswered requests at once
 _KEY_SIZE: Final = 32
 _HEAD: Final = struct.Struct("<II")
 _ANSWER: Final = struct.Struct("<I")
 
 
 class ReaderGoneError(SourceError):
-    """The process that read for us is not there any more."""
+    """The second process is gone."""
 
 
 class ReadBatch(NamedTuple):
-    """What was read, and the data of files that compress and of those that do not (see `SmallRead`).
+    """The result of a request, and the data of its compressible and its dense files (see `SmallRead`).
 
-    The data is valid until the next question.
+    The data is valid until the next request.
     """
 
     read: SmallRead
@@ -55,10 +55,10 @@ class ReadBatch(NamedTuple):
 
 
 class ReaderProcess:
-    """For one thread. `OSError` if it cannot be started."""
+    """The first process's side; for use from one thread. `OSError` if it cannot be started."""
 
     def __init__(self, *, chunk_key: bytes, content_key: bytes, batch_bytes: int) -> None:
-        """`batch_bytes`: as many as files of a question have together, but for the last of them."""
+        """`batch_bytes`: total size of a request's files, without the last one."""
         size = room_for(batch_bytes)
         shared = os.memfd_create("small files")
         try:
@@ -71,9 +71,9 @@ class ReaderProcess:
             os.close(shared)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN | select.POLLOUT)
-        self._sizes: deque[array[int]] = deque()  # of the files of questions that were not answered yet
-        self._answers: deque[ReadBatch] = deque()  # that came while we asked
-        with suppress(OSError):  # it is gone already: its first answer tells
+        self._sizes: deque[array[int]] = deque()  # of the files of unanswered requests
+        self._answers: deque[ReadBatch] = deque()  # received while sending
+        with suppress(OSError):  # it is gone already: the first answer reports it
             self._socket.sendall(chunk_key + content_key)
 
     def close(self) -> None:
@@ -85,24 +85,24 @@ class ReaderProcess:
         self._answers.clear()
         self._rooms.close()
 
-    def ask(self, directories: Sequence[int], wanted: Sequence[FileToRead]) -> None:
-        """Have a batch read: at least one file, at most `MOST_FILES` in `MOST_DIRECTORIES`.
+    def ask(self, directories: Sequence[int], files: Sequence[FileToRead]) -> None:
+        """Send a request: at least one file, at most `MOST_FILES` in `MOST_DIRECTORIES`.
 
-        No more than `QUESTIONS` may be asked that `answer` did not answer.
+        No more than `QUESTIONS` requests may be unanswered.
         """
-        question = _question(wanted)
-        self._sizes.append(array("Q", [one.seen[1] for one in wanted]))
+        question = _question(files)
+        self._sizes.append(array("Q", [one.seen[1] for one in files]))
         self._send(_HEAD.pack(len(question), len(directories)), directories)
         left = memoryview(question)
         while left:
             left = left[self._send(left) :]
 
     def answer(self) -> ReadBatch:
-        """What came of the oldest question that was not answered yet."""
+        """The result of the oldest unanswered request."""
         return self._answers.popleft() if self._answers else self._receive()
 
     def _send(self, data: bytes | memoryview, handles: Sequence[int] = ()) -> int:
-        """Send what there is room for; take answers in until there is some, else both could wait for ever."""
+        """Send what the socket has room for; receive answers until it has, else both could wait for ever."""
         beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", handles))] if handles else []
         while True:
             try:
@@ -129,7 +129,7 @@ class ReaderProcess:
             raise self._gone(error) from error
 
     def _answer(self, read: SmallRead, sizes: Sequence[int]) -> ReadBatch:
-        """The data, by the sizes that were asked for: none is as it was if one did not fit its room."""
+        """The data, by the requested sizes: if one file did not fit its room, none is valid."""
         count = len(read.loose) + len(read.dense)
         if (len(read.ids), len(read.content_ids)) != (32 * count, 16 * count):
             raise ValueError("it named other files than it read")
@@ -142,7 +142,7 @@ class ReaderProcess:
 
 
 class _Rooms:
-    """Memory that both processes have, in pieces that are used in turn, one for each question."""
+    """Shared memory in pieces that are used in turn, one for each request."""
 
     def __init__(self, shared: int, size: int) -> None:
         self._memory = mmap.mmap(shared, QUESTIONS * size)
@@ -151,18 +151,18 @@ class _Rooms:
         self._turn = 0
 
     def next(self) -> memoryview:
-        """The room of the next question."""
+        """The piece for the next request."""
         self._turn += 1
         return self._views[(self._turn - 1) % QUESTIONS]
 
     def close(self) -> None:
-        """Let go of it; whoever still looks at a room keeps it until then."""
+        """Close it; whoever still looks at a piece keeps it until then."""
         self._views.clear()
         with suppress(BufferError):
             self._memory.close()
 
 
-# What the two say to each other.
+# Messages.
 
 _Told = tuple[bytes, bytes, bytes, bytes, bytes, dict[int, Attributes]]
 _TOLD: Final = msgspec.msgpack.Decoder(_Told)
@@ -170,14 +170,14 @@ _QUESTION: Final = msgspec.msgpack.Decoder(tuple[bytes, list[bytes], bytes, byte
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
-def _question(wanted: Sequence[FileToRead]) -> bytes:
-    indexes, names, seen = zip(*wanted, strict=True)
+def _question(files: Sequence[FileToRead]) -> bytes:
+    indexes, names, seen = zip(*files, strict=True)
     columns = (array("Q", column).tobytes() for column in zip(*seen, strict=True))
     return _ENCODER.encode((array("H", indexes).tobytes(), names, *columns))
 
 
-def _wanted(question: bytes) -> Iterator[tuple[int, bytes, Seen]]:
-    """What `read_small` takes."""
+def _files_of(question: bytes) -> Iterator[tuple[int, bytes, Seen]]:
+    """The files of a request, as `read_small` takes them."""
     indexes, names, *columns = _QUESTION.decode(question)
     seen = zip(*(array("Q", column) for column in columns), strict=True)
     return zip(array("H", indexes), names, seen, strict=True)
@@ -187,11 +187,11 @@ def _wanted(question: bytes) -> Iterator[tuple[int, bytes, Seen]]:
 
 
 def serve(number: int, shared: int, size: int) -> None:
-    """Answer questions that come by the socket of this number until it is closed.
+    """Answer requests from the socket of this number until it is closed.
 
-    Data goes into the memory file `shared`, of `QUESTIONS` rooms of `size` bytes.
+    Data goes into the memory file `shared`, of `QUESTIONS` pieces of `size` bytes.
     """
-    gc.disable()  # nothing here refers to itself, and what is made goes with its answer
+    gc.disable()  # no reference cycles here: memory is freed after each answer
     rooms = _Rooms(shared, size)
     with socket.socket(fileno=number) as connection:
         try:
@@ -199,7 +199,7 @@ def serve(number: int, shared: int, size: int) -> None:
             while True:
                 _serve_one(connection, rooms, keys[:_KEY_SIZE], keys[_KEY_SIZE:])
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            return  # nobody asks any more
+            return  # the other side has ended
 
 
 def _serve_one(connection: socket.socket, rooms: _Rooms, chunk_key: bytes, content_key: bytes) -> None:
@@ -210,8 +210,8 @@ def _serve_one(connection: socket.socket, rooms: _Rooms, chunk_key: bytes, conte
         size, count = _HEAD.unpack(head)
         if len(directories) != count:
             raise EOFError("handles were lost on the way")
-        wanted = _wanted(bytes(receive(connection, size)))
-        read = read_small(directories, wanted, rooms.next(), chunk_key=chunk_key, content_key=content_key)
+        files = _files_of(bytes(receive(connection, size)))
+        read = read_small(directories, files, rooms.next(), chunk_key=chunk_key, content_key=content_key)
     finally:
         for handle in directories:
             os.close(handle)

@@ -1,11 +1,11 @@
-"""Walk a job's sources in a stable order, a directory at a time, by handles and never through a symlink.
+"""Walks a job's sources in a stable order, a directory at a time, by handles and never through a symlink.
 
     for directory in scan(sources, filters=Filters(), report=problems.append):
         for entry in directory.entries: ...      # read through directory.handle while it is open
 
 A directory is yielded before those in it, and one of very many names in pieces. What could not be listed is
 reported and not yielded; names that could not be looked at are in `unread`: neither means that anything is
-gone. Directories on the way to a source are yielded too, with nothing but what leads there.
+gone. Directories on the way to a source are yielded too, with only the entries that lead there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LeaveOut = Callable[[LeftOut], None]
 
 
 class ScannedEntry(NamedTuple):
-    """An entry as the system showed it, not followed if it is a symlink.
+    """An entry with its status, not followed if it is a symlink.
 
     `leads_on`: a directory on the way to a source, itself in none: its content and times are not the job's.
     """
@@ -41,9 +41,9 @@ class ScannedEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ScannedDirectory:
-    """A directory that was listed, or a piece of it; `handle` is open only until the next is asked for.
+    """A directory that was listed, or a piece of it; `handle` is open until the next one is requested.
 
-    It tells of all names after `after` up to `until` (None: from the first, to the last).
+    It covers all names after `after` up to `until` (None: from the first, to the last).
     """
 
     path: bytes
@@ -56,13 +56,13 @@ class ScannedDirectory:
 
     @property
     def prefix(self) -> bytes:
-        """What stands before the names of its entries in their paths."""
+        """The path prefix of its entries."""
         return self.path.rstrip(b"/") + b"/"
 
 
 @dataclass(slots=True)
 class _Node:
-    """A step on the way: within a source, with its filters, or a directory of which only `children` count."""
+    """A directory in the tree of sources: within one, with its filters, or only leading to its `children`."""
 
     filters: Filters | None = None
     children: dict[bytes, _Node] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class _Node:
         return self.filters is not None
 
     def below(self) -> _Node:
-        """What is wanted of a directory in it that leads to no other source."""
+        """The node of a subdirectory that leads to no other source."""
         return _Node(self.filters) if self.children else self
 
 
@@ -100,7 +100,7 @@ def scan(
 
 
 def any_is_there(sources: Sequence[bytes]) -> bool:
-    """Whether one of the sources can be looked at, or may be there though we may not look."""
+    """Whether one of the sources exists, or may exist though we may not look."""
     for source in sources:
         try:
             os.lstat(source)
@@ -113,7 +113,7 @@ def any_is_there(sources: Sequence[bytes]) -> bool:
 
 
 def resolved(source: bytes) -> bytes:
-    """A source with its parent's symlinks resolved: entries then lie where they really are."""
+    """A source with its parent's symlinks resolved: entries then have their real paths."""
     path = os.path.normpath(source)
     parent, name = os.path.split(path)
     return os.path.join(os.path.realpath(parent), name)
@@ -128,7 +128,7 @@ def _plant(root: _Node, path: bytes, filters: Filters) -> None:
 
 
 class _Step(NamedTuple):
-    """A directory to walk: its name and identity as its parent showed them, and what is wanted of it."""
+    """A directory to walk: its name, its identity when its parent was listed, and its node."""
 
     name: bytes
     device: int
@@ -137,7 +137,7 @@ class _Step(NamedTuple):
 
 
 class _Below:
-    """The directories in a directory that are still to be walked; there may be a million."""
+    """The subdirectories that are still to be walked; there may be a million."""
 
     def __init__(self) -> None:
         self._names: list[bytes] = []
@@ -145,7 +145,7 @@ class _Below:
         self._nodes: list[_Node] = []
 
     def append(self, name: bytes, found: os.stat_result, node: _Node) -> None:
-        """One more, after those that are here."""
+        """Add a directory, after those that are here."""
         self._names.append(name)
         for values, value in zip(self._identities, _identity(found), strict=True):
             values.append(value)
@@ -157,7 +157,7 @@ class _Below:
 
 @dataclass(slots=True)
 class _Level:
-    """A directory on the way down; `handle` is None while it is let go."""
+    """A directory on the way down; `handle` is None while it is closed to save handles."""
 
     path: bytes
     handle: int | None
@@ -166,7 +166,7 @@ class _Level:
 
     @property
     def prefix(self) -> bytes:
-        """What stands before the names of its entries in their paths."""
+        """The path prefix of its entries."""
         return self.path.rstrip(b"/") + b"/"
 
 
@@ -215,7 +215,7 @@ class _Walk:
         return None
 
     def _pop(self) -> None:
-        """Leave the deepest directory; the one above is opened again through it if it was let go."""
+        """Leave the deepest directory; the one above is opened again through it if it was closed."""
         done = self._stack.pop()
         try:
             above = self._stack[-1] if self._stack else None
@@ -259,7 +259,7 @@ class _Walk:
         return None
 
     def _list(self, level: _Level, handle: int, node: _Node) -> Iterator[ScannedDirectory]:
-        """Yield a directory in pieces, and note what is to be walked in it."""
+        """Yield a directory in pieces, and note its subdirectories."""
         path = level.path
         try:
             names, node = self._names(path, handle, node)
@@ -288,7 +288,7 @@ class _Walk:
         level.below = iter(below)
 
     def _names(self, path: bytes, handle: int, node: _Node) -> tuple[list[bytes], _Node]:
-        """What to look at in a directory, and what is wanted: of a tagged one the tag, and other sources."""
+        """The names to look at in a directory, and its node: of a tagged one the tag, and other sources."""
         if node.filters is None:
             return sorted(node.children), node
         names = _listed(handle)
@@ -305,7 +305,7 @@ class _Walk:
         try:
             found = os.stat(name, dir_fd=handle, follow_symlinks=False)
         except FileNotFoundError:
-            if name in node.children:  # a source that is missing is an error; a file that has gone is none
+            if name in node.children:  # a missing source is an error, a vanished file is not
                 unread.add(name)
                 self._missing(prefix + name)
             return None
@@ -323,7 +323,7 @@ class _Walk:
                 self._leave_out(left_out)
                 if child is None:
                     return None
-                only_leads_on = True  # a source that lies in what is left out was named, so it is wanted
+                only_leads_on = True  # a source inside an excluded directory was named, so it is read
         if stat.S_ISSOCK(found.st_mode):
             self._leave_out(LeftOut(prefix + name, Reason.SOCKET, "sockets are not saved"))
             self._report(Problem(prefix + name, ProblemKind.SKIPPED, "sockets are not saved"))
@@ -333,7 +333,7 @@ class _Walk:
         return ScannedEntry(name, found, leads_on)
 
     def _node_below(self, path: bytes, node: _Node, entry: ScannedEntry, device: int) -> _Node:
-        """What is wanted of a directory: of another file system's nothing, if the job keeps to one."""
+        """The node of a subdirectory: empty on another file system, if the job keeps to one."""
         child = node.children.get(entry.name, _NOTHING)
         if node.filters is None or child.filters is not None or entry.leads_on:
             return child
@@ -363,7 +363,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def _listed(handle: int) -> list[bytes]:
-    """The names in a directory, in order; each is held once only."""
+    """The sorted names in a directory; each is held once only."""
     names: list[Any] = os.listdir(handle)
     for start in range(0, len(names), _PIECE):
         names[start : start + _PIECE] = map(os.fsencode, names[start : start + _PIECE])

@@ -1,7 +1,7 @@
-"""Read small files whole, a batch at a time: what most files of most trees need, and no more.
+"""Reads small files whole, a batch at a time: the short way for most files of most trees.
 
-A file that is anything but what the scan saw (changed, sparse, unreadable, grown) is passed over: the caller
-reads it by the long way, where each such case has its answer.
+A file that is not exactly what the scan saw (changed, sparse, unreadable, grown) is skipped: the caller
+reads it by the long way, which handles each such case.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from backup.format.naming import chunk_id, content_id_of_chunk
 from backup.source.attributes import NONE, Attributes, read_attributes
 from backup.source.read import open_name
 
-LARGEST: Final = MINIMUM - 1  # one chunk holds it, so nothing is to be cut
+LARGEST: Final = MINIMUM - 1  # one chunk holds it, so it is not cut
 _BLOCK: Final = 512
 _KIND: Final = 0o170000
 _SAMPLE: Final = 64
@@ -41,12 +41,12 @@ class FileToRead(NamedTuple):
 
 
 class SmallRead(NamedTuple):
-    """Files of a batch that were read whole, in columns: their places in the batch, and what names them.
+    """Files of a batch that were read whole, in columns: their indexes in the batch, and their ids.
 
-    Data lies in the room that was given: files of `loose` from its start, of `dense` (what does not
-    compress) from its middle, one after the other; those of `empty` have none. `ids` hold 32 bytes for each
-    loose file, then for each dense one, `content_ids` 16 for each in the same order. `attributes` tells, by
-    place, of the few files that have any.
+    Data lies in the given buffer: files of `loose` from its start, of `dense` (incompressible) from its
+    middle, one after the other; those of `empty` have none. `ids` hold 32 bytes for each loose file, then for
+    each dense one, `content_ids` 16 for each in the same order. `attributes`, by index, has the few files
+    with any.
     """
 
     empty: array[int]
@@ -63,9 +63,9 @@ def is_plain(found: os.stat_result) -> bool:
 
 
 def is_small(found: os.stat_result) -> bool:
-    """Whether a file may be read here: of one chunk at most, without holes, with no other name.
+    """Whether a file may be read here: at most one chunk, without holes or other names.
 
-    And with numbers and times that fit 63 bits, as nearly all have.
+    Its numbers and times must also fit 63 bits, as nearly all do.
     """
     size: int = found.st_size
     if size > LARGEST or found.st_nlink != 1 or found.st_blocks * _BLOCK < size:
@@ -74,26 +74,26 @@ def is_small(found: os.stat_result) -> bool:
 
 
 def room_for(batch: int) -> int:
-    """The bytes of room for files of fewer than `batch` bytes together and one more."""
+    """Size of the buffer for files of fewer than `batch` bytes together and one more."""
     return 2 * (batch + LARGEST + 1)
 
 
 def read_small(
     directories: Sequence[int],
-    wanted: Iterable[tuple[int, bytes, Seen]],
+    files: Iterable[tuple[int, bytes, Seen]],
     room: memoryview,
     *,
     chunk_key: bytes,
     content_key: bytes,
 ) -> SmallRead:
-    """Read each file of `wanted` (see `FileToRead`) that can be read here; `directories` are open handles."""
+    """Read each of `files` (see `FileToRead`) that can be read here; `directories` are open handles."""
     empty, loose, dense = array("H"), array("H"), array("H")
     loose_ids: list[tuple[bytes, bytes]] = []
     dense_ids: list[tuple[bytes, bytes]] = []
     found: dict[int, Attributes] = {}
     middle = len(room) // 2
     start, dense_start = 0, middle
-    for index, (directory, name, expected) in enumerate(wanted):
+    for index, (directory, name, expected) in enumerate(files):
         size = expected[1]
         end = start + size
         if end >= middle or dense_start + size > len(room):
@@ -124,20 +124,20 @@ def read_small(
 
 
 def _is_dense(data: memoryview) -> bool:
-    """Whether a run of bytes from the middle looks as if it did not compress: nearly all of them differ."""
+    """Whether 64 bytes from the middle look incompressible: nearly all of them differ."""
     middle = len(data) // 2
     return len(set(data[middle : middle + _SAMPLE])) >= _DISTINCT
 
 
 def _read(directory: int, name: bytes, expected: Seen, room: memoryview) -> Attributes | None:
-    """Read a file into `room`, which has a byte more than it; None if it is not what was expected."""
+    """Read a file into `room`, which has one byte more; None if it is not as expected."""
     try:
         handle = open_name(directory, name)
     except SourceError:
         return None
     try:
         if seen(os.fstat(handle)) != expected:
-            return None  # another file, or no file: what is made anew has another ctime
+            return None  # another file, or no file: a new one has another ctime
         length = os.preadv(handle, [room], 0)
         attributes = read_attributes(handle)
         if length != expected[1] or attributes.trouble or seen(os.fstat(handle)) != expected:

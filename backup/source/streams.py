@@ -1,7 +1,7 @@
-"""Sources that are not trees: what a command writes, standard input, a device; each saved as one file.
+"""Streams: sources that are not trees (a command's output, standard input, a device), each saved as one file.
 
-They lie below `/.streams` in every snapshot, where no file of a disk is ever saved. Nothing tells without
-reading whether they have changed, so they are read in every run that is to have them.
+They lie below `/.streams` in every snapshot, where no file of a disk is ever saved. A stream cannot be known
+to be unchanged without reading, so each run that includes it reads it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class OpenStream(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes that it is thought to have."""
+        """Expected size in bytes."""
         ...
 
     def fill(self, view: memoryview) -> int:
-        """Fill the view; fewer bytes than fit are the last. `FileUnreadableError`, `InterruptedRunError`."""
+        """Fill the view; a short fill is the last. `FileUnreadableError`, `InterruptedRunError`."""
         ...
 
     def finish(self) -> None:
-        """All was read: `FileUnreadableError` unless that is known to be the whole."""
+        """Confirm that this was the whole stream; else `FileUnreadableError`."""
         ...
 
 
@@ -48,17 +48,17 @@ class Stream(Protocol):
 
     @property
     def path(self) -> bytes:
-        """Where it is saved, below `/.streams`."""
+        """Its path in the snapshot, below `/.streams`."""
         ...
 
     def open(self, stop: Stop) -> AbstractContextManager[OpenStream]:
-        """Begin to read; `FileUnreadableError` if it cannot be."""
+        """Begin to read; `FileUnreadableError` if that is impossible."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a command writes to its standard output. `timeout` in seconds, of waiting for it."""
+    """A command's standard output. `timeout` in seconds, of waiting for it."""
 
     name: bytes
     run: tuple[str, ...]
@@ -68,29 +68,29 @@ class Command:
 
     @property
     def path(self) -> bytes:
-        """Where it is saved."""
+        """Its path in the snapshot."""
         return TOP + b"/" + self.name
 
     def open(self, stop: Stop) -> AbstractContextManager[OpenStream]:
-        """Start it."""
+        """Start the command."""
         return RunningCommand(self.run, self.timeout, self.environment, self.user, stop)
 
 
 @dataclass(frozen=True, slots=True)
 class StandardInput:
-    """What comes in by a handle until it ends."""
+    """Standard input, or another handle, read until it ends."""
 
     name: bytes
     handle: int = 0
 
     @property
     def path(self) -> bytes:
-        """Where it is saved."""
+        """Its path in the snapshot."""
         return TOP + b"/" + self.name
 
     @contextmanager
     def open(self, stop: Stop) -> Iterator[OpenStream]:
-        """Read from it."""
+        """Return the stream."""
         yield _Input(self.handle, stop)
 
 
@@ -102,12 +102,12 @@ class Device:
 
     @property
     def path(self) -> bytes:
-        """Where it is saved: under its own path."""
+        """Its path in the snapshot: the device's own path below `/.streams`."""
         return TOP + self.device
 
     @contextmanager
     def open(self, stop: Stop) -> Iterator[OpenStream]:
-        """Open it, through symlinks: LVM's names are such."""
+        """Open the device, through symlinks: LVM's names are symlinks."""
         try:
             handle = os.open(self.device, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:

@@ -73,7 +73,7 @@ class Sharing:
         self._spoilt = spoilt
         self._chunk_key = chunk_key
         self._warn = warn
-        self._is_wanted = files >= _MANY and _has_two_cores()
+        self._may_start = files >= _MANY and _has_two_cores()
         self._maker: MakerProcess | None = None
         self._frame = memoryview(b"")
         self._number = 0  # of the frame
@@ -121,7 +121,7 @@ class Sharing:
 
     def close(self) -> None:
         """End the process."""
-        self._is_wanted = False
+        self._may_start = False
         self._asked.clear()
         if self._maker is not None:
             self._maker.close()
@@ -216,7 +216,7 @@ class Sharing:
         """Recreate the files that the dead second process may have created or begun."""
         self._has_failed = True
         self._warn(f"{_ALONE} is gone: {error}")
-        self._maker, self._is_wanted = None, False
+        self._maker, self._may_start = None, False
         maker.close()
         while self._asked:
             batch = self._asked[0]
@@ -231,11 +231,11 @@ class Sharing:
         self._has_failed = False
 
     def _started(self) -> MakerProcess | None:
-        if self._maker is None and self._is_wanted:
+        if self._maker is None and self._may_start:
             try:
                 self._maker = self._writer.second_maker(self._chunk_key, 2 * LARGEST_FRAME)
             except (OSError, MakerGoneError) as error:
-                self._is_wanted = False  # no process available: create them here
+                self._may_start = False  # no process available: create them here
                 self._warn(f"{_ALONE} cannot be started: {error}")
         return self._maker
 
