@@ -129,6 +129,11 @@ def test_own_figures_that_are_wrong(old: str, new: str, says: str) -> None:
         parse_prices(OWN.replace(old, new), "mine.toml", TABLE)
 
 
+def test_a_table_that_is_nested_too_deep_is_told_as_none() -> None:
+    with pytest.raises(ConfigError, match=r"mine\.toml is no table of prices"):
+        parse_prices("price = " + "[" * 5000, "mine.toml", TABLE)
+
+
 def test_a_table_of_ones_own_must_be_whole() -> None:
     text = 'date = 2026-11-01\ncurrency = "EUR"\n[[price]]\nregion = "eu-central-1"\nkind = "glacier"\n'
     with pytest.raises(ConfigError, match="glacier in eu-central-1 lacks storage, overhead, minimum_days"):

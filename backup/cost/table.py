@@ -179,7 +179,7 @@ def parse_prices(text: str, origin: str, base: PriceTable | None = None) -> Pric
             own = msgspec.convert(document, _Own, strict=False)
             return _extended(base, own, origin)
         read = msgspec.convert(document, _File, strict=False)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise ConfigError(
             f"{origin} is no table of prices: {error}",
             advice="`nightvault prices --toml` prints one that is; docs/prices.md describes it",
