@@ -176,7 +176,7 @@ def test_storing_and_deleting_early() -> None:
     assert flexible.storing(0, 32768, 30) == Decimal("0.0036")  # overhead: 32,768 times 32 KiB are 1 GB
     assert flexible.deleting(1000 * GB, 0, 60) == Decimal("3.6")
     assert flexible.deleting(1000 * GB, 0, 90) == flexible.deleting(1000 * GB, 0, 4000) == 0
-    assert flexible.uploading(2000) == Decimal("0.06")
+    assert flexible.upload * 2 == Decimal("0.06")  # of 2,000 requests
 
 
 def test_what_a_request_is_worth() -> None:

@@ -110,10 +110,6 @@ class Price:
         """The cost of deleting data `age_days` old: the rest of the minimum duration."""
         return self.storing(size, archives, max(0, self.minimum_days - age_days))
 
-    def uploading(self, requests: int) -> Decimal:
-        """The cost of `requests` requests that send data."""
-        return self.upload * requests / 1000
-
     def retrieving(self, load: Load, tier: Tier, *, copy_days: int = 0) -> Bill | None:
         """The cost of a restore with `tier`; None if there is no such tier here.
 

@@ -78,18 +78,6 @@ class TreeHasher:
         return combine(self.leaves)
 
 
-def part_hashes(view: bytes | memoryview, leaf: int = MIB) -> tuple[TreeHash, bytes]:
-    """Tree hash and plain SHA-256 of a part, leaf by leaf so that the second pass hits the CPU cache."""
-    whole = hashlib.sha256()
-    leaves: list[bytes] = []
-    data = memoryview(view)
-    for start in range(0, max(len(data), 1), leaf):
-        piece = data[start : start + leaf]
-        leaves.append(hashlib.sha256(piece).digest())
-        whole.update(piece)
-    return combine(leaves), whole.digest()
-
-
 def part_size_for(size: int, preferred: int) -> int:
     """The part size for an archive of `size` bytes: a power of two MiB, at least `preferred`.
 

@@ -234,9 +234,6 @@ def pending_uploads(tx: Transaction, inventory_id: InventoryId) -> Sequence[Pend
     ]
 
 
-# Known chunks.
-
-
 # Queries.
 
 

@@ -131,11 +131,6 @@ class Builder:
         rows, self._directories = self._directories, []
         self.insert_new(schema.directories, rows)
 
-    def has_archive(self, number: int) -> bool:
-        """Whether an archive of that number exists."""
-        sql = "SELECT 1 FROM archives WHERE number = ?"
-        return self._tx.exec_driver_sql(sql, (number,)).first() is not None
-
     def domain_of(self, recipients: bytes) -> int | None:
         """The newest domain of that set of recipients (their ids joined, in order)."""
         sql = "SELECT max(number) FROM domains WHERE recipients = ?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,16 @@ class Inventory:
             self.opening.close()
 
 
+_MEANINGS: dict[int, tuple[type[NightvaultError], str]] = {
+    sqlite3.SQLITE_FULL: (SpoolError, "cannot grow"),
+    sqlite3.SQLITE_READONLY: (StateDeniedError, "can only be read here"),
+    sqlite3.SQLITE_BUSY: (LockedError, "is in use"),
+    sqlite3.SQLITE_LOCKED: (LockedError, "is in use"),
+}
+"""SQLite's primary result codes that are no damage (sqlite.org/rescode.html); a damaged file is no
+`OperationalError` to begin with."""
+
+
 def _identity_of(path: str | None) -> FileIdentity | None:
     """The identity of the file at that path; None if there is none."""
     try:
@@ -124,21 +135,13 @@ def our_errors(engine: Engine) -> Iterator[None]:
         raise InventoryDamagedError(f"the inventory {where} is damaged", advice=REBUILD_ADVICE) from error
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         cause = getattr(error, "orig", None) or error
-        text = str(cause)
+        text, code = str(cause), getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without what details it
         if not isinstance(cause, engine.dialect.loaded_dbapi.OperationalError):
             raise InventoryDamagedError(
                 f"the inventory {where} is damaged: {text}", advice=REBUILD_ADVICE
             ) from error
-        if "full" in text:
-            raise SpoolError(f"the inventory {where} cannot grow: {text}") from error
-        if "readonly" in text:
-            raise StateDeniedError(f"the inventory {where} can only be read here: {text}") from error
-        if "locked" in text:
-            raise LockedError(f"the inventory {where} is in use: {text}") from error
-        raise InventoryDamagedError(
-            f"the inventory {where} cannot be used: {text}",
-            advice=REBUILD_ADVICE if "malformed" in text else "",
-        ) from error
+        kind, what = _MEANINGS.get(code, (InventoryDamagedError, "cannot be used"))
+        raise kind(f"the inventory {where} {what}: {text}") from error
 
 
 def require_file(url: str) -> None:

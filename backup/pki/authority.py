@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -155,12 +154,6 @@ def _keep_copy(authority: Authority, certificate: x509.Certificate) -> None:
     make_directory(directory)
     path = os.path.join(directory, f"{certificate.serial_number:x}.pem")
     create_files([NewFile(path, certificate.public_bytes(Encoding.PEM))])
-
-
-def issued_certificates(authority: Authority) -> Sequence[str]:
-    """The paths of the copies of all issued certificates, by serial."""
-    directory = os.path.join(authority.directory, ISSUED_DIRECTORY)
-    return sorted(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".pem"))
 
 
 def _begin(

@@ -95,9 +95,9 @@ def find_open(context: RestoreContext, plan: RestorePlan, target: bytes) -> Rest
         return _same_open(tx, plan, target)
 
 
-def find_restore(world_inventory: Inventory, words: str) -> Restore:
+def find_restore(inventory: Inventory, words: str) -> Restore:
     """The restore of an id or a unique prefix. `UsageError` otherwise."""
-    with world_inventory.reading() as tx:
+    with inventory.reading() as tx:
         found = [one for one in retrievals.list_restores(tx) if words and one.id.startswith(words)]
     if len(found) != 1:
         raise UsageError(
@@ -107,21 +107,21 @@ def find_restore(world_inventory: Inventory, words: str) -> Restore:
     return found[0]
 
 
-def cancel(restore: Restore, world_inventory: Inventory, key_directory: str, clock: Clock) -> None:
+def cancel(restore: Restore, inventory: Inventory, key_directory: str, clock: Clock) -> None:
     """Give an open restore up: what was asked for is not fetched, its keys are wiped, half-done files go.
 
     Files that are whole stay. Requests cannot be taken back, but another restore may use their outputs.
     """
-    with alone_with(world_inventory, restore):
-        sweep(restore, world_inventory)
-        with world_inventory.writing() as tx:
+    with alone_with(inventory, restore):
+        sweep(restore, inventory)
+        with inventory.writing() as tx:
             retrievals.close_restore(tx, restore.number, RestoreStage.CANCELLED, clock.now())
         PackKeyFile(key_directory, restore.id).wipe()
 
 
-def choose_on_capacity(restore: Restore, world_inventory: Inventory, choice: str) -> Restore:
+def choose_on_capacity(restore: Restore, inventory: Inventory, choice: str) -> Restore:
     """What to do from now on when the vault cannot serve the tier: wait, standard, bulk or fail."""
-    with world_inventory.writing() as tx:
+    with inventory.writing() as tx:
         retrievals.set_on_capacity(tx, restore.number, choice)
         return retrievals.find_restore(tx, restore.number)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -308,13 +308,8 @@ class GlacierVault:
         refused: type[NightvaultError] = VaultError,
         **parameters: Any,
     ) -> Any:
-        doing = f"{doing} (Glacier vault {self._vault})"
-        for each in _IDS & parameters.keys():
-            if not _ID.fullmatch(parameters[each]):  # an id such as ".." would change the path of the request
-                raise unknown(f"cannot {doing}: no id of AWS looks like this")
-        with speaking_of(doing, unknown=unknown, refused=refused):
-            method = getattr(self._client, operation)
-            return method(accountId=self._account_id, vaultName=self._vault, **parameters)
+        with self._request(doing, parameters, unknown=unknown, refused=refused) as which:
+            return getattr(self._client, operation)(**which)
 
     def _pages(
         self,
@@ -325,14 +320,22 @@ class GlacierVault:
         unknown: type[VaultError] = VaultError,
         **parameters: Any,
     ) -> Iterator[Any]:
-        """All items of a paginated list; a short page may still have a marker, so only the marker counts."""
-        marker: dict[str, Any] = {}
-        while True:
-            answer = self._call(operation, doing, unknown=unknown, **parameters, **marker)
-            yield from field(answer, key, doing)
-            if not answer.get("Marker"):
-                return
-            marker = {"marker": answer["Marker"]}
+        """All items of a paginated list."""
+        with self._request(doing, parameters, unknown=unknown) as which:
+            for page in self._client.get_paginator(operation).paginate(**which):
+                yield from field(page, key, doing)
+
+    @contextmanager
+    def _request(
+        self, doing: str, parameters: dict[str, Any], *, unknown: type[VaultError], **how: Any
+    ) -> Iterator[dict[str, Any]]:
+        """All parameters of a request to this vault; what AWS answers to it is told in our words."""
+        doing = f"{doing} (Glacier vault {self._vault})"
+        for each in _IDS & parameters.keys():
+            if not _ID.fullmatch(parameters[each]):  # an id such as ".." would change the path of the request
+                raise unknown(f"cannot {doing}: no id of AWS looks like this")
+        with speaking_of(doing, unknown=unknown, **how):
+            yield {"accountId": self._account_id, "vaultName": self._vault, **parameters}
 
     def _output(self, job_id: str, doing: str, **parameters: Any) -> Any:
         return self._call("get_job_output", doing, unknown=RetrievalExpiredError, jobId=job_id, **parameters)

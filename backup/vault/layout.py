@@ -32,6 +32,7 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
+from backup.files import sync_directory
 from backup.format.treehash import TreeHasher
 from backup.model import MIB, ArchiveId, ByteRange, StoredPart, TreeHash, UploadId
 from backup.page_cache import forget
@@ -138,7 +139,7 @@ def make_upload(root: Root, upload_id: UploadId, record: UploadRecord) -> None:
                     pass
             _write_record("upload.json", record, fd)
         os.rename(new, upload_id, src_dir_fd=uploads, dst_dir_fd=uploads)
-        os.fsync(uploads)
+        sync_directory(uploads)
 
 
 def upload_ids(root: Root) -> list[UploadId]:
@@ -217,7 +218,7 @@ def adopt_linked(upload: int, parts: Sequence[StoredPart]) -> None:
         os.fdatasync(file)  # the spool synced it already, but some file systems make a copy for a link
         forget(file)
     os.rename(_LINKED, "data", src_dir_fd=upload, dst_dir_fd=upload)
-    os.fsync(upload)
+    sync_directory(upload)
     with dirfd.open_file("parts", os.O_WRONLY | os.O_APPEND, dir_fd=upload) as notes:
         os.write(notes, b"".join(map(_note, parts)))
 
@@ -258,7 +259,7 @@ def remove_upload(root: Root, upload_id: UploadId) -> None:
             for each in ("data", _LINKED, "parts", "upload.json", "upload.json.new"):
                 dirfd.remove(each, dir_fd=fd)
         os.rmdir(upload_id, dir_fd=uploads)
-        os.fsync(uploads)
+        sync_directory(uploads)
 
 
 # Archives.
@@ -277,8 +278,8 @@ def make_archive(root: Root, upload_id: UploadId, record: ArchiveRecord) -> None
                 os.fsync(data)
             _write_record(f"{upload_id}.json", record, shelf)
             os.rename("data", upload_id, src_dir_fd=upload, dst_dir_fd=shelf)
-            os.fsync(shelf)
-            os.fsync(upload)
+            sync_directory(shelf)
+            sync_directory(upload)
 
 
 def archive_size(root: Root, archive_id: ArchiveId) -> int | None:
@@ -365,4 +366,4 @@ def remove_archive(root: Root, archive_id: ArchiveId) -> None:
     ):
         dirfd.remove(archive_id, dir_fd=shelf)
         dirfd.remove(f"{archive_id}.json", dir_fd=shelf)
-        os.fsync(shelf)
+        sync_directory(shelf)

@@ -55,20 +55,20 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
     def create(self) -> None:
         """CreateBucket, unless there is a bucket of that name that we can use."""
         with suppress(VaultMissingError):
-            self._in.require("look for it")
+            self._in.require(f"look for {self._in.bucket.told}")
             return
         elsewhere: dict[str, Any] = {}
         if self._in.bucket.region != "us-east-1":  # which has no constraint
             elsewhere["CreateBucketConfiguration"] = {"LocationConstraint": self._in.bucket.region}
         ours = {"BucketAlreadyOwnedByYou": _OursError}
         with suppress(_OursError):
-            self._in.call("create_bucket", "make it", meaning=ours, **elsewhere)
+            self._in.call("create_bucket", f"make {self._in.bucket.told}", meaning=ours, **elsewhere)
 
     def state(self) -> VaultState:
         """HeadBucket; without counts, which only a listing gives."""
         location = f"s3://{self._in.bucket.name}/{self._in.bucket.prefix}"
         try:
-            self._in.require("look for it")
+            self._in.require(f"look for {self._in.bucket.told}")
         except VaultMissingError:
             return VaultState(exists=False, location=location)
         return VaultState(exists=True, location=location)

@@ -44,6 +44,11 @@ class Bucket:
     checksums: str = CRC64NVME
 
     @property
+    def told(self) -> str:
+        """How errors name it."""
+        return f"bucket {self.name}"
+
+    @property
     def is_frozen(self) -> bool:
         """Whether data packs must be retrieved before they can be read."""
         return self.storage_class in FROZEN
@@ -118,9 +123,9 @@ class BucketRequests:
     @contextmanager
     def _speaking_of(self, doing: str, **how: Any) -> Iterator[None]:
         """`aws.speaking_of`, plus the errors that an answer's headers explain better than its code."""
-        name = f"bucket {self.bucket.name}"
+        name = self.bucket.told
         try:
-            with speaking_of(f"{doing[:-2]}{name}" if doing.endswith("it") else f"{doing} ({name})", **how):
+            with speaking_of(doing if name in doing else f"{doing} ({name})", **how):
                 yield
         except NightvaultError as error:
             raise self._told_by_headers(error) or error from error.__cause__

@@ -32,7 +32,7 @@ def warnings_of(requests: BucketRequests) -> Iterator[str]:
     """Warnings about a bucket, worst first; a setting that cannot be read (denied, unreachable) is one,
     too."""
     try:
-        head = requests.call("head_bucket", "look at it", unknown=VaultMissingError)
+        head = requests.call("head_bucket", f"look at {requests.bucket.told}", unknown=VaultMissingError)
     except VaultMissingError:
         yield f"there is no bucket {requests.bucket.name} yet: `nightvault init` makes it"
         return

@@ -17,7 +17,7 @@ import boto3
 import botocore.utils
 
 from backup.app.clock import SystemClock
-from backup.format.treehash import TreeHasher, part_hashes
+from backup.format.treehash import TreeHasher
 from backup.inventory import archives, runs
 from backup.inventory.database import create_inventory
 from backup.model import (
@@ -38,6 +38,7 @@ from backup.vault.aws import make_client
 from backup.vault.glacier import GlacierVault
 from tests.doubles import Silent
 from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
+from tests.vault.archives import part_hashes
 
 VAULT = "bench"
 PLAIN_PART = 8 * MIB

@@ -13,6 +13,7 @@ from backup.errors import FormatError
 from backup.format import treehash
 from backup.format.treehash import TreeHasher, aligned_pieces, is_tree_aligned, part_size_for, tree_hash
 from backup.model import MIB, ByteRange
+from tests.vault.archives import part_hashes
 
 PATTERN = bytes(i % 251 for i in range(251)) * (8 * MIB // 251 + 1)
 VECTORS = [
@@ -49,7 +50,7 @@ def by_definition(data: bytes, leaf: int) -> bytes:
 def test_vectors(size: int, expected: str) -> None:
     data = PATTERN[:size]
     assert tree_hash(data).hex() == expected
-    tree, linear = treehash.part_hashes(memoryview(data))
+    tree, linear = part_hashes(memoryview(data))
     assert tree.hex() == expected
     assert linear == hashlib.sha256(data).digest()
     hasher = TreeHasher()
@@ -85,7 +86,7 @@ def test_three_mib_parts_would_not_combine() -> None:
 @given(st.binary(max_size=100), st.integers(1, 9))
 def test_small_leaves_follow_the_definition(data: bytes, leaf: int) -> None:
     assert tree_hash(data, leaf) == by_definition(data, leaf)
-    assert treehash.part_hashes(data, leaf) == (tree_hash(data, leaf), hashlib.sha256(data).digest())
+    assert part_hashes(data, leaf) == (tree_hash(data, leaf), hashlib.sha256(data).digest())
     assert treehash.combine(treehash.leaf_hashes(data, leaf)) == tree_hash(data, leaf)
 
 

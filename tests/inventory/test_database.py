@@ -27,6 +27,7 @@ from backup.errors import (
     NightvaultError,
     NoInventoryError,
     SpoolError,
+    StateDeniedError,
     UsageError,
 )
 from backup.inventory import database, schema
@@ -260,6 +261,35 @@ class TestTransactions:
         with pytest.raises(LockedError, match="in use"), inventory.writing():
             pass
         other.close()
+
+
+def read(inventory: Inventory, *statements: str) -> None:
+    """Give statements to the database, in a transaction that is not told to write."""
+    with inventory.reading() as tx:
+        for each in statements:
+            tx.exec_driver_sql(each)
+
+
+class TestFailures:
+    """The database's failures are told apart by their codes, whatever its messages say."""
+
+    def test_no_room(self, inventory: Inventory) -> None:
+        statements = ("PRAGMA max_page_count = 1", "CREATE TABLE more AS SELECT randomblob(1000000)")
+        with pytest.raises(SpoolError, match="cannot grow"):
+            read(inventory, *statements)
+
+    def test_no_right_to_write(self, inventory: Inventory) -> None:
+        with pytest.raises(StateDeniedError, match="can only be read"):
+            read(inventory, "PRAGMA query_only = 1", "DELETE FROM about")
+
+    def test_another_writer(self, inventory: Inventory) -> None:
+        with inventory.writing(), pytest.raises(LockedError, match="is in use"):
+            read(inventory, "PRAGMA busy_timeout = 1", "DELETE FROM about")
+
+    @pytest.mark.parametrize("name", ["full", "readonly", "locked"])
+    def test_a_name_that_sounds_like_another_failure(self, inventory: Inventory, name: str) -> None:
+        with pytest.raises(InventoryDamagedError, match=f"cannot be used: no such table: {name}"):
+            read(inventory, f"SELECT * FROM {name}")
 
 
 class TestLocks:

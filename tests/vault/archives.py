@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 
 from backup.format.crc64 import crc64
-from backup.format.treehash import part_hashes, tree_hash
+from backup.format.treehash import combine, tree_hash
 from backup.model import (
     MIB,
     ArchiveId,
@@ -18,6 +19,7 @@ from backup.model import (
     PackKind,
     Part,
     Tier,
+    TreeHash,
     UploadId,
 )
 from backup.protocols import Vault
@@ -41,6 +43,18 @@ def cut(data: bytes, part_size: int = MIB) -> list[Part]:
     """All parts of an archive."""
     view = memoryview(data)
     return [part_of(view[at : at + part_size], at, part_size) for at in range(0, len(data), part_size)]
+
+
+def part_hashes(view: bytes | memoryview, leaf: int = MIB) -> tuple[TreeHash, bytes]:
+    """Tree hash and plain SHA-256 of a part, leaf by leaf so that the second pass finds it in the cache."""
+    whole = hashlib.sha256()
+    leaves: list[bytes] = []
+    data = memoryview(view)
+    for start in range(0, max(len(data), 1), leaf):
+        piece = data[start : start + leaf]
+        leaves.append(hashlib.sha256(piece).digest())
+        whole.update(piece)
+    return combine(leaves), whole.digest()
 
 
 def part_of(body: bytes | memoryview, offset: int, part_size: int = MIB) -> Part:

@@ -6,7 +6,6 @@ sigv4-query-string-auth, ErrorResponses).
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from collections.abc import Collection
@@ -249,11 +248,6 @@ def check_payload_hash(claim: Claim, computed: str) -> None:
     if wanted is not None and not hmac.compare_digest(wanted, computed):
         details = {"ClientComputedContentSHA256": wanted, "S3ComputedContentSHA256": computed}
         raise S3Error("XAmzContentSHA256Mismatch", None, details)
-
-
-def sha256_hex(data: bytes) -> str:
-    """The SHA-256 of a small body."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def _same(left: str, right: str) -> bool:
