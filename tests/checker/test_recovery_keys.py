@@ -19,7 +19,7 @@ from backup.vault.directory import DirectoryVault
 from tests.backups import INVENTORY_ID, Site, recovery_key
 from tests.checker.rebuilding import Bare, bare, line_of, rows
 from tests.checker.test_hostile import catalogs, kinds, remove
-from tests.doubles import ManualClock
+from tests.doubles import Blindfolded, ManualClock
 from tests.trees import assert_same_tree
 
 OLD, NEW = recovery_key(), RecoveryKey.from_seed(b"n" * 32)
@@ -172,7 +172,7 @@ def test_a_tag_vouches_for_no_other_signer_and_no_other_inventory(
     site: Site, tmp_path: Path, clock: ManualClock, disk: DirectoryVault
 ) -> None:
     """Defect 4, the attacker's side: he copies tags that lie in the vault in clear."""
-    forger = Site.create(tmp_path / "forger", disk, site.job.sources, clock=clock)
+    forger = Site.create(tmp_path / "forger", Blindfolded(disk), site.job.sources, clock=clock)
     forger = replace(forger, keys=replace(site.keys, signer=Signer(b"x" * 32)))
     forger.backup()
     forger.close()
