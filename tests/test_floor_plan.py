@@ -1,7 +1,9 @@
-"""The import contracts name every package there is, so that a new one is held to them."""
+"""The import contracts name every package there is, so that a new one is held to them; files are
+written durably, and locked, in one place."""
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import tomllib
 from pathlib import Path
@@ -18,3 +20,26 @@ def test_the_emulator_is_held_apart_from_everything_else() -> None:
     alone = next(one for one in contracts if one["id"] == "emulator-alone")
     others = {f"backup.{one.name}" for one in pkgutil.iter_modules(backup.__path__)} - {"backup.emulator"}
     assert set(alone["forbidden_modules"]) == others
+
+
+BY_HAND = {
+    "archiver/packing.py",  # a pack grows in its place, and counts only once a row names it
+    "files.py",
+    "inventory/building.py",  # SQLite wrote the file
+    "restorer/pack_keys.py",  # keys are wiped where they lie
+    "restorer/target/partial_files.py",  # thousands of files, synced together by their file system
+    "vault/layout.py",  # an upload's data are written in pieces, in their place
+}
+"""Modules that sync, lock or create a file exclusively by hand, and why."""
+
+
+def test_files_are_written_durably_and_locked_in_one_place() -> None:
+    package = REPOSITORY / "backup"
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if path.relative_to(package).parts[0] != "emulator"
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Attribute) and node.attr in {"fsync", "fdatasync", "flock", "lockf", "O_EXCL"}
+    }
+    assert found == BY_HAND
