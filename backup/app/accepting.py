@@ -83,7 +83,7 @@ def accept_vault(
         lists = vault.traits.lists_at_once
         state = ArchiveState.UNCONFIRMED if lists else ArchiveState.LOST
         with inventory.writing() as tx:
-            count = identities.forget_what_is_there(tx, vault.name, state)
+            count = identities.set_state_of_contents(tx, vault.name, state)
         identity = adopt(inventory, vault, patience, patience.call(lambda: vault.identities(inventory.id)))
     if not lists:
         return Accepted(identity, count)

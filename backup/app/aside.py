@@ -13,7 +13,7 @@ from backup.config import Config
 from backup.errors import LockedError, NightvaultError
 from backup.files import sync_directory
 from backup.inventory.database import require_file, sqlite_path
-from backup.inventory.locks import hold_lock, nobody_has_it_open
+from backup.inventory.locks import exclusive_opening, hold_lock
 from backup.protocols import Clock
 
 _KEY_FILES = ("signer", "chunk-secret", "enrolments")
@@ -40,11 +40,11 @@ def alone_on_state(config: Config, clock: Clock) -> Iterator[None]:
         held.enter_context(hold_lock(config.state_dir, "backup"))
         for _ in range(_TRIES):
             with suppress(LockedError):
-                held.enter_context(nobody_has_it_open(config.state_dir))
+                held.enter_context(exclusive_opening(config.state_dir))
                 break
             clock.sleep(_PAUSE)
         else:
-            held.enter_context(nobody_has_it_open(config.state_dir))
+            held.enter_context(exclusive_opening(config.state_dir))
         yield
 
 

@@ -22,10 +22,13 @@ from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
 from backup.inventory import archives, entries, mounts, packed, schema
 from backup.inventory.archives import Archive, CatalogPosition
 from backup.inventory.database import Inventory, Transaction
+from backup.inventory.entries import StagedEntry
 from backup.inventory.runs import JobRow
 from backup.model import Generation, Pack, PackKind, VaultName
 
 _NUMBERS_A_RECORD = 100_000
+_CHUNKS = StagedEntry._fields.index("chunks")  # the same in `EntryRow`
+_BEFORE_CHUNKS, _AFTER_CHUNKS = slice(_CHUNKS), slice(_CHUNKS + 1, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ def delta_records(
     numbers = entries.staged_directories(tx, run)
     yield from _directories(tx, numbers)
     for row in entries.staged_rows(tx, run):
-        yield (records.ENTRY, *row[:10], row[10] or b"", snapshot.number, None)
+        yield (records.ENTRY, *row[_BEFORE_CHUNKS], row[_CHUNKS] or b"", snapshot.number, None)
     ends = entries.staged_ends(tx, run)
     for start in range(0, len(ends), _NUMBERS_A_RECORD):
         packed = records.pack_u64(ends[start : start + _NUMBERS_A_RECORD])
@@ -180,7 +183,7 @@ def full_records(
         records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job.number)
     )
     for row in entries.all_entries(tx, job.number):
-        yield (records.ENTRY, *row[:10], row[10] or b"", *row[11:])
+        yield (records.ENTRY, *row[_BEFORE_CHUNKS], row[_CHUNKS] or b"", *row[_AFTER_CHUNKS])
     yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job.number)))
     yield from snapshots
     yield chain.record()

@@ -16,6 +16,8 @@ from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
 from backup.source.scan import ScannedDirectory, ScannedEntry, resolved
 from backup.source.small import is_plain
 
+# Positions in a row of `LiveEntry`, which is not made for a file that is the same.
+_NAME, _EXTRA, _LOOK = 1, 4, slice(8, None)
 _look = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 _A_DIRECTORY = os.stat_result((stat.S_IFDIR, *[0] * 9))
 _A_FILE = os.stat_result((stat.S_IFREG, *[0] * 9))
@@ -30,25 +32,26 @@ def differing(
     could not be looked at is neither. A file that is the same `at_a_glance` (nothing special about it, and
     all that `is_unchanged` asks for equal) is left out, and only counted.
     """
+    name_at, extra_at, look_at = _NAME, _EXTRA, _LOOK
     files = size = 0
     row = next(live, None)
     for scanned in directory.entries:
         name, found, _ = scanned
-        while row is not None and row[1] < name:
-            if row[1] not in directory.unread:
+        while row is not None and row[name_at] < name:
+            if row[name_at] not in directory.unread:
                 yield None, LiveEntry._make(row)
             row = next(live, None)
-        if row is None or row[1] != name:
+        if row is None or row[name_at] != name:
             yield scanned, None
             continue
-        if at_a_glance and row[8:] == _look(found) and row[4] is None and is_plain(found):
+        if at_a_glance and row[look_at] == _look(found) and row[extra_at] is None and is_plain(found):
             files += 1
             size += found.st_size
         else:
             yield scanned, LiveEntry._make(row)
         row = next(live, None)
     while row is not None:
-        if row[1] not in directory.unread:
+        if row[name_at] not in directory.unread:
             yield None, LiveEntry._make(row)
         row = next(live, None)
     tally.see_files(files, size)

@@ -29,7 +29,7 @@ _PRIVATE: Final = 0o700
 class StreamFailedError(NightvaultError):
     """No stream could be saved and there was nothing else: no snapshot is made."""
 
-    advice = "the snapshots before are as they were; mend it and run the job again"
+    advice = "earlier snapshots are unchanged; solve that and run the job again"
 
 
 class Streams:

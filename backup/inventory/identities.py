@@ -124,7 +124,7 @@ def kept_lines(tx: Transaction, vault: VaultName, inventory_id: InventoryId) -> 
     return [(row.description, moment(row.created_at)) for row in tx.execute(query)]
 
 
-def forget_what_is_there(tx: Transaction, vault: VaultName, state: ArchiveState) -> int:
+def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState) -> int:
     """Set the state of all stored archives, as another vault is there now; returns their number.
 
     Listings of the old one are deleted.

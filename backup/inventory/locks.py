@@ -47,7 +47,7 @@ def share_opening(directory: str) -> FileLock:
 
 
 @contextmanager
-def nobody_has_it_open(directory: str) -> Iterator[None]:
+def exclusive_opening(directory: str) -> Iterator[None]:
     """Keep every process from opening the inventory. `LockedError`, naming those that have it open."""
     with _lock(directory, _OPEN, told="the inventory is open in another process"):
         yield

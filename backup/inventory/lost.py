@@ -93,7 +93,7 @@ def lost_chunks(
     return LostChunks(marks, frozenset(held)) if held else NOTHING_LOST
 
 
-def elsewhere(
+def sound_locations(
     tx: Transaction,
     held_by: Collection[int],
     locations: Mapping[int, ChunkLocation],

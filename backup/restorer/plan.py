@@ -13,7 +13,7 @@ from backup.inventory import archives, packed
 from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT
-from backup.inventory.lost import elsewhere
+from backup.inventory.lost import sound_locations
 from backup.inventory.packed import ChunkLocation
 from backup.inventory.retrievals import Retrieval
 from backup.inventory.snapshots import Snapshot
@@ -127,8 +127,8 @@ def _better(tx: Transaction, places: ChunkLocations, asked: AskedFrames | None) 
     """Where chunks of archives that cannot be had lie, too; of an open restore, within what it asked for."""
     held_by = frames_by_archive(places)
     if asked is None:
-        return elsewhere(tx, held_by, places)
-    return elsewhere(tx, held_by, places, gone=asked.failed, may_be=asked.hold)
+        return sound_locations(tx, held_by, places)
+    return sound_locations(tx, held_by, places, gone=asked.failed, may_be=asked.hold)
 
 
 def _is_empty(target: bytes) -> bool:

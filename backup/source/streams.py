@@ -156,7 +156,9 @@ class _Input:
 
     def finish(self) -> None:
         if self.is_empty:
-            raise FileUnreadableError("nothing came in: what should have written it seems to have failed")
+            raise FileUnreadableError(
+                "nothing came in on standard input: the program that should write it seems to have failed"
+            )
 
 
 def _fill(handle: int, view: memoryview, stop: Stop) -> int:

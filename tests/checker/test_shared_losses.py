@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backup.checker.invariants import check_laws
-from backup.inventory.lost import elsewhere
+from backup.inventory.lost import sound_locations
 from backup.inventory.packed import chunk_locations
 from backup.model import MIB, ArchiveId, VaultName
 from backup.rebuilder.context import Wish
@@ -220,9 +220,11 @@ def test_of_two_sound_copies_the_other_serves_where_one_is_gone(jobs: Jobs) -> N
         ((number,),) = query(jobs.site, "SELECT number FROM archives WHERE archive_id = ?", lost)
         numbers = [row[0] for row in query(jobs.site, "SELECT number FROM chunks WHERE archive = ?", number)]
         places = {one.number: one for one in chunk_locations(tx, numbers)}
-        assert list(elsewhere(tx, {number}, places)) == []
-        found = {one.number: one for one in elsewhere(tx, {number}, places, gone={number})}
-        none = elsewhere(tx, {number}, places, gone={number}, may_be=lambda place: place.archive == number)
+        assert list(sound_locations(tx, {number}, places)) == []
+        found = {one.number: one for one in sound_locations(tx, {number}, places, gone={number})}
+        none = sound_locations(
+            tx, {number}, places, gone={number}, may_be=lambda place: place.archive == number
+        )
         assert list(none) == []
     assert found
     for one, place in found.items():

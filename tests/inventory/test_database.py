@@ -231,6 +231,7 @@ class TestTransactions:
         [
             ("INSERT INTO directories (number, job, path) VALUES (1, 999, 'x')", InventoryDamagedError),
             ("SELECT nonsense FROM nowhere", InventoryDamagedError),
+            ("SELECT full, locked FROM readonly", InventoryDamagedError),  # by SQLite's code, not by words
             ("INSERT INTO vaults (number) VALUES (1)", InventoryDamagedError),
         ],
     )

@@ -11,7 +11,7 @@ from sqlalchemy import insert
 from backup.errors import InventoryMovedError, LockedError
 from backup.inventory import schema
 from backup.inventory.database import open_inventory
-from backup.inventory.locks import nobody_has_it_open, share_opening
+from backup.inventory.locks import exclusive_opening, share_opening
 from backup.inventory.runs import list_runs
 from backup.model import ArchiveLabel, UploadId
 from tests.backups import Site
@@ -22,24 +22,24 @@ def test_many_may_have_it_open_and_one_may_move_it(tmp_path: Path) -> None:
     """Defect 11."""
     first, second = share_opening(str(tmp_path)), share_opening(str(tmp_path))
     for opening in (first, second):
-        with pytest.raises(LockedError, match="open in another process"), nobody_has_it_open(str(tmp_path)):
+        with pytest.raises(LockedError, match="open in another process"), exclusive_opening(str(tmp_path)):
             pass
         opening.close()
         opening.close()
-    with nobody_has_it_open(str(tmp_path)), pytest.raises(LockedError, match="is being rebuilt"):
+    with exclusive_opening(str(tmp_path)), pytest.raises(LockedError, match="is being rebuilt"):
         share_opening(str(tmp_path))
     share_opening(str(tmp_path))
-    with nobody_has_it_open(str(tmp_path)):
+    with exclusive_opening(str(tmp_path)):
         pass
 
 
 def test_an_inventory_is_open_until_it_is_closed(site: Site) -> None:
     """Defect 11."""
     folder = str(site.folder)
-    with pytest.raises(LockedError), nobody_has_it_open(folder):
+    with pytest.raises(LockedError), exclusive_opening(folder):
         pass
     site.close()
-    with nobody_has_it_open(folder), pytest.raises(LockedError):
+    with exclusive_opening(folder), pytest.raises(LockedError):
         open_inventory(f"sqlite:///{site.folder}/inventory.sqlite", lock_directory=folder)
 
 

@@ -233,5 +233,5 @@ def _broken_off(entry: RestoreEntry, why: Exception) -> IntegrityError:
     name = entry.path.decode("utf-8", "backslashreplace")
     return IntegrityError(
         f"the dump breaks off within {name}: {why}",
-        advice="what was written is not whole: throw it away, or restore to a directory, which leaves it out",
+        advice="what was written is incomplete: delete it, or restore to a directory, which leaves it out",
     )

@@ -81,7 +81,7 @@ class Contents:
             raw = self._frame((location.archive, location.frame))
             data = raw[location.offset : location.offset + location.length]
             if chunk_id(self._context.secret.chunk_key, data) != location.id:
-                raise IntegrityError("a chunk is not what it was")
+                raise IntegrityError("a chunk does not match its id")
             yield data
 
     def _frame(self, key: _Key) -> memoryview:
@@ -91,7 +91,7 @@ class Contents:
             self._load(key)
         if key not in self._held:
             why = self._why.get(key) or self._plan.lost.get(key[0])
-            raise IntegrityError(why or "its data could not be had from the vault as it was")
+            raise IntegrityError(why or "its data could not be fetched intact from the vault")
         self._held.move_to_end(key)
         return self._held[key]
 
@@ -135,7 +135,7 @@ class Contents:
             self._bytes -= len(self._held.popitem(last=False)[1])
 
     def _give_up(self, archive: int, row: FrameRow, error: NightvaultError) -> None:
-        self._why[archive, row.number] = f"its data cannot be had from the vault: {error}"
+        self._why[archive, row.number] = f"its data cannot be fetched from the vault: {error}"
 
 
 def _frames_in_order(plan: RestorePlan, files: Sequence[RestoreFile]) -> list[_Key]:

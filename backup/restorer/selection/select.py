@@ -75,7 +75,9 @@ def select_entries(
     taker = _Taker(selection)
     if top is not None and top.kind != EntryKind.DIRECTORY:
         if choice.paths or choice.globs:
-            raise UsageError("a single file holds no further paths", advice="name its directory before them")
+            raise UsageError(
+                "a single file contains no further paths", advice="name its directory before them"
+            )
         taker.take(b"", top)
     else:
         selection.unmet = _take_chosen(tx, snapshot, path, choice, taker)

@@ -243,7 +243,7 @@ class Assembly:
         return 0
 
     def _spoil_one(self, key: int) -> None:
-        self._drop(key, "a chunk is not what it was")
+        self._drop(key, "a chunk does not match its id")
 
     def _drop(self, key: int, why: str) -> None:
         self._gone.add(key)

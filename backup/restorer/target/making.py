@@ -181,7 +181,7 @@ class FileMaker:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            detail = f"hard link: {reason(error)}; restored as one of its own"
+            detail = f"hard link: {reason(error)}; restored as a copy"
             self._report(Problem(entry.path, ProblemKind.NOT_SET, detail))
             return False
         self._target.make(handle, entry.name, temporary, lambda _: None)
@@ -214,6 +214,6 @@ class FileMaker:
             kind = TargetFullError if error.errno in _FULL else TargetError
             raise kind(
                 f"{os.fsdecode(entry.path)} cannot be written below {self._target.path}: {error.strerror}",
-                advice="mend that (make room, say), then run it again: nothing is asked for twice",
+                advice="solve that (make room, for example), then run it again: nothing is retrieved twice",
             ) from error
         self._report(Problem(entry.path, ProblemKind.NOT_SET, f"not restored: {reason(error)}"))

@@ -222,7 +222,7 @@ class Sharing:
             batch = self._asked[0]
             for file in batch.files:
                 entry, data = self._entries[file.key], batch.frame[file.start : file.end]
-                if self._writer.stands(entry, data):
+                if self._writer.is_in_place(entry, data):
                     self._writer.count(1, entry.size)
                     self._note(file, Made.WHOLE)
                 else:

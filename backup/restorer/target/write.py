@@ -132,7 +132,7 @@ class Writer(FileMaker):
         """User and group id of an entry on this machine."""
         return self._owners.ids(entry.owner)
 
-    def stands(self, entry: RestoreEntry, data: memoryview) -> bool:
+    def is_in_place(self, entry: RestoreEntry, data: memoryview) -> bool:
         """Whether a file that may not be replaced is as wanted: the second process just created it."""
         if self._target.replaces:
             return False
