@@ -26,6 +26,7 @@ from backup.errors import LockedError
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OF_THE_SYSTEM = {"/dev", "/dev/fd", "/proc/self/fd"}
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}  # of directories, on some file systems
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -160,7 +161,12 @@ class Draft:
 
 
 def is_special(path: str | bytes) -> bool:
-    """Whether a path leads to a device, a pipe or a socket: to what is written to, but not replaced."""
+    """Whether a path leads to a device, a pipe or a socket: to what is written to, but not replaced.
+
+    So does all that is in /dev itself: /dev/stdout may lead to a file, and must not be replaced by one.
+    """
+    if os.path.dirname(os.path.abspath(os.fsdecode(path))) in _OF_THE_SYSTEM:
+        return True
     try:
         mode = os.stat(path).st_mode
     except OSError:

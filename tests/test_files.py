@@ -255,6 +255,15 @@ def test_a_pipe_that_somebody_named_is_written_to(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
 
 
+def test_standard_output_is_written_to_though_it_is_a_file(tmp_path: Path) -> None:
+    code = "from backup.files import *; write_durably('/dev/stdout', b'bytes')"
+    before = os.readlink("/dev/stdout")
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_bytes() == b"bytes"
+    assert os.readlink("/dev/stdout") == before
+
+
 def test_what_lies_in_a_directory_that_others_may_write_is_never_written_to(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("/dev/full")
     handle = os.open(tmp_path, os.O_RDONLY)
