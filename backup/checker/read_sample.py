@@ -10,24 +10,17 @@ What cannot be read now is asked for again, and never taken for missing.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backup.checker.affected import find_affected
 from backup.checker.check import lost_before
 from backup.checker.context import CheckContext
+from backup.checker.reading_store import ReadingStore
 from backup.checker.report import CheckReport, Finding, ReadBack
-from backup.checker.sample import Amount, Slice, choose, extent_of, frames_in, join, slices_of
+from backup.checker.sample import Amount, choose, extent_of, frames_in, join, slices_of
 from backup.checker.verify_slice import Prover, pack_keys
 from backup.errors import (
-    ArchiveMissingError,
-    ArchiveShortError,
-    ArchiveUnreadableError,
-    CapacityError,
-    IntegrityError,
-    NightvaultError,
     RecoveryKeyError,
     RetrievalExpiredError,
     RetrievalNotReadyError,
@@ -36,18 +29,20 @@ from backup.errors import (
 )
 from backup.format.pack import PackKeys
 from backup.inventory import archives, packed, readings, runs
-from backup.inventory.archives import Archive, ArchiveState
-from backup.inventory.lost import lost_chunks, mark
+from backup.inventory.archives import Archive
+from backup.inventory.lost import lost_chunks
 from backup.inventory.readings import Reading, Result
 from backup.inventory.runs import Outcome
 from backup.inventory.stages import ReadingStage
-from backup.model import ByteRange, RetrievalId, RetrievalState, RetrievalStatus
+from backup.model import ByteRange
 from backup.protocols import phase
 from backup.transfer.recognise import require_same
-from backup.transfer.retrievals.freshness import may_be_unknown
+from backup.transfer.retrievals.ask import ask
+from backup.transfer.retrievals.desk import Desk, Verdict
+from backup.transfer.retrievals.look import look
+from backup.transfer.retrievals.once import new_token
+from backup.transfer.retrievals.rounds import due
 from backup.transfer.retrieve import Fetcher
-
-_GONE = {RetrievalState.EXPIRED, RetrievalState.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +96,7 @@ def begin_reading(pieces: Sequence[Piece], context: CheckContext) -> int:
                 "the recovery key opens none of the archives that would be read",
                 advice="nothing was asked for; `nightvault key status` shows for whom they are sealed",
             )
-    rows = [(one.archive, one.start, one.end, one.asked, _token()) for one in pieces]
+    rows = [(one.archive, one.start, one.end, one.asked, new_token()) for one in pieces]
     with context.inventory.writing() as tx:
         run = runs.open_check(tx, context.clock.now())
         readings.plan_readings(tx, run.number, rows, context.tier)
@@ -125,24 +120,21 @@ def go_on(run: int, context: CheckContext) -> CheckReport:
         return _Reader(run, context).act()
 
 
-def _token() -> str:
-    return os.urandom(12).hex()
-
-
 def _is_finding(result: Result) -> bool:
     return result.is_missing or result.is_damaged
 
 
 class _Reader:
-    """One act of one check."""
+    """One step of one check."""
 
     def __init__(self, run: int, context: CheckContext) -> None:
         self._run = run
         self._context = context
-        self._patience = context.patience
-        with context.inventory.reading() as tx:
-            numbers = sorted({one.archive for one in readings.readings_of(tx, run)})
-            self._archives = archives.get_archives(tx, numbers, context.inventory.id)
+        self._store = ReadingStore(run, context)
+        self._archives = self._store.archives
+        self._known = self._store.known
+        note = context.progress.note
+        self._desk = Desk(context.vault, context.clock, context.patience, note, context.askers)
         self._keys: dict[int, PackKeys | None] = {}
 
     def act(self) -> CheckReport:
@@ -160,122 +152,28 @@ class _Reader:
                 count = f"{len(left)} of {len(self._known())} retrievals"
                 return CheckReport("waiting", self._context.vault.name, waits_for=count, run=self._run)
 
-    def _known(self) -> list[Reading]:
-        with self._context.inventory.reading() as tx:
-            return readings.readings_of(tx, self._run)
-
     # Asking.
 
     def _look(self) -> list[Reading]:
-        """Those whose outputs are ready; what is gone is planned anew."""
-        waiting = [one for one in self._known() if one.state is ReadingStage.WAITING and one.retrieval_id]
-        if not waiting:
-            return []
-        ids = [one.retrieval_id for one in waiting if one.retrieval_id]
-        statuses = self._patience.call(lambda: self._context.vault.retrieval_statuses(ids))
-        ready: list[Reading] = []
-        for one in waiting:
-            status = statuses[one.retrieval_id or RetrievalId("")]
-            if status.state is RetrievalState.READY:
-                ready.append(one)
-            elif status.state in _GONE and not self._may_be_unknown(one, status.state):
-                self._lapsed(one, status)
-        return ready
-
-    def _lapsed(self, one: Reading, status: RetrievalStatus) -> None:
-        """Its output is gone, or was never made: asked for again, but not what the vault failed twice."""
-        failed: Result | None = None
-        if status.state is RetrievalState.FAILED:
-            why = status.message or "no reason given"
-            failed = Result(note=f"the vault could not retrieve it: {why}", is_unread=True)
-            if one.result is not None:
-                self._keep(one, failed)
-                return
-        self._context.progress.note(f"a retrieval is {status.state}: it is asked for again")
-        self._again(one, failed)
-
-    def _again(self, one: Reading, failed: Result | None = None) -> None:
-        with self._context.inventory.writing() as tx:
-            readings.planned_anew(tx, one.number, _token(), failed)
-
-    def _may_be_unknown(self, one: Reading, state: RetrievalState) -> bool:
-        return may_be_unknown(state, one.requested_at, self._context.clock, self._context.vault.traits)
+        """Those whose outputs are ready."""
+        return [each.record for each in look(self._store, self._desk) if each.verdict is Verdict.READY]
 
     def _ask(self) -> bool:
-        """Ask for the planned ones that are due; whether any was taken."""
-        due = self._due()
-        if not due:
-            return False
-        open_ones = self._patience.call(self._context.vault.open_retrievals)
-        with ThreadPoolExecutor(max(1, min(self._context.askers, len(due))), "ask") as workers:
-            answers = list(workers.map(lambda one: self._request(one, open_ones), due))
-        noted = [self._note(one, answer) for one, answer in zip(due, answers, strict=True)]
-        errors = [error for error in noted if error is not None]
-        for error in errors:
-            if not isinstance(error, CapacityError):
-                raise error
-        if errors:
-            self._context.progress.note(f"{errors[0]}: it is tried again the next time")
-        return len(errors) < len(due)
-
-    def _due(self) -> list[Reading]:
-        """As much as comes down while outputs live, and at least one."""
+        """Ask for as much as comes down while outputs live; whether anything came of it."""
         known = self._known()
-        planned = [one for one in known if one.state is ReadingStage.PLANNED]
-        if self._context.round_bytes is None or not self._context.vault.traits.waits:
-            return planned
-        under_way = sum(one.asked.length for one in known if one.state is ReadingStage.WAITING)
-        room = self._context.round_bytes - under_way
-        due: list[Reading] = []
-        for one in planned:
-            room -= one.asked.length
-            if room < 0 and (due or under_way):
-                break
-            due.append(one)
-        return due
-
-    def _request(self, one: Reading, open_ones: Mapping[str, RetrievalId]) -> RetrievalId | NightvaultError:
-        """On a worker thread: ask once; a request whose answer was lost is found again by its token."""
-        archive = self._archives[one.archive]
-        archive_id = archive.archive_id
-        if archive_id is None:
-            return ArchiveMissingError(f"archive {archive.number} is not in the vault")
-        vault = self._context.vault
-        extent = None if one.asked == ByteRange(0, archive.size) else one.asked
-        tried = False
-
-        def ask() -> RetrievalId:
-            nonlocal tried
-            found = vault.open_retrievals() if tried else open_ones
-            tried = True
-            return found.get(one.token) or vault.request_retrieval(archive_id, extent, one.tier, one.token)
-
-        try:
-            return self._patience.call(ask)
-        except NightvaultError as error:
-            return error
-
-    def _note(self, one: Reading, answer: RetrievalId | NightvaultError) -> NightvaultError | None:
-        """Record an answer; the error, if it tells nothing of the archive."""
-        if isinstance(answer, ArchiveMissingError):
-            self._keep(one, Result(note=str(answer), is_missing=True))
-        elif isinstance(answer, ArchiveShortError):
-            self._keep(one, self._short(one, answer))
-        elif isinstance(answer, (ArchiveUnreadableError, IntegrityError)) or type(answer) is VaultError:
-            self._keep(one, Result(note=str(answer), is_unread=True))
-        elif isinstance(answer, NightvaultError):
-            return answer
-        else:
-            with self._context.inventory.writing() as tx:
-                readings.asked(tx, one.number, answer, self._context.clock.now())
-        return None
-
-    def _short(self, one: Reading, error: ArchiveShortError) -> Result:
-        """None of it can be had by ranges."""
-        with self._context.inventory.reading() as tx:
-            rows = packed.frame_rows(tx, one.archive)
-        bad = [row.number for row in frames_in(Slice(one.archive, one.start, one.end), rows)]
-        return Result(frames=len(bad), bad=bad, note=str(error))
+        wanted = due(
+            [one for one in known if one.state is ReadingStage.PLANNED],
+            lambda one: one.asked.length,
+            under_way=sum(one.asked.length for one in known if one.state is ReadingStage.WAITING),
+            budget=self._context.round_bytes,
+            traits=self._context.vault.traits,
+        )
+        if not wanted:
+            return False
+        outcome = ask(self._store.wanted(wanted), self._store, self._desk, self._desk.open_ones())
+        if outcome.short is not None:
+            self._context.progress.note(f"{outcome.short}: it is tried again the next time")
+        return outcome.has_settled
 
     # Reading.
 
@@ -298,25 +196,16 @@ class _Reader:
         try:
             result = prover.prove(one, archive, self._keys_of(archive))
         except (RetrievalExpiredError, RetrievalNotReadyError):
-            self._again(one)
+            self._store.again(one)
             return
         except VaultError as error:
             result = Result(note=str(error), is_unread=True)
-        self._keep(one, result)
+        self._store.keep(one, result)
 
     def _keys_of(self, archive: Archive) -> PackKeys | None:
         if archive.number not in self._keys:
             self._keys[archive.number] = pack_keys(archive.header, self._context.keys)
         return self._keys[archive.number]
-
-    def _keep(self, one: Reading, result: Result) -> None:
-        """Record what was found, and what the archive is worth from now on, at once."""
-        with self._context.inventory.writing() as tx:
-            readings.was_read(tx, one, result, self._context.clock.now())
-            if result.is_missing:
-                mark(tx, [one.archive], ArchiveState.LOST)
-            elif result.is_damaged:
-                mark(tx, [one.archive], ArchiveState.DAMAGED)
 
     # The end.
 

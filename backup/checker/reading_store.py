@@ -1,0 +1,106 @@
+"""The pieces of one check as the desk's store: what of them is asked for, and what an answer says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from backup.checker.context import CheckContext
+from backup.checker.sample import Slice, frames_in
+from backup.errors import ArchiveMissingError, ArchiveShortError, NightvaultError
+from backup.inventory import archives, packed, readings
+from backup.inventory.archives import Archive, ArchiveState
+from backup.inventory.lost import mark
+from backup.inventory.readings import Reading, Result
+from backup.inventory.stages import ReadingStage
+from backup.model import RetrievalState
+from backup.transfer.retrievals.desk import Answer, Pending, Seen, Verdict, Wanted
+from backup.transfer.retrievals.once import new_token
+
+
+class ReadingStore:
+    """The pieces of one check that are to be read, as rows of the inventory."""
+
+    def __init__(self, run: int, context: CheckContext) -> None:
+        self._run = run
+        self._context = context
+        with context.inventory.reading() as tx:
+            numbers = sorted({one.archive for one in readings.readings_of(tx, run)})
+            self.archives: Mapping[int, Archive] = archives.get_archives(tx, numbers, context.inventory.id)
+
+    def known(self) -> list[Reading]:
+        """All, as they are recorded now."""
+        with self._context.inventory.reading() as tx:
+            return readings.readings_of(tx, self._run)
+
+    def pending(self) -> list[Pending[Reading]]:
+        """Those that wait; of one that the vault failed to retrieve before, the result is kept."""
+        return [
+            Pending(one, one.retrieval_id, one.requested_at, int(one.result is not None))
+            for one in self.known()
+            if one.state is ReadingStage.WAITING and one.retrieval_id
+        ]
+
+    def seen(self, seen: Sequence[Seen[Reading]]) -> None:
+        """Plan anew what is gone; what the vault failed twice is not read."""
+        for each in seen:
+            failed: Result | None = None
+            if each.status.state is RetrievalState.FAILED:
+                failed = Result(note=f"the vault could not retrieve it: {each.why}", is_unread=True)
+            if each.verdict is Verdict.GIVEN_UP and failed is not None:
+                self.keep(each.record, failed)
+            elif each.verdict is Verdict.AGAIN:
+                self.again(each.record, failed)
+
+    def again(self, one: Reading, failed: Result | None = None) -> None:
+        """Its output is gone: it is asked for again."""
+        with self._context.inventory.writing() as tx:
+            readings.planned_anew(tx, one.number, new_token(), failed)
+
+    def has_granted(self) -> bool:
+        """Whether the vault ever took one of this check's requests."""
+        return any(one.retrieval_id for one in self.known())
+
+    def wanted(self, planned: Sequence[Reading]) -> list[Wanted[Reading]]:
+        """Each with its archive; one that was cut short is a finding, and not asked for otherwise."""
+        return [
+            Wanted(
+                one,
+                archive.archive_id,
+                archive.size,
+                one.asked,
+                one.tier,
+                one.token,
+                f"archive {one.archive}",
+            )
+            for one in planned
+            for archive in [self.archives[one.archive]]
+        ]
+
+    def answered(self, answers: Sequence[Answer[Reading]]) -> None:
+        """Record what was granted, and what the refusal of one archive says of it."""
+        for answer in answers:
+            if answer.refused is not None:
+                self.keep(answer.record, self._refused(answer.record, answer.refused))
+            elif answer.retrieval_id is not None:
+                with self._context.inventory.writing() as tx:
+                    now = self._context.clock.now()
+                    readings.asked(tx, answer.record.number, answer.retrieval_id, now)
+
+    def _refused(self, one: Reading, error: NightvaultError) -> Result:
+        if isinstance(error, ArchiveMissingError):
+            return Result(note=str(error), is_missing=True)
+        if not isinstance(error, ArchiveShortError):
+            return Result(note=str(error), is_unread=True)
+        with self._context.inventory.reading() as tx:  # none of it can be had by ranges
+            rows = packed.frame_rows(tx, one.archive)
+        bad = [row.number for row in frames_in(Slice(one.archive, one.start, one.end), rows)]
+        return Result(frames=len(bad), bad=bad, note=str(error))
+
+    def keep(self, one: Reading, result: Result) -> None:
+        """Record what was found, and what the archive is worth from now on, at once."""
+        with self._context.inventory.writing() as tx:
+            readings.was_read(tx, one, result, self._context.clock.now())
+            if result.is_missing:
+                mark(tx, [one.archive], ArchiveState.LOST)
+            elif result.is_damaged:
+                mark(tx, [one.archive], ArchiveState.DAMAGED)

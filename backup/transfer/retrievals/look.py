@@ -1,0 +1,50 @@
+"""See how far a vault is with what it was asked for, and decide what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from backup.model import RetrievalState, RetrievalStatus
+from backup.transfer.retrievals.desk import Desk, Pending, RetrievalStore, Seen, Verdict
+from backup.transfer.retrievals.freshness import may_be_unknown
+
+R = TypeVar("R")
+TIMES: Final = 2
+"""So often the vault may fail to retrieve an archive before nobody but the user asks for it again."""
+
+
+def look(store: RetrievalStore[R], desk: Desk) -> Sequence[Seen[R]]:
+    """Record the vault's word on each request that it took, and give it.
+
+    An output that is gone is asked for again; so is one that was never made, until the vault failed at it
+    `TIMES` times. That it does not know what it has just accepted is not believed.
+    """
+    pending = store.pending()
+    if not pending:
+        return ()
+    ids = list(dict.fromkeys(one.retrieval_id for one in pending))
+    statuses = desk.patience.call(lambda: desk.vault.retrieval_statuses(ids))
+    seen = [_judge(one, statuses[one.retrieval_id], desk) for one in pending]
+    for each in seen:
+        if each.verdict is Verdict.AGAIN:
+            desk.note(f"a retrieval is {each.status.state} ({each.why}): it is asked for again")
+    store.seen(seen)
+    return seen
+
+
+def _judge(one: Pending[R], status: RetrievalStatus, desk: Desk) -> Seen[R]:
+    if may_be_unknown(status.state, one.requested_at, desk.clock, desk.vault.traits):
+        status = replace(status, state=RetrievalState.WAITING)
+    return Seen(one.record, one.retrieval_id, _verdict(status.state, one.failures), status)
+
+
+def _verdict(state: RetrievalState, failures: int) -> Verdict:
+    if state is RetrievalState.WAITING:
+        return Verdict.WAITS
+    if state is RetrievalState.READY:
+        return Verdict.READY
+    if state is RetrievalState.FAILED and failures + 1 >= TIMES:
+        return Verdict.GIVEN_UP
+    return Verdict.AGAIN

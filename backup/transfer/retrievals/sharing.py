@@ -1,0 +1,65 @@
+"""Outputs shared between restores: what one has asked for serves another, and is not paid twice.
+
+A check does not share: it is there to prove that the vault gives an archive now, and by a request of its own.
+A rebuild cannot: it has no inventory yet that knows of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from backup.errors import LockedError
+from backup.inventory.database import Inventory
+from backup.inventory.restore_state import alive_retrievals, retrievals_changed, shareable
+from backup.inventory.retrievals import Retrieval
+from backup.inventory.stages import RetrievalStage
+from backup.protocols import Clock
+
+LAST_HOUR = timedelta(hours=1)  # an output that goes so soon is not counted on
+_LOCK_TRIES, _LOCK_PAUSE = 600, 0.2
+
+
+@contextmanager
+def asking_alone(inventory: Inventory, clock: Clock) -> Iterator[None]:
+    """Hold the right to ask: one process at a time, so that two restores see what the other asks for."""
+    with ExitStack() as held:
+        for tried in range(_LOCK_TRIES):
+            try:
+                held.enter_context(inventory.locked("asking"))
+                break
+            except LockedError as error:
+                if tried == _LOCK_TRIES - 1:
+                    raise LockedError("another restore is asking the vault for long") from error
+                clock.sleep(_LOCK_PAUSE)
+        yield
+
+
+def share(due: Sequence[Retrieval], inventory: Inventory, now: datetime) -> tuple[list[Retrieval], bool]:
+    """Record those that an output of any restore serves; the others, and whether there were any such."""
+    with inventory.writing() as tx:
+        alive = alive_retrievals(tx, (one.archive for one in due), now + LAST_HOUR)
+        found: list[Retrieval] = []
+        rest: list[Retrieval] = []
+        for one in due:
+            theirs = next((r for r in alive.get(one.archive, ()) if shareable(r, one.left, one.tier)), None)
+            if theirs is None:
+                rest.append(one)
+            else:
+                found.append(_served_by(one, theirs))
+        retrievals_changed(tx, found)
+    return rest, bool(found)
+
+
+def _served_by(one: Retrieval, theirs: Retrieval) -> Retrieval:
+    return replace(
+        one,
+        state=RetrievalStage.WAITING,
+        tier=theirs.tier,
+        retrieval_id=theirs.retrieval_id,
+        asked=theirs.asked,
+        requested_at=theirs.requested_at,
+        until=theirs.until,
+    )
