@@ -4,55 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from backup.errors import (
-    NightvaultError,
     RetrievalExpiredError,
     RetrievalNotReadyError,
-    VaultError,
 )
-from backup.model import ArchiveId, ByteRange, Listing, RetrievalId, RetrievalState, Tier
+from backup.model import ArchiveId, Listing, RetrievalId, Tier
 from backup.protocols import Clock, Progress, Vault, phase
-from backup.rebuilder.journal import Asked, Journal
-from backup.rebuilder.journal_stores import JournalListings
-from backup.transfer.blame import is_of_one_archive
-from backup.transfer.retrievals.freshness import may_be_unknown
+from backup.rebuilder.journal import Journal
+from backup.rebuilder.journal_stores import JournalListings, JournalRetrievals
+from backup.rebuilder.wants import Brought, Want
+from backup.transfer.retrievals.ask import ask
+from backup.transfer.retrievals.desk import Desk, Seen, Verdict
 from backup.transfer.retrievals.listing import ask_for_listing, bring_listing
+from backup.transfer.retrievals.look import look
 from backup.transfer.retry import Patience
 from backup.transfer.whole import WholeArchive, fetch_to_files
-
-_TIMES = 2  # so often the vault may fail to retrieve an archive before that counts as missing
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """Bytes of an archive: all of it, or whole MiB (the last may be short)."""
-
-    archive_id: ArchiveId
-    size: int
-    extent: ByteRange
-
-    @property
-    def name(self) -> str:
-        """What the journal and the folder call it."""
-        whole = self.extent == ByteRange(0, self.size)
-        return self.archive_id if whole else f"{self.archive_id} {self.extent.start}-{self.extent.end}"
-
-
-def whole(archive_id: ArchiveId, size: int) -> Want:
-    """All of an archive."""
-    return Want(archive_id, size, ByteRange(0, size))
-
-
-@dataclass(slots=True)
-class Brought:
-    """What is on the disk, by name; what cannot be had, and why; and how many are not ready yet."""
-
-    paths: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    waiting: int = 0
 
 
 class CatalogFetcher:
@@ -74,6 +41,8 @@ class CatalogFetcher:
         self._journal = journal
         self._tier = tier
         self._patience = patience or Patience(clock, tell=progress.note)
+        askers = vault.traits.requests_at_once
+        self._desk = Desk(vault, clock, self._patience, progress.note, askers)
 
     # The listing.
 
@@ -107,13 +76,17 @@ class CatalogFetcher:
         open_ones = [want for want in wants if not self._is_here(want, brought)]
         if not open_ones:
             return brought, []
-        states = self._states(open_ones, brought)
-        missing = brought.missing
-        self._ask([one for one in open_ones if one.name not in states and one.name not in missing], brought)
+        store = JournalRetrievals(self._journal, open_ones, brought, self._clock, self._tier)
+        if store.has_lost():
+            store.find_lost(self._desk.open_ones())
+        states = _states(look(store, self._desk))
+        outcome = ask(store.wanted(), store, self._desk)
+        if outcome.short is not None:
+            raise outcome.short
         if not self._vault.traits.waits or self._vault.traits.keeps_metadata_hot:
-            states = self._states(open_ones, brought)  # some, or all, are ready as soon as they are asked for
+            states = _states(look(store, self._desk))  # some, or all, are ready as soon as they are asked for
         asked = [want for want in open_ones if want.name not in brought.missing]
-        brought.waiting = sum(states.get(want.name) is not RetrievalState.READY for want in asked)
+        brought.waiting = sum(states.get(want.name) is not Verdict.READY for want in asked)
         return brought, asked
 
     def forget(self, want: Want) -> None:
@@ -128,96 +101,6 @@ class CatalogFetcher:
             brought.paths[want.name] = path
             return True
         return False
-
-    def _states(self, wants: Sequence[Want], brought: Brought) -> Mapping[str, RetrievalState]:
-        """What the vault says of what it was asked for; what must be asked for (again) is not in it.
-
-        What it failed to retrieve before, too, is missing.
-        """
-        self._find_lost(wants)
-        ids = {
-            RetrievalId(asked.id): want.name
-            for want in wants
-            if (asked := self._journal.retrievals.get(want.name)) is not None and asked.id is not None
-        }
-        if not ids:
-            return {}
-        known = self._patience.call(lambda: self._vault.retrieval_statuses(list(ids)))
-        states: dict[str, RetrievalState] = {}
-        for retrieval_id, name in ids.items():
-            status, asked = known[retrieval_id], self._journal.retrievals[name]
-            state = status.state
-            if state in {RetrievalState.WAITING, RetrievalState.READY}:
-                states[name] = state
-            elif may_be_unknown(state, asked.asked_at, self._clock, self._vault.traits):
-                states[name] = RetrievalState.WAITING
-            elif state is RetrievalState.FAILED and asked.failed + 1 >= _TIMES:
-                brought.missing[name] = (
-                    f"the vault could not retrieve it: {status.message or 'no reason given'}"
-                )
-                del self._journal.retrievals[name]
-            else:
-                self._progress.note(f"a retrieval is {state}: it is asked for again")
-                failed = asked.failed + (state is RetrievalState.FAILED)
-                self._journal.retrievals[name] = Asked(os.urandom(12).hex(), failed=failed)
-        return states
-
-    def _find_lost(self, wants: Sequence[Want]) -> None:
-        """Requests whose answers were lost: the vault may have taken them, and is not to be paid twice."""
-        lost = [
-            asked
-            for want in wants
-            if (asked := self._journal.retrievals.get(want.name)) is not None and asked.id is None
-        ]
-        if not lost:
-            return
-        known = self._patience.call(self._vault.open_retrievals)
-        for asked in lost:
-            asked.id = known.get(asked.token)
-        self._journal.save()
-
-    def _ask(self, wants: Sequence[Want], brought: Brought) -> None:
-        """Send requests, several at once; their tokens are in the journal before the first is sent."""
-        if not wants:
-            return
-        for want in wants:
-            self._journal.retrievals.setdefault(want.name, Asked(os.urandom(12).hex()))
-        self._journal.save()
-        with ThreadPoolExecutor(self._vault.traits.requests_at_once, "ask") as workers:
-            answers = list(workers.map(self._request, wants))
-        for want, answer in zip(wants, answers, strict=True):
-            asked = self._journal.retrievals[want.name]
-            if not isinstance(answer, NightvaultError):
-                asked.id, asked.asked_at = answer, self._clock.now()
-            elif self._is_of_one(answer):
-                brought.missing[want.name] = str(answer)
-                del self._journal.retrievals[want.name]
-        self._journal.save()
-        for answer in answers:
-            if isinstance(answer, NightvaultError) and not self._is_of_one(answer):
-                raise answer
-
-    def _is_of_one(self, error: NightvaultError) -> bool:
-        """Whether a request was refused for this archive's sake: unclear ones, if others were granted."""
-        granted = any(asked.id is not None for asked in self._journal.retrievals.values())
-        return is_of_one_archive(error) or (type(error) is VaultError and granted)
-
-    def _request(self, want: Want) -> RetrievalId | NightvaultError:
-        token = self._journal.retrievals[want.name].token
-        everything = want.extent == ByteRange(0, want.size)
-        extent = None if everything else want.extent
-        tried = False
-
-        def ask() -> RetrievalId:
-            nonlocal tried
-            found = self._vault.open_retrievals().get(token) if tried else None
-            tried = True
-            return found or self._vault.request_retrieval(want.archive_id, extent, self._tier, token)
-
-        try:
-            return self._patience.call(ask)
-        except NightvaultError as error:
-            return error
 
     def _fetch(self, wants: Sequence[Want], brought: Brought) -> None:
         names = {self._journal.path_of(ArchiveId(want.name)): want.name for want in wants}
@@ -244,3 +127,7 @@ class CatalogFetcher:
                 else:
                     brought.missing[names[job.path]] = str(error)
             self._journal.save()
+
+
+def _states(seen: Sequence[Seen[Want]]) -> Mapping[str, Verdict]:
+    return {each.record.name: each.verdict for each in seen}

@@ -32,9 +32,10 @@ from backup.rebuilder.catalog_chain import (
 )
 from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
 from backup.rebuilder.context import RebuildContext, Wish
-from backup.rebuilder.fetch import CatalogFetcher, whole
+from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import Suspicion
+from backup.rebuilder.wants import whole
 
 _REFUSED = (FormatError, IntegrityError)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from backup.model import Listing, ListingId
+from backup.model import Listing, ListingId, RetrievalId, RetrievalState, Tier
+from backup.protocols import Clock
 from backup.rebuilder.journal import Asked, Journal
+from backup.rebuilder.wants import Brought, Want
+from backup.transfer.retrievals.desk import Answer, Pending, Seen, Verdict, Wanted
 from backup.transfer.retrievals.listing import ListingRequest
+from backup.transfer.retrievals.once import new_token
 
 
 class JournalListings:
@@ -39,3 +44,82 @@ class JournalListings:
     def keep(self, request: ListingRequest, listing: Listing) -> None:  # noqa: ARG002 (there is one)
         """Keep what came."""
         self._journal.keep_listing(listing)
+
+
+class JournalRetrievals:
+    """Some archives that a rebuild wants; what cannot be had goes to `brought.missing`."""
+
+    def __init__(
+        self, journal: Journal, wants: Sequence[Want], brought: Brought, clock: Clock, tier: Tier
+    ) -> None:
+        self._journal = journal
+        self._wants = wants
+        self._brought = brought
+        self._clock = clock
+        self._tier = tier
+
+    def _noted(self) -> list[tuple[Want, Asked]]:
+        asked = self._journal.retrievals
+        return [(want, asked[want.name]) for want in self._wants if want.name in asked]
+
+    def has_lost(self) -> bool:
+        """Whether there are requests whose answers were lost: the vault may have taken them."""
+        return any(asked.id is None for _, asked in self._noted())
+
+    def find_lost(self, known: Mapping[str, RetrievalId]) -> None:
+        """Find those by their tokens, so that nothing is paid twice; `known` is what the vault has taken."""
+        for _, asked in self._noted():
+            if asked.id is None:
+                asked.id = known.get(asked.token)
+        self._journal.save()
+
+    def pending(self) -> list[Pending[Want]]:
+        """Those that the vault took."""
+        return [
+            Pending(want, RetrievalId(asked.id), asked.asked_at, asked.failed)
+            for want, asked in self._noted()
+            if asked.id is not None
+        ]
+
+    def seen(self, seen: Sequence[Seen[Want]]) -> None:
+        """Draw new tokens for what is to be asked for again; what failed twice is missing."""
+        for each in seen:
+            name = each.record.name
+            before = self._journal.retrievals[name]
+            if each.verdict is Verdict.GIVEN_UP:
+                self._brought.missing[name] = f"the vault could not retrieve it: {each.why}"
+                del self._journal.retrievals[name]
+            elif each.verdict is Verdict.AGAIN:
+                failed = before.failed + (each.status.state is RetrievalState.FAILED)
+                self._journal.retrievals[name] = Asked(new_token(), failed=failed)
+
+    def has_granted(self) -> bool:
+        """Whether the vault took any request of this rebuild."""
+        return any(asked.id is not None for asked in self._journal.retrievals.values())
+
+    def wanted(self) -> list[Wanted[Want]]:
+        """Those that the vault has not taken yet; their tokens are in the journal before any is sent."""
+        missing, journal = self._brought.missing, self._journal
+        left = [want for want in self._wants if want.name not in missing]
+        for want in left:
+            journal.retrievals.setdefault(want.name, Asked(new_token()))
+        planned = [(want, asked) for want, asked in self._noted() if asked.id is None]
+        if planned:
+            journal.save()
+        return [
+            Wanted(want, want.archive_id, want.size, want.extent, self._tier, asked.token, want.archive_id)
+            for want, asked in planned
+        ]
+
+    def answered(self, answers: Sequence[Answer[Want]]) -> None:
+        """Note the ids; what was refused is missing."""
+        for answer in answers:
+            name = answer.record.name
+            if answer.retrieval_id is not None:
+                asked = self._journal.retrievals[name]
+                asked.id, asked.asked_at = answer.retrieval_id, self._clock.now()
+            elif answer.refused is not None:
+                self._brought.missing[name] = str(answer.refused)
+                del self._journal.retrievals[name]
+        if answers:
+            self._journal.save()

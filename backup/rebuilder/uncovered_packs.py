@@ -40,8 +40,9 @@ from backup.model import (
 )
 from backup.rebuilder.catalog_file import tree_hash_of_file
 from backup.rebuilder.context import RebuildContext
-from backup.rebuilder.fetch import CatalogFetcher, Want, whole
+from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.find_states import WaitsError
+from backup.rebuilder.wants import Want, whole
 
 _AT_ONCE = 4
 _TAIL = 2 * MIB  # a directory is some 64 KiB as a rule; a larger one is asked for in a second round

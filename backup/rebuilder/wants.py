@@ -1,0 +1,36 @@
+"""Bytes of archives that a rebuild wants on its disk, and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from backup.model import ArchiveId, ByteRange
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Bytes of an archive: all of it, or whole MiB (the last may be short)."""
+
+    archive_id: ArchiveId
+    size: int
+    extent: ByteRange
+
+    @property
+    def name(self) -> str:
+        """What the journal and the folder call it."""
+        whole = self.extent == ByteRange(0, self.size)
+        return self.archive_id if whole else f"{self.archive_id} {self.extent.start}-{self.extent.end}"
+
+
+def whole(archive_id: ArchiveId, size: int) -> Want:
+    """All of an archive."""
+    return Want(archive_id, size, ByteRange(0, size))
+
+
+@dataclass(slots=True)
+class Brought:
+    """What is on the disk, by name; what cannot be had, and why; and how many are not ready yet."""
+
+    paths: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    waiting: int = 0
