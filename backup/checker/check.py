@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row
@@ -32,7 +32,6 @@ from backup.model import ArchiveId, ArchiveLabel, PackKind
 from backup.transfer.recognise import OLDER, Meeting, meet, other_vault
 from backup.transfer.retrievals.listing import continue_listing, newest_kept_head, request_listing
 
-_CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
 _FRESH = timedelta(hours=24)  # a cold vault makes its list once a day: asking again gives the same one
 _THE_LIST = "the vault's own list"
 _FIRST_LIST = "the vault to make its first list, which takes up to a day"
@@ -123,6 +122,7 @@ class _Comparison:
         self._context = context
         self._meeting = meeting
         self._stored = stored
+        self._head = head
         self._listing = int(head.number)
         self._as_of = moment(head.as_of)
         self._requested_at = moment(head.requested_at)
@@ -188,19 +188,14 @@ class _Comparison:
         self._mark(tx, again, ArchiveState.STORED)
         differing = compared.differing_archives(tx, self._listing, vault)
         self._mark(tx, differing, ArchiveState.DAMAGED)
-        future = self._context.clock.now() + _CLOCKS_DIFFER
-        covered = compared.Covered(self._covers_until(tx), future, self._stored)
+        now = self._context.clock.now()
+        covered = compared.must_show(tx, self._head, vault, now, stored=self._stored)
         missing, newer = compared.absent_archives(tx, self._listing, vault, covered)
         self._mark(tx, missing, ArchiveState.LOST)
         self._tell("missing", missing, "the vault's list does not show it")
         self._tell("differs", differing, "the vault lists it with another size or hash than was stored")
         self._tell("found-again", again, "it seemed lost, and the vault lists it as it was stored")
-        return newer
-
-    def _covers_until(self, tx: Transaction) -> datetime:
-        """What was stored before this, by our clock, must be in the list: it was made and asked for later."""
-        ahead = compared.clock_ahead(tx, self._listing, self._context.vault.name)
-        return min(self._as_of - ahead - _CLOCKS_DIFFER, self._requested_at)
+        return len(newer)
 
     def _tell(self, kind: str, rows: Sequence[Row[Any]], why: str) -> None:
         for row in rows:

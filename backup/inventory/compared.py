@@ -1,4 +1,7 @@
-"""Our archives against the lines of a kept listing, compared by the database."""
+"""Our archives against the lines of a kept listing, compared by the database; which of them are missing.
+
+No other module judges that: a list says nothing of an archive that is newer than it, and clocks differ.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,22 @@ from backup.inventory.schema import (
     listed_archives,
     listings,
     micros,
+    moment,
     uploads,
     vaults,
 )
 from backup.model import PackId, VaultName
 
+_CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
 _OURS = (ArchiveState.STORED, ArchiveState.UNCONFIRMED, ArchiveState.DAMAGED)
 _SAME = and_(
     listed_archives.c.size == archives.c.size,
     or_(listed_archives.c.tree_hash.is_(None), listed_archives.c.tree_hash == archives.c.tree_hash),
 )
+
+
+Absent = tuple[list[Row[Any]], list[Row[Any]]]
+"""Archives that are missing, and those that came later than the listing."""
 
 
 def _ours(vault: VaultName, *states: ArchiveState) -> Select[Any]:
@@ -67,18 +76,36 @@ class Covered:
         return not micros(self.until) <= row.stored_at <= micros(self.future)
 
 
+def must_show(
+    tx: Transaction,
+    head: Row[Any],
+    vault: VaultName,
+    now: datetime,
+    *,
+    at_once: bool = False,
+    stored: frozenset[int] | None = None,
+) -> Covered:
+    """Which archives the listing with that head must show: `stored`, those that were when it was asked for.
+
+    Where that is not known, those stored before it was asked for, by our clock, and before it was made, by
+    the vault's, as far as its clock is known. A vault that lists `at_once` made it in an instant.
+    """
+    margin = timedelta(0) if at_once else _CLOCKS_DIFFER
+    ahead = clock_ahead(tx, head.number, vault)
+    until = min(moment(head.as_of) - ahead - margin, moment(head.requested_at))
+    return Covered(until, now + _CLOCKS_DIFFER, stored)
+
+
 def stored_numbers(tx: Transaction, vault: VaultName) -> frozenset[int]:
     """The archives that the vault has, as far as we know."""
     return frozenset(row.number for row in tx.execute(_ours(vault, *_OURS)))
 
 
-def absent_archives(
-    tx: Transaction, listing: int, vault: VaultName, covered: Covered
-) -> tuple[list[Row[Any]], int]:
-    """Ours that the listing does not show and should, and how many came later than it."""
+def absent_archives(tx: Transaction, listing: int, vault: VaultName, covered: Covered) -> Absent:
+    """Ours that the listing does not show: those that are missing, and those that came later than it."""
     rows = tx.execute(_ours(vault, *_OURS).where(~_line(listing).exists())).all()
     missing = [row for row in rows if covered.holds(row)]
-    return missing, len(rows) - len(missing)
+    return missing, [row for row in rows if not covered.holds(row)]
 
 
 def differing_archives(tx: Transaction, listing: int, vault: VaultName) -> list[Row[Any]]:

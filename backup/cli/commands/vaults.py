@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import closing
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from backup.config import Config
+    from backup.inventory.compared import Absent
     from backup.protocols import Vault
-
-_CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor does AWS promise the last minutes
 
 
 @click.command(cls=CommandWithWords)
@@ -189,6 +188,7 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
     Exit code 1 if it lacks an archive that we stored before it was made.
     """
     from backup.app.runs import opened
+    from backup.inventory import compared
     from backup.inventory.archives import list_archives
     from backup.transfer.retrievals.listing import continue_listing, newest_kept
 
@@ -206,8 +206,13 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
             pauses.until_next_look(f"Waiting for the list of vault {vault.name}")
         pauses.over(is_done=arrived)
         kept = newest_kept(inventory, vault)
+        absent: compared.Absent = [], []
         with inventory.reading() as tx:
-            ours = {one.archive_id: one for one in list_archives(tx, inventory.id, vault=vault.name)}
+            ours = {one.archive_id for one in list_archives(tx, inventory.id, vault=vault.name)}
+            if kept is not None:
+                head, at_once = kept[0], vault.traits.lists_at_once
+                covered = compared.must_show(tx, head, vault.name, cli.clock.now(), at_once=at_once)
+                absent = compared.absent_archives(tx, head.number, vault.name, covered)
     if kept is None and arrived:
         raise UsageError(
             f"vault {vault.name} was not asked for its list",
@@ -219,22 +224,18 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
         return
     if not arrived:
         cli.say("a newer list is on its way")
-    _show_listing(cli, vault, *kept, ours)
+    _show_listing(cli, vault, *kept, ours, absent)
 
 
 def _show_listing(
-    cli: Cli, vault: Vault, head: Row[Any], lines: list[Row[Any]], ours: dict[Any, Any]
+    cli: Cli, vault: Vault, head: Row[Any], lines: list[Row[Any]], ours: Collection[Any], absent: Absent
 ) -> None:
     from backup.cli.support.render import counted, local_time, shown_archive, size, table
     from backup.cli.support.tables import Column
     from backup.inventory.schema import moment
 
     as_of = moment(head.as_of)
-    listed = {line.archive_id for line in lines}
-    absent = [one for key, one in ours.items() if key and key not in listed]
-    margin = timedelta(0) if vault.traits.lists_at_once else _CLOCKS_DIFFER
-    late = [one for one in absent if one.stored_at and one.stored_at >= as_of - margin]
-    missing = [one for one in absent if one not in late]
+    missing, late = absent
     document = {
         "vault": vault.name,
         "as_of": as_of,
@@ -265,7 +266,7 @@ def _show_listing(
     count = counted(len(lines), "archive")
     cli.say(f"as of {local_time(as_of)}: {count}; {len(late)} of ours newer than the list")
     for one in missing:
-        cli.warn(f"missing: {one.archive_id}, stored {local_time(one.stored_at)}")
+        cli.warn(f"missing: {one.archive_id}, stored {local_time(moment(one.stored_at))}")
     if missing:
         raise click.exceptions.Exit(int(ExitCode.FAILED))
 
