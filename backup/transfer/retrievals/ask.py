@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
@@ -56,32 +57,34 @@ def request_all(wanted: Sequence[Wanted[R]], desk: Desk, known: Mapping[str, Ret
     """
     if not wanted:
         return []
-    answers: list[Answer[R]] = []
-    workers = ThreadPoolExecutor(max(1, min(desk.askers, len(wanted))), "ask")
-    try:
-        futures = [workers.submit(_request, one, desk, known) for one in wanted]
-        for one, future in zip(wanted, futures, strict=True):
-            answer = Answer(one.record) if future.cancelled() else _answer(one.record, future)
-            answers.append(answer)
-            if answer.short or answer.error:
-                for other in futures:
-                    other.cancel()
-    finally:
-        workers.shutdown(wait=True, cancel_futures=True)
-    return answers
+    stop = threading.Event()
+
+    def answer(one: Wanted[R]) -> Answer[R]:
+        if stop.is_set():
+            return Answer(one.record)
+        said = _answer(one, desk, known)
+        if said.short or said.error:
+            stop.set()
+        return said
+
+    with ThreadPoolExecutor(max(1, min(desk.askers, len(wanted))), "ask") as workers:
+        try:
+            return list(workers.map(answer, wanted))
+        finally:
+            stop.set()  # also when this thread was interrupted
 
 
-def _answer(record: R, future: Future[tuple[RetrievalId, ByteRange]]) -> Answer[R]:
+def _answer(one: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> Answer[R]:
     try:
-        return Answer(record, *future.result())
+        return Answer(one.record, *_request(one, desk, known))
     except CapacityError as error:
-        return Answer(record, short=error)
+        return Answer(one.record, short=error)
     except NightvaultError as error:
         if is_of_one_archive(error) or type(error) is VaultError:
-            return Answer(record, refused=error)
-        return Answer(record, error=error)
+            return Answer(one.record, refused=error)
+        return Answer(one.record, error=error)
     except BaseException as error:  # noqa: BLE001  what the others were answered is recorded first
-        return Answer(record, error=error)
+        return Answer(one.record, error=error)
 
 
 def _request(one: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> tuple[RetrievalId, ByteRange]:
