@@ -1,12 +1,19 @@
-"""The one desk that asks a vault for what comes hours later: its list, and ranges of archives.
+"""The one desk that asks a vault for what comes hours later: ranges of archives, and its own list.
 
-    plan      a token is drawn, and noted in a store: rows of the inventory, or a rebuild's journal
-    ask       once by that token; a lost answer is found again by it and not paid twice (`once`)
-    look      how far the vault is; it may not know yet what it has just accepted (`freshness`)
+    plan      a token is drawn and noted; of what is planned, a round takes what fits (`rounds`)
+    ask       each once by its token, side by side, until one shows that others would fare alike (`ask`)
+    look      how far the vault is, and what follows: wait, fetch, ask again, give up (`look`)
     keep      what came, before it may expire
 
-Invariants: nothing is sent before it is noted; what the vault has taken is not asked for again while it may
-still come; only the vault's firm word drops a request. Begin to read with `once`, then `freshness`, then
-`listing`, which is the whole flow for one request; `confirm` lets a list confirm the archives that a rebuild
-knows from catalogs alone.
+Restores, checks and rebuilds bring a store (`desk.RetrievalStore`, `listing.ListingStore`: rows of the
+inventory, or a rebuild's journal) and keep only what is their own: what a range is for, and what a refusal
+says of it. Stages are words of the database (`inventory/stages`).
+
+Invariants: nothing is sent before it is noted; a lost answer is found again by its token and not paid twice
+(`once`); that a vault does not know what it has just accepted is not believed (`freshness`); every answer is
+recorded before one is raised.
+
+Begin to read with `desk`, then `ask` and `look`. `listing` is the same flow for the one list, `sharing` lets
+one restore use what another asked for, `confirm` lets a list confirm the archives that a rebuild knows from
+catalogs alone.
 """
