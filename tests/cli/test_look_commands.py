@@ -132,7 +132,7 @@ class Pretended:
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, state: VaultState | Exception) -> None:
-    monkeypatch.setattr(vaults, "_vault", lambda *_: Pretended(state))
+    monkeypatch.setattr(vaults, "open_vault", lambda *_: Pretended(state))
 
 
 def test_vaults_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.cli.support.problems import told
+from backup.cli.support.problems import problem_lines
 from backup.model import Problem, ProblemKind
 
 OWNER = "owner: Operation not permitted"
@@ -16,13 +16,13 @@ def problems(count: int, detail: str) -> list[Problem]:
 
 
 def test_a_million_entries_of_one_cause_are_one_line() -> None:
-    assert told(problems(1_000_000, OWNER)) == [
+    assert problem_lines(problems(1_000_000, OWNER)) == [
         f"not-set: {OWNER}: 1,000,000 entries: o-0, o-1, o-2 and 999,997 more"
     ]
 
 
 def test_few_entries_have_a_line_each() -> None:
-    assert told([*problems(2, OWNER), *problems(1, "times: no")]) == [
+    assert problem_lines([*problems(2, OWNER), *problems(1, "times: no")]) == [
         f"not-set: o-0: {OWNER}",
         f"not-set: o-1: {OWNER}",
         "not-set: t-0: times: no",
@@ -32,7 +32,7 @@ def test_few_entries_have_a_line_each() -> None:
 @given(st.lists(st.integers(1, 9), max_size=40), st.integers(1, 20))
 def test_every_problem_is_counted(sizes: list[int], most: int) -> None:
     every = [one for place, size in enumerate(sizes) for one in problems(size, f"cause {place}")]
-    lines = told(every, most=most)
+    lines = problem_lines(every, most=most)
     assert len(lines) <= most + 1
     counted = 0
     for line in lines:

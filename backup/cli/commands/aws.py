@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.cli.support.aws_documents import AwsSetup, BucketSetup, Document, documents
+from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.credentials.arns import parse_roles_anywhere_arn
 from backup.errors import NightvaultError, UsageError
@@ -39,9 +40,7 @@ def aws() -> None:
 
 
 @aws.command()
-@click.option(
-    "--vault", "vault_name", metavar="NAME", help="Which vault of the config, if there are several."
-)
+@vault_option
 @click.option("--only", type=click.Choice(PARTS), help="This document alone, ready for a file.")
 @click.option("--account", metavar="ID", help="The AWS account, if the config does not name it.")
 @click.option(
@@ -77,18 +76,14 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: str | 
 
 
 def _chosen(config: Config, name: str | None) -> VaultSettings:
-    if name is not None:
-        vault = config.vault(name)
-        if vault.kind == "directory":
-            raise UsageError(f"vault {name} is a directory: AWS has no part in it")
-        return vault
-    there = [vault for vault in config.vaults if vault.kind != "directory"]
-    if not there:
+    """The vault in AWS that is named, or the only one there is."""
+    in_aws = [vault.name for vault in config.vaults if vault.kind != "directory"]
+    if name is None and not in_aws:
         raise UsageError(f"{config.path} has no vault in AWS", advice="add a [[vault]] of kind s3 or glacier")
-    if len(there) > 1:
-        names = ", ".join(vault.name for vault in there)
-        raise UsageError(f"there are several vaults in AWS: {names}", advice="choose one with --vault NAME")
-    return there[0]
+    vault = choose_vault(config, name, among=in_aws)
+    if vault.kind == "directory":
+        raise UsageError(f"vault {vault.name} is a directory: AWS has no part in it")
+    return vault
 
 
 def _setup(cli: Cli, config: Config, vault: VaultSettings, told: Told) -> AwsSetup:

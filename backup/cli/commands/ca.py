@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.support.certificates import certificate_document, certificate_lines
+from backup.cli.support.certificates import certificate_document, certificate_lines, key_type_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import UsageError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from backup.credentials.certificate import CertificateFacts
     from backup.pki.authority import Authority
 
-KEY_TYPES = ("rsa-2048", "rsa-4096", "p-256", "p-384")
 PROMPT = "prompt"
 
 directory_option = click.option(
@@ -28,9 +27,6 @@ passphrase_option = click.option(
     "--passphrase-file",
     metavar="FILE|prompt",
     help="Where the passphrase of the CA key is; prompt asks for it.",
-)
-key_type_option = click.option(
-    "--key-type", type=click.Choice(KEY_TYPES), default="p-256", show_default=True, help="The kind of key."
 )
 
 

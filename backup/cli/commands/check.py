@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.waiting import Wait
+from backup.cli.support.retrieval_options import (
+    keys_option,
+    max_cost_option,
+    passphrase_files_option,
+    tier_option,
+    wait_option,
+)
+from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import ExitCode, UsageError
 from backup.model import Tier, VaultName
 
@@ -23,34 +31,27 @@ if TYPE_CHECKING:
     from backup.checker.report import Affected, CheckReport, Finding, ReadBack
     from backup.checker.sample import Amount
     from backup.config import Config
+    from backup.transfer.retry import Reach
 
 _MOST_SHOWN = 20
 _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 
 
 @click.command()
-@click.option("--vault", metavar="NAME", help="Which vault; the config's only one by default.")
+@vault_option
 @click.option("--inventory", "laws", is_flag=True, help="Hold the inventory to its own laws; asks no vault.")
 @click.option("--read-data", "amount", metavar="1%|5GiB", help="Retrieve so much and see if it is right.")
-@click.option(
-    "--key", "key_files", metavar="FILE|-", multiple=True, help="A recovery key: opens what is read."
-)
-@click.option(
-    "--passphrase-file",
-    "passphrase_files",
-    metavar="FILE",
-    multiple=True,
-    help="Where the key file's passphrase is; for several keys one each, in order, or one for all.",
-)
-@click.option("--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how dear.")
-@click.option("--max-cost", metavar="MONEY", help="Refuse (16) what costs more, by the price table.")
+@keys_option("A recovery key: opens what is read.")
+@passphrase_files_option
+@tier_option
+@max_cost_option
 @click.option("--anew", is_flag=True, help="Give up a sample that still waits, and begin another.")
 @click.option("--dry-run", is_flag=True, help="Say what --read-data would ask for and cost; ask for nothing.")
-@click.option("--wait", is_flag=True, help="Stay until the vault is ready, however long it takes.")
+@wait_option
 @pass_cli
 def check(
     cli: Cli,
-    vault: str | None,
+    vault_name: str | None,
     laws: bool,
     amount: str | None,
     key_files: tuple[str, ...],
@@ -83,10 +84,10 @@ def check(
                 "--key, --tier, --max-cost, --anew and --dry-run go with --read-data",
                 advice="comparing with the vault's list costs nothing and reads nothing",
             )
-        _tell(cli, _compare(cli, config, VaultName(_chosen(config, vault)), wait=wait))
+        _tell(cli, _compare(cli, config, choose_vault(config, vault_name).name, wait=wait))
         return
     wish = _Reading(parse_amount(amount), key_files, passphrase_files, tier, max_cost, anew, dry_run, wait)
-    report = _read(cli, config, VaultName(_chosen(config, vault)), wish)
+    report = _read(cli, config, choose_vault(config, vault_name).name, wish)
     if report is not None:
         _tell(cli, report)
 
@@ -199,28 +200,24 @@ def _is_affordable(
     return True
 
 
-def _chosen(config: Config, name: str | None) -> str:
-    if name is not None:
-        return config.vault(name).name
-    if len(config.vaults) != 1:
-        raise UsageError(
-            "which vault? " + ", ".join(vault.name for vault in config.vaults), advice="say --vault NAME"
-        )
-    return config.vaults[0].name
-
-
 def _until_done(
-    cli: Cli, act: Callable[[CheckContext], CheckReport], context: CheckContext, *, wait: bool
+    cli: Cli, go_on: Callable[[CheckContext], CheckReport], context: CheckContext, *, wait: bool
 ) -> CheckReport:
-    """Act until the check is over, or waits and we do not."""
-    pauses = Wait(cli, context.progress)
-    while (report := act(context)).state != "done" and wait:
-        context = replace(context, reach=cli.reach(has_answered=True))
-        if not pauses.has_begun:
-            cli.say("Ctrl-C is safe: the same command goes on")
-        pauses.until_next_look(f"Waiting for {report.waits_for}")
-    pauses.over(is_done=report.state == "done")
-    return report
+    """The report of a check that is over, or of one that waits and is not waited for."""
+
+    def look_again(reach: Reach) -> CheckReport:
+        return go_on(replace(context, reach=reach))
+
+    return wait_until(
+        lambda report: report.state == "done",
+        go_on(context),
+        look_again,
+        cli=cli,
+        progress=context.progress,
+        stays=wait,
+        title=lambda report: f"Waiting for {report.waits_for}",
+        hint=SAME_COMMAND_GOES_ON,
+    )
 
 
 def _tell(cli: Cli, report: CheckReport) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.commands.snapshots import job_option
 from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.snapshot_arguments import job_option
 from backup.errors import UsageError
 from backup.model import EntryKind, JobName
 

@@ -11,24 +11,36 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.commands.restore import capacity_option, key_options, numeric_option, wait_option
-from backup.cli.commands.snapshots import deciding, job_option, split_words
-from backup.cli.support.choosing import chosen_paths, made_choice, tell_unmet, with_paths
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.keyfiles import read_keys
 from backup.cli.support.moments import at_option
+from backup.cli.support.restore_choice import chosen_paths, made_choice, tell_unmet, with_paths
+from backup.cli.support.restore_output import restore_document
+from backup.cli.support.restore_terms import RetrievalTerms, begin_within_limit
+from backup.cli.support.restore_waiting import expected_of, wait_until_readable
+from backup.cli.support.retrieval_options import (
+    capacity_option,
+    key_options,
+    numeric_owner_option,
+    wait_option,
+)
+from backup.cli.support.snapshot_arguments import (
+    job_option,
+    paths_that_choose_job,
+    split_snapshot_and_path,
+)
 from backup.errors import ExitCode, TargetError, UsageError
 from backup.files import Draft, is_special
 from backup.inventory.runs import Outcome
-from backup.model import JobName, Tier
+from backup.model import JobName
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.inventory.database import Transaction
+    from backup.inventory.database import Inventory, Transaction
     from backup.inventory.retrievals import Restore
     from backup.inventory.snapshots import Snapshot
     from backup.restorer.restore import RestoreContext, RestoreReport
+    from backup.restorer.selection.choice import Choice
 
 
 @click.command()
@@ -46,7 +58,7 @@ if TYPE_CHECKING:
 @key_options
 @capacity_option
 @wait_option
-@numeric_option
+@numeric_owner_option
 @pass_cli
 def dump(
     cli: Cli,
@@ -71,27 +83,26 @@ def dump(
     from backup.inventory.snapshots import find_snapshot
     from backup.restorer.dump.dump import dump as stream
 
-    name, path = split_words(words)
+    terms = RetrievalTerms.taken_from(given)
+    name, path = split_snapshot_and_path(words)
     _check_stream(cli, output, as_tar=as_tar)
     _check_output(output, force=force)
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             some = chosen_paths(path, paths)
-            holds = deciding(path, [one.glob for one in some])
+            holds = paths_that_choose_job(path, [one.glob for one in some])
             snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at, paths=holds)
             _check_kind(tx, snapshot, path, as_tar=as_tar)
             choice = made_choice(
-                include=given.pop("include"),
-                exclude=given.pop("exclude"),
                 overwrite="always",
                 delete=False,
                 verify=False,
-                numeric_owner=given.pop("numeric_owner"),
                 output="tar" if as_tar else "file",
+                **given,
             )
             choice = with_paths(tx, snapshot, choice, some)
-        begun, context = _begun(cli, inventory, snapshot, path, choice, **given)
+        begun, context = _begun(cli, inventory, snapshot, path, choice, terms)
         _await(cli, begun, context, wait=wait)
         with _opened(output, force=force) as sink:
             report = stream(begun, context, sink.write)
@@ -99,72 +110,42 @@ def dump(
 
 
 def _begun(
-    cli: Cli,
-    inventory: Any,
-    snapshot: Snapshot,
-    path: bytes,
-    choice: Any,
-    *,
-    key_files: tuple[str, ...],
-    passphrase_files: tuple[str, ...],
-    tier: str | None,
-    max_cost: str | None,
-    on_capacity: str | None,
+    cli: Cli, inventory: Inventory, snapshot: Snapshot, path: bytes, choice: Choice, terms: RetrievalTerms
 ) -> tuple[Restore, RestoreContext]:
     """The restore that asks for what the dump needs, begun now or by the same command before."""
-    from backup.app.prices import gap_for, price_of
     from backup.app.runs import restore_world
-    from backup.cli.support.quoting import hold_to_limit, limit_of, quotes_of
     from backup.inventory.runs import vault_of_job
     from backup.restorer.dump.dump import STDOUT
-    from backup.restorer.restore import begin_restore, find_open, plan_restore
+    from backup.restorer.restore import find_open, plan_restore
 
-    config = cli.config()
     with inventory.reading() as tx:
         vault = vault_of_job(tx, snapshot.job_number)
     context = restore_world(
-        config, inventory, vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+        cli.config(), inventory, vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
     )
     context = replace(context, round_bytes=None)  # all of it must be readable at a time
     plan = plan_restore(snapshot, path, context, choice)
     tell_unmet(cli, plan)
     begun = find_open(context, plan, STDOUT)
     if begun is None:
-        settings = config.vault(vault)
-        speed = Tier(tier) if tier else settings.tier
-        found = quotes_of(config, settings, context.vault, plan)
-        hold_to_limit(config, settings, found, speed, limit_of(max_cost, config), say=cli.say)
-        begun = begin_restore(
-            plan.laid(gap_for(price_of(config, settings), speed)),
-            STDOUT,
-            context,
-            tier=speed,
-            keys=lambda: read_keys(key_files, passphrase_files),
-            on_capacity=on_capacity or config.restore.on_capacity,
-        )
+        begun = begin_within_limit(cli, plan, STDOUT, context, terms)
     return begun, context
 
 
 def _await(cli: Cli, begun: Restore, context: RestoreContext, *, wait: bool) -> None:
     """Ask, and see that all is ready; `RetrievalNotReadyError` if not, unless it waits."""
-    from backup.cli.commands.restore import expected_of, wait_on
-    from backup.cli.support.waiting import Wait, told
+    from backup.cli.support.waiting import expected_text
     from backup.errors import RetrievalNotReadyError
     from backup.restorer.restore import advance, is_ready
 
-    pauses = Wait(cli, context.progress)
     known = advance(begun, context, anew=True)
-    while not is_ready(known):
-        context = replace(context, reach=cli.reach(has_answered=True))
-        if not wait and context.vault.traits.waits:
-            when = told(expected_of(cli, begun, known), cli.clock.now())
-            raise RetrievalNotReadyError(
-                f"nothing was written: restore {begun.id} waits for the vault ({begun.tier}){when}",
-                advice="the same command again, later, writes it; with --wait it stays until then",
-            )
-        wait_on(cli, begun, known, pauses)
-        known = advance(begun, context)
-    pauses.over()
+    known = wait_until_readable(is_ready, known, cli, begun, context, wait=wait)
+    if not is_ready(known):
+        when = expected_text(expected_of(cli, begun, known), cli.clock.now())
+        raise RetrievalNotReadyError(
+            f"nothing was written: restore {begun.id} waits for the vault ({begun.tier}){when}",
+            advice="the same command again, later, writes it; with --wait it stays until then",
+        )
 
 
 def _check_stream(cli: Cli, output: str | None, *, as_tar: bool) -> None:
@@ -223,11 +204,10 @@ def _opened(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
 
 
 def _tell(cli: Cli, report: RestoreReport, output: str | None) -> None:
-    from backup.cli.commands.restore import restore_document
-    from backup.cli.support.problems import told
+    from backup.cli.support.problems import problem_lines
     from backup.cli.support.render import counted, size
 
-    for line in told(report.problems):
+    for line in problem_lines(report.problems):
         cli.warn(line)
     if output is not None:
         shown = {"file": output}

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.commands.ca import key_type_option
-from backup.cli.support.certificates import certificate_document, certificate_lines
+from backup.cli.support.certificates import certificate_document, certificate_lines, key_type_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ConfigError, ExitCode, NightvaultError
 

@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.keyfiles import read_keys
-from backup.cli.support.waiting import Wait
+from backup.cli.support.retrieval_options import (
+    keys_option,
+    passphrase_files_option,
+    tier_option,
+    wait_option,
+)
+from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import ExitCode, NightvaultError, UsageError
 from backup.model import Tier, VaultName
 
@@ -21,26 +28,15 @@ if TYPE_CHECKING:
     from backup.format.line import RecoveryLine
     from backup.rebuilder.context import Wish
     from backup.rebuilder.report import RebuildReport
+    from backup.transfer.retry import Reach
 
 _MOST_SHOWN = 20
 
 
 @click.command()
-@click.option("--vault", metavar="NAME", help="From which vault; the config's only one by default.")
-@click.option(
-    "--key",
-    "key_files",
-    metavar="FILE|-",
-    multiple=True,
-    help="The recovery key; asked for if not given. Several where recipients changed, today's first.",
-)
-@click.option(
-    "--passphrase-file",
-    "passphrase_files",
-    metavar="FILE",
-    multiple=True,
-    help="Where the key file's passphrase is; for several keys one each, in order, or one for all.",
-)
+@vault_option
+@keys_option("The recovery key; asked for if not given. Several where recipients changed, today's first.")
+@passphrase_files_option
 @click.option(
     "--from", "sources", multiple=True, metavar="LINE|FILE", help="Recovery lines: no list is needed then."
 )
@@ -50,13 +46,13 @@ _MOST_SHOWN = 20
 @click.option("--signer", metavar="FINGERPRINT", help="Believe this signer alone, enrolled or not.")
 @click.option("--trust-vault", is_flag=True, help="Believe any signer: whoever writes to the vault.")
 @click.option("--deep", is_flag=True, help="Read the directories of packs that no catalog covers, too.")
-@click.option("--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how dear.")
+@tier_option
 @click.option("--set-aside", is_flag=True, help="Move an inventory and keys that are there out of the way.")
-@click.option("--wait", is_flag=True, help="Stay until the vault is ready, however long it takes.")
+@wait_option
 @pass_cli
 def rebuild(
     cli: Cli,
-    vault: str | None,
+    vault_name: str | None,
     key_files: tuple[str, ...],
     passphrase_files: tuple[str, ...],
     sources: tuple[str, ...],
@@ -84,7 +80,7 @@ def rebuild(
 
     config = cli.config()
     lines = _lines(sources)
-    name = _vault(config, vault, lines)
+    name = _vault(config, vault_name, lines)
     wish = Wish(
         lines=[line for line in lines if line.vault == name],
         inventory=inventory,
@@ -99,10 +95,10 @@ def rebuild(
     with alone_on_state(config, cli.clock):
         moved = _move_away(cli, config) if set_aside else ()
         try:
-            report = _until_done(cli, config, VaultName(name), wish, keys, wait=wait)
+            report = _until_done(cli, config, name, wish, keys, wait=wait)
         except NightvaultError:
             if put_back(config, moved):
-                forget_list(config, VaultName(name))
+                forget_list(config, name)
                 cli.warn("nothing was rebuilt: what was moved out of the way is back in its place")
             raise
     _tell(cli, config, report)
@@ -123,24 +119,24 @@ def _move_away(cli: Cli, config: Config) -> Sequence[Moved]:
 def _until_done(
     cli: Cli, config: Config, name: VaultName, wish: Wish, keys: Sequence[RecoveryKey], *, wait: bool
 ) -> RebuildReport:
-    """Act until it is done, or waits and we do not."""
+    """The report of a rebuild that is done, or of one that waits and is not waited for."""
     from backup.app.rebuilding import run_rebuild
 
     progress = cli.progress()
-    pauses, reach = Wait(cli, progress), cli.reach()
-    while True:
-        report = run_rebuild(config, name, wish, keys, clock=cli.clock, progress=progress, reach=reach)
-        if report.state == "done" or not (wait or _is_quick(config, name)):
-            pauses.over(is_done=report.state == "done")
-            return report
-        reach = cli.reach(has_answered=True)
-        if not pauses.has_begun:
-            cli.say("Ctrl-C is safe: the same command goes on")
-        pauses.until_next_look(f"Waiting for {report.waits_for}")
 
+    def go_on(reach: Reach) -> RebuildReport:
+        return run_rebuild(config, name, wish, keys, clock=cli.clock, progress=progress, reach=reach)
 
-def _is_quick(config: Config, name: str) -> bool:
-    return config.vault(name).kind == "directory"
+    return wait_until(
+        lambda report: report.state == "done",
+        go_on(cli.reach()),
+        go_on,
+        cli=cli,
+        progress=progress,
+        stays=wait or config.vault(name).kind == "directory",
+        title=lambda report: f"Waiting for {report.waits_for}",
+        hint=SAME_COMMAND_GOES_ON,
+    )
 
 
 def _lines(sources: tuple[str, ...]) -> list[RecoveryLine]:
@@ -162,13 +158,9 @@ def _lines(sources: tuple[str, ...]) -> list[RecoveryLine]:
     return found
 
 
-def _vault(config: Config, name: str | None, lines: list[RecoveryLine]) -> str:
-    if name is None:
-        names = {line.vault for line in lines} or {vault.name for vault in config.vaults}
-        if len(names) != 1:
-            raise UsageError("which vault? " + ", ".join(sorted(names)), advice="say --vault NAME")
-        (name,) = names
-    found = config.vault(name).name
+def _vault(config: Config, name: str | None, lines: list[RecoveryLine]) -> VaultName:
+    of_lines = sorted({line.vault for line in lines})
+    found = choose_vault(config, name, among=of_lines or None).name
     if lines and all(line.vault != found for line in lines):
         raise UsageError(f"no recovery line is of vault {found}")
     return found

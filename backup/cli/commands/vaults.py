@@ -1,25 +1,16 @@
-"""`nightvault vaults`, `archives` and `listing`: what is stored, by our books and by the vault's."""
+"""`nightvault vaults`: the vaults of the config, as the inventory and as the vaults count them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from backup.cli.support.choosing_vault import open_vault
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.grouping import CommandWithWords
-from backup.cli.support.waiting import Wait
-from backup.errors import ExitCode, NightvaultError, UsageError
-from backup.model import VaultName
-
-if TYPE_CHECKING:
-    from sqlalchemy import Row
-
-    from backup.config import Config
-    from backup.inventory.compared import Absent
-    from backup.protocols import Vault
+from backup.errors import NightvaultError, UsageError
 
 
 @click.command(cls=CommandWithWords)
@@ -45,7 +36,7 @@ def vaults(cli: Cli) -> None:
         ours = {"name": settings.name, "kind": settings.kind, "archives": count, "bytes": stored}
         start = (settings.name, count, size(stored))
         try:
-            state = _vault(config, settings.name, cli).state()
+            state = open_vault(cli, settings.name).state()
         except NightvaultError as error:
             failure = error
             documents.append({**ours, "error": str(error)})
@@ -102,184 +93,3 @@ def accept(cli: Cli, name: str, yes: bool) -> None:
     told = f"vault {name} is known as {done.identity} from now on"
     cli.show({**document, "accepted": True, "identity": done.identity, "missing": done.missing}, told)
     cli.say(f"it lacks {done.missing} of {counted(found.archives, 'archive')}; next: `nightvault backup`")
-
-
-@click.command()
-@click.option("--vault", "name", metavar="NAME", help="In this vault.")
-@pass_cli
-def archives(cli: Cli, name: str | None) -> None:
-    """List the archives that we stored, oldest first. Long ids are cut here; --json has them whole."""
-    from backup.app.runs import opened
-    from backup.cli.support.render import local_time, shown_archive, size, table
-    from backup.cli.support.tables import Column
-    from backup.inventory.archives import list_archives
-
-    config = cli.config()
-    wanted = VaultName(config.vault(name).name) if name else None
-    with closing(opened(config)) as inventory, inventory.reading() as tx:
-        found = list_archives(tx, inventory.id, vault=wanted)
-    documents = [
-        {
-            "vault": one.vault,
-            "kind": one.label.kind.name.lower(),
-            "generation": one.label.generation.name.lower() if one.label.generation else None,
-            "catalog": one.label.number or None,
-            "state": str(one.state),
-            "size": one.size,
-            "tree_hash": one.tree_hash.hex(),
-            "pack": one.label.pack_id.hex(),
-            "archive_id": one.archive_id,
-            "run": one.run,
-            "stored_at": one.stored_at,
-        }
-        for one in found
-    ]
-    rows = [
-        (
-            one.vault,
-            " ".join(filter(None, [one.label.kind.name.lower(), _generation(one.label.generation)])),
-            size(one.size),
-            one.state,
-            local_time(one.stored_at),
-            shown_archive(one.archive_id),
-        )
-        for one in found
-    ]
-    vault, archive = Column("vault", rank=2, least=8), Column("archive id", rank=1, least=12)
-    columns = [vault, "kind", Column("size", right=True), "state", "stored", archive]
-    cli.show(documents, table(columns, rows) if rows else "no archives yet")
-
-
-def _generation(generation: Any) -> str | None:
-    return generation.name.lower() if generation else None
-
-
-@click.group()
-def listing() -> None:
-    """A vault's own list of its archives: asked for now, there hours later, up to a day old."""
-
-
-@listing.command()
-@click.argument("name", metavar="[VAULT]", required=False)
-@pass_cli
-def request(cli: Cli, name: str | None) -> None:
-    """Ask for the list; no second request while one is on its way."""
-    from backup.app.runs import opened
-    from backup.transfer.recognise import require_same
-    from backup.transfer.retrievals.listing import request_listing
-
-    config = cli.config()
-    vault = _vault(config, _chosen(config, name), cli)
-    with closing(opened(config)) as inventory:
-        patience = cli.reach().patience(cli.clock, cli.progress())
-        require_same(inventory, vault, patience)  # nobody may take another one's list for its own
-        request_listing(inventory, vault, cli.clock, patience)
-    cli.report({"vault": vault.name, "state": "waiting"}, f"asked vault {vault.name} for its list")
-    cli.say("next: `nightvault listing show`, in some hours where the vault is cold")
-
-
-@listing.command()
-@click.argument("name", metavar="[VAULT]", required=False)
-@click.option("--wait", is_flag=True, help="Stay until it is there.")
-@pass_cli
-def show(cli: Cli, name: str | None, wait: bool) -> None:
-    """Show the newest list, and what in it our books do not know, or know and it lacks.
-
-    Exit code 1 if it lacks an archive that we stored before it was made.
-    """
-    from backup.app.runs import opened
-    from backup.inventory import compared
-    from backup.inventory.archives import list_archives
-    from backup.transfer.retrievals.listing import continue_listing, newest_kept
-
-    config = cli.config()
-    vault = _vault(config, _chosen(config, name), cli)
-    progress, reach = cli.progress(), cli.reach()
-    pauses = Wait(cli, progress)
-    with closing(opened(config)) as inventory:
-        while not (
-            arrived := continue_listing(inventory, vault, cli.clock, reach.patience(cli.clock, progress))
-        ):
-            if not wait:
-                break
-            reach = cli.reach(has_answered=True)
-            pauses.until_next_look(f"Waiting for the list of vault {vault.name}")
-        pauses.over(is_done=arrived)
-        kept = newest_kept(inventory, vault)
-        absent: compared.Absent = [], []
-        with inventory.reading() as tx:
-            ours = {one.archive_id for one in list_archives(tx, inventory.id, vault=vault.name)}
-            if kept is not None:
-                head, at_once = kept[0], vault.traits.lists_at_once
-                covered = compared.must_show(tx, head, vault.name, cli.clock.now(), at_once=at_once)
-                absent = compared.absent_archives(tx, head.number, vault.name, covered)
-    if kept is None and arrived:
-        raise UsageError(
-            f"vault {vault.name} was not asked for its list",
-            advice=f"`nightvault listing request {vault.name}`",
-        )
-    if kept is None:
-        text = f"the list of vault {vault.name} is on its way: look again in some hours, or stay with --wait"
-        cli.show({"vault": vault.name, "state": "waiting"}, text)
-        return
-    if not arrived:
-        cli.say("a newer list is on its way")
-    _show_listing(cli, vault, *kept, ours, absent)
-
-
-def _show_listing(
-    cli: Cli, vault: Vault, head: Row[Any], lines: list[Row[Any]], ours: Collection[Any], absent: Absent
-) -> None:
-    from backup.cli.support.render import counted, local_time, shown_archive, size, table
-    from backup.cli.support.tables import Column
-    from backup.inventory.schema import moment
-
-    as_of = moment(head.as_of)
-    missing, late = absent
-    document = {
-        "vault": vault.name,
-        "as_of": as_of,
-        "archives": [
-            {
-                "archive_id": line.archive_id,
-                "description": line.description,
-                "size": line.size,
-                "created_at": moment(line.created_at),
-                "known": line.archive_id in ours,
-            }
-            for line in lines
-        ],
-        "missing": [one.archive_id for one in missing],
-        "newer_than_list": [one.archive_id for one in late],
-    }
-    rows = [
-        (
-            "ours" if line.archive_id in ours else "unknown",
-            size(line.size),
-            local_time(moment(line.created_at)),
-            shown_archive(line.archive_id),
-        )
-        for line in lines
-    ]
-    columns = ["", Column("size", right=True), "created", Column("archive id", least=12)]
-    cli.show(document, table(columns, rows) if rows else "the list is empty")
-    count = counted(len(lines), "archive")
-    cli.say(f"as of {local_time(as_of)}: {count}; {len(late)} of ours newer than the list")
-    for one in missing:
-        cli.warn(f"missing: {one.archive_id}, stored {local_time(moment(one.stored_at))}")
-    if missing:
-        raise click.exceptions.Exit(int(ExitCode.FAILED))
-
-
-def _chosen(config: Config, name: str | None) -> str:
-    if name is not None:
-        return name
-    if len(config.vaults) != 1:
-        raise UsageError("which vault? " + ", ".join(vault.name for vault in config.vaults))
-    return config.vaults[0].name
-
-
-def _vault(config: Config, name: str, cli: Cli) -> Vault:
-    from backup.app.vaults import Purpose, make_vault
-
-    return make_vault(config, name, Purpose.BACKUP, cli.clock)

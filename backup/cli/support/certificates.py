@@ -1,12 +1,20 @@
-"""A certificate as people and scripts read it."""
+"""Certificates: the option for the type of their keys, and one as JSON and as lines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from backup.credentials.certificate import CertificateFacts
+
+KEY_TYPES = ("rsa-2048", "rsa-4096", "p-256", "p-384")
+
+key_type_option = click.option(
+    "--key-type", type=click.Choice(KEY_TYPES), default="p-256", show_default=True, help="The kind of key."
+)
 
 
 def certificate_document(facts: CertificateFacts) -> Mapping[str, object]:

@@ -9,7 +9,7 @@ from backup.model import Problem
 _EXAMPLES = 3
 
 
-def told(problems: Iterable[Problem], *, most: int = 20) -> list[str]:
+def problem_lines(problems: Iterable[Problem], *, most: int = 20) -> list[str]:
     """At most `most` lines and a last one that counts what they do not tell.
 
     A cause that few entries met is told of each; one that many met is told once, with the first of them.

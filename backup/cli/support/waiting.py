@@ -1,61 +1,74 @@
-"""Waiting for a vault: when it is expected, how long to the next look, and no hour without a word."""
+"""Waiting for a vault: looking again at growing intervals, and telling until when it may take."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from backup.cli.support.context import Cli
 
 if TYPE_CHECKING:
     from backup.app.expecting import Expected
-    from backup.protocols import Progress
+    from backup.protocols import Clock, Progress
+    from backup.transfer.retry import Reach
 
-FIRST_POLL, LONGEST_POLL = 1.0, 300.0
-_STEP = 5.0  # seconds: so often a wait may be told of
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
+_PROGRESS_STEP = 5.0  # seconds between two signs of life during a pause
 
+SAME_COMMAND_GOES_ON = "Ctrl-C is safe: the same command goes on"
 
-class Wait:
-    """The looks of one wait, ever further apart, as a phase that is shown."""
-
-    def __init__(self, cli: Cli, progress: Progress) -> None:
-        self._clock = cli.clock
-        self._progress = progress
-        self._pause = FIRST_POLL
-        self._is_shown = False
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether it waited already."""
-        return self._is_shown
-
-    def until_next_look(self, title: str) -> None:
-        """Sleep; `title` says for what, the first time."""
-        if not self._is_shown:
-            self._progress.start(title)
-            self._is_shown = True
-        left, self._pause = self._pause, min(self._pause * 1.5, LONGEST_POLL)
-        while left > 0:
-            self._clock.sleep(min(left, _STEP))
-            self._progress.advance()
-            left -= _STEP
-
-    def over(self, *, is_done: bool = True) -> None:
-        """What was waited for has come, or some of it; the next look is soon."""
-        if self._is_shown:
-            self._progress.finish(is_done=is_done)
-        self._pause, self._is_shown = FIRST_POLL, False
+Found = TypeVar("Found")
 
 
-def hours_told(least: float, most: float) -> str:
-    """A span of hours: 1 to 5 minutes, 3 to 5 hours, up to 12 hours."""
+def wait_until(
+    is_over: Callable[[Found], bool],
+    found: Found,
+    look_again: Callable[[Reach], Found],
+    *,
+    cli: Cli,
+    progress: Progress,
+    stays: bool,
+    title: Callable[[Found], str],
+    hint: str = "",
+) -> Found:
+    """The first thing found that `is_over`; whatever was `found` already if the command does not stay.
+
+    The pauses between two looks grow to five minutes and are shown as a phase called `title`; `hint` is said
+    once before it. `look_again` is given the reach of a vault that has answered already.
+    """
+    pause, has_begun = FIRST_PAUSE, False
+    while stays and not is_over(found):
+        if not has_begun:
+            if hint:
+                cli.say(hint)
+            progress.start(title(found))
+            has_begun = True
+        _sleep(cli.clock, progress, pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+        found = look_again(cli.reach(has_answered=True))
+    if has_begun:
+        progress.finish()
+    return found
+
+
+def _sleep(clock: Clock, progress: Progress, seconds: float) -> None:
+    """Sleep, and let the progress be told now and then meanwhile."""
+    while seconds > 0:
+        clock.sleep(min(seconds, _PROGRESS_STEP))
+        progress.advance()
+        seconds -= _PROGRESS_STEP
+
+
+def hours_text(least: float, most: float) -> str:
+    """A span of hours in words: 1 to 5 minutes, 3 to 5 hours, up to 12 hours."""
     unit, factor = ("minutes", 60) if most < 1 else ("hours", 1)
     end = f"{most * factor:g} {unit}"
     return f"{least * factor:g} to {end}" if least else f"up to {end}"
 
 
-def told(when: Expected | None, now: datetime) -> str:
-    """When it is expected, as the end of a sentence; empty if nobody knows."""
+def expected_text(when: Expected | None, now: datetime) -> str:
+    """The time at which it is expected, as the end of a sentence; empty if nobody knows."""
     if when is None:
         return ""
     if when.latest < now:
@@ -66,6 +79,6 @@ def told(when: Expected | None, now: datetime) -> str:
 
 
 def _short(moment: datetime, now: datetime) -> str:
-    """A time of this machine's zone, with its day unless that is today."""
+    """A time in this machine's zone, with its day unless that is today."""
     here, today = moment.astimezone(), now.astimezone()
     return f"{here:%H:%M}" if here.date() == today.date() else f"{here:%Y-%m-%d %H:%M}"

@@ -1,0 +1,64 @@
+"""`nightvault archives`: the archives that the inventory has recorded as stored."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.model import VaultName
+
+if TYPE_CHECKING:
+    from backup.model import Generation
+
+
+@click.command()
+@click.option("--vault", "name", metavar="NAME", help="In this vault.")
+@pass_cli
+def archives(cli: Cli, name: str | None) -> None:
+    """List the archives that we stored, oldest first. Long ids are cut here; --json has them whole."""
+    from backup.app.runs import opened
+    from backup.cli.support.render import local_time, shown_archive, size, table
+    from backup.cli.support.tables import Column
+    from backup.inventory.archives import list_archives
+
+    config = cli.config()
+    wanted = VaultName(config.vault(name).name) if name else None
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        found = list_archives(tx, inventory.id, vault=wanted)
+    documents = [
+        {
+            "vault": one.vault,
+            "kind": one.label.kind.name.lower(),
+            "generation": one.label.generation.name.lower() if one.label.generation else None,
+            "catalog": one.label.number or None,
+            "state": str(one.state),
+            "size": one.size,
+            "tree_hash": one.tree_hash.hex(),
+            "pack": one.label.pack_id.hex(),
+            "archive_id": one.archive_id,
+            "run": one.run,
+            "stored_at": one.stored_at,
+        }
+        for one in found
+    ]
+    rows = [
+        (
+            one.vault,
+            " ".join(filter(None, [one.label.kind.name.lower(), _generation(one.label.generation)])),
+            size(one.size),
+            one.state,
+            local_time(one.stored_at),
+            shown_archive(one.archive_id),
+        )
+        for one in found
+    ]
+    vault, archive = Column("vault", rank=2, least=8), Column("archive id", rank=1, least=12)
+    columns = [vault, "kind", Column("size", right=True), "state", "stored", archive]
+    cli.show(documents, table(columns, rows) if rows else "no archives yet")
+
+
+def _generation(generation: Generation | None) -> str | None:
+    return generation.name.lower() if generation else None

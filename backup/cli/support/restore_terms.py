@@ -1,0 +1,53 @@
+"""The terms on which a restore or a dump retrieves: keys, tier, limit of cost; and its beginning by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from backup.cli.support.context import Cli
+from backup.cli.support.keyfiles import read_keys
+from backup.model import Tier
+
+if TYPE_CHECKING:
+    from backup.inventory.retrievals import Restore
+    from backup.restorer.restore import RestoreContext, RestorePlan
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalTerms:
+    """The values of `key_options` and `capacity_option`, as they were given."""
+
+    key_files: tuple[str, ...]
+    passphrase_files: tuple[str, ...]
+    tier: str | None
+    max_cost: str | None
+    on_capacity: str | None
+
+    @classmethod
+    def taken_from(cls, given: dict[str, Any]) -> RetrievalTerms:
+        """The terms among a command's options, which are removed from `given`."""
+        return cls(**{field.name: given.pop(field.name) for field in fields(cls)})
+
+
+def begin_within_limit(
+    cli: Cli, plan: RestorePlan, target: bytes, context: RestoreContext, terms: RetrievalTerms
+) -> Restore:
+    """The restore of that plan, begun and recorded, unless it would cost too much. `LimitRefusedError`."""
+    from backup.app.prices import gap_for, price_of
+    from backup.cli.support.quoting import hold_to_limit, limit_of, quotes_of
+    from backup.restorer.restore import begin_restore
+
+    config = cli.config()
+    settings = config.vault(context.vault.name)
+    tier = Tier(terms.tier) if terms.tier else settings.tier
+    found = quotes_of(config, settings, context.vault, plan)
+    hold_to_limit(config, settings, found, tier, limit_of(terms.max_cost, config), say=cli.say)
+    return begin_restore(
+        plan.laid(gap_for(price_of(config, settings), tier)),
+        target,
+        context,
+        tier=tier,
+        keys=lambda: read_keys(terms.key_files, terms.passphrase_files),
+        on_capacity=terms.on_capacity or config.restore.on_capacity,
+    )

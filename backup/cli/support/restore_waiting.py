@@ -1,0 +1,59 @@
+"""Waiting for what a restore or a dump asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from backup.cli.support.context import Cli
+from backup.cli.support.waiting import expected_text, wait_until
+
+if TYPE_CHECKING:
+    from backup.app.expecting import Expected
+    from backup.inventory.retrievals import Restore, Retrieval
+    from backup.restorer.restore import RestoreContext
+    from backup.transfer.retry import Reach
+
+
+def expected_of(cli: Cli, begun: Restore, known: Sequence[Retrieval]) -> Expected | None:
+    """The time at which all that a restore waits for is expected; None if nobody knows."""
+    from backup.app.expecting import expected
+
+    return expected(cli.config().vault(begun.vault), known)
+
+
+def wait_until_readable(
+    is_readable: Callable[[Sequence[Retrieval]], bool],
+    known: Sequence[Retrieval],
+    cli: Cli,
+    begun: Restore,
+    context: RestoreContext,
+    *,
+    wait: bool,
+) -> Sequence[Retrieval]:
+    """The retrievals of a restore once they are readable, or as they are if the command does not wait.
+
+    A vault that answers at once is always waited for.
+    """
+    from backup.cli.support.render import counted
+    from backup.restorer.restore import advance
+
+    def title(known: Sequence[Retrieval]) -> str:
+        count = counted(sum(one.state in {"planned", "waiting"} for one in known), "retrieval")
+        when = expected_text(expected_of(cli, begun, known), cli.clock.now())
+        return f"Restore {begun.id[:8]} waits for {count} ({begun.tier}){when}"
+
+    def look_again(reach: Reach) -> Sequence[Retrieval]:
+        return advance(begun, replace(context, reach=reach))
+
+    return wait_until(
+        is_readable,
+        known,
+        look_again,
+        cli=cli,
+        progress=context.progress,
+        stays=wait or not context.vault.traits.waits,
+        title=title,
+        hint=f"Ctrl-C is safe: `nightvault restore resume {begun.id}` goes on, and so does the daemon",
+    )

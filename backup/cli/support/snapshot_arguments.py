@@ -1,0 +1,41 @@
+"""Arguments and options that name a snapshot: `SNAPSHOT[:PATH]` and `--job`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from backup.errors import UsageError
+
+
+def _job(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """A job's name, which is text: bytes that are not UTF-8 name no job, and no database takes them."""
+    if value is not None and any(0xD800 <= ord(letter) <= 0xDFFF for letter in value):
+        raise UsageError(f"no job can be called {value!r}", advice="`nightvault snapshots` lists the jobs")
+    return value
+
+
+job_option = click.option("--job", metavar="NAME", callback=_job, help="Of this job.")
+
+
+def split_snapshot_and_path(words: str) -> tuple[str, bytes]:
+    """The snapshot and the absolute path of `SNAPSHOT[:PATH]`; `/` if no path is given. `UsageError`."""
+    snapshot, _, path = words.partition(":")
+    if not snapshot:
+        raise UsageError(f"{words!r} names no snapshot", advice=f"write latest:{path or '/'}")
+    if snapshot.startswith("/"):
+        raise UsageError(f"{words!r} names no snapshot", advice=f"write latest:{words}")
+    if path and not path.startswith("/"):
+        raise UsageError(f"the path in {words!r} must be absolute", advice=f"write {snapshot}:/{path}")
+    return snapshot, os.fsencode(path) or b"/"
+
+
+def paths_that_choose_job(path: bytes, globs: Sequence[str] = ()) -> list[bytes]:
+    """The absolute paths by which `latest` finds its job: PATH, else the directories of absolute globs."""
+    from backup.source.globs import plain_stem
+
+    if path != b"/":
+        return [path]
+    return [os.fsencode(plain_stem(one)) for one in globs]
