@@ -16,13 +16,13 @@ from backup.cli.support.failures import run_to_exit_code
 from backup.cli.support.grouping import LazyCommand, LazyGroup
 from backup.cli.support.surroundings import settle
 
-# Rows make hundreds of thousands of objects and no cycles: at Python's own pace, looking for cycles among
-# them takes a tenth of a backup's CPU.
-_SELDOM = (100_000, 50, 50)
+# Rows make hundreds of thousands of objects and no cycles: with Python's default thresholds, looking for
+# cycles among them takes a tenth of a backup's CPU.
+_GC_THRESHOLDS = (100_000, 50, 50)
 
 
 def _command(target: str, summary: str) -> LazyCommand:
-    """A command of `backup.cli.commands`, by module and name."""
+    """A command of `backup.cli.commands`, named as `module:function`."""
     return LazyCommand(f"backup.cli.commands.{target}", summary)
 
 
@@ -31,7 +31,7 @@ COMMANDS = {
     "key": _command("key:key", "Recovery keys, and enrolling this server's signer."),
     "ca": _command("ca:ca", "A small certificate authority for Roles Anywhere."),
     "identity": _command("identity:identity", "This server's certificate and private key."),
-    "aws": _command("aws:aws", "What AWS has to be told for this config."),
+    "aws": _command("aws:aws", "Policies and settings that AWS needs for this config."),
     "credential-process": _command(
         "credential_process:credential_process",
         "Print AWS keys, for any tool's credential_process.",
@@ -44,7 +44,7 @@ COMMANDS = {
     ),
     "backup": _command("backup:backup", "Back up one job, several or all."),
     "snapshots": _command("snapshots:snapshots", "List snapshots."),
-    "ls": _command("ls:ls", "List what a snapshot holds."),
+    "ls": _command("ls:ls", "List the contents of a snapshot."),
     "find": _command("find:find", "Find files over all snapshots, by name or path."),
     "versions": _command("versions:versions", "List every version of one file."),
     "diff": _command("diff:diff", "Show what differs between two snapshots."),
@@ -52,12 +52,12 @@ COMMANDS = {
     "dump": _command("dump:dump", "Write a file, or a tree as a tar, to standard output."),
     "restores": _command("restores:restores", "List restores and what they wait for."),
     "prices": _command("prices:prices", "Print the prices that quotes are made of."),
-    "rebuild": _command("rebuild:rebuild", "Make the inventory anew from the vault and the recovery key."),
-    "check": _command("check:check", "See whether what was stored is still there, and whole."),
-    "vaults": _command("vaults:vaults", "List the vaults and what they say of themselves."),
+    "rebuild": _command("rebuild:rebuild", "Rebuild the inventory from the vault and the recovery key."),
+    "check": _command("check:check", "Check that what was stored is still there, and undamaged."),
+    "vaults": _command("vaults:vaults", "List the vaults and their contents."),
     "archives": _command("archives:archives", "List the archives in the vaults."),
     "listing": _command("listing:listing", "Ask a vault for its own list of archives."),
-    "runs": _command("runs:runs", "List what was run, and how it ended."),
+    "runs": _command("runs:runs", "List runs and their outcomes."),
     "config": _command("config:config", "Check the config file."),
     "daemon": _command("daemon:daemon", "Run the jobs by their schedules."),
     "emulator": _command("emulator:emulator", "A local AWS to try things on."),
@@ -69,8 +69,8 @@ COMMANDS = {
 def leave_out_current_directory() -> None:
     """Import nothing more from the current directory, unless this program lies there.
 
-    It is in the search path with `python -c`, and by an empty entry in `PYTHONPATH`. What a command imports
-    late would otherwise be what somebody put where an admin happens to stand.
+    It is in the search path with `python -c`, and by an empty entry in `PYTHONPATH`. A module that a command
+    imports late would otherwise be taken from the directory in which an admin happens to work.
     """
     try:
         here = os.path.realpath(os.getcwd())
@@ -82,7 +82,7 @@ def leave_out_current_directory() -> None:
 
 
 class Main(LazyGroup):
-    """The root group; errors of every command become exit codes here and nowhere else."""
+    """The root group; the errors of every command become exit codes here and nowhere else."""
 
     def main(
         self,
@@ -92,8 +92,8 @@ class Main(LazyGroup):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command that the words name, and exit with its code."""
-        gc.set_threshold(*_SELDOM)
+        """Run the command named by the arguments, and exit with its code."""
+        gc.set_threshold(*_GC_THRESHOLDS)
         if standalone_mode:
             settle()
             leave_out_current_directory()

@@ -21,7 +21,7 @@ def server(tmp_path: Path) -> Server:
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody is there to answer."""
-    monkeypatch.setattr(Cli, "somebody_is_there", property(lambda _: True))
+    monkeypatch.setattr(Cli, "can_ask", property(lambda _: True))
 
 
 def words(server: Server, *more: object) -> tuple[object, ...]:

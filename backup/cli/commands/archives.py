@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--vault", "name", metavar="NAME", help="In this vault.")
 @pass_cli
 def archives(cli: Cli, name: str | None) -> None:
-    """List the archives that we stored, oldest first. Long ids are cut here; --json has them whole."""
+    """List the archives of this inventory, oldest first. Long ids are shortened; --json has them in full."""
     from backup.app.runs import opened
     from backup.cli.support.render import local_time, shown_archive, size, table
     from backup.cli.support.tables import Column

@@ -1,4 +1,4 @@
-"""`nightvault aws`: what AWS has to be told for this config."""
+"""`nightvault aws`: the policies and settings that this config needs in AWS."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from backup.config import Config, VaultSettings
 
 PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "bucket", "profile")
-UNKNOWN_NAME = "SERVER-NAME"  # lets nobody in until it is replaced
+UNKNOWN_NAME = "SERVER-NAME"  # a trust policy with it lets nobody in until it is replaced
 ROLE_NAME = "nightvault"  # chosen where the config names no role
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """The words on the command line for what the config does not know yet."""
+class GivenValues:
+    """Values given on the command line because the config does not have them yet."""
 
     account: str | None = None
     role_name: str | None = None
@@ -36,7 +36,7 @@ class Told:
 
 @click.group()
 def aws() -> None:
-    """What AWS has to be told for this config."""
+    """Policies and settings that AWS needs for this config."""
 
 
 @aws.command()
@@ -57,7 +57,7 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: str | 
     """
     config = cli.config()
     vault = _chosen(config, vault_name)
-    words = Told(**told)
+    words = GivenValues(**told)
     if words.trust_anchor:
         parse_roles_anywhere_arn(words.trust_anchor, "--trust-anchor", "trust-anchor")
     setup = _setup(cli, config, vault, words)
@@ -86,7 +86,7 @@ def _chosen(config: Config, name: str | None) -> VaultSettings:
     return vault
 
 
-def _setup(cli: Cli, config: Config, vault: VaultSettings, told: Told) -> AwsSetup:
+def _setup(cli: Cli, config: Config, vault: VaultSettings, told: GivenValues) -> AwsSetup:
     anywhere = config.roles_anywhere
     anchor = told.trust_anchor or (anywhere.trust_anchor_arn if anywhere else None)
     known = [arn for arn in (vault.role_arn, vault.restore_role_arn, vault.prune_role_arn, anchor) if arn]

@@ -26,8 +26,8 @@ _MOST_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class _How:
-    """What the command's words say of each run; `stdin` is the name to save it as."""
+class _RunOptions:
+    """The options of each job's run; `stdin` is the name under which standard input is saved."""
 
     reread: bool
     accept: bool
@@ -68,7 +68,7 @@ def backup(
     name: str | None,
     accept_recipients: bool,
 ) -> None:
-    """Back up the named jobs, or all of the config; one that fails does not keep the others from running.
+    """Back up the named jobs, or all of the config. If one fails, the others are run all the same.
 
     Exit code 3 says that something could not be read: it is named, and stays in the snapshot as it was.
 
@@ -79,14 +79,14 @@ def backup(
     chosen = [config.job(name) for name in jobs] if jobs else list(config.jobs)
     if not chosen:
         raise UsageError(f"{config.path} has no job", advice="add a [[job]]; config.example.toml shows one")
-    how = _How(
+    options = _RunOptions(
         reread=reread,
         accept=accept_recipients,
-        stdin=_stdin(stdin, name, chosen),
+        stdin=_name_of_stdin(stdin, name, chosen),
         disks_gone=frozenset(os.fsencode(os.path.abspath(path)) for path in disks_gone),
     )
     if dry_run:
-        looks = [_look(cli, config, job, how, listed=listed) for job in chosen]
+        looks = [_dry_run(cli, config, job, options, listed=listed) for job in chosen]
         cli.show(looks)
         if any(look["problems"] for look in looks):
             raise click.exceptions.Exit(int(ExitCode.PARTIAL))
@@ -96,7 +96,7 @@ def backup(
     with stop_on_signals() as stop:
         for job in chosen:
             try:
-                report = _run(cli, config, job, stop, how)
+                report = _run(cli, config, job, stop, options)
             except NightvaultError as error:
                 if len(chosen) == 1:
                     raise
@@ -114,15 +114,15 @@ def backup(
 
 
 def _failed(cli: Cli, job: JobSettings, error: NightvaultError) -> dict[str, Any]:
-    """One of several jobs failed: say so, and let the others have their turn."""
+    """Tell that one of several jobs failed; the entry for it in the JSON document."""
     failure = failure_of(error)
     cli.warn(f"nightvault: {error}" + (f"\n  {error.advice}" if error.advice else ""))
     outcome = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
     return {"job": job.name, "outcome": outcome, "error": failure}
 
 
-def _stdin(stdin: bool, name: str | None, chosen: Sequence[JobSettings]) -> str | None:
-    """The name of what comes by standard input, if it is to be saved."""
+def _name_of_stdin(stdin: bool, name: str | None, chosen: Sequence[JobSettings]) -> str | None:
+    """The name under which standard input is saved; None if it is not. `UsageError`."""
     from backup.config import STREAM_NAME
 
     if not stdin and name is None:
@@ -140,7 +140,9 @@ def _names(jobs: Sequence[JobSettings]) -> str:
     return ", ".join(job.name for job in jobs)
 
 
-def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, how: _How) -> BackupReport:
+def _run(
+    cli: Cli, config: Config, job: JobSettings, stop: threading.Event, options: _RunOptions
+) -> BackupReport:
     from backup.app import run_job
     from backup.app.priority import Priority
 
@@ -152,11 +154,11 @@ def _run(cli: Cli, config: Config, job: JobSettings, stop: threading.Event, how:
             clock=cli.clock,
             progress=cli.progress(),
             stop=stop,
-            accept_recipients=how.accept,
-            reread=how.reread,
-            stdin=how.stdin,
+            accept_recipients=options.accept,
+            reread=options.reread,
+            stdin=options.stdin,
             reach=cli.reach(),
-            disks_gone=how.disks_gone,
+            disks_gone=options.disks_gone,
         )
     except NightvaultError as error:
         error.args = (f"job {job.name}: {error}",)
@@ -204,7 +206,9 @@ def report_document(report: BackupReport) -> dict[str, Any]:
     return report.document() | {"problems": problems}
 
 
-def _look(cli: Cli, config: Config, job: JobSettings, how: _How, *, listed: bool) -> dict[str, Any]:
+def _dry_run(
+    cli: Cli, config: Config, job: JobSettings, options: _RunOptions, *, listed: bool
+) -> dict[str, Any]:
     from backup.app import backup_job
     from backup.app.runs import only_stdin, opened
     from backup.archiver.dryrun import changes
@@ -223,9 +227,9 @@ def _look(cli: Cli, config: Config, job: JobSettings, how: _How, *, listed: bool
     counts = {"new": 0, "changed": 0, "removed": 0}
     would_read = 0
     named: list[dict[str, Any]] = []
-    what = replace(backup_job(config, job), reread=how.reread, disks_gone=how.disks_gone)
-    if how.stdin is not None:
-        what = only_stdin(what, how.stdin)
+    what = replace(backup_job(config, job), reread=options.reread, disks_gone=options.disks_gone)
+    if options.stdin is not None:
+        what = only_stdin(what, options.stdin)
     with closing(opened(config)) as inventory:
         require_a_source(what)
         for change in changes(what, inventory, tally, left_out=leave_out):

@@ -1,5 +1,4 @@
-"""`nightvault ca`: a small certificate authority, best kept on another machine than the servers that it
-serves."""
+"""`nightvault ca`: a small certificate authority, best kept on another machine than the servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nightvault config`: is the config file right."""
+"""`nightvault config`: checks the config file."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def check(cli: Cli) -> None:
 
 
 def _check_files_of_patterns(read: Config) -> None:
-    """`ConfigError` names the files that a job's run would refuse."""
+    """Read the files of patterns of every job; `ConfigError` names those that a run would refuse."""
     from backup.app.choosing import filters_of, overrides_of
     from backup.errors import ConfigError
 
@@ -74,7 +74,7 @@ def _check_files_of_patterns(read: Config) -> None:
 
 
 def warnings_of(read: Config) -> Iterator[str]:
-    """What is no mistake and yet worth a look: files that others can read or change, say."""
+    """Warnings about what is no mistake but doubtful, such as files that others can read or change."""
     from backup.app.nesting import missing_sources, nested_state, nested_vaults
     from backup.config import warnings_of_limits
 
@@ -100,7 +100,7 @@ def warnings_of(read: Config) -> Iterator[str]:
 
 
 def _warnings_of_commands(job: JobSettings) -> Iterator[str]:
-    """Commands that this machine could not run: no such program, no such user."""
+    """Warnings about commands that this machine cannot run: no such program, no such user."""
     import pwd
     import shutil
 

@@ -51,7 +51,7 @@ def credential_process(cli: Cli, /, no_cache: bool, warn_days: int, **given: Any
         click.echo(document(found), nl=False)
         return
     warn_of_expiry(cli, files, warn_days)
-    later = _Later(lambda: source_of(cli, flags, files, options))
+    later = _LazySource(lambda: source_of(cli, flags, files, options))
     source = later if no_cache else _cached(cli, files, options, later)
     click.echo(document(source.credentials()), nl=False)
 
@@ -79,8 +79,8 @@ def _cached(
 
 
 @dataclass(frozen=True, slots=True)
-class _Later:
-    """A source that is made when it is asked: a cache that has the keys needs no TLS."""
+class _LazySource:
+    """A credential source that is made only when it is asked: with keys in the cache no TLS is set up."""
 
     make: Callable[[], CredentialSource]
 

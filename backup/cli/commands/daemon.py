@@ -53,7 +53,7 @@ def daemon(cli: Cli) -> None:
 
 
 def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
-    """The daemon's life, alone on its state."""
+    """Run the jobs until the daemon is stopped; the caller holds the lock of the daemon."""
     from backup.app import last_run, run_job
     from backup.app.priority import Priority, in_thread
     from backup.app.restores import continue_restores
@@ -96,7 +96,7 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
 
 
 def tell(report: BackupReport) -> None:
-    """A run's report in the log: what could not be read by name, and one line of figures."""
+    """Log the report of a run: a line for each entry that could not be read, and one of figures."""
     for problem in report.problems[:_MOST_SHOWN]:
         _log.warning(
             "job %s: %s: %s: %s", report.job, problem.kind, render.shown_path(problem.path), problem.detail
@@ -118,7 +118,7 @@ def tell(report: BackupReport) -> None:
 
 
 def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> None:
-    """What became of an open restore in the log; nothing while it only waits."""
+    """Log the outcome of work on an open restore."""
     if isinstance(report, NightvaultError):
         _log.error("restore %s: %s", restore_id, report)
         if report.advice:
@@ -142,7 +142,7 @@ def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> No
 
 
 def log_to_stderr(*, quiet: bool, verbose: bool, environ: Mapping[str, str]) -> None:
-    """One line an event; journald brings the time itself."""
+    """Log one line for each event, without the time where journald adds it."""
     form = (
         "%(levelname)s %(message)s"
         if "JOURNAL_STREAM" in environ

@@ -1,4 +1,4 @@
-"""`nightvault demo`: the main job on this machine alone, by the commands that a user would give."""
+"""`nightvault demo`: backup and restore on this machine alone, by the commands that a user would give."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def demo(cli: Cli, source: str, directory: str, vault: str) -> None:
 
 
 def _make_anew(path: str) -> None:
+    """Make the empty directory, in place of the one of an earlier demo. `UsageError` for any other."""
     import shutil
 
     marker = os.path.join(path, _MARKER)
@@ -68,7 +69,7 @@ def _make_anew(path: str) -> None:
 
 
 def _program() -> list[str]:
-    """How to call this very nightvault from a shell or a child process."""
+    """The arguments that start this same nightvault in a child process or a shell."""
     called = sys.argv[0]
     if os.path.basename(called).startswith("nightvault"):
         return [os.path.abspath(called)]

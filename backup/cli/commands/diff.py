@@ -1,4 +1,4 @@
-"""`nightvault diff`: what lies between two snapshots."""
+"""`nightvault diff`: the differences between two snapshots."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MARKS = {"added": "+", "removed": "-", "changed": "M", "metadata": "U", "kind":
 
 @dataclass
 class _Sums:
-    """How many entries of each sort there were, and their bytes."""
+    """The counts of differing entries by kind of difference, and their bytes."""
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_MARKS, 0))
     bytes_added: int = 0
@@ -65,7 +65,7 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, metadata
         named = JobName(job) if job else None
         first, second = (find_snapshot(tx, words, job=named, paths=[below]) for words in (before, after))
         if below != b"/":
-            _check_somewhere(tx, first, second, below)
+            _require_in_either(tx, first, second, below)
         sums = _Sums()
         found = _told(differing(tx, first, second, below), sums, with_times=metadata)
         if cli.json:
@@ -79,7 +79,7 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, metadata
     cli.say(_summary(sums))
 
 
-def _check_somewhere(tx: Any, first: Any, second: Any, path: bytes) -> None:
+def _require_in_either(tx: Any, first: Any, second: Any, path: bytes) -> None:
     from backup.inventory.entries import entry_at
     from backup.inventory.entry_versions import no_such_path
 

@@ -133,7 +133,7 @@ def _begun(
 
 
 def _await(cli: Cli, begun: Restore, context: RestoreContext, *, wait: bool) -> None:
-    """Ask, and see that all is ready; `RetrievalNotReadyError` if not, unless it waits."""
+    """Ask for what is needed, and return once all of it is readable. `RetrievalNotReadyError`."""
     from backup.cli.support.waiting import expected_text
     from backup.errors import RetrievalNotReadyError
     from backup.restorer.restore import advance, is_ready
@@ -158,7 +158,7 @@ def _check_stream(cli: Cli, output: str | None, *, as_tar: bool) -> None:
 
 
 def _check_output(output: str | None, *, force: bool) -> None:
-    """`UsageError` for a file that is there already, before anything is asked for."""
+    """Refuse a file that exists, before anything is asked for. `UsageError`."""
     if output is None and force:
         raise UsageError("--force goes with -o FILE")
     if output == "":
@@ -171,7 +171,7 @@ def _check_output(output: str | None, *, force: bool) -> None:
 
 
 def _check_kind(tx: Transaction, snapshot: Snapshot, path: bytes, *, as_tar: bool) -> None:
-    """`UsageError` unless the path is what can be dumped so."""
+    """Refuse a path that is missing, or that cannot be dumped in this form. `UsageError`."""
     from backup.inventory.entries import entry_at
     from backup.inventory.entry_versions import no_such_path, shown_words
     from backup.model import EntryKind
@@ -190,7 +190,7 @@ def _check_kind(tx: Transaction, snapshot: Snapshot, path: bytes, *, as_tar: boo
 
 @contextmanager
 def _opened(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
-    """Standard output, a device or a pipe, or a file that gets its name once it is whole and on the disk."""
+    """Standard output, a device or a pipe, or a file that gets its name once it is complete and on disk."""
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

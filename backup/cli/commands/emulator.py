@@ -1,4 +1,4 @@
-"""`nightvault emulator`: a local AWS, and words to it while it runs."""
+"""`nightvault emulator`: runs a local AWS, and controls one that is running."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def find(
         chosen = _chosen(tx, job, snapshot or ("latest" if at else None), at, pattern)
         series = series_by_job(tx)
         found = _found(tx, series, chosen, job, test)
-        rows = _rows(_one_each(found, newest=newest) if newest or oldest else found, series)
+        rows = _rows(_one_of_each_path(found, newest=newest) if newest or oldest else found, series)
         nothing = f"nothing is called {pattern!r}" + ("" if "*" in pattern else f"; try '*{pattern}*'")
         count = show_each(cli, rows, title=_TITLE, nothing=nothing)
     if not count:
@@ -81,7 +81,7 @@ def _chosen(
 def _found(
     tx: Transaction, series: dict[int, Series], chosen: Snapshot | None, job: str | None, test: Takes
 ) -> Iterator[tuple[int, Version]]:
-    """Versions that the test takes, each with its job's number."""
+    """The versions that pass the test, each with its job's number."""
     from backup.inventory.entry_versions import versions_below
 
     numbers = [chosen.job_number] if chosen else numbers_of_jobs(tx, series, job)
@@ -91,8 +91,8 @@ def _found(
             yield number, one
 
 
-def _one_each(found: Iterator[tuple[int, Version]], *, newest: bool) -> Iterator[tuple[int, Version]]:
-    """Of versions in the order of paths and age, one for each path."""
+def _one_of_each_path(found: Iterator[tuple[int, Version]], *, newest: bool) -> Iterator[tuple[int, Version]]:
+    """One version of each path: the newest or the oldest, of versions sorted by path and age."""
     held: tuple[int, Version] | None = None
     for number, one in found:
         same = held is not None and (number, one.directory, one.name) == (

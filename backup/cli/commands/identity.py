@@ -31,7 +31,7 @@ def identity() -> None:
 )
 @pass_cli
 def show(cli: Cli, ca_file: str | None, warn_days: int) -> int:
-    """Say what certificate it is, how long it lasts and that its key signs; exit code 13 if not."""
+    """Show the certificate and how long it is valid, and try its key; exit code 13 if AWS would refuse it."""
     from datetime import timedelta
 
     from backup.credentials.chain import chain_problem
@@ -147,7 +147,7 @@ def _configured(cli: Cli) -> IdentityFiles:
 
 
 def _present_subject(cli: Cli, organization: str | None, unit: str | None, dns: tuple[str, ...]) -> Subject:
-    """What the present certificate says, else this host's name; what was asked for goes before."""
+    """The subject of the present certificate, else this host's name; given values take precedence."""
     from cryptography.x509.oid import NameOID
 
     from backup.credentials.certificate import subject_values

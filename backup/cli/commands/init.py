@@ -1,4 +1,4 @@
-"""`nightvault init`: everything a server needs before its first backup."""
+"""`nightvault init`: sets up everything that a server needs before its first backup."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--new-history",
     is_flag=True,
-    help="Begin anew even where a vault holds backups: another server's, or some that shall stay apart.",
+    help="Begin a new history even where a vault holds backups, of this server or another.",
 )
 @pass_cli
 def init(
@@ -97,7 +97,7 @@ def init(
 
 
 def _recipients(config: Config, texts: tuple[str, ...]) -> tuple[Recipient, ...]:
-    """Whom to seal for: those that were chosen before, else those that are given now; maybe nobody yet."""
+    """The recipients to seal for: those chosen before, else those given now; may be empty. `UsageError`."""
     from backup.app.runs import recipients_of
     from backup.app.state import parse_recipients
 
@@ -115,12 +115,12 @@ def _recipients(config: Config, texts: tuple[str, ...]) -> tuple[Recipient, ...]
 
 
 def _somebody_reads(cli: Cli, *, asks: bool) -> bool:
-    """Whether a key that is shown once is seen by a person, and kept in no log."""
+    """Whether a person sees the key when it is shown once, and no log keeps it."""
     return asks and not cli.json and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _new_key(cli: Cli, key_file: str | None, passphrase_file: str | None) -> RecoveryKey:
-    """A recovery key that somebody has: only then anything may be sealed for it."""
+    """A new recovery key that somebody keeps, in its file or on paper: only then is it sealed for."""
     from backup.format.keys import RecoveryKey
 
     key = RecoveryKey.from_seed(os.urandom(32))

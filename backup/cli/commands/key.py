@@ -59,7 +59,7 @@ def show(cli: Cli, file: str, passphrase_file: str | None) -> None:
 @key.command()
 @pass_cli
 def request(cli: Cli) -> None:
-    """Print what `key enroll` needs; there is no secret in it."""
+    """Print what `key enroll` needs; it holds no secret."""
     from backup.app.runs import opened
     from backup.app.setup import enrolment_request
 
@@ -76,7 +76,7 @@ def request(cli: Cli) -> None:
 @passphrase_option
 @pass_cli
 def enroll(cli: Cli, file: str, key_file: str | None, passphrase_file: str | None) -> None:
-    """Vouch for a server's signer; prints what `key accept` needs, with no secret in it."""
+    """Enrol a server's signer; prints what `key accept` needs, which holds no secret."""
     from backup.app.setup import enrol
 
     document = enrol(_read(file), read_key(key_file, passphrase_file))
@@ -88,7 +88,7 @@ def enroll(cli: Cli, file: str, key_file: str | None, passphrase_file: str | Non
 @click.argument("file", metavar="ENROLMENT")
 @pass_cli
 def accept(cli: Cli, file: str) -> None:
-    """Keep the word of a recovery key; every catalog carries it from now on."""
+    """Keep an enrolment by a recovery key; every catalog carries it from now on."""
     from backup.app.runs import opened
     from backup.app.setup import accept as keep
 
@@ -101,7 +101,7 @@ def accept(cli: Cli, file: str) -> None:
 @key.command()
 @pass_cli
 def status(cli: Cli) -> None:
-    """Whom this server seals for, who has vouched for its signer, and what needs other recovery keys."""
+    """Show the recipients, which of them have enrolled this signer, and packs that need other keys."""
     from backup.app.runs import opened, read_keys
     from backup.cli.support.render import counted, size, table
     from backup.inventory.domains import older_packs

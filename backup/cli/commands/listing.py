@@ -25,7 +25,7 @@ _NAME_IT = "name it: `nightvault listing show VAULT`"
 
 @click.group()
 def listing() -> None:
-    """A vault's own list of its archives: asked for now, there hours later, up to a day old."""
+    """A vault's own list of its archives. A cold vault takes hours to give it, and it may be a day old."""
 
 
 @listing.command()
@@ -52,7 +52,7 @@ def request(cli: Cli, name: str | None) -> None:
 @click.option("--wait", is_flag=True, help="Stay until it is there.")
 @pass_cli
 def show(cli: Cli, name: str | None, wait: bool) -> None:
-    """Show the newest list, and what in it our books do not know, or know and it lacks.
+    """Show the newest list: archives unknown to the inventory, and archives of ours that it lacks.
 
     Exit code 1 if it lacks an archive that we stored before it was made.
     """

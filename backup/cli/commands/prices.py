@@ -1,4 +1,4 @@
-"""`nightvault prices`: the figures that every quote is made of, from where they are, and how old."""
+"""`nightvault prices`: the prices that quotes are made of, with their sources and age."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def prices(
 @all_option
 @pass_cli
 def verify(cli: Cli, regions: Sequence[str], everything: bool) -> None:
-    """Name the source and the age of each figure, and whether it is known of its region."""
+    """Show the source and the age of each figure, and whether it is verified for its region."""
     from backup.app.prices import price_table
     from backup.cli.support.render import table
     from backup.cli.support.tables import Column
@@ -161,7 +161,7 @@ def _figure_document(one: Price, figure: Figure) -> dict[str, Any]:
 
 
 def _document(one: Price) -> dict[str, Any]:
-    """A price as JSON; money is text, so that no reader makes it inexact."""
+    """A price as JSON; money is text, so that readers do not round it."""
     money = {name: str(getattr(one, name)) for name in _MONEY}
     tiers = {
         str(tier): {"gb": str(price.gb), "requests": str(price.requests), "hours": list(price.hours)}

@@ -1,4 +1,4 @@
-"""`nightvault read-certificate-data`: what a certificate is, or which certificates the tokens hold."""
+"""`nightvault read-certificate-data`: shows a certificate, or the certificates on tokens."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_certificate_data(cli: Cli, /, **given: Any) -> None:
 
 
 def document(certificate: x509.Certificate) -> Mapping[str, object]:
-    """The helper's fields: kind of key, DER in base64, serial in decimal, algorithms by its names."""
+    """A certificate in the helper's fields: kind of key, DER in base64, decimal serial, its algorithms."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -74,7 +74,7 @@ def _on_tokens(flags: Flags) -> Sequence[TokenCertificate]:
 
 
 def listed(found: Sequence[TokenCertificate]) -> str:
-    """The helper's list: a few lines for each certificate."""
+    """The certificates as the helper lists them: two lines for each."""
     from cryptography.hazmat.primitives import hashes
 
     from backup.credentials.certificate import name_text

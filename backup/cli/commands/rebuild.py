@@ -1,4 +1,4 @@
-"""`nightvault rebuild`: the inventory made anew from the vault and a recovery key, on a bare machine."""
+"""`nightvault rebuild`: makes the inventory anew from the vault and a recovery key, on a bare machine."""
 
 from __future__ import annotations
 
@@ -197,16 +197,16 @@ def _tell(cli: Cli, config: Config, report: RebuildReport) -> None:
     size = f"{counted(report.entries, 'entry')}, {counted(report.archives, 'archive')}"
     ids = f"inventory {_hex(report.inventory_id)} rebuilt from {_hex(report.predecessor)}"
     lines.append(f"{ids}: {size}, in {duration(report.seconds)}")
-    _tell_of_the_vault(cli, report)
-    _tell_what_is_next(cli, config, report)
+    _tell_suspicions(cli, report)
+    _tell_next_steps(cli, config, report)
     cli.report(report.document(), "\n".join(lines))
     cli.say("next: `nightvault snapshots`, `nightvault restore latest --target DIR --key FILE`")
     if report.is_partial:
         raise click.exceptions.Exit(int(ExitCode.PARTIAL))
 
 
-def _tell_of_the_vault(cli: Cli, report: RebuildReport) -> None:
-    """What is not as it should be, and what cannot be known."""
+def _tell_suspicions(cli: Cli, report: RebuildReport) -> None:
+    """Tell of suspicious archives, of catalogs that were not applied, and of jobs without a recovery line."""
     from backup.cli.support.render import local_time
 
     for one in report.suspicions[:_MOST_SHOWN]:
@@ -222,8 +222,8 @@ def _tell_of_the_vault(cli: Cli, report: RebuildReport) -> None:
             cli.warn(f"job {job.name}: without a recovery line, a vault can hide later backups{as_of}")
 
 
-def _tell_what_is_next(cli: Cli, config: Config, report: RebuildReport) -> None:
-    """What the new inventory gained, and what it still lacks."""
+def _tell_next_steps(cli: Cli, config: Config, report: RebuildReport) -> None:
+    """Tell what was recovered beyond the catalogs, and what is still to be done."""
     from backup.cli.support.render import counted
 
     if report.recovered_packs:

@@ -1,4 +1,4 @@
-"""`nightvault restore`: know the price, ask, wait or come back later, and have the files again."""
+"""`nightvault restore`: quotes, asks the vault, waits or is run again later, and writes the files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from backup.cli.support.moments import at_option
 from backup.cli.support.restore_choice import (
     choice_options,
     chosen_paths,
+    confirm_changes,
     made_choice,
-    settle,
     tell_unmet,
     with_paths,
 )
@@ -95,7 +95,7 @@ def restore(
     some = chosen_paths(path, paths)
     if in_place:
         path, some = b"/", some or (chosen_paths(b"/", [os.fsdecode(path)]) if path != b"/" else [])
-    where = _where(target, in_place=in_place)
+    where = _target_directory(target, in_place=in_place)
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
@@ -114,7 +114,7 @@ def restore(
             return
         begun = find_open(context, plan, where)
         if begun is None:
-            settle(cli, plan, in_place=where == b"/", yes=yes, overwrite=given["overwrite"])
+            confirm_changes(cli, plan, in_place=where == b"/", yes=yes, overwrite=given["overwrite"])
             begun = begin_within_limit(cli, plan, where, context, terms)
         leave_mark(begun, context)
         fresh = None if context.vault.traits.waits else plan
@@ -122,7 +122,8 @@ def restore(
         carry_on(cli, begun, context, wait=wait, fresh=fresh)
 
 
-def _where(target: str | None, *, in_place: bool) -> bytes:
+def _target_directory(target: str | None, *, in_place: bool) -> bytes:
+    """The absolute path of the target directory; `/` for a restore in place. `UsageError`."""
     if in_place == (target is not None):
         raise UsageError("restore where?", advice="give either --target DIR or --in-place")
     if target == "":
@@ -138,14 +139,14 @@ def _where(target: str | None, *, in_place: bool) -> bytes:
 @click.option(
     "--unattended",
     is_flag=True,
-    help="As the daemon does: only into a target that a restore command marked, and leave it to others "
-    "that are at it.",
+    help="As the daemon does: only into a target that a restore command marked; do nothing where another "
+    "process is at work on it.",
 )
 @pass_cli
 def resume(
     cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numeric_owner: bool, unattended: bool
 ) -> None:
-    """Go on with an open restore: see what is ready, bring it down, ask for what is missing.
+    """Go on with an open restore: fetch what is ready, ask for what is missing.
 
     Exit code 17 says that it still waits: come again.
     """
@@ -182,7 +183,7 @@ def resume(
 def _carry_on_alone(
     cli: Cli, begun: Restore, context: RestoreContext, notes: HeldNotes, *, wait: bool
 ) -> None:
-    """As `carry_on`; what ends it is noted, as nobody may be there to read it."""
+    """Carry on as the daemon does: an error is noted for `restores`, as nobody may be there to read it."""
     from backup.restorer.target.mark import require_mark
 
     try:
@@ -198,7 +199,7 @@ def _carry_on_alone(
 @click.argument("restore_id", metavar="ID")
 @pass_cli
 def cancel(cli: Cli, restore_id: str) -> None:
-    """Give an open restore up; what was asked for is not fetched."""
+    """Cancel an open restore; what was asked for is not fetched."""
     from backup.app.runs import opened
     from backup.app.state import State
     from backup.restorer.restore import cancel as give_up
@@ -214,7 +215,10 @@ def cancel(cli: Cli, restore_id: str) -> None:
 def carry_on(
     cli: Cli, begun: Restore, context: RestoreContext, *, wait: bool, fresh: RestorePlan | None = None
 ) -> None:
-    """Ask, and bring down what is ready; with `wait` until all came. `fresh`: a plan made a moment ago."""
+    """Ask for what is missing and write what is readable; with `wait` until the restore is done.
+
+    `fresh` is a plan that was made a moment ago.
+    """
     from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report
 
     def has_work(known: Sequence[Retrieval]) -> bool:
@@ -244,7 +248,7 @@ def _bring(
     *,
     may_lapse: bool,
 ) -> RestoreReport | None:
-    """Bring down what is ready; None if all of it went in between, where asking again costs nothing."""
+    """The report of delivering what is readable; None if it expired meanwhile and asking again is free."""
     from backup.restorer.restore import deliver
 
     try:

@@ -1,6 +1,6 @@
-"""`nightvault restores`: which are open, what each waits for, until when what is ready can be fetched.
+"""`nightvault restores`: the open restores, with what each waits for and when its outputs expire.
 
-Those that the daemon does not go on with are told with the reason, and how to go on.
+For those that the daemon does not go on with, the reason is shown, and how to go on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="Also those that are over.")
 @pass_cli
 def restores(cli: Cli, everything: bool) -> None:
-    """List restores: how far each is, what it waits for, and until when outputs live."""
+    """List restores: their progress, what they wait for, and when what is ready expires."""
     from backup.app.runs import opened
     from backup.cli.support.render import local_time, table
     from backup.cli.support.tables import Column
@@ -59,7 +59,7 @@ def restores(cli: Cli, everything: bool) -> None:
 
 
 def _held(one: Restore, state_dir: str) -> dict[str, str | None]:
-    """Why the daemon does not go on with a restore, and what to do; nulls where it does, or it is over."""
+    """The reason why the daemon does not go on with a restore, and what to do; nulls where it does."""
     from backup.app.held import HeldNotes
     from backup.app.state import State
     from backup.restorer.selection.choice import Choice
@@ -103,13 +103,13 @@ def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings 
         "ready": states.count("ready"),
         "fetched": states.count("fetched"),
         "failed": states.count("failed"),
-        "ready_until": _first_to_go(known),
+        "ready_until": _first_expiry(known),
         "expected_at": None if when is None else when.latest,
     }
 
 
-def _first_to_go(known: Sequence[Retrieval]) -> datetime | None:
-    """When the first output goes that is ready and was not fetched."""
+def _first_expiry(known: Sequence[Retrieval]) -> datetime | None:
+    """The time at which the first output expires that is ready and was not fetched."""
     return min((one.until for one in known if one.state == "ready" and one.until), default=None)
 
 

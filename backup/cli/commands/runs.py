@@ -1,4 +1,4 @@
-"""`nightvault runs`: what was run, and how it ended."""
+"""`nightvault runs`: the runs and their outcomes."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
     named = [Column("run", right=True), "kind", Column("job", least=8), "outcome", "began"]
     columns: list[object] = [*named, *numbers]
     errors = [f"run {one.number}: {one.report['error']}" for one in found if "error" in one.report]
-    text = Group(table(columns, rows), *(printable(line) for line in [*errors, *_standing(found)]))
+    text = Group(table(columns, rows), *(printable(line) for line in [*errors, *_current_warnings(found)]))
     cli.show(documents, text if rows else "nothing was run yet")
 
 
-def _standing(found: Sequence[Run]) -> Iterator[str]:
-    """The warnings of each job's newest backup: what was true of older ones may be mended."""
+def _current_warnings(found: Sequence[Run]) -> Iterator[str]:
+    """The warnings of each job's newest backup; those of older ones may no longer hold."""
     seen: set[JobName | None] = set()
     for one in found:
         if one.kind == "backup" and one.job not in seen and "warnings" in one.report:

@@ -1,4 +1,4 @@
-"""`nightvault serve`: hand out keys on loopback, as an EC2 instance or a container gets them."""
+"""`nightvault serve`: serves AWS keys on loopback, as an EC2 instance or a container gets them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def serve(cli: Cli, /, port: int, hop_limit: int, token_file: str | None, **give
 
 
 def _answering(source: CredentialSource, role_arn: str, clock: Clock, token: str | None) -> Answer:
-    """What answers: a container's service with a token, else the metadata service."""
+    """The function that answers requests: a container's service if there is a token, else IMDSv2."""
     from backup.credentials.container import ContainerKeys
     from backup.credentials.imds import Imds
 
@@ -86,7 +86,7 @@ def _answering(source: CredentialSource, role_arn: str, clock: Clock, token: str
 
 
 def _publish(token: str, path: str, where: str) -> None:
-    """Write the token, without a line's end, which no header may hold, and print where it is."""
+    """Write the token, without a newline, which no header may hold, and print the variables for tools."""
     from backup.credentials.container import CREDENTIALS_PATH
     from backup.files import write_durably
 
@@ -107,7 +107,7 @@ def _publish(token: str, path: str, where: str) -> None:
 
 
 def make_server(answer: Answer, port: int, hop_limit: int) -> ThreadingHTTPServer:
-    """A server on 127.0.0.1 that answers so; `UsageError` when the port is taken."""
+    """A server on 127.0.0.1 that answers by that function. `UsageError` if the port is taken."""
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), _handler(answer))
     except OSError as error:
@@ -144,6 +144,6 @@ def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = _reply  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
-            """Say nothing: a token stands in requests."""
+            """Log nothing: requests carry a token."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""`nightvault sign-string`: does the key sign, and does the signature fit the certificate?"""
+"""`nightvault sign-string`: signs a test string, to see that key and certificate belong together."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sign_string(cli: Cli, /, form: str, digest: str, **given: Any) -> None:
 
 
 def signed_text(certificate: x509.Certificate) -> bytes:
-    """What the helper's command signs: a fixed text, `1`, and a hash that depends on the public key."""
+    """The bytes that the helper's command signs: a fixed text, `1`, and a hash of the public key."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 

@@ -1,4 +1,4 @@
-"""`nightvault update`: keep a profile of the AWS credentials file fresh, for tools that read nothing else."""
+"""`nightvault update`: renews a profile of the AWS credentials file, for tools that read nothing else."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def update(cli: Cli, /, profile: str, once: bool, **given: Any) -> None:
 
 
 def credentials_path() -> str:
-    """Where the AWS tools look."""
+    """The path of the credentials file that the AWS tools read."""
     named = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
     home = os.environ.get("HOME") or os.path.expanduser("~")
     return os.path.expanduser(named) if named else os.path.join(home, ".aws", "credentials")
 
 
 def _write(cli: Cli, path: str, profile: str, credentials: Credentials) -> datetime:
-    """Write the keys; when newer ones are due."""
+    """Write the keys, and return the time at which they are due for renewal."""
     from backup.credentials.rolesanywhere import renewal_margin
 
     write_profile(path, profile, credentials)

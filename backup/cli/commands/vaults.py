@@ -16,7 +16,7 @@ from backup.errors import NightvaultError, UsageError
 @click.command(cls=CommandWithWords)
 @pass_cli
 def vaults(cli: Cli) -> None:
-    """List the vaults of the config: what we stored there, and what they say of themselves.
+    """List the vaults of the config: what was stored there, and what each reports itself.
 
     A cold vault counts its archives once a day ("it counts", "as of"); a dash means that it does not tell.
     """
@@ -64,7 +64,7 @@ def vaults(cli: Cli) -> None:
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @pass_cli
 def accept(cli: Cli, name: str, yes: bool) -> None:
-    """Go on with another vault under the name of one that was replaced: a new disk, a new bucket.
+    """Accept a vault that has taken the place of another one: a new disk, a new bucket.
 
     What this inventory stored in the one before counts as lost where the new one does not hold it: the next
     backup stores anew what is needed now, and a full catalog. Snapshots of what is no more on this machine

@@ -1,4 +1,4 @@
-"""`nightvault version`: the version alone, as AWS's helper prints its own."""
+"""`nightvault version`: prints the version alone, as AWS's helper does."""
 
 from __future__ import annotations
 

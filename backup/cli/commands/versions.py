@@ -38,7 +38,7 @@ def versions(cli: Cli, path: str, job: str | None) -> None:
         numbers = numbers_of_jobs(tx, series, job)
         kept = [row for number in numbers for row in _history(tx, series[number], number, wanted)]
         if not kept:
-            raise _nowhere(tx, series, numbers, wanted)
+            raise _not_found(tx, series, numbers, wanted)
     documents = [
         {**version_document(one, known), "change": _change(before, one)} for one, known, before in kept
     ]
@@ -68,7 +68,7 @@ def _versions_table(kept: Sequence[_Row], documents: Sequence[dict[str, Any]]) -
 
 
 def _history(tx: Transaction, series: Series, job: int, path: bytes) -> Iterator[_Row]:
-    """A path's versions that a snapshot still has, each with those snapshots and the version before it."""
+    """The versions of a path that are still in a snapshot, each with its snapshots and its predecessor."""
     from backup.inventory.entry_versions import versions_of
 
     before: Version | None = None
@@ -80,7 +80,7 @@ def _history(tx: Transaction, series: Series, job: int, path: bytes) -> Iterator
 
 
 def _change(before: Version | None, one: Version) -> str:
-    """What sets a version apart from the one before."""
+    """The words for what a version changed against the one before."""
     from backup.inventory.entry_versions import changes
 
     if before is None or before.removed_in != one.added_in:
@@ -88,7 +88,7 @@ def _change(before: Version | None, one: Version) -> str:
     return "content" if "content" in (found := changes(before, one)) else ", ".join(found) or "nothing seen"
 
 
-def _nowhere(tx: Transaction, series: dict[int, Series], numbers: Sequence[int], path: bytes) -> UsageError:
+def _not_found(tx: Transaction, series: dict[int, Series], numbers: Sequence[int], path: bytes) -> UsageError:
     from backup.inventory.entry_versions import no_such_path
 
     for number in numbers:

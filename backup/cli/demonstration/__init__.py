@@ -1,1 +1,5 @@
-"""What `nightvault demo` shows, part by part."""
+"""The parts of `nightvault demo`: begin with `story.py`, which tells the steps in order.
+
+`local_aws.py` runs the emulator, `scratch.py` makes and changes the copy that is backed up, and `compare.py`
+compares the restored tree with it, without using any of the code that is demonstrated.
+"""

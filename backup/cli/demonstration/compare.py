@@ -1,4 +1,4 @@
-"""Two trees compared without any of our own code: every byte, name, kind, mode, link target and time."""
+"""Compares two trees without our own code: every byte, name, kind, mode, link target and time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _entry(one: bytes, other: bytes, name: bytes, left_out: frozenset[bytes]) ->
 
 
 def _same_content(one: bytes, other: bytes) -> bool:
-    """Byte by byte; `filecmp` would believe what it saw of files of the same size and time before."""
+    """Whether two files are equal byte by byte; `filecmp` caches by size and time."""
     with open(one, "rb") as first, open(other, "rb") as second:
         while True:
             some = first.read(_BLOCK)

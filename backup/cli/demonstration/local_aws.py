@@ -47,7 +47,7 @@ def write_accounts(path: str, *, ca: str, documents: Mapping[str, Any]) -> None:
 
 @contextmanager
 def running_emulator(state: str, accounts: str, log: str) -> Iterator[Mapping[str, str]]:
-    """The emulator's URLs while it runs; it is ended in the end, come what may."""
+    """The emulator's URLs while it runs; the process is always ended at the end."""
     words = ("--port", "0", "--state", state, "--accounts", accounts, "--speed", str(_SPEED))
     with open(log, "wb") as errors:
         process = subprocess.Popen(

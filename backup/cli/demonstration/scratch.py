@@ -1,4 +1,4 @@
-"""The copy that the demo backs up, and what it changes there between two nights."""
+"""The copy that the demo backs up, and the changes to it between two backups."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What came of copying the source; `left_out` are paths of the source that could not be copied."""
+    """The result of copying the source; `left_out` are paths of the source that could not be copied."""
 
     files: int
     bytes: int

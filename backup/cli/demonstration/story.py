@@ -1,4 +1,4 @@
-"""The demo's story: an authority, a server, an AWS of its own, two nights, a restore, and the disaster."""
+"""The steps of the demo: authority, server, emulated AWS, two backups, a restore, loss of the server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """What happened; sizes in bytes, times in seconds."""
+    """The results of a demo; sizes in bytes, times in seconds."""
 
     source: str
     work: str
@@ -39,7 +39,7 @@ class DemoReport:
     program: str
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """The report as a JSON object."""
         return {
             "source": self.source,
             "work": self.work,
@@ -106,7 +106,7 @@ class DemoReport:
 def run_demo(
     source: str, work: str, *, program: Sequence[str], say: Say, vault: str = "glacier"
 ) -> DemoReport:
-    """Tell it all in the directory `work`, with a vault of that kind; `NightvaultError` if one fails."""
+    """Run all steps in the directory `work`, with a vault of that kind. `NightvaultError` if one fails."""
     return _Demo(source, work, program, say, vault).run()
 
 

@@ -1,4 +1,4 @@
-"""The JSON documents that AWS asks for; pure: a setup in, documents out.
+"""The JSON documents that AWS needs, made from a setup without any I/O.
 
 Sources: the service authorization pages of Amazon S3 Glacier, IAM and IAM Roles Anywhere; the trust model
 page of IAM Roles Anywhere for the role's trust policy. Nothing may delete but the prune role.
@@ -32,7 +32,7 @@ JOB_ACTIONS = ("glacier:InitiateJob", "glacier:DescribeJob", "glacier:ListJobs",
 
 @dataclass(frozen=True, slots=True)
 class BucketSetup:
-    """Where an S3 vault lies, and in which classes."""
+    """The bucket, prefix and storage classes of an S3 vault."""
 
     name: str
     prefix: str
@@ -42,7 +42,7 @@ class BucketSetup:
 
 @dataclass(frozen=True, slots=True)
 class AwsSetup:
-    """What the documents need to know; whatever is not known yet stands there as a word in capitals.
+    """The values that the documents are made of; one that is not known yet is a word in capitals.
 
     `common_name` and `unit` are the certificate's, as session tags have them; None where there is no
     certificate.
@@ -70,7 +70,7 @@ class AwsSetup:
         return f"arn:{self.partition}:s3:::{self.bucket.name if self.bucket else ''}"
 
     def keys_arn(self, below: str) -> str:
-        """The ARN of all keys of the vault that begin so."""
+        """The ARN of all keys of the vault that begin with `below`."""
         return f"{self.bucket_arn}/{self.bucket.prefix if self.bucket else ''}{below}*"
 
 
@@ -89,8 +89,7 @@ def documents(setup: AwsSetup) -> Mapping[str, Document]:
 
 
 def setup_policy(setup: AwsSetup) -> Document:
-    """What the person who sets this up must be allowed: trust anchors, profiles, and handing roles to
-    them."""
+    """The permissions of the person who sets this up: trust anchors, profiles, and passing roles to them."""
     region = setup.trust_anchor_arn.split(":")[3]  # which may be another than the vault's
     anywhere = f"arn:{setup.partition}:rolesanywhere:{region}:{setup.account}"
     anchors = _allow(
@@ -127,7 +126,7 @@ def setup_policy(setup: AwsSetup) -> Document:
 
 
 def trust_policy(setup: AwsSetup) -> Document:
-    """Who may assume the roles: this certificate's subject, by way of this trust anchor alone.
+    """The roles' trust policy: this certificate's subject may assume them, by this trust anchor alone.
 
     All three actions are needed. Without the conditions every certificate below the CA, and of every other
     trust anchor of the account, may assume the role.
@@ -151,7 +150,7 @@ def trust_policy(setup: AwsSetup) -> Document:
 
 
 def backup_policy(setup: AwsSetup) -> Document:
-    """Uploads, the vault itself for `init`, and the vault's listing, which closes the gap after a power cut.
+    """The backup role: uploads, creating the vault for `init`, and its listing, needed after a power cut.
 
     IAM cannot tell a listing from a retrieval: with this a thief on the server can have sealed bytes
     retrieved, at your cost, but can open none and delete none.
@@ -164,18 +163,18 @@ def backup_policy(setup: AwsSetup) -> Document:
 
 
 def restore_policy(setup: AwsSetup) -> Document:
-    """Retrievals and listings."""
+    """The restore role: retrievals and listings."""
     return _policy(_allow("Retrieve", ("glacier:DescribeVault", *JOB_ACTIONS), setup.vault_arn))
 
 
 def prune_policy(setup: AwsSetup) -> Document:
-    """Deleting archives: for a role that the nightly backup does not have."""
+    """The prune role, which deletes archives; the nightly backup does not have it."""
     actions = ("glacier:DescribeVault", "glacier:DeleteArchive")
     return _policy(_allow("DeleteArchives", actions, setup.vault_arn))
 
 
 def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
-    """For a bucket: three roles, and a bucket policy that binds even those who may do more.
+    """The documents for a bucket: three roles, and a bucket policy that binds even those who may do more.
 
     The backup role can neither read nor delete: what it wrote it knows by the bucket's list. The restore role
     reads and retrieves. Source: service authorization reference of Amazon S3, and "Enforce conditional
@@ -198,7 +197,7 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
 
 
 def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
-    """What nobody may do to the vault: another class, writing over what is there, requests in the clear.
+    """The bucket policy: nobody may use another class, overwrite an object, or send requests in the clear.
 
     S3 asks for a condition on writing once an upload is completed; its beginning and its parts name none.
     """

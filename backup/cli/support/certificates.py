@@ -18,7 +18,7 @@ key_type_option = click.option(
 
 
 def certificate_document(facts: CertificateFacts) -> Mapping[str, object]:
-    """For JSON; serials are texts, since 20 bytes do not fit a number that every reader understands."""
+    """A certificate as JSON; serials are texts, since 20 bytes do not fit a number in every JSON reader."""
     return {
         "subject": facts.subject,
         "issuer": facts.issuer,
@@ -33,7 +33,7 @@ def certificate_document(facts: CertificateFacts) -> Mapping[str, object]:
 
 
 def certificate_lines(facts: CertificateFacts) -> Iterator[str]:
-    """For people: one line a fact."""
+    """A certificate for people, one line for each fact."""
     yield f"subject      {facts.subject}"
     yield f"issuer       {facts.issuer}"
     if facts.names:

@@ -1,4 +1,4 @@
-"""What every command is given: the global options, the config, and the way to speak to its reader."""
+"""The context of a command: global options, config, and output to people and scripts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # heavy: imported where a command needs them
 
 
 class Cli:
-    """One call of the command; JSON documents and tables go to stdout, all other words to stderr."""
+    """One run of the program; JSON documents and tables go to stdout, all other text to stderr."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Cli:
         return self._config
 
     def reach(self, *, has_answered: bool = False) -> Reach:
-        """How long to try to reach a vault, as --patience says. `UsageError`."""
+        """The time to try to reach a vault, as --patience gives it. `UsageError`."""
         from backup.config import parse_duration
         from backup.transfer.retry import Reach
 
@@ -86,7 +86,7 @@ class Cli:
             render.print_rich(text, sys.stdout, wide=self.wide)
 
     def report(self, document: object, text: object = None) -> None:
-        """As `show`, of what was done and went well: with --quiet only a script is told."""
+        """Like `show`, but for success: with --quiet only a script is told."""
         if self.json or not self.quiet:
             self.show(document, text)
 
@@ -120,13 +120,13 @@ class Cli:
         return progress.PlainLines(sys.stderr)
 
     @property
-    def somebody_is_there(self) -> bool:
+    def can_ask(self) -> bool:
         """Whether a question can be asked."""
         return sys.stdin.isatty()
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; `UsageError` where nobody can answer."""
-        if not self.somebody_is_there:
+        if not self.can_ask:
             raise UsageError(
                 f"nobody is there to answer: {question}",
                 advice="run it on a terminal, or say yes with an option",

@@ -1,4 +1,4 @@
-"""The one place where errors become exit codes and sentences."""
+"""Errors as exit codes and sentences; this is the only place where they become either."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run_to_exit_code(run: Callable[[], object], cli: Cli, words: Sequence[str]) 
 
 
 def failure_of(error: BaseException) -> Failure | None:
-    """How an error is told; None for one that we did not foresee."""
+    """The failure to tell of an error; None for an unforeseen one."""
     if isinstance(error, NightvaultError):
         return Failure(_kind(type(error)), str(error), error.advice, int(error.exit_code))
     if isinstance(error, click.UsageError):
@@ -136,7 +136,7 @@ def _may_hold_key(word: str) -> bool:
 
 
 def _without_keys(failure: Failure, error: BaseException) -> Failure:
-    """The failure of a command whose words hold a recovery key: they are not repeated, nor pieces of it."""
+    """The failure without the words of a command line that holds a recovery key, or pieces of one."""
     from backup.cli.support.keyfiles import KEY_WAS_SEEN, without_keys
 
     if isinstance(error, (click.UsageError, UsageError)):
@@ -162,7 +162,7 @@ def _print(failure: Failure, error: BaseException, *, json: bool) -> None:
 
 
 def _kind(error: type[NightvaultError]) -> str:
-    """`NoInventoryError` is "no-inventory"."""
+    """The stable word for a class of errors: `NoInventoryError` is "no-inventory"."""
     name = error.__name__.removesuffix("Error")
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
 
@@ -179,7 +179,7 @@ def _give_up_stdout() -> None:
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does; only a main thread may say so."""
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does; only a main thread may set handlers."""
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""How commands are found and parsed: lazily, with the global options in either place."""
+"""Commands that are imported when they are used, with global options before or after their names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WITH_VALUE = frozenset({"--config", "--patience"})
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
-    """Where a command is (`module:attribute`), and its one line of help."""
+    """The place of a command (`module:attribute`), and its one line of help."""
 
     target: str
     help: str
@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a suggestion for a name that is not there."""
+        """The command as click resolves it, with a suggestion for an unknown name."""
         name = args[0]
         if name not in self._table and not name.startswith("-") and not ctx.resilient_parsing:
             close = difflib.get_close_matches(name, self._table, n=1)
@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
 
 
 class CommandWithWords(click.Command):
-    """A command with an argument of its own, and words beside it: `restore SNAP`, `restore resume ID`.
+    """A command that takes an argument or a subcommand: `restore SNAP`, `restore resume ID`.
 
     Write it as a command with `cls=CommandWithWords`, then each word as a function under
     `@restore.word("resume")`, which takes options and arguments as any command does.
@@ -114,7 +114,7 @@ class CommandWithWords(click.Command):
 
 
 def _first_word(args: list[str]) -> int | None:
-    """Where the first argument is that is no global option, nor the value of one."""
+    """The index of the first argument that is neither a global option nor the value of one."""
     after_one_with_value = False
     for place, arg in enumerate(args):
         if after_one_with_value or arg in _FLAGS:
@@ -142,7 +142,7 @@ def _below(command: click.Command) -> Iterator[click.Command]:
 
 
 def _global_options(*, shown: bool = False) -> list[click.Option]:
-    """Fresh options; below the root only --json is shown in the help, so that it stays short."""
+    """New global options; below the root only --json is shown in the help, to keep it short."""
     return [
         _option(["--config"], "config_path", "Read this config file.", hidden=not shown, metavar="FILE"),
         _option(["--json"], "json", "Print one JSON document on stdout.", is_flag=True),
@@ -151,7 +151,7 @@ def _global_options(*, shown: bool = False) -> list[click.Option]:
         _option(
             ["--patience"],
             "patience_words",
-            "Try so long to reach a vault that is away; 30s by default.",
+            "How long to try to reach a vault; 30s by default.",
             hidden=not shown,
             metavar="TIME",
         ),

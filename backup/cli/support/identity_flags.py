@@ -1,4 +1,4 @@
-"""The flags that `aws_signing_helper` has in common for its commands, and what nightvault makes of them."""
+"""The flags that the commands of `aws_signing_helper` share, and identity and options made of them."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Flags:
 
 
 def identity_of(cli: Cli, flags: Flags) -> IdentityFiles:
-    """Where the identity lies: as the flags say, else as the config does."""
+    """The files of the identity, from the flags, else from the config. `UsageError`."""
     from backup.credentials.places import IdentityFiles
 
     flags.check()
@@ -175,7 +175,7 @@ def _password(flags: Flags) -> bytes | None:
 
 
 def options_of(cli: Cli, flags: Flags) -> RolesAnywhereOptions:
-    """What to ask for: each value from its flag, else from the config; mistakes name the flag."""
+    """The options of CreateSession, each from its flag, else from the config; mistakes name the flag."""
     from backup.credentials.options import RolesAnywhereOptions
 
     known = _known_to_config(cli, flags)
@@ -204,7 +204,7 @@ def _flag(key: str) -> str:
 
 
 def _known_to_config(cli: Cli, flags: Flags) -> dict[str, Any]:
-    """What the config says of the exchange, where the flags leave the identity to it."""
+    """The options that the config gives, where the flags leave the identity to it."""
     if flags.names_identity:
         return {}
     config = _config(cli)
@@ -224,7 +224,7 @@ def _config(cli: Cli) -> Config:
 
 
 def source_of(cli: Cli, flags: Flags, files: IdentityFiles, options: RolesAnywhereOptions) -> RolesAnywhere:
-    """Credentials by CreateSession. Proxies: those of the environment with --with-proxy or the config."""
+    """Credentials by CreateSession, through the environment's proxies if a flag or the config says so."""
     from backup.credentials.connection import Connection, open_pool
     from backup.credentials.identity import load_identity
     from backup.credentials.rolesanywhere import RolesAnywhere
@@ -238,7 +238,7 @@ def source_of(cli: Cli, flags: Flags, files: IdentityFiles, options: RolesAnywhe
 
 
 def warn_of_expiry(cli: Cli, files: IdentityFiles, days: int) -> None:
-    """A line on stderr if the certificate ends within so many days."""
+    """Warn on stderr if the certificate ends within so many days."""
     from datetime import timedelta
 
     from backup.credentials.identity import expiry_warning, own_certificate
@@ -253,7 +253,7 @@ def _tell_of_requests() -> None:
 
 
 def ask_on_terminal() -> Callable[[str], bytes] | None:
-    """Asks on the process's terminal, whatever stdin and stdout are; None where there is none."""
+    """A function that asks on the process's terminal, whatever stdin and stdout are; None without one."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

@@ -1,4 +1,4 @@
-"""Recovery keys in files and from terminals: read, written once, never kept."""
+"""Recovery keys in files and from terminals: they are read, or written once to a new file."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from backup.errors import UsageError
 
 
 def parse_moment(text: str) -> datetime:
-    """An aware time. A day alone is its last moment: what was saved on that day counts. `UsageError`."""
+    """The aware time of a text; a day alone is its last moment, so that it is included. `UsageError`."""
     words = text.strip()
     try:
         if len(words) == len("2026-11-01"):

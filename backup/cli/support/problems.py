@@ -1,4 +1,4 @@
-"""Problems for people: each cause once, however many entries met it; scripts have all of them in --json."""
+"""Problems for people: each cause once, however many entries it concerns; --json has all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _EXAMPLES = 3
 
 
 def problem_lines(problems: Iterable[Problem], *, most: int = 20) -> list[str]:
-    """At most `most` lines and a last one that counts what they do not tell.
+    """The problems in at most `most` lines, and a last one that counts the rest.
 
     A cause that few entries met is told of each; one that many met is told once, with the first of them.
     """

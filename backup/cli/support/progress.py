@@ -1,4 +1,4 @@
-"""How a run gets on, told to a terminal, a log, a script or nobody, as often as each can read.
+"""The progress of a run, told to a log, a script or nobody, as often as each can read.
 
 Three figures tell of a backup: what was read, what of it went up, and what the vault has accepted as whole
 archives. The time left is that of the slowest; no figure is ever more than all, and nothing is done before
@@ -22,33 +22,33 @@ _log = logging.getLogger(__name__)
 
 
 class Silent:
-    """Tells nobody."""
+    """A progress that tells nothing."""
 
     def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
-        """Nothing to see."""
+        """Do nothing."""
 
     def advance(
         self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
     ) -> None:
-        """Nothing to see."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Nothing to see."""
+        """Do nothing."""
 
     def finish(self, *, is_done: bool = True) -> None:
-        """Nothing to see."""
+        """Do nothing."""
 
 
 class Logged(Silent):
-    """Notes as lines of the log; how far a run is can be asked of the inventory."""
+    """A progress that logs notes alone."""
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Log one line."""
         _log.info("%s", render.printable(text))
 
 
 class Figures:
-    """What a phase has come to."""
+    """The figures of a phase so far."""
 
     def __init__(self, title: str = "", total: int | None = None, counts: str = "file") -> None:
         self.title, self.counts = title, counts
@@ -56,7 +56,7 @@ class Figures:
         self.files = self.done = self.packed = self.uploaded = self.stored = 0
 
     def add(self, *, files: int, done: int, packed: int, uploaded: int, stored: int) -> None:
-        """So much more."""
+        """Add to the figures."""
         self.files += files
         self.done += done
         self.packed += packed
@@ -65,12 +65,12 @@ class Figures:
 
     @property
     def total(self) -> int | None:
-        """Bytes that are expected: never less than were dealt with, as the last snapshot is but a guess."""
+        """The bytes expected; never less than are done, as the last snapshot gives only an estimate."""
         return None if self._expected is None else max(self._expected, self.done)
 
     @property
     def share(self) -> float | None:
-        """How much of the whole is over, by the slowest of reading and sending; below 1 before the end."""
+        """The share that is done, by the slowest of reading and sending; below 1 before the end."""
         if not self.total:
             return None
         read = self.done / self.total
@@ -78,7 +78,7 @@ class Figures:
         return min(read * sent, 0.999)
 
     def seconds_left(self, seconds: float) -> float | None:
-        """The time that the slowest takes at its mean rate so far; None when nobody knows."""
+        """The time left for the slowest of reading and sending, at its mean rate; None if unknown."""
         if not self.total or not self.done:
             return None
         left = (self.total - self.done) * seconds / self.done
@@ -90,7 +90,7 @@ class Figures:
         return left
 
     def long(self, seconds: float, *, is_over: bool = False) -> str:
-        """All of it in one line."""
+        """All figures in one line."""
         parts = [render.counted(self.files, self.counts) if self.files else ""]
         word = " read" if self.packed else ""
         if self.done or self.total or self.packed:
@@ -121,7 +121,7 @@ def _of(some: int, whole: int | None) -> str:
 
 
 def _pair(some: int, whole: int | None) -> str:
-    """Both in the unit of the whole: 1.2/20.0 GiB."""
+    """Part and whole in the unit of the whole: 1.2/20.0 GiB."""
     if not whole:
         return render.size(some)
     number, _, unit = render.size(whole).partition(" ")
@@ -130,10 +130,10 @@ def _pair(some: int, whole: int | None) -> str:
 
 
 class Counting(ABC):
-    """Adds up, and calls `_draw` when `_pause` seconds have passed since the last time, whoever looks."""
+    """Adds figures up, and calls `_draw` once `_pause` seconds have passed since it last did."""
 
     _pause = 0.1
-    _beats = True  # whether a thread of its own looks, too: a wait must not be silent
+    _beats = True  # whether a thread of its own draws, too, as a wait must not be silent
 
     def __init__(self, stream: IO[str], *, monotonic: Monotonic = time.monotonic) -> None:
         self._stream = stream
@@ -181,7 +181,7 @@ class Counting(ABC):
 
     @contextmanager
     def _last(self) -> Iterator[bool]:
-        """The phase's end, which nothing is drawn after; whether there is a phase to end."""
+        """End the phase, after which nothing is drawn; gives whether there was one."""
         with self._lock:
             self._still()
             was_open, self._is_open = self._is_open, False
@@ -189,36 +189,36 @@ class Counting(ABC):
 
     @abstractmethod
     def _draw(self) -> None:
-        """Tell how far it is."""
+        """Show the figures so far."""
 
     @property
     def seconds(self) -> float:
-        """Since the phase began."""
+        """The seconds since the phase began."""
         return self._monotonic() - self._started
 
     @property
     def seconds_left(self) -> float | None:
-        """At the mean rates so far; None when nobody knows."""
+        """The seconds left at the mean rates so far; None if unknown."""
         return self.figures.seconds_left(self.seconds)
 
 
 class PlainLines(Counting):
-    """A line now and then: every 10 s at first, later as long as it has run divided by 10."""
+    """Lines of text: one every 10 s at first, later at intervals of a tenth of the time so far."""
 
     _pause = 10.0
 
     def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
-        """Say what begins."""
+        """Write the title of the phase."""
         super().start(title, total, counts=counts)
         self._pause = PlainLines._pause
         self._write(title + (f": {render.size(total)}" if total else ""))
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """Write one line."""
         self._write(text)
 
     def finish(self, *, is_done: bool = True) -> None:
-        """Say what it came to."""
+        """Write the final figures."""
         with self._last() as was_open:
             if not was_open:
                 return
@@ -246,16 +246,16 @@ class JsonLines(Counting):
     _pause = 1.0
 
     def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
-        """The phase's first line."""
+        """Write the first line of the phase."""
         super().start(title, total, counts=counts)
         self._write({"progress": self._document(finished=False)})
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """Write one line."""
         self._write({"note": text})
 
     def finish(self, *, is_done: bool = True) -> None:
-        """The phase's last line."""
+        """Write the last line of the phase."""
         with self._last() as was_open:
             if not was_open:
                 return

@@ -1,4 +1,4 @@
-"""What a restore would ask for and cost, shown before anything is asked for, and held to a limit."""
+"""Quotes: the retrievals and the cost of a restore or check, shown and held to a limit beforehand."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def show_plan(
 
 
 def _at_target(plan: RestorePlan) -> list[str]:
-    """What becomes of what is at the target."""
+    """The lines that tell which files at the target would be kept, replaced and removed."""
     from backup.cli.support.render import counted, shown_path
 
     agreed = plan.agreed
@@ -88,7 +88,7 @@ def _told(lines: Sequence[str], quoted: Sheet, terms: str) -> Group:
 
 
 def _terms(prices: PriceTable, settings: VaultSettings, found: Sequence[Quote]) -> str:
-    """What the figures are made of."""
+    """The line that tells the prices behind the figures."""
     made = f"the price table of {prices.date} ({prices.origin})"
     if found[0].bill is None:
         return f"{made} has no prices for {settings.region}, kind {_kind(settings)}: see `nightvault prices`"
@@ -100,7 +100,7 @@ def _terms(prices: PriceTable, settings: VaultSettings, found: Sequence[Quote]) 
 
 
 def _not_verified(settings: VaultSettings, found: Sequence[Quote]) -> list[str]:
-    """Sentences that say whose the figures are that nobody has verified for the vault's region."""
+    """Sentences that name figures which are not verified for the vault's region, and their origin."""
     names: dict[str, list[str]] = {}
     for figure in dict.fromkeys(figure for one in found for figure in one.unverified):
         names.setdefault(figure.as_in, []).append(figure.name)
@@ -176,7 +176,7 @@ def quote_document(one: Quote, *, is_free: bool) -> dict[str, Any]:
 
 
 def limit_of(words: str | None, config: Config) -> Decimal | None:
-    """What `--max-cost` says, or else the config. `UsageError`."""
+    """The limit of `--max-cost`, or else of the config; None without one. `UsageError`."""
     from backup.config import parse_money
 
     if words is None:
@@ -218,7 +218,7 @@ def hold_to_limit(
     what: str = "restore",
     say: Callable[[str], None] | None = None,
 ) -> None:
-    """`LimitRefusedError` if it costs more with `tier` than the limit, or nobody knows.
+    """Refuse what costs more with `tier` than the limit, or has no known price. `LimitRefusedError`.
 
     Figures that are not verified for the region count as the others do; `say` is told of them.
     """
@@ -231,9 +231,9 @@ def hold_to_limit(
     if chosen is None or chosen.bill is None:
         terms = f"{settings.region} and kind {_kind(settings)} with {tier}"
         raise LimitRefusedError(
-            f"nobody knows whether this {what} stays below {limit}: "
+            f"it is not known whether this {what} stays below {limit}: "
             f"the price table of {prices.date} ({prices.origin}) has no prices for {terms}",
-            advice="add them to a table of your own, [prices] file, or leave the limit away",
+            advice="add them to a table of your own, [prices] file, or give no limit",
         )
     notes = _not_verified(settings, [chosen])
     if chosen.bill.total <= limit:

@@ -1,4 +1,4 @@
-"""Values as people and scripts read them: sizes, times, paths, tables, JSON."""
+"""Values in the form that people and scripts read: sizes, times, paths, tables, JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDE = 10_000  # columns of a pipe: never break a line for it
 
 
 def size(count: int) -> str:
-    """Bytes in binary units: 0 B, 1.5 MiB."""
+    """A number of bytes in binary units: 0 B, 1.5 MiB."""
     if abs(count) < 1024:
         return f"{count} B"
     value = float(count)
@@ -34,7 +34,7 @@ def size(count: int) -> str:
 
 
 def rate(count: float, seconds: float) -> str:
-    """Bytes a second; nothing known yet is a dash."""
+    """The bytes per second; a dash if none is known yet."""
     return f"{size(int(count / seconds))}/s" if seconds > 0 else "-"
 
 
@@ -55,12 +55,12 @@ def duration(seconds: float) -> str:
 
 
 def local_time(moment: datetime | None, zone: tzinfo | None = None) -> str:
-    """To the minute in `zone` (None: this machine's), with its name; no time is a dash."""
+    """A time to the minute in `zone` (None: this machine's), with its name; a dash for None."""
     return "-" if moment is None else moment.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
 
 
 def time_of(mtime_ns: int) -> str:
-    """A file's time as `local_time`; one beyond the calendar as seconds."""
+    """A file's modification time like `local_time`; one beyond the calendar as seconds."""
     seconds = mtime_ns // 10**9
     try:
         return local_time(datetime.fromtimestamp(seconds, UTC))
@@ -75,18 +75,18 @@ def counted(count: int, noun: str) -> str:
 
 
 def shown_archive(archive_id: str | None) -> str | None:
-    """An archive's id in a table: Glacier's 138 characters break every line, and 16 tell it from others."""
+    """An archive's id for a table: Glacier's have 138 characters, of which 16 identify it."""
     long = archive_id is not None and len(archive_id) > _LONG_ID
     return f"{archive_id[:16]}…" if archive_id is not None and long else archive_id
 
 
 def shown_id(snapshot: SnapshotId) -> str:
-    """The first 8 of a snapshot's hex digits."""
+    """The first 8 hex digits of a snapshot's id."""
     return snapshot[:8]
 
 
 def printable(text: str) -> str:
-    """A text of lines that no terminal can be tricked by: what is not printable becomes an escape."""
+    """A text of lines that is safe for terminals: characters that are not printable become escapes."""
     return _escape(text, kept="\n\t")
 
 

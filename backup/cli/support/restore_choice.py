@@ -27,7 +27,7 @@ _OPTIONS = [
     click.option(
         "--overwrite",
         type=click.Choice(["always", "if-changed", "never"]),
-        help="What becomes of files that are there already: always is the default until 1.0, and asks on a "
+        help="Which existing files are replaced: always is the default until 1.0, and asks on a "
         "terminal. if-changed goes by size and time.",
     ),
     click.option("--delete", is_flag=True, help="Remove what the snapshot lacks; asks, or needs --yes."),
@@ -37,7 +37,7 @@ _OPTIONS = [
 
 
 def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command those options."""
+    """Give a command the options that choose files and say what may be replaced."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -53,7 +53,7 @@ def made_choice(
     numeric_owner: bool,
     output: str = "",
 ) -> Choice:
-    """What the options say. `UsageError` for a pattern that means nothing."""
+    """The choice that the options make. `UsageError` for a pattern that cannot be read."""
     from backup.errors import ConfigError
     from backup.restorer.selection.choice import Choice, Overwrite, Sieve
 
@@ -74,20 +74,20 @@ def made_choice(
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """One of the PATHs that were said: an absolute path, and the absolute glob that it is if it has magic."""
+class NamedPath:
+    """One of the given PATHs: as an absolute path, and as an absolute glob in case it has wildcards."""
 
     path: bytes
     glob: str
 
 
-def chosen_paths(base: bytes, paths: Sequence[str]) -> list[Named]:
-    """What PATHs mean in the snapshot; relative ones count from `base`, and none may lead out of it.
+def chosen_paths(base: bytes, paths: Sequence[str]) -> list[NamedPath]:
+    """The PATHs as they are in the snapshot; relative ones are below `base`, and none may lead out of it.
 
     Globs mean what they mean to `find`, below `base`: without a slash they are asked of names, with one of
     paths from any directory on, or from the root if they begin with one.
     """
-    found: list[Named] = []
+    found: list[NamedPath] = []
     stem = base.rstrip(b"/") + b"/"
     for path in map(os.fsencode, paths):
         whole = path if path.startswith(b"/") else stem + path
@@ -95,12 +95,12 @@ def chosen_paths(base: bytes, paths: Sequence[str]) -> list[Named]:
         if not normal.startswith(stem):
             raise UsageError(f"{os.fsdecode(path)!r} is not below {os.fsdecode(base)!r}")
         anywhere = normal if path.startswith(b"/") else stem + b"**/" + normal.removeprefix(stem)
-        found.append(Named(normal, anywhere.decode("utf-8", "surrogateescape")))
+        found.append(NamedPath(normal, anywhere.decode("utf-8", "surrogateescape")))
     return found
 
 
-def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Sequence[Named]) -> Choice:
-    """The choice of those paths, or globs where nothing has that very name."""
+def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Sequence[NamedPath]) -> Choice:
+    """The choice with those paths; one with wildcards is a glob, unless an entry has that very name."""
     import msgspec
 
     from backup.inventory.entries import entry_at
@@ -118,16 +118,16 @@ def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Seque
 
 
 def tell_unmet(cli: Cli, plan: RestorePlan) -> None:
-    """Name the patterns that named nothing."""
+    """Warn of patterns and paths that match nothing."""
     for option in plan.selection.unmet:
         cli.warn(f"{option} names nothing in snapshot {plan.snapshot.id[:8]}")
 
 
-def settle(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, overwrite: str | None) -> None:
+def confirm_changes(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, overwrite: str | None) -> None:
     """Ask before files are replaced or removed; `UsageError` where nobody can say yes to what needs it.
 
-    What `--overwrite` was said of, and what is replaced elsewhere than in place, needs no yes: the latter is
-    asked for on a terminal, and else told, until 1.0.
+    Replacing needs no yes with `--overwrite`, nor outside of a restore in place: the latter is asked for on a
+    terminal, and elsewhere only warned of, until 1.0.
     """
     from backup.cli.support.render import counted, shown_path
 
@@ -141,7 +141,7 @@ def settle(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, overwrite:
         return
     there = counted(agreed.replaced, "file")
     is_new = bool(agreed.replaced) and not in_place and overwrite is None
-    asks = is_new and cli.somebody_is_there
+    asks = is_new and cli.can_ask
     if is_new and not asks:
         cli.warn(f"replaces {there} that the target has: from 1.0 on this needs --overwrite always, or --yes")
     risks = [

@@ -1,7 +1,7 @@
-"""The first SIGINT, SIGTERM or SIGHUP asks a run to end where it can be gone on with; one more ends it now.
+"""Signals: the first SIGINT, SIGTERM or SIGHUP asks a run to stop cleanly, the second ends it at once.
 
-SIGHUP comes when a terminal or a connection is closed, often twice, from the kernel and from the shell. Who
-was told to ignore it, as by `nohup`, goes on ignoring it.
+SIGHUP comes when a terminal or a connection is closed, often twice, from the kernel and from the shell. A
+process that was started to ignore it, as by `nohup`, goes on ignoring it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Long lists, a row at a time: lines for people, one JSON document for scripts, no list in memory."""
+"""Long lists, written row by row without holding them in memory: as lines, or as one JSON document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backup.cli.support.context import Cli
 
 
 def show_each(cli: Cli, rows: Iterable[tuple[object, str]], *, title: str = "", nothing: str = "") -> int:
-    """Each row as a line, or with --json all rows' documents as one array; how many there were.
+    """Write each row as a line, or with --json all documents as one array; returns the number of rows.
 
     `title` stands above the first line, `nothing` where there is none.
     """

@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: what matters least is cut, then left out, before anything breaks a line."""
+"""Tables that fit the terminal: columns of least rank are cut, then left out, before a line breaks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Sheet:
         return [one.title for place, one in enumerate(self.columns) if place not in kept]
 
     def fitted(self, width: int) -> Table:
-        """As a table of rich that is no wider, if that can be."""
+        """The table of rich that is no wider, if there is one."""
         from rich.table import Table
         from rich.text import Text
 
@@ -116,5 +116,5 @@ def _cut_lines(text: str, cells: int) -> Iterator[str]:
 
 
 def column_of(given: object) -> Column:
-    """A column, or one of a mere title."""
+    """The column, or a plain one with that title."""
     return given if isinstance(given, Column) else Column(str(given))

@@ -1,4 +1,4 @@
-"""How a run gets on, on a terminal: two lines drawn again in place, and above them what was noted."""
+"""The progress of a run on a terminal: two lines that are redrawn in place, with notes above them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TerminalBar(Counting):
         self._live: Live | None = None
 
     def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
-        """Draw a bar; a phase that was not finished goes without a word."""
+        """Draw a bar; that of a phase that was not finished disappears."""
         from rich.console import Console
         from rich.live import Live
         from rich.spinner import Spinner
@@ -42,7 +42,7 @@ class TerminalBar(Counting):
         self._live.start()
 
     def note(self, text: str) -> None:
-        """A line above the bar."""
+        """Write a line above the bar."""
         live = self._live
         if live is None:
             self._stream.write(render.printable(text) + "\n")
@@ -51,7 +51,7 @@ class TerminalBar(Counting):
             live.console.print(render.printable(text))
 
     def finish(self, *, is_done: bool = True) -> None:
-        """Leave a line that says what it came to."""
+        """Replace the bar by lines with the final figures."""
         live, self._live = self._live, None
         if live is None:
             return
@@ -95,7 +95,7 @@ class TerminalBar(Counting):
 
 
 def _fitting(parts: Iterable[str], width: int) -> str:
-    """As many of the parts as fit into a line."""
+    """A line of as many of the parts as fit into it."""
     from rich.cells import cell_len
 
     line = " "

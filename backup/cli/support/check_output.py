@@ -1,0 +1,115 @@
+"""The outcome of a check, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.context import Cli
+from backup.errors import ExitCode
+
+if TYPE_CHECKING:
+    from backup.checker.report import Affected, CheckReport, Finding, ReadBack
+
+_MOST_SHOWN = 20
+
+
+def show_check(cli: Cli, report: CheckReport) -> None:
+    """Tell the outcome of a check; ends the command with 1, 3 or 17 if it was not well or is not over."""
+    from backup.cli.support.render import path_document
+
+    document = report.document()
+    document["affected"]["paths"] = [path_document(path) for path in report.affected.paths]
+    if report.state != "done":
+        text = (
+            f"the check waits for {report.waits_for}\n"
+            "next: the same command again, in some hours, or with --wait now"
+        )
+        cli.report(document, text)
+        raise click.exceptions.Exit(int(ExitCode.WAITING))
+    is_well = not (report.is_grave or report.is_partial)
+    (cli.report if is_well else cli.show)(document, "\n".join(_lines(report)))
+    _tell_findings(cli, report.findings)
+    _tell_affected(cli, report.affected)
+    if report.is_grave:
+        raise click.exceptions.Exit(int(ExitCode.FAILED))
+    if report.is_partial:
+        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+
+
+def _lines(report: CheckReport) -> list[str]:
+    """The lines that tell what was compared and read, and the verdict."""
+    from backup.cli.support.render import counted, local_time
+
+    lines: list[str] = []
+    if (compared := report.compared) is not None:
+        total = compared.shown + sum(one.kind in {"missing", "differs"} for one in report.findings)
+        lines.append(
+            f"vault {report.vault}, its list as of {local_time(compared.as_of)}: "
+            f"{compared.shown} of {counted(total, 'archive')} as stored"
+        )
+        if compared.newer:
+            newer = counted(compared.newer, "archive")
+            lines.append(f"  newer than the list  {newer}: it says nothing of them")
+        if compared.confirmed:
+            confirmed = counted(compared.confirmed, "archive")
+            lines.append(f"  confirmed            {confirmed}: built upon from now on")
+    if report.read is not None:
+        lines += _read_lines(report.read)
+    if (held := report.laws) is not None:
+        lines.append(f"inventory: {held.laws} invariants, {counted(held.entries, 'version')} of files")
+    verdict = "nothing is missing or damaged"
+    if report.is_grave:
+        verdict = "something is missing or damaged: see below"
+    elif report.is_partial:
+        verdict = "nothing is known to be missing or damaged, but not all could be looked at: see below"
+    return [*lines, verdict]
+
+
+def _read_lines(read: ReadBack) -> list[str]:
+    """The lines that tell how much was read, how far it was verified, and how much was never read yet."""
+    from backup.cli.support.render import counted, size
+
+    whole = f", {read.whole_archives} of them whole" if read.whole_archives else ""
+    where = f"{counted(read.archives, 'archive')}{whole}"
+    lines = [f"read {size(read.bytes)} in {where}: {counted(read.frames, 'frame')} compared"]
+    if read.opened_frames:
+        opened, chunks = counted(read.opened_frames, "frame"), counted(read.chunks, "chunk")
+        lines.append(f"  opened      {opened}, {chunks} named anew")
+    else:
+        lines.append("  not opened  no key was given: that frames open, and to what, is not proven")
+    lines.append(f"  never read  {size(read.never_read)} of {size(read.stored_bytes)} by any check yet")
+    return lines
+
+
+def _tell_findings(cli: Cli, findings: Sequence[Finding]) -> None:
+    from backup.cli.support.render import shown_archive
+
+    for kind in dict.fromkeys(one.kind for one in findings):
+        some = [one for one in findings if one.kind == kind]
+        for one in some[:_MOST_SHOWN]:
+            told = shown_archive(one.what) if kind not in {"law", "unnamed"} else one.what
+            (cli.warn if one.is_grave else cli.say)(f"{kind}: {told}: {one.detail}")
+        if len(some) > _MOST_SHOWN:
+            cli.warn(f"{kind}: … and {len(some) - _MOST_SHOWN} more; --json has them all")
+
+
+def _tell_affected(cli: Cli, affected: Affected) -> None:
+    """Tell which snapshots and files cannot be restored whole, and what to do."""
+    from backup.cli.support.render import counted, shown_id, shown_path, size
+
+    if not affected.files:
+        return
+    count = counted(affected.files, "version")
+    live = f"{affected.live_files} of them as the newest snapshot has them"
+    cli.warn(f"affected: {count} of files, {size(affected.size)}, {live}")
+    for one in affected.snapshots[-_MOST_SHOWN:]:
+        cli.warn(f"affected: snapshot {shown_id(one.id)} of job {one.job}: {counted(one.files, 'file')}")
+    for path in affected.paths:
+        cli.warn(f"affected: {shown_path(path)}")
+    if affected.files > len(affected.paths):
+        cli.warn(f"affected: … and {affected.files - len(affected.paths)} more")
+    if affected.live_files:
+        cli.say("next: `nightvault backup`: it stores again what is still on this machine")
