@@ -1,10 +1,10 @@
 """Runs jobs by their schedules, one at a time, until it is asked to stop.
 
 APScheduler holds the jobs and ticks once a minute; whether a job is due is decided by `schedule.next_due`
-alone, from the start of its last run as the inventory knows it. So a run that somebody started by hand
-counts, and a time that was missed while the machine was off is made up for once, at the next tick. A clock
-that was ahead once holds nothing up: a last run that is still to come counts as due now, and a tick that was
-set for a time far ahead is set anew.
+alone, from the start of its last run in the inventory. So a run that was started by hand counts, and a time
+that was missed while the machine was off is made up for once, at the next tick. A clock that was ahead for a
+while delays nothing: a last run in the future counts as due now, and a tick that was set for a time far ahead
+is set again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ScheduledJob:
-    """A job that the daemon runs, and when."""
+    """A job that the daemon runs, with its schedule."""
 
     name: JobName
     schedule: Schedule
@@ -48,14 +48,14 @@ class ScheduledJob:
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Something that the daemon does every so often beside the jobs' runs, whatever became of it before."""
+    """A task that the daemon repeats beside the jobs' runs, whatever its last outcome."""
 
     name: str
     run: Callable[[], None]
     seconds: int
 
     def tick(self) -> None:
-        """Do it; raises nothing."""
+        """Run the task once; errors are logged, none is raised."""
         try:
             self.run()
         except InterruptedRunError:
@@ -71,7 +71,7 @@ class Chore:
 
 @dataclass(slots=True)
 class Watch:
-    """Decides at each tick whether a job is due, and runs it then.
+    """The jobs' times: decides at each tick whether a job is due, and then runs it.
 
     `run` is called from one thread at a time; it raises our errors, which are logged and end nothing. It
     should look at the event `stop` between packs and then end by `InterruptedRunError`. `last_run` gives the
@@ -90,7 +90,7 @@ class Watch:
         self.started = self.clock.now()
 
     def due(self, job: ScheduledJob, now: datetime) -> datetime:
-        """When the job is due next; it may be past."""
+        """The time at which the job is due next; it may be past."""
         self.started = min(self.started, now)
         known = [self.last_run(job.name), self._attempts.get(job.name)]
         met = [moment for moment in known if moment is not None]
@@ -109,7 +109,7 @@ class Watch:
         return next_due(job.schedule, last, now)
 
     def tick(self, job: ScheduledJob) -> None:
-        """Run the job if it is due; raises nothing of ours."""
+        """Run the job if it is due; our errors are logged, none is raised."""
         with self._one_at_a_time:
             if self.stop.is_set():
                 return
@@ -186,7 +186,7 @@ def run_daemon(
                 woken.get(timeout=_LOOK_SECONDS)
                 _log.info("asked to stop")
                 stop.set()
-            _set_anew(scheduler, longest)
+            _reset_late_ticks(scheduler, longest)
         scheduler.shutdown(wait=True)
     _log.info("stopped")
 
@@ -208,8 +208,8 @@ def _every(seconds: int) -> Any:
     return Every()
 
 
-def _set_anew(scheduler: Any, longest: timedelta) -> None:
-    """Bring near what a clock that was ahead, and has come back since, had set: it would wait as long."""
+def _reset_late_ticks(scheduler: Any, longest: timedelta) -> None:
+    """Set ticks again that are too far ahead because the clock was ahead when they were set."""
     last = SystemClock().now() + longest  # APScheduler knows no other
     late = [one for one in scheduler.get_jobs() if one.next_run_time is not None and one.next_run_time > last]
     if late:

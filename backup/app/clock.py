@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Real time."""
+    """The clock of this machine."""
 
     def now(self) -> datetime:
         """The time, in UTC."""
         return datetime.now(UTC)
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep for so many seconds."""
         time.sleep(seconds)

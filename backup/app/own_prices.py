@@ -1,4 +1,4 @@
-"""The user's own prices: figures set one by one go before those that come with nightvault."""
+"""The user's own prices: figures that are set one by one replace those that come with nightvault."""
 
 from __future__ import annotations
 

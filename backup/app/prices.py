@@ -1,4 +1,4 @@
-"""Prices and what a restore would cost by them, for each tier that its vault has."""
+"""Price tables, and quotes of restores by them, for each tier that a vault has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_ID = RetrievalId("")
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a restore would ask for with a tier, and cost; `bill` is None where the table has no price.
+    """The retrievals and the cost of a restore with one tier; `bill` is None without a known price.
 
     `unverified` are the figures in it that are known of another region or kind only.
     """
@@ -65,7 +65,7 @@ def own_file(config: Config) -> str:
 
 
 def own_text(config: Config) -> str | None:
-    """None if there is no file at the default place; one that the config names must be there."""
+    """The text of the user's own file; None if none is at the default path. `ConfigError`."""
     path = own_file(config)
     try:
         with open(path, encoding="utf-8") as file:
@@ -79,17 +79,17 @@ def own_text(config: Config) -> str | None:
 
 
 def kind_of(vault: VaultSettings) -> str:
-    """The kind of a vault as the price table has it."""
+    """The kind of a vault as the price table names it."""
     return f"s3:{vault.storage_class}" if vault.kind == "s3" else vault.kind
 
 
 def price_of(config: Config, vault: VaultSettings) -> Price | None:
-    """What the vault costs; None if it is free, or the table does not say."""
+    """The price of a vault; None if it is free, or not in the table."""
     return None if vault.kind == "directory" else price_table(config).find(vault.region, kind_of(vault))
 
 
 def gap_for(price: Price | None, tier: Tier) -> int:
-    """How far apart two ranges may lie to be asked for as one."""
+    """The largest gap between two ranges that are asked for as one, in bytes."""
     if price is None:
         return NEAR
     return price.worth(tier) or NEAR
@@ -117,7 +117,7 @@ def tiers_of(price: Price | None, kind: str, traits: VaultTraits) -> list[Tier]:
 def priced(
     tier: Tier, load: Load, ranges: Sequence[RangePlan], price: Price | None, kind: str, *, copy_days: int
 ) -> Quote:
-    """A quote for that load; the hours are told where nobody knows the price, too."""
+    """A quote for that load; without a known price it has the hours alone."""
     if price is None or tier not in price.retrieval:
         return Quote(tier, load, ranges, None, builtin_table().hours(kind).get(tier))
     bill = price.retrieving(load, tier, copy_days=copy_days)

@@ -1,4 +1,4 @@
-"""A job's low priority for CPU and disk, set on a thread: whatever that thread starts inherits it.
+"""A job's low priority for CPU and disk, set on a thread and inherited by all that it starts.
 
 Linux keeps both for each thread, so jobs of one process may differ: `in_thread` gives a job a thread of its
 own. They are only ever lowered; elsewhere nothing is set. Source: setpriority(2), ioprio_set(2).
@@ -47,7 +47,7 @@ class Priority:
 
     @classmethod
     def of(cls, job: JobSettings) -> Priority:
-        """What a job asks for."""
+        """The priority that a job's settings ask for."""
         if job.ionice is None:
             return cls(job.nice)
         name, _, level = job.ionice.partition(":")
@@ -65,7 +65,7 @@ class Priority:
 
 
 def in_thread(priority: Priority, action: Callable[[], T]) -> T:
-    """Run `action` in a thread of that priority, or here if there is none; what it returns or raises."""
+    """The result of `action`, run in a thread of that priority, or in this one if there is none."""
     if priority == Priority():
         return action()
     done: Future[T] = Future()
@@ -107,5 +107,5 @@ def _set_io(wanted: int) -> None:
 
 
 def _urgency(packed: int) -> int:
-    """Larger is later; one that was never set counts as best effort in the middle."""
+    """A number that is larger for what is less urgent; a priority never set is best effort in the middle."""
     return packed if packed >> _CLASS_SHIFT else _BEST_EFFORT << _CLASS_SHIFT | _MIDDLE

@@ -1,7 +1,7 @@
-"""Open restores gone on with, as the daemon does: what is ready is brought down, what is due is asked for.
+"""Continues open restores, as the daemon does: fetches what is ready, asks for what is missing.
 
-Under systemd each has a unit of its own that does it; else it is done here, into targets that bear the mark
-of their restore. Why one is not gone on with is noted, for `restores` to show, and told once.
+Under systemd each restore is continued in a unit of its own; else here, into targets that bear the mark of
+their restore. The reason why one is not continued is noted for `restores`, and logged once.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
-from backup.app.held import HeldNotes
-from backup.app.runs import opened, restore_world
+from backup.app.held_restores import HeldNotes
+from backup.app.restore_units import RestoreUnits
+from backup.app.runs import opened, restore_context
 from backup.app.state import State
-from backup.app.units import RestoreUnits
 from backup.config import Config
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.inventory import retrievals
@@ -33,11 +33,11 @@ _log = logging.getLogger(__name__)
 def continue_restores(
     config: Config, *, clock: Clock, stop: threading.Event, units: RestoreUnits | None = None
 ) -> Iterator[tuple[str, RestoreReport | NightvaultError]]:
-    """Go on with each open restore once; the id and what became of it, of those that did not only wait.
+    """Take each open restore a step further; yields the id and the outcome of those that did more than wait.
 
-    With `units` each is started, but for dumps, which write nothing. One that another process is at is left
-    alone. A failure of one does not keep the others, and is told once. `InterruptedRunError` once `stop` is
-    set.
+    With `units` each is started in a unit, but for dumps, which write nothing. One that another process works
+    on is left alone. A failure of one does not keep back the others, and is yielded once.
+    `InterruptedRunError` once `stop` is set.
     """
     notes = HeldNotes(State(config.state_dir).restores)
     with closing(opened(config)) as inventory:
@@ -76,7 +76,7 @@ def _go_on(
         units.start(one)
         return None
     notes = _Notes(one.id)
-    context = restore_world(config, inventory, one.vault, clock=clock, progress=notes, stop=stop.is_set)
+    context = restore_context(config, inventory, one.vault, clock=clock, progress=notes, stop=stop.is_set)
     context = replace(context, stop=stop.is_set, unattended=True)
     if is_dump:  # nobody is there to write to: it is asked for, no more
         advance(one, replace(context, round_bytes=None))
@@ -98,16 +98,16 @@ class _Notes:
         self._id = restore_id
 
     def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
-        """A phase begins."""
+        """Do nothing."""
 
     def advance(
         self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
     ) -> None:
-        """Something was dealt with."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """One line for the log."""
+        """Log one line."""
         _log.warning("restore %s: %s", self._id, text)
 
     def finish(self, *, is_done: bool = True) -> None:
-        """The phase is over."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Runs put together from a config."""
+"""Backups and the contexts of restores, made from a config."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from backup import __version__
-from backup.app.choosing import filters_of, overrides_of, own_directories
-from backup.app.lines import keep_line
-from backup.app.memory import share_freed_memory
-from backup.app.nesting import nested_vaults
+from backup.app.filters import filters_of, overrides_of, own_directories
+from backup.app.malloc import share_freed_memory
+from backup.app.recovery_lines import keep_line
+from backup.app.source_warnings import nested_vaults
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.archiver.backup import run_backup
@@ -35,7 +35,7 @@ from backup.source.streams import Command, Device, StandardInput
 from backup.transfer.retry import Reach
 
 TO_FETCH = timedelta(hours=12)
-"""So much is asked for at a time as comes down in half of the day that an output lives at least."""
+"""A round of retrievals is as much as is fetched within this time: half of the day that outputs last."""
 LEAST_MEASURED = 64 * MIB
 GUESSED_LINK = 4.0 * MIB
 
@@ -51,7 +51,7 @@ def recipients_of(config: Config) -> tuple[str, ...]:
 
 
 def read_keys(config: Config, inventory: Inventory) -> Keys:
-    """What this server seals with. `InventoryDamagedError` if its signer is not the inventory's."""
+    """The keys that this server seals with. `InventoryDamagedError` if its signer is not the inventory's."""
     state = State(config.state_dir)
     signer = read_signer(state, inventory)
     recipients = parse_recipients(recipients_of(config))
@@ -65,7 +65,7 @@ def read_keys(config: Config, inventory: Inventory) -> Keys:
 
 
 def read_signer(state: State, inventory: Inventory) -> Signer:
-    """The key that the inventory was made with: nothing that another one signs could be restored."""
+    """The signer that the inventory was made with; what another one signs could not be restored."""
     signer = state.read_signer()
     if signer.public != inventory.signer_public:
         raise InventoryDamagedError(
@@ -76,7 +76,7 @@ def read_signer(state: State, inventory: Inventory) -> Signer:
 
 
 def backup_job(config: Config, job: JobSettings) -> BackupJob:
-    """A configured job as a run takes it."""
+    """The job as the archiver takes it, from its settings."""
     vault, memory = config.vault(job.vault), config.limits.memory
     own = own_directories(State(config.state_dir))
     return BackupJob(
@@ -101,7 +101,7 @@ def _command(settings: CommandSettings) -> Command:
 
 
 def only_stdin(job: BackupJob, name: str) -> BackupJob:
-    """A job of whose sources nothing is read, but standard input saved as a file of that name."""
+    """A job that reads none of its sources, and saves standard input as a file of that name."""
     return replace(job, streams=(StandardInput(os.fsencode(name)),), only_streams=True)
 
 
@@ -135,8 +135,9 @@ def run_job(
     disks_gone: frozenset[bytes] = frozenset(),
     reach: Reach | None = None,
 ) -> BackupReport:
-    """Back one job up (`reread`: files that seem unchanged, too), or `stdin` alone under that name.
+    """The report of a backup of one job, or of standard input alone if `stdin` names it.
 
+    `reread` reads files that seem unchanged, too.
     `disks_gone` are mount points whose file systems will not come back.
     """
     job = config.job(name)
@@ -166,13 +167,13 @@ def run_job(
 
 
 def last_run(config: Config, name: JobName) -> datetime | None:
-    """When the job's newest backup began; None if it never ran."""
+    """The start of the job's newest backup; None if it never ran."""
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         run = runs.last_backup(tx, name)
     return run.started_at if run else None
 
 
-def restore_world(
+def restore_context(
     config: Config,
     inventory: Inventory,
     vault: VaultName,
@@ -202,13 +203,13 @@ def restore_world(
 
 
 def _speed_from(config: Config, inventory: Inventory, vault: VaultName) -> float:
-    """As `link_speed`, where the vault's own limit allows that."""
+    """The speed of the link, or the vault's own limit if that is lower."""
     limits = [window.limit for window in config.vault(vault).download_limit]
     return min([link_speed(config, inventory), *limits])
 
 
 def link_speed(config: Config, inventory: Inventory) -> float:
-    """Bytes a second that come down from vaults: as configured, as the newest restores had it, or a guess."""
+    """The bytes per second that are fetched from vaults: configured, measured by restores, or assumed."""
     if config.restore.link is not None:
         return float(config.restore.link)
     with inventory.reading() as tx:

@@ -1,4 +1,4 @@
-"""Setting up: keys, inventory and vaults of a new installation; enrolment in three steps."""
+"""Sets up keys, inventory and vaults of a new installation; enrols signers, in three steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ENROLMENT = "nightvault enrolment"
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What `init` made or found."""
+    """An installation that `init` made or found."""
 
     created: bool
     inventory_id: InventoryId
@@ -91,7 +91,7 @@ def _create(config: Config, state: State, clock: Clock) -> Inventory:
 
 
 def create_vaults(config: Config, clock: Clock) -> list[str]:
-    """Make every vault of the config that is not there, and know each from now on; their names.
+    """Create the vaults of the config that do not exist, record the identity of each; returns their names.
 
     `VaultMissingError` for one that was known and is gone, `OtherVaultError` if another one is in its place.
     """
@@ -108,7 +108,7 @@ def create_vaults(config: Config, clock: Clock) -> list[str]:
 
 
 def _refuse_gone(inventory: Inventory, vault: Vault) -> None:
-    """A disk that is not mounted must not get a new, empty vault where it belongs."""
+    """Refuse a vault that was used and is gone: a disk that is not mounted must not get a new, empty one."""
     with inventory.reading() as tx:
         known = vault_identity(tx, vault.name)
         if known is None or not was_used(tx, vault.name):
@@ -123,7 +123,7 @@ def _refuse_gone(inventory: Inventory, vault: Vault) -> None:
 
 
 def enrolment_request(config: Config, inventory: Inventory) -> dict[str, Any]:
-    """What to carry to where the recovery key is; no secret in it."""
+    """The request to be carried to the recovery key; it holds no secret."""
     recipients = parse_recipients(recipients_of(config))
     return {
         "kind": _REQUEST,
@@ -134,7 +134,7 @@ def enrolment_request(config: Config, inventory: Inventory) -> dict[str, Any]:
 
 
 def enrol(request: str, key: RecoveryKey) -> dict[str, Any]:
-    """The recovery key's word that the signer of a request is ours; no secret in it either."""
+    """The enrolment by a recovery key of the signer in a request; it holds no secret. `RecoveryKeyError`."""
     fields = _read(request, _REQUEST, ("inventory", "signer", "recipients"))
     recipient = key.recipient.id
     if recipient.hex() not in fields["recipients"]:
@@ -153,7 +153,7 @@ def enrol(request: str, key: RecoveryKey) -> dict[str, Any]:
 
 
 def accept(enrolment: str, config: Config, inventory: Inventory) -> bytes:
-    """Keep an enrolment that was made for this inventory and signer; the recipient's id."""
+    """Keep an enrolment that was made for this inventory and signer; returns the recipient's id."""
     fields = _read(enrolment, _ENROLMENT, ("inventory", "signer", "recipient", "tag"))
     if (fields["inventory"], fields["signer"]) != (inventory.id.hex(), inventory.signer_public.hex()):
         raise UsageError(

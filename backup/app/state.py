@@ -1,4 +1,4 @@
-"""The state directory: where inventory, spool and keys lie, and the keys themselves.
+"""The state directory with inventory, spool and keys, and the keys themselves.
 
     inventory.sqlite  recovery-lines.txt  spool/  restores/  rebuild/
     keys/{signer,chunk-secret,recipients,enrolments}
@@ -33,22 +33,22 @@ class State:
 
     @property
     def spool(self) -> str:
-        """Where packs are written."""
+        """The directory in which packs are written."""
         return os.path.join(self.directory, "spool")
 
     @property
     def restores(self) -> str:
-        """Where keys of packs wait while a restore waits."""
+        """The directory in which the keys of packs are kept while a restore waits."""
         return os.path.join(self.directory, "restores")
 
     @property
     def rebuild(self) -> str:
-        """What a rebuild asked for and brought down; made when one begins."""
+        """The directory of a rebuild's journal and files; made when one begins."""
         return os.path.join(self.directory, "rebuild")
 
     @property
     def keys(self) -> str:
-        """Where the server's own keys are."""
+        """The directory of the server's own keys."""
         return os.path.join(self.directory, "keys")
 
     def create(self) -> None:
@@ -101,7 +101,7 @@ class State:
         self._write("recipients", "\n".join(recipient.to_text() for recipient in recipients))
 
     def read_enrolments(self) -> dict[bytes, bytes]:
-        """Recipient id to the enrolment tag that its recovery key gave."""
+        """The enrolment tags by the id of the recipient whose recovery key made them."""
         lines = (self._read("enrolments") or "").splitlines()
         try:
             pairs = (line.split(" ") for line in lines)
@@ -116,7 +116,7 @@ class State:
             self._write("enrolments", "\n".join(f"{one.hex()} {tag.hex()}" for one, tag in known.items()))
 
     def forget_enrolments(self) -> None:
-        """A new inventory: nobody has vouched for it yet."""
+        """Remove all enrolments: those of another inventory do not hold for a new one."""
         self._write("enrolments", "")
 
     def _read_key(self, name: str) -> bytes:
@@ -159,5 +159,5 @@ class State:
 
 
 def parse_recipients(texts: Sequence[str]) -> tuple[Recipient, ...]:
-    """Recipients of their texts, in a fixed order."""
+    """The recipients of those texts, in a fixed order."""
     return tuple(sorted((Recipient.from_text(text) for text in texts), key=lambda one: one.id))

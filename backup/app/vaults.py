@@ -1,4 +1,4 @@
-"""Vaults and the credentials that open them, as the config has them."""
+"""Vaults of the config, with the credentials that open them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_ROLESANYWHERE"
-"""Where Roles Anywhere is, if the config does not say: as boto3 has it for other services."""
+"""The endpoint of Roles Anywhere, if the config has none: named as boto3 does for other services."""
 
 
 class Purpose(Enum):
-    """What a vault is opened for: each may have a role of its own, with the least rights."""
+    """The purpose a vault is opened for; each may have a role of its own, with the least rights."""
 
     BACKUP = "role_arn"
     RESTORE = "restore_role_arn"
@@ -38,29 +38,31 @@ def make_vault(
     *,
     stop: Callable[[], bool] | None = None,
 ) -> Vault:
-    """The vault of that name, kept to its limits; nothing is asked of it yet.
+    """The vault of that name with its rate limits; nothing is asked of it yet.
 
-    When `stop` says so, what waits for its turn within a limit ends by `InterruptedRunError`.
+    Once `stop` is true, a transfer that waits within a rate limit ends by `InterruptedRunError`.
     """
     settings = config.vault(name)
-    paces = RateLimits(
-        _pace(settings.upload_limit, clock, stop),
-        _pace(settings.download_limit, clock, stop),
+    limits = RateLimits(
+        _rate_limit(settings.upload_limit, clock, stop),
+        _rate_limit(settings.download_limit, clock, stop),
     )
     if settings.kind == "directory":
         from backup.vault.directory import DirectoryVault
 
-        return DirectoryVault(VaultName(name), settings.path or "", clock, paces)
+        return DirectoryVault(VaultName(name), settings.path or "", clock, limits)
     if settings.kind == "s3":
         from backup.vault.s3 import S3Vault
 
         requests = bucket_requests(config, settings, purpose, clock)
-        return S3Vault(settings.name, requests.client, requests.bucket, clock, paces)
-    return _glacier(config, settings, purpose, clock, paces)
+        return S3Vault(settings.name, requests.client, requests.bucket, clock, limits)
+    return _glacier(config, settings, purpose, clock, limits)
 
 
-def _pace(limits: Sequence[LimitSettings], clock: Clock, stop: Callable[[], bool] | None) -> AnyRateLimit:
-    """By the hours of this machine's zone."""
+def _rate_limit(
+    limits: Sequence[LimitSettings], clock: Clock, stop: Callable[[], bool] | None
+) -> AnyRateLimit:
+    """A rate limit by the hours of this machine's time zone; none without windows."""
     windows = [Window(minute_of(one.from_), minute_of(one.to) % (24 * 60), one.limit) for one in limits]
     return RateLimit(Timetable(windows), clock, stop) if windows else UNLIMITED
 
@@ -91,7 +93,7 @@ def bucket_requests(
 
 
 def warnings_of_vault(config: Config, settings: VaultSettings, clock: Clock) -> list[str]:
-    """What the settings of an S3 vault's bucket would do to it; asks the service. Other kinds have none."""
+    """Warnings about settings of an S3 vault's bucket, which the service is asked for; else none."""
     if settings.kind != "s3":
         return []
     from backup.vault.s3_warnings import warnings_of
@@ -103,7 +105,7 @@ def warnings_of_vault(config: Config, settings: VaultSettings, clock: Clock) -> 
 
 
 def _glacier(
-    config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock, paces: RateLimits
+    config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock, limits: RateLimits
 ) -> Vault:
     from backup.credentials.boto import boto3_session
     from backup.vault.aws import make_client
@@ -112,7 +114,7 @@ def _glacier(
     region = settings.region or ""
     session = boto3_session(credential_source(config, settings, purpose, clock), region)
     client = make_client(session, "glacier", region=region, endpoint=settings.endpoint)
-    return GlacierVault(settings.name, client, settings.vault or "", settings.account_id, paces)
+    return GlacierVault(settings.name, client, settings.vault or "", settings.account_id, limits)
 
 
 def credential_source(
@@ -151,7 +153,7 @@ def credential_source(
 
 
 def identity_files(identity: IdentitySettings) -> IdentityFiles:
-    """Where the identity lies."""
+    """The files of an identity, as the config names them."""
     from backup.credentials.places import IdentityFiles
 
     return IdentityFiles(

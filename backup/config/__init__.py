@@ -1,4 +1,10 @@
-"""config.toml: what it may say, how it is read, what must hold of it as a whole."""
+"""config.toml as frozen values: `load_config` reads it, and names every mistake at once by its key.
+
+`settings.py` has the values, each with its shape and the sentence for what breaks it; begin there.
+`reading.py` finds and reads the file, key by key. `checking.py` and `limits.py` check what no single value
+shows. A `Config` is always whole and correct, its paths absolute; it never goes below `app`, which hands on
+single values.
+"""
 
 from backup.config.limits import most_parts_at_once, part_size_within, warnings_of_limits
 from backup.config.reading import find_config, load_config, parse_duration, parse_money, parse_size

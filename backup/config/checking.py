@@ -1,4 +1,4 @@
-"""What the settings must be, taken together."""
+"""Checks of the settings as a whole."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
 
 
 def _check_streams(job: JobSettings) -> Iterator[Mistake]:
-    """Two streams cannot be one file, nor one a file where the other needs a directory."""
+    """Refuse streams of one name, and one that is a file where another needs a directory."""
     keys = [f"command[{number}].name" for number in range(1, len(job.command) + 1)]
     keys += [f"devices[{number}]" for number in range(1, len(job.devices) + 1)]
     names = [one.name for one in job.command] + [path.strip("/") for path in job.devices]
@@ -134,7 +134,7 @@ def _check_streams(job: JobSettings) -> Iterator[Mistake]:
 
 
 def _check_lengths(job: JobSettings) -> Iterator[Mistake]:
-    """Names that no file can have."""
+    """Refuse names that no file can have."""
     for number, one in enumerate(job.command, 1):
         if any(len(step.encode()) > MOST_OF_A_NAME for step in one.name.split("/")):
             yield f"command[{number}].name", f"a name of a file has at most {MOST_OF_A_NAME} bytes"
@@ -143,7 +143,7 @@ def _check_lengths(job: JobSettings) -> Iterator[Mistake]:
 
 
 def _check_choosing(settings: JobSettings | SourceSettings, above: str) -> Iterator[Mistake]:
-    """Patterns that mean nothing; files of patterns are read when a run begins."""
+    """Refuse patterns that cannot be read; files of patterns are read when a run begins."""
     if not (settings.exclude or settings.iexclude):
         return
     from backup.source.patterns import Pattern, Patterns

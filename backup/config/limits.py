@@ -1,4 +1,4 @@
-"""Limits of what goes up and comes down a second, and of memory: as written, and which parts they allow."""
+"""Rate limits and the limit of memory: their values in the config, and the parts that they allow."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def parse_rate(value: object) -> int:
 
 
 def limit_windows(value: object) -> object:
-    """One limit for all day, or a list of windows: always as a list of tables."""
+    """The windows of a rate limit as a list of tables; one value is a window of the whole day."""
     if isinstance(value, list):
         return value
     return [{"from": "00:00", "to": "24:00", "limit": parse_rate(value)}]
 
 
 def check_limits(vault: VaultSettings) -> Iterator[tuple[str, str]]:
-    """Windows that no minute lies in, by key."""
+    """The mistakes in windows, by key: those without a minute in them."""
     for key in ("upload_limit", "download_limit"):
         for number, window in enumerate(getattr(vault, key), 1):
             if minute_of(window.from_) == minute_of(window.to):
@@ -51,7 +51,7 @@ def check_limits(vault: VaultSettings) -> Iterator[tuple[str, str]]:
 
 
 def check_memory(config: Config) -> Iterator[tuple[str, str]]:
-    """Too little of it, and more parts at once than it can hold, by key."""
+    """The mistakes about memory, by key: too little of it, or more parts at once than fit."""
     memory = config.limits.memory
     if memory < LEAST_MEMORY:
         yield "limits.memory", f"must be at least {LEAST_MEMORY // MIB}MiB"
@@ -78,7 +78,7 @@ def part_size_within(vault: VaultSettings, memory: int = DEFAULT_MEMORY) -> int:
 
 
 def most_parts_at_once(vault: VaultSettings, memory: int = DEFAULT_MEMORY) -> int:
-    """As many as the memory holds; within a limit, or on a disk, more would gain nothing."""
+    """The most parts that are sent at once: as many as fit into memory, few where more gain nothing."""
     if vault.parts_at_once:
         return vault.parts_at_once
     fitting = parts_at_once(backup_memory(memory).uploads, part_size_within(vault, memory))
@@ -87,7 +87,7 @@ def most_parts_at_once(vault: VaultSettings, memory: int = DEFAULT_MEMORY) -> in
 
 
 def warnings_of_limits(vault: VaultSettings) -> Iterator[str]:
-    """A limit at which even the smallest parts take longer."""
+    """Warnings about rate limits at which even the smallest parts take too long."""
     slowest = min((window.limit for window in vault.upload_limit), default=None)
     smallest = min(vault.smallest_part, vault.part_size)
     at_once = vault.parts_at_once or PARTS_AT_ONCE

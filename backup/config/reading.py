@@ -1,4 +1,4 @@
-"""config.toml read: every mistake is named by its key, all mistakes are told at once."""
+"""Finds and reads config.toml; every mistake is named by its key, and all are told at once."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def load_config(path: str) -> Config:
 
 
 def parse_size(value: object) -> int:
-    """Bytes of 1048576 or "224MiB" (KiB, MiB, GiB); `ValueError` with a sentence for anything else."""
+    """The bytes of 1048576 or "224MiB" (KiB, MiB, GiB); `ValueError` with a sentence for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -113,7 +113,7 @@ def parse_size(value: object) -> int:
 
 
 def parse_duration(value: object) -> int:
-    """Seconds of 90, "90s", "15m" or "2h"; `ValueError` with a sentence for anything else."""
+    """The seconds of 90, "90s", "15m" or "2h"; `ValueError` with a sentence for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -123,7 +123,7 @@ def parse_duration(value: object) -> int:
 
 
 def parse_money(value: object) -> Decimal:
-    """Dollars of 25, 2.5 or "2.50"; `ValueError` with a sentence for anything else."""
+    """The amount of 25, 2.5 or "2.50"; `ValueError` with a sentence for anything else."""
     text = str(value).strip()
     if isinstance(value, bool) or not _MONEY.fullmatch(text):
         raise ValueError("must be an amount of money like 25 or 2.50")
@@ -189,7 +189,7 @@ def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistak
 
 
 def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes: list[Mistake]) -> Any:
-    """One table as `kind`, converted key by key so that each mistake is told; None if there was one."""
+    """A table as `kind`, converted key by key so that each mistake is told; None if there was any."""
     if not isinstance(table, dict):
         mistakes.append((key, "must be a table"))
         return None
@@ -219,13 +219,13 @@ def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes
 
 
 def _table_of(kind: Any) -> type[Struct] | None:
-    """The struct that a value or each member of a list is read as, if it is one."""
+    """The struct of a value or of each member of a list; None if it is no struct."""
     parts = (kind, *typing.get_args(kind))
     return next((one for one in parts if isinstance(one, type) and issubclass(one, Struct)), None)
 
 
 def _check_shape(kind: Any, value: object, written: str) -> None:
-    """`ValueError` for a list of tables where one is wanted, or one where a list is."""
+    """Refuse a list of tables where one is expected, and one where a list is. `ValueError`."""
     wants_list = typing.get_origin(kind) is tuple
     if wants_list and isinstance(value, dict):
         raise ValueError(f"must be written as {written}")
@@ -236,14 +236,14 @@ def _check_shape(kind: Any, value: object, written: str) -> None:
 def _read_deeper(
     kind: type[Struct], value: object, key: str, base: str, mistakes: list[Mistake]
 ) -> tuple[Any, ...] | Any:
-    """A table in a table, or a list of them, each mistake by its own key."""
+    """A nested table, or a list of them; each mistake has its own key."""
     if isinstance(value, list):
         return tuple(_read_table(kind, one, f"{key}[{n}]", base, mistakes) for n, one in enumerate(value, 1))
     return _read_table(kind, value, key, base, mistakes)
 
 
 def _hooks(value: object) -> object:
-    """A command, a list of commands, or tables with `run`: always as a list of tables."""
+    """The commands of a hook as a list of tables; they may be written as one command, a list, or tables."""
     if not isinstance(value, list):
         raise ValueError(  # noqa: TRY004 (as all mistakes of values)
             'must be a command such as ["/usr/bin/sync", "-f"], or a list of commands'
@@ -278,7 +278,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
 
 
 def _check_sources(name: str, value: object) -> None:
-    """`ValueError` for what is meant for the other of `sources` and `[[job.source]]`."""
+    """Refuse values that belong to the other one of `sources` and `[[job.source]]`. `ValueError`."""
     if name == "source" and _is_text(value):
         raise ValueError(f"is a table of its own, [[job.source]]; did you mean sources = {_as_list(value)}?")
     if name == "sources" and isinstance(value, str):
@@ -292,7 +292,7 @@ def _is_text(value: object) -> bool:
 
 
 def _as_list(value: object) -> str:
-    """Texts as a list in TOML."""
+    """One or several texts as a list in TOML."""
     return msgspec.json.encode([value] if isinstance(value, str) else value).decode()
 
 
@@ -301,7 +301,7 @@ def _absolute(path: str, base: str) -> str:
 
 
 def _in_our_words(key: str, message: str, kind: Any, value: object) -> Mistake:
-    """msgspec's sentence without the types of Python, its place in the list moved into the key."""
+    """The mistake of msgspec's sentence: without types of Python, a position in a list moved into the key."""
     message, _, place = message.partition(" - at `$")
     key += "".join(f"[{int(index) + 1}]" for index in re.findall(r"\d+", place))
     if kind is Tier:
@@ -314,7 +314,7 @@ def _in_our_words(key: str, message: str, kind: Any, value: object) -> Mistake:
 
 
 def _descriptions(kind: Any, *, deepest: bool) -> Iterator[str]:
-    """The sentences in an annotated type, outermost first, or innermost first for a member of a list."""
+    """The sentences in an annotated type, outermost first, or innermost first with `deepest`."""
     inner = [text for part in typing.get_args(kind) for text in _descriptions(part, deepest=deepest)]
     own = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
     yield from [*inner, *own] if deepest else [*own, *inner]

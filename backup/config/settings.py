@@ -1,4 +1,4 @@
-"""What config.toml may say, as frozen values; a shape carries the sentence told of what breaks it."""
+"""The settings of config.toml as frozen values; each shape has the sentence for a value that breaks it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_STATE_DIR = "/var/lib/nightvault"
 
 
 def _shape(pattern: str, sentence: str) -> Meta:
-    """A text that matches; `sentence` is what a reader is told of one that does not."""
+    """The shape of texts that match; `sentence` is told of one that does not."""
     return Meta(pattern=rf"^(?:{pattern})\Z", description=sentence)
 
 
@@ -85,7 +85,7 @@ class IdentitySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class RolesAnywhereSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[roles_anywhere]`: where the identity becomes credentials; `session_duration` in seconds."""
+    """`[roles_anywhere]`: the exchange of the identity for credentials; `session_duration` in seconds."""
 
     region: _Region
     trust_anchor_arn: _Anchor
@@ -96,8 +96,10 @@ class RolesAnywhereSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One window of a limit: from one time of the day to another, of the next day if that is earlier; bytes a
-    second."""
+    """One window of a rate limit: from one time of day to another, which may be on the next day.
+
+    `limit` is in bytes per second.
+    """
 
     from_: _Time = msgspec.field(name="from")
     to: _TimeTo
@@ -105,7 +107,7 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def minute_of(text: str) -> int:
-    """Minutes since midnight of "08:30"."""
+    """The minutes from midnight to a time such as "08:30"."""
     hours, minutes = text.split(":")
     return int(hours) * 60 + int(minutes)
 
@@ -144,11 +146,11 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def smallest_part(self) -> int:
-        """Bytes; S3's own bound is 5 MiB, and parts are powers of two."""
+        """The smallest part in bytes; S3's own bound is 5 MiB, and parts are powers of two."""
         return (8 if self.kind == "s3" else 1) * MIB
 
     def __post_init__(self) -> None:
-        """Fill in what depends on the kind: S3 retrieves whole packs only, so there they are smaller."""
+        """Set the pack size by the kind: packs are smaller on S3, which retrieves them only whole."""
         if not self.pack_size:
             msgspec.structs.force_setattr(self, "pack_size", (64 if self.kind == "s3" else 224) * MIB)
 
@@ -161,7 +163,7 @@ class HookSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class HooksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[job.hooks]`: what runs before and after a backup; `timeout` in seconds, where a command has none."""
+    """`[job.hooks]`: commands before and after a backup; `timeout` (seconds) is for those without one."""
 
     before: tuple[HookSettings, ...] = ()
     after: tuple[HookSettings, ...] = ()
@@ -171,7 +173,7 @@ class HooksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[job.source]]`: lists add to the job's, single values stand instead of the job's."""
+    """One `[[job.source]]`: lists add to the job's, single values replace the job's."""
 
     path: _Source
     exclude: tuple[_Text, ...] = ()
@@ -185,7 +187,7 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class CommandSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[job.command]]`: what it writes is saved as `/.streams/NAME`; `timeout` in seconds."""
+    """One `[[job.command]]`: its output is saved as `/.streams/NAME`; `timeout` in seconds."""
 
     name: _Stream
     run: _Command
@@ -220,12 +222,12 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Every source, those with settings of their own last."""
+        """All sources; those with settings of their own are last."""
         return (*self.sources, *(one.path for one in self.source))
 
     @property
     def when(self) -> Schedule | None:
-        """The schedule, read; None when the job runs by hand only."""
+        """The parsed schedule; None if the job is run by hand only."""
         return None if self.schedule is None else parse_schedule(self.schedule, self.timezone or _zone_here())
 
 
@@ -236,7 +238,7 @@ class PricesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class RestoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[restore]`: a limit on a restore's cost; bytes a second that the link brings; what when sold out."""
+    """`[restore]`: limit of cost, bytes per second of the link, and what to do without capacity."""
 
     max_restore_cost: Decimal | None = None
     link: Annotated[int, Meta(ge=1)] | None = None
@@ -246,7 +248,7 @@ class RestoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[limits]`: bytes that the buffers and queues of a run may hold together."""
+    """`[limits]`: the bytes that all buffers and queues of a run may hold together."""
 
     memory: int = DEFAULT_MEMORY
 
@@ -276,7 +278,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return _named(self.jobs, name, "job", self.path)
 
     def __repr__(self) -> str:
-        """Its path alone: the inventory's address may carry a password."""
+        """The path alone: the inventory's address may contain a password."""
         return f"Config({self.path!r})"
 
 
@@ -310,7 +312,7 @@ def _zone_here() -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """What a reader may have meant, as the end of a sentence; empty if nothing is near."""
+    """A similar known word, as the end of a sentence; empty if none is similar."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 

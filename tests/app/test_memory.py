@@ -6,7 +6,7 @@ import ctypes
 
 import pytest
 
-from backup.app.memory import share_freed_memory
+from backup.app.malloc import share_freed_memory
 
 
 def test_it_asks_glibc(monkeypatch: pytest.MonkeyPatch) -> None:

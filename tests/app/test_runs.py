@@ -15,7 +15,7 @@ from backup.app.runs import (
     opened,
     read_keys,
     recipients_of,
-    restore_world,
+    restore_context,
     run_job,
 )
 from backup.app.vaults import Purpose, credential_source, make_vault
@@ -161,7 +161,7 @@ def test_a_restore_asks_for_no_more_than_the_vaults_limit_lets_down(server: Serv
         )
         config, clock = load_config(str(server.config)), ManualClock()
         with closing(opened(config)) as inventory:
-            world = restore_world(config, inventory, VaultName("cold"), clock=clock, progress=Silent())
+            world = restore_context(config, inventory, VaultName("cold"), clock=clock, progress=Silent())
         assert world.round_bytes == 12 * 3600 * least
 
 
@@ -172,7 +172,7 @@ def test_what_a_run_may_hold_follows_from_one_setting(server: Server) -> None:
     assert job.memory == backup_memory(128 * MIB)
     assert (job.part_size, job.most_parts_at_once, job.parts_are_fixed) == (32 * MIB, 1, False)
     with closing(opened(config)) as inventory:
-        world = restore_world(config, inventory, VaultName("cold"), clock=ManualClock(), progress=Silent())
+        world = restore_context(config, inventory, VaultName("cold"), clock=ManualClock(), progress=Silent())
     assert world.piece == 8 * MIB
 
 

@@ -131,12 +131,12 @@ def parse_amount(words: str) -> Amount:
 
 
 def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckReport:
-    from backup.app.checking import check_world
+    from backup.app.checks import check_context
     from backup.app.runs import opened
     from backup.checker.check import compare_with_vault
 
     with closing(opened(config)) as inventory:
-        context = check_world(
+        context = check_context(
             config, inventory, name, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
         )
         return _until_done(cli, compare_with_vault, context, wait=wait)
@@ -154,7 +154,7 @@ def _check_invariants(cli: Cli, config: Config) -> CheckReport:
 
 def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> CheckReport | None:
     """Begin a sample, or go on with the one that waits; None if it was only to be shown."""
-    from backup.app.checking import check_world
+    from backup.app.checks import check_context
     from backup.app.runs import opened
     from backup.checker import read_sample
     from backup.cli.support.keyfiles import read_keys
@@ -162,7 +162,7 @@ def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> C
     keys = read_keys(options.key_files, options.passphrase_files) if options.key_files else []
     tier = Tier(options.tier) if options.tier else None
     with closing(opened(config)) as inventory:
-        context = check_world(
+        context = check_context(
             config,
             inventory,
             name,
@@ -191,7 +191,7 @@ def _may_read(
     cli: Cli, config: Config, context: CheckContext, pieces: Sequence[Piece], options: _ReadOptions
 ) -> bool:
     """Whether the sample may be read; False if only its price was to be shown. `LimitRefusedError`."""
-    from backup.app.checking import quote_sample
+    from backup.app.checks import quote_sample
     from backup.cli.support.quoting import hold_to_limit, limit_of, show_sample
 
     settings = config.vault(context.vault.name)

@@ -58,7 +58,7 @@ def check(cli: Cli) -> None:
 
 def _check_files_of_patterns(read: Config) -> None:
     """Read the files of patterns of every job; `ConfigError` names those that a run would refuse."""
-    from backup.app.choosing import filters_of, overrides_of
+    from backup.app.filters import filters_of, overrides_of
     from backup.errors import ConfigError
 
     mistakes: list[ConfigError] = []
@@ -75,7 +75,7 @@ def _check_files_of_patterns(read: Config) -> None:
 
 def warnings_of(read: Config) -> Iterator[str]:
     """Warnings about what is no mistake but doubtful, such as files that others can read or change."""
-    from backup.app.nesting import missing_sources, nested_state, nested_vaults
+    from backup.app.source_warnings import missing_sources, nested_state, nested_vaults
     from backup.config import warnings_of_limits
 
     if _mode(read.path) & (stat.S_IWGRP | stat.S_IWOTH):

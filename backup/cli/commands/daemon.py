@@ -56,8 +56,8 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
     """Run the jobs until the daemon is stopped; the caller holds the lock of the daemon."""
     from backup.app import last_run, run_job
     from backup.app.priority import Priority, in_thread
+    from backup.app.restore_units import RestoreUnits
     from backup.app.restores import continue_restores
-    from backup.app.units import RestoreUnits
     from backup.cli.support.progress import Logged
     from backup.daemon import Chore, run_daemon
 

@@ -113,14 +113,14 @@ def _begun(
     cli: Cli, inventory: Inventory, snapshot: Snapshot, path: bytes, choice: Choice, terms: RetrievalTerms
 ) -> tuple[Restore, RestoreContext]:
     """The restore that asks for what the dump needs, begun now or by the same command before."""
-    from backup.app.runs import restore_world
+    from backup.app.runs import restore_context
     from backup.inventory.runs import vault_of_job
     from backup.restorer.dump.dump import STDOUT
     from backup.restorer.restore import find_open, plan_restore
 
     with inventory.reading() as tx:
         vault = vault_of_job(tx, snapshot.job_number)
-    context = restore_world(
+    context = restore_context(
         cli.config(), inventory, vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
     )
     context = replace(context, round_bytes=None)  # all of it must be readable at a time

@@ -54,7 +54,7 @@ def init(
 
     Where a vault holds backups already, it stops: a server that lost its state runs `nightvault rebuild`.
     """
-    from backup.app.occupied import has_inventory, refuse_occupied
+    from backup.app.occupied_vaults import has_inventory, refuse_occupied
     from backup.app.setup import create_vaults, initialise
 
     config = cli.config()

@@ -22,7 +22,7 @@ from backup.model import Tier, VaultName
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backup.app.aside import Moved
+    from backup.app.set_aside import Moved
     from backup.config import Config
     from backup.format.keys import RecoveryKey
     from backup.format.line import RecoveryLine
@@ -73,8 +73,8 @@ def rebuild(
     17 says that it waits: come again; 3 that the inventory is there, but something is missing in the vault,
     or newer than it.
     """
-    from backup.app.aside import alone_on_state, put_back
-    from backup.app.rebuilding import check_keys, forget_list
+    from backup.app.rebuilds import check_keys, forget_list
+    from backup.app.set_aside import alone_on_state, put_back
     from backup.rebuilder.catalog_chain import Trust
     from backup.rebuilder.context import Wish
 
@@ -105,7 +105,7 @@ def rebuild(
 
 
 def _move_away(cli: Cli, config: Config) -> Sequence[Moved]:
-    from backup.app.aside import set_aside, waiting_restores
+    from backup.app.set_aside import set_aside, waiting_restores
     from backup.cli.support.render import counted
 
     moved = set_aside(config, cli.clock.now())
@@ -120,7 +120,7 @@ def _until_done(
     cli: Cli, config: Config, name: VaultName, wish: Wish, keys: Sequence[RecoveryKey], *, wait: bool
 ) -> RebuildReport:
     """The report of a rebuild that is done, or of one that waits and is not waited for."""
-    from backup.app.rebuilding import run_rebuild
+    from backup.app.rebuilds import run_rebuild
 
     progress = cli.progress()
 

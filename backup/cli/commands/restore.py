@@ -42,7 +42,7 @@ from backup.model import JobName
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.app.held import HeldNotes
+    from backup.app.held_restores import HeldNotes
     from backup.inventory.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext, RestorePlan, RestoreReport
 
@@ -83,7 +83,7 @@ def restore(
     is; so does `restore resume ID`. Exit code 17 says that it waits: come again; 3 that some files could not
     be restored: they are named.
     """
-    from backup.app.runs import opened, restore_world
+    from backup.app.runs import opened, restore_context
     from backup.cli.support.quoting import quotes_of, show_plan
     from backup.inventory.runs import vault_of_job
     from backup.inventory.snapshots import find_snapshot
@@ -103,7 +103,7 @@ def restore(
             snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at, paths=holds)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(**given), some)
-        context = restore_world(
+        context = restore_context(
             config, inventory, vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
         )
         plan = plan_restore(snapshot, path, context, choice, target=where)
@@ -150,8 +150,8 @@ def resume(
 
     Exit code 17 says that it still waits: come again.
     """
-    from backup.app.held import HeldNotes
-    from backup.app.runs import opened, restore_world
+    from backup.app.held_restores import HeldNotes
+    from backup.app.runs import opened, restore_context
     from backup.app.state import State
     from backup.restorer.restore import choose_on_capacity, find_restore
     from backup.restorer.selection.choice import Choice
@@ -167,7 +167,7 @@ def resume(
             raise UsageError(f"restore {begun.id} is a dump", advice="give the same dump command again")
         if on_capacity is not None:
             begun = choose_on_capacity(begun, inventory, on_capacity)
-        context = restore_world(
+        context = restore_context(
             config, inventory, begun.vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
         )
         context = replace(context, numeric_owner=numeric_owner, unattended=unattended)

@@ -60,7 +60,7 @@ def restores(cli: Cli, everything: bool) -> None:
 
 def _held(one: Restore, state_dir: str) -> dict[str, str | None]:
     """The reason why the daemon does not go on with a restore, and what to do; nulls where it does."""
-    from backup.app.held import HeldNotes
+    from backup.app.held_restores import HeldNotes
     from backup.app.state import State
     from backup.restorer.selection.choice import Choice
     from backup.restorer.target.mark import bears_mark, unmarked
@@ -79,7 +79,7 @@ def _held(one: Restore, state_dir: str) -> dict[str, str | None]:
 
 
 def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings | None) -> dict[str, Any]:
-    from backup.app.expecting import expected
+    from backup.app.expected_times import expected
     from backup.cli.support.render import path_document
     from backup.restorer.report import stage
 

@@ -70,13 +70,13 @@ def accept(cli: Cli, name: str, yes: bool) -> None:
     backup stores anew what is needed now, and a full catalog. Snapshots of what is no more on this machine
     stay incomplete. A vault that is not there is made.
     """
-    from backup.app.accepting import accept_vault, look_at
+    from backup.app.replaced_vaults import accept_vault, look_at_vault
     from backup.app.runs import opened
     from backup.cli.support.render import counted
 
     config = cli.config()
     with closing(opened(config)) as inventory:
-        found = look_at(config, inventory, name, cli.clock)
+        found = look_at_vault(config, inventory, name, cli.clock)
         document = {"vault": found.vault, "location": found.location, "before": found.before}
         if found.is_known:
             text = (

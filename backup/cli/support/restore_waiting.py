@@ -10,7 +10,7 @@ from backup.cli.support.context import Cli
 from backup.cli.support.waiting import expected_text, wait_until
 
 if TYPE_CHECKING:
-    from backup.app.expecting import Expected
+    from backup.app.expected_times import Expected
     from backup.inventory.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext
     from backup.transfer.retry import Reach
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def expected_of(cli: Cli, begun: Restore, known: Sequence[Retrieval]) -> Expected | None:
     """The time at which all that a restore waits for is expected; None if nobody knows."""
-    from backup.app.expecting import expected
+    from backup.app.expected_times import expected
 
     return expected(cli.config().vault(begun.vault), known)
 

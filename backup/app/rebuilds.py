@@ -1,4 +1,4 @@
-"""A rebuild put together from a config: where its pieces go, and which keys come back with it."""
+"""Rebuilds, made from a config: the context, and the keys that are written for the new inventory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def run_rebuild(
     progress: Progress,
     reach: Reach | None = None,
 ) -> RebuildReport:
-    """One act of a rebuild, by who is `alone_on_state`. `NightvaultError` if there is an inventory."""
+    """The report of one step of a rebuild; the caller holds `alone_on_state`.
+
+    `NightvaultError` if there is an inventory already.
+    """
     require_file(config.inventory_url)
     refuse_existing(sqlite_path(config.inventory_url) or "")
     check_keys(config, recovery_keys)
@@ -52,13 +55,13 @@ def run_rebuild(
 
 
 def forget_list(config: Config, vault: VaultName) -> None:
-    """Let the next rebuild ask for a newer list: backups may run before it."""
+    """Forget the vault's list, so that the next rebuild asks for a newer one: backups may run before."""
     with Journal.opened(State(config.state_dir).rebuild, vault) as journal:
         journal.forget_listing()
 
 
 def check_keys(config: Config, recovery_keys: Sequence[RecoveryKey]) -> None:
-    """Before anything is asked for: a config that names recipients must name the one of a key."""
+    """Refuse keys of recipients that the config does not name, before the vault is asked for anything."""
     ids = [one.id for one in parse_recipients(config.recipients)]
     own = [one.recipient.id for one in recovery_keys]
     if ids and not set(own) & set(ids):
@@ -76,7 +79,7 @@ def _keep_keys(
     inventory_id: InventoryId,
     keys: ServerKeys,
 ) -> None:
-    """Signer, chunk secret, recipients and our own enrolments; other keys are not written over."""
+    """Write signer, chunk secret, recipients and enrolments; refuse to replace other keys."""
     there = state.read_server_keys()
     if there is not None and there != (keys.signer, keys.secret):
         raise NightvaultError(

@@ -1,4 +1,4 @@
-"""When a vault can be expected to have made readable what it was asked for."""
+"""The times at which a vault is expected to have made readable what it was asked for."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _DEEP_HOURS = {Tier.EXPEDITED: (0.0, 12.0), Tier.STANDARD: (0.0, 12.0), Tier.BUL
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The last of what was asked for is ready between these, as a rule."""
+    """The span of time within which the last retrieval is ready, as a rule."""
 
     earliest: datetime
     latest: datetime
 
 
 def hours_of(settings: VaultSettings, tier: Tier) -> tuple[float, float]:
-    """How many hours a retrieval takes, least and most."""
+    """The hours that a retrieval takes, least and most."""
     is_deep = settings.kind == "s3" and settings.storage_class == "DEEP_ARCHIVE"
     return (_DEEP_HOURS if is_deep else _HOURS)[tier]
 
 
 def expected(settings: VaultSettings, known: Sequence[Retrieval]) -> Expected | None:
-    """When all of the retrievals that are on their way are ready; None if none is."""
+    """The time at which all waiting retrievals are ready; None if none is waiting."""
     spans = [
         tuple(one.requested_at + timedelta(hours=hours) for hours in hours_of(settings, one.tier))
         for one in known

@@ -1,11 +1,11 @@
-"""Sources of a job that are not there, and what lies below them and should not: our state and vaults."""
+"""Warnings about a job's sources: missing ones, and our own state and vaults below them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
-from backup.app.choosing import filters_of, overrides_of
+from backup.app.filters import filters_of, overrides_of
 from backup.config import Config, JobSettings
 from backup.source.filters import Filters
 

@@ -1,4 +1,4 @@
-"""Memory that threads have freed goes back to all, where the C library would keep it for each of them."""
+"""Lets threads share freed memory, which glibc would keep apart for each of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _ARENA_MAX: Final = -8  # M_ARENA_MAX of glibc's malloc.h
 
 
 def share_freed_memory() -> None:
-    """One pool for all threads; called before there are any. Does nothing where the C library is not glibc.
+    """Use one pool for all threads; to be called before there are any. Without glibc it does nothing.
 
-    Threads that bring pieces of 16 MiB down each keep some in a pool of their own else: with four of them a
+    Otherwise threads that fetch pieces of 16 MiB keep some in pools of their own: with four of them a
     restore took 60 MiB more, and no less time. Source: mallopt(3).
     """
     with suppress(OSError, AttributeError, TypeError):

@@ -1,4 +1,4 @@
-"""What a job leaves out, from its settings: the files of patterns are read here, at each run."""
+"""The filters of a job, from its settings; files of patterns are read here, at each run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backup.source.patterns import Pattern, read_patterns
 
 
 def own_directories(state: State) -> tuple[tuple[int, int], ...]:
-    """Device and inode of the spool: a run that read it would store what it has just made."""
+    """The device and inode of the spool: a run that read it would store what it has just made."""
     try:
         found = os.stat(state.spool)
     except OSError:  # whoever needs it will say so
@@ -21,7 +21,7 @@ def own_directories(state: State) -> tuple[tuple[int, int], ...]:
 
 
 def filters_of(job: JobSettings, own: Collection[tuple[int, int]] = ()) -> Filters:
-    """What holds for all sources of a job. `ConfigError` names a file or pattern that cannot be used."""
+    """The filters for all sources of a job. `ConfigError` names a file or pattern that cannot be used."""
     return Filters(
         _patterns(job, ""),
         exclude_caches=job.exclude_caches,
@@ -51,7 +51,7 @@ def overrides_of(job: JobSettings, own: Collection[tuple[int, int]] = ()) -> dic
 
 
 def _patterns(settings: JobSettings | SourceSettings, above: str) -> list[Pattern]:
-    """Files before the config's own patterns, so that the config can take back in what a file leaves out."""
+    """The patterns of files, then the config's own, which can take back in what a file leaves out."""
     files = [one for path in settings.exclude_file for one in read_patterns(path)]
     ifiles = [one for path in settings.iexclude_file for one in read_patterns(path, ignores_case=True)]
     own = _numbered(settings.exclude, f"{above}exclude", ignores_case=False)

@@ -1,4 +1,4 @@
-"""Units of their own for restores that a daemon under systemd goes on with.
+"""Units for restores that a daemon under systemd continues, one for each.
 
 The daemon's unit may read everything and write to its state alone, and sees a `/tmp` of its own. So it has
 systemd start `nightvault-restore@ID.service`, which may write below that restore's target and holds the
@@ -26,14 +26,14 @@ _PATIENCE = 90.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class RestoreUnits:
-    """How to start them: the program that talks to systemd, and the directory of links."""
+    """The means to start units: the program that talks to systemd, and the directory of links."""
 
     systemctl: str
     links: str
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> RestoreUnits | None:
-        """None if systemd did not start this process, or gave it no such directory, as to ordinary users."""
+        """The means of this process; None if systemd did not start it, or gave it no directory of links."""
         if not any(name in environ for name in _STARTED_BY_SYSTEMD):
             return None
         systemctl = shutil.which("systemctl", path=environ.get("PATH", os.defpath))
@@ -42,7 +42,7 @@ class RestoreUnits:
         return cls(systemctl, links) if systemctl and links else None
 
     def start(self, restore: Restore) -> None:
-        """Have the restore gone on with, unless it is already. `TargetError` if that cannot be."""
+        """Start the unit of the restore, unless it is running. `TargetError` if that cannot be."""
         unit = f"nightvault-restore@{restore.id}.service"
         if os.path.realpath(restore.target) == b"/":
             raise _refused(restore, "it writes in place, and its unit may write below one directory only")
@@ -66,7 +66,7 @@ class RestoreUnits:
             raise _refused(restore, f"{unit} cannot be started: {why}")
 
     def _link(self, restore: Restore) -> None:
-        """Let systemd know the target."""
+        """Link to the target, by which systemd knows where the unit may write."""
         path = os.fsencode(os.path.join(self.links, restore.id))
         try:
             if os.readlink(path) == restore.target:

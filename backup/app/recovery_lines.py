@@ -1,4 +1,4 @@
-"""Recovery lines kept where they are found again: beside the inventory, and wherever the config says."""
+"""Recovery lines kept in files: one beside the inventory, and another that the config names."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _LARGEST = 1024 * 1024
 
 
 def line_files(config: Config) -> list[str]:
-    """Where the lines are kept: in the state directory, and in the config's `recovery_file`."""
+    """The paths of the files: in the state directory, and the config's `recovery_file`."""
     own = os.path.join(config.state_dir, _NAME)
     return [own, config.recovery_file] if config.recovery_file else [own]
 
 
 def keep_line(config: Config, report: BackupReport) -> BackupReport:
-    """Keep a report's line in place of the job's last; a file that cannot be written is a warning."""
+    """Keep a report's line in place of the job's last; the report, with a warning for a file that failed."""
     if not report.recovery_line:
         return report
     warnings = list(report.warnings)

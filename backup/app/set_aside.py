@@ -1,4 +1,4 @@
-"""An inventory and its keys moved out of the way by somebody who is alone on the state; and put back."""
+"""Moves an inventory and its keys out of the way of a rebuild, and back if nothing was rebuilt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRIES, _PAUSE = 20, 0.5  # seconds: a daemon looks each minute, for a moment
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A file that was moved: where it was, where it is."""
+    """A file that was moved from `place` to `aside`."""
 
     place: str
     aside: str
@@ -31,9 +31,9 @@ class Moved:
 
 @contextmanager
 def alone_on_state(config: Config, clock: Clock) -> Iterator[None]:
-    """Be the only one at work on the state: no backup runs, and nobody has the inventory open.
+    """Hold the locks of the state: no backup runs, and no process has the inventory open.
 
-    Who has it open for a moment is waited for; else `LockedError`.
+    A process that has it open for a moment is waited for; else `LockedError`.
     """
     State(config.state_dir).create()
     with ExitStack() as held:
@@ -49,7 +49,7 @@ def alone_on_state(config: Config, clock: Clock) -> Iterator[None]:
 
 
 def set_aside(config: Config, now: datetime) -> list[Moved]:
-    """Move inventory and keys to names with the time; to be called by who is `alone_on_state`.
+    """Move inventory and keys to names with the time; the caller holds `alone_on_state`.
 
     The inventory goes first, so that a cut leaves none, and never one without its log. What lies beside it is
     named so that SQLite finds it with the file that was moved.
@@ -85,7 +85,7 @@ def put_back(config: Config, moved: Sequence[Moved]) -> bool:
 
 
 def waiting_restores(config: Config) -> int:
-    """How many restores keep keys of packs here, as they wait for a vault."""
+    """The number of restores that wait for a vault and keep keys of packs here."""
     try:
         return sum(name.endswith(".keys") for name in os.listdir(State(config.state_dir).restores))
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def _key_files(state: State) -> list[str]:
 
 
 def _free_mark(state: State, path: str, now: datetime) -> str:
-    """An ending that no file of before has."""
+    """A suffix that no file has yet."""
     base = mark = f"aside-{now:%Y%m%dT%H%M%S}"
     count = 1
     while any(os.path.lexists(f"{one}.{mark}") for one in (path, *_key_files(state))):
@@ -107,7 +107,7 @@ def _free_mark(state: State, path: str, now: datetime) -> str:
 
 
 def _forget_locks(directory: str) -> None:
-    """Remove the lock files of restores: they were those of an inventory that is nobody's any more."""
+    """Remove the lock files of restores: they belong to the inventory that was moved."""
     for name in os.listdir(directory):
         if name.startswith("restore-") and name.endswith(".lock"):
             with suppress(OSError):

@@ -1,10 +1,10 @@
-"""Another vault under a name that is known: looked at, and taken knowingly."""
+"""Vaults that have taken the place of another one: shown, and accepted by the user."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backup.app.checking import check_world
+from backup.app.checks import check_context
 from backup.app.vaults import Purpose, make_vault
 from backup.checker.check import compare_with_vault
 from backup.config import Config
@@ -18,8 +18,8 @@ from backup.transfer.retry import FIRST_CONTACT, Patience
 
 
 @dataclass(frozen=True, slots=True)
-class Replaced:
-    """A vault as it was known, and as it is; `archives` were stored in the one before."""
+class ReplacedVault:
+    """A vault as it was known, and as it is now; `archives` were stored in the one before."""
 
     vault: VaultName
     location: str
@@ -29,7 +29,7 @@ class Replaced:
 
     @property
     def before(self) -> VaultIdentity | None:
-        """What it was known by."""
+        """The identity that the inventory knows; None if it knows none."""
         return self.meeting.known
 
     @property
@@ -39,7 +39,7 @@ class Replaced:
 
     @property
     def told(self) -> str:
-        """What stands there now, after a comma."""
+        """The part of a sentence, after a comma, that tells what is there now."""
         if not self.exists:
             return "and is not there: a new one is made"
         return (
@@ -49,14 +49,14 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the vault is known by from now on, and how many archives it lacks."""
+    """The identity by which the vault is known from now on, and the number of archives that it lacks."""
 
     identity: VaultIdentity | None
     missing: int
 
 
-def look_at(config: Config, inventory: Inventory, name: str, clock: Clock) -> Replaced:
-    """What stands in the vault's place. Nothing is changed."""
+def look_at_vault(config: Config, inventory: Inventory, name: str, clock: Clock) -> ReplacedVault:
+    """The vault as it is now, compared with what the inventory knows. Nothing is changed."""
     vault = make_vault(config, name, Purpose.BACKUP, clock)
     patience = Patience(clock, limit=FIRST_CONTACT)
     state = patience.call(vault.state)
@@ -64,13 +64,13 @@ def look_at(config: Config, inventory: Inventory, name: str, clock: Clock) -> Re
         known = identities.vault_identity(tx, vault.name)
         count, _ = vault_totals(tx).get(vault.name, (0, 0))
     meeting = meet(inventory, vault, patience) if state.exists else Meeting(known, ())
-    return Replaced(vault.name, state.location, state.exists, meeting, count)
+    return ReplacedVault(vault.name, state.location, state.exists, meeting, count)
 
 
 def accept_vault(
-    config: Config, inventory: Inventory, found: Replaced, *, clock: Clock, progress: Progress
+    config: Config, inventory: Inventory, found: ReplacedVault, *, clock: Clock, progress: Progress
 ) -> Accepted:
-    """Know the vault by what is there now, and build upon nothing that its own list does not show.
+    """Know the vault by its present identity, and build on nothing that its own list does not show.
 
     What it lacks is marked as lost: by its list, where that is made at once, else all of it until a check
     finds it again. No backup may be at work meanwhile.
@@ -87,5 +87,5 @@ def accept_vault(
         identity = adopt(inventory, vault, patience, patience.call(lambda: vault.identities(inventory.id)))
     if not lists:
         return Accepted(identity, count)
-    report = compare_with_vault(check_world(config, inventory, found.vault, clock=clock, progress=progress))
+    report = compare_with_vault(check_context(config, inventory, found.vault, clock=clock, progress=progress))
     return Accepted(identity, sum(one.kind == "missing" for one in report.findings))

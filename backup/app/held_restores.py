@@ -1,4 +1,4 @@
-"""Why an open restore is not gone on with by the daemon: a note beside its keys, which `restores` shows."""
+"""Notes on why the daemon does not go on with an open restore; they lie beside its keys for `restores`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUFFIX = ".held"
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Why it is not gone on with, and what to do."""
+    """The reason why a restore is not gone on with, and what to do."""
 
     why: str
     advice: str
@@ -36,7 +36,7 @@ class HeldNotes:
         return None
 
     def note(self, restore_id: str, error: NightvaultError) -> bool:
-        """Note why it is not gone on with; whether that is news."""
+        """Note why a restore is not gone on with; returns whether that is news."""
         held = Held(str(error), error.advice)
         if self.read(restore_id) == held:
             return False
@@ -45,7 +45,7 @@ class HeldNotes:
         return True
 
     def clear(self, restore_id: str) -> None:
-        """It goes on."""
+        """Forget the note: the restore goes on."""
         with suppress(OSError):
             os.unlink(self._path(restore_id))
 
@@ -59,7 +59,7 @@ class HeldNotes:
 
     @contextmanager
     def noting(self, restore_id: str) -> Iterator[None]:
-        """Note what ends the work on a restore; nothing where it is stopped, or another process is at it."""
+        """Note the error that ends the work on a restore, unless it was stopped or another process has it."""
         try:
             yield
         except (InterruptedRunError, LockedError):

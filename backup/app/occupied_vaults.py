@@ -1,4 +1,4 @@
-"""Vaults that hold backups already, looked at before a new and empty history is begun in them."""
+"""Refuses vaults that hold backups already, before a new and empty history begins in them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def refuse_occupied(config: Config, clock: Clock, *, unknown: Callable[[str], No
 
 
 def _what_it_holds(vault: Vault) -> str | None:
-    """What tells of backups in a vault; None if it is not there, or has none as far as it tells."""
+    """The sign of backups in a vault, in words; None if it does not exist, or shows none."""
     state = vault.state()
     if not state.exists:
         return None
@@ -56,5 +56,5 @@ def _what_it_holds(vault: Vault) -> str | None:
 
 
 def _archives(count: int) -> str:
-    """1 archive, 2,000 archives."""
+    """A number of archives in words: 1 archive, 2,000 archives."""
     return f"{count:,} archive" + ("" if count == 1 else "s")

@@ -1,4 +1,4 @@
-"""Checks put together from a config."""
+"""Contexts and quotes of checks, made from a config."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from backup.transfer.retrieve import PIECE
 from backup.transfer.retry import Reach
 
 
-def check_world(
+def check_context(
     config: Config,
     inventory: Inventory,
     vault: VaultName,
@@ -55,7 +55,7 @@ def check_world(
 def quote_sample(
     config: Config, settings: VaultSettings, traits: VaultTraits, pieces: Sequence[Piece]
 ) -> list[Quote]:
-    """What reading these pieces would cost, for each tier that the vault has."""
+    """A quote of reading these pieces, for each tier that the vault has."""
     price = price_of(config, settings)
     kind = kind_of(settings)
     load = _load_of(pieces)
@@ -66,7 +66,7 @@ def quote_sample(
 
 
 def _load_of(pieces: Sequence[Piece]) -> Load:
-    """All that is retrieved is fetched."""
+    """The load of a sample, of which everything retrieved is fetched."""
     size = sum(one.asked.length for one in pieces)
     return Load(
         archives=len({one.archive for one in pieces}),
