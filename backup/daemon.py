@@ -29,7 +29,7 @@ from backup.schedule import Schedule, next_due
 LastRun = Callable[[JobName], datetime | None]
 Run = Callable[[JobName], None]
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)  # and SIGHUP, unless this process is to ignore it
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # and SIGHUP, unless this process is to ignore it
 _LOOK_SECONDS = 0.5  # how long a `stop` that was not a signal, or a clock that was set back, may go unseen
 _TICK_SECONDS = 60
 _SLACK = timedelta(seconds=1)
@@ -230,12 +230,12 @@ def _signals() -> Iterator[SimpleQueue[int]]:
     woken: SimpleQueue[int] = SimpleQueue()
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        for one in _ENDING:
+        for one in _STOP_SIGNALS:
             signal.signal(one, signal.SIG_DFL)
         woken.put(number)
 
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-    ending = (*_ENDING, signal.SIGHUP) if hangs_up else _ENDING
+    ending = (*_STOP_SIGNALS, signal.SIGHUP) if hangs_up else _STOP_SIGNALS
     before = {number: signal.signal(number, handle) for number in ending}
     try:
         yield woken

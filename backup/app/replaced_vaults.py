@@ -38,7 +38,7 @@ class ReplacedVault:
         return self.exists and self.before is not None and not self.meeting.is_other
 
     @property
-    def told(self) -> str:
+    def present_state(self) -> str:
         """The part of a sentence, after a comma, that tells what is there now."""
         if not self.exists:
             return "and is not there: a new one is made"

@@ -14,7 +14,7 @@ from backup import __version__
 from backup.cli.support.context import Cli
 from backup.cli.support.failures import run_to_exit_code
 from backup.cli.support.grouping import LazyCommand, LazyGroup
-from backup.cli.support.surroundings import settle
+from backup.cli.support.process_setup import secure_process
 
 # Rows make hundreds of thousands of objects and no cycles: with Python's default thresholds, looking for
 # cycles among them takes a tenth of a backup's CPU.
@@ -95,7 +95,7 @@ class Main(LazyGroup):
         """Run the command named by the arguments, and exit with its code."""
         gc.set_threshold(*_GC_THRESHOLDS)
         if standalone_mode:
-            settle()
+            secure_process()
             leave_out_current_directory()
         words = list(sys.argv[1:] if args is None else args)
         cli = extra.setdefault("obj", Cli())

@@ -12,17 +12,17 @@ from backup.errors import ConfigError, NightvaultError
 from backup.model import MIB, Tier
 from backup.schedule import parse_schedule
 
-MOST_OF_A_NAME = 255  # bytes, by the file systems of Linux
-MOST_OF_A_PATH = 1024  # so that it can be restored below a target, which takes some 4096
+LONGEST_NAME = 255  # bytes, by the file systems of Linux
+LONGEST_PATH = 1024  # so that it can be restored below a target, which takes some 4096
 MOST_PARTS = 10_000  # Glacier, "Uploading large archives in parts"
 
-_OF_S3 = ("bucket", "prefix", "storage_class", "catalog_class", "retrieval_days", "path_style", "checksums")
+_S3_KEYS = ("bucket", "prefix", "storage_class", "catalog_class", "retrieval_days", "path_style", "checksums")
 _KIND_KEYS = {
     "directory": {"path"},
     "glacier": {"region", "vault", "account_id", "endpoint"},
-    "s3": {"region", "account_id", "endpoint", *_OF_S3},
+    "s3": {"region", "account_id", "endpoint", *_S3_KEYS},
 }
-_NEEDED = {"directory": ("path",), "glacier": ("region", "vault"), "s3": ("region", "bucket")}
+_REQUIRED_KEYS = {"directory": ("path",), "glacier": ("region", "vault"), "s3": ("region", "bucket")}
 _AWS_CLASSES = (
     *("DEEP_ARCHIVE", "GLACIER", "GLACIER_IR", "STANDARD", "STANDARD_IA", "ONEZONE_IA"),
     "INTELLIGENT_TIERING",
@@ -79,7 +79,7 @@ def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Confi
         if name in written:
             kinds = " or ".join(kind for kind, keys in _KIND_KEYS.items() if name in keys)
             yield name, f"is for vaults of kind {kinds}"
-    needed = list(_NEEDED[vault.kind])
+    needed = list(_REQUIRED_KEYS[vault.kind])
     in_aws = vault.kind == "glacier" or (vault.kind == "s3" and vault.endpoint is None)
     if in_aws and config.identity is not None:
         needed.append("role_arn")
@@ -111,11 +111,11 @@ def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
         yield "sources", "must name something to back up"
     yield from _check_streams(job)
     yield from _check_lengths(job)
-    yield from _check_choosing(job, "")
+    yield from _check_patterns(job, "")
     for number, source in enumerate(job.source, 1):
         if source.path in job.paths[: len(job.sources) + number - 1]:
             yield f"source[{number}].path", f"{source.path} is a source of this job already"
-        yield from _check_choosing(source, f"source[{number}].")
+        yield from _check_patterns(source, f"source[{number}].")
     try:
         parse_schedule(job.schedule or "every 1d", job.timezone or "UTC")
     except ConfigError as error:
@@ -136,13 +136,13 @@ def _check_streams(job: JobSettings) -> Iterator[Mistake]:
 def _check_lengths(job: JobSettings) -> Iterator[Mistake]:
     """Refuse names that no file can have."""
     for number, one in enumerate(job.command, 1):
-        if any(len(step.encode()) > MOST_OF_A_NAME for step in one.name.split("/")):
-            yield f"command[{number}].name", f"a name of a file has at most {MOST_OF_A_NAME} bytes"
-        elif len(one.name.encode()) > MOST_OF_A_PATH:
-            yield f"command[{number}].name", f"must have at most {MOST_OF_A_PATH} bytes"
+        if any(len(step.encode()) > LONGEST_NAME for step in one.name.split("/")):
+            yield f"command[{number}].name", f"a name of a file has at most {LONGEST_NAME} bytes"
+        elif len(one.name.encode()) > LONGEST_PATH:
+            yield f"command[{number}].name", f"must have at most {LONGEST_PATH} bytes"
 
 
-def _check_choosing(settings: JobSettings | SourceSettings, above: str) -> Iterator[Mistake]:
+def _check_patterns(settings: JobSettings | SourceSettings, above: str) -> Iterator[Mistake]:
     """Refuse patterns that cannot be read; files of patterns are read when a run begins."""
     if not (settings.exclude or settings.iexclude):
         return

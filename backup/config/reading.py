@@ -200,13 +200,13 @@ def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes
         if name not in fields:
             mistakes.append((f"{key}.{name}", f"unknown key{suggestion(name, fields)}"))
             continue
-        deeper = _table_of(fields[name].type)
+        nested = _table_of(fields[name].type)
         try:
             prepared = _prepare(kind, name, value, base)
-            if deeper is not None:
+            if nested is not None:
                 _check_shape(fields[name].type, prepared, f"[[{key.partition('[')[0]}.{name}]]")
                 attribute = fields[name].name
-                values[attribute] = _read_deeper(deeper, prepared, f"{key}.{name}", base, mistakes)
+                values[attribute] = _read_nested(nested, prepared, f"{key}.{name}", base, mistakes)
                 continue
             values[fields[name].name] = msgspec.convert(prepared, fields[name].type)
         except msgspec.ValidationError as error:
@@ -233,7 +233,7 @@ def _check_shape(kind: Any, value: object, written: str) -> None:
         raise ValueError("must be a table")
 
 
-def _read_deeper(
+def _read_nested(
     kind: type[Struct], value: object, key: str, base: str, mistakes: list[Mistake]
 ) -> tuple[Any, ...] | Any:
     """A nested table, or a list of them; each mistake has its own key."""

@@ -228,7 +228,9 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @property
     def when(self) -> Schedule | None:
         """The parsed schedule; None if the job is run by hand only."""
-        return None if self.schedule is None else parse_schedule(self.schedule, self.timezone or _zone_here())
+        return (
+            None if self.schedule is None else parse_schedule(self.schedule, self.timezone or _local_zone())
+        )
 
 
 class PricesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -302,7 +304,7 @@ LISTS: Mapping[str, type[Struct]] = {"vault": VaultSettings, "job": JobSettings}
 _Named = TypeVar("_Named", VaultSettings, JobSettings)
 
 
-def _zone_here() -> str:
+def _local_zone() -> str:
     import tzlocal
 
     try:

@@ -43,7 +43,7 @@ _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 @click.option(
     "--inventory", "of_inventory", is_flag=True, help="Check the inventory's own invariants; asks no vault."
 )
-@click.option("--read-data", "amount", metavar="1%|5GiB", help="Retrieve so much and see if it is right.")
+@click.option("--read-data", "amount", metavar="1%|5GiB", help="Retrieve this much, and verify it.")
 @keys_option("A recovery key: opens what is read.")
 @passphrase_files_option
 @tier_option

@@ -43,7 +43,7 @@ def demo(cli: Cli, source: str, directory: str, vault: str) -> None:
     if not os.path.isdir(source):
         raise UsageError(f"{source} is not a directory")
     work = os.path.abspath(directory)
-    _make_anew(work)
+    _make_empty(work)
     report = run_demo(os.path.abspath(source), work, program=_program(), say=cli.say, vault=vault)
     cli.show(report.document(), report.table())
     for line in report.hints():
@@ -52,7 +52,7 @@ def demo(cli: Cli, source: str, directory: str, vault: str) -> None:
         raise click.exceptions.Exit(int(ExitCode.FAILED))
 
 
-def _make_anew(path: str) -> None:
+def _make_empty(path: str) -> None:
     """Make the empty directory, in place of the one of an earlier demo. `UsageError` for any other."""
     import shutil
 

@@ -62,7 +62,7 @@ def init(
     given = _recipients(config, recipients)
     if passphrase_file is not None and key_file is None:
         raise UsageError("--passphrase-file protects a key file", advice="give --key-file FILE, too")
-    if not given and key_file is None and not _somebody_reads(cli, asks=not non_interactive):
+    if not given and key_file is None and not _a_person_reads(cli, asks=not non_interactive):
         raise UsageError(
             "where is the new recovery key to go?", advice="give --key-file FILE, or --recipient nvr1…"
         )
@@ -114,7 +114,7 @@ def _recipients(config: Config, texts: tuple[str, ...]) -> tuple[Recipient, ...]
     return known or given
 
 
-def _somebody_reads(cli: Cli, *, asks: bool) -> bool:
+def _a_person_reads(cli: Cli, *, asks: bool) -> bool:
     """Whether a person sees the key when it is shown once, and no log keeps it."""
     return asks and not cli.json and sys.stdin.isatty() and sys.stdout.isatty()
 

@@ -77,7 +77,7 @@ def _read_lines(read: ReadBack) -> list[str]:
     lines = [f"read {size(read.bytes)} in {where}: {counted(read.frames, 'frame')} compared"]
     if read.opened_frames:
         opened, chunks = counted(read.opened_frames, "frame"), counted(read.chunks, "chunk")
-        lines.append(f"  opened      {opened}, {chunks} named anew")
+        lines.append(f"  opened      {opened}, {chunks} verified by name")
     else:
         lines.append("  not opened  no key was given: that frames open, and to what, is not proven")
     lines.append(f"  never read  {size(read.never_read)} of {size(read.stored_bytes)} by any check yet")

@@ -1,4 +1,4 @@
-"""What a caller left this process: standard handles that are closed, a umask that lets anybody write."""
+"""Repairs what a caller may have left: closed standard handles, and a umask that lets anybody write."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 import sys
 
 
-def settle() -> None:
-    """Make both safe to work with, before anything is opened."""
+def secure_process() -> None:
+    """Open closed standard handles and tighten the umask, before any other file is opened."""
     _hold_standard_handles()
     os.umask(os.umask(0o077) | 0o002)
 
 
 def _hold_standard_handles() -> None:
-    """Open on `/dev/null` what the caller closed.
+    """Open the standard handles that the caller closed, on `/dev/null`.
 
-    The next file that is opened would have its number else, and get what is meant for the terminal: by this
-    process, and by commands that it starts.
+    Otherwise the next file that is opened would get such a number, and with it the output that is meant for
+    the terminal, of this process and of commands that it starts.
     """
     for number in (0, 1, 2):
         try:
