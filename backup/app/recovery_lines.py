@@ -47,7 +47,7 @@ def _keep(path: str, line: RecoveryLine) -> None:
 
 
 def _read(path: str) -> str:
-    """The text of a file of lines; empty if there is none. `OSError` for a device, or a file of other content."""
+    """The text of a file of lines; empty if there is none. `OSError` for a device or other content."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
