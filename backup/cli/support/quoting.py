@@ -231,7 +231,7 @@ def hold_to_limit(
     if chosen is None or chosen.bill is None:
         terms = f"{settings.region} and kind {_kind(settings)} with {tier}"
         raise LimitRefusedError(
-            f"it is not known whether this {what} stays below {limit}: "
+            f"nobody knows whether this {what} stays below {limit}: "
             f"the price table of {prices.date} ({prices.origin}) has no prices for {terms}",
             advice="add them to a table of your own, [prices] file, or give no limit",
         )
