@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 PAGE = REPOSITORY / "docs" / "restore.md"
 GONE, DAMAGED = "The server is gone", "The inventory is damaged, the server is not"
-EXTRACT, COST, ASKING = "There is no nightvault any more", "What it costs, before", "Asking, and waiting"
+EXTRACT, COST, ASKING = "Without nightvault", "The cost, before you restore", "Requesting, and waiting"
 CHOOSING, PIPE, LOOKING = "Choosing what comes back", "Into a pipe", "Looking without restoring"
 NOT_RUN = """\
 $ nightvault dump latest:/srv/db.sql.gz --wait --key recovery.key | zcat | psql
