@@ -180,7 +180,7 @@ class TestUnderWay:
         def send(line: sealing.SealingLine, frame: sealing.Frame) -> None:
             nonlocal most
             real(line, frame)
-            most = max(most, sum(len(one.frame.room) for one in line._under_way))
+            most = max(most, sum(len(one.frame.buffer) for one in line._under_way))
 
         monkeypatch.setattr(sealing.SealingLine, "send", send)
         memory = backup_memory(LEAST_MEMORY)

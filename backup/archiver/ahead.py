@@ -28,7 +28,7 @@ from backup.source.reader import (
     MOST_DIRECTORIES,
     MOST_FILES,
     MOST_NAMES,
-    QUESTIONS,
+    MOST_REQUESTS,
     ReadBatch,
     ReaderGoneError,
     ReaderProcess,
@@ -205,7 +205,7 @@ class ReadAhead:
             self._queue.append(_File(handle, scanned, live))
             handle.users += 1
             self._waiting += 1
-        while len(self._asked) >= QUESTIONS or self._waiting > _MOST_WAITING or self._open > _MOST_OPEN:
+        while len(self._asked) >= MOST_REQUESTS or self._waiting > _MOST_WAITING or self._open > _MOST_OPEN:
             self._take_turn()
 
     def drain(self) -> None:

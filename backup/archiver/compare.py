@@ -16,7 +16,7 @@ from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
 from backup.source.scan import ScannedDirectory, ScannedEntry, resolved
 from backup.source.small import is_plain
 
-# Positions in a row of `LiveEntry`, which is not made for a file that is the same.
+# Positions in the fields of `LiveEntry`: unchanged files are compared as plain tuples.
 _NAME, _EXTRA, _LOOK = 1, 4, slice(8, None)
 _look = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 _A_DIRECTORY = os.stat_result((stat.S_IFDIR, *[0] * 9))

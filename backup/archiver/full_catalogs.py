@@ -55,15 +55,15 @@ def full_due(chain: Chain, keys: Keys) -> Due | None:
 
 
 def _changed(full: Archive, keys: Keys) -> Due | None:
-    """Whether recipients or enrolments of a full catalog differ from those of a new one."""
+    """The reason to replace a full catalog: damaged, or of other recipients or enrolments; else None."""
     try:
         header = parse_header(full.header)
     except FormatError:
         return Due.BROKEN
     if {stanza.recipient_id for stanza in header.stanzas} != {one.id for one in keys.recipients}:
         return Due.RECIPIENTS
-    place = header.fields.catalog
-    if place is None or dict(place.enrolments) != dict(keys.enrolments):
+    fields = header.fields.catalog
+    if fields is None or dict(fields.enrolments) != dict(keys.enrolments):
         return Due.ENROLMENT
     return None
 

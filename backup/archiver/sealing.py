@@ -32,9 +32,9 @@ MOST_CHUNKS = 2**20  # in a pack: a quarter of a directory's limit; tiny files m
 
 @dataclass(slots=True)
 class Frame:
-    """Chunks to be sealed as one frame, in order; the first `size` bytes of `room` are theirs."""
+    """Chunks to be sealed as one frame, in order; the first `size` bytes of `buffer` are theirs."""
 
-    room: memoryview
+    buffer: memoryview
     ids: list[ChunkId] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Frame:
         self.lengths += lengths
         self.numbers += numbers
         start, self.size = self.size, self.size + len(data)
-        self.room[start : self.size] = data
+        self.buffer[start : self.size] = data
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class SealingLine:
         self._filling: _Filling | None = None
         self._under_way: deque[_UnderWay] = deque()
         self._closing: deque[tuple[OpenPack, Future[SealedPack]]] = deque()
-        self._rooms: list[memoryview] = []  # buffers that no frame uses
+        self._buffers: list[memoryview] = []  # buffers that no frame uses
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +127,7 @@ class SealingLine:
 
     def open_frame(self) -> Frame:
         """An empty frame, in a used buffer if there is one: fresh memory pages are expensive."""
-        return Frame(self._rooms.pop() if self._rooms else memoryview(bytearray(FRAME_SIZE)))
+        return Frame(self._buffers.pop() if self._buffers else memoryview(bytearray(FRAME_SIZE)))
 
     def has_room(self, frame: Frame) -> bool:
         """Whether the open pack can take a frame; asks the writer only when it is nearly full."""
@@ -184,7 +184,7 @@ class SealingLine:
         oldest = self._under_way.popleft()
         oldest.filling.written += oldest.writing.result()
         oldest.filling.in_flight -= oldest.frame.size
-        self._rooms.append(oldest.frame.room)
+        self._buffers.append(oldest.frame.buffer)
 
     # On the writing thread.
 
@@ -215,7 +215,9 @@ class SealingLine:
         return codec
 
     def _seal(self, pack: OpenPack, number: int, frame: Frame) -> SealedFrame:
-        return self._codec().seal(pack.keys.frame_key, pack.label.pack_id, number, [frame.room[: frame.size]])
+        return self._codec().seal(
+            pack.keys.frame_key, pack.label.pack_id, number, [frame.buffer[: frame.size]]
+        )
 
     def _prove(self, pack: OpenPack, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]) -> None:
         pack.prove_frame(self._codec(), row, ids, lengths)

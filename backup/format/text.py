@@ -43,9 +43,9 @@ def from_typeable(prefix: str, text: str, size: int) -> bytes:
     if not plain.startswith(expected):
         raise TextError(f"it does not begin with {prefix}")
     body = plain[len(expected) :]
-    for place, character in enumerate(body, 1):
+    for position, character in enumerate(body, 1):
         if character not in _CROCKFORD:
-            raise TextError(f"{character!r} in group {(place + 3) // 4} is no character of a key")
+            raise TextError(f"{character!r} in group {(position + 3) // 4} is no character of a key")
     length = (size + CHECKSUM_SIZE) * 8 // 5
     if len(body) != length:
         raise TextError(f"it has {len(body)} characters after {prefix} where {length} belong")

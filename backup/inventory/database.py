@@ -131,7 +131,7 @@ def our_errors(engine: Engine) -> Iterator[None]:
         yield
     except NightvaultError:
         raise
-    except UnicodeDecodeError as error:  # the database names what is damaged in it, in bytes that are no text
+    except UnicodeDecodeError as error:  # damaged names in SQLite's own message, which is not UTF-8 then
         raise InventoryDamagedError(f"the inventory {where} is damaged", advice=REBUILD_ADVICE) from error
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         cause = getattr(error, "orig", None) or error

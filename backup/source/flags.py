@@ -43,19 +43,19 @@ _NONE_HERE: Final = {errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS,
 
 def read_flags(handle: int) -> int | None:
     """All flags of an open file or directory; None where the file system knows none. OSError if it fails."""
-    room = bytearray(_LONG)
+    buffer = bytearray(_LONG)
     try:
-        ioctl(handle, _GET, room)
+        ioctl(handle, _GET, buffer)
     except OSError as error:
         if error.errno in _NONE_HERE:
             return None
         raise
-    number: int = _INT.unpack_from(room)[0]
+    number: int = _INT.unpack_from(buffer)[0]
     return number & 0xFFFFFFFF
 
 
 def write_flags(handle: int, flags: int) -> None:
     """Set all flags of an open file or directory. OSError where that is refused."""
-    room = bytearray(_LONG)
-    _INT.pack_into(room, 0, flags - (1 << 32) if flags >> 31 else flags)
-    ioctl(handle, _SET, room)
+    buffer = bytearray(_LONG)
+    _INT.pack_into(buffer, 0, flags - (1 << 32) if flags >> 31 else flags)
+    ioctl(handle, _SET, buffer)

@@ -28,12 +28,12 @@ import msgspec
 from backup.errors import SourceError
 from backup.second_process import receive, start
 from backup.source.attributes import Attributes
-from backup.source.small import FileToRead, Seen, SmallRead, read_small, room_for
+from backup.source.small import FileToRead, Seen, SmallRead, buffer_size, read_small
 
 MOST_FILES: Final = 512
 MOST_NAMES: Final = 16 * 1024  # bytes of names: two requests fit a socket's buffer, so sending seldom waits
 MOST_DIRECTORIES: Final = 64
-QUESTIONS: Final = 3  # unanswered requests at once
+MOST_REQUESTS: Final = 3  # unanswered requests at once
 _KEY_SIZE: Final = 32
 _HEAD: Final = struct.Struct("<II")
 _ANSWER: Final = struct.Struct("<I")
@@ -59,11 +59,11 @@ class ReaderProcess:
 
     def __init__(self, *, chunk_key: bytes, content_key: bytes, batch_bytes: int) -> None:
         """`batch_bytes`: total size of a request's files, without the last one."""
-        size = room_for(batch_bytes)
+        size = buffer_size(batch_bytes)
         shared = os.memfd_create("small files")
         try:
-            os.ftruncate(shared, QUESTIONS * size)
-            self._rooms = _Rooms(shared, size)
+            os.ftruncate(shared, MOST_REQUESTS * size)
+            self._buffers = _Buffers(shared, size)
             self._socket, theirs = socket.socketpair()
             with theirs:
                 self._process = start("backup.source.reader", [theirs.fileno(), shared], size)
@@ -83,17 +83,17 @@ class ReaderProcess:
         self._process.wait()
         self._process.release()
         self._answers.clear()
-        self._rooms.close()
+        self._buffers.close()
 
     def ask(self, directories: Sequence[int], files: Sequence[FileToRead]) -> None:
         """Send a request: at least one file, at most `MOST_FILES` in `MOST_DIRECTORIES`.
 
-        No more than `QUESTIONS` requests may be unanswered.
+        No more than `MOST_REQUESTS` requests may be unanswered.
         """
-        question = _question(files)
+        request = _request(files)
         self._sizes.append(array("Q", [one.seen[1] for one in files]))
-        self._send(_HEAD.pack(len(question), len(directories)), directories)
-        left = memoryview(question)
+        self._send(_HEAD.pack(len(request), len(directories)), directories)
+        left = memoryview(request)
         while left:
             left = left[self._send(left) :]
 
@@ -129,31 +129,31 @@ class ReaderProcess:
             raise self._gone(error) from error
 
     def _answer(self, read: SmallRead, sizes: Sequence[int]) -> ReadBatch:
-        """The data, by the requested sizes: if one file did not fit its room, none is valid."""
+        """The data, by the requested sizes: if one file did not fit its buffer, none is valid."""
         count = len(read.loose) + len(read.dense)
         if (len(read.ids), len(read.content_ids)) != (32 * count, 16 * count):
             raise ValueError("it named other files than it read")
-        room = self._rooms.next()
-        middle = len(room) // 2
+        buffer = self._buffers.next()
+        middle = len(buffer) // 2
         loose, dense = (sum(sizes[index] for index in indexes) for indexes in (read.loose, read.dense))
         if loose > middle or dense > middle:
             raise ValueError("it read more than there is room for")
-        return ReadBatch(read, room[:loose], room[middle : middle + dense])
+        return ReadBatch(read, buffer[:loose], buffer[middle : middle + dense])
 
 
-class _Rooms:
+class _Buffers:
     """Shared memory in pieces that are used in turn, one for each request."""
 
     def __init__(self, shared: int, size: int) -> None:
-        self._memory = mmap.mmap(shared, QUESTIONS * size)
+        self._memory = mmap.mmap(shared, MOST_REQUESTS * size)
         view = memoryview(self._memory)
-        self._views = [view[start : start + size] for start in range(0, QUESTIONS * size, size)]
+        self._views = [view[start : start + size] for start in range(0, MOST_REQUESTS * size, size)]
         self._turn = 0
 
     def next(self) -> memoryview:
         """The piece for the next request."""
         self._turn += 1
-        return self._views[(self._turn - 1) % QUESTIONS]
+        return self._views[(self._turn - 1) % MOST_REQUESTS]
 
     def close(self) -> None:
         """Close it; whoever still looks at a piece keeps it until then."""
@@ -166,19 +166,19 @@ class _Rooms:
 
 _Told = tuple[bytes, bytes, bytes, bytes, bytes, dict[int, Attributes]]
 _TOLD: Final = msgspec.msgpack.Decoder(_Told)
-_QUESTION: Final = msgspec.msgpack.Decoder(tuple[bytes, list[bytes], bytes, bytes, bytes, bytes])
+_REQUEST: Final = msgspec.msgpack.Decoder(tuple[bytes, list[bytes], bytes, bytes, bytes, bytes])
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
-def _question(files: Sequence[FileToRead]) -> bytes:
+def _request(files: Sequence[FileToRead]) -> bytes:
     indexes, names, seen = zip(*files, strict=True)
     columns = (array("Q", column).tobytes() for column in zip(*seen, strict=True))
     return _ENCODER.encode((array("H", indexes).tobytes(), names, *columns))
 
 
-def _files_of(question: bytes) -> Iterator[tuple[int, bytes, Seen]]:
+def _files_of(request: bytes) -> Iterator[tuple[int, bytes, Seen]]:
     """The files of a request, as `read_small` takes them."""
-    indexes, names, *columns = _QUESTION.decode(question)
+    indexes, names, *columns = _REQUEST.decode(request)
     seen = zip(*(array("Q", column) for column in columns), strict=True)
     return zip(array("H", indexes), names, seen, strict=True)
 
@@ -189,29 +189,29 @@ def _files_of(question: bytes) -> Iterator[tuple[int, bytes, Seen]]:
 def serve(number: int, shared: int, size: int) -> None:
     """Answer requests from the socket of this number until it is closed.
 
-    Data goes into the memory file `shared`, of `QUESTIONS` pieces of `size` bytes.
+    Data goes into the memory file `shared`, of `MOST_REQUESTS` pieces of `size` bytes.
     """
     gc.disable()  # no reference cycles here: memory is freed after each answer
-    rooms = _Rooms(shared, size)
+    buffers = _Buffers(shared, size)
     with socket.socket(fileno=number) as connection:
         try:
             keys = bytes(receive(connection, 2 * _KEY_SIZE))
             while True:
-                _serve_one(connection, rooms, keys[:_KEY_SIZE], keys[_KEY_SIZE:])
+                _serve_one(connection, buffers, keys[:_KEY_SIZE], keys[_KEY_SIZE:])
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # the other side has ended
 
 
-def _serve_one(connection: socket.socket, rooms: _Rooms, chunk_key: bytes, content_key: bytes) -> None:
+def _serve_one(connection: socket.socket, buffers: _Buffers, chunk_key: bytes, content_key: bytes) -> None:
     head, directories, _, _ = socket.recv_fds(connection, _HEAD.size, MOST_DIRECTORIES)
     try:
         if len(head) < _HEAD.size:
-            raise EOFError("no question")
+            raise EOFError("no request")
         size, count = _HEAD.unpack(head)
         if len(directories) != count:
             raise EOFError("handles were lost on the way")
         files = _files_of(bytes(receive(connection, size)))
-        read = read_small(directories, files, rooms.next(), chunk_key=chunk_key, content_key=content_key)
+        read = read_small(directories, files, buffers.next(), chunk_key=chunk_key, content_key=content_key)
     finally:
         for handle in directories:
             os.close(handle)

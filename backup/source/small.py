@@ -73,7 +73,7 @@ def is_small(found: os.stat_result) -> bool:
     return not (found.st_ino | found.st_mtime_ns | found.st_ctime_ns) >> 63
 
 
-def room_for(batch: int) -> int:
+def buffer_size(batch: int) -> int:
     """Size of the buffer for files of fewer than `batch` bytes together and one more."""
     return 2 * (batch + LARGEST + 1)
 
@@ -81,7 +81,7 @@ def room_for(batch: int) -> int:
 def read_small(
     directories: Sequence[int],
     files: Iterable[tuple[int, bytes, Seen]],
-    room: memoryview,
+    buffer: memoryview,
     *,
     chunk_key: bytes,
     content_key: bytes,
@@ -91,14 +91,14 @@ def read_small(
     loose_ids: list[tuple[bytes, bytes]] = []
     dense_ids: list[tuple[bytes, bytes]] = []
     found: dict[int, Attributes] = {}
-    middle = len(room) // 2
+    middle = len(buffer) // 2
     start, dense_start = 0, middle
     for index, (directory, name, expected) in enumerate(files):
         size = expected[1]
         end = start + size
-        if end >= middle or dense_start + size > len(room):
+        if end >= middle or dense_start + size > len(buffer):
             continue
-        attributes = _read(directories[directory], name, expected, room[start : end + 1])
+        attributes = _read(directories[directory], name, expected, buffer[start : end + 1])
         if attributes is None:
             continue
         if attributes is not NONE:
@@ -106,11 +106,11 @@ def read_small(
         if not size:
             empty.append(index)
             continue
-        data = room[start:end]
+        data = buffer[start:end]
         chunk = chunk_id(chunk_key, data)
         ids = chunk, content_id_of_chunk(content_key, chunk, size)
         if _is_dense(data):
-            room[dense_start : dense_start + size] = data
+            buffer[dense_start : dense_start + size] = data
             dense_start += size
             dense.append(index)
             dense_ids.append(ids)
@@ -129,8 +129,8 @@ def _is_dense(data: memoryview) -> bool:
     return len(set(data[middle : middle + _SAMPLE])) >= _DISTINCT
 
 
-def _read(directory: int, name: bytes, expected: Seen, room: memoryview) -> Attributes | None:
-    """Read a file into `room`, which has one byte more; None if it is not as expected."""
+def _read(directory: int, name: bytes, expected: Seen, buffer: memoryview) -> Attributes | None:
+    """Read a file into `buffer`, which has one byte more; None if it is not as expected."""
     try:
         handle = open_name(directory, name)
     except SourceError:
@@ -138,7 +138,7 @@ def _read(directory: int, name: bytes, expected: Seen, room: memoryview) -> Attr
     try:
         if seen(os.fstat(handle)) != expected:
             return None  # another file, or no file: a new one has another ctime
-        length = os.preadv(handle, [room], 0)
+        length = os.preadv(handle, [buffer], 0)
         attributes = read_attributes(handle)
         if length != expected[1] or attributes.trouble or seen(os.fstat(handle)) != expected:
             return None

@@ -23,7 +23,7 @@ ROOM = 1 << 20
 
 @pytest.fixture(params=[True, False], ids=["replaces", "never replaces"])
 def maker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakerProcess]:
-    process = MakerProcess(str(tmp_path), MARK, replaces=request.param, chunk_key=KEY, room=ROOM)
+    process = MakerProcess(str(tmp_path), MARK, replaces=request.param, chunk_key=KEY, buffer=ROOM)
     yield process
     process.close()
 
@@ -40,7 +40,7 @@ def new(maker: MakerProcess, contents: dict[bytes, bytes], *, mode: int = 0o640)
     files = []
     at = 0
     for name, content in contents.items():
-        maker.room[at : at + len(content)] = content
+        maker.buffer[at : at + len(content)] = content
         end = at + len(content)
         named = chunk_id(KEY, content) if content else b""
         files.append(NewFile(0, name, mode, os.geteuid(), os.getegid(), MTIME, at, end, named))
@@ -102,7 +102,7 @@ def test_what_would_meet_all_ends_a_question_but_not_the_process(
 
 
 def test_it_ends_between_two_files_when_nobody_asks_any_more(folder: Lent, tmp_path: Path) -> None:
-    process = MakerProcess(str(tmp_path), MARK, replaces=True, chunk_key=KEY, room=ROOM)
+    process = MakerProcess(str(tmp_path), MARK, replaces=True, chunk_key=KEY, buffer=ROOM)
     files = new(process, {b"%03d" % number: b"content" for number in range(32)})
     for _ in range(20):
         process.ask([folder], files)
@@ -120,7 +120,7 @@ def test_one_that_does_not_end_is_ended(
 ) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.1)
     monkeypatch.setattr("backup.second_process._START", "import time; time.sleep(60)")
-    process = MakerProcess(str(tmp_path), MARK, replaces=True, chunk_key=KEY, room=ROOM)
+    process = MakerProcess(str(tmp_path), MARK, replaces=True, chunk_key=KEY, buffer=ROOM)
     process.close()
     assert process._process.returncode == -9
 

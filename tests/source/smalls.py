@@ -8,7 +8,7 @@ from typing import NamedTuple
 from backup.format.naming import chunk_id, content_id
 from backup.source.attributes import NONE, Attributes
 from backup.source.reader import ReadBatch
-from backup.source.small import FileToRead, SmallRead, read_small, room_for
+from backup.source.small import FileToRead, SmallRead, buffer_size, read_small
 
 CHUNK_KEY, CONTENT_KEY = b"k" * 32, b"n" * 32
 
@@ -53,7 +53,7 @@ def told_by(answer: ReadBatch, wanted: Sequence[FileToRead]) -> list[Told | None
 
 def read_here(directories: Sequence[int], wanted: Sequence[FileToRead]) -> list[Told | None]:
     """The same read by this process."""
-    room = memoryview(bytearray(room_for(sum(one.seen[1] for one in wanted))))
+    room = memoryview(bytearray(buffer_size(sum(one.seen[1] for one in wanted))))
     read = read_small(directories, wanted, room, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
     sizes = [one.seen[1] for one in wanted]
     loose, dense = (sum(sizes[place] for place in places) for places in (read.loose, read.dense))

@@ -16,7 +16,7 @@ from backup.source import reader as reading
 from backup.source.reader import (
     MOST_DIRECTORIES,
     MOST_FILES,
-    QUESTIONS,
+    MOST_REQUESTS,
     ReadBatch,
     ReaderGoneError,
     ReaderProcess,
@@ -115,9 +115,9 @@ def test_both_sides_with_full_buffers_do_not_wait_for_each_other(
     reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY, batch_bytes=4 * MIB)
     try:
         wanted = files(tmp_path, [b"%d" % number * 1000 for number in range(MOST_FILES)])
-        for _ in range(QUESTIONS):
+        for _ in range(MOST_REQUESTS):
             reader.ask([folder], wanted)
-        for _ in range(QUESTIONS):
+        for _ in range(MOST_REQUESTS):
             assert None not in contents_told(reader.answer(), wanted)
     finally:
         reader.close()
@@ -143,13 +143,13 @@ def test_its_death_is_told_whenever_it_comes(tmp_path: Path, folder: int) -> Non
 
 def test_handles_that_were_lost_on_the_way_are_no_answer(tmp_path: Path, folder: int) -> None:
     ours, theirs = socket.socketpair()
-    question = reading._question(files(tmp_path, [b"one"]))
+    question = reading._request(files(tmp_path, [b"one"]))
     with ours, theirs:
         socket.send_fds(ours, [reading._HEAD.pack(len(question), 2)], [folder])
         ours.sendall(question)
         with tempfile.TemporaryFile() as shared:
-            shared.truncate(QUESTIONS * 4096)
-            rooms = reading._Rooms(shared.fileno(), 4096)
+            shared.truncate(MOST_REQUESTS * 4096)
+            rooms = reading._Buffers(shared.fileno(), 4096)
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(EOFError):
             reading._serve_one(theirs, rooms, CHUNK_KEY, CONTENT_KEY)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backup.source import small
 from backup.source.attributes import Attributes, read_attributes
-from backup.source.small import LARGEST, FileToRead, is_plain, is_small, read_small, room_for, seen
+from backup.source.small import LARGEST, FileToRead, buffer_size, is_plain, is_small, read_small, seen
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, Told, read_here
 
 
@@ -48,7 +48,7 @@ def test_text_and_noise_lie_apart(tmp_path: Path) -> None:
         text = " ".join(str(chance.randrange(10**6)) for _ in range(size // 4))[:size].encode()
         (tmp_path / str(number)).write_bytes(chance.randbytes(size) if is_noise else text)
         wanted.append(FileToRead(0, b"%d" % number, seen(os.stat(tmp_path / str(number)))))
-    room = memoryview(bytearray(room_for(10**6)))
+    room = memoryview(bytearray(buffer_size(10**6)))
     folder = os.open(tmp_path, os.O_RDONLY)
     read = read_small([folder], wanted, room, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
     os.close(folder)

@@ -171,10 +171,10 @@ class _Dump:
         layout = file.layout
         at = offset = 0
         for data in chunks:
-            for place, first, end in layout.pieces(offset, len(data)) if layout else ():
-                self._zeros(place - at)
+            for start, first, end in layout.pieces(offset, len(data)) if layout else ():
+                self._zeros(start - at)
                 self._put(data[first:end])
-                at = place + end - first
+                at = start + end - first
             offset += len(data)
         self._zeros(file.entry.size - at)
 

@@ -140,14 +140,14 @@ def rows_below(
 ) -> Iterator[tuple[bytes, EntryRow]]:
     """A snapshot's rows that a choice's paths can name, with the directories above them, parents first."""
     stem = choice.stem(base)
-    place = base
+    directory = base
     for step in stem[len(base.rstrip(b"/")) :].strip(b"/").split(b"/"):
-        here = place.rstrip(b"/") + b"/" + step
+        here = directory.rstrip(b"/") + b"/" + step
         row = entries.entry_at(tx, snapshot.job_number, here, snapshot.number) if step else None
         if row is None:
             break
-        yield place, row
-        place = here
+        yield directory, row
+        directory = here
     yield from entries.entries_below(tx, snapshot.job_number, stem, snapshot.number)
 
 
@@ -235,7 +235,7 @@ def _is_sound(files: Files, key: int, locations: ChunkLocations, content_key: by
         found = [locations[number] for number in files.chunks_of(key)]
     except KeyError:
         return False
-    ids, lengths = [place.id for place in found], [place.length for place in found]
+    ids, lengths = [location.id for location in found], [location.length for location in found]
     if not all(lengths) or sum(lengths) != files.data_size(key):
         return False
     extra = files.entries.extra_of(key)

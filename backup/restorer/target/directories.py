@@ -119,7 +119,7 @@ class Target(Directories):
             with closing, self._told_of_disk():
                 if self._has_failed:
                     raise OSError(errno.EIO, "an earlier sync failed")
-                self._has_failed = True  # unless all goes well, whatever ends it
+                self._has_failed = True  # reset below only if everything succeeds
                 for handle in handles:
                     _sync(handle)
                 self._has_failed = False

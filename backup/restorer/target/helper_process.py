@@ -1,7 +1,7 @@
 """A second process that writes small files, so that two cores work on a restore of many.
 
-    maker = MakerProcess(path, mark, replaces=True, chunk_key=..., room=...)
-    maker.room[:size] = data                # shared memory
+    maker = MakerProcess(path, mark, replaces=True, chunk_key=..., buffer=...)
+    maker.buffer[:size] = data                # shared memory
     maker.ask(directories, files)           # directory handles are sent along
     answer = maker.answer()                 # to the oldest request
     maker.close()
@@ -37,7 +37,7 @@ from backup.restorer.target.owners import Owners
 from backup.second_process import receive, start
 
 MOST_FILES: Final = 32
-"""Of a question: few, so that neither process waits long for the other at the end of a frame."""
+"""In a request: few, so that neither process waits long for the other at the end of a frame."""
 _HEAD: Final = struct.Struct("<II")
 _PATIENCE: Final = 10.0  # seconds it has to finish its current file and exit
 _LOOKS_UP: Final = 16  # files between two checks that the first process lives
@@ -56,7 +56,7 @@ class Lent(NamedTuple):
 
 
 class NewFile(NamedTuple):
-    """A file to create in the `directory`-th one of the request; its chunk is `start` to `end` of `room`."""
+    """A file to create in the `directory`-th one of the request; its chunk is `buffer[start:end]`."""
 
     directory: int
     name: bytes
@@ -83,13 +83,13 @@ class MadeFiles(NamedTuple):
 class MakerProcess:
     """The first process's side; for use from one thread. `OSError` if the process cannot be started."""
 
-    def __init__(self, path: str, mark: str, *, replaces: bool, chunk_key: bytes, room: int) -> None:
-        """`path`, `mark` and `replaces` are those of the restore; `room` is in bytes."""
+    def __init__(self, path: str, mark: str, *, replaces: bool, chunk_key: bytes, buffer: int) -> None:
+        """`path`, `mark` and `replaces` are those of the restore; `buffer` is in bytes."""
         with ExitStack() as undo:
             memory = os.memfd_create("nightvault")
             with open(memory, "rb+", buffering=0):
-                os.ftruncate(memory, room)
-                self.room = undo.enter_context(mmap.mmap(memory, room))
+                os.ftruncate(memory, buffer)
+                self.buffer = undo.enter_context(mmap.mmap(memory, buffer))
                 self._socket, theirs = socket.socketpair()
                 undo.enter_context(self._socket)
                 with theirs:
@@ -107,7 +107,7 @@ class MakerProcess:
             self._process.kill()
             self._process.wait()
         self._process.release()
-        self.room.close()
+        self.buffer.close()
 
     def ask(self, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
         """Send a request for at most `MOST_FILES` files; returns its size in bytes.
@@ -115,9 +115,9 @@ class MakerProcess:
         Requests and answers that fill the socket would block both sides for ever: limit unanswered requests.
         """
         described = [(one.path, one.is_ours) for one in directories]
-        question = _ENCODER.encode((described, files))
-        self._send(question, [one.handle for one in directories])
-        return len(question)
+        request = _ENCODER.encode((described, files))
+        self._send(request, [one.handle for one in directories])
+        return len(request)
 
     def answer(self) -> MadeFiles:
         """The result of the oldest unanswered request."""
@@ -137,12 +137,12 @@ class MakerProcess:
         size, _ = _HEAD.unpack(head)
         return _ANSWER.decode(receive(self._socket, size))
 
-    def _send(self, question: bytes, handles: Sequence[int] = ()) -> None:
+    def _send(self, request: bytes, handles: Sequence[int] = ()) -> None:
         beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", handles))] if handles else []
         with self._its_death_told():
-            sent = self._socket.sendmsg([_HEAD.pack(len(question), len(handles)), question], beside)
-            if sent < _HEAD.size + len(question):
-                self._socket.sendall(memoryview(question)[max(sent - _HEAD.size, 0) :])
+            sent = self._socket.sendmsg([_HEAD.pack(len(request), len(handles)), request], beside)
+            if sent < _HEAD.size + len(request):
+                self._socket.sendall(memoryview(request)[max(sent - _HEAD.size, 0) :])
 
     @contextmanager
     def _its_death_told(self) -> Iterator[None]:
@@ -157,7 +157,7 @@ class MakerProcess:
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _ANSWER: Final = msgspec.msgpack.Decoder(MadeFiles)
 _GREETING: Final = msgspec.msgpack.Decoder(tuple[bytes, str, bool, bytes])
-_QUESTION: Final = msgspec.msgpack.Decoder(tuple[list[tuple[bytes, bool]], list[NewFile]])
+_REQUEST: Final = msgspec.msgpack.Decoder(tuple[list[tuple[bytes, bool]], list[NewFile]])
 
 
 # In the second process.
@@ -178,22 +178,22 @@ class _LentDirectories(Directories):
 class _Server:
     """The second process's side: answers one request after the other."""
 
-    def __init__(self, connection: socket.socket, room: memoryview) -> None:
+    def __init__(self, connection: socket.socket, buffer: memoryview) -> None:
         self._connection = connection
-        self._room = room
+        self._buffer = buffer
         self._hears = select.poll()
         self._hears.register(connection, 0)  # reports only that the other side has hung up
         self._troubles: list[Problem] = []
-        path, mark, replaces, chunk_key = _GREETING.decode(self._question()[0])
+        path, mark, replaces, chunk_key = _GREETING.decode(self._request()[0])
         self._directories = _LentDirectories(os.fsdecode(path), replaces=replaces)
         self._maker = FileMaker(self._directories, self._troubles.append, mark, Owners(numeric=True))
         self._chunk_key = chunk_key
 
     def serve(self) -> None:
         """Answer one request."""
-        question, handles = self._question()
+        request, handles = self._request()
         try:
-            directories, files = _QUESTION.decode(question)
+            directories, files = _REQUEST.decode(request)
             lent = [Lent(handle, *described) for handle, described in zip(handles, directories, strict=True)]
             self._directories.lent = {one.path: one for one in lent}
             answer = _ENCODER.encode(self._made([one.path for one in lent], files))
@@ -214,18 +214,18 @@ class _Server:
             )
             self._troubles.clear()
             try:
-                data = self._room[one.start : one.end]
+                data = self._buffer[one.start : one.end]
                 made.append(self._maker.make_verified(entry, data, one.chunk, self._chunk_key))
             except TargetError:  # the first process fails the same way, and reports it
                 break
             troubles += [(index, problem.detail) for problem in self._troubles]
         return MadeFiles(bytes(made), troubles)
 
-    def _question(self) -> tuple[bytearray, list[int]]:
+    def _request(self) -> tuple[bytearray, list[int]]:
         """A request and the handles that came with it, which the caller must close."""
         head, handles, _, _ = socket.recv_fds(self._connection, _HEAD.size, MOST_FILES)
         if len(head) < _HEAD.size:
-            raise EOFError("no question")
+            raise EOFError("no request")
         size, count = _HEAD.unpack(head)
         if len(handles) != count:
             raise EOFError("handles were lost on the way")
@@ -235,11 +235,11 @@ class _Server:
 def serve(number: int, memory: int) -> None:
     """Answer requests from the socket `number`, with bytes in `memory`, until the socket is closed."""
     gc.disable()  # no reference cycles here: memory is freed after each answer
-    with socket.socket(fileno=number) as connection, mmap.mmap(memory, 0) as room:
+    with socket.socket(fileno=number) as connection, mmap.mmap(memory, 0) as buffer:
         os.close(memory)
         try:
-            server = _Server(connection, memoryview(room))
+            server = _Server(connection, memoryview(buffer))
             while True:
                 server.serve()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            os._exit(0)  # the other side has ended; views of the room may still exist
+            os._exit(0)  # the other side has ended; views of the buffer may still exist

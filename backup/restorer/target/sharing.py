@@ -43,7 +43,7 @@ class _Batch(NamedTuple):
     files: Sequence[SmallFile]
     frame: memoryview
     number: int
-    question: int
+    request: int
 
 
 class Sharing:
@@ -87,7 +87,7 @@ class Sharing:
     def begin(self, frame: memoryview) -> None:
         """Start on this frame; files of the previous one may still be under way."""
         while self._asked and self._asked[0].number < self._number and self._take_answer(waits=True):
-            pass  # its half of the room is needed
+            pass  # its half of the buffer is needed
         self._frame = frame
         self._number += 1
         self._is_shared = False
@@ -151,20 +151,20 @@ class Sharing:
 
     def _ask(self, files: Sequence[SmallFile]) -> bool:
         """Send files to the second process; False if it is gone or busy."""
-        asked = sum(batch.question for batch in self._asked)
+        asked = sum(batch.request for batch in self._asked)
         under_way = sum(len(batch.files) for batch in self._asked)
         maker = self._started()
         if maker is None or asked >= _MOST_ASKED or under_way >= _MOST_UNDER_WAY:
             return False
         start = self._number % 2 * LARGEST_FRAME
         if not self._is_shared:
-            maker.room[start : start + len(self._frame)] = self._frame
+            maker.buffer[start : start + len(self._frame)] = self._frame
             self._is_shared = True
         directories: dict[bytes, Lent] = {}
         try:
             entry = [self._new_file(file, start, directories) for file in files]
-            question = maker.ask([*directories.values()], entry)
-            self._asked.append(_Batch(files, self._frame, self._number, question))
+            request = maker.ask([*directories.values()], entry)
+            self._asked.append(_Batch(files, self._frame, self._number, request))
         except MakerGoneError as error:
             self._go_on_alone(maker, error)
             return False

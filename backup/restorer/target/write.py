@@ -123,10 +123,12 @@ class Writer(FileMaker):
         """A directory for the second process; the caller closes its handle. OSError if it is gone."""
         return Lent(os.dup(self._target.handle(path)), path, self._target.is_ours(path))
 
-    def second_maker(self, chunk_key: bytes, room: int) -> MakerProcess:
+    def second_maker(self, chunk_key: bytes, buffer: int) -> MakerProcess:
         """Start a second process that creates files as this one does. OSError if it cannot be started."""
         replaces = self._target.replaces
-        return MakerProcess(self._target.path, self._mark, replaces=replaces, chunk_key=chunk_key, room=room)
+        return MakerProcess(
+            self._target.path, self._mark, replaces=replaces, chunk_key=chunk_key, buffer=buffer
+        )
 
     def ids(self, entry: RestoreEntry) -> tuple[int, int]:
         """User and group id of an entry on this machine."""
