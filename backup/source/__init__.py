@@ -5,7 +5,7 @@ compares the entries with its last snapshot → changed files are read by `read`
 the batch (`small`, in the second process of `reader`), with `attributes` and `flags`. `streams` are the
 sources that are not trees: commands (`command`, `keeper`), standard input, devices.
 
-Invariants: no symlink below a source is followed; an entry that cannot be read is reported, never taken for gone; a
-file that changes while it is read is noticed; entries changed within the clock's last tick are read again
-(`freshness`). Begin with `scan.scan`.
+Invariants: no symlink below a source is followed; an entry that cannot be read is reported, never taken for
+gone; a file that changes while it is read is noticed; entries changed within the clock's last tick are read
+again (`freshness`). Begin with `scan.scan`.
 """
