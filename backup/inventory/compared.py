@@ -1,6 +1,7 @@
-"""Our archives against the lines of a kept listing, compared by the database; which of them are missing.
+"""Comparison of the recorded archives with a kept listing, by the database; decides which are missing.
 
-No other module judges that: a list says nothing of an archive that is newer than it, and clocks differ.
+A listing says nothing of an archive that is newer than it, and clocks differ, so no other module decides
+that.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Absent = tuple[list[Row[Any]], list[Row[Any]]]
 
 
 def _ours(vault: VaultName, *states: ArchiveState) -> Select[Any]:
-    """number, kind, state, pack_id, archive_id, size and stored_at (microseconds) of a vault's archives."""
+    """A query of a vault's archives: number, kind, state, pack_id, archive_id, size, stored_at (in us)."""
     stored_at = func.coalesce(archives.c.stored_at, archives.c.submitted_at).label("stored_at")
     columns = (archives.c.number, archives.c.kind, archives.c.state, archives.c.pack_id)
     return (
@@ -52,7 +53,7 @@ def _ours(vault: VaultName, *states: ArchiveState) -> Select[Any]:
 
 
 def _line(listing: int) -> Select[Any]:
-    """The line of the listing that shows the archive."""
+    """A condition: the listing's line with the archive's id."""
     return select(listed_archives.c.archive_id).where(
         listed_archives.c.listing == listing, listed_archives.c.archive_id == archives.c.archive_id
     )
@@ -60,9 +61,10 @@ def _line(listing: int) -> Select[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """What a listing must show: these archives, or, where `numbers` is None, those stored before `until`.
+    """The archives that a listing must show: these, or, where `numbers` is None, those stored before `until`.
 
-    None can be stored after `future`: the clock was ahead when that was written down, and it is looked for.
+    None can be stored after `future`: the clock was ahead when that was recorded, so the listing must show
+    it.
     """
 
     until: datetime
@@ -70,7 +72,7 @@ class Covered:
     numbers: frozenset[int] | None = None
 
     def holds(self, row: Row[Any]) -> bool:
-        """Whether it must show this one of ours."""
+        """Whether the listing must show this archive."""
         if self.numbers is not None:
             return row.number in self.numbers
         return not micros(self.until) <= row.stored_at <= micros(self.future)
@@ -85,9 +87,9 @@ def must_show(
     at_once: bool = False,
     stored: frozenset[int] | None = None,
 ) -> Covered:
-    """Which archives the listing with that head must show: `stored`, those that were when it was asked for.
+    """The archives that the listing with that head must show: `stored` (at the time of the request) if known.
 
-    Where that is not known, those stored before it was asked for, by our clock, and before it was made, by
+    Where that is not known, those stored before it was requested, by our clock, and before it was made, by
     the vault's, as far as its clock is known. A vault that lists `at_once` made it in an instant.
     """
     margin = timedelta(0) if at_once else _CLOCKS_DIFFER
@@ -102,30 +104,30 @@ def stored_numbers(tx: Transaction, vault: VaultName) -> frozenset[int]:
 
 
 def absent_archives(tx: Transaction, listing: int, vault: VaultName, covered: Covered) -> Absent:
-    """Ours that the listing does not show: those that are missing, and those that came later than it."""
+    """Archives that the listing does not show: the missing ones, and those that are newer than it."""
     rows = tx.execute(_ours(vault, *_OURS).where(~_line(listing).exists())).all()
     missing = [row for row in rows if covered.holds(row)]
     return missing, [row for row in rows if not covered.holds(row)]
 
 
 def differing_archives(tx: Transaction, listing: int, vault: VaultName) -> list[Row[Any]]:
-    """Ours that the listing shows with another size or tree hash."""
+    """Archives that the listing shows with another size or tree hash."""
     return list(tx.execute(_ours(vault, *_OURS).where(_line(listing).where(~_SAME).exists())))
 
 
 def found_again(tx: Transaction, listing: int, vault: VaultName) -> list[Row[Any]]:
-    """Ours that were found lost, and that the listing shows as they were stored."""
+    """Archives recorded as lost that the listing shows as they were stored."""
     return list(tx.execute(_ours(vault, ArchiveState.LOST).where(_line(listing).where(_SAME).exists())))
 
 
 def count_shown(tx: Transaction, listing: int, vault: VaultName) -> int:
-    """How many of ours the listing shows as they were stored."""
+    """Number of archives that the listing shows as they were stored."""
     query = _ours(vault, *_OURS).where(_line(listing).where(_SAME).exists()).order_by(None)
     return int(tx.execute(select(func.count()).select_from(query.subquery())).scalar_one())
 
 
 def clock_ahead(tx: Transaction, listing: int, vault: VaultName) -> timedelta:
-    """How far the vault's clock was ahead of ours, at most, when it took what the listing shows of ours."""
+    """Upper limit of how far the vault's clock was ahead of ours, from what this listing shows."""
     query = (
         select(func.max(listed_archives.c.created_at - archives.c.stored_at))
         .select_from(archives.join(domains).join(vaults))
@@ -136,7 +138,7 @@ def clock_ahead(tx: Transaction, listing: int, vault: VaultName) -> timedelta:
 
 
 def unknown_lines(tx: Transaction, listing: int) -> list[Row[Any]]:
-    """Lines of the listing whose archive ids we know nothing of: as `listed_archives` has them."""
+    """Lines of the listing with unknown archive ids, as in `listed_archives`."""
     known = (
         select(archives.c.number)
         .select_from(archives.join(domains).join(listings, listings.c.vault == domains.c.vault))
@@ -147,19 +149,19 @@ def unknown_lines(tx: Transaction, listing: int) -> list[Row[Any]]:
 
 
 def count_lines(tx: Transaction, listing: int) -> int:
-    """How many archives the listing shows."""
+    """Number of archives in the listing."""
     query = select(func.count()).where(listed_archives.c.listing == listing)
     return int(tx.execute(query.select_from(listed_archives)).scalar_one())
 
 
 def newest_catalog(tx: Transaction, job_id: bytes | None) -> int:
-    """The number of the newest catalog that we know of a job; 0 if there is none."""
+    """The number of a job's newest recorded catalog; 0 if there is none."""
     query = select(func.max(catalogs.c.number)).join(jobs, jobs.c.number == catalogs.c.job)
     return int(tx.execute(query.where(jobs.c.id == job_id)).scalar() or 0)
 
 
 def pack_row(tx: Transaction, pack_id: PackId) -> Row[Any] | None:
-    """What we recorded of a pack: number, size, tree_hash, archive_id, and `upload` if it is pending."""
+    """The record of a pack: number, size, tree_hash, archive_id, and `upload` if it is pending."""
     query = (
         select(archives, uploads.c.archive.label("upload"))
         .select_from(archives.outerjoin(uploads, uploads.c.archive == archives.c.number))

@@ -1,4 +1,4 @@
-"""Pieces of archives that checks read: asked for now, read hours later, and remembered."""
+"""Queries for readings: pieces of archives that checks read back, requested now, read hours later."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backup.model import ByteRange, RetrievalId, Tier, VaultName
 
 
 class Result(msgspec.Struct):
-    """What was found in a piece; `note` says what is wrong beside `bad` frames, or why it was not read."""
+    """The result of a reading; `note` says what is wrong besides `bad` frames, or why nothing was read."""
 
     frames: int = 0
     size: int = 0
@@ -33,7 +33,7 @@ class Result(msgspec.Struct):
 
     @property
     def is_damaged(self) -> bool:
-        """Whether the archive is not what was stored."""
+        """Whether the archive differs from what was stored."""
         return bool(self.bad or self.note) and not (self.is_missing or self.is_unread)
 
 
@@ -57,7 +57,7 @@ class Reading:
 def plan_readings(
     tx: Transaction, run: int, wanted: Sequence[tuple[int, int, int, ByteRange, str]], tier: Tier
 ) -> None:
-    """Record what will be asked for: archive, start, end, range to ask for, token."""
+    """Record what will be requested: archive, start, end, range to request, token."""
     columns = ["run", "archive", "start", "end", "asked_from", "asked_to", "token", "tier", "state"]
     rows = [
         (run, archive, start, end, asked.start, asked.end, token, tier.value, ReadingStage.PLANNED)
@@ -88,7 +88,7 @@ def readings_of(tx: Transaction, run: int) -> list[Reading]:
 
 
 def open_reading_run(tx: Transaction, vault: VaultName) -> int | None:
-    """The check of that vault that still reads, if there is one."""
+    """The unfinished check of that vault that reads, if there is one."""
     query = (
         select(func.max(readings.c.run))
         .select_from(readings)
@@ -103,13 +103,13 @@ def open_reading_run(tx: Transaction, vault: VaultName) -> int | None:
 
 
 def asked(tx: Transaction, number: int, retrieval_id: RetrievalId, now: datetime) -> None:
-    """The vault has taken the request."""
+    """Record that the vault has accepted the request."""
     values = {"retrieval_id": retrieval_id, "state": ReadingStage.WAITING, "requested_at": micros(now)}
     tx.execute(update(readings).where(readings.c.number == number).values(**values))
 
 
 def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None = None) -> None:
-    """Its output is gone or was never made: it is asked for again. `failed` is kept if the vault failed."""
+    """Plan a reading again, as its output is gone or was never made; keep `failed` if the vault failed."""
     values: dict[str, Any] = {
         "retrieval_id": None,
         "state": ReadingStage.PLANNED,
@@ -122,7 +122,7 @@ def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None
 
 
 def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> None:
-    """It was read, or never will be; nobody needs to know any more when the same bytes were read before."""
+    """Record a reading's result; an older reading of the same bytes is deleted."""
     chosen = update(readings).where(readings.c.number == one.number)
     tx.execute(chosen.values(state=ReadingStage.READ, result=msgspec.msgpack.encode(result)))
     if result.is_missing:
@@ -141,14 +141,14 @@ def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> No
 
 
 def forget_unread(tx: Transaction, run: int) -> None:
-    """A check was given up: what it has not read, it will not."""
+    """Delete the unread pieces of a check that was given up."""
     tx.execute(delete(readings).where(readings.c.run == run, readings.c.state != ReadingStage.READ))
 
 
 def read_before(
     tx: Transaction, vault: VaultName, now: datetime
 ) -> dict[int, list[tuple[int, int, datetime]]]:
-    """By archive: what was read, from where to where, and when; nothing that is dated after `now`."""
+    """Earlier readings by archive: start, end and time; those dated after `now` are ignored."""
     query = (
         select(readings.c.archive, readings.c.start, readings.c.end, readings.c.read_at)
         .join(archives, archives.c.number == readings.c.archive)
@@ -163,7 +163,7 @@ def read_before(
 
 
 def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]]:
-    """Number and size of each archive of a vault that should be whole there."""
+    """Number and size of each archive of a vault that should be complete there."""
     query = (
         select(archives.c.number, archives.c.size)
         .select_from(archives.join(domains).join(vaults))
@@ -178,7 +178,7 @@ def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]
 
 
 def missed_since(tx: Transaction, since: datetime) -> set[int]:
-    """Archives that the vault did not have when they were asked for, at that time or later."""
+    """Archives that the vault did not have when they were requested, since that time."""
     query = select(readings.c.archive, readings.c.result).where(
         readings.c.state == ReadingStage.READ,
         readings.c.read_at.is_(None),
@@ -192,7 +192,7 @@ def missed_since(tx: Transaction, since: datetime) -> set[int]:
 
 
 def bad_frames(tx: Transaction) -> dict[int, set[int]]:
-    """By archive that was read and found damaged: the frames that were not what they should be."""
+    """The damaged frames by archive, as found by readings."""
     found: dict[int, set[int]] = {}
     query = select(readings.c.archive, readings.c.result).where(readings.c.result.is_not(None))
     for archive, packed in tx.execute(query):

@@ -1,4 +1,4 @@
-"""How far retrievals and restores are: asked for, shared, ready, written; many rows a transaction."""
+"""The state of restores and their retrievals: requested, shared, ready, written; bulk updates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SPEED = {Tier.BULK: 0, Tier.STANDARD: 1, Tier.EXPEDITED: 2}
 
 
 def retrievals_changed(tx: Transaction, changed: Sequence[Retrieval]) -> None:
-    """Record retrievals as they are now; all but number, restore and archive may have changed."""
+    """Update retrievals; everything but number, restore and archive may have changed."""
     if not changed:
         return
     query = update(retrievals).where(retrievals.c.number == bindparam("b_number"))
@@ -53,7 +53,7 @@ def _values(one: Retrieval) -> dict[str, Any]:
 
 
 def again(one: Retrieval, token: str) -> Retrieval:
-    """The retrieval planned anew, as its output is gone or was never made; what was written is not wanted."""
+    """The retrieval planned again, as its output is gone or was never made; what is written is not needed."""
     anew = replace(one, token=token, state=RetrievalStage.PLANNED)
     return replace(anew, retrieval_id=None, requested_at=None, asked=None, until=None)
 
@@ -61,7 +61,7 @@ def again(one: Retrieval, token: str) -> Retrieval:
 def alive_retrievals(
     tx: Transaction, archives: Iterable[int], now: datetime
 ) -> Mapping[int, list[Retrieval]]:
-    """By archive: what any restore asked for whose output may still come, or lives beyond `now`."""
+    """Retrievals of all restores by archive, whose output may still come, or exists beyond `now`."""
     wanted = sorted(set(archives))
     found: dict[int, list[Retrieval]] = {}
     for start in range(0, len(wanted), _BATCH):
@@ -78,14 +78,14 @@ def alive_retrievals(
 
 
 def shareable(one: Retrieval, wanted: ByteRange, tier: Tier) -> bool:
-    """Whether the output of `one` serves for `wanted`: all of it, and no later than `tier` would."""
+    """Whether the output of `one` can serve `wanted`: it covers it, and is no later than `tier` would be."""
     asked = one.asked
     soon = one.state is not RetrievalStage.WAITING or _SPEED[one.tier] >= _SPEED[tier]
     return asked is not None and asked.start <= wanted.start and wanted.end <= asked.end and soon
 
 
 def output_gone(tx: Transaction, ids: Iterable[RetrievalId], now: datetime) -> None:
-    """The vault does not have these outputs any more: nobody may count on them."""
+    """Record that these outputs no longer exist in the vault."""
     gone = list(ids)
     for start in range(0, len(gone), _BATCH):
         chosen = retrievals.c.retrieval_id.in_(gone[start : start + _BATCH])
@@ -116,7 +116,7 @@ class _Kept(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a retrieval came to nothing, the last time, and how often it did."""
+    """The latest reason why a retrieval failed, and the number of failures."""
 
     why: str
     times: int = 1
@@ -124,7 +124,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RestoreState:
-    """What the earlier sessions of a restore wrote and met.
+    """The state of a restore after its sessions so far.
 
     `written` are bytes of finished files, `fetched` those that came from the vault; `gone` are the paths of
     files that were given up; `failures` are those of retrievals, by number. Before anything was written
@@ -142,7 +142,7 @@ class RestoreState:
 
 
 def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
-    """What was recorded of a restore; None if there is nothing yet."""
+    """The recorded state of a restore; None if there is none yet."""
     data = tx.execute(select(restores.c.progress).where(restores.c.number == restore)).scalar()
     if data is None:
         return None
@@ -154,7 +154,7 @@ def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
 
 
 def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None:
-    """Record what was written and met so far."""
+    """Record the state of a restore."""
     problems = [_Met(one.path, str(one.kind), one.detail) for one in progress.problems]
     kept = _Kept(
         gone=sorted(progress.gone),
@@ -171,7 +171,7 @@ def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None
 
 
 def note_failures(tx: Transaction, restore: int, why: Mapping[int, str]) -> None:
-    """Record why retrievals of a restore, by number, came to nothing once more."""
+    """Record one more failure of each of these retrievals, by number."""
     if not why:
         return
     before = read_progress(tx, restore) or RestoreState(has_begun=False)

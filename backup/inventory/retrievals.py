@@ -1,4 +1,4 @@
-"""Restores and their retrievals, and listings: asked for now, ready hours later."""
+"""Queries for restores, their retrievals, and listings: requested now, ready hours later."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from backup.model import MIB, ByteRange, Listing, ListingId, RetrievalId, Snapsh
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """A restore on its way: `path` within the snapshot goes below `target`."""
+    """A restore in progress: `path` in the snapshot is restored below `target`."""
 
     number: int
     id: str
@@ -44,10 +44,10 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """A range of an archive, asked for or to be.
+    """A range of an archive, requested or to be requested.
 
-    `asked` is the range of the vault's output, which may be that of another restore's retrieval; wanted
-    frames before `written_to` are on the target's disk; `until` is when the output may go.
+    `asked` is the range of the vault's output, which may be that of another restore's retrieval; needed
+    frames before `written_to` are on the target's disk; `until` is when the output may be deleted.
     """
 
     number: int
@@ -80,21 +80,21 @@ def open_restore(
     now: datetime,
     on_capacity: str = "wait",
     choice: bytes = b"",
-    agreed: bytes = b"",
+    confirmed: bytes = b"",
 ) -> int:
-    """Record a restore before anything is asked for; its number. `choice`, `agreed`: the restorer's own."""
+    """Record a restore before anything is requested; the restorer packs `choice` and `confirmed`."""
     vault_number = tx.execute(select(vaults.c.number).where(vaults.c.name == vault)).scalar_one()
     row = {"id": restore_id, "snapshot": snapshot, "vault": vault_number, "path": path, "target": target}
     query = (
         insert(restores)
         .values(**row, tier=tier, state=RestoreStage.OPEN, created_at=micros(now), on_capacity=on_capacity)
-        .values(choice=choice, agreed=agreed)
+        .values(choice=choice, agreed=confirmed)
     )
     return int(tx.execute(query.returning(restores.c.number)).scalar_one())
 
 
 def close_restore(tx: Transaction, number: int, state: RestoreStage, now: datetime) -> None:
-    """A restore is done or cancelled."""
+    """Record that a restore is done or cancelled."""
     tx.execute(
         update(restores)
         .where(restores.c.number == number)
@@ -111,14 +111,14 @@ def list_restores(tx: Transaction, *, only_open: bool = False) -> list[Restore]:
 
 
 def find_restore(tx: Transaction, number: int) -> Restore:
-    """The restore of a number that was given out."""
+    """The restore of that number."""
     return _restore(tx.execute(_restores().where(restores.c.number == number)).one())
 
 
 def plan_retrievals(
     tx: Transaction, restore: int, wanted: Sequence[tuple[int, ByteRange, str]], tier: Tier
 ) -> None:
-    """Record what will be asked for: archive number, range, token."""
+    """Record what will be requested: archive number, range, token."""
     columns = ["restore", "archive", "start", "end", "tier", "token", "state"]
     rows = [
         (restore, archive, extent.start, extent.end, tier.value, token, RetrievalStage.PLANNED)
@@ -133,24 +133,24 @@ def retrievals_of(tx: Transaction, restore: int) -> list[Retrieval]:
     return [retrieval_of(row) for row in tx.execute(query)]
 
 
-def read_agreed(tx: Transaction, restore: int) -> bytes:
-    """What was agreed on before an open restore began, as the restorer wrote it."""
+def read_confirmed(tx: Transaction, restore: int) -> bytes:
+    """The confirmed comparison of an open restore, as the restorer packed it; empty if there is none."""
     return tx.execute(select(restores.c.agreed).where(restores.c.number == restore)).scalar() or b""
 
 
 def set_on_capacity(tx: Transaction, restore: int, choice: str) -> None:
-    """The user chose anew what to do when the vault cannot serve the tier."""
+    """Record the user's new choice for a vault that cannot serve the tier."""
     tx.execute(update(restores).where(restores.c.number == restore).values(on_capacity=choice))
 
 
 def open_listing(tx: Transaction, vault: int, token: str, now: datetime) -> int:
-    """Record a listing before it is asked for; its number."""
+    """Record a listing before it is requested; returns its number."""
     row = {"vault": vault, "token": token, "state": ListingStage.PLANNED, "requested_at": micros(now)}
     return int(tx.execute(insert(listings).values(**row).returning(listings.c.number)).scalar_one())
 
 
 def listing_requested(tx: Transaction, number: int, listing_id: ListingId) -> None:
-    """The vault has taken the request."""
+    """Record that the vault has accepted the request."""
     tx.execute(
         update(listings)
         .where(listings.c.number == number)
@@ -159,12 +159,12 @@ def listing_requested(tx: Transaction, number: int, listing_id: ListingId) -> No
 
 
 def drop_listing(tx: Transaction, number: int) -> None:
-    """The vault did not take the request, or its output is gone."""
+    """Delete a listing that the vault did not accept, or whose output is gone."""
     tx.execute(delete(listings).where(listings.c.number == number))
 
 
 def forget_listing(tx: Transaction, number: int) -> None:
-    """A kept listing, with its lines, is of no use any more."""
+    """Delete a kept listing with its lines."""
     tx.execute(delete(listed_archives).where(listed_archives.c.listing == number))
     drop_listing(tx, number)
 
@@ -218,7 +218,7 @@ def _restore(row: Row[Any]) -> Restore:
 
 
 def retrieval_of(row: Row[Any]) -> Retrieval:
-    """A row of the table as a value."""
+    """A row of the table as a `Retrieval`."""
     asked = row.asked_from is not None and row.asked_to is not None
     return Retrieval(
         row.number,

@@ -1,4 +1,4 @@
-"""How far we are with what a vault was asked for, as tables keep it; its own word is a `RetrievalState`."""
+"""The recorded stages of restores, retrievals, readings and listings; the vault's own is `RetrievalState`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class RetrievalStage(StrEnum):
-    """A restore's retrieval; `FAILED` is for good, until the user asks anew."""
+    """The stage of a restore's retrieval; `FAILED` is final, until the user asks again."""
 
     PLANNED = "planned"
     WAITING = "waiting"
@@ -17,7 +17,7 @@ class RetrievalStage(StrEnum):
 
 
 class ReadingStage(StrEnum):
-    """A piece that a check reads; `READ` also if it is known that it cannot be read."""
+    """The stage of a piece that a check reads; `READ` also if it is known that it cannot be read."""
 
     PLANNED = "planned"
     WAITING = "waiting"
@@ -25,7 +25,7 @@ class ReadingStage(StrEnum):
 
 
 class ListingStage(StrEnum):
-    """A vault's list: recorded, asked for, brought down."""
+    """The stage of a vault's listing: recorded, requested, downloaded."""
 
     PLANNED = "planned"
     WAITING = "waiting"
@@ -33,7 +33,7 @@ class ListingStage(StrEnum):
 
 
 class RestoreStage(StrEnum):
-    """A restore as a whole."""
+    """The stage of a restore as a whole."""
 
     OPEN = "open"
     DONE = "done"
@@ -41,10 +41,10 @@ class RestoreStage(StrEnum):
 
 
 UNDER_WAY: Final = frozenset({RetrievalStage.WAITING, RetrievalStage.READY})
-"""Asked for, and not fetched yet."""
+"""Requested, and not fetched yet."""
 OVER: Final = frozenset({RetrievalStage.FETCHED, RetrievalStage.FAILED})
-"""Nothing of it is waited for."""
+"""Nothing is pending."""
 HAS_OUTPUT: Final = frozenset({RetrievalStage.WAITING, RetrievalStage.READY, RetrievalStage.FETCHED})
-"""The vault has, makes or had its output."""
+"""The vault has, is making or had the output."""
 SETTLED: Final = OVER | {RetrievalStage.READY}
-"""The vault has said its last word on it."""
+"""The vault will not change its answer."""

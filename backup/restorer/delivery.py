@@ -40,7 +40,7 @@ def deliver(
             now = retrievals.retrievals_of(tx, restore.number)
             before = books.read_progress(tx, restore.number)
             snapshot = snapshots.find_snapshot(tx, restore.snapshot)
-            agreed = Confirmed.decode(retrievals.read_agreed(tx, restore.number))
+            confirmed = Confirmed.decode(retrievals.read_confirmed(tx, restore.number))
         if not (is_ready(known) and is_ready(now)) and not is_partly_ready(now):
             raise RetrievalNotReadyError(
                 f"restore {restore.id} still waits for the vault", advice="run the same command again later"
@@ -48,10 +48,10 @@ def deliver(
         pack_keys = PackKeyFile(context.key_directory, restore.id).read()
         choice = Choice.decode(restore.choice)
         has_failed = any(one.state is RetrievalStage.FAILED for one in now)
-        if fresh is not None and not has_failed and fresh.is_for(snapshot, restore.path, choice, agreed):
+        if fresh is not None and not has_failed and fresh.is_for(snapshot, restore.path, choice, confirmed):
             plan = fresh
         else:
-            plan = plan_restore(snapshot, restore.path, context, choice, agreed=agreed, known=now)
+            plan = plan_restore(snapshot, restore.path, context, choice, confirmed=confirmed, known=now)
         with context.inventory.writing() as tx:
             run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), context.clock.now())
         try:

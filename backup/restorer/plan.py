@@ -53,17 +53,17 @@ class RestorePlan:
     lost: Mapping[int, str]
     whole: bool = False
     choice: Choice = ALL
-    agreed: Confirmed = NOTHING
+    confirmed: Confirmed = NOTHING
 
     @property
     def retrieved(self) -> int:
         """Bytes that the vault would have to make readable."""
         return sum(plan.extent.length for plan in self.ranges)
 
-    def is_for(self, snapshot: Snapshot, path: bytes, choice: Choice, agreed: Confirmed) -> bool:
+    def is_for(self, snapshot: Snapshot, path: bytes, choice: Choice, confirmed: Confirmed) -> bool:
         """Whether it is what would be planned for these."""
-        ours = (self.snapshot.id, self.path, self.choice, self.agreed)
-        return ours == (snapshot.id, path.rstrip(b"/") or ROOT, choice, agreed)
+        ours = (self.snapshot.id, self.path, self.choice, self.confirmed)
+        return ours == (snapshot.id, path.rstrip(b"/") or ROOT, choice, confirmed)
 
     def laid(self, gap: int) -> RestorePlan:
         """The same plan for a vault and tier where a request costs as much as `gap` bytes.
@@ -87,22 +87,22 @@ def plan_restore(
     choice: Choice = ALL,
     *,
     target: bytes | None = None,
-    agreed: Confirmed | None = None,
+    confirmed: Confirmed | None = None,
     known: Sequence[Retrieval] = (),
 ) -> RestorePlan:
     """Plan from the inventory alone; touches nothing. `UsageError` if the snapshot has no such path.
 
-    With a `target`, what stands there is looked at by the choice; `agreed` is what an earlier look gave. With
+    With a `target`, existing entries are compared by the choice; `confirmed` is an earlier comparison. With
     the `known` retrievals of an open restore it keeps to what they bring, whatever was found since.
     """
     path = path.rstrip(b"/") or ROOT
     with context.inventory.reading() as tx:
         selection = select_entries(tx, snapshot, path, context.secret.content_key, choice)
-        if agreed is None:
-            agreed = (
+        if confirmed is None:
+            confirmed = (
                 NOTHING if target is None else _look(tx, snapshot, path, selection, choice, target, context)
             )
-        selection = without(selection, agreed.kept)
+        selection = without(selection, confirmed.kept)
         places = selection.locations
         asked = AskedFrames(tx, known)
         places.move(_better(tx, places, asked if known else None))
@@ -120,7 +120,7 @@ def plan_restore(
             rows = _sound_frames(tx, archive, frames)
             ranges.extend(plan_ranges(number, archive.size, rows, whole=whole))
     readable = {number: archive for number, archive in found.items() if number not in lost}
-    return RestorePlan(snapshot, path, selection, ranges, readable, lost, whole, choice, agreed)
+    return RestorePlan(snapshot, path, selection, ranges, readable, lost, whole, choice, confirmed)
 
 
 def _better(tx: Transaction, places: ChunkLocations, asked: AskedFrames | None) -> Iterable[ChunkLocation]:

@@ -207,7 +207,7 @@ def _record(
         now=context.clock.now(),
         on_capacity=on_capacity,
         choice=plan.choice.encode(),
-        agreed=plan.agreed.encode(),
+        confirmed=plan.confirmed.encode(),
     )
     ranges = [one for one in plan.ranges if one.archive in pack_keys]
     retrievals.plan_retrievals(

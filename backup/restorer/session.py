@@ -141,8 +141,8 @@ class Session:
             self._context.progress.note(f"what was written since the last record is written again: {error}")
 
     def _remove(self) -> None:
-        """Remove what was agreed on, before directories get their times; not where files could not come."""
-        extraneous = self._plan.agreed.extraneous
+        """Remove what was confirmed, before directories get their times; not where files could not come."""
+        extraneous = self._plan.confirmed.extraneous
         if not extraneous:
             return
         if self._plan.selection.problems or self._all_problems():
@@ -362,7 +362,7 @@ class Session:
                 if one.state in {RetrievalStage.READY, RetrievalStage.FETCHED}
             ),
             fetched=self._before.fetched + self._fetched,
-            kept=len(self._plan.agreed.kept),
+            kept=len(self._plan.confirmed.kept),
             removed=self._removed,
             verified=self._verified,
             seconds=self._before.seconds,

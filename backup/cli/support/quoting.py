@@ -51,9 +51,9 @@ def show_plan(
         "prices": None if prices is None else {"date": prices.date.isoformat(), "file": prices.origin},
         "currency": None if prices is None else prices.currency,
         "quotes": [quote_document(one, is_free=prices is None) for one in found],
-        "kept": len(plan.agreed.kept),
-        "replaced": plan.agreed.replaced,
-        "removed": [path_document(path) for path in plan.agreed.extraneous],
+        "kept": len(plan.confirmed.kept),
+        "replaced": plan.confirmed.replaced,
+        "removed": [path_document(path) for path in plan.confirmed.extraneous],
     }
     where = f"{shown_path(plan.path)} of snapshot {plan.snapshot.id[:8]}"
     lines = [f"would restore {counted(count, 'file')}, {size(plan.selection.bytes)}, from {where}"]
@@ -73,10 +73,10 @@ def _at_target(plan: RestorePlan) -> list[str]:
     """The lines that tell which files at the target would be kept, replaced and removed."""
     from backup.cli.support.render import counted, shown_path
 
-    agreed = plan.agreed
-    lines = [f"would remove {shown_path(path)}" for path in agreed.extraneous]
-    if agreed.kept or agreed.replaced:
-        lines.append(f"would keep {counted(len(agreed.kept), 'file')} and replace {agreed.replaced:,}")
+    confirmed = plan.confirmed
+    lines = [f"would remove {shown_path(path)}" for path in confirmed.extraneous]
+    if confirmed.kept or confirmed.replaced:
+        lines.append(f"would keep {counted(len(confirmed.kept), 'file')} and replace {confirmed.replaced:,}")
     return lines
 
 

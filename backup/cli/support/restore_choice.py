@@ -131,22 +131,22 @@ def confirm_changes(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, o
     """
     from backup.cli.support.render import counted, shown_path
 
-    agreed = plan.agreed
-    if agreed.extraneous:
-        for path in agreed.extraneous[:_SHOWN]:
+    confirmed = plan.confirmed
+    if confirmed.extraneous:
+        for path in confirmed.extraneous[:_SHOWN]:
             cli.say(f"would remove {shown_path(path)}")
-        if len(agreed.extraneous) > _SHOWN:
-            cli.say(f"… and {len(agreed.extraneous) - _SHOWN:,} more: --dry-run lists all")
+        if len(confirmed.extraneous) > _SHOWN:
+            cli.say(f"… and {len(confirmed.extraneous) - _SHOWN:,} more: --dry-run lists all")
     if yes:
         return
-    there = counted(agreed.replaced, "file")
-    is_new = bool(agreed.replaced) and not in_place and overwrite is None
+    there = counted(confirmed.replaced, "file")
+    is_new = bool(confirmed.replaced) and not in_place and overwrite is None
     asks = is_new and cli.can_ask
     if is_new and not asks:
         cli.warn(f"replaces {there} that the target has: from 1.0 on this needs --overwrite always, or --yes")
     risks = [
-        *([f"remove {counted(len(agreed.extraneous), 'entry')}"] if agreed.extraneous else []),
-        *([f"replace {there}"] if agreed.replaced and (in_place or asks) else []),
+        *([f"remove {counted(len(confirmed.extraneous), 'entry')}"] if confirmed.extraneous else []),
+        *([f"replace {there}"] if confirmed.replaced and (in_place or asks) else []),
     ]
     if risks and not cli.confirm(f"{' and '.join(risks)}?"):
         raise UsageError("nothing was restored: you did not say yes")
