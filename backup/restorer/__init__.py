@@ -5,7 +5,7 @@
              records the restore and its retrievals; the program may now end
     ask      asking has the desk (transfer/retrievals) ask the vault for as much as can be fetched in time
     deliver  delivery opens a session: what is ready is fetched, verified, opened (frame_opener) and written
-             by target/; after each sync it records how far each range was written
+             by target/; after each sync checkpoints records how far each range was written
     end      when everything came, or never will: metadata of directories, one last sync, the keys are wiped
 
 Invariants: a file has its own name only when each of its chunks was verified. Nothing is asked for twice

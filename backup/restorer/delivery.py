@@ -1,6 +1,6 @@
-"""A sitting of a restore: fetch what is ready, verify, open and write; when all came, record that it is done.
+"""A session of a restore: fetch what is ready, verify, open and write; when all came, record that it is done.
 
-What is written is recorded from time to time, after a sync of the target: the next sitting goes on from
+What is written is recorded from time to time, after a sync of the target: the next session goes on from
 there, whatever ended this one.
 """
 
@@ -55,8 +55,7 @@ def deliver(
         with context.inventory.writing() as tx:
             run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), context.clock.now())
         try:
-            sitting = Session(restore, now, plan, pack_keys, before, context)
-            report = sitting.run()
+            report = Session(restore, now, plan, pack_keys, before, context).run()
         except BaseException as error:
             fail_run(run, error, context)
             raise
@@ -64,7 +63,7 @@ def deliver(
 
 
 def end_restore(restore: Restore, report: RestoreReport, run: Run, context: RestoreContext) -> RestoreReport:
-    """Record how the sitting ended, and the restore too if that was the last."""
+    """Record how the session ended, and the restore too if that was the last."""
     now = context.clock.now()
     took = max(0.0, (now - run.started_at).total_seconds())
     report = replace(report, seconds=report.seconds + took)

@@ -1,13 +1,10 @@
-"""One sitting of a delivery: what earlier ones wrote is taken up, what is ready is fetched and written."""
+"""One session of a delivery: what earlier ones wrote is taken up, what is ready is fetched and written."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from backup.errors import (
@@ -25,6 +22,7 @@ from backup.inventory.runs import Outcome
 from backup.inventory.stages import OVER, RetrievalStage
 from backup.model import MIB, FrameRow, Problem
 from backup.restorer.asking import GONE
+from backup.restorer.checkpoints import Checkpoints
 from backup.restorer.context import RestoreContext
 from backup.restorer.frame_opener import OpenedArchive, Opener
 from backup.restorer.plan import RestorePlan
@@ -37,24 +35,20 @@ from backup.restorer.target.extraneous import remove_extraneous
 from backup.restorer.target.mark import Mark, enter
 from backup.restorer.target.owners import Owners
 from backup.restorer.target.write import Writer
+from backup.transfer.retrievals.once import new_token
 from backup.transfer.retrieve import Fetcher, ReadyRange
 
+_FETCHABLE = {RetrievalStage.READY, RetrievalStage.FETCHED}
 _NEVER = datetime.max.replace(tzinfo=UTC)
 CHECKPOINT = 256 * MIB
 """Twice as many bytes are fetched again at most after a power cut; to sync more often slows disks down."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
-    """What is to be recorded when all that was written before is on the disk."""
-
-    syncing: Future[None]
-    changed: Sequence[Retrieval]
-    so_far: RestoreState
-
-
 class Session:
-    """One attempt to bring a restore's files below its target; `before` is what earlier ones did."""
+    """One attempt to bring a restore's files below its target; `before` is what earlier ones did.
+
+    It opens the target; `run` closes it. How far retrievals are is kept by `Checkpoints`.
+    """
 
     def __init__(
         self,
@@ -66,7 +60,6 @@ class Session:
         context: RestoreContext,
     ) -> None:
         self._restore = restore
-        self._known = {one.number: one for one in known}
         self._plan = plan
         self._pack_keys = pack_keys
         self._resumes = before is not None and before.has_begun
@@ -75,68 +68,67 @@ class Session:
         self._problems: list[Problem] = []
         self._warnings: list[str] = []
         self._started = context.clock.now()
-        self._changed: set[int] = set()
-        self._accepted: deque[Retrieval] = deque()  # as each is once its newest frames are done
         self._counts = (0, 0)  # files and bytes as of the last frame that was dealt with
         self._fetched = 0
-        self._unsynced = 0
-        self._syncer = ThreadPoolExecutor(1, "sync")
-        self._checkpoint: _Checkpoint | None = None  # that is under way
         self._files_told = 0
         self._removed = 0
         self._verified = 0
         self._has_begun = False
+        choice = plan.choice
+        self._target = enter(restore, context, replaces=choice.overwrite is not Overwrite.NEVER)
+        owners = Owners(numeric=context.numeric_owner or choice.numeric_owner)
+        report = self._problems.append
+        self._writer = Writer(self._target, report, restore.id, owners, resumes=self._resumes)
+        key, warn = context.secret.chunk_key, self._warnings.append
+        self._assembly = Assembly(plan.selection, self._writer, report, chunk_key=key, warn=warn)
+        self._checkpoints = Checkpoints(restore, known, context.inventory, self._writer)
 
     def run(self) -> RestoreReport:
         """Write what is ready, and finish if that was all; what was not synced goes when this fails."""
-        progress, plan = self._context.progress, self._plan
-        choice = plan.choice
-        replaces = choice.overwrite is not Overwrite.NEVER
-        target = enter(self._restore, self._context, replaces=replaces)
-        owners = Owners(numeric=self._context.numeric_owner or choice.numeric_owner)
-        writer = Writer(target, self._problems.append, self._restore.id, owners, resumes=self._resumes)
-        key = self._context.secret.chunk_key
-        assembly = Assembly(
-            plan.selection, writer, self._problems.append, chunk_key=key, warn=self._warnings.append
-        )
-        progress.start(f"Restoring {plan.snapshot.id[:8]}", plan.selection.data_bytes)
+        progress = self._context.progress
+        progress.start(f"Restoring {self._plan.snapshot.id[:8]}", self._plan.selection.data_bytes)
         is_done = False
         try:
-            self._begin(assembly, writer)
-            self._fetch(assembly, writer)
-            if not self._is_over():
-                self._record(assembly, writer)
-                return self._report(writer)
-            self._end_checkpoint(writer)
-            self._lose_what_is_gone(assembly)
-            assembly.finish()
-            self._remove()
-            with Mark(self._restore.id, self._context.secret).lifted(target.handle(b"")):
-                self._syncer.submit(writer.finish()).result()  # no Ctrl-C hides what that says
-                if choice.verify:
-                    self._verify(assembly)
-            is_done = True
-            return self._report(writer)
+            self._begin()
+            self._fetch()
+            if self._is_over():
+                self._finish()
+                is_done = True
+            else:
+                self._checkpoints.record(self._so_far())
+            return self._report()
         except NightvaultError:
             with suppress(NightvaultError):  # it may meet the same again
-                self._settle(assembly, writer)
-            self._keep_what_is_done(assembly, writer)
+                self._settle()
+            self._keep_what_is_done()
             raise
         except KeyboardInterrupt:  # who knows where: nothing more is asked of the second process
-            self._keep_what_is_done(assembly, writer)
+            self._keep_what_is_done()
             raise
         finally:
-            assembly.close()
-            writer.abandon()
+            self._assembly.close()
+            self._writer.abandon()
             progress.finish(is_done=is_done)
-            target.close()
-            self._syncer.shutdown()
+            self._target.close()
+            self._checkpoints.close()
 
-    def _keep_what_is_done(self, assembly: Assembly, writer: Writer) -> None:
-        """For the next sitting; what ended this one is what its reader must know."""
+    def _finish(self) -> None:
+        """All came, or never will: files without frames, what is to go, directories, and the last sync."""
+        self._checkpoints.end()
+        self._lose_what_is_gone()
+        self._assembly.finish()
+        self._remove()
+        mark = Mark(self._restore.id, self._context.secret)
+        with mark.lifted(self._target.handle(b"")):
+            self._checkpoints.run(self._writer.finish())
+            if self._plan.choice.verify:
+                self._verify()
+
+    def _keep_what_is_done(self) -> None:
+        """For the next session; what ended this one is what its reader must know."""
         try:
-            if self._has_begun:  # else the next sitting would miss what was not made yet
-                self._record(assembly, writer)
+            if self._has_begun:  # else the next session would miss what was not made yet
+                self._checkpoints.record(self._so_far())
         except NightvaultError as error:
             self._context.progress.note(f"what was written since the last record is written again: {error}")
 
@@ -154,9 +146,9 @@ class Session:
         finally:
             existing.close()
 
-    def _verify(self, assembly: Assembly) -> None:
+    def _verify(self) -> None:
         """Read back from the disk what was written, each name of it."""
-        gone = set(assembly.gone) | {problem.path for problem in self._all_problems()}
+        gone = set(self._assembly.gone) | {problem.path for problem in self._all_problems()}
         self._context.progress.finish()
         self._context.progress.start("Reading back", self._plan.selection.data_bytes)
         self._verified = read_back(
@@ -167,35 +159,30 @@ class Session:
             self._problems.append,
         )
 
-    def _begin(self, assembly: Assembly, writer: Writer) -> None:
-        """Directories and empty files; then what earlier sittings left, of which some may be wanted again."""
-        assembly.begin(again=self._resumes)
+    def _begin(self) -> None:
+        """Directories and empty files; then what earlier sessions left, of which some may be wanted again."""
+        self._assembly.begin(again=self._resumes)
         if self._resumes:
             self._context.progress.advance(done=self._before.written)
             done = {(one.archive, row.number) for one, rows in self._laid() for row in rows if _has(one, row)}
-            again = assembly.resume(done, self._before.gone)
+            again = self._assembly.resume(done, self._before.gone)
             for one, rows in self._laid():
                 lost = [row.offset for row in rows if (one.archive, row.number) in again and _has(one, row)]
                 if lost:
-                    self._set(_back_to(one, min(lost)))
+                    self._checkpoints.set(_back_to(one, min(lost)))
         self._has_begun = True
-        self._advance_counts(writer)
-        self._tell(writer)
+        self._count()
 
     def _laid(self) -> list[tuple[Retrieval, Sequence[FrameRow]]]:
         """Each retrieval with the frames that it is there for."""
-        known = list(self._known.values())
+        known = list(self._checkpoints.known.values())
         laid = cover(self._plan.ranges, [(one.archive, one.extent) for one in known])
         return [(one, plan.frames) for one, plan in zip(known, laid, strict=True)]
 
-    def _set(self, one: Retrieval) -> None:
-        self._known[one.number] = one
-        self._changed.add(one.number)
-
     def _is_over(self) -> bool:
-        return all(one.state in OVER for one in self._known.values())
+        return all(one.state in OVER for one in self._checkpoints.known.values())
 
-    def _fetch(self, assembly: Assembly, writer: Writer) -> None:
+    def _fetch(self) -> None:
         """Fetch what is ready, first what goes first; what has expired is planned anew, the rest goes on."""
         ready = [(one, rows) for one, rows in self._laid() if one.state is RetrievalStage.READY]
         ready.sort(key=lambda pair: (pair[0].until or _NEVER, pair[0].number))
@@ -210,13 +197,13 @@ class Session:
             for one, rows in ready:
                 left = [row for row in rows if not _has(one, row)]
                 try:
-                    self._fetch_range(one, left, fetcher, opener, assembly, writer)
+                    self._fetch_range(one, left, fetcher, opener)
                 except (RetrievalExpiredError, RetrievalNotReadyError) as error:
                     lapsed = error
-                    self._settle(assembly, writer)
-                    self._set(self._lapsed(self._known[one.number], error))
+                    self._settle()
+                    self._checkpoints.set(self._lapsed(self._checkpoints.known[one.number], error))
                     continue
-                self._set(replace(one, state=RetrievalStage.FETCHED, written_to=one.extent.end))
+                self._checkpoints.set(replace(one, state=RetrievalStage.FETCHED, written_to=one.extent.end))
         if lapsed is not None and not self._fetched:
             raise type(lapsed)(
                 f"restore {self._restore.id}: {lapsed}",
@@ -229,17 +216,12 @@ class Session:
             self._context.progress.note(f"{error}: it is waited for")
             return replace(one, state=RetrievalStage.WAITING)
         self._context.progress.note(f"{error}: what is missing of it is asked for again")
-        return books.again(one, os.urandom(12).hex())
+        return books.again(one, new_token())
 
     def _fetch_range(
-        self,
-        one: Retrieval,
-        left: Sequence[FrameRow],
-        fetcher: Fetcher,
-        opener: Opener,
-        assembly: Assembly,
-        writer: Writer,
+        self, one: Retrieval, left: Sequence[FrameRow], fetcher: Fetcher, opener: Opener
     ) -> None:
+        """Fetch what is left of one retrieval and write it, with a checkpoint from time to time."""
         if not left or one.archive not in self._pack_keys or one.retrieval_id is None or one.asked is None:
             return
         archive = self._plan.archives[one.archive]
@@ -250,64 +232,37 @@ class Session:
             given_up=lambda row, error: why.setdefault(row.number, str(error)),
         )
         for row, opened in opener.opened(OpenedArchive(archive.label.pack_id, keys, why), frames):
-            done = assembly.accept(one.archive, row, opened)
-            self._accepted.append(replace(one, written_to=row.offset + row.sealed_length))
-            self._note_done(assembly)
-            self._advance_counts(writer)
-            self._tell(writer, done)
+            done = self._assembly.accept(one.archive, row, opened)
+            written = replace(one, written_to=row.offset + row.sealed_length)
+            self._checkpoints.accept(written, row.sealed_length)
+            self._count(done)
             self._fetched += row.sealed_length
-            self._unsynced += row.sealed_length
-            if self._unsynced >= CHECKPOINT:
-                self._settle(assembly, writer)
-                self._begin_checkpoint(assembly, writer)
-            elif self._checkpoint is not None and self._checkpoint.syncing.done():
-                self._end_checkpoint(writer)
+            if self._checkpoints.unsynced >= CHECKPOINT:
+                self._settle()
+                self._checkpoints.begin(self._so_far())
+            else:
+                self._checkpoints.end_if_synced()
             if self._context.stop():
                 raise InterruptedRunError(
                     f"restore {self._restore.id} was stopped", advice="the same command again goes on"
                 )
 
-        self._settle(assembly, writer)
+        self._settle()
 
-    def _settle(self, assembly: Assembly, writer: Writer) -> None:
+    def _settle(self) -> None:
         """Wait for what is under way, so that all that came is done."""
-        done = assembly.settle()
-        self._note_done(assembly)
-        self._advance_counts(writer)
-        self._tell(writer, done)
+        self._count(self._assembly.settle())
 
-    def _note_done(self, assembly: Assembly) -> None:
-        """Take down how far each retrieval is written: of frames that are done, and of no others."""
-        while len(self._accepted) > assembly.under_way:
-            self._set(self._accepted.popleft())
+    def _count(self, done: int = 0) -> None:
+        """Take down what is done of what came, and tell of it: of `done` bytes more."""
+        self._checkpoints.note_done(self._assembly.under_way)
+        self._counts = (self._writer.files, self._writer.bytes)
+        self._context.progress.advance(files=self._writer.files - self._files_told, done=done)
+        self._files_told = self._writer.files
 
-    def _record(self, assembly: Assembly, writer: Writer) -> None:
-        """Sync what was written, and record it."""
-        self._begin_checkpoint(assembly, writer)
-        self._end_checkpoint(writer)
-
-    def _begin_checkpoint(self, assembly: Assembly, writer: Writer) -> None:
-        """Have what was written synced on a thread, while the next files are made."""
-        self._end_checkpoint(writer)
-        changed = [self._known[number] for number in sorted(self._changed)]
-        so_far = self._so_far(assembly, self._context.clock.now())
-        self._checkpoint = _Checkpoint(self._syncer.submit(writer.syncing()), changed, so_far)
-        self._changed.clear()
-        self._unsynced = 0
-
-    def _end_checkpoint(self, writer: Writer) -> None:
-        """Once it is synced, record it: so the record never promises more than the disk holds."""
-        one = self._checkpoint
-        if one is None:
-            return
-        one.syncing.result()
-        writer.synced()
-        with self._context.inventory.writing() as tx:
-            books.retrievals_changed(tx, one.changed)
-            books.keep_progress(tx, self._restore.number, one.so_far)
-        self._checkpoint = None
-
-    def _so_far(self, assembly: Assembly, now: datetime) -> RestoreState:
+    def _so_far(self) -> RestoreState:
+        """The record as it is once all that was written so far is synced."""
+        now = self._context.clock.now()
         before, (files, written) = self._before, self._counts
         return RestoreState(
             files=before.files + files,
@@ -315,33 +270,26 @@ class Session:
             fetched=before.fetched + self._fetched,
             seconds=before.seconds + max(0.0, (now - self._started).total_seconds()),
             problems=self._all_problems(),
-            gone=before.gone | frozenset(assembly.gone),
+            gone=before.gone | frozenset(self._assembly.gone),
             failures=before.failures,
         )
 
     def _all_problems(self) -> tuple[Problem, ...]:
-        """What all sittings met, each once."""
+        """What all sessions met, each once."""
         return tuple(dict.fromkeys((*self._before.problems, *self._problems)))
 
-    def _lose_what_is_gone(self, assembly: Assembly) -> None:
+    def _lose_what_is_gone(self) -> None:
         for archive in self._plan.archives.keys() - self._pack_keys.keys():
-            assembly.lose(archive, "the keys of its archive could not be opened")
+            self._assembly.lose(archive, "the keys of its archive could not be opened")
         for archive, why in self._plan.lost.items():
-            assembly.lose(archive, why)
+            self._assembly.lose(archive, why)
         for one, rows in self._laid():
             if one.state is RetrievalStage.FAILED:
                 failure = self._before.failures.get(one.number)
-                assembly.lose(one.archive, failure.why if failure else GONE, rows)
+                self._assembly.lose(one.archive, failure.why if failure else GONE, rows)
 
-    def _advance_counts(self, writer: Writer) -> None:
-        self._counts = (writer.files, writer.bytes)
-
-    def _tell(self, writer: Writer, done: int = 0) -> None:
-        self._context.progress.advance(files=writer.files - self._files_told, done=done)
-        self._files_told = writer.files
-
-    def _report(self, writer: Writer) -> RestoreReport:
-        known = list(self._known.values())
+    def _report(self) -> RestoreReport:
+        known = list(self._checkpoints.known.values())
         problems = self._all_problems()
         if is_over := self._is_over():
             problems = (*self._plan.selection.problems, *problems)
@@ -353,14 +301,10 @@ class Session:
             outcome=finished if is_over else Outcome.RUNNING,
             waiting=sum(one.state not in OVER for one in known),
             retrievals=len(known),
-            files=self._before.files + writer.files,
-            directories=writer.directories,
-            bytes=self._before.written + writer.bytes,
-            retrieved=sum(
-                one.extent.length
-                for one in known
-                if one.state in {RetrievalStage.READY, RetrievalStage.FETCHED}
-            ),
+            files=self._before.files + self._writer.files,
+            directories=self._writer.directories,
+            bytes=self._before.written + self._writer.bytes,
+            retrieved=sum(one.extent.length for one in known if one.state in _FETCHABLE),
             fetched=self._before.fetched + self._fetched,
             kept=len(self._plan.confirmed.kept),
             removed=self._removed,
@@ -372,7 +316,7 @@ class Session:
 
 
 def _has(one: Retrieval, row: FrameRow) -> bool:
-    """Whether the frame was written and synced at an earlier sitting."""
+    """Whether the frame was written and synced at an earlier session."""
     return row.offset + row.sealed_length <= one.written_to
 
 
@@ -381,10 +325,6 @@ def _back_to(one: Retrieval, offset: int) -> Retrieval:
     back = replace(one, written_to=offset)
     if one.state is RetrievalStage.FAILED:
         return back
-    if (
-        one.asked is not None
-        and one.asked.start <= offset
-        and one.state in {RetrievalStage.READY, RetrievalStage.FETCHED}
-    ):
+    if one.asked is not None and one.asked.start <= offset and one.state in _FETCHABLE:
         return replace(back, state=RetrievalStage.READY)
-    return books.again(back, os.urandom(12).hex())
+    return books.again(back, new_token())
