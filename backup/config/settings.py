@@ -309,7 +309,7 @@ def _local_zone() -> str:
 
     try:
         return tzlocal.get_localzone_name() or "UTC"
-    except LookupError as error:  # this machine says two things
+    except LookupError as error:  # two files of this machine name different zones
         raise ConfigError(f"this machine's time zone is unclear: {error}", advice="set timezone") from error
 
 

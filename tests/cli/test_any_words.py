@@ -10,7 +10,7 @@ import click
 import pytest
 
 from backup.cli import main
-from backup.cli.support.grouping import CommandWithWords
+from backup.cli.support.grouping import CommandWithSubcommands
 from tests.servers import Server, directory_server
 
 NASTY = [
@@ -57,8 +57,8 @@ def commands() -> list[tuple[list[str], click.Command]]:
                 walk([*name, below], one)
             return
         found.append((name, command))
-        if isinstance(command, CommandWithWords):
-            found.extend(([*name, word], one) for word, one in command.words.items())
+        if isinstance(command, CommandWithSubcommands):
+            found.extend(([*name, word], one) for word, one in command.subcommands.items())
 
     context = click.Context(main)
     for name in main.list_commands(context):

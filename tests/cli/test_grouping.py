@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from backup.cli import COMMANDS, main
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.grouping import CommandWithWords, LazyCommand
+from backup.cli.support.grouping import CommandWithSubcommands, LazyCommand
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_config_check_says_what_is_fine_and_what_is_not(tmp_path: Path) -> None:
 # Words beside an argument.
 
 
-def with_words() -> CommandWithWords:
-    @click.command("restore", cls=CommandWithWords)
+def with_words() -> CommandWithSubcommands:
+    @click.command("restore", cls=CommandWithSubcommands)
     @click.argument("what")
     @click.option("--target")
     def restore(what: str, target: str | None) -> None:
         """Restore."""
         click.echo(f"restore {what} {target}")
 
-    @restore.word("resume")
+    @restore.subcommand("resume")
     @click.argument("number", type=int)
     @pass_cli
     def resume(cli: Cli, number: int) -> None:

@@ -4,5 +4,5 @@
 `backup.app` put together what it needs, calls one function of the package that does the work, and shows the
 report: a line of JSON with --json, else text. What several commands share is in `backup.cli.support`. Heavy
 imports are inside functions, so that `--help` and shell completion stay fast. Begin with `snapshots.py`, the
-smallest, then read `restore.py`, which has everything: a plan, a quote, waiting, and words of its own.
+smallest, then read `restore.py`, which has everything: a plan, a quote, waiting, and subcommands.
 """

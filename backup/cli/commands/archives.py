@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--vault", "name", metavar="NAME", help="In this vault.")
+@click.option("--vault", "name", metavar="NAME", help="Only in this vault.")
 @pass_cli
 def archives(cli: Cli, name: str | None) -> None:
     """List the archives of this inventory, oldest first. Long ids are shortened; --json has them in full."""

@@ -37,9 +37,9 @@ class _RunOptions:
 
 @click.command()
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
-@click.option("--dry-run", is_flag=True, help="Say what would be read; touch nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be read; change nothing.")
 @click.option(
-    "--list", "listed", is_flag=True, help="With --dry-run: name every entry, and why one is left out."
+    "--list", "listed", is_flag=True, help="With --dry-run: list every entry, and why one is left out."
 )
 @click.option("--reread", is_flag=True, help="Read files that seem unchanged, too; nothing is stored twice.")
 @click.option(
@@ -47,14 +47,14 @@ class _RunOptions:
     "disks_gone",
     metavar="PATH",
     multiple=True,
-    help="What was mounted on PATH will not come back: save what lies there now.",
+    help="The file system on PATH will not come back: save what is there now.",
 )
 @click.option("--stdin", is_flag=True, help="Save standard input alone, and leave the sources as they were.")
-@click.option("--name", metavar="NAME", help="With --stdin: what it is saved as, below /.streams.")
+@click.option("--name", metavar="NAME", help="With --stdin: the file's name below /.streams.")
 @click.option(
     "--accept-recipients",
     is_flag=True,
-    help="Yes, I changed the recipients myself; what is stored already stays sealed for the old ones.",
+    help="Confirm that you changed the recipients; stored data stays sealed for the old ones.",
 )
 @pass_cli
 def backup(

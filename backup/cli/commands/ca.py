@@ -25,7 +25,7 @@ directory_option = click.option(
 passphrase_option = click.option(
     "--passphrase-file",
     metavar="FILE|prompt",
-    help="Where the passphrase of the CA key is; prompt asks for it.",
+    help="The file of the CA key's passphrase; prompt asks for it.",
 )
 
 
@@ -42,9 +42,7 @@ def ca() -> None:
 @click.option("--name", required=True, metavar="CN", help="The authority's common name.")
 @click.option("--organization", metavar="O", help="Its organization.")
 @click.option("--unit", metavar="OU", help="Its organizational unit.")
-@click.option(
-    "--days", type=click.IntRange(min=1), default=3650, show_default=True, help="How long it is valid."
-)
+@click.option("--days", type=click.IntRange(min=1), default=3650, show_default=True, help="Days of validity.")
 @key_type_option
 @passphrase_option
 @pass_cli
@@ -82,13 +80,11 @@ def create(
 @ca.command()
 @click.argument("name")
 @directory_option
-@click.option(
-    "--days", type=click.IntRange(min=1), default=365, show_default=True, help="How long it is valid."
-)
+@click.option("--days", type=click.IntRange(min=1), default=365, show_default=True, help="Days of validity.")
 @click.option("--organization", metavar="O", help="The server's organization.")
-@click.option("--unit", metavar="OU", help="Its organizational unit; a trust policy may ask for it.")
+@click.option("--unit", metavar="OU", help="Its organizational unit; a trust policy may require it.")
 @click.option("--dns", multiple=True, metavar="HOST", help="A DNS name of the server; may be repeated.")
-@click.option("--out", required=True, metavar="DIR", help="Where NAME.pem and NAME.key are to lie.")
+@click.option("--out", required=True, metavar="DIR", help="The directory for NAME.pem and NAME.key.")
 @key_type_option
 @passphrase_option
 @pass_cli
@@ -128,9 +124,7 @@ def issue(
 @ca.command()
 @click.argument("csr", metavar="CSR")
 @directory_option
-@click.option(
-    "--days", type=click.IntRange(min=1), default=365, show_default=True, help="How long it is valid."
-)
+@click.option("--days", type=click.IntRange(min=1), default=365, show_default=True, help="Days of validity.")
 @click.option("--out", required=True, metavar="FILE", help="The certificate's file.")
 @passphrase_option
 @pass_cli

@@ -48,8 +48,10 @@ _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 @passphrase_files_option
 @tier_option
 @max_cost_option
-@click.option("--anew", is_flag=True, help="Give up a sample that still waits, and begin another.")
-@click.option("--dry-run", is_flag=True, help="Say what --read-data would ask for and cost; ask for nothing.")
+@click.option("--anew", is_flag=True, help="Cancel a sample that still waits, and begin another.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what --read-data would retrieve and cost; retrieve nothing."
+)
 @wait_option
 @pass_cli
 def check(

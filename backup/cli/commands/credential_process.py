@@ -33,9 +33,13 @@ WARN_DAYS = 14
 
 @click.command("credential-process")
 @session_flags
-@click.option("--no-cache", is_flag=True, help="Ask AWS each time.")
+@click.option("--no-cache", is_flag=True, help="Ask AWS each time, without the cache.")
 @click.option(
-    "--warn-days", type=click.IntRange(min=0), default=WARN_DAYS, metavar="N", help="Warn of expiry (14)."
+    "--warn-days",
+    type=click.IntRange(min=0),
+    default=WARN_DAYS,
+    metavar="N",
+    help="Warn of expiry so many days before (14).",
 )
 @pass_cli
 def credential_process(cli: Cli, /, no_cache: bool, warn_days: int, **given: Any) -> None:

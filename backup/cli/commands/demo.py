@@ -19,10 +19,15 @@ _MARKER = ".nightvault-demo"
     default="/usr/share/doc",
     show_default=True,
     metavar="DIR",
-    help="What is copied and backed up.",
+    help="The directory that is copied and backed up.",
 )
 @click.option(
-    "--dir", "directory", default="nightvault-demo", show_default=True, metavar="DIR", help="Where to work."
+    "--dir",
+    "directory",
+    default="nightvault-demo",
+    show_default=True,
+    metavar="DIR",
+    help="The working directory.",
 )
 @click.option(
     "--vault",

@@ -46,7 +46,7 @@ class _Sums:
 @click.argument("after", metavar="B")
 @click.argument("path", required=False, default="/")
 @job_option
-@click.option("--metadata", is_flag=True, help="Also directories of which only the time changed.")
+@click.option("--metadata", is_flag=True, help="Also show directories of which only the time changed.")
 @pass_cli
 def diff(cli: Cli, before: str, after: str, path: str, job: str | None, metadata: bool) -> None:
     """Show what differs between snapshot A and snapshot B, at and below PATH.

@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("words", metavar="SNAPSHOT:PATH")
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
-@click.option("--tar", "as_tar", is_flag=True, help="A tree, or some of it, as a PAX tar.")
-@click.option("-o", "--output", metavar="FILE", help="Write there: whole, or not at all.")
-@click.option("--force", is_flag=True, help="With -o: replace a file that is there.")
+@click.option("--tar", "as_tar", is_flag=True, help="Write a tree, or parts of it, as a PAX tar.")
+@click.option("-o", "--output", metavar="FILE", help="Write to FILE, completely or not at all.")
+@click.option("--force", is_flag=True, help="With -o: replace an existing file.")
 @job_option
 @at_option
 @click.option(
-    "--include", metavar="PATTERN", multiple=True, help="Only what such a line of .gitignore names."
+    "--include", metavar="PATTERN", multiple=True, help="Only what matches PATTERN, as in .gitignore."
 )
-@click.option("--exclude", metavar="PATTERN", multiple=True, help="Not what such a line names.")
+@click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out what matches PATTERN.")
 @key_options
 @capacity_option
 @wait_option

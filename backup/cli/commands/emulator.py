@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.grouping import CommandWithWords
+from backup.cli.support.grouping import CommandWithSubcommands
 from backup.errors import NightvaultError, UnreachableError, UsageError
 
 _PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms])")
@@ -27,19 +27,24 @@ admin_option = click.option(
 )
 
 
-@click.command(cls=CommandWithWords)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
+@click.command(cls=CommandWithSubcommands)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port; 0 takes a free one.")
 @click.option("--s3-port", type=click.IntRange(0, 65535), default=0, help="S3's port; 0 takes a free one.")
-@click.option("--state", required=True, metavar="DIR", help="Where vaults, jobs and keys are kept.")
+@click.option("--state", required=True, metavar="DIR", help="The directory of vaults, jobs and keys.")
 @click.option("--accounts", required=True, metavar="FILE", help="The accounts file (TOML); docs/emulator.md.")
-@click.option("--speed", type=click.FloatRange(min=1.0), default=1.0, help="Emulated seconds in a real one.")
+@click.option(
+    "--speed", type=click.FloatRange(min=1.0), default=1.0, help="Emulated seconds per real second."
+)
 @click.option("--tls-cert", metavar="FILE", help="Serve TLS with this certificate.")
-@click.option("--tls-key", metavar="FILE", help="And this key.")
+@click.option("--tls-key", metavar="FILE", help="The key of that certificate.")
 @click.option("--faults", metavar="FILE", help="Faults planned from the start (TOML or JSON).")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option(
-    "--idle-seconds", type=click.FloatRange(min=0.1), default=60.0, help="408 to a stalled body then."
+    "--idle-seconds",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    help="Answer a stalled body with 408 after so long.",
 )
 def emulator(
     host: str,
@@ -100,7 +105,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
     return seconds
 
 
-@emulator.word("advance")
+@emulator.subcommand("advance")
 @click.argument("duration", callback=_seconds)
 @admin_option
 @pass_cli
@@ -110,7 +115,7 @@ def advance(cli: Cli, duration: float, admin: str) -> None:
     cli.show(answer, f"the emulator's clock went on by {duration:g} s: it is {answer['now']}")
 
 
-@emulator.word("inventory")
+@emulator.subcommand("inventory")
 @admin_option
 @pass_cli
 def inventory(cli: Cli, admin: str) -> None:
@@ -118,7 +123,7 @@ def inventory(cli: Cli, admin: str) -> None:
     cli.show(_post(admin, "inventories", None), "every vault has made its inventory")
 
 
-@emulator.word("fault")
+@emulator.subcommand("fault")
 @click.argument("faults", metavar="JSON")
 @admin_option
 @pass_cli

@@ -28,11 +28,11 @@ _TITLE = f"{'first':<8}  {'last':<8}  {'snapshots':>9}  {'size':>10}  {'changed'
 @click.command()
 @click.argument("pattern")
 @job_option
-@click.option("--snapshot", metavar="SNAPSHOT", help="As this snapshot has it; else all versions of all.")
+@click.option("--snapshot", metavar="SNAPSHOT", help="Only in this snapshot; else in all of them.")
 @at_option
-@click.option("--newest", is_flag=True, help="Of each path the newest version only.")
-@click.option("--oldest", is_flag=True, help="Of each path the oldest version only.")
-@click.option("-i", "--ignore-case", is_flag=True, help="Upper and lower case alike.")
+@click.option("--newest", is_flag=True, help="Only the newest version of each path.")
+@click.option("--oldest", is_flag=True, help="Only the oldest version of each path.")
+@click.option("-i", "--ignore-case", is_flag=True, help="Ignore upper and lower case.")
 @pass_cli
 def find(
     cli: Cli,

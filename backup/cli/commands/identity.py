@@ -27,7 +27,11 @@ def identity() -> None:
     "--ca", "ca_file", metavar="FILE", help="Check that the chain leads to a certificate of this file."
 )
 @click.option(
-    "--warn-days", type=click.IntRange(min=0), default=14, show_default=True, help="Warn of expiry so early."
+    "--warn-days",
+    type=click.IntRange(min=0),
+    default=14,
+    show_default=True,
+    help="Warn of expiry so many days before.",
 )
 @pass_cli
 def show(cli: Cli, ca_file: str | None, warn_days: int) -> int:
@@ -85,16 +89,12 @@ def show(cli: Cli, ca_file: str | None, warn_days: int) -> int:
 
 @identity.command()
 @click.option("--out", required=True, metavar="FILE", help="The request's file.")
-@click.option(
-    "--key", "key_path", required=True, metavar="FILE", help="The key's file; made if it is not there."
-)
+@click.option("--key", "key_path", required=True, metavar="FILE", help="The key's file; created if missing.")
 @click.option("--name", metavar="CN", help="Common name; else the present certificate's, or the host's.")
 @click.option("--organization", metavar="O", help="Organization.")
 @click.option("--unit", metavar="OU", help="Organizational unit.")
 @click.option("--dns", multiple=True, metavar="HOST", help="A DNS name; may be repeated.")
-@click.option(
-    "--passphrase-file", metavar="FILE", help="The passphrase of a key that is there and encrypted."
-)
+@click.option("--passphrase-file", metavar="FILE", help="The file of an existing key's passphrase.")
 @key_type_option
 @pass_cli
 def csr(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--passphrase-file", metavar="FILE", help="Protect the key file with this passphrase.")
 @click.option("--non-interactive", is_flag=True, help="Ask nothing; fail where an answer is needed.")
-@click.option("--no-vaults", is_flag=True, help="Do not make the vaults; they are there or come later.")
+@click.option("--no-vaults", is_flag=True, help="Do not create the vaults.")
 @click.option(
     "--new-history",
     is_flag=True,

@@ -15,7 +15,7 @@ from backup.errors import UsageError
 _MOST_CHARACTERS = 64 * 1024  # of what `key request` and `key enroll` print
 
 passphrase_option = click.option(
-    "--passphrase-file", metavar="FILE", help="Where the key file's passphrase is."
+    "--passphrase-file", metavar="FILE", help="The file with the key file's passphrase."
 )
 
 

@@ -49,7 +49,7 @@ def request(cli: Cli, name: str | None) -> None:
 
 @listing.command()
 @click.argument("name", metavar="[VAULT]", required=False)
-@click.option("--wait", is_flag=True, help="Stay until it is there.")
+@click.option("--wait", is_flag=True, help="Stay until the list is there.")
 @pass_cli
 def show(cli: Cli, name: str | None, wait: bool) -> None:
     """Show the newest list: archives unknown to the inventory, and archives of ours that it lacks.

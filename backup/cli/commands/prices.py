@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 _MONEY = ("storage", "upload", "download", "egress", "copy")
 region_option = click.option(
-    "--region", "regions", multiple=True, metavar="REGION", help="Of this region; may be given often."
+    "--region", "regions", multiple=True, metavar="REGION", help="Only of this region; may be repeated."
 )
-all_option = click.option("--all", "everything", is_flag=True, help="Of every region that is known.")
+all_option = click.option("--all", "everything", is_flag=True, help="Of all known regions.")
 
 
 @click.group(invoke_without_command=True)
@@ -27,7 +27,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="Of every re
     "values",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set a figure of your own, as in eu-central-1/glacier/storage=0.0045; may be given often.",
+    help="Set a figure of your own, as in eu-central-1/glacier/storage=0.0045; may be repeated.",
 )
 @region_option
 @all_option

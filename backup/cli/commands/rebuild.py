@@ -38,16 +38,22 @@ _MOST_SHOWN = 20
 @keys_option("The recovery key; asked for if not given. Several where recipients changed, today's first.")
 @passphrase_files_option
 @click.option(
-    "--from", "sources", multiple=True, metavar="LINE|FILE", help="Recovery lines: no list is needed then."
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="LINE|FILE",
+    help="Begin at these recovery lines, without the vault's list.",
 )
-@click.option("--job", "jobs", multiple=True, metavar="JOB", help="This job only; may be given again.")
+@click.option("--job", "jobs", multiple=True, metavar="JOB", help="Only this job; may be repeated.")
 @click.option("--inventory", metavar="ID", help="Which inventory, if the vault holds several.")
-@click.option("--tip", metavar="PACK", help="Which of two catalogs that go on from the same one.")
-@click.option("--signer", metavar="FINGERPRINT", help="Believe this signer alone, enrolled or not.")
-@click.option("--trust-vault", is_flag=True, help="Believe any signer: whoever writes to the vault.")
+@click.option("--tip", metavar="PACK", help="The catalog to follow, of two with the same predecessor.")
+@click.option("--signer", metavar="FINGERPRINT", help="Trust this signer alone, enrolled or not.")
+@click.option(
+    "--trust-vault", is_flag=True, help="Trust any signer, and so anybody who can write to the vault."
+)
 @click.option("--deep", is_flag=True, help="Read the directories of packs that no catalog covers, too.")
 @tier_option
-@click.option("--set-aside", is_flag=True, help="Move an inventory and keys that are there out of the way.")
+@click.option("--set-aside", is_flag=True, help="Move an existing inventory and its keys out of the way.")
 @wait_option
 @pass_cli
 def rebuild(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.grouping import CommandWithWords
+from backup.cli.support.grouping import CommandWithSubcommands
 from backup.cli.support.moments import at_option
 from backup.cli.support.restore_choice import (
     choice_options,
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from backup.restorer.restore import RestoreContext, RestorePlan, RestoreReport
 
 
-@click.command(cls=CommandWithWords)
+@click.command(cls=CommandWithSubcommands)
 @click.argument("words", metavar="SNAPSHOT[:PATH]")
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
-@click.option("--target", metavar="DIR", help="Where to write; made if it is not there.")
-@click.option("--in-place", is_flag=True, help="Write where it came from; asks, or needs --yes.")
+@click.option("--target", metavar="DIR", help="The target directory; created if missing.")
+@click.option("--in-place", is_flag=True, help="Restore to the original place; asks, or needs --yes.")
 @job_option
 @at_option
 @choice_options
@@ -59,7 +59,9 @@ if TYPE_CHECKING:
 @capacity_option
 @wait_option
 @numeric_owner_option
-@click.option("--dry-run", is_flag=True, help="Say what each tier would retrieve and cost; ask for nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what each tier would retrieve and cost; retrieve nothing."
+)
 @pass_cli
 def restore(
     cli: Cli,
@@ -131,7 +133,7 @@ def _target_directory(target: str | None, *, in_place: bool) -> bytes:
     return b"/" if target is None else os.fsencode(os.path.abspath(target))
 
 
-@restore.word("resume")
+@restore.subcommand("resume")
 @click.argument("restore_id", metavar="ID")
 @capacity_option
 @wait_option
@@ -195,7 +197,7 @@ def _carry_on_alone(
         cli.say(str(error))
 
 
-@restore.word("cancel")
+@restore.subcommand("cancel")
 @click.argument("restore_id", metavar="ID")
 @pass_cli
 def cancel(cli: Cli, restore_id: str) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Also those that are over.")
+@click.option("--all", "everything", is_flag=True, help="Also those that are finished or cancelled.")
 @pass_cli
 def restores(cli: Cli, everything: bool) -> None:
     """List restores: their progress, what they wait for, and when what is ready expires."""

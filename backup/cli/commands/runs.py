@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @job_option
 @click.option(
-    "--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="At most so many."
+    "--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="The most runs to show."
 )
 @pass_cli
 def runs(cli: Cli, job: str | None, limit: int) -> None:

@@ -22,9 +22,18 @@ FIXED = b"AWS Roles Anywhere Credential Helper Signing Test"
 @click.command("sign-string")
 @identity_flags
 @click.option(
-    "--format", "form", type=click.Choice(["json", "text", "bin"]), default="json", help="What is printed."
+    "--format",
+    "form",
+    type=click.Choice(["json", "text", "bin"]),
+    default="json",
+    help="The form of the output.",
 )
-@click.option("--digest", type=click.Choice(["SHA256", "SHA384", "SHA512"]), default="SHA256", help="SHA256.")
+@click.option(
+    "--digest",
+    type=click.Choice(["SHA256", "SHA384", "SHA512"]),
+    default="SHA256",
+    help="Only SHA256 is accepted.",
+)
 @pass_cli
 def sign_string(cli: Cli, /, form: str, digest: str, **given: Any) -> None:
     """Sign a fixed test string, as the AWS helper's command of this name does; nothing is sent.

@@ -23,8 +23,10 @@ RETRY = timedelta(seconds=60)
 
 @click.command()
 @session_flags
-@click.option("--profile", default="default", metavar="NAME", help="The profile; default, if not given.")
-@click.option("--once", is_flag=True, help="Write once and end.")
+@click.option(
+    "--profile", default="default", metavar="NAME", help="The profile to write; 'default' if not given."
+)
+@click.option("--once", is_flag=True, help="Write once and exit.")
 @pass_cli
 def update(cli: Cli, /, profile: str, once: bool, **given: Any) -> None:
     """Write temporary keys into a profile of ~/.aws/credentials and renew them until interrupted.

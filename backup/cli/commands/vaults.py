@@ -9,11 +9,11 @@ import click
 
 from backup.cli.support.choosing_vault import open_vault
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.grouping import CommandWithWords
+from backup.cli.support.grouping import CommandWithSubcommands
 from backup.errors import NightvaultError, UsageError
 
 
-@click.command(cls=CommandWithWords)
+@click.command(cls=CommandWithSubcommands)
 @pass_cli
 def vaults(cli: Cli) -> None:
     """List the vaults of the config: what was stored there, and what each reports itself.
@@ -59,7 +59,7 @@ def vaults(cli: Cli) -> None:
         raise click.exceptions.Exit(int(failure.exit_code))
 
 
-@vaults.word("accept")
+@vaults.subcommand("accept")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @pass_cli

@@ -65,23 +65,23 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, command.help) for name, command in self._table.items()])
 
 
-class CommandWithWords(click.Command):
+class CommandWithSubcommands(click.Command):
     """A command that takes an argument or a subcommand: `restore SNAP`, `restore resume ID`.
 
-    Write it as a command with `cls=CommandWithWords`, then each word as a function under
-    `@restore.word("resume")`, which takes options and arguments as any command does.
+    Write it as a command with `cls=CommandWithSubcommands`, then each subcommand as a function under
+    `@restore.subcommand("resume")`, which takes options and arguments as any command does.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.words: dict[str, click.Command] = {}
+        self.subcommands: dict[str, click.Command] = {}
 
-    def word(self, name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
-        """Make a function the command that this word begins."""
+    def subcommand(self, name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
+        """A decorator that makes a function the subcommand of that name."""
 
         def add(function: Callable[..., Any]) -> click.Command:
             made: click.Command = click.command(name=name, cls=click.Command, **kwargs)(function)
-            self.words[name] = made
+            self.subcommands[name] = made
             return made
 
         return add
@@ -89,31 +89,31 @@ class CommandWithWords(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """The context of the word's command when the first argument is one."""
-        place = _first_word(args)
-        word = None if place is None else self.words.get(args[place])
-        if word is None:
+        """The context of the subcommand that the first argument names, else of this command."""
+        place = _first_argument(args)
+        named = None if place is None else self.subcommands.get(args[place])
+        if named is None:
             return super().make_context(info_name, args, parent, **extra)
         rest = [arg for n, arg in enumerate(args) if n != place]
-        return word.make_context(f"{info_name} {word.name}", rest, parent, **extra)
+        return named.make_context(f"{info_name} {named.name}", rest, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run whichever command the context was made for."""
         return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The words, below the options."""
+        """Write the subcommands, below the options."""
         with formatter.section("Or"):
             formatter.write_dl(
                 [
-                    (f"{ctx.command_path} {name}", word.get_short_help_str())
-                    for name, word in self.words.items()
+                    (f"{ctx.command_path} {name}", one.get_short_help_str())
+                    for name, one in self.subcommands.items()
                 ]
             )
         super().format_epilog(ctx, formatter)
 
 
-def _first_word(args: list[str]) -> int | None:
+def _first_argument(args: list[str]) -> int | None:
     """The index of the first argument that is neither a global option nor the value of one."""
     after_one_with_value = False
     for place, arg in enumerate(args):
@@ -137,8 +137,8 @@ def add_global_options(command: click.Command) -> None:
 def _below(command: click.Command) -> Iterator[click.Command]:
     if isinstance(command, click.Group):
         yield from command.commands.values()
-    if isinstance(command, CommandWithWords):
-        yield from command.words.values()
+    if isinstance(command, CommandWithSubcommands):
+        yield from command.subcommands.values()
 
 
 def _global_options(*, shown: bool = False) -> list[click.Option]:

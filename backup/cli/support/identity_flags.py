@@ -41,27 +41,35 @@ _IDENTITY = (
     click.option("--certificate", metavar="FILE|URI", help="PEM or PKCS#12 file, or pkcs11: URI."),
     click.option("--private-key", metavar="FILE|URI", help="PEM or TSS2 file, pkcs11: URI, handle:0x81…."),
     click.option("--cert-selector", metavar="TEXT|file://", help="Choose a certificate on the tokens."),
-    click.option("--system-store-name", metavar="NAME", help="Windows alone: refused here."),
-    click.option("--use-latest-expiring-certificate", is_flag=True, help="Of several, the longest valid."),
+    click.option("--system-store-name", metavar="NAME", help="For Windows only; refused here."),
+    click.option(
+        "--use-latest-expiring-certificate",
+        is_flag=True,
+        help="Of several certificates, take the one that is valid longest.",
+    ),
     click.option("--pkcs11-lib", metavar="FILE", help="The PKCS#11 module of the token."),
     click.option("--reuse-pin", is_flag=True, help="Offer the token's PIN to keys that ask again."),
     click.option("--tpm-key-password", metavar="TEXT", help="Password of the TPM key (visible in ps)."),
-    click.option("--no-tpm-key-password", is_flag=True, help="The TPM key has none: do not ask."),
+    click.option("--no-tpm-key-password", is_flag=True, help="The TPM key has no password: do not ask."),
     click.option("--pkcs8-password", metavar="TEXT", help="Passphrase of the key file (visible in ps)."),
-    click.option("--passphrase-file", metavar="FILE", help="File with what opens the key (better)."),
-    click.option("--debug", is_flag=True, help="Tell of requests and answers on stderr, never a secret."),
+    click.option(
+        "--passphrase-file", metavar="FILE", help="File with the passphrase, PIN or password (better)."
+    ),
+    click.option("--debug", is_flag=True, help="Log requests and answers on stderr, without secrets."),
 )
 _SESSION = (
-    click.option("--role-arn", metavar="ARN", help="The role."),
-    click.option("--profile-arn", metavar="ARN", help="The profile."),
+    click.option("--role-arn", metavar="ARN", help="The role to assume."),
+    click.option("--profile-arn", metavar="ARN", help="The Roles Anywhere profile."),
     click.option("--trust-anchor-arn", metavar="ARN", help="The trust anchor."),
     click.option("--session-duration", type=int, metavar="SECONDS", help="900 to 43200; 3600 if not given."),
     click.option("--region", metavar="NAME", help="The trust anchor's, if not given."),
-    click.option("--endpoint", metavar="URL", help="Where the service is, if not at AWS."),
-    click.option("--no-verify-ssl", is_flag=True, help="Believe any server."),
-    click.option("--with-proxy", is_flag=True, help="Take HTTPS_PROXY, HTTP_PROXY and NO_PROXY."),
+    click.option("--endpoint", metavar="URL", help="The service's endpoint, if it is not AWS's own."),
+    click.option("--no-verify-ssl", is_flag=True, help="Do not verify the server's certificate."),
+    click.option("--with-proxy", is_flag=True, help="Use HTTPS_PROXY, HTTP_PROXY and NO_PROXY."),
     click.option("--intermediates", metavar="FILE", help="PEM file of the chain above the certificate."),
-    click.option("--role-session-name", metavar="NAME", help="The session's name, if the profile lets us."),
+    click.option(
+        "--role-session-name", metavar="NAME", help="The session's name, if the profile allows one."
+    ),
 )
 
 

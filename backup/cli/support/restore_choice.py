@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 _SHOWN = 10
 _OPTIONS = [
     click.option(
-        "--include", metavar="PATTERN", multiple=True, help="Only what such a line of .gitignore names."
+        "--include", metavar="PATTERN", multiple=True, help="Only what matches PATTERN, as in .gitignore."
     ),
-    click.option("--exclude", metavar="PATTERN", multiple=True, help="Not what such a pattern names."),
+    click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out what matches PATTERN."),
     click.option(
         "--overwrite",
         type=click.Choice(["always", "if-changed", "never"]),
         help="Which existing files are replaced: always is the default until 1.0, and asks on a "
         "terminal. if-changed goes by size and time.",
     ),
-    click.option("--delete", is_flag=True, help="Remove what the snapshot lacks; asks, or needs --yes."),
-    click.option("--verify", is_flag=True, help="Read back what was written; if-changed goes by content."),
+    click.option("--delete", is_flag=True, help="Remove what is not in the snapshot; asks, or needs --yes."),
+    click.option("--verify", is_flag=True, help="Read back what was written; if-changed compares contents."),
     click.option("--yes", is_flag=True, help="Replace and remove without asking."),
 ]  # fmt: skip
 

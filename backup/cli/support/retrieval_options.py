@@ -14,7 +14,7 @@ passphrase_files_option = click.option(
     "passphrase_files",
     metavar="FILE",
     multiple=True,
-    help="Where the key file's passphrase is; for several keys one each, in order, or one for all.",
+    help="The key file's passphrase; for several keys one each, in order, or one for all.",
 )
 tier_option = click.option(
     "--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how expensive."

@@ -17,7 +17,7 @@ def _job(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str
     return value
 
 
-job_option = click.option("--job", metavar="NAME", callback=_job, help="Of this job.")
+job_option = click.option("--job", metavar="NAME", callback=_job, help="Only of this job.")
 
 
 def split_snapshot_and_path(words: str) -> tuple[str, bytes]:
