@@ -48,7 +48,7 @@ from backup.protocols import Vault
 from backup.restorer.dump.dump import STDOUT, dump
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, is_partly_ready, is_ready
 from backup.restorer.restore import plan_restore as plan_of
-from backup.restorer.selection.choice import Choice
+from backup.restorer.selection.choice import Choice, Output
 from backup.vault import dirfd
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
@@ -455,7 +455,7 @@ def test_a_tar_lacks_what_cannot_be_had_and_a_file_breaks_off(rig: Rig) -> None:
 
 def dumped(rig: Rig, path: bytes, output: str, sink: io.BytesIO) -> RestoreReport:
     world = rig.site.restore_world
-    plan = plan_of(rig.site.snapshot(), path, world, Choice(output=output))
+    plan = plan_of(rig.site.snapshot(), path, world, Choice(output=Output(output)))
     begun = begin_restore(plan, STDOUT, world, tier=Tier.STANDARD, keys=lambda: [rig.site.key])
     known = advance(begun, world)
     while not is_ready(known):

@@ -51,11 +51,11 @@ def made_choice(
     delete: bool,
     verify: bool,
     numeric_owner: bool,
-    output: str = "",
+    output: str = "",  # one of `Output`
 ) -> Choice:
     """The choice that the options make. `UsageError` for a pattern that cannot be read."""
     from backup.errors import ConfigError
-    from backup.restorer.selection.choice import Choice, Overwrite, Sieve
+    from backup.restorer.selection.choice import Choice, Output, Overwrite, Sieve
 
     choice = Choice(
         include=include,
@@ -64,7 +64,7 @@ def made_choice(
         delete=delete,
         verify=verify,
         numeric_owner=numeric_owner,
-        output=output,
+        output=Output(output),
     )
     try:
         Sieve(choice)

@@ -24,13 +24,12 @@ from backup.restorer.dump.tar import ending, member, padding
 from backup.restorer.pack_keys import PackKeyFile
 from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_ready
-from backup.restorer.selection.choice import Choice
+from backup.restorer.selection.choice import Choice, Output
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.selection.files import RestoreFile
 
 STDOUT = b"/dev/stdout"
 FITS = 32 * MIB
-TAR, FILE = "tar", "file"
 
 Sink = Callable[[bytes | memoryview], object]
 
@@ -91,7 +90,7 @@ class _Dump:
     def run(self) -> RestoreReport:
         selection, progress = self._plan.selection, self._context.progress
         with phase(progress, f"Dumping {self._plan.snapshot.id[:8]}", selection.data_bytes):
-            if self._plan.choice.output == TAR:
+            if self._plan.choice.output is Output.TAR:
                 self._tar()
             else:
                 self._file()
@@ -103,7 +102,7 @@ class _Dump:
             waiting=0,
             retrievals=len(self._known),
             files=self._files,
-            directories=len(selection.directories) if self._plan.choice.output == TAR else 0,
+            directories=len(selection.directories) if self._plan.choice.output is Output.TAR else 0,
             bytes=self._bytes,
             retrieved=sum(one.extent.length for one in self._known if one.state is not RetrievalStage.FAILED),
             problems=tuple(self._problems),
@@ -160,7 +159,7 @@ class _Dump:
             chunks = list(chunks)
         if header:
             self._put(header)
-        if self._plan.choice.output == FILE and file.layout is not None:
+        if self._plan.choice.output is Output.FILE and file.layout is not None:
             self._write_with_holes(file, chunks)
             return
         for data in chunks:

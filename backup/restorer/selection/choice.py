@@ -25,6 +25,14 @@ class Overwrite(StrEnum):
     NEVER = "never"
 
 
+class Output(StrEnum):
+    """The form of a dump on standard output; a restore into a directory has none."""
+
+    NONE = ""
+    FILE = "file"
+    TAR = "tar"
+
+
 class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
     """A restore's choice; the default restores everything and overwrites what exists.
 
@@ -41,7 +49,7 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
     delete: bool = False
     verify: bool = False
     numeric_owner: bool = False
-    output: str = ""  # of a dump: the form of what goes to standard output
+    output: Output = Output.NONE
 
     @property
     def is_all(self) -> bool:
