@@ -31,7 +31,7 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
-from backup.vault import s3_codes
+from backup.vault import s3_error_codes
 
 # Where awscrt is installed botocore signs with it: as a stranger to our bodies, it would hash each part anew.
 botocore.auth.AUTH_TYPE_MAPS.update(v4=botocore.auth.SigV4Auth, s3v4=botocore.auth.S3SigV4Auth)
@@ -197,7 +197,7 @@ def _from_answer(
         return CapacityError(message, advice=_SHORT[code])
     if code in _REFUSED:
         return VaultError(message, advice=_REFUSED[code])
-    if (of_s3 := s3_codes.error_of(code, message, unknown, refused)) is not None:
+    if (of_s3 := s3_error_codes.error_of(code, message, unknown, refused)) is not None:
         return of_s3
     if code == "InvalidParameterValueException":
         not_ready = text.lower().startswith("the job is not currently available for download")

@@ -46,7 +46,7 @@ from backup.model import (
 from backup.protocols import Clock, VaultTraits
 from backup.vault import dirfd, layout
 from backup.vault.layout import ArchiveRecord, Marker, Root, UploadRecord
-from backup.vault.rate_limit import FREE, UNLIMITED, RateLimits
+from backup.vault.rate_limit import NO_LIMITS, UNLIMITED, RateLimits
 
 TRAITS = VaultTraits(
     retrieves_ranges=True,
@@ -71,7 +71,7 @@ class DirectoryVault:
     It keeps no record of retrievals, so `open_retrievals` is empty: asking again costs nothing.
     """
 
-    def __init__(self, name: VaultName, path: str, clock: Clock, limits: RateLimits = FREE) -> None:
+    def __init__(self, name: VaultName, path: str, clock: Clock, limits: RateLimits = NO_LIMITS) -> None:
         self._name = name
         self._path = os.path.abspath(path)
         self._clock = clock

@@ -48,7 +48,7 @@ from backup.protocols import VaultTraits
 from backup.vault import glacier_answers as answers
 from backup.vault.aws import field, speaking_of
 from backup.vault.partbody import PartBody, hand_over_hashes, limit_rate
-from backup.vault.rate_limit import FREE, RateLimits, read_all
+from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
 
 TRAITS = VaultTraits(
     retrieves_ranges=True,
@@ -77,7 +77,7 @@ class GlacierVault:
     """
 
     def __init__(
-        self, name: VaultName, client: Any, vault: str, account_id: str = "-", limits: RateLimits = FREE
+        self, name: VaultName, client: Any, vault: str, account_id: str = "-", limits: RateLimits = NO_LIMITS
     ) -> None:
         self._name = name
         self._client = client

@@ -130,7 +130,7 @@ class RateLimits:
     down: AnyRateLimit = UNLIMITED
 
 
-FREE: Final = RateLimits()
+NO_LIMITS: Final = RateLimits()
 
 
 def slices(length: int, limit: AnyRateLimit) -> Iterator[tuple[int, int]]:

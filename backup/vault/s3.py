@@ -15,7 +15,7 @@ from backup.protocols import Clock, VaultTraits
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.partbody import limit_rate, rely_on_crc, stay_in_region
-from backup.vault.rate_limit import FREE, RateLimits
+from backup.vault.rate_limit import NO_LIMITS, RateLimits
 from backup.vault.s3_identity import S3Identity, is_identity
 from backup.vault.s3_requests import Bucket, BucketRequests
 from backup.vault.s3_retrievals import S3Retrievals
@@ -32,12 +32,12 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
     """A `Vault` in a bucket; `client` is `aws.make_client(session, "s3", …)`."""
 
     def __init__(
-        self, name: VaultName, client: Any, bucket: Bucket, clock: Clock, limits: RateLimits = FREE
+        self, name: VaultName, client: Any, bucket: Bucket, clock: Clock, limits: RateLimits = NO_LIMITS
     ) -> None:
         rely_on_crc(client)
         stay_in_region(client)
         limit_rate(client)
-        self._in = BucketRequests(client, bucket)
+        self._requests = BucketRequests(client, bucket)
         self._limits = limits
         self._name = name
         self._clock = clock
@@ -50,25 +50,27 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
     @property
     def traits(self) -> VaultTraits:
         """The limits and abilities of this bucket as a vault."""
-        return self._in.traits
+        return self._requests.traits
 
     def create(self) -> None:
         """CreateBucket, unless there is a bucket of that name that we can use."""
         with suppress(VaultMissingError):
-            self._in.require(f"look for {self._in.bucket.told}")
+            self._requests.require(f"look for {self._requests.bucket.told}")
             return
         elsewhere: dict[str, Any] = {}
-        if self._in.bucket.region != "us-east-1":  # which has no constraint
-            elsewhere["CreateBucketConfiguration"] = {"LocationConstraint": self._in.bucket.region}
+        if self._requests.bucket.region != "us-east-1":  # which has no constraint
+            elsewhere["CreateBucketConfiguration"] = {"LocationConstraint": self._requests.bucket.region}
         ours = {"BucketAlreadyOwnedByYou": _OursError}
         with suppress(_OursError):
-            self._in.call("create_bucket", f"make {self._in.bucket.told}", meaning=ours, **elsewhere)
+            self._requests.call(
+                "create_bucket", f"make {self._requests.bucket.told}", meaning=ours, **elsewhere
+            )
 
     def state(self) -> VaultState:
         """HeadBucket; without counts, which only a listing gives."""
-        location = f"s3://{self._in.bucket.name}/{self._in.bucket.prefix}"
+        location = f"s3://{self._requests.bucket.name}/{self._requests.bucket.prefix}"
         try:
-            self._in.require(f"look for {self._in.bucket.told}")
+            self._requests.require(f"look for {self._requests.bucket.told}")
         except VaultMissingError:
             return VaultState(exists=False, location=location)
         return VaultState(exists=True, location=location)
@@ -77,22 +79,24 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
 
     def request_listing(self, token: str) -> ListingId:  # noqa: ARG002 (there is nothing to find again)
         """A listing that is ready at once."""
-        self._in.require("list the archives")
+        self._requests.require("list the archives")
         return _LISTING
 
     def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
         """READY, always: the list is made when it is fetched."""
-        self._in.require("list the archives")
+        self._requests.require("list the archives")
         return answers.READY if listing_id == _LISTING else answers.EXPIRED
 
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         """ListObjectsV2, all pages."""
         doing, as_of = "list the archives", self._clock.now()
         if listing_id != _LISTING:
-            self._in.require(doing)
-            raise RetrievalExpiredError(f"cannot {doing}: bucket {self._in.bucket.name} has no such listing")
-        prefix = self._in.bucket.prefix
-        pages = self._in.pages("list_objects_v2", doing, Prefix=prefix)
+            self._requests.require(doing)
+            raise RetrievalExpiredError(
+                f"cannot {doing}: bucket {self._requests.bucket.name} has no such listing"
+            )
+        prefix = self._requests.bucket.prefix
+        pages = self._requests.pages("list_objects_v2", doing, Prefix=prefix)
         lines = (line for page in pages for line in page.get("Contents", ()) if not is_identity(line, prefix))
         return Listing(as_of, [answers.listed(line, prefix) for line in lines])
 
@@ -101,9 +105,11 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
         bytes."""
         doing = f"delete archive {archive_id}"
         if keys.label_of(archive_id) is None:
-            self._in.require(doing)
+            self._requests.require(doing)
             return
         with suppress(ArchiveMissingError):
-            version = self._in.head(archive_id, doing).get("VersionId")
+            version = self._requests.head(archive_id, doing).get("VersionId")
             which: dict[str, Any] = {"VersionId": version} if version else {}
-            self._in.call("delete_object", doing, Key=self._in.bucket.prefix + archive_id, **which)
+            self._requests.call(
+                "delete_object", doing, Key=self._requests.bucket.prefix + archive_id, **which
+            )

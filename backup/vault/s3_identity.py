@@ -31,22 +31,22 @@ class S3Identity:
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
         """ListObjectsV2 of the identity objects' prefix; in the order of their keys."""
-        bucket, found = self._in.bucket, []
+        bucket, found = self._requests.bucket, []
         below = bucket.prefix + keys.identity_key(inventory_id)
         doing = "look which vault it is"
-        for page in self._in.pages("list_objects_v2", doing, unknown=VaultMissingError, Prefix=below):
+        for page in self._requests.pages("list_objects_v2", doing, unknown=VaultMissingError, Prefix=below):
             lines = [line for line in page.get("Contents", ()) if is_identity(line, bucket.prefix)]
             found += [keys.token_of(line["Key"].removeprefix(bucket.prefix)) for line in lines]
         return [VaultIdentity(token) for token in found if token]
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
         """PutObject of an empty object, in the storage class of catalogs; never overwrites."""
-        bucket, checks = self._in.bucket, self._in.traits.checks_crc64
+        bucket, checks = self._requests.bucket, self._requests.traits.checks_crc64
         guard: dict[str, Any] = (
             {"ChecksumCRC64NVME": answers.encode_crc(0)} if checks else {"ContentMD5": _MD5_OF_NOTHING}
         )
         with suppress(_ThereError):
-            self._in.call(
+            self._requests.call(
                 "put_object",
                 "leave what the vault is known by",
                 unknown=VaultMissingError,
@@ -62,11 +62,11 @@ class S3Identity:
         self, inventory_id: InventoryId, known: Mapping[bytes, int]
     ) -> Sequence[ListedArchive]:
         """ListObjectsV2: one request for a thousand keys, then at most one or two for each job."""
-        prefix = self._in.bucket.prefix
+        prefix = self._requests.bucket.prefix
         found: list[ListedArchive] = []
         after: dict[str, Any] = {}
         while True:
-            page = self._in.call(
+            page = self._requests.call(
                 "list_objects_v2",
                 "list the catalogs",
                 unknown=VaultMissingError,

@@ -14,7 +14,7 @@ from backup.model import MIB, ArchiveId
 from backup.protocols import VaultTraits
 from backup.vault.aws import speaking_of
 from backup.vault.s3_answers import FROZEN
-from backup.vault.s3_codes import ELSEWHERE
+from backup.vault.s3_error_codes import ELSEWHERE
 
 CRC64NVME = "crc64nvme"
 

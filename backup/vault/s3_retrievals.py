@@ -29,7 +29,7 @@ from backup.model import (
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.aws import speaking_of
-from backup.vault.rate_limit import FREE, RateLimits, read_all
+from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
 from backup.vault.s3_requests import BucketRequests
 
 FEW = 3
@@ -43,8 +43,8 @@ class _NotFrozenError(VaultError):
 class S3Retrievals:
     """The part of `protocols.Vault` that retrieves and fetches."""
 
-    def __init__(self, requests: BucketRequests, limits: RateLimits = FREE) -> None:
-        self._in = requests
+    def __init__(self, requests: BucketRequests, limits: RateLimits = NO_LIMITS) -> None:
+        self._requests = requests
         self._limits = limits
 
     def request_retrieval(
@@ -57,9 +57,9 @@ class S3Retrievals:
         """RestoreObject of the whole object; one that can be read as it is, is ready at once."""
         doing = f"request the retrieval of archive {archive_id}"
         if keys.label_of(archive_id) is None:
-            self._in.require(doing)
+            self._requests.require(doing)
             raise ArchiveMissingError(f"cannot {doing}: no archive of a bucket has such an id")
-        if not self._in.bucket.is_frozen:
+        if not self._requests.bucket.is_frozen:
             return self._open_directly(archive_id, extent, tier, doing)
         if extent is not None:
             raise VaultError(f"cannot {doing}: S3 retrieves whole objects, no ranges of them")
@@ -69,7 +69,7 @@ class S3Retrievals:
     def _open_directly(
         self, archive_id: ArchiveId, extent: ByteRange | None, tier: Tier, doing: str
     ) -> RetrievalId:
-        head = self._in.head(archive_id, doing)
+        head = self._requests.head(archive_id, doing)
         if answers.is_frozen(head):  # by a lifecycle rule, or put there when the config had another class
             self._restore(archive_id, tier, doing)
         size = head["ContentLength"]
@@ -83,7 +83,7 @@ class S3Retrievals:
 
     def _restore(self, archive_id: ArchiveId, tier: Tier, doing: str) -> None:
         wanted = {
-            "Days": self._in.bucket.kept_days,
+            "Days": self._requests.bucket.kept_days,
             "GlacierJobParameters": {"Tier": tier.value.capitalize()},
         }
         meaning: dict[str, type[NightvaultError]] = {
@@ -92,18 +92,18 @@ class S3Retrievals:
             "InvalidObjectState": _NotFrozenError,
         }
         with suppress(_NotFrozenError):
-            self._in.call(
+            self._requests.call(
                 "restore_object",
                 doing,
                 unknown=ArchiveMissingError,
                 meaning=meaning,
-                Key=self._in.bucket.prefix + archive_id,
+                Key=self._requests.bucket.prefix + archive_id,
                 RestoreRequest=wanted,
             )
 
     def open_retrievals(self) -> Mapping[str, RetrievalId]:
         """An empty list: S3 keeps no tokens, and a repeated request is not billed twice."""
-        self._in.require("look for retrievals")
+        self._requests.require("look for retrievals")
         return {}
 
     def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
@@ -112,7 +112,7 @@ class S3Retrievals:
         parsed = {each: keys.parse_retrieval_id(each) for each in ids}
         wanted = sorted({one[0] for one in parsed.values() if one})
         if len(wanted) < len(parsed):  # foreign ids: no other request might show that the bucket is missing
-            self._in.require("look for retrievals")
+            self._requests.require("look for retrievals")
         told: dict[ArchiveId, RetrievalStatus] = {}
         if len(wanted) > FEW:
             told = self._told_by_lists(wanted)
@@ -124,10 +124,10 @@ class S3Retrievals:
     def _told_by_lists(self, wanted: Sequence[ArchiveId]) -> dict[ArchiveId, RetrievalStatus]:
         """Statuses by lists for these sorted keys, and by HeadObject for those on which the lists say
         nothing."""
-        prefix = self._in.bucket.prefix
+        prefix = self._requests.bucket.prefix
         left, told = list(reversed(wanted)), {}
         while left:
-            page = self._in.call(
+            page = self._requests.call(
                 "list_objects_v2",
                 "look for retrievals",
                 Prefix=prefix,
@@ -147,7 +147,9 @@ class S3Retrievals:
 
     def _status(self, key: ArchiveId) -> RetrievalStatus:
         try:
-            return answers.status_of_head(self._in.head(key, f"look for the retrieval of archive {key}"))
+            return answers.status_of_head(
+                self._requests.head(key, f"look for the retrieval of archive {key}")
+            )
         except ArchiveMissingError:
             return answers.EXPIRED
 
@@ -156,7 +158,7 @@ class S3Retrievals:
         doing = f"fetch bytes {extent.start} to {extent.end - 1} of retrieval {retrieval_id}"
         parsed = keys.parse_retrieval_id(retrieval_id)
         if parsed is None:
-            self._in.require(doing)
+            self._requests.require(doing)
             raise RetrievalExpiredError(f"cannot {doing}: no retrieval from a bucket has such an id")
         key, retrieved = parsed
         if not 0 <= extent.start < extent.end or (retrieved and extent.end > retrieved.length):
@@ -172,12 +174,12 @@ class S3Retrievals:
         return Fetched(data, None)
 
     def _read(self, key: ArchiveId, wanted: ByteRange, doing: str) -> bytes:
-        answer = self._in.call(
+        answer = self._requests.call(
             "get_object",
             doing,
             unknown=RetrievalExpiredError,
             meaning={"InvalidRange": ArchiveShortError},
-            Key=self._in.bucket.prefix + key,
+            Key=self._requests.bucket.prefix + key,
             Range=f"bytes={wanted.start}-{wanted.end - 1}",
         )
         with closing(answer["Body"]) as body, speaking_of(doing):

@@ -25,7 +25,7 @@ from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.aws import field
 from backup.vault.partbody import PartBody
-from backup.vault.rate_limit import FREE, RateLimits
+from backup.vault.rate_limit import NO_LIMITS, RateLimits
 from backup.vault.s3_requests import BucketRequests
 
 DESCRIPTION = "nightvault"  # the user metadata that repeats what the key says
@@ -44,20 +44,20 @@ class _ConflictError(VaultError):
 class S3Uploads:
     """The part of `protocols.Vault` that uploads."""
 
-    def __init__(self, requests: BucketRequests, limits: RateLimits = FREE) -> None:
-        self._in = requests
+    def __init__(self, requests: BucketRequests, limits: RateLimits = NO_LIMITS) -> None:
+        self._requests = requests
         self._limits = limits
 
     def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
         """CreateMultipartUpload, in the storage class for this kind of pack."""
-        traits = self._in.traits
+        traits = self._requests.traits
         if part_size & (part_size - 1) or not traits.smallest_part <= part_size <= traits.largest_part:
             raise VaultError(
                 f"parts of {part_size} bytes are not possible: a power of two from 8 MiB to 4 GiB is"
             )
         key, doing = keys.key_of(label), "begin an upload"
-        bucket = self._in.bucket
-        answer = self._in.call(
+        bucket = self._requests.bucket
+        answer = self._requests.call(
             "create_multipart_upload",
             doing,
             Key=bucket.prefix + key,
@@ -72,11 +72,11 @@ class S3Uploads:
         """UploadPart; the tree hash, which S3 does not know, is checked here, the CRC by the service."""
         doing = f"send the part at {part.offset} of {_describe(upload_id)}"
         upload = self._upload(upload_id, doing)
-        _check_place(part, body.nbytes, self._in.traits)
+        _check_place(part, body.nbytes, self._requests.traits)
         if tree_hash_of(body) != part.tree_hash:
             raise IntegrityError(f"cannot {doing}: it is not what was recorded", advice=_CHANGED)
         crc = self._checksum(ChecksumCRC64NVME=answers.encode_crc(part.crc64 or 0))
-        self._in.call(
+        self._requests.call(
             "upload_part",
             doing,
             unknown=UploadExpiredError,
@@ -128,7 +128,7 @@ class S3Uploads:
     ) -> None:
         wanted = ("PartNumber", "ETag", "ChecksumCRC64NVME")
         whole = answers.encode_crc(_crc_of(parts))
-        self._in.call(
+        self._requests.call(
             "complete_multipart_upload",
             doing,
             unknown=UploadExpiredError,
@@ -148,7 +148,7 @@ class S3Uploads:
             return False
         if has == size and (crc is None or crc == _crc_of(parts)):
             return True
-        bucket = self._in.bucket
+        bucket = self._requests.bucket
         raise VaultError(
             f"cannot {doing}: something else lies at {bucket.prefix}{key} in bucket {bucket.name}",
             advice="nothing was overwritten; find out who else writes to this bucket",
@@ -158,14 +158,16 @@ class S3Uploads:
         """Size and CRC of an object, by HeadObject, or by a list for a role that may not read; the CRC if
         known."""
         try:
-            head = self._in.head(key, doing, ChecksumMode="ENABLED")
+            head = self._requests.head(key, doing, ChecksumMode="ENABLED")
         except DeniedError:
-            page = self._in.call("list_objects_v2", doing, Prefix=self._in.bucket.prefix + key, MaxKeys=1)
+            page = self._requests.call(
+                "list_objects_v2", doing, Prefix=self._requests.bucket.prefix + key, MaxKeys=1
+            )
             sizes: list[int] = [line["Size"] for line in page.get("Contents", ())]
             if not sizes:
                 raise ArchiveMissingError(f"cannot {doing}: there is no {key}") from None
             return sizes[0], None
-        crc = head.get("ChecksumCRC64NVME") if self._in.traits.checks_crc64 else None
+        crc = head.get("ChecksumCRC64NVME") if self._requests.traits.checks_crc64 else None
         return head["ContentLength"], answers.decode_crc(crc) if crc else None
 
     def _given_up(self, upload_id: UploadId, error: VaultError) -> VaultError:
@@ -179,15 +181,17 @@ class S3Uploads:
         doing = f"abort {_describe(upload_id)}"
         with suppress(UploadExpiredError):
             upload = self._upload(upload_id, doing)
-            self._in.call("abort_multipart_upload", doing, unknown=UploadExpiredError, **upload)
+            self._requests.call("abort_multipart_upload", doing, unknown=UploadExpiredError, **upload)
 
     def list_uploads(self) -> Sequence[OpenUpload]:
         """ListMultipartUploads below the prefix, all pages."""
         doing = "list the uploads"
         found = []
-        for page in self._in.pages("list_multipart_uploads", doing, Prefix=self._in.bucket.prefix):
+        for page in self._requests.pages(
+            "list_multipart_uploads", doing, Prefix=self._requests.bucket.prefix
+        ):
             for each in page.get("Uploads", ()):
-                key = ArchiveId(each["Key"].removeprefix(self._in.bucket.prefix))
+                key = ArchiveId(each["Key"].removeprefix(self._requests.bucket.prefix))
                 label = keys.label_of(key)
                 upload_id = keys.upload_id_of(key, each["UploadId"])
                 found.append(OpenUpload(upload_id, label, None, each["Initiated"]))
@@ -195,7 +199,7 @@ class S3Uploads:
 
     def _parts(self, upload_id: UploadId, doing: str) -> list[Mapping[str, Any]]:
         upload = self._upload(upload_id, doing)
-        pages = self._in.pages("list_parts", doing, unknown=UploadExpiredError, **upload)
+        pages = self._requests.pages("list_parts", doing, unknown=UploadExpiredError, **upload)
         parts = [part for page in pages for part in page.get("Parts", ())]
         oldest_first = sorted(parts, key=lambda part: part["LastModified"])
         numbered = {part["PartNumber"]: part for part in oldest_first}  # some list what was replaced, too
@@ -203,18 +207,18 @@ class S3Uploads:
 
     def _checksum(self, **parameters: Any) -> dict[str, Any]:
         """The parameters that ask for a checksum; empty if the service does not know it."""
-        return parameters if self._in.traits.checks_crc64 else {}
+        return parameters if self._requests.traits.checks_crc64 else {}
 
     def _key_of(self, upload_id: UploadId, doing: str) -> ArchiveId:
         parsed = keys.parse_upload_id(upload_id)
         if parsed is None:
-            self._in.require(doing)
+            self._requests.require(doing)
             raise UploadExpiredError(f"cannot {doing}: no upload to a bucket has such an id")
         return parsed[0]
 
     def _upload(self, upload_id: UploadId, doing: str) -> dict[str, Any]:
         key = self._key_of(upload_id, doing)
-        return {"Key": self._in.bucket.prefix + key, "UploadId": upload_id.rpartition(":")[0]}
+        return {"Key": self._requests.bucket.prefix + key, "UploadId": upload_id.rpartition(":")[0]}
 
 
 def _describe(upload_id: UploadId) -> str:
