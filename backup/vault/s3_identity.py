@@ -27,7 +27,7 @@ def is_identity(line: Mapping[str, Any], prefix: str) -> bool:
 class S3Identity:
     """The part of `protocols.Vault` on the vault's identity and an inventory's newest catalogs."""
 
-    _in: BucketRequests
+    _requests: BucketRequests
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
         """ListObjectsV2 of the identity objects' prefix; in the order of their keys."""

@@ -45,7 +45,7 @@ class Bucket:
 
     @property
     def told(self) -> str:
-        """How errors name it."""
+        """The name of the bucket in errors."""
         return f"bucket {self.name}"
 
     @property

@@ -39,7 +39,7 @@ _TEXTS = ("profileArn", "roleArn", "trustAnchorArn", "roleSessionName")
 
 
 def invalid_parameter(message: str) -> ServiceError:
-    """400 ValidationException."""
+    """The error 400 ValidationException."""
     return ServiceError("ValidationException", message)
 
 
