@@ -22,16 +22,19 @@ from backup.protocols import CredentialSource
 __all__ = ["DefaultChain", "FixedCredentials", "boto3_session"]
 
 ALWAYS = 10**12
-"""Seconds before expiry from which botocore asks for newer keys: always, so that the source alone decides."""
+"""Seconds before expiry from which botocore asks for newer keys; so large that it always asks and the source
+decides."""
 
 LAST_MINUTE = 60
-"""Seconds before expiry from which a thread waits for another's question instead of using the keys it has."""
+"""Seconds before expiry from which a thread waits for another one's request instead of using the keys it
+has."""
 
 NEVER = "9999-12-31T23:59:59+00:00"
-"""botocore wants an expiry; keys that have none get this one."""
+"""The expiry for keys that have none, since botocore requires one."""
 
 NO_PROFILE = {"profile": (None, None, None, None)}
-"""botocore's variable without its place in the config file and in the environment: nobody names a profile."""
+"""botocore's profile variable without its sources in config file and environment, so that no profile is
+used."""
 
 TALKATIVE_LOGGERS = ("botocore.auth", "botocore.endpoint", "botocore.parsers")
 """botocore's loggers that write the session token or whole answers at DEBUG."""

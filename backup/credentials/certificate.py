@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 TAG_VALUE = re.compile(r"[\w .:/=+\-@]*")
-"""Roughly STS's pattern for tag values: a subject outside of it cannot become a session tag."""
+"""Approximately STS's pattern for tag values: a subject that does not match cannot become a session tag."""
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
 

@@ -22,12 +22,13 @@ from backup.errors import NightvaultError, ThrottledError, UnreachableError
 from backup.model import Credentials
 
 MOST_ANSWER = 1 << 20
-"""Bytes of an answer that we read; a real one has a few thousand."""
+"""The maximum number of bytes that are read of an answer; a real one has a few thousand."""
 
 log = logging.getLogger(__name__)
 
 _LONG = re.compile(r"[A-Za-z0-9+/=_\-]{16,}")
-"""What may be a key or token in an answer that nobody understands; few words of a page are as long."""
+"""Texts long enough to be a key or token in an answer that cannot be parsed; few words of a page are as
+long."""
 
 _OBJECT = re.compile(r"^(<[^>]*>|HTTPS?Connection(Pool)?\([^)]*\)): ")
 

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 MOST_CHAIN_CERTIFICATES = 5
-"""So many certificates may stand in the chain header (AWS: "Authentication")."""
+"""The maximum number of certificates in the chain header (AWS: "Authentication")."""
 
 
 class KeyHolder(Protocol):

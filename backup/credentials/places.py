@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from backup.credentials.pkcs11_uri import is_pkcs11
 
 MOST_FILE = 1 << 20
-"""Bytes; no certificate or key file is larger, and a device file has no end."""
+"""The maximum size of a certificate or key file in bytes; a device file would have no end."""
 
 Asker = Callable[[str], bytes]
-"""Asks a person for a secret, by a question; `IdentityError` where nobody is."""
+"""A function that asks the user a question and returns the secret; `IdentityError` without a terminal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from backup.errors import IdentityError
 DEFAULT_MODULE = "p11-kit-proxy.so"
 
 _LOCK = threading.RLock()
-"""PKCS#11 logs in a whole process at a token, so one question is asked at a time."""
+"""A lock around all operations, since a PKCS#11 login applies to the whole process."""
 
 
 @dataclass(frozen=True, slots=True)

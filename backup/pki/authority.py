@@ -24,7 +24,7 @@ KEY_FILE = "ca.key"
 ISSUED_DIRECTORY = "issued"
 
 BACKDATED = timedelta(minutes=5)
-"""Certificates begin a little in the past, so that a clock that is slow by that much takes them."""
+"""The time by which certificates begin in the past, so that a clock that is slow by as much accepts them."""
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 

@@ -12,7 +12,7 @@ from backup.credentials.certificate import TAG_VALUE
 from backup.errors import UsageError
 
 LONGEST_NAME = 64
-"""Characters of a CN, O or OU (RFC 5280, upper bounds)."""
+"""The maximum number of characters of a CN, O or OU (RFC 5280, upper bounds)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from backup.errors import (
 )
 from backup.vault import s3_error_codes
 
-# Where awscrt is installed botocore signs with it: as a stranger to our bodies, it would hash each part anew.
+# If awscrt is installed, botocore signs with it; it does not know our bodies and would hash each part again.
 botocore.auth.AUTH_TYPE_MAPS.update(v4=botocore.auth.SigV4Auth, s3v4=botocore.auth.S3SigV4Auth)
 
 CONNECT_TIMEOUT = 10
@@ -142,7 +142,7 @@ _MISSING: tuple[tuple[str, type[VaultError], str], ...] = (
         "AWS makes a vault's first listing about a day after its first archive",
     ),
 )
-"""What ResourceNotFoundException means, by how its text begins."""
+"""The meanings of ResourceNotFoundException, by the beginning of its text."""
 
 
 @contextmanager

@@ -66,7 +66,7 @@ _LISTING = ListingId("now")
 
 
 class DirectoryVault:
-    """The `Vault` in a directory of this machine; `layout` says how it lies there.
+    """A `Vault` in a directory of this machine, in the layout of `layout.py`.
 
     It keeps no record of retrievals, so `open_retrievals` is empty: asking again costs nothing.
     """

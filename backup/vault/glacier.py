@@ -61,13 +61,14 @@ TRAITS = VaultTraits(
 )
 
 TOKEN_PREFIX = "nightvault "  # noqa: S105 (of a retrieval's token, which is no secret)
-"""What the description of our retrievals and listings begins with."""
+"""The prefix of the descriptions of our retrievals and listings."""
 
 _IDS = {"archiveId", "uploadId", "jobId"}
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 FEW = 3
-"""Up to so many retrievals are asked for one by one; for more, AWS's whole list of 50 a page is cheaper."""
+"""Up to this number the states of retrievals are requested one by one; for more, AWS's list of 50 a page is
+cheaper."""
 
 
 class GlacierVault:

@@ -28,10 +28,10 @@ from backup.model import (
 )
 
 OUTPUT_LIVES = timedelta(hours=24)
-"""At least so long after its completion an output can be fetched: developer guide, "Get Job Output"."""
+"""The minimum time for which an output can be fetched after completion: developer guide, "Get Job Output"."""
 
 EXPIRED = RetrievalStatus(RetrievalState.EXPIRED)
-"""What a job is that AWS does not know (any more)."""
+"""The status of a job that AWS does not know (any more)."""
 
 
 def status(job: Mapping[str, Any]) -> RetrievalStatus:

@@ -21,7 +21,7 @@ from backup.protocols import Clock
 
 SLICE: Final = 64 * 1024
 LATE: Final = timedelta(seconds=0.05)
-"""A turn taken up so much too late (a sleep is never exact) is made up for."""
+"""The delay of a turn that is made up for, since a sleep is never exact."""
 
 _LEAST_SLICE: Final = 1024
 _SLICES_A_SECOND: Final = 4

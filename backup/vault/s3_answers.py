@@ -29,7 +29,7 @@ from backup.model import (
 from backup.vault.s3_keys import label_of
 
 FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-"""The classes whose objects must be retrieved before they can be read."""
+"""The storage classes whose objects must be retrieved before they can be read."""
 
 EXPIRED = RetrievalStatus(RetrievalState.EXPIRED)
 WAITING = RetrievalStatus(RetrievalState.WAITING)

@@ -23,7 +23,7 @@ _WRONG_REGION = "set the vault's region to the one where the bucket is: the S3 c
 ELSEWHERE = frozenset(
     {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "400"}
 )
-"""What S3 says of a bucket in another region, which it may name in a header."""
+"""S3's codes for a bucket in another region, which it may name in a header."""
 
 _OF_S3: dict[str, tuple[type[NightvaultError], str]] = {
     "NoSuchBucket": (
@@ -54,7 +54,8 @@ _OF_S3: dict[str, tuple[type[NightvaultError], str]] = {
     ),
     "NotImplemented": (VaultError, "this service lacks what the vault needs: docs/s3.md"),
 }
-"""What codes of S3 mean, and what to do; whoever knows more of its request gives their meaning itself."""
+"""Our error and advice for each code of S3; a caller with a more specific meaning passes it to the
+request."""
 
 _NOT_THERE = {"NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound", "404"}
 _NOT_AS_SAID = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "InvalidRequest"}

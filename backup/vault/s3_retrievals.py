@@ -33,7 +33,8 @@ from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
 from backup.vault.s3_requests import BucketRequests
 
 FEW = 3
-"""The state of up to so many objects is asked for one by one; a list tells that of a thousand at once."""
+"""Up to this number the states of objects are requested one by one; a list gives those of a thousand at
+once."""
 
 
 class _NotFrozenError(VaultError):

@@ -51,7 +51,8 @@ class EmulatorProtocol(H11Protocol):
     """
 
     refusals: Mapping[int, Callable[[ServiceError], Answer]] = {}
-    """By port: how the service there words what is no HTTP; the vault service's words elsewhere."""
+    """The function, by port, that makes the answer to bytes that are not HTTP; by default the vault
+    service's."""
 
     _refused = False
 

@@ -49,7 +49,7 @@ def complete_lock(call: Call, tx: Transaction) -> Answer:
 
 
 def abort_lock(call: Call, tx: Transaction) -> Answer:
-    """Give an unfinished lock up; nothing to give up is no error, a finished one is."""
+    """Abort an unfinished lock; no error without a lock, 403 for a finished one."""
     vault = find_vault(call, tx)["id"]
     lock = find_lock(tx, vault)
     if lock is not None and lock["state"] == "Locked":
