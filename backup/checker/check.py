@@ -27,7 +27,7 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.lost import lost_chunks, mark, spoiled_archives
 from backup.inventory.schema import moment
-from backup.inventory.stages import ListingStage
+from backup.inventory.stages import ListingStage, StepStage
 from backup.model import ArchiveId, ArchiveLabel, PackKind
 from backup.transfer.recognise import OLDER, Meeting, meet, other_vault
 from backup.transfer.retrievals.listing import continue_listing, newest_kept_head, request_listing
@@ -43,11 +43,11 @@ def compare_with_vault(context: CheckContext) -> CheckReport:
     stored = _stored_before(context)
     waits_for = _bring_listing(context)
     if waits_for:
-        return CheckReport("waiting", context.vault.name, waits_for=waits_for)
+        return CheckReport(StepStage.WAITING, context.vault.name, waits_for=waits_for)
     with context.inventory.reading() as tx:
         head = newest_kept_head(tx, context.vault)
     if head is None:
-        return CheckReport("waiting", context.vault.name, waits_for=_THE_LIST)
+        return CheckReport(StepStage.WAITING, context.vault.name, waits_for=_THE_LIST)
     began = context.clock.now()
     with context.inventory.writing() as tx:
         run = runs.open_check(tx, began)
@@ -156,7 +156,9 @@ class _Comparison:
             if affected.files:
                 self._findings += lost_before(tx, known & lost.archives, self._context)
             self._findings += find_unnamed(tx, vault)
-        return CheckReport("done", vault, compared=found, findings=tuple(self._findings), affected=affected)
+        return CheckReport(
+            StepStage.DONE, vault, compared=found, findings=tuple(self._findings), affected=affected
+        )
 
     def _shows_nothing(self, tx: Transaction) -> bool:
         """Whether a vault whose identity is not known yet shows nothing at all of what is stored in it."""

@@ -26,6 +26,7 @@ from backup.inventory.invariants import INVARIANTS, Violation, database_faults, 
 from backup.inventory.lost import lost_chunks, unnamed_copies
 from backup.inventory.packed import ChunkLocation
 from backup.inventory.readings import bad_frames
+from backup.inventory.stages import StepStage
 from backup.model import Generation, PackId
 from backup.protocols import Clock, Progress, phase
 
@@ -51,7 +52,7 @@ def check_laws(inventory: Inventory, content_key: bytes, clock: Clock, progress:
         affected = find_affected(tx, lost_chunks(tx, bad_frames=bad_frames(tx)))
     now = clock.now()
     report = CheckReport(
-        "done",
+        StepStage.DONE,
         None,
         laws=Invariants(len(INVARIANTS) + len(_NAMES) + 3, contents.entries, contents.chunks),
         findings=tuple(map(_finding, found)),

@@ -33,7 +33,7 @@ from backup.inventory.archives import Archive
 from backup.inventory.lost import lost_chunks
 from backup.inventory.readings import Reading, Result
 from backup.inventory.runs import Outcome
-from backup.inventory.stages import ReadingStage
+from backup.inventory.stages import ReadingStage, StepStage
 from backup.model import ByteRange
 from backup.protocols import phase
 from backup.transfer.recognise import require_same
@@ -150,7 +150,9 @@ class _Reader:
                 return self._finish()
             if self._context.vault.traits.waits or not (asked or ready):
                 count = f"{len(left)} of {len(self._known())} retrievals"
-                return CheckReport("waiting", self._context.vault.name, waits_for=count, run=self._run)
+                return CheckReport(
+                    StepStage.WAITING, self._context.vault.name, waits_for=count, run=self._run
+                )
 
     # Asking.
 
@@ -223,7 +225,7 @@ class _Reader:
             run = next(one for one in runs.open_checks(tx) if one.number == self._run)
         now = self._context.clock.now()
         report = CheckReport(
-            "done",
+            StepStage.DONE,
             vault,
             run=self._run,
             read=self._read_back(known),

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from backup.inventory.runs import Outcome
+from backup.inventory.stages import StepStage
 from backup.model import JobName, SnapshotId, VaultName
 
 GRAVE = frozenset({"missing", "differs", "damaged", "lost", "law", "unnamed", "other-vault", "newer-catalog"})
@@ -95,9 +96,9 @@ class Invariants:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """A check that is done (`state` "done"), or that waits for the vault ("waiting")."""
+    """A check that is done, or that waits for the vault."""
 
-    state: str
+    state: StepStage
     vault: VaultName | None
     waits_for: str = ""
     run: int | None = None

@@ -40,6 +40,13 @@ class RestoreStage(StrEnum):
     CANCELLED = "cancelled"
 
 
+class StepStage(StrEnum):
+    """A check or a rebuild after one of its steps, which may lie hours apart."""
+
+    WAITING = "waiting"
+    DONE = "done"
+
+
 UNDER_WAY: Final = frozenset({RetrievalStage.WAITING, RetrievalStage.READY})
 """Requested, and not fetched yet."""
 OVER: Final = frozenset({RetrievalStage.FETCHED, RetrievalStage.FAILED})

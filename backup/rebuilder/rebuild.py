@@ -18,6 +18,7 @@ from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder, building
+from backup.inventory.stages import StepStage
 from backup.model import Generation, InventoryId, ListedArchive, Listing, VaultIdentity
 from backup.protocols import phase
 from backup.rebuilder.apply import Applier, JobState, UnusableCatalogError
@@ -49,7 +50,7 @@ def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
         try:
             report = _find_and_build(wish, context, bringer, finder)
         except WaitsError as wait:
-            return RebuildReport("waiting", context.vault.name, waits_for=str(wait))
+            return RebuildReport(StepStage.WAITING, context.vault.name, waits_for=str(wait))
         except (OlderStateError, NothingToRebuildError):
             journal.forget_listing()  # a newer list may show more
             raise
@@ -209,7 +210,7 @@ class _Building:
         listing = self._finder.listing
         own = {one.recipient.id for one in self._context.recovery_keys}
         return RebuildReport(
-            "done",
+            StepStage.DONE,
             self._context.vault.name,
             inventory_id=self._context.new_id,
             predecessor=inventory_id,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from backup.inventory.stages import StepStage
 from backup.model import InventoryId, VaultName
 
 
@@ -37,9 +38,9 @@ class RebuiltJob:
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
-    """A rebuild that is done (`state` "done"), or that waits for the vault ("waiting")."""
+    """A rebuild that is done, or that waits for the vault."""
 
-    state: str
+    state: StepStage
     vault: VaultName
     waits_for: str = ""
     inventory_id: InventoryId | None = None
