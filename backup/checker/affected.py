@@ -1,4 +1,4 @@
-"""Which files of which snapshots need chunks that are gone: one pass over the entries, flat in memory."""
+"""Find files and snapshots that need chunks that are gone: one pass over entries, in constant memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is it still there: the inventory against the vault's own list, in acts that may lie hours apart.
+"""Compare the inventory with the vault's own list, in steps that may lie hours apart.
 
     ask for a list → it comes → compare, mark what is lost or found again → adopt orphans → what is affected
 
@@ -38,7 +38,7 @@ _FIRST_LIST = "the vault to make its first list, which takes up to a day"
 
 
 def compare_with_vault(context: CheckContext) -> CheckReport:
-    """One act: "waiting" until there is a fresh list, then "done", recorded as a run."""
+    """One step: "waiting" until there is a fresh list, then "done", recorded as a run."""
     meeting = _greet(context)
     stored = _stored_before(context)
     waits_for = _bring_listing(context)
@@ -75,7 +75,7 @@ def _greet(context: CheckContext) -> Meeting:
 
 
 def _stored_before(context: CheckContext) -> frozenset[int] | None:
-    """What a list that is made at once must show: all that is stored now. None where clocks must decide."""
+    """The archives that a list made at once must show: all that are stored now. None where clocks decide."""
     if not context.vault.traits.lists_at_once:
         return None
     with context.inventory.reading() as tx:
@@ -114,7 +114,7 @@ def _has_fresh(context: CheckContext) -> bool:
 
 
 class _Comparison:
-    """One list against the books."""
+    """One list against the inventory."""
 
     def __init__(
         self, context: CheckContext, head: Row[Any], meeting: Meeting, stored: frozenset[int] | None
@@ -204,7 +204,7 @@ class _Comparison:
             detail = f"{_named(row)}, stored {moment(row.stored_at):%Y-%m-%d %H:%M} UTC: {why}"
             self._findings.append(Finding(kind, row.archive_id, detail))
 
-    # What the list shows and the books do not.
+    # What the list shows and the inventory does not.
 
     def _look_at_unknown(self) -> None:
         with self._context.inventory.reading() as tx:
@@ -257,7 +257,7 @@ class _Comparison:
         return Finding("adopted", line.archive_id, f"{pack}: a cut came between its arrival and our record")
 
     def _stranger(self, tx: Transaction, line: Row[Any], label: ArchiveLabel) -> Finding:
-        """What an archive with our id may be that is not in the books."""
+        """The finding on an archive that bears our id and is not in the inventory."""
         if label.kind is not PackKind.CATALOG:
             detail = f"pack {label.pack_id.hex()[:8]} of this inventory, which it does not know"
             return Finding("orphan", line.archive_id, detail)

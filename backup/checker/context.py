@@ -1,4 +1,4 @@
-"""What a check is given: inventory, vault, clock, keys."""
+"""The context of a check: inventory, vault, clock, keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backup.transfer.retry import Patience, Reach
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What a check of a vault is given.
+    """All that a check of a vault works with.
 
     `keys` may be empty: then frames are compared, not opened. No more than `round_bytes` are asked for and
     not yet read at a time, so that nothing expires unread. Archives are read in slices of `slice_size` bytes,

@@ -1,10 +1,10 @@
-"""Read a sample of the vault back, in acts that may lie hours apart.
+"""Read a sample of the vault back, in steps that may lie hours apart.
 
     plan     which pieces, from the inventory alone: free
     begin    record them as a run
     go on    ask for what was not asked for yet, read what is ready; at last, say what is affected
 
-Each act may be cut anywhere and run again: a request is noted before it is sent, a piece when it was read.
+Each step may be cut anywhere and run again: a request is noted before it is sent, a piece when it was read.
 What cannot be read now is asked for again, and never taken for missing.
 """
 
@@ -57,7 +57,7 @@ class Piece:
 
 
 def plan_sample(amount: Amount, context: CheckContext) -> list[Piece]:
-    """What a check would read next. Nothing is asked for."""
+    """The pieces that a check would read next. Nothing is asked for."""
     vault = context.vault.name
     with context.inventory.reading() as tx:
         stored = dict(readings.readable_archives(tx, vault))
@@ -111,13 +111,13 @@ def give_up(run: int, context: CheckContext) -> None:
 
 
 def go_on(run: int, context: CheckContext) -> CheckReport:
-    """One act: "waiting" until all was read, then "done". `LockedError` if another process is at it.
+    """One step: "waiting" until all was read, then "done". `LockedError` if another process is at it.
 
     `OtherVaultError` where another vault stands: what that one lacks was not lost.
     """
     with context.inventory.locked("check"):
         require_same(context.inventory, context.vault, context.patience)
-        return _Reader(run, context).act()
+        return _Reader(run, context).step()
 
 
 def _is_finding(result: Result) -> bool:
@@ -137,7 +137,7 @@ class _Reader:
         self._desk = Desk(context.vault, context.clock, context.patience, note, context.askers)
         self._keys: dict[int, PackKeys | None] = {}
 
-    def act(self) -> CheckReport:
+    def step(self) -> CheckReport:
         """Look, ask, read; again while the vault is quick."""
         while True:
             ready = self._look()
@@ -157,7 +157,7 @@ class _Reader:
     # Asking.
 
     def _look(self) -> list[Reading]:
-        """Those whose outputs are ready."""
+        """The pieces whose outputs are ready."""
         return [each.record for each in look(self._store, self._desk) if each.verdict is Verdict.READY]
 
     def _ask(self) -> bool:

@@ -33,7 +33,7 @@ class ReadingStore:
             return readings.readings_of(tx, self._run)
 
     def pending(self) -> list[Pending[Reading]]:
-        """Those that wait; of one that the vault failed to retrieve before, the result is kept."""
+        """The pieces that wait; one that the vault failed to retrieve before has a result."""
         return [
             Pending(one, one.retrieval_id, one.requested_at, int(one.result is not None))
             for one in self.known()

@@ -1,4 +1,4 @@
-"""What a check tells: findings by kind, what is affected, and what was not looked at."""
+"""The report of a check: findings by kind, what is affected, and what was not looked at."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class AffectedSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Affected:
-    """What cannot be restored whole: versions of files, how many of them are live, the first paths."""
+    """Files that cannot be restored whole: versions of files, how many of them are live, the first paths."""
 
     files: int = 0
     size: int = 0
@@ -72,7 +72,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What was retrieved and read; `never_read` bytes no check has read yet, of all that is stored."""
+    """Counts of what was read; `never_read` bytes no check has read yet, of all that is stored."""
 
     archives: int = 0
     whole_archives: int = 0
@@ -135,7 +135,7 @@ class CheckReport:
         return document
 
     def summary(self) -> dict[str, Any]:
-        """What is kept with the run: counts, and the grave findings."""
+        """The part that is kept with the run: counts, and the grave findings."""
         kinds = Counter(one.kind for one in self.findings)
         grave = [asdict(one) for one in self.findings if one.is_grave]
         return {

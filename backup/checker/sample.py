@@ -1,4 +1,4 @@
-"""Which pieces of which archives a check reads next: what was never read, then what was longest ago; pure.
+"""Choose the pieces that a check reads next: never read ones, then those read longest ago; pure.
 
 An archive is cut into slices, so that a small sample of a large archive is a small request. What is chosen by
 the same word is in time everything: nothing is read twice before all was read once.
@@ -32,7 +32,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much to read: a share of all that is stored, or bytes."""
+    """The amount to read: a share of all that is stored, or bytes."""
 
     share: Fraction | None = None
     size: int = 0

@@ -33,7 +33,7 @@ class Prover:
         self._codec = FrameCodec()
 
     def prove(self, one: Reading, archive: Archive, keys: PackKeys | None) -> Result:
-        """What a ready piece is worth. The vault's errors come out, but for bytes that are gone."""
+        """The result of reading a ready piece. The vault's errors come out, but for bytes that are gone."""
         with self._inventory.reading() as tx:
             wanted = frames_in(Slice(one.archive, one.start, one.end), packed.frame_rows(tx, archive.number))
             chunks = _by_frame(packed.chunks_of(tx, archive.number)[1]) if keys else {}

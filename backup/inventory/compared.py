@@ -78,6 +78,11 @@ class Covered:
         return not micros(self.until) <= row.stored_at <= micros(self.future)
 
 
+def covers_until(as_of: datetime, *, at_once: bool = False) -> datetime:
+    """The time before which all that was stored must be in a listing made at `as_of`."""
+    return as_of if at_once else as_of - _CLOCKS_DIFFER
+
+
 def must_show(
     tx: Transaction,
     head: Row[Any],
@@ -92,9 +97,8 @@ def must_show(
     Where that is not known, those stored before it was requested, by our clock, and before it was made, by
     the vault's, as far as its clock is known. A vault that lists `at_once` made it in an instant.
     """
-    margin = timedelta(0) if at_once else _CLOCKS_DIFFER
     ahead = clock_ahead(tx, head.number, vault)
-    until = min(moment(head.as_of) - ahead - margin, moment(head.requested_at))
+    until = min(covers_until(moment(head.as_of) - ahead, at_once=at_once), moment(head.requested_at))
     return Covered(until, now + _CLOCKS_DIFFER, stored)
 
 

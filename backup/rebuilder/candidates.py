@@ -1,4 +1,4 @@
-"""What speaks of catalogs (a listing, a recovery line, a chain), and which inventory is meant, purely."""
+"""Sources that name catalogs (a listing, a recovery line, a chain), and which inventory is meant, purely."""
 
 from __future__ import annotations
 

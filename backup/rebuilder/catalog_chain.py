@@ -1,4 +1,4 @@
-"""Which catalogs make a job's newest state, purely: headers in, a chain or what is missing out.
+"""Decide which catalogs make a job's newest state, purely: headers in, a chain or what is missing out.
 
 The rules, each of which holds before a byte of a catalog's body is believed:
 
@@ -56,7 +56,7 @@ class OlderStateError(NightvaultError):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Who is believed without a recovery key: the signer of that fingerprint alone, or whoever wrote."""
+    """The signers believed without a recovery key: that of the fingerprint alone, or whoever wrote."""
 
     signer: bytes | None = None
     vault: bool = False
@@ -109,7 +109,7 @@ class Chain:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """What is applied, in order."""
+        """The catalogs that are applied, in order."""
         return (*((self.base,) if self.base else ()), *self.deltas)
 
 

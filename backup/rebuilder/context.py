@@ -1,4 +1,4 @@
-"""What a rebuild is given: what to rebuild, and its context: inventory, vault, clock and the like."""
+"""The wish and the context of a rebuild: inventory, vault, clock and the like."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backup.transfer.retry import Patience, Reach
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user asked for; all of it may be left out.
+    """The user's wish; all of it may be left out.
 
     `inventory` and `tip` are beginnings of ids in hex; `jobs` are names; `deep` reads the directories of
     packs that no catalog covers.

@@ -1,4 +1,4 @@
-"""Ask a vault for its listing and for archives, once, and bring them down, in acts hours apart."""
+"""Ask a vault for its listing and for archives, once, and bring them down, in steps hours apart."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class CatalogFetcher:
         return brought
 
     def ask(self, wants: Sequence[Want]) -> int:
-        """Ask for what was not asked for; how many of them are not ready yet. Nothing is fetched."""
+        """Ask for what was not asked for; the number that is not ready yet. Nothing is fetched."""
         return self._ask_for(wants)[0].waiting
 
     def _ask_for(self, wants: Sequence[Want]) -> tuple[Brought, list[Want]]:
-        """What is here already, what is missing, how many wait; and what was asked for."""
+        """Ask for what is not here: what is here, missing or waits; and what was asked for."""
         brought = Brought()
         open_ones = [want for want in wants if not self._is_here(want, brought)]
         if not open_ones:
@@ -90,7 +90,7 @@ class CatalogFetcher:
         return brought, asked
 
     def forget(self, want: Want) -> None:
-        """What came is not right: ask for it anew the next time."""
+        """Drop what came and is not right: it is asked for anew the next time."""
         path = self._journal.path_of(ArchiveId(want.name))
         if os.path.exists(path):
             os.unlink(path)

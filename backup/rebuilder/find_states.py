@@ -72,7 +72,7 @@ class _Refused:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of the vault so far."""
+    """The vault as it is known so far."""
 
     candidates: dict[ArchiveId, Candidate] = field(default_factory=dict)
     files: dict[bytes, CatalogFile] = field(default_factory=dict)  # by header hash
@@ -82,7 +82,7 @@ class _Known:
 
 
 class StateFinder:
-    """One act of looking; `files`, `suspicions` and `listing` are what came of it."""
+    """One step of looking; `files`, `suspicions` and `listing` are what came of it."""
 
     def __init__(self, wish: Wish, context: RebuildContext, bringer: CatalogFetcher) -> None:
         self._wish = wish
@@ -169,7 +169,7 @@ class StateFinder:
         return list(found.values())
 
     def _offered(self, job_id: bytes) -> list[Candidate]:
-        """What may be a job's catalogs."""
+        """The archives that may be a job's catalogs."""
         ours = {file for file, start in self._jobs_of_archives.items() if start == job_id}
         return [
             one

@@ -1,4 +1,4 @@
-"""What a rebuild has asked a vault for and brought down, so that the same command goes on hours later.
+"""The journal of what a rebuild requested and fetched, so that the same command goes on hours later.
 
     <state>/rebuild/journal.json   what was asked for: tokens and ids; rewritten whole
     <state>/rebuild/listing.json   the listing, once it came
@@ -83,7 +83,7 @@ class Journal:
 
     @property
     def retrievals(self) -> dict[str, Asked]:
-        """What was asked for, by a name of the asker's; `save` after a change."""
+        """The requests, by a name of the asker's; `save` after a change."""
         return self._document.retrievals
 
     def ask_listing(self, asked: Asked | None) -> None:
@@ -119,7 +119,7 @@ class Journal:
         self.ask_listing(None)
 
     def path_of(self, archive_id: ArchiveId) -> str:
-        """Where an archive's bytes go once all of them came."""
+        """The file that an archive's bytes go to once all of them came."""
         name = hashlib.sha256(archive_id.encode()).hexdigest()[:32]
         return os.path.join(self.folder, f"{name}.pack")
 

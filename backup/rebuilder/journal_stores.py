@@ -21,7 +21,7 @@ class JournalListings:
         self._journal = journal
 
     def under_way(self) -> ListingRequest | None:
-        """What the journal has."""
+        """The request in the journal."""
         asked = self._journal.listing
         if asked is None:
             return None
@@ -74,7 +74,7 @@ class JournalRetrievals:
         self._journal.save()
 
     def pending(self) -> list[Pending[Want]]:
-        """Those that the vault took."""
+        """The requests that the vault took."""
         return [
             Pending(want, RetrievalId(asked.id), asked.asked_at, asked.failed)
             for want, asked in self._noted()
@@ -98,7 +98,7 @@ class JournalRetrievals:
         return any(asked.id is not None for asked in self._journal.retrievals.values())
 
     def wanted(self) -> list[Wanted[Want]]:
-        """Those that the vault has not taken yet; their tokens are in the journal before any is sent."""
+        """The requests that the vault has not taken; their tokens are in the journal before any is sent."""
         missing, journal = self._brought.missing, self._journal
         left = [want for want in self._wants if want.name not in missing]
         for want in left:

@@ -1,4 +1,4 @@
-"""An inventory made anew from the vault and a recovery key, told as a story, in acts hours apart.
+"""An inventory made anew from the vault and a recovery key, told as a story, in steps hours apart.
 
     find (line or listing, retrieve, believe) → apply → confirm → read uncovered packs → keep the keys → name
 
@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from backup.errors import DeniedError, FormatError
 from backup.format.keys import ChunkSecret, Recipient, Signer
-from backup.inventory import schema
+from backup.inventory import compared, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder, building
 from backup.inventory.stages import StepStage
@@ -32,11 +31,9 @@ from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import RebuildReport, RebuiltJob
 from backup.rebuilder.uncovered_packs import Recovered, read_uncovered
 
-_LATE = timedelta(hours=1)  # clocks differ, and a list is not made in an instant
-
 
 def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
-    """One act: "waiting" until the vault is ready, then "done". Errors leave no inventory behind.
+    """One step: "waiting" until the vault is ready, then "done". Errors leave no inventory behind.
 
     Raises what `StateFinder.find` raises, and `NightvaultError` if there is an inventory already.
     """
@@ -126,7 +123,7 @@ class _Building:
         return applier, states
 
     def _identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
-        """What the vault is known by; left to the next backup where no list was needed, or is allowed."""
+        """The identities of the vault; left to the next backup where no list was needed, or is allowed."""
         if self._finder.listing is None:
             return ()
         try:
@@ -162,7 +159,7 @@ class _Building:
                 self._finder.suspect("newer", one.archive_id, detail)
 
     def _confirm(self, builder: Builder) -> None:
-        """What the list shows may be built upon; what it should show and does not is lost, and named."""
+        """Confirm what the list shows, and name what it should show and does not: that is lost."""
         listing = self._finder.listing
         if listing is None:
             return
@@ -184,14 +181,14 @@ class _Building:
         builder.mark(withheld, ArchiveState.LOST)
 
     def _covered_until(self, listing: Listing) -> float:
-        """What was stored before this (microseconds since 1970) must be in the list.
+        """The time (microseconds since 1970) before which all that was stored must be in the list.
 
         That is all, where a list is made at once: it was made before what speaks of archives was read. A
         recovery line may name a catalog that came later.
         """
         if self._context.vault.traits.lists_at_once and not self._wish.lines:
             return math.inf
-        return schema.micros(listing.as_of - _LATE)
+        return schema.micros(compared.covers_until(listing.as_of))
 
     def _deep(self, builder: Builder, inventory_id: InventoryId, signer: bytes) -> Recovered:
         if not self._wish.deep:

@@ -1,4 +1,4 @@
-"""What a rebuild tells when it ends, or waits."""
+"""The report of a rebuild that ended, or waits."""
 
 from __future__ import annotations
 

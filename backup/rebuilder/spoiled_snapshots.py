@@ -1,4 +1,4 @@
-"""Which snapshots of a job hold what is out of range, so that they can be left out; the others stay."""
+"""Find the snapshots of a job that hold what is out of range and are left out; the others stay."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Spoiled:
                 self.span(one.first, removed_in, one.why)
 
     def among(self, numbers: Sequence[int]) -> dict[int, str]:
-        """Those of the snapshots that are spoiled, and why."""
+        """The spoiled ones of the snapshots, with the reason."""
         spans = [*self._spans, *self._open.values()]
         found: dict[int, str] = {}
         for number in numbers:

@@ -55,7 +55,7 @@ Opened = tuple[ListedArchive, TreeHash, Header, list[FrameRow], Sequence[ChunkRo
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What uncovered packs gave."""
+    """The yield of uncovered packs."""
 
     packs: int = 0
     chunks: int = 0
@@ -217,7 +217,7 @@ def _part(one: ListedArchive, start: int, end: int) -> Want:
 
 
 def _directory_of(one: ListedArchive, path: str) -> int:
-    """Where the directory of a pack begins, by the end of it that is in a file. `FormatError`."""
+    """The offset of a pack's directory, by the end of it that is in a file. `FormatError`."""
     offset, length = parse_trailer(_read(path, -TRAILER_SIZE))
     if offset + length + TRAILER_SIZE != one.size:
         raise FormatError("the pack's trailer does not fit its size")

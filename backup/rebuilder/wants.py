@@ -17,7 +17,7 @@ class Want:
 
     @property
     def name(self) -> str:
-        """What the journal and the folder call it."""
+        """Its name in the journal and the folder."""
         whole = self.extent == ByteRange(0, self.size)
         return self.archive_id if whole else f"{self.archive_id} {self.extent.start}-{self.extent.end}"
 
@@ -29,7 +29,7 @@ def whole(archive_id: ArchiveId, size: int) -> Want:
 
 @dataclass(slots=True)
 class Brought:
-    """What is on the disk, by name; what cannot be had, and why; and how many are not ready yet."""
+    """Archives on the disk and missing ones with the reason, by name; the number that is not ready yet."""
 
     paths: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What an open restore has asked for: which frames lie in the outputs that it has, or waits for."""
+"""The frames in the outputs that an open restore has, or waits for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AskedFrames:
 
     @property
     def archives(self) -> frozenset[int]:
-        """Those that something is had of, or waited for, whatever became of them since."""
+        """The archives of which something is here or waited for, whatever became of them since."""
         return frozenset(self._extents)
 
     def hold(self, place: ChunkLocation) -> bool:

@@ -109,7 +109,7 @@ class RestoreRetrievals:
             return retrievals.retrievals_of(tx, self._restore.number)
 
     def pending(self) -> list[Pending[Retrieval]]:
-        """Those that wait or can be fetched."""
+        """The retrievals that wait or can be fetched."""
         times = self._failed_times()
         return [
             Pending(one, one.retrieval_id, one.requested_at, times.get(one.number, 0))
@@ -148,7 +148,7 @@ class RestoreRetrievals:
         return any(one.retrieval_id for one in self.known())
 
     def wanted(self, planned: Sequence[Retrieval]) -> list[Wanted[Retrieval]]:
-        """What is left of each; of an archive that was cut short what was before the cut is right still."""
+        """Requests for what is left of each; of an archive that was cut short all will do."""
         with self._context.inventory.reading() as tx:
             numbers = sorted({one.archive for one in planned})
             found = archives.get_archives(tx, numbers, self._context.inventory.id)

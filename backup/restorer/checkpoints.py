@@ -1,4 +1,4 @@
-"""How far each retrieval is written, recorded only once the target's disk holds it.
+"""The record of how far each retrieval is written, made only once the target's disk holds it.
 
 What was written is synced on a thread of its own while the next files are made; the record is written when
 that sync is over, so that it never promises more than the disk holds. A sync that fails ends the session.
@@ -20,7 +20,7 @@ from backup.restorer.target.write import Writer
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
-    """What is to be recorded when all that was written before is on the disk."""
+    """The record that is written when all that came before it is on the disk."""
 
     syncing: Future[None]
     changed: Sequence[Retrieval]

@@ -1,4 +1,4 @@
-"""What a restore is given, and how to be alone with one."""
+"""The context of a restore, and the lock by which a process is alone with it."""
 
 from __future__ import annotations
 

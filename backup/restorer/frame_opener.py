@@ -18,7 +18,7 @@ Arrived = tuple[FrameRow, "Future[bytes]"]
 
 @dataclass(frozen=True, slots=True)
 class OpenedArchive:
-    """What is needed to open an archive's frames; `why`, by number, some of them do not come."""
+    """All that opens an archive's frames; `why`, by number, some of them do not come."""
 
     pack_id: PackId
     keys: PackKeys = field(repr=False)

@@ -40,7 +40,7 @@ _NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETED}
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """What a restore would do: ranges to retrieve and bytes to write. Nothing was asked for yet.
+    """The plan of a restore: ranges to retrieve and bytes to write. Nothing was asked for yet.
 
     `archives` are those to read from; `lost` are those that cannot be, and why: their files are reported.
     """
@@ -124,7 +124,7 @@ def plan_restore(
 
 
 def _better(tx: Transaction, places: ChunkLocations, asked: AskedFrames | None) -> Iterable[ChunkLocation]:
-    """Where chunks of archives that cannot be had lie, too; of an open restore, within what it asked for."""
+    """Other places of chunks whose archives cannot be had; of an open restore, within what it asked for."""
     held_by = frames_by_archive(places)
     if asked is None:
         return sound_locations(tx, held_by, places)
@@ -149,7 +149,7 @@ def _look(
     target: bytes,
     context: RestoreContext,
 ) -> Confirmed:
-    """What at the target stays, is replaced, and goes."""
+    """The entries at the target that stay, are replaced, and go."""
     if _is_empty(target):
         return NOTHING
     existing = Existing(target)

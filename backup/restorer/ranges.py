@@ -1,4 +1,4 @@
-"""Which ranges of which archives a restore needs: merged and aligned; pure.
+"""Ranges of archives that a restore needs: merged and aligned; pure.
 
 A range begins and ends on whole MiB (or at the archive's end), as the vault demands. The rule: a request
 costs as much as `gap` bytes, so ranges that lie at most so far apart become one. That gives the least cost

@@ -1,4 +1,4 @@
-"""How far a restore is, as a value: what the ways in show."""
+"""The report of a restore: how far it is, for whoever shows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backup.model import Problem
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """How far a restore is: `waiting` retrievals are not ready; `outcome` is RUNNING until all is written.
+    """The progress of a restore: `waiting` retrievals are not ready, `outcome` is RUNNING until the end.
 
     `files` counts everything but directories; `bytes` were written, `retrieved` made readable by the vault,
     `fetched` brought down. `kept` entries stayed as they were, `removed` ones were not in the snapshot,
@@ -57,7 +57,7 @@ def is_partly_ready(known: Sequence[Retrieval]) -> bool:
 
 
 def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
-    """Where a restore stands, in one word or two.
+    """The stage of a restore, in one word or two.
 
     planned, waiting, partly ready, ready, downloading (some of it is written), verified (all is written, but
     not finished), and when it is over done, cancelled.
@@ -78,6 +78,6 @@ def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
 
 
 def waiting_report(restore: Restore, known: Sequence[Retrieval]) -> RestoreReport:
-    """How far a restore is that cannot be delivered yet."""
+    """The report of a restore that cannot be delivered yet."""
     waiting = sum(one.state not in SETTLED for one in known)
     return RestoreReport(restore.id, restore.snapshot, restore.target, Outcome.RUNNING, waiting, len(known))

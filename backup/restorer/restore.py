@@ -1,11 +1,11 @@
-"""A restore in acts that may lie hours apart.
+"""A restore in steps that may lie hours apart.
 
     plan     what must be retrieved, from the inventory alone
     begin    open the keys of the packs, record restore and retrievals
     advance  ask for what was not asked for yet, see what is ready
     deliver  what is ready: fetch, verify, open, write; at last, finish
 
-Each act may be cut anywhere and run again. Keys of packs wait in a file of their own (0600), only those that
+Each step may be cut anywhere and run again. Keys of packs wait in a file of their own (0600), only those that
 are needed, and are wiped when the restore is over.
 """
 
@@ -120,7 +120,7 @@ def cancel(restore: Restore, inventory: Inventory, key_directory: str, clock: Cl
 
 
 def choose_on_capacity(restore: Restore, inventory: Inventory, choice: str) -> Restore:
-    """What to do from now on when the vault cannot serve the tier: wait, standard, bulk or fail."""
+    """Change what is done from now on when the vault cannot serve the tier: wait, standard, bulk or fail."""
     with inventory.writing() as tx:
         retrievals.set_on_capacity(tx, restore.number, choice)
         return retrievals.find_restore(tx, restore.number)

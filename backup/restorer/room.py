@@ -1,4 +1,4 @@
-"""Room at a restore's target: is there enough, and what of a restore that was given up can go."""
+"""Free space at a restore's target, and the removal of what a restore that was given up left there."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ class Session:
             ) from lapsed
 
     def _lapsed(self, one: Retrieval, error: VaultError) -> Retrieval:
-        """What was ready and is not: planned anew if it is gone, else waited for."""
+        """The retrieval that was ready and is not: planned anew if it is gone, else waited for."""
         if isinstance(error, RetrievalNotReadyError):
             self._context.progress.note(f"{error}: it is waited for")
             return replace(one, state=RetrievalStage.WAITING)
@@ -275,7 +275,7 @@ class Session:
         )
 
     def _all_problems(self) -> tuple[Problem, ...]:
-        """What all sessions met, each once."""
+        """The problems of all sessions, each once."""
         return tuple(dict.fromkeys((*self._before.problems, *self._problems)))
 
     def _lose_what_is_gone(self) -> None:

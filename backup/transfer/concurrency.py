@@ -1,4 +1,4 @@
-"""How many parts are sent at once: more while that makes it faster, fewer when vault or line are pressed.
+"""Concurrency of uploads: more parts at once while that is faster, fewer when vault or line are pressed.
 
     lanes = Concurrency(now=3, most=8)
     lanes = lanes.after(Look(sent=…, seconds=…, troubles=0))     # again and again
@@ -28,7 +28,7 @@ LONGEST_WAIT: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What came of a while in which all lanes were full: bytes, seconds (more than 0), failed requests."""
+    """The yield of a while in which every slot was used: bytes, seconds (more than 0), failed requests."""
 
     sent: int
     seconds: float
@@ -53,7 +53,7 @@ class Concurrency:
         return cls(number, number, number)
 
     def after(self, look: Look) -> Concurrency:
-        """What is right after that."""
+        """The concurrency that is right after that."""
         if look.troubles:
             return self._pressed()
         rate = look.sent / look.seconds

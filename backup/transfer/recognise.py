@@ -1,4 +1,4 @@
-"""Is it the vault that the inventory knows, and is the inventory as new as it: asked before a run writes.
+"""Make sure, before a run writes, that it is the known vault and the inventory is as new as it.
 
 Another disk may be mounted at the same path; a server may have been restored from its own backup. Either way
 a backup would say that all is well, and could not be rebuilt.
@@ -30,7 +30,7 @@ OLDER = (
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """What a vault was known by, and what it shows now."""
+    """The identity that a vault was known by, and what it shows now."""
 
     known: VaultIdentity | None
     found: Sequence[VaultIdentity]

@@ -41,7 +41,7 @@ class ReadyRange:
 
 
 class _Piece(NamedTuple):
-    """What was fetched, its place in the archive, and which of the frames in it have their digest.
+    """A fetched piece, its place in the archive, and which of the frames in it have their digest.
 
     With an `error` nothing was: the archive cannot be read here.
     """

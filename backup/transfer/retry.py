@@ -22,7 +22,7 @@ _AGAIN: Final = 60.0  # seconds between two words about it
 
 @dataclass(slots=True)
 class _Told:
-    """When somebody was last told, by any thread."""
+    """The time at which somebody was last told, by any thread."""
 
     at: datetime | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -30,7 +30,7 @@ class _Told:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often to try, and how long to wait between: `first` seconds, doubled each time up to `longest`.
+    """A limit of tries and the waits between them: `first` seconds, doubled each time up to `longest`.
 
     Each wait is drawn between half and all of that, so that many servers do not come back at once. Glacier
     answers 500 in normal life: nine tries outlast about two minutes of it. With a `limit` (seconds) a vault
@@ -92,7 +92,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How long to try to reach a vault: `seconds` if somebody said so; once it `has_answered`, as ever."""
+    """The time for which a vault is tried: `seconds` if somebody said so; once it `has_answered`, as ever."""
 
     seconds: float | None = None
     has_answered: bool = False

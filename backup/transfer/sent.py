@@ -1,4 +1,4 @@
-"""How many bytes went up, counted by the threads that send them, told by the one that keeps the books."""
+"""The bytes that went up, counted by the threads that send them, told by the one that keeps the books."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Sent:
             self._new += size - sum(self._parts.pop(key) for key in mine)
 
     def take(self) -> int:
-        """What is new since the last time, to be told."""
+        """The bytes since the last time, to be told."""
         with self._lock:
             new, self._new = self._new, 0
         return new

@@ -1,4 +1,4 @@
-"""Who asks, and what it keeps: the values that `ask` and `look` share, and the store that they write to."""
+"""Values that `ask` and `look` share, and the store that they write to."""
 
 from __future__ import annotations
 

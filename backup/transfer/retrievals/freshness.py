@@ -1,4 +1,4 @@
-"""When a vault's word that it does not know a request is not believed yet."""
+"""The time for which a vault that does not know a request is not believed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much is asked for at a time, purely: what comes down while outputs live, and never nothing."""
+"""Choose what is asked for at a time, purely: what comes down while outputs live, and never nothing."""
 
 from __future__ import annotations
 
