@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from backup.config import VaultSettings
 from backup.inventory.retrievals import Retrieval
+from backup.inventory.stages import RetrievalStage
 from backup.model import Tier
 
 # Hours, least and most. Glacier developer guide, "Downloading an Archive in Amazon Glacier"; S3 user guide,
@@ -35,7 +36,7 @@ def expected(settings: VaultSettings, known: Sequence[Retrieval]) -> Expected | 
     spans = [
         tuple(one.requested_at + timedelta(hours=hours) for hours in hours_of(settings, one.tier))
         for one in known
-        if one.state == "waiting" and one.requested_at is not None
+        if one.state is RetrievalStage.WAITING and one.requested_at is not None
     ]
     if not spans:
         return None

@@ -6,21 +6,22 @@ import os
 import re
 import threading
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from backup.cli.support.backup_dry_run import show_dry_run
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.failures import failure_of
+from backup.cli.support.problems import problem_document
 from backup.cli.support.stopping import stop_on_signals
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
     from backup.archiver.report import BackupReport
+    from backup.archiver.settings import BackupJob
     from backup.config import Config, JobSettings
-    from backup.source.filters import LeftOut
 
 _MOST_SHOWN = 20
 
@@ -86,11 +87,21 @@ def backup(
         disks_gone=frozenset(os.fsencode(os.path.abspath(path)) for path in disks_gone),
     )
     if dry_run:
-        looks = [_dry_run(cli, config, job, options, listed=listed) for job in chosen]
+        looks = [show_dry_run(cli, config, _job_of(config, job, options), listed=listed) for job in chosen]
         cli.show(looks)
         if any(look["problems"] for look in looks):
             raise click.exceptions.Exit(int(ExitCode.PARTIAL))
         return
+    documents, worst = _run_all(cli, config, chosen, options)
+    cli.show(documents)
+    if worst is not ExitCode.DONE:
+        raise click.exceptions.Exit(int(worst))
+
+
+def _run_all(
+    cli: Cli, config: Config, chosen: Sequence[JobSettings], options: _RunOptions
+) -> tuple[list[dict[str, Any]], ExitCode]:
+    """The reports of the jobs, run one after the other, and the exit code: the first failure's, if any."""
     documents: list[dict[str, Any]] = []
     worst = ExitCode.DONE
     with stop_on_signals() as stop:
@@ -108,9 +119,16 @@ def backup(
             documents.append(report_document(report))
             if worst is ExitCode.DONE and report.outcome == "partial":
                 worst = ExitCode.PARTIAL
-    cli.show(documents)
-    if worst is not ExitCode.DONE:
-        raise click.exceptions.Exit(int(worst))
+    return documents, worst
+
+
+def _job_of(config: Config, job: JobSettings, options: _RunOptions) -> BackupJob:
+    """The job as the archiver takes it, with the options of this run."""
+    from backup.app import backup_job
+    from backup.app.runs import only_stdin
+
+    made = replace(backup_job(config, job), reread=options.reread, disks_gone=options.disks_gone)
+    return made if options.stdin is None else only_stdin(made, options.stdin)
 
 
 def _failed(cli: Cli, job: JobSettings, error: NightvaultError) -> dict[str, Any]:
@@ -197,61 +215,5 @@ def _tell(cli: Cli, report: BackupReport) -> None:
 
 def report_document(report: BackupReport) -> dict[str, Any]:
     """A report as JSON."""
-    from backup.cli.support.render import path_document
-
-    problems = [
-        {**path_document(one.path), "kind": str(one.kind), "detail": one.detail, "warning": one.is_warning}
-        for one in report.problems
-    ]
+    problems = [problem_document(one) | {"warning": one.is_warning} for one in report.problems]
     return report.document() | {"problems": problems}
-
-
-def _dry_run(
-    cli: Cli, config: Config, job: JobSettings, options: _RunOptions, *, listed: bool
-) -> dict[str, Any]:
-    from backup.app import backup_job
-    from backup.app.runs import only_stdin, opened
-    from backup.archiver.dryrun import changes
-    from backup.archiver.report import Tally
-    from backup.archiver.settings import require_a_source
-    from backup.cli.support.render import counted, path_document, shown_path, size
-
-    def leave_out(one: LeftOut) -> None:
-        if listed and cli.json:
-            left = {"what": "left-out", **path_document(one.path), "reason": one.reason, "why": one.detail}
-            named.append(left)
-        elif listed:
-            cli.show(None, f"{'left out':<8} {shown_path(one.path)}  ({one.reason}: {one.detail})")
-
-    tally = Tally()
-    counts = {"new": 0, "changed": 0, "removed": 0}
-    would_read = 0
-    named: list[dict[str, Any]] = []
-    what = replace(backup_job(config, job), reread=options.reread, disks_gone=options.disks_gone)
-    if options.stdin is not None:
-        what = only_stdin(what, options.stdin)
-    with closing(opened(config)) as inventory:
-        require_a_source(what)
-        for change in changes(what, inventory, tally, left_out=leave_out):
-            counts[change.what] += 1
-            would_read += change.size if change.what != "removed" else 0
-            if not listed:
-                continue
-            if cli.json:
-                named.append({"what": change.what, **path_document(change.path), "size": change.size})
-            else:
-                cli.show(None, f"{change.what:<8} {shown_path(change.path)}")
-    for problem in tally.problems:
-        cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
-    if not cli.json:
-        found = ", ".join(f"{count} {word}" for word, count in counts.items())
-        seen = f"job {job.name}: {counted(tally.files, 'file')}, {size(tally.bytes)}"
-        cli.show(None, f"{seen}; entries: {found}; would read {size(would_read)}")
-    document: dict[str, Any] = {"job": job.name, "files": tally.files, "bytes": tally.bytes, **counts}
-    document["would_read"] = would_read
-    document["problems"] = [
-        {**path_document(one.path), "kind": one.kind, "detail": one.detail}
-        for one in tally.problems
-        if not one.is_warning
-    ]
-    return document | ({"changes": named} if listed else {})

@@ -37,6 +37,7 @@ from backup.cli.support.snapshot_arguments import (
 )
 from backup.errors import LockedError, RetrievalExpiredError, UsageError
 from backup.inventory.runs import Outcome
+from backup.inventory.stages import RestoreStage
 from backup.model import JobName
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def resume(
     config = cli.config()
     with closing(opened(config)) as inventory:
         begun = find_restore(inventory, restore_id)
-        if begun.state != "open":
+        if begun.state is not RestoreStage.OPEN:
             advice = "what it could not bring: the restore command again, with --overwrite if-changed"
             raise UsageError(f"restore {begun.id} is {begun.state} already", advice=advice)
         if Choice.decode(begun.choice).output:

@@ -14,6 +14,7 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import NightvaultError
+from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
 
 if TYPE_CHECKING:
     from backup.config import VaultSettings
@@ -39,7 +40,7 @@ def restores(cli: Cli, everything: bool) -> None:
     ]
     rows: list[tuple[object, ...]] = []
     for (one, _), told in zip(found, documents, strict=True):
-        count = f"{told['waiting']} of {told['retrievals']}" if one.state == "open" else None
+        count = f"{told['waiting']} of {told['retrievals']}" if one.state is RestoreStage.OPEN else None
         until = local_time(told["ready_until"]) if told["ready_until"] else None
         when = local_time(told["expected_at"]) if told["expected_at"] else None
         rows.append((one.id[:8], one.snapshot[:8], told["stage"], count, when, until, one.target))
@@ -66,7 +67,7 @@ def _held(one: Restore, state_dir: str) -> dict[str, str | None]:
     from backup.restorer.target.mark import bears_mark, unmarked
 
     state = State(state_dir)
-    if one.state != "open" or Choice.decode(one.choice).output:
+    if one.state is not RestoreStage.OPEN or Choice.decode(one.choice).output:
         return {"held": None, "next": None}
     note = HeldNotes(state.restores).read(one.id)
     if note is not None:
@@ -84,7 +85,7 @@ def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings 
     from backup.restorer.report import stage
 
     states: list[str] = [part.state for part in known]
-    when = expected(settings, known) if settings is not None and one.state == "open" else None
+    when = expected(settings, known) if settings is not None and one.state is RestoreStage.OPEN else None
     return {
         "id": one.id,
         "snapshot": one.snapshot,
@@ -98,11 +99,11 @@ def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings 
         "created_at": one.created_at,
         "finished_at": one.finished_at,
         "retrievals": len(known),
-        "waiting": sum(state in {"planned", "waiting"} for state in states),
-        "planned": states.count("planned"),
-        "ready": states.count("ready"),
-        "fetched": states.count("fetched"),
-        "failed": states.count("failed"),
+        "waiting": sum(state not in SETTLED for state in states),
+        "planned": states.count(RetrievalStage.PLANNED),
+        "ready": states.count(RetrievalStage.READY),
+        "fetched": states.count(RetrievalStage.FETCHED),
+        "failed": states.count(RetrievalStage.FAILED),
         "ready_until": _first_expiry(known),
         "expected_at": None if when is None else when.latest,
     }
@@ -110,7 +111,7 @@ def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings 
 
 def _first_expiry(known: Sequence[Retrieval]) -> datetime | None:
     """The time at which the first output expires that is ready and was not fetched."""
-    return min((one.until for one in known if one.state == "ready" and one.until), default=None)
+    return min((one.until for one in known if one.state is RetrievalStage.READY and one.until), default=None)
 
 
 def _with_retrievals(inventory: Inventory, *, everything: bool) -> list[tuple[Restore, Sequence[Retrieval]]]:

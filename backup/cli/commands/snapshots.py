@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.problems import problem_document
 from backup.cli.support.snapshot_arguments import job_option
 from backup.model import JobName
 
@@ -49,9 +50,7 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
     """A snapshot as JSON."""
     from backup.cli.support.render import path_document
 
-    problems = [
-        {**path_document(one.path), "kind": str(one.kind), "detail": one.detail} for one in snapshot.problems
-    ]
+    problems = [problem_document(one) for one in snapshot.problems]
     return {
         "id": snapshot.id,
         "job": snapshot.job,

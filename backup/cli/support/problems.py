@@ -1,12 +1,20 @@
-"""Problems for people: each cause once, however many entries it concerns; --json has all of them."""
+"""Problems as JSON, and for people: each cause once, however many entries it concerns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from backup.model import Problem
 
 _EXAMPLES = 3
+
+
+def problem_document(problem: Problem) -> dict[str, Any]:
+    """A problem as JSON."""
+    from backup.cli.support.render import path_document
+
+    return {**path_document(problem.path), "kind": str(problem.kind), "detail": problem.detail}
 
 
 def problem_lines(problems: Iterable[Problem], *, most: int = 20) -> list[str]:

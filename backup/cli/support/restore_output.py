@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.support.context import Cli
+from backup.cli.support.problems import problem_document, problem_lines
 from backup.cli.support.restore_waiting import expected_of
 from backup.cli.support.waiting import expected_text, hours_text
 from backup.errors import ExitCode
@@ -22,9 +23,7 @@ def restore_document(report: RestoreReport) -> dict[str, Any]:
     """A report as JSON."""
     from backup.cli.support.render import path_document
 
-    problems = [
-        {**path_document(one.path), "kind": str(one.kind), "detail": one.detail} for one in report.problems
-    ]
+    problems = [problem_document(one) for one in report.problems]
     return report.document() | {
         "target": path_document(report.target),
         "problems": problems,
@@ -52,7 +51,6 @@ def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval], report: R
 
 def show_restored(cli: Cli, report: RestoreReport) -> None:
     """Tell what was restored and what was not; ends the command with exit code 3 if not all was."""
-    from backup.cli.support.problems import problem_lines
     from backup.cli.support.render import counted, duration, shown_id, shown_path, size
     from backup.model import SnapshotId
 

@@ -37,10 +37,11 @@ def wait_until_readable(
     A vault that answers at once is always waited for.
     """
     from backup.cli.support.render import counted
+    from backup.inventory.stages import SETTLED
     from backup.restorer.restore import advance
 
     def title(known: Sequence[Retrieval]) -> str:
-        count = counted(sum(one.state in {"planned", "waiting"} for one in known), "retrieval")
+        count = counted(sum(one.state not in SETTLED for one in known), "retrieval")
         when = expected_text(expected_of(cli, begun, known), cli.clock.now())
         return f"Restore {begun.id[:8]} waits for {count} ({begun.tier}){when}"
 
