@@ -17,9 +17,9 @@ DEFAULT_MEMORY: Final = 320 * MIB
 LEAST_MEMORY: Final = 96 * MIB
 
 ALWAYS: Final = 64 * MIB
-"""Two windows of 12 MiB, which files are cut in; for each of two workers a frame being compressed, one read
-back and opened; the two frames that are gathered, the one that is sent: 4 MiB each. What is left of it is for
-the one more small file that each room of a batch ahead has room for."""
+"""The fixed part: two windows of 12 MiB, in which files are cut; for each of two workers a frame being
+compressed and one read back and opened; the two frames that are gathered and the one that is sent: 4 MiB
+each. The rest is for the one additional small file that fits each buffer of a batch ahead."""
 
 CHUNK_BYTES: Final = 500
 """A chunk of an unfinished pack: id, number, rows; in the pack that fills and in the one that is finished."""

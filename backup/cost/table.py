@@ -27,7 +27,7 @@ PLAIN = ("storage", "overhead", "minimum_days", "upload", "download", "egress", 
 OF_A_TIER = ("gb", "requests", "hours")
 _OF_THE_REGION = "egress"  # from a row of any kind
 _LIKE_S3 = {"glacier": ("s3:GLACIER", ("storage", "standard.gb"))}
-"""A vault costs what S3's class does where both are known; of other regions only the class is."""
+"""Kinds whose price may be taken from an S3 class of the region: equal wherever both are known."""
 
 _Money = Annotated[Decimal, Meta(description="must be a number of dollars, 0 or more")]
 

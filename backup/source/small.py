@@ -27,7 +27,7 @@ _DISTINCT: Final = 46  # of 64 random bytes 57 differ, seldom fewer than 50; of 
 
 
 Seen = tuple[int, int, int, int]
-"""Inode, size, mtime and ctime (ns) as the scan saw them: if one of these differs, it is another file."""
+"""Inode, size, mtime and ctime (ns) from the scan: if one of them differs, it is another file."""
 
 seen: Final[Callable[[os.stat_result], Seen]] = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 

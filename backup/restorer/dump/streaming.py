@@ -26,7 +26,7 @@ from backup.restorer.selection.files import RestoreFile
 from backup.transfer.retrieve import Fetcher, ReadyRange
 
 RUN = 32 * MIB
-"""So much is opened at a time; twice as much is held at most."""
+"""Bytes of frames opened in one run; at most twice as many are held."""
 
 _Key = tuple[int, int]  # archive and frame number
 

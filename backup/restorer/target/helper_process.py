@@ -37,7 +37,7 @@ from backup.restorer.target.owners import Owners
 from backup.second_process import receive, start
 
 MOST_FILES: Final = 32
-"""In a request: few, so that neither process waits long for the other at the end of a frame."""
+"""The most files in a request: few, so that neither process waits long for the other at a frame's end."""
 _HEAD: Final = struct.Struct("<II")
 _PATIENCE: Final = 10.0  # seconds it has to finish its current file and exit
 _LOOKS_UP: Final = 16  # files between two checks that the first process lives
