@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # a hit needs none
 log = logging.getLogger(__name__)
 
 
-class Kept(NamedTuple):
+class CachedKeys(NamedTuple):
     """The content of a cache file: keys, the moment of their renewal, and the end of their certificate."""
 
     access_key_id: str
@@ -41,14 +41,14 @@ class Kept(NamedTuple):
     certificate_ends: datetime
 
     def __repr__(self) -> str:
-        return "Kept(…)"
+        return "CachedKeys(…)"
 
     def encode(self) -> bytes:
         """The values as JSON."""
         return json.dumps(self._asdict(), default=datetime.isoformat).encode()
 
     @classmethod
-    def decode(cls, data: bytes) -> Kept:
+    def decode(cls, data: bytes) -> CachedKeys:
         """Parse JSON; `ValueError`, `TypeError` or `KeyError` for anything else."""
         document = json.loads(data)
         key_id, secret, token, *times = (document[name] for name in cls._fields)
@@ -82,7 +82,7 @@ def cache_name(fingerprint: bytes, options: RolesAnywhereOptions) -> str:
 
 def cached_keys(
     directory: str, certificate: str, options: RolesAnywhereOptions, *, now: datetime, unless: timedelta
-) -> Kept | None:
+) -> CachedKeys | None:
     """Cached keys for a PEM file's certificate, read without the slow import of `cryptography`.
 
     None if there are no fresh ones, or if the certificate expires within `unless`, so that a warning is due.
@@ -95,18 +95,18 @@ def cached_keys(
     return None if kept is None or kept.certificate_ends - now <= unless else kept
 
 
-def _fresh(path: str, now: datetime) -> Kept | None:
+def _fresh(path: str, now: datetime) -> CachedKeys | None:
     data = _read_own(path)
     if data is None:
         return None
     try:
-        kept = Kept.decode(data)
+        kept = CachedKeys.decode(data)
         return kept if now < min(kept.renew_at, kept.expires_at, kept.certificate_ends) else None
     except (ValueError, TypeError, KeyError):  # cut, changed, or a time without a zone
         return None
 
 
-def _keys(kept: Kept) -> Credentials:
+def _keys(kept: CachedKeys) -> Credentials:
     from backup.model import Credentials
 
     return Credentials(kept.access_key_id, kept.secret_access_key, kept.session_token, kept.expires_at)
@@ -153,7 +153,7 @@ class CachedCredentials:
         credentials = self._source.credentials()
         if credentials.expires_at is not None and credentials.session_token is not None:
             life = credentials.expires_at - self._clock.now()
-            kept = Kept(
+            kept = CachedKeys(
                 credentials.access_key_id,
                 credentials.secret_access_key,
                 credentials.session_token,

@@ -18,7 +18,7 @@ from backup.credentials.keyfiles import (
     is_pkcs12,
     load_certificates,
     load_private_key,
-    opener_of,
+    passphrase_of,
     read_file,
     read_passphrase,
     read_pkcs12,
@@ -132,7 +132,7 @@ def _certificates(files: IdentityFiles) -> tuple[Sequence[x509.Certificate], byt
 
 
 def _of_pkcs12(data: bytes, path: str, files: IdentityFiles) -> KeyFile:
-    found = read_pkcs12(data, path, opener_of(files))
+    found = read_pkcs12(data, path, passphrase_of(files))
     if not found.certificates:
         raise IdentityError(f"{path} holds no certificate", advice="export it with its certificate")
     return found
@@ -142,11 +142,11 @@ def _on_token(files: IdentityFiles) -> tuple[Sequence[x509.Certificate], bytes |
     from backup.credentials.tokens import TokenAccess, find_certificates, issuers_on_token
 
     uri = parse_pkcs11_uri(files.certificate)
-    access = TokenAccess(files.pkcs11_module, opener_of(files))
+    access = TokenAccess(files.pkcs11_module, passphrase_of(files))
     found = find_certificates(uri, access)
     if len(found) != 1:
         raise IdentityError(
-            f"the token {uri.where} has {len(found) or 'no'} certificates as the pkcs11: URI names them",
+            f"the token {uri.token_name} has {len(found) or 'no'} certificates as the pkcs11: URI names them",
             advice="name one of them: object= or id=; `nightvault read-certificate-data` lists them",
         )
     return [found[0].certificate, *issuers_on_token(found[0], uri, access)], found[0].id
@@ -161,8 +161,8 @@ def _key_file(files: IdentityFiles) -> SoftwareKey | None:
     if TSS2_PEM in data:
         return None
     if not is_pkcs12(data):
-        return SoftwareKey(read_private_key(data, place, opener_of(files)), "PEM file")
-    key = read_pkcs12(data, place, opener_of(files)).key
+        return SoftwareKey(read_private_key(data, place, passphrase_of(files)), "PEM file")
+    key = read_pkcs12(data, place, passphrase_of(files)).key
     if key is None:
         raise IdentityError(f"{place} holds no private key", advice="export it with its key")
     return SoftwareKey(key, "PKCS#12 file")
@@ -171,14 +171,14 @@ def _key_file(files: IdentityFiles) -> SoftwareKey | None:
 def _key_elsewhere(files: IdentityFiles, mine: x509.Certificate, token_id: bytes | None) -> SigningKey:
     place = files.private_key
     if is_tpm_handle(place):
-        return TpmKey(mine, parse_handle(place), None, opener_of(files), tcti_of(os.environ))
+        return TpmKey(mine, parse_handle(place), None, passphrase_of(files), tcti_of(os.environ))
     if not is_pkcs11(place):
         pem = read_file(place, "private key")
-        return TpmKey(mine, None, pem, opener_of(files), tcti_of(os.environ))
+        return TpmKey(mine, None, pem, passphrase_of(files), tcti_of(os.environ))
     from backup.credentials.tokens import TokenAccess, TokenKey
 
     uri = parse_pkcs11_uri(place)
-    access = TokenAccess(files.pkcs11_module, opener_of(files), files.reuse_pin)
+    access = TokenAccess(files.pkcs11_module, passphrase_of(files), files.reuse_pin)
     return TokenKey(uri, mine, access, token_id)
 
 

@@ -58,7 +58,7 @@ class Passphrase:
 NO_PASSPHRASE = Passphrase()
 
 
-def opener_of(files: IdentityFiles) -> Passphrase:
+def passphrase_of(files: IdentityFiles) -> Passphrase:
     """The passphrase (or PIN) of an identity's private key."""
     return Passphrase(files.passphrase_file, files.passphrase, files.ask)
 
@@ -75,7 +75,7 @@ def load_certificates(path: str) -> Sequence[x509.Certificate]:
     """The certificates of a PEM file, in its order; at least one, else `IdentityError`."""
     data = read_file(path, "certificate")
     try:
-        return [whole(one) for one in x509.load_pem_x509_certificates(data)]
+        return [fully_parsed(one) for one in x509.load_pem_x509_certificates(data)]
     except (ValueError, x509.InvalidVersion) as error:
         raise IdentityError(
             f"{path} holds no certificate that can be read",
@@ -83,7 +83,7 @@ def load_certificates(path: str) -> Sequence[x509.Certificate]:
         ) from error
 
 
-def whole(certificate: x509.Certificate) -> x509.Certificate:
+def fully_parsed(certificate: x509.Certificate) -> x509.Certificate:
     """The certificate, after parsing all of its parts, which is otherwise done on first use; `ValueError`."""
     with suppress(UnsupportedAlgorithm):  # an authority may have a key that we never use
         certificate.public_key()
@@ -179,7 +179,7 @@ def read_pkcs12(data: bytes, path: str, passphrase: Passphrase) -> KeyFile:
     others = [one.certificate for one in loaded.additional_certs]
     own = [loaded.cert.certificate] if loaded.cert is not None else []
     try:
-        certificates = [whole(one) for one in (*own, *others)]
+        certificates = [fully_parsed(one) for one in (*own, *others)]
     except ValueError as error:
         raise IdentityError(f"{path} holds a certificate that cannot be read") from error
     return KeyFile(None if loaded.key is None else _of_our_kinds(loaded.key, path), certificates)

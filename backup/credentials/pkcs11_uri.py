@@ -48,7 +48,7 @@ class Pkcs11Uri:
     module_path: str | None = None
 
     @property
-    def where(self) -> str:
+    def token_name(self) -> str:
         """The attributes that name the token, for messages."""
         named = (self.token, self.serial, self.slot_description)
         slot = None if self.slot_id is None else f"slot {self.slot_id}"

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from backup.credentials.keyfiles import NO_PASSPHRASE, Passphrase, read_passphrase, whole
+from backup.credentials.keyfiles import NO_PASSPHRASE, Passphrase, fully_parsed, read_passphrase
 from backup.credentials.keys import has_signed
 from backup.credentials.pkcs11_uri import Pkcs11Uri
 from backup.errors import IdentityError
@@ -93,7 +93,7 @@ class TokenKey:
     @property
     def store(self) -> str:
         """The token's name."""
-        return f"PKCS#11 token {self.uri.where}"
+        return f"PKCS#11 token {self.uri.token_name}"
 
     def sign(self, data: bytes) -> bytes:
         """Sign with that key, of those that match the URI, which belongs to the certificate."""
@@ -104,7 +104,10 @@ class TokenKey:
                 advice="name one of them: token=, serial= or slot-id=",
             )
         pin = _pin(self.uri, self.access)
-        with _session(tokens[0], pin, self.uri.where) as session, _in_our_words(self.uri.where):
+        with (
+            _session(tokens[0], pin, self.uri.token_name) as session,
+            _translated_errors(self.uri.token_name),
+        ):
             keys = [
                 one for one in session.get_objects({_attribute("CLASS"): _private_key()}) if self._meant(one)
             ]
@@ -114,11 +117,11 @@ class TokenKey:
                     return signature
         if not keys:
             raise IdentityError(
-                f"the token {self.uri.where} has no private key of that name",
+                f"the token {self.uri.token_name} has no private key of that name",
                 advice="check object= and id= of the pkcs11: URI, and that the PIN opens it",
             )
         raise IdentityError(
-            f"the private key on the token {self.uri.where} does not fit the certificate",
+            f"the private key on the token {self.uri.token_name} does not fit the certificate",
             advice="name the key that the certificate was made for: object= or id= of the pkcs11: URI",
         )
 
@@ -145,10 +148,10 @@ class TokenKey:
             return pin
         if self.access.passphrase.ask is None:
             raise IdentityError(
-                f"the key on the token {self.uri.where} wants a PIN for every signature",
+                f"the key on the token {self.uri.token_name} wants a PIN for every signature",
                 advice="let it have the token's own PIN: --reuse-pin",
             )
-        return self.access.passphrase.ask(f"PIN of the key on {self.uri.where}").decode()
+        return self.access.passphrase.ask(f"PIN of the key on {self.uri.token_name}").decode()
 
 
 def _named(uri: Pkcs11Uri, label: str, key_id: bytes) -> bool:
@@ -170,11 +173,11 @@ def _pin(uri: Pkcs11Uri, access: TokenAccess) -> str | None:
     if uri.pin_source is not None:
         raw: bytes | None = read_passphrase(uri.pin_source)
     else:
-        raw = access.passphrase.wanted(f"PIN of the token {uri.where}")
+        raw = access.passphrase.wanted(f"PIN of the token {uri.token_name}")
     try:
         return None if raw is None else raw.decode()
     except UnicodeDecodeError:
-        raise IdentityError(f"the PIN of the token {uri.where} is not UTF-8") from None
+        raise IdentityError(f"the PIN of the token {uri.token_name} is not UTF-8") from None
 
 
 def _tokens(uri: Pkcs11Uri, access: TokenAccess) -> Sequence[Any]:
@@ -183,7 +186,7 @@ def _tokens(uri: Pkcs11Uri, access: TokenAccess) -> Sequence[Any]:
     meant = [token for token in found if _token_fits(token, uri)]
     if not meant:
         raise IdentityError(
-            f"there is no token as the pkcs11: URI names it ({uri.where}); {len(found)} are there",
+            f"there is no token as the pkcs11: URI names it ({uri.token_name}); {len(found)} are there",
             advice="`pkcs11-tool --list-token-slots` shows those that are",
         )
     return meant
@@ -234,16 +237,16 @@ def _serial(token: Any) -> str:
 
 def _certificates(token: Any, uri: Pkcs11Uri, access: TokenAccess) -> Sequence[TokenCertificate]:
     """The token's certificates; the PIN is used only if none is visible without it."""
-    seen = _read_certificates(token, None, uri.where)
+    seen = _read_certificates(token, None, uri.token_name)
     if not seen and (uri.pin or uri.pin_source or access.passphrase.given):
-        seen = _read_certificates(token, _pin(uri, access), uri.where)
+        seen = _read_certificates(token, _pin(uri, access), uri.token_name)
     return seen
 
 
 def _read_certificates(token: Any, pin: str | None, where: str) -> Sequence[TokenCertificate]:
     from pkcs11 import ObjectClass
 
-    with _session(token, pin, where) as session, _in_our_words(where):
+    with _session(token, pin, where) as session, _translated_errors(where):
         objects = list(session.get_objects({_attribute("CLASS"): ObjectClass.CERTIFICATE}))
         read = [_read_certificate(one, token) for one in objects]
     return [one for one in read if one is not None]
@@ -252,7 +255,7 @@ def _read_certificates(token: Any, pin: str | None, where: str) -> Sequence[Toke
 def _read_certificate(found: Any, token: Any) -> TokenCertificate | None:
     """The X.509 certificate in an object; None if it cannot be parsed as one."""
     try:
-        certificate = whole(x509.load_der_x509_certificate(bytes(found[_attribute("VALUE")])))
+        certificate = fully_parsed(x509.load_der_x509_certificate(bytes(found[_attribute("VALUE")])))
     except (ValueError, x509.InvalidVersion):
         return None
     key_id, label = found[_attribute("ID")], found[_attribute("LABEL")]
@@ -274,7 +277,7 @@ def _private_key() -> Any:
 @contextmanager
 def _session(token: Any, pin: str | None, where: str) -> Iterator[Any]:
     with _LOCK:
-        with _in_our_words(where):
+        with _translated_errors(where):
             session = token.open(user_pin=pin) if pin is not None else token.open()
         try:
             yield session
@@ -283,7 +286,7 @@ def _session(token: Any, pin: str | None, where: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _in_our_words(where: str) -> Iterator[None]:
+def _translated_errors(where: str) -> Iterator[None]:
     """Turn the library's errors, which have no text of their own, into ours; none ever holds the PIN."""
     from pkcs11 import exceptions as known
 

@@ -77,8 +77,8 @@ def create_ca(
 def _self_sign(key: PrivateKey, name: x509.Name, days: int, now: datetime) -> x509.Certificate:
     usage = _key_usage(key_cert_sign=True, crl_sign=True)
     return (
-        _begin(name, name, key.public_key(), now)
-        .not_valid_after(_whole(now) + timedelta(days=days))
+        _builder(name, name, key.public_key(), now)
+        .not_valid_after(_whole_seconds(now) + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .sign(key, signature_hash(key))
@@ -130,10 +130,10 @@ def sign_certificate(authority: Authority, contents: CertificateContents, now: d
     It expires with the authority's own at the latest. `IdentityError` when the authority's has expired.
     """
     check_validity(authority.certificate, now)
-    end = min(_whole(now) + timedelta(days=contents.days), authority.certificate.not_valid_after_utc)
+    end = min(_whole_seconds(now) + timedelta(days=contents.days), authority.certificate.not_valid_after_utc)
     identifier = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
-        _begin(contents.subject, authority.certificate.subject, contents.public_key, now)
+        _builder(contents.subject, authority.certificate.subject, contents.public_key, now)
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True), critical=True)
@@ -156,7 +156,7 @@ def _keep_copy(authority: Authority, certificate: x509.Certificate) -> None:
     create_files([NewFile(path, certificate.public_bytes(Encoding.PEM))])
 
 
-def _begin(
+def _builder(
     subject: x509.Name, issuer: x509.Name, public_key: PublicKey, now: datetime
 ) -> x509.CertificateBuilder:
     """A builder with the fields that all certificates share; serials are 20 random bytes (RFC 5280,
@@ -167,7 +167,7 @@ def _begin(
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(_whole(now) - BACKDATED)
+        .not_valid_before(_whole_seconds(now) - BACKDATED)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
@@ -188,5 +188,5 @@ def _key_usage(
     )
 
 
-def _whole(moment: datetime) -> datetime:
+def _whole_seconds(moment: datetime) -> datetime:
     return moment.replace(microsecond=0)

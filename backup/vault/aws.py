@@ -146,7 +146,7 @@ _MISSING: tuple[tuple[str, type[VaultError], str], ...] = (
 
 
 @contextmanager
-def speaking_of(
+def translated_errors(
     doing: str,
     *,
     unknown: type[VaultError] = VaultError,
@@ -306,7 +306,7 @@ def make_client(
         user_agent_extra="nightvault",
         **options,
     )
-    with speaking_of(f"set up {service} in {region}"):
+    with translated_errors(f"set up {service} in {region}"):
         return session.client(service, region_name=region, endpoint_url=endpoint, config=config)
 
 

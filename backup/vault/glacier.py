@@ -46,7 +46,7 @@ from backup.model import (
 )
 from backup.protocols import VaultTraits
 from backup.vault import glacier_answers as answers
-from backup.vault.aws import field, speaking_of
+from backup.vault.aws import field, translated_errors
 from backup.vault.partbody import PartBody, hand_over_hashes, limit_rate
 from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
 
@@ -116,7 +116,7 @@ class GlacierVault:
             location=field(answer, "VaultARN", "describe it"),
             archives=answer.get("NumberOfArchives"),
             size=answer.get("SizeInBytes"),
-            listed_at=answers.when(listed) if listed else None,
+            listed_at=answers.parse_date(listed) if listed else None,
         )
 
     # Which vault this is.
@@ -126,7 +126,7 @@ class GlacierVault:
         doing = "look which vault it is"
         answer = self._call("describe_vault", doing)
         arn, made = (field(answer, name, doing) for name in ("VaultARN", "CreationDate"))
-        return [VaultIdentity(f"{arn} {answers.when(made):%Y-%m-%dT%H:%M:%SZ}")]
+        return [VaultIdentity(f"{arn} {answers.parse_date(made):%Y-%m-%dT%H:%M:%SZ}")]
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
         """Do nothing: ARN and creation date already identify the vault."""
@@ -260,7 +260,7 @@ class GlacierVault:
         last = extent.end - 1
         doing = f"fetch bytes {extent.start} to {last} of retrieval {retrieval_id}"
         answer = self._output(retrieval_id, doing, range=f"bytes={extent.start}-{last}")
-        with closing(answer["body"]) as body, speaking_of(doing):
+        with closing(answer["body"]) as body, translated_errors(doing):
             given = answers.range_of(answer)
             if given.start == extent.start and given.end < extent.end:
                 raise ArchiveShortError(f"cannot {doing}: it ends at byte {given.end}")
@@ -288,7 +288,7 @@ class GlacierVault:
         """GetJobOutput, all of it."""
         doing = f"fetch listing {listing_id}"
         answer = self._output(listing_id, doing)
-        with closing(answer["body"]) as body, speaking_of(doing):
+        with closing(answer["body"]) as body, translated_errors(doing):
             data = read_all(body, self._limits.down, answers.range_of(answer).length)
         return answers.parse_listing(data, doing)
 
@@ -335,7 +335,7 @@ class GlacierVault:
         for each in _IDS & parameters.keys():
             if not _ID.fullmatch(parameters[each]):  # an id such as ".." would change the path of the request
                 raise unknown(f"cannot {doing}: no id of AWS looks like this")
-        with speaking_of(doing, unknown=unknown, **how):
+        with translated_errors(doing, unknown=unknown, **how):
             yield {"accountId": self._account_id, "vaultName": self._vault, **parameters}
 
     def _output(self, job_id: str, doing: str, **parameters: Any) -> Any:

@@ -39,7 +39,7 @@ def status(job: Mapping[str, Any]) -> RetrievalStatus:
     states = {"Succeeded": RetrievalState.READY, "Failed": RetrievalState.FAILED}
     state = states.get(job.get("StatusCode", ""), RetrievalState.WAITING)
     completed = job.get("CompletionDate") if state is RetrievalState.READY else None
-    until = when(completed) + OUTPUT_LIVES if completed else None
+    until = parse_date(completed) + OUTPUT_LIVES if completed else None
     return RetrievalStatus(state, job.get("StatusMessage") or "", until)
 
 
@@ -75,11 +75,11 @@ def open_upload(answer: Mapping[str, Any]) -> OpenUpload:
         upload_id=UploadId(answer["MultipartUploadId"]),
         label=pack.parse_description(answer.get("ArchiveDescription") or ""),
         part_size=answer["PartSizeInBytes"],
-        started_at=when(answer["CreationDate"]),
+        started_at=parse_date(answer["CreationDate"]),
     )
 
 
-def when(text: str) -> datetime:
+def parse_date(text: str) -> datetime:
     """The moment of a date as AWS writes it: with milliseconds, except in listings."""
     return datetime.fromisoformat(text)
 
@@ -106,7 +106,7 @@ def parse_listing(data: bytes, doing: str) -> Listing:
     try:
         inventory = msgspec.json.decode(data, type=_Inventory)
         archives = [_listed(each) for each in inventory.archive_list]
-        return Listing(when(inventory.inventory_date), archives)
+        return Listing(parse_date(inventory.inventory_date), archives)
     except (msgspec.DecodeError, ValueError) as error:
         raise VaultError(f"cannot {doing}: it is not the JSON that AWS documents: {error}") from error
 
@@ -119,5 +119,5 @@ def _listed(archive: _InventoryArchive) -> ListedArchive:
         label=pack.parse_description(description),
         size=archive.size,
         tree_hash=_tree_hash(archive.tree_hash),
-        created_at=when(archive.creation_date),
+        created_at=parse_date(archive.creation_date),
     )

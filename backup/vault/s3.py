@@ -24,7 +24,7 @@ from backup.vault.s3_uploads import S3Uploads
 _LISTING = ListingId("now")
 
 
-class _OursError(VaultError):
+class _OwnedByUsError(VaultError):
     """CreateBucket's code for a bucket that exists and belongs to us."""
 
 
@@ -55,22 +55,22 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
     def create(self) -> None:
         """CreateBucket, unless there is a bucket of that name that we can use."""
         with suppress(VaultMissingError):
-            self._requests.require(f"look for {self._requests.bucket.told}")
+            self._requests.require(f"look for {self._requests.bucket.description}")
             return
         elsewhere: dict[str, Any] = {}
         if self._requests.bucket.region != "us-east-1":  # which has no constraint
             elsewhere["CreateBucketConfiguration"] = {"LocationConstraint": self._requests.bucket.region}
-        ours = {"BucketAlreadyOwnedByYou": _OursError}
-        with suppress(_OursError):
+        ours = {"BucketAlreadyOwnedByYou": _OwnedByUsError}
+        with suppress(_OwnedByUsError):
             self._requests.call(
-                "create_bucket", f"make {self._requests.bucket.told}", meaning=ours, **elsewhere
+                "create_bucket", f"make {self._requests.bucket.description}", meaning=ours, **elsewhere
             )
 
     def state(self) -> VaultState:
         """HeadBucket; without counts, which only a listing gives."""
         location = f"s3://{self._requests.bucket.name}/{self._requests.bucket.prefix}"
         try:
-            self._requests.require(f"look for {self._requests.bucket.told}")
+            self._requests.require(f"look for {self._requests.bucket.description}")
         except VaultMissingError:
             return VaultState(exists=False, location=location)
         return VaultState(exists=True, location=location)

@@ -64,7 +64,7 @@ _NOT_AS_SAID = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooL
 def error_of(
     code: str, message: str, unknown: type[VaultError], refused: type[NightvaultError]
 ) -> NightvaultError | None:
-    """Our error for a code of S3; None for any other code. `unknown`, `refused`: see `aws.speaking_of`."""
+    """Our error for a code of S3; None for any other code. See `aws.translated_errors`."""
     if code in _NOT_THERE:
         return unknown(message)
     if code in _NOT_AS_SAID:

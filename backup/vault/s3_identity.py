@@ -15,7 +15,7 @@ from backup.vault.s3_requests import BucketRequests
 _MD5_OF_NOTHING = "1B2M2Y8AsgTpgAmY7PhCfg=="  # a bucket with object lock wants a checksum with each object
 
 
-class _ThereError(VaultError):
+class _ExistsError(VaultError):
     """S3's codes for a key that exists: the object is ours, since nobody else draws the same random token."""
 
 
@@ -45,12 +45,12 @@ class S3Identity:
         guard: dict[str, Any] = (
             {"ChecksumCRC64NVME": answers.encode_crc(0)} if checks else {"ContentMD5": _MD5_OF_NOTHING}
         )
-        with suppress(_ThereError):
+        with suppress(_ExistsError):
             self._requests.call(
                 "put_object",
                 "leave what the vault is known by",
                 unknown=VaultMissingError,
-                meaning={"PreconditionFailed": _ThereError, "ConditionalRequestConflict": ThrottledError},
+                meaning={"PreconditionFailed": _ExistsError, "ConditionalRequestConflict": ThrottledError},
                 Key=bucket.prefix + keys.identity_key(inventory_id, token),
                 Body=b"",
                 StorageClass=bucket.catalog_class,

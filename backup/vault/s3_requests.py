@@ -12,7 +12,7 @@ from typing import Any
 from backup.errors import ArchiveMissingError, NightvaultError, VaultError, VaultMissingError
 from backup.model import MIB, ArchiveId
 from backup.protocols import VaultTraits
-from backup.vault.aws import speaking_of
+from backup.vault.aws import translated_errors
 from backup.vault.s3_answers import FROZEN
 from backup.vault.s3_error_codes import ELSEWHERE
 
@@ -44,7 +44,7 @@ class Bucket:
     checksums: str = CRC64NVME
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The name of the bucket in errors."""
         return f"bucket {self.name}"
 
@@ -108,24 +108,24 @@ class BucketRequests:
         meaning: Mapping[str, type[NightvaultError]] | None = None,
         **parameters: Any,
     ) -> Any:
-        """Send one request; `unknown`, `refused` and `meaning` are those of `aws.speaking_of`."""
-        with self._speaking_of(doing, unknown=unknown, refused=refused, meaning=meaning):
+        """Send one request; `unknown`, `refused` and `meaning` are those of `aws.translated_errors`."""
+        with self._translated_errors(doing, unknown=unknown, refused=refused, meaning=meaning):
             return getattr(self.client, operation)(Bucket=self.bucket.name, **parameters)
 
     def pages(
         self, operation: str, doing: str, *, unknown: type[VaultError] = VaultError, **parameters: Any
     ) -> Iterator[Any]:
         """All pages of a paginated list."""
-        with self._speaking_of(doing, unknown=unknown):
+        with self._translated_errors(doing, unknown=unknown):
             pages = self.client.get_paginator(operation)
             yield from pages.paginate(Bucket=self.bucket.name, **parameters)
 
     @contextmanager
-    def _speaking_of(self, doing: str, **how: Any) -> Iterator[None]:
-        """`aws.speaking_of`, plus the errors that an answer's headers explain better than its code."""
-        name = self.bucket.told
+    def _translated_errors(self, doing: str, **how: Any) -> Iterator[None]:
+        """`aws.translated_errors`, plus the errors that an answer's headers explain better than its code."""
+        name = self.bucket.description
         try:
-            with speaking_of(doing if name in doing else f"{doing} ({name})", **how):
+            with translated_errors(doing if name in doing else f"{doing} ({name})", **how):
                 yield
         except NightvaultError as error:
             raise self._told_by_headers(error) or error from error.__cause__

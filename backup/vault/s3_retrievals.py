@@ -28,7 +28,7 @@ from backup.model import (
 )
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
-from backup.vault.aws import speaking_of
+from backup.vault.aws import translated_errors
 from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
 from backup.vault.s3_requests import BucketRequests
 
@@ -183,7 +183,7 @@ class S3Retrievals:
             Key=self._requests.bucket.prefix + key,
             Range=f"bytes={wanted.start}-{wanted.end - 1}",
         )
-        with closing(answer["Body"]) as body, speaking_of(doing):
+        with closing(answer["Body"]) as body, translated_errors(doing):
             given = answers.range_of(answer)
             if given.start == wanted.start and given.end < wanted.end:
                 raise ArchiveShortError(f"cannot {doing}: it ends at byte {given.end}")

@@ -33,7 +33,7 @@ DESCRIPTION = "nightvault"  # the user metadata that repeats what the key says
 _CHANGED = "its bytes changed in spool or memory: check this machine's disk and memory"
 
 
-class _TakenError(VaultError):
+class _ExistsError(VaultError):
     """S3's codes for a key that exists already."""
 
 
@@ -112,7 +112,7 @@ class S3Uploads:
             there = self._parts(upload_id, doing)
             answers.check_present(doing, parts, there)
             self._complete(upload_id, doing, size, parts, there)
-        except (UploadExpiredError, _TakenError, _ConflictError) as error:
+        except (UploadExpiredError, _ExistsError, _ConflictError) as error:
             if not self._holds(key, size, parts, doing):
                 raise self._given_up(upload_id, error) from error
             self.abort_upload(upload_id)
@@ -133,7 +133,7 @@ class S3Uploads:
             doing,
             unknown=UploadExpiredError,
             refused=IntegrityError,
-            meaning={"PreconditionFailed": _TakenError, "ConditionalRequestConflict": _ConflictError},
+            meaning={"PreconditionFailed": _ExistsError, "ConditionalRequestConflict": _ConflictError},
             **self._upload(upload_id, doing),
             MultipartUpload={"Parts": [{name: one[name] for name in wanted if name in one} for one in there]},
             IfNoneMatch="*",

@@ -16,15 +16,15 @@ from backup.vault.s3_keys import DATA, META
 from backup.vault.s3_requests import BucketRequests
 
 
-class _NoneSetError(VaultError):
+class _NotConfiguredError(VaultError):
     """S3's codes for a bucket without such a configuration."""
 
 
 _NONE_SET: Mapping[str, type[NightvaultError]] = {
-    "NoSuchLifecycleConfiguration": _NoneSetError,
-    "ObjectLockConfigurationNotFoundError": _NoneSetError,
-    "NotImplemented": _NoneSetError,  # a service that has no such thing
-    "MethodNotAllowed": _NoneSetError,
+    "NoSuchLifecycleConfiguration": _NotConfiguredError,
+    "ObjectLockConfigurationNotFoundError": _NotConfiguredError,
+    "NotImplemented": _NotConfiguredError,  # a service that has no such thing
+    "MethodNotAllowed": _NotConfiguredError,
 }
 
 
@@ -32,7 +32,9 @@ def warnings_of(requests: BucketRequests) -> Iterator[str]:
     """Warnings about a bucket, worst first; a setting that cannot be read (denied, unreachable) is one,
     too."""
     try:
-        head = requests.call("head_bucket", f"look at {requests.bucket.told}", unknown=VaultMissingError)
+        head = requests.call(
+            "head_bucket", f"look at {requests.bucket.description}", unknown=VaultMissingError
+        )
     except VaultMissingError:
         yield f"there is no bucket {requests.bucket.name} yet: `nightvault init` makes it"
         return
@@ -50,7 +52,7 @@ def warnings_of(requests: BucketRequests) -> Iterator[str]:
 
 
 def _asked(requests: BucketRequests, operation: str, what: str) -> Any:
-    with suppress(_NoneSetError):
+    with suppress(_NotConfiguredError):
         return requests.call(operation, f"see {what}", meaning=_NONE_SET)
     return {}
 

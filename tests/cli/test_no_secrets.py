@@ -28,7 +28,7 @@ from backup.credentials import (
 from backup.credentials.cache import CachedCredentials
 from backup.credentials.connection import Connection, open_pool
 from backup.credentials.imds import Imds
-from backup.credentials.keyfiles import opener_of
+from backup.credentials.keyfiles import passphrase_of
 from backup.credentials.pkcs11_uri import parse_pkcs11_uri
 from backup.credentials.signer import SessionRequest
 from backup.errors import NightvaultError
@@ -282,7 +282,7 @@ def everything(
     cached = CachedCredentials(source, "/none", options, SystemClock(), datetime.now(UTC))
     request = SessionRequest("host", "eu-central-1", b"{}")
     flags = Flags(pkcs8_password=PASSPHRASE, tpm_key_password=TPM_PASSWORD)
-    own = (identity, identity.key, files, opener_of(files), options, source, keys, cached, request, flags)
+    own = (identity, identity.key, files, passphrase_of(files), options, source, keys, cached, request, flags)
     return (*own, session, client, held, Imds(source, "role", SystemClock()), Connection())
 
 

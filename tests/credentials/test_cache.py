@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.credentials.cache import CachedCredentials, Kept, cache_name, cached_keys, default_directory
+from backup.credentials.cache import CachedCredentials, CachedKeys, cache_name, cached_keys, default_directory
 from backup.credentials.identity import load_certificates
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import UnreachableError
@@ -142,7 +142,7 @@ def test_where_it_lies() -> None:
     assert default_directory({}) == os.path.expanduser("~/.cache/nightvault/credentials")
 
 
-def at_hand(tmp_path: Path, certificate: str, clock: ManualClock, *, days: int = 0) -> Kept | None:
+def at_hand(tmp_path: Path, certificate: str, clock: ManualClock, *, days: int = 0) -> CachedKeys | None:
     return cached_keys(str(tmp_path), certificate, OPTIONS, now=clock.now(), unless=timedelta(days=days))
 
 

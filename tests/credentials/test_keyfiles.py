@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from backup.credentials.identity import IdentityFiles, load_identity
-from backup.credentials.keyfiles import opener_of, read_file
+from backup.credentials.keyfiles import passphrase_of, read_file
 from backup.credentials.keys import MLDSA_PUBLIC, SoftwareKey, has_signed
 from backup.credentials.places import MOST_FILE
 from backup.errors import IdentityError
@@ -164,7 +164,7 @@ def test_no_key_in_any_text_form(tmp_path: Path, parts: tuple[str, str, str]) ->
     )
     identity = load_identity(IdentityFiles(parts[0], parts[1]))
     assert isinstance(identity.key, SoftwareKey)
-    said = f"{files!r} {files} {opener_of(files)!r} {identity!r} {identity.key!r}"
+    said = f"{files!r} {files} {passphrase_of(files)!r} {identity!r} {identity.key!r}"
     assert "1234" not in said
     assert "horse" not in said
     assert "PrivateKey" not in said

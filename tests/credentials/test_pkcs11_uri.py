@@ -88,7 +88,7 @@ def quote_text(text: str) -> str:
 @given(st.text())
 def test_any_text_is_understood_or_refused_in_our_words(text: str) -> None:
     with suppress(IdentityError):
-        assert parse_pkcs11_uri(f"pkcs11:{text}").where
+        assert parse_pkcs11_uri(f"pkcs11:{text}").token_name
 
 
 def test_no_pin_in_a_text_form() -> None:

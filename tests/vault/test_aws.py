@@ -24,12 +24,12 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
-from backup.vault.aws import field, make_client, speaking_of
+from backup.vault.aws import field, make_client, translated_errors
 
 
 def spoken(error: Exception, **meanings: Any) -> NightvaultError:
     """What becomes of an error of boto3."""
-    with pytest.raises(NightvaultError) as caught, speaking_of("do it", **meanings):
+    with pytest.raises(NightvaultError) as caught, translated_errors("do it", **meanings):
         raise error
     assert caught.value.__cause__ is error
     assert "do it" in str(caught.value)
@@ -168,25 +168,25 @@ def test_failures_before_an_answer(error: Exception, expected: type[NightvaultEr
 
 def test_errors_of_ours_pass_unchanged() -> None:
     inner = IdentityError("the certificate has expired", advice="renew it")
-    with pytest.raises(IdentityError) as caught, speaking_of("do it"):
+    with pytest.raises(IdentityError) as caught, translated_errors("do it"):
         raise inner
     assert caught.value is inner
 
 
 def test_errors_of_ours_are_found_inside_errors_of_botocore() -> None:
     inner = IdentityError("the certificate has expired")
-    with pytest.raises(IdentityError) as caught, speaking_of("do it"):
+    with pytest.raises(IdentityError) as caught, translated_errors("do it"):
         raise boto.HTTPClientError(error=inner)
     assert caught.value is inner
     wrapped = boto.CredentialRetrievalError(provider="p", error_msg="e")
     wrapped.__cause__ = inner
-    with pytest.raises(IdentityError) as caught, speaking_of("do it"):
+    with pytest.raises(IdentityError) as caught, translated_errors("do it"):
         raise wrapped
     assert caught.value is inner
 
 
 def test_other_errors_are_left_alone() -> None:
-    with pytest.raises(ZeroDivisionError), speaking_of("do it"):
+    with pytest.raises(ZeroDivisionError), translated_errors("do it"):
         raise ZeroDivisionError
 
 

@@ -22,7 +22,7 @@ from backup.cli.support.identity_flags import (
 )
 
 if TYPE_CHECKING:
-    from backup.credentials.cache import Kept
+    from backup.credentials.cache import CachedKeys
     from backup.credentials.options import RolesAnywhereOptions
     from backup.credentials.places import IdentityFiles
     from backup.model import Credentials
@@ -60,7 +60,9 @@ def credential_process(cli: Cli, /, no_cache: bool, warn_days: int, **given: Any
     click.echo(document(source.credentials()), nl=False)
 
 
-def _at_hand(cli: Cli, files: IdentityFiles, options: RolesAnywhereOptions, warn_days: int) -> Kept | None:
+def _at_hand(
+    cli: Cli, files: IdentityFiles, options: RolesAnywhereOptions, warn_days: int
+) -> CachedKeys | None:
     from backup.credentials.cache import cached_keys, default_directory
 
     directory, unless = default_directory(os.environ), timedelta(days=warn_days)
@@ -93,7 +95,7 @@ class _LazySource:
         return self.make().credentials()
 
 
-def document(credentials: Credentials | Kept) -> str:
+def document(credentials: Credentials | CachedKeys) -> str:
     """The JSON that AWS tools read (AWS: "Sourcing credentials with an external process")."""
     fields = {
         "Version": 1,
