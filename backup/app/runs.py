@@ -35,7 +35,7 @@ from backup.source.streams import Command, Device, StandardInput
 from backup.transfer.retry import Reach
 
 TO_FETCH = timedelta(hours=12)
-"""A round of retrievals is as much as is fetched within this time: half of the day that outputs last."""
+"""The time in which a round of retrievals is fetched: half of the day that outputs last at least."""
 LEAST_MEASURED = 64 * MIB
 GUESSED_LINK = 4.0 * MIB
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_ROLESANYWHERE"
-"""The endpoint of Roles Anywhere, if the config has none: named as boto3 does for other services."""
+"""The variable with the endpoint of Roles Anywhere, if the config has none; named as boto3's are."""
 
 
 class Purpose(Enum):

@@ -11,11 +11,11 @@ from backup.memory import DEFAULT_MEMORY, LEAST_MEMORY, backup_memory, parts_at_
 from backup.model import KIB, MIB
 
 LEAST: Final = 16 * KIB
-"""Bytes a second: with less, packs take longer than the nights between them, and servers lose patience."""
+"""The least rate limit in bytes per second: below it packs take longer than a day, and servers time out."""
 PARTS_AT_ONCE: Final = 3  # as transfer/upload.py begins, and within a limit goes on
 MOST_PARTS_AT_ONCE: Final = 16
 LONGEST_PART: Final = 600
-"""Seconds: a cut connection costs no more than that, and a stopped service ends within its 15 minutes."""
+"""The longest time for a part in seconds: a cut connection loses no more, and a service stops in time."""
 
 _RATE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)/s")
 _UNITS = {"KiB": KIB, "MiB": MIB, "GiB": 1024 * MIB}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from backup.model import Credentials
 
 LONGEST_SLEEP = 60.0
-"""Seconds: a laptop that slept looks at the time soon after it woke."""
+"""The longest sleep in seconds, so that a laptop looks at the time soon after it wakes."""
 
 RETRY = timedelta(seconds=60)
 
