@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, func, insert, or_, select, update
 
+from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
 from backup.inventory.numbers import reserve
 from backup.inventory.packed import insert_chunks
@@ -19,7 +20,6 @@ from backup.inventory.schema import (
     catalogs,
     domains,
     frames,
-    insert_rows,
     jobs,
     listed_archives,
     listings,

@@ -23,10 +23,11 @@ from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, Us
 from backup.files import sync_directory
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
+from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
 from backup.inventory.mounts import mark_mount_points
 from backup.inventory.packed import insert_chunks
-from backup.inventory.schema import insert_rows, micros
+from backup.inventory.schema import micros
 from backup.model import ChunkRow, FrameRow, InventoryId
 
 _COUNTED: Final = ("entries", "chunks", "directories", "owners", "archives")

@@ -27,6 +27,7 @@ from backup.errors import (
 )
 from backup.files import FileLock
 from backup.inventory import schema
+from backup.inventory.bulk import insert_rows
 from backup.inventory.locks import hold_lock, share_opening
 from backup.inventory.read_only import Access, access_to, read_only_creator
 from backup.model import InventoryId
@@ -262,7 +263,7 @@ def create_inventory(
             )
             mark(writer)
             names = ("entries", "chunks", "directories", "owners", "archives")
-            schema.insert_rows(writer, schema.counters, [(name, 1) for name in names])
+            insert_rows(writer, schema.counters, [(name, 1) for name in names])
     file = _identity_of(sqlite_path(url))
     return Inventory(engine, inventory_id, signer_public, lock_directory, opening=opening, file=file)
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import func, insert, select
 
+from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows, row_of, sql_of, stream
 from backup.inventory.numbers import reserve
 from backup.inventory.schema import (
     directories,
-    insert_rows,
     owners,
     staged_entries,
     staged_hints,

@@ -11,9 +11,10 @@ import msgspec
 from sqlalchemy import delete, func, select, update
 
 from backup.inventory.archives import ArchiveState
+from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
 from backup.inventory.runs import Outcome
-from backup.inventory.schema import archives, domains, insert_rows, micros, moment, readings, runs, vaults
+from backup.inventory.schema import archives, domains, micros, moment, readings, runs, vaults
 from backup.inventory.stages import ReadingStage
 from backup.model import ByteRange, RetrievalId, Tier, VaultName
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Row, Select, delete, insert, select, update
 
+from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
 from backup.inventory.schema import (
-    insert_rows,
     listed_archives,
     listings,
     micros,

@@ -20,6 +20,7 @@ from backup.format.keys import ChunkSecret
 from backup.format.naming import content_id
 from backup.format.pack import describe
 from backup.inventory import archives, entries, packed, runs, schema
+from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction, create_inventory, open_inventory
 from backup.inventory.snapshots import Snapshot, record_snapshot
 from backup.model import (
@@ -74,19 +75,19 @@ def fill(tx: Transaction, files: int, packs: int) -> None:
         )
         for n in range(packs)
     ]
-    schema.insert_rows(tx, schema.archives, rows, columns)
+    insert_rows(tx, schema.archives, rows, columns)
     ids = [n.to_bytes(8, "little") * 4 for n in range(files)]
-    schema.insert_rows(
+    insert_rows(
         tx, schema.frames,
         [(p + 1, f, f * 100 * LENGTH, 100 * LENGTH, 100 * LENGTH, 0, b"g" * 16)
          for p in range(packs) for f in range(each // 100 + 1)],
     )  # fmt: skip
-    schema.insert_rows(
+    insert_rows(
         tx, schema.chunks,
         [(n + 1, packed.chunk_prefix(ids[n]), ids[n], min(n // each, packs - 1) + 1,
           n % each // 100, n % 100 * LENGTH, LENGTH) for n in range(files)],
     )  # fmt: skip
-    schema.insert_rows(
+    insert_rows(
         tx, schema.entries,
         [(n + 1, n // A_DIRECTORY + 1, b"file-%08d" % n, 1, 0o644, owner, n, LENGTH, None,
           content_id(SECRET.content_key, [ids[n]], [LENGTH], b""), (n + 1).to_bytes(4, "little"), 1, None)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from backup.inventory import archives, driver, entries, entry_versions, runs, schema
+from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Inventory, Transaction, create_inventory
 from backup.inventory.snapshots import Snapshot, record_snapshot
 from backup.model import JobName, Owner, SnapshotId, VaultName
@@ -39,7 +40,7 @@ def fill(tx: Transaction, count: int) -> tuple[Snapshot, Snapshot]:
         (count + n + 1, *row[1:7], row[7] + 1, None, (n + count).to_bytes(16, "big"), row[10], 2, None)
         for n, row in enumerate(rows) if row[12]
     ]  # fmt: skip
-    schema.insert_rows(tx, schema.entries, rows + again)
+    insert_rows(tx, schema.entries, rows + again)
     made = [
         Snapshot(
             SnapshotId(f"{n:016x}"),

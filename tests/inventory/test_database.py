@@ -31,6 +31,7 @@ from backup.errors import (
     UsageError,
 )
 from backup.inventory import database, schema
+from backup.inventory.bulk import insert_rows
 from backup.inventory.database import (
     HEAD,
     Inventory,
@@ -61,7 +62,7 @@ def fill_up(tx: Transaction) -> None:
     """Write more than the database may grow."""
     tx.exec_driver_sql("PRAGMA max_page_count = 1")
     rows = [(number, "x" * 500 + str(number)) for number in range(1, 500)]
-    schema.insert_rows(tx, schema.vaults, rows, ["number", "name"])
+    insert_rows(tx, schema.vaults, rows, ["number", "name"])
 
 
 class TestMaking:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from backup.inventory import entries, entry_versions, runs, schema
 from backup.inventory.archives import get_or_create_vault
+from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entry_versions import Version
 from backup.inventory.snapshots import Snapshot, find_snapshot, record_snapshot
@@ -68,7 +69,7 @@ def written(
                     None,
                 ]
                 versions.append([*start, number, None])
-    schema.insert_rows(tx, schema.entries, [tuple(row) for some in rows.values() for row in some])
+    insert_rows(tx, schema.entries, [tuple(row) for some in rows.values() for row in some])
     made = []
     for number in range(1, len(history) + 1):
         sid = SnapshotId(f"{job.number:08x}{number:08x}")
