@@ -237,6 +237,17 @@ def test_cut_at_every_call(site: Site, disk: DirectoryVault) -> None:
     assert query(site, "SELECT count(*) FROM archives WHERE state != 'stored'") == [(0,)]
 
 
+def test_a_vault_that_refuses_everything_leaves_the_check_open(site: Site) -> None:
+    """It took every piece for unreadable, and was over."""
+    faulty = FaultyVault(site.vault, Fault("request_retrieval", VaultError("input/output error"), count=99))
+    with pytest.raises(VaultError, match="input/output error"):
+        read(site, vault=faulty)
+    assert query(site, "SELECT DISTINCT state FROM readings") == [("planned",)]
+    report = read(site)
+    assert (report.findings, report.is_grave) == ((), False), "the same sample, once the vault is well"
+    assert query(site, "SELECT count(*) FROM runs WHERE kind = 'check'") == [(1,)]
+
+
 def test_one_at_a_time_and_given_up(site: Site) -> None:
     world = check_world(site)
     run = read_sample.begin_reading(read_sample.plan_sample(ALL, world), world)
