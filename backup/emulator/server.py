@@ -1,6 +1,4 @@
-"""Runs the emulator: one process, a port for vaults, sessions and the admin and one for S3, on loopback by
-default.
-"""
+"""Run the emulator: one process with a port for vaults, sessions and the admin interface, and one for S3."""
 
 from __future__ import annotations
 

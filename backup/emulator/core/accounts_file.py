@@ -1,6 +1,5 @@
-"""Reads the accounts file (TOML), names each mistake by its key, and reads again when a file behind it
-changed.
-"""
+"""Read the accounts file (TOML), naming each mistake by its key; read it again when it or a named file
+changes."""
 
 from __future__ import annotations
 

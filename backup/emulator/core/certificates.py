@@ -1,5 +1,5 @@
-"""Judges certificates as Roles Anywhere does: leaf rules, the path to a trust anchor, and its revocation
-lists.
+"""Validation of certificates as Roles Anywhere does it: leaf rules, the path to a trust anchor, and
+revocation.
 
 Source: IAM Roles Anywhere User Guide, trust model (signature validation, revocation) and RFC 5280. What the
 path builder does not refuse by itself (a CA as leaf, a missing key usage, a weak hash) is checked by hand.

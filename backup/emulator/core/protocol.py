@@ -1,6 +1,5 @@
-"""The emulator's HTTP/1.1 connection: uvicorn's with h11, which answers garbage in the words of the service
-and may be cut by the application.
-"""
+"""The emulator's HTTP/1.1 connection: uvicorn's h11 protocol with AWS's answers to invalid HTTP, and a way to
+cut it."""
 
 from __future__ import annotations
 

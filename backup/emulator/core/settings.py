@@ -1,6 +1,4 @@
-"""Answers on which AWS's documents disagree or are silent, and switches, as one value that may be replaced
-while running.
-"""
+"""The settings of a running emulator: switches, and choices where AWS's documents disagree or are silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads a CreateSession request: its parameters, its certificates, and whether the leaf's key signed it.
+"""Read a CreateSession request: parameters, certificates, and whether the leaf's key signed it.
 
 Source: IAM Roles Anywhere User Guide (authentication, signing process, CreateSession). Pure: request, body
 and time in, values or a ServiceError out.

@@ -1,6 +1,5 @@
-"""Receives S3's uploads into a file: decoded, hashed on worker threads as they come, and checked against all
-that the client said of them.
-"""
+"""Receive S3's uploads into a file, decoded, hashed on worker threads, and checked against the client's
+claims."""
 
 from __future__ import annotations
 
