@@ -180,7 +180,7 @@ def run_daemon(
     longest = timedelta(seconds=max([_TICK_SECONDS, *(chore.seconds for chore in chores)])) + _SLACK
     with _signals() as woken:
         scheduler.start()
-        _log.info("started with %d jobs", len(jobs))
+        _log.info("started with %d %s", len(jobs), "job" if len(jobs) == 1 else "jobs")
         while not stop.is_set():
             with suppress(Empty):
                 woken.get(timeout=_LOOK_SECONDS)

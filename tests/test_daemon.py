@@ -252,7 +252,7 @@ def test_a_signal_is_a_clean_stop(number: signal.Signals) -> None:
         process.send_signal(number)
         said += process.stdout.read().splitlines()
         assert process.wait(30) == 0
-    assert "started with 1 jobs" in said
+    assert "started with 1 job" in said
     assert said[-3:] == ["asked to stop", "job hourly: stopped on request; nothing is lost", "stopped"]
 
 

@@ -106,14 +106,14 @@ def tell(report: BackupReport) -> None:
     for warning in report.warnings:
         _log.warning("job %s: %s", report.job, render.printable(warning))
     _log.info(
-        "job %s: snapshot %s, %s files of %s, %s read, %s uploaded in %d archives",
+        "job %s: snapshot %s, %s files of %s, %s read, %s uploaded in %s",
         report.job,
         render.shown_id(report.snapshot),
         f"{report.files:,}",
         render.size(report.bytes),
         render.size(report.bytes_read),
         render.size(report.bytes_uploaded),
-        report.archives,
+        render.counted(report.archives, "archive"),
     )
 
 
