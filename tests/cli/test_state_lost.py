@@ -15,6 +15,7 @@ import pytest
 
 from backup.inventory.database import open_inventory
 from tests.servers import SCRIPT, Cloud, Server, directory_server, running_cloud
+from tests.unmeasured import unmeasured
 
 NOBODY = 65534
 _needs_root = pytest.mark.skipif(
@@ -96,14 +97,12 @@ def test_init_stops_at_a_vault_in_aws(cloud: Cloud, tmp_path: Path, kind: str) -
 
 def as_nobody(server: Server, *words: object) -> subprocess.CompletedProcess[str]:
     drop = ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
-    # That user may not write where the suite's coverage is kept.
-    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     return subprocess.run(
         [*drop, SCRIPT, "--config", str(server.config), *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
-        env={**unmeasured, "HOME": "/nonexistent"},
+        env={**unmeasured(), "HOME": "/nonexistent"},
     )
 
 

@@ -18,6 +18,7 @@ from backup.app.clock import SystemClock
 from tests.deploy.units import Unit, can_sandbox
 from tests.servers import SCRIPT, Server, directory_server
 from tests.trees import assert_same_tree, snapshot_of
+from tests.unmeasured import unmeasured
 
 pytestmark = [
     pytest.mark.skipif(not can_sandbox(), reason="needs root, mount namespaces, unshare and setpriv"),
@@ -65,7 +66,12 @@ class Machine:
         """As systemd would, when the daemon has it start the unit."""
         unit = self.unit("nightvault-restore@.service", self.restore)
         return subprocess.run(
-            unit.sandboxed(self.words_of(unit)), capture_output=True, text=True, check=False, timeout=120
+            unit.sandboxed(self.words_of(unit)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=unmeasured(),
         )
 
     def run_daemon(self, until: Callable[[str], bool], **environ: str) -> str:
