@@ -138,7 +138,7 @@ class _Contents:
     def _check_spoiled(
         self, batch: Sequence[tuple[ContentRow, list[int]]], places: Mapping[int, ChunkLocation]
     ) -> None:
-        """What lies in lost or damaged archives, and elsewhere, too, must be named there."""
+        """Find jobs whose catalogs do not name the sound copies of chunks in lost or damaged archives."""
         spoiled = {number for number, place in places.items() if self._states.get(place.archive) in _SPOILED}
         if not spoiled:
             return

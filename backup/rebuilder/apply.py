@@ -149,7 +149,7 @@ class Applier:
         self._odd.clear()
 
     def _settle_numbers(self) -> None:
-        """What comes next begins after all that this one spoke of; a delta speaks of one snapshot alone."""
+        """Note the snapshot numbers that a catalog used: the next begins above. A delta has one snapshot."""
         if self._is_delta and 0 < self._snapshot_number < self._highest:
             self._builder.forget_after(self._job.number, self._snapshot_number)
             self._spoiled.span(self._snapshot_number, None, "entries of snapshots that are still to come")

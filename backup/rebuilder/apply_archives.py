@@ -37,7 +37,7 @@ class ArchiveApplier:
         self._skipping: set[int] = set()  # brought by another catalog already, or left out
 
     def begin(self) -> None:
-        """What follows is of the next catalog."""
+        """Begin the next catalog."""
         self.names, self._skipping, self._taken = [], set(), {}
 
     def domain(self, domain: records.DomainRecord) -> None:

@@ -27,7 +27,7 @@ class Desk:
     askers: int = 8
 
     def open_ones(self) -> Mapping[str, RetrievalId]:
-        """What the vault has taken, by token."""
+        """The requests that the vault has taken, by token."""
         return self.patience.call(self.vault.open_retrievals)
 
 
@@ -55,7 +55,7 @@ class Wanted(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[R]):
-    """What the vault said to one request: an id, or why there is none. All None: it was not sent.
+    """The vault's answer to one request: an id, or why there is none. All None: it was not sent.
 
     `asked` is the range that was granted. `refused` is this archive's own fault; `short` says that the tier
     cannot be served now; with `error` others will fare alike.
@@ -80,7 +80,7 @@ class Pending(Generic[R]):
 
 
 class Verdict(StrEnum):
-    """What follows from the vault's word on a request."""
+    """The next step for a request, by the state that the vault told."""
 
     WAITS = "waits"
     READY = "ready"
@@ -105,7 +105,7 @@ class Seen(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How asking went: whether anything was granted or refused for good, and what no tier could serve."""
+    """The outcome of asking: whether anything was granted or refused for good; what no tier could serve."""
 
     has_settled: bool = False
     short: CapacityError | None = None
