@@ -119,6 +119,10 @@ class FormatError(NightvaultError):
     """Bytes are not a pack, catalog or key of ours, or they were changed."""
 
 
+class NewerFormatError(FormatError):
+    """A later version of nightvault wrote these bytes, with features that this one does not know."""
+
+
 class IntegrityError(NightvaultError):
     """Bytes came back other than they were recorded."""
 

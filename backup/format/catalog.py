@@ -26,19 +26,25 @@ from backup.format.records import (
     CondemnedRecord,
     DirectoryRecord,
     DomainRecord,
+    DroppedRecord,
     End,
     EntryRecord,
     ExtraRecord,
     ForgottenRecord,
     Fragment,
     FramesRecord,
+    MarksRecord,
     MountsRecord,
     OwnerRecord,
     Record,
+    RetiredRecord,
     Secrets,
     SnapshotRecord,
     Start,
+    TakenBackRecord,
+    TakenUpRecord,
     VaultRecord,
+    VerifiedRecord,
 )
 from backup.format.rows import (
     pack_chunks,
@@ -55,6 +61,7 @@ from backup.model import ChunkRow, Extra, FrameRow
 __all__ = [
     "ENTRY",
     "FORMAT",
+    "MARKING",
     "ArchiveRecord",
     "ChainRecord",
     "ChunksRecord",
@@ -62,17 +69,23 @@ __all__ = [
     "CondemnedRecord",
     "DirectoryRecord",
     "DomainRecord",
+    "DroppedRecord",
     "End",
     "EntryRecord",
     "ForgottenRecord",
     "FramesRecord",
+    "MarksRecord",
     "MountsRecord",
     "OwnerRecord",
     "Record",
+    "RetiredRecord",
     "Secrets",
     "SnapshotRecord",
     "Start",
+    "TakenBackRecord",
+    "TakenUpRecord",
     "VaultRecord",
+    "VerifiedRecord",
     "decode_extra",
     "decode_record",
     "encode_extra",
@@ -170,6 +183,10 @@ def split_chunks(archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow])
     for start in range(0, len(rows), _ROWS_A_RECORD):
         end = start + _ROWS_A_RECORD
         yield ChunksRecord(archive, pack_u32(numbers[start:end]), pack_chunks(rows[start:end]))
+
+
+MARKING: Final = (ForgottenRecord, TakenBackRecord, RetiredRecord, TakenUpRecord)
+"""Records for which a catalog needs `CatalogFeature.MARKS`."""
 
 
 def encode_record(record: Record) -> bytes:

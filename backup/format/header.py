@@ -12,9 +12,10 @@ import hmac
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntFlag
 from typing import NamedTuple
 
-from backup.errors import FormatError, RecoveryKeyError
+from backup.errors import FormatError, NewerFormatError, RecoveryKeyError
 from backup.format.keys import SEAL_OVERHEAD, Recipient, RecoveryKey, Signer, derive, verify
 from backup.model import KIB, Generation, InventoryId, PackId, PackKind
 
@@ -38,6 +39,19 @@ _SIGNATURE_SIZE = 64
 _TAIL_SIZE = _COMMITMENT_SIZE + _SIGNATURE_SIZE
 
 
+class CatalogFeature(IntFlag):
+    """Required features of a catalog: a reader that does not know one refuses the catalog."""
+
+    FIRST_DELTA = 1
+    """A job's first catalog: full, and the delta that the next one follows."""
+    MARKS = 2
+    """It holds records that forget snapshots, or that say what is not built upon."""
+
+
+NO_FEATURE = CatalogFeature(0)
+_EVERY_FEATURE = CatalogFeature.FIRST_DELTA | CatalogFeature.MARKS
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogFields:
     """Header fields of catalogs alone: the position in the job's chain, and the signer's enrolments.
@@ -52,6 +66,7 @@ class CatalogFields:
     parent_pack_id: bytes = NO_PACK
     parent_header_hash: bytes = NO_HASH
     enrolments: tuple[tuple[bytes, bytes], ...] = ()
+    features: CatalogFeature = NO_FEATURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +267,8 @@ def _pack_fields(fields: HeaderFields, stanza_count: int) -> bytes:
     generation = catalog.generation if catalog else 0
     counts = fields.kind, generation, stanza_count, len(enrolments), 0
     names = fields.pack_id, fields.inventory_id, fields.signer_public
-    return _FIXED.pack(MAGIC, FORMAT_VERSION, 0, length, 0, 0, *counts, *names) + more
+    required = catalog.features if catalog else 0
+    return _FIXED.pack(MAGIC, FORMAT_VERSION, 0, length, required, 0, *counts, *names) + more
 
 
 def _check_sizes(fields: HeaderFields) -> None:
@@ -270,9 +286,11 @@ def _unpack_fields(raw: bytes) -> tuple[HeaderFields, int, int]:
     (_, _, _, _, required, _, kind, generation, stanza_count, enrolment_count, zero, *names) = (
         _FIXED.unpack_from(raw)
     )
-    if required:
-        raise FormatError(
-            f"the pack uses features that are not known here ({required:#x})", advice="use a newer nightvault"
+    known = int(_EVERY_FEATURE) if kind == PackKind.CATALOG else 0
+    if required & ~known:
+        raise NewerFormatError(
+            f"the pack uses features that are not known here ({required & ~known:#x})",
+            advice="use a newer nightvault",
         )
     if zero or not 1 <= stanza_count <= MOST_RECIPIENTS or enrolment_count > MOST_RECIPIENTS:
         raise FormatError("the header's counts are out of range")
@@ -280,7 +298,7 @@ def _unpack_fields(raw: bytes) -> tuple[HeaderFields, int, int]:
         pack_kind = PackKind(kind)
         catalog, position = None, _FIXED.size
         if pack_kind is PackKind.CATALOG:
-            catalog, position = _unpack_catalog(raw, Generation(generation), enrolment_count)
+            catalog, position = _unpack_catalog(raw, Generation(generation), required, enrolment_count)
         elif generation or enrolment_count:
             raise FormatError("a data pack has no generation and no enrolments")
     except ValueError as error:
@@ -293,7 +311,9 @@ def _unpack_fields(raw: bytes) -> tuple[HeaderFields, int, int]:
     )
 
 
-def _unpack_catalog(raw: bytes, generation: Generation, enrolment_count: int) -> tuple[CatalogFields, int]:
+def _unpack_catalog(
+    raw: bytes, generation: Generation, required: int, enrolment_count: int
+) -> tuple[CatalogFields, int]:
     position = _FIXED.size + _CATALOG.size
     end = position + enrolment_count * _ENROLMENT.size
     if len(raw) < end:
@@ -302,4 +322,7 @@ def _unpack_catalog(raw: bytes, generation: Generation, enrolment_count: int) ->
     if number >= 2**63:
         raise FormatError(f"the catalog's number {number} is out of range")
     enrolments = tuple(_ENROLMENT.iter_unpack(raw[position:end]))
-    return CatalogFields(job_id, number, generation, parent, parent_hash, enrolments), end
+    features = CatalogFeature(required)
+    if CatalogFeature.FIRST_DELTA in features and (generation is not Generation.FULL or any(parent)):
+        raise FormatError("only a full catalog without a parent is a job's first delta, too")
+    return CatalogFields(job_id, number, generation, parent, parent_hash, enrolments, features), end

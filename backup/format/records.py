@@ -156,16 +156,20 @@ class ChunksRecord(msgspec.Struct, frozen=True, array_like=True, tag=12):
     rows: Blob
 
 
-class ForgottenRecord(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """Snapshots that were forgotten."""
+class DroppedRecord(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """Snapshots that are gone for good, with the entries that only they had."""
 
     snapshots: list[Number]
 
 
 class CondemnedRecord(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """Pack ids of archives that will be deleted: nothing may be stored against them any more."""
+    """Pack ids of archives that will be deleted: nothing may be stored against them any more.
+
+    `at` is microseconds since 1970, 0 while unknown.
+    """
 
     packs: list[Id16]
+    at: Signed = 0
 
 
 class ChainRecord(msgspec.Struct, frozen=True, array_like=True, tag=15):
@@ -191,10 +195,57 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag=17):
     count: Number
 
 
+class ForgottenRecord(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """Snapshots that are not shown any more and keep no archive; `at` is microseconds since 1970."""
+
+    snapshots: list[Number]
+    at: Signed
+
+
+class TakenBackRecord(msgspec.Struct, frozen=True, array_like=True, tag=19):
+    """Forgotten snapshots that are kept again."""
+
+    snapshots: list[Number]
+
+
+class RetiredRecord(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Pack ids of archives that are not built upon any more, though still needed."""
+
+    packs: list[Id16]
+
+
+class TakenUpRecord(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Pack ids of condemned or retired archives that are built upon again."""
+
+    packs: list[Id16]
+
+
 class MountsRecord(msgspec.Struct, frozen=True, array_like=True, tag=128):
     """All live entries (`pack_u64` of their numbers) that are mount points; a later one replaces it."""
 
     entries: Blob
+
+
+class MarksRecord(msgspec.Struct, frozen=True, array_like=True, tag=129):
+    """All tags and the pin of one snapshot; `until` (microseconds since 1970) ends the pin, None never."""
+
+    snapshot: Number
+    tags: list[str]
+    pinned: bool
+    note: str = ""
+    until: Signed | None = None
+
+
+class VerifiedRecord(msgspec.Struct, frozen=True, array_like=True, tag=130):
+    """Pieces of an archive (`pack_u64`: begin and end of each) that were read back, or also opened, and good.
+
+    `grade` is 1 for read back, 2 for opened; `at` is microseconds since 1970.
+    """
+
+    pack: Id16
+    grade: Number
+    pieces: Blob
+    at: Signed
 
 
 Record: TypeAlias = (
@@ -210,10 +261,16 @@ Record: TypeAlias = (
     | ArchiveRecord
     | FramesRecord
     | ChunksRecord
-    | ForgottenRecord
+    | DroppedRecord
     | CondemnedRecord
     | ChainRecord
+    | ForgottenRecord
+    | TakenBackRecord
+    | RetiredRecord
+    | TakenUpRecord
     | MountsRecord
+    | MarksRecord
+    | VerifiedRecord
 )
 
 

@@ -104,7 +104,7 @@ class Applier:
             records.ArchiveRecord: self._archives.archive,
             records.FramesRecord: self._archives.frames,
             records.ChunksRecord: self._archives.chunks,
-            records.ForgottenRecord: self._forgotten,
+            records.DroppedRecord: self._dropped,
             records.CondemnedRecord: self._condemned,
             records.ChainRecord: lambda _: None,
             records.MountsRecord: self._take_mounts,
@@ -315,9 +315,9 @@ class Applier:
         self._spoiled.closed(numbers, closed.removed_in)
         self._builder.close_entries(self._job.number, numbers, closed.removed_in)
 
-    def _forgotten(self, forgotten: records.ForgottenRecord) -> None:
+    def _dropped(self, dropped: records.DroppedRecord) -> None:
         self._flush()
-        self._builder.forget(self._job.number, forgotten.snapshots)
+        self._builder.forget(self._job.number, dropped.snapshots)
         self._builder.drop_unneeded(self._job.number)
 
     def _condemned(self, condemned: records.CondemnedRecord) -> None:

@@ -72,7 +72,7 @@ def records() -> list[catalog.Record]:
         ),
         *catalog.split_frames(1, frames),
         *catalog.split_chunks(1, [1, 2, 3, 4], chunks),
-        catalog.ForgottenRecord([1, 2]),
+        catalog.DroppedRecord([1, 2]),
         catalog.CondemnedRecord([b"\x06" * 16]),
         catalog.ChainRecord([(6, 2, b"\x07" * 16, b"\x08" * 32, "id-of-the-parent")]),
     ]
