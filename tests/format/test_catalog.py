@@ -62,8 +62,16 @@ RECORDS: st.SearchStrategy[Any] = st.one_of(
     st.builds(catalog.ArchiveRecord, NUMBER, NUMBER, NUMBER, ID16, BLOB, NUMBER, KEY32, TEXT, SIGNED, TEXT),
     st.builds(catalog.FramesRecord, NUMBER, BLOB),
     st.builds(catalog.ChunksRecord, NUMBER, BLOB, BLOB),
-    st.builds(catalog.ForgottenRecord, st.lists(NUMBER, max_size=4)),
-    st.builds(catalog.CondemnedRecord, st.lists(ID16, max_size=4)),
+    st.builds(catalog.DroppedRecord, st.lists(NUMBER, max_size=4)),
+    st.builds(catalog.CondemnedRecord, st.lists(ID16, max_size=4), SIGNED),
+    st.builds(catalog.ForgottenRecord, st.lists(NUMBER, max_size=4), SIGNED),
+    st.builds(catalog.TakenBackRecord, st.lists(NUMBER, max_size=4)),
+    st.builds(catalog.RetiredRecord, st.lists(ID16, max_size=4)),
+    st.builds(catalog.TakenUpRecord, st.lists(ID16, max_size=4)),
+    st.builds(
+        catalog.MarksRecord, NUMBER, st.lists(TEXT, max_size=3), st.booleans(), TEXT, st.none() | SIGNED
+    ),
+    st.builds(catalog.VerifiedRecord, ID16, NUMBER, BLOB, SIGNED),
     st.builds(catalog.ChainRecord, st.lists(LINK, max_size=3)),
 )
 
