@@ -17,12 +17,11 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.database import Inventory, create_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests import room, s3_servers
-from tests.backups import INVENTORY_ID, Site, recovery_key, server_keys
-from tests.credentials import stores
-from tests.credentials.stores import pytest_runtest_setup  # noqa: F401  a hook
-from tests.doubles import ManualClock
-from tests.emulated import RunningEmulator, write_accounts
+from tests.support import key_stores, room, s3_servers
+from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
+from tests.support.doubles import ManualClock
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.key_stores import pytest_runtest_setup  # noqa: F401  a hook
 
 # Laws are about what is true, not how fast: a busy machine must not break one.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -51,7 +50,7 @@ def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> pytest.TempPat
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many tests used what is not ours: key stores, S3 servers."""
-    stores.tell_how_many_ran(terminalreporter)
+    key_stores.tell_how_many_ran(terminalreporter)
     s3_servers.tell_how_many_ran(terminalreporter)
 
 

@@ -27,10 +27,10 @@ from backup.restorer.restore import plan_restore
 from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from tests.backups import PACK, Site
-from tests.doubles import ManualClock
-from tests.emulated import RunningEmulator, write_accounts
-from tests.vault.rigs import glacier_client
+from tests.support.backups import PACK, Site
+from tests.support.doubles import ManualClock
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.rigs import glacier_client
 
 FILES_A_FOLDER = 200
 
@@ -110,9 +110,9 @@ class TestSystemCalls:
     def calls(self, folder: Path, files: int) -> tuple[int, int, int]:
         plant(folder / "source", files)
         places = [str(folder / place) for place in ("state", "vault", "source")]
-        backup = ["tests.archiver.one_backup", *places]
+        backup = ["tests.support.one_backup", *places]
         first, again = self.counted(folder, backup), self.counted(folder, backup)
-        restored = self.counted(folder, ["tests.restorer.restoring", *places, str(folder / "out")])
+        restored = self.counted(folder, ["tests.support.restoring", *places, str(folder / "out")])
         return first, again, restored
 
     def counted(self, folder: Path, module: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from backup.daemon import Chore, Run, ScheduledJob, Watch, run_daemon
 from backup.errors import InterruptedRunError, LockedError, NoInventoryError, VaultError
 from backup.model import JobName
 from backup.schedule import parse_schedule
-from tests.doubles import ManualClock
+from tests.support.doubles import ManualClock
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 EVERY_HOUR = ScheduledJob(JobName("hourly"), parse_schedule("every 1h", "UTC"))
@@ -220,7 +220,7 @@ from backup.daemon import ScheduledJob, run_daemon
 from backup.errors import InterruptedRunError
 from backup.model import JobName
 from backup.schedule import parse_schedule
-from tests.doubles import ManualClock
+from tests.support.doubles import ManualClock
 
 def body():
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)

@@ -16,9 +16,9 @@ from backup.cli.demonstration.compare import differences
 from backup.cli.demonstration.scratch import Copied, change_a_few, copy_tree
 from backup.cli.demonstration.story import DemoReport
 from backup.errors import NightvaultError
-from tests.cli.frame import run
-from tests.servers import fill
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.command_line import run
+from tests.support.servers import fill
+from tests.support.trees import assert_same_tree, snapshot_of
 
 pytestmark = pytest.mark.slow
 

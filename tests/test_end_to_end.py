@@ -10,9 +10,9 @@ import pytest
 
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.model import Credentials
-from tests.emulated import ACCOUNT_ID
-from tests.servers import Cloud, HurryingClock, Server, running_cloud
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.emulated import ACCOUNT_ID
+from tests.support.servers import Cloud, HurryingClock, Server, running_cloud
+from tests.support.trees import assert_same_tree, snapshot_of
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from backup.inventory.runs import Outcome
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.doubles import ManualClock
-from tests.gardens import Garden, loosen
-from tests.trees import Seen, assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.gardens import Garden, loosen
+from tests.support.trees import Seen, assert_same_tree, snapshot_of
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +15,13 @@ import pytest
 from backup.format.keys import plain_key_file
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.archiver.wholeness import change, fill
-from tests.backups import Site, recovery_key
-from tests.doubles import ManualClock
-from tests.emulated import REPOSITORY
-from tests.format import packs
-from tests.trees import Seen, assert_same_tree, snapshot_of
+from tests.support import packs
+from tests.support.backups import Site, recovery_key
+from tests.support.doubles import ManualClock
+from tests.support.extracting import SCRIPT, extract
+from tests.support.trees import Seen, assert_same_tree, snapshot_of
+from tests.support.wholeness import change, fill
 
-SCRIPT = Path(REPOSITORY) / "deploy" / "nightvault-extract.py"
 GOLDEN = Path(__file__).parent / "vectors" / "format" / "v1"
 MAY_IMPORT = {"cryptography", "zstandard", "pyzstd", "blake3"}
 
@@ -38,22 +36,6 @@ def script() -> Iterator[ModuleType]:
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
-
-
-def extract(*words: object, without: Path | None = None, code: int = 0) -> str:
-    """Run it as a process; what it printed. `without` is a folder that hides blake3."""
-    environ = dict(os.environ) | ({"PYTHONPATH": str(without)} if without else {})
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, words)],
-        capture_output=True,
-        text=True,
-        env=environ,
-        cwd="/",
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 def test_it_imports_nothing_of_ours() -> None:

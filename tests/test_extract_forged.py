@@ -20,10 +20,10 @@ import pytest
 from backup.format.keys import plain_key_file
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site, recovery_key
-from tests.doubles import ManualClock
-from tests.emulated import REPOSITORY
-from tests.format import packs
+from tests.support import packs
+from tests.support.backups import Site, recovery_key
+from tests.support.doubles import ManualClock
+from tests.support.emulated import REPOSITORY
 
 SCRIPT = Path(REPOSITORY) / "deploy" / "nightvault-extract.py"
 FILE, DIRECTORY, SYMLINK, FIFO, CHARACTER = 1, 2, 3, 4, 5

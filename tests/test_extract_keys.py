@@ -9,11 +9,11 @@ import pytest
 from backup.format.keys import RecoveryKey, fingerprint_of, plain_key_file
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.checker.test_recovery_keys import NEW, OLD, forge, night, with_keys
-from tests.doubles import ManualClock
-from tests.test_extract import extract
-from tests.trees import assert_same_tree
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.extracting import extract
+from tests.support.recovery_keys import NEW, OLD, forge, night, with_keys
+from tests.support.trees import assert_same_tree
 
 
 class Shelf:

@@ -1,5 +1,5 @@
 """The import contracts name every package there is, so that a new one is held to them; files are
-written durably, and locked, in one place."""
+written durably, and locked, in one place; tests share helpers, and nothing else."""
 
 from __future__ import annotations
 
@@ -43,3 +43,36 @@ def test_files_are_written_durably_and_locked_in_one_place() -> None:
         if isinstance(node, ast.Attribute) and node.attr in {"fsync", "fdatasync", "flock", "lockf", "O_EXCL"}
     }
     assert found == BY_HAND
+
+
+SHARED = {"tests.support", "tests.vectors.format"}
+"""Packages of the tests that any test may import from."""
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of the tests that a file imports, `from package import module` too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}", *(f"{node.module}.{one.name}" for one in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {one.name for one in node.names}
+    return {name for name in found if name.startswith("tests.")}
+
+
+def test_tests_share_helpers_and_never_import_each_other() -> None:
+    """A helper of one folder lies in that folder; what more of them use lies in `tests/support`."""
+    tests = REPOSITORY / "tests"
+    wrong = set()
+    for path in tests.rglob("*.py"):
+        folder = ".".join(path.relative_to(REPOSITORY).parent.parts)
+        for name in imports_of(path):
+            *package, module = name.split(".")
+            file = REPOSITORY.joinpath(*package, f"{module}.py")
+            if not file.exists() or ".".join(package) in SHARED:
+                continue
+            is_test = module.startswith("test_") or module == "conftest"
+            if is_test or not f"{folder}.".startswith(f"{'.'.join(package)}."):
+                wrong.add(f"{path.relative_to(REPOSITORY)} imports {name}")
+    assert not wrong
+    assert [path.name for path in tests.glob("*.py") if not path.name.startswith(("test_", "conftest"))] == []

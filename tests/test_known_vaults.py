@@ -13,9 +13,9 @@ import boto3
 import pytest
 
 from backup.cli.demonstration.local_aws import write_accounts
-from tests.emulated import REGION
-from tests.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
-from tests.trees import assert_same_tree
+from tests.support.emulated import REGION
+from tests.support.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture(scope="module")

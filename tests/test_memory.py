@@ -27,10 +27,10 @@ from backup.memory import DEFAULT_MEMORY, LEAST_MEMORY, backup_memory, fetched_p
 from backup.model import KIB, MIB, ChunkId, Part, UploadId, VaultName
 from backup.transfer.retrieve import PIECE
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.doubles import ManualClock
-from tests.servers import Server, directory_server
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.servers import Server, directory_server
+from tests.support.trees import assert_same_tree, snapshot_of
 
 MEMORY = st.integers(LEAST_MEMORY, 2**40)
 

@@ -15,9 +15,17 @@ import boto3
 import pytest
 
 from backup.cli.demonstration.local_aws import BACKUP_ROLE
-from tests.emulated import ACCOUNT_ID
-from tests.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
-from tests.trees import assert_same_tree
+from tests.support.emulated import ACCOUNT_ID
+from tests.support.servers import (
+    Cloud,
+    HurryingClock,
+    Server,
+    assert_well,
+    directory_server,
+    replace,
+    running_cloud,
+)
+from tests.support.trees import assert_same_tree
 
 MIB = 1 << 20
 
@@ -57,23 +65,11 @@ def remote(cloud: Cloud, tmp_path: Path) -> Server:
     return made
 
 
-def assert_well(server: Server, target: Path) -> None:
-    """A good run follows, and all that the source holds comes back identical."""
-    assert server.backup()["outcome"] == "done"
-    assert_same_tree(server.restore(target), server.source)
-
-
 def wait_until(seen: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not seen():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def replace(server: Server, old: str, new: str) -> None:
-    text = server.config.read_text()
-    assert old in text
-    server.config.write_text(text.replace(old, new))
 
 
 # Config, inventory, locks, words.

@@ -11,10 +11,9 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.emulated import REGION
-from tests.servers import Cloud, HurryingClock, Server, running_cloud
-from tests.test_must_hold import assert_well, replace
-from tests.trees import assert_same_tree
+from tests.support.emulated import REGION
+from tests.support.servers import Cloud, HurryingClock, Server, assert_well, replace, running_cloud
+from tests.support.trees import assert_same_tree
 
 pytestmark = pytest.mark.slow
 

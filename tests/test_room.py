@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests import room
-from tests.emulated import REPOSITORY
+from tests.support import room
+from tests.support.emulated import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
 CONFTEST = """
 import pytest
-from tests import room
+from tests.support import room
 
 room.LIMIT = {limit}
 

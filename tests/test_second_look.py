@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import SCRIPT, TRACES, Server, directory_server
+from tests.support.servers import SCRIPT, TRACES, Server, directory_server
 
 
 @pytest.fixture

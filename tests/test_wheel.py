@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import REPOSITORY
+from tests.support.emulated import REPOSITORY
 
 MANY = 2_100  # small files for which a second process is worth its while
 

@@ -17,7 +17,7 @@ from backup.daemon import Chore, ScheduledJob, Watch, run_daemon
 from backup.errors import LockedError, VaultError
 from backup.model import JobName
 from backup.schedule import next_due, parse_schedule
-from tests.doubles import ManualClock
+from tests.support.doubles import ManualClock
 
 NAME = JobName("nightly")
 AHEAD = timedelta(days=400)

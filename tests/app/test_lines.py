@@ -11,8 +11,8 @@ from backup.archiver.report import BackupReport
 from backup.config import Config, load_config
 from backup.format.line import RecoveryLine, find_lines
 from backup.model import JobName
-from tests.doubles import ManualClock, Silent
-from tests.servers import directory_server
+from tests.support.doubles import ManualClock, Silent
+from tests.support.servers import directory_server
 
 
 def back_up(config: Config, job: str = "main") -> BackupReport:

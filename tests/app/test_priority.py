@@ -18,8 +18,8 @@ from backup.errors import ConfigError, UsageError
 from backup.model import JobName
 from backup.source.reader import ReaderProcess
 from backup.vault.directory import DirectoryVault
-from tests.doubles import ManualClock, Silent
-from tests.servers import Server, directory_server
+from tests.support.doubles import ManualClock, Silent
+from tests.support.servers import Server, directory_server
 
 pytestmark = pytest.mark.skipif(shutil.which("ionice") is None, reason="needs util-linux' ionice")
 

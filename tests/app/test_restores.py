@@ -20,9 +20,9 @@ from backup.inventory import retrievals
 from backup.inventory.runs import Outcome
 from backup.model import KIB, MIB
 from backup.restorer.restore import RestoreReport
-from tests.doubles import ManualClock
-from tests.servers import Server, directory_server
-from tests.trees import assert_same_tree
+from tests.support.doubles import ManualClock
+from tests.support.servers import Server, directory_server
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

@@ -9,15 +9,7 @@ from pathlib import Path
 import pytest
 
 from backup.app.clock import SystemClock
-from backup.app.runs import (
-    backup_job,
-    last_run,
-    opened,
-    read_keys,
-    recipients_of,
-    restore_context,
-    run_job,
-)
+from backup.app.runs import backup_job, last_run, opened, read_keys, recipients_of, restore_context, run_job
 from backup.app.vaults import Purpose, credential_source, make_vault
 from backup.config import Config, load_config
 from backup.credentials.boto import DefaultChain
@@ -27,8 +19,8 @@ from backup.memory import backup_memory
 from backup.model import MIB, JobName, VaultName
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from tests.doubles import START, ManualClock, Silent
-from tests.servers import Server, directory_server
+from tests.support.doubles import START, ManualClock, Silent
+from tests.support.servers import Server, directory_server
 
 GLACIER = """\
 [[vault]]

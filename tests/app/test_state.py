@@ -11,7 +11,7 @@ import pytest
 
 from backup.app.state import State, parse_recipients
 from backup.errors import ConfigError, InventoryDamagedError, NightvaultError, SpoolError
-from tests.backups import recovery_key
+from tests.support.backups import recovery_key
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from backup.inventory.runs import Outcome
 from backup.source.reader import ReadBatch, ReaderGoneError, ReaderProcess
 from backup.source.small import LARGEST, FileToRead
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.doubles import ManualClock
-from tests.trees import assert_same_tree
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.trees import assert_same_tree
 
 KILLS = int(os.environ.get("NIGHTVAULT_TEST_READER_KILLS", "3"))
 

@@ -14,9 +14,9 @@ from backup.inventory.runs import Outcome
 from backup.model import VaultName
 from backup.source.small import LARGEST
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.doubles import ManualClock
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.trees import assert_same_tree, snapshot_of
 
 SIZES = st.sampled_from([0, 1, 77, 5_000, LARGEST, LARGEST + 1, 700_000])
 

@@ -16,10 +16,10 @@ from backup.inventory import runs
 from backup.inventory.runs import Outcome
 from backup.model import JobName
 from backup.source.filters import Filters
-from tests.archiver.looking import ages, below, counts, restored
-from tests.backups import Site
-from tests.doubles import Silent
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.doubles import Silent
+from tests.support.looking import ages, below, counts, restored
+from tests.support.trees import assert_same_tree, snapshot_of
 
 
 class TestWhatIsRead:

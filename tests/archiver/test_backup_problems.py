@@ -19,10 +19,10 @@ from backup.source import metadata
 from backup.source.attributes import Attributes
 from backup.source.read import Take, open_file, read_chunks
 from backup.source.scan import ScannedEntry
-from tests.archiver.looking import ages, below, kinds, restored
-from tests.archiver.wholeness import assert_nothing_left_over, assert_stored, list_now
-from tests.backups import Site
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.looking import ages, below, kinds, restored
+from tests.support.trees import assert_same_tree, snapshot_of
+from tests.support.wholeness import assert_nothing_left_over, assert_stored, list_now
 
 
 class TestWhatGoesWrong:

@@ -19,8 +19,8 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Inventory
 from backup.model import ArchiveId, Generation, PackKind
 from tests.archiver.reader import OpenedCatalog, Rebuilt, read_catalogs
-from tests.backups import Site
-from tests.doubles import FaultyVault, PowerCut, cut_at
+from tests.support.backups import Site
+from tests.support.doubles import FaultyVault, PowerCut, cut_at
 
 
 def live_through_a_week(site: Site, source: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from backup.archiver.dryrun import Change, changes
 from backup.archiver.report import Tally
 from backup.source.filters import Filters
-from tests.backups import Site
+from tests.support.backups import Site
 
 
 def look(site: Site) -> tuple[dict[bytes, Change], Tally]:

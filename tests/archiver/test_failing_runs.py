@@ -30,7 +30,10 @@ from backup.inventory.archives import list_archives
 from backup.inventory.runs import Outcome
 from backup.model import ArchiveLabel, Problem, ProblemKind, UploadId, VaultName
 from backup.vault.directory import DirectoryVault
-from tests.archiver.wholeness import (
+from tests.support.backups import Site
+from tests.support.doubles import Fault, FaultyVault, ManualClock
+from tests.support.trees import snapshot_of
+from tests.support.wholeness import (
     assert_no_chunk_twice,
     assert_nothing_left_over,
     assert_stored,
@@ -38,9 +41,6 @@ from tests.archiver.wholeness import (
     fill,
     list_now,
 )
-from tests.backups import Site
-from tests.doubles import Fault, FaultyVault, ManualClock
-from tests.trees import snapshot_of
 
 NOBODY = 65534
 SIZE = 6 * 1024 * 1024

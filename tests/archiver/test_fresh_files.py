@@ -10,9 +10,9 @@ import pytest
 
 from backup.archiver.hooks import Command, Hook, Hooks
 from backup.source.freshness import stamp_clock
-from tests.archiver.looking import restored
-from tests.backups import AN_HOUR, Site
-from tests.trees import assert_same_tree
+from tests.support.backups import AN_HOUR, Site
+from tests.support.looking import restored
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

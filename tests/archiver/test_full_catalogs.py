@@ -18,8 +18,8 @@ from backup.format.pack import parse_header
 from backup.inventory import archives, runs
 from backup.inventory.runs import Outcome, Run
 from backup.model import Generation
-from tests.backups import INVENTORY_ID, Site, recovery_key, server_keys
-from tests.doubles import Fault, FaultyVault, PowerCut
+from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
+from tests.support.doubles import Fault, FaultyVault, PowerCut
 
 OWN, OTHER = recovery_key(), RecoveryKey.from_seed(b"o" * 32)
 

@@ -19,10 +19,10 @@ from backup.inventory import entries
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.archiver.reader import Rebuilt, read_catalogs
-from tests.archiver.wholeness import assert_nothing_left_over, assert_stored, list_now
-from tests.backups import Site
-from tests.doubles import FaultyVault, ManualClock, PowerCut, cut_at
-from tests.trees import Seen, assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.trees import Seen, assert_same_tree, snapshot_of
+from tests.support.wholeness import assert_nothing_left_over, assert_stored, list_now
 
 pytestmark = pytest.mark.slow
 

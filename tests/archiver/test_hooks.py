@@ -16,8 +16,8 @@ from backup.archiver.hooks import Command, Hook, Hooks, passed_on
 from backup.errors import HookError, InterruptedRunError, LockedError, NoSourceError, UnreachableError
 from backup.inventory import runs
 from backup.inventory.runs import Outcome
-from tests.backups import Site
-from tests.doubles import Fault, FaultyVault
+from tests.support.backups import Site
+from tests.support.doubles import Fault, FaultyVault
 
 
 def shell(text: str, timeout: float = 20) -> Command:

@@ -19,7 +19,7 @@ from backup.inventory import entries
 from backup.source import scan as scanning
 from backup.source.filters import Filters
 from backup.source.scan import scan
-from tests.backups import Site
+from tests.support.backups import Site
 
 pytestmark = pytest.mark.slow
 

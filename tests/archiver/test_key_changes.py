@@ -15,9 +15,9 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.archives import list_archives
 from backup.inventory.domains import older_packs
 from backup.model import PackKind
-from tests.archiver.wholeness import fill
-from tests.backups import INVENTORY_ID, Site, recovery_key
-from tests.trees import assert_same_tree
+from tests.support.backups import INVENTORY_ID, Site, recovery_key
+from tests.support.trees import assert_same_tree
+from tests.support.wholeness import fill
 
 OLD, NEW = recovery_key(), RecoveryKey.from_seed(b"n" * 32)
 SIZE = 4 * 1024 * 1024

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from backup.vault.directory import DirectoryVault
-from tests.archiver.wholeness import assert_whole, change, fill, list_now
-from tests.backups import Site
-from tests.doubles import ManualClock
-from tests.emulated import REPOSITORY
-from tests.trees import Seen, snapshot_of
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.emulated import REPOSITORY
+from tests.support.trees import Seen, snapshot_of
+from tests.support.wholeness import assert_whole, change, fill, list_now
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ KILLS_A_ROUND = 2
 def start(*arguments: Path) -> subprocess.Popen[str]:
     """A backup in a process of its own that is just about to begin."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.archiver.one_backup", *map(str, arguments)],
+        [sys.executable, "-m", "tests.support.one_backup", *map(str, arguments)],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,

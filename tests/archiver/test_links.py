@@ -18,8 +18,8 @@ from backup.inventory import entries
 from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
 from backup.source.scan import ScannedDirectory
-from tests.backups import Site
-from tests.trees import assert_same_tree, on_another_disk
+from tests.support.backups import Site
+from tests.support.trees import assert_same_tree, on_another_disk
 
 TICK = 0.011  # longer than the file system's clock stands still
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import REPOSITORY
+from tests.support.emulated import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ def back_up(tmp_path: Path, source: Path, *more: str) -> dict[str, int]:
     """Figures of one backup with default sizes, in a process of its own."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "tests.archiver.one_backup"),
+            *(sys.executable, "-m", "tests.support.one_backup"),
             *(str(tmp_path / "state"), str(tmp_path / "vault"), str(source)),
             *map(str, DEFAULT_SIZES),
             *more,

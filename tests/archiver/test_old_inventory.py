@@ -13,12 +13,12 @@ import pytest
 from backup.errors import OlderInventoryError
 from backup.model import InventoryId
 from backup.rebuilder.context import Wish
-from tests.backups import Site, server_keys
-from tests.checker.checking import check, kinds, query
-from tests.checker.rebuilding import bare
-from tests.doubles import Blindfolded, Fault, FaultyVault, ManualClock, PowerCut
-from tests.emulated import RunningEmulator, write_accounts
-from tests.places import Place, buckets, directories, glacier_vaults, grow, site_at
+from tests.support.backups import Site, server_keys
+from tests.support.checking import check, kinds, query
+from tests.support.doubles import Blindfolded, Fault, FaultyVault, ManualClock, PowerCut
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.places import Place, buckets, directories, glacier_vaults, grow, site_at
+from tests.support.rebuilding import bare
 
 
 @pytest.fixture(scope="module")

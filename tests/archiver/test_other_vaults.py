@@ -17,26 +17,17 @@ from backup.checker.sample import Amount
 from backup.errors import OtherVaultError
 from backup.format import records
 from backup.inventory import identities
-from backup.model import (
-    ArchiveId,
-    ByteRange,
-    InventoryId,
-    Listing,
-    ListingId,
-    Tier,
-    VaultIdentity,
-    VaultName,
-)
+from backup.model import ArchiveId, ByteRange, InventoryId, Listing, ListingId, Tier, VaultIdentity, VaultName
 from backup.rebuilder.catalog_file import read_catalog_file
 from backup.transfer.whole import WholeArchive, fetch_to_files
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site, server_keys
-from tests.checker.checking import archive_ids, check, check_world, kinds, query, state_of
-from tests.checker.rebuilding import bare
-from tests.doubles import Fault, FaultyVault, ManualClock, PowerCut
-from tests.emulated import RunningEmulator, write_accounts
-from tests.places import Place, buckets, directories, glacier_vaults, grow, site_at, with_vault
-from tests.trees import assert_same_tree
+from tests.support.backups import Site, server_keys
+from tests.support.checking import archive_ids, check, check_world, kinds, query, state_of
+from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.places import Place, buckets, directories, glacier_vaults, grow, site_at, with_vault
+from tests.support.rebuilding import bare
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture(scope="module")

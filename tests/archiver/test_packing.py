@@ -16,7 +16,7 @@ from backup.format.naming import chunk_id
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
 from backup.model import ChunkId, Generation, PackKind
 from tests.archiver.reader import open_pack
-from tests.backups import INVENTORY_ID, recovery_key, server_keys
+from tests.support.backups import INVENTORY_ID, recovery_key, server_keys
 
 KEYS = server_keys()
 

@@ -27,7 +27,7 @@ from backup.format.treehash import tree_hash
 from backup.inventory.packed import KnownChunk
 from backup.model import MIB, ChunkId, Pack, PackKind
 from tests.archiver.reader import open_pack
-from tests.backups import INVENTORY_ID, recovery_key, server_keys
+from tests.support.backups import INVENTORY_ID, recovery_key, server_keys
 
 KEYS = server_keys()
 CHUNK_KEY = KEYS.secret.chunk_key

@@ -16,12 +16,12 @@ from backup.model import MIB, Listing, VaultName
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from tests.archiver.wholeness import assert_whole, change, fill, list_now
-from tests.backups import Site
-from tests.doubles import FaultyDisk, FaultyVault, ManualClock, PowerCut, cut_at
-from tests.emulated import RunningEmulator
-from tests.trees import Seen, snapshot_of
-from tests.vault.rigs import glacier_client, s3_client, s3_vault
+from tests.support.backups import Site
+from tests.support.doubles import FaultyDisk, FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.emulated import RunningEmulator
+from tests.support.rigs import glacier_client, s3_client, s3_vault
+from tests.support.trees import Seen, snapshot_of
+from tests.support.wholeness import assert_whole, change, fill, list_now
 
 pytestmark = pytest.mark.slow
 

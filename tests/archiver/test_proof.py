@@ -15,9 +15,9 @@ from backup.format.frame import FrameCodec, SealedFrame
 from backup.format.naming import chunk_id
 from backup.inventory import archives
 from backup.model import ChunkId, PackKind
-from tests.archiver.looking import restored
-from tests.backups import INVENTORY_ID, Site, server_keys
-from tests.trees import assert_same_tree
+from tests.support.backups import INVENTORY_ID, Site, server_keys
+from tests.support.looking import restored
+from tests.support.trees import assert_same_tree
 
 KEYS = server_keys()
 CHUNK_KEY = KEYS.secret.chunk_key

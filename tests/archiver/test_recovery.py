@@ -15,10 +15,10 @@ from backup.inventory.database import Transaction
 from backup.inventory.runs import Outcome
 from backup.model import Listing, PackKind, VaultName
 from backup.vault.directory import DirectoryVault
-from tests.archiver.wholeness import assert_stored, assert_whole, change, fill, list_now
-from tests.backups import Site
-from tests.doubles import Fault, FaultyVault, PowerCut
-from tests.trees import snapshot_of
+from tests.support.backups import Site
+from tests.support.doubles import Fault, FaultyVault, PowerCut
+from tests.support.trees import snapshot_of
+from tests.support.wholeness import assert_stored, assert_whole, change, fill, list_now
 
 SIZE = 6 * 1024 * 1024
 

@@ -13,9 +13,9 @@ from backup.inventory import entries
 from backup.inventory.entries import EntryRow
 from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
-from tests.archiver.looking import ages, kinds
-from tests.backups import Site
-from tests.trees import assert_same_tree
+from tests.support.backups import Site
+from tests.support.looking import ages, kinds
+from tests.support.trees import assert_same_tree
 
 KIB, MIB, TIB = 1024, 1024**2, 1024**4
 

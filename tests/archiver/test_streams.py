@@ -18,9 +18,9 @@ from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
 from backup.source.filters import Filters
 from backup.source.streams import Command, StandardInput, Stream
-from tests.archiver.wholeness import assert_nothing_left_over, assert_stored, list_now
-from tests.backups import Site
-from tests.trees import snapshot_of
+from tests.support.backups import Site
+from tests.support.trees import snapshot_of
+from tests.support.wholeness import assert_nothing_left_over, assert_stored, list_now
 
 
 def saying(name: bytes, *run: str) -> Command:

@@ -13,7 +13,7 @@ import pytest
 from backup.archiver import ahead, contents
 from backup.format.naming import chunk_id
 from backup.source.reader import ReaderProcess
-from tests.backups import Site
+from tests.support.backups import Site
 
 CALLS = ("open", "stat", "listdir", "readlink", "listxattr")
 SECRET = b"nobody but root may read this"

@@ -16,9 +16,9 @@ from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
 from backup.source.filters import Filters
 from tests.archiver.reader import read_catalogs
-from tests.backups import Site
-from tests.checker.rebuilding import bare
-from tests.trees import Seen, assert_same_tree, on_another_disk, snapshot_of
+from tests.support.backups import Site
+from tests.support.rebuilding import bare
+from tests.support.trees import Seen, assert_same_tree, on_another_disk, snapshot_of
 
 
 class Mount:

@@ -18,7 +18,7 @@ from backup.transfer.retrieve import PIECE, Fetcher, ReadyRange
 from backup.vault.aws import make_client
 from backup.vault.glacier import GlacierVault
 from tests.bench.senders import PLAIN_PART, VAULT, on_cores, session
-from tests.emulated import REGION
+from tests.support.emulated import REGION
 
 Fetch = Callable[[str, int], None]  # a service's URL, and how many bytes
 

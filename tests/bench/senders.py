@@ -36,9 +36,9 @@ from backup.model import (
 from backup.transfer.upload import Uploader
 from backup.vault.aws import make_client
 from backup.vault.glacier import GlacierVault
-from tests.doubles import Silent
-from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
-from tests.vault.archives import part_hashes
+from tests.support.archives import part_hashes
+from tests.support.doubles import Silent
+from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 
 VAULT = "bench"
 PLAIN_PART = 8 * MIB

@@ -19,7 +19,7 @@ from http import HTTPStatus
 
 from backup.format.treehash import tree_hash
 from backup.model import MIB
-from tests.emulated import REPOSITORY
+from tests.support.emulated import REPOSITORY
 
 PIECE = 16 * MIB
 _TREE = "x-amz-sha256-tree-hash"

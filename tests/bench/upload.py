@@ -24,8 +24,8 @@ from backup.model import MIB
 from tests.bench import fetchers, report, senders
 from tests.bench.measure import busy, cpu_of
 from tests.bench.sink import running_sink
-from tests.emulated import RunningEmulator, write_accounts
-from tests.emulator.talk import Talker
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.emulator_clients import Talker
 
 _PACK = 224 * MIB
 _MARKS = "<!-- upload: begin -->", "<!-- upload: end -->"

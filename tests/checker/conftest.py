@@ -9,9 +9,9 @@ import pytest
 
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.archiver.wholeness import change, fill
-from tests.backups import Site
-from tests.doubles import ManualClock
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.wholeness import change, fill
 
 SIZE = 3 * 1024 * 1024
 

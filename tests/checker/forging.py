@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from backup.archiver import catalogs
 from backup.cli import main
 from backup.format import records
-from tests.cli.frame import CliAt
-from tests.servers import directory_server
+from tests.support.command_line import CliAt
+from tests.support.servers import directory_server
 
 Twist = Callable[[list[Any]], Iterable[Any]]
 """Records of a catalog, as they would honestly be, into what is written instead."""

@@ -39,8 +39,8 @@ from backup.model import (
     VaultName,
 )
 from backup.vault.directory import DirectoryVault
-from tests.doubles import START, FaultyVault, ManualClock, Silent
-from tests.restorer.restoring import peak
+from tests.support.doubles import START, FaultyVault, ManualClock, Silent
+from tests.support.restoring import peak
 
 SECRET = ChunkSecret(b"c" * 32)
 OURS = InventoryId(b"i" * 16)

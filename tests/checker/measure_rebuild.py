@@ -19,20 +19,12 @@ from backup.format import catalog as records
 from backup.format.catalog import Record, pack_records
 from backup.format.frame import FrameCodec
 from backup.format.pack import CatalogFields, HeaderFields, seal_header
-from backup.model import (
-    ChunkRow,
-    FrameRow,
-    Generation,
-    PackId,
-    PackKind,
-    Part,
-    VaultName,
-)
+from backup.model import ChunkRow, FrameRow, Generation, PackId, PackKind, Part, VaultName
 from backup.vault.directory import DirectoryVault
-from tests.archiver.one_backup import peak
-from tests.backups import INVENTORY_ID, Site, server_keys
-from tests.checker.rebuilding import Bare
-from tests.doubles import ManualClock
+from tests.support.backups import INVENTORY_ID, Site, server_keys
+from tests.support.doubles import ManualClock
+from tests.support.one_backup import peak
+from tests.support.rebuilding import Bare
 
 CHUNKS_A_PACK = 2000
 CHUNKS_A_FRAME = 20

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.checker.rebuilding import Bare
-from tests.doubles import ManualClock
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.rebuilding import Bare
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from backup.format.catalog import pack_u32, pack_u64
 from backup.inventory.schema import moment
 from backup.model import Problem, ProblemKind
 from tests.checker.forging import Absurd, Twist, Victim, absurdities
-from tests.trees import assert_same_tree
+from tests.support.trees import assert_same_tree
 
 ENTRY = {name: place for place, name in enumerate(records.EntryRecord.__struct_fields__)}
 SNAPSHOT = {name: place for place, name in enumerate(records.SnapshotRecord.__struct_fields__)}

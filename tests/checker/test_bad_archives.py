@@ -29,13 +29,12 @@ from backup.protocols import Vault
 from backup.rebuilder.catalog_chain import OlderStateError
 from backup.rebuilder.context import Wish
 from backup.vault import dirfd
-from tests.backups import Site
-from tests.checker.checking import archive_file, archive_ids, check, check_world, kinds, query
-from tests.checker.rebuilding import Bare, bare, line_of
-from tests.checker.test_deep import add_a_night
-from tests.checker.test_hostile import catalogs
-from tests.doubles import FaultyVault
-from tests.trees import assert_same_tree
+from tests.support.backups import Site
+from tests.support.catalogs import add_a_night, catalogs
+from tests.support.checking import archive_file, archive_ids, check, check_world, kinds, query
+from tests.support.doubles import FaultyVault
+from tests.support.rebuilding import Bare, bare, line_of
+from tests.support.trees import assert_same_tree
 
 BAD = [
     VaultError("Input/output error"),

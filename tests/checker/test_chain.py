@@ -15,7 +15,7 @@ from backup.format.keys import Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.model import ArchiveId, Generation, InventoryId, JobName, PackId, PackKind, VaultName
 from backup.rebuilder.catalog_chain import ForkError, OlderStateError, Trust, TrustedCatalogs, UntrustedError
-from tests.format.packs import KEY, SIGNER
+from tests.support.packs import KEY, SIGNER
 
 JOB, INVENTORY = b"j" * 16, InventoryId(b"i" * 16)
 NIGHTS = 8

@@ -19,20 +19,11 @@ from backup.protocols import VaultTraits
 from backup.rebuilder.context import Wish
 from backup.transfer.retrievals.listing import request_listing
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.checker.checking import (
-    archive_ids,
-    check,
-    check_world,
-    kinds,
-    needing,
-    query,
-    state_of,
-    versions,
-)
-from tests.checker.rebuilding import bare, line_of
-from tests.doubles import Fault, FaultyVault, ManualClock, PowerCut
-from tests.trees import assert_same_tree
+from tests.support.backups import Site
+from tests.support.checking import archive_ids, check, check_world, kinds, needing, query, state_of, versions
+from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut
+from tests.support.rebuilding import bare, line_of
+from tests.support.trees import assert_same_tree
 
 A_DAY = timedelta(days=1)
 

@@ -16,9 +16,9 @@ from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, Retr
 from backup.restorer.asking import OUTPUT_LIVES, _seen
 from backup.transfer.concurrency import Concurrency, Gate
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.checker.checking import check, check_world, kinds, query
-from tests.doubles import ManualClock
+from tests.support.backups import Site
+from tests.support.checking import check, check_world, kinds, query
+from tests.support.doubles import ManualClock
 
 AHEAD = timedelta(days=400)
 

@@ -16,11 +16,11 @@ import pytest
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from tests.backups import Site
-from tests.checker.rebuilding import Bare, bare, rows
-from tests.doubles import FaultyVault, PowerCut, cut_at
-from tests.emulated import REPOSITORY, RunningEmulator
-from tests.vault.rigs import glacier_client
+from tests.support.backups import Site
+from tests.support.doubles import FaultyVault, PowerCut, cut_at
+from tests.support.emulated import REPOSITORY, RunningEmulator
+from tests.support.rebuilding import Bare, bare, rows
+from tests.support.rigs import glacier_client
 
 pytestmark = pytest.mark.slow
 

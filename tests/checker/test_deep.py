@@ -7,24 +7,11 @@ from pathlib import Path
 
 from backup.model import PackKind
 from backup.rebuilder.context import Wish
-from tests.archiver.wholeness import fill, list_now
-from tests.backups import Site
-from tests.checker.rebuilding import Bare, bare, rows
-from tests.checker.test_hostile import catalogs, remove, spoil
-from tests.trees import assert_same_tree
-
-
-def add_a_night(site: Site, source: Path) -> int:
-    """One more night whose delta is lost; the bytes that it stored."""
-    (source / "lost night").mkdir()
-    fill(source / "lost night", 99, 5 * 1024 * 1024)
-    site.clock.sleep(86400)
-    report = site.backup()
-    for number, _ in [key for key in catalogs(site) if key[0] > 4]:
-        for generation in ("delta", "full"):
-            if (number, generation) in catalogs(site):
-                remove(site, catalogs(site)[number, generation].archive_id)
-    return report.bytes_new
+from tests.support.backups import Site
+from tests.support.catalogs import add_a_night, spoil
+from tests.support.rebuilding import Bare, bare, rows
+from tests.support.trees import assert_same_tree
+from tests.support.wholeness import list_now
 
 
 def test_uncovered_packs_are_built_upon(site: Site, tmp_path: Path, source: Path) -> None:

@@ -13,51 +13,16 @@ import pytest
 from backup.errors import RecoveryKeyError, UsageError
 from backup.format.keys import RecoveryKey, fingerprint_of
 from backup.format.pack import describe
-from backup.model import (
-    ArchiveId,
-    ByteRange,
-    Fetched,
-    Generation,
-    InventoryId,
-    ListedArchive,
-    PackKind,
-    RetrievalId,
-)
+from backup.model import ArchiveId, ByteRange, Fetched, Generation, InventoryId, PackKind, RetrievalId
 from backup.rebuilder.candidates import NothingToRebuildError
 from backup.rebuilder.catalog_chain import ForkError, OlderStateError, Trust, UntrustedError
 from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
-from tests.archiver.wholeness import list_now
-from tests.backups import Site, server_keys
-from tests.checker.rebuilding import Bare, archive_file, bare, line_of, rows
-from tests.doubles import Blindfolded, ManualClock
-
-
-def catalogs(site: Site) -> dict[tuple[int, str], ListedArchive]:
-    """The vault's catalogs by number and generation."""
-    return {
-        (one.label.number, one.label.generation.name.lower()): one
-        for one in list_now(site.vault).archives
-        if one.label is not None and one.label.generation is not None
-    }
-
-
-def remove(site: Site, archive_id: ArchiveId) -> None:
-    site.vault.delete_archive(archive_id)
-
-
-def spoil(site: Site, archive_id: ArchiveId, place: float = 0.5, *, honest: bool = False) -> None:
-    """Turn a bit of an archive; `honest`: the vault's own record then tells the new hash."""
-    path = archive_file(site.folder.parent / "vault", archive_id)
-    data = bytearray(path.read_bytes())
-    data[int(len(data) * place)] ^= 1
-    path.write_bytes(data)
-    if honest:
-        from backup.format.treehash import tree_hash
-
-        record = json.loads(path.with_suffix(".json").read_text())
-        record["tree_hash"] = tree_hash(bytes(data)).hex()
-        path.with_suffix(".json").write_text(json.dumps(record))
+from tests.support.backups import Site, server_keys
+from tests.support.catalogs import catalogs, kinds, remove, spoil
+from tests.support.doubles import Blindfolded, ManualClock
+from tests.support.rebuilding import Bare, archive_file, bare, line_of, rows
+from tests.support.wholeness import list_now
 
 
 def describe_anew(site: Site, archive_id: ArchiveId, text: str) -> None:
@@ -65,10 +30,6 @@ def describe_anew(site: Site, archive_id: ArchiveId, text: str) -> None:
     record = json.loads(path.read_text())
     record["description"] = text
     path.write_text(json.dumps(record))
-
-
-def kinds(report: object) -> list[str]:
-    return [one.kind for one in report.suspicions]  # type: ignore[attr-defined]
 
 
 @pytest.fixture

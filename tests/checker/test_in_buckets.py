@@ -15,14 +15,14 @@ from backup.model import PackKind
 from backup.rebuilder.context import Wish
 from backup.rebuilder.report import RebuildReport
 from backup.vault.s3 import S3Vault
-from tests.archiver.wholeness import change, fill, list_now
-from tests.backups import Site
-from tests.checker.rebuilding import Bare, bare, line_of, rows
-from tests.checker.test_deep import add_a_night
-from tests.doubles import FaultyVault, ManualClock, PowerCut, cut_at
-from tests.emulated import RunningEmulator
-from tests.trees import assert_same_tree
-from tests.vault.rigs import s3_client, s3_vault
+from tests.support.backups import Site
+from tests.support.catalogs import add_a_night
+from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.emulated import RunningEmulator
+from tests.support.rebuilding import Bare, bare, line_of, rows
+from tests.support.rigs import s3_client, s3_vault
+from tests.support.trees import assert_same_tree
+from tests.support.wholeness import change, fill, list_now
 
 pytestmark = pytest.mark.slow
 

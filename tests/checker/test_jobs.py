@@ -8,8 +8,8 @@ import pytest
 
 from backup.inventory import snapshots
 from backup.rebuilder.context import Wish
-from tests.backups import Site
-from tests.checker.rebuilding import Bare, bare, line_of, rows
+from tests.support.backups import Site
+from tests.support.rebuilding import Bare, bare, line_of, rows
 
 
 @pytest.fixture

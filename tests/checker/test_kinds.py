@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,13 +23,14 @@ from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3 import S3Vault
 from backup.vault.s3_requests import Bucket
-from tests.archiver.wholeness import fill
-from tests.backups import Site
-from tests.checker.checking import archive_ids, check_world, kinds, state_of
-from tests.doubles import Fault, FaultyVault, ManualClock
-from tests.emulated import REGION, RunningEmulator, write_accounts
-from tests.trees import assert_same_tree
-from tests.vault.rigs import glacier_client, s3_client
+from tests.support.backups import Site
+from tests.support.checking import archive_ids, check_world, kinds, state_of
+from tests.support.clocks import EmulatorClock
+from tests.support.doubles import Fault, FaultyVault, ManualClock
+from tests.support.emulated import REGION, RunningEmulator, write_accounts
+from tests.support.rigs import glacier_client, s3_client
+from tests.support.trees import assert_same_tree
+from tests.support.wholeness import fill
 
 _numbers = itertools.count()
 HOURS = 13
@@ -41,21 +41,6 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulat
     folder = tmp_path_factory.mktemp("emulator")
     with RunningEmulator(folder / "state", write_accounts(folder / "accounts.toml")) as running:
         yield running
-
-
-@dataclass
-class EmulatorClock:
-    """The clock of a machine that agrees with the emulator's."""
-
-    emulator: RunningEmulator
-
-    def now(self) -> datetime:
-        """The emulator's time."""
-        return datetime.fromisoformat(self.emulator.now())
-
-    def sleep(self, seconds: float) -> None:
-        """Time passes there."""
-        self.emulator.advance(seconds)
 
 
 class Rig:

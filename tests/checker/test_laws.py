@@ -15,9 +15,9 @@ from backup.errors import InventoryDamagedError
 from backup.inventory import runs
 from backup.inventory.database import open_inventory
 from backup.inventory.invariants import INVARIANTS
-from tests.backups import Site
-from tests.checker.rebuilding import bare
-from tests.doubles import FaultyVault, ManualClock, PowerCut, Silent, cut_at
+from tests.support.backups import Site
+from tests.support.doubles import FaultyVault, ManualClock, PowerCut, Silent, cut_at
+from tests.support.rebuilding import bare
 
 FIRST_FILE = "(SELECT number FROM entries WHERE chunks IS NOT NULL AND length(chunks) > 0 LIMIT 1)"
 FIRST_CHUNK = "(SELECT min(number) FROM chunks)"

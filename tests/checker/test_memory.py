@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import REPOSITORY
+from tests.support.emulated import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,8 @@ from backup.inventory import readings, runs
 from backup.model import MIB, ArchiveId
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site, recovery_key
-from tests.checker.checking import (
+from tests.support.backups import Site, recovery_key
+from tests.support.checking import (
     archive_file,
     archive_ids,
     check_world,
@@ -30,8 +30,8 @@ from tests.checker.checking import (
     query,
     state_of,
 )
-from tests.doubles import Fault, FaultyVault, ManualClock, PowerCut
-from tests.trees import assert_same_tree
+from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut
+from tests.support.trees import assert_same_tree
 
 ALL = Amount(share=Fraction(1))
 

@@ -9,10 +9,10 @@ import pytest
 from backup.errors import NightvaultError
 from backup.format.line import RecoveryLine
 from backup.rebuilder.context import Wish
-from tests.archiver.wholeness import list_now
-from tests.backups import INVENTORY_ID, Site
-from tests.checker.rebuilding import NEW_ID, Bare, bare, catalog_rows, counters, line_of, rows
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import INVENTORY_ID, Site
+from tests.support.rebuilding import NEW_ID, Bare, bare, catalog_rows, counters, line_of, rows
+from tests.support.trees import assert_same_tree, snapshot_of
+from tests.support.wholeness import list_now
 
 
 def assert_as_it_was(site: Site, new: Bare, *, confirmed: bool) -> None:

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backup.archiver.backup import run_backup
-from backup.archiver.report import BackupReport
 from backup.errors import RecoveryKeyError
 from backup.format.keys import RecoveryKey, Signer, fingerprint_of
 from backup.rebuilder.catalog_chain import Trust, TwoSignersError, UntrustedError
 from backup.rebuilder.context import Wish
 from backup.rebuilder.report import RebuildReport
 from backup.vault.directory import DirectoryVault
-from tests.backups import INVENTORY_ID, Site, recovery_key
-from tests.checker.rebuilding import Bare, bare, line_of, rows
-from tests.checker.test_hostile import catalogs, kinds, remove
-from tests.doubles import Blindfolded, ManualClock
-from tests.trees import assert_same_tree
-
-OLD, NEW = recovery_key(), RecoveryKey.from_seed(b"n" * 32)
-NIGHT = 86400
-
-
-def with_keys(site: Site, *recipients: RecoveryKey, enrolled_by: Sequence[RecoveryKey]) -> Site:
-    public = site.keys.signer.public
-    tags = tuple((key.recipient.id, key.enrolment_tag(INVENTORY_ID, public)) for key in enrolled_by)
-    keys = replace(site.keys, recipients=tuple(key.recipient for key in recipients), enrolments=tags)
-    return replace(site, keys=keys, key=recipients[0])
-
-
-def night(site: Site, source: Path, name: str) -> BackupReport:
-    """One more night with one more file; changed recipients are accepted."""
-    (source / name).write_text(name * 1000)
-    site.clock.sleep(NIGHT)
-    return run_backup(site.job, site.keys, site.world, accept_recipients=True)
+from tests.support.backups import Site
+from tests.support.catalogs import catalogs, kinds, remove
+from tests.support.doubles import Blindfolded, ManualClock
+from tests.support.rebuilding import Bare, bare, line_of, rows
+from tests.support.recovery_keys import NEW, OLD, forge, night, with_keys
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture
@@ -180,19 +162,6 @@ def test_a_tag_vouches_for_no_other_signer_and_no_other_inventory(
     report = new.rebuild()
     assert kinds(report) == ["refused", "refused"]
     assert rows(new.folder)["snapshots"] == rows(site.folder)["snapshots"]
-
-
-def forge(site: Site, source: Path, *recipients: RecoveryKey) -> Site:
-    """Who got hold of the old recovery key, and can write to the vault, goes on with the history."""
-    thief = Signer(b"t" * 32)
-    tag = (OLD.recipient.id, OLD.enrolment_tag(INVENTORY_ID, thief.public))
-    site.inventory.close()
-    keys = replace(
-        site.keys, signer=thief, recipients=tuple(key.recipient for key in recipients), enrolments=(tag,)
-    )
-    forged = replace(site.reopen(), keys=keys)
-    night(forged, source, "forged")
-    return forged
 
 
 def test_a_key_that_was_given_up_vouches_for_nobody(site: Site, source: Path, tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from backup.inventory.packed import chunk_locations
 from backup.model import MIB, ArchiveId, VaultName
 from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.checker.checking import check, kinds, query
-from tests.checker.rebuilding import bare, line_of
-from tests.doubles import FaultyVault, ManualClock, PowerCut, Silent, cut_at
-from tests.trees import assert_same_tree
+from tests.support.backups import Site
+from tests.support.checking import check, kinds, query
+from tests.support.doubles import FaultyVault, ManualClock, PowerCut, Silent, cut_at
+from tests.support.rebuilding import bare, line_of
+from tests.support.trees import assert_same_tree
 
 NAMES = ("one", "two")
 

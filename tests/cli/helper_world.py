@@ -21,7 +21,7 @@ from backup.pki.authority import Authority, create_ca
 from backup.pki.issuing import issue
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
-from tests.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts
+from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts
 
 SCRIPT = str(Path(sys.executable).parent / "nightvault")
 ANCHOR = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor/ours"

@@ -11,7 +11,7 @@ import pytest
 
 from backup.cli import main
 from backup.cli.support.grouping import CommandWithSubcommands
-from tests.servers import Server, directory_server
+from tests.support.servers import Server, directory_server
 
 NASTY = [
     "",

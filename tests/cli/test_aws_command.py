@@ -18,7 +18,7 @@ from backup.cli.support.aws_documents import (
     prune_policy,
     restore_policy,
 )
-from tests.cli.frame import ACCOUNT, ANCHOR, identity_settings, run, run_json
+from tests.support.command_line import ACCOUNT, ANCHOR, identity_settings, run, run_json
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/backup/Writer"
 PRUNER = f"arn:aws:iam::{ACCOUNT}:role/backup/Pruner"

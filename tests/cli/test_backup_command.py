@@ -12,7 +12,7 @@ import pytest
 from backup.cli.support.stopping import stop_on_signals
 from backup.errors import SpoolError
 from backup.format.line import RecoveryLine
-from tests.servers import Server, directory_server
+from tests.support.servers import Server, directory_server
 
 JOB = '[[job]]\nname = "{name}"\nvault = "{vault}"\nsources = ["{source}"]\n'
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup.credentials.identity import IdentityFiles, load_identity
-from tests.cli.frame import NOW, run, run_json
+from tests.support.command_line import NOW, run, run_json
 
 
 @pytest.fixture

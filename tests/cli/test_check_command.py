@@ -10,9 +10,9 @@ import pytest
 
 from backup.app.prices import builtin_prices
 from backup.cli.demonstration.local_aws import REGION
-from tests.doubles import ManualClock
-from tests.servers import HurryingClock, Server, directory_server, running_cloud
-from tests.trees import assert_same_tree
+from tests.support.doubles import ManualClock
+from tests.support.servers import HurryingClock, Server, directory_server, running_cloud
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

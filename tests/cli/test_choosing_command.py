@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles import ManualClock
-from tests.servers import Server, directory_server
-from tests.trees import assert_same_tree
+from tests.support.doubles import ManualClock
+from tests.support.servers import Server, directory_server
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

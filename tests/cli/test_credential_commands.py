@@ -20,9 +20,9 @@ from backup.cli.commands.sign_string import signed_text
 from backup.credentials.identity import load_certificates
 from backup.credentials.keys import has_signed
 from tests.cli.helper_world import ROLE, SCRIPT, World, ask, list_vaults
-from tests.credentials.scratch_server import SECRET, TOKEN, ScratchServer, keys_until, no
-from tests.credentials.stores import PIN, SOFTHSM, make_token
-from tests.emulated import REGION
+from tests.support.emulated import REGION
+from tests.support.key_stores import PIN, SOFTHSM, make_token
+from tests.support.scratch_server import SECRET, TOKEN, ScratchServer, keys_until, no
 
 
 def test_the_keys_work_and_the_json_is_the_helpers(world: World) -> None:

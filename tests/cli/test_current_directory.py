@@ -16,8 +16,8 @@ from backup.cli import leave_out_current_directory
 from backup.cli.demonstration.local_aws import running_emulator
 from backup.source.reader import ReaderProcess
 from backup.source.small import FileToRead, seen
-from tests.emulated import write_accounts
-from tests.servers import SCRIPT, Server, directory_server
+from tests.support.emulated import write_accounts
+from tests.support.servers import SCRIPT, Server, directory_server
 
 MANY = 2_100
 """Files for which a second process is worth its while: without it nothing would be tried here."""

@@ -15,7 +15,7 @@ from backup.archiver.report import BackupReport
 from backup.cli.commands.daemon import log_to_stderr, tell
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, VaultName
-from tests.cli.frame import run, run_json
+from tests.support.command_line import run, run_json
 
 SCRIPT = str(Path(sys.executable).parent / "nightvault")
 

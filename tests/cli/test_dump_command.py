@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Cloud, Server, directory_server, running_cloud
-from tests.trees import assert_same_tree
+from tests.support.servers import Cloud, Server, directory_server, running_cloud
+from tests.support.trees import assert_same_tree
 
 MIB = 1 << 20
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import REPOSITORY, write_accounts
+from tests.support.emulated import REPOSITORY, write_accounts
 
 COMMAND = (sys.executable, "-c", "from backup.cli import main; main()")
 

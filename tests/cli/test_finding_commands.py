@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.doubles import ManualClock
-from tests.servers import Server, directory_server
+from tests.support.doubles import ManualClock
+from tests.support.servers import Server, directory_server
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Server, directory_server
+from tests.support.servers import Server, directory_server
 
 
 @pytest.fixture

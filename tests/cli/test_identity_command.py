@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.cli.frame import NOW, identity_settings, run, run_json
+from tests.support.command_line import NOW, identity_settings, run, run_json
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from backup.cli import main
 from backup.errors import ExitCode
-from tests.cli.frame import ANCHOR, PROFILE, CliAt
-from tests.credentials.identities import ROLE, authority_in, issue_in
-from tests.credentials.scratch_server import SECRET, TOKEN, Answer, ScratchServer, keys_until
-from tests.credentials.stores import call
-from tests.credentials.test_fuzz import CHANGES, changed
-from tests.doubles import ManualClock
+from tests.support.byte_changes import CHANGES, changed
+from tests.support.command_line import ANCHOR, PROFILE, CliAt
+from tests.support.doubles import ManualClock
+from tests.support.identities import ROLE, authority_in, issue_in
+from tests.support.key_stores import call
+from tests.support.scratch_server import SECRET, TOKEN, Answer, ScratchServer, keys_until
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 FORESEEN = {code.value for code in ExitCode}

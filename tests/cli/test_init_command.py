@@ -15,8 +15,8 @@ import pytest
 
 from backup.app.state import State
 from backup.format.keys import RecoveryKey
-from tests.servers import SCRIPT, Server, directory_server
-from tests.trees import assert_same_tree
+from tests.support.servers import SCRIPT, Server, directory_server
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from backup.format.keys import RecoveryKey, plain_key_file
-from tests.servers import Server, directory_server
-from tests.trees import assert_same_tree
+from tests.support.servers import Server, directory_server
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from backup.cli.commands.sign_string import signed_text
 from backup.credentials.identity import load_certificates
 from backup.credentials.keys import has_signed
 from tests.cli.helper_world import World, list_vaults
-from tests.credentials.identities import write
-from tests.credentials.stores import PIN, SOFTHSM, Tpm, call, certified, make_token, running_tpm
+from tests.support.identities import write
+from tests.support.key_stores import PIN, SOFTHSM, Tpm, call, certified, make_token, running_tpm
 
 PASSWORD = "tpm password of the commands"
 HANDLE = "handle:0x81000301"

@@ -12,8 +12,8 @@ import pytest
 from backup.cli.commands import vaults
 from backup.errors import UnreachableError
 from backup.model import ArchiveId, VaultState
-from tests.doubles import ManualClock
-from tests.servers import Server, directory_server
+from tests.support.doubles import ManualClock
+from tests.support.servers import Server, directory_server
 
 LONG_ID = ArchiveId("NkbByEejwEggmBz2fTHgJrg0XBoDfjP4q6iu87-" + "x" * 99)
 

@@ -34,10 +34,10 @@ from backup.credentials.signer import SessionRequest
 from backup.errors import NightvaultError
 from backup.protocols import CredentialSource
 from tests.cli.helper_world import ANCHOR, PROFILE, ROLE, World
-from tests.credentials.identities import write
-from tests.credentials.listener import Listener
-from tests.credentials.scratch_server import SECRET, TOKEN, Answer, ScratchServer, keys_until, no
-from tests.credentials.stores import PIN, SOFTHSM, call, certified, make_token, running_tpm
+from tests.cli.listener import Listener
+from tests.support.identities import write
+from tests.support.key_stores import PIN, SOFTHSM, call, certified, make_token, running_tpm
+from tests.support.scratch_server import SECRET, TOKEN, Answer, ScratchServer, keys_until, no
 
 pytestmark = pytest.mark.slow
 

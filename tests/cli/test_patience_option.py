@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from backup.app import SystemClock
-from tests.doubles import ManualClock
-from tests.servers import Cloud, Server, running_cloud
+from tests.support.doubles import ManualClock
+from tests.support.servers import Cloud, Server, running_cloud
 
 
 @pytest.fixture(scope="module")

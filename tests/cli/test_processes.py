@@ -17,7 +17,7 @@ import pytest
 from backup.app.clock import SystemClock
 from backup.cli import COMMANDS
 from backup.model import MIB
-from tests.servers import directory_server
+from tests.support.servers import directory_server
 
 HEAVY = ("sqlalchemy", "boto3", "botocore", "rich", "cryptography", "alembic", "apscheduler", "msgspec")
 SCRIPT = str(Path(sys.executable).parent / "nightvault")

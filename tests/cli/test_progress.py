@@ -21,7 +21,7 @@ from backup.cli.support.progress import Figures, JsonLines, PlainLines
 from backup.cli.support.terminal import TerminalBar
 from backup.model import MIB
 from backup.protocols import phase
-from tests.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
+from tests.support.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
 
 FOREIGN = "Sicherung der Bücher, 日本語の名前, שלום עולם, e\u0301" + "\u0301" * 3
 

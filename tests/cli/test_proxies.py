@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.helper_world import World, list_vaults, made_world
 from tests.cli.proxy_server import Proxy
-from tests.credentials.identities import server_certificate
+from tests.support.identities import server_certificate
 
 PASSWORD = "p@ss:word/of the proxy"
 QUOTED = "p%40ss%3Aword%2Fof%20the%20proxy"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Cloud, Server, directory_server, running_cloud
+from tests.support.servers import Cloud, Server, directory_server, running_cloud
 
 PRICES = """\
 date = 2026-11-01

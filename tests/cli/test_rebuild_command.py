@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import RunningEmulator
-from tests.servers import HurryingClock, Server, directory_server, running_cloud
-from tests.trees import assert_same_tree
+from tests.support.emulated import RunningEmulator
+from tests.support.servers import HurryingClock, Server, directory_server, running_cloud
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

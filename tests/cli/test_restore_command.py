@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Server, directory_server
-from tests.trees import assert_same_tree
+from tests.support.servers import Server, directory_server
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

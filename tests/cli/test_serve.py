@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.helper_world import ROLE, SCRIPT, World, ask
-from tests.emulated import REGION
-from tests.emulator.s3.talk import client, new_bucket
+from tests.support.emulated import REGION
+from tests.support.s3_clients import client, new_bucket
 
 LIST_VAULTS = (
     "import boto3, sys\n"

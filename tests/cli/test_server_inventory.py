@@ -9,8 +9,8 @@ import pytest
 from backup.errors import ConfigError
 from backup.inventory.database import create_inventory, open_inventory
 from backup.model import InventoryId
-from tests.doubles import START
-from tests.servers import Server, directory_server
+from tests.support.doubles import START
+from tests.support.servers import Server, directory_server
 
 URL = "postgresql+psycopg://me:hunter2@db.example.org/nightvault"
 COMMANDS = (

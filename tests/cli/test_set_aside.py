@@ -19,9 +19,9 @@ from backup.config import load_config
 from backup.format.keys import RecoveryKey, plain_key_file
 from backup.inventory.database import Inventory
 from backup.model import MIB
-from tests.doubles import ManualClock
-from tests.servers import Server, directory_server
-from tests.trees import assert_same_tree
+from tests.support.doubles import ManualClock
+from tests.support.servers import Server, directory_server
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from backup.inventory.database import open_inventory
-from tests.servers import SCRIPT, Cloud, Server, directory_server, running_cloud
-from tests.unmeasured import unmeasured
+from tests.support.servers import SCRIPT, Cloud, Server, directory_server, running_cloud
+from tests.support.unmeasured import unmeasured
 
 NOBODY = 65534
 _needs_root = pytest.mark.skipif(

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from backup.cli.support import render
 from backup.cli.support.tables import Column
-from tests.servers import SCRIPT, Server, directory_server
+from tests.support.servers import SCRIPT, Server, directory_server
 
 LONG = "a-job-with-a-name-of-sixty-four-letters-which-is-the-most-of-all"
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers import SCRIPT, Server, directory_server
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.servers import SCRIPT, Server, directory_server
+from tests.support.trees import assert_same_tree, snapshot_of
 
 NOBODY = 65534
 _DAC_READ_SEARCH = 2  # <linux/capability.h>

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backup.cli import main
-from tests.cli.frame import ANCHOR, PROFILE, CliAt
-from tests.credentials.identities import ROLE, authority_in, issue_in
-from tests.credentials.scratch_server import Answer, ScratchServer, keys_until, no
-from tests.doubles import ManualClock
+from tests.support.command_line import ANCHOR, PROFILE, CliAt
+from tests.support.doubles import ManualClock
+from tests.support.identities import ROLE, authority_in, issue_in
+from tests.support.scratch_server import Answer, ScratchServer, keys_until, no
 
 
 class EndingClock(ManualClock):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backup import __version__
-from tests.cli.frame import run, run_json
+from tests.support.command_line import run, run_json
 
 
 def test_the_version_alone() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from backup.cli.support.waiting import LONGEST_PAUSE, hours_text, wait_until
 from backup.transfer.retry import Reach
-from tests.cli.frame import CliAt
-from tests.doubles import ManualClock
+from tests.support.command_line import CliAt
+from tests.support.doubles import ManualClock
 
 
 class Phases:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backup.cli.support.context import Cli
-from tests.servers import Server, directory_server
+from tests.support.servers import Server, directory_server
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from backup.credentials.boto import DefaultChain, FixedCredentials, boto3_session
 from backup.errors import DeniedError, IdentityError, NightvaultError, UnreachableError
 from backup.model import Credentials
-from tests.credentials.scratch_server import SECRET, TOKEN
+from tests.support.scratch_server import SECRET, TOKEN
 
 REAL_NOW = datetime.now(UTC)
 

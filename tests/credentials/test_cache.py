@@ -19,8 +19,8 @@ from backup.credentials.identity import load_certificates
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import UnreachableError
 from backup.model import Credentials
-from tests.credentials.identities import ANCHOR, PROFILE, ROLE, authority_in, issue_in, write
-from tests.doubles import ManualClock
+from tests.support.doubles import ManualClock
+from tests.support.identities import ANCHOR, PROFILE, ROLE, authority_in, issue_in, write
 
 OPTIONS = RolesAnywhereOptions(ANCHOR, PROFILE, ROLE)
 

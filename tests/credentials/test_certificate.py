@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import NameOID
 
 from backup.credentials.certificate import alternative_names, certificate_facts, key_type_text, weaknesses
-from tests.credentials.identities import NOW, authority_in
+from tests.support.identities import NOW, authority_in
 
 
 def self_signed(

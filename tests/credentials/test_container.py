@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from backup.credentials.container import CREDENTIALS_PATH, ContainerKeys
-from tests.credentials.test_imds import HERE, Source
-from tests.doubles import ManualClock
+from tests.credentials.local_source import HERE, Source
+from tests.support.doubles import ManualClock
 
 ROLE = "arn:aws:iam::123456789012:role/path/Writer"
 TOKEN = "the-token-of-the-file"

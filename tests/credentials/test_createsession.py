@@ -9,16 +9,14 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-import urllib3
 
-from backup.credentials.createsession import _Keys, create_session
+from backup.credentials.createsession import _Keys
 from backup.credentials.denials import Refusal, denial
 from backup.credentials.identity import Identity
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import DeniedError, ExitCode, NightvaultError, UnreachableError
-from backup.model import Credentials
-from tests.credentials.identities import ANCHOR, NOW, PROFILE, ROLE, identity_in
-from tests.credentials.scratch_server import SECRET, TOKEN, Answer, ScratchServer, keys_until, no
+from tests.support.identities import ANCHOR, NOW, PROFILE, ROLE, identity_in
+from tests.support.scratch_server import SECRET, TOKEN, Answer, ask, keys_until, no
 
 OPTIONS = RolesAnywhereOptions(ANCHOR, PROFILE, ROLE, session_duration=7200)
 
@@ -26,12 +24,6 @@ OPTIONS = RolesAnywhereOptions(ANCHOR, PROFILE, ROLE, session_duration=7200)
 @pytest.fixture(scope="module")
 def signer(tmp_path_factory: pytest.TempPathFactory) -> Identity:
     return identity_in(str(tmp_path_factory.mktemp("identity")))
-
-
-def ask(answer: Answer, signer: Identity) -> Credentials:
-    with ScratchServer(lambda _number: answer).running() as server:
-        options = RolesAnywhereOptions(ANCHOR, PROFILE, ROLE, endpoint=server.url)
-        return create_session(options, signer, http=urllib3.PoolManager(), now=NOW)
 
 
 def refused(answer: Answer, signer: Identity) -> NightvaultError:

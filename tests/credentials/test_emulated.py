@@ -26,8 +26,9 @@ from backup.pki.authority import Authority, create_ca
 from backup.pki.issuing import issue
 from backup.pki.keys import KeyType, generate_key
 from backup.pki.subjects import Subject
-from tests.credentials.identities import vectors, write
-from tests.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts
+from tests.support.clocks import OffsetClock
+from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts
+from tests.support.identities import vectors, write
 
 ANCHORS = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor"
 PROFILES = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:profile"
@@ -38,21 +39,6 @@ WRITER, LISTER, OUTSIDER = (
 )
 SETUP = AwsSetup("aws", REGION, ACCOUNT_ID, "nightly", OURS, [WRITER], 3600, "web1", "Backup")
 LIST_VAULTS = {"Effect": "Allow", "Action": ["glacier:ListVaults"], "Resource": "*"}
-
-
-class OffsetClock:
-    """The real time, moved by as much as a test says; sleeping only moves it on."""
-
-    def __init__(self, offset: timedelta = timedelta()) -> None:
-        self.offset = offset
-
-    def now(self) -> datetime:
-        """The time."""
-        return datetime.now(UTC) + self.offset
-
-    def sleep(self, seconds: float) -> None:
-        """Move on."""
-        self.offset += timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import backup.credentials
-from tests.credentials.identities import ANCHOR, PROFILE, ROLE
+from tests.support.identities import ANCHOR, PROFILE, ROLE
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "roles-anywhere.md"
 

@@ -19,9 +19,9 @@ from backup.credentials.options import RolesAnywhereOptions
 from backup.credentials.selector import parse_selector
 from backup.credentials.signer import SessionRequest, sign_request
 from backup.errors import ConfigError, NightvaultError, UsageError
-from tests.credentials.identities import ANCHOR, PROFILE, ROLE, identity_in, vectors, write
-from tests.credentials.scratch_server import SECRET, TOKEN, Answer, keys_until
-from tests.credentials.test_createsession import ask
+from tests.support.byte_changes import CHANGES, changed
+from tests.support.identities import ANCHOR, PROFILE, ROLE, identity_in, vectors, write
+from tests.support.scratch_server import SECRET, TOKEN, Answer, ask, keys_until
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 VECTORS = vectors()
@@ -31,26 +31,6 @@ def armoured(name: str) -> tuple[bytes, bytes, bytes]:
     """A PEM block's first line, its DER, and its last line."""
     lines = VECTORS[name].strip().splitlines()
     return lines[0].encode(), base64.b64decode("".join(lines[1:-1])), lines[-1].encode()
-
-
-CHANGES = st.lists(
-    st.tuples(st.integers(0, 4000), st.sampled_from(["flip", "cut", "insert"]), st.integers(0, 255)),
-    min_size=1,
-    max_size=4,
-)
-
-
-def changed(data: bytes, changes: list[tuple[int, str, int]]) -> bytes:
-    out = bytearray(data)
-    for place, how, value in changes:
-        at = place % (len(out) + 1)
-        if how == "cut":
-            del out[at : at + 1 + value % 8]
-        elif how == "insert":
-            out[at:at] = bytes([value])
-        elif at < len(out):
-            out[at] = value
-    return bytes(out)
 
 
 def use(certificate: bytes, key: bytes) -> None:

@@ -21,7 +21,7 @@ from backup.credentials.identity import (
     permissions_warning,
 )
 from backup.errors import ExitCode, IdentityError
-from tests.credentials.identities import NOW, authority_in, identity_in, issue_in, vectors, write
+from tests.support.identities import NOW, authority_in, identity_in, issue_in, vectors, write
 
 VECTORS = vectors()
 ENCRYPTIONS = [

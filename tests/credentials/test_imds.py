@@ -10,24 +10,8 @@ import pytest
 
 from backup.credentials.imds import KEYS_PATH, MOST_TOKENS, TOKEN_HEADER, TOKEN_PATH, TTL_HEADER, Imds
 from backup.credentials.local_requests import Reply
-from backup.errors import DeniedError
-from backup.model import Credentials
-from tests.doubles import ManualClock
-
-HERE = {"host": "127.0.0.1:9911"}
-
-
-class Source:
-    """Keys that live an hour, until told to fail."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        self.clock = clock
-        self.fails = False
-
-    def credentials(self) -> Credentials:
-        if self.fails:
-            raise DeniedError("no")
-        return Credentials("ASIAX", "the-secret", "the-token", self.clock.now() + timedelta(hours=1))
+from tests.credentials.local_source import HERE, Source
+from tests.support.doubles import ManualClock
 
 
 @pytest.fixture

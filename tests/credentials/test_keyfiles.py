@@ -15,7 +15,7 @@ from backup.credentials.keyfiles import passphrase_of, read_file
 from backup.credentials.keys import MLDSA_PUBLIC, SoftwareKey, has_signed
 from backup.credentials.places import MOST_FILE
 from backup.errors import IdentityError
-from tests.credentials.identities import authority_in, vectors, write
+from tests.support.identities import authority_in, vectors, write
 
 VECTORS = vectors()
 NOBODY = "nothing"

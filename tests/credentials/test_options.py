@@ -9,7 +9,7 @@ import pytest
 from backup.credentials.arns import default_endpoint, parse_arn
 from backup.credentials.options import RolesAnywhereOptions, is_loopback
 from backup.errors import ConfigError
-from tests.credentials.identities import ANCHOR, PROFILE, ROLE
+from tests.support.identities import ANCHOR, PROFILE, ROLE
 
 GOOD: dict[str, Any] = {"trust_anchor_arn": ANCHOR, "profile_arn": PROFILE, "role_arn": ROLE}
 

@@ -26,11 +26,11 @@ from backup.pki.authority import create_ca
 from backup.pki.issuing import Issued, issue
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
-from tests.credentials.identities import ANCHOR, PROFILE, ROLE, server_certificate
-from tests.credentials.stores import call
-from tests.credentials.test_emulated import OffsetClock
-from tests.emulated import ACCOUNT_ID, REGION, REPOSITORY, RunningEmulator, write_accounts
-from tests.own_venvs import own_venv
+from tests.support.clocks import OffsetClock
+from tests.support.emulated import ACCOUNT_ID, REGION, REPOSITORY, RunningEmulator, write_accounts
+from tests.support.identities import ANCHOR, PROFILE, ROLE, server_certificate
+from tests.support.key_stores import call
+from tests.support.own_venvs import own_venv
 
 pytestmark = pytest.mark.slow
 

@@ -21,9 +21,9 @@ from backup.credentials.options import RolesAnywhereOptions
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.errors import DeniedError, IdentityError, NightvaultError, ThrottledError, UnreachableError
 from backup.model import Credentials
-from tests.credentials.identities import ANCHOR, NOW, PROFILE, ROLE, identity_in
-from tests.credentials.scratch_server import SECRET, TOKEN, Answer, ScratchServer, keys_until, no
-from tests.doubles import ManualClock
+from tests.support.doubles import ManualClock
+from tests.support.identities import ANCHOR, NOW, PROFILE, ROLE, identity_in
+from tests.support.scratch_server import SECRET, TOKEN, Answer, ScratchServer, keys_until, no
 
 AWAY = Answer(503, b"<html>away</html>")
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from backup.credentials.identity import Identity, IdentityFiles, KeyHolder, load_identity
 from backup.credentials.keys import SoftwareKey
 from backup.credentials.signer import SessionRequest, canonical_request, sign_request, string_to_sign
-from tests.credentials.identities import vectors, write
+from tests.support.identities import vectors, write
 
 VECTORS = vectors()
 STAMP = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

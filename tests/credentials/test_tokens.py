@@ -19,8 +19,8 @@ from backup.errors import IdentityError
 from backup.pki.issuing import issue
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
-from tests.credentials.identities import authority_in, vectors, write
-from tests.credentials.stores import PIN, SOFTHSM, Token, make_token
+from tests.support.identities import authority_in, vectors, write
+from tests.support.key_stores import PIN, SOFTHSM, Token, make_token
 
 pytestmark = pytest.mark.key_store("softhsm")
 

@@ -13,8 +13,8 @@ from backup.credentials.keys import has_signed
 from backup.credentials.tpm import parse_handle, tcti_of
 from backup.errors import IdentityError
 from backup.pki.authority import Authority
-from tests.credentials.identities import authority_in, vectors, write
-from tests.credentials.stores import Tpm, certified, running_tpm
+from tests.support.identities import authority_in, vectors, write
+from tests.support.key_stores import Tpm, certified, running_tpm
 
 PASSWORD = "tpm-key-password"
 REAL = pytest.mark.key_store("swtpm")

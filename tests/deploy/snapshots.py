@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.emulated import REPOSITORY
+from tests.support.emulated import REPOSITORY
 
 HOOKS = Path(REPOSITORY) / "deploy" / "hooks"
 PROGRAMS = ("lvs", "lvcreate", "lvremove", "blkid", "zfs", "btrfs", "mount", "umount", "findmnt", "sleep")

@@ -16,9 +16,9 @@ import pytest
 
 from backup.app.clock import SystemClock
 from tests.deploy.units import Unit, can_sandbox
-from tests.servers import SCRIPT, Server, directory_server
-from tests.trees import assert_same_tree, snapshot_of
-from tests.unmeasured import unmeasured
+from tests.support.servers import SCRIPT, Server, directory_server
+from tests.support.trees import assert_same_tree, snapshot_of
+from tests.support.unmeasured import unmeasured
 
 pytestmark = [
     pytest.mark.skipif(not can_sandbox(), reason="needs root, mount namespaces, unshare and setpriv"),

@@ -15,11 +15,11 @@ import pytest
 
 from backup.archiver.hooks import Command, Hook, Hooks
 from backup.inventory.runs import Outcome
-from tests.archiver.looking import restored
-from tests.backups import Site
 from tests.deploy.snapshots import HOOKS, KINDS, Machine
-from tests.loops import loop_device
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.looking import restored
+from tests.support.loops import loop_device
+from tests.support.trees import assert_same_tree, snapshot_of
 
 pytestmark = pytest.mark.slow
 

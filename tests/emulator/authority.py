@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.emulated import ACCOUNT_ID, REGION
-from tests.emulator.talk import stamp
+from tests.support.emulated import ACCOUNT_ID, REGION
+from tests.support.emulator_clients import stamp
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | mldsa.MLDSA65PrivateKey
 

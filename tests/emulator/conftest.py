@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.emulated import RunningEmulator, write_accounts
-from tests.emulator.talk import Talker
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.emulator_clients import Talker
 
 
 @pytest.fixture(scope="session")

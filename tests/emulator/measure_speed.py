@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.emulated import RunningEmulator, write_accounts
-from tests.emulator.talk import MIB, Talker, tree_hash
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.emulator_clients import MIB, Talker, tree_hash
 
 PART = 64 * MIB
 REQUESTS = 4000

@@ -9,8 +9,8 @@ import pytest
 
 from backup.emulator.core.accounts_file import AccountsFile, read_accounts
 from backup.emulator.core.errors import EmulatorError
-from tests.emulated import ACCOUNT_ID, StaticKey, write_accounts
 from tests.emulator.authority import ANCHOR_ARN, PROFILE_ARN, ROLE_ARN, TRUST, issue_ca, issue_leaf, revoke
+from tests.support.emulated import ACCOUNT_ID, StaticKey, write_accounts
 
 ROOT = issue_ca("Accounts root")
 OTHER = issue_ca("Accounts other")

@@ -14,10 +14,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from backup.emulator.core.sink import BUFFER_BYTES, BUFFERS, KEPT, KEPT_SECONDS
-from tests.emulated import RunningEmulator, write_accounts
-from tests.emulator.s3.talk import client as s3_client
-from tests.emulator.s3.talk import new_bucket
-from tests.emulator.talk import MIB, client
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.emulator_clients import MIB, client
+from tests.support.s3_clients import client as s3_client
+from tests.support.s3_clients import new_bucket
 
 WALK = ("--set", "inventory_at_once=true")
 

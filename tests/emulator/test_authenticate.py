@@ -12,7 +12,6 @@ import pytest
 import urllib3
 from botocore.exceptions import ClientError
 
-from tests.emulated import ACCOUNT_ID, TEST_KEY, RunningEmulator, StaticKey, write_accounts
 from tests.emulator.authority import (
     ANCHOR_ARN,
     PROFILE_ARN,
@@ -23,7 +22,8 @@ from tests.emulator.authority import (
     session_body,
     sign_session,
 )
-from tests.emulator.talk import Talker, arn_of, client, code_and_message, new_vault_name
+from tests.support.emulated import ACCOUNT_ID, TEST_KEY, RunningEmulator, StaticKey, write_accounts
+from tests.support.emulator_clients import Talker, arn_of, client, code_and_message, new_vault_name
 
 SIGNATURE = "InvalidSignatureException"
 POLICY = {

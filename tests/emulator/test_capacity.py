@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from backup.emulator.glacier.capacity import month_later
-from tests.emulated import RunningEmulator, write_accounts
-from tests.emulator.talk import Reply, Talker
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.emulator_clients import Reply, Talker
 
 PATH = "/-/provisioned-capacity"
 

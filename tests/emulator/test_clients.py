@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.model import ServiceModel
 
-from tests.emulated import (
+from tests.support.emulated import (
     ACCESS_KEY_ID,
     ACCOUNT_ID,
     REGION,
@@ -21,8 +21,8 @@ from tests.emulated import (
     RunningEmulator,
     write_accounts,
 )
-from tests.emulator.talk import MIB, Talker, arn_of, client, new_vault_name, pattern, tree_hash
-from tests.own_venvs import own_venv
+from tests.support.emulator_clients import MIB, Talker, arn_of, client, new_vault_name, pattern, tree_hash
+from tests.support.own_venvs import own_venv
 
 pytestmark = pytest.mark.slow
 

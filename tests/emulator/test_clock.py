@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.emulator.core.clock import DAY_MS, SHORTEST_LIFE_MS, ClockState, EmulatorClock, real_now_ms
-from tests.emulated import RunningEmulator, write_accounts
+from tests.support.emulated import RunningEmulator, write_accounts
 
 
 @given(

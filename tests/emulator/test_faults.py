@@ -16,8 +16,16 @@ from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientEr
 
 from backup.emulator.core.errors import EmulatorError
 from backup.emulator.core.faults import Fault, FaultPlan, parse_fault, read_faults
-from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
-from tests.emulator.talk import MIB, Talker, client, code_and_message, new_vault_name, pattern, tree_hash
+from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
+from tests.support.emulator_clients import (
+    MIB,
+    Talker,
+    client,
+    code_and_message,
+    new_vault_name,
+    pattern,
+    tree_hash,
+)
 
 NAMES = frozenset({"CreateVault"})
 DATA = pattern(MIB + 9)

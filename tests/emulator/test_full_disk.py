@@ -19,7 +19,7 @@ from botocore.config import Config
 
 from backup.emulator.core.errors import describe_disk
 from backup.emulator.core.store import Store
-from tests.emulated import (
+from tests.support.emulated import (
     ACCESS_KEY_ID,
     REGION,
     REPOSITORY,

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backup.emulator.glacier.operations import OPERATIONS
-from tests.emulated import RunningEmulator, write_accounts
-from tests.emulator.talk import Talker
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.emulator_clients import Talker
 
 EXAMPLES = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

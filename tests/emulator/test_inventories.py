@@ -21,8 +21,8 @@ from backup.emulator.glacier.inventories import (
     make_inventory,
     select_items,
 )
-from tests.emulated import RunningEmulator
-from tests.emulator.talk import arn_of, client, code_and_message, new_vault_name
+from tests.support.emulated import RunningEmulator
+from tests.support.emulator_clients import arn_of, client, code_and_message, new_vault_name
 
 HOURS = 5 * 3600
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.emulated import ACCOUNT_ID, RunningEmulator
-from tests.emulator.talk import (
+from tests.emulator.aligned_ranges import SEVEN
+from tests.support.emulated import ACCOUNT_ID, RunningEmulator
+from tests.support.emulator_clients import (
     MIB,
     Talker,
     arn_of,
@@ -20,7 +21,6 @@ from tests.emulator.talk import (
     pattern,
     tree_hash,
 )
-from tests.emulator.test_treehash import SEVEN
 
 FIELDS = [
     *("Action", "ArchiveId", "ArchiveSHA256TreeHash", "ArchiveSizeInBytes", "Completed", "CompletionDate"),

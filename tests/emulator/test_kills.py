@@ -14,8 +14,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
-from tests.emulator.talk import MIB, pattern, tree_hash
+from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
+from tests.support.emulator_clients import MIB, pattern, tree_hash
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +93,7 @@ def _is_whole(emulator: RunningEmulator, glacier: Any, archive: dict[str, Any]) 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_a_kill_at_any_moment(tmp_path: Path, seed: int) -> None:
-    from tests.emulator.talk import client
+    from tests.support.emulator_clients import client
 
     accounts = write_accounts(tmp_path / "accounts.toml")
     with RunningEmulator(tmp_path / "state", accounts) as running:

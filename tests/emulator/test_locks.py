@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.emulated import ACCOUNT_ID, RunningEmulator, write_accounts
-from tests.emulator.talk import Reply, Talker, arn_of, new_vault_name
+from tests.support.emulated import ACCOUNT_ID, RunningEmulator, write_accounts
+from tests.support.emulator_clients import Reply, Talker, arn_of, new_vault_name
 
 DAY = 24 * 3600
 DENIED = (403, "AccessDeniedException")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.emulator.talk import Talker, arn_of, new_vault_name
+from tests.support.emulator_clients import Talker, arn_of, new_vault_name
 
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:done"
 EVENTS = ["ArchiveRetrievalCompleted", "InventoryRetrievalCompleted"]

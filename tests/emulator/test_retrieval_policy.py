@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.emulated import RunningEmulator
-from tests.emulator.talk import MIB, Reply, Talker, new_vault_name
+from tests.support.emulated import RunningEmulator
+from tests.support.emulator_clients import MIB, Reply, Talker, new_vault_name
 
 PATH = "/-/policies/data-retrieval"
 REGION = "ap-south-1"

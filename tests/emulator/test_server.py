@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from backup.emulator.server import warn_of_others
-from tests.emulated import REPOSITORY, RunningEmulator, write_accounts
 from tests.emulator.authority import issue, name
-from tests.emulator.talk import MIB, Talker, client, new_vault_name, pattern, tree_hash
+from tests.support.emulated import REPOSITORY, RunningEmulator, write_accounts
+from tests.support.emulator_clients import MIB, Talker, client, new_vault_name, pattern, tree_hash
 
 
 @pytest.fixture

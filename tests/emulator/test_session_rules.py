@@ -15,7 +15,6 @@ from backup.emulator.core.store import Store
 from backup.emulator.core.wire import Answer, Inbound
 from backup.emulator.rolesanywhere.sessions import REMARKS, SessionService
 from backup.emulator.rolesanywhere.subject import read_subject
-from tests.emulated import write_accounts
 from tests.emulator.authority import (
     ANCHOR_ARN,
     PROFILE_ARN,
@@ -26,6 +25,7 @@ from tests.emulator.authority import (
     session_body,
     sign_session,
 )
+from tests.support.emulated import write_accounts
 
 ROOT = issue_ca("Rules root")
 ISSUING = issue_ca("Rules issuing CA", ROOT)

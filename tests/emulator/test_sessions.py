@@ -22,7 +22,6 @@ from backup.emulator.core.store import Store
 from backup.emulator.core.wire import Inbound
 from backup.emulator.rolesanywhere.session_request import verify_request
 from backup.emulator.rolesanywhere.sessions import SessionService
-from tests.emulated import ACCOUNT_ID, REGION, write_accounts
 from tests.emulator.authority import (
     ANCHOR_ARN,
     PROFILE_ARN,
@@ -39,6 +38,7 @@ from tests.emulator.authority import (
     sign_session,
     usage,
 )
+from tests.support.emulated import ACCOUNT_ID, REGION, write_accounts
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "roles-anywhere-vectors.json").read_text())
 VECTOR_TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -6,8 +6,8 @@ import pytest
 import urllib3
 
 from backup.emulator.core.settings import Settings, changed, from_text
-from tests.emulated import RunningEmulator
-from tests.emulator.talk import Talker
+from tests.support.emulated import RunningEmulator
+from tests.support.emulator_clients import Talker
 
 
 def test_texts_of_the_command_line() -> None:

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from backup.emulator.core.sink import BUFFER_BYTES
-from tests.emulated import RunningEmulator, write_accounts
 from tests.emulator.authority import issue, name
-from tests.emulator.talk import MIB, Talker, tree_hash
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.emulator_clients import MIB, Talker, tree_hash
 
 SIZES = (MIB - 1, MIB, MIB + 1, BUFFER_BYTES - 1, BUFFER_BYTES, 2 * BUFFER_BYTES + 1, 20 * MIB + 3)
 

@@ -20,8 +20,8 @@ from backup.emulator.core.sigv4 import derived_key
 from backup.emulator.core.store import Store, Transaction
 from backup.emulator.duties import DUTIES
 from backup.emulator.server import EmulatorOptions, application
-from tests.emulated import write_accounts
-from tests.emulator.talk import Talker
+from tests.support.emulated import write_accounts
+from tests.support.emulator_clients import Talker
 
 S3_PORT = 2
 REPEATS = 20

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.emulated import RunningEmulator
-from tests.emulator.talk import Reply, Talker, arn_of, new_vault_name
+from tests.support.emulated import RunningEmulator
+from tests.support.emulator_clients import Reply, Talker, arn_of, new_vault_name
 
 INVALID = (400, "InvalidParameterValueException")
 

@@ -17,7 +17,8 @@ from backup.emulator.core.treehash import (
     root,
     split,
 )
-from tests.emulator.talk import MIB, pattern
+from tests.emulator.aligned_ranges import SEVEN
+from tests.support.emulator_clients import MIB, pattern
 
 VECTORS = [
     (0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", None),
@@ -60,10 +61,6 @@ VECTORS = [
         "03148e5557a9c605edc6d9af9f0373ceb698487000f049e14c55bcf6bbd1815a",
     ),
 ]
-SEVEN = {
-    *((0, 1), (0, 2), (0, 4), (0, 7), (1, 2), (2, 3), (2, 4)),
-    *((3, 4), (4, 5), (4, 6), (4, 7), (5, 6), (6, 7)),
-}
 
 
 @pytest.mark.parametrize(("size", "tree", "linear"), VECTORS)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.emulated import ACCOUNT_ID, RunningEmulator
-from tests.emulator.talk import (
+from tests.support.emulated import ACCOUNT_ID, RunningEmulator
+from tests.support.emulator_clients import (
     MIB,
     Reply,
     Talker,

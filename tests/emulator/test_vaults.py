@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.emulated import ACCOUNT_ID, REGION, RunningEmulator
-from tests.emulator.talk import Talker, arn_of, client, code_and_message, new_vault_name
+from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator
+from tests.support.emulator_clients import Talker, arn_of, client, code_and_message, new_vault_name
 
 MS_DATE = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from backup.emulator.core.settings import Settings, changed
-from tests.emulated import RunningEmulator, write_accounts
-from tests.emulator.talk import MIB, Talker, arn_of, new_vault_name, pattern
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.emulator_clients import MIB, Talker, arn_of, new_vault_name, pattern
 
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:vault"
 OWN = "arn:aws:sns:eu-central-1:123456789012:job"

@@ -16,8 +16,8 @@ import boto3
 import pytest
 
 from backup.emulator.core.treehash import root
-from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
-from tests.emulator.talk import MIB, Reply, Talker, new_vault_name, pattern, tree_hash
+from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
+from tests.support.emulator_clients import MIB, Reply, Talker, new_vault_name, pattern, tree_hash
 
 BIG_MIB = int(os.environ.get("NIGHTVAULT_TEST_PART_MIB", "160"))  # 4096 for the largest part there is
 KEPT_FLAT_MIB = 64

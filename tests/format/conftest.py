@@ -5,16 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backup.format import pack
-from tests.format.packs import (
-    CHUNKS,
-    KEY,
-    PACK_KEY,
-    SIGNER,
-    Sealed,
-    catalog_fields,
-    data_fields,
-    make_pack,
-)
+from tests.support.packs import CHUNKS, KEY, PACK_KEY, SIGNER, Sealed, catalog_fields, data_fields, make_pack
 
 
 @pytest.fixture(scope="session")

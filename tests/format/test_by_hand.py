@@ -13,7 +13,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tests.format.test_key_schedule import expand, extract, open_by_hand
+from tests.format.hpke_by_hand import expand, extract, open_by_hand
 
 FOLDER = os.path.join(os.path.dirname(__file__), "..", "vectors", "format", "v1")
 SEED = bytes(range(32))

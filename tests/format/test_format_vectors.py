@@ -11,7 +11,7 @@ import pytest
 from backup.errors import FormatError, NightvaultError, RecoveryKeyError
 from backup.format import catalog, frame, keys, naming, pack
 from backup.model import Generation, PackKind
-from tests.format.packs import (
+from tests.support.packs import (
     CHUNKS,
     INVENTORY_ID,
     KEY,

@@ -15,15 +15,7 @@ from backup.format import header as headers
 from backup.format import pack
 from backup.format.keys import RecoveryKey, Signer
 from backup.model import Generation, InventoryId, PackId, PackKind
-from tests.format.packs import (
-    INVENTORY_ID,
-    KEY,
-    PACK_ID,
-    PACK_KEY,
-    SIGNER,
-    catalog_fields,
-    data_fields,
-)
+from tests.support.packs import INVENTORY_ID, KEY, PACK_ID, PACK_KEY, SIGNER, catalog_fields, data_fields
 
 OTHER = RecoveryKey(b"o" * 32)
 ID16, KEY32 = st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)

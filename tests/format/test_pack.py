@@ -15,7 +15,7 @@ from backup.errors import FormatError, IntegrityError
 from backup.format import pack
 from backup.format.rows import pack_chunks, pack_frames
 from backup.model import KIB, ArchiveLabel, ChunkRow, FrameRow, Generation, InventoryId, PackId, PackKind
-from tests.format.packs import CHUNKS, KEY, PACK_ID, PACK_KEY, SIGNER, Sealed, make_pack, read_pack
+from tests.support.packs import CHUNKS, KEY, PACK_ID, PACK_KEY, SIGNER, Sealed, make_pack, read_pack
 
 KEYS = pack.PackKeys(b"f" * 32, b"d" * 32, b"c" * 32)
 FRAME = FrameRow(0, 1000, 116, 100, 0, bytes(16))

@@ -13,7 +13,7 @@ from backup.errors import FormatError
 from backup.format import treehash
 from backup.format.treehash import TreeHasher, aligned_pieces, is_tree_aligned, part_size_for, tree_hash
 from backup.model import MIB, ByteRange
-from tests.vault.archives import part_hashes
+from tests.support.archives import part_hashes
 
 PATTERN = bytes(i % 251 for i in range(251)) * (8 * MIB // 251 + 1)
 VECTORS = [

@@ -18,8 +18,8 @@ from backup.inventory.database import Inventory, Transaction, create_inventory
 from backup.inventory.snapshots import Snapshot, record_snapshot
 from backup.model import JobName, Owner, SnapshotId, VaultName
 from backup.source.globs import of_name_or_path
-from tests.doubles import START
-from tests.restorer.restoring import peak
+from tests.support.doubles import START
+from tests.support.restoring import peak
 
 A_DIRECTORY = 100
 

@@ -27,7 +27,7 @@ from backup.model import (
     UploadId,
     VaultName,
 )
-from tests.doubles import START
+from tests.support.doubles import START
 
 
 @dataclass

@@ -12,8 +12,8 @@ from backup.errors import InventoryDamagedError
 from backup.inventory.database import open_inventory
 from backup.inventory.entries import load_owners
 from backup.inventory.snapshots import list_snapshots
-from tests.backups import Site
-from tests.doubles import ManualClock
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
 
 
 def overwrite(path: Path, start: int, data: bytes) -> None:

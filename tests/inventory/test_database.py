@@ -41,8 +41,8 @@ from backup.inventory.database import (
     open_inventory,
 )
 from backup.model import InventoryId
-from tests.backups import INVENTORY_ID
-from tests.doubles import START
+from tests.support.backups import INVENTORY_ID
+from tests.support.doubles import START
 
 
 def url_of(state: Path) -> str:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,57 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from backup.inventory import archives, entries, runs, schema
-from backup.inventory.database import Inventory, Transaction, create_inventory
-from backup.inventory.entries import EntryRow, LiveEntry, StagedEntry
-from backup.model import EntryKind, Hint, JobName, Owner, VaultName
-from tests.backups import INVENTORY_ID
-from tests.doubles import START
-
-
-@dataclass
-class Ledger:
-    """An inventory with a job, and numbers for its rows."""
-
-    inventory: Inventory
-    job: runs.JobRow
-    numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, 10**6)))
-
-    def run(self) -> runs.Run:
-        with self.inventory.writing() as tx:
-            return runs.open_backup(tx, self.job, START)
-
-    def entry(self, directory: int, name: bytes, *, size: int = 0) -> StagedEntry:
-        return StagedEntry(
-            next(self.numbers), directory, name, 1, 0o644, 1, 5, size, None, None, None, 7, 8, 0
-        )
-
-
-def ledger_of(inventory: Inventory) -> Ledger:
-    with inventory.writing() as tx:
-        vault = archives.get_or_create_vault(tx, VaultName("v"))
-        return Ledger(inventory, runs.get_or_create_job(tx, JobName("job"), vault, b"j" * 16))
+from backup.inventory import entries, schema
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.entries import EntryRow, LiveEntry
+from backup.model import EntryKind, Hint, Owner
+from tests.inventory.made_up import Ledger, fresh_ledger, ledger_of
 
 
 @pytest.fixture
 def ledger(inventory: Inventory) -> Ledger:
     return ledger_of(inventory)
-
-
-@contextmanager
-def fresh_ledger() -> Iterator[Ledger]:
-    with tempfile.TemporaryDirectory() as folder:
-        inventory = create_inventory(
-            f"sqlite:///{Path(folder) / 'i.sqlite'}",
-            inventory_id=INVENTORY_ID,
-            signer_public=b"s" * 32,
-            now=START,
-            lock_directory=folder,
-        )
-        try:
-            yield ledger_of(inventory)
-        finally:
-            inventory.close()
 
 
 def below(ledger: Ledger, path: bytes, number: int) -> set[tuple[bytes, bytes, int]]:

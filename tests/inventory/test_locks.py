@@ -14,8 +14,8 @@ from backup.inventory.database import open_inventory
 from backup.inventory.locks import exclusive_opening, share_opening
 from backup.inventory.runs import list_runs
 from backup.model import ArchiveLabel, UploadId
-from tests.backups import Site
-from tests.doubles import FaultyVault
+from tests.support.backups import Site
+from tests.support.doubles import FaultyVault
 
 
 def test_many_may_have_it_open_and_one_may_move_it(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entry_versions import Version
 from backup.inventory.snapshots import Snapshot, find_snapshot, record_snapshot
 from backup.model import JobName, Owner, SnapshotId, VaultName
-from tests.doubles import START
-from tests.inventory.test_entries import fresh_ledger
+from tests.inventory.made_up import fresh_ledger
+from tests.support.doubles import START
 
 PATHS = [b"/a", b"/a/x", b"/a/y", b"/a-b", b"/a-b/x", b"/a/c/\xff", b"/b"]
 Tree = Mapping[bytes, int]  # path to a number that stands for mode and content

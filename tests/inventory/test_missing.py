@@ -14,8 +14,8 @@ from backup.inventory import compared
 from backup.model import ArchiveId
 from backup.transfer.retrievals.listing import continue_listing, newest_kept, request_listing
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.doubles import ManualClock
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
 
 
 @pytest.mark.parametrize(("ahead", "missing"), [(timedelta(0), 1), (timedelta(hours=9), 0)])

@@ -15,8 +15,8 @@ from backup.inventory import archives, runs, schema, snapshots
 from backup.inventory.database import Inventory
 from backup.inventory.runs import JobRow
 from backup.model import JobName, VaultName
-from tests.doubles import START
-from tests.inventory.test_runs_and_snapshots import snapshot
+from tests.inventory.made_up import snapshot
+from tests.support.doubles import START
 
 
 @pytest.fixture

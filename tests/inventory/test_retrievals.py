@@ -32,8 +32,8 @@ from backup.model import (
     TreeHash,
     VaultName,
 )
-from tests.backups import Site
-from tests.doubles import START, ManualClock
+from tests.support.backups import Site
+from tests.support.doubles import START, ManualClock
 
 DISK = VaultName("disk")
 RANGES = [(1, ByteRange(0, 2 * MIB), "token-1"), (1, ByteRange(4 * MIB, 5 * MIB + 3), "token-2")]

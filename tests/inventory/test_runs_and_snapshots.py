@@ -15,8 +15,9 @@ from backup.inventory.numbers import NumberSupply, reserve
 from backup.inventory.runs import JobRow, Outcome
 from backup.inventory.schema import micros, moment
 from backup.inventory.snapshots import Snapshot
-from backup.model import JobName, Problem, ProblemKind, SnapshotId, VaultName
-from tests.doubles import START
+from backup.model import JobName, VaultName
+from tests.inventory.made_up import snapshot
+from tests.support.doubles import START
 
 
 @pytest.fixture
@@ -105,24 +106,6 @@ class TestRuns:
     def test_times_keep_their_microseconds(self, naive: object) -> None:
         when = naive.replace(tzinfo=START.tzinfo)  # type: ignore[attr-defined]
         assert moment(micros(when)) == when
-
-
-def snapshot(job: JobRow, number: int, snapshot_id: str) -> Snapshot:
-    """A snapshot of that number."""
-    return Snapshot(
-        id=SnapshotId(snapshot_id),
-        job=job.name,
-        job_number=job.number,
-        number=number,
-        run=None,
-        started_at=START + timedelta(days=number),
-        finished_at=START + timedelta(days=number, hours=1),
-        host="host",
-        sources=(b"/s", b"/\xff"),
-        problems=(Problem(b"/s/\xff", ProblemKind.UNREADABLE, "why"),),
-        files=3,
-        bytes=2**40,
-    )
 
 
 class TestSnapshots:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import REPOSITORY, RunningEmulator
-from tests.servers import SCRIPT
+from tests.support.emulated import REPOSITORY, RunningEmulator
+from tests.support.servers import SCRIPT
 
 PLACES = ("/etc", "/srv", "/mnt", "/var/lib")
 ACCOUNT = "111122223333"

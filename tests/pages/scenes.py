@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.emulated import RunningEmulator, StaticKey, write_accounts
 from tests.pages.machine import ACCOUNT, ADMIN_KEY, ADMIN_SECRET, Ended, Machine
 from tests.pages.page import Block, script_of
+from tests.support.emulated import RunningEmulator, StaticKey, write_accounts
 
 SPEED = 20_000.0  # a retrieval of five hours takes a second
 DIRECTORY = 'kind = "directory"\npath = "/var/lib/vault"\n'

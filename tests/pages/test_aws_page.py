@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import REPOSITORY, RunningEmulator, StaticKey, write_accounts
 from tests.pages.machine import ACCOUNT, ADMIN_KEY, ADMIN_SECRET, Machine
 from tests.pages.page import RUN, blocks_of, script_of
+from tests.support.emulated import REPOSITORY, RunningEmulator, StaticKey, write_accounts
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import configparser
 from pathlib import Path
 
-from tests.emulated import REPOSITORY
 from tests.pages.page import SHOWN, blocks_of
+from tests.support.emulated import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "install.md"
 WHEEL = "nightvault-0.1.0-py3-none-any.whl"

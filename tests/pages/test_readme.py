@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import REPOSITORY
 from tests.pages.machine import Machine
 from tests.pages.page import RUN, SHOWN, Block, blocks_of
 from tests.pages.scenes import run, two_nights
+from tests.support.emulated import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

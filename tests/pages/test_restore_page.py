@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import REPOSITORY
 from tests.pages.machine import Machine
 from tests.pages.page import RUN, SHOWN, Block, blocks_of
 from tests.pages.scenes import GLACIER, back_up, emulated, run, run_until_ready, two_nights, write_config
+from tests.support.emulated import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import REPOSITORY
 from tests.pages.machine import Machine
 from tests.pages.page import RUN, SHOWN, Block, blocks_of
 from tests.pages.scenes import emulated, run
+from tests.support.emulated import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

@@ -23,11 +23,11 @@ from typing import Any
 from backup.model import MIB, Tier, VaultName
 from backup.restorer.restore import advance, begin_restore, deliver, is_ready, plan_restore
 from backup.vault.glacier import GlacierVault
-from tests.backups import Site
-from tests.doubles import ManualClock
-from tests.emulated import RunningEmulator, write_accounts
-from tests.restorer.restoring import peak
-from tests.vault.rigs import HOUR, glacier_client
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.restoring import peak
+from tests.support.rigs import HOUR, glacier_client
 
 A_THOUSAND = 1000
 TIMEOUT = 3600

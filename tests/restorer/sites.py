@@ -10,12 +10,8 @@ from pathlib import Path
 
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.model import MIB, Tier
-from backup.restorer.restore import (
-    advance,
-    begin_restore,
-    plan_restore,
-)
-from tests.backups import Site
+from backup.restorer.restore import advance, begin_restore, plan_restore
+from tests.support.backups import Site
 
 LARGE = 7 * MIB // 2
 

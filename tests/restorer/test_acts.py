@@ -26,10 +26,10 @@ from backup.restorer.restore import (
     plan_restore,
     waiting_report,
 )
-from tests.backups import Site
-from tests.doubles import FaultyVault, PowerCut, cut_at
 from tests.restorer.sites import begun, leftovers, sql, users_of
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.doubles import FaultyVault, PowerCut, cut_at
+from tests.support.trees import assert_same_tree, snapshot_of
 
 
 def test_the_same_command_again_finds_the_open_restore(full: Site, source: Path, out: Path) -> None:

@@ -54,14 +54,14 @@ from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3 import S3Vault
 from backup.vault.s3_requests import Bucket
-from tests.backups import Site
-from tests.checker.checking import check, query, state_of
-from tests.checker.test_kinds import EmulatorClock
-from tests.doubles import Fault, FaultyVault, ManualClock
-from tests.emulated import REGION, RunningEmulator
 from tests.restorer.sites import frame_places, leftovers, plant, users_of
-from tests.trees import assert_same_tree, snapshot_of
-from tests.vault.rigs import HOUR, glacier_client, s3_client
+from tests.support.backups import Site
+from tests.support.checking import check, query, state_of
+from tests.support.clocks import EmulatorClock
+from tests.support.doubles import Fault, FaultyVault, ManualClock
+from tests.support.emulated import REGION, RunningEmulator
+from tests.support.rigs import HOUR, glacier_client, s3_client
+from tests.support.trees import assert_same_tree, snapshot_of
 
 _numbers = itertools.count()
 HOURS = 13

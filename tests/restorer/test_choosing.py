@@ -13,8 +13,8 @@ from backup.model import MIB, Tier
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice, Overwrite
 from backup.restorer.target.directories import Target
-from tests.backups import Site
-from tests.trees import assert_same_tree
+from tests.support.backups import Site
+from tests.support.trees import assert_same_tree
 
 
 def begin(site: Site, out: Path, choice: Choice) -> Restore:

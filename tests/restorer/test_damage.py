@@ -16,18 +16,11 @@ from backup.format.header import Header, HeaderFields, open_header, parse_header
 from backup.format.keys import RecoveryKey, Signer
 from backup.model import MIB, Tier
 from backup.restorer.pack_keys import PackKeyFile
-from backup.restorer.restore import (
-    advance,
-    begin_restore,
-    deliver,
-    find_open,
-    is_ready,
-    plan_restore,
-)
-from tests.backups import Site
-from tests.doubles import FaultyVault
+from backup.restorer.restore import advance, begin_restore, deliver, find_open, is_ready, plan_restore
 from tests.restorer.sites import archive_files, begun, frame_places, leftovers, plant, sql, users_of
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.doubles import FaultyVault
+from tests.support.trees import assert_same_tree, snapshot_of
 
 
 def test_a_flipped_bit_spoils_the_files_of_its_frame_only(site: Site, source: Path, tmp_path: Path) -> None:

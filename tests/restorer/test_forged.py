@@ -9,9 +9,9 @@ import pytest
 
 from backup.inventory.runs import Outcome
 from backup.model import Problem, ProblemKind
-from tests.backups import Site
 from tests.restorer.sites import sql, users_of
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.trees import assert_same_tree, snapshot_of
 
 
 @pytest.mark.parametrize("name", [b"..", b".", b"", b"../escaped", b"/escaped", b"a\0b"])

@@ -21,9 +21,9 @@ from backup.inventory.runs import Outcome
 from backup.restorer import session
 from backup.restorer.target import directories, partial_files, write
 from backup.restorer.target.directories import Target
-from tests.backups import Site
 from tests.restorer.sites import leftovers
-from tests.trees import assert_same_tree
+from tests.support.backups import Site
+from tests.support.trees import assert_same_tree
 
 
 class Disk:

@@ -20,9 +20,9 @@ from backup.restorer.restore import advance, begin_restore, cancel, deliver, pla
 from backup.restorer.selection.choice import Choice
 from backup.restorer.session import Session
 from backup.restorer.target.mark import Mark, bears_mark, leave_mark, name_of, require_mark
-from tests.backups import Site
 from tests.restorer.sites import sql
-from tests.trees import assert_same_tree
+from tests.support.backups import Site
+from tests.support.trees import assert_same_tree
 
 SECRET = ChunkSecret(bytes(32))
 

@@ -16,11 +16,9 @@ from backup.restorer.target.directories import Target
 from backup.restorer.target.owners import Owners
 from backup.restorer.target.write import Writer
 from backup.source.flags import read_flags, write_flags
-from tests.gardens import loosen
-from tests.restorer.test_write import Bench, as_root, bench, wanted
-from tests.trees import flags_of
-
-__all__ = ["bench"]
+from tests.restorer.bench import Bench, as_root, wanted
+from tests.support.gardens import loosen
+from tests.support.trees import flags_of
 
 STRANGER = 4_242
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)

@@ -22,10 +22,10 @@ import pytest
 
 from backup.model import MIB, VaultName
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.doubles import ManualClock
-from tests.emulated import REPOSITORY
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.emulated import REPOSITORY
+from tests.support.trees import assert_same_tree, snapshot_of
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ class Place:
 
     def command(self, *more: str) -> list[str]:
         places = [str(self.folder / name) for name in ("site", "vault", "source", "out")]
-        return [sys.executable, "-m", "tests.restorer.restoring", *places, *more]
+        return [sys.executable, "-m", "tests.support.restoring", *places, *more]
 
     def restore(self, *more: str) -> dict[str, Any]:
         done = subprocess.run(

@@ -13,13 +13,11 @@ import pytest
 
 from backup.errors import UsageError
 from backup.inventory.runs import Outcome, list_runs
-from backup.restorer.restore import (
-    plan_restore,
-)
+from backup.restorer.restore import plan_restore
 from backup.restorer.target.write import Writer
-from tests.backups import Site
 from tests.restorer.sites import LARGE
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.trees import assert_same_tree, snapshot_of
 
 
 def test_everything_comes_back(full: Site, source: Path, out: Path) -> None:

@@ -23,9 +23,9 @@ from backup.restorer.restore import (
     is_ready,
     plan_restore,
 )
-from tests.doubles import Fault
-from tests.restorer.test_waiting import Cold, client, cold  # noqa: F401  (fixtures)
-from tests.trees import assert_same_tree
+from tests.restorer.cold import Cold
+from tests.support.doubles import Fault
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_what_is_ready_comes_while_the_rest_waits(cold: Cold, out: Path) -> None:  # noqa: F811
+def test_what_is_ready_comes_while_the_rest_waits(cold: Cold, out: Path) -> None:
     cold.behind(Fault("request_retrieval", DeniedError("no"), skip=1))
     restore = cold.begin(out)
     assert stage(restore, cold.known(restore)) == "planned"
@@ -61,7 +61,7 @@ def test_what_is_ready_comes_while_the_rest_waits(cold: Cold, out: Path) -> None
     assert_same_tree(cold.source, out)
 
 
-def test_a_round_is_no_more_than_comes_down_in_time(cold: Cold, out: Path) -> None:  # noqa: F811
+def test_a_round_is_no_more_than_comes_down_in_time(cold: Cold, out: Path) -> None:
     world = replace(cold.site.restore_world, round_bytes=1)
     restore = cold.begin(out)
     rounds = 0
@@ -78,7 +78,7 @@ def test_a_round_is_no_more_than_comes_down_in_time(cold: Cold, out: Path) -> No
     assert_same_tree(cold.source, out)
 
 
-def _begin(cold: Cold, out: Path, on_capacity: str) -> Restore:  # noqa: F811
+def _begin(cold: Cold, out: Path, on_capacity: str) -> Restore:
     world = cold.site.restore_world
     plan = plan_restore(cold.site.snapshot(), str(cold.source / "other").encode(), world)
     return begin_restore(
@@ -93,7 +93,7 @@ def _begin(cold: Cold, out: Path, on_capacity: str) -> Restore:  # noqa: F811
 
 @pytest.mark.parametrize(("choice", "tier"), [("standard", Tier.STANDARD), ("bulk", Tier.BULK)])
 def test_another_tier_when_this_one_is_sold_out(
-    cold: Cold,  # noqa: F811
+    cold: Cold,
     out: Path,
     choice: str,
     tier: Tier,
@@ -106,7 +106,7 @@ def test_another_tier_when_this_one_is_sold_out(
     assert (known.state, [job["Tier"] for job in cold.jobs()]) == ("waiting", [str(tier).capitalize()])
 
 
-def test_waiting_until_there_is_capacity_or_the_user_chooses_otherwise(cold: Cold, out: Path) -> None:  # noqa: F811
+def test_waiting_until_there_is_capacity_or_the_user_chooses_otherwise(cold: Cold, out: Path) -> None:
     restore = _begin(cold, out, "wait")
     fault = {"operation": "InitiateJob", "code": "PolicyEnforcedException", "count": 3}
     cold.emulator.set_faults([fault])
@@ -120,7 +120,7 @@ def test_waiting_until_there_is_capacity_or_the_user_chooses_otherwise(cold: Col
     assert (known.state, known.tier, len(cold.jobs())) == ("waiting", Tier.EXPEDITED, 1)
 
 
-def test_several_keys_and_none_that_fits(cold: Cold, out: Path) -> None:  # noqa: F811
+def test_several_keys_and_none_that_fits(cold: Cold, out: Path) -> None:
     world = cold.site.restore_world
     plan = plan_restore(cold.site.snapshot(), str(cold.source).encode(), world)
     wrong = RecoveryKey.from_seed(bytes(32))

@@ -25,9 +25,9 @@ from backup.restorer.target.helper_process import Lent, MadeFiles, MakerProcess,
 from backup.restorer.target.making import FileMaker, Made
 from backup.restorer.target.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
-from tests.backups import Site
 from tests.restorer.sites import leftovers, plant, sql, users_of
-from tests.trees import assert_same_tree, snapshot_of
+from tests.support.backups import Site
+from tests.support.trees import assert_same_tree, snapshot_of
 
 KILLS = int(os.environ.get("NIGHTVAULT_TEST_MAKER_KILLS", "3"))
 

@@ -15,10 +15,10 @@ from backup.inventory.runs import Outcome, list_runs
 from backup.restorer import session
 from backup.restorer.restore import RestoreReport, cancel, deliver
 from backup.restorer.target.assemble import Assembly
-from tests.backups import Site
-from tests.doubles import Fault, FaultyVault, PowerCut
 from tests.restorer.sites import begun, leftovers
-from tests.trees import assert_same_tree
+from tests.support.backups import Site
+from tests.support.doubles import Fault, FaultyVault, PowerCut
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from backup.errors import TargetError
 from backup.model import EntryKind, Extra, Owner
 from backup.restorer.target import directories as target_module
 from backup.restorer.target import partial_files as parts_module
-from tests.restorer.test_write import Bench, wanted
-from tests.trees import snapshot_of
+from tests.restorer.bench import Bench, wanted
+from tests.support.trees import snapshot_of
 
 CALLS = ("open", "mkdir", "rename", "link", "symlink", "mkfifo", "chown", "chmod", "utime", "setxattr",
          "unlink", "stat", "fstat")  # fmt: skip

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,85 +11,14 @@ from typing import Any
 import pytest
 
 from backup.errors import DeniedError, RetrievalExpiredError, RetrievalNotReadyError, UnreachableError
-from backup.inventory import retrievals
 from backup.inventory.archives import list_archives
-from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
-from backup.model import MIB, PackKind, ProblemKind, RetrievalState, RetrievalStatus, Tier, VaultName
+from backup.model import MIB, PackKind, ProblemKind, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.restore import advance, begin_restore, deliver, is_ready, plan_restore, waiting_report
-from backup.vault.glacier import GlacierVault
-from tests.backups import Site
-from tests.doubles import Fault, FaultyVault, ManualClock, PowerCut, cut_at
-from tests.emulated import RunningEmulator
-from tests.trees import assert_same_tree, snapshot_of
-from tests.vault.rigs import HOUR, glacier_client
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def client(emulator: RunningEmulator) -> Any:
-    return glacier_client(emulator)
-
-
-@dataclass
-class Cold:
-    """An installation on a Glacier vault, and hands on the emulator behind it."""
-
-    site: Site
-    emulator: RunningEmulator
-    client: Any
-    vault: GlacierVault
-    source: Path
-    clock: ManualClock
-
-    def pass_hours(self, hours: float) -> None:
-        """Let time pass, there and here."""
-        self.emulator.advance(hours * HOUR)
-        self.clock.advance(timedelta(hours=hours))
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """Every retrieval that the service was ever asked for and remembers."""
-        answer = self.client.list_jobs(vaultName=self.vault._vault)
-        assert answer.get("Marker") is None
-        return list(answer["JobList"])
-
-    def begin(self, out: Path, path: str = "") -> Restore:
-        """What the command does first: plan, begin."""
-        world = self.site.restore_world
-        plan = plan_restore(self.site.snapshot(), os.fsencode(self.source / path), world)
-        return begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [self.site.key])
-
-    def known(self, restore: Restore) -> Sequence[Retrieval]:
-        """The retrievals as they are recorded."""
-        with self.site.inventory.reading() as tx:
-            return retrievals.retrievals_of(tx, restore.number)
-
-    def behind(self, *faults: Fault) -> FaultyVault:
-        """From now on the site reaches its vault through these faults."""
-        vault = FaultyVault(self.vault, *faults)
-        self.site = self.site.reopen(vault)
-        return vault
-
-
-@pytest.fixture
-def cold(
-    emulator: RunningEmulator, client: Any, tmp_path: Path, source: Path, clock: ManualClock
-) -> Iterator[Cold]:
-    """Two packs in a vault: `first` to `third` lie megabytes apart in one, `other` lies in another."""
-    vault = GlacierVault(VaultName("cold"), client, f"vault-{next(_numbers)}")
-    vault.create()
-    content = random.Random(5)
-    for name, size in (("a-first", 100_000), ("b-filler", 7 * MIB), ("c-third", 70_000)):
-        (source / name).write_bytes(content.randbytes(size))
-    site = Site.create(tmp_path / "site", vault, [source], clock=clock, pack_size=16 * MIB, part_size=8 * MIB)
-    site.backup()
-    (source / "other").write_bytes(content.randbytes(50_000))
-    site.backup()
-    made = Cold(site, emulator, client, vault, source, clock)
-    yield made
-    emulator.set_faults([])
-    made.site.close()
+from tests.restorer.cold import Cold
+from tests.support.doubles import Fault, PowerCut, cut_at
+from tests.support.rigs import HOUR
+from tests.support.trees import assert_same_tree, snapshot_of
 
 
 @pytest.fixture

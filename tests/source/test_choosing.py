@@ -10,7 +10,7 @@ import pytest
 from backup.model import Problem, ProblemKind
 from backup.source.filters import Filters, LeftOut, Reason, Tag
 from backup.source.scan import any_is_there, scan
-from tests.source.test_scan import paths
+from tests.source.scanned import paths
 
 
 class Walked:

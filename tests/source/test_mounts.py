@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import SCRIPT, Server, directory_server
-from tests.trees import snapshot_of
+from tests.support.servers import SCRIPT, Server, directory_server
+from tests.support.trees import snapshot_of
 
 MOUNTS = """
 cd "$1"

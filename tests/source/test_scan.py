@@ -15,7 +15,8 @@ from backup.model import Problem, ProblemKind
 from backup.source import scan as scanning
 from backup.source.filters import Filters
 from backup.source.scan import ScannedDirectory, scan
-from tests.trees import on_another_disk
+from tests.source.scanned import paths
+from tests.support.trees import on_another_disk
 
 
 def walk(*sources: Path, filters: Filters | None = None) -> tuple[list[ScannedDirectory], list[Problem]]:
@@ -23,17 +24,6 @@ def walk(*sources: Path, filters: Filters | None = None) -> tuple[list[ScannedDi
     problems: list[Problem] = []
     found = scan([os.fsencode(one) for one in sources], filters=filters or Filters(), report=problems.append)
     return list(found), problems
-
-
-def paths(directories: list[ScannedDirectory], top: Path) -> list[str]:
-    """What was seen below `top`, in order."""
-    found = []
-    for directory in directories:
-        for entry in directory.entries:
-            path = os.fsdecode(directory.path.rstrip(b"/") + b"/" + entry.name)
-            if path.startswith(f"{top}/"):
-                found.append(os.path.relpath(path, top))
-    return found
 
 
 def details(problems: list[Problem]) -> dict[str, ProblemKind]:

@@ -23,7 +23,7 @@ from backup.transfer.retrievals.look import look
 from backup.transfer.retrievals.rounds import due
 from backup.transfer.retry import Patience
 from backup.vault.directory import DirectoryVault
-from tests.doubles import FaultyVault, ManualClock
+from tests.support.doubles import FaultyVault, ManualClock
 
 
 class Shelf(FaultyVault):

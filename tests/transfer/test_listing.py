@@ -13,8 +13,8 @@ from backup.inventory.stages import ListingStage
 from backup.model import ListingId, RetrievalId, RetrievalState, RetrievalStatus
 from backup.transfer.retrievals.listing import continue_listing, newest_kept, request_listing
 from backup.vault.directory import DirectoryVault
-from tests.backups import Site
-from tests.doubles import Fault, FaultyVault, ManualClock, PowerCut
+from tests.support.backups import Site
+from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut
 
 
 class ColdVault(FaultyVault):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backup.errors import NightvaultError, ThrottledError, UnreachableError
 from backup.transfer.retry import FIRST_CONTACT, Patience, Reach
-from tests.doubles import ManualClock, Silent
+from tests.support.doubles import ManualClock, Silent
 
 
 class Away:

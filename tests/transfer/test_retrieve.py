@@ -17,7 +17,7 @@ from backup.format.frame import digest
 from backup.format.treehash import align, is_tree_aligned, tree_hash
 from backup.model import MIB, ByteRange, Fetched, FrameRow, RetrievalId
 from backup.transfer.retrieve import TRIES, Fetcher, ReadyRange
-from tests.doubles import ManualClock, PowerCut
+from tests.support.doubles import ManualClock, PowerCut
 
 ID = RetrievalId("retrieval")
 DATA = random.Random(1).randbytes(24 * MIB + 12345)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backup.errors import DeniedError, ThrottledError, UnreachableError
 from backup.transfer.retry import Patience
-from tests.doubles import ManualClock
+from tests.support.doubles import ManualClock
 
 
 class Flaky:

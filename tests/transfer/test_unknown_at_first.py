@@ -24,12 +24,12 @@ from backup.model import MIB, Tier, VaultName
 from backup.restorer.restore import advance, begin_restore, deliver, is_ready, plan_restore
 from backup.transfer.retrievals.confirm import confirm_archives
 from backup.vault.glacier import GlacierVault
-from tests.backups import Site
-from tests.checker.checking import check_world
-from tests.checker.rebuilding import bare
-from tests.emulated import RunningEmulator
-from tests.trees import assert_same_tree
-from tests.vault.rigs import HOUR, glacier_client
+from tests.support.backups import Site
+from tests.support.checking import check_world
+from tests.support.emulated import RunningEmulator
+from tests.support.rebuilding import bare
+from tests.support.rigs import HOUR, glacier_client
+from tests.support.trees import assert_same_tree
 
 _numbers = itertools.count()
 UNKNOWN_SECONDS = 60.0

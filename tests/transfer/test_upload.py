@@ -43,7 +43,7 @@ from backup.model import (
 )
 from backup.transfer.upload import Uploader
 from backup.vault.directory import DirectoryVault
-from tests.doubles import Fault, FaultyVault, ManualClock, PowerCut, Silent, cut_at
+from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut, Silent, cut_at
 
 HEADER = b"header"
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.emulated import (
+from tests.support.emulated import (
     ACCESS_KEY_ID,
     ACCOUNT_ID,
     REGION,

@@ -28,7 +28,7 @@ from typing import Any
 
 import boto3
 
-from tests.emulated import ACCESS_KEY_ID, ACCOUNT_ID, REGION, SECRET_ACCESS_KEY
+from tests.support.emulated import ACCESS_KEY_ID, ACCOUNT_ID, REGION, SECRET_ACCESS_KEY
 from tests.upgrade.installed import (
     BUCKET,
     GLACIER_VAULT,

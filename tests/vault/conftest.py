@@ -15,11 +15,11 @@ from backup.model import VaultName
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from tests.doubles import FaultyVault, ManualClock
-from tests.emulated import REGION, RunningEmulator, write_accounts
-from tests.room import used
-from tests.s3_servers import running
-from tests.vault.rigs import Rig, glacier_client, ripen, s3_client, s3_vault
+from tests.support.doubles import FaultyVault, ManualClock
+from tests.support.emulated import REGION, RunningEmulator, write_accounts
+from tests.support.rigs import Rig, glacier_client, ripen, s3_client, s3_vault
+from tests.support.room import used
+from tests.support.s3_servers import running
 
 MOST_STATE = 100 * 1000**2
 _numbers = itertools.count()

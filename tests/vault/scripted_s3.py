@@ -11,7 +11,7 @@ from typing import Any
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from backup.vault.s3 import S3Vault
-from tests.vault.rigs import s3_client, s3_vault
+from tests.support.rigs import s3_client, s3_vault
 
 URL = "https://s3.example"
 

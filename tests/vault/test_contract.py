@@ -34,8 +34,8 @@ from backup.model import (
     UploadId,
 )
 from backup.protocols import Vault
-from tests.vault.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
-from tests.vault.rigs import Rig
+from tests.support.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
+from tests.support.rigs import Rig
 
 
 def unit(rig: Rig) -> int:

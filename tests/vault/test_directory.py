@@ -37,8 +37,8 @@ from backup.model import (
 )
 from backup.vault import layout
 from backup.vault.directory import DirectoryVault
-from tests.doubles import ManualClock
-from tests.vault.archives import CATALOG, complete, cut, part_of, read_directly, send, some_bytes, store
+from tests.support.archives import CATALOG, complete, cut, part_of, read_directly, send, some_bytes, store
+from tests.support.doubles import ManualClock
 
 DATA = some_bytes(2 * MIB + 77)
 

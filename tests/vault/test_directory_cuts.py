@@ -4,62 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from backup.errors import (
-    IntegrityError,
-)
+from backup.errors import IntegrityError
 from backup.format.treehash import tree_hash
-from backup.model import (
-    MIB,
-    UploadId,
-    VaultName,
-)
+from backup.model import MIB, UploadId, VaultName
 from backup.vault.directory import DirectoryVault
-from tests.doubles import ManualClock
-from tests.vault.archives import CATALOG, complete, cut, part_of, read_directly, send, some_bytes, store
+from tests.support.archives import CATALOG, complete, cut, part_of, read_directly, send, some_bytes, store
+from tests.support.doubles import ManualClock
+from tests.vault.killing import killed_at, reopened
 
 pytestmark = pytest.mark.slow
 
 DATA = some_bytes(2 * MIB + 77)
-CHANGING = ("open", "mkdir", "pwrite", "write", "fsync", "fdatasync", "rename", "link", "unlink", "rmdir")
-
-
-def reopened(vault: DirectoryVault) -> DirectoryVault:
-    """As another process would see it."""
-    return DirectoryVault(VaultName("disk"), vault.state().location, ManualClock())
-
-
-def killed_at(step: int, action: Callable[[], object]) -> bool:
-    """Run `action` in a child that kills itself before change number `step`; False if it got through."""
-    child = os.fork()
-    if child == 0:
-        left = [step]
-
-        def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*arguments: Any, **options: Any) -> Any:
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left[0] -= 1
-                return real(*arguments, **options)
-
-            return call
-
-        for name in CHANGING:
-            setattr(os, name, counted(getattr(os, name)))
-        try:
-            action()
-        except BaseException:
-            os._exit(9)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert status in {0, signal.SIGKILL}
-    return status == signal.SIGKILL
 
 
 def test_complete_killed_anywhere_leaves_an_upload_or_an_archive(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from backup.model import MIB, UploadId, VaultName
 from backup.protocols import TakesFiles
 from backup.vault.directory import DirectoryVault
 from backup.vault.rate_limit import UNLIMITED, RateLimit, RateLimits, Timetable, Window
-from tests.doubles import ManualClock
-from tests.vault.archives import CATALOG, complete, cut, read_directly, send, some_bytes
-from tests.vault.test_directory_cuts import killed_at, reopened
+from tests.support.archives import CATALOG, complete, cut, read_directly, send, some_bytes
+from tests.support.doubles import ManualClock
+from tests.vault.killing import killed_at, reopened
 
 DATA = some_bytes(2 * MIB + 77)
 

@@ -9,8 +9,8 @@ import pytest
 from backup.errors import ThrottledError, UnreachableError
 from backup.model import MIB
 from backup.vault.directory import DirectoryVault
-from tests.doubles import START, Fault, FaultyVault, ManualClock, PowerCut, Silent, cut_at
-from tests.vault.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
+from tests.support.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
+from tests.support.doubles import START, Fault, FaultyVault, ManualClock, PowerCut, Silent, cut_at
 
 
 def test_faults_come_in_turn_and_are_counted(directory: DirectoryVault) -> None:

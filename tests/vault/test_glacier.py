@@ -31,9 +31,9 @@ from backup.format.treehash import tree_hash
 from backup.model import MIB, ByteRange, RetrievalState, Tier, UploadId, VaultName
 from backup.vault.aws import make_client
 from backup.vault.glacier import GlacierVault
-from tests.emulated import REGION, RunningEmulator
-from tests.vault.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
-from tests.vault.rigs import HOUR, glacier_client, ripen
+from tests.support.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
+from tests.support.emulated import REGION, RunningEmulator
+from tests.support.rigs import HOUR, glacier_client, ripen
 
 BODY = some_bytes(4 * MIB)
 

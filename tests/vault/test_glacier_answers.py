@@ -11,7 +11,7 @@ from backup.errors import IntegrityError, VaultError
 from backup.format.pack import describe
 from backup.model import ByteRange, RetrievalState, RetrievalStatus, StoredPart, TreeHash
 from backup.vault import glacier_answers as answers
-from tests.vault.archives import CATALOG
+from tests.support.archives import CATALOG
 
 ARN = "arn:aws:glacier:us-west-2:123456789012:vaults/x"
 

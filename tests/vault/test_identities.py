@@ -10,8 +10,8 @@ import pytest
 from backup.errors import VaultMissingError
 from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, PackId, PackKind
 from backup.vault.s3 import S3Vault
-from tests.vault.archives import CATALOG, some_bytes, some_label, store
-from tests.vault.rigs import Rig, s3_vault
+from tests.support.archives import CATALOG, some_bytes, some_label, store
+from tests.support.rigs import Rig, s3_vault
 
 OURS = CATALOG.inventory_id
 OTHERS = InventoryId(b"o" * 16)

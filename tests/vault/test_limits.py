@@ -20,10 +20,10 @@ from backup.vault.glacier import GlacierVault
 from backup.vault.rate_limit import LATE, SLICE, RateLimit, RateLimits, Timetable, Window
 from backup.vault.s3 import S3Vault
 from backup.vault.s3_requests import Bucket
-from tests.doubles import ManualClock
-from tests.emulated import REGION, RunningEmulator
-from tests.vault.archives import complete, part_of, some_bytes, some_label
-from tests.vault.rigs import ripen
+from tests.support.archives import complete, part_of, some_bytes, some_label
+from tests.support.doubles import ManualClock
+from tests.support.emulated import REGION, RunningEmulator
+from tests.support.rigs import ripen
 
 _numbers = itertools.count()
 SIZE = MIB + 300 * KIB

@@ -30,7 +30,7 @@ from backup.vault.rate_limit import (
     read_all,
     slices,
 )
-from tests.doubles import ManualClock
+from tests.support.doubles import ManualClock
 
 ALL_DAY = 24 * 60
 LIMITS = st.integers(16 * KIB, 40 * MIB)

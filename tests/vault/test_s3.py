@@ -27,8 +27,8 @@ from backup.format.treehash import tree_hash
 from backup.model import MIB, ByteRange, PackId, PackKind, RetrievalState, Tier
 from backup.vault import s3_keys as keys
 from backup.vault.s3_answers import encode_crc
-from tests.vault.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
-from tests.vault.rigs import s3_vault
+from tests.support.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
+from tests.support.rigs import s3_vault
 from tests.vault.scripted_s3 import Answer, ScriptedS3, refusal
 
 DATA = b"abc"

@@ -13,7 +13,7 @@ from backup.errors import IntegrityError
 from backup.format.treehash import tree_hash
 from backup.model import ByteRange, RetrievalState
 from backup.vault import s3_answers as answers
-from tests.vault.archives import cut, some_bytes
+from tests.support.archives import cut, some_bytes
 
 UNTIL = datetime(2012, 12, 21, tzinfo=UTC)
 DONE = 'ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"'

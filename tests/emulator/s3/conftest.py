@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.emulated import RunningEmulator
-from tests.emulator.s3.talk import S3Talker, client, new_bucket
+from tests.support.emulated import RunningEmulator
+from tests.support.s3_clients import S3Talker, client, new_bucket
 
 
 @pytest.fixture(scope="session")

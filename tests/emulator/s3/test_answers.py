@@ -9,8 +9,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
-from tests.emulator.s3.talk import S3Talker, client, code, error_of, new_bucket_name
+from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
+from tests.support.s3_clients import S3Talker, client, code, error_of, new_bucket_name
 
 KEYS = ("a/1", "a/2", "b", "c/1", "d e+f", "e", "\u00e9")
 WHERE = {"CreateBucketConfiguration": {"LocationConstraint": REGION}}

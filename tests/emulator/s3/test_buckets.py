@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.emulated import ACCOUNT_ID, RunningEmulator, StaticKey, write_accounts
-from tests.emulator.s3.talk import S3Talker, client, code, error_of, new_bucket, new_bucket_name
+from tests.support.emulated import ACCOUNT_ID, RunningEmulator, StaticKey, write_accounts
+from tests.support.s3_clients import S3Talker, client, code, error_of, new_bucket, new_bucket_name
 
 OTHER = "999999999999"
 OTHER_KEY = StaticKey("AKIAOTHEROTHEROTHER0", "other-secret")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
-from tests.emulator.s3.talk import new_bucket_name
+from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
+from tests.support.s3_clients import new_bucket_name
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClientError, ResponseStreamingError
 
-from tests.emulated import RunningEmulator
-from tests.emulator.s3.talk import code
+from tests.support.emulated import RunningEmulator
+from tests.support.s3_clients import code
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backup.emulator.s3.operations import FLAGS as KNOWN
-from tests.emulated import RunningEmulator, write_accounts
-from tests.emulator.s3.talk import S3Talker, client
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.s3_clients import S3Talker, client
 
 EXAMPLES = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

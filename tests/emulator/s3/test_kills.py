@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.emulated import RunningEmulator, write_accounts
-from tests.emulator.s3.talk import MIB, client, new_bucket
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.s3_clients import MIB, client, new_bucket
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from awscrt import checksums as crt
 
-from tests.emulated import RunningEmulator
-from tests.emulator.s3.talk import MIB, b64, code
-from tests.emulator.talk import pattern
+from tests.support.emulated import RunningEmulator
+from tests.support.emulator_clients import pattern
+from tests.support.s3_clients import MIB, b64, code
 
 DATA = pattern(11 * MIB)
 PIECES = [DATA[: 5 * MIB], DATA[5 * MIB : 10 * MIB], DATA[10 * MIB :]]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.emulated import RunningEmulator
-from tests.emulator.s3.talk import MIB, S3Talker, b64, client, code, error_of, new_bucket
-from tests.emulator.talk import pattern
+from tests.support.emulated import RunningEmulator
+from tests.support.emulator_clients import pattern
+from tests.support.s3_clients import MIB, S3Talker, b64, client, code, error_of, new_bucket
 
 CHECK = b"123456789"
 VECTORS = {

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.emulated import RunningEmulator, write_accounts
-from tests.emulator.s3.talk import client, code, new_bucket
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.s3_clients import client, code, new_bucket
 
 HOUR = 3600
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.s3.talk import MIB, S3Talker, b64, client, code, error_of
-from tests.emulator.talk import Talker, pattern
+from tests.support.emulator_clients import Talker, pattern
+from tests.support.s3_clients import MIB, S3Talker, b64, client, code, error_of
 
 DATA = pattern(150_000)
 CHUNKS = [DATA[:65536], DATA[65536:131072], DATA[131072:]]

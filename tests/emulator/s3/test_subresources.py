@@ -12,10 +12,10 @@ import botocore.session
 import pytest
 
 from backup.emulator.s3.operations import FLAGS, OPERATIONS
-from tests.emulated import REGION, RunningEmulator, StaticKey, write_accounts
 from tests.emulator.s3.state import everything_in
-from tests.emulator.s3.talk import S3Talker, client, code, error_of
-from tests.emulator.talk import Reply
+from tests.support.emulated import REGION, RunningEmulator, StaticKey, write_accounts
+from tests.support.emulator_clients import Reply
+from tests.support.s3_clients import S3Talker, client, code, error_of
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 PLACES = {

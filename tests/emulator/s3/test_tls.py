@@ -14,11 +14,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.emulated import REGION, RunningEmulator, write_accounts
 from tests.emulator.authority import issue, name
-from tests.emulator.s3.talk import MIB, new_bucket_name
-from tests.vault.archives import CATALOG, some_bytes, store
-from tests.vault.rigs import s3_client, s3_vault
+from tests.support.archives import CATALOG, some_bytes, store
+from tests.support.emulated import REGION, RunningEmulator, write_accounts
+from tests.support.rigs import s3_client, s3_vault
+from tests.support.s3_clients import MIB, new_bucket_name
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 HPKE draws fresh randomness, so a second run would give other stanzas; and what was written must be read by
 every later version as it is. Existing files are therefore never overwritten: a later format adds a folder.
-Keys are fixed byte sequences (tests/format/packs.py), so everything but the stanzas can be recomputed.
+Keys are fixed byte sequences (tests/support/packs.py), so everything but the stanzas can be recomputed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from backup.format import catalog, frame, keys, naming, pack
 from backup.format.passphrase import BEGIN, END
 from backup.format.rows import pack_chunks, pack_frames
 from backup.model import ArchiveLabel, ChunkRow, Extra, FrameRow, Generation, PackId, PackKind
-from tests.format import packs
+from tests.support import packs
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "v1")
 STRANGER = keys.Signer(b"s" * 32)

@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulated import ACCESS_KEY_ID, REPOSITORY, SECRET_ACCESS_KEY
+from tests.support.emulated import ACCESS_KEY_ID, REPOSITORY, SECRET_ACCESS_KEY
 
 SERVERS = ("seaweedfs", "ministack")
 REQUIRED = "NIGHTVAULT_S3_SERVERS"

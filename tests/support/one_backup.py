@@ -1,4 +1,4 @@
-"""One backup in a process of its own: `-m tests.archiver.one_backup STATE VAULT SOURCE [PACK PART [blind]]`.
+"""One backup in a process of its own: `-m tests.support.one_backup STATE VAULT SOURCE [PACK PART [blind]]`.
 
 Prints "ready" before it begins, and at the end the run's figures and its peak of memory as JSON. "blind"
 reads as on a file system that tells of no holes.
@@ -15,7 +15,7 @@ from backup.app.clock import SystemClock
 from backup.archiver import contents
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.backups import PACK, PART, Site
+from tests.support.backups import PACK, PART, Site
 
 
 def main(

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from backup.inventory import entries, schema
 from backup.model import Problem, ProblemKind
-from tests.backups import Site
+from tests.support.backups import Site
 
 ROWS = (schema.entries, schema.hints, schema.directories, schema.owners, schema.chunks)
 

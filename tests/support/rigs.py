@@ -14,7 +14,7 @@ from backup.protocols import Vault
 from backup.vault.aws import make_client, make_s3_client
 from backup.vault.s3 import S3Vault
 from backup.vault.s3_requests import Bucket
-from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
+from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
 
 HOUR = 3600.0
 

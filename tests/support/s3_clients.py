@@ -16,8 +16,8 @@ from xml.etree import ElementTree as ET
 import boto3
 from botocore.config import Config
 
-from tests.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
-from tests.emulator.talk import Reply, Talker, stamp
+from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
+from tests.support.emulator_clients import Reply, Talker, stamp
 
 MIB = 1024 * 1024
 EMPTY = hashlib.sha256(b"").hexdigest()

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from tests.room import remove
+from tests.support.room import remove
 
 ACCOUNT_ID = "123456789012"
 ACCESS_KEY_ID = "AKIATESTTESTTESTTEST"
@@ -24,7 +24,7 @@ SECRET_ACCESS_KEY = "test/secret+access/key/of/the/emulator00"
 REGION = "eu-central-1"
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)

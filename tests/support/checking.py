@@ -14,7 +14,7 @@ from backup.checker.report import CheckReport
 from backup.format.keys import RecoveryKey
 from backup.model import MIB
 from backup.protocols import Vault
-from tests.backups import Site
+from tests.support.backups import Site
 
 
 def check_world(

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.utils
 
-from tests.emulated import ACCESS_KEY_ID, ACCOUNT_ID, REGION, SECRET_ACCESS_KEY
+from tests.support.emulated import ACCESS_KEY_ID, ACCOUNT_ID, REGION, SECRET_ACCESS_KEY
 
 MIB = 1024 * 1024
 _numbers = itertools.count(1)

@@ -33,7 +33,7 @@ from backup.restorer.restore import (
 )
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
-from tests.doubles import ManualClock, Silent
+from tests.support.doubles import ManualClock, Silent
 
 AN_HOUR = 3600 * 10**9
 PART = MIB

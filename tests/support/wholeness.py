@@ -14,8 +14,8 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.runs import Outcome
 from backup.model import Listing
 from backup.protocols import Vault
-from tests.backups import Site
-from tests.trees import Seen, assert_same_tree
+from tests.support.backups import Site
+from tests.support.trees import Seen, assert_same_tree
 
 STAGING = (schema.staged_entries, schema.staged_removals, schema.staged_hints, schema.uploads)
 

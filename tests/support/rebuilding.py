@@ -20,8 +20,8 @@ from backup.rebuilder.catalog_chain import Trust
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
-from tests.backups import Site, recovery_key
-from tests.doubles import Silent
+from tests.support.backups import Site, recovery_key
+from tests.support.doubles import Silent
 
 NEW_ID = InventoryId(b"rebuilt inventory"[:16])
 

@@ -32,9 +32,10 @@ from backup.cli.demonstration.local_aws import (
     write_accounts,
 )
 from backup.protocols import Clock
-from tests.cli.frame import CliAt
-from tests.doubles import ManualClock
-from tests.emulated import RunningEmulator
+from tests.support.command_line import CliAt
+from tests.support.doubles import ManualClock
+from tests.support.emulated import RunningEmulator
+from tests.support.trees import assert_same_tree
 
 SCRIPT = str(Path(sys.executable).parent / "nightvault")
 TRACES = ("Traceback", "unexpected ", "nightvault-crash-")
@@ -265,3 +266,15 @@ def running_cloud(folder: Path) -> Iterator[Cloud]:
     accounts.write_text(f'[[account]]\nid = "{ACCOUNT}"\n')
     with RunningEmulator(folder / "aws", accounts) as emulator:
         yield Cloud(folder, emulator, accounts)
+
+
+def assert_well(server: Server, target: Path) -> None:
+    """A good run follows, and all that the source holds comes back identical."""
+    assert server.backup()["outcome"] == "done"
+    assert_same_tree(server.restore(target), server.source)
+
+
+def replace(server: Server, old: str, new: str) -> None:
+    text = server.config.read_text()
+    assert old in text
+    server.config.write_text(text.replace(old, new))

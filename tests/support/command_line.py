@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from backup.cli import main
 from backup.cli.support.context import Cli
 from backup.protocols import Clock
-from tests.doubles import ManualClock
+from tests.support.doubles import ManualClock
 
 ACCOUNT = "111122223333"
 ANCHOR = f"arn:aws:rolesanywhere:eu-central-1:{ACCOUNT}:trust-anchor/0aaaaaaa-1111-4222-8333-444444444444"

@@ -13,7 +13,7 @@ from backup.pki.authority import Authority, create_ca
 from backup.pki.issuing import Issued, issue
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
-from tests.credentials.stores import call
+from tests.support.key_stores import call
 
 ANCHOR = "arn:aws:rolesanywhere:eu-central-1:111122223333:trust-anchor/0aaaaaaa-1111-4222-8333-444444444444"
 PROFILE = "arn:aws:rolesanywhere:eu-central-1:111122223333:profile/0bbbbbbb-1111-4222-8333-444444444444"

@@ -13,10 +13,10 @@ from backup.model import MIB, VaultName
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from tests.backups import Site
-from tests.doubles import ManualClock
-from tests.emulated import RunningEmulator
-from tests.vault.rigs import glacier_client, s3_client, s3_vault
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.emulated import RunningEmulator
+from tests.support.rigs import glacier_client, s3_client, s3_vault
 
 _numbers = itertools.count()
 HOURS = 13

@@ -11,6 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import urllib3
+
+from backup.credentials.createsession import create_session
+from backup.credentials.identity import Identity
+from backup.credentials.options import RolesAnywhereOptions
+from backup.model import Credentials
+from tests.support.identities import ANCHOR, NOW, PROFILE, ROLE
+
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYSCRATCHKEY"
 TOKEN = "FwoGZXIvYXdzEScratchToken"
 
@@ -112,3 +120,9 @@ class ScratchServer:
 def sessions(start: datetime, life: timedelta) -> Callable[[int], Answer]:
     """Good answers only, each with keys that live for `life` from `start`, one life later each time."""
     return lambda number: keys_until(start + life * number, number)
+
+
+def ask(answer: Answer, signer: Identity) -> Credentials:
+    with ScratchServer(lambda _number: answer).running() as server:
+        options = RolesAnywhereOptions(ANCHOR, PROFILE, ROLE, endpoint=server.url)
+        return create_session(options, signer, http=urllib3.PoolManager(), now=NOW)

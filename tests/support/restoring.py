@@ -1,4 +1,4 @@
-"""A restore in a process of its own: `python -m tests.restorer.restoring SITE VAULT SOURCE OUT [UID]`.
+"""A restore in a process of its own: `python -m tests.support.restoring SITE VAULT SOURCE OUT [UID]`.
 
 It prints one JSON line: outcome, problems, files, peak memory (KiB) and seconds.
 """
@@ -19,8 +19,8 @@ from backup.inventory.database import open_inventory
 from backup.model import JobName, VaultName
 from backup.source.filters import Filters
 from backup.vault.directory import DirectoryVault
-from tests.backups import PACK, PART, Site, recovery_key, server_keys
-from tests.doubles import ManualClock
+from tests.support.backups import PACK, PART, Site, recovery_key, server_keys
+from tests.support.doubles import ManualClock
 
 
 def main() -> None:

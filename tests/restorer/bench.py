@@ -1,0 +1,54 @@
+"""A writer on a target of its own, and entries to write with it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from backup.model import EntryKind, Extra, Owner, Problem
+from backup.restorer.target.directories import Target
+from backup.restorer.target.write import RestoreEntry, Writer
+
+MINE = Owner(os.geteuid(), os.getegid())
+
+
+MTIME = 1_000_000_000_123_456_789
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
+
+def wanted(
+    path: bytes,
+    kind: EntryKind = EntryKind.FILE,
+    *,
+    mode: int = 0o640,
+    owner: Owner = MINE,
+    mtime_ns: int = MTIME,
+    size: int = 0,
+    extra: Extra | None = None,
+) -> RestoreEntry:
+    directory, _, name = path.rpartition(b"/")
+    return RestoreEntry(directory, name, kind, mode, owner, mtime_ns, size, extra)
+
+
+class Bench:
+    """A writer on a target, and what it reported."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.problems: list[Problem] = []
+        self.target = Target(str(place))
+        self.writer = Writer(self.target, self.problems.append, "0123456789abcdef")
+
+    def file(self, path: bytes, content: bytes, **more: object) -> None:
+        """Write a file as a restore does."""
+        assert self.writer.begin(0, wanted(path, size=len(content), **more))  # type: ignore[arg-type]
+        assert self.writer.write(0, 0, memoryview(content))
+        self.writer.end(0)
+
+    def names(self) -> list[str]:
+        """Everything below the target."""
+        return sorted(str(path.relative_to(self.place)) for path in self.place.rglob("*"))

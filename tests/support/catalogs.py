@@ -1,0 +1,55 @@
+"""A vault's catalogs: found by number, removed or damaged behind the program's back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from backup.model import ArchiveId, ListedArchive
+from tests.support.backups import Site
+from tests.support.rebuilding import archive_file
+from tests.support.wholeness import fill, list_now
+
+
+def catalogs(site: Site) -> dict[tuple[int, str], ListedArchive]:
+    """The vault's catalogs by number and generation."""
+    return {
+        (one.label.number, one.label.generation.name.lower()): one
+        for one in list_now(site.vault).archives
+        if one.label is not None and one.label.generation is not None
+    }
+
+
+def remove(site: Site, archive_id: ArchiveId) -> None:
+    site.vault.delete_archive(archive_id)
+
+
+def spoil(site: Site, archive_id: ArchiveId, place: float = 0.5, *, honest: bool = False) -> None:
+    """Turn a bit of an archive; `honest`: the vault's own record then tells the new hash."""
+    path = archive_file(site.folder.parent / "vault", archive_id)
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 1
+    path.write_bytes(data)
+    if honest:
+        from backup.format.treehash import tree_hash
+
+        record = json.loads(path.with_suffix(".json").read_text())
+        record["tree_hash"] = tree_hash(bytes(data)).hex()
+        path.with_suffix(".json").write_text(json.dumps(record))
+
+
+def kinds(report: object) -> list[str]:
+    return [one.kind for one in report.suspicions]  # type: ignore[attr-defined]
+
+
+def add_a_night(site: Site, source: Path) -> int:
+    """One more night whose delta is lost; the bytes that it stored."""
+    (source / "lost night").mkdir()
+    fill(source / "lost night", 99, 5 * 1024 * 1024)
+    site.clock.sleep(86400)
+    report = site.backup()
+    for number, _ in [key for key in catalogs(site) if key[0] > 4]:
+        for generation in ("delta", "full"):
+            if (number, generation) in catalogs(site):
+                remove(site, catalogs(site)[number, generation].archive_id)
+    return report.bytes_new
