@@ -22,6 +22,7 @@ DESCRIBED = [
     "pki",
     "rebuilder",
     "restorer",
+    "retention",
     "source",
     "transfer",
     "vault",

@@ -1,0 +1,73 @@
+"""The snapshots of a job as the rules of a policy see them: newest first, each with its local periods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from zoneinfo import ZoneInfo
+
+from backup.retention.periods import Key, Period
+from backup.retention.spans import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One snapshot that a policy keeps or forgets.
+
+    `number` is linear within the job and says what is newer, whatever the clock showed. `started_at` has a
+    time zone. A snapshot is whole if everything that it should have was read.
+    """
+
+    number: int
+    started_at: datetime
+    is_whole: bool = True
+    tags: frozenset[str] = frozenset()
+    is_pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A candidate with its time in the job's time zone, and the periods in which it lies."""
+
+    candidate: Candidate
+    local: datetime
+    periods: Mapping[Period, Key]
+
+    @classmethod
+    def of(cls, candidate: Candidate, zone: ZoneInfo) -> Dated:
+        """The candidate as dated in `zone`."""
+        local = candidate.started_at.astimezone(zone)
+        return cls(candidate, local, {period: period.of(local) for period in Period})
+
+
+@dataclass(frozen=True)
+class History:
+    """Snapshots that take part in the rules, newest first; a position is a place in this order."""
+
+    newest_first: Sequence[Dated]
+    zone: ZoneInfo
+
+    @cached_property
+    def newest(self) -> int:
+        """The position of the newest whole snapshot; of the newest at all if none is whole."""
+        return next((n for n, one in enumerate(self.newest_first) if one.candidate.is_whole), 0)
+
+    @cached_property
+    def has_partial(self) -> bool:
+        """Whether any of them is partial."""
+        return not all(one.candidate.is_whole for one in self.newest_first)
+
+    def since(self, span: Span) -> datetime:
+        """The moment in UTC that lies `span` before the newest snapshot (`newest`)."""
+        return span.before(self.newest_first[self.newest].candidate.started_at, self.zone)
+
+    def counting(self, period: Period, positions: Iterable[int]) -> list[int]:
+        """Those positions that count for a period: partial ones only where it has no whole one."""
+        if not self.has_partial:
+            return list(positions)
+        among = list(positions)
+        seen = self.newest_first
+        whole = {seen[n].periods[period] for n in among if seen[n].candidate.is_whole}
+        return [n for n in among if seen[n].candidate.is_whole or seen[n].periods[period] not in whole]
