@@ -6,6 +6,7 @@ import dataclasses
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from zoneinfo import ZoneInfo
@@ -56,7 +57,7 @@ def test_at_least_as_many_periods_are_kept_as_are_counted(
 ) -> None:
     """Periods as the standard library's calendar and plain counting of days have them."""
     snapshots = whole(dates)
-    staying = kept(Policy(**{rule: count}), snapshots, zone)
+    staying = kept(replace(Policy(), **{rule: count}), snapshots, zone)
 
     def periods(among: list[Candidate]) -> list[object]:
         return list(dict.fromkeys(PERIODS[rule](one.started_at.astimezone(zone)) for one in among))
@@ -77,7 +78,7 @@ def test_at_least_as_many_periods_are_kept_as_are_counted(
 def test_of_each_day_the_newest_whole_snapshot_stands_for_it(
     snapshots: list[Candidate], policy: Policy, zone: ZoneInfo
 ) -> None:
-    staying = kept(dataclasses.replace(policy, daily=ALL), snapshots, zone)
+    staying = kept(replace(policy, daily=ALL), snapshots, zone)
     by_day: dict[date, list[Candidate]] = {}
     for one in snapshots:
         by_day.setdefault(one.started_at.astimezone(zone).date(), []).append(one)
@@ -148,7 +149,7 @@ def test_more_to_keep_never_keeps_fewer(
         field.name: _more(getattr(policy, field.name), getattr(other, field.name))
         for field in dataclasses.fields(Policy)
     }
-    staying = kept(Policy(**more), snapshots, zone)
+    staying = kept(replace(Policy(), **more), snapshots, zone)
     assert staying >= kept(policy, snapshots, zone) | kept(other, snapshots, zone)
 
 
@@ -195,7 +196,7 @@ def test_each_decision_has_its_reasons_and_the_last_whole_snapshot_stays(
 def test_pins_change_nothing_for_the_others(
     policy: Policy, snapshots: list[Candidate], zone: ZoneInfo
 ) -> None:
-    without = [dataclasses.replace(one, is_pinned=False) for one in snapshots]
+    without = [replace(one, is_pinned=False) for one in snapshots]
     pinned = {one.number for one in snapshots if one.is_pinned}
     assert kept(policy, snapshots, zone) == kept(policy, without, zone) | pinned
 
