@@ -1,4 +1,4 @@
-"""What a policy keeps of known nights, with a sentence each: counts, spans, tags, wrong dates, partial ones."""
+"""What a policy keeps of known nights, each with its reasons."""
 
 from __future__ import annotations
 

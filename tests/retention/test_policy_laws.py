@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,6 +22,10 @@ from backup.retention.spans import Span, parse_span
 from tests.retention.histories import LATER, POLICIES, ZONES, kept, mixed, moments, whole
 
 MONDAY = date(1, 1, 1)
+
+
+def _policy(rules: dict[str, Any]) -> Policy:
+    return Policy(**rules)
 
 
 def _week(local: datetime) -> object:
@@ -57,7 +62,7 @@ def test_at_least_as_many_periods_are_kept_as_are_counted(
 ) -> None:
     """Periods as the standard library's calendar and plain counting of days have them."""
     snapshots = whole(dates)
-    staying = kept(replace(Policy(), **{rule: count}), snapshots, zone)
+    staying = kept(_policy({rule: count}), snapshots, zone)
 
     def periods(among: list[Candidate]) -> list[object]:
         return list(dict.fromkeys(PERIODS[rule](one.started_at.astimezone(zone)) for one in among))
@@ -149,7 +154,7 @@ def test_more_to_keep_never_keeps_fewer(
         field.name: _more(getattr(policy, field.name), getattr(other, field.name))
         for field in dataclasses.fields(Policy)
     }
-    staying = kept(replace(Policy(), **more), snapshots, zone)
+    staying = kept(_policy(more), snapshots, zone)
     assert staying >= kept(policy, snapshots, zone) | kept(other, snapshots, zone)
 
 
