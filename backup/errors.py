@@ -122,6 +122,8 @@ class FormatError(NightvaultError):
 class NewerFormatError(FormatError):
     """A later version of nightvault wrote these bytes, with features that this one does not know."""
 
+    advice = "a newer nightvault wrote it: install that version or a later one"
+
 
 class IntegrityError(NightvaultError):
     """Bytes came back other than they were recorded."""

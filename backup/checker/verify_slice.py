@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from backup.checker.sample import Slice, frames_in
-from backup.errors import ArchiveShortError, FormatError, IntegrityError, RecoveryKeyError
+from backup.errors import ArchiveShortError, FormatError, IntegrityError, NewerFormatError, RecoveryKeyError
 from backup.format.frame import FrameCodec
 from backup.format.keys import RecoveryKey
 from backup.format.naming import chunk_id
@@ -101,9 +100,13 @@ def _by_frame(rows: Sequence[ChunkRow]) -> dict[int, list[ChunkRow]]:
 
 
 def pack_keys(header: bytes, keys: Sequence[RecoveryKey]) -> PackKeys | None:
-    """The keys of a pack by whichever recovery key opens it; None if none does."""
+    """The keys of a pack by whichever recovery key opens it; None if none does. `NewerFormatError`."""
     for key in keys:
-        with suppress(RecoveryKeyError, FormatError):
+        try:
             parsed = parse_header(header)
             return derive_keys(open_header(parsed, key), parsed.raw)
+        except NewerFormatError:
+            raise
+        except (RecoveryKeyError, FormatError):
+            continue
     return None

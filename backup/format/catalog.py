@@ -14,11 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
-from backup.errors import FormatError
+from backup.errors import FormatError, NewerFormatError
 from backup.format.frame import FRAME_SIZE
 from backup.format.records import (
     ENTRY,
     FIRST_OPTIONAL_KIND,
+    LAST_KNOWN_KIND,
     ArchiveRecord,
     ChainRecord,
     ChunksRecord,
@@ -147,8 +148,8 @@ def pack_records(records: Iterable[Record | tuple[Any, ...]]) -> Iterator[bytes]
 def unpack_records(bodies: Iterable[bytes | memoryview]) -> Iterator[Record]:
     """The records of a catalog's frame bodies, without the End, as they come.
 
-    FormatError when they are damaged, of an unknown required kind, or stop without the End: a caller must
-    have seen the iterator's end before it believes any of them.
+    FormatError when they are damaged or stop without the End: a caller must have seen the iterator's end
+    before it believes any of them. NewerFormatError for a record of an unknown kind that must be understood.
     """
     has_begun = has_ended = False
     fragments: list[bytes] = []
@@ -299,26 +300,29 @@ def _decode(piece: bytes | memoryview) -> Record | Fragment | End | None:
         record: Record | Fragment | End = _RECORDS.decode(piece)
         return record
     except _UNREADABLE as error:
-        if _is_optional(piece):
+        kind = _kind_of(piece)
+        if kind >= FIRST_OPTIONAL_KIND:
             return None
+        if kind > LAST_KNOWN_KIND:
+            raise NewerFormatError(
+                f"the catalog holds a record of kind {kind}, which is not known here"
+            ) from error
         raise FormatError(f"the catalog holds a record that cannot be read: {error}") from error
 
 
-def _is_optional(piece: bytes | memoryview) -> bool:
+def _kind_of(piece: bytes | memoryview) -> int:
+    """The kind of a record; 0 if it has none."""
     try:
-        return _KIND.decode(_PIECES.decode(piece)[0]) >= FIRST_OPTIONAL_KIND
+        return int(_KIND.decode(_PIECES.decode(piece)[0]))
     except (*_UNREADABLE, IndexError):
-        return False
+        return 0
 
 
 def _check_start(record: Record | Fragment | End, *, is_first: bool) -> None:
     if isinstance(record, Start) != is_first or isinstance(record, (Fragment, End)):
         raise FormatError("a catalog begins with its only Start, and its End is added by pack_records")
     if isinstance(record, Start) and record.format > FORMAT:
-        raise FormatError(
-            f"the catalog has format {record.format}, which is not known here",
-            advice="use a newer nightvault",
-        )
+        raise NewerFormatError(f"the catalog has format {record.format}, which is not known here")
 
 
 def _check_end(end: End, count: int) -> bool:

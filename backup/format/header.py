@@ -98,13 +98,18 @@ class PackKeys:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A parsed header; `raw` is all of it."""
+    """A parsed header; `raw` is all of it.
+
+    With `unknown_features`, which `read_header` alone lets pass, a later version wrote it: its signature can
+    be verified, and nothing more of the pack can be read.
+    """
 
     fields: HeaderFields
     stanzas: tuple[Stanza, ...]
     commitment: bytes
     signature: bytes
     raw: bytes = field(repr=False)
+    unknown_features: int = 0
 
     @property
     def hash(self) -> bytes:
@@ -124,10 +129,10 @@ def header_length(prefix: bytes | memoryview) -> int:
     magic, version, zero, length = struct.unpack_from("<8sHHI", prefix)
     if magic != MAGIC:
         raise FormatError("this is not a nightvault pack")
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(f"the pack has format {version}, which is not known here")
     if version != FORMAT_VERSION or zero:
-        raise FormatError(
-            f"the pack has format {version}, which is not known here", advice="use a newer nightvault"
-        )
+        raise FormatError(f"the pack has format {version}, which there never was")
     if not _FIXED.size + _STANZA.size + _TAIL_SIZE <= length <= LARGEST_HEADER:
         raise FormatError(f"the pack claims a header of {length} bytes")
     return int(length)
@@ -167,12 +172,43 @@ def assemble_header(
 def parse_header(data: bytes | memoryview) -> Header:
     """Parse the header at the start of `data` (more may follow). Nothing in it is proven yet.
 
-    FormatError for anything that is not a whole, well-formed header.
+    NewerFormatError for one that needs features which are not known here, FormatError for anything else
+    that is not a whole, well-formed header.
+    """
+    header = read_header(data)
+    if header.unknown_features:
+        raise _newer(header.unknown_features)
+    return header
+
+
+def read_header(data: bytes | memoryview) -> Header:
+    """As `parse_header`, and also a header with unknown features, so that its signature can be verified.
+
+    NewerFormatError for one of a later version that has another layout.
     """
     length = header_length(data)
     if len(data) < length:
         raise FormatError(f"the pack is cut short: {len(data)} bytes of a header of {length}")
     raw = bytes(memoryview(data)[:length])
+    unknown = _unknown_features(raw)
+    try:
+        return _read_header(raw, length, unknown)
+    except FormatError as error:
+        if unknown:
+            raise _newer(unknown) from error
+        raise
+
+
+def _unknown_features(raw: bytes) -> int:
+    _, _, _, _, required, _, kind, *_ = _FIXED.unpack_from(raw)
+    return int(required & ~(int(_EVERY_FEATURE) if kind == PackKind.CATALOG else 0))
+
+
+def _newer(unknown: int) -> NewerFormatError:
+    return NewerFormatError(f"the pack uses features that are not known here ({unknown:#x})")
+
+
+def _read_header(raw: bytes, length: int, unknown: int) -> Header:
     fields, stanza_count, position = _unpack_fields(raw)
     if position + stanza_count * _STANZA.size + _TAIL_SIZE != length:
         raise FormatError("the header's length does not fit its recipients")
@@ -180,7 +216,8 @@ def parse_header(data: bytes | memoryview) -> Header:
     stanzas = tuple(Stanza(*stanza) for stanza in _STANZA.iter_unpack(raw[position:end]))
     if len({stanza.recipient_id for stanza in stanzas}) != stanza_count:
         raise FormatError("the header names a recipient twice")
-    return Header(fields, stanzas, raw[end : end + _COMMITMENT_SIZE], raw[end + _COMMITMENT_SIZE :], raw)
+    commitment, signature = raw[end : end + _COMMITMENT_SIZE], raw[end + _COMMITMENT_SIZE :]
+    return Header(fields, stanzas, commitment, signature, raw, unknown)
 
 
 def verify_header(header: Header, signer_public: bytes) -> None:
@@ -286,12 +323,6 @@ def _unpack_fields(raw: bytes) -> tuple[HeaderFields, int, int]:
     (_, _, _, _, required, _, kind, generation, stanza_count, enrolment_count, zero, *names) = (
         _FIXED.unpack_from(raw)
     )
-    known = int(_EVERY_FEATURE) if kind == PackKind.CATALOG else 0
-    if required & ~known:
-        raise NewerFormatError(
-            f"the pack uses features that are not known here ({required & ~known:#x})",
-            advice="use a newer nightvault",
-        )
     if zero or not 1 <= stanza_count <= MOST_RECIPIENTS or enrolment_count > MOST_RECIPIENTS:
         raise FormatError("the header's counts are out of range")
     try:
@@ -322,7 +353,7 @@ def _unpack_catalog(
     if number >= 2**63:
         raise FormatError(f"the catalog's number {number} is out of range")
     enrolments = tuple(_ENROLMENT.iter_unpack(raw[position:end]))
-    features = CatalogFeature(required)
+    features = CatalogFeature(required) & _EVERY_FEATURE
     if CatalogFeature.FIRST_DELTA in features and (generation is not Generation.FULL or any(parent)):
         raise FormatError("only a full catalog without a parent is a job's first delta, too")
     return CatalogFields(job_id, number, generation, parent, parent_hash, enrolments, features), end

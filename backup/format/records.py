@@ -11,6 +11,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
+LAST_KNOWN_KIND = 21  # of those that must be understood
 FIRST_OPTIONAL_KIND = 128  # a reader may skip kinds from here on and must refuse unknown ones below
 
 Blob: TypeAlias = bytes

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from backup.errors import FormatError, NightvaultError
+from backup.errors import FormatError, NewerFormatError, NightvaultError
 from backup.format.header import NO_HASH, CatalogFields, Header, is_enrolled, verify_header
 from backup.format.keys import RecoveryKey, fingerprint_of
 from backup.format.line import RecoveryLine
@@ -92,6 +92,20 @@ class Member:
     def inventory_id(self) -> InventoryId:
         """The inventory that wrote it."""
         return self.header.fields.inventory_id
+
+
+class NewerCatalogError(NewerFormatError):
+    """A later version wrote a catalog that would be needed: nothing older takes its place by itself."""
+
+    def __init__(self, member: Member, vault: str) -> None:
+        pack = member.header.fields.pack_id.hex()
+        super().__init__(
+            f"catalog {member.catalog.number} (pack {pack}) in vault {vault} was written by a newer "
+            "nightvault: install that version or a later one",
+            advice="nothing was changed. The state of an older catalog can be had with --tip PACK; it lacks "
+            "what was done since, such as forgetting",
+        )
+        self.member = member
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from backup.format.pack import (
     derive_keys,
     open_directory,
     open_with,
-    parse_header,
     parse_trailer,
+    read_header,
 )
 from backup.format.records import Start
 from backup.format.treehash import TreeHasher
@@ -87,11 +87,11 @@ class CatalogFile:
 
 
 def read_catalog_file(path: str) -> CatalogFile:
-    """Its header, unverified yet, and its hash. `FormatError` when it is no pack."""
+    """Its header, not verified yet and perhaps of a later version, and its hash. `FormatError`: no pack."""
     try:
         with open(path, "rb") as file:
             prefix = file.read(HEADER_PREFIX_LENGTH)
-            header = parse_header(prefix + file.read(header_length(prefix) - len(prefix)))
+            header = read_header(prefix + file.read(header_length(prefix) - len(prefix)))
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise SpoolError(f"{path} cannot be read: {error.strerror}") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from backup.errors import FormatError, IntegrityError, RecoveryKeyError
+from backup.errors import FormatError, IntegrityError, NewerFormatError, RecoveryKeyError
 from backup.format import records
 from backup.format.header import Header
 from backup.format.line import RecoveryLine
@@ -33,6 +33,7 @@ from backup.rebuilder.catalog_chain import (
 from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetch import CatalogFetcher
+from backup.rebuilder.newer_catalogs import NewerCatalogs
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import Suspicion
 from backup.rebuilder.wants import whole
@@ -56,6 +57,7 @@ class FoundJob:
     generations: int = 1
     has_links: bool = False
     chain: Chain | None = None
+    newer: Member | None = None  # of a later version, and needed for its newest state
     not_covered: Sequence[int] = ()
     name: str = ""
 
@@ -92,6 +94,7 @@ class StateFinder:
         self._known = _Known()
         self._jobs_of_archives: dict[ArchiveId, bytes] = {}  # as the headers say
         self._refused: dict[ArchiveId, _Refused] = {}  # until somebody vouches for their signers
+        self._newer = NewerCatalogs(wish, context.vault.name)
         self._wrong_key: RecoveryKeyError | None = None
         self.suspicions: list[Suspicion] = []
 
@@ -109,14 +112,16 @@ class StateFinder:
         """The inventory to rebuild, and its jobs with their chains, by name.
 
         `WaitsError` until the vault is ready; `RecoveryKeyError`, `UntrustedError`, `ForkError`,
-        `OlderStateError`, `NothingToRebuildError`, `UsageError`.
+        `OlderStateError`, `NewerFormatError`, `NothingToRebuildError`, `UsageError`.
         """
         for line in self._wish.lines:
             self._learn(of_line(line))
         if not self._wish.lines or self._wish.deep:
             self._list()
         inventory_id = choose_inventory(self._known.candidates.values(), self._wish)
-        found = [job for job in self._jobs(inventory_id) if job.chain is not None and self._is_wanted(job)]
+        jobs = self._jobs(inventory_id)
+        found = [job for job in jobs if job.chain is not None and self._is_wanted(job)]
+        self._newer.refuse(jobs, found)
         for one in self._refused.values():
             self.suspect("refused", one.candidate.archive_id, str(one.error))
         if not found:
@@ -163,7 +168,7 @@ class StateFinder:
         seen = -1
         while len(self._known.seen) > seen:  # what was fetched for one job may turn out to be another's
             seen = len(self._known.seen)
-            for job_id in sorted(ids | self._trusted.jobs(inventory_id)):
+            for job_id in sorted(ids | self._trusted.jobs(inventory_id) | self._newer.jobs(inventory_id)):
                 job = found.setdefault(job_id, FoundJob(job_id, lines.get(job_id)))
                 self._find_chain(job, inventory_id)
         return list(found.values())
@@ -185,14 +190,18 @@ class StateFinder:
             try:
                 chain = self._chain(job, inventory_id)
             except OlderStateError:
+                self._newer.note(job, inventory_id, None)
                 if not self._more(job, offered) and not self._believe_others():
+                    self._newer.refuse_line(job)
                     raise
                 continue
+            self._newer.note(job, inventory_id, chain)
             if chain is not None and chain.gap is None:
                 job.chain = chain
                 return
             if not self._more(job, offered) and not self._believe_others():
                 job.chain = self._chain(job, inventory_id, only_whole=True)
+                self._newer.note(job, inventory_id, job.chain)
                 return
 
     def _chain(self, job: FoundJob, inventory_id: InventoryId, *, only_whole: bool = False) -> Chain | None:
@@ -268,6 +277,9 @@ class StateFinder:
             fresh = self._bringer.bring([want]).paths.get(want.name) if again else None
             if fresh is not None:
                 self._take_in(one, fresh, again=False)
+            elif isinstance(error, NewerFormatError):
+                self._newer.add_unknown(one.archive_id)
+                self.suspect("newer-format", one.archive_id, f"nobody can tell who wrote it: {error}")
             else:
                 self.suspect("damaged", one.archive_id, str(error))
 
@@ -280,12 +292,17 @@ class StateFinder:
         if member is None:
             self.suspect("duplicate", one.archive_id, "another archive is the same catalog")
             return
+        if file.header.unknown_features:
+            self.pass_over(member)
+            return
         try:
             start = file.prove(self._context.recovery_keys)
         except RecoveryKeyError as error:
             self._wrong_key = error
             self._trusted.drop(member.archive_id)
             self.suspect("other-key", member.archive_id, str(error))
+        except NewerFormatError:
+            self.pass_over(member)
         except _REFUSED:
             self._trusted.drop(member.archive_id)
             raise
@@ -316,6 +333,14 @@ class StateFinder:
         self._trusted.drop(member.archive_id)
         self._known.files.pop(member.header.hash, None)
 
+    def pass_over(self, member: Member) -> None:
+        """A catalog of a later version, by a signer that is vouched for."""
+        detail = f"catalog {member.catalog.number} was written by a newer nightvault"
+        self.suspect("newer-format", member.archive_id, detail)
+        self._trusted.drop(member.archive_id)
+        self._known.files.pop(member.header.hash, None)
+        self._newer.add(member)
+
     def suspect(self, kind: str, archive_id: str, detail: str) -> None:
         """Name something that is not as it should be."""
         one = Suspicion(kind, archive_id, detail)
@@ -327,6 +352,7 @@ class StateFinder:
             raise self._wrong_key
         if self._refused:
             raise self._key_of_others() or next(iter(self._refused.values())).error
+        self._newer.refuse_nothing()
         told = "; ".join(f"{one.archive_id[:16]}: {one.detail}" for one in self.suspicions[:5])
         raise NothingToRebuildError(
             f"no state can be rebuilt from vault {self._context.vault.name}: {told or 'it shows no catalog'}",

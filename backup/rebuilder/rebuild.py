@@ -22,7 +22,7 @@ from backup.model import Generation, InventoryId, ListedArchive, Listing, VaultI
 from backup.protocols import phase
 from backup.rebuilder.apply import Applier, JobState, UnusableCatalogError
 from backup.rebuilder.candidates import NothingToRebuildError
-from backup.rebuilder.catalog_chain import OlderStateError
+from backup.rebuilder.catalog_chain import NewerCatalogError, OlderStateError
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
 from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.find_states import FoundJob, StateFinder, WaitsError
@@ -65,6 +65,10 @@ def _find_and_build(
             return _Building(wish, context, bringer, finder).build(inventory_id, jobs)
         except UnusableCatalogError as error:
             finder.give_up(error.member, str(error))
+        except NewerCatalogError as error:
+            if wish.tip is None:
+                raise
+            finder.pass_over(error.member)
 
 
 class _Building:

@@ -16,7 +16,7 @@ class Suspicion:
     """Something about the vault that is not as it should be: named, and not used.
 
     `kind`: refused, other-key, relabelled, damaged, missing, duplicate, withheld, differs, not-covered,
-    out-of-range, newer.
+    out-of-range, newer, newer-format.
     """
 
     kind: str
@@ -60,7 +60,8 @@ class RebuildReport:
     @property
     def is_partial(self) -> bool:
         """Whether something that once was is not in the new inventory, or not in the vault."""
-        grave = {"withheld", "differs", "damaged", "missing", "other-key", "out-of-range", "newer"}
+        grave = {"withheld", "differs", "damaged", "missing", "other-key", "out-of-range"}
+        grave |= {"newer", "newer-format"}
         return any(job.not_covered for job in self.jobs) or any(one.kind in grave for one in self.suspicions)
 
     def document(self) -> dict[str, Any]:

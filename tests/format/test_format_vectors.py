@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from backup.errors import FormatError, NightvaultError, RecoveryKeyError
+from backup.errors import FormatError, NewerFormatError, NightvaultError, RecoveryKeyError
 from backup.format import catalog, frame, keys, naming, pack
 from backup.model import Generation, PackKind
 from tests.support.packs import (
@@ -129,8 +129,8 @@ BROKEN: list[tuple[str, str, Callable[[bytes], object], type[NightvaultError]]] 
     ("headers/forged-signer", "signature", open_header, FormatError),
     ("headers/wrong-commitment", "commits to", open_header, FormatError),
     ("headers/foreign-stanza", "does not open", open_header, RecoveryKeyError),
-    ("headers/later-version", "format 2", open_header, FormatError),
-    ("headers/required-feature", "features", open_header, FormatError),
+    ("headers/later-version", "format 2", open_header, NewerFormatError),
+    ("headers/required-feature", "features", open_header, NewerFormatError),
     ("headers/unknown-kind", "kind", open_header, FormatError),
     ("headers/endless", "claims a header", open_header, FormatError),
     ("headers/recipient-twice", "twice", open_header, FormatError),
@@ -143,9 +143,9 @@ BROKEN: list[tuple[str, str, Callable[[bytes], object], type[NightvaultError]]] 
     ("catalogs/no-end", "no end", open_catalog, FormatError),
     ("catalogs/wrong-count", "instead of 3", open_catalog, FormatError),
     ("catalogs/no-start", "Start", open_catalog, FormatError),
-    ("catalogs/unknown-required", "cannot be read", open_catalog, FormatError),
+    ("catalogs/unknown-required", "kind 127", open_catalog, NewerFormatError),
     ("catalogs/after-the-end", "after its end", open_catalog, FormatError),
-    ("catalogs/later-format", "format 2", open_catalog, FormatError),
+    ("catalogs/later-format", "format 2", open_catalog, NewerFormatError),
     ("catalogs/cut", "cut short", open_catalog, FormatError),
     ("keys/too-much-memory", "at most", open_key, RecoveryKeyError),
     ("keys/too-many-passes", "at most", open_key, RecoveryKeyError),

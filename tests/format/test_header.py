@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.errors import FormatError, RecoveryKeyError
+from backup.errors import FormatError, NewerFormatError, RecoveryKeyError
 from backup.format import header as headers
 from backup.format import pack
 from backup.format.keys import RecoveryKey, Signer
@@ -170,7 +170,8 @@ def patched(raw: bytes, place: int, form: str, value: int) -> bytes:
     [
         (0, "<B", 1, "not a nightvault pack"),
         (8, "<H", 2, "format 2"),
-        (10, "<H", 1, "not known here"),
+        (8, "<H", 0, "never was"),
+        (10, "<H", 1, "never was"),
         (12, "<I", 0, "claims a header"),
         (12, "<I", 65537, "claims a header"),
         (12, "<I", 2**32 - 1, "claims a header"),
@@ -203,6 +204,32 @@ def test_a_data_pack_with_only_one_of_generation_and_enrolments_is_refused(
 ) -> None:
     with pytest.raises(FormatError, match="no generation and no enrolments"):
         pack.parse_header(patched(header, place, form, 1))
+
+
+@pytest.mark.parametrize("known", [0, 2])
+def test_a_header_with_unknown_features_is_verified_all_the_same(catalog_header: bytes, known: int) -> None:
+    """So that a rebuild can tell a later version's catalog from junk."""
+    later = patched(catalog_header, 16, "<I", 2**31 + known)
+    with pytest.raises(NewerFormatError, match="0x80000000"):
+        pack.parse_header(later)
+    read = pack.read_header(later)
+    assert read.unknown_features == 2**31
+    pack.verify_header(read, SIGNER.public)
+    assert pack.is_enrolled(read, KEY)
+    forged = pack.read_header(later[:-64] + bytes(64))
+    with pytest.raises(FormatError, match="signature"):
+        pack.verify_header(forged, SIGNER.public)
+
+
+def test_what_is_newer_and_cannot_be_read_is_newer(catalog_header: bytes) -> None:
+    for later in (
+        patched(catalog_header, 8, "<H", 2),
+        patched(patched(catalog_header, 16, "<I", 4), 24, "<B", 3),
+        patched(patched(catalog_header, 16, "<I", 4), 26, "<H", 2),
+    ):
+        for read in (pack.parse_header, pack.read_header):
+            with pytest.raises(NewerFormatError):
+                read(later)
 
 
 def test_optional_features_are_ignored(header: bytes) -> None:

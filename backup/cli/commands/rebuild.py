@@ -46,7 +46,11 @@ _MOST_SHOWN = 20
 )
 @click.option("--job", "jobs", multiple=True, metavar="JOB", help="Only this job; may be repeated.")
 @click.option("--inventory", metavar="ID", help="Which inventory, if the vault holds several.")
-@click.option("--tip", metavar="PACK", help="The catalog to follow, of two with the same predecessor.")
+@click.option(
+    "--tip",
+    metavar="PACK",
+    help="The catalog to follow, of two with one predecessor, or before one of a newer version.",
+)
 @click.option("--signer", metavar="FINGERPRINT", help="Trust this signer alone, enrolled or not.")
 @click.option(
     "--trust-vault", is_flag=True, help="Trust any signer, and so anybody who can write to the vault."
