@@ -22,18 +22,18 @@ from backup.archiver.compare import differing, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
 from backup.archiver.hooks import Hook, HookRun
 from backup.archiver.links import Links
+from backup.archiver.opening import open_uploader, require_domain
 from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
 from backup.archiver.run_progress import RunProgress
-from backup.archiver.settings import BackupContext, BackupJob, Keys, OpenRun, require_a_source
+from backup.archiver.settings import BackupContext, BackupJob, Keys, OpenBackup, require_a_source
 from backup.archiver.staged_changes import StagedChanges
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
 from backup.archiver.unmounted import COVERED, UNMOUNTED, UNPLUGGED, is_missed, is_unmounted, lost_mounts
 from backup.errors import ConfigError, InterruptedRunError, NightvaultError
-from backup.format.keys import domain_id
 from backup.inventory import archives, entries, packed, runs, snapshots
 from backup.inventory.entries import LiveEntry
 from backup.inventory.lost import lost_chunks
@@ -55,7 +55,6 @@ from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.recognise import require_vault
 from backup.transfer.retrievals.confirm import confirm_archives
-from backup.transfer.upload import PARTS_AT_ONCE, Uploader
 
 _FIRST_TRIES = 4  # about three seconds; later in a run, more attempts are made
 
@@ -93,13 +92,13 @@ def _backup(
 ) -> BackupReport:
     """The run under its lock: from its record to its report."""
     spool = Spool(context.spool, context.inventory.id, keys.signer, keys.recipients, keys.secret.chunk_key)
-    vault, domain = _domain(keys, context, accept=accept)
+    vault, domain = require_domain(keys, context, accept=accept)
     row, run = _open(job, context, vault)
     hooks.begun(run.number)
     try:
         patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
         require_vault(context.inventory, context.vault, patience)
-        with _uploader(job, context) as uploader:
+        with open_uploader(job.sending, context) as uploader:
             recover(
                 uploader,
                 spool,
@@ -114,40 +113,21 @@ def _backup(
             began = context.stamps()
             hooks.before()
             require_a_source(job)
-            return _Backup(OpenRun(job, keys, context, spool, uploader, domain, row, run), began).run()
+            at = OpenBackup(
+                job=job,
+                keys=keys,
+                context=context,
+                spool=spool,
+                uploader=uploader,
+                domain=domain,
+                row=row,
+                run=run,
+                level=job.level,
+            )
+            return _Backup(at, began).run()
     except BaseException as error:
         _fail(context, run, error)
         raise
-
-
-def _uploader(job: BackupJob, context: BackupContext) -> Uploader:
-    most = job.most_parts_at_once
-    return Uploader(
-        inventory=context.inventory,
-        vault=context.vault,
-        clock=context.clock,
-        progress=context.progress,
-        spool=context.spool,
-        part_size=job.part_size,
-        parts_at_once=most if job.parts_are_fixed else min(most, PARTS_AT_ONCE),
-        most_at_once=None if job.parts_are_fixed else most,
-    )
-
-
-def _domain(keys: Keys, context: BackupContext, *, accept: bool) -> tuple[int, int]:
-    """The numbers of vault and dedup domain; the user must accept a changed set of recipients."""
-    ids = b"".join(sorted(recipient.id for recipient in keys.recipients))
-    identity = domain_id(context.vault.name, keys.recipients, keys.secret)
-    with context.inventory.writing() as tx:
-        vault = archives.get_or_create_vault(tx, context.vault.name)
-        known = archives.recipients_of_newest_archive(tx, vault)
-        if known is not None and known != ids and not accept:
-            raise ConfigError(
-                f"the recipients of vault {context.vault.name} are not those of its last backup",
-                advice="if you changed them yourself, run once with --accept-recipients; "
-                "else find out who did, for they can read what is backed up from now on",
-            )
-        return vault, archives.get_or_create_domain(tx, identity, vault, ids, context.clock.now())
 
 
 def _open(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, Run]:
@@ -180,7 +160,7 @@ def _fail(context: BackupContext, run: Run, error: BaseException) -> None:
 class _Backup:
     """One run with its parts."""
 
-    def __init__(self, at: OpenRun, began: int) -> None:
+    def __init__(self, at: OpenBackup, began: int) -> None:
         self._at = at
         self._tally = Tally()
         self._progress = RunProgress(at.context.progress, self._tally, at.uploader)

@@ -8,7 +8,7 @@ job named before (a full one: all of them).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,16 @@ from backup.archiver.packing import OpenPack, Spool
 from backup.format import catalog as records
 from backup.format.catalog import Record, pack_records
 from backup.format.frame import FrameCodec
+from backup.format.header import NO_FEATURE, CatalogFeature
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
-from backup.inventory import archives, entries, mounts, packed, schema
+from backup.inventory import amendments, archives, entries, mounts, packed, schema
 from backup.inventory.archives import Archive, CatalogPosition
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import StagedEntry
 from backup.inventory.runs import JobRow
+from backup.inventory.snapshots import Snapshot
 from backup.model import Generation, Pack, PackKind, VaultName
 
 _NUMBERS_A_RECORD = 100_000
@@ -104,6 +106,7 @@ def write_catalog(
     chain: Chain,
     enrolments: tuple[tuple[bytes, bytes], ...],
     level: int | None,
+    features: CatalogFeature = NO_FEATURE,
 ) -> tuple[Pack, OpenPack]:
     """Write records into a finished, proven pack in the spool."""
     parent = chain.newest_delta
@@ -114,6 +117,7 @@ def write_catalog(
         parent_pack_id=parent.label.pack_id if parent else NO_PACK,
         parent_header_hash=hashlib.sha256(parent.header).digest() if parent else NO_HASH,
         enrolments=enrolments,
+        features=features,
     )
     pack = spool.open_pack(PackKind.CATALOG, fields)
     codec = FrameCodec(level)
@@ -159,6 +163,32 @@ def delta_records(
     yield chain.record()
 
 
+def amending_records(
+    tx: Transaction,
+    inventory: Inventory,
+    *,
+    job: JobRow,
+    position: CatalogPosition,
+    chain: Chain,
+    amendment: Sequence[Record],
+    host: str,
+    program: str,
+) -> Iterator[Record]:
+    """A delta without a snapshot: a change of what was saved before."""
+    parent = chain.newest_delta.label.number if chain.newest_delta else 0
+    yield _start(inventory, job, position, parent, host, program)
+    yield from _archives(tx, inventory, position.names)
+    yield from amendment
+    yield chain.record()
+
+
+def marks_of(tx: Transaction, every: Sequence[Snapshot], names: Collection[int]) -> list[Record]:
+    """The marks of snapshots and of archives, as a full catalog carries them."""
+    found: list[Record] = [*amendments.forgotten_of(every)]
+    found += [marks for one in every if (marks := amendments.marks_of(one)) is not None]
+    return [*found, *amendments.marked_archives(tx, names)]
+
+
 def full_records(
     tx: Transaction,
     inventory: Inventory,
@@ -169,11 +199,11 @@ def full_records(
     signer: Signer,
     secret: ChunkSecret,
     recipients: Sequence[Recipient],
-    snapshots: Sequence[records.SnapshotRecord],
+    snapshots: Sequence[Record],
     host: str,
     program: str,
 ) -> Iterator[Record | tuple[Any, ...]]:
-    """Everything the job needs as of the newest delta: all kept snapshots, entries and archives."""
+    """Everything the job needs as of the newest delta: all snapshots with their marks, entries, archives."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
     yield _start(inventory, job, position, parent, host, program)
     yield records.Secrets(signer.seed, secret.secret, [recipient.public for recipient in recipients])

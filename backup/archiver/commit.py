@@ -5,24 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
-from backup.archiver import catalogs
-from backup.archiver.full_catalogs import Due, full_due, without_full
+from backup.archiver.full_catalogs import without_full
 from backup.archiver.key_changes import older_data, unenrolled
-from backup.archiver.packing import OpenPack
 from backup.archiver.report import BackupReport, Tally
-from backup.archiver.settings import OpenRun
+from backup.archiver.sending import CatalogSender
+from backup.archiver.settings import OpenBackup
 from backup.errors import NightvaultError
-from backup.format.catalog import Record, SnapshotRecord, encode_record
-from backup.inventory import archives, entries, runs, snapshots
-from backup.inventory.archives import Archive, CatalogPosition
+from backup.format.catalog import SnapshotRecord, encode_record
+from backup.inventory import entries, runs, snapshots
+from backup.inventory.archives import Archive
 from backup.inventory.database import Transaction
-from backup.inventory.lost import replacements
 from backup.inventory.runs import JobRow, Outcome
 from backup.inventory.schema import micros, moment
 from backup.inventory.snapshots import Snapshot
-from backup.model import Generation, Pack, Problem, SnapshotId
+from backup.model import Problem, SnapshotId
 
 _CUT_OFF = "the run ended before it was"
 
@@ -30,8 +27,9 @@ _CUT_OFF = "the run ended before it was"
 class Committer:
     """Writes a run's catalogs and commits its snapshot."""
 
-    def __init__(self, at: OpenRun) -> None:
+    def __init__(self, at: OpenBackup) -> None:
         self._at = at
+        self._sender = CatalogSender(at)
 
     def commit(self, used: Iterable[int], tally: Tally) -> BackupReport:
         """Store the delta catalog, commit, and store a full catalog if due (a failure leaves it due).
@@ -43,16 +41,16 @@ class Committer:
         snapshot = self._prepare(tally)
         with self._at.context.inventory.reading() as tx:
             changes = entries.count_staged(tx, self._at.run.number)
-        delta = self._send_delta(snapshot, used)
+        delta = self._sender.delta_of_backup(snapshot, used)
         report = self._report(snapshot, tally, changes, delta)
-        due = self._full_due()
+        due = self._sender.full_due()
         with self._at.context.inventory.writing() as tx:
             make_true(tx, self._at.run.number, self._at.row, snapshot)
             self._finish(tx, report if due is None else without_full(report, due, _CUT_OFF))
         report = self._with_older_packs(report)
         if due is not None:
             try:
-                self._send_full()
+                self._sender.full()
             except NightvaultError as error:
                 report = without_full(report, due, str(error))
         report = replace(
@@ -60,7 +58,7 @@ class Committer:
             archives=self._at.uploader.stored_archives,
             bytes_uploaded=self._at.uploader.stored_bytes,
             seconds=self._seconds(),
-            recovery_line=self._line(),
+            recovery_line=self._sender.line(),
         )
         with self._at.context.inventory.writing() as tx:
             self._finish(tx, report)
@@ -97,98 +95,8 @@ class Committer:
             problems=[(problem.path, problem.kind.value, problem.detail) for problem in tally.problems],
         )
         with self._at.context.inventory.writing() as tx:
-            runs.prepare_snapshot(tx, self._at.run.number, encode_record(record))
+            runs.prepare(tx, self._at.run.number, encode_record(record))
         return record
-
-    def _send_delta(self, snapshot: SnapshotRecord, used: Iterable[int]) -> Archive:
-        inventory = self._at.context.inventory
-        number = self._allot()
-        with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
-            own = {
-                archive.number
-                for archive in archives.list_archives(tx, inventory.id, run=self._at.run.number)
-            }
-            named = archives.named_archives(tx, self._at.row.number)
-            needed = own | set(used)
-            names = (needed | replacements(tx, named | needed)) - named
-            position = catalogs.position_after(chain, self._at.row, number, Generation.DELTA, names)
-            stream = catalogs.delta_records(
-                tx,
-                inventory,
-                job=self._at.row,
-                position=position,
-                chain=chain,
-                run=self._at.run.number,
-                snapshot=snapshot,
-                program=self._at.context.program,
-            )
-            written = self._write(stream, position, chain)
-        return self._send(written, position)
-
-    def _full_due(self) -> Due | None:
-        inventory = self._at.context.inventory
-        with inventory.reading() as tx:
-            return full_due(catalogs.read_chain(tx, self._at.row.number, inventory), self._at.keys)
-
-    def _send_full(self) -> None:
-        inventory = self._at.context.inventory
-        number = self._allot()
-        with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
-            names = archives.named_archives(tx, self._at.row.number, also_spoiled=True)
-            names |= replacements(tx, names)
-            position = catalogs.position_after(chain, self._at.row, number, Generation.FULL, names)
-            kept = snapshots.list_snapshots(tx, job=self._at.row.name)
-            stream = catalogs.full_records(
-                tx,
-                inventory,
-                job=self._at.row,
-                position=position,
-                chain=chain,
-                signer=self._at.keys.signer,
-                secret=self._at.keys.secret,
-                recipients=self._at.keys.recipients,
-                snapshots=[_record(snapshot) for snapshot in kept],
-                host=self._at.context.host,
-                program=self._at.context.program,
-            )
-            written = self._write(stream, position, chain)
-        self._send(written, position)
-
-    def _line(self) -> str:
-        inventory = self._at.context.inventory
-        with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
-        return catalogs.recovery_line(chain, self._at.row, self._at.context.vault.name)
-
-    def _allot(self) -> int:
-        with self._at.context.inventory.writing() as tx:
-            return runs.allot_catalog(tx, self._at.row)
-
-    def _write(
-        self, stream: Iterable[Record | tuple[Any, ...]], position: CatalogPosition, chain: catalogs.Chain
-    ) -> tuple[Pack, OpenPack]:
-        return catalogs.write_catalog(
-            self._at.spool,
-            stream,
-            job=self._at.row,
-            position=position,
-            chain=chain,
-            enrolments=self._at.keys.enrolments,
-            level=self._at.job.level,
-        )
-
-    def _send(self, written: tuple[Pack, OpenPack], position: CatalogPosition) -> Archive:
-        """Upload a catalog and wait until it is stored."""
-        pack, opened = written
-        number = self._at.uploader.submit(
-            pack, opened.file_name, domain=self._at.domain, run=self._at.run.number, catalog=position
-        )
-        self._at.uploader.drain()
-        inventory = self._at.context.inventory
-        with inventory.reading() as tx:
-            return archives.get_archives(tx, [number], inventory.id)[number]
 
     def _report(
         self, snapshot: SnapshotRecord, tally: Tally, changes: tuple[int, int], delta: Archive
@@ -263,18 +171,4 @@ def _snapshot(record: SnapshotRecord, job: JobRow, run: int) -> Snapshot:
         problems=tuple(Problem.of(path, kind, detail) for path, kind, detail in record.problems),
         files=record.files,
         bytes=record.bytes,
-    )
-
-
-def _record(snapshot: Snapshot) -> SnapshotRecord:
-    return SnapshotRecord(
-        snapshot.id,
-        snapshot.number,
-        micros(snapshot.started_at),
-        micros(snapshot.finished_at),
-        snapshot.host,
-        list(snapshot.sources),
-        snapshot.files,
-        snapshot.bytes,
-        [(problem.path, problem.kind.value, problem.detail) for problem in snapshot.problems],
     )

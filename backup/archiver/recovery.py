@@ -9,10 +9,10 @@ from backup.archiver.packing import Spool
 from backup.archiver.settings import Keys
 from backup.errors import InventoryDamagedError
 from backup.format.catalog import SnapshotRecord, decode_record
-from backup.inventory import archives, entries, runs
+from backup.inventory import amendments, archives, entries, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Inventory, Transaction
-from backup.inventory.runs import JobRow, Outcome, Run
+from backup.inventory.runs import JobRow, Outcome, Run, RunKind
 from backup.model import Problem
 from backup.protocols import Clock, Vault
 from backup.transfer.upload import Uploader
@@ -27,9 +27,9 @@ def recover(
     vault: Vault,
     vault_number: int,
     clock: Clock,
-    before: int,
+    before: int | None = None,
 ) -> None:
-    """Finish or discard all runs of one vault before the caller's own.
+    """Finish or discard all runs of one vault before the caller's own, which is run `before`.
 
     The caller holds the backup lock, so no other run is alive.
 
@@ -40,9 +40,10 @@ def recover(
     spool.sweep(frozenset(one.spool_file for one in pending))
     uploader.resume([one for one in pending if one.archive.vault == vault.name])
     with inventory.writing() as tx:
-        for run, job, prepared in runs.unfinished_backups(tx, vault_number, before=before):
+        for run, job, prepared in runs.unfinished_commits(tx, vault_number, before=before):
             if _is_true(tx, run) and prepared is not None:
-                _make_true(tx, inventory, keys, run, job, prepared, clock)
+                finish = _make_true if run.kind is RunKind.BACKUP else _amend
+                finish(tx, inventory, keys, run, job, prepared, clock)
             else:
                 entries.discard_staged(tx, run.number)
                 report = {"error": "the process died before its catalog was stored"}
@@ -70,3 +71,11 @@ def _make_true(
         outcome = Outcome.PARTIAL
         report["warnings"] = [lacks_full(job.name, due, "the process died before it was stored")]
     runs.finish_run(tx, run.number, outcome, report, clock.now())
+
+
+def _amend(
+    tx: Transaction, _inventory: Inventory, _keys: Keys, run: Run, job: JobRow, prepared: bytes, clock: Clock
+) -> None:
+    """Apply what a run that saved nothing had written down; a full catalog that was due stays due."""
+    amendments.apply(tx, job.number, amendments.decode(prepared))
+    runs.finish_run(tx, run.number, Outcome.DONE, {"recovered": True}, clock.now())

@@ -24,6 +24,19 @@ from backup.transfer.upload import Uploader
 
 
 @dataclass(frozen=True, slots=True)
+class Sending:
+    """How packs are sent: the size of a part in bytes, how many at once, the compression of catalogs.
+
+    `most_parts_at_once` is the number of parts if `parts_are_fixed`, else its upper limit.
+    """
+
+    part_size: int
+    most_parts_at_once: int = 3
+    parts_are_fixed: bool = True
+    level: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BackupJob:
     """A job's sources and options; sizes in bytes.
 
@@ -47,6 +60,11 @@ class BackupJob:
     memory: BackupMemory = field(default_factory=backup_memory)
     most_parts_at_once: int = 3
     parts_are_fixed: bool = True
+
+    @property
+    def sending(self) -> Sending:
+        """How its packs are sent."""
+        return Sending(self.part_size, self.most_parts_at_once, self.parts_are_fixed, self.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +93,13 @@ class BackupContext:
     reach: Reach = field(default_factory=Reach)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenRun:
-    """A run in progress, as its steps need it. `domain` is the dedup domain's number."""
+    """A run in progress that stores catalogs. `domain` is the dedup domain's number.
 
-    job: BackupJob
+    `level` is that of the compression, None for the usual one.
+    """
+
     keys: Keys
     context: BackupContext
     spool: Spool
@@ -87,6 +107,14 @@ class OpenRun:
     domain: int
     row: JobRow
     run: Run
+    level: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenBackup(OpenRun):
+    """A backup in progress, as its steps need it."""
+
+    job: BackupJob
 
 
 def require_a_source(job: BackupJob) -> None:

@@ -181,7 +181,7 @@ class _Contents:
 
 def _chains(tx: Transaction, inventory: Inventory, contents: _Contents) -> Iterator[Violation]:
     """A rebuild needs each job's newest full catalog, all deltas after it, and what they name."""
-    jobs = {one.job_number: one.job for one in snapshots.list_snapshots(tx)}
+    jobs = {one.job_number: one.job for one in snapshots.list_snapshots(tx, also_forgotten=True)}
     broken, unnamed = _Tally(), _Tally()
     for job, name in jobs.items():
         stored = archives.stored_catalogs(tx, job, inventory.id)

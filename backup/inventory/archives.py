@@ -50,13 +50,17 @@ class ArchiveState(StrEnum):
     SUBMITTED = "submitted"
     STORED = "stored"
     UNCONFIRMED = "unconfirmed"  # named by a catalog, not yet seen in a listing: can be restored from
-    CONDEMNED = "condemned"
+    RETIRED = "retired"  # not built upon any more, still needed
+    CONDEMNED = "condemned"  # not built upon any more, to be deleted
     DELETED = "deleted"
     LOST = "lost"
     DAMAGED = "damaged"  # a check found bad parts: the rest can be restored, nothing is built upon it
 
 
-_THERE = (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
+SOUND = (ArchiveState.STORED, ArchiveState.UNCONFIRMED, ArchiveState.RETIRED)
+"""Archives to restore from and to rely on."""
+THERE = (*SOUND, ArchiveState.DAMAGED, ArchiveState.CONDEMNED)
+"""Archives that the vault holds, and bills."""
 _SPOILED = (ArchiveState.LOST, ArchiveState.DAMAGED)
 
 
@@ -249,8 +253,8 @@ def get_archives(tx: Transaction, numbers: Sequence[int], inventory_id: Inventor
 def list_archives(
     tx: Transaction, inventory_id: InventoryId, *, vault: VaultName | None = None, run: int | None = None
 ) -> list[Archive]:
-    """Archives that are submitted, stored, unconfirmed or damaged, oldest first."""
-    states = [ArchiveState.SUBMITTED, *_THERE, ArchiveState.DAMAGED]
+    """Archives that the vault holds, or that are on their way to it, oldest first."""
+    states = [ArchiveState.SUBMITTED, *THERE]
     query = _archives().where(archives.c.state.in_(states))
     if vault is not None:
         query = query.where(vaults.c.name == vault)
@@ -286,7 +290,7 @@ def stored_catalogs(
     tx: Transaction, job: int, inventory_id: InventoryId
 ) -> list[tuple[Archive, PackId | None]]:
     """A job's stored catalogs with their parents' pack ids, by number."""
-    return _catalogs_of(tx, job, inventory_id, _THERE)
+    return _catalogs_of(tx, job, inventory_id, SOUND)
 
 
 def spoiled_catalogs(
@@ -310,7 +314,7 @@ def _catalogs_of(
 
 def named_archives(tx: Transaction, job: int, *, also_spoiled: bool = False) -> set[int]:
     """The archives that the job's stored catalogs name; also those stored and then spoiled, if asked."""
-    states = (*_THERE, *_SPOILED) if also_spoiled else _THERE
+    states = (*SOUND, *_SPOILED) if also_spoiled else SOUND
     query = (
         select(catalog_archives.c.archive)
         .join(catalogs, catalogs.c.archive == catalog_archives.c.catalog)
@@ -334,11 +338,11 @@ def catalog_of_run(tx: Transaction, run: int) -> tuple[int, ArchiveState] | None
 
 
 def vault_totals(tx: Transaction) -> dict[VaultName, tuple[int, int]]:
-    """Stored archives and their bytes, by vault."""
+    """Archives and their bytes, by vault."""
     query = (
         select(vaults.c.name, func.count(), func.coalesce(func.sum(archives.c.size), 0))
         .select_from(archives.join(domains).join(vaults))
-        .where(archives.c.state.in_(_THERE))
+        .where(archives.c.state.in_(THERE))
         .group_by(vaults.c.name)
     )
     return {VaultName(name): (count, size) for name, count, size in tx.execute(query)}

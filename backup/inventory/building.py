@@ -21,7 +21,8 @@ from sqlalchemy.pool import StaticPool
 
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.files import sync_directory
-from backup.inventory import schema
+from backup.format.catalog import Record
+from backup.inventory import amendments, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
@@ -148,25 +149,16 @@ class Builder:
         sql = "UPDATE jobs SET next_snapshot = ?, next_catalog = ? WHERE id = ?"
         self._tx.exec_driver_sql(sql, (snapshot, catalog, job_id))
 
-    def condemn(self, packs: Sequence[bytes]) -> None:
-        """Mark these archives as condemned: nothing may be stored against them any more."""
-        if packs:
-            sql = "UPDATE archives SET state = ? WHERE pack_id = ?"
-            self._tx.exec_driver_sql(sql, [(ArchiveState.CONDEMNED.value, pack) for pack in packs])
+    def amend(self, job: int, record: Record) -> None:
+        """Apply a record that marks snapshots or archives."""
+        self._flush_directories()
+        amendments.apply(self._tx, job, [record], taken_up=ArchiveState.UNCONFIRMED)
 
     def forget(self, job: int, numbers: Sequence[int]) -> None:
-        """Delete these snapshots, which were forgotten."""
+        """Delete these snapshots, which hold what is out of range."""
         if numbers:
             sql = "DELETE FROM snapshots WHERE job = ? AND number = ?"
             self._tx.exec_driver_sql(sql, [(job, number) for number in numbers])
-
-    def drop_unneeded(self, job: int) -> None:
-        """Delete the job's closed entries that no snapshot has any more."""
-        sql = """DELETE FROM entries WHERE removed_in IS NOT NULL
-                   AND directory IN (SELECT number FROM directories WHERE job = ?)
-                   AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.job = ?
-                                   AND s.number >= entries.added_in AND s.number < entries.removed_in)"""
-        self._tx.exec_driver_sql(sql, (job, job))
 
     def confirm(self, found: Sequence[tuple[str, int, bytes | None]]) -> int:
         """Mark as stored what the vault lists (id, size, tree hash or None); returns how many."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, and_, func, or_, select
 
-from backup.inventory.archives import ArchiveState
+from backup.inventory.archives import SOUND, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.schema import (
     archives,
@@ -29,7 +29,7 @@ from backup.inventory.schema import (
 from backup.model import PackId, VaultName
 
 _CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
-_OURS = (ArchiveState.STORED, ArchiveState.UNCONFIRMED, ArchiveState.DAMAGED)
+_OURS = (*SOUND, ArchiveState.DAMAGED)
 _SAME = and_(
     listed_archives.c.size == archives.c.size,
     or_(listed_archives.c.tree_hash.is_(None), listed_archives.c.tree_hash == archives.c.tree_hash),

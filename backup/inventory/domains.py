@@ -39,7 +39,8 @@ def older_packs(tx: Transaction, present: Collection[bytes], *, job: int | None 
     named = f"AND a.number IN ({of_job})" if job is not None else ""
     sql = f"""SELECT d.number, d.recipients, count(*), sum(a.size)
               FROM archives a JOIN domains d ON d.number = a.domain
-              WHERE a.kind = {int(PackKind.DATA)} AND a.state IN ('stored', 'unconfirmed', 'damaged') {named}
+              WHERE a.kind = {int(PackKind.DATA)}
+                AND a.state IN ('stored', 'unconfirmed', 'retired', 'damaged') {named}
               GROUP BY d.number, d.recipients ORDER BY d.number"""  # noqa: S608
     found = [
         OlderPacks(number, frozenset(_split(recipients)), count, size)

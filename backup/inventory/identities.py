@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select, update
 
 from backup.inventory import archives as stored
-from backup.inventory.archives import ArchiveState
+from backup.inventory.archives import SOUND, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.schema import (
     archives,
@@ -25,7 +25,6 @@ from backup.inventory.stages import ListingStage
 from backup.model import ArchiveId, InventoryId, JobName, PackId, PackKind, VaultIdentity, VaultName
 
 _BATCH = 500
-_THERE = (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def evidence(tx: Transaction, vault: VaultName) -> Evidence | None:
     query = (
         select(archives.c.archive_id, archives.c.kind, archives.c.stored_at)
         .select_from(archives.join(domains).join(vaults))
-        .where(vaults.c.name == vault, archives.c.archive_id.is_not(None), archives.c.state.in_(_THERE))
+        .where(vaults.c.name == vault, archives.c.archive_id.is_not(None), archives.c.state.in_(SOUND))
         .order_by((archives.c.kind == PackKind.CATALOG).desc(), archives.c.number.desc())
     )
     row = tx.execute(query.limit(1)).first()
@@ -134,7 +133,6 @@ def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState
     tx.execute(delete(listed_archives).where(listed_archives.c.listing.in_(lists)))
     tx.execute(delete(listings).where(listings.c.vault == number))
     ours = select(domains.c.number).where(domains.c.vault == number)
-    done = tx.execute(
-        update(archives).where(archives.c.domain.in_(ours), archives.c.state.in_(_THERE)).values(state=state)
-    )
+    there = archives.c.state.in_((*SOUND, ArchiveState.CONDEMNED))
+    done = tx.execute(update(archives).where(archives.c.domain.in_(ours), there).values(state=state))
     return int(done.rowcount)

@@ -76,7 +76,8 @@ INVARIANTS = (
     Invariant(
         "archives",
         "what is stored has an archive id, a size and a tree hash",
-        """SELECT number FROM archives WHERE state IN ('stored', 'unconfirmed', 'damaged', 'condemned')
+        """SELECT number FROM archives
+           WHERE state IN ('stored', 'unconfirmed', 'retired', 'damaged', 'condemned')
            AND (archive_id IS NULL OR size <= 0 OR length(tree_hash) <> 32)""",
     ),
     Invariant(

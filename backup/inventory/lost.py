@@ -85,7 +85,7 @@ def lost_chunks(
         WHERE c.archive IN ({some}) AND NOT EXISTS (
             SELECT 1 FROM chunks o JOIN archives b ON b.number = o.archive
             WHERE o.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
-              AND b.state IN ('stored', 'unconfirmed'))"""  # noqa: S608
+              AND b.state IN ('stored', 'unconfirmed', 'retired'))"""  # noqa: S608
         for number, archive, frame in tx.exec_driver_sql(sql):
             if bad_frames is None or archive not in bad_frames or frame in bad_frames[archive]:
                 marks[number] = 1
@@ -147,7 +147,7 @@ def _copies(tx: Transaction, numbers: Sequence[int]) -> Iterator[tuple[int, int]
     sql = f"""
     SELECT c.number, o.archive FROM chunks c JOIN archives a ON a.number = c.archive
     JOIN chunks o ON o.prefix = c.prefix AND o.id = c.id JOIN archives b ON b.number = o.archive
-    WHERE c.archive IN ({some}) AND b.domain = a.domain AND b.state IN ('stored', 'unconfirmed')
+    WHERE c.archive IN ({some}) AND b.domain = a.domain AND b.state IN ('stored', 'unconfirmed', 'retired')
     ORDER BY c.archive, c.number"""  # noqa: S608
     return raw_rows(tx, sql, ())
 
@@ -213,7 +213,7 @@ def _lying(tx: Transaction, prefixes: str) -> Iterator[tuple[int, ChunkLocation]
     sql = f"""
     SELECT a.domain, c.number, c.id, c.archive, c.frame, c."offset", c.length
     FROM chunks c JOIN archives a ON a.number = c.archive
-    WHERE c.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed')
+    WHERE c.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed', 'retired')
     ORDER BY a.state = 'stored', c.archive"""  # noqa: S608
     for domain, *row in tx.exec_driver_sql(sql):
         yield domain, ChunkLocation._make(row)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import delete, func, select, update
 
-from backup.inventory.archives import ArchiveState
+from backup.inventory.archives import SOUND
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
 from backup.inventory.runs import Outcome
@@ -171,7 +171,7 @@ def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]
         .where(
             vaults.c.name == vault,
             archives.c.archive_id.is_not(None),
-            archives.c.state.in_([ArchiveState.STORED, ArchiveState.UNCONFIRMED]),
+            archives.c.state.in_(SOUND),
         )
         .order_by(archives.c.number)
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, Select, insert, select, update
 
@@ -24,6 +24,13 @@ class RunKind(StrEnum):
     BACKUP = "backup"
     RESTORE = "restore"
     CHECK = "check"
+    FORGET = "forget"
+    MARK = "mark"
+    PRUNE = "prune"
+
+
+COMMITTING: Final = (RunKind.BACKUP, RunKind.FORGET, RunKind.MARK, RunKind.PRUNE)
+"""Runs that become true once their catalog is stored."""
 
 
 class Outcome(StrEnum):
@@ -95,6 +102,13 @@ def open_backup(tx: Transaction, job: JobRow, now: datetime) -> Run:
     return _open(tx, RunKind.BACKUP, job, now, number)
 
 
+def open_amendment(tx: Transaction, kind: RunKind, job: JobRow, now: datetime, prepared: bytes) -> Run:
+    """Record the begin of a change of what was saved before, with all that it will change."""
+    run = _open(tx, kind, job, now, None)
+    prepare(tx, run.number, prepared)
+    return run
+
+
 def open_restore(tx: Transaction, job: JobRow | None, now: datetime) -> Run:
     """Record the begin of a restore."""
     return _open(tx, RunKind.RESTORE, job, now, None)
@@ -152,25 +166,29 @@ def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -
     return [_run(row) for row in tx.execute(query)]
 
 
-def unfinished_backups(
-    tx: Transaction, vault: int, *, before: int
+def unfinished_commits(
+    tx: Transaction, vault: int, *, before: int | None = None
 ) -> Sequence[tuple[Run, JobRow, bytes | None]]:
-    """Backups into a vault, before run `before`, without a recorded end; with prepared snapshots."""
+    """Runs that store catalogs in a vault, before run `before`, without a recorded end.
+
+    With what each prepared: a backup its snapshot, any other its amendment.
+    """
     query = (
         _query()
         .add_columns(jobs.c.id.label("job_id"), jobs.c.vault)
-        .where(runs.c.kind == RunKind.BACKUP, runs.c.outcome == Outcome.RUNNING, jobs.c.vault == vault)
-        .where(runs.c.number < before)
+        .where(runs.c.kind.in_(COMMITTING), runs.c.outcome == Outcome.RUNNING, jobs.c.vault == vault)
         .order_by(runs.c.number)
     )
+    if before is not None:
+        query = query.where(runs.c.number < before)
     return [
         (_run(row), JobRow(row.job, row.job_id, JobName(row.job_name), row.vault), row.prepared)
         for row in tx.execute(query)
     ]
 
 
-def prepare_snapshot(tx: Transaction, run: int, record: bytes) -> None:
-    """Record the snapshot that becomes true once the run's catalog is stored, in case we die."""
+def prepare(tx: Transaction, run: int, record: bytes) -> None:
+    """Record what becomes true once the run's catalog is stored, in case we die."""
     tx.execute(update(runs).where(runs.c.number == run).values(prepared=record))
 
 

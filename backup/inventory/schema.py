@@ -126,6 +126,10 @@ snapshots = Table(
     Column("problems", LargeBinary, nullable=False),
     Column("files", Long, nullable=False),
     Column("bytes", Long, nullable=False),
+    Column("forgotten_at", Long),  # null: kept
+    Column("tags", Text),  # a JSON list in order; null: none
+    Column("pin_note", Text),  # null: not pinned
+    Column("pin_until", Long),
     UniqueConstraint("job", "number"),
 )
 
@@ -233,6 +237,7 @@ archives = Table(
     Column("archive_id", Text),
     Column("submitted_at", Long, nullable=False),
     Column("stored_at", Long),
+    Column("condemned_at", Long),
     Index("ix_archives_run", "run"),
 )
 

@@ -1,7 +1,8 @@
-"""Queries for snapshots: recorded once, found by id, by prefix or as `latest`."""
+"""Queries for snapshots: recorded once, found by id, by prefix or as `latest`; their tags, pins and marks."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -22,8 +23,23 @@ _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """A snapshot's pin: no rule forgets it, up to `until` if that is set."""
+
+    note: str = ""
+    until: datetime | None = None
+
+    def holds_at(self, now: datetime) -> bool:
+        """Whether it still keeps its snapshot."""
+        return self.until is None or now < self.until
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A job's sources at one moment. `number` is internal and linear within the job."""
+    """A job's sources at one moment. `number` is internal and linear within the job.
+
+    `forgotten_at` is set while it is forgotten, and can still be taken back.
+    """
 
     id: SnapshotId
     job: JobName
@@ -37,6 +53,14 @@ class Snapshot:
     problems: tuple[Problem, ...]
     files: int
     bytes: int
+    forgotten_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    pin: Pin | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything that the job names was saved."""
+        return all(problem.is_warning for problem in self.problems)
 
 
 def record_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
@@ -54,8 +78,14 @@ def record_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
             problems=pack_problems(snapshot.problems),
             files=snapshot.files,
             bytes=snapshot.bytes,
+            tags=pack_tags(snapshot.tags),
         )
     )
+
+
+def pack_tags(tags: Sequence[str]) -> str | None:
+    """Tags as they are kept: a JSON list in order, None for none."""
+    return json.dumps(sorted(set(tags)), ensure_ascii=False) if tags else None
 
 
 def pack_problems(problems: Sequence[Problem]) -> bytes:
@@ -65,8 +95,10 @@ def pack_problems(problems: Sequence[Problem]) -> bytes:
     )
 
 
-def list_snapshots(tx: Transaction, *, job: JobName | None = None) -> list[Snapshot]:
-    """All snapshots, oldest first: within a job by number, whatever the clock showed, jobs merged by time.
+def list_snapshots(
+    tx: Transaction, *, job: JobName | None = None, also_forgotten: bool = False
+) -> list[Snapshot]:
+    """All kept snapshots, oldest first: within a job by number, whatever the clock showed, jobs by time.
 
     One whose clock was ahead stands before the next of its job, not where its time would put it.
     """
@@ -77,6 +109,8 @@ def list_snapshots(tx: Transaction, *, job: JobName | None = None) -> list[Snaps
     )
     if job is not None:
         query = query.where(jobs.c.name == job)
+    if not also_forgotten:
+        query = query.where(snapshots.c.forgotten_at.is_(None))
     newest_first = [_snapshot(row) for row in tx.execute(query)]
     keys: list[tuple[datetime, int, int]] = []
     for index, one in enumerate(newest_first):
@@ -113,7 +147,19 @@ def find_snapshot(
     if found:
         shown = ", ".join(snapshot.id for snapshot in found[:5])
         raise UsageError(f"several snapshots begin with {words!r}: {shown}", advice="give more digits")
+    _refuse_forgotten(tx, words, job)
     raise UsageError(f"no snapshot {words!r}", advice="`nightvault snapshots` lists them")
+
+
+def _refuse_forgotten(tx: Transaction, words: str, job: JobName | None) -> None:
+    """Say of a snapshot that was forgotten that it was, and how it comes back."""
+    every = list_snapshots(tx, job=job, also_forgotten=True) if words else []
+    for one in every:
+        if one.forgotten_at is not None and one.id.startswith(words.lower()):
+            raise UsageError(
+                f"snapshot {one.id[:8]} of job {one.job} was forgotten on {one.forgotten_at:%Y-%m-%d}",
+                advice=f"`nightvault forget --undo {one.id[:8]}` takes it back",
+            )
 
 
 def _not_after(
@@ -191,4 +237,11 @@ def _snapshot(row: Row[Any]) -> Snapshot:
         tuple(Problem.of(path, kind, detail) for path, kind, detail in problems),
         row.files,
         row.bytes,
+        _moment(row.forgotten_at),
+        tuple(json.loads(row.tags)) if row.tags else (),
+        None if row.pin_note is None else Pin(row.pin_note, _moment(row.pin_until)),
     )
+
+
+def _moment(value: int | None) -> datetime | None:
+    return None if value is None else moment(value)

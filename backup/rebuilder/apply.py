@@ -104,8 +104,14 @@ class Applier:
             records.ArchiveRecord: self._archives.archive,
             records.FramesRecord: self._archives.frames,
             records.ChunksRecord: self._archives.chunks,
-            records.DroppedRecord: self._dropped,
-            records.CondemnedRecord: self._condemned,
+            records.DroppedRecord: self._amend,
+            records.CondemnedRecord: self._amend,
+            records.ForgottenRecord: self._amend,
+            records.TakenBackRecord: self._amend,
+            records.RetiredRecord: self._amend,
+            records.TakenUpRecord: self._amend,
+            records.MarksRecord: self._amend,
+            records.VerifiedRecord: lambda _: None,
             records.ChainRecord: lambda _: None,
             records.MountsRecord: self._take_mounts,
         }
@@ -259,7 +265,8 @@ class Applier:
             return
         values = (one.started_at, one.finished_at, one.host)
         packed = msgspec.msgpack.encode(one.sources), msgspec.msgpack.encode(one.problems)
-        row = (one.id, self._job.number, one.number, None, *values, *packed, one.files, one.bytes)
+        counts, unmarked = (one.files, one.bytes), (None,) * 4
+        row = (one.id, self._job.number, one.number, None, *values, *packed, *counts, *unmarked)
         self._builder.insert(schema.snapshots, [row])
 
     def _owner(self, owner: records.OwnerRecord) -> None:
@@ -315,13 +322,17 @@ class Applier:
         self._spoiled.closed(numbers, closed.removed_in)
         self._builder.close_entries(self._job.number, numbers, closed.removed_in)
 
-    def _dropped(self, dropped: records.DroppedRecord) -> None:
+    def _amend(self, record: Record) -> None:
+        """Marks of snapshots and archives, as a run that saved nothing changed them."""
         self._flush()
-        self._builder.forget(self._job.number, dropped.snapshots)
-        self._builder.drop_unneeded(self._job.number)
-
-    def _condemned(self, condemned: records.CondemnedRecord) -> None:
-        self._builder.condemn(condemned.packs)
+        if isinstance(record, records.MarksRecord) and (fault := record_ranges.marks_fault(record)):
+            self._odd[f"tags or a pin: {fault}"] += 1
+            return
+        timed = records.ForgottenRecord, records.CondemnedRecord
+        if isinstance(record, timed) and not record_ranges.is_time(record.at):
+            self._odd["a time of marks"] += 1
+            record = msgspec.structs.replace(record, at=0)
+        self._builder.amend(self._job.number, record)
 
     def _take_mounts(self, one: records.MountsRecord) -> None:
         self._mounts = unpack_u64(one.entries)
@@ -338,7 +349,7 @@ class Applier:
         written = self._builder.snapshot_time(job)
         row = (
             *(number, domain, None, int(PackKind.CATALOG), state, fields.pack_id, member.header.raw),
-            *(file.size, file.tree_hash, member.archive_id, written, written),
+            *(file.size, file.tree_hash, member.archive_id, written, written, None),
         )
         self._builder.insert(schema.archives, [row])
         self._builder.frames(number, file.frames(self._recovery_keys))

@@ -15,6 +15,7 @@ from backup.errors import FormatError
 from backup.format import records
 from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
+from backup.format.marks import MOST_TAGS, note_fault, tag_fault
 from backup.inventory.schema import micros
 from backup.model import EntryKind, Extra, PackKind
 
@@ -119,3 +120,12 @@ def archive_fault(one: records.ArchiveRecord) -> str:
     if not 0 < one.size < 2**46:
         return "its size"
     return "" if is_text(one.archive_id) and is_text(one.state) else "its id"
+
+
+def marks_fault(one: records.MarksRecord) -> str:
+    """Of a snapshot's tags and pin."""
+    if len(one.tags) > MOST_TAGS or any(tag_fault(tag) for tag in one.tags):
+        return "its tags"
+    if note_fault(one.note):
+        return "its note"
+    return "" if one.until is None or is_time(one.until) else "its time"

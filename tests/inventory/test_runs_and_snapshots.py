@@ -90,17 +90,17 @@ class TestRuns:
         assert newest is not None
         assert newest.number == numbers[-1]
 
-    def test_unfinished_backups_are_those_before_ours(self, inventory: Inventory, job: JobRow) -> None:
+    def test_unfinished_commits_are_those_before_ours(self, inventory: Inventory, job: JobRow) -> None:
         with inventory.writing() as tx:
             first, second, third = (runs.open_backup(tx, job, START) for _ in range(3))
             runs.open_restore(tx, job, START)
             runs.finish_run(tx, first.number, Outcome.DONE, {}, START)
-            runs.prepare_snapshot(tx, second.number, b"prepared")
-            found = runs.unfinished_backups(tx, job.vault, before=third.number)
+            runs.prepare(tx, second.number, b"prepared")
+            found = runs.unfinished_commits(tx, job.vault, before=third.number)
             assert [(run.number, row, prepared) for run, row, prepared in found] == [
                 (second.number, job, b"prepared")
             ]
-            assert runs.unfinished_backups(tx, job.vault + 1, before=third.number) == []
+            assert runs.unfinished_commits(tx, job.vault + 1, before=third.number) == []
 
     @given(st.datetimes(min_value=START.replace(tzinfo=None) - timedelta(days=50_000)))
     def test_times_keep_their_microseconds(self, naive: object) -> None:

@@ -13,12 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from backup.archiver.amend import Amended, amending
 from backup.archiver.backup import run_backup
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupContext, BackupJob, Keys
+from backup.format.catalog import Record
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.inventory import snapshots
 from backup.inventory.database import Inventory, create_inventory, open_inventory
+from backup.inventory.runs import RunKind, find_job
 from backup.inventory.snapshots import Snapshot
 from backup.model import MIB, InventoryId, JobName, Tier
 from backup.protocols import Clock, Vault
@@ -157,15 +160,23 @@ class Site:
         """Run the job once."""
         return run_backup(self.job, self.keys, self.world)
 
+    def amend(self, *amendment: Record, kind: RunKind = RunKind.FORGET) -> Amended:
+        """Change what was saved before, by catalog records."""
+        with self.inventory.reading() as tx:
+            row = find_job(tx, self.job.name)
+        assert row is not None
+        with amending(self.keys, self.world, self.job.sending) as amender:
+            return amender.amend(kind, row, amendment, {})
+
     def snapshot(self, words: str = "latest") -> Snapshot:
         """A snapshot by its id, a prefix, or `latest`."""
         with self.inventory.reading() as tx:
             return snapshots.find_snapshot(tx, words, job=self.job.name)
 
-    def snapshots(self) -> list[Snapshot]:
-        """All of the job's snapshots, oldest first."""
+    def snapshots(self, *, also_forgotten: bool = False) -> list[Snapshot]:
+        """All of the job's kept snapshots, oldest first."""
         with self.inventory.reading() as tx:
-            return snapshots.list_snapshots(tx, job=self.job.name)
+            return snapshots.list_snapshots(tx, job=self.job.name, also_forgotten=also_forgotten)
 
     def restore(
         self, snapshot: str, target: Path | bytes, *, path: Path | bytes | None = None

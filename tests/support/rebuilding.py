@@ -115,9 +115,11 @@ _QUERIES = {
     "entries": """SELECT number, directory, name, kind, mode, owner, mtime_ns, size, extra, content_id,
                   chunks, added_in, removed_in FROM entries""",
     "snapshots": """SELECT s.id, j.id, s.number, s.started_at, s.finished_at, s.host, s.sources, s.problems,
-                    s.files, s.bytes FROM snapshots s JOIN jobs j ON j.number = s.job""",
+                    s.files, s.bytes, s.forgotten_at, s.tags, s.pin_note, s.pin_until
+                    FROM snapshots s JOIN jobs j ON j.number = s.job""",
     "domains": "SELECT d.id, v.name, d.recipients FROM domains d JOIN vaults v ON v.number = d.vault",
-    "data": """SELECT a.number, d.id, a.kind, a.state, a.pack_id, a.header, a.size, a.tree_hash, a.archive_id
+    "data": """SELECT a.number, d.id, a.kind, a.state, a.pack_id, a.header, a.size, a.tree_hash, a.archive_id,
+                      a.condemned_at
                FROM archives a JOIN domains d ON d.number = a.domain WHERE a.kind = 1""",
     "frames": """SELECT a.pack_id, f.number, f.offset, f.sealed_length, f.raw_length, f.flags, f.digest
                  FROM frames f JOIN archives a ON a.number = f.archive WHERE a.kind = 1""",

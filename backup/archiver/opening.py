@@ -1,0 +1,40 @@
+"""What every run that stores catalogs begins with: its dedup domain, and the uploader."""
+
+from __future__ import annotations
+
+from backup.archiver.settings import BackupContext, Keys, Sending
+from backup.errors import ConfigError
+from backup.format.keys import domain_id
+from backup.inventory import archives
+from backup.transfer.upload import PARTS_AT_ONCE, Uploader
+
+
+def open_uploader(sending: Sending, context: BackupContext) -> Uploader:
+    """An uploader into the context's vault."""
+    most = sending.most_parts_at_once
+    return Uploader(
+        inventory=context.inventory,
+        vault=context.vault,
+        clock=context.clock,
+        progress=context.progress,
+        spool=context.spool,
+        part_size=sending.part_size,
+        parts_at_once=most if sending.parts_are_fixed else min(most, PARTS_AT_ONCE),
+        most_at_once=None if sending.parts_are_fixed else most,
+    )
+
+
+def require_domain(keys: Keys, context: BackupContext, *, accept: bool = False) -> tuple[int, int]:
+    """The numbers of vault and dedup domain; the user must accept a changed set of recipients."""
+    ids = b"".join(sorted(recipient.id for recipient in keys.recipients))
+    identity = domain_id(context.vault.name, keys.recipients, keys.secret)
+    with context.inventory.writing() as tx:
+        vault = archives.get_or_create_vault(tx, context.vault.name)
+        known = archives.recipients_of_newest_archive(tx, vault)
+        if known is not None and known != ids and not accept:
+            raise ConfigError(
+                f"the recipients of vault {context.vault.name} are not those of its last backup",
+                advice="if you changed them yourself, run once with --accept-recipients; "
+                "else find out who did, for they can read what is backed up from now on",
+            )
+        return vault, archives.get_or_create_domain(tx, identity, vault, ids, context.clock.now())

@@ -1,0 +1,177 @@
+"""A job's catalogs written into the spool, sent and stored: the delta of a run, and a full one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from backup.archiver import catalogs
+from backup.archiver.full_catalogs import Due, full_due
+from backup.archiver.packing import OpenPack
+from backup.archiver.settings import OpenRun
+from backup.format.catalog import Record, SnapshotRecord
+from backup.format.header import NO_FEATURE, CatalogFeature
+from backup.inventory import amendments, archives, runs, snapshots
+from backup.inventory.archives import Archive, CatalogPosition
+from backup.inventory.database import Transaction
+from backup.inventory.lost import replacements
+from backup.inventory.schema import micros
+from backup.inventory.snapshots import Snapshot
+from backup.model import Generation, Pack
+
+Changes = Callable[[Transaction, CatalogPosition, catalogs.Chain], Iterable[Record | tuple[Any, ...]]]
+"""The records of a delta, made in the transaction in which it is written."""
+
+
+class CatalogSender:
+    """Writes the catalogs of one run of a job, and waits until the vault has stored them."""
+
+    def __init__(self, at: OpenRun) -> None:
+        self._at = at
+
+    def delta_of_backup(self, snapshot: SnapshotRecord, used: Iterable[int]) -> Archive:
+        """Store what a backup changed; `used` are the archives that its entries need, besides its own."""
+        at, inventory = self._at, self._at.context.inventory
+
+        def changes(
+            tx: Transaction, position: CatalogPosition, chain: catalogs.Chain
+        ) -> Iterable[Record | tuple[Any, ...]]:
+            return catalogs.delta_records(
+                tx,
+                inventory,
+                job=at.row,
+                position=position,
+                chain=chain,
+                run=at.run.number,
+                snapshot=snapshot,
+                program=at.context.program,
+            )
+
+        return self._delta(changes, set(used))
+
+    def delta_of_amendment(self, amendment: Sequence[Record]) -> Archive:
+        """Store a change of what was saved before."""
+        at, inventory = self._at, self._at.context.inventory
+
+        def changes(
+            tx: Transaction, position: CatalogPosition, chain: catalogs.Chain
+        ) -> Iterable[Record | tuple[Any, ...]]:
+            return catalogs.amending_records(
+                tx,
+                inventory,
+                job=at.row,
+                position=position,
+                chain=chain,
+                amendment=amendment,
+                host=at.context.host,
+                program=at.context.program,
+            )
+
+        marks = amendments.needs_marks(amendment)
+        return self._delta(changes, set(), CatalogFeature.MARKS if marks else NO_FEATURE)
+
+    def _delta(
+        self, changes: Changes, used: Collection[int], features: CatalogFeature = NO_FEATURE
+    ) -> Archive:
+        inventory = self._at.context.inventory
+        number = self._allot()
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
+            own = {
+                archive.number
+                for archive in archives.list_archives(tx, inventory.id, run=self._at.run.number)
+            }
+            named = archives.named_archives(tx, self._at.row.number)
+            needed = own | set(used)
+            names = (needed | replacements(tx, named | needed)) - named
+            position = catalogs.position_after(chain, self._at.row, number, Generation.DELTA, names)
+            written = self._write(changes(tx, position, chain), position, chain, features)
+        return self._send(written, position)
+
+    def full_due(self) -> Due | None:
+        """The reason why a full catalog is due; None if it is not."""
+        inventory = self._at.context.inventory
+        with inventory.reading() as tx:
+            return full_due(catalogs.read_chain(tx, self._at.row.number, inventory), self._at.keys)
+
+    def full(self) -> Archive:
+        """Store everything that the job needs, as of its newest delta."""
+        inventory = self._at.context.inventory
+        number = self._allot()
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
+            names = archives.named_archives(tx, self._at.row.number, also_spoiled=True)
+            names |= replacements(tx, names)
+            position = catalogs.position_after(chain, self._at.row, number, Generation.FULL, names)
+            every = snapshots.list_snapshots(tx, job=self._at.row.name, also_forgotten=True)
+            marks = catalogs.marks_of(tx, every, names)
+            stream = catalogs.full_records(
+                tx,
+                inventory,
+                job=self._at.row,
+                position=position,
+                chain=chain,
+                signer=self._at.keys.signer,
+                secret=self._at.keys.secret,
+                recipients=self._at.keys.recipients,
+                snapshots=[*map(_record, every), *marks],
+                host=self._at.context.host,
+                program=self._at.context.program,
+            )
+            features = CatalogFeature.MARKS if amendments.needs_marks(marks) else NO_FEATURE
+            written = self._write(stream, position, chain, features)
+        return self._send(written, position)
+
+    def line(self) -> str:
+        """The recovery line of the job's present state."""
+        inventory = self._at.context.inventory
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
+        return catalogs.recovery_line(chain, self._at.row, self._at.context.vault.name)
+
+    def _allot(self) -> int:
+        with self._at.context.inventory.writing() as tx:
+            return runs.allot_catalog(tx, self._at.row)
+
+    def _write(
+        self,
+        stream: Iterable[Record | tuple[Any, ...]],
+        position: CatalogPosition,
+        chain: catalogs.Chain,
+        features: CatalogFeature,
+    ) -> tuple[Pack, OpenPack]:
+        return catalogs.write_catalog(
+            self._at.spool,
+            stream,
+            job=self._at.row,
+            position=position,
+            chain=chain,
+            enrolments=self._at.keys.enrolments,
+            level=self._at.level,
+            features=features,
+        )
+
+    def _send(self, written: tuple[Pack, OpenPack], position: CatalogPosition) -> Archive:
+        """Upload a catalog and wait until it is stored."""
+        pack, opened = written
+        number = self._at.uploader.submit(
+            pack, opened.file_name, domain=self._at.domain, run=self._at.run.number, catalog=position
+        )
+        self._at.uploader.drain()
+        inventory = self._at.context.inventory
+        with inventory.reading() as tx:
+            return archives.get_archives(tx, [number], inventory.id)[number]
+
+
+def _record(snapshot: Snapshot) -> SnapshotRecord:
+    return SnapshotRecord(
+        snapshot.id,
+        snapshot.number,
+        micros(snapshot.started_at),
+        micros(snapshot.finished_at),
+        snapshot.host,
+        list(snapshot.sources),
+        snapshot.files,
+        snapshot.bytes,
+        [(problem.path, problem.kind.value, problem.detail) for problem in snapshot.problems],
+    )

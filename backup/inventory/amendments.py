@@ -1,0 +1,173 @@
+"""Changes of what was saved before: snapshots forgotten, taken back, tagged, pinned; archives marked.
+
+An amendment is a list of catalog records. It is written down with its run, stored in a catalog of the job,
+and only then applied, in one transaction. A rebuild applies the same records by the same statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from backup.format import records
+from backup.format.catalog import MARKING, Record, decode_record, encode_record
+from backup.inventory.archives import SOUND, ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.driver import raw_rows, sql_of
+from backup.inventory.schema import micros
+from backup.inventory.snapshots import Snapshot, pack_tags
+from backup.inventory.stages import RestoreStage
+
+_TOO_LARGE: Final = 2**63
+_OF_DROPPED: Final = "SELECT id FROM snapshots WHERE job = {m} AND number = {m}"
+_OLD_RESTORES: Final = f"""SELECT number FROM restores WHERE state <> '{RestoreStage.OPEN}'
+                           AND snapshot IN ({_OF_DROPPED})"""  # noqa: S608
+_DROP: Final = (
+    f"DELETE FROM retrievals WHERE restore IN ({_OLD_RESTORES})",  # noqa: S608
+    f"DELETE FROM restores WHERE number IN ({_OLD_RESTORES})",  # noqa: S608
+    "DELETE FROM snapshots WHERE job = {m} AND number = {m}",
+)
+_DROP_ENTRIES: Final = """DELETE FROM entries WHERE removed_in IS NOT NULL
+   AND directory IN (SELECT number FROM directories WHERE job = {m})
+   AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.job = {m}
+                   AND s.number >= entries.added_in AND s.number < entries.removed_in)"""
+
+
+def encode(amendment: Sequence[Record]) -> bytes:
+    """An amendment as bytes, to be kept with its run."""
+    return msgspec.msgpack.encode([encode_record(record) for record in amendment])
+
+
+def decode(data: bytes) -> list[Record]:
+    """The inverse of `encode`. `FormatError` for other bytes."""
+    return [decode_record(one) for one in msgspec.msgpack.decode(data, type=list[bytes])]
+
+
+def needs_marks(amendment: Sequence[Record]) -> bool:
+    """Whether a catalog with these records needs `CatalogFeature.MARKS`."""
+    return any(isinstance(record, MARKING) for record in amendment)
+
+
+def apply(
+    tx: Transaction,
+    job: int,
+    amendment: Sequence[Record],
+    *,
+    taken_up: ArchiveState = ArchiveState.STORED,
+) -> None:
+    """Make an amendment of a job true; applied again it changes nothing.
+
+    `taken_up` is the state of archives that are built upon again: in a rebuild they are unconfirmed.
+    """
+    for record in amendment:
+        if isinstance(record, records.TakenUpRecord):
+            _mark(tx, record.packs, taken_up, ArchiveState.CONDEMNED, ArchiveState.RETIRED)
+        else:
+            _HANDLERS[type(record)](tx, job, record)
+
+
+def marks_of(snapshot: Snapshot) -> records.MarksRecord | None:
+    """A snapshot's tags and pin as a record; None if it has neither."""
+    pin = snapshot.pin
+    if pin is None and not snapshot.tags:
+        return None
+    until = micros(pin.until) if pin is not None and pin.until is not None else None
+    return records.MarksRecord(
+        snapshot.number, list(snapshot.tags), pin is not None, pin.note if pin else "", until
+    )
+
+
+def forgotten_of(snapshots: Sequence[Snapshot]) -> list[records.ForgottenRecord]:
+    """The marks of those snapshots that are forgotten, one record for each time."""
+    by_time: dict[int, list[int]] = {}
+    for one in snapshots:
+        if one.forgotten_at is not None:
+            by_time.setdefault(micros(one.forgotten_at), []).append(one.number)
+    return [records.ForgottenRecord(numbers, at) for at, numbers in sorted(by_time.items())]
+
+
+def marked_archives(tx: Transaction, among: Collection[int]) -> list[Record]:
+    """Which of these archives are condemned, with the time, or retired."""
+    found: list[Record] = []
+    condemned: dict[int, list[bytes]] = {}
+    retired: list[bytes] = []
+    sql = (
+        "SELECT number, pack_id, state, condemned_at FROM archives WHERE state IN ({m}, {m}) ORDER BY number"
+    )
+    for number, pack, state, at in raw_rows(tx, sql, (ArchiveState.CONDEMNED, ArchiveState.RETIRED)):
+        if number not in among:
+            continue
+        if state == ArchiveState.RETIRED:
+            retired.append(pack)
+        else:
+            condemned.setdefault(at or 0, []).append(pack)
+    found += [records.CondemnedRecord(packs, at) for at, packs in sorted(condemned.items())]
+    return [*found, records.RetiredRecord(retired)] if retired else found
+
+
+def _forgotten(tx: Transaction, job: int, record: records.ForgottenRecord) -> None:
+    sql = "UPDATE snapshots SET forgotten_at = {m} WHERE job = {m} AND number = {m} AND forgotten_at IS NULL"
+    _many(tx, sql, [(record.at, job, number) for number in record.snapshots if number < _TOO_LARGE])
+
+
+def _taken_back(tx: Transaction, job: int, record: records.TakenBackRecord) -> None:
+    sql = "UPDATE snapshots SET forgotten_at = NULL WHERE job = {m} AND number = {m}"
+    _many(tx, sql, [(job, number) for number in record.snapshots if number < _TOO_LARGE])
+
+
+def _dropped(tx: Transaction, job: int, record: records.DroppedRecord) -> None:
+    """Take snapshots away, with their restores that are over, and the closed entries that only they had."""
+    rows = [(job, number) for number in record.snapshots if number < _TOO_LARGE]
+    for sql in _DROP:
+        _many(tx, sql, rows)
+    if rows:
+        _many(tx, _DROP_ENTRIES, [(job, job)])
+
+
+def _marks(tx: Transaction, job: int, record: records.MarksRecord) -> None:
+    note = record.note if record.pinned else None
+    until = record.until if record.pinned else None
+    sql = """UPDATE snapshots SET tags = {m}, pin_note = {m}, pin_until = {m}
+             WHERE job = {m} AND number = {m}"""
+    if record.snapshot < _TOO_LARGE:
+        _many(tx, sql, [(pack_tags(record.tags), note, until, job, record.snapshot)])
+
+
+def _condemned(tx: Transaction, _job: int, record: records.CondemnedRecord) -> None:
+    """Condemn archives; one that is condemned already keeps its time."""
+    states = _among(*SOUND, ArchiveState.DAMAGED, ArchiveState.CONDEMNED)
+    sql = f"""UPDATE archives SET state = {{m}}, condemned_at = coalesce(condemned_at, {{m}})
+              WHERE pack_id = {{m}} AND state IN ({states})"""  # noqa: S608
+    _many(tx, sql, [(str(ArchiveState.CONDEMNED), record.at, pack) for pack in record.packs])
+
+
+def _retired(tx: Transaction, _job: int, record: records.RetiredRecord) -> None:
+    _mark(tx, record.packs, ArchiveState.RETIRED, ArchiveState.STORED, ArchiveState.UNCONFIRMED)
+
+
+def _mark(tx: Transaction, packs: Sequence[bytes], state: ArchiveState, *before: ArchiveState) -> None:
+    """Set the state of archives, by pack id, that are in one of the states `before`."""
+    sql = f"""UPDATE archives SET state = {{m}}, condemned_at = NULL
+              WHERE pack_id = {{m}} AND state IN ({_among(*before)})"""  # noqa: S608
+    _many(tx, sql, [(str(state), pack) for pack in packs])
+
+
+def _among(*states: ArchiveState) -> str:
+    return ", ".join(f"'{one}'" for one in states)
+
+
+def _many(tx: Transaction, sql: str, rows: list[tuple[Any, ...]]) -> None:
+    if rows:
+        tx.exec_driver_sql(sql_of(tx, sql), rows)
+
+
+_HANDLERS: Final[dict[type, Callable[[Transaction, int, Any], None]]] = {
+    records.ForgottenRecord: _forgotten,
+    records.TakenBackRecord: _taken_back,
+    records.DroppedRecord: _dropped,
+    records.MarksRecord: _marks,
+    records.CondemnedRecord: _condemned,
+    records.RetiredRecord: _retired,
+}

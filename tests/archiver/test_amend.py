@@ -1,0 +1,166 @@
+"""Changes of what was saved before: true once their catalog is stored, the same after a cut and a rebuild."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backup.errors import LockedError, UsageError
+from backup.format import records
+from backup.format.pack import parse_header
+from backup.inventory import archives
+from backup.inventory.archives import Archive, ArchiveState
+from backup.inventory.runs import Outcome, list_runs
+from backup.model import Generation, PackKind, VaultName
+from backup.vault.directory import DirectoryVault
+from tests.support.backups import Site
+from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.rebuilding import bare, catalog_rows, rows
+
+NIGHTS = 4
+AT = 1_700_000_000_000_000
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Four nights, each of which adds a file."""
+    clock = ManualClock()
+    vault = DirectoryVault(VaultName("disk"), str(tmp_path / "vault"), clock)
+    vault.create()
+    made = Site.create(tmp_path / "state", vault, [tmp_path / "source"], clock=clock)
+    (tmp_path / "source").mkdir()
+    for night in range(NIGHTS):
+        (tmp_path / "source" / f"file {night}").write_bytes(os.urandom(100_000))
+        made.backup()
+    yield made
+    made.close()
+
+
+def _archives(site: Site, kind: PackKind) -> list[Archive]:
+    with site.inventory.reading() as tx:
+        return [one for one in archives.list_archives(tx, site.inventory.id) if one.label.kind is kind]
+
+
+def _every(site: Site) -> list[records.Record]:
+    """One amendment of each kind."""
+    packs = [one.label.pack_id for one in _archives(site, PackKind.DATA)]
+    return [
+        records.ForgottenRecord([1, 2], AT),
+        records.TakenBackRecord([2]),
+        records.MarksRecord(3, ["before the move", "år"], True, "keep it", AT + 5),
+        records.CondemnedRecord([packs[0]], AT),
+        records.RetiredRecord([packs[1], packs[2]]),
+        records.TakenUpRecord([packs[2]]),
+    ]
+
+
+def test_a_forgotten_snapshot_is_not_shown_and_comes_back(site: Site, tmp_path: Path) -> None:
+    first, *rest = site.snapshots()
+    site.amend(records.ForgottenRecord([first.number], AT))
+    assert site.snapshots() == rest
+    assert [one.id for one in site.snapshots(also_forgotten=True)] == [first.id, *(one.id for one in rest)]
+    with pytest.raises(UsageError, match="was forgotten on") as caught:
+        site.snapshot(first.id)
+    assert f"forget --undo {first.id[:8]}" in (caught.value.advice or "")
+    site.amend(records.TakenBackRecord([first.number]))
+    assert site.snapshot(first.id) == first
+    assert not site.restore(first.id, tmp_path / "out").problems
+
+
+def test_a_catalog_without_a_snapshot_is_a_delta_of_the_chain(site: Site) -> None:
+    before = catalog_rows(site.folder)
+    amended = site.amend(records.ForgottenRecord([1], AT))
+    new = [one for one in catalog_rows(site.folder) if one not in before]
+    assert [one[1] for one in new] == [Generation.DELTA]
+    assert parse_header(new[0][5]).fields.catalog.features == 2
+    assert f",{new[0][0]}," in amended.recovery_line
+    assert new[0][2] == max(one for one in before if one[1] == Generation.DELTA)[4]
+
+
+def test_tags_alone_need_no_feature_of_a_reader(site: Site) -> None:
+    site.amend(records.MarksRecord(1, ["a"], False))
+    assert parse_header(max(catalog_rows(site.folder))[5]).fields.catalog.features == 0
+    assert site.snapshots()[0].tags == ("a",)
+
+
+def test_a_rebuild_gives_every_mark(site: Site, tmp_path: Path) -> None:
+    site.amend(*_every(site))
+    with_deltas = bare(tmp_path, site)
+    assert with_deltas.rebuild().state == "done"
+    assert rows(with_deltas.folder) == rows(site.folder)
+    with_deltas.site().close()
+
+
+def test_a_full_catalog_carries_every_mark(site: Site, tmp_path: Path) -> None:
+    site.amend(*_every(site))
+    enrolled = replace(site.keys, enrolments=((site.keys.enrolments[0][0], b"e" * 32),))
+    replace(site, keys=enrolled).amend(records.TakenBackRecord([]))  # a full one is due: another enrolment
+    newest = max(catalog_rows(site.folder))
+    assert newest[1] == Generation.FULL
+    assert parse_header(newest[5]).fields.catalog.features == 2
+    again = bare(tmp_path, site)
+    assert again.rebuild().state == "done"
+    assert rows(again.folder) == rows(site.folder)
+
+
+def test_condemned_and_retired_archives_are_not_built_upon_and_restored_from(
+    site: Site, tmp_path: Path
+) -> None:
+    newest = site.snapshots()[-1]
+    packs = [one.label.pack_id for one in _archives(site, PackKind.DATA)]
+    site.amend(records.RetiredRecord(packs[:2]), records.CondemnedRecord(packs[2:], AT))
+    assert not site.restore(newest.id, tmp_path / "out").problems
+    report = replace(site, job=replace(site.job, reread=True)).backup()
+    assert report.bytes_new == NIGHTS * 100_000
+    assert {one.state for one in _archives(site, PackKind.DATA)[:NIGHTS]} == {
+        ArchiveState.RETIRED,
+        ArchiveState.CONDEMNED,
+    }
+
+
+def test_dropping_takes_entries_that_only_they_had(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "source" / "file 0").unlink()
+    site.backup()
+    site.amend(records.DroppedRecord([1, 2, 3, 4]))
+    kept = rows(site.folder)
+    assert [one[2] for one in kept["snapshots"]] == [5]
+    assert b"file 0" not in {one[2] for one in kept["entries"]}
+    again = bare(tmp_path, site)
+    assert again.rebuild().state == "done"
+    assert rows(again.folder) == kept
+
+
+def test_while_a_backup_runs_nothing_is_amended(site: Site) -> None:
+    with site.inventory.locked("backup"), pytest.raises(LockedError):
+        site.amend(records.ForgottenRecord([1], AT))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_cut_at_every_call_leaves_all_or_nothing(site: Site, tmp_path: Path, after: bool) -> None:
+    """What the next run makes of it is what a rebuild makes of it."""
+    vault, number = site.vault, 0
+    while True:
+        number += 1
+        was = rows(site.folder)
+        mark = records.MarksRecord(1, [f"cut {number}"], False)
+        try:
+            replace(site, vault=FaultyVault(vault, cut_at(number, after=after))).amend(mark)
+        except PowerCut:
+            site = site.reopen(vault)
+            site.amend(records.TakenBackRecord([]))  # the next run, which finishes what was left
+            now = rows(site.folder)
+            assert now["snapshots"] == was["snapshots"] or site.snapshots()[0].tags == (f"cut {number}",)
+            again = bare(tmp_path, site, f"bare {number}")
+            assert again.rebuild().state == "done"
+            assert rows(again.folder) == now
+        else:
+            break
+    assert number > 3
+    with site.inventory.reading() as tx:
+        outcomes = {run.outcome for run in list_runs(tx)}
+    assert outcomes <= {Outcome.DONE, Outcome.INTERRUPTED}
+    site.close()
