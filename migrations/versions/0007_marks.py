@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+LONG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
@@ -13,8 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Add them, all empty."""
-    op.add_column("snapshots", sa.Column("forgotten_at", sa.BigInteger()))
+    op.add_column("snapshots", sa.Column("forgotten_at", LONG))
     op.add_column("snapshots", sa.Column("tags", sa.Text()))
     op.add_column("snapshots", sa.Column("pin_note", sa.Text()))
-    op.add_column("snapshots", sa.Column("pin_until", sa.BigInteger()))
-    op.add_column("archives", sa.Column("condemned_at", sa.BigInteger()))
+    op.add_column("snapshots", sa.Column("pin_until", LONG))
+    op.add_column("archives", sa.Column("condemned_at", LONG))
