@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from backup.errors import FormatError, IntegrityError, NightvaultError, RecoveryKeyError, UsageError
@@ -28,6 +28,7 @@ class NothingToRebuildError(NightvaultError):
 
 
 _UNKNOWN_PACK = PackId(bytes(16))
+_CHOOSE = "choose one with --inventory ID; one that was rebuilt from another goes on with its jobs"
 
 
 def candidates_of(listing: Listing) -> list[Candidate]:
@@ -81,14 +82,12 @@ def of_links(file: CatalogFile, keys: Sequence[RecoveryKey]) -> list[Candidate]:
     return found
 
 
-def choose_inventory(candidates: Iterable[Candidate], wish: Wish) -> InventoryId:
+def choose_inventory(candidates: Collection[Candidate], wish: Wish) -> InventoryId:
     """The inventory to rebuild: the wish's, the line's, or the only one there is.
 
     `UsageError` with a list of them when there are several, or none that is meant.
     """
-    found: dict[InventoryId, list[Candidate]] = {}
-    for one in candidates:
-        found.setdefault(one.label.inventory_id, []).append(one)
+    found = by_inventory(candidates)
     of_lines = {line.inventory_id for line in wish.lines}
     if wish.inventory is not None:
         meant = [one for one in found if one.hex().startswith(wish.inventory.lower())]
@@ -103,13 +102,27 @@ def choose_inventory(candidates: Iterable[Candidate], wish: Wish) -> InventoryId
             "the vault's list shows no catalog of nightvault",
             advice="the list may be a day old; is it the right vault?",
         )
-    told = "".join(f"\n  {_describe(one, found.get(one, []))}" for one in sorted(meant or found))
-    raise UsageError(
-        f"the vault holds catalogs of several inventories:{told}"
-        if meant
-        else f"no inventory {wish.inventory}; there is:{told}",
-        advice="choose one with --inventory ID; one that was rebuilt from another goes on with its jobs",
-    )
+    if meant:
+        raise several_inventories(candidates, meant)
+    raise UsageError(f"no inventory {wish.inventory}; there is:{_listed(found, found)}", advice=_CHOOSE)
+
+
+def several_inventories(candidates: Iterable[Candidate], meant: Iterable[InventoryId]) -> UsageError:
+    """The error that lists inventories to choose from."""
+    told = _listed(meant, by_inventory(candidates))
+    return UsageError(f"the vault holds catalogs of several inventories:{told}", advice=_CHOOSE)
+
+
+def by_inventory(candidates: Iterable[Candidate]) -> dict[InventoryId, list[Candidate]]:
+    """The catalogs of each inventory, as their labels say."""
+    found: dict[InventoryId, list[Candidate]] = {}
+    for one in candidates:
+        found.setdefault(one.label.inventory_id, []).append(one)
+    return found
+
+
+def _listed(meant: Iterable[InventoryId], found: Mapping[InventoryId, Sequence[Candidate]]) -> str:
+    return "".join(f"\n  {_describe(one, found.get(one, []))}" for one in sorted(meant))
 
 
 def _describe(inventory_id: InventoryId, catalogs: Sequence[Candidate]) -> str:

@@ -206,6 +206,10 @@ class TrustedCatalogs:
         """Ids of the jobs that the inventory wrote catalogs of."""
         return {one.catalog.job_id for one in self._all() if one.inventory_id == inventory_id}
 
+    def inventories(self, job_id: bytes) -> set[InventoryId]:
+        """The inventories that wrote catalogs of a job: one, and those that were rebuilt from it."""
+        return {one.inventory_id for one in self._all() if one.catalog.job_id == job_id}
+
     def chain(
         self,
         job_id: bytes,
@@ -328,14 +332,18 @@ class TrustedCatalogs:
     def _is_as_new(self, chain: Chain, line: RecoveryLine) -> bool:
         """Whether a chain holds the line's state or a later one.
 
-        Where the deltas between were not fetched, as a newer full catalog made them needless, its number
-        tells: one signer gives rising numbers.
+        Where the deltas between were not fetched, as a newer full catalog made them needless, or are not kept
+        any more, its number tells: one signer gives rising numbers, and so do the inventories that were
+        rebuilt from his. A chain that leads past the line's number, and not through its state, is another
+        history.
         """
         before = list(self._ancestors(chain.tip))
         if line.header_hash in before:
             return True
         newest = max((one.catalog.number for one in chain.members), default=0)
-        return newest > line.number and before[-1] != NO_HASH
+        known = [self._deltas[state].catalog.number for state in before if state in self._deltas]
+        leads_past = any(number <= line.number for number in known) or before[-1] == NO_HASH
+        return newest > line.number and not leads_past
 
     def _passes_through(self, tip: bytes, pack: str) -> bool:
         on_the_way = set(self._ancestors(tip))

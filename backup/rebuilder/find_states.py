@@ -7,15 +7,13 @@ older ones only when these leave a gap, or when nobody vouches for their signer 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from backup.errors import FormatError, IntegrityError, NewerFormatError, RecoveryKeyError
-from backup.format import records
 from backup.format.header import Header
-from backup.format.line import RecoveryLine
 from backup.model import ArchiveId, Generation, InventoryId, Listing
 from backup.rebuilder.candidates import (
     NothingToRebuildError,
+    by_inventory,
     candidates_of,
     choose_inventory,
     of_line,
@@ -33,7 +31,9 @@ from backup.rebuilder.catalog_chain import (
 from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetch import CatalogFetcher
+from backup.rebuilder.found import FoundJob, Known, Refused
 from backup.rebuilder.newer_catalogs import NewerCatalogs
+from backup.rebuilder.old_lines import is_exhausted, needless, successor_of
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import Suspicion
 from backup.rebuilder.wants import whole
@@ -48,41 +48,6 @@ class WaitsError(Exception):
     """The vault is not ready; `str` says with what."""
 
 
-@dataclass(slots=True)
-class FoundJob:
-    """A job on its way: how many full generations were asked for, and its chain once it is there."""
-
-    id: bytes
-    line: RecoveryLine | None
-    generations: int = 1
-    has_links: bool = False
-    chain: Chain | None = None
-    newer: Member | None = None  # of a later version, and needed for its newest state
-    not_covered: Sequence[int] = ()
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """A catalog that is well signed, by a signer that nobody vouched for when it came."""
-
-    candidate: Candidate
-    path: str
-    header: Header
-    error: UntrustedError
-
-
-@dataclass(slots=True)
-class _Known:
-    """The vault as it is known so far."""
-
-    candidates: dict[ArchiveId, Candidate] = field(default_factory=dict)
-    files: dict[bytes, CatalogFile] = field(default_factory=dict)  # by header hash
-    starts: dict[bytes, records.Start] = field(default_factory=dict)
-    seen: set[ArchiveId] = field(default_factory=set)
-    listing: Listing | None = None
-
-
 class StateFinder:
     """One step of looking; `files`, `suspicions` and `listing` are what came of it."""
 
@@ -91,9 +56,9 @@ class StateFinder:
         self._context = context
         self._bringer = bringer
         self._trusted = TrustedCatalogs(context.recovery_keys, wish.trust)
-        self._known = _Known()
+        self._known = Known()
         self._jobs_of_archives: dict[ArchiveId, bytes] = {}  # as the headers say
-        self._refused: dict[ArchiveId, _Refused] = {}  # until somebody vouches for their signers
+        self._refused: dict[ArchiveId, Refused] = {}  # until somebody vouches for their signers
         self._newer = NewerCatalogs(wish, context.vault.name)
         self._wrong_key: RecoveryKeyError | None = None
         self.suspicions: list[Suspicion] = []
@@ -116,16 +81,19 @@ class StateFinder:
         """
         for line in self._wish.lines:
             self._learn(of_line(line))
-        if not self._wish.lines or self._wish.deep:
+        of_lines = [line.inventory_id.hex() for line in self._wish.lines]
+        meant = (self._wish.inventory or "").lower()
+        if self._wish.deep or not any(one.startswith(meant) for one in of_lines):
             self._list()
-        inventory_id = choose_inventory(self._known.candidates.values(), self._wish)
-        jobs = self._jobs(inventory_id)
+        inventory_id, jobs = self._choose()
         found = [job for job in jobs if job.chain is not None and self._is_wanted(job)]
         self._newer.refuse(jobs, found)
         for one in self._refused.values():
             self.suspect("refused", one.candidate.archive_id, str(one.error))
         if not found:
             self._give_up()
+        for job in found:
+            self._tell_old_line(job)
         return inventory_id, sorted(found, key=lambda job: job.name)
 
     def next_catalog(self, job: FoundJob) -> int:
@@ -136,6 +104,36 @@ class StateFinder:
             if one.label.job_id in {job.id, None} and one.label.number < MOST_NUMBERS
         ]
         return max(said, default=0) + 1 + len(job.not_covered)
+
+    def _choose(self) -> tuple[InventoryId, list[FoundJob]]:
+        """The inventory that is meant, or one that goes on from it, where the line is old."""
+        inventory_id = choose_inventory(self._known.candidates.values(), self._wish)
+        older: OlderStateError | None = None
+        jobs: list[FoundJob] = []
+        try:
+            jobs = self._jobs(inventory_id)
+        except OlderStateError as error:
+            older = error
+        if self._wish.lines and self._wish.inventory is None and all(job.chain is None for job in jobs):
+            for line in self._wish.lines:
+                for others in by_inventory(self._offered(line.job_id)).values():
+                    self._fetch(newest(others, 1))
+            successor = successor_of(inventory_id, self._wish.lines, self._trusted, self._known)
+            if successor is not None:
+                return successor, self._jobs(successor)
+        if older is not None:
+            raise older
+        return inventory_id, jobs
+
+    def _tell_old_line(self, job: FoundJob) -> None:
+        """What an old line names need not be there where a full catalog of a later state is."""
+        gone = needless(job.line, job.chain, self.suspicions)
+        if gone and job.line and job.chain:
+            self.suspicions = [one for one in self.suspicions if one not in gone]
+            self._context.progress.note(
+                f"the recovery line of job {job.line.job} is old: the vault does not keep its catalog "
+                f"{job.line.number} any more; this is the state of catalog {job.chain.number}"
+            )
 
     # What is there.
 
@@ -199,7 +197,9 @@ class StateFinder:
             if chain is not None and chain.gap is None:
                 job.chain = chain
                 return
-            if not self._more(job, offered) and not self._believe_others():
+            is_elsewhere = chain is None and is_exhausted(job, inventory_id, offered, self._known)
+            looks_further = not is_elsewhere and self._more(job, offered)
+            if not looks_further and not self._believe_others():
                 job.chain = self._chain(job, inventory_id, only_whole=True)
                 self._newer.note(job, inventory_id, job.chain)
                 return
@@ -226,6 +226,7 @@ class StateFinder:
         if self._known.listing is None:
             self._context.progress.note("the recovery line does not suffice: the vault's own list is needed")
             self._list()
+            job.generations = 1
             return True
         return False
 
@@ -270,7 +271,7 @@ class StateFinder:
                 raise IntegrityError("it came back other than the vault's list says it is")
             self._believe(one, file)
         except UntrustedError as error:
-            self._refused[one.archive_id] = _Refused(one, path, file.header, error)
+            self._refused[one.archive_id] = Refused(one, path, file.header, error)
         except _REFUSED as error:
             want = whole(one.archive_id, one.size)
             self._bringer.forget(want)

@@ -9,23 +9,12 @@ do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from backup.errors import NewerFormatError
-from backup.format.line import RecoveryLine
 from backup.model import ArchiveId, InventoryId, VaultName
 from backup.rebuilder.catalog_chain import Chain, Member, NewerCatalogError
 from backup.rebuilder.context import Wish
-
-
-class JobOnItsWay(Protocol):
-    """A job whose newest state is looked for."""
-
-    id: bytes
-    line: RecoveryLine | None
-    chain: Chain | None
-    newer: Member | None
-    name: str
+from backup.rebuilder.found import FoundJob
 
 
 class NewerCatalogs:
@@ -49,7 +38,7 @@ class NewerCatalogs:
         """Ids of the jobs that the inventory wrote such catalogs of."""
         return {one.catalog.job_id for one in self._vouched if one.inventory_id == inventory_id}
 
-    def note(self, job: JobOnItsWay, inventory_id: InventoryId, chain: Chain | None) -> None:
+    def note(self, job: FoundJob, inventory_id: InventoryId, chain: Chain | None) -> None:
         """Note whether a chain lacks what a later version wrote; `NewerCatalogError` if the job is wanted.
 
         Where only some jobs are wanted, an older state must tell this one's name first.
@@ -59,14 +48,14 @@ class NewerCatalogs:
         if not self._wish.jobs and self._wish.tip is None:
             self._refuse(job)
 
-    def refuse(self, jobs: Sequence[JobOnItsWay], found: Sequence[JobOnItsWay]) -> None:
+    def refuse(self, jobs: Sequence[FoundJob], found: Sequence[FoundJob]) -> None:
         """`NewerCatalogError` if a wanted job lacks one; a job without a name may be what is not found."""
         lacks_some = not self._wish.jobs <= {job.name for job in found}
         for job in jobs:
             if (job.chain is None and lacks_some) or (job in found and self._wish.tip is None):
                 self._refuse(job)
 
-    def refuse_line(self, job: JobOnItsWay) -> None:
+    def refuse_line(self, job: FoundJob) -> None:
         """`NewerFormatError` if that is why the vault does not show what the job's line names."""
         self._refuse(job)
         if job.line is not None and job.line.delta.archive_id in self._unknown:
@@ -81,7 +70,7 @@ class NewerCatalogs:
                 "nightvault, and no other that can be used"
             )
 
-    def _refuse(self, job: JobOnItsWay) -> None:
+    def _refuse(self, job: FoundJob) -> None:
         if job.newer is not None:
             raise NewerCatalogError(job.newer, self._vault)
 

@@ -25,7 +25,8 @@ from backup.rebuilder.candidates import NothingToRebuildError
 from backup.rebuilder.catalog_chain import NewerCatalogError, OlderStateError
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
 from backup.rebuilder.fetch import CatalogFetcher
-from backup.rebuilder.find_states import FoundJob, StateFinder, WaitsError
+from backup.rebuilder.find_states import StateFinder, WaitsError
+from backup.rebuilder.found import FoundJob
 from backup.rebuilder.journal import Journal
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import RebuildReport, RebuiltJob

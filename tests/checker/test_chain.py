@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
@@ -106,6 +106,25 @@ def test_never_older_than_the_line(deltas: set[int], fulls: set[int], night: int
         return
     assert (chain is None) == (not deltas and not fulls)
     assert chain is None or chain.tip in {one.hash for one in history().deltas[night:]}
+
+
+@pytest.mark.parametrize(("deltas", "fulls"), [({2, 3}, {1}), ({0, 1, 2, 3}, {0}), ({2, 3}, {1, 3})])
+def test_a_line_of_another_history_is_refused(deltas: set[int], fulls: set[int]) -> None:
+    """The numbers are above the line's, and what lies before them is not the line's state."""
+    line = replace(line_of(2), number=7, header_hash=b"x" * 32)
+    with pytest.raises(OlderStateError):
+        trusted(deltas, fulls).chain(JOB, INVENTORY, line=line)
+
+
+def test_an_old_line_is_met_by_numbers() -> None:
+    """Nothing is left of before the newest full catalog's state: it is one signer's, and above the line's."""
+    known = trusted({5}, {4})
+    for number in (2, 9):
+        chain = known.chain(JOB, INVENTORY, line=replace(line_of(2), number=number, header_hash=b"x" * 32))
+        assert chain is not None
+        assert chain.number == 12
+    with pytest.raises(OlderStateError):
+        known.chain(JOB, INVENTORY, line=replace(line_of(2), number=12, header_hash=b"x" * 32))
 
 
 def test_a_fork_is_refused_until_one_is_chosen() -> None:

@@ -1,0 +1,48 @@
+"""What a rebuild has found so far: catalogs, where they lie, and the jobs with their newest states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from backup.format import records
+from backup.format.header import Header
+from backup.format.line import RecoveryLine
+from backup.model import ArchiveId, Listing
+from backup.rebuilder.catalog_chain import Candidate, Chain, Member, UntrustedError
+from backup.rebuilder.catalog_file import CatalogFile
+
+
+@dataclass(slots=True)
+class FoundJob:
+    """A job on its way: how many full generations were asked for, and its chain once it is there."""
+
+    id: bytes
+    line: RecoveryLine | None
+    generations: int = 1
+    has_links: bool = False
+    chain: Chain | None = None
+    newer: Member | None = None  # of a later version, and needed for its newest state
+    not_covered: Sequence[int] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A catalog that is well signed, by a signer that nobody vouched for when it came."""
+
+    candidate: Candidate
+    path: str
+    header: Header
+    error: UntrustedError
+
+
+@dataclass(slots=True)
+class Known:
+    """The vault as it is known so far."""
+
+    candidates: dict[ArchiveId, Candidate] = field(default_factory=dict)
+    files: dict[bytes, CatalogFile] = field(default_factory=dict)  # by header hash
+    starts: dict[bytes, records.Start] = field(default_factory=dict)
+    seen: set[ArchiveId] = field(default_factory=set)
+    listing: Listing | None = None
