@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from backup.errors import ConfigError, FormatError
+from backup.errors import ConfigError, FormatError, NewerFormatError
 from backup.format import records
 from backup.format.catalog import Record, unpack_u64
 from backup.format.header import Header
@@ -26,7 +26,7 @@ from backup.inventory.building import Builder
 from backup.model import Generation, PackKind, VaultIdentity, VaultName
 from backup.rebuilder import record_ranges
 from backup.rebuilder.apply_archives import VAULT, ArchiveApplier
-from backup.rebuilder.catalog_chain import Chain, Member
+from backup.rebuilder.catalog_chain import Chain, Member, NewerCatalogError
 from backup.rebuilder.catalog_file import CatalogFile
 from backup.rebuilder.spoiled_snapshots import Spoiled
 
@@ -124,13 +124,18 @@ class Applier:
         self._first, self._last = 1, record_ranges.MOST_NUMBERS  # snapshots that this catalog may speak of
 
     def apply(self, job: JobState, chain: Chain, files: Mapping[bytes, CatalogFile]) -> None:
-        """A job's chain; `files` by header hash. `UnusableCatalogError` where no delta is at fault."""
+        """A job's chain; `files` by header hash.
+
+        `NewerCatalogError`; `UnusableCatalogError` where no delta is at fault.
+        """
         self._job, self._mounts, self._spoiled = job, (), Spoiled()
         for member in chain.members:
             self._begin(member)
             file = files[member.header.hash]
             try:
                 self._all(file.records(self._recovery_keys))
+            except NewerFormatError as error:
+                raise NewerCatalogError(member, self._vault) from error
             except _ABSURD as error:
                 self._flush()
                 if not self._is_delta:

@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from backup.cli import main
 from backup.errors import NewerFormatError
 from backup.format import records
 from backup.format.keys import Signer
@@ -22,8 +24,10 @@ from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
 from tests.checker.forging import Absurd, forging
 from tests.support.backups import Site
+from tests.support.command_line import CliAt
 from tests.support.doubles import ManualClock
 from tests.support.rebuilding import Bare, archive_file, bare, line_of
+from tests.support.servers import directory_server
 from tests.support.wholeness import list_now
 
 OURS, STRANGER = Signer(b"s" * 32), Signer(b"x" * 32)
@@ -245,3 +249,29 @@ class Later(msgspec.Struct, frozen=True, array_like=True, tag=records.LAST_KNOWN
 def later(stream: list[Any]) -> list[Any]:
     """A catalog's records with such a one among them."""
     return [stream[0], Later(), *stream[1:]]
+
+
+def test_a_newer_record(site: Site, new: Bare) -> None:
+    before = catalog(site, 4).label
+    with forging(later):
+        site.backup()
+    with pytest.raises(NewerCatalogError, match="catalog 5 "):
+        new.rebuild()
+    assert before is not None
+    report = new.rebuild(Wish(tip=before.pack_id.hex()))
+    assert (report.jobs[0].number, [kind for kind, _ in suspicions(report)]) == (4, ["newer-format"])
+
+
+def test_the_command_says_it_in_one_sentence(tmp_path: Path) -> None:
+    """And what was set aside for the rebuild is where it was."""
+    server = directory_server(tmp_path / "server")
+    server.init()
+    server.backup()
+    with forging(later):
+        words = ["--config", str(server.config), "backup", "main"]
+        assert CliRunner().invoke(main, words, obj=CliAt(server.clock)).exit_code == 0
+    before = sorted(one.name for one in server.state.iterdir())
+    result = server.run("rebuild", "--set-aside", "--key", server.key_file)
+    assert result.exit_code == 1
+    assert NEWER in " ".join(result.stderr.split())
+    assert sorted(one.name for one in server.state.iterdir() if "rebuild" not in one.name) == before
