@@ -47,7 +47,7 @@ def _archives(site: Site, kind: PackKind) -> list[Archive]:
 
 def _every(site: Site) -> list[records.Record]:
     """One amendment of each kind."""
-    packs = [one.label.pack_id for one in _archives(site, PackKind.DATA)]
+    packs: list[bytes] = [one.label.pack_id for one in _archives(site, PackKind.DATA)]
     return [
         records.ForgottenRecord([1, 2], AT),
         records.TakenBackRecord([2]),
@@ -56,6 +56,13 @@ def _every(site: Site) -> list[records.Record]:
         records.RetiredRecord([packs[1], packs[2]]),
         records.TakenUpRecord([packs[2]]),
     ]
+
+
+def features_of(header: bytes) -> int:
+    """The required features of a catalog."""
+    catalog = parse_header(header).fields.catalog
+    assert catalog is not None
+    return int(catalog.features)
 
 
 def test_a_forgotten_snapshot_is_not_shown_and_comes_back(site: Site, tmp_path: Path) -> None:
@@ -76,14 +83,14 @@ def test_a_catalog_without_a_snapshot_is_a_delta_of_the_chain(site: Site) -> Non
     amended = site.amend(records.ForgottenRecord([1], AT))
     new = [one for one in catalog_rows(site.folder) if one not in before]
     assert [one[1] for one in new] == [Generation.DELTA]
-    assert parse_header(new[0][5]).fields.catalog.features == 2
+    assert features_of(new[0][5]) == 2
     assert f",{new[0][0]}," in amended.recovery_line
     assert new[0][2] == max(one for one in before if one[1] == Generation.DELTA)[4]
 
 
 def test_tags_alone_need_no_feature_of_a_reader(site: Site) -> None:
     site.amend(records.MarksRecord(1, ["a"], False))
-    assert parse_header(max(catalog_rows(site.folder))[5]).fields.catalog.features == 0
+    assert features_of(max(catalog_rows(site.folder))[5]) == 0
     assert site.snapshots()[0].tags == ("a",)
 
 
@@ -101,7 +108,7 @@ def test_a_full_catalog_carries_every_mark(site: Site, tmp_path: Path) -> None:
     replace(site, keys=enrolled).amend(records.TakenBackRecord([]))  # a full one is due: another enrolment
     newest = max(catalog_rows(site.folder))
     assert newest[1] == Generation.FULL
-    assert parse_header(newest[5]).fields.catalog.features == 2
+    assert features_of(newest[5]) == 2
     again = bare(tmp_path, site)
     assert again.rebuild().state == "done"
     assert rows(again.folder) == rows(site.folder)
@@ -111,7 +118,7 @@ def test_condemned_and_retired_archives_are_not_built_upon_and_restored_from(
     site: Site, tmp_path: Path
 ) -> None:
     newest = site.snapshots()[-1]
-    packs = [one.label.pack_id for one in _archives(site, PackKind.DATA)]
+    packs: list[bytes] = [one.label.pack_id for one in _archives(site, PackKind.DATA)]
     site.amend(records.RetiredRecord(packs[:2]), records.CondemnedRecord(packs[2:], AT))
     assert not site.restore(newest.id, tmp_path / "out").problems
     report = replace(site, job=replace(site.job, reread=True)).backup()
