@@ -182,11 +182,11 @@ def amending_records(
     yield chain.record()
 
 
-def marks_of(tx: Transaction, every: Sequence[Snapshot], names: Collection[int]) -> list[Record]:
+def marks_of(tx: Transaction, job: int, every: Sequence[Snapshot], names: Collection[int]) -> list[Record]:
     """The marks of snapshots and of archives, as a full catalog carries them."""
     found: list[Record] = [*amendments.forgotten_of(every)]
     found += [marks for one in every if (marks := amendments.marks_of(one)) is not None]
-    return [*found, *amendments.marked_archives(tx, names)]
+    return [*found, *amendments.marked_archives(tx, job, names)]
 
 
 def full_records(

@@ -104,7 +104,7 @@ class CatalogSender:
             names |= replacements(tx, names)
             position = catalogs.position_after(chain, self._at.row, number, Generation.FULL, names)
             every = snapshots.list_snapshots(tx, job=self._at.row.name, also_forgotten=True)
-            marks = catalogs.marks_of(tx, every, names)
+            marks = catalogs.marks_of(tx, self._at.row.number, every, names)
             stream = catalogs.full_records(
                 tx,
                 inventory,

@@ -63,7 +63,7 @@ def apply(
     """
     for record in amendment:
         if isinstance(record, records.TakenUpRecord):
-            _mark(tx, record.packs, taken_up, ArchiveState.CONDEMNED, ArchiveState.RETIRED)
+            _taken_up(tx, record, taken_up)
         else:
             _HANDLERS[type(record)](tx, job, record)
 
@@ -88,22 +88,17 @@ def forgotten_of(snapshots: Sequence[Snapshot]) -> list[records.ForgottenRecord]
     return [records.ForgottenRecord(numbers, at) for at, numbers in sorted(by_time.items())]
 
 
-def marked_archives(tx: Transaction, among: Collection[int]) -> list[Record]:
-    """Which of these archives are condemned, with the time, or retired."""
-    found: list[Record] = []
+def marked_archives(tx: Transaction, job: int, among: Collection[int]) -> list[Record]:
+    """Which of these archives the job's catalogs condemned, with the time, and which are retired."""
     condemned: dict[int, list[bytes]] = {}
-    retired: list[bytes] = []
-    sql = (
-        "SELECT number, pack_id, state, condemned_at FROM archives WHERE state IN ({m}, {m}) ORDER BY number"
-    )
-    for number, pack, state, at in raw_rows(tx, sql, (ArchiveState.CONDEMNED, ArchiveState.RETIRED)):
-        if number not in among:
-            continue
-        if state == ArchiveState.RETIRED:
-            retired.append(pack)
-        else:
-            condemned.setdefault(at or 0, []).append(pack)
-    found += [records.CondemnedRecord(packs, at) for at, packs in sorted(condemned.items())]
+    sql = """SELECT a.number, a.pack_id, c.at FROM condemnations c JOIN archives a ON a.number = c.archive
+             WHERE c.job = {m} AND a.state IN ({m}, {m}) ORDER BY a.number"""
+    for number, pack, at in raw_rows(tx, sql, (job, ArchiveState.CONDEMNED, ArchiveState.DELETING)):
+        if number in among:
+            condemned.setdefault(at, []).append(pack)
+    sql = "SELECT number, pack_id FROM archives WHERE state = {m} ORDER BY number"
+    retired = [pack for number, pack in raw_rows(tx, sql, (ArchiveState.RETIRED,)) if number in among]
+    found: list[Record] = [records.CondemnedRecord(packs, at) for at, packs in sorted(condemned.items())]
     return [*found, records.RetiredRecord(retired)] if retired else found
 
 
@@ -135,12 +130,22 @@ def _marks(tx: Transaction, job: int, record: records.MarksRecord) -> None:
         _many(tx, sql, [(pack_tags(record.tags), note, until, job, record.snapshot)])
 
 
-def _condemned(tx: Transaction, _job: int, record: records.CondemnedRecord) -> None:
-    """Condemn archives; one that is condemned already keeps its time."""
-    states = _among(*SOUND, ArchiveState.DAMAGED, ArchiveState.CONDEMNED)
-    sql = f"""UPDATE archives SET state = {{m}}, condemned_at = coalesce(condemned_at, {{m}})
-              WHERE pack_id = {{m}} AND state IN ({states})"""  # noqa: S608
-    _many(tx, sql, [(str(ArchiveState.CONDEMNED), record.at, pack) for pack in record.packs])
+def _condemned(tx: Transaction, job: int, record: records.CondemnedRecord) -> None:
+    """Condemn archives; one that the job's catalogs condemned before keeps its time."""
+    before = (*SOUND, ArchiveState.DAMAGED)
+    _mark(tx, record.packs, ArchiveState.CONDEMNED, *before)
+    sql = f"""INSERT INTO condemnations (archive, job, at)
+              SELECT number, {{m}}, {{m}} FROM archives
+              WHERE pack_id = {{m}} AND state IN ({_among(*before, ArchiveState.CONDEMNED)})
+              ON CONFLICT DO NOTHING"""  # noqa: S608
+    _many(tx, sql, [(job, record.at, pack) for pack in record.packs])
+
+
+def _taken_up(tx: Transaction, record: records.TakenUpRecord, state: ArchiveState) -> None:
+    """Build upon archives again."""
+    sql = "DELETE FROM condemnations WHERE archive IN (SELECT number FROM archives WHERE pack_id = {m})"
+    _many(tx, sql, [(pack,) for pack in record.packs])
+    _mark(tx, record.packs, state, ArchiveState.CONDEMNED, ArchiveState.RETIRED)
 
 
 def _retired(tx: Transaction, _job: int, record: records.RetiredRecord) -> None:
@@ -149,8 +154,7 @@ def _retired(tx: Transaction, _job: int, record: records.RetiredRecord) -> None:
 
 def _mark(tx: Transaction, packs: Sequence[bytes], state: ArchiveState, *before: ArchiveState) -> None:
     """Set the state of archives, by pack id, that are in one of the states `before`."""
-    sql = f"""UPDATE archives SET state = {{m}}, condemned_at = NULL
-              WHERE pack_id = {{m}} AND state IN ({_among(*before)})"""  # noqa: S608
+    sql = f"UPDATE archives SET state = {{m}} WHERE pack_id = {{m}} AND state IN ({_among(*before)})"  # noqa: S608
     _many(tx, sql, [(str(state), pack) for pack in packs])
 
 

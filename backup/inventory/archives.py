@@ -52,6 +52,7 @@ class ArchiveState(StrEnum):
     UNCONFIRMED = "unconfirmed"  # named by a catalog, not yet seen in a listing: can be restored from
     RETIRED = "retired"  # not built upon any more, still needed
     CONDEMNED = "condemned"  # not built upon any more, to be deleted
+    DELETING = "deleting"  # its deletion was decided: nothing brings it back
     DELETED = "deleted"
     LOST = "lost"
     DAMAGED = "damaged"  # a check found bad parts: the rest can be restored, nothing is built upon it
@@ -59,7 +60,7 @@ class ArchiveState(StrEnum):
 
 SOUND = (ArchiveState.STORED, ArchiveState.UNCONFIRMED, ArchiveState.RETIRED)
 """Archives to restore from and to rely on."""
-THERE = (*SOUND, ArchiveState.DAMAGED, ArchiveState.CONDEMNED)
+THERE = (*SOUND, ArchiveState.DAMAGED, ArchiveState.CONDEMNED, ArchiveState.DELETING)
 """Archives that the vault holds, and bills."""
 _SPOILED = (ArchiveState.LOST, ArchiveState.DAMAGED)
 

@@ -237,7 +237,6 @@ archives = Table(
     Column("archive_id", Text),
     Column("submitted_at", Long, nullable=False),
     Column("stored_at", Long),
-    Column("condemned_at", Long),
     Index("ix_archives_run", "run"),
 )
 
@@ -268,6 +267,27 @@ uploads = Table(
     Column("upload_id", Text),
     Column("part_size", Long, nullable=False),
     Column("spool_file", Text, nullable=False),
+)
+
+# A stored catalog of the job says that the archive is condemned, since `at`.
+condemnations = Table(
+    "condemnations",
+    METADATA,
+    _refers("archive", "archives.number"),
+    _refers("job", "jobs.number"),
+    Column("at", Long, nullable=False),
+    PrimaryKeyConstraint("archive", "job"),
+)
+
+# An archive whose deletion was decided: nothing brings it back from then on, unless the vault refused.
+deletions = Table(
+    "deletions",
+    METADATA,
+    Column("archive", Long, ForeignKey("archives.number"), primary_key=True),
+    Column("decided_at", Long, nullable=False),
+    Column("deleted_at", Long),
+    Column("retry_at", Long),  # the vault refused: not to be asked again before
+    Column("refusal", Text),
 )
 
 frames = Table(

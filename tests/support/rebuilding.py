@@ -118,9 +118,10 @@ _QUERIES = {
                     s.files, s.bytes, s.forgotten_at, s.tags, s.pin_note, s.pin_until
                     FROM snapshots s JOIN jobs j ON j.number = s.job""",
     "domains": "SELECT d.id, v.name, d.recipients FROM domains d JOIN vaults v ON v.number = d.vault",
-    "data": """SELECT a.number, d.id, a.kind, a.state, a.pack_id, a.header, a.size, a.tree_hash, a.archive_id,
-                      a.condemned_at
+    "data": """SELECT a.number, d.id, a.kind, a.state, a.pack_id, a.header, a.size, a.tree_hash, a.archive_id
                FROM archives a JOIN domains d ON d.number = a.domain WHERE a.kind = 1""",
+    "condemnations": """SELECT a.pack_id, j.id, c.at FROM condemnations c
+                        JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job""",
     "frames": """SELECT a.pack_id, f.number, f.offset, f.sealed_length, f.raw_length, f.flags, f.digest
                  FROM frames f JOIN archives a ON a.number = f.archive WHERE a.kind = 1""",
     "chunks": 'SELECT number, prefix, id, archive, frame, "offset", length FROM chunks',
