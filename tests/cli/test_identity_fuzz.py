@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from backup.cli import main
@@ -137,8 +137,7 @@ VALUE = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 @LAW
 @given(st.lists(st.tuples(FLAG, VALUE), max_size=5))
 def test_flags_that_are_nothing(run: Run, given_: list[tuple[str, str]]) -> None:
-    if any("/dev/" in value and value != "/dev/null" for _, value in given_):
-        return
+    assume(not any("/dev/" in value and value != "/dev/null" for _, value in given_))
     words = [f"{flag}={value}" for flag, value in given_]
     run("credential-process", *words, "--config", os.devnull)
 

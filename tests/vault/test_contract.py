@@ -131,7 +131,7 @@ def test_a_part_sent_again_replaces_the_first(rig: Rig) -> None:
     upload_id = rig.vault.begin_upload(label, unit(rig))
     send(rig.vault, upload_id, data, cut(data, unit(rig)))
     if not rig.forgets_replaced_parts:
-        return
+        pytest.skip("this kind of vault does not replace a part that is sent again")
     other = some_bytes(unit(rig))
     rig.vault.put_part(upload_id, part_of(other, unit(rig), unit(rig)), memoryview(other))
     data = data[: unit(rig)] + other + data[2 * unit(rig) :]
@@ -169,7 +169,7 @@ def test_a_part_must_have_a_place(rig: Rig, offset: float, size: float) -> None:
 
 def test_a_part_must_not_be_longer_than_was_said(rig: Rig) -> None:
     if not rig.keeps_part_size:
-        return
+        pytest.skip("this kind of vault has no place to keep the part size that was said")
     upload_id = rig.vault.begin_upload(some_label(), unit(rig))
     body = some_bytes(unit(rig) + 1)
     with pytest.raises(VaultError):
@@ -211,7 +211,7 @@ def test_beginning_again_begins_another_upload(rig: Rig) -> None:
 @pytest.mark.parametrize("flaw", ["gap", "no parts", "short", "long", "hash", "short part in the middle"])
 def test_an_incomplete_upload_is_refused_and_stays(rig: Rig, flaw: str) -> None:
     if flaw == "short part in the middle" and not rig.forgets_replaced_parts:
-        return
+        pytest.skip("this kind of vault does not replace a part that is sent again")
     data, label = some_bytes(size_of(rig)), some_label()
     parts = cut(data, unit(rig))
     upload_id = rig.vault.begin_upload(label, unit(rig))
