@@ -315,6 +315,15 @@ class Tier(StrEnum):
     BULK = "bulk"
 
 
+class OnCapacity(StrEnum):
+    """What a restore does when the vault cannot serve its tier: wait, take that tier, or fail."""
+
+    WAIT = "wait"
+    STANDARD = "standard"
+    BULK = "bulk"
+    FAIL = "fail"
+
+
 class RetrievalState(StrEnum):
     """The state of a retrieval or a listing in the vault."""
 

@@ -241,6 +241,10 @@ def test_recipients_are_read(tmp_path: Path) -> None:
             DIRECTORY + 'tier = "bulky"',
             "vault[1].tier: must be one of expedited, standard, bulk; did you mean bulk?",
         ),
+        (
+            '[restore]\non_capacity = "waits"',
+            "restore.on_capacity: must be one of wait, standard, bulk, fail; did you mean wait?",
+        ),
         (DIRECTORY + "tier = 3", "vault[1].tier: must be one of expedited, standard, bulk"),
         (DIRECTORY + 'part_size = "3MiB"', "vault[1].part_size: must be 1, 2, 4"),
         (DIRECTORY + "part_size = 1024", "vault[1].part_size: must be 1, 2, 4"),

@@ -8,6 +8,7 @@ import tomllib
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ from backup.config.settings import (
     suggestion,
 )
 from backup.errors import ConfigError
-from backup.model import MIB, Tier
+from backup.model import MIB
 
 SYSTEM_CONFIG = "/etc/nightvault/config.toml"
 USER_CONFIG = ".config/nightvault/config.toml"
@@ -304,8 +305,8 @@ def _in_our_words(key: str, message: str, kind: Any, value: object) -> Mistake:
     """The mistake of msgspec's sentence: without types of Python, a position in a list moved into the key."""
     message, _, place = message.partition(" - at `$")
     key += "".join(f"[{int(index) + 1}]" for index in re.findall(r"\d+", place))
-    if kind is Tier:
-        return key, f"must be one of {', '.join(Tier)}{suggestion(str(value), Tier)}"
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return key, f"must be one of {', '.join(kind)}{suggestion(str(value), kind)}"
     if "matching regex" in message or "of length" in message:
         return key, next(_descriptions(kind, deepest="[" in place))
     message = re.sub(r" \| `?null`?", "", message)

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from backup.errors import ConfigError, UsageError
 from backup.memory import DEFAULT_MEMORY
-from backup.model import MIB, JobName, Tier, VaultName
+from backup.model import MIB, JobName, OnCapacity, Tier, VaultName
 from backup.schedule import Schedule, parse_schedule
 
 DEFAULT_STATE_DIR = "/var/lib/nightvault"
@@ -244,9 +244,7 @@ class RestoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     max_restore_cost: Decimal | None = None
     link: Annotated[int, Meta(ge=1)] | None = None
-    on_capacity: Annotated[str, _shape("wait|standard|bulk|fail", "must be wait, standard, bulk or fail")] = (
-        "wait"
-    )
+    on_capacity: OnCapacity = OnCapacity.WAIT
 
 
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

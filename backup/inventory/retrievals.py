@@ -21,7 +21,17 @@ from backup.inventory.schema import (
     vaults,
 )
 from backup.inventory.stages import ListingStage, RestoreStage, RetrievalStage
-from backup.model import MIB, ByteRange, Listing, ListingId, RetrievalId, SnapshotId, Tier, VaultName
+from backup.model import (
+    MIB,
+    ByteRange,
+    Listing,
+    ListingId,
+    OnCapacity,
+    RetrievalId,
+    SnapshotId,
+    Tier,
+    VaultName,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ class Restore:
     state: RestoreStage
     created_at: datetime
     finished_at: datetime | None
-    on_capacity: str = "wait"
+    on_capacity: OnCapacity = OnCapacity.WAIT
     choice: bytes = b""  # as the restorer wrote it
 
 
@@ -78,7 +88,7 @@ def open_restore(
     target: bytes,
     tier: Tier,
     now: datetime,
-    on_capacity: str = "wait",
+    on_capacity: OnCapacity = OnCapacity.WAIT,
     choice: bytes = b"",
     confirmed: bytes = b"",
 ) -> int:
@@ -138,7 +148,7 @@ def read_confirmed(tx: Transaction, restore: int) -> bytes:
     return tx.execute(select(restores.c.agreed).where(restores.c.number == restore)).scalar() or b""
 
 
-def set_on_capacity(tx: Transaction, restore: int, choice: str) -> None:
+def set_on_capacity(tx: Transaction, restore: int, choice: OnCapacity) -> None:
     """Record the user's new choice for a vault that cannot serve the tier."""
     tx.execute(update(restores).where(restores.c.number == restore).values(on_capacity=choice))
 
@@ -212,7 +222,7 @@ def _restore(row: Row[Any]) -> Restore:
         RestoreStage(row.state),
         moment(row.created_at),
         moment(row.finished_at) if row.finished_at else None,
-        row.on_capacity or "wait",
+        OnCapacity(row.on_capacity or OnCapacity.WAIT),
         row.choice or b"",
     )
 

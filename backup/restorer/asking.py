@@ -23,7 +23,7 @@ from backup.inventory.restore_state import (
 )
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.stages import SETTLED, UNDER_WAY, RetrievalStage
-from backup.model import RetrievalId, RetrievalState, RetrievalStatus, Tier
+from backup.model import OnCapacity, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.context import RestoreContext, alone_with
 from backup.transfer.retrievals.ask import ask
 from backup.transfer.retrievals.desk import Answer, Desk, Pending, Seen, Verdict, Wanted
@@ -35,7 +35,7 @@ from backup.transfer.retrievals.sharing import LAST_HOUR, asking_alone, share
 GONE = "its archive is gone from the vault"
 OUTPUT_LIVES = timedelta(hours=24)  # at least, after completion: Glacier developer guide, GetJobOutput
 BATCH = 64
-_OTHER_TIER = {"standard": Tier.STANDARD, "bulk": Tier.BULK}
+_OTHER_TIER = {OnCapacity.STANDARD: Tier.STANDARD, OnCapacity.BULK: Tier.BULK}
 
 
 def advance(restore: Restore, context: RestoreContext, *, anew: bool = False) -> Sequence[Retrieval]:
@@ -87,7 +87,7 @@ def _ask_for_planned(
         asked, shared = asked or bool(batch), shared or theirs
         if outcome.short is None:
             continue
-        if restore.on_capacity == "fail":
+        if restore.on_capacity is OnCapacity.FAIL:
             raise outcome.short
         other = _OTHER_TIER.get(restore.on_capacity)
         then = f"{other} is asked for" if other else "it is tried again"

@@ -29,7 +29,7 @@ from backup.inventory import retrievals
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.retrievals import Restore
 from backup.inventory.stages import RestoreStage
-from backup.model import Tier
+from backup.model import OnCapacity, Tier
 from backup.protocols import Clock
 from backup.restorer.asking import advance
 from backup.restorer.context import RestoreContext, alone_with
@@ -67,14 +67,13 @@ def begin_restore(
     *,
     tier: Tier,
     keys: Callable[[], Sequence[RecoveryKey]],
-    on_capacity: str = "wait",
+    on_capacity: OnCapacity = OnCapacity.WAIT,
 ) -> Restore:
     """Record the restore, or find the open one that wants the same, which needs no key.
 
     `keys` is called for a new one only, if there is anything to open. `RecoveryKeyError` before anything is
     recorded unless each pack opens with one of them. `LimitRefusedError` if the target has no room for it.
     `OtherVaultError` if another vault stands in the place of the one that holds it.
-    `on_capacity` says what to do when the vault cannot serve the tier: wait, standard, bulk, fail.
     """
     known = find_open(context, plan, target)
     if known is not None:
@@ -119,8 +118,8 @@ def cancel(restore: Restore, inventory: Inventory, key_directory: str, clock: Cl
         PackKeyFile(key_directory, restore.id).wipe()
 
 
-def choose_on_capacity(restore: Restore, inventory: Inventory, choice: str) -> Restore:
-    """Change what is done from now on when the vault cannot serve the tier: wait, standard, bulk or fail."""
+def choose_on_capacity(restore: Restore, inventory: Inventory, choice: OnCapacity) -> Restore:
+    """Change what is done from now on when the vault cannot serve the tier."""
     with inventory.writing() as tx:
         retrievals.set_on_capacity(tx, restore.number, choice)
         return retrievals.find_restore(tx, restore.number)
@@ -190,7 +189,7 @@ def _record(
     pack_keys: dict[int, bytes],
     context: RestoreContext,
     tier: Tier,
-    on_capacity: str,
+    on_capacity: OnCapacity,
 ) -> Restore:
     """Record restore and retrievals, and keep the keys before that becomes true."""
     still_open = {one.id for one in retrievals.list_restores(tx, only_open=True)}

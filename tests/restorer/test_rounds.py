@@ -12,7 +12,7 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome
 from backup.inventory.stages import RetrievalStage
-from backup.model import Tier
+from backup.model import OnCapacity, Tier
 from backup.restorer.report import stage
 from backup.restorer.restore import (
     advance,
@@ -78,7 +78,7 @@ def test_a_round_is_no_more_than_comes_down_in_time(cold: Cold, out: Path) -> No
     assert_same_tree(cold.source, out)
 
 
-def _begin(cold: Cold, out: Path, on_capacity: str) -> Restore:
+def _begin(cold: Cold, out: Path, on_capacity: OnCapacity) -> Restore:
     world = cold.site.restore_world
     plan = plan_restore(cold.site.snapshot(), str(cold.source / "other").encode(), world)
     return begin_restore(
@@ -91,11 +91,13 @@ def _begin(cold: Cold, out: Path, on_capacity: str) -> Restore:
     )
 
 
-@pytest.mark.parametrize(("choice", "tier"), [("standard", Tier.STANDARD), ("bulk", Tier.BULK)])
+@pytest.mark.parametrize(
+    ("choice", "tier"), [(OnCapacity.STANDARD, Tier.STANDARD), (OnCapacity.BULK, Tier.BULK)]
+)
 def test_another_tier_when_this_one_is_sold_out(
     cold: Cold,
     out: Path,
-    choice: str,
+    choice: OnCapacity,
     tier: Tier,
 ) -> None:
     restore = _begin(cold, out, choice)
@@ -107,13 +109,13 @@ def test_another_tier_when_this_one_is_sold_out(
 
 
 def test_waiting_until_there_is_capacity_or_the_user_chooses_otherwise(cold: Cold, out: Path) -> None:
-    restore = _begin(cold, out, "wait")
+    restore = _begin(cold, out, OnCapacity.WAIT)
     fault = {"operation": "InitiateJob", "code": "PolicyEnforcedException", "count": 3}
     cold.emulator.set_faults([fault])
     for _ in range(2):
         (known,) = advance(restore, cold.site.restore_world)
         assert (known.state, known.tier) == ("planned", Tier.EXPEDITED)
-    failing = choose_on_capacity(restore, cold.site.inventory, "fail")
+    failing = choose_on_capacity(restore, cold.site.inventory, OnCapacity.FAIL)
     with pytest.raises(CapacityError):
         advance(failing, cold.site.restore_world)
     (known,) = advance(failing, cold.site.restore_world)

@@ -38,7 +38,7 @@ from backup.cli.support.snapshot_arguments import (
 from backup.errors import LockedError, RetrievalExpiredError, UsageError
 from backup.inventory.runs import Outcome
 from backup.inventory.stages import RestoreStage
-from backup.model import JobName
+from backup.model import JobName, OnCapacity
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -169,7 +169,7 @@ def resume(
         if Choice.decode(begun.choice).output:
             raise UsageError(f"restore {begun.id} is a dump", advice="give the same dump command again")
         if on_capacity is not None:
-            begun = choose_on_capacity(begun, inventory, on_capacity)
+            begun = choose_on_capacity(begun, inventory, OnCapacity(on_capacity))
         context = restore_context(
             config, inventory, begun.vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
         )

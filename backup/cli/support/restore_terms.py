@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from backup.cli.support.context import Cli
 from backup.cli.support.keyfiles import read_keys
-from backup.model import Tier
+from backup.model import OnCapacity, Tier
 
 if TYPE_CHECKING:
     from backup.inventory.retrievals import Restore
@@ -49,5 +49,5 @@ def begin_within_limit(
         context,
         tier=tier,
         keys=lambda: read_keys(terms.key_files, terms.passphrase_files),
-        on_capacity=terms.on_capacity or config.restore.on_capacity,
+        on_capacity=OnCapacity(terms.on_capacity or config.restore.on_capacity),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from backup.model import Tier
+from backup.model import OnCapacity, Tier
 
 passphrase_files_option = click.option(
     "--passphrase-file",
@@ -27,7 +27,7 @@ wait_option = click.option(
 )
 capacity_option = click.option(
     "--on-capacity",
-    type=click.Choice(["wait", "standard", "bulk", "fail"]),
+    type=click.Choice([str(choice) for choice in OnCapacity]),
     help="What to do when the vault cannot serve the tier now: wait, take another tier, or fail.",
 )
 numeric_owner_option = click.option(
