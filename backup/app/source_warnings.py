@@ -1,12 +1,14 @@
-"""Warnings about a job's sources: missing ones, and our own state and vaults below them."""
+"""Warnings about jobs' sources: missing ones, our own state and vaults below them, disks that never were."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from backup.app.filters import filters_of, overrides_of
 from backup.config import Config, JobSettings
+from backup.inventory import mounts, runs
+from backup.inventory.database import Inventory
 from backup.source.filters import Filters
 
 
@@ -35,6 +37,21 @@ def nested_vaults(config: Config, job: JobSettings) -> Iterator[str]:
                     f"job {job.name} backs up vault {vault.name}, which lies in its source {source}: "
                     f"each run would store all runs before it again: exclude {vault.path}"
                 )
+
+
+def unknown_disks(
+    inventory: Inventory, jobs: Sequence[JobSettings], paths: Collection[bytes]
+) -> Iterator[str]:
+    """A sentence for each path that was given up and held no disk in the last snapshot of any of the jobs."""
+    with inventory.reading() as tx:
+        known = [row.number for job in jobs if (row := runs.find_job(tx, job.name))]
+        disks = [disk for job in known for disk in mounts.mount_points_below(tx, job=job, path=b"/")]
+    for path in sorted(paths):
+        if not any(disk == path or disk.startswith(path.rstrip(b"/") + b"/") for disk in disks):
+            yield (
+                f"--disk-gone {os.fsdecode(path)} changes nothing: no file system is known to have been "
+                f"mounted there or below it when job {' or '.join(job.name for job in jobs)} last ran"
+            )
 
 
 def _sources(job: JobSettings) -> Iterator[tuple[str, Filters]]:

@@ -75,6 +75,14 @@ def test_all_jobs_or_those_that_are_named(server: Server) -> None:
     assert [one["job"] for one in server.json("backup", "third", "main")] == ["third", "main"]
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_disk_given_up_that_no_job_knows_is_named(server: Server, more: list[str]) -> None:
+    for words in (["--disk-gone", "/nowhere"], ["--disk-gone", server.source]):
+        told = server.done("backup", *more, *words).stderr
+        assert f"warning: {words[0]} {words[1]} changes nothing: no file system is known" in told
+        assert "when job main last ran" in told
+
+
 def test_one_job_that_fails_does_not_keep_the_others_from_running(server: Server, tmp_path: Path) -> None:
     with server.config.open("a") as file:
         file.write(f'[[vault]]\nname = "lost"\nkind = "directory"\npath = "{tmp_path}/not there"\n')

@@ -101,6 +101,7 @@ def test_a_disk_that_is_not_mounted_again_is_kept_and_let_go_when_told(server: S
     place = server.restore(server.folder / "out 2")
     assert (place / "disk" / "deeper" / "file").read_text() == "third\n"
     assert not (place / "disk" / "hidden").exists()
-    assert server.run("backup", "main", "--disk-gone", str(disk)).exit_code == 0
+    told = server.run("backup", "main", "--disk-gone", str(disk))
+    assert (told.exit_code, "--disk-gone" in told.stderr) == (0, False)
     place = server.restore(server.folder / "out 3")
     assert [one.name for one in (place / "disk").iterdir()] == ["hidden"]

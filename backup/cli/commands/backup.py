@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ def backup(
         stdin=_name_of_stdin(stdin, name, chosen),
         disks_gone=frozenset(os.fsencode(os.path.abspath(path)) for path in disks_gone),
     )
+    _warn_of_unknown_disks(cli, config, chosen, options)
     if dry_run:
         looks = [show_dry_run(cli, config, _job_of(config, job, options), listed=listed) for job in chosen]
         cli.show(looks)
@@ -96,6 +98,19 @@ def backup(
     cli.show(documents)
     if worst is not ExitCode.DONE:
         raise click.exceptions.Exit(int(worst))
+
+
+def _warn_of_unknown_disks(
+    cli: Cli, config: Config, chosen: Sequence[JobSettings], options: _RunOptions
+) -> None:
+    """Name what was given up with `--disk-gone` and is no disk that a job knows: a misspelt path, mostly."""
+    from backup.app.runs import opened
+    from backup.app.source_warnings import unknown_disks
+
+    if options.disks_gone:
+        with closing(opened(config)) as inventory:
+            for warning in unknown_disks(inventory, chosen, options.disks_gone):
+                cli.warn(f"warning: {warning}")
 
 
 def _run_all(
