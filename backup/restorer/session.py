@@ -18,9 +18,8 @@ from backup.format.pack import derive_keys
 from backup.inventory import restore_state as books
 from backup.inventory.restore_state import RestoreState
 from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.runs import Outcome
 from backup.inventory.stages import OVER, RetrievalStage
-from backup.model import MIB, FrameRow, Problem
+from backup.model import MIB, FrameRow
 from backup.restorer.asking import GONE
 from backup.restorer.checkpoints import Checkpoints
 from backup.restorer.context import RestoreContext
@@ -29,6 +28,7 @@ from backup.restorer.plan import RestorePlan
 from backup.restorer.ranges import cover
 from backup.restorer.report import RestoreReport
 from backup.restorer.selection.choice import Overwrite
+from backup.restorer.session_counts import SessionCounts
 from backup.restorer.target.assemble import Assembly
 from backup.restorer.target.existing import Existing, read_back
 from backup.restorer.target.extraneous import remove_extraneous
@@ -65,21 +65,14 @@ class Session:
         self._resumes = before is not None and before.has_begun
         self._before = before or RestoreState()
         self._context = context
-        self._problems: list[Problem] = []
-        self._warnings: list[str] = []
-        self._started = context.clock.now()
-        self._counts = (0, 0)  # files and bytes as of the last frame that was dealt with
-        self._fetched = 0
-        self._files_told = 0
-        self._removed = 0
-        self._verified = 0
+        self._counts = SessionCounts(self._before, context.clock.now(), context.progress)
         self._has_begun = False
         choice = plan.choice
         self._target = enter(restore, context, replaces=choice.overwrite is not Overwrite.NEVER)
         owners = Owners(numeric=context.numeric_owner or choice.numeric_owner)
-        report = self._problems.append
+        report = self._counts.problems.append
         self._writer = Writer(self._target, report, restore.id, owners, resumes=self._resumes)
-        key, warn = context.secret.chunk_key, self._warnings.append
+        key, warn = context.secret.chunk_key, self._counts.warnings.append
         self._assembly = Assembly(plan.selection, self._writer, report, chunk_key=key, warn=warn)
         self._checkpoints = Checkpoints(restore, known, context.inventory, self._writer)
 
@@ -96,7 +89,8 @@ class Session:
                 is_done = True
             else:
                 self._checkpoints.record(self._so_far())
-            return self._report()
+            known = list(self._checkpoints.known.values())
+            return self._counts.report(self._restore, self._plan, known, self._writer)
         except NightvaultError:
             with suppress(NightvaultError):  # it may meet the same again
                 self._settle()
@@ -137,26 +131,26 @@ class Session:
         extraneous = self._plan.confirmed.extraneous
         if not extraneous:
             return
-        if self._plan.selection.problems or self._all_problems():
+        if self._plan.selection.problems or self._counts.all_problems():
             self._context.progress.note("not everything could be restored: nothing is removed")
             return
         existing = Existing(self._restore.target)
         try:
-            self._removed = remove_extraneous(existing, extraneous, self._problems.append)
+            self._counts.removed = remove_extraneous(existing, extraneous, self._counts.problems.append)
         finally:
             existing.close()
 
     def _verify(self) -> None:
         """Read back from the disk what was written, each name of it."""
-        gone = set(self._assembly.gone) | {problem.path for problem in self._all_problems()}
+        gone = set(self._assembly.gone) | {problem.path for problem in self._counts.all_problems()}
         self._context.progress.finish()
         self._context.progress.start("Reading back", self._plan.selection.data_bytes)
-        self._verified = read_back(
+        self._counts.verified = read_back(
             self._restore.target,
             self._plan.selection,
             gone,
             self._context,
-            self._problems.append,
+            self._counts.problems.append,
         )
 
     def _begin(self) -> None:
@@ -204,7 +198,7 @@ class Session:
                     self._checkpoints.set(self._lapsed(self._checkpoints.known[one.number], error))
                     continue
                 self._checkpoints.set(replace(one, state=RetrievalStage.FETCHED, written_to=one.extent.end))
-        if lapsed is not None and not self._fetched:
+        if lapsed is not None and not self._counts.fetched:
             raise type(lapsed)(
                 f"restore {self._restore.id}: {lapsed}",
                 advice="run the same command again: what is gone is asked for anew, and only that",
@@ -236,7 +230,7 @@ class Session:
             written = replace(one, written_to=row.offset + row.sealed_length)
             self._checkpoints.accept(written, row.sealed_length)
             self._count(done)
-            self._fetched += row.sealed_length
+            self._counts.fetched += row.sealed_length
             if self._checkpoints.unsynced >= CHECKPOINT:
                 self._settle()
                 self._checkpoints.begin(self._so_far())
@@ -256,27 +250,11 @@ class Session:
     def _count(self, done: int = 0) -> None:
         """Take down what is done of what came, and tell of it: of `done` bytes more."""
         self._checkpoints.note_done(self._assembly.under_way)
-        self._counts = (self._writer.files, self._writer.bytes)
-        self._context.progress.advance(files=self._writer.files - self._files_told, done=done)
-        self._files_told = self._writer.files
+        self._counts.count(self._writer, done)
 
     def _so_far(self) -> RestoreState:
         """The record as it is once all that was written so far is synced."""
-        now = self._context.clock.now()
-        before, (files, written) = self._before, self._counts
-        return RestoreState(
-            files=before.files + files,
-            written=before.written + written,
-            fetched=before.fetched + self._fetched,
-            seconds=before.seconds + max(0.0, (now - self._started).total_seconds()),
-            problems=self._all_problems(),
-            gone=before.gone | frozenset(self._assembly.gone),
-            failures=before.failures,
-        )
-
-    def _all_problems(self) -> tuple[Problem, ...]:
-        """The problems of all sessions, each once."""
-        return tuple(dict.fromkeys((*self._before.problems, *self._problems)))
+        return self._counts.so_far(self._context.clock.now(), frozenset(self._assembly.gone))
 
     def _lose_what_is_gone(self) -> None:
         for archive in self._plan.archives.keys() - self._pack_keys.keys():
@@ -287,32 +265,6 @@ class Session:
             if one.state is RetrievalStage.FAILED:
                 failure = self._before.failures.get(one.number)
                 self._assembly.lose(one.archive, failure.why if failure else GONE, rows)
-
-    def _report(self) -> RestoreReport:
-        known = list(self._checkpoints.known.values())
-        problems = self._all_problems()
-        if is_over := self._is_over():
-            problems = (*self._plan.selection.problems, *problems)
-        finished = Outcome.PARTIAL if problems else Outcome.DONE
-        return RestoreReport(
-            restore=self._restore.id,
-            snapshot=self._plan.snapshot.id,
-            target=self._restore.target,
-            outcome=finished if is_over else Outcome.RUNNING,
-            waiting=sum(one.state not in OVER for one in known),
-            retrievals=len(known),
-            files=self._before.files + self._writer.files,
-            directories=self._writer.directories,
-            bytes=self._before.written + self._writer.bytes,
-            retrieved=sum(one.extent.length for one in known if one.state in _FETCHABLE),
-            fetched=self._before.fetched + self._fetched,
-            kept=len(self._plan.confirmed.kept),
-            removed=self._removed,
-            verified=self._verified,
-            seconds=self._before.seconds,
-            problems=problems,
-            warnings=tuple(self._warnings),
-        )
 
 
 def _has(one: Retrieval, row: FrameRow) -> bool:
