@@ -57,9 +57,18 @@ def test_the_path_decides(server: Server, place: str) -> None:
 def test_further_paths_decide(server: Server) -> None:
     """Defect 20: `restore latest /a/path` has its path in another place; `find` in its pattern."""
     home, out = f"{server.folder}/home", server.folder / "out"
-    server.done("restore", "latest", f"{home}/ann", "--target", out, "--dry-run")
-    server.done("restore", "latest", f"{home}/*/file.*", "--target", out, "--dry-run")
-    server.done("find", f"{home}/**/*.conf", "--snapshot", "latest")
+    newest = {one["job"]: one["id"] for one in server.json("snapshots")}
+    for place in (f"{home}/ann", f"{home}/*/file.*"):
+        planned = server.json("restore", "latest", place, "--target", out, "--dry-run")
+        assert (planned["snapshot"], planned["files"]) == (newest["home"], 1)
+        assert planned["bytes"] == len("home/ann")
+    found = server.json("find", f"{home}/**/*.conf", "--snapshot", "latest")
+    assert [(one["path"], one["job"], one["last"]["id"]) for one in found] == [
+        (f"{home}/ann/file.conf", "home", newest["home"])
+    ]
+    server.done("restore", "latest", f"{home}/ann", "--target", out, "--key", server.key_file, "--wait")
+    assert [one.name for one in out.rglob("*.conf")] == ["file.conf"]
+    assert next(out.rglob("*.conf")).read_text() == "home/ann"
 
 
 def test_a_path_that_decides_nothing(server: Server) -> None:
