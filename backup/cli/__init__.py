@@ -58,6 +58,7 @@ COMMANDS = {
     "archives": _command("archives:archives", "List the archives in the vaults."),
     "listing": _command("listing:listing", "Ask a vault for its own list of archives."),
     "runs": _command("runs:runs", "List runs and their outcomes."),
+    "stats": _command("stats:stats", "Show what is stored, what it costs, and how it grows."),
     "config": _command("config:config", "Check the config file."),
     "daemon": _command("daemon:daemon", "Run the jobs by their schedules."),
     "emulator": _command("emulator:emulator", "A local AWS to try things on."),

@@ -1,9 +1,12 @@
-"""Which snapshots of a job stay, and why; pure: no clock, no disk, no vault.
+"""Which snapshots of a job stay, and why; what they cost, and how it grows. Pure: no clock, no disk, no vault.
 
 `policy.py` decides, begin there: a `Policy` and the snapshots as `Candidate` values in, one `Decision` with
 its reasons for each out. `rules.py` has one class for each kind of rule, `periods.py` the hours, days,
 weeks, months and years of a calendar, `spans.py` lengths of time such as "90d", `dates.py` finds snapshots
 whose dates cannot be right.
+
+`stats.py` sums up archives and money, with `nights.py` for growth and `ages.py` for minimum durations;
+`unusual.py` says which night is far from those before it.
 
 Invariant: what is not known for sure (a wrong date, a policy that keeps nothing) is never forgotten.
 """

@@ -1,0 +1,99 @@
+"""Statistics: what the inventory tells of storing, growing and requests, with the terms of each vault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+
+from backup.app.prices import kind_of, price_table
+from backup.config import Config, VaultSettings, part_size_within
+from backup.cost import PriceTable
+from backup.inventory import stats as queries
+from backup.inventory.database import Inventory
+from backup.model import MIB, JobName, PackKind, VaultName
+from backup.retention.nights import nights_of
+from backup.retention.stats import MONTH, Rows, Summary, Terms, summed
+from backup.retention.unusual import NIGHTS
+
+_LOOKED_AT = timedelta(days=NIGHTS * 14)
+"""So far back are runs read: thirty nights of a weekly job, and thirty before that say what is usual."""
+_OTHER_PART_SIZE = 32 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """All that was found: rows of the inventory, and the terms of each vault that has any."""
+
+    now: datetime
+    rows: Rows
+    terms: Mapping[VaultName, Terms]
+    table: PriceTable
+
+    @property
+    def today(self) -> date:
+        """The day by UTC, as vaults bill it."""
+        return self.now.astimezone(UTC).date()
+
+    def of_vault(self, vault: VaultName) -> Summary:
+        """The summary of a vault, of those jobs that were asked for."""
+        return summed(self.rows.of(vault), self.terms[vault], self.today)
+
+    def of_job(self, vault: VaultName, job: JobName | None) -> Summary:
+        """The summary of a job in a vault; None: of archives that belong to none."""
+        return summed(self.rows.of(vault, job), self.terms[vault], self.today)
+
+
+def read_statistics(
+    config: Config,
+    inventory: Inventory,
+    now: datetime,
+    *,
+    vault: VaultName | None = None,
+    job: JobName | None = None,
+    zone: tzinfo | None = None,
+) -> Statistics:
+    """The statistics of everything, of a vault or of a job, from the inventory alone.
+
+    `zone` is where nights are days (None: this machine's).
+    """
+    since = now - timedelta(days=MONTH)
+    with inventory.reading() as tx:
+        runs = queries.backup_runs(tx, now - _LOOKED_AT)
+        rows = Rows(
+            stored=queries.stored(tx),
+            snapshots=queries.snapshots(tx),
+            versions=queries.versions(tx),
+            nights=nights_of(runs, lambda began: began.astimezone(zone).date()),
+            uploads=queries.uploads(tx, since),
+            retrieved=queries.retrieved(tx, since),
+            shared=queries.shared(tx),
+        )
+    table = price_table(config)
+    chosen = rows.only(vault, job)
+    return Statistics(now, chosen, _terms_of(config, table, (name for name, _ in chosen.parts)), table)
+
+
+def _terms_of(config: Config, table: PriceTable, names: Iterable[VaultName]) -> dict[VaultName, Terms]:
+    settings = {one.name: one for one in config.vaults}
+    return {
+        name: terms_of(config, table, settings[name]) if name in settings else _not_in_config(name)
+        for name in names
+    }
+
+
+def terms_of(config: Config, table: PriceTable, vault: VaultSettings) -> Terms:
+    """The terms of a vault: a bucket keeps catalogs in a class of their own."""
+    data = kind_of(vault)
+    catalogs = f"s3:{vault.catalog_class}" if vault.kind == "s3" else data
+    classes = {PackKind.DATA: data, PackKind.CATALOG: catalogs}
+    is_free = vault.kind == "directory"
+    prices = {kind: None if is_free else table.find(vault.region, name) for kind, name in classes.items()}
+    part_size = part_size_within(vault, config.limits.memory)
+    return Terms(vault.name, vault.kind, vault.region, is_free, classes, prices, part_size)
+
+
+def _not_in_config(vault: VaultName) -> Terms:
+    """The terms of a vault that only the inventory knows: nothing is known of them."""
+    unknown = dict.fromkeys(PackKind, "unknown")
+    return Terms(vault, "unknown", None, False, unknown, dict.fromkeys(PackKind), part_size=_OTHER_PART_SIZE)

@@ -1,0 +1,94 @@
+"""`nightvault stats`: what is stored, what it costs and how it grows, from the inventory alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.snapshot_arguments import job_option
+from backup.model import JobName, VaultName
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from backup.app.stats import Statistics
+    from backup.config import Config
+
+_NIGHTS = 14
+"""Nights that the screen shows."""
+
+
+@click.command()
+@click.option("--vault", metavar="NAME", help="Only of this vault.")
+@job_option
+@click.option(
+    "--by",
+    type=click.Choice(["month", "job", "age"]),
+    help="Bars by month of storing, by job, or by age; without it sums and the last nights.",
+)
+@pass_cli
+def stats(cli: Cli, vault: str | None, job: str | None, by: str | None) -> None:
+    """Show what is stored, what it costs now and in a year, and how much each night adds.
+
+    No vault is asked. A night that is far from the thirty before it is marked as unusual. docs/prices.md says
+    how each figure is made; --json has all of them, whatever --by says.
+    """
+    from rich.console import Group
+
+    from backup.app.runs import opened
+    from backup.app.stats import read_statistics
+    from backup.cli.support.stats_document import stats_document
+
+    config = cli.config()
+    chosen = VaultName(vault) if vault else None, JobName(job) if job else None
+    with closing(opened(config)) as inventory:
+        found = read_statistics(config, inventory, cli.clock.now(), vault=chosen[0], job=chosen[1])
+    if not found.rows.parts:
+        _require_names(config, vault, job)
+    document = stats_document(found) if cli.json else None
+    cli.show(document, Group(*_screen(found, by)) if found.rows.parts else "nothing is stored yet")
+
+
+def _require_names(config: Config, vault: str | None, job: str | None) -> None:
+    """Where nothing was found, a name that is not in the config is a mistake. `UsageError`."""
+    if vault is not None:
+        config.vault(vault)
+    if job is not None:
+        config.job(job)
+
+
+def _screen(found: Statistics, by: str | None) -> Iterator[RenderableType]:
+    """What is shown, with an empty line between two tables."""
+    from rich.text import Text
+
+    for place, one in enumerate(_sheets(found, by)):
+        if place:
+            yield Text()
+        yield one
+
+
+def _sheets(found: Statistics, by: str | None) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from backup.cli.support import stats_screen as screen
+    from backup.cli.support.stats_document import last_nights
+
+    if by == "month":
+        yield screen.months_sheet(found)
+        return
+    if by == "job":
+        yield screen.jobs_sheet(found)
+    elif by == "age":
+        yield from (screen.ages_sheet(found, vault) for vault in found.terms)
+    else:
+        yield from (screen.vault_sheet(found, vault) for vault in found.terms)
+        if len(found.rows.parts) > 1:
+            yield screen.jobs_sheet(found)
+        if nights := last_nights(found.rows.nights, _NIGHTS):
+            yield screen.nights_sheet(nights)
+    if notes := list(screen.notes(found)):
+        yield Text("\n".join(notes))

@@ -1,0 +1,264 @@
+"""Sums for statistics, made by the database: a row for each job and day, never one for each chunk or file.
+
+An archive belongs to the job whose run stored it. After a rebuild no runs are known: then to the job of the
+first catalog that names it. One that neither tells has no job. What is deleted or lost is in no sum, as it
+costs nothing; what is condemned is, until it is deleted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from backup.inventory.archives import ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.driver import raw_rows
+from backup.inventory.schema import micros, moment
+from backup.model import EntryKind, JobName, PackKind, Tier, VaultName
+
+_DAY = 86_400_000_000  # microseconds
+
+# Constants of this program stand in the statements below, never what somebody gave.
+_BILLED = "({})".format(
+    ", ".join(f"'{state}'" for state in ArchiveState if state not in {"submitted", "deleted", "lost"})
+)
+
+_OWNED = """
+WITH first_named AS (
+    SELECT archive, job FROM (
+        SELECT n.archive, c.job, row_number() OVER (
+            PARTITION BY n.archive ORDER BY coalesce(k.stored_at, k.submitted_at), c.number, n.catalog
+        ) AS place
+        FROM catalog_archives n
+        JOIN catalogs c ON c.archive = n.catalog
+        JOIN archives k ON k.number = n.catalog
+        JOIN archives a ON a.number = n.archive
+        WHERE a.run IS NULL
+    ) AS named WHERE place = 1
+), owned AS (
+    SELECT a.number, a.kind, a.state, a.size, a.archive_id, v.name AS vault, j.name AS job,
+           coalesce(a.stored_at, a.submitted_at) AS stored_at
+    FROM archives a
+    JOIN domains d ON d.number = a.domain
+    JOIN vaults v ON v.number = d.vault
+    LEFT JOIN catalogs c ON c.archive = a.number
+    LEFT JOIN runs r ON r.number = a.run
+    LEFT JOIN first_named f ON f.archive = a.number
+    LEFT JOIN jobs j ON j.number = coalesce(c.job, r.job, f.job)
+)"""
+
+_STORED = f"""{_OWNED}
+SELECT o.vault, o.job, o.kind, o.stored_at / {_DAY} AS day, o.state = 'condemned' AS condemned,
+       count(*), sum(o.size), coalesce(sum(f.raw), 0), coalesce(sum(f.sealed), 0)
+FROM owned o
+LEFT JOIN (
+    SELECT archive, sum(raw_length) AS raw, sum(sealed_length) AS sealed FROM frames GROUP BY archive
+) AS f ON f.archive = o.number
+WHERE o.state IN {_BILLED}
+GROUP BY o.vault, o.job, o.kind, day, condemned
+ORDER BY day, o.vault, o.job, o.kind, condemned"""  # noqa: S608
+
+_SNAPSHOTS = """
+SELECT v.name, j.name, t.snapshots, t.size, s.files, s.bytes
+FROM jobs j
+JOIN vaults v ON v.number = j.vault
+JOIN (
+    SELECT job, count(*) AS snapshots, sum(bytes) AS size, max(number) AS newest FROM snapshots GROUP BY job
+) AS t ON t.job = j.number
+JOIN snapshots s ON s.job = j.number AND s.number = t.newest
+ORDER BY j.number"""
+
+_VERSIONS = f"""
+SELECT v.name, j.name, count(*), sum(e.size)
+FROM entries e
+JOIN directories d ON d.number = e.directory
+JOIN jobs j ON j.number = d.job
+JOIN vaults v ON v.number = j.vault
+WHERE e.kind = {int(EntryKind.FILE)}
+GROUP BY v.name, j.name"""  # noqa: S608
+
+_NIGHTS = f"""
+SELECT v.name, j.name, r.started_at, r.outcome IN ('done', 'partial'), r.number <= first.number,
+       coalesce(json_extract(r.report, '$.bytes_uploaded'), a.data + a.catalogs, 0),
+       json_extract(r.report, '$.files_read'),
+       coalesce(a.data_count, 0), coalesce(a.data, 0), coalesce(a.catalog_count, 0), coalesce(a.catalogs, 0)
+FROM runs r
+JOIN jobs j ON j.number = r.job
+JOIN vaults v ON v.number = j.vault
+LEFT JOIN (
+    SELECT job, min(number) AS number FROM runs
+    WHERE kind = 'backup' AND outcome IN ('done', 'partial') GROUP BY job
+) AS first ON first.job = r.job
+LEFT JOIN (
+    SELECT run, sum(kind = {int(PackKind.DATA)}) AS data_count,
+           sum(CASE WHEN kind = {int(PackKind.DATA)} THEN size ELSE 0 END) AS data,
+           sum(kind = {int(PackKind.CATALOG)}) AS catalog_count,
+           sum(CASE WHEN kind = {int(PackKind.CATALOG)} THEN size ELSE 0 END) AS catalogs
+    FROM archives WHERE run IS NOT NULL AND state IN {_BILLED} GROUP BY run
+) AS a ON a.run = r.number
+WHERE r.kind = 'backup' AND r.outcome <> 'running' AND r.started_at >= {{m}}
+ORDER BY r.number"""  # noqa: S608
+
+_UPLOADS = f"""{_OWNED}
+SELECT vault, job, kind, (size + 1048575) / 1048576 AS mib, count(*)
+FROM owned WHERE archive_id IS NOT NULL AND stored_at >= {{m}}
+GROUP BY vault, job, kind, mib ORDER BY vault, job, kind, mib"""  # noqa: S608
+
+_RETRIEVALS = f"""{_OWNED}, asked AS (
+    SELECT retrieval_id, archive, tier, requested_at,
+           max(coalesce(asked_to, "end") - coalesce(asked_from, start)) AS size
+    FROM retrievals WHERE retrieval_id IS NOT NULL AND requested_at >= {{m}}
+    GROUP BY retrieval_id, archive, tier, requested_at
+    UNION ALL
+    SELECT retrieval_id, archive, tier, requested_at, asked_to - asked_from
+    FROM readings WHERE retrieval_id IS NOT NULL AND requested_at >= {{m}}
+)
+SELECT o.vault, o.job, o.kind, q.tier, count(*), sum(q.size)
+FROM asked q JOIN owned o ON o.number = q.archive
+GROUP BY o.vault, o.job, o.kind, q.tier ORDER BY o.vault, o.job, o.kind, q.tier"""  # noqa: S608
+
+_SHARED = f"""{_OWNED}
+SELECT o.vault, o.job, other.name, count(*), sum(o.size)
+FROM (
+    SELECT DISTINCT n.archive, c.job FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
+) AS named
+JOIN owned o ON o.number = named.archive
+JOIN jobs other ON other.number = named.job
+WHERE o.state IN {_BILLED} AND o.job <> other.name
+GROUP BY o.vault, o.job, other.name ORDER BY o.vault, o.job, other.name"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Archives of one vault, job and kind that were stored on one day, by UTC.
+
+    `raw` are the bytes of chunks in them, `sealed` what these take, compressed and encrypted.
+    """
+
+    vault: VaultName
+    job: JobName | None
+    kind: PackKind
+    day: date
+    is_condemned: bool
+    archives: int
+    bytes: int
+    raw: int
+    sealed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A job's snapshots, all and the newest, or its versions of files."""
+
+    vault: VaultName
+    job: JobName
+    count: int
+    bytes: int
+    newest_files: int = 0
+    newest_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRun:
+    """A backup that has ended: what it uploaded, and what of that still lies in the vault.
+
+    `is_first`: the job's first that made a snapshot, or one before it. `files_read` is None if nobody knows.
+    """
+
+    vault: VaultName
+    job: JobName
+    started_at: datetime
+    made_snapshot: bool
+    is_first: bool
+    bytes_uploaded: int
+    files_read: int | None
+    data_archives: int
+    data_bytes: int
+    catalogs: int
+    catalog_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Archives that were stored since some time, of `mib` MiB each, the last of which may be short."""
+
+    vault: VaultName
+    job: JobName | None
+    kind: PackKind
+    mib: int
+    archives: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Retrievals that a vault accepted since some time, of restores and checks."""
+
+    vault: VaultName
+    job: JobName | None
+    kind: PackKind
+    tier: Tier
+    requests: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Archives of one job that catalogs of another job name, too."""
+
+    vault: VaultName
+    job: JobName
+    other: JobName
+    archives: int
+    bytes: int
+
+
+def stored(tx: Transaction) -> list[Stored]:
+    """All archives that are billed, by day of storing."""
+    return [
+        Stored(vault, job, PackKind(kind), _date(day), bool(condemned), *sums)
+        for vault, job, kind, day, condemned, *sums in raw_rows(tx, _STORED, ())
+    ]
+
+
+def snapshots(tx: Transaction) -> list[Contents]:
+    """The snapshots of each job that has any: their number, their bytes, and the newest one's."""
+    return [Contents(*row) for row in raw_rows(tx, _SNAPSHOTS, ())]
+
+
+def versions(tx: Transaction) -> list[Contents]:
+    """The versions of files that the inventory knows, by job; each once, however many snapshots."""
+    return [Contents(*row) for row in raw_rows(tx, _VERSIONS, ())]
+
+
+def backup_runs(tx: Transaction, since: datetime) -> list[BackupRun]:
+    """Backups that began since then and have ended, oldest first."""
+    return [
+        BackupRun(vault, job, moment(began), bool(made), bool(first) or first is None, *sums)
+        for vault, job, began, made, first, *sums in raw_rows(tx, _NIGHTS, (micros(since),))
+    ]
+
+
+def uploads(tx: Transaction, since: datetime) -> list[Uploads]:
+    """Archives that were stored since then, whatever became of them, by their size."""
+    return [
+        Uploads(vault, job, PackKind(kind), mib, archives)
+        for vault, job, kind, mib, archives in raw_rows(tx, _UPLOADS, (micros(since),))
+    ]
+
+
+def retrieved(tx: Transaction, since: datetime) -> list[Retrieved]:
+    """Retrievals that were requested since then; one that serves two restores is counted once."""
+    times = (micros(since), micros(since))
+    return [
+        Retrieved(vault, job, PackKind(kind), Tier(tier), *sums)
+        for vault, job, kind, tier, *sums in raw_rows(tx, _RETRIEVALS, times)
+    ]
+
+
+def shared(tx: Transaction) -> list[Shared]:
+    """Archives of each job that another job needs, too; one is in several rows if several jobs do."""
+    return [Shared(*row) for row in raw_rows(tx, _SHARED, ())]
+
+
+def _date(day: int) -> date:
+    return moment(day * _DAY).date()

@@ -1,0 +1,83 @@
+"""How old stored bytes are, and the minimum duration that still runs for them; pure.
+
+An archive that was stored on day D, by UTC, is billed for the minimum duration of its class at least. The
+first day on all of which it can be deleted without paying for the rest is D + minimum + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from backup.model import PackKind
+from backup.retention.nights import Amount
+
+if TYPE_CHECKING:
+    from backup.cost import Price
+    from backup.inventory.stats import Stored
+
+BUCKETS = (0, 30, 90, 180, 365, 730)
+"""Ages in days at which a bucket begins; the last has no end."""
+
+_Prices = Mapping[PackKind, "Price | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """Archives whose minimum duration still runs.
+
+    The first of them is free to delete from `first` on, all from `last` on; deleting them today costs
+    `early`.
+    """
+
+    running: Amount
+    first: date | None
+    last: date | None
+    early: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """Archives that are `least` days old or older, but not `most` (None: however old)."""
+
+    least: int
+    most: int | None
+    held: Amount
+    minimum: Minimum
+
+
+def ages_of(rows: Sequence[Stored], prices: _Prices, today: date) -> list[Age]:
+    """All buckets, youngest first; what was stored after `today`, by a wrong clock, is new."""
+    ends = (*BUCKETS[1:], None)
+    found: list[Age] = []
+    for least, most in zip(BUCKETS, ends, strict=True):
+        some = [one for one in rows if least <= _age(one, today) < (most or timedelta.max.days)]
+        held = sum((Amount(one.archives, one.bytes) for one in some), Amount())
+        found.append(Age(least, most, held, minimum_of(some, prices, today)))
+    return found
+
+
+def _age(one: Stored, today: date) -> int:
+    return max(0, (today - one.day).days)
+
+
+def free_from(day: date, minimum_days: int) -> date:
+    """The first day on all of which an archive that was stored on `day` is free to delete."""
+    return day + timedelta(days=min(minimum_days + 1, (date.max - day).days)) if minimum_days else day
+
+
+def minimum_of(rows: Iterable[Stored], prices: _Prices, today: date) -> Minimum:
+    """What of these archives is not free to delete yet."""
+    running, days, early = Amount(), list[date](), Decimal(0)
+    for one in rows:
+        price = prices.get(one.kind)
+        free = free_from(one.day, price.minimum_days if price else 0)
+        if price is None or free <= today or not price.minimum_days:
+            continue
+        running += Amount(one.archives, one.bytes)
+        days.append(free)
+        early += price.deleting(one.bytes, one.archives, max(0, (today - one.day).days - 1))
+    return Minimum(running, min(days, default=None), max(days, default=None), early)

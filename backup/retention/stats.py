@@ -1,0 +1,283 @@
+"""Sums of what archives hold, cost and grow by: pure, rows of the inventory in, values out.
+
+    summary = summed(rows.of("cold"), terms, today)              # of a vault
+    summary = summed(rows.of("cold", job="web"), terms, today)   # of a job in it
+    summary.month, summary.month_in_a_year                       # Decimals; None without a price
+
+Rules, which docs/prices.md tells users: a month is 30 days at today's prices; in a year nothing will have
+been deleted; requests are those that the inventory can prove.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Protocol
+
+from backup.cost import Figure, Load, Price
+from backup.format.treehash import part_size_for
+from backup.model import MIB, JobName, PackKind, VaultName
+from backup.retention.ages import Age, Minimum, ages_of, minimum_of
+from backup.retention.nights import Amount, Amounts, Night, pace_of
+
+if TYPE_CHECKING:
+    from backup.inventory.stats import Contents, Retrieved, Shared, Stored, Uploads
+
+MONTH = 30
+"""Days of a month that is billed, and of those whose requests are counted."""
+_NOTHING = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of a vault: by kind of pack its class, and its price (None: free, or not known)."""
+
+    vault: VaultName
+    kind: str
+    region: str | None
+    is_free: bool
+    classes: Mapping[PackKind, str]
+    prices: Mapping[PackKind, Price | None]
+    part_size: int
+
+
+class _Row(Protocol):
+    @property
+    def vault(self) -> VaultName: ...
+    @property
+    def job(self) -> JobName | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the inventory told, of everything or of a part."""
+
+    stored: Sequence[Stored] = ()
+    snapshots: Sequence[Contents] = ()
+    versions: Sequence[Contents] = ()
+    nights: Sequence[Night] = ()
+    uploads: Sequence[Uploads] = ()
+    retrieved: Sequence[Retrieved] = ()
+    shared: Sequence[Shared] = ()
+
+    def of(self, vault: VaultName, *jobs: JobName | None) -> Rows:
+        """Those of a vault; if jobs are named, of these alone (None: of archives that have no job)."""
+        return self._where(lambda one: one.vault == vault and (not jobs or one.job in jobs))
+
+    def only(self, vault: VaultName | None, job: JobName | None) -> Rows:
+        """Those of a vault and of a job; None: of all."""
+        return self._where(lambda one: vault in {None, one.vault} and job in {None, one.job})
+
+    def _where(self, fits: Callable[[_Row], bool]) -> Rows:
+        return Rows(
+            [one for one in self.stored if fits(one)],
+            [one for one in self.snapshots if fits(one)],
+            [one for one in self.versions if fits(one)],
+            [one for one in self.nights if fits(one)],
+            [one for one in self.uploads if fits(one)],
+            [one for one in self.retrieved if fits(one)],
+            [one for one in self.shared if fits(one)],
+        )
+
+    @property
+    def parts(self) -> list[tuple[VaultName, JobName | None]]:
+        """Every vault and job that has something, in order."""
+        rows: list[_Row] = [*self.stored, *self.snapshots, *self.nights]
+        return sorted({(one.vault, one.job) for one in rows}, key=lambda pair: (pair[0], pair[1] or ""))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCost:
+    """What archives in one storage class cost a month; None where no price is known.
+
+    `overhead` are the bytes that are billed on top, `in_a_year` is the month's cost at the present pace.
+    """
+
+    name: str
+    held: Amount
+    overhead: int
+    month: Decimal | None
+    in_a_year: Decimal | None
+    unverified: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Requests of the last 30 days: to upload `archives`, and to retrieve `bytes`; None without a price."""
+
+    archives: int
+    uploads: int
+    upload_cost: Decimal | None
+    retrievals: int
+    bytes: int
+    retrieval_cost: Decimal | None
+
+    @property
+    def total(self) -> Decimal | None:
+        """Both together."""
+        known = self.upload_cost, self.retrieval_cost
+        return None if None in known else sum(filter(None, known), _NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Everything about a vault, or about a job in it."""
+
+    held: Amounts
+    condemned: Amount
+    snapshots: int
+    newest_files: int
+    newest_bytes: int
+    snapshot_bytes: int
+    versions: int
+    version_bytes: int
+    chunk_bytes: int
+    sealed_bytes: int
+    classes: Sequence[ClassCost]
+    pace: Amounts | None
+    requests: Requests
+    minimum: Minimum
+    ages: Sequence[Age]
+
+    @property
+    def all(self) -> Amount:
+        """All archives."""
+        return sum(self.held.values(), Amount())
+
+    @property
+    def deduplication(self) -> float | None:
+        """Bytes of all versions of files for each byte of chunks that was stored."""
+        return self.version_bytes / self.chunk_bytes if self.chunk_bytes else None
+
+    @property
+    def compression(self) -> float | None:
+        """Bytes of chunks for each byte that they take, compressed and encrypted."""
+        return self.chunk_bytes / self.sealed_bytes if self.sealed_bytes else None
+
+    @property
+    def month(self) -> Decimal | None:
+        """What a month of storage costs now."""
+        return _sum(one.month for one in self.classes)
+
+    @property
+    def month_in_a_year(self) -> Decimal | None:
+        """What it will cost in a year at this pace; None without a pace."""
+        return None if self.pace is None else _sum(one.in_a_year for one in self.classes)
+
+
+def summed(rows: Rows, terms: Terms, today: date) -> Summary:
+    """The summary of these rows, which must be of the vault whose terms these are; `today` is UTC's."""
+    data = [one for one in rows.stored if one.kind is PackKind.DATA]
+    condemned = (Amount(one.archives, one.bytes) for one in rows.stored if one.is_condemned)
+    held = {kind: _amount(one for one in rows.stored if one.kind is kind) for kind in PackKind}
+    pace = pace_of(rows.nights, today)
+    return Summary(
+        held=held,
+        condemned=sum(condemned, Amount()),
+        snapshots=sum(one.count for one in rows.snapshots),
+        newest_files=sum(one.newest_files for one in rows.snapshots),
+        newest_bytes=sum(one.newest_bytes for one in rows.snapshots),
+        snapshot_bytes=sum(one.bytes for one in rows.snapshots),
+        versions=sum(one.count for one in rows.versions),
+        version_bytes=sum(one.bytes for one in rows.versions),
+        chunk_bytes=sum(one.raw for one in data),
+        sealed_bytes=sum(one.sealed for one in data),
+        classes=_classes(held, pace, terms),
+        pace=pace,
+        requests=_requests(rows, terms),
+        minimum=minimum_of(rows.stored, terms.prices, today),
+        ages=ages_of(rows.stored, terms.prices, today),
+    )
+
+
+def _amount(rows: Iterable[Stored]) -> Amount:
+    return sum((Amount(one.archives, one.bytes) for one in rows), Amount())
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """The sum; None if one is not known."""
+    total = _NOTHING
+    for one in amounts:
+        if one is None:
+            return None
+        total += one
+    return total
+
+
+def _classes(held: Amounts, pace: Amounts | None, terms: Terms) -> list[ClassCost]:
+    """The cost of each class that has archives; data and catalogs may be in one class."""
+    found: list[ClassCost] = []
+    for name in dict.fromkeys(terms.classes[kind] for kind in PackKind):
+        kinds = [kind for kind in PackKind if terms.classes[kind] == name]
+        now = sum((held[kind] for kind in kinds), Amount())
+        more = sum(((pace or {}).get(kind, Amount()) for kind in kinds), Amount())
+        if (now + more).archives:
+            found.append(_class(name, now, now + more, terms.prices[kinds[0]], is_free=terms.is_free))
+    return found
+
+
+def _class(name: str, now: Amount, later: Amount, price: Price | None, *, is_free: bool) -> ClassCost:
+    if price is None:
+        cost = _NOTHING if is_free else None
+        return ClassCost(name, now, 0, cost, cost)
+    month, year = (price.storing(one.bytes, one.archives, MONTH) for one in (now, later))
+    used = {"storage", "upload"}
+    unverified = tuple(one for one in price.figures if one.as_in and one.name in used)
+    return ClassCost(name, now, now.archives * price.overhead, month, year, unverified)
+
+
+def _requests(rows: Rows, terms: Terms) -> Requests:
+    """The requests that these uploads and retrievals were; a free vault has none that cost."""
+    sent = [(one.kind, one.archives * requests_of(one.mib, terms.part_size)) for one in rows.uploads]
+    upload_costs = (_upload_cost(terms, kind, count) for kind, count in sent)
+    retrieval_costs = (_retrieval_cost(terms, one) for one in rows.retrieved)
+    return Requests(
+        archives=sum(one.archives for one in rows.uploads),
+        uploads=sum(count for _, count in sent),
+        upload_cost=_sum(upload_costs),
+        retrievals=sum(one.requests for one in rows.retrieved),
+        bytes=sum(one.bytes for one in rows.retrieved),
+        retrieval_cost=_sum(retrieval_costs),
+    )
+
+
+def requests_of(mib: int, part_size: int) -> int:
+    """The requests of an upload of so many MiB, the last maybe short: begin, parts, complete."""
+    return 2 + -(-mib * MIB // part_size_for(mib * MIB, part_size))
+
+
+def _upload_cost(terms: Terms, kind: PackKind, count: int) -> Decimal | None:
+    price = terms.prices[kind]
+    return count * price.upload / 1000 if price else _NOTHING if terms.is_free else None
+
+
+def _retrieval_cost(terms: Terms, one: Retrieved) -> Decimal | None:
+    """The cost of the requests and of the bytes that they made readable, without fetching them."""
+    price = terms.prices[one.kind]
+    if price is None:
+        return _NOTHING if terms.is_free else None
+    load = Load(0, one.requests, 0, one.bytes, 0, 0)
+    bill = price.retrieving(load, one.tier)
+    return None if bill is None else bill.retrieval + bill.requests
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """What a job stored in a month (UTC) and is there still; `month` is such as 2026-11."""
+
+    month: str
+    vault: VaultName
+    job: JobName | None
+    held: Amounts
+
+
+def months_of(rows: Sequence[Stored]) -> list[Month]:
+    """The months in which something was stored, oldest first, by vault and job."""
+    found: dict[tuple[str, VaultName, JobName | None], dict[PackKind, Amount]] = {}
+    for one in rows:
+        held = found.setdefault((f"{one.day:%Y-%m}", one.vault, one.job), dict.fromkeys(PackKind, Amount()))
+        held[one.kind] += Amount(one.archives, one.bytes)
+    ordered = sorted(found.items(), key=lambda pair: (pair[0][0], pair[0][1], pair[0][2] or ""))
+    return [Month(*key, held) for key, held in ordered]

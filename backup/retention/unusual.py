@@ -1,0 +1,90 @@
+"""Whether a number of a night (bytes, files) is far from those of the nights before it; pure.
+
+The rule, with the numbers of up to `NIGHTS` earlier nights, of which there must be at least `LEAST_NIGHTS`:
+
+1. A number below the floor counts as the floor. All that follows is about logarithms, that is, factors.
+2. The median is what is usual. The spread is 1.4826 times the median distance from it (MAD), which for
+   numbers that scatter normally is the standard deviation.
+3. A number is unusual if it is more than four spreads from the median, and by a factor of more than three,
+4. unless it has been there before: three of the earlier nights were as far out, but for a factor of three.
+   So a large dump each Sunday, and the small nights of a weekend, are usual.
+
+Median and MAD do not move as long as fewer than half of the nights are odd, so an odd night hides no other. A
+number that differs from the median by less than the floor is never unusual, as a factor of three is more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import exp, log
+from statistics import median
+
+NIGHTS = 30
+"""So many nights before a night say what is usual."""
+LEAST_NIGHTS = 7
+"""With fewer nights nothing is said."""
+BYTES_FLOOR = 16 * 1024 * 1024
+"""The floor for bytes that a night uploads."""
+FILES_FLOOR = 100
+"""The floor for files that were new or changed."""
+
+_SPREADS = 4.0
+_STEP = log(3)  # a factor of three
+_BEFORE = 3  # so often it must have been there
+_NORMAL = 1.4826  # MAD to standard deviation, for numbers that scatter normally
+_NOTHING = 1e-9  # logarithms that differ by rounding alone
+
+
+class Direction(StrEnum):
+    """How a number is unusual; part of the JSON interface."""
+
+    MORE = "more"
+    LESS = "less"
+
+
+@dataclass(frozen=True, slots=True)
+class Unusual:
+    """An unusual number: `usual` is the median of the nights before it, no less than the floor.
+
+    `factor`, above 3, is how many times as much it is, or as little: its floor counts, too.
+    """
+
+    direction: Direction
+    usual: float
+    factor: float
+
+
+def judge(value: float, earlier: Sequence[float], *, floor: float) -> Unusual | None:
+    """What is unusual about a night's number; `earlier` are those of the nights before it, oldest first.
+
+    None if it is usual, or if there are too few nights to say. `floor` must be above 0.
+    """
+    if floor <= 0:
+        raise ValueError("the floor must be above 0")
+    before = [log(max(one, floor)) for one in earlier[-NIGHTS:]]
+    if len(before) < LEAST_NIGHTS:
+        return None
+    usual = median(before)
+    spread = _NORMAL * median(abs(one - usual) for one in before)
+    distance = log(max(value, floor)) - usual
+    if abs(distance) <= max(_SPREADS * spread, _STEP) + _NOTHING or _was_there(distance, before, usual):
+        return None
+    direction = Direction.MORE if distance > 0 else Direction.LESS
+    return Unusual(direction, exp(usual), exp(abs(distance)))
+
+
+def _was_there(distance: float, before: Sequence[float], usual: float) -> bool:
+    """Whether enough earlier nights were as far out on that side, but for a factor of three."""
+    side = 1 if distance > 0 else -1
+    far = (one for one in before if (one - usual) * side >= abs(distance) - _STEP)
+    return sum(1 for _ in far) >= _BEFORE
+
+
+def judge_all(values: Sequence[float], *, floor: float) -> list[Unusual | None]:
+    """Each number of a row of nights, oldest first, judged by those before it."""
+    return [
+        judge(value, values[max(0, place - NIGHTS) : place], floor=floor)
+        for place, value in enumerate(values)
+    ]

@@ -1,0 +1,368 @@
+"""`stats`: figures recomputed from the vault's own files and the price table; what people see, on 80 columns."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+from tests.support.doubles import ManualClock
+from tests.support.servers import Cloud, Server, directory_server, running_cloud
+
+NIGHTS = 12
+ODD = 10
+"""The night on which hundreds of files change."""
+
+PRICES = """\
+date = 2026-11-01
+currency = "EUR"
+sources = ["a test"]
+[[price]]
+region = "eu-central-1"
+kind = "glacier"
+storage = 4000
+overhead = 32768
+minimum_days = 90
+upload = 36
+download = 0
+egress = 0.1
+copy = 0
+[price.retrieval]
+standard = { gb = 1000, requests = 500, hours = [3, 5] }
+"""
+
+
+@dataclass
+class Lived:
+    """A server after some nights, with the reports of its backups."""
+
+    server: Server
+    clock: ManualClock
+    reports: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
+    """Two jobs into a directory vault: `main` each night, `extra` twice, with a file that both have."""
+    folder = tmp_path_factory.mktemp("lived")
+    clock = ManualClock(datetime(2026, 10, 25, 1, 30, tzinfo=UTC))
+    server = directory_server(folder, clock=clock)
+    rng = random.Random(3)
+    extra = folder / "extra"
+    extra.mkdir()
+    shared = rng.randbytes(300_000)
+    (server.source / "shared").write_bytes(shared)
+    (extra / "shared").write_bytes(shared)
+    (extra / "own").write_bytes(rng.randbytes(100_000))
+    with server.config.open("a") as config:
+        config.write(f'[[job]]\nname = "extra"\nvault = "cold"\nsources = ["{extra}"]\n')
+    server.init()
+    reports = []
+    for night in range(NIGHTS):
+        for number in range(400 if night == ODD else 5):
+            (server.source / f"file {number}").write_bytes(rng.randbytes(2000))
+        reports.append(server.backup())
+        if night in {0, 3}:
+            reports.append(server.json("backup", "extra")[0])
+        clock.advance(timedelta(days=1))
+    return Lived(server, clock, reports)
+
+
+def archives_in(vault: Path) -> list[dict[str, Any]]:
+    """The archives of a directory vault, by their own files: size, description, date."""
+    found = []
+    for about in vault.glob("archives/*/*.json"):
+        size = about.with_suffix("").stat().st_size
+        found.append({**json.loads(about.read_text()), "on_disk": size})
+    return found
+
+
+def test_archives_and_bytes_are_what_lies_in_the_vault(lived: Lived) -> None:
+    there = archives_in(lived.server.folder / "vault")
+    assert len(there) > 2 * NIGHTS
+    document = lived.server.json("stats")
+    (vault,) = document["vaults"]
+    assert (vault["vault"], vault["kind"], vault["jobs"]) == ("cold", "directory", ["extra", "main"])
+    assert (vault["archives"], vault["bytes"]) == (len(there), sum(one["on_disk"] for one in there))
+    data = [one["on_disk"] for one in there if " data " in one["description"]]
+    assert vault["data"] == {"archives": len(data), "bytes": sum(data)}
+    assert vault["catalogs"]["archives"] == len(there) - len(data)
+    by_job = {one["job"]: one["bytes"] for one in document["jobs"]}
+    assert sum(by_job.values()) == vault["bytes"]
+    uploaded = {name: 0 for name in ("extra", "main")}
+    for one in lived.reports:
+        uploaded[one["job"]] += one["bytes_uploaded"]
+    assert by_job == uploaded
+    months = {one["month"] for one in document["months"]}
+    assert months == {"2026-10", "2026-11"}
+    assert sum(one["bytes"] for one in document["months"]) == vault["bytes"]
+    october = [one["on_disk"] for one in there if one["created_at"].startswith("2026-10")]
+    assert sum(one["bytes"] for one in document["months"] if one["month"] == "2026-10") == sum(october)
+
+
+def test_what_the_bytes_stand_for(lived: Lived) -> None:
+    """The newest snapshots, all of them as full copies, and what is left of that after deduplication."""
+    (vault,) = lived.server.json("stats")["vaults"]
+    newest = {one["job"]: one for one in lived.reports}
+    assert vault["newest_bytes"] == sum(one["bytes"] for one in newest.values())
+    assert vault["newest_files"] == sum(one["files"] for one in newest.values())
+    assert vault["snapshots"] == len(lived.reports)
+    assert vault["snapshot_bytes"] == sum(one["bytes"] for one in lived.reports)
+    assert vault["chunk_bytes"] == sum(one["bytes_new"] for one in lived.reports)
+    assert vault["deduplication"] == pytest.approx(vault["version_bytes"] / vault["chunk_bytes"], abs=1e-4)
+    assert vault["deduplication"] > 1.1, "a file of 300,000 bytes is in both jobs"
+    assert vault["compression"] == pytest.approx(vault["chunk_bytes"] / vault["sealed_bytes"], abs=1e-4)
+    extra, main = lived.server.json("stats")["jobs"]
+    assert extra["deduplication"] == pytest.approx(4, abs=0.1), "it stored a fourth of what it has"
+    assert [one["job"] for one in main["shared"]] == ["extra"]
+    assert extra["shared"] == []
+
+
+def test_nights_are_those_of_the_reports_and_the_odd_one_is_marked(lived: Lived) -> None:
+    nights = [one for one in lived.server.json("stats", "--job", "main")["nights"]]
+    reports = [one for one in lived.reports if one["job"] == "main"]
+    assert [one["bytes_uploaded"] for one in nights] == [one["bytes_uploaded"] for one in reports]
+    assert [one["files_read"] for one in nights] == [one["files_read"] for one in reports]
+    assert [one["backups"] for one in nights] == [1] * NIGHTS
+    days = [datetime(2026, 10, 25, 1, 30, tzinfo=UTC) + timedelta(days=n) for n in range(NIGHTS)]
+    assert [one["night"] for one in nights] == [f"{day.astimezone():%Y-%m-%d}" for day in days]
+    assert [place for place, one in enumerate(nights) if one["unusual"]] == [ODD]
+    assert nights[ODD]["unusual"] == [{"what": "files_read", "direction": "more", "usual": 5}]
+
+
+def test_the_pace_is_that_of_the_nights_after_the_first(lived: Lived) -> None:
+    """The odd night uploaded little, so it counts; `extra` had one night after its first."""
+    (vault,) = lived.server.json("stats")["vaults"]
+    first: set[str] = set()
+    later = []
+    for one in lived.reports:
+        if one["job"] in first:
+            later.append(one)
+        first.add(one["job"])
+    expected = sum(one["bytes_uploaded"] for one in later) * 365 / NIGHTS
+    assert vault["pace"]["bytes"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_directory_costs_nothing_and_keeps_nobody_from_deleting(lived: Lived) -> None:
+    document = lived.server.json("stats")
+    (vault,) = document["vaults"]
+    costs = (vault["month"], vault["month_in_a_year"], vault["requests"]["total"], vault["minimum"]["early"])
+    assert costs == ("0.000000",) * 4
+    assert vault["minimum"]["last"] is None
+    text = lived.server.done("stats").stdout
+    assert "nothing: the vault is a directory" in text
+    assert document["currency"] not in text
+
+
+def test_only_of_a_job_or_a_vault(lived: Lived) -> None:
+    server = lived.server
+    everything = server.json("stats")
+    of_extra = server.json("stats", "--job", "extra")
+    assert [one["job"] for one in of_extra["jobs"]] == ["extra"]
+    assert of_extra["jobs"][0] == everything["jobs"][0]
+    assert of_extra["vaults"][0]["bytes"] == everything["jobs"][0]["bytes"]
+    assert {one["job"] for key in ("months", "nights") for one in of_extra[key]} == {"extra"}
+    assert server.json("stats", "--vault", "cold") == everything
+    assert server.json("stats", "--by", "age") == everything
+    assert "no vault named warm" in server.fails(2, "stats", "--vault", "warm")
+    assert "no job named mian" in server.fails(2, "stats", "--job", "mian")
+
+
+SCREENS: list[list[str]] = [[], ["--by", "job"], ["--by", "month"], ["--by", "age"], ["--job", "main"]]
+
+
+@pytest.mark.parametrize("words", SCREENS)
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_80_columns(
+    lived: Lived, words: list[str], is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, and where it is piped into a file, without any escape sequence."""
+    if is_terminal:
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr("backup.cli.support.render._WIDE", 80)
+    text = lived.server.done("stats", *words).stdout
+    assert "█" in text
+    assert "\x1b" not in text
+    assert "--wide" not in text
+    assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= 80, text
+
+
+def test_what_the_screen_tells(lived: Lived) -> None:
+    lines = lived.server.done("stats").stdout.splitlines()
+    assert lines[0].split() == ["vault", "cold", "directory,", "2", "jobs"]
+    (odd,) = (line for line in lines if "unusual" in line)
+    assert odd.rstrip().endswith("main: unusual: mostly 5 files")
+    (longest,) = (line for line in lines if "█" * 16 in line and line.startswith("2026-"))
+    assert longest.startswith(f"{datetime(2026, 10, 25, 1, 30, tzinfo=UTC).astimezone():%Y-%m-%d}")
+    months = lived.server.done("stats", "--by", "month").stdout.splitlines()
+    assert [line.split()[0] for line in months[:3]] == ["month", "2026-10", "2026-11"]
+
+
+def test_a_row_of_json_has_every_key_of_the_page(lived: Lived) -> None:
+    """docs/json.md names each key of the document, and no other."""
+    page = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
+    (row,) = (line for line in page.splitlines() if line.startswith("| `stats` |"))
+    named = set(row.replace("`", " ` ").split("`")[1::2])
+    named = {name.strip() for name in named}
+    document = lived.server.json("stats")
+    assert keys_of(document) <= named, keys_of(document) - named
+
+
+def keys_of(document: Any) -> set[str]:
+    if isinstance(document, list):
+        return {key for one in document for key in keys_of(one)}
+    if isinstance(document, dict):
+        return set(document) | {key for one in document.values() for key in keys_of(one)}
+    return set()
+
+
+def test_where_nothing_is_stored_yet(tmp_path: Path) -> None:
+    server = directory_server(tmp_path)
+    server.fails(10, "stats")
+    server.init()
+    assert server.done("stats").stdout == "nothing is stored yet\n"
+    document = server.json("stats")
+    assert [document[key] for key in ("vaults", "jobs", "months", "nights")] == [[]] * 4
+
+
+def test_after_a_rebuild_the_catalogs_tell_whose_archives_they_are(tmp_path: Path) -> None:
+    """Runs are gone, so there is no pace yet; bytes by job are there, and all of it counts."""
+    server = directory_server(tmp_path)
+    server.init()
+    server.backup()
+    (server.source / "more").write_bytes(os.urandom(5000))
+    server.backup()
+    before = server.json("stats")
+    server.done("rebuild", "--set-aside", "--key", server.key_file, "--wait")
+    after = server.json("stats")
+    assert [(one["job"], one["bytes"]) for one in after["jobs"]] == [("main", before["jobs"][0]["bytes"])]
+    for key in ("archives", "bytes", "chunk_bytes", "sealed_bytes", "snapshots", "version_bytes", "ages"):
+        assert after["vaults"][0][key] == before["vaults"][0][key], key
+    assert after["vaults"][0]["pace"] is None
+    assert after["nights"] == []
+
+
+# Money: a Glacier vault on the emulator, which counts for itself.
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def billed(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, dict[str, int]]:
+    """A server with prices of its own, and the requests that its backup and check made, as AWS counts them."""
+    folder = tmp_path_factory.mktemp("billed")
+    server = cloud.server(folder, vault="billed")
+    (server.source / "large").write_bytes(os.urandom(6_500_000))
+    (folder / "mine.toml").write_text(PRICES)
+    with server.config.open("a") as config:
+        config.write(f'\n[prices]\nfile = "{folder / "mine.toml"}"\n')
+    server.init()
+    names = ["InitiateMultipartUpload", "UploadMultipartPart", "CompleteMultipartUpload", "InitiateJob"]
+    cloud.emulator.set_faults(
+        [{"operation": name, "count": 10_000, "stall_seconds": 0.0001} for name in names]
+    )
+    server.backup()
+    server.waits("check", "--read-data", "100%")
+    counted = {one["operation"]: one["occurred"] for one in cloud.emulator.faults()}
+    cloud.emulator.set_faults([])
+    return server, counted
+
+
+def test_requests_are_those_that_the_vault_saw(billed: tuple[Server, dict[str, int]]) -> None:
+    server, counted = billed
+    (vault,) = server.json("stats")["vaults"]
+    sent = counted["InitiateMultipartUpload"] + counted["UploadMultipartPart"]
+    requests = vault["requests"]
+    assert requests["uploads"] == sent + counted["CompleteMultipartUpload"]
+    assert requests["archives"] == counted["CompleteMultipartUpload"]
+    assert Decimal(requests["upload_cost"]) == Decimal(36) * requests["uploads"] / 1000
+    assert requests["retrievals"] == counted["InitiateJob"] > 1
+    expected = Decimal(500) * requests["retrievals"] / 1000 + Decimal(1000) * requests["retrieved"] / 2**30
+    assert Decimal(requests["retrieval_cost"]) == pytest.approx(expected, abs=Decimal("0.000001"))
+    total = Decimal(requests["upload_cost"]) + Decimal(requests["retrieval_cost"])
+    assert Decimal(requests["total"]) == pytest.approx(total, abs=Decimal("0.000002"))
+
+
+def test_a_month_is_billed_by_the_vaults_own_size(
+    billed: tuple[Server, dict[str, int]], cloud: Cloud
+) -> None:
+    """The vault's SizeInBytes has AWS's overhead of 32 KiB an archive in it."""
+    server, _ = billed
+    cloud.emulator.make_inventories()
+    (theirs,) = server.json("vaults")
+    (vault,) = server.json("stats")["vaults"]
+    (glacier,) = vault["classes"]
+    assert theirs["vault_archives"] == glacier["archives"]
+    assert theirs["vault_bytes"] == glacier["bytes"] + glacier["overhead"]
+    month = Decimal(4000) * theirs["vault_bytes"] / 2**30
+    assert Decimal(vault["month"]) == pytest.approx(month, abs=Decimal("0.000001"))
+    early = Decimal(vault["minimum"]["early"])
+    assert early == pytest.approx(3 * month, abs=Decimal("0.00001")), "90 days, all of it of today"
+    day = datetime.now(UTC).date() + timedelta(days=91)
+    assert vault["minimum"]["last"] in {day.isoformat(), (day - timedelta(days=1)).isoformat()}
+
+
+def test_money_on_the_screen(billed: tuple[Server, dict[str, int]]) -> None:
+    server, _ = billed
+    document = server.json("stats")
+    assert (document["currency"], document["prices"]["date"]) == ("EUR", "2026-11-01")
+    text = server.done("stats").stdout
+    cents = Decimal(document["vaults"][0]["month"]).quantize(Decimal("0.01"), rounding="ROUND_CEILING")
+    assert f"{cents} EUR now" in text
+    assert "runs still for" in text
+    assert "these are AWS's prices, and vault cold is at http://127.0.0.1:" in text
+    assert "* as in" not in text
+
+
+def test_a_figure_of_another_region_is_marked_and_named(billed: tuple[Server, dict[str, int]]) -> None:
+    server, _ = billed
+    config = server.config.read_text()
+    server.config.write_text(config.partition("[prices]")[0])
+    try:
+        text = server.done("stats").stdout
+        (one,) = server.json("stats")["vaults"][0]["classes"]
+    finally:
+        server.config.write_text(config)
+    assert "0.01* USD" in text
+    assert "* as in us-east-1; not verified for eu-central-1, kind glacier: upload" in text
+    assert {"figure": "upload", "as_in": "us-east-1"} in one["unverified"]
+
+
+def test_a_vault_that_the_config_has_no_more_has_no_price(billed: tuple[Server, dict[str, int]]) -> None:
+    server, _ = billed
+    config = server.config.read_text()
+    server.config.write_text(config.replace('"cold"', '"warm"'))
+    try:
+        (vault,) = server.json("stats", "--vault", "cold")["vaults"]
+        text = server.done("stats").stdout
+    finally:
+        server.config.write_text(config)
+    assert (vault["kind"], vault["month"], vault["requests"]["total"]) == ("unknown", None, None)
+    assert vault["bytes"] > 6_500_000
+    assert "no known price" in text
+
+
+def test_a_bucket_has_a_class_for_catalogs(cloud: Cloud, tmp_path: Path) -> None:
+    server = cloud.server(tmp_path, vault="billed-bucket", kind="s3")
+    server.init()
+    server.backup()
+    (vault,) = server.json("stats")["vaults"]
+    held = {one["class"]: (one["archives"], one["bytes"]) for one in vault["classes"]}
+    assert held == {
+        "s3:GLACIER": (vault["data"]["archives"], vault["data"]["bytes"]),
+        "s3:STANDARD": (vault["catalogs"]["archives"], vault["catalogs"]["bytes"]),
+    }
+    assert vault["minimum"]["archives"] == vault["data"]["archives"], "STANDARD has no minimum duration"

@@ -1,0 +1,149 @@
+"""Unusual nights: laws of the rule, and the nights that it is there for."""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from math import isclose
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from backup.retention.unusual import LEAST_NIGHTS, NIGHTS, Direction, Unusual, judge, judge_all
+
+FLOOR = 100.0
+numbers = st.floats(0, 1e15)
+nights = st.lists(numbers, max_size=NIGHTS)
+enough = st.lists(numbers, min_size=LEAST_NIGHTS, max_size=NIGHTS)
+
+
+def found(value: float, earlier: list[float], floor: float = FLOOR) -> Direction | None:
+    unusual = judge(value, earlier, floor=floor)
+    return unusual and unusual.direction
+
+
+@given(numbers, st.lists(numbers, max_size=LEAST_NIGHTS - 1))
+def test_with_few_nights_nothing_is_said(value: float, earlier: list[float]) -> None:
+    assert judge(value, earlier, floor=FLOOR) is None
+
+
+@given(numbers, enough, st.data())
+def test_the_order_of_the_nights_before_is_no_matter(
+    value: float, earlier: list[float], data: st.DataObject
+) -> None:
+    assert judge(value, data.draw(st.permutations(earlier)), floor=FLOOR) == judge(
+        value, earlier, floor=FLOOR
+    )
+
+
+@given(numbers, st.lists(numbers, min_size=NIGHTS, max_size=NIGHTS), st.lists(numbers, max_size=9))
+def test_older_nights_are_forgotten(value: float, earlier: list[float], older: list[float]) -> None:
+    assert judge(value, older + earlier, floor=FLOOR) == judge(value, earlier, floor=FLOOR)
+
+
+@given(numbers, enough)
+def test_a_difference_below_the_floor_is_never_unusual(change: float, earlier: list[float]) -> None:
+    usual = sorted(earlier)[len(earlier) // 2]
+    median_is_one_of_them = len(earlier) % 2 == 1
+    assume(median_is_one_of_them)
+    for value in (usual + min(change, FLOOR), max(0.0, usual - min(change, FLOOR))):
+        assert judge(value, earlier, floor=FLOOR) is None
+
+
+@given(numbers, enough, st.integers(0, 20).map(lambda power: 2.0**power))
+def test_the_unit_is_no_matter(value: float, earlier: list[float], unit: float) -> None:
+    scaled = judge(value * unit, [one * unit for one in earlier], floor=FLOOR * unit)
+    plain = judge(value, earlier, floor=FLOOR)
+    near_the_bound = found(value * 0.999, earlier) != found(value * 1.001, earlier)
+    if not near_the_bound:
+        assert (scaled and scaled.direction) == (plain and plain.direction)
+    if scaled and plain:
+        assert isclose(scaled.factor, plain.factor, rel_tol=1e-9)
+        assert isclose(scaled.usual, plain.usual * unit, rel_tol=1e-9)
+
+
+@given(numbers, numbers, enough)
+def test_what_is_farther_out_is_as_unusual(one: float, other: float, earlier: list[float]) -> None:
+    less, more = sorted((one, other))
+    if found(less, earlier) is Direction.MORE:
+        assert found(more, earlier) is Direction.MORE
+    if found(more, earlier) is Direction.LESS:
+        assert found(less, earlier) is Direction.LESS
+
+
+@given(numbers, enough, st.floats(1, 1e15), st.floats(1, 1e15))
+def test_a_higher_floor_makes_nothing_more_unusual(
+    value: float, earlier: list[float], floor: float, higher: float
+) -> None:
+    """A number is told of only if it, or what is usual, is well above the floor."""
+    unusual = judge(value, earlier, floor=max(floor, higher))
+    if unusual is not None:
+        assert max(value, unusual.usual) > 2.9 * max(floor, higher)
+
+
+@given(enough.filter(lambda row: len(row) % 2 == 1))
+def test_the_night_in_the_middle_is_usual(earlier: list[float]) -> None:
+    assert judge(sorted(earlier)[len(earlier) // 2], earlier, floor=FLOOR) is None
+
+
+@given(numbers, st.integers(LEAST_NIGHTS, 2 * NIGHTS))
+def test_of_equal_nights_none_is_unusual(value: float, count: int) -> None:
+    assert judge_all([value] * count, floor=FLOOR) == [None] * count
+
+
+@given(st.lists(numbers, max_size=2 * NIGHTS))
+def test_each_night_is_judged_by_those_before_it(values: list[float]) -> None:
+    expected = [judge(value, values[:place], floor=FLOOR) for place, value in enumerate(values)]
+    assert judge_all(values, floor=FLOOR) == expected
+
+
+@given(enough, st.lists(st.floats(1e16, 1e30), max_size=2))
+def test_two_odd_nights_hide_no_third(earlier: list[float], odd: list[float]) -> None:
+    """Whatever the two were: the MAD does not move with them as long as they are few."""
+    steady = [1000.0 + one % 100 for one in earlier]
+    assert found(1e6, steady + odd[: len(steady) // 8]) is Direction.MORE
+
+
+def test_the_edges_of_the_rule() -> None:
+    steady = [1000.0] * NIGHTS
+    assert judge(3000, steady, floor=FLOOR) is None
+    assert judge(3001, steady, floor=FLOOR) == Unusual(
+        Direction.MORE, pytest.approx(1000), pytest.approx(3.001)
+    )
+    assert judge(334, steady, floor=FLOOR) is None
+    assert judge(333, steady, floor=FLOOR) == Unusual(
+        Direction.LESS, pytest.approx(1000), pytest.approx(1000 / 333)
+    )
+    assert found(0, [250.0] * NIGHTS) is None  # the floor is 100: a factor of 2.5
+    assert found(3001, steady[:LEAST_NIGHTS]) is Direction.MORE
+    assert found(3001, steady[: LEAST_NIGHTS - 1]) is None
+
+
+def test_four_spreads() -> None:
+    """Nights that scatter by a factor of two and more: MAD is ln 2, so 4 x 1.4826 x ln 2 is a factor of 61."""
+    scattered = [500.0, 2000.0] * 7 + [1000.0]
+    assert found(60_000, scattered) is None
+    assert found(62_000, scattered) is Direction.MORE
+
+
+def test_weeks_are_usual_and_what_is_far_beyond_them_is_not() -> None:
+    """Small weekends and a large dump each Sunday night, as servers have them."""
+    week = [300.0, 320.0, 310.0, 290.0, 305.0, 20.0, 9000.0]
+    history = list(islice(cycle(week), 60))
+    floor = 5.0
+    assert judge_all(history, floor=floor)[28:] == [None] * 32
+    assert found(27_000, history, floor) is None
+    assert found(36_000, history, floor) is Direction.MORE
+    assert found(5, history, floor) is Direction.LESS
+
+
+def test_what_goes_on_is_told_three_times() -> None:
+    """A night on which everything changes, and those after it: told, and then known."""
+    values = [200.0] * 20 + [50_000.0] * 5
+    told = [one is not None for one in judge_all(values, floor=FLOOR)]
+    assert told == [False] * 20 + [True] * 3 + [False] * 2
+
+
+def test_a_floor_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        judge(1, [1.0] * 9, floor=0)
