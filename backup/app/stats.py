@@ -90,7 +90,7 @@ def terms_of(config: Config, table: PriceTable, vault: VaultSettings) -> Terms:
     is_free = vault.kind == "directory"
     prices = {kind: None if is_free else table.find(vault.region, name) for kind, name in classes.items()}
     part_size = part_size_within(vault, config.limits.memory)
-    return Terms(vault.name, vault.kind, vault.region, is_free, classes, prices, part_size)
+    return Terms(vault.name, vault.kind, vault.region, is_free, classes, prices, part_size, vault.endpoint)
 
 
 def _not_in_config(vault: VaultName) -> Terms:

@@ -32,7 +32,10 @@ _NOTHING = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of a vault: by kind of pack its class, and its price (None: free, or not known)."""
+    """The terms of a vault: by kind of pack its class, and its price (None: free, or not known).
+
+    `endpoint` is that of a vault which is not at AWS, whose prices are used nevertheless.
+    """
 
     vault: VaultName
     kind: str
@@ -41,6 +44,7 @@ class Terms:
     classes: Mapping[PackKind, str]
     prices: Mapping[PackKind, Price | None]
     part_size: int
+    endpoint: str | None = None
 
 
 class _Row(Protocol):
@@ -214,15 +218,17 @@ def _classes(held: Amounts, pace: Amounts | None, terms: Terms) -> list[ClassCos
         now = sum((held[kind] for kind in kinds), Amount())
         more = sum(((pace or {}).get(kind, Amount()) for kind in kinds), Amount())
         if (now + more).archives:
-            found.append(_class(name, now, now + more, terms.prices[kinds[0]], is_free=terms.is_free))
+            later = None if pace is None else now + more
+            found.append(_class(name, now, later, terms.prices[kinds[0]], is_free=terms.is_free))
     return found
 
 
-def _class(name: str, now: Amount, later: Amount, price: Price | None, *, is_free: bool) -> ClassCost:
+def _class(name: str, now: Amount, later: Amount | None, price: Price | None, *, is_free: bool) -> ClassCost:
     if price is None:
         cost = _NOTHING if is_free else None
-        return ClassCost(name, now, 0, cost, cost)
-    month, year = (price.storing(one.bytes, one.archives, MONTH) for one in (now, later))
+        return ClassCost(name, now, 0, cost, cost if later else None)
+    month = price.storing(now.bytes, now.archives, MONTH)
+    year = price.storing(later.bytes, later.archives, MONTH) if later else None
     used = {"storage", "upload"}
     unverified = tuple(one for one in price.figures if one.as_in and one.name in used)
     return ClassCost(name, now, now.archives * price.overhead, month, year, unverified)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import exp, log
+from math import log
 from statistics import median
 
 NIGHTS = 30
@@ -46,14 +46,10 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unusual:
-    """An unusual number: `usual` is the median of the nights before it, no less than the floor.
-
-    `factor`, above 3, is how many times as much it is, or as little: its floor counts, too.
-    """
+    """An unusual number: there is more or less than `usual`, the median of the nights before it."""
 
     direction: Direction
     usual: float
-    factor: float
 
 
 def judge(value: float, earlier: Sequence[float], *, floor: float) -> Unusual | None:
@@ -71,8 +67,7 @@ def judge(value: float, earlier: Sequence[float], *, floor: float) -> Unusual | 
     distance = log(max(value, floor)) - usual
     if abs(distance) <= max(_SPREADS * spread, _STEP) + _NOTHING or _was_there(distance, before, usual):
         return None
-    direction = Direction.MORE if distance > 0 else Direction.LESS
-    return Unusual(direction, exp(usual), exp(abs(distance)))
+    return Unusual(Direction.MORE if distance > 0 else Direction.LESS, median(earlier[-NIGHTS:]))
 
 
 def _was_there(distance: float, before: Sequence[float], usual: float) -> bool:

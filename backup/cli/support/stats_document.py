@@ -142,8 +142,7 @@ def _night(one: Night) -> dict[str, Any]:
 def _unusual(one: Night) -> Iterator[dict[str, Any]]:
     for what, found in (("bytes_uploaded", one.unusual_bytes), ("files_read", one.unusual_files)):
         if found is not None:
-            usual, factor = round(found.usual), round(found.factor, 1)
-            yield {"what": what, "direction": str(found.direction), "usual": usual, "factor": factor}
+            yield {"what": what, "direction": str(found.direction), "usual": round(found.usual)}
 
 
 def _pace(pace: Amounts | None) -> dict[str, int] | None:

@@ -12,7 +12,6 @@ from backup.cli.support.tables import Column, Sheet
 from backup.model import PackKind, VaultName
 from backup.retention.nights import YEAR, Amount, Night
 from backup.retention.stats import MONTH, months_of
-from backup.retention.unusual import Direction, Unusual
 
 if TYPE_CHECKING:
     from backup.app.stats import Statistics
@@ -26,6 +25,8 @@ def money(amount: Decimal | None, currency: str, mark: str = "") -> str:
     """An amount rounded up to the cent, as bills are."""
     if amount is None:
         return "no known price"
+    if 0 < amount < _CENT:
+        return f"under {_CENT}{mark} {currency}"
     return f"{amount.quantize(_CENT, rounding='ROUND_CEILING')}{mark} {currency}"
 
 
@@ -186,16 +187,10 @@ def nights_sheet(nights: Sequence[Night]) -> Sheet:
 def _told(nights: Sequence[Night], *, named: bool) -> Iterator[str]:
     for one in nights:
         of_job = f"{one.job}: " if named else ""
-        for what, unusual in (("bytes", one.unusual_bytes), ("files", one.unusual_files)):
-            if unusual is not None:
-                yield f"{of_job}{_unusual(unusual)} {what}"
-
-
-def _unusual(one: Unusual) -> str:
-    """Such as: unusual, 12 times the usual …; unusual, a 5th of the usual …"""
-    if one.direction is Direction.MORE:
-        return f"unusual, {one.factor:,.0f} times the usual"
-    return f"unusual, 1/{one.factor:,.0f} of the usual"
+        if one.unusual_bytes is not None:
+            yield f"{of_job}unusual: mostly {size(round(one.unusual_bytes.usual))}"
+        if one.unusual_files is not None:
+            yield f"{of_job}unusual: mostly {counted(round(one.unusual_files.usual), 'file')}"
 
 
 def notes(found: Statistics) -> Iterator[str]:
@@ -203,8 +198,10 @@ def notes(found: Statistics) -> Iterator[str]:
     if all(one.is_free for one in found.terms.values()):
         return
     made = f"the price table of {found.table.date} ({found.table.origin})"
-    yield f"{found.table.currency} by {made}, without tax; requests as docs/prices.md counts them"
+    yield f"{found.table.currency} by {made}, without tax"
     for vault, terms in found.terms.items():
+        if terms.endpoint is not None:
+            yield f"these are AWS's prices, and vault {vault} is at {terms.endpoint}"
         for each in found.of_vault(vault).classes:
             for whose in dict.fromkeys(figure.as_in for figure in each.unverified):
                 names = ", ".join(figure.name for figure in each.unverified if figure.as_in == whose)
