@@ -176,7 +176,25 @@ def test_storing_and_deleting_early() -> None:
     assert flexible.storing(0, 32768, 30) == Decimal("0.0036")  # overhead: 32,768 times 32 KiB are 1 GB
     assert flexible.deleting(1000 * GB, 0, 60) == Decimal("3.6")
     assert flexible.deleting(1000 * GB, 0, 90) == flexible.deleting(1000 * GB, 0, 4000) == 0
-    assert flexible.upload * 2 == Decimal("0.06")  # of 2,000 requests
+    assert flexible.uploading(1000, 3000) == Decimal("0.12")  # 4,000 requests at 0.03 for 1,000
+
+
+def test_a_bucket_bills_an_index_at_another_price_and_completing_at_that_of_the_class() -> None:
+    deep = price("s3:DEEP_ARCHIVE")
+    archives = 131_072  # 8 KiB of each are 1 GB of S3 Standard, 32 KiB are 4 GB of the class
+    assert deep.storing(0, archives, 30) == Decimal("0.023") + 4 * Decimal("0.00099")
+    assert deep.deleting(0, archives, 150) == 4 * Decimal("0.00099"), "the index has no minimum duration"
+    assert deep.uploading(1000, 3000) == 3 * Decimal("0.005") + Decimal("0.05")
+    assert price("s3:STANDARD").uploading(1000, 3000) == 4 * Decimal("0.005")
+
+
+def test_figures_that_a_table_need_not_have_can_be_set() -> None:
+    more = OWN.replace("eu-central-1/glacier/storage", "eu-central-1/glacier/index")
+    more = more.replace("0.0045", "4096").replace("0.0046", "8192")
+    more += '\n[[set]]\nkey = "eu-central-1/glacier/complete"\nvalue = 0.07\ndate = 2026-11-22\n'
+    found = parse_prices(more, "mine.toml", TABLE).find("eu-central-1", "glacier")
+    assert found is not None
+    assert (found.index, found.complete) == (8192, Decimal("0.07"))
 
 
 def test_what_a_request_is_worth() -> None:

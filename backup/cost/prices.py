@@ -91,6 +91,8 @@ class Price:
     copy: Decimal
     retrieval: Mapping[Tier, TierPrice]
     figures: tuple[Figure, ...] = field(default=(), repr=False)
+    complete: Decimal | None = None  # None: as `upload`
+    index: int = 0
 
     @property
     def date(self) -> date:
@@ -104,11 +106,20 @@ class Price:
 
     def storing(self, size: int, archives: int, days: int) -> Decimal:
         """The cost of storing `size` bytes in `archives` archives for `days` days."""
-        return _gb(size + archives * self.overhead) * self.storage * days / _MONTH
+        index = _gb(archives * self.index) * self.copy * days / _MONTH
+        return self._in_class(size, archives, days) + index
 
     def deleting(self, size: int, archives: int, age_days: int) -> Decimal:
         """The cost of deleting data `age_days` old: the rest of the minimum duration."""
-        return self.storing(size, archives, max(0, self.minimum_days - age_days))
+        return self._in_class(size, archives, max(0, self.minimum_days - age_days))
+
+    def uploading(self, archives: int, requests: int) -> Decimal:
+        """The cost of `requests` that send `archives` archives; each needs one more that completes it."""
+        complete = self.upload if self.complete is None else self.complete
+        return (self.upload * requests + complete * archives) / 1000
+
+    def _in_class(self, size: int, archives: int, days: int) -> Decimal:
+        return _gb(size + archives * self.overhead) * self.storage * days / _MONTH
 
     def retrieving(self, load: Load, tier: Tier, *, copy_days: int = 0) -> Bill | None:
         """The cost of a restore with `tier`; None if there is no such tier here.

@@ -24,7 +24,9 @@ from backup.model import Tier
 ANYWHERE = "*"
 LAST_RESORT = "us-east-1"
 PLAIN = ("storage", "overhead", "minimum_days", "upload", "download", "egress", "copy")
+OPTIONAL = ("complete", "index")
 OF_A_TIER = ("gb", "requests", "hours")
+_WHOLE = ("overhead", "minimum_days", "index")
 _OF_THE_REGION = "egress"  # from a row of any kind
 _LIKE_S3 = {"glacier": ("s3:GLACIER", ("storage", "standard.gb"))}
 """Kinds whose price may be taken from an S3 class of the region: equal wherever both are known."""
@@ -48,12 +50,14 @@ class _Row(Struct, forbid_unknown_fields=True):
     download: _Money | None = None
     egress: _Money | None = None
     copy: _Money | None = None
+    complete: _Money | None = None
+    index: Annotated[int, Meta(ge=0)] | None = None
     retrieval: Mapping[Tier, _Tier] = {}
     source: str | None = None
 
     def values(self) -> Iterator[tuple[str, object]]:
         """Each figure that the row has, by its name."""
-        for name in PLAIN:
+        for name in (*PLAIN, *OPTIONAL):
             yield name, getattr(self, name)
         for tier, price in self.retrieval.items():
             for name in OF_A_TIER:
@@ -162,8 +166,9 @@ def _price(region: str, kind: str, figures: Mapping[str, Figure]) -> Price | Non
         return None
     tiers = [t for t in Tier if all(f"{t}.{name}" in figures for name in OF_A_TIER)]
     retrieval = {t: TierPrice(*(figures[f"{t}.{name}"].value for name in OF_A_TIER)) for t in tiers}  # type: ignore[arg-type]
-    names = [*PLAIN, *(f"{tier}.{name}" for tier in tiers for name in OF_A_TIER)]
-    plain = {name: figures[name].value for name in PLAIN}
+    own = [*PLAIN, *(name for name in OPTIONAL if name in figures)]
+    names = [*own, *(f"{tier}.{name}" for tier in tiers for name in OF_A_TIER)]
+    plain = {name: figures[name].value for name in own}
     return Price(region, kind, **plain, retrieval=retrieval, figures=tuple(figures[n] for n in names))  # type: ignore[arg-type]
 
 
@@ -228,7 +233,7 @@ def _rows(
     for one in sets:
         region, kind, name = split_key(one.key)
         _not_below_zero(one.value, kind, region, origin)
-        amount = int(one.value) if name in ("overhead", "minimum_days") else one.value
+        amount = int(one.value) if name in _WHOLE else one.value
         text = f"set by hand in {origin}"
         found.setdefault((region, kind), {})[name] = Figure(name, amount, text, one.date)
     return found
@@ -249,7 +254,7 @@ def split_key(key: str) -> tuple[str, str, str]:
 
 def figure_names() -> list[str]:
     """Every figure that can be set."""
-    return [*PLAIN, *(f"{tier}.{name}" for tier in Tier for name in ("gb", "requests"))]
+    return [*PLAIN, *OPTIONAL, *(f"{tier}.{name}" for tier in Tier for name in ("gb", "requests"))]
 
 
 def _not_below_zero(value: object, kind: str, region: str, origin: str) -> None:

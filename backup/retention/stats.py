@@ -229,34 +229,35 @@ def _class(name: str, now: Amount, later: Amount | None, price: Price | None, *,
         return ClassCost(name, now, 0, cost, cost if later else None)
     month = price.storing(now.bytes, now.archives, MONTH)
     year = price.storing(later.bytes, later.archives, MONTH) if later else None
-    used = {"storage", "upload"}
+    used = {"storage", "upload", "complete"}
     unverified = tuple(one for one in price.figures if one.as_in and one.name in used)
-    return ClassCost(name, now, now.archives * price.overhead, month, year, unverified)
+    return ClassCost(name, now, now.archives * (price.overhead + price.index), month, year, unverified)
 
 
 def _requests(rows: Rows, terms: Terms) -> Requests:
     """The requests that these uploads and retrievals were; a free vault has none that cost."""
-    sent = [(one.kind, one.archives * requests_of(one.mib, terms.part_size)) for one in rows.uploads]
-    upload_costs = (_upload_cost(terms, kind, count) for kind, count in sent)
     retrieval_costs = (_retrieval_cost(terms, one) for one in rows.retrieved)
     return Requests(
         archives=sum(one.archives for one in rows.uploads),
-        uploads=sum(count for _, count in sent),
-        upload_cost=_sum(upload_costs),
+        uploads=sum(one.archives * (1 + _begin_and_parts(one, terms)) for one in rows.uploads),
+        upload_cost=_sum(_upload_cost(terms, one) for one in rows.uploads),
         retrievals=sum(one.requests for one in rows.retrieved),
         bytes=sum(one.bytes for one in rows.retrieved),
         retrieval_cost=_sum(retrieval_costs),
     )
 
 
-def requests_of(mib: int, part_size: int) -> int:
-    """The requests of an upload of so many MiB, the last maybe short: begin, parts, complete."""
-    return 2 + -(-mib * MIB // part_size_for(mib * MIB, part_size))
+def _begin_and_parts(one: Uploads, terms: Terms) -> int:
+    """The requests that an upload begins with, and that send its parts; one more completes it."""
+    size = one.mib * MIB
+    return 1 + -(-size // part_size_for(size, terms.part_size))
 
 
-def _upload_cost(terms: Terms, kind: PackKind, count: int) -> Decimal | None:
-    price = terms.prices[kind]
-    return count * price.upload / 1000 if price else _NOTHING if terms.is_free else None
+def _upload_cost(terms: Terms, one: Uploads) -> Decimal | None:
+    price = terms.prices[one.kind]
+    if price is None:
+        return _NOTHING if terms.is_free else None
+    return price.uploading(one.archives, one.archives * _begin_and_parts(one, terms))
 
 
 def _retrieval_cost(terms: Terms, one: Retrieved) -> Decimal | None:

@@ -167,6 +167,7 @@ def _document(one: Price) -> dict[str, Any]:
         str(tier): {"gb": str(price.gb), "requests": str(price.requests), "hours": list(price.hours)}
         for tier, price in one.retrieval.items()
     }
-    known = {"region": one.region, "kind": one.kind, "overhead": one.overhead}
+    known = {"region": one.region, "kind": one.kind, "overhead": one.overhead, "index": one.index}
+    money["complete"] = str(one.upload if one.complete is None else one.complete)
     unverified = {figure.name: figure.as_in for figure in one.figures if figure.as_in}
     return {**known, "minimum_days": one.minimum_days, **money, "retrieval": tiers, "unverified": unverified}
