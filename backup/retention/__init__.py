@@ -1,4 +1,4 @@
-"""Which snapshots of a job stay, and why; what they cost, and how it grows. Pure: no clock, no disk, no vault.
+"""Which snapshots of a job stay, and why; what they cost, and how that grows. Pure: no clock, disk or vault.
 
 `policy.py` decides, begin there: a `Policy` and the snapshots as `Candidate` values in, one `Decision` with
 its reasons for each out. `rules.py` has one class for each kind of rule, `periods.py` the hours, days,

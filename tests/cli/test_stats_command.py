@@ -1,10 +1,11 @@
-"""`stats`: figures recomputed from the vault's own files and the price table; what people see, on 80 columns."""
+"""`stats`: figures recomputed from the vault's files and the price table; what people see, on 80 columns."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,8 +19,8 @@ from rich.cells import cell_len
 from tests.support.doubles import ManualClock
 from tests.support.servers import Cloud, Server, directory_server, running_cloud
 
-NIGHTS = 12
-ODD = 10
+NIGHTS = 8
+ODD = 7
 """The night on which hundreds of files change."""
 
 PRICES = """\
@@ -54,7 +55,7 @@ class Lived:
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     """Two jobs into a directory vault: `main` each night, `extra` twice, with a file that both have."""
     folder = tmp_path_factory.mktemp("lived")
-    clock = ManualClock(datetime(2026, 10, 25, 1, 30, tzinfo=UTC))
+    clock = ManualClock(datetime(2026, 10, 28, 1, 30, tzinfo=UTC))
     server = directory_server(folder, clock=clock)
     rng = random.Random(3)
     extra = folder / "extra"
@@ -71,7 +72,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
         for number in range(400 if night == ODD else 5):
             (server.source / f"file {number}").write_bytes(rng.randbytes(2000))
         reports.append(server.backup())
-        if night in {0, 3}:
+        if night < 2:
             reports.append(server.json("backup", "extra")[0])
         clock.advance(timedelta(days=1))
     return Lived(server, clock, reports)
@@ -98,7 +99,7 @@ def test_archives_and_bytes_are_what_lies_in_the_vault(lived: Lived) -> None:
     assert vault["catalogs"]["archives"] == len(there) - len(data)
     by_job = {one["job"]: one["bytes"] for one in document["jobs"]}
     assert sum(by_job.values()) == vault["bytes"]
-    uploaded = {name: 0 for name in ("extra", "main")}
+    uploaded = dict.fromkeys(("extra", "main"), 0)
     for one in lived.reports:
         uploaded[one["job"]] += one["bytes_uploaded"]
     assert by_job == uploaded
@@ -128,12 +129,12 @@ def test_what_the_bytes_stand_for(lived: Lived) -> None:
 
 
 def test_nights_are_those_of_the_reports_and_the_odd_one_is_marked(lived: Lived) -> None:
-    nights = [one for one in lived.server.json("stats", "--job", "main")["nights"]]
+    nights = lived.server.json("stats", "--job", "main")["nights"]
     reports = [one for one in lived.reports if one["job"] == "main"]
     assert [one["bytes_uploaded"] for one in nights] == [one["bytes_uploaded"] for one in reports]
     assert [one["files_read"] for one in nights] == [one["files_read"] for one in reports]
     assert [one["backups"] for one in nights] == [1] * NIGHTS
-    days = [datetime(2026, 10, 25, 1, 30, tzinfo=UTC) + timedelta(days=n) for n in range(NIGHTS)]
+    days = [datetime(2026, 10, 28, 1, 30, tzinfo=UTC) + timedelta(days=n) for n in range(NIGHTS)]
     assert [one["night"] for one in nights] == [f"{day.astimezone():%Y-%m-%d}" for day in days]
     assert [place for place, one in enumerate(nights) if one["unusual"]] == [ODD]
     assert nights[ODD]["unusual"] == [{"what": "files_read", "direction": "more", "usual": 5}]
@@ -202,7 +203,7 @@ def test_what_the_screen_tells(lived: Lived) -> None:
     (odd,) = (line for line in lines if "unusual" in line)
     assert odd.rstrip().endswith("main: unusual: mostly 5 files")
     (longest,) = (line for line in lines if "█" * 16 in line and line.startswith("2026-"))
-    assert longest.startswith(f"{datetime(2026, 10, 25, 1, 30, tzinfo=UTC).astimezone():%Y-%m-%d}")
+    assert longest == odd, "hundreds of files took the most"
     months = lived.server.done("stats", "--by", "month").stdout.splitlines()
     assert [line.split()[0] for line in months[:3]] == ["month", "2026-10", "2026-11"]
 
@@ -211,8 +212,7 @@ def test_a_row_of_json_has_every_key_of_the_page(lived: Lived) -> None:
     """docs/json.md names each key of the document, and no other."""
     page = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
     (row,) = (line for line in page.splitlines() if line.startswith("| `stats` |"))
-    named = set(row.replace("`", " ` ").split("`")[1::2])
-    named = {name.strip() for name in named}
+    named = set(re.findall("`([a-z_]+)`", row))
     document = lived.server.json("stats")
     assert keys_of(document) <= named, keys_of(document) - named
 
@@ -239,14 +239,20 @@ def test_after_a_rebuild_the_catalogs_tell_whose_archives_they_are(tmp_path: Pat
     server = directory_server(tmp_path)
     server.init()
     server.backup()
-    (server.source / "more").write_bytes(os.urandom(5000))
-    server.backup()
     before = server.json("stats")
     server.done("rebuild", "--set-aside", "--key", server.key_file, "--wait")
     after = server.json("stats")
-    assert [(one["job"], one["bytes"]) for one in after["jobs"]] == [("main", before["jobs"][0]["bytes"])]
-    for key in ("archives", "bytes", "chunk_bytes", "sealed_bytes", "snapshots", "version_bytes", "ages"):
-        assert after["vaults"][0][key] == before["vaults"][0][key], key
+    assert [(one["job"], one["data"]) for one in after["jobs"]] == [("main", before["jobs"][0]["data"])]
+    for key in (
+        "chunk_bytes",
+        "sealed_bytes",
+        "snapshots",
+        "snapshot_bytes",
+        "newest_bytes",
+        "version_bytes",
+    ):
+        assert after["vaults"][0][key] == before["vaults"][0][key] > 0, key
+    assert 0 < after["vaults"][0]["catalogs"]["archives"] <= before["vaults"][0]["catalogs"]["archives"]
     assert after["vaults"][0]["pace"] is None
     assert after["nights"] == []
 
@@ -262,7 +268,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 @pytest.fixture(scope="module")
 def billed(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, dict[str, int]]:
-    """A server with prices of its own, and the requests that its backup and check made, as AWS counts them."""
+    """A server with prices of its own, and the requests that the vault saw of a backup and a check."""
     folder = tmp_path_factory.mktemp("billed")
     server = cloud.server(folder, vault="billed")
     (server.source / "large").write_bytes(os.urandom(6_500_000))
@@ -276,7 +282,7 @@ def billed(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> tuple[Serv
     )
     server.backup()
     server.waits("check", "--read-data", "100%")
-    counted = {one["operation"]: one["occurred"] for one in cloud.emulator.faults()}
+    counted = {one["operation"]: one["met"] for one in cloud.emulator.faults()}
     cloud.emulator.set_faults([])
     return server, counted
 
@@ -353,16 +359,3 @@ def test_a_vault_that_the_config_has_no_more_has_no_price(billed: tuple[Server, 
     assert (vault["kind"], vault["month"], vault["requests"]["total"]) == ("unknown", None, None)
     assert vault["bytes"] > 6_500_000
     assert "no known price" in text
-
-
-def test_a_bucket_has_a_class_for_catalogs(cloud: Cloud, tmp_path: Path) -> None:
-    server = cloud.server(tmp_path, vault="billed-bucket", kind="s3")
-    server.init()
-    server.backup()
-    (vault,) = server.json("stats")["vaults"]
-    held = {one["class"]: (one["archives"], one["bytes"]) for one in vault["classes"]}
-    assert held == {
-        "s3:GLACIER": (vault["data"]["archives"], vault["data"]["bytes"]),
-        "s3:STANDARD": (vault["catalogs"]["archives"], vault["catalogs"]["bytes"]),
-    }
-    assert vault["minimum"]["archives"] == vault["data"]["archives"], "STANDARD has no minimum duration"
