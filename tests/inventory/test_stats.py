@@ -45,7 +45,13 @@ class Rows:
         """A stored archive of data, with two frames."""
         self.archives += 1
         number, at_ = self.archives, schema.micros(at)
-        given = {"number": number, "domain": 1, "run": run, "kind": 1, "state": ArchiveState.STORED}
+        given: dict[str, Any] = {
+            "number": number,
+            "domain": 1,
+            "run": run,
+            "kind": 1,
+            "state": ArchiveState.STORED,
+        }
         given |= {"pack_id": b"%016d" % number, "header": b"", "size": size, "tree_hash": b"t"}
         given |= {"archive_id": f"id{number}", "submitted_at": at_, "stored_at": at_}
         self.put(schema.archives, **(given | values))

@@ -41,7 +41,7 @@ def nights(*runs: BackupRun) -> list[Night]:
 
 def pace(runs: list[BackupRun], today: int) -> tuple[Amount, Amount] | None:
     found = pace_of(nights(*runs), (FIRST + today * DAY).date())
-    return found and (found[PackKind.DATA], found[PackKind.CATALOG])
+    return (found[PackKind.DATA], found[PackKind.CATALOG]) if found else None
 
 
 def test_a_night_is_all_backups_of_a_job_that_began_on_one_day() -> None:

@@ -20,7 +20,7 @@ enough = st.lists(numbers, min_size=LEAST_NIGHTS, max_size=NIGHTS)
 
 def found(value: float, earlier: list[float], floor: float = FLOOR) -> Direction | None:
     unusual = judge(value, earlier, floor=floor)
-    return unusual and unusual.direction
+    return unusual.direction if unusual else None
 
 
 @given(numbers, st.lists(numbers, max_size=LEAST_NIGHTS - 1))
