@@ -59,13 +59,16 @@ GROUP BY o.vault, o.job, o.kind, day, condemned
 ORDER BY day, o.vault, o.job, o.kind, condemned"""  # noqa: S608
 
 _SNAPSHOTS = """
-SELECT v.name, j.name, t.snapshots, t.size, s.files, s.bytes
+SELECT v.name, j.name, t.kept, t.size, coalesce(s.files, 0), coalesce(s.bytes, 0), t.forgotten
 FROM jobs j
 JOIN vaults v ON v.number = j.vault
 JOIN (
-    SELECT job, count(*) AS snapshots, sum(bytes) AS size, max(number) AS newest FROM snapshots GROUP BY job
+    SELECT job, count(*) - count(forgotten_at) AS kept, count(forgotten_at) AS forgotten,
+           sum(CASE WHEN forgotten_at IS NULL THEN bytes ELSE 0 END) AS size,
+           max(CASE WHEN forgotten_at IS NULL THEN number END) AS newest
+    FROM snapshots GROUP BY job
 ) AS t ON t.job = j.number
-JOIN snapshots s ON s.job = j.number AND s.number = t.newest
+LEFT JOIN snapshots s ON s.job = j.number AND s.number = t.newest
 ORDER BY j.number"""
 
 _VERSIONS = f"""
@@ -148,7 +151,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A job's snapshots, all and the newest, or its versions of files."""
+    """A job's snapshots that are kept, and the newest of them, or its versions of files."""
 
     vault: VaultName
     job: JobName
@@ -156,6 +159,7 @@ class Contents:
     bytes: int
     newest_files: int = 0
     newest_bytes: int = 0
+    forgotten: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +225,7 @@ def stored(tx: Transaction) -> list[Stored]:
 
 
 def snapshots(tx: Transaction) -> list[Contents]:
-    """The snapshots of each job that has any: their number, their bytes, and the newest one's."""
+    """The snapshots of each job that has any: number and bytes of those that are kept, and the newest's."""
     return [Contents(*row) for row in raw_rows(tx, _SNAPSHOTS, ())]
 
 

@@ -132,6 +132,7 @@ class Summary:
     held: Amounts
     condemned: Amount
     snapshots: int
+    forgotten: int
     newest_files: int
     newest_bytes: int
     snapshot_bytes: int
@@ -181,6 +182,7 @@ def summed(rows: Rows, terms: Terms, today: date) -> Summary:
         held=held,
         condemned=sum(condemned, Amount()),
         snapshots=sum(one.count for one in rows.snapshots),
+        forgotten=sum(one.forgotten for one in rows.snapshots),
         newest_files=sum(one.newest_files for one in rows.snapshots),
         newest_bytes=sum(one.newest_bytes for one in rows.snapshots),
         snapshot_bytes=sum(one.bytes for one in rows.snapshots),

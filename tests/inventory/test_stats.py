@@ -101,7 +101,7 @@ def test_what_is_deleted_lost_or_on_its_way_costs_nothing(rows: Rows) -> None:
     for place, state in enumerate(ArchiveState):
         rows.archive(2**place, state=state)
     states = list(ArchiveState)
-    there = {"stored", "unconfirmed", "condemned", "damaged"}
+    there = set(states) - {"submitted", "deleted", "lost"}
     condemned = 2 ** states.index(ArchiveState.CONDEMNED)
     found = rows.stored()
     assert sum(one.bytes for one in found) == sum(2 ** states.index(ArchiveState(one)) for one in there)
@@ -238,7 +238,8 @@ def test_snapshots_and_versions(rows: Rows) -> None:
     more = {"started_at": 0, "finished_at": 0, "host": "h", "sources": b"", "problems": b""}
     for number, size in ((1, 100), (2, 90), (3, 500)):
         rows.put(schema.snapshots, id=f"a{number}", job=1, number=number, files=number, bytes=size, **more)
-    rows.put(schema.snapshots, id="b1", job=2, number=1, files=9, bytes=9, **more)
+    rows.put(schema.snapshots, id="a4", job=1, number=4, files=77, bytes=777, forgotten_at=5, **more)
+    rows.put(schema.snapshots, id="b1", job=2, number=1, files=9, bytes=9, forgotten_at=5, **more)
     rows.put(schema.owners, number=1, uid=0, gid=0, user="", group="")
     rows.put(schema.directories, number=1, job=1, path=b"/")
     entry = {"directory": 1, "mode": 0, "owner": 1, "mtime_ns": 0}
@@ -248,6 +249,6 @@ def test_snapshots_and_versions(rows: Rows) -> None:
         )
     with rows.inventory.reading() as tx:
         found, files = stats.snapshots(tx), stats.versions(tx)
-    assert [(one.job, one.count, one.bytes) for one in found] == [("job", 3, 690), ("other", 1, 9)]
-    assert [(one.newest_files, one.newest_bytes) for one in found] == [(3, 500), (9, 9)]
+    assert [(one.job, one.count, one.bytes) for one in found] == [("job", 3, 690), ("other", 0, 0)]
+    assert [(one.newest_files, one.newest_bytes, one.forgotten) for one in found] == [(3, 500, 1), (0, 0, 1)]
     assert [(one.job, one.count, one.bytes) for one in files] == [("job", 3, 35)]

@@ -65,6 +65,7 @@ def _summary(one: Summary) -> dict[str, Any]:
         **_amounts(one.held),
         "condemned": _amount(one.condemned),
         "snapshots": one.snapshots,
+        "forgotten": one.forgotten,
         "newest_files": one.newest_files,
         "newest_bytes": one.newest_bytes,
         "snapshot_bytes": one.snapshot_bytes,

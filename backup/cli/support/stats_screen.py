@@ -43,7 +43,8 @@ def vault_sheet(found: Statistics, vault: VaultName) -> Sheet:
 def _contents(one: Summary) -> Iterator[tuple[str, str]]:
     newest = f"{size(one.newest_bytes)} in {counted(one.newest_files, 'file')}"
     yield "newest snapshots", newest
-    yield "all snapshots", f"{one.snapshots:,}; as full copies {size(one.snapshot_bytes)}"
+    forgotten = f", and {one.forgotten:,} forgotten" if one.forgotten else ""
+    yield "all snapshots", f"{one.snapshots:,}, as full copies {size(one.snapshot_bytes)}{forgotten}"
     yield "files' versions", f"{size(one.version_bytes)} in {one.versions:,}, each counted once"
     yield "deduplicated", f"{size(one.chunk_bytes)} of chunks{_times(one.deduplication)}"
     yield "compressed", f"{size(one.sealed_bytes)} sealed{_times(one.compression)}"
