@@ -188,7 +188,7 @@ def test_recipients_are_read(tmp_path: Path) -> None:
         ('[vault]\nname = "x"', "vault: must be written as [[vault]]"),
         ("vault = [3]", "vault[1]: must be a table"),
         (DIRECTORY + 'part-size = "1MiB"', "vault[1].part-size: unknown key; did you mean part_size?"),
-        (DIRECTORY + JOB + "[job.retention]\nkeep = 3", "job[1].retention: unknown key"),
+        (DIRECTORY + JOB + "[job.retention]\nkeep = 3", "job[1].retention.keep: unknown key"),
         (DIRECTORY + JOB + "[[job.command]]\n", "job[1].command[1].run: is missing"),
         (
             DIRECTORY + JOB + '[[job.command]]\nname = "../x"\nrun = ["x"]',

@@ -1,13 +1,14 @@
 """config.toml as frozen values: `load_config` reads it, and names every mistake at once by its key.
 
 `settings.py` has the values, each with its shape and the sentence for what breaks it; begin there.
-`reading.py` finds and reads the file, key by key. `checking.py` and `limits.py` check what no single value
-shows. A `Config` is always whole and correct, its paths absolute; it never goes below `app`, which hands on
-single values.
+`retention.py` has what jobs keep. `reading.py` finds and reads the file, key by key. `checking.py` and
+`limits.py` check what no single value shows. A `Config` is always whole and correct, its paths absolute; it
+never goes below `app`, which hands on single values.
 """
 
 from backup.config.limits import most_parts_at_once, part_size_within, warnings_of_limits
 from backup.config.reading import find_config, load_config, parse_duration, parse_money, parse_size
+from backup.config.retention import PROPOSED, ForgetWhen, RetentionSettings, proposed_lines
 from backup.config.settings import (
     STREAM_NAME,
     CommandSettings,
@@ -23,13 +24,16 @@ from backup.config.settings import (
 )
 
 __all__ = [
+    "PROPOSED",
     "STREAM_NAME",
     "CommandSettings",
     "Config",
+    "ForgetWhen",
     "HooksSettings",
     "IdentitySettings",
     "JobSettings",
     "LimitSettings",
+    "RetentionSettings",
     "RolesAnywhereSettings",
     "SourceSettings",
     "VaultSettings",
@@ -41,5 +45,6 @@ __all__ = [
     "parse_money",
     "parse_size",
     "part_size_within",
+    "proposed_lines",
     "warnings_of_limits",
 ]

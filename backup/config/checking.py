@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from backup.config.limits import check_limits, check_memory
+from backup.config.retention import RetentionSettings, check_rules, parse_forget
 from backup.config.settings import Config, JobSettings, SourceSettings, VaultSettings, suggestion
 from backup.errors import ConfigError, NightvaultError
 from backup.model import MIB, Tier
@@ -112,6 +113,7 @@ def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
     yield from _check_streams(job)
     yield from _check_lengths(job)
     yield from _check_patterns(job, "")
+    yield from _check_retention(job)
     for number, source in enumerate(job.source, 1):
         if source.path in job.paths[: len(job.sources) + number - 1]:
             yield f"source[{number}].path", f"{source.path} is a source of this job already"
@@ -120,6 +122,20 @@ def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
         parse_schedule(job.schedule or "every 1d", job.timezone or "UTC")
     except ConfigError as error:
         yield "timezone" if "time zone" in str(error) else "schedule", str(error)
+
+
+def _check_retention(job: JobSettings) -> Iterator[Mistake]:
+    """Refuse a policy that would keep nothing, and a time to forget without a policy."""
+    if isinstance(job.retention, RetentionSettings):
+        yield from check_rules("retention", job.retention)
+    if job.forget is None:
+        return
+    try:
+        parse_forget(job.forget, "UTC", has_policy=True)
+    except ConfigError as error:
+        yield "forget", str(error)
+    if job.retention is None:
+        yield "forget", "needs a policy: [job.retention]"
 
 
 def _check_streams(job: JobSettings) -> Iterator[Mistake]:

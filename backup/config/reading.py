@@ -6,7 +6,7 @@ import os
 import re
 import tomllib
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -16,8 +16,11 @@ from msgspec import Struct
 
 from backup.config.checking import Mistake, check
 from backup.config.limits import limit_windows, parse_rate
+from backup.config.retention import COUNTS, SPANS, RetentionSettings, check_count, check_rules, check_span
 from backup.config.settings import (
     LISTS,
+    NAME,
+    NAME_SENTENCE,
     SECTIONS,
     Config,
     EncryptionSettings,
@@ -153,7 +156,7 @@ def _read_toml(path: str) -> dict[str, Any]:
 
 
 def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> Config | None:
-    base, known = os.path.dirname(path), [*SECTIONS, *LISTS]
+    base, known = os.path.dirname(path), [*SECTIONS, *LISTS, "retention"]
     unknown = [key for key in document if key not in known]
     mistakes.extend((key, f"unknown section{suggestion(key, known)}") for key in unknown)
     read: dict[str, Any] = {
@@ -171,6 +174,8 @@ def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistak
             continue
         counted = enumerate(tables, 1)
         read[key] = tuple(_read_table(kind, one, f"{key}[{n}]", base, mistakes) for n, one in counted)
+    policies = _read_policies(document.get("retention", {}), base, mistakes)
+    jobs = _with_policies(read.get("job", ()), policies, mistakes)
     if mistakes:
         return None
     return Config(
@@ -185,8 +190,44 @@ def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistak
         restore=read.get("restore", RestoreSettings()),
         limits=read.get("limits", LimitsSettings()),
         vaults=read["vault"],
-        jobs=read["job"],
+        jobs=jobs,
     )
+
+
+def _read_policies(tables: object, base: str, mistakes: list[Mistake]) -> dict[str, RetentionSettings | None]:
+    """The policies of `[retention.NAME]`, by name; None for one with mistakes."""
+    if not isinstance(tables, dict) or not all(isinstance(one, dict) for one in tables.values()):
+        mistakes.append(
+            ("retention", "must be written as [retention.NAME]; that of one job is [job.retention]")
+        )
+        return {}
+    found: dict[str, RetentionSettings | None] = {}
+    for name, table in tables.items():
+        key = f"retention.{name}"
+        if not re.fullmatch(NAME, name):
+            mistakes.append((key, NAME_SENTENCE))
+        policy = found[name] = _read_table(RetentionSettings, table, key, base, mistakes)
+        mistakes.extend(check_rules(key, policy) if policy is not None else ())
+    return found
+
+
+def _with_policies(
+    jobs: Sequence[JobSettings | None],
+    policies: Mapping[str, RetentionSettings | None],
+    mistakes: list[Mistake],
+) -> tuple[JobSettings, ...]:
+    """The jobs, and in place of a policy's name the policy. Jobs with mistakes (None) are left out."""
+    found: list[JobSettings] = []
+    for number, job in enumerate(jobs, 1):
+        if job is None:
+            continue
+        if isinstance(job.retention, str):
+            if job.retention not in policies:
+                sentence = f"there is no [retention.{job.retention}]{suggestion(job.retention, policies)}"
+                mistakes.append((f"job[{number}].retention", sentence))
+            job = msgspec.structs.replace(job, retention=policies.get(job.retention))  # noqa: PLW2901
+        found.append(job)
+    return tuple(found)
 
 
 def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes: list[Mistake]) -> Any:
@@ -204,7 +245,7 @@ def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes
         nested = _table_of(fields[name].type)
         try:
             prepared = _prepare(kind, name, value, base)
-            if nested is not None:
+            if nested is not None and not (isinstance(value, str) and str in _parts(fields[name].type)):
                 _check_shape(fields[name].type, prepared, f"[[{key.partition('[')[0]}.{name}]]")
                 attribute = fields[name].name
                 values[attribute] = _read_nested(nested, prepared, f"{key}.{name}", base, mistakes)
@@ -221,8 +262,12 @@ def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes
 
 def _table_of(kind: Any) -> type[Struct] | None:
     """The struct of a value or of each member of a list; None if it is no struct."""
-    parts = (kind, *typing.get_args(kind))
-    return next((one for one in parts if isinstance(one, type) and issubclass(one, Struct)), None)
+    return next((one for one in _parts(kind) if isinstance(one, type) and issubclass(one, Struct)), None)
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    """A type, and the types that it is made of."""
+    return (kind, *typing.get_args(kind))
 
 
 def _check_shape(kind: Any, value: object, written: str) -> None:
@@ -272,6 +317,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     **dict.fromkeys(_SIZES, parse_size),
     **dict.fromkeys(_LIMITS, limit_windows),
     **dict.fromkeys(_HOOKS, _hooks),
+    **dict.fromkeys(COUNTS, check_count),
+    **dict.fromkeys(SPANS, check_span),
     "limit": parse_rate,
     "max_restore_cost": parse_money,
     "timeout": parse_duration,

@@ -10,9 +10,11 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
 from backup.errors import ConfigError, UsageError
 from backup.memory import DEFAULT_MEMORY
 from backup.model import MIB, JobName, OnCapacity, Tier, VaultName
+from backup.retention.policy import Policy
 from backup.schedule import Schedule, parse_schedule
 
 DEFAULT_STATE_DIR = "/var/lib/nightvault"
@@ -25,8 +27,9 @@ def _shape(pattern: str, sentence: str) -> Meta:
 
 _ARN = "arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:[0-9]{12}:"
 _ARN_SENTENCE = "must look like arn:aws:rolesanywhere:REGION:ACCOUNT:"
-_NAME = "must be of letters, digits and _.-, 64 at most, and not begin with . or -"
-_Name = _shape("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", _NAME)
+NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
+NAME_SENTENCE = "must be of letters, digits and _.-, 64 at most, and not begin with . or -"
+_Name = _shape(NAME, NAME_SENTENCE)
 _Kind = Annotated[str, _shape("directory|glacier|s3", "must be directory, glacier or s3")]
 _Text = Annotated[str, _shape(r"[^\x00]+", "must not be empty, nor hold a NUL")]
 _Plain = Annotated[str, _shape(r"[^\x00]+", "must be a text that is not empty")]
@@ -197,7 +200,10 @@ class CommandSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[job]]`; `sources` are absolute, `schedule` and `timezone` as written."""
+    """One `[[job]]`; `sources` are absolute, `schedule`, `timezone` and `forget` as written.
+
+    `retention` is the name of a `[retention.NAME]` only while the file is being read.
+    """
 
     name: Annotated[JobName, _Name]
     vault: VaultName
@@ -219,6 +225,8 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     compression_level: Annotated[int, Meta(ge=1, le=19)] | None = None
     nice: Annotated[int, Meta(ge=0, le=19)] | None = None
     ionice: _IoNice | None = None
+    retention: RetentionSettings | str | None = None
+    forget: str | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -228,9 +236,23 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @property
     def when(self) -> Schedule | None:
         """The parsed schedule; None if the job is run by hand only."""
-        return (
-            None if self.schedule is None else parse_schedule(self.schedule, self.timezone or _local_zone())
-        )
+        return None if self.schedule is None else parse_schedule(self.schedule, self.zone)
+
+    @property
+    def zone(self) -> str:
+        """The job's time zone: its own, else this machine's. `ConfigError` if that is unclear."""
+        return self.timezone or _local_zone()
+
+    @property
+    def policy(self) -> Policy | None:
+        """What to keep of its snapshots; None: all of them."""
+        return self.retention.policy if isinstance(self.retention, RetentionSettings) else None
+
+    @property
+    def forget_when(self) -> ForgetWhen | Schedule:
+        """When to forget by the policy: never without one, after each backup unless `forget` says else."""
+        has_policy = self.policy is not None
+        return parse_forget(self.forget, self.zone if has_policy else "UTC", has_policy=has_policy)
 
 
 class PricesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -46,6 +46,21 @@ def test_a_key_file_is_made_and_the_signer_enrolled(server: Server) -> None:
     assert not (server.folder / "another.key").exists()
 
 
+def test_a_policy_is_proposed_until_a_job_has_one(server: Server) -> None:
+    """As the config has it: what is proposed can be copied as it stands."""
+    told = server.done("init", "--key-file", server.key_file).stderr
+    _, _, proposed = told.partition("    [job.retention]\n")
+    lines = [line.strip() for line in proposed.splitlines() if line.startswith("    ")]
+    assert lines == ['keep_within = "30d"', "keep_weekly = 8", "keep_monthly = 12", "keep_yearly = 3"]
+    with server.config.open("a") as file:
+        file.write("\n".join(["", "[job.retention]", *lines, ""]))
+    assert "retention" not in server.done("init").stderr
+    words = "all within 30 days, 8 weekly, 12 monthly, 3 yearly"
+    assert f"keeps {words}, forgets after backup\n" in server.done("config", "check").stdout
+    job = server.json("config", "check")["jobs"][0]
+    assert (job["keeps"], job["forget"]) == (words, "after backup")
+
+
 def test_everything_in_the_state_directory_is_for_its_owner_alone(server: Server) -> None:
     before = os.umask(0)
     try:

@@ -46,7 +46,14 @@ def check(cli: Cli) -> None:
             {"name": vault.name, "kind": vault.kind, "location": _location(vault)} for vault in read.vaults
         ],
         "jobs": [
-            {"name": job.name, "vault": job.vault, "sources": job.paths, "schedule": job.schedule}
+            {
+                "name": job.name,
+                "vault": job.vault,
+                "sources": job.paths,
+                "schedule": job.schedule,
+                "keeps": str(job.policy) if job.policy else None,
+                "forget": _forget_words(job),
+            }
             for job in read.jobs
         ],
         "warnings": warnings,
@@ -145,4 +152,12 @@ def _location(vault: VaultSettings) -> str:
 
 def _job_line(job: JobSettings) -> str:
     when = f"{job.schedule} ({job.when.timezone})" if job.when else "by hand"
-    return f"job {job.name}: {', '.join(job.paths)} to {job.vault}, {when}"
+    keeps = f"keeps {job.policy}, forgets {_forget_words(job)}" if job.policy else "keeps all snapshots"
+    return f"job {job.name}: {', '.join(job.paths)} to {job.vault}, {when}, {keeps}"
+
+
+def _forget_words(job: JobSettings) -> str:
+    from backup.config import ForgetWhen
+
+    when = job.forget_when
+    return when.value if isinstance(when, ForgetWhen) else when.text

@@ -89,11 +89,21 @@ def init(
         "key_file": written,
     }
     cli.report(document, f"vaults ready: {', '.join(vaults)}" if vaults else None)
+    _propose_policy(cli, config)
     if made.enrolled < len(made.recipients):
         cli.say("next: `nightvault key request` here, `nightvault key enroll` where the recovery key is,")
         cli.say("      `nightvault key accept` here; backups can begin before that: `nightvault backup`")
     else:
         cli.say("next: `nightvault backup`")
+
+
+def _propose_policy(cli: Cli, config: Config) -> None:
+    """Propose a policy if no job has one: without, nothing is ever forgotten, and the bill grows."""
+    from backup.config import proposed_lines
+
+    if config.jobs and not any(job.policy for job in config.jobs):
+        cli.say("no job has a policy, so all snapshots are kept; below a [[job]] this one is right for most:")
+        cli.say("    [job.retention]\n    " + "\n    ".join(proposed_lines()))
 
 
 def _recipients(config: Config, texts: tuple[str, ...]) -> tuple[Recipient, ...]:
