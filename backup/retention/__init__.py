@@ -5,6 +5,8 @@ its reasons for each out. `rules.py` has one class for each kind of rule, `perio
 weeks, months and years of a calendar, `spans.py` lengths of time such as "90d", `dates.py` finds snapshots
 whose dates cannot be right.
 
+`simulate.py` runs a policy over the nights of years to come, `picture.py` draws that, `table.py` prints it.
+
 `stats.py` sums up archives and money, with `nights.py` for growth and `ages.py` for minimum durations;
 `unusual.py` says which night is far from those before it.
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-Key = tuple[int, ...]
+Key = int
 """One period among those of its kind: equal for two moments exactly if both lie in the same one."""
 
 
@@ -36,7 +36,7 @@ class Period(StrEnum):
 
 def _hour(local: datetime) -> Key:
     # In autumn an hour of the wall clock comes twice: `fold` tells the second from the first.
-    return local.year, local.month, local.day, local.hour, local.fold
+    return (local.toordinal() * 24 + local.hour) * 2 + local.fold
 
 
 def _iso_week(local: datetime) -> str:
@@ -46,10 +46,10 @@ def _iso_week(local: datetime) -> str:
 
 _KEYS: Final[dict[Period, Callable[[datetime], Key]]] = {
     Period.HOUR: _hour,
-    Period.DAY: lambda local: (local.year, local.month, local.day),
-    Period.WEEK: lambda local: tuple(local.isocalendar()[:2]),
-    Period.MONTH: lambda local: (local.year, local.month),
-    Period.YEAR: lambda local: (local.year,),
+    Period.DAY: datetime.toordinal,
+    Period.WEEK: lambda local: local.isocalendar().year * 100 + local.isocalendar().week,
+    Period.MONTH: lambda local: local.year * 100 + local.month,
+    Period.YEAR: lambda local: local.year,
 }
 _NAMES: Final[dict[Period, Callable[[datetime], str]]] = {
     Period.HOUR: lambda local: f"the hour {local:%Y-%m-%d %H}:00",

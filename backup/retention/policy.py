@@ -15,7 +15,7 @@ partial snapshot never pushes out a whole one of its period, of the last ones, o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -73,7 +73,7 @@ class Policy:
 
     def __str__(self) -> str:
         """In words: "all within 30 days, 8 weekly, 12 monthly, 3 yearly"."""
-        return ", ".join(_words(self)) or "nothing"
+        return ", ".join(map(str, self.rules())) or "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +166,3 @@ def _with_pin(candidate: Candidate, decision: Decision) -> Decision:
         return decision
     others = decision.reasons if decision.is_kept else ()
     return Decision(candidate.number, True, ("pinned", *others))
-
-
-def _words(policy: Policy) -> Iterator[str]:
-    if policy.within:
-        yield f"all within {policy.within}"
-    for name in ("last", *(period.adverb for period in _ALL_PERIODS)):
-        count = getattr(policy, name)
-        if count:
-            yield f"{'all' if count is ALL else count} {name}"
-    for period in _ALL_PERIODS:
-        span = getattr(policy, f"within_{period.adverb}")
-        if span:
-            yield f"{period.adverb} within {span}"
-    if policy.tags:
-        yield "tagged " + " or ".join(" and ".join(sorted(tags)) for tags in policy.tags)

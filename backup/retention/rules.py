@@ -36,7 +36,7 @@ class Applied:
 
 
 class Rule(Protocol):
-    """A rule of a policy."""
+    """A rule of a policy; as a text, it says what it keeps, such as "8 weekly"."""
 
     def apply(self, history: History) -> Applied:
         """What this rule keeps of a history that is not empty."""
@@ -51,6 +51,9 @@ class Last:
     """
 
     count: Count
+
+    def __str__(self) -> str:
+        return "all snapshots" if self.count is ALL else _the_last("snapshot", self.count)
 
     def apply(self, history: History) -> Applied:
         positions = range(len(history.newest_first))
@@ -74,6 +77,9 @@ class Counted:
     period: Period
     count: Count
 
+    def __str__(self) -> str:
+        return f"{'all' if self.count is ALL else self.count} {self.period.adverb}"
+
     def apply(self, history: History) -> Applied:
         counting = history.counting(self.period, range(len(history.newest_first)))
         limit = math.inf if self.count is ALL else self.count
@@ -90,7 +96,7 @@ class Counted:
         return f"{_one_of(self.period, self.count)} that {_has(self.count)} a backup"
 
     def _why_not(self, history: History, newest: Mapping[Key, int], position: int) -> str:
-        if history.newest_first[position].periods[self.period] in newest or self.count is ALL:
+        if history.newest_first[position].periods[self.period.value] in newest or self.count is ALL:
             return _another(history, self.period, position)
         return f"older than {_the_last(self.period, self.count)} that {_has(self.count)} a backup"
 
@@ -100,6 +106,9 @@ class Within:
     """`keep_within`: all snapshots within a span of the newest one, whole or not."""
 
     span: Span
+
+    def __str__(self) -> str:
+        return f"all within {self.span}"
 
     def apply(self, history: History) -> Applied:
         since = history.since(self.span)
@@ -114,6 +123,9 @@ class CountedWithin:
 
     period: Period
     span: Span
+
+    def __str__(self) -> str:
+        return f"{self.period.adverb} within {self.span}"
 
     def apply(self, history: History) -> Applied:
         since = history.since(self.span)
@@ -134,13 +146,16 @@ class Tagged:
 
     tags: tuple[frozenset[str], ...]
 
+    def __str__(self) -> str:
+        return f"tagged {' or '.join(map(_together, self.tags))}"
+
     def apply(self, history: History) -> Applied:
         kept: dict[int, str] = {}
         for position, one in enumerate(history.newest_first):
             having = [_together(tags) for tags in self.tags if tags <= one.candidate.tags]
             if having:
                 kept[position] = f"tagged {', '.join(having)}"
-        sentence = f"not tagged {' or '.join(map(_together, self.tags))}"
+        sentence = f"not {self}"
         return Applied(kept, lambda _: sentence)
 
 
@@ -149,10 +164,16 @@ def _newest_of_each(
 ) -> dict[Key, int]:
     """The newest position of each period, of no more periods than `limit`."""
     newest: dict[Key, int] = {}
+    seen, word, before = history.newest_first, period.value, None
     for position in positions:
-        if len(newest) >= limit:
-            break
-        newest.setdefault(history.newest_first[position].periods[period], position)
+        key = seen[position].periods[word]
+        if key == before:  # most are: a look at the last one is faster than at all
+            continue
+        before = key
+        if key not in newest:
+            if len(newest) >= limit:
+                break
+            newest[key] = position
     return newest
 
 
