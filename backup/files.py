@@ -200,8 +200,13 @@ def sync_directory(directory: str | bytes | int) -> None:
 class FileLock:
     """A lock that this process holds until `close`, or its own end; also a context. None: of nothing."""
 
-    def __init__(self, handle: int | None) -> None:
+    def __init__(self, handle: int | None, path: str = "") -> None:
         self._handle = handle
+        self._path = path
+
+    def counts(self) -> bool:
+        """Whether the path still leads to the locked file: else `renew_lock_file` has taken the lock away."""
+        return self._handle is not None and _has_name(self._handle, self._path)
 
     def close(self) -> None:
         """Give the lock back; again does nothing."""
@@ -229,7 +234,7 @@ def file_lock(path: str, *, shared: bool = False, wait: bool = False, told: str 
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     while True:
         flags = _DIRECTORY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        lock = FileLock(handle := os.open(path, flags, 0o600))
+        lock = FileLock(handle := os.open(path, flags, 0o600), path)
         try:
             fcntl.flock(handle, how)
             if _has_name(handle, path):
@@ -242,6 +247,27 @@ def file_lock(path: str, *, shared: bool = False, wait: bool = False, told: str 
             lock.close()
             raise
         lock.close()
+
+
+def renew_lock_file(path: str) -> None:
+    """Put a new file in the place of a lock's, with its owner and mode: who holds the old one holds nothing.
+
+    `FileNotFoundError` if there is none.
+    """
+    old = os.stat(path)
+    new = f"{path}.{os.urandom(4).hex()}"
+    handle = os.open(new, _NEW, old.st_mode & 0o7777)
+    try:
+        _keep_mode(handle, old.st_mode & 0o7777)
+        if (os.fstat(handle).st_uid, os.fstat(handle).st_gid) != (old.st_uid, old.st_gid):
+            os.fchown(handle, old.st_uid, old.st_gid)
+        os.rename(new, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
+    finally:
+        os.close(handle)
 
 
 def _has_name(handle: int, path: str) -> bool:

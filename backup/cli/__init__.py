@@ -59,6 +59,7 @@ COMMANDS = {
     "listing": _command("listing:listing", "Ask a vault for its own list of archives."),
     "runs": _command("runs:runs", "List runs and their outcomes."),
     "stats": _command("stats:stats", "Show what is stored, what it costs, and how it grows."),
+    "unlock": _command("unlock:unlock", "Show who holds locks, or take that of backups away."),
     "config": _command("config:config", "Check the config file."),
     "daemon": _command("daemon:daemon", "Run the jobs by their schedules."),
     "emulator": _command("emulator:emulator", "A local AWS to try things on."),

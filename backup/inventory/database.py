@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,8 @@ from backup.errors import (
 from backup.files import FileLock
 from backup.inventory import schema
 from backup.inventory.bulk import insert_rows
-from backup.inventory.locks import hold_lock, share_opening
+from backup.inventory.fence import Fence, raise_fence
+from backup.inventory.locks import BACKUP, hold_lock, share_opening, take_away
 from backup.inventory.read_only import Access, access_to, read_only_creator
 from backup.model import InventoryId
 
@@ -70,6 +71,7 @@ class Inventory:
     predecessor: InventoryId | None = None  # the inventory that this one was rebuilt from
     opening: FileLock | None = None
     file: FileIdentity | None = None
+    fence: Fence = field(default_factory=Fence, repr=False, compare=False)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
@@ -78,6 +80,7 @@ class Inventory:
             writer = connection.execution_options(nightvault_write=True)
             with writer.begin():
                 self.require_same_file()
+                self.fence.require(writer)
                 yield writer
 
     @contextmanager
@@ -88,10 +91,28 @@ class Inventory:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold the lock `name`; it ends with the process. `LockedError` if another holds it."""
-        with hold_lock(self.lock_directory, name):
+        """Hold the lock `name`; it ends with the process. `LockedError` if another holds it.
+
+        With the lock of backups this process takes a fencing number: if somebody takes the lock away from it,
+        it writes nothing any more (`LockedError`).
+        """
+        with hold_lock(self.lock_directory, name) as lock:
             self.require_same_file()
-            yield
+            if name != BACKUP:
+                yield
+                return
+            with self.writing() as tx:
+                if not lock.counts():
+                    raise LockedError("the lock was taken away by `nightvault unlock --force` at this moment")
+                number = raise_fence(tx)
+            with self.fence.holding(number):
+                yield
+
+    def take_lock_away(self) -> None:
+        """Take the lock of backups from a process that lives and does not go on: it records nothing more."""
+        with self.writing() as tx:
+            raise_fence(tx)
+        take_away(self.lock_directory, BACKUP)
 
     def require_same_file(self) -> None:
         """Raise `InventoryMovedError` if another file now has the inventory's path."""

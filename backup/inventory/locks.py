@@ -3,6 +3,9 @@
 Each is a lock of a small file, so it ends with its process; the files stay, and mean nothing by themselves.
 Every process with the inventory open shares the lock `open`, so that it is not moved meanwhile: what the
 process then records would be in a file that nobody reads any more.
+
+A living process keeps its lock even if it is suspended for good. `take_away` gives the lock's name to a new
+file; that the old holder records nothing more is seen to by `fence.py`.
 """
 
 from __future__ import annotations
@@ -12,20 +15,44 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from backup.errors import SpoolError, StateDeniedError
-from backup.files import FileLock, file_lock
+from backup.errors import LockedError, SpoolError, StateDeniedError
+from backup.files import FileLock, file_lock, renew_lock_file
+
+BACKUP = "backup"
+"""The lock of whatever stores catalogs."""
 
 _OPEN = "open"
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
-def hold_lock(directory: str, name: str) -> Iterator[None]:
+def hold_lock(directory: str, name: str) -> Iterator[FileLock]:
     """Hold the lock `name` exclusively. `LockedError` if another process holds it."""
     others = "another backup is running on this inventory, or a rebuild"
-    told = others if name == "backup" else f"another {name} is running on this inventory"
-    with _lock(directory, name, told=told):
-        yield
+    told = others if name == BACKUP else f"another {name} is running on this inventory"
+    with _lock(directory, name, told=told) as lock:
+        yield lock
+
+
+def is_held(directory: str, name: str) -> bool:
+    """Whether a process holds the lock `name`, also one of a container that shares the directory."""
+    try:
+        _lock(directory, name, told="").close()
+    except LockedError:
+        return True
+    return False
+
+
+def take_away(directory: str, name: str) -> None:
+    """Take the lock `name` away from whoever holds it; raise the fence before."""
+    path = os.path.join(directory, f"{name}.lock")
+    try:
+        renew_lock_file(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        kind = StateDeniedError if error.errno in _DENIED else SpoolError
+        raise kind(f"the lock {path} cannot be replaced: {error.strerror}") from error
 
 
 def share_opening(directory: str) -> FileLock:
