@@ -1,0 +1,152 @@
+"""Which chunks and archives are needed by snapshots that are kept: what is left could be deleted.
+
+    needed = needed_chunks(tx, kept_snapshots(tx))
+    dead = [one for one in archive_uses(tx, needed) if one.is_dead]
+
+Needed is a byte for each chunk number ever given out. Where a chunk's own archive may fail it (not confirmed,
+lost, damaged, condemned, deleted), its copies of the same domain are needed, too: too much is kept rather
+than too little.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+
+from backup.format.rows import unpack_u32
+from backup.inventory.archives import THERE, ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.driver import raw_rows, row_of
+from backup.inventory.packed import largest_chunk
+from backup.inventory.schema import moment
+from backup.inventory.stages import RestoreStage
+from backup.model import PackKind, SnapshotId, VaultName
+
+_BATCH = 500
+_RELIABLE = f"'{ArchiveState.STORED}', '{ArchiveState.RETIRED}'"
+_THERE = ", ".join(f"'{state}'" for state in THERE)
+
+Kept = Mapping[int, Sequence[int]]
+"""The numbers of the snapshots that are kept, rising, by job."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveUse:
+    """A data archive that its vault holds, with the chunks that are known to lie in it and those needed."""
+
+    number: int
+    vault: VaultName
+    state: ArchiveState
+    size: int
+    stored_at: datetime
+    chunks: int
+    needed: int
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether nothing in it is needed. One of which no chunk is known may hold anything."""
+        return self.chunks > 0 and self.needed == 0
+
+
+def kept_snapshots(tx: Transaction, *, without: Collection[SnapshotId] = ()) -> Kept:
+    """The snapshots that are not forgotten, or that an open restore reads; `without` some of the former."""
+    sql = """SELECT s.id, s.job, s.number FROM snapshots s
+             WHERE s.forgotten_at IS NULL OR s.id IN (SELECT snapshot FROM restores WHERE state = {m})
+             ORDER BY s.job, s.number"""
+    kept: dict[int, list[int]] = {}
+    for snapshot, job, number in raw_rows(tx, sql, (RestoreStage.OPEN.value,)):
+        if snapshot not in without:
+            kept.setdefault(job, []).append(number)
+    return kept
+
+
+def needed_chunks(tx: Transaction, kept: Kept) -> bytearray:
+    """A byte for each chunk number: 1 if a kept snapshot, a live entry or an unfinished run needs it."""
+    needed = bytearray(largest_chunk(tx) + 1)
+    for chunks in _of_kept(tx, kept):
+        _mark(needed, chunks)
+    for (chunks,) in raw_rows(tx, "SELECT chunks FROM staged_entries WHERE chunks IS NOT NULL", ()):
+        _mark(needed, chunks)
+    _mark_copies(tx, needed)
+    return needed
+
+
+def archive_uses(tx: Transaction, needed: bytearray, vault: VaultName | None = None) -> Iterator[ArchiveUse]:
+    """How much of each data archive of a vault (or of all) is needed, by number."""
+    sql = f"""
+    SELECT a.number, v.name, a.state, a.size, coalesce(a.stored_at, a.submitted_at), c.held, c.first, c.last
+    FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+    LEFT JOIN (SELECT archive, count(*) AS held, min(number) AS first, max(number) AS last
+               FROM chunks GROUP BY archive) c ON c.archive = a.number
+    WHERE a.kind = {int(PackKind.DATA)} AND a.state IN ({_THERE}) ORDER BY a.number"""  # noqa: S608
+    for number, name, state, size, stored, held, first, last in list(raw_rows(tx, sql, ())):
+        if vault is not None and name != vault:
+            continue
+        if held and last - first + 1 == held:  # its chunks' numbers follow each other: nearly always
+            used = needed.count(1, first, last + 1)
+        else:
+            used = sum(needed[chunk] for chunk, _ in _chunks(tx, number))
+        yield ArchiveUse(number, VaultName(name), ArchiveState(state), size, moment(stored), held or 0, used)
+
+
+def needed_lengths(tx: Transaction, needed: bytearray, archives: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """The lengths of what is needed of these archives, and of all that they hold, before compression."""
+    found: dict[int, tuple[int, int]] = {}
+    for archive in archives:
+        used = total = 0
+        for number, length in _chunks(tx, archive):
+            total += length
+            used += length if needed[number] else 0
+        found[archive] = used, total
+    return found
+
+
+def _of_kept(tx: Transaction, kept: Kept) -> Iterator[bytes]:
+    """The packed chunk numbers of each entry that a kept snapshot holds, or that is live."""
+    sql = """SELECT d.job, e.added_in, e.removed_in, e.chunks
+             FROM entries e JOIN directories d ON d.number = e.directory WHERE e.chunks IS NOT NULL"""
+    for job, added, removed, chunks in raw_rows(tx, sql, ()):
+        if removed is not None:
+            numbers = kept.get(job, ())
+            first = bisect_left(numbers, added)
+            if first == len(numbers) or numbers[first] >= removed:
+                continue
+        yield chunks
+
+
+def _mark(needed: bytearray, chunks: bytes) -> None:
+    numbers = unpack_u32(chunks)
+    try:
+        for number in numbers:
+            needed[number] = 1
+    except IndexError:  # a number that was never stored: the entry is incomplete
+        for number in numbers:
+            if number < len(needed):
+                needed[number] = 1
+
+
+def _mark_copies(tx: Transaction, needed: bytearray) -> None:
+    """Mark the copies of needed chunks whose own archives may fail them."""
+    sql = f"SELECT 1 FROM archives WHERE kind = {int(PackKind.DATA)} AND state NOT IN ({_RELIABLE}) LIMIT 1"  # noqa: S608
+    if row_of(tx, sql, ()) is None:
+        return
+    twice = "SELECT prefix FROM chunks GROUP BY prefix HAVING count(*) > 1"  # reads only the index
+    prefixes = [str(row[0]) for row in raw_rows(tx, twice, ())]
+    for start in range(0, len(prefixes), _BATCH):
+        some = ",".join(prefixes[start : start + _BATCH])
+        sql = f"""SELECT a.domain, c.id, c.number, a.state IN ({_RELIABLE})
+                  FROM chunks c JOIN archives a ON a.number = c.archive
+                  WHERE c.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
+        for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
+            copies = list(rows)
+            if any(needed[number] and not is_reliable for _, _, number, is_reliable in copies):
+                for _, _, number, _ in copies:
+                    needed[number] = 1
+
+
+def _chunks(tx: Transaction, archive: int) -> Iterator[tuple[int, int]]:
+    return raw_rows(tx, "SELECT number, length FROM chunks WHERE archive = {m}", (archive,))
