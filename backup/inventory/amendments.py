@@ -63,7 +63,7 @@ def apply(
     """
     for record in amendment:
         if isinstance(record, records.TakenUpRecord):
-            _taken_up(tx, record, taken_up)
+            _taken_up(tx, job, record, taken_up)
         else:
             _HANDLERS[type(record)](tx, job, record)
 
@@ -141,11 +141,15 @@ def _condemned(tx: Transaction, job: int, record: records.CondemnedRecord) -> No
     _many(tx, sql, [(job, record.at, pack) for pack in record.packs])
 
 
-def _taken_up(tx: Transaction, record: records.TakenUpRecord, state: ArchiveState) -> None:
-    """Build upon archives again."""
-    sql = "DELETE FROM condemnations WHERE archive IN (SELECT number FROM archives WHERE pack_id = {m})"
-    _many(tx, sql, [(pack,) for pack in record.packs])
-    _mark(tx, record.packs, state, ArchiveState.CONDEMNED, ArchiveState.RETIRED)
+def _taken_up(tx: Transaction, job: int, record: records.TakenUpRecord, state: ArchiveState) -> None:
+    """Build upon archives again; one that another job's catalogs condemned stays condemned."""
+    sql = """DELETE FROM condemnations WHERE job = {m}
+             AND archive IN (SELECT number FROM archives WHERE pack_id = {m})"""
+    _many(tx, sql, [(job, pack) for pack in record.packs])
+    _mark(tx, record.packs, state, ArchiveState.RETIRED)
+    sql = """UPDATE archives SET state = {m} WHERE pack_id = {m} AND state = {m}
+             AND NOT EXISTS (SELECT 1 FROM condemnations WHERE archive = archives.number)"""
+    _many(tx, sql, [(str(state), pack, str(ArchiveState.CONDEMNED)) for pack in record.packs])
 
 
 def _retired(tx: Transaction, _job: int, record: records.RetiredRecord) -> None:
