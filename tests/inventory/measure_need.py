@@ -18,7 +18,7 @@ from backup.inventory import archives, driver, entries, need, runs, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Inventory, Transaction, create_inventory
-from backup.model import JobName, Owner, PackKind, VaultName
+from backup.model import InventoryId, JobName, Owner, PackKind, VaultName
 from tests.support.doubles import START
 from tests.support.restoring import peak
 
@@ -73,7 +73,7 @@ def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = create_inventory(
             f"sqlite:///{folder}/i.sqlite",
-            inventory_id=archives.InventoryId(b"inventory of 16b"),
+            inventory_id=InventoryId(b"inventory of 16b"),
             signer_public=b"s" * 32,
             now=START,
             lock_directory=folder,

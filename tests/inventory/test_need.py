@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from backup.model import Owner, PackKind, VaultName
 from tests.inventory.made_up import Ledger, fresh_ledger
 from tests.support.doubles import START
 
-STATES = [one for one in ArchiveState if one is not ArchiveState.SUBMITTED]
+STATES: list[ArchiveState] = [one for one in ArchiveState if one is not ArchiveState.SUBMITTED]
 RELIABLE = {ArchiveState.STORED, ArchiveState.RETIRED}
 SNAPSHOTS = 4
 
@@ -28,7 +28,7 @@ SNAPSHOTS = 4
 class World:
     """Archives (domain, state), chunks (number, letter of the id, archive), entries (from, to, chunks)."""
 
-    archives: list[tuple[int, ArchiveState]]
+    archives: Sequence[tuple[int, ArchiveState]]
     chunks: list[tuple[int, int, int]]
     entries: list[tuple[int, int | None, list[int]]]
     kept: list[int]
