@@ -23,18 +23,16 @@ _BILLED = "({})".format(
     ", ".join(f"'{state}'" for state in ArchiveState if state not in {"submitted", "deleted", "lost"})
 )
 
-_OWNED = """
-WITH first_named AS (
-    SELECT archive, job FROM (
-        SELECT n.archive, c.job, row_number() OVER (
-            PARTITION BY n.archive ORDER BY coalesce(k.stored_at, k.submitted_at), c.number, n.catalog
-        ) AS place
-        FROM catalog_archives n
-        JOIN catalogs c ON c.archive = n.catalog
-        JOIN archives k ON k.number = n.catalog
-        JOIN archives a ON a.number = n.archive
-        WHERE a.run IS NULL
-    ) AS named WHERE place = 1
+_OWNED = f"""
+WITH ordered AS (
+    SELECT c.archive, c.job,
+           row_number() OVER (ORDER BY coalesce(k.stored_at, k.submitted_at), c.number, c.archive) AS place
+    FROM catalogs c JOIN archives k ON k.number = c.archive
+), first_named AS (
+    SELECT n.archive, min(o.place) AS place
+    FROM ordered o CROSS JOIN catalog_archives n ON n.catalog = o.archive
+    WHERE EXISTS (SELECT 1 FROM archives WHERE run IS NULL AND kind = {int(PackKind.DATA)})
+    GROUP BY n.archive
 ), owned AS (
     SELECT a.number, a.kind, a.state, a.size, a.archive_id, v.name AS vault, j.name AS job,
            coalesce(a.stored_at, a.submitted_at) AS stored_at
@@ -44,8 +42,9 @@ WITH first_named AS (
     LEFT JOIN catalogs c ON c.archive = a.number
     LEFT JOIN runs r ON r.number = a.run
     LEFT JOIN first_named f ON f.archive = a.number
-    LEFT JOIN jobs j ON j.number = coalesce(c.job, r.job, f.job)
-)"""
+    LEFT JOIN ordered o ON o.place = f.place
+    LEFT JOIN jobs j ON j.number = coalesce(c.job, r.job, o.job)
+)"""  # noqa: S608
 
 _STORED = f"""{_OWNED}
 SELECT o.vault, o.job, o.kind, o.stored_at / {_DAY} AS day, o.state = 'condemned' AS condemned,
