@@ -201,8 +201,8 @@ def test_what_the_screen_tells(lived: Lived) -> None:
     lines = lived.server.done("stats").stdout.splitlines()
     assert lines[0].split() == ["vault", "cold", "directory,", "2", "jobs"]
     (odd,) = (line for line in lines if "unusual" in line)
-    assert odd.rstrip().endswith("main: unusual: mostly 5 files")
-    (longest,) = (line for line in lines if "█" * 16 in line and line.startswith("2026-"))
+    assert odd.rstrip().endswith("unusual: mostly 5 files (main)")
+    (longest,) = (line for line in lines if "█" * 12 in line and line.startswith("2026-"))
     assert longest == odd, "hundreds of files took the most"
     months = lived.server.done("stats", "--by", "month").stdout.splitlines()
     assert [line.split()[0] for line in months[:3]] == ["month", "2026-10", "2026-11"]

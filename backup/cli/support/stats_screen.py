@@ -45,7 +45,7 @@ def _contents(one: Summary) -> Iterator[tuple[str, str]]:
     yield "newest snapshots", newest
     forgotten = f", and {one.forgotten:,} forgotten" if one.forgotten else ""
     yield "all snapshots", f"{one.snapshots:,}, as full copies {size(one.snapshot_bytes)}{forgotten}"
-    yield "files' versions", f"{size(one.version_bytes)} in {one.versions:,}, each counted once"
+    yield "all versions", f"{size(one.version_bytes)} in {counted(one.versions, 'version')} of files"
     yield "deduplicated", f"{size(one.chunk_bytes)} of chunks{_times(one.deduplication)}"
     yield "compressed", f"{size(one.sealed_bytes)} sealed{_times(one.compression)}"
     data, catalogs = one.held[PackKind.DATA], one.held[PackKind.CATALOG]
@@ -149,7 +149,7 @@ def ages_sheet(found: Statistics, vault: VaultName) -> Sheet:
     columns = [
         "days old",
         *titles,
-        Column("minimum runs", right=True, rank=1),
+        Column("not free yet", right=True, rank=1),
         Column("free from", rank=1),
     ]
     rows = [
@@ -181,17 +181,17 @@ def nights_sheet(nights: Sequence[Night]) -> Sheet:
         files = [one.files_read for one in some if one.files_read is not None]
         told = "\n".join(_told(some, named=several))
         changed = f"{sum(files):,}" if files else None
-        rows.append((day, size(sums[day]), bar(sums[day], most, 16), changed, told))
+        rows.append((day, size(sums[day]), bar(sums[day], most, 12), changed, told))
     return table(columns, rows)
 
 
 def _told(nights: Sequence[Night], *, named: bool) -> Iterator[str]:
     for one in nights:
-        of_job = f"{one.job}: " if named else ""
+        of_job = f" ({one.job})" if named else ""
         if one.unusual_bytes is not None:
-            yield f"{of_job}unusual: mostly {size(round(one.unusual_bytes.usual))}"
+            yield f"unusual: mostly {size(round(one.unusual_bytes.usual))}{of_job}"
         if one.unusual_files is not None:
-            yield f"{of_job}unusual: mostly {counted(round(one.unusual_files.usual), 'file')}"
+            yield f"unusual: mostly {counted(round(one.unusual_files.usual), 'file')}{of_job}"
 
 
 def notes(found: Statistics) -> Iterator[str]:
