@@ -382,6 +382,15 @@ class VaultState:
     archives: int | None = None
     size: int | None = None
     listed_at: datetime | None = None
+    at: datetime | None = None  # the time by the vault's own clock; a directory has none
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A vault's refusal to delete an archive: its reason, and until when the archive is kept, if known."""
+
+    detail: str
+    kept_until: datetime | None = None
 
 
 # Credentials.

@@ -20,6 +20,7 @@ from backup.model import (
     ListingId,
     OpenUpload,
     Part,
+    Refusal,
     RetrievalId,
     RetrievalStatus,
     StoredPart,
@@ -44,6 +45,7 @@ class VaultTraits:
     `checks_crc64`: `put_part` and `complete_upload` need `Part.crc64`.
     `requests_at_once`: the best number of concurrent retrieval requests, each by a thread of its own.
     `lists_at_once`: a listing is ready as soon as it is requested, and true to the moment it is made.
+    `deletes_at_once`: how many archives one request deletes.
     """
 
     retrieves_ranges: bool
@@ -58,6 +60,7 @@ class VaultTraits:
     requests_at_once: int = 8
     lists_at_once: bool = False
     lists_for_nothing: bool = False
+    deletes_at_once: int = 1
 
 
 class Vault(Protocol):
@@ -197,8 +200,18 @@ class Vault(Protocol):
         """The whole list of a ready listing."""
         ...
 
-    def delete_archive(self, archive_id: ArchiveId) -> None:
-        """Delete an archive; no error when it is gone already."""
+    # Deletions.
+
+    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+        """Delete archives durably, and return those that the vault itself refuses to delete.
+
+        `stored` tells when each was stored (None: unknown), for locks that go by age. An archive that is gone
+        already is no refusal, so repeating it after an error or a lost answer is safe: what was deleted
+        before the error stays deleted. With at most `deletes_at_once` archives a call, little is repeated.
+
+        A refusal is a lock, a legal hold or a policy of the vault's own: try again when it has ended. Without
+        the permission to delete it is `DeniedError`, which says nothing about the archives.
+        """
         ...
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import boto3
@@ -44,7 +46,7 @@ _WRONG_CLOCK = "set this machine's clock: AWS refuses requests signed more than 
 _WRONG_KEYS = (
     "check the role, the profile and the trust anchor; `nightvault identity show` checks the certificate"
 )
-_NOT_AWS = "something that is not AWS answered: check proxies, name resolution and the vault's endpoint"
+NOT_AWS = "something that is not AWS answered: check proxies, name resolution and the vault's endpoint"
 _NO_PERMISSION = (
     "compare the role's policy with `nightvault aws policy`; without permission AWS does not even say"
     " whether the vault exists, so check its name, region and account, too"
@@ -171,7 +173,30 @@ def translated_errors(
     except boto.BotoCoreError as error:
         raise _ours_within(error) or _from_client(error, doing) from error
     except botocore.parsers.ResponseParserError as error:
-        raise UnreachableError(f"cannot {doing}: {error}", advice=_NOT_AWS) from error
+        raise UnreachableError(f"cannot {doing}: {error}", advice=NOT_AWS) from error
+
+
+def error_for(answer: Mapping[str, Any], doing: str) -> NightvaultError:
+    """Our error for a code and message that an answer gives for one thing of many."""
+    return _from_answer(boto.ClientError({"Error": dict(answer)}, ""), doing, VaultError, VaultError)
+
+
+def denial_in(error: BaseException | None) -> str | None:
+    """The text with which AWS denied access; None for any other refusal (keys, signatures, clocks)."""
+    answer = getattr(error, "response", None) or {}
+    told = answer.get("Error", {})
+    is_denial = told.get("Code") in {"AccessDenied", "AccessDeniedException"}
+    text = str(told.get("Message") or "")
+    return text if is_denial and not _is_skewed(text) else None
+
+
+def vault_time(answer: Mapping[str, Any]) -> datetime | None:
+    """The service's time when it gave this answer (`Date`); None without a date that can be read."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        return parsedate_to_datetime(headers["date"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _from_answer(
@@ -208,8 +233,13 @@ def _from_answer(
 def _advice_on_denial(code: str, text: str) -> str:
     if _is_skewed(text):
         return _WRONG_CLOCK
-    by_bucket = code == "AccessDenied" and "resource-based policy" in text and "explicit deny" in text
+    by_bucket = code == "AccessDenied" and is_forbidden_by_vault(text)
     return _DENIED_BY_BUCKET if by_bucket else _DENIED[code]
+
+
+def is_forbidden_by_vault(text: str) -> bool:
+    """Whether AWS's text of a denial names the vault's or bucket's own policy: not a missing permission."""
+    return "resource-based policy" in text and "explicit deny" in text
 
 
 def _is_skewed(text: str) -> bool:
@@ -278,7 +308,7 @@ def field(answer: Mapping[str, Any], name: str, doing: str) -> Any:
     """A field that every answer of AWS has; `VaultError` without it, as when a network's login page
     answers."""
     if name not in answer:
-        raise UnreachableError(f"cannot {doing}: the answer has no {name}", advice=_NOT_AWS)
+        raise UnreachableError(f"cannot {doing}: the answer has no {name}", advice=NOT_AWS)
     return answer[name]
 
 

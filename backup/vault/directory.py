@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from backup.errors import (
     ArchiveMissingError,
@@ -32,6 +32,7 @@ from backup.model import (
     ListingId,
     OpenUpload,
     Part,
+    Refusal,
     RetrievalId,
     RetrievalState,
     RetrievalStatus,
@@ -59,10 +60,12 @@ TRAITS = VaultTraits(
     checks_sha256=False,
     lists_at_once=True,
     lists_for_nothing=True,
+    deletes_at_once=1000,
 )
 
 _RETRIEVAL = re.compile(r"([0-9a-f]{32}):([0-9]{1,18})-([0-9]{1,18})")
 _LISTING = ListingId("now")
+_PROTECTED = Refusal("its file is protected: immutable (chattr +i), append-only, or another user's")
 
 
 class DirectoryVault:
@@ -311,10 +314,12 @@ class DirectoryVault:
                 raise RetrievalExpiredError(f"vault {self._path} knows no listing {listing_id}")
             return Listing(as_of, [_listed(*each) for each in layout.all_archives(root)])
 
-    def delete_archive(self, archive_id: ArchiveId) -> None:
-        """Remove an archive and its record, durably."""
-        with self._root(f"delete archive {archive_id}") as root:
-            layout.remove_archive(root, archive_id)
+    # Deletions.
+
+    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+        """Remove archives and their records; what the file system itself protects is refused."""
+        with self._root("delete archives") as root:
+            return dict.fromkeys(layout.remove_archives(root, stored), _PROTECTED)
 
     # The directory is opened for each call: so a disk can be unmounted in between, and is missed if it was.
 

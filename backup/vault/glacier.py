@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from backup.errors import (
     ArchiveMissingError,
     ArchiveShortError,
+    DeniedError,
     IntegrityError,
     NightvaultError,
     RetrievalExpiredError,
@@ -34,6 +35,7 @@ from backup.model import (
     ListingId,
     OpenUpload,
     Part,
+    Refusal,
     RetrievalId,
     RetrievalStatus,
     StoredPart,
@@ -46,7 +48,8 @@ from backup.model import (
 )
 from backup.protocols import VaultTraits
 from backup.vault import glacier_answers as answers
-from backup.vault.aws import field, translated_errors
+from backup.vault import glacier_lock
+from backup.vault.aws import denial_in, field, is_forbidden_by_vault, translated_errors, vault_time
 from backup.vault.partbody import PartBody, hand_over_hashes, limit_rate
 from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
 
@@ -69,6 +72,10 @@ _ID = re.compile(r"[A-Za-z0-9_-]+")
 FEW = 3
 """Up to this number the states of retrievals are requested one by one; for more, AWS's list of 50 a page is
 cheaper."""
+
+
+class _NoLockError(VaultError):
+    """Glacier's answer about a vault without a lock."""
 
 
 class GlacierVault:
@@ -117,6 +124,7 @@ class GlacierVault:
             archives=answer.get("NumberOfArchives"),
             size=answer.get("SizeInBytes"),
             listed_at=answers.parse_date(listed) if listed else None,
+            at=vault_time(answer),
         )
 
     # Which vault this is.
@@ -292,11 +300,35 @@ class GlacierVault:
             data = read_all(body, self._limits.down, answers.range_of(answer).length)
         return answers.parse_listing(data, doing)
 
-    def delete_archive(self, archive_id: ArchiveId) -> None:
-        """DeleteArchive."""
-        with suppress(ArchiveMissingError):
+    # Deletions.
+
+    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+        """DeleteArchive, one by one; a refusal is explained by the vault's lock."""
+        refusals: dict[ArchiveId, Refusal] = {}
+        for archive_id, stored_at in stored.items():
             doing = f"delete archive {archive_id}"
-            self._call("delete_archive", doing, unknown=ArchiveMissingError, archiveId=archive_id)
+            try:
+                with suppress(ArchiveMissingError):
+                    self._call("delete_archive", doing, unknown=ArchiveMissingError, archiveId=archive_id)
+            except DeniedError as error:
+                refusal = self._refusal(error, stored_at)
+                if refusal is None:
+                    raise
+                refusals[archive_id] = refusal
+        return refusals
+
+    def _refusal(self, error: DeniedError, stored_at: datetime | None) -> Refusal | None:
+        """The refusal that an error is; None if the caller has not the permission to delete."""
+        text = denial_in(error.__cause__)
+        if text is None:
+            return None
+        by_vault = Refusal("the vault's own policy forbids it") if is_forbidden_by_vault(text) else None
+        try:
+            lock = self._call("get_vault_lock", "read its lock", unknown=_NoLockError)
+        except (DeniedError, _NoLockError):  # no permission to read it, or nothing to read
+            return by_vault
+        policy = lock.get("policy") or lock.get("Policy") or ""
+        return glacier_lock.refusal_by(policy, stored_at, vault_time(lock)) or by_vault
 
     # Requests.
 

@@ -14,12 +14,14 @@ upload exists if its `data` does, an archive exists if its bytes do: the small f
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -356,14 +358,31 @@ def _record_or_guess(name: str, shelf: int) -> ArchiveRecord:
     return ArchiveRecord("", found.st_size, "", datetime.fromtimestamp(found.st_mtime, UTC))
 
 
-def remove_archive(root: Root, archive_id: ArchiveId) -> None:
-    """Remove an archive and its record, durably; no error when it does not exist."""
-    if not _ID.fullmatch(archive_id):
-        return
-    with (
-        suppress(FileNotFoundError),
-        dirfd.open_directory("archives", archive_id[:2], dir_fd=root.fd) as shelf,
-    ):
+def remove_archives(root: Root, archive_ids: Iterable[ArchiveId]) -> list[ArchiveId]:
+    """Remove archives and their records, durably, and return those that the file system protects (EPERM).
+
+    No error for an archive that does not exist. Each directory is synced once, since that takes longest.
+    """
+    kept: list[ArchiveId] = []
+    ours = sorted(filter(_ID.fullmatch, archive_ids))
+    for shelf_name, ids in groupby(ours, key=lambda archive_id: archive_id[:2]):
+        with (
+            suppress(FileNotFoundError),
+            dirfd.open_directory("archives", shelf_name, dir_fd=root.fd) as shelf,
+        ):
+            kept += [archive_id for archive_id in ids if not _remove_archive(shelf, archive_id)]
+            sync_directory(shelf)
+    return kept
+
+
+def _remove_archive(shelf: int, archive_id: ArchiveId) -> bool:
+    """Remove an archive, then its record; False if the file system protects the archive."""
+    try:
         dirfd.remove(archive_id, dir_fd=shelf)
+    except PermissionError as error:
+        if error.errno != errno.EPERM:  # EACCES: this user may not delete here at all
+            raise
+        return False
+    with suppress(PermissionError):  # a record alone is no archive
         dirfd.remove(f"{archive_id}.json", dir_fd=shelf)
-        sync_directory(shelf)
+    return True

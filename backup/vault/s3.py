@@ -9,15 +9,16 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from backup.errors import ArchiveMissingError, RetrievalExpiredError, VaultError, VaultMissingError
-from backup.model import ArchiveId, Listing, ListingId, RetrievalStatus, VaultName, VaultState
+from backup.errors import RetrievalExpiredError, VaultError, VaultMissingError
+from backup.model import Listing, ListingId, RetrievalStatus, VaultName, VaultState
 from backup.protocols import Clock, VaultTraits
 from backup.vault import s3_answers as answers
-from backup.vault import s3_keys as keys
+from backup.vault.aws import vault_time
 from backup.vault.partbody import limit_rate, rely_on_crc, stay_in_region
 from backup.vault.rate_limit import NO_LIMITS, RateLimits
+from backup.vault.s3_deletions import S3Deletions, guard_by_md5
 from backup.vault.s3_identity import S3Identity, is_identity
-from backup.vault.s3_requests import Bucket, BucketRequests
+from backup.vault.s3_requests import CRC64NVME, Bucket, BucketRequests
 from backup.vault.s3_retrievals import S3Retrievals
 from backup.vault.s3_uploads import S3Uploads
 
@@ -28,7 +29,7 @@ class _OwnedByUsError(VaultError):
     """CreateBucket's code for a bucket that exists and belongs to us."""
 
 
-class S3Vault(S3Identity, S3Uploads, S3Retrievals):
+class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions):
     """A `Vault` in a bucket; `client` is `aws.make_client(session, "s3", …)`."""
 
     def __init__(
@@ -37,6 +38,8 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
         rely_on_crc(client)
         stay_in_region(client)
         limit_rate(client)
+        if bucket.checksums != CRC64NVME:
+            guard_by_md5(client)
         self._requests = BucketRequests(client, bucket)
         self._limits = limits
         self._name = name
@@ -70,10 +73,10 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
         """HeadBucket; without counts, which only a listing gives."""
         location = f"s3://{self._requests.bucket.name}/{self._requests.bucket.prefix}"
         try:
-            self._requests.require(f"look for {self._requests.bucket.description}")
+            answer = self._requests.require(f"look for {self._requests.bucket.description}")
         except VaultMissingError:
             return VaultState(exists=False, location=location)
-        return VaultState(exists=True, location=location)
+        return VaultState(exists=True, location=location, at=vault_time(answer))
 
     # Listings: at once, and true to the moment.
 
@@ -99,17 +102,3 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals):
         pages = self._requests.pages("list_objects_v2", doing, Prefix=prefix)
         lines = (line for page in pages for line in page.get("Contents", ()) if not is_identity(line, prefix))
         return Listing(as_of, [answers.listed(line, prefix) for line in lines])
-
-    def delete_archive(self, archive_id: ArchiveId) -> None:
-        """DeleteObject with the version id, since a versioned bucket would otherwise keep and bill the
-        bytes."""
-        doing = f"delete archive {archive_id}"
-        if keys.label_of(archive_id) is None:
-            self._requests.require(doing)
-            return
-        with suppress(ArchiveMissingError):
-            version = self._requests.head(archive_id, doing).get("VersionId")
-            which: dict[str, Any] = {"VersionId": version} if version else {}
-            self._requests.call(
-                "delete_object", doing, Key=self._requests.bucket.prefix + archive_id, **which
-            )

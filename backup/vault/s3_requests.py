@@ -68,6 +68,7 @@ def traits_of(bucket: Bucket) -> VaultTraits:
         checks_crc64=bucket.checksums == CRC64NVME,
         requests_at_once=32,  # some 600 a second; S3 takes 1,000 restore requests a second
         lists_at_once=True,
+        deletes_at_once=1000,
     )
 
 
@@ -79,10 +80,10 @@ class BucketRequests:
         self.bucket = bucket
         self.traits = traits_of(bucket)
 
-    def require(self, doing: str) -> None:
-        """HeadBucket; `VaultMissingError` if there is no such bucket."""
+    def require(self, doing: str) -> Any:
+        """The answer to HeadBucket; `VaultMissingError` if there is no such bucket."""
         try:
-            self.call("head_bucket", doing, unknown=VaultMissingError)
+            return self.call("head_bucket", doing, unknown=VaultMissingError)
         except VaultMissingError as error:
             advice = "check the bucket's name, region and account; `nightvault init` makes it"
             what = f"cannot {doing}: there is no bucket {self.bucket.name}"

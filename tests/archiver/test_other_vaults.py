@@ -213,7 +213,7 @@ def test_a_list_that_is_made_at_once_needs_no_margin(site: Site) -> None:
     if not site.vault.traits.lists_at_once:
         pytest.skip("its list is a day old")
     lost = archive_ids(site)[0]
-    site.vault.delete_archive(ArchiveId(lost))
+    site.vault.delete_archives({ArchiveId(lost): None})
     report = check(site)
     assert {one.what: one.kind for one in report.findings} == {lost: "missing"}
     assert state_of(site, lost) == "lost"

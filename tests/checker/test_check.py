@@ -35,7 +35,7 @@ def settle(site: Site, clock: ManualClock) -> None:
 
 def lose(site: Site, *ids: str) -> None:
     for one in ids:
-        site.vault.delete_archive(ArchiveId(one))
+        site.vault.delete_archives({ArchiveId(one): None})
 
 
 def test_all_is_there(site: Site, clock: ManualClock) -> None:

@@ -49,7 +49,7 @@ def test_what_was_stored_by_a_clock_that_was_ahead_is_missed_all_the_same(
     add_and_back_up(site, clock, "ahead", AHEAD)
     clock.advance(timedelta(days=1))
     lost = query(site, "SELECT archive_id FROM archives ORDER BY number DESC LIMIT 1")[0][0]
-    site.vault.delete_archive(ArchiveId(lost))
+    site.vault.delete_archives({ArchiveId(lost): None})
     report = check(site)
     assert "missing" in kinds(report)
     assert [one.what for one in report.findings if one.kind == "missing"] == [lost]

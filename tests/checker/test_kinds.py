@@ -110,7 +110,7 @@ def test_gone_and_stored_again(rig: Rig, clock: ManualClock, tmp_path: Path) -> 
     report, _ = rig.compare()
     assert (report.findings, report.compared and report.compared.shown) == ((), count)
     lost = archive_ids(site)[0]
-    site.vault.delete_archive(ArchiveId(lost))
+    site.vault.delete_archives({ArchiveId(lost): None})
     rig.pass_hours()
     rig.pass_hours()
     clock.advance(timedelta(days=1))
@@ -132,7 +132,7 @@ def test_read_back(rig: Rig) -> None:
     report, _ = rig.read(Amount(size=1))
     assert (report.findings, report.read and report.read.archives) == ((), 1)
     lost = archive_ids(site)[0]
-    site.vault.delete_archive(ArchiveId(lost))
+    site.vault.delete_archives({ArchiveId(lost): None})
     report, _ = rig.read(Amount(share=Fraction(1)))
     assert {one.what: one.kind for one in report.findings} == {lost: "missing"}
     assert state_of(site, lost) == "lost"
@@ -184,7 +184,7 @@ def test_a_list_from_before_does_not_find_again_what_was_missed_since(rig: Rig, 
     report, _ = rig.compare()
     assert report.findings == ()
     lost = archive_ids(site)[0]
-    site.vault.delete_archive(ArchiveId(lost))
+    site.vault.delete_archives({ArchiveId(lost): None})
     clock.advance(timedelta(minutes=10))
     report, _ = rig.read(Amount(share=Fraction(1)))
     assert kinds(report) == {"missing": 1}

@@ -161,7 +161,7 @@ def test_cut_short(site: Site, tmp_path: Path) -> None:
 
 def test_gone(site: Site) -> None:
     lost = archive_ids(site)[0]
-    site.vault.delete_archive(ArchiveId(lost))
+    site.vault.delete_archives({ArchiveId(lost): None})
     report = read(site)
     assert kinds(report) == {"missing": 1}
     assert state_of(site, lost) == "lost"

@@ -46,7 +46,7 @@ class Jobs:
 
     def lose(self, archive_id: str) -> None:
         """The vault loses an archive, and a check finds out."""
-        self.disk.delete_archive(ArchiveId(archive_id))
+        self.disk.delete_archives({ArchiveId(archive_id): None})
         self.clock.sleep(7200)
         check(self.site)
 
@@ -235,7 +235,7 @@ def test_of_two_sound_copies_the_other_serves_where_one_is_gone(jobs: Jobs) -> N
 def test_a_rebuild_marks_as_lost_what_the_list_lacks(jobs: Jobs) -> None:
     """By the list alone: no check ran. The next night stores it again, and names it."""
     (lost,) = jobs.shared_archives()
-    jobs.disk.delete_archive(ArchiveId(lost))
+    jobs.disk.delete_archives({ArchiveId(lost): None})
     jobs.clock.sleep(7200)
     new = bare(jobs.folder, jobs.site)
     report = new.rebuild()

@@ -30,7 +30,7 @@ def test_a_vault_s_clock_that_is_ahead_makes_nothing_missing(
         gone = min(compared.stored_numbers(tx, disk.name))
     with closing(sqlite3.connect(site.folder / "inventory.sqlite")) as database:
         ((archive_id,),) = database.execute("SELECT archive_id FROM archives WHERE number = ?", (gone,))
-    disk.delete_archive(ArchiveId(archive_id))
+    disk.delete_archives({ArchiveId(archive_id): None})
     request_listing(site.inventory, disk, clock)
     assert continue_listing(site.inventory, disk, clock)
     with closing(sqlite3.connect(site.folder / "inventory.sqlite")) as database, database:

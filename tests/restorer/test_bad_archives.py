@@ -256,7 +256,7 @@ def flipped(data: bytes, place: int) -> bytes:
 
 def test_an_archive_that_was_removed(rig: Rig, out: Path) -> None:
     archive_id, archive, *_ = frame_places(rig.site)[0]
-    rig.site.vault.delete_archive(ArchiveId(archive_id))
+    rig.site.vault.delete_archives({ArchiveId(archive_id): None})
     spoilt = users_of(rig.site, f"archive = {archive}")
     assert_spoilt(rig, rig.restore(out), spoilt, out, "its archive is gone from the vault")
 
@@ -381,7 +381,7 @@ def test_what_became_whole_again_is_asked_for_anew(rig: Rig, out: Path) -> None:
         pytest.skip("what was deleted from the service never comes back")
     archive_id, archive, *_ = frame_places(rig.site)[0]
     data = rig.site_bytes(archive_id)
-    rig.site.vault.delete_archive(ArchiveId(archive_id))
+    rig.site.vault.delete_archives({ArchiveId(archive_id): None})
     begun = rig.begin(out)
     known = advance(begun, rig.site.restore_world)
     assert [one.state for one in known if one.archive == archive] == ["failed"]
@@ -394,7 +394,7 @@ def test_the_daemon_asks_once_more_when_all_else_came(rig: Rig, out: Path) -> No
         pytest.skip("what was deleted from the service never comes back")
     archive_id, archive, *_ = frame_places(rig.site)[0]
     data = rig.site_bytes(archive_id)
-    rig.site.vault.delete_archive(ArchiveId(archive_id))
+    rig.site.vault.delete_archives({ArchiveId(archive_id): None})
     begun = rig.begin(out)
     world = rig.site.restore_world
     advance(begun, world)
@@ -432,7 +432,7 @@ def test_a_retrieval_that_fails_time_and_again_is_not_paid_for_ever(rig: Rig, ou
 
 def test_a_tar_lacks_what_cannot_be_had_and_a_file_breaks_off(rig: Rig) -> None:
     archive_id, archive, *_ = frame_places(rig.site)[0]
-    rig.site.vault.delete_archive(ArchiveId(archive_id))
+    rig.site.vault.delete_archives({ArchiveId(archive_id): None})
     spoilt = users_of(rig.site, f"archive = {archive}")
     data = io.BytesIO()
     report = dumped(rig, os.fsencode(rig.source), "tar", data)

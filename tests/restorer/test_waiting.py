@@ -225,7 +225,7 @@ def test_an_archive_that_was_deleted_before_it_was_ready(cold: Cold, out: Path) 
     restore = cold.begin(out)
     known = advance(restore, cold.site.restore_world)
     archive_id = next(job["ArchiveId"] for job in cold.jobs() if job["JobId"] == known[1].retrieval_id)
-    cold.vault.delete_archive(archive_id)
+    cold.vault.delete_archives({archive_id: None})
     cold.pass_hours(5)
     known = advance(restore, cold.site.restore_world)  # the job failed; asking again is refused
     assert [one.state for one in known] == ["ready", "failed"]
@@ -245,7 +245,7 @@ def test_an_archive_that_was_deleted_once_it_was_ready_still_comes(cold: Cold, o
     cold.pass_hours(5)
     known = advance(restore, cold.site.restore_world)
     for job in cold.jobs():
-        cold.vault.delete_archive(job["ArchiveId"])
+        cold.vault.delete_archives({job["ArchiveId"]: None})
     assert deliver(restore, known, cold.site.restore_world).outcome is Outcome.DONE
     assert_same_tree(cold.source, out)
 

@@ -21,7 +21,7 @@ def catalogs(site: Site) -> dict[tuple[int, str], ListedArchive]:
 
 
 def remove(site: Site, archive_id: ArchiveId) -> None:
-    site.vault.delete_archive(archive_id)
+    site.vault.delete_archives({archive_id: None})
 
 
 def spoil(site: Site, archive_id: ArchiveId, place: float = 0.5, *, honest: bool = False) -> None:

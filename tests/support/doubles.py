@@ -21,6 +21,7 @@ from backup.model import (
     OpenUpload,
     PackId,
     Part,
+    Refusal,
     RetrievalId,
     RetrievalStatus,
     StoredPart,
@@ -270,8 +271,8 @@ class FaultyVault:
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         return self._meet("fetch_listing", lambda: self.vault.fetch_listing(listing_id))
 
-    def delete_archive(self, archive_id: ArchiveId) -> None:
-        self._meet("delete_archive", lambda: self.vault.delete_archive(archive_id))
+    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+        return self._meet("delete_archives", lambda: self.vault.delete_archives(stored))
 
 
 class Blindfolded(FaultyVault):

@@ -79,7 +79,7 @@ CALLS: dict[str, Callable[[Vault], object]] = {
     "list": lambda vault: vault.request_listing("t"),
     "listed": lambda vault: vault.listing_status(ListingId("now")),
     "listing": lambda vault: vault.fetch_listing(ListingId("now")),
-    "delete": lambda vault: vault.delete_archive(ArchiveId("0" * 32)),
+    "delete": lambda vault: vault.delete_archives({ArchiveId("0" * 32): None}),
 }
 
 
@@ -400,8 +400,8 @@ def test_an_unknown_listing_has_expired(rig: Rig) -> None:
 
 def test_a_deleted_archive_is_gone_and_can_be_deleted_again(rig: Rig) -> None:
     archive_id, kept = store(rig.vault, b"abc"), store(rig.vault, b"def")
-    rig.vault.delete_archive(archive_id)
-    rig.vault.delete_archive(archive_id)
+    rig.vault.delete_archives({archive_id: None})
+    rig.vault.delete_archives({archive_id: None})
     with pytest.raises(ArchiveMissingError):
         rig.vault.request_retrieval(archive_id, None, Tier.BULK, "t")
     assert read_back(rig, kept, 3) == b"def"

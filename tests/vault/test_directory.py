@@ -194,7 +194,7 @@ def test_symlinks_in_the_vault_are_not_followed(directory: DirectoryVault, tmp_p
     assert "symlink" in caught.value.advice
     with pytest.raises(ArchiveMissingError):
         directory.request_retrieval(archive_id, None, Tier.BULK, "t")
-    directory.delete_archive(archive_id)
+    directory.delete_archives({archive_id: None})
     assert secret.read_bytes() == b"s" * 100
 
 
@@ -213,7 +213,7 @@ def test_an_upload_is_not_written_through_a_symlink(directory: DirectoryVault, t
 
 @pytest.mark.parametrize("bad", ["..", "../../etc/passwd", "/etc/passwd", "a" * 31, "A" * 32, "", "\0" * 32])
 def test_ids_cannot_lead_elsewhere(directory: DirectoryVault, bad: str) -> None:
-    directory.delete_archive(ArchiveId(bad))
+    directory.delete_archives({ArchiveId(bad): None})
     directory.abort_upload(UploadId(bad))
     with pytest.raises(ArchiveMissingError):
         directory.request_retrieval(ArchiveId(bad), None, Tier.BULK, "t")

@@ -81,7 +81,7 @@ def test_everything_else_killed_anywhere_can_be_done_again(tmp_path: Path, actio
             "create": vault.create,
             "begin": lambda: vault.begin_upload(CATALOG, MIB),  # noqa: B023
             "abort": lambda: vault.abort_upload(upload_id),  # noqa: B023
-            "delete": lambda: vault.delete_archive(archive_id),  # noqa: B023
+            "delete": lambda: vault.delete_archives({archive_id: None}),  # noqa: B023
         }
         was_killed = killed_at(step, calls[action])
         calls[action]()

@@ -160,7 +160,7 @@ def test_killed_anywhere_it_is_there_or_is_not(directory: DirectoryVault, spoole
         assert after.put_file(upload_id, str(spooled), cut(DATA))
         archive = complete(after, upload_id, CATALOG, DATA)
         assert read_directly(after, archive, len(DATA)) == DATA
-        after.delete_archive(archive)
+        after.delete_archives({archive: None})
         assert os.stat(spooled).st_nlink == 1
         if not was_killed:
             break

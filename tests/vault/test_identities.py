@@ -172,7 +172,7 @@ def test_something_else_below_such_a_key_is_listed_as_what_it_is(bucket: S3Vault
 
 def test_the_right_to_delete_archives_does_not_delete_an_identity(bucket: S3Vault) -> None:
     bucket.add_identity(OURS, TOKEN)
-    bucket.delete_archive(ArchiveId(f"meta/{OURS.hex()}/vault-{TOKEN}"))
+    bucket.delete_archives({ArchiveId(f"meta/{OURS.hex()}/vault-{TOKEN}"): None})
     assert bucket.identities(OURS) == [TOKEN]
 
 

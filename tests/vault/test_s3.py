@@ -335,17 +335,23 @@ def test_a_bucket_in_another_region_is_named() -> None:
 # Buckets that keep versions.
 
 
+VERSIONED = Answer(body="<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")
+
+
 def test_the_version_that_is_there_is_deleted() -> None:
-    s3 = ScriptedS3(HeadObject=Answer(headers={"x-amz-version-id": "v7"}), DeleteObject=Answer(204))
-    s3.vault().delete_archive(KEY)
-    assert s3.sent[-1][1].url.endswith("?versionId=v7"), "a plain deletion would hide it, and bill it on"
+    deleted = Answer(body=f"<DeleteResult><Deleted><Key>{KEY}</Key></Deleted></DeleteResult>")
+    head = Answer(headers={"x-amz-version-id": "v7"})
+    s3 = ScriptedS3(GetBucketVersioning=VERSIONED, HeadObject=head, DeleteObjects=deleted)
+    assert s3.vault().delete_archives({KEY: None}) == {}
+    wanted = b"<VersionId>v7</VersionId>"
+    assert wanted in s3.sent[-1][1].body, "a plain deletion would hide it, and bill it on"
 
 
 def test_what_was_deleted_already_gets_no_second_marker() -> None:
     there = Answer(404, headers={"x-amz-delete-marker": "true"})
-    s3 = ScriptedS3(HeadObject=there, HeadBucket=Answer())
-    s3.vault().delete_archive(KEY)
-    assert s3.operations() == ["HeadObject", "HeadBucket"]
+    s3 = ScriptedS3(GetBucketVersioning=VERSIONED, HeadObject=there, HeadBucket=Answer())
+    assert s3.vault().delete_archives({KEY: None}) == {}
+    assert s3.operations() == ["GetBucketVersioning", "HeadObject", "HeadBucket"]
 
 
 @pytest.mark.parametrize(
@@ -391,7 +397,7 @@ def test_a_versioned_bucket_of_seaweedfs_keeps_nothing_of_what_was_deleted(seawe
     seaweedfs.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
     vault = s3_vault(seaweedfs, "versioned", storage_class="STANDARD")
     key = store(vault, b"abc")
-    vault.delete_archive(key)
+    vault.delete_archives({key: None})
     left = seaweedfs.list_object_versions(Bucket="versioned")
     assert not left.get("Versions")
     assert not left.get("DeleteMarkers")

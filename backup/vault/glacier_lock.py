@@ -1,0 +1,78 @@
+"""A Glacier vault's lock policy, read to tell until when it keeps an archive; pure.
+
+Source: Amazon Glacier developer guide, "Vault Lock Policies": `glacier:ArchiveAgeInDays` counts whole days
+since an archive was stored. The service evaluates the policy; this explains its answer, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from backup.model import Refusal
+
+_ACTION = "glacier:deletearchive"
+_AGE = "glacier:archiveageindays"
+_DAYS = re.compile(r"[0-9]{1,5}")
+_EXTRA_DAYS = {"numericlessthan": 0, "numericlessthanequals": 1}  # an age of N days lasts for one day
+_UNDATED = Refusal("the vault's lock forbids it")
+
+
+def refusal_by(policy: str, stored_at: datetime | None, now: datetime | None) -> Refusal | None:
+    """The refusal of an archive by a lock policy; None if the policy does not forbid to delete it.
+
+    A statement with other conditions (tags, who asks, …) counts: the service has refused already.
+    """
+    refusals = [_refusal(statement, stored_at) for statement in _denials(policy)]
+    holding = [one for one in refusals if not (one.kept_until and now and one.kept_until <= now)]
+    return max(holding, key=lambda one: one.kept_until.timestamp() if one.kept_until else 0, default=None)
+
+
+def _denials(policy: str) -> Iterator[Mapping[str, Any]]:
+    """The statements that deny deletions; none of a text that is no policy."""
+    try:
+        told = json.loads(policy)
+    except ValueError:
+        return
+    statements = told.get("Statement", ()) if isinstance(told, dict) else ()
+    for each in [statements] if isinstance(statements, dict) else statements:
+        if isinstance(each, dict) and each.get("Effect") == "Deny" and _concerns_deletions(each):
+            yield each
+
+
+def _concerns_deletions(statement: Mapping[str, Any]) -> bool:
+    if "NotAction" in statement:
+        return not any(map(_names_deletions, _texts(statement["NotAction"])))
+    return any(map(_names_deletions, _texts(statement.get("Action"))))
+
+
+def _names_deletions(pattern: str) -> bool:
+    parts = (re.escape(part).replace(r"\?", ".") for part in pattern.lower().split("*"))
+    return re.fullmatch(".*".join(parts), _ACTION) is not None
+
+
+def _refusal(statement: Mapping[str, Any], stored_at: datetime | None) -> Refusal:
+    days = _kept_days(statement.get("Condition"))
+    if days is None:
+        return _UNDATED
+    detail = f"the vault's lock forbids it until it is {days} days old"
+    return Refusal(detail, stored_at + timedelta(days=days) if stored_at else None)
+
+
+def _kept_days(conditions: Any) -> int | None:
+    """For how many days a statement forbids deletions; None if not by age."""
+    days: list[int] = []
+    for operator, keys in conditions.items() if isinstance(conditions, dict) else ():
+        extra = _EXTRA_DAYS.get(operator.lower().removesuffix("ifexists"))
+        for key, values in keys.items() if isinstance(keys, dict) and extra is not None else ():
+            if key.lower() == _AGE:
+                days += [int(text) + (extra or 0) for text in _texts(values) if _DAYS.fullmatch(text)]
+    return max(days, default=None)
+
+
+def _texts(value: Any) -> Sequence[str]:
+    """One value of a policy, or a list of them, as texts."""
+    return [str(each) for each in (value if isinstance(value, list) else [value]) if each is not None]

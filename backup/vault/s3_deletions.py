@@ -1,0 +1,137 @@
+"""Deletions in a bucket: many keys a request, and of a bucket that keeps versions the version that is there.
+
+Sources: Amazon S3 API reference (DeleteObjects, HeadObject) and user guide, "Managing Object Lock".
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from backup.errors import ArchiveMissingError, DeniedError, UnreachableError, VaultError, VaultMissingError
+from backup.model import ArchiveId, Refusal
+from backup.vault import s3_keys as keys
+from backup.vault.aws import NOT_AWS, error_for, is_forbidden_by_vault
+from backup.vault.s3_requests import BucketRequests
+
+MOST = 1000
+"""S3's bound on the keys of one DeleteObjects."""
+
+_GONE = {"NoSuchKey", "NoSuchVersion"}
+_UNEXPLAINED = Refusal("S3 denied it without a reason, though it let others be deleted")
+_BY_POLICY = Refusal("the bucket's own policy forbids it")
+
+Heads = Mapping[ArchiveId, Mapping[str, Any]]
+
+
+class S3Deletions:
+    """The part of `protocols.Vault` on deletions."""
+
+    _requests: BucketRequests
+
+    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+        """DeleteObjects, after a HeadObject of each in a bucket that keeps versions.
+
+        Such a bucket would answer a plain deletion by a delete marker: the bytes stayed, and were billed on;
+        and what Object Lock holds would seem deleted.
+        """
+        doing = f"delete {len(stored)} archives" if len(stored) != 1 else f"delete archive {min(stored)}"
+        ours = [each for each in stored if keys.label_of(each) is not None]
+        if not ours:
+            self._requests.require(doing)
+            return {}
+        refusals: dict[ArchiveId, Refusal] = {}
+        keeps_versions = self._keeps_versions(doing)
+        for start in range(0, len(ours), MOST):
+            few = ours[start : start + MOST]
+            heads = self._heads(few, doing) if keeps_versions else {each: {} for each in few}
+            if heads:
+                refusals |= self._delete(heads, doing)
+        return refusals
+
+    def _keeps_versions(self, doing: str) -> bool:
+        """Whether the bucket may hold versions; yes if that cannot be learned."""
+        try:
+            versioning = self._requests.call("get_bucket_versioning", doing, unknown=VaultMissingError)
+        except (VaultMissingError, UnreachableError):
+            raise
+        except (DeniedError, VaultError):  # no permission to look, or a service without that request
+            return True
+        return "Status" in versioning
+
+    def _heads(self, ids: Sequence[ArchiveId], doing: str) -> Heads:
+        """HeadObject of each archive that is there: its version, and its lock if the role may see that."""
+        found: dict[ArchiveId, Mapping[str, Any]] = {}
+        for each in ids:
+            with suppress(ArchiveMissingError):
+                found[each] = self._requests.head(each, doing)
+        return found
+
+    def _delete(self, heads: Heads, doing: str) -> Mapping[ArchiveId, Refusal]:
+        """One DeleteObjects. The answer names every key, so an answer of anything else deletes nothing."""
+        prefix = self._requests.bucket.prefix
+        answer = self._requests.call(
+            "delete_objects",
+            doing,
+            unknown=VaultMissingError,
+            Delete={"Objects": list(_objects(heads, prefix)), "Quiet": False},
+        )
+        errors = {ArchiveId(one.get("Key", "").removeprefix(prefix)): one for one in answer.get("Errors", ())}
+        told = {one.get("Key", "").removeprefix(prefix) for one in answer.get("Deleted", ())} | errors.keys()
+        if heads.keys() - told:
+            raise UnreachableError(f"cannot {doing}: the answer does not name all of them", advice=NOT_AWS)
+        return _refusals(errors, heads, f"{doing} ({self._requests.bucket.description})")
+
+
+def _objects(heads: Heads, prefix: str) -> Iterator[Mapping[str, str]]:
+    for key, head in heads.items():
+        version = head.get("VersionId")
+        yield {"Key": prefix + key, **({"VersionId": version} if version else {})}
+
+
+def _refusals(
+    errors: Mapping[ArchiveId, Mapping[str, Any]], heads: Heads, doing: str
+) -> Mapping[ArchiveId, Refusal]:
+    """The refusals among the errors for single keys; raises for every other error, first those of haste.
+
+    `DeniedError` if all keys were denied and S3 gives no reason for any: then the permission is missing.
+    """
+    refusals: dict[ArchiveId, Refusal] = {}
+    failures = []
+    for key, error in errors.items():
+        if error.get("Code") == "AccessDenied":
+            refusals[key] = _refusal(heads.get(key, {}), str(error.get("Message") or ""))
+        elif error.get("Code") not in _GONE:
+            failures.append(error_for(error, doing))
+    if failures:
+        raise min(failures, key=lambda failure: not failure.retryable)
+    if len(refusals) == len(heads) and all(one is _UNEXPLAINED for one in refusals.values()):
+        raise error_for(next(iter(errors.values())), doing)
+    return refusals
+
+
+def _refusal(head: Mapping[str, Any], text: str) -> Refusal:
+    """The reason why S3 denied the deletion of an object, as its lock or the answer's text tells it."""
+    if head.get("ObjectLockLegalHoldStatus") == "ON":
+        return Refusal("it is under a legal hold")
+    until = head.get("ObjectLockRetainUntilDate")
+    if until is not None:
+        return Refusal(f"object lock keeps it ({head.get('ObjectLockMode', 'no mode')})", until)
+    return _BY_POLICY if is_forbidden_by_vault(text) else _UNEXPLAINED
+
+
+def guard_by_md5(client: Any) -> None:
+    """Have an S3 `client` guard DeleteObjects by a Content-MD5, for services that know no newer checksum."""
+    client.meta.events.register_last(
+        "before-call.s3.DeleteObjects", _add_md5, unique_id="nightvault-delete-md5"
+    )
+
+
+def _add_md5(params: MutableMapping[str, Any], **_: Any) -> None:
+    body = params["body"].encode() if isinstance(params["body"], str) else params["body"]
+    digest = hashlib.md5(body, usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
