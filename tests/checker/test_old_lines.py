@@ -66,7 +66,7 @@ def catalogs_of(site: Site) -> dict[tuple[int, str], Archive]:
 
 def remove(site: Site, one: Archive) -> None:
     assert one.archive_id is not None
-    site.vault.delete_archive(one.archive_id)
+    site.vault.delete_archives({one.archive_id: None})
 
 
 def prune_catalogs(site: Site) -> list[int]:
