@@ -121,3 +121,57 @@ def test_the_catalog_opens_by_hand() -> None:
         "nightvault 0.1.0",
     ]
     assert records[-1] == [17, len(records) - 1]
+
+
+def header_by_hand(name: str) -> bytes:
+    with open(os.path.join(FOLDER, name), "rb") as file:
+        data = file.read()
+    return data[: struct.unpack_from("<I", data, 12)[0]]
+
+
+def test_the_second_round_opens_by_hand() -> None:
+    """A first catalog that is a delta, too, and a delta without a snapshot whose parent it is."""
+    first, marks = header_by_hand("round2/first.pack"), header_by_hand("round2/marks.pack")
+    assert [struct.unpack_from("<I", one, 16)[0] for one in (first, marks)] == [1, 2]
+    assert [one[25] for one in (first, marks)] == [2, 1]
+    assert first[120:168] == bytes(48)
+    assert marks[120:168] == first[32:48] + hashlib.sha256(first).digest()
+    kinds = [record[0] for record in records_by_hand("round2/first.pack")]
+    assert kinds == [1, 2, 3, 4, 10, 11, 12, 6, 7, 8, 8, 128, 5, 15, 17]
+
+
+def test_the_records_of_the_second_round_open_by_hand() -> None:
+    records = records_by_hand("round2/marks.pack")
+    assert [record[0] for record in records] == [
+        1,
+        3,
+        4,
+        10,
+        12,
+        18,
+        19,
+        13,
+        129,
+        129,
+        14,
+        20,
+        21,
+        130,
+        15,
+        17,
+    ]
+    (_, forgotten, at), (_, taken_back), (_, dropped) = records[5:8]
+    assert (forgotten, at, taken_back, dropped) == ([2, 3, 4], 1_700_100_000_000_000, [3], [4])
+    _, snapshot, tags, pinned, note, until = records[8]
+    assert (snapshot, tags, pinned) == (1, ["before the move", "café"], True)
+    assert (note, until) == ("the last one with /srv", 1_800_000_000_000_000)
+    assert records[9][1:] == [3, [], False, "", None]
+    (_, condemned, when), (_, retired), (_, taken_up) = records[10:13]
+    assert (condemned, when) == ([b"\xc0" * 16], 1_700_100_000_000_001)
+    assert (retired, taken_up) == ([b"\xc1" * 16], [b"\xc2" * 16])
+    _, pack_id, grade, pieces, read_at = records[13]
+    assert (pack_id, grade, read_at) == (b"\xc0" * 16, 2, -1)
+    assert struct.unpack("<4Q", pieces) == (0, 2**20, 2**21, 2**40)
+    archive, chunks = records[3], records[4]
+    assert (archive[1], archive[10]) == (2, "deleted")
+    assert (chunks[1], struct.unpack("<I", chunks[2]), chunks[3][:32]) == (2, (3,), b"\x07" * 32)
