@@ -209,4 +209,4 @@ def _kind(history: History) -> str:
 
 
 def _together(tags: frozenset[str]) -> str:
-    return " and ".join(sorted(tags))
+    return "+".join(sorted(tags))

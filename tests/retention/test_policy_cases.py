@@ -164,9 +164,9 @@ def test_tags_are_kept_and_counted() -> None:
     ]
     policy = Policy(daily=1, tags=(frozenset({"release", "db"}), frozenset({"old"})))
     assert told(policy, snapshots) == [
-        ("-", "not tagged db and release or old", "older than the last day that has a backup"),
-        ("tagged db and release",),
-        ("tagged db and release", "the last day that has a backup"),
+        ("-", "not tagged db+release or old", "older than the last day that has a backup"),
+        ("tagged db+release",),
+        ("tagged db+release", "the last day that has a backup"),
     ]
     assert unknown_tags(policy, snapshots) == ["old"]
 
