@@ -1,7 +1,7 @@
 """The rules of a policy, one class for each kind; each says what it keeps, and why it does not keep the rest.
 
 The rules are restic's: a count is of periods that have a snapshot, of each period the newest is kept, and
-the oldest snapshot of all is kept while a count has some left. A snapshot needs one rule only.
+the oldest snapshot of all is kept while a count or a span has some left. A snapshot needs one rule only.
 """
 
 from __future__ import annotations
@@ -119,7 +119,10 @@ class Within:
 
 @dataclass(frozen=True, slots=True)
 class CountedWithin:
-    """`keep_within_daily` and the like: the newest of each period, within a span of the newest snapshot."""
+    """`keep_within_daily` and the like: the newest of each period, within a span of the newest snapshot.
+
+    While the whole history is shorter than the span, its oldest snapshot is kept, too.
+    """
 
     period: Period
     span: Span
@@ -130,14 +133,18 @@ class CountedWithin:
     def apply(self, history: History) -> Applied:
         since = history.since(self.span)
         near = [n for n, one in enumerate(history.newest_first) if one.candidate.started_at > since]
-        newest = _newest_of_each(history, self.period, history.counting(self.period, near), math.inf)
+        counting = history.counting(self.period, near)
+        newest = _newest_of_each(history, self.period, counting, math.inf)
         reason = f"the newest of its {self.period}, within {_of_newest(history, self.span)}"
+        kept = dict.fromkeys(newest.values(), reason)
+        if near[-1] == len(history.newest_first) - 1:
+            kept.setdefault(counting[-1], f"the oldest: within {_of_newest(history, self.span)}")
         within, too_old = frozenset(near), _too_old(history, self.span)
 
         def why_not(position: int) -> str:
             return _another(history, self.period, position) if position in within else too_old
 
-        return Applied(dict.fromkeys(newest.values(), reason), why_not)
+        return Applied(kept, why_not)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ ZONES = ("UTC", "Europe/Berlin", "America/New_York")
 GAPS = ((24,), (1, 2, 5), (24 * 7, 24 * 5), (1, 24, 24, 24 * 40), (24, 48), (24 * 31, 24 * 90, 24 * 400))
 """Hours between two snapshots in each kind of history: nights, hours, weeks, all of these, nights, months."""
 AT_MONTHS_END = 4
-"""The kind whose newest snapshot is of the 31st: spans of months are different then."""
+"""The kind whose newest snapshot is of a 31st."""
 POLICIES_PER_ZONE = 32
 PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
 _TAGS = ((), (), ("release",), ("db",), ("release", "db"))
@@ -43,11 +43,6 @@ class Past:
     host: str
     zone: str
     snapshots: tuple[Candidate, ...]
-
-    @property
-    def is_at_a_months_end(self) -> bool:
-        """Whether some months lack the day of the newest snapshot."""
-        return self.snapshots[-1].started_at.astimezone(ZoneInfo(self.zone)).day > 28
 
 
 def installed() -> bool:

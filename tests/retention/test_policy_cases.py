@@ -153,6 +153,15 @@ def test_a_span_with_periods_keeps_the_newest_of_each() -> None:
     )
 
 
+def test_the_oldest_is_kept_while_the_history_is_shorter_than_the_span() -> None:
+    snapshots = at("2026-02-01 01:00", "2026-02-01 02:00", "2026-02-01 03:00", "2026-03-01 01:30")
+    assert told(Policy(within_daily=parse_span("29d")), snapshots)[:2] == [
+        ("the oldest: within 29 days of the newest snapshot",),
+        ("-", "2026-02-01 has a newer snapshot"),
+    ]
+    assert kept(Policy(within_daily=parse_span("28d")), snapshots, UTC_ZONE) == {3, 4}
+
+
 # Tags and pins.
 
 
