@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row
@@ -20,34 +19,31 @@ from backup.checker.affected import find_affected
 from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport, Compared, Finding
 from backup.checker.unnamed import find_unnamed
-from backup.errors import LockedError, VaultError, VaultMissingError
+from backup.errors import LockedError, VaultMissingError
 from backup.format.pack import parse_description
 from backup.inventory import archives, compared, readings, retrievals, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.lost import lost_chunks, mark, spoiled_archives
 from backup.inventory.schema import moment
-from backup.inventory.stages import ListingStage, StepStage
+from backup.inventory.stages import StepStage
 from backup.model import ArchiveId, ArchiveLabel, PackKind
 from backup.transfer.recognise import OLDER, Meeting, meet, other_vault
-from backup.transfer.retrievals.listing import continue_listing, newest_kept_head, request_listing
-
-_FRESH = timedelta(hours=24)  # a cold vault makes its list once a day: asking again gives the same one
-_THE_LIST = "the vault's own list"
-_FIRST_LIST = "the vault to make its first list, which takes up to a day"
+from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
 
 
 def compare_with_vault(context: CheckContext) -> CheckReport:
     """One step: "waiting" until there is a fresh list, then "done", recorded as a run."""
     meeting = _greet(context)
     stored = _stored_before(context)
-    waits_for = _bring_listing(context)
+    note = context.progress.note
+    waits_for = see_to_listing(context.inventory, context.vault, context.clock, context.patience, note)
     if waits_for:
         return CheckReport(StepStage.WAITING, context.vault.name, waits_for=waits_for)
     with context.inventory.reading() as tx:
         head = newest_kept_head(tx, context.vault)
     if head is None:
-        return CheckReport(StepStage.WAITING, context.vault.name, waits_for=_THE_LIST)
+        return CheckReport(StepStage.WAITING, context.vault.name, waits_for=THE_LIST)
     began = context.clock.now()
     with context.inventory.writing() as tx:
         run = runs.open_check(tx, began)
@@ -80,37 +76,6 @@ def _stored_before(context: CheckContext) -> frozenset[int] | None:
         return None
     with context.inventory.reading() as tx:
         return compared.stored_numbers(tx, context.vault.name)
-
-
-def _bring_listing(context: CheckContext) -> str:
-    """See to a fresh list; what it waits for, empty once one is kept."""
-    with context.inventory.reading() as tx:
-        waiting = retrievals.newest_listing(tx, context.vault.name, state=ListingStage.WAITING)
-    if waiting is not None:
-        try:
-            has_come = continue_listing(context.inventory, context.vault, context.clock, context.patience)
-            return "" if has_come else _THE_LIST
-        except VaultError as error:  # made, but gone before anybody fetched it
-            context.progress.note(f"{error}: it is asked for again")
-    elif _has_fresh(context):
-        return ""
-    try:
-        request_listing(context.inventory, context.vault, context.clock, context.patience)
-    except VaultError:
-        if context.vault.traits.waits and context.vault.state().listed_at is None:
-            return _FIRST_LIST
-        raise
-    has_come = continue_listing(context.inventory, context.vault, context.clock, context.patience)
-    return "" if has_come else _THE_LIST
-
-
-def _has_fresh(context: CheckContext) -> bool:
-    """Whether a kept list is as new as any that could be had."""
-    if context.vault.traits.lists_at_once:
-        return False
-    with context.inventory.reading() as tx:
-        head = newest_kept_head(tx, context.vault)
-    return head is not None and abs(context.clock.now() - moment(head.requested_at)) < _FRESH
 
 
 class _Comparison:

@@ -11,7 +11,7 @@ on the way, since nothing of it counts before the final rename: that is what mak
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
@@ -22,14 +22,14 @@ from sqlalchemy.pool import StaticPool
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.files import sync_directory
 from backup.format.catalog import Record
-from backup.inventory import amendments, schema
+from backup.inventory import amendments, pruning, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
 from backup.inventory.mounts import mark_mount_points
 from backup.inventory.packed import insert_chunks
 from backup.inventory.schema import micros
-from backup.model import ChunkRow, FrameRow, InventoryId
+from backup.model import ChunkRow, FrameRow, InventoryId, VaultName
 
 _COUNTED: Final = ("entries", "chunks", "directories", "owners", "archives")
 _ROWS_A_BATCH: Final = 20_000
@@ -181,6 +181,18 @@ class Builder:
         if archive_ids:
             sql = "UPDATE archives SET state = ? WHERE archive_id = ?"
             self._tx.exec_driver_sql(sql, [(state.value, one) for one in archive_ids])
+
+    def settle_condemned(
+        self, vault: VaultName, listed: Collection[str], until: float, now: datetime
+    ) -> None:
+        """Mark condemned archives as deleted that the list lacks, and were stored before `until` (us)."""
+        sql = "SELECT number, archive_id, stored_at FROM archives WHERE state = ?"
+        rows = self._tx.exec_driver_sql(sql, (ArchiveState.CONDEMNED.value,))
+        gone = [number for number, one, at in rows if one not in listed and (at or 0) < until]
+        if gone:
+            self._flush_directories()
+            pruning.record_deleted(self._tx, gone, now)
+            pruning.drop_contents(self._tx, vault)
 
     def unconfirmed(self) -> list[tuple[str, int, int]]:
         """Archives that no listing has shown yet: id, size, stored at (microseconds)."""

@@ -20,6 +20,8 @@ from backup.model import VaultName
 
 _BATCH = 500
 _SPOILED = (ArchiveState.LOST, ArchiveState.DAMAGED)
+_GOING = (ArchiveState.DELETING, ArchiveState.DELETED)
+_NOT_RELIED_ON = (*_SPOILED, *_GOING, ArchiveState.RETIRED, ArchiveState.CONDEMNED)
 
 
 def mark(tx: Transaction, numbers: Collection[int], state: ArchiveState) -> None:
@@ -101,14 +103,16 @@ def sound_locations(
     gone: Collection[int] = (),
     may_be: Callable[[ChunkLocation], bool] = lambda _: True,
 ) -> Iterator[ChunkLocation]:
-    """Locations in sound archives for chunks whose recorded archives are lost, damaged or in `gone`.
+    """Locations in sound archives for chunks whose own are lost, damaged, deleted or in `gone`.
 
     `held_by` are the archives of those `locations` (by number), which are read only if one is not sound. A
     chunk in several archives that no listing has shown yet is taken from the newest: it was stored anew for a
     reason. Only locations that `may_be` accepts are returned.
     """
     yield from (location for location in _doubtful(tx, held_by, may_be) if location.number in locations)
-    spoiled = _among(tx, held_by, _SPOILED) | _among(tx, {*gone}.intersection(held_by), tuple(ArchiveState))
+    spoiled = _among(tx, held_by, (*_SPOILED, *_GOING)) | _among(
+        tx, {*gone}.intersection(held_by), tuple(ArchiveState)
+    )
     if not spoiled:
         return
     to_find = [location for location in locations.values() if location.archive in spoiled]
@@ -126,12 +130,13 @@ def sound_locations(
 
 
 def replacements(tx: Transaction, named: AbstractSet[int]) -> set[int]:
-    """Sound, unnamed archives that hold copies of chunks from lost or damaged `named` ones.
+    """Sound, unnamed archives that hold copies of chunks from `named` ones that are not relied on any more.
 
-    A job whose catalogs name an archive relies on all of it: whoever stored its chunks anew, these name that,
-    too. One copy of each is enough: the newest. Chunks are queried only if something named is spoiled.
+    Those are lost, damaged, retired, condemned or deleted. A job whose catalogs name an archive relies on all
+    of it: whoever stored its chunks anew, these name that, too. One copy of each is enough: the newest.
+    Chunks are queried only if there is such an archive.
     """
-    spoiled = sorted(named & spoiled_archives(tx).keys())
+    spoiled = sorted(_among(tx, named, _NOT_RELIED_ON))
     found: set[int] = set()
     for start in range(0, len(spoiled), _BATCH):
         for _, rows in groupby(_copies(tx, spoiled[start : start + _BATCH]), key=itemgetter(0)):
@@ -142,14 +147,21 @@ def replacements(tx: Transaction, named: AbstractSet[int]) -> set[int]:
 
 
 def _copies(tx: Transaction, numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Chunks of these archives, by number, and each sound archive of their domain that holds them, too."""
+    """Chunks of these archives, by number, and each other archive of their domain that is sound and has them.
+
+    Retired ones only where there is no other: they go as soon as they can.
+    """
     some = ",".join(map(str, numbers))
     sql = f"""
-    SELECT c.number, o.archive FROM chunks c JOIN archives a ON a.number = c.archive
+    SELECT c.number, o.archive, b.state FROM chunks c JOIN archives a ON a.number = c.archive
     JOIN chunks o ON o.prefix = c.prefix AND o.id = c.id JOIN archives b ON b.number = o.archive
-    WHERE c.archive IN ({some}) AND b.domain = a.domain AND b.state IN ('stored', 'unconfirmed', 'retired')
+    WHERE c.archive IN ({some}) AND o.archive <> c.archive AND b.domain = a.domain
+      AND b.state IN ('stored', 'unconfirmed', 'retired')
     ORDER BY c.archive, c.number"""  # noqa: S608
-    return raw_rows(tx, sql, ())
+    for chunk, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0)):
+        found = [(archive, state != ArchiveState.RETIRED) for _, archive, state in rows]
+        relied_on = any(is_relied_on for _, is_relied_on in found)
+        yield from ((chunk, archive) for archive, is_relied_on in found if is_relied_on or not relied_on)
 
 
 def unnamed_copies(tx: Transaction, locations: Sequence[ChunkLocation], named: Collection[int]) -> set[int]:

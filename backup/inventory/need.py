@@ -27,7 +27,7 @@ from backup.inventory.stages import RestoreStage
 from backup.model import PackKind, SnapshotId, VaultName
 
 _BATCH = 500
-_RELIABLE = f"'{ArchiveState.STORED}', '{ArchiveState.RETIRED}'"
+_RELIABLE = f"'{ArchiveState.STORED}'"
 _THERE = ", ".join(f"'{state}'" for state in THERE)
 
 Kept = Mapping[int, Sequence[int]]

@@ -184,6 +184,7 @@ class _Building:
                 self._finder.suspect("withheld", archive_id, detail)
         builder.mark(differing, ArchiveState.DAMAGED)
         builder.mark(withheld, ArchiveState.LOST)
+        builder.settle_condemned(self._context.vault.name, listed, late, self._context.clock.now())
 
     def _covered_until(self, listing: Listing) -> float:
         """The time (microseconds since 1970) before which all that was stored must be in the list.

@@ -35,7 +35,7 @@ from backup.restorer.target.confirmed import NOTHING, Confirmed
 from backup.restorer.target.existing import Existing, compare
 from backup.restorer.target.extraneous import find_extraneous, spared_below
 
-_NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETED}
+_NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETING, ArchiveState.DELETED}
 
 
 @dataclass(frozen=True, slots=True)

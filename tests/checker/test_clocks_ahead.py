@@ -15,6 +15,7 @@ from backup.inventory.stages import RetrievalStage
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.asking import OUTPUT_LIVES, _seen
 from backup.transfer.concurrency import Concurrency, Gate
+from backup.transfer.retrievals import listing
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.checking import check, check_world, kinds, query
@@ -113,7 +114,6 @@ def test_a_list_of_a_day_still_to_come_is_not_fresh(
     site: Site, disk: DirectoryVault, clock: ManualClock
 ) -> None:
     """Defect 2: no newer one was asked for in 400 days."""
-    from backup.checker import check as module
 
     class Waiting:
         """What the traits of a vault say that makes its list once a day."""
@@ -125,8 +125,11 @@ def test_a_list_of_a_day_still_to_come_is_not_fresh(
 
     world = check_world(site, vault=disk)
     assert compare_with_vault(world).state == "done"
-    cold = check_world(site, vault=Cold())  # type: ignore[arg-type]
-    assert module._has_fresh(cold)
+
+    def is_fresh() -> bool:
+        return listing._has_fresh(site.inventory, Cold(), clock, None)  # type: ignore[arg-type]
+
+    assert is_fresh()
     with site.inventory.writing() as tx:
         tx.execute(update(schema.listings).values(requested_at=micros(clock.now() + AHEAD)))
-    assert not module._has_fresh(cold)
+    assert not is_fresh()

@@ -20,7 +20,7 @@ from tests.inventory.made_up import Ledger, fresh_ledger
 from tests.support.doubles import START
 
 STATES: list[ArchiveState] = [one for one in ArchiveState if one is not ArchiveState.SUBMITTED]
-RELIABLE = {ArchiveState.STORED, ArchiveState.RETIRED}
+RELIABLE = {ArchiveState.STORED}
 SNAPSHOTS = 4
 
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from backup.archiver.amend import Amended, amending
 from backup.archiver.backup import run_backup
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupContext, BackupJob, Keys
+from backup.cost import Price
 from backup.format.catalog import Record
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.inventory import snapshots
@@ -25,6 +28,9 @@ from backup.inventory.runs import RunKind, find_job
 from backup.inventory.snapshots import Snapshot
 from backup.model import MIB, InventoryId, JobName, Tier
 from backup.protocols import Clock, Vault
+from backup.pruner.context import GRACE, PruneContext
+from backup.pruner.prune import prune
+from backup.pruner.report import PruneReport
 from backup.restorer.restore import (
     RestoreContext,
     RestoreReport,
@@ -167,6 +173,26 @@ class Site:
         assert row is not None
         with amending(self.keys, self.world, self.job.sending) as amender:
             return amender.amend(kind, row, amendment, {})
+
+    def prune(
+        self,
+        *,
+        max_fee: Decimal = Decimal(0),
+        only_plan: bool = False,
+        deletes: bool = True,
+        grace: timedelta = GRACE,
+        price: Price | None = None,
+    ) -> PruneReport:
+        """One step of a prune; `deletes`: this server may delete."""
+        context = PruneContext(
+            keys=self.keys,
+            backup=self.world,
+            sending=self.job.sending,
+            deleting=self.vault if deletes else None,
+            price=price,
+            grace=grace,
+        )
+        return prune(context, max_fee=max_fee, only_plan=only_plan)
 
     def snapshot(self, words: str = "latest") -> Snapshot:
         """A snapshot by its id, a prefix, or `latest`."""

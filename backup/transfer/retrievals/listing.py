@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Row
 
@@ -173,6 +174,53 @@ def continue_listing(
     again = f"ask again: `nightvault listing request {vault.name}`"
     came = bring_listing(store, request, vault, clock, patience or Patience(clock), again=again)
     return came is not None
+
+
+FRESH: Final = timedelta(hours=24)
+"""A cold vault makes its list once a day: asking again gives the same one."""
+THE_LIST: Final = "the vault's own list"
+_FIRST_LIST: Final = "the vault to make its first list, which takes up to a day"
+
+
+def see_to_listing(
+    inventory: Inventory,
+    vault: Vault,
+    clock: Clock,
+    patience: Patience,
+    note: Callable[[str], None],
+    *,
+    since: datetime | None = None,
+) -> str:
+    """See to a list as new as any that can be had; what it waits for, empty once one is kept.
+
+    With `since`, one that was asked for before then is not new enough, whatever its age.
+    """
+    with inventory.reading() as tx:
+        waiting = retrievals.newest_listing(tx, vault.name, state=ListingStage.WAITING)
+    if waiting is not None:
+        try:
+            return "" if continue_listing(inventory, vault, clock, patience) else THE_LIST
+        except VaultError as error:  # made, but gone before anybody fetched it
+            note(f"{error}: it is asked for again")
+    elif _has_fresh(inventory, vault, clock, since):
+        return ""
+    try:
+        request_listing(inventory, vault, clock, patience)
+    except VaultError:
+        if vault.traits.waits and patience.call(vault.state).listed_at is None:
+            return _FIRST_LIST
+        raise
+    return "" if continue_listing(inventory, vault, clock, patience) else THE_LIST
+
+
+def _has_fresh(inventory: Inventory, vault: Vault, clock: Clock, since: datetime | None) -> bool:
+    if vault.traits.lists_at_once:
+        return False
+    with inventory.reading() as tx:
+        head = newest_kept_head(tx, vault)
+    if head is None or (since is not None and moment(head.requested_at) < since):
+        return False
+    return abs(clock.now() - moment(head.requested_at)) < FRESH
 
 
 def newest_kept_head(tx: Transaction, vault: Vault) -> Row[Any] | None:

@@ -1,0 +1,344 @@
+"""What a prune reads and records: archives that nothing needs, their condemnation and their deletion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+
+from backup.format.rows import unpack_u32
+from backup.inventory.archives import THERE, ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.driver import raw_rows, sql_of
+from backup.inventory.packed import largest_chunk
+from backup.inventory.runs import Outcome
+from backup.inventory.schema import micros, moment
+from backup.inventory.stages import OVER, RestoreStage
+from backup.model import ArchiveId, Generation, PackKind, VaultName
+
+_BATCH = 500
+_FULL_GENERATIONS_KEPT = 2
+_STATES = ", ".join(f"'{state}'" for state in THERE)
+
+
+@dataclass(frozen=True, slots=True)
+class Condemnation:
+    """The word of one job's catalogs that an archive is condemned, and when the catalog was stored."""
+
+    at: datetime
+    told_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArchive:
+    """An archive that the vault holds. `jobs`: those whose catalogs named it; `condemned_by`: with times.
+
+    `run_is_open`: it was stored by a run that came to nothing, after the newest snapshot of its job.
+    """
+
+    number: int
+    pack_id: bytes
+    archive_id: ArchiveId
+    kind: PackKind
+    state: ArchiveState
+    size: int
+    stored_at: datetime
+    jobs: frozenset[int]
+    condemned_by: Mapping[int, Condemnation]
+    retry_at: datetime | None
+    refusal: str
+    run_is_open: bool
+
+    @property
+    def is_condemned(self) -> bool:
+        """Whether it is not built upon, and to be deleted."""
+        return self.state in {ArchiveState.CONDEMNED, ArchiveState.DELETING}
+
+    @property
+    def condemned_at(self) -> datetime | None:
+        """When the last of its jobs said that it is condemned; None until each has."""
+        if not self.condemned_by or not self.jobs <= self.condemned_by.keys():
+            return None
+        return max(one.at for one in self.condemned_by.values())
+
+    @property
+    def told_at(self) -> datetime | None:
+        """When the last of the catalogs that condemn it was stored; None until each job has one."""
+        if self.condemned_at is None:
+            return None
+        return max(one.told_at for one in self.condemned_by.values())
+
+
+def stored_archives(tx: Transaction, vault: VaultName) -> list[StoredArchive]:
+    """All archives that a vault holds, with what a prune asks of them, by number."""
+    jobs = _sets(tx, _NAMED_BY)
+    condemned: dict[int, dict[int, Condemnation]] = {}
+    for archive, job, at, told_at in raw_rows(tx, _CONDEMNED, ()):
+        condemned.setdefault(archive, {})[job] = Condemnation(moment(at), moment(max(at, told_at or at)))
+    newest = dict(raw_rows(tx, "SELECT job, max(run) FROM snapshots WHERE run IS NOT NULL GROUP BY job", ()))
+    found: list[StoredArchive] = []
+    for row in raw_rows(tx, _STORED, (vault,)):
+        number, pack_id, archive_id, kind, state, size, stored_at, run, job, retry_at, refusal = row
+        found.append(
+            StoredArchive(
+                number,
+                pack_id,
+                ArchiveId(archive_id),
+                PackKind(kind),
+                ArchiveState(state),
+                size,
+                moment(stored_at),
+                frozenset(jobs.get(number) or ([job] if job else [])),
+                condemned.get(number, {}),
+                None if retry_at is None else moment(retry_at),
+                refusal or "",
+                run is not None and job is not None and number not in jobs and run > newest.get(job, 0),
+            )
+        )
+    return found
+
+
+_CONDEMNED = """
+WITH told AS (SELECT DISTINCT job, at FROM condemnations),
+     stored AS (SELECT t.job, t.at, min(a.stored_at) AS stored_at FROM told t
+                JOIN catalogs c ON c.job = t.job JOIN archives a ON a.number = c.archive
+                WHERE a.submitted_at >= t.at GROUP BY t.job, t.at)
+SELECT c.archive, c.job, c.at, s.stored_at FROM condemnations c
+LEFT JOIN stored s ON s.job = c.job AND s.at = c.at"""
+_NAMED_BY = """SELECT n.archive, c.job FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
+               UNION SELECT archive, job FROM catalogs"""
+_STORED = f"""
+SELECT a.number, a.pack_id, a.archive_id, a.kind, a.state, a.size, coalesce(a.stored_at, a.submitted_at),
+       a.run, r.job, x.retry_at, x.refusal
+FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+LEFT JOIN runs r ON r.number = a.run LEFT JOIN deletions x ON x.archive = a.number
+WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({_STATES}) ORDER BY a.number"""  # noqa: S608
+
+
+def _sets(tx: Transaction, sql: str) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for key, value in raw_rows(tx, sql, ()):
+        found.setdefault(key, set()).add(value)
+    return found
+
+
+# What is needed besides what kept entries name.
+
+
+def needed_catalogs(tx: Transaction) -> set[int]:
+    """Archives of catalogs that a rebuild may need: two full generations, and all since the older one.
+
+    Of a job without two stored full catalogs all are needed.
+    """
+    sql = f"""SELECT c.job, c.number, c.generation, c.archive, a.state
+              FROM catalogs c JOIN archives a ON a.number = c.archive
+              WHERE a.state IN ({_STATES}) ORDER BY c.job, c.number"""  # noqa: S608
+    needed: set[int] = set()
+    for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0)):
+        every = list(rows)
+        fulls = [row[1] for row in every if row[2] == Generation.FULL and row[4] == ArchiveState.STORED]
+        kept = len(fulls) >= _FULL_GENERATIONS_KEPT
+        since = fulls[-_FULL_GENERATIONS_KEPT] if kept else 0
+        needed.update(row[3] for row in every if row[1] >= since)
+    return needed
+
+
+def archives_of_open_restores(tx: Transaction) -> set[int]:
+    """Archives from which an open restore still reads."""
+    over = ", ".join(f"'{stage}'" for stage in sorted(OVER))
+    sql = f"""SELECT DISTINCT t.archive FROM retrievals t JOIN restores r ON r.number = t.restore
+              WHERE r.state = {{m}} AND t.state NOT IN ({over})"""  # noqa: S608
+    return {row[0] for row in raw_rows(tx, sql, (RestoreStage.OPEN,))}
+
+
+def stored_elsewhere(tx: Transaction, needed: bytearray) -> Counter[int]:
+    """How many needed chunks of archives that are not built upon are in a stored archive of the domain, too.
+
+    By archive. `needed` is a byte for each chunk number (`need.needed_chunks`).
+    """
+    found: Counter[int] = Counter()
+    sql = f"""SELECT DISTINCT c.prefix FROM chunks c JOIN archives a ON a.number = c.archive
+              WHERE a.state IN ('{ArchiveState.RETIRED}', '{ArchiveState.CONDEMNED}',
+                                '{ArchiveState.DAMAGED}', '{ArchiveState.DELETING}')"""  # noqa: S608
+    prefixes = [str(row[0]) for row in raw_rows(tx, sql, ())]
+    for start in range(0, len(prefixes), _BATCH):
+        some = ",".join(prefixes[start : start + _BATCH])
+        sql = f"""SELECT a.domain, c.id, c.number, c.archive, a.state FROM chunks c
+                  JOIN archives a ON a.number = c.archive
+                  WHERE c.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
+        for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
+            copies = list(rows)
+            if any(state == ArchiveState.STORED for *_, state in copies):
+                for _, _, number, archive, state in copies:
+                    if needed[number] and state != ArchiveState.STORED:
+                        found[archive] += 1
+    return found
+
+
+def absent_numbers(tx: Transaction, listing: int, archives: Sequence[StoredArchive]) -> set[int]:
+    """Those of the archives that a kept list does not show."""
+    sql = "SELECT archive_id FROM listed_archives WHERE listing = {m}"
+    listed = {row[0] for row in raw_rows(tx, sql, (listing,))}
+    return {one.number for one in archives if one.archive_id not in listed}
+
+
+def newest_condemnation(tx: Transaction, vault: VaultName, *, before: datetime) -> datetime | None:
+    """When the newest archive was condemned whose grace may be over: before a time. None if there is none."""
+    sql = """SELECT max(c.at) FROM condemnations c JOIN archives a ON a.number = c.archive
+             JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+             WHERE v.name = {m} AND a.state = {m} AND c.at <= {m}"""
+    values = (vault, ArchiveState.CONDEMNED.value, micros(before))
+    newest = next(iter(raw_rows(tx, sql, values)))[0]
+    return None if newest is None else moment(newest)
+
+
+def job_ids(tx: Transaction) -> set[bytes]:
+    """The ids of all jobs, as clear headers and descriptions have them."""
+    return {row[0] for row in raw_rows(tx, "SELECT id FROM jobs", ())}
+
+
+def pack_ids(tx: Transaction) -> set[bytes]:
+    """The pack ids of all catalogs that this inventory knows, in whatever state."""
+    sql = "SELECT pack_id FROM archives WHERE kind = {m}"
+    return {row[0] for row in raw_rows(tx, sql, (int(PackKind.CATALOG),))}
+
+
+def snapshot_ids(tx: Transaction) -> dict[tuple[int, int], str]:
+    """The ids of all snapshots, by job and number."""
+    rows = raw_rows(tx, "SELECT job, number, id FROM snapshots", ())
+    return {(job, number): snapshot for job, number, snapshot in rows}
+
+
+def snapshot_marks(tx: Transaction) -> list[tuple[int, ...]]:
+    """What a prune's decision rests on: snapshots with their marks, open restores, runs, entries."""
+    sql = """SELECT job, number, coalesce(forgotten_at, 0) FROM snapshots ORDER BY job, number"""
+    marks: list[tuple[int, ...]] = [tuple(row) for row in raw_rows(tx, sql, ())]
+    sql = "SELECT number FROM restores WHERE state = {m} ORDER BY number"
+    marks += [tuple(row) for row in raw_rows(tx, sql, (RestoreStage.OPEN,))]
+    marks += [tuple(row) for row in raw_rows(tx, "SELECT coalesce(max(number), 0) FROM runs", ())]
+    return [*marks, *(tuple(row) for row in raw_rows(tx, "SELECT count(*), max(number) FROM entries", ()))]
+
+
+# Deletion.
+
+
+def decide_deletion(tx: Transaction, numbers: Sequence[int], now: datetime) -> None:
+    """Record, before the vault is asked, that these archives go: from here on nothing brings them back."""
+    sql = """INSERT INTO deletions (archive, decided_at) VALUES ({m}, {m})
+             ON CONFLICT (archive) DO UPDATE SET retry_at = NULL"""
+    _many(tx, sql, [(number, micros(now)) for number in numbers])
+    sql = "UPDATE archives SET state = {m} WHERE number = {m}"
+    _many(tx, sql, [(ArchiveState.DELETING.value, number) for number in numbers])
+
+
+def record_deleted(tx: Transaction, numbers: Sequence[int], now: datetime) -> None:
+    """Record that the vault has them no more."""
+    sql = """INSERT INTO deletions (archive, decided_at, deleted_at) VALUES ({m}, {m}, {m})
+             ON CONFLICT (archive) DO UPDATE SET deleted_at = excluded.deleted_at, retry_at = NULL,
+                                                 refusal = NULL"""
+    _many(tx, sql, [(number, micros(now), micros(now)) for number in numbers])
+    sql = "UPDATE archives SET state = {m} WHERE number = {m}"
+    _many(tx, sql, [(ArchiveState.DELETED.value, number) for number in numbers])
+
+
+def record_refused(tx: Transaction, refused: Sequence[tuple[int, datetime, str]]) -> None:
+    """Record that the vault keeps these archives (number, when to ask again, why): condemned as before."""
+    sql = "UPDATE deletions SET retry_at = {m}, refusal = {m} WHERE archive = {m}"
+    _many(tx, sql, [(micros(at), why, number) for number, at, why in refused])
+    sql = "UPDATE archives SET state = {m} WHERE number = {m} AND state = {m}"
+    states = ArchiveState.CONDEMNED.value, ArchiveState.DELETING.value
+    _many(tx, sql, [(states[0], number, states[1]) for number, *_ in refused])
+
+
+def drop_contents(tx: Transaction, vault: VaultName) -> int:
+    """Delete what is recorded of the contents of deleted archives and no entry names; returns how many.
+
+    Chunks that entries name stay, without a place: they are found by id in another archive.
+    """
+    sql = """SELECT a.number FROM archives a JOIN domains d ON d.number = a.domain
+             JOIN vaults v ON v.number = d.vault WHERE v.name = {m} AND a.state = {m}
+               AND (length(a.header) > 0)"""
+    gone = [row[0] for row in raw_rows(tx, sql, (vault, ArchiveState.DELETED))]
+    if not gone:
+        return 0
+    named = _named_chunks(tx)
+    emptied: list[int] = []
+    for start in range(0, len(gone), _BATCH):
+        some = gone[start : start + _BATCH]
+        among = ",".join(map(str, some))
+        rows = list(raw_rows(tx, f"SELECT number, archive FROM chunks WHERE archive IN ({among})", ()))  # noqa: S608
+        _many(tx, "DELETE FROM chunks WHERE number = {m}", [(n,) for n, _ in rows if not named[n]])
+        still = {archive for number, archive in rows if named[number]}
+        emptied += [number for number in some if number not in still]
+        for table in ("frames", "readings"):
+            tx.exec_driver_sql(f"DELETE FROM {table} WHERE archive IN ({among})")  # noqa: S608
+    for table in ("catalog_archives", "condemnations"):
+        _many(tx, f"DELETE FROM {table} WHERE archive = {{m}}", [(number,) for number in emptied])  # noqa: S608
+    sql = "UPDATE archives SET header = {m} WHERE number = {m}"
+    _many(tx, sql, [(b"", number) for number in emptied])
+    return len(emptied)
+
+
+def _named_chunks(tx: Transaction) -> bytearray:
+    """A byte for each chunk number: 1 if any entry names it, whichever snapshots have that."""
+    named = bytearray(largest_chunk(tx) + 1)
+    for table in ("entries", "staged_entries"):
+        for (chunks,) in raw_rows(tx, f"SELECT chunks FROM {table} WHERE chunks IS NOT NULL", ()):  # noqa: S608
+            for number in unpack_u32(chunks):
+                if number < len(named):
+                    named[number] = 1
+    return named
+
+
+# Snapshots that cannot come back.
+
+
+def forgotten_beyond_recall(tx: Transaction) -> dict[int, list[int]]:
+    """Forgotten snapshots, by job, that need a chunk that is in no archive any more."""
+    gone = bytearray(largest_chunk(tx) + 1)
+    found_one = False
+    there = f"'{ArchiveState.STORED}', '{ArchiveState.UNCONFIRMED}', '{ArchiveState.RETIRED}', "
+    there += f"'{ArchiveState.CONDEMNED}', '{ArchiveState.DAMAGED}', '{ArchiveState.SUBMITTED}'"
+    sql = f"""SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive
+              WHERE a.state IN ('{ArchiveState.DELETING}', '{ArchiveState.DELETED}') AND NOT EXISTS (
+                SELECT 1 FROM chunks o JOIN archives b ON b.number = o.archive
+                WHERE o.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
+                  AND b.state IN ({there}))"""  # noqa: S608
+    for (number,) in raw_rows(tx, sql, ()):
+        gone[number] = 1
+        found_one = True
+    forgotten = _forgotten(tx)
+    if not (found_one and forgotten):
+        return {}
+    beyond: dict[int, set[int]] = {}
+    sql = """SELECT d.job, e.added_in, e.removed_in, e.chunks
+             FROM entries e JOIN directories d ON d.number = e.directory
+             WHERE e.removed_in IS NOT NULL AND e.chunks IS NOT NULL"""
+    for job, added, removed, chunks in raw_rows(tx, sql, ()):
+        numbers = [one for one in forgotten.get(job, ()) if added <= one < removed]
+        if numbers and any(gone[number] for number in unpack_u32(chunks) if number < len(gone)):
+            beyond.setdefault(job, set()).update(numbers)
+    return {job: sorted(numbers) for job, numbers in beyond.items()}
+
+
+def _forgotten(tx: Transaction) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    sql = "SELECT job, number FROM snapshots WHERE forgotten_at IS NOT NULL ORDER BY job, number"
+    for job, number in raw_rows(tx, sql, ()):
+        found.setdefault(job, []).append(number)
+    return found
+
+
+def longest_run(tx: Transaction) -> int:
+    """The seconds that the longest run took, of those that ended well."""
+    sql = """SELECT max(finished_at - started_at) FROM runs WHERE kind = 'backup' AND outcome IN ({m}, {m})"""
+    longest = next(iter(raw_rows(tx, sql, (Outcome.DONE, Outcome.PARTIAL))))[0]
+    return int((longest or 0) / 1_000_000)
+
+
+def _many(tx: Transaction, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+    for start in range(0, len(rows), 20_000):
+        tx.exec_driver_sql(sql_of(tx, sql), list(rows[start : start + 20_000]))

@@ -1,0 +1,38 @@
+"""The context of a prune: keys that seal, the vault by two roles, prices, grace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from backup.archiver.settings import BackupContext, Keys, Sending
+from backup.cost import Price
+from backup.protocols import Vault
+from backup.transfer.retry import Patience
+
+GRACE = timedelta(days=3)
+
+
+@dataclass(frozen=True, slots=True)
+class PruneContext:
+    """All that a prune works with.
+
+    `backup` stores catalogs by the backup role; `deleting` is the same vault by the prune role, None where
+    this server only condemns. `price` is None where none is known. `threads`: deletions sent side by side.
+    """
+
+    keys: Keys = field(repr=False)
+    backup: BackupContext
+    sending: Sending
+    deleting: Vault | None
+    price: Price | None = None
+    catalog_price: Price | None = None
+    grace: timedelta = GRACE
+    threads: int = 8
+    stop: Callable[[], bool] = lambda: False
+
+    @property
+    def patience(self) -> Patience:
+        """For what is asked of the vault."""
+        return self.backup.reach.patience(self.backup.clock, self.backup.progress)

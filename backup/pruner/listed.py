@@ -1,0 +1,102 @@
+"""A list of the vault that a prune goes by: it stops where that shows more than this inventory knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row
+
+from backup.errors import NightvaultError
+from backup.format.pack import parse_description
+from backup.inventory import compared, pruning
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.pruning import StoredArchive
+from backup.inventory.schema import moment
+from backup.model import ArchiveLabel, PackKind
+from backup.protocols import Vault
+from backup.transfer.retry import Patience
+
+MOST_APART = timedelta(minutes=5)
+"""How far this machine's clock and the vault's may differ."""
+
+
+class PruneStoppedError(NightvaultError):
+    """Something is not as a prune must find it; nothing was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a list shows: `until`: what was stored before is in it; `absent`: ours that it lacks."""
+
+    until: datetime
+    absent: frozenset[int]
+
+
+def require_same_time(vault: Vault, now: datetime, patience: Patience) -> None:
+    """`PruneStoppedError` if this machine's clock and the vault's differ by more than five minutes."""
+    there = patience.call(vault.state).at
+    if there is not None and abs(there - now) > MOST_APART:
+        raise PruneStoppedError(
+            f"this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC, vault {vault.name} says "
+            f"{there:%Y-%m-%d %H:%M:%S} UTC",
+            advice="set the clock right: what may be deleted, and when, is decided by it",
+        )
+
+
+def read_listing(
+    tx: Transaction,
+    inventory: Inventory,
+    vault: Vault,
+    head: Row[Any],
+    archives: Sequence[StoredArchive],
+    now: datetime,
+) -> Shown:
+    """What the kept list with that head shows. `PruneStoppedError` if it may not be gone by."""
+    stored = frozenset(one.number for one in archives) if vault.traits.lists_at_once else None
+    covered = compared.must_show(tx, head, vault.name, now, at_once=vault.traits.lists_at_once, stored=stored)
+    _refuse_unknown(tx, inventory, vault, head)
+    absent = pruning.absent_numbers(tx, head.number, archives)
+    missing = [
+        one
+        for one in archives
+        if one.number in absent and not one.is_condemned and one.stored_at < covered.until
+    ]
+    catalogs = [one for one in missing if one.kind is PackKind.CATALOG]
+    if catalogs:
+        raise PruneStoppedError(
+            f"the list of vault {vault.name} lacks {len(catalogs)} catalogs that were stored before it",
+            advice=f"`nightvault check {vault.name}` says what else is missing, and what to do",
+        )
+    until = min(covered.until, moment(head.as_of))
+    return Shown(until, frozenset(absent))
+
+
+def _refuse_unknown(tx: Transaction, inventory: Inventory, vault: Vault, head: Row[Any]) -> None:
+    """`PruneStoppedError` if somebody else wrote catalogs of this inventory or of its jobs."""
+    jobs, packs = pruning.job_ids(tx), pruning.pack_ids(tx)
+    ours = {inventory.id, inventory.predecessor}
+    strangers: list[tuple[ArchiveLabel, datetime]] = []
+    for line in compared.unknown_lines(tx, head.number):
+        label = parse_description(line.description)
+        if label is None or label.kind is not PackKind.CATALOG or label.pack_id in packs:
+            continue
+        if label.inventory_id == inventory.predecessor and _is_before(tx, label):
+            continue  # from before the rebuild: it was not needed for it
+        if label.inventory_id in ours or label.job_id in jobs:
+            strangers.append((label, moment(line.created_at)))
+    if strangers:
+        label, at = max(strangers, key=lambda one: one[1])
+        raise PruneStoppedError(
+            f"vault {vault.name} holds {len(strangers)} catalogs of this server's jobs that this inventory "
+            f"does not know, the newest number {label.number} of {at:%Y-%m-%d %H:%M} UTC (inventory "
+            f"{label.inventory_id.hex()[:8]}): another machine works with a copy of it, or it is an old copy",
+            advice="stop the other one, or `nightvault rebuild --set-aside --key FILE` here, which deletes "
+            "nothing; then prune again",
+        )
+
+
+def _is_before(tx: Transaction, label: ArchiveLabel) -> bool:
+    return label.number < compared.newest_catalog(tx, label.job_id)

@@ -1,0 +1,283 @@
+"""One step of a prune: list, decide, delete what is due, condemn what is not needed any more."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Row
+
+from backup.archiver.amend import Amender, amending
+from backup.format import records
+from backup.format.catalog import Record
+from backup.inventory import pruning, runs
+from backup.inventory.archives import ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.need import archive_uses, kept_snapshots, needed_chunks
+from backup.inventory.pruning import StoredArchive
+from backup.inventory.runs import JobRow, RunKind
+from backup.inventory.schema import micros
+from backup.inventory.stages import StepStage
+from backup.model import PackKind
+from backup.protocols import phase
+from backup.pruner.context import PruneContext
+from backup.pruner.delete import Deleted, delete_decided
+from backup.pruner.listed import Shown, read_listing, require_same_time
+from backup.pruner.report import Group, PruneReport
+from backup.retention.prune import PrunedArchive, PrunePlan, PruneRules, Waiting, Why, plan_prune
+from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
+
+_NOTHING = Deleted((), ())
+_PACKS_A_RECORD = 50_000
+
+
+def prune(context: PruneContext, *, max_fee: Decimal = Decimal(0), only_plan: bool = False) -> PruneReport:
+    """One step. "waiting" while the vault makes its list, which may take hours: nothing was done then.
+
+    `max_fee` (dollars) pays for deletions before the vault's minimum duration is over, and lifts nothing
+    else. `LockedError` while a backup runs; `PruneStoppedError` says what is not as it should be.
+    """
+    with amending(context.keys, context.backup, context.sending) as amender:
+        return _Prune(context, amender, max_fee).step(only_plan=only_plan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a decision was made of, and the decision."""
+
+    archives: Mapping[int, StoredArchive]
+    shown: Shown
+    plan: PrunePlan
+    marks: Sequence[tuple[int, ...]]
+
+
+class _Prune:
+    """One step, under the lock."""
+
+    def __init__(self, context: PruneContext, amender: Amender, max_fee: Decimal) -> None:
+        self._context = context
+        self._inventory = context.backup.inventory
+        self._vault = context.backup.vault
+        self._clock = context.backup.clock
+        self._amender = amender
+        self._max_fee = max_fee
+
+    def step(self, *, only_plan: bool) -> PruneReport:
+        """List, decide, delete, condemn."""
+        require_same_time(self._vault, self._clock.now(), self._context.patience)
+        waits_for, head = self._listing()
+        if head is None:
+            return PruneReport(StepStage.WAITING, self._vault.name, waits_for=waits_for or THE_LIST)
+        with self._inventory.reading() as tx:
+            found = self._decide(tx, head)
+        report = self._report(found, is_plan=only_plan)
+        if only_plan:
+            return report
+        elsewhere = self._settle_elsewhere(found)
+        done = self._delete(found, head)
+        report = replace(
+            report,
+            deleted=_group(done.gone),
+            refused=_refusals(done),
+            deleted_elsewhere=elsewhere,
+        )
+        return self._amend(found, report)
+
+    def _listing(self) -> tuple[str, Row[Any] | None]:
+        """A list as new as the vault gives; newer than the newest condemnation where that is possible."""
+        context = self._context
+        with self._inventory.reading() as tx:
+            since = pruning.newest_condemnation(
+                tx, self._vault.name, before=self._clock.now() - context.grace
+            )
+        waits_for = see_to_listing(
+            self._inventory,
+            self._vault,
+            self._clock,
+            context.patience,
+            context.backup.progress.note,
+            since=since,
+        )
+        if waits_for:
+            return waits_for, None
+        with self._inventory.reading() as tx:
+            return "", newest_kept_head(tx, self._vault)
+
+    # Decide.
+
+    def _decide(self, tx: Transaction, head: Row[Any]) -> _Found:
+        """What is to be done, from one view of the inventory."""
+        now = self._clock.now()
+        stored = pruning.stored_archives(tx, self._vault.name)
+        shown = read_listing(tx, self._inventory, self._vault, head, stored, now)
+        needed = self._needed(tx)
+        longest = timedelta(seconds=pruning.longest_run(tx))
+        rules = PruneRules(
+            grace=max(self._context.grace, longest),
+            listed_before=shown.until if self._context.deleting is not None else None,
+            max_fee=self._max_fee,
+        )
+        plan = plan_prune(map(self._pruned, stored), needed, rules, now=now, fee=self._fee)
+        return _Found({one.number: one for one in stored}, shown, plan, pruning.snapshot_marks(tx))
+
+    def _needed(self, tx: Transaction) -> set[int]:
+        """The numbers of archives that something kept needs."""
+        chunks = needed_chunks(tx, kept_snapshots(tx))
+        elsewhere = pruning.stored_elsewhere(tx, chunks)
+        needed = {
+            one.number
+            for one in archive_uses(tx, chunks, self._vault.name)
+            if one.chunks == 0 or one.needed > elsewhere[one.number]
+        }
+        needed |= pruning.needed_catalogs(tx)
+        return needed | pruning.archives_of_open_restores(tx)
+
+    def _pruned(self, one: StoredArchive) -> PrunedArchive:
+        traits = self._vault.traits
+        is_hot = one.kind is PackKind.CATALOG and traits.keeps_metadata_hot  # in a class without a minimum
+        return PrunedArchive(
+            number=one.number,
+            pack_id=one.pack_id,
+            size=one.size,
+            stored_at=one.stored_at,
+            free_at=one.stored_at + (timedelta(0) if is_hot else traits.minimum_storage),
+            is_condemned=one.is_condemned,
+            is_decided=one.state is ArchiveState.DELETING,
+            condemned_at=one.condemned_at,
+            told_at=one.told_at,
+            retry_at=one.retry_at,
+            refusal=one.refusal,
+            run_is_open=one.run_is_open,
+        )
+
+    def _fee(self, one: PrunedArchive, now: datetime) -> Decimal | None:
+        price = self._context.price
+        return None if price is None else price.deleting(one.size, 1, (now - one.stored_at).days)
+
+    # Delete.
+
+    def _settle_elsewhere(self, found: _Found) -> int:
+        """Record condemned archives that the list lacks as deleted: somebody else did it."""
+        gone = [
+            one.number
+            for one in found.archives.values()
+            if one.is_condemned and one.number in found.shown.absent and one.stored_at < found.shown.until
+        ]
+        if gone:
+            with self._inventory.writing() as tx:
+                pruning.record_deleted(tx, gone, self._clock.now())
+        return len(gone)
+
+    def _delete(self, found: _Found, head: Row[Any]) -> Deleted:
+        """Record what goes in the transaction that sees the same snapshots as the decision; then delete."""
+        vault = self._context.deleting
+        due = [found.archives[one.number] for one in found.plan.delete]
+        due = [one for one in due if one.number not in found.shown.absent]
+        if vault is None or not due:
+            return _NOTHING
+        with self._inventory.writing() as tx:
+            if pruning.snapshot_marks(tx) != found.marks:
+                again = {one.number for one in self._decide(tx, head).plan.delete}
+                due = [one for one in due if one.number in again]
+            pruning.decide_deletion(tx, [one.number for one in due], self._clock.now())
+        total = sum(one.size for one in due)
+        title = f"Deleting {len(due)} archives from {self._vault.name}"
+        with phase(self._context.backup.progress, title, total, counts="archive"):
+            return delete_decided(due, vault, self._context)
+
+    # Condemn, and say which snapshots are gone for good.
+
+    def _amend(self, found: _Found, report: PruneReport) -> PruneReport:
+        """One catalog for each job that something changes for, each true by itself."""
+        with self._inventory.reading() as tx:
+            beyond = pruning.forgotten_beyond_recall(tx)
+            jobs = {one.number: one for one in runs.list_jobs(tx, self._vault.name)}
+            names = pruning.snapshot_ids(tx)
+        changes = self._changes(found, beyond, jobs)
+        lines: dict[str, str] = {}
+        dropped: dict[str, list[str]] = {}
+        warnings = list(report.warnings)
+        for number, amendment in sorted(changes.items()):
+            job = jobs[number]
+            told = {"condemned": report.condemned.document(), "deleted": report.deleted.document()}
+            amended = self._amender.amend(RunKind.PRUNE, job, amendment, told)
+            lines[job.name] = amended.recovery_line
+            warnings += amended.warnings
+            if number in beyond:
+                dropped[job.name] = [names[number, one] for one in beyond[number]]
+        with self._inventory.writing() as tx:
+            pruning.drop_contents(tx, self._vault.name)
+        return replace(report, recovery_lines=lines, dropped=dropped, warnings=warnings)
+
+    def _changes(
+        self, found: _Found, beyond: Mapping[int, Sequence[int]], jobs: Mapping[int, JobRow]
+    ) -> dict[int, list[Record]]:
+        at = micros(self._clock.now())
+        condemned: dict[int, list[bytes]] = defaultdict(list)
+        taken_up: dict[int, list[bytes]] = defaultdict(list)
+        anyone = min(jobs, default=0)
+        unsaid = [one.archive for one in found.plan.waiting if one.why is Why.CATALOGS]
+        for one in (*found.plan.condemn, *unsaid):
+            archive = found.archives[one.number]
+            for job in (archive.jobs or {anyone}) - archive.condemned_by.keys():
+                condemned[job].append(one.pack_id)
+        for one in found.plan.take_up:
+            for job in found.archives[one.number].condemned_by.keys() or {anyone}:
+                taken_up[job].append(one.pack_id)
+        changes: dict[int, list[Record]] = defaultdict(list)
+        for job, numbers in beyond.items():
+            changes[job].append(records.DroppedRecord(list(numbers)))
+        for job, packs in taken_up.items():
+            changes[job] += [records.TakenUpRecord(some) for some in _pieces(packs)]
+        for job, packs in condemned.items():
+            changes[job] += [records.CondemnedRecord(some, at) for some in _pieces(packs)]
+        return {job: some for job, some in changes.items() if job in jobs}
+
+    def _report(self, found: _Found, *, is_plan: bool) -> PruneReport:
+        plan = found.plan
+        return PruneReport(
+            StepStage.DONE,
+            self._vault.name,
+            is_plan=is_plan,
+            may_delete=self._context.deleting is not None,
+            condemned=_group(plan.condemn),
+            taken_up=_group(plan.take_up),
+            deleted=replace(_group(plan.delete), fee=plan.fee or None),
+            waiting=_waiting(plan.waiting),
+        )
+
+
+def _pieces(packs: Sequence[bytes]) -> Iterable[list[bytes]]:
+    for start in range(0, len(packs), _PACKS_A_RECORD):
+        yield list(packs[start : start + _PACKS_A_RECORD])
+
+
+def _group(archives: Sequence[PrunedArchive] | Sequence[StoredArchive]) -> Group:
+    return Group(len(archives), sum(one.size for one in archives))
+
+
+def _waiting(waiting: Sequence[Waiting]) -> list[Group]:
+    """Groups by reason and day, the soonest first."""
+    groups: dict[tuple[str, datetime | None], list[Waiting]] = defaultdict(list)
+    for one in waiting:
+        day = one.until and one.until.replace(hour=0, minute=0, second=0, microsecond=0)
+        groups[one.why.value, day].append(one)
+    found: list[Group] = []
+    for (why, _), some in groups.items():
+        fees = [one.fee for one in some if one.fee is not None]
+        untils = [one.until for one in some if one.until is not None]
+        size = sum(one.archive.size for one in some)
+        fee = sum(fees, Decimal(0)) if fees else None
+        found.append(Group(len(some), size, why, max(untils, default=None), fee))
+    return sorted(found, key=lambda one: (one.until is None, str(one.until), one.why))
+
+
+def _refusals(done: Deleted) -> list[Group]:
+    groups: dict[tuple[str, datetime | None], list[StoredArchive]] = defaultdict(list)
+    for one, refusal in done.refused:
+        groups[refusal.detail, refusal.kept_until].append(one)
+    return [replace(_group(some), why=why, until=until) for (why, until), some in groups.items()]

@@ -1,0 +1,72 @@
+"""The report of a prune: what was condemned, deleted, kept, and what waits for what until when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from backup.inventory.stages import StepStage
+from backup.model import VaultName
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Archives that have the same fate: how many, their bytes; a reason, a day and a fee if there is one."""
+
+    archives: int
+    bytes: int
+    why: str = ""
+    until: datetime | None = None
+    fee: Decimal | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The group as JSON."""
+        return {
+            "archives": self.archives,
+            "bytes": self.bytes,
+            "why": self.why,
+            "until": None if self.until is None else self.until.isoformat(),
+            "fee": None if self.fee is None else str(self.fee),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """One step of a prune. `is_plan`: nothing was done; `dropped`: snapshots gone for good, by job."""
+
+    state: StepStage
+    vault: VaultName
+    waits_for: str = ""
+    is_plan: bool = False
+    may_delete: bool = True
+    condemned: Group = Group(0, 0)
+    taken_up: Group = Group(0, 0)
+    deleted: Group = Group(0, 0)
+    refused: Sequence[Group] = ()
+    waiting: Sequence[Group] = ()
+    deleted_elsewhere: int = 0
+    dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    recovery_lines: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return {
+            "state": self.state.value,
+            "vault": self.vault,
+            "waits_for": self.waits_for,
+            "plan": self.is_plan,
+            "may_delete": self.may_delete,
+            "condemned": self.condemned.document(),
+            "taken_up": self.taken_up.document(),
+            "deleted": self.deleted.document(),
+            "refused": [one.document() for one in self.refused],
+            "waiting": [one.document() for one in self.waiting],
+            "deleted_elsewhere": self.deleted_elsewhere,
+            "dropped": {job: list(ids) for job, ids in self.dropped.items()},
+            "recovery_lines": dict(self.recovery_lines),
+            "warnings": list(self.warnings),
+        }

@@ -1,0 +1,210 @@
+"""A prune condemns, waits, deletes: nothing that is kept, nothing before its day, and everything at last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from backup.errors import LockedError
+from backup.format import records
+from backup.inventory import archives
+from backup.inventory.archives import ArchiveState
+from backup.inventory.schema import micros
+from backup.model import PackKind, VaultName
+from backup.vault.directory import DirectoryVault
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.rebuilding import bare, rows
+from tests.support.trees import Seen, assert_same_tree, snapshot_of
+from tests.support.wholeness import list_now
+
+DAY = timedelta(days=1)
+SIZE = 300_000
+
+
+class Nights:
+    """A site, night after night: each adds a file and removes the one of three nights before."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = ManualClock()
+        self.vault = DirectoryVault(VaultName("disk"), str(folder / "vault"), self.clock)
+        self.vault.create()
+        self.source = folder / "source"
+        self.source.mkdir()
+        self.site = Site.create(folder / "state", self.vault, [self.source], clock=self.clock)
+        self.trees: dict[int, dict[bytes, Seen]] = {}
+
+    def night(self, name: str | None = None) -> int:
+        """A backup; the number of its snapshot."""
+        number = self.site.snapshots(also_forgotten=True)[-1].number + 1 if self.trees else 1
+        (self.source / (name or f"file {number}")).write_bytes(os.urandom(SIZE))
+        (self.source / f"file {number - 3}").unlink(missing_ok=True)
+        self.site.backup()
+        made = self.site.snapshots()[-1].number
+        self.trees[made] = snapshot_of(self.source)
+        self.clock.advance(DAY)
+        return made
+
+    def forget(self, *numbers: int) -> None:
+        """Mark snapshots as forgotten."""
+        self.site.amend(records.ForgottenRecord(list(numbers), micros(self.clock.now())))
+
+    def take_back(self, *numbers: int) -> None:
+        """Undo that."""
+        self.site.amend(records.TakenBackRecord(list(numbers)))
+
+    def listed(self) -> set[str]:
+        """The archives that the vault holds."""
+        return {one.archive_id for one in list_now(self.vault).archives}
+
+    def states(self, kind: PackKind = PackKind.DATA) -> list[ArchiveState]:
+        """Those of all archives that the inventory says are there."""
+        with self.site.inventory.reading() as tx:
+            every = archives.list_archives(tx, self.site.inventory.id)
+        return [one.state for one in every if one.label.kind is kind]
+
+    def assert_kept(self) -> None:
+        """Every kept snapshot restores as it was."""
+        for one in self.site.snapshots():
+            target = self.folder / "out" / f"{one.id} {len(os.listdir(self.folder))}"
+            self.site.restore(one.id, target)
+            assert_same_tree(self.trees[one.number], target)
+
+
+@pytest.fixture
+def nights(tmp_path: Path) -> Iterator[Nights]:
+    """Six nights."""
+    made = Nights(tmp_path)
+    for _ in range(6):
+        made.night()
+    yield made
+    made.site.close()
+
+
+def test_without_anything_forgotten_nothing_is_condemned(nights: Nights) -> None:
+    before = nights.listed()
+    report = nights.site.prune()
+    assert (report.condemned.archives, report.deleted.archives) == (0, 0)
+    assert nights.listed() == before
+
+
+def test_condemned_then_deleted_after_grace(nights: Nights, tmp_path: Path) -> None:
+    nights.forget(1, 2, 3, 4)
+    before = nights.listed()
+    report = nights.site.prune()
+    assert report.condemned.archives == 2  # the packs of the files that only these four nights had
+    assert report.deleted.archives == 0
+    assert before <= nights.listed()
+    assert nights.states().count(ArchiveState.CONDEMNED) == 2
+    nights.clock.advance(2 * DAY)
+    waiting = nights.site.prune()
+    assert waiting.deleted.archives == 0
+    assert [one.archives for one in waiting.waiting] == [2]
+    assert waiting.waiting[0].until is not None
+    nights.clock.advance(2 * DAY)
+    done = nights.site.prune()
+    assert done.deleted.archives == 2
+    assert done.deleted.bytes == report.condemned.bytes
+    assert len(before - nights.listed()) == 2
+    nights.assert_kept()
+    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [5, 6]
+    assert set(done.dropped) == {"job"}
+    again = bare(tmp_path, nights.site)
+    assert again.rebuild().state == "done"
+    assert rows(again.folder) == rows(nights.site.folder)
+    back = again.site()
+    for one in back.snapshots():
+        back.restore(one.id, tmp_path / "rebuilt" / one.id)
+        assert_same_tree(nights.trees[one.number], tmp_path / "rebuilt" / one.id)
+    back.close()
+
+
+def test_a_plan_changes_nothing(nights: Nights) -> None:
+    nights.forget(1, 2, 3, 4)
+    was = rows(nights.site.folder)
+    plan = nights.site.prune(only_plan=True)
+    assert plan.is_plan
+    assert plan.condemned.archives == 2
+    assert rows(nights.site.folder) == was
+
+
+def test_what_is_taken_back_within_grace_stays(nights: Nights) -> None:
+    nights.forget(1, 2, 3, 4)
+    nights.site.prune()
+    nights.take_back(1, 2, 3, 4)
+    report = nights.site.prune()
+    assert report.taken_up.archives == 2
+    assert set(nights.states()) == {ArchiveState.STORED}
+    nights.clock.advance(10 * DAY)
+    assert nights.site.prune().deleted.archives == 0
+    nights.assert_kept()
+
+
+def test_a_server_that_may_not_delete_condemns_and_sees_what_others_deleted(nights: Nights) -> None:
+    nights.forget(1, 2, 3, 4)
+    nights.site.prune(deletes=False)
+    nights.clock.advance(5 * DAY)
+    waiting = nights.site.prune(deletes=False)
+    assert waiting.deleted.archives == 0
+    assert not waiting.may_delete
+    with nights.site.inventory.reading() as tx:
+        every = archives.list_archives(tx, nights.site.inventory.id)
+    condemned = {one.archive_id: None for one in every if one.state is ArchiveState.CONDEMNED}
+    nights.vault.delete_archives(condemned)  # type: ignore[arg-type]
+    nights.clock.advance(DAY)
+    report = nights.site.prune(deletes=False)
+    assert report.deleted_elsewhere == 2
+    assert ArchiveState.CONDEMNED not in nights.states()
+    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [5, 6]
+    nights.assert_kept()
+
+
+def test_beside_a_backup_nothing_is_pruned(nights: Nights) -> None:
+    with nights.site.inventory.locked("backup"), pytest.raises(LockedError):
+        nights.site.prune()
+
+
+def test_a_deletion_that_was_decided_is_carried_out_by_the_next(nights: Nights) -> None:
+    nights.forget(1, 2, 3, 4)
+    nights.site.prune()
+    nights.clock.advance(4 * DAY)
+
+    class CutError(Exception):
+        pass
+
+    class Away:
+        def __getattr__(self, name: str) -> object:
+            return getattr(nights.vault, name)
+
+        def delete_archives(self, stored: object) -> None:
+            raise CutError
+
+    with pytest.raises(CutError):
+        replace(nights.site, vault=Away()).prune()  # type: ignore[arg-type]
+    assert nights.states().count(ArchiveState.DELETING) == 2
+    report = nights.site.prune()
+    assert report.deleted.archives == 2
+    nights.assert_kept()
+
+
+def test_old_catalogs_go_and_the_rest_rebuilds(nights: Nights, tmp_path: Path) -> None:
+    """Two full generations and all deltas since the older one stay."""
+    for number in range(3):
+        enrolled = replace(
+            nights.site.keys, enrolments=((nights.site.keys.enrolments[0][0], bytes([number]) * 32),)
+        )
+        nights.site = replace(nights.site, keys=enrolled)
+        nights.night()
+    count = len(nights.states(PackKind.CATALOG))
+    assert nights.site.prune().condemned.archives > 0
+    nights.clock.advance(5 * DAY)
+    report = nights.site.prune()
+    assert report.deleted.archives > 3
+    assert len(nights.states(PackKind.CATALOG)) < count
+    nights.assert_kept()
