@@ -4,8 +4,8 @@
     dead = [one for one in archive_uses(tx, needed) if one.is_dead]
 
 Needed is a byte for each chunk number ever given out. Where a chunk's own archive may fail it (not confirmed,
-lost, damaged, condemned, deleted), its copies of the same domain are needed, too: too much is kept rather
-than too little.
+lost, damaged, retired, condemned, deleted), its copies of the same domain are needed, too: too much is kept
+rather than too little.
 """
 
 from __future__ import annotations
