@@ -124,7 +124,7 @@ def _pace_of_job(nights: Sequence[Night], today: date) -> Amounts | None:
     if days < 1:
         return None
     since = today - timedelta(days=days)
-    counted = [one for one in nights if since < one.day <= today and not one.is_first and not _is_much(one)]
+    counted = [one for one in nights if since < one.day <= today and not _is_much(one)]
     return {kind: _total(one.kept[kind] for one in counted).scaled(YEAR, days) for kind in PackKind}
 
 

@@ -141,8 +141,9 @@ def test_after_a_rebuild_the_first_catalog_that_names_it_says_whose_an_archive_i
 
 def test_a_run_says_it_better_than_a_catalog(rows: Rows) -> None:
     rows.archive(1, rows.run(2))
-    rows.catalog(1, 1, [1])
-    assert rows.owners() == {1: "other"}
+    rows.archive(2)
+    rows.catalog(1, 1, [1, 2])
+    assert rows.owners() == {1: "other", 2: "job"}
 
 
 def test_archives_that_another_job_needs_too(rows: Rows) -> None:

@@ -99,6 +99,13 @@ def test_the_pace_by_hand() -> None:
     assert pace([], 5) is None
 
 
+def test_the_pace_begins_after_the_first_snapshot_however_many_nights_it_took() -> None:
+    """A first backup over a slow line: two nights were cut off, the third made the snapshot."""
+    cut = [run(day, 10**12, first=True, made=False) for day in (0, 1)]
+    runs = [*cut, run(2, 10**12, first=True), run(3, 100), run(4, 100)]
+    assert pace(runs, 4) == (Amount(365, 36_500), Amount(365, 365_000))
+
+
 def test_the_pace_leaves_out_what_does_not_come_again() -> None:
     steady = [run(0, 10**12, first=True), *(run(day) for day in range(1, 31))]
     known = pace(steady, 30)
