@@ -6,7 +6,9 @@ import json
 import os
 import random
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -44,16 +46,19 @@ standard = { gb = 1000, requests = 500, hours = [3, 5] }
 
 @dataclass
 class Lived:
-    """A server after some nights, with the reports of its backups."""
+    """A server after some nights: the reports of its backups, and of each night of `main`."""
 
     server: Server
-    clock: ManualClock
     reports: list[dict[str, Any]]
+    nights: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
-    """Two jobs into a directory vault: `main` each night, `extra` twice, with a file that both have."""
+    """Two jobs into a directory vault, with a file that both have: `main` each night, `extra` twice.
+
+    Quiet nights after the second are rows that are like the second's: its run, on another day.
+    """
     folder = tmp_path_factory.mktemp("lived")
     clock = ManualClock(datetime(2026, 10, 28, 1, 30, tzinfo=UTC))
     server = directory_server(folder, clock=clock)
@@ -67,15 +72,31 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     with server.config.open("a") as config:
         config.write(f'[[job]]\nname = "extra"\nvault = "cold"\nsources = ["{extra}"]\n')
     server.init()
-    reports = []
+    reports: list[dict[str, Any]] = []
+    nights: list[dict[str, Any]] = []
     for night in range(NIGHTS):
-        for number in range(400 if night == ODD else 5):
-            (server.source / f"file {number}").write_bytes(rng.randbytes(2000))
-        reports.append(server.backup())
+        if 1 < night < ODD:
+            repeat_run(server, nights[1]["run"], night - 1)
+            nights.append(nights[1])
+        else:
+            for number in range(400 if night == ODD else 5):
+                (server.source / f"file {number}").write_bytes(rng.randbytes(2000))
+            nights.append(server.backup())
+            reports.append(nights[-1])
         if night < 2:
             reports.append(server.json("backup", "extra")[0])
         clock.advance(timedelta(days=1))
-    return Lived(server, clock, reports)
+    return Lived(server, reports, nights)
+
+
+def repeat_run(server: Server, run: int, days: int) -> None:
+    """Another row of a run that uploaded as much, so many days later."""
+    with closing(sqlite3.connect(server.state / "inventory.sqlite")) as inventory, inventory:
+        inventory.execute(
+            "INSERT INTO runs (kind, job, outcome, started_at, finished_at, report)"
+            " SELECT kind, job, outcome, started_at + ?, finished_at + ?, report FROM runs WHERE number = ?",
+            (days * 86_400_000_000, days * 86_400_000_000, run),
+        )
 
 
 def archives_in(vault: Path) -> list[dict[str, Any]]:
@@ -89,7 +110,7 @@ def archives_in(vault: Path) -> list[dict[str, Any]]:
 
 def test_archives_and_bytes_are_what_lies_in_the_vault(lived: Lived) -> None:
     there = archives_in(lived.server.folder / "vault")
-    assert len(there) > 2 * NIGHTS
+    assert len(there) >= 2 * len(lived.reports)
     document = lived.server.json("stats")
     (vault,) = document["vaults"]
     assert (vault["vault"], vault["kind"], vault["jobs"]) == ("cold", "directory", ["extra", "main"])
@@ -130,9 +151,8 @@ def test_what_the_bytes_stand_for(lived: Lived) -> None:
 
 def test_nights_are_those_of_the_reports_and_the_odd_one_is_marked(lived: Lived) -> None:
     nights = lived.server.json("stats", "--job", "main")["nights"]
-    reports = [one for one in lived.reports if one["job"] == "main"]
-    assert [one["bytes_uploaded"] for one in nights] == [one["bytes_uploaded"] for one in reports]
-    assert [one["files_read"] for one in nights] == [one["files_read"] for one in reports]
+    assert [one["bytes_uploaded"] for one in nights] == [one["bytes_uploaded"] for one in lived.nights]
+    assert [one["files_read"] for one in nights] == [one["files_read"] for one in lived.nights]
     assert [one["backups"] for one in nights] == [1] * NIGHTS
     days = [datetime(2026, 10, 28, 1, 30, tzinfo=UTC) + timedelta(days=n) for n in range(NIGHTS)]
     assert [one["night"] for one in nights] == [f"{day.astimezone():%Y-%m-%d}" for day in days]
