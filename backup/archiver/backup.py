@@ -36,7 +36,7 @@ from backup.archiver.unmounted import COVERED, UNMOUNTED, UNPLUGGED, is_missed, 
 from backup.errors import ConfigError, InterruptedRunError, NightvaultError
 from backup.inventory import archives, entries, packed, runs, snapshots
 from backup.inventory.entries import LiveEntry
-from backup.inventory.lost import lost_chunks
+from backup.inventory.lost import directories_with, to_store_anew
 from backup.inventory.numbers import NumberSupply
 from backup.inventory.runs import JobRow, Outcome, Run
 from backup.inventory.schema import micros
@@ -167,8 +167,8 @@ class _Backup:
         self._unmounted: set[bytes] = set()
         self._links = Links()
         with at.context.inventory.reading() as tx:
-            self._lost_chunks = lost_chunks(tx, at.context.vault.name)
-        self._at_a_glance = not (at.job.reread or self._lost_chunks.marks)
+            self._lost_chunks = to_store_anew(tx, at.context.vault.name)
+            self._not_at_a_glance = directories_with(tx, at.row.number, self._lost_chunks)
         self._staged = StagedChanges(
             at.context.inventory,
             job=at.row.number,
@@ -280,7 +280,8 @@ class _Backup:
         self._links.enter(directory)
         is_root = directory.path == b"/"
         known = self._staged.live(directory.path, after=directory.after, until=directory.until)
-        for scanned, live in differing(directory, known, self._tally, at_a_glance=self._at_a_glance):
+        at_a_glance = not self._at.job.reread and directory.path not in self._not_at_a_glance
+        for scanned, live in differing(directory, known, self._tally, at_a_glance=at_a_glance):
             if scanned is None:
                 if live is not None:
                     self._gone(directory.prefix + live.name, live)

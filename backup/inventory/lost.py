@@ -11,7 +11,7 @@ from operator import itemgetter
 from sqlalchemy import select, update
 
 from backup.format.rows import unpack_u32
-from backup.inventory.archives import ArchiveState
+from backup.inventory.archives import SOUND, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows
 from backup.inventory.packed import ChunkLocation, chunk_prefix, largest_chunk
@@ -75,11 +75,48 @@ def lost_chunks(
 
     Of an archive in `bad_frames` only those in these frames.
     """
-    spoiled = spoiled_archives(tx, vault)
-    if not spoiled:
+    return _without_copy(tx, list(spoiled_archives(tx, vault)), SOUND, bad_frames)
+
+
+def to_store_anew(tx: Transaction, vault: VaultName) -> LostChunks:
+    """The chunks that a backup stores anew where it meets them: lost ones, and those of retired archives.
+
+    Not those that a stored archive of the domain holds, too.
+    """
+    query = (
+        select(archives.c.number)
+        .select_from(archives.join(domains).join(vaults))
+        .where(vaults.c.name == vault, archives.c.state == ArchiveState.RETIRED)
+    )
+    retired = list(tx.execute(query.order_by(archives.c.number)).scalars())
+    relied_on = (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
+    return _without_copy(tx, [*spoiled_archives(tx, vault), *retired], relied_on)
+
+
+def directories_with(tx: Transaction, job: int, chunks: LostChunks) -> frozenset[bytes]:
+    """The paths of directories in which a live file of the job needs one of the chunks."""
+    if not chunks.marks:
+        return frozenset()
+    sql = """SELECT d.path, e.chunks FROM directories d JOIN entries e ON e.directory = d.number
+             WHERE d.job = {m} AND e.removed_in IS NULL AND e.chunks IS NOT NULL"""
+    found: set[bytes] = set()
+    for path, packed in raw_rows(tx, sql, (job,)):
+        if path not in found and chunks.spoil(packed):
+            found.add(path)
+    return frozenset(found)
+
+
+def _without_copy(
+    tx: Transaction,
+    numbers: Sequence[int],
+    relied_on: Sequence[ArchiveState],
+    bad_frames: Mapping[int, Collection[int]] | None = None,
+) -> LostChunks:
+    """The chunks of these archives that no other of the domain holds that is in one of the states."""
+    if not numbers:
         return NOTHING_LOST
+    states = ", ".join(f"'{state}'" for state in relied_on)
     marks, held = bytearray(largest_chunk(tx) + 1), set[int]()
-    numbers = list(spoiled)
     for start in range(0, len(numbers), _BATCH):
         some = ",".join(map(str, numbers[start : start + _BATCH]))
         sql = f"""
@@ -87,7 +124,7 @@ def lost_chunks(
         WHERE c.archive IN ({some}) AND NOT EXISTS (
             SELECT 1 FROM chunks o JOIN archives b ON b.number = o.archive
             WHERE o.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
-              AND b.state IN ('stored', 'unconfirmed', 'retired'))"""  # noqa: S608
+              AND o.archive <> c.archive AND b.state IN ({states}))"""  # noqa: S608
         for number, archive, frame in tx.exec_driver_sql(sql):
             if bad_frames is None or archive not in bad_frames or frame in bad_frames[archive]:
                 marks[number] = 1

@@ -27,9 +27,10 @@ class RunKind(StrEnum):
     FORGET = "forget"
     MARK = "mark"
     PRUNE = "prune"
+    COMPACT = "compact"
 
 
-COMMITTING: Final = (RunKind.BACKUP, RunKind.FORGET, RunKind.MARK, RunKind.PRUNE)
+COMMITTING: Final = (RunKind.BACKUP, RunKind.FORGET, RunKind.MARK, RunKind.PRUNE, RunKind.COMPACT)
 """Runs that become true once their catalog is stored."""
 
 

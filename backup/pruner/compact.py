@@ -1,0 +1,200 @@
+"""Compaction without retrieval: retires archives whose live files the next backup stores anew from the disk.
+
+A retired archive is not built upon. The next backup reads the files that need a chunk in it, and stores these
+chunks anew; older snapshots are served by the new archive, too. A prune deletes the old one once no kept
+snapshot needs a chunk that it alone holds.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from backup.archiver.amend import Amender, amending
+from backup.format import records
+from backup.inventory import compaction, pruning, runs, snapshots
+from backup.inventory.database import Transaction
+from backup.inventory.runs import RunKind
+from backup.inventory.snapshots import Snapshot
+from backup.model import JobName, VaultName
+from backup.pruner.context import PruneContext
+from backup.retention.compact import Compaction, CompactRules, Partly, plan_compact
+from backup.retention.expiry import ends_of
+from backup.retention.history import Candidate
+from backup.retention.policy import Policy
+from backup.schedule import Schedule
+
+HORIZON = timedelta(days=730)
+_PACKS_A_RECORD = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class JobRules:
+    """How a job's snapshots will go: its policy, the schedule of its nights, its time zone."""
+
+    policy: Policy | None
+    schedule: Schedule | None
+    zone: ZoneInfo
+
+
+@dataclass(frozen=True, slots=True)
+class CompactReport:
+    """What was retired, or would be; `gain` in dollars over the horizon, None where no price is known."""
+
+    vault: VaultName
+    is_plan: bool
+    horizon: timedelta
+    chosen: Sequence[Compaction]
+    recovery_lines: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+    @property
+    def gain(self) -> Decimal | None:
+        """The gain of all."""
+        gains = [one.gain for one in self.chosen if one.gain is not None]
+        return sum(gains, Decimal(0)) if gains else None
+
+    @property
+    def freed(self) -> int:
+        """The bytes that come free in the end."""
+        return sum(one.freed for one in self.chosen)
+
+    @property
+    def stored_anew(self) -> int:
+        """The bytes that the next backups store anew."""
+        return sum(one.archive.stored_anew for one in self.chosen)
+
+    @property
+    def gone_at(self) -> datetime | None:
+        """When the last of the old archives can be gone."""
+        return max((one.gone_at for one in self.chosen), default=None)
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return {
+            "vault": self.vault,
+            "plan": self.is_plan,
+            "horizon_days": self.horizon.days,
+            "archives": len(self.chosen),
+            "bytes": sum(one.archive.size for one in self.chosen),
+            "stored_anew": self.stored_anew,
+            "freed": self.freed,
+            "gain": None if self.gain is None else str(self.gain),
+            "gone_at": self.gone_at.isoformat() if self.gone_at else None,
+            "recovery_lines": dict(self.recovery_lines),
+            "warnings": list(self.warnings),
+        }
+
+
+def compact(
+    context: PruneContext,
+    jobs: Mapping[JobName, JobRules],
+    *,
+    pack_size: int,
+    horizon: timedelta = HORIZON,
+    min_gain: Decimal = Decimal(0),
+    only_plan: bool = False,
+) -> CompactReport:
+    """Retire the archives of a vault that gain more than they cost; `jobs` are those of the config.
+
+    `LockedError` while a backup runs.
+    """
+    with amending(context.keys, context.backup, context.sending) as amender:
+        rules = CompactRules(horizon, context.grace, pack_size, min_gain)
+        now = context.backup.clock.now()
+        with context.backup.inventory.reading() as tx:
+            found = _partly(tx, context, jobs, rules, now)
+            chosen = plan_compact(found, rules, context.price, now=now)
+            report = CompactReport(context.backup.vault.name, only_plan, horizon, chosen)
+        if only_plan or not chosen:
+            return report
+        return _retire(context, amender, report)
+
+
+def _partly(
+    tx: Transaction,
+    context: PruneContext,
+    jobs: Mapping[JobName, JobRules],
+    rules: CompactRules,
+    now: datetime,
+) -> list[Partly]:
+    """The archives of which a part is live, with the day on which the rest is needed no more."""
+    ends: dict[int, list[tuple[int, int]]] = {}
+    active: set[int] = set()
+    for job in runs.list_jobs(tx, context.backup.vault.name):
+        every = snapshots.list_snapshots(tx, job=job.name)
+        if job.name in jobs:
+            active.add(job.number)
+        ends[job.number] = _days(every, jobs.get(job.name), now, rules.horizon)
+    uses = compaction.chunk_uses(tx, ends, active)
+    minimum = context.backup.vault.traits.minimum_storage
+    return [
+        Partly(
+            number=one.number,
+            pack_id=one.pack_id,
+            size=one.size,
+            stored_at=one.stored_at,
+            free_at=one.stored_at + minimum,
+            length=one.length,
+            live=one.live,
+            needed_until=None if one.days == compaction.NEVER else now + timedelta(days=one.days),
+        )
+        for one in compaction.partly_used(tx, context.backup.vault.name, uses)
+    ]
+
+
+def _days(
+    every: Sequence[Snapshot], job: JobRules | None, now: datetime, horizon: timedelta
+) -> list[tuple[int, int]]:
+    """For how many days each kept snapshot of a job will stay, by number."""
+    candidates = [
+        Candidate(
+            one.number,
+            one.started_at,
+            one.is_whole,
+            frozenset(one.tags),
+            one.pin is not None and one.pin.holds_at(now),
+        )
+        for one in every
+    ]
+    if job is None:
+        return [(one.number, compaction.NEVER) for one in candidates]
+    ends = ends_of(job.policy, job.schedule, candidates, now=now, zone=job.zone, horizon=horizon)
+    found: list[tuple[int, int]] = []
+    for number, end in sorted(ends.items()):
+        days = compaction.NEVER if end is None else (end - now).days + 1
+        found.append((number, min(days, compaction.NEVER)))
+    return found
+
+
+def _retire(context: PruneContext, amender: Amender, report: CompactReport) -> CompactReport:
+    """Say so in a catalog of each job whose catalogs named one of the archives."""
+    packs = {one.archive.number: one.archive.pack_id for one in report.chosen}
+    inventory, vault = context.backup.inventory, context.backup.vault.name
+    by_job: dict[int, list[bytes]] = defaultdict(list)
+    with inventory.reading() as tx:
+        known = {one.number: one for one in runs.list_jobs(tx, vault)}
+        for archive in pruning.stored_archives(tx, vault):
+            if archive.number in packs:
+                for number in archive.jobs:
+                    by_job[number].append(archive.pack_id)
+    lines: dict[str, str] = {}
+    warnings: list[str] = []
+    for number, some in sorted(by_job.items()):
+        amendment = [
+            records.RetiredRecord(some[start : start + _PACKS_A_RECORD])
+            for start in range(0, len(some), _PACKS_A_RECORD)
+        ]
+        job = known[number]
+        told = {"retired": len(some), "stored_anew": report.stored_anew}
+        amended = amender.amend(RunKind.COMPACT, job, amendment, told)
+        lines[job.name] = amended.recovery_line
+        warnings += amended.warnings
+    return CompactReport(
+        report.vault, report.is_plan, report.horizon, report.chosen, recovery_lines=lines, warnings=warnings
+    )

@@ -1,0 +1,105 @@
+"""Which archives are worth storing anew in part, so that they can be deleted as a whole; pure.
+
+An archive that is mostly dead but holds chunks of files that are on the server's disk today is billed for
+ever. Once those chunks are stored anew it can go, as soon as no kept snapshot needs anything else in it.
+Nothing is retrieved for that: the files are on the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from backup.cost import Price
+
+_LEAST_SHARE = 5  # without prices: a fifth of an archive must come free
+_A_DAY = timedelta(days=1)
+_REQUESTS = 3  # begin, parts, complete
+
+
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """An archive that is built upon and of which not everything is needed.
+
+    `length` is that of all its chunks before compression, `live` of those that a file on the disk has now.
+    `needed_until`: when the last kept snapshot goes that needs something else in it; None: nobody knows.
+    """
+
+    number: int
+    pack_id: bytes
+    size: int
+    stored_at: datetime
+    free_at: datetime
+    length: int
+    live: int
+    needed_until: datetime | None
+
+    @property
+    def stored_anew(self) -> int:
+        """The bytes that its live chunks will take elsewhere."""
+        return self.size * self.live // self.length if self.length else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """An archive to retire: what is stored anew, from when on the old one is gone, and what that saves.
+
+    `gain` in dollars over the horizon; None where no price is known: then `freed` bytes decide.
+    """
+
+    archive: Partly
+    gone_at: datetime
+    gain: Decimal | None
+
+    @property
+    def freed(self) -> int:
+        """The bytes that the vault holds less, in the end."""
+        return self.archive.size - self.archive.stored_anew
+
+
+@dataclass(frozen=True, slots=True)
+class CompactRules:
+    """Horizon, grace of a prune, size of new packs, and the least gain (dollars) that is worth it."""
+
+    horizon: timedelta
+    grace: timedelta
+    pack_size: int
+    min_gain: Decimal = Decimal(0)
+
+
+def plan_compact(
+    archives: Iterable[Partly], rules: CompactRules, price: Price | None, *, now: datetime
+) -> tuple[Compaction, ...]:
+    """The archives that gain more than they cost, the most first."""
+    found: list[Compaction] = []
+    for one in archives:
+        if one.needed_until is None or not one.live or one.live >= one.length:
+            continue
+        gone_at = max(one.needed_until, one.free_at, now + rules.grace + _A_DAY)
+        gain = None if price is None else _gain(one, rules, price, now, gone_at)
+        choice = Compaction(one, gone_at, gain)
+        if gain is None:
+            is_worth_it = one.needed_until <= now and choice.freed * _LEAST_SHARE >= one.size
+        else:
+            is_worth_it = gain > 0 and gain >= rules.min_gain
+        if is_worth_it:
+            found.append(choice)
+    return tuple(sorted(found, key=lambda one: (-(one.gain or Decimal(one.freed)), one.archive.number)))
+
+
+def _gain(one: Partly, rules: CompactRules, price: Price, now: datetime, gone_at: datetime) -> Decimal:
+    """Dollars saved over the horizon: the old archive's storage once it is gone, less what is stored anew.
+
+    What is stored anew is paid from today, beside the old archive, with its share of a pack's overhead and
+    requests.
+    """
+    saved_days = (now + rules.horizon - gone_at).days
+    if saved_days <= 0:
+        return Decimal(0)
+    saved = price.storing(one.size, 1, saved_days)
+    share = Decimal(one.stored_anew) / rules.pack_size
+    overhead = price.storing(price.overhead, 0, rules.horizon.days) * share
+    requests = price.uploading(1, _REQUESTS) * share
+    return saved - price.storing(one.stored_anew, 0, rules.horizon.days) - overhead - requests

@@ -1,0 +1,66 @@
+"""Until when a policy will keep each snapshot, if nights go on as the schedule says; pure.
+
+An estimate, good enough to decide whether keeping an old archive costs more than storing its live files anew:
+nights are taken as whole and untagged, and no more than one a day is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from backup.retention.dates import FUTURE, in_doubt
+from backup.retention.history import Candidate, Dated, History
+from backup.retention.policy import Policy, kept_positions
+from backup.retention.rules import Tagged
+from backup.schedule import Schedule, next_due
+
+_A_DAY: Final = timedelta(days=1)
+
+
+def ends_of(
+    policy: Policy | None,
+    schedule: Schedule | None,
+    candidates: Sequence[Candidate],
+    *,
+    now: datetime,
+    zone: ZoneInfo,
+    horizon: timedelta,
+) -> Mapping[int, datetime | None]:
+    """When each snapshot will be forgotten, by number; None: not before the horizon, or nobody knows.
+
+    Without a policy or a schedule nothing is ever forgotten by itself.
+    """
+    ends: dict[int, datetime | None] = dict.fromkeys((one.number for one in candidates), None)
+    if policy is None or schedule is None or policy.is_empty:
+        return ends
+    staying = _taking_part(policy, candidates, now, zone)
+    left = {one.candidate.number for one in staying}
+    number, at = max(left, default=0), now
+    while left and (at := next_due(schedule, at, at)) < now + horizon:
+        number += 1
+        staying.insert(0, Dated.of(Candidate(number, at), zone))
+        kept = kept_positions(policy, History(staying, zone))
+        for position, one in enumerate(staying):
+            if position not in kept and one.candidate.number in left:
+                left.discard(one.candidate.number)
+                ends[one.candidate.number] = at
+        staying = [one for position, one in enumerate(staying) if position in kept]
+        at = max(at, at + _A_DAY - timedelta(hours=2))
+    return ends
+
+
+def _taking_part(
+    policy: Policy, candidates: Sequence[Candidate], now: datetime, zone: ZoneInfo
+) -> list[Dated]:
+    """Snapshots that rules forget some day, newest first: neither pinned, tagged to stay, nor misdated."""
+    tagged = [rule for rule in policy.rules() if isinstance(rule, Tagged)]
+    past = sorted((one for one in candidates if one.started_at <= now + FUTURE), key=lambda one: one.number)
+    doubtful = set(in_doubt([one.started_at for one in past]))
+    dated = [Dated.of(one, zone) for position, one in enumerate(past) if position not in doubtful]
+    dated.reverse()
+    history = History(dated, zone)
+    stay = {position for rule in tagged for position in rule.apply(history).kept} if dated else set()
+    return [one for position, one in enumerate(dated) if position not in stay and not one.candidate.is_pinned]

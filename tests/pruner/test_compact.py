@@ -1,0 +1,173 @@
+"""Compaction: what is mostly dead is retired, its live files are stored anew from the disk, then it goes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from backup.cost import Price
+from backup.format import records
+from backup.inventory import archives
+from backup.inventory.archives import ArchiveState
+from backup.inventory.schema import micros
+from backup.model import PackKind, VaultName
+from backup.pruner.compact import CompactReport, JobRules, compact
+from backup.pruner.context import PruneContext
+from backup.retention.policy import Policy
+from backup.schedule import parse_schedule
+from backup.vault.directory import DirectoryVault
+from tests.support.backups import PACK, Site
+from tests.support.doubles import ManualClock
+from tests.support.rebuilding import bare, rows
+from tests.support.trees import Seen, assert_same_tree, snapshot_of
+
+DAY = timedelta(days=1)
+UTC = ZoneInfo("UTC")
+NIGHTLY = parse_schedule("daily at 02:30", "UTC")
+
+
+class Churn:
+    """A first night of ten files in one pack; then nine of them are removed, and nights go by."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = ManualClock()
+        self.vault = DirectoryVault(VaultName("disk"), str(folder / "vault"), self.clock)
+        self.vault.create()
+        self.source = folder / "source"
+        (self.source / "quiet").mkdir(parents=True)
+        self.site = Site.create(folder / "state", self.vault, [self.source], clock=self.clock)
+        self.trees: dict[int, dict[bytes, Seen]] = {}
+        for number in range(10):
+            (self.source / f"file {number}").write_bytes(os.urandom(200_000))
+        (self.source / "quiet" / "small").write_bytes(b"here to stay")
+        self.night()
+        for number in range(1, 10):
+            (self.source / f"file {number}").unlink()
+        self.night()
+
+    def night(self) -> int:
+        """A backup; returns the new bytes."""
+        report = self.site.backup()
+        self.trees[self.site.snapshots()[-1].number] = snapshot_of(self.source)
+        self.clock.advance(DAY)
+        return report.bytes_new
+
+    def compact(
+        self, policy: Policy | None = None, *, price: Price | None = None, only_plan: bool = False
+    ) -> CompactReport:
+        """One compaction with a horizon of two years."""
+        context = PruneContext(
+            keys=self.site.keys,
+            backup=self.site.world,
+            sending=self.site.job.sending,
+            deleting=self.vault,
+            price=price,
+        )
+        jobs = {self.site.job.name: JobRules(policy, NIGHTLY if policy else None, UTC)}
+        return compact(context, jobs, pack_size=PACK, only_plan=only_plan)
+
+    def states(self) -> list[ArchiveState]:
+        """Of the data archives that are there."""
+        with self.site.inventory.reading() as tx:
+            every = archives.list_archives(tx, self.site.inventory.id)
+        return [one.state for one in every if one.label.kind is PackKind.DATA]
+
+    def assert_kept(self) -> None:
+        """Every kept snapshot restores as it was."""
+        for one in self.site.snapshots():
+            target = self.folder / "out" / f"{one.id} {self.clock.now():%j}"
+            self.site.restore(one.id, target)
+            assert_same_tree(self.trees[one.number], target)
+
+
+@pytest.fixture
+def churn(tmp_path: Path) -> Iterator[Churn]:
+    made = Churn(tmp_path)
+    yield made
+    made.site.close()
+
+
+def _forget(churn: Churn, *numbers: int) -> None:
+    churn.site.amend(records.ForgottenRecord(list(numbers), micros(churn.clock.now())))
+
+
+def test_nothing_is_compacted_that_a_kept_snapshot_needs(churn: Churn) -> None:
+    assert churn.compact().chosen == ()
+    churn.assert_kept()
+
+
+def test_live_files_are_stored_anew_without_a_retrieval_and_the_old_archive_goes(
+    churn: Churn, tmp_path: Path
+) -> None:
+    _forget(churn, 1)
+    plan = churn.compact(only_plan=True)
+    assert [one.archive.live < one.archive.length // 5 for one in plan.chosen] == [True]
+    assert churn.states() == [ArchiveState.STORED]
+    report = churn.compact()
+    assert report.freed == plan.freed > 1_500_000
+    assert churn.states() == [ArchiveState.RETIRED]
+    churn.assert_kept()
+    new = churn.night()
+    assert 200_000 <= new <= 210_000  # the file that lies on the disk, and the small one; nothing else
+    assert churn.states() == [ArchiveState.RETIRED, ArchiveState.STORED]
+    assert churn.night() == 0
+    assert churn.site.prune().condemned.archives >= 1
+    churn.clock.advance(4 * DAY)
+    assert churn.site.prune().deleted.archives >= 1
+    assert churn.states() == [ArchiveState.STORED]
+    churn.assert_kept()  # also the snapshot of before, by the new archive
+    again = bare(tmp_path, churn.site)
+    assert again.rebuild().state == "done"
+    assert rows(again.folder) == rows(churn.site.folder)
+
+
+def test_a_retired_archive_stays_while_a_kept_snapshot_needs_what_it_alone_holds(churn: Churn) -> None:
+    packs = _packs(churn)
+    churn.site.amend(records.RetiredRecord(packs))
+    churn.night()
+    assert churn.site.prune().condemned.archives == 0
+    churn.clock.advance(10 * DAY)
+    assert churn.site.prune().deleted.archives == 0
+    churn.assert_kept()
+
+
+def test_with_prices_the_gain_counts_from_the_last_need(churn: Churn, glacier_price: Price) -> None:
+    soon = churn.compact(Policy(last=1), price=glacier_price, only_plan=True)
+    later = churn.compact(Policy(daily=400), price=glacier_price, only_plan=True)
+    never = churn.compact(None, price=glacier_price, only_plan=True)
+    assert soon.gain is not None
+    assert later.gain is not None
+    assert soon.gain > later.gain > 0
+    assert never.chosen == ()
+
+
+def test_a_rebuild_keeps_it_retired(churn: Churn, tmp_path: Path) -> None:
+    _forget(churn, 1)
+    churn.compact()
+    again = bare(tmp_path, churn.site)
+    again.rebuild()
+    assert rows(again.folder) == rows(churn.site.folder)
+
+
+def _packs(churn: Churn) -> list[bytes]:
+    with churn.site.inventory.reading() as tx:
+        every = archives.list_archives(tx, churn.site.inventory.id)
+    return [bytes(one.label.pack_id) for one in every if one.label.kind is PackKind.DATA]
+
+
+@pytest.fixture
+def glacier_price() -> Price:
+    """That of a Glacier vault in the built-in table."""
+    from backup.app.prices import builtin_table
+
+    price = builtin_table().find("us-east-1", "glacier")
+    assert price is not None
+    assert price.storage > Decimal(0)
+    return price
