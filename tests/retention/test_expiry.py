@@ -20,10 +20,10 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def past(nights: int, **marks: bool) -> list[Candidate]:
+def past(nights: int, *, is_pinned: bool = False) -> list[Candidate]:
     """Nights up to the last one, at half past two."""
     first = datetime(2026, 3, 1, 2, 30, tzinfo=ZONE) - (nights - 1) * DAY
-    return [Candidate(number + 1, first + number * DAY, **marks) for number in range(nights)]
+    return [Candidate(number + 1, first + number * DAY, is_pinned=is_pinned) for number in range(nights)]
 
 
 @given(nights=st.integers(1, 25), last=st.integers(0, 5), weekly=st.integers(0, 4), daily=st.integers(0, 9))
@@ -48,10 +48,11 @@ def test_the_end_is_the_night_that_forgets_it(nights: int, last: int, weekly: in
     assert found == played
 
 
-@pytest.mark.parametrize("marks", [{"is_pinned": True}, {}], ids=["pinned", "no policy"])
-def test_what_nobody_will_forget_has_no_end(marks: dict[str, bool]) -> None:
-    policy = Policy(last=1) if marks else None
-    found = ends_of(policy, NIGHTLY, past(5, **marks), now=NOW, zone=ZONE, horizon=60 * DAY)
+@pytest.mark.parametrize("is_pinned", [True, False], ids=["pinned", "no policy"])
+def test_what_nobody_will_forget_has_no_end(is_pinned: bool) -> None:
+    policy = Policy(last=1) if is_pinned else None
+    candidates = past(5, is_pinned=is_pinned)
+    found = ends_of(policy, NIGHTLY, candidates, now=NOW, zone=ZONE, horizon=60 * DAY)
     assert set(found.values()) == {None}
 
 
