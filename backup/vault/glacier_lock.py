@@ -35,10 +35,10 @@ def _denials(policy: str) -> Iterator[Mapping[str, Any]]:
     """The statements that deny deletions; none of a text that is no policy."""
     try:
         told = json.loads(policy)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
-    statements = told.get("Statement", ()) if isinstance(told, dict) else ()
-    for each in [statements] if isinstance(statements, dict) else statements:
+    statements = told.get("Statement") if isinstance(told, dict) else None
+    for each in statements if isinstance(statements, list) else [statements]:
         if isinstance(each, dict) and each.get("Effect") == "Deny" and _concerns_deletions(each):
             yield each
 

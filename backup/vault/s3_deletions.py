@@ -9,13 +9,13 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from backup.errors import ArchiveMissingError, DeniedError, UnreachableError, VaultError, VaultMissingError
 from backup.model import ArchiveId, Refusal
 from backup.vault import s3_keys as keys
-from backup.vault.aws import NOT_AWS, error_for, is_forbidden_by_vault
+from backup.vault.aws import NOT_AWS, error_for, is_forbidden_by_vault, vault_time
 from backup.vault.s3_requests import BucketRequests
 
 MOST = 1000
@@ -84,7 +84,8 @@ class S3Deletions:
         told = {one.get("Key", "").removeprefix(prefix) for one in answer.get("Deleted", ())} | errors.keys()
         if heads.keys() - told:
             raise UnreachableError(f"cannot {doing}: the answer does not name all of them", advice=NOT_AWS)
-        return _refusals(errors, heads, f"{doing} ({self._requests.bucket.description})")
+        doing = f"{doing} ({self._requests.bucket.description})"
+        return _refusals(errors, heads, doing, vault_time(answer))
 
 
 def _objects(heads: Heads, prefix: str) -> Iterator[Mapping[str, str]]:
@@ -94,7 +95,7 @@ def _objects(heads: Heads, prefix: str) -> Iterator[Mapping[str, str]]:
 
 
 def _refusals(
-    errors: Mapping[ArchiveId, Mapping[str, Any]], heads: Heads, doing: str
+    errors: Mapping[ArchiveId, Mapping[str, Any]], heads: Heads, doing: str, now: datetime | None
 ) -> Mapping[ArchiveId, Refusal]:
     """The refusals among the errors for single keys; raises for every other error, first those of haste.
 
@@ -104,7 +105,7 @@ def _refusals(
     failures = []
     for key, error in errors.items():
         if error.get("Code") == "AccessDenied":
-            refusals[key] = _refusal(heads.get(key, {}), str(error.get("Message") or ""))
+            refusals[key] = _refusal(heads.get(key, {}), str(error.get("Message") or ""), now)
         elif error.get("Code") not in _GONE:
             failures.append(error_for(error, doing))
     if failures:
@@ -114,18 +115,18 @@ def _refusals(
     return refusals
 
 
-def _refusal(head: Mapping[str, Any], text: str) -> Refusal:
+def _refusal(head: Mapping[str, Any], text: str, now: datetime | None) -> Refusal:
     """The reason why S3 denied the deletion of an object, as its lock or the answer's text tells it."""
     if head.get("ObjectLockLegalHoldStatus") == "ON":
         return Refusal("it is under a legal hold")
     until = head.get("ObjectLockRetainUntilDate")
-    if until is not None:
-        return Refusal(f"object lock keeps it ({head.get('ObjectLockMode', 'no mode')})", until)
+    if until is not None and (now is None or until > now):
+        return Refusal(f"object lock keeps it ({head.get('ObjectLockMode')})", until.astimezone(UTC))
     return _BY_POLICY if is_forbidden_by_vault(text) else _UNEXPLAINED
 
 
 def guard_by_md5(client: Any) -> None:
-    """Have an S3 `client` guard DeleteObjects by a Content-MD5, for services that know no newer checksum."""
+    """Have an S3 `client` send a Content-MD5 with DeleteObjects, for services that know no newer checksum."""
     client.meta.events.register_last(
         "before-call.s3.DeleteObjects", _add_md5, unique_id="nightvault-delete-md5"
     )

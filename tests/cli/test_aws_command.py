@@ -11,6 +11,7 @@ import pytest
 from botocore.validate import ParamValidator
 
 from backup.cli.support.aws_documents import (
+    JOB_ACTIONS,
     AwsSetup,
     BucketSetup,
     backup_policy,
@@ -86,7 +87,12 @@ def test_only_the_prune_role_may_delete() -> None:
     setup = AwsSetup("aws", "eu-west-1", ACCOUNT, "nightly", ANCHOR, [ROLE], 3600)
     assert not any("Delete" in action or "*" in action for action in actions(backup_policy(setup)))
     assert not any("Upload" in action or "Delete" in action for action in actions(restore_policy(setup)))
-    assert actions(prune_policy(setup)) == {"glacier:DescribeVault", "glacier:DeleteArchive"}
+    assert actions(prune_policy(setup)) == {
+        "glacier:DescribeVault",
+        "glacier:GetVaultLock",
+        "glacier:DeleteArchive",
+        *JOB_ACTIONS,
+    }
 
 
 def test_every_action_is_an_operation_of_its_service() -> None:
@@ -213,6 +219,10 @@ def test_a_buckets_roles_have_the_least_rights() -> None:
     assert not any("Delete" in one or "GetObject" in one or "*" in one for one in actions(made["backup"]))
     assert actions(made["restore"]) == {"s3:ListBucket", "s3:GetObject", "s3:RestoreObject"}
     assert "s3:PutObject" not in actions(made["restore"]) | actions(made["prune"])
+    assert {one for one in actions(made["prune"]) if "Delete" in one or "*" in one} == {
+        "s3:DeleteObject",
+        "s3:DeleteObjectVersion",
+    }
     text = json.dumps([made[name] for name in ("backup", "restore", "prune")])
     assert "arn:aws:s3:::some-bucket/web1/data/*" in text
     assert "arn:aws:s3:::some-bucket/web1/meta/*" in text

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 
 from backup.app.clock import SystemClock
-from backup.model import VaultName
+from backup.model import ArchiveId, VaultName
 from backup.protocols import Vault
 from backup.vault.aws import make_client, make_s3_client
 from backup.vault.s3 import S3Vault
@@ -17,6 +17,7 @@ from backup.vault.s3_requests import Bucket
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
 
 HOUR = 3600.0
+KEPT_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Rig:
     """A vault, made already, and one of its kind `elsewhere`, not made.
 
     `make_ready` lets retrievals and listings ripen; `make_listable` gives the vault its daily listing. What
-    a kind of vault has no place to keep it says with the flags.
+    a kind of vault has no place to keep it says with the flags. `store_protected` stores an archive that the
+    vault refuses to delete, and gives its id; None where it cannot be made to.
     """
 
     vault: Vault
@@ -37,6 +39,7 @@ class Rig:
     keeps_tokens: bool = False
     ripens_by_itself: bool = False
     lists_tree_hashes: bool = True
+    store_protected: Callable[[], ArchiveId] | None = None
 
 
 def glacier_client(emulator: RunningEmulator, **options: Any) -> Any:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backup.model import VaultName
+from backup.model import ArchiveId, VaultName
 from backup.protocols import Vault
+from backup.vault import dirfd
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
+from backup.vault.s3 import S3Vault
+from tests.support.archives import store
 from tests.support.doubles import FaultyVault, ManualClock
 from tests.support.emulated import REGION, RunningEmulator, write_accounts
-from tests.support.rigs import Rig, glacier_client, ripen, s3_client, s3_vault
+from tests.support.rigs import HOUR, KEPT_DAYS, Rig, glacier_client, ripen, s3_client, s3_vault
 from tests.support.room import used
 from tests.support.s3_servers import running
 
@@ -112,12 +118,51 @@ def emulated_s3(emulator: RunningEmulator) -> Any:
     return s3_client(emulator.s3_url)
 
 
+def _forbid_to_delete(client: Any, vault: S3Vault) -> ArchiveId:
+    """Store an archive whose deletion the bucket's policy forbids to everybody."""
+    archive_id, bucket = store(vault, b"kept"), vault.state().location.split("/")[2]
+    keys = f"arn:aws:s3:::{bucket}/*{archive_id}"
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject", "Resource": keys}
+    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": [statement]}))
+    return archive_id
+
+
+def _lock(emulator: RunningEmulator, client: Any, vault: GlacierVault) -> ArchiveId:
+    """Let the vault's archives grow old, store another, and lock the vault for its young ones."""
+    emulator.advance(KEPT_DAYS * 24 * HOUR)
+    arn = vault.state().location
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "glacier:DeleteArchive",
+        "Resource": arn,
+        "Condition": {"NumericLessThan": {"glacier:ArchiveAgeInDays": str(KEPT_DAYS)}},
+    }
+    policy = {"Policy": json.dumps({"Statement": [statement]})}
+    client.initiate_vault_lock(vaultName=arn.rpartition("/")[2], policy=policy)
+    return store(vault, b"kept")
+
+
+def _protect(vault: DirectoryVault, monkeypatch: pytest.MonkeyPatch) -> ArchiveId:
+    """Store an archive as `chattr +i` would protect it, which not every file system can."""
+    archive_id, remove = store(vault, b"kept"), dirfd.remove
+
+    def refusing(name: str, *, dir_fd: int) -> None:
+        if name == archive_id:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        remove(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(dirfd, "remove", refusing)
+    return archive_id
+
+
 def _emulated_rig(client: Any, advance: Callable[[], object], **settings: str) -> Rig:
     vault = s3_vault(client, f"vault-{next(_numbers)}", **settings)
     vault.create()
     elsewhere = s3_vault(client, f"elsewhere-{next(_numbers)}", **settings)
-    lacking = {**_LACKING, "keeps_part_hashes": True}
-    return Rig(vault, advance, lambda: None, elsewhere, **lacking)
+    lacking: dict[str, Any] = {**_LACKING, "keeps_part_hashes": True}
+    protected = partial(_forbid_to_delete, client, vault)
+    return Rig(vault, advance, lambda: None, elsewhere, store_protected=protected, **lacking)
 
 
 def frozen_rig(request: pytest.FixtureRequest) -> Rig:
@@ -157,11 +202,17 @@ def rig(request: pytest.FixtureRequest) -> Rig:
         path = str(request.getfixturevalue("tmp_path") / "elsewhere")
         elsewhere: Vault = DirectoryVault(VaultName("disk"), path, ManualClock())
         vault = request.getfixturevalue("directory")
-        return Rig(wrap(vault), lambda: None, lambda: None, wrap(elsewhere))
+        protected = partial(_protect, vault, request.getfixturevalue("monkeypatch"))
+        return Rig(wrap(vault), lambda: None, lambda: None, wrap(elsewhere), store_protected=protected)
     emulator: RunningEmulator = request.getfixturevalue("emulator")
     vault = request.getfixturevalue("glacier")
     client = request.getfixturevalue("client")
     elsewhere = GlacierVault(VaultName("cold"), client, f"elsewhere-{next(_numbers)}")
     return Rig(
-        wrap(vault), lambda: ripen(emulator), emulator.make_inventories, wrap(elsewhere), keeps_tokens=True
+        wrap(vault),
+        lambda: ripen(emulator),
+        emulator.make_inventories,
+        wrap(elsewhere),
+        keeps_tokens=True,
+        store_protected=partial(_lock, emulator, client, vault),
     )

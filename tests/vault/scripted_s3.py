@@ -41,13 +41,16 @@ class ScriptedS3:
     """Answers by operation: in turn, the last again and again. `sent` has every request."""
 
     def __init__(self, **answers: Answer | list[Answer]) -> None:
-        self._answers = {
-            operation: deque(told if isinstance(told, list) else [told])
-            for operation, told in answers.items()
-        }
+        self._answers: dict[str, deque[Answer]] = {}
+        self.answer(**answers)
         self.sent: list[tuple[str, AWSPreparedRequest]] = []
         self.client = s3_client(URL)
         self.client.meta.events.register("before-send.s3", self._answer)
+
+    def answer(self, **answers: Answer | list[Answer]) -> None:
+        """Set or replace the answers to some operations."""
+        for operation, told in answers.items():
+            self._answers[operation] = deque(told if isinstance(told, list) else [told])
 
     def vault(self, **settings: Any) -> S3Vault:
         """A vault in the bucket `some-bucket` of it."""

@@ -370,7 +370,7 @@ def test_waiting_retrievals_are_found_by_their_token(rig: Rig) -> None:
     assert rig.vault.open_retrievals() == expected
 
 
-# Listings and deletion.
+# Listings.
 
 
 def test_a_listing_names_every_archive(rig: Rig) -> None:
@@ -396,12 +396,3 @@ def test_an_unknown_listing_has_expired(rig: Rig) -> None:
     assert rig.vault.listing_status(ListingId("0" * 92)).state is RetrievalState.EXPIRED
     with pytest.raises(RetrievalExpiredError):
         rig.vault.fetch_listing(ListingId("0" * 92))
-
-
-def test_a_deleted_archive_is_gone_and_can_be_deleted_again(rig: Rig) -> None:
-    archive_id, kept = store(rig.vault, b"abc"), store(rig.vault, b"def")
-    rig.vault.delete_archives({archive_id: None})
-    rig.vault.delete_archives({archive_id: None})
-    with pytest.raises(ArchiveMissingError):
-        rig.vault.request_retrieval(archive_id, None, Tier.BULK, "t")
-    assert read_back(rig, kept, 3) == b"def"

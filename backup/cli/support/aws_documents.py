@@ -168,17 +168,25 @@ def restore_policy(setup: AwsSetup) -> Document:
 
 
 def prune_policy(setup: AwsSetup) -> Document:
-    """The prune role, which deletes archives; the nightly backup does not have it."""
-    actions = ("glacier:DescribeVault", "glacier:DeleteArchive")
-    return _policy(_allow("DeleteArchives", actions, setup.vault_arn))
+    """The prune role, which deletes archives; the nightly backup does not have it.
+
+    It reads the vault's lock, to say until when an archive is kept, and asks for listings, without which
+    nothing is deleted. It stores nothing.
+    """
+    actions = ("glacier:DescribeVault", "glacier:GetVaultLock", "glacier:DeleteArchive")
+    return _policy(
+        _allow("DeleteArchives", actions, setup.vault_arn),
+        _allow("AskForListings", JOB_ACTIONS, setup.vault_arn),
+    )
 
 
 def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     """The documents for a bucket: three roles, and a bucket policy that binds even those who may do more.
 
     The backup role can neither read nor delete: what it wrote it knows by the bucket's list. The restore role
-    reads and retrieves. Source: service authorization reference of Amazon S3, and "Enforce conditional
-    writes" in its user guide.
+    reads and retrieves. The prune role sees which version of an object there is, and until when it is locked;
+    HeadObject, which tells that, is a right to read. Source: service authorization reference of Amazon S3,
+    and "Enforce conditional writes" in its user guide.
     """
     data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
     look = _allow("LookAtTheBucket", BUCKET_ACTIONS, setup.bucket_arn)
@@ -187,11 +195,13 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     upload = _allow("Upload", uploads, [data, meta])
     listing = _allow("List", ("s3:ListBucket",), setup.bucket_arn)
     retrieve = _allow("Retrieve", ("s3:GetObject", "s3:RestoreObject"), [data, meta])
-    delete = ("s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion")
+    locks = ("s3:GetObject", "s3:GetObjectRetention", "s3:GetObjectLegalHold")
+    delete = (*locks, "s3:DeleteObject", "s3:DeleteObjectVersion")
+    look_to_prune = _allow("LookAtTheBucket", ("s3:ListBucket", "s3:GetBucketVersioning"), setup.bucket_arn)
     return {
         "backup": _policy(look, make, upload),
         "restore": _policy(listing, retrieve),
-        "prune": _policy(listing, _allow("DeleteArchives", delete, [data, meta])),
+        "prune": _policy(look_to_prune, _allow("DeleteArchives", delete, [data, meta])),
         "bucket": bucket_policy(setup, bucket),
     }
 
