@@ -92,7 +92,7 @@ def ministack() -> Iterator[Any]:
         yield client
 
 
-_LACKING = {"keeps_part_size": False, "keeps_part_hashes": False, "lists_tree_hashes": False}
+_LACKING: dict[str, Any] = {"keeps_part_size": False, "keeps_part_hashes": False, "lists_tree_hashes": False}
 
 
 def seaweedfs_rig(client: Any) -> Rig:
@@ -160,7 +160,7 @@ def _emulated_rig(client: Any, advance: Callable[[], object], **settings: str) -
     vault = s3_vault(client, f"vault-{next(_numbers)}", **settings)
     vault.create()
     elsewhere = s3_vault(client, f"elsewhere-{next(_numbers)}", **settings)
-    lacking: dict[str, Any] = {**_LACKING, "keeps_part_hashes": True}
+    lacking = {**_LACKING, "keeps_part_hashes": True}
     protected = partial(_forbid_to_delete, client, vault)
     return Rig(vault, advance, lambda: None, elsewhere, store_protected=protected, **lacking)
 
