@@ -1,8 +1,9 @@
 """Calculates when a job is next due, from crontab lines, intervals and time zones; pure arithmetic.
 
-Three forms: five fields as in crontab(5) of Vixie cron (`30 2 * * 1-5`), `every 6h` (m, h or d) and
-`daily at 02:30`. Fields and times of day are read in an IANA time zone. A local time that comes twice
-(autumn) counts the first time only; one that does not come (spring) counts at the first minute that does.
+Five fields as in crontab(5) of Vixie cron (`30 2 * * 1-5`), `every 6h` (m, h or d), `daily at 02:30`, and
+cron's `daily`, `weekly` (Sundays) and `monthly`, at midnight. Fields and times of day are read in an IANA
+time zone. A local time that comes twice (autumn) counts the first time only; one that does not come (spring)
+counts at the first minute that does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from backup.errors import ConfigError
 
-_FORMS = 'a schedule is "daily at 02:30", "every 6h" or five crontab fields like "30 2 * * 1-5"'
+_FORMS = 'a schedule is "daily at 02:30", "every 6h", "weekly" or five crontab fields like "30 2 * * 1-5"'
+_WORDS = {"daily": "0 0 * * *", "weekly": "0 0 * * 0", "monthly": "0 0 1 * *"}
 _EVERY = re.compile(r"every\s+([0-9]{1,5})\s*([mhd])")
 _DAILY = re.compile(r"daily\s+at\s+([0-9]{1,2}):([0-9]{2})")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -73,7 +75,7 @@ def parse_schedule(text: str, timezone: str) -> Schedule:
         return Schedule(text, timezone, Every(interval))
     if match := _DAILY.fullmatch(words):
         words = f"{int(match[2])} {int(match[1])} * * *"
-    fields = words.split()
+    fields = _WORDS.get(words, words).split()
     if len(fields) != 5:
         raise ConfigError(f'"{text}" cannot be read: {_FORMS}')
     try:

@@ -29,15 +29,19 @@ def line_files(config: Config) -> list[str]:
 
 def keep_line(config: Config, report: BackupReport) -> BackupReport:
     """Keep a report's line in place of the job's last; the report, with a warning for a file that failed."""
-    if not report.recovery_line:
-        return report
-    warnings = list(report.warnings)
-    for path in line_files(config):
+    warnings = keep_line_of(config, report.recovery_line)
+    return replace(report, warnings=[*report.warnings, *warnings]) if report.recovery_line else report
+
+
+def keep_line_of(config: Config, line: str) -> list[str]:
+    """Keep a line, unless it is empty, in place of its job's last; a warning for each file that failed."""
+    warnings: list[str] = []
+    for path in line_files(config) if line else ():
         try:
-            _keep(path, RecoveryLine.from_text(report.recovery_line))
+            _keep(path, RecoveryLine.from_text(line))
         except OSError as error:
             warnings.append(f"the recovery line could not be kept in {path}: {error.strerror}")
-    return replace(report, warnings=warnings)
+    return warnings
 
 
 def _keep(path: str, line: RecoveryLine) -> None:

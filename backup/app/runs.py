@@ -21,7 +21,7 @@ from backup.archiver.backup import run_backup
 from backup.archiver.hooks import Command as HookCommand
 from backup.archiver.hooks import Hook, Hooks, passed_on
 from backup.archiver.report import BackupReport
-from backup.archiver.settings import BackupContext, BackupJob, Keys
+from backup.archiver.settings import BackupContext, BackupJob, Keys, Sending
 from backup.config import CommandSettings, Config, JobSettings, most_parts_at_once, part_size_within
 from backup.errors import ConfigError, InventoryDamagedError
 from backup.format.keys import Signer
@@ -145,16 +145,8 @@ def run_job(
     if stdin is not None:
         what = only_stdin(what, stdin)
     with closing(opened(config)) as inventory:
-        context = BackupContext(
-            inventory=inventory,
-            vault=make_vault(config, job.vault, Purpose.BACKUP, clock, stop=stop.is_set),
-            clock=clock,
-            progress=progress,
-            spool=State(config.state_dir).spool,
-            host=socket.gethostname(),
-            program=f"nightvault {__version__}",
-            stop=stop.is_set,
-            reach=reach or Reach(),
+        context = backup_context(
+            config, inventory, job.vault, clock=clock, progress=progress, stop=stop.is_set, reach=reach
         )
         report = run_backup(
             what,
@@ -164,6 +156,40 @@ def run_job(
         )
     nested = () if stdin is not None else nested_vaults(config, job)
     return keep_line(config, replace(report, warnings=[*report.warnings, *nested]))
+
+
+def backup_context(
+    config: Config,
+    inventory: Inventory,
+    vault: VaultName,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: Callable[[], bool],
+    reach: Reach | None = None,
+) -> BackupContext:
+    """The context of whatever stores into a vault."""
+    return BackupContext(
+        inventory=inventory,
+        vault=make_vault(config, vault, Purpose.BACKUP, clock, stop=stop),
+        clock=clock,
+        progress=progress,
+        spool=State(config.state_dir).spool,
+        host=socket.gethostname(),
+        program=f"nightvault {__version__}",
+        stop=stop,
+        reach=reach or Reach(),
+    )
+
+
+def sending_to(config: Config, vault: VaultName) -> Sending:
+    """How catalogs are sent to a vault, whichever job they are of."""
+    settings, memory = config.vault(vault), config.limits.memory
+    return Sending(
+        part_size_within(settings, memory),
+        most_parts_at_once(settings, memory),
+        settings.parts_at_once is not None,
+    )
 
 
 def last_run(config: Config, name: JobName) -> datetime | None:

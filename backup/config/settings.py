@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from backup.config.pruning import DEFAULT_GRACE
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
 from backup.errors import ConfigError, UsageError
 from backup.memory import DEFAULT_MEMORY
@@ -57,6 +58,7 @@ _Class = Annotated[str, _shape(_CLASSES, "must be a class in capitals, such as D
 _HOT = "must be a class that is read at once: STANDARD or STANDARD_IA"
 _HotClass = Annotated[str, _shape("STANDARD|STANDARD_IA", _HOT)]
 _Checksums = Annotated[str, _shape("crc64nvme|none", "must be crc64nvme or none")]
+_Deletes = Annotated[str, _shape("here|elsewhere", "must be here or elsewhere")]
 _Anchor = Annotated[str, _shape(_ARN + "trust-anchor/[A-Za-z0-9-]+", _ARN_SENTENCE + "trust-anchor/ID")]
 _Profile = Annotated[str, _shape(_ARN + "profile/[A-Za-z0-9-]+", _ARN_SENTENCE + "profile/ID")]
 _ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+"
@@ -120,7 +122,8 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `vault`, s3 `region` and `bucket`.
 
     Sizes are bytes; `account_id` "-" means the account of the credentials. `retrieval_days`: how long S3
-    keeps what was retrieved. `parts_at_once`: so many, None: as many as make it faster.
+    keeps what was retrieved. `parts_at_once`: so many, None: as many as make it faster. `deletes`: whether
+    this server may delete, None: as follows from its rights. `prune`: a schedule, `prune_grace`: seconds.
     """
 
     name: Annotated[VaultName, _Name]
@@ -146,6 +149,14 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tier: Tier = Tier.STANDARD
     upload_limit: tuple[LimitSettings, ...] = ()
     download_limit: tuple[LimitSettings, ...] = ()
+    deletes: _Deletes | None = None
+    prune: str | None = None
+    prune_grace: int = DEFAULT_GRACE
+
+    @property
+    def prune_when(self) -> Schedule | None:
+        """The parsed schedule of prunes, in this machine's time zone; None: by hand only."""
+        return None if self.prune is None else parse_schedule(self.prune, _local_zone())
 
     @property
     def smallest_part(self) -> int:

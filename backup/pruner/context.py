@@ -8,7 +8,9 @@ from datetime import timedelta
 
 from backup.archiver.settings import BackupContext, Keys, Sending
 from backup.cost import Price
+from backup.model import PackKind
 from backup.protocols import Vault
+from backup.pruner.prices import Prices
 from backup.transfer.retry import Patience
 
 GRACE = timedelta(days=3)
@@ -31,6 +33,11 @@ class PruneContext:
     grace: timedelta = GRACE
     threads: int = 8
     stop: Callable[[], bool] = lambda: False
+
+    @property
+    def prices(self) -> Prices:
+        """The prices by kind of pack."""
+        return Prices({PackKind.DATA: self.price, PackKind.CATALOG: self.catalog_price or self.price})
 
     @property
     def patience(self) -> Patience:

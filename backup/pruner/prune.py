@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -26,9 +26,10 @@ from backup.model import PackKind
 from backup.protocols import phase
 from backup.pruner.context import PruneContext
 from backup.pruner.delete import Deleted, delete_decided
+from backup.pruner.groups import condemned_groups, group_of, refused_groups, waiting_groups
 from backup.pruner.listed import Shown, read_listing, require_same_time
-from backup.pruner.report import Group, PruneReport
-from backup.retention.prune import PrunedArchive, PrunePlan, PruneRules, Waiting, Why, plan_prune
+from backup.pruner.report import PruneReport
+from backup.retention.prune import PrunedArchive, PrunePlan, PruneRules, Why, plan_prune
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
 
 _NOTHING = Deleted((), ())
@@ -51,6 +52,7 @@ class _Found:
 
     archives: Mapping[int, StoredArchive]
     shown: Shown
+    rules: PruneRules
     plan: PrunePlan
     marks: Sequence[tuple[int, ...]]
 
@@ -65,6 +67,7 @@ class _Prune:
         self._clock = context.backup.clock
         self._amender = amender
         self._max_fee = max_fee
+        self._prices = context.prices
 
     def step(self, *, only_plan: bool) -> PruneReport:
         """List, decide, delete, condemn."""
@@ -81,8 +84,8 @@ class _Prune:
         done = self._delete(found, head)
         report = replace(
             report,
-            deleted=_group(done.gone),
-            refused=_refusals(done),
+            deleted=replace(group_of(done.gone, self._prices), fee=report.deleted.fee),
+            refused=refused_groups(done, self._prices),
             deleted_elsewhere=elsewhere,
         )
         return self._amend(found, report)
@@ -121,8 +124,8 @@ class _Prune:
             listed_before=shown.until if self._context.deleting is not None else None,
             max_fee=self._max_fee,
         )
-        plan = plan_prune(map(self._pruned, stored), needed, rules, now=now, fee=self._fee)
-        return _Found({one.number: one for one in stored}, shown, plan, pruning.snapshot_marks(tx))
+        plan = plan_prune(map(self._pruned, stored), needed, rules, now=now, fee=self._prices.fee)
+        return _Found({one.number: one for one in stored}, shown, rules, plan, pruning.snapshot_marks(tx))
 
     def _needed(self, tx: Transaction) -> set[int]:
         """The numbers of archives that something kept needs."""
@@ -137,14 +140,12 @@ class _Prune:
         return needed | pruning.archives_of_open_restores(tx)
 
     def _pruned(self, one: StoredArchive) -> PrunedArchive:
-        traits = self._vault.traits
-        is_hot = one.kind is PackKind.CATALOG and traits.keeps_metadata_hot  # in a class without a minimum
         return PrunedArchive(
             number=one.number,
             pack_id=one.pack_id,
             size=one.size,
             stored_at=one.stored_at,
-            free_at=one.stored_at + (timedelta(0) if is_hot else traits.minimum_storage),
+            free_at=one.stored_at + self._minimum(one.kind),
             is_condemned=one.is_condemned,
             is_decided=one.state is ArchiveState.DELETING,
             condemned_at=one.condemned_at,
@@ -152,11 +153,15 @@ class _Prune:
             retry_at=one.retry_at,
             refusal=one.refusal,
             run_is_open=one.run_is_open,
+            kind=one.kind,
         )
 
-    def _fee(self, one: PrunedArchive, now: datetime) -> Decimal | None:
-        price = self._context.price
-        return None if price is None else price.deleting(one.size, 1, (now - one.stored_at).days)
+    def _minimum(self, kind: PackKind) -> timedelta:
+        """How long the vault bills packs of that kind at least; hot catalogs may be in another class."""
+        traits = self._vault.traits
+        if kind is PackKind.CATALOG and traits.keeps_metadata_hot:
+            return self._prices.minimum(kind) or timedelta(0)
+        return traits.minimum_storage
 
     # Delete.
 
@@ -238,46 +243,20 @@ class _Prune:
         return {job: some for job, some in changes.items() if job in jobs}
 
     def _report(self, found: _Found, *, is_plan: bool) -> PruneReport:
-        plan = found.plan
+        plan, grace, now, prices = found.plan, found.rules.grace, self._clock.now(), self._prices
         return PruneReport(
             StepStage.DONE,
             self._vault.name,
             is_plan=is_plan,
             may_delete=self._context.deleting is not None,
-            condemned=_group(plan.condemn),
-            taken_up=_group(plan.take_up),
-            deleted=replace(_group(plan.delete), fee=plan.fee or None),
-            waiting=_waiting(plan.waiting),
+            condemned=group_of(plan.condemn, prices),
+            condemned_groups=condemned_groups(plan.condemn, grace, now, prices),
+            taken_up=group_of(plan.take_up, prices),
+            deleted=replace(group_of(plan.delete, prices), fee=plan.fee or None),
+            waiting=waiting_groups(plan.waiting, grace, now, prices),
         )
 
 
 def _pieces(packs: Sequence[bytes]) -> Iterable[list[bytes]]:
     for start in range(0, len(packs), _PACKS_A_RECORD):
         yield list(packs[start : start + _PACKS_A_RECORD])
-
-
-def _group(archives: Sequence[PrunedArchive] | Sequence[StoredArchive]) -> Group:
-    return Group(len(archives), sum(one.size for one in archives))
-
-
-def _waiting(waiting: Sequence[Waiting]) -> list[Group]:
-    """Groups by reason and day, the soonest first."""
-    groups: dict[tuple[str, datetime | None], list[Waiting]] = defaultdict(list)
-    for one in waiting:
-        day = one.until and one.until.replace(hour=0, minute=0, second=0, microsecond=0)
-        groups[one.why.value, day].append(one)
-    found: list[Group] = []
-    for (why, _), some in groups.items():
-        fees = [one.fee for one in some if one.fee is not None]
-        untils = [one.until for one in some if one.until is not None]
-        size = sum(one.archive.size for one in some)
-        fee = sum(fees, Decimal(0)) if fees else None
-        found.append(Group(len(some), size, why, max(untils, default=None), fee))
-    return sorted(found, key=lambda one: (one.until is None, str(one.until), one.why))
-
-
-def _refusals(done: Deleted) -> list[Group]:
-    groups: dict[tuple[str, datetime | None], list[StoredArchive]] = defaultdict(list)
-    for one, refusal in done.refused:
-        groups[refusal.detail, refusal.kept_until].append(one)
-    return [replace(_group(some), why=why, until=until) for (why, until), some in groups.items()]

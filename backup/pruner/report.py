@@ -14,13 +14,21 @@ from backup.model import VaultName
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Archives that have the same fate: how many, their bytes; a reason, a day and a fee if there is one."""
+    """Archives that have the same fate: how many, their bytes; a reason, days and money where there are any.
+
+    `why` is a word for scripts, `detail` a sentence. `until`: the day on which they can be deleted, or are
+    asked for again. `fee` is what deleting them now costs, `month` what a month of storing them does.
+    """
 
     archives: int
     bytes: int
     why: str = ""
+    detail: str = ""
     until: datetime | None = None
+    grace_ends: datetime | None = None
+    free_from: datetime | None = None
     fee: Decimal | None = None
+    month: Decimal | None = None
 
     def document(self) -> dict[str, Any]:
         """The group as JSON."""
@@ -28,14 +36,29 @@ class Group:
             "archives": self.archives,
             "bytes": self.bytes,
             "why": self.why,
-            "until": None if self.until is None else self.until.isoformat(),
-            "fee": None if self.fee is None else str(self.fee),
+            "detail": self.detail,
+            "until": _time(self.until),
+            "grace_ends": _time(self.grace_ends),
+            "free_from": _time(self.free_from),
+            "fee": _money(self.fee),
+            "month": _money(self.month),
         }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _money(amount: Decimal | None) -> str | None:
+    return None if amount is None else f"{amount:.6f}"
 
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """One step of a prune. `is_plan`: nothing was done; `dropped`: snapshots gone for good, by job."""
+    """One step of a prune. `is_plan`: nothing was done; `dropped`: snapshots gone for good, by job.
+
+    `condemned_groups` are the archives of `condemned` by the day on which they can be deleted.
+    """
 
     state: StepStage
     vault: VaultName
@@ -43,6 +66,7 @@ class PruneReport:
     is_plan: bool = False
     may_delete: bool = True
     condemned: Group = Group(0, 0)
+    condemned_groups: Sequence[Group] = ()
     taken_up: Group = Group(0, 0)
     deleted: Group = Group(0, 0)
     refused: Sequence[Group] = ()
@@ -61,6 +85,7 @@ class PruneReport:
             "plan": self.is_plan,
             "may_delete": self.may_delete,
             "condemned": self.condemned.document(),
+            "condemned_groups": [one.document() for one in self.condemned_groups],
             "taken_up": self.taken_up.document(),
             "deleted": self.deleted.document(),
             "refused": [one.document() for one in self.refused],

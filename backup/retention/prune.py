@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from backup.model import PackKind
+
 
 class Why(StrEnum):
     """What an archive that nothing needs waits for."""
@@ -47,6 +49,7 @@ class PrunedArchive:
     retry_at: datetime | None = None
     refusal: str = ""
     run_is_open: bool = False
+    kind: PackKind = PackKind.DATA
 
 
 @dataclass(frozen=True, slots=True)

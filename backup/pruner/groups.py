@@ -1,0 +1,78 @@
+"""Archives in groups for a report: those with the same reason and day together, with dates and money."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from backup.inventory.pruning import StoredArchive
+from backup.pruner.delete import Deleted
+from backup.pruner.prices import Prices
+from backup.pruner.report import Group
+from backup.retention.prune import PrunedArchive, Waiting, Why
+
+
+def group_of(archives: Sequence[PrunedArchive] | Sequence[StoredArchive], prices: Prices) -> Group:
+    """All of them as one group."""
+    return Group(len(archives), sum(one.size for one in archives), month=prices.month(archives))
+
+
+def condemned_groups(
+    archives: Sequence[PrunedArchive], grace: timedelta, now: datetime, prices: Prices
+) -> list[Group]:
+    """Archives that are condemned now, by the day on which they can be deleted."""
+    ends = now + grace
+    waiting = [Waiting(one, Why.GRACE, max(ends, one.free_at)) for one in archives]
+    return waiting_groups(waiting, grace, now, prices)
+
+
+def waiting_groups(
+    waiting: Iterable[Waiting], grace: timedelta, now: datetime, prices: Prices
+) -> list[Group]:
+    """Groups by reason and day, the soonest first; those that wait for no known day come last."""
+    groups: dict[tuple[Why, datetime | None, str], list[Waiting]] = defaultdict(list)
+    for one in waiting:
+        refusal = one.archive.refusal if one.why is Why.REFUSED else ""
+        groups[one.why, _day(one.until), refusal].append(one)
+    found = [
+        _waiting_group(why, refusal or why.value, some, grace, now, prices)
+        for (why, _, refusal), some in groups.items()
+    ]
+    return sorted(found, key=lambda one: (one.until is None, str(one.until), one.why))
+
+
+def _waiting_group(
+    why: Why, detail: str, some: Sequence[Waiting], grace: timedelta, now: datetime, prices: Prices
+) -> Group:
+    archives = [one.archive for one in some]
+    untils = [one.until for one in some if one.until is not None]
+    graces = [(one.condemned_at or now) + grace for one in archives]
+    fees = [prices.fee(one, now) for one in archives]
+    known = [fee for fee in fees if fee is not None]
+    return replace(
+        group_of(archives, prices),
+        why=why.name.lower(),
+        detail=detail,
+        until=max(untils, default=None),
+        grace_ends=None if why is Why.CATALOGS else max(graces),
+        free_from=max(one.free_at for one in archives),
+        fee=sum(known, Decimal(0)) if len(known) == len(fees) else None,
+    )
+
+
+def refused_groups(done: Deleted, prices: Prices) -> list[Group]:
+    """What the vault refused to delete, by reason and day."""
+    groups: dict[tuple[str, datetime | None], list[StoredArchive]] = defaultdict(list)
+    for one, refusal in done.refused:
+        groups[refusal.detail, refusal.kept_until].append(one)
+    return [
+        replace(group_of(some, prices), why="refused", detail=detail, until=until)
+        for (detail, until), some in groups.items()
+    ]
+
+
+def _day(at: datetime | None) -> datetime | None:
+    return at and at.replace(hour=0, minute=0, second=0, microsecond=0)

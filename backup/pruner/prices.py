@@ -1,0 +1,44 @@
+"""The money of a prune: deleting early, and what a month of storing costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from backup.cost import Price
+from backup.inventory.pruning import StoredArchive
+from backup.model import PackKind
+from backup.retention.prune import PrunedArchive
+
+_MONTH = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices by kind of pack; None for one that is not known, or free."""
+
+    by_kind: Mapping[PackKind, Price | None]
+
+    def minimum(self, kind: PackKind) -> timedelta | None:
+        """How long the class of these packs is billed at least; None without a price."""
+        price = self.by_kind[kind]
+        return None if price is None else timedelta(days=price.minimum_days)
+
+    def fee(self, one: PrunedArchive, now: datetime) -> Decimal | None:
+        """What deleting an archive costs at that time: the rest of its minimum duration."""
+        price = self.by_kind[one.kind]
+        return None if price is None else price.deleting(one.size, 1, (now - one.stored_at).days)
+
+    def month(self, archives: Sequence[PrunedArchive] | Sequence[StoredArchive]) -> Decimal | None:
+        """What a month of storing these costs; None if a price is not known."""
+        total = Decimal(0)
+        for kind in PackKind:
+            some = [one.size for one in archives if one.kind is kind]
+            price = self.by_kind[kind]
+            if some and price is None:
+                return None
+            if some and price is not None:
+                total += price.storing(sum(some), len(some), _MONTH)
+        return total
