@@ -25,11 +25,11 @@ _NOT_RELIED_ON = (*_SPOILED, *_GOING, ArchiveState.RETIRED, ArchiveState.CONDEMN
 
 
 def mark(tx: Transaction, numbers: Collection[int], state: ArchiveState) -> None:
-    """Set the state of these archives in the vault."""
+    """Set the state of these archives in the vault, but of those whose deletion was decided."""
     ordered = sorted(numbers)
     for start in range(0, len(ordered), _BATCH):
         chosen = archives.c.number.in_(ordered[start : start + _BATCH])
-        tx.execute(update(archives).where(chosen).values(state=state))
+        tx.execute(update(archives).where(chosen, archives.c.state.not_in(_GOING)).values(state=state))
 
 
 @dataclass(frozen=True, slots=True)

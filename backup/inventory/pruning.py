@@ -275,11 +275,32 @@ def drop_contents(tx: Transaction, vault: VaultName) -> int:
         emptied += [number for number in some if number not in still]
         for table in ("frames", "readings"):
             tx.exec_driver_sql(f"DELETE FROM {table} WHERE archive IN ({among})")  # noqa: S608
-    for table in ("catalog_archives", "condemnations"):
-        _many(tx, f"DELETE FROM {table} WHERE archive = {{m}}", [(number,) for number in emptied])  # noqa: S608
+    for sql in _OF_EMPTIED:
+        _many(tx, sql, [(number,) for number in emptied])
     sql = "UPDATE archives SET header = {m} WHERE number = {m}"
     _many(tx, sql, [(b"", number) for number in emptied])
     return len(emptied)
+
+
+_OF_EMPTIED = (
+    "DELETE FROM catalog_archives WHERE archive = {m}",
+    "DELETE FROM catalog_archives WHERE catalog = {m}",
+    "DELETE FROM condemnations WHERE archive = {m}",
+)
+_FORGETTABLE = """SELECT a.number FROM archives a JOIN deletions x ON x.archive = a.number
+    WHERE a.state = {m} AND x.deleted_at < {m} AND length(a.header) = 0
+      AND NOT EXISTS (SELECT 1 FROM retrievals t WHERE t.archive = a.number)"""
+
+
+def forget_deleted(tx: Transaction, before: datetime) -> int:
+    """Delete the rows of archives that were deleted before then and nothing refers to; returns how many.
+
+    Until then a late list of the vault may still show them.
+    """
+    gone = [(row[0],) for row in raw_rows(tx, _FORGETTABLE, (ArchiveState.DELETED, micros(before)))]
+    for table, column in (("catalogs", "archive"), ("deletions", "archive"), ("archives", "number")):
+        _many(tx, f"DELETE FROM {table} WHERE {column} = {{m}}", gone)  # noqa: S608
+    return len(gone)
 
 
 def _named_chunks(tx: Transaction) -> bytearray:

@@ -34,6 +34,7 @@ from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_t
 
 _NOTHING = Deleted((), ())
 _PACKS_A_RECORD = 50_000
+_LISTS_ARE_LATE = timedelta(days=40)  # a list may show what was deleted before it, for a day or two
 
 
 def prune(context: PruneContext, *, max_fee: Decimal = Decimal(0), only_plan: bool = False) -> PruneReport:
@@ -216,6 +217,7 @@ class _Prune:
                 dropped[job.name] = [names[number, one] for one in beyond[number]]
         with self._inventory.writing() as tx:
             pruning.drop_contents(tx, self._vault.name)
+            pruning.forget_deleted(tx, self._clock.now() - _LISTS_ARE_LATE)
         return replace(report, recovery_lines=lines, dropped=dropped, warnings=warnings)
 
     def _changes(

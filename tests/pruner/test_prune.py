@@ -208,3 +208,23 @@ def test_old_catalogs_go_and_the_rest_rebuilds(nights: Nights, tmp_path: Path) -
     assert report.deleted.archives > 3
     assert len(nights.states(PackKind.CATALOG)) < count
     nights.assert_kept()
+
+
+def test_rows_of_what_was_deleted_go_in_the_end(nights: Nights) -> None:
+    """The inventory does not grow by what is gone."""
+
+    def count() -> int:
+        with nights.site.inventory.reading() as tx:
+            return len(archives.states(tx))
+
+    nights.forget(1, 2, 3, 4)
+    nights.site.prune()
+    nights.clock.advance(4 * DAY)
+    nights.site.prune()
+    before = count()
+    nights.site.prune()
+    assert count() == before
+    nights.clock.advance(50 * DAY)
+    nights.site.prune()
+    assert count() == before - 2
+    nights.assert_kept()
