@@ -44,6 +44,7 @@ COMMANDS = {
     ),
     "backup": _command("backup:backup", "Back up one job, several or all."),
     "snapshots": _command("snapshots:snapshots", "List snapshots."),
+    "forget": _command("forget:forget", "Forget what policies do not keep; take it back."),
     "ls": _command("ls:ls", "List the contents of a snapshot."),
     "find": _command("find:find", "Find files over all snapshots, by name or path."),
     "versions": _command("versions:versions", "List every version of one file."),

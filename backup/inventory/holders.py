@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.runs import COMMITTING, Outcome, Run, RunKind
 
 _LOCKS = "/proc/locks"  # proc(5): number, FLOCK, ADVISORY, WRITE, pid, device:inode, from, to
 
@@ -66,6 +66,6 @@ def is_dead(run: Run, held: Collection[str] | None) -> bool:
     """
     if run.outcome is not Outcome.RUNNING or held is None:
         return False
-    if run.kind is RunKind.BACKUP:
+    if run.kind in COMMITTING:
         return "backup" not in held
     return run.kind is RunKind.RESTORE and not any(name.startswith("restore-") for name in held)

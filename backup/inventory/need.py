@@ -29,6 +29,7 @@ from backup.model import PackKind, SnapshotId, VaultName
 _BATCH = 500
 _RELIABLE = f"'{ArchiveState.STORED}'"
 _THERE = ", ".join(f"'{state}'" for state in THERE)
+_REMAIN = ", ".join(f"'{state}'" for state in THERE if state is not ArchiveState.DELETING)
 
 Kept = Mapping[int, Sequence[int]]
 """The numbers of the snapshots that are kept, rising, by job."""
@@ -66,13 +67,19 @@ def kept_snapshots(tx: Transaction, *, without: Collection[SnapshotId] = ()) -> 
 
 def needed_chunks(tx: Transaction, kept: Kept) -> bytearray:
     """A byte for each chunk number: 1 if a kept snapshot, a live entry or an unfinished run needs it."""
-    needed = bytearray(largest_chunk(tx) + 1)
-    for chunks in _of_kept(tx, kept):
-        _mark(needed, chunks)
+    needed = chunks_held(tx, kept, also_live=True)
     for (chunks,) in raw_rows(tx, "SELECT chunks FROM staged_entries WHERE chunks IS NOT NULL", ()):
         _mark(needed, chunks)
-    _mark_copies(tx, needed)
+    mark_copies(tx, needed)
     return needed
+
+
+def chunks_held(tx: Transaction, held_by: Kept, *, also_live: bool = False) -> bytearray:
+    """A byte for each chunk number: 1 if an entry of these snapshots names it, or if asked a live entry."""
+    found = bytearray(largest_chunk(tx) + 1)
+    for chunks in _of_entries(tx, held_by, also_live=also_live):
+        _mark(found, chunks)
+    return found
 
 
 def archive_uses(tx: Transaction, needed: bytearray, vault: VaultName | None = None) -> Iterator[ArchiveUse]:
@@ -93,6 +100,36 @@ def archive_uses(tx: Transaction, needed: bytearray, vault: VaultName | None = N
         yield ArchiveUse(number, VaultName(name), ArchiveState(state), size, moment(stored), held or 0, used)
 
 
+def gone_with_deletions(tx: Transaction, chunks: bytearray) -> bool:
+    """Whether one of these chunks lay in an archive that was deleted, or will be, and lies nowhere else."""
+    sql = f"SELECT number FROM archives WHERE state IN ('{ArchiveState.DELETING}', '{ArchiveState.DELETED}')"  # noqa: S608
+    for (archive,) in list(raw_rows(tx, sql, ())):
+        alone = f"""SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive
+            WHERE c.archive = {{m}} AND NOT EXISTS (
+                SELECT 1 FROM chunks o JOIN archives b ON b.number = o.archive
+                WHERE o.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
+                  AND b.state IN ({_REMAIN}))"""  # noqa: S608
+        if any(chunks[number] for (number,) in raw_rows(tx, alone, (archive,))):
+            return True
+    return False
+
+
+def condemned_with(tx: Transaction, chunks: bytearray) -> dict[int, list[bytes]]:
+    """The condemned packs that hold one of these chunks, by each job whose catalogs condemned them."""
+    sql = """SELECT c.job, a.number, a.pack_id FROM condemnations c JOIN archives a ON a.number = c.archive
+             WHERE a.state = {m} ORDER BY c.job, a.number"""
+    rows = list(raw_rows(tx, sql, (ArchiveState.CONDEMNED.value,)))
+    used = {
+        archive: any(chunks[number] for number, _ in _chunks(tx, archive))
+        for archive in {one[1] for one in rows}
+    }
+    found: dict[int, list[bytes]] = {}
+    for job, archive, pack in rows:
+        if used[archive]:
+            found.setdefault(job, []).append(pack)
+    return found
+
+
 def needed_lengths(tx: Transaction, needed: bytearray, archives: Iterable[int]) -> dict[int, tuple[int, int]]:
     """The lengths of what is needed of these archives, and of all that they hold, before compression."""
     found: dict[int, tuple[int, int]] = {}
@@ -105,17 +142,18 @@ def needed_lengths(tx: Transaction, needed: bytearray, archives: Iterable[int]) 
     return found
 
 
-def _of_kept(tx: Transaction, kept: Kept) -> Iterator[bytes]:
-    """The packed chunk numbers of each entry that a kept snapshot holds, or that is live."""
+def _of_entries(tx: Transaction, held_by: Kept, *, also_live: bool) -> Iterator[bytes]:
+    """The packed chunk numbers of each entry that one of the snapshots holds, or that is live if asked."""
     sql = """SELECT d.job, e.added_in, e.removed_in, e.chunks
              FROM entries e JOIN directories d ON d.number = e.directory WHERE e.chunks IS NOT NULL"""
     for job, added, removed, chunks in raw_rows(tx, sql, ()):
-        if removed is not None:
-            numbers = kept.get(job, ())
-            first = bisect_left(numbers, added)
-            if first == len(numbers) or numbers[first] >= removed:
-                continue
-        yield chunks
+        if removed is None and also_live:
+            yield chunks
+            continue
+        numbers = held_by.get(job, ())
+        first = bisect_left(numbers, added)
+        if first < len(numbers) and (removed is None or numbers[first] < removed):
+            yield chunks
 
 
 def _mark(needed: bytearray, chunks: bytes) -> None:
@@ -129,7 +167,7 @@ def _mark(needed: bytearray, chunks: bytes) -> None:
                 needed[number] = 1
 
 
-def _mark_copies(tx: Transaction, needed: bytearray) -> None:
+def mark_copies(tx: Transaction, needed: bytearray) -> None:
     """Mark the copies of needed chunks whose own archives may fail them."""
     sql = f"SELECT 1 FROM archives WHERE kind = {int(PackKind.DATA)} AND state NOT IN ({_RELIABLE}) LIMIT 1"  # noqa: S608
     if row_of(tx, sql, ()) is None:

@@ -120,6 +120,12 @@ def list_restores(tx: Transaction, *, only_open: bool = False) -> list[Restore]:
     return [_restore(row) for row in tx.execute(query)]
 
 
+def read_by_restores(tx: Transaction) -> set[SnapshotId]:
+    """The snapshots that open restores read."""
+    query = select(restores.c.snapshot).where(restores.c.state == RestoreStage.OPEN)
+    return {SnapshotId(row.snapshot) for row in tx.execute(query)}
+
+
 def find_restore(tx: Transaction, number: int) -> Restore:
     """The restore of that number."""
     return _restore(tx.execute(_restores().where(restores.c.number == number)).one())

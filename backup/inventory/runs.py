@@ -81,6 +81,11 @@ def list_jobs(tx: Transaction, vault: VaultName) -> list[JobRow]:
     return [JobRow(row.number, row.id, JobName(row.name), row.vault) for row in rows]
 
 
+def all_job_names(tx: Transaction) -> list[JobName]:
+    """The names of all jobs that were ever backed up, in order."""
+    return [JobName(row.name) for row in tx.execute(select(jobs.c.name).order_by(jobs.c.name))]
+
+
 def vault_of_job(tx: Transaction, job: int) -> VaultName:
     """The vault that holds a job's snapshots, whatever the config now says."""
     query = select(vaults.c.name).join(jobs, jobs.c.vault == vaults.c.number).where(jobs.c.number == job)

@@ -20,6 +20,8 @@ from backup.inventory.schema import jobs, micros, moment, snapshots
 from backup.model import JobName, Problem, SnapshotId
 
 _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
+TagSets = Sequence[frozenset[str]]
+"""A filter: snapshots that have all tags of one of the sets, or none for an empty set; () for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ class Snapshot:
         """Whether everything that the job names was saved."""
         return all(problem.is_warning for problem in self.problems)
 
+    def fits(self, tags: TagSets) -> bool:
+        """Whether the filter lets it through."""
+        having = frozenset(self.tags)
+        return not tags or any(some <= having if some else not having for some in tags)
+
 
 def record_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
     """Insert a snapshot: the last step of a backup."""
@@ -96,7 +103,7 @@ def pack_problems(problems: Sequence[Problem]) -> bytes:
 
 
 def list_snapshots(
-    tx: Transaction, *, job: JobName | None = None, also_forgotten: bool = False
+    tx: Transaction, *, job: JobName | None = None, also_forgotten: bool = False, tags: TagSets = ()
 ) -> list[Snapshot]:
     """All kept snapshots, oldest first: within a job by number, whatever the clock showed, jobs by time.
 
@@ -117,7 +124,17 @@ def list_snapshots(
         is_first = not index or newest_first[index - 1].job_number != one.job_number
         began = one.started_at if is_first else min(one.started_at, keys[-1][0])
         keys.append((began, one.job_number, one.number))
-    return [one for _, one in sorted(zip(keys, newest_first, strict=True), key=lambda pair: pair[0])]
+    ordered = sorted(zip(keys, newest_first, strict=True), key=lambda pair: pair[0])
+    return [one for _, one in ordered if one.fits(tags)]
+
+
+def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
+    """The snapshot of that whole id, also a forgotten one: a restore that was begun goes on. `UsageError`."""
+    query = select(snapshots, jobs.c.name.label("job_name")).join(jobs).where(snapshots.c.id == snapshot_id)
+    row = tx.execute(query).first()
+    if row is None:
+        raise UsageError(f"there is no snapshot {snapshot_id} any more")
+    return _snapshot(row)
 
 
 def find_snapshot(
@@ -127,15 +144,16 @@ def find_snapshot(
     job: JobName | None = None,
     at: datetime | None = None,
     paths: Sequence[bytes] = (),
+    tags: TagSets = (),
 ) -> Snapshot:
     """The snapshot of an id, a unique prefix, `latest` or `latest~N`. `UsageError` if none or many.
 
     The newest is the one with the highest number, whatever the clock showed. With `at`, it is the newest of
     those that began no later by their own time: a clock that was wrong is wrong here, too. Where several jobs
     have snapshots, `latest` is of the one that holds the absolute `paths`; a path that several hold, or none,
-    decides nothing.
+    decides nothing. Only those count that the filter `tags` lets through.
     """
-    candidates = list_snapshots(tx, job=job)
+    candidates = list_snapshots(tx, job=job, tags=tags)
     latest = _LATEST.fullmatch(words)
     if at is not None:
         candidates = _not_after(candidates, at, words, is_latest=latest is not None)
@@ -148,7 +166,8 @@ def find_snapshot(
         shown = ", ".join(snapshot.id for snapshot in found[:5])
         raise UsageError(f"several snapshots begin with {words!r}: {shown}", advice="give more digits")
     _refuse_forgotten(tx, words, job)
-    raise UsageError(f"no snapshot {words!r}", advice="`nightvault snapshots` lists them")
+    having = " with these tags" if tags else ""
+    raise UsageError(f"no snapshot {words!r}{having}", advice="`nightvault snapshots` lists them")
 
 
 def _refuse_forgotten(tx: Transaction, words: str, job: JobName | None) -> None:

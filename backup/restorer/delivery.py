@@ -39,7 +39,7 @@ def deliver(
         with context.inventory.reading() as tx:
             now = retrievals.retrievals_of(tx, restore.number)
             before = books.read_progress(tx, restore.number)
-            snapshot = snapshots.find_snapshot(tx, restore.snapshot)
+            snapshot = snapshots.get_snapshot(tx, restore.snapshot)
             confirmed = Confirmed.decode(retrievals.read_confirmed(tx, restore.number))
         if not (is_ready(known) and is_ready(now)) and not is_partly_ready(now):
             raise RetrievalNotReadyError(

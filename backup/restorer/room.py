@@ -63,7 +63,7 @@ def _directories(restore: Restore, inventory: Inventory) -> set[bytes]:
     """The directories of a restore, relative to its target."""
     path = restore.path.rstrip(b"/")
     with inventory.reading() as tx:
-        snapshot = snapshots.find_snapshot(tx, restore.snapshot)
+        snapshot = snapshots.get_snapshot(tx, restore.snapshot)
         rows = entries.entries_below(tx, snapshot.job_number, path or ROOT, snapshot.number)
         found = {directory[len(path) :].removeprefix(b"/") for directory, _ in rows}
     return {

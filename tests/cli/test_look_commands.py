@@ -53,7 +53,8 @@ def test_snapshots(server: Server) -> None:
     assert [line.split()[0] for line in lines[1:]] == [first["snapshot"][:8], second["snapshot"][:8]]
     document = server.json("snapshots")[0]
     assert set(document) == {
-        "id", "job", "started_at", "finished_at", "host", "sources", "files", "bytes", "problems"
+        "id", "job", "started_at", "finished_at", "host", "sources", "files", "bytes", "problems",
+        "tags", "pin", "forgotten_at",
     }  # fmt: skip
     assert document["sources"] == [{"path": str(server.source)}]
     assert server.json("snapshots", "--job", "other") == []

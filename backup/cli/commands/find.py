@@ -60,10 +60,14 @@ def find(
         chosen = _chosen(tx, job, snapshot or ("latest" if at else None), at, pattern)
         series = series_by_job(tx)
         found = _found(tx, series, chosen, job, test)
-        rows = _rows(_one_of_each_path(found, newest=newest) if newest or oldest else found, series)
+        hidden: list[Version] = []
+        held = _held(found, series, hidden)
+        rows = _rows(_one_of_each_path(held, newest=newest) if newest or oldest else held, series)
         nothing = f"nothing is called {pattern!r}" + ("" if "*" in pattern else f"; try '*{pattern}*'")
         count = show_each(cli, rows, title=_TITLE, nothing=nothing)
     if not count:
+        if hidden:
+            cli.say("only forgotten snapshots have it: `nightvault snapshots --forgotten`")
         raise click.exceptions.Exit(1)
 
 
@@ -106,13 +110,23 @@ def _one_of_each_path(found: Iterator[tuple[int, Version]], *, newest: bool) -> 
         yield held
 
 
+def _held(
+    found: Iterator[tuple[int, Version]], series: dict[int, Series], hidden: list[Version]
+) -> Iterator[tuple[int, Version]]:
+    """Those that a snapshot holds which is not forgotten; the first that none holds is put into `hidden`."""
+    for number, one in found:
+        if number in series and series[number].of(one):
+            yield number, one
+        elif not hidden:
+            hidden.append(one)
+
+
 def _rows(
     found: Iterator[tuple[int, Version]], series: dict[int, Series]
 ) -> Iterator[tuple[dict[str, Any], str]]:
     for number, one in found:
-        known = series[number].of(one) if number in series else ()
-        if known:
-            yield version_document(one, known), _line(one, known)
+        known = series[number].of(one)
+        yield version_document(one, known), _line(one, known)
 
 
 def _line(one: Version, known: Sequence[Snapshot]) -> str:

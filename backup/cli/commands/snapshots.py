@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -9,41 +10,69 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.problems import problem_document
-from backup.cli.support.snapshot_arguments import job_option
+from backup.cli.support.snapshot_arguments import job_option, tag_option
 from backup.model import JobName
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backup.cli.support.tables import Sheet
     from backup.inventory.snapshots import Snapshot
 
 
 @click.command()
 @job_option
+@tag_option
+@click.option("--forgotten", is_flag=True, help="Those that were forgotten, and can come back.")
 @pass_cli
-def snapshots(cli: Cli, job: str | None) -> None:
-    """List snapshots, oldest first."""
+def snapshots(cli: Cli, job: str | None, tags: tuple[frozenset[str], ...], forgotten: bool) -> None:
+    """List snapshots, oldest first. Forgotten ones are not among them."""
     from backup.app.runs import opened
-    from backup.cli.support.render import local_time, shown_id, size, table
-    from backup.cli.support.tables import Column
     from backup.inventory.snapshots import list_snapshots
 
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
-        found = list_snapshots(tx, job=JobName(job) if job else None)
-    job_column, host = Column("job", least=12), Column("host", rank=1, least=8)
-    right = [Column(title, right=True) for title in ("files", "size", "problems")]
-    rows = [
-        (
-            shown_id(one.id),
-            one.job,
-            local_time(one.started_at),
-            one.files,
-            size(one.bytes),
-            len(one.problems) or None,
-            one.host,
-        )
-        for one in found
-    ]
-    text = table(["snapshot", job_column, "time", *right, host], rows) if found else "no snapshots yet"
+        found = list_snapshots(tx, job=JobName(job) if job else None, also_forgotten=forgotten, tags=tags)
+    if forgotten:
+        found = [one for one in found if one.forgotten_at is not None]
+    now = cli.clock.now()
+    none = "no snapshot is forgotten" if forgotten else "no snapshots yet"
+    if (tags or job) and not forgotten:
+        none = "no such snapshots"
+    text = _screen(found, now, forgotten=forgotten) if found else none
     cli.show([snapshot_document(one) for one in found], text)
+
+
+def _screen(found: Sequence[Snapshot], now: datetime, *, forgotten: bool) -> Sheet:
+    """A table; columns of tags and pins only where there are any."""
+    from backup.cli.support.render import local_time, shown_id, size, table
+    from backup.cli.support.tables import Column
+
+    columns: list[tuple[object, Callable[[Snapshot], object]]] = [
+        ("snapshot", lambda one: shown_id(one.id)),
+        (Column("job", least=12), lambda one: one.job),
+        ("time", lambda one: local_time(one.started_at)),
+        (Column("files", right=True, rank=1), lambda one: one.files),
+        (Column("size", right=True), lambda one: size(one.bytes)),
+        (Column("problems", right=True, rank=3), lambda one: len(one.problems) or None),
+    ]
+    if forgotten:
+        columns.append(("forgotten", lambda one: local_time(one.forgotten_at)))
+    if any(one.tags for one in found):
+        columns.append((Column("tags", least=8), lambda one: ", ".join(one.tags) or None))
+    if any(one.pin for one in found):
+        columns.append((Column("pinned", least=8), lambda one: _pin(one, now)))
+    columns.append((Column("host", rank=4, least=8), lambda one: one.host))
+    return table([title for title, _ in columns], [[value(one) for _, value in columns] for one in found])
+
+
+def _pin(one: Snapshot, now: datetime) -> str | None:
+    """A pin for a table: until when, and the note; one that has ended is told as such."""
+    if one.pin is None:
+        return None
+    until = one.pin.until
+    when = "yes" if until is None else f"until {until.astimezone():%Y-%m-%d}"
+    when = when if one.pin.holds_at(now) else "ended"
+    return f"{when}: {one.pin.note}" if one.pin.note else when
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
@@ -61,4 +90,7 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
         "files": snapshot.files,
         "bytes": snapshot.bytes,
         "problems": problems,
+        "tags": list(snapshot.tags),
+        "pin": None if snapshot.pin is None else {"note": snapshot.pin.note, "until": snapshot.pin.until},
+        "forgotten_at": snapshot.forgotten_at,
     }

@@ -20,6 +20,25 @@ def _job(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str
 job_option = click.option("--job", metavar="NAME", callback=_job, help="Only of this job.")
 
 
+def _tags(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[frozenset[str], ...]:
+    """Sets of tags: `a,b` is both, '' is no tag at all. `UsageError`."""
+    from backup.cli.support.keep_options import tags_of
+
+    return tuple(frozenset(tags_of("--tag", value)) if value.strip() else frozenset() for value in values)
+
+
+tag_option = click.option(
+    "--tag",
+    "tags",
+    metavar="TAG[,TAG]",
+    multiple=True,
+    callback=_tags,
+    help="Only snapshots with these tags; repeated: with any of them; '': without tags.",
+)
+
+
 def split_snapshot_and_path(words: str) -> tuple[str, bytes]:
     """The snapshot and the absolute path of `SNAPSHOT[:PATH]`; `/` if no path is given. `UsageError`."""
     snapshot, _, path = words.partition(":")

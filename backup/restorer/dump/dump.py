@@ -44,7 +44,7 @@ def dump(restore: Restore, context: RestoreContext, sink: Sink) -> RestoreReport
         with context.inventory.reading() as tx:
             known = retrievals.retrievals_of(tx, restore.number)
             kept = read_progress(tx, restore.number)
-            snapshot = snapshots.find_snapshot(tx, restore.snapshot)
+            snapshot = snapshots.get_snapshot(tx, restore.snapshot)
         if not is_ready(known):
             raise RetrievalNotReadyError(
                 f"restore {restore.id} still waits for the vault", advice="run the same command again later"

@@ -1,0 +1,72 @@
+"""Amendments by a config: the lock and the vault they need, and the recovery line that each leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from backup.app.recovery_lines import keep_line_of
+from backup.app.runs import backup_context, read_keys, sending_to
+from backup.archiver.amend import Amender, amending
+from backup.config import Config
+from backup.format.catalog import Record
+from backup.inventory.database import Inventory
+from backup.inventory.runs import JobRow, RunKind
+from backup.model import JobName, VaultName
+from backup.protocols import Clock, Progress
+from backup.transfer.retry import Reach
+
+
+@dataclass(frozen=True, slots=True)
+class Amended:
+    """What was changed of a job: `run` recorded it. `report` is kept with the run."""
+
+    job: JobName
+    vault: VaultName
+    run: int
+    report: Mapping[str, Any]
+    recovery_line: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What amendments are made with: config, inventory, clock; what stops them; how long a vault is tried."""
+
+    config: Config
+    inventory: Inventory
+    clock: Clock
+    progress: Progress
+    stop: Callable[[], bool] = lambda: False
+    reach: Reach = field(default_factory=Reach)
+
+
+class VaultAmender:
+    """Amends jobs of one vault, one after the other, and keeps the recovery line of each."""
+
+    def __init__(self, at: Surroundings, amender: Amender, vault: VaultName) -> None:
+        self._at = at
+        self._amender = amender
+        self._vault = vault
+
+    def amend(
+        self, kind: RunKind, job: JobRow, amendment: Sequence[Record], report: Mapping[str, Any]
+    ) -> Amended:
+        """Make a change of one job true."""
+        done = self._amender.amend(kind, job, amendment, report)
+        warnings = keep_line_of(self._at.config, done.recovery_line)
+        return Amended(
+            job.name, self._vault, done.run, report, done.recovery_line, (*done.warnings, *warnings)
+        )
+
+
+@contextmanager
+def amending_vault(at: Surroundings, vault: VaultName) -> Iterator[VaultAmender]:
+    """What amends the jobs of a vault, under the lock that backups take. `LockedError` if one runs."""
+    context = backup_context(
+        at.config, at.inventory, vault, clock=at.clock, progress=at.progress, stop=at.stop, reach=at.reach
+    )
+    with amending(read_keys(at.config, at.inventory), context, sending_to(at.config, vault)) as amender:
+        yield VaultAmender(at, amender, vault)

@@ -1,0 +1,74 @@
+"""What the words of a `forget` mean: jobs, or snapshots by their ids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from backup.config import Config
+from backup.errors import UsageError
+from backup.inventory import runs, snapshots
+from backup.inventory.database import Transaction
+from backup.inventory.snapshots import Snapshot
+from backup.model import JobName
+
+_ID = re.compile(r"[0-9a-f]{1,16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """The jobs or the snapshots that were named, each once; not both."""
+
+    jobs: tuple[JobName, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
+
+
+def meant_by(
+    config: Config, tx: Transaction, words: Sequence[str], jobs: Iterable[str] = (), *, undo: bool = False
+) -> Meant:
+    """The jobs, or else the snapshots, of these words; `jobs` can be nothing but jobs. `UsageError`.
+
+    With `undo` the snapshots are forgotten ones, else those that are not.
+    """
+    known = {one.name for one in config.jobs} | set(runs.all_job_names(tx))
+    named = [_job(one, known) for one in jobs]
+    chosen: list[Snapshot] = []
+    every = snapshots.list_snapshots(tx, also_forgotten=True)
+    for word in words:
+        found = [one for one in every if _ID.fullmatch(word.lower()) and one.id.startswith(word.lower())]
+        if word in known and found:
+            raise UsageError(
+                f"{word} is a job, and snapshot {found[0].id} begins so, too",
+                advice=f"say --job {word} for the job, or give more digits of the snapshot",
+            )
+        if word in known:
+            named.append(JobName(word))
+        else:
+            chosen.append(_one(word, found, undo=undo))
+    if named and chosen:
+        raise UsageError("jobs and snapshots in one command: which of both?", advice="give two commands")
+    return Meant(tuple(dict.fromkeys(named)), tuple({one.id: one for one in chosen}.values()))
+
+
+def _job(word: str, known: Iterable[str]) -> JobName:
+    if word not in known:
+        raise UsageError(f"there is no job {word}", advice="`nightvault snapshots` lists the jobs")
+    return JobName(word)
+
+
+def _one(word: str, found: Sequence[Snapshot], *, undo: bool) -> Snapshot:
+    if not found:
+        raise UsageError(
+            f"{word!r} is no job, and no snapshot's id begins so",
+            advice="`nightvault snapshots` lists both"
+            + (", with --forgotten what can come back" if undo else ""),
+        )
+    fitting = [one for one in found if (one.forgotten_at is not None) is undo]
+    if len(fitting) > 1:
+        shown = ", ".join(one.id for one in fitting[:5])
+        raise UsageError(f"several snapshots begin with {word!r}: {shown}", advice="give more digits")
+    if not fitting:
+        state = "not forgotten" if undo else "forgotten already"
+        raise UsageError(f"snapshot {found[0].id[:8]} of job {found[0].job} is {state}")
+    return fitting[0]

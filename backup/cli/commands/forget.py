@@ -1,0 +1,181 @@
+"""`nightvault forget`: forget what policies do not keep, or snapshots by name; take forgotten ones back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.failures import failure_of
+from backup.cli.support.keep_options import keep_options, policy_of
+from backup.cli.support.stopping import stop_on_signals
+from backup.errors import ExitCode, NightvaultError, UsageError
+
+if TYPE_CHECKING:
+    from backup.app.amending import Surroundings
+    from backup.app.forget_words import Meant
+    from backup.app.forgetting import JobPlan, Planner
+    from backup.app.freed import Freed
+    from backup.config import Config
+    from backup.inventory.database import Transaction
+    from backup.model import JobName
+    from backup.retention.policy import Policy
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[JOB | SNAPSHOT]...")
+@click.option("--job", "jobs", metavar="NAME", multiple=True, help="This job, also if a snapshot begins so.")
+@click.option("--dry-run", is_flag=True, help="Show what would be forgotten, and change nothing.")
+@click.option("--undo", is_flag=True, help="Take forgotten snapshots back: those named, or a job's.")
+@click.option("--all", "every", is_flag=True, help="With --undo: all that can come back.")
+@keep_options
+@pass_cli
+def forget(
+    cli: Cli,
+    /,
+    words: tuple[str, ...],
+    jobs: tuple[str, ...],
+    dry_run: bool,
+    undo: bool,
+    every: bool,
+    **keep: Any,
+) -> None:
+    """Forget what the policies of the named jobs do not keep, or of all jobs that have a policy.
+
+    A forgotten snapshot is not listed any more and keeps no archive. Nothing is deleted: --undo takes it back
+    until archives are deleted that only it needed. With --keep-… another policy counts this once. Snapshots
+    that are named are forgotten whatever the policy says; never a pinned one, nor a job's last whole one.
+    """
+    policy = policy_of(keep)
+    if undo:
+        from backup.cli.support.forget_undo import undo as take_back
+
+        _only_with_policy(policy, words, "--undo")
+        take_back(cli, words, jobs, every=every, dry_run=dry_run)
+        return
+    if every:
+        raise UsageError("--all belongs to --undo", advice="without a JOB all jobs with a policy are taken")
+    _forget(cli, words, jobs, policy, dry_run=dry_run)
+
+
+def _forget(
+    cli: Cli, words: Sequence[str], jobs: Sequence[str], policy: Policy | None, *, dry_run: bool
+) -> None:
+    from backup.app.forget_words import meant_by
+    from backup.app.forgetting import refuse_refused, vaults_of
+    from backup.app.freed import freed_by
+    from backup.app.runs import opened
+
+    config = cli.config()
+    with closing(opened(config)) as inventory:
+        with inventory.reading() as tx:
+            meant = meant_by(config, tx, words, jobs)
+            if meant.snapshots:
+                _only_with_policy(policy, words, "a snapshot")
+            planner = _planner(cli, config, meant, policy)
+            plans = planner(tx)
+            refuse_refused(plans)
+            goes = [one.id for plan in plans for one in plan.goes]
+            freed = freed_by(config, tx, goes, vaults_of(plans), cli.clock.now())
+        if dry_run:
+            _show(cli, [_told(cli, plan) for plan in plans], freed, is_dry=True)
+            return
+        with stop_on_signals() as stop:
+            from backup.app.amending import Surroundings
+
+            at = Surroundings(
+                config=config,
+                inventory=inventory,
+                clock=cli.clock,
+                progress=cli.progress(),
+                stop=stop.is_set,
+                reach=cli.reach(),
+            )
+            documents, worst = _run(cli, at, plans, planner)
+    _show(cli, documents, freed, is_dry=False)
+    if worst is not ExitCode.DONE:
+        raise click.exceptions.Exit(int(worst))
+
+
+def _planner(cli: Cli, config: Config, meant: Meant, policy: Policy | None) -> Planner:
+    """What makes the plans, now and again under the lock."""
+    from backup.app.forgetting import jobs_with_policy, plan_by_name, plan_by_policy
+
+    def by_name(tx: Transaction) -> list[JobPlan]:
+        found: dict[JobName, set[Any]] = {}
+        for one in meant.snapshots:
+            found.setdefault(one.job, set()).add(one.id)
+        return [plan_by_name(config, tx, job, ids, cli.clock.now()) for job, ids in found.items()]
+
+    def by_policy(tx: Transaction) -> list[JobPlan]:
+        chosen: Sequence[JobName] = meant.jobs or jobs_with_policy(config, tx, any_job=policy is not None)
+        return [plan_by_policy(config, tx, job, cli.clock.now(), instead=policy) for job in chosen]
+
+    return by_name if meant.snapshots else by_policy
+
+
+def _run(
+    cli: Cli, at: Surroundings, plans: Sequence[JobPlan], planner: Planner
+) -> tuple[list[dict[str, Any]], ExitCode]:
+    """Forget in one vault after the other; if one fails, the others are done all the same."""
+    from backup.app.forgetting import forget_in, vaults_of
+
+    documents: dict[JobName, dict[str, Any]] = {}
+    worst, vaults = ExitCode.DONE, vaults_of(plans)
+    for vault in vaults:
+        try:
+            for plan, done in forget_in(at, vault, planner):
+                documents[plan.job.name] = _told(cli, plan, done)
+                if done.warnings and worst is ExitCode.DONE:
+                    worst = ExitCode.PARTIAL
+        except NightvaultError as error:
+            if len(vaults) == 1:
+                raise
+            cli.warn(f"nightvault: vault {vault}: {error}" + (f"\n  {error.advice}" if error.advice else ""))
+            worst = error.exit_code if worst in {ExitCode.DONE, ExitCode.PARTIAL} else worst
+            for plan in plans:
+                if plan.vault == vault and plan.job.name not in documents:
+                    documents[plan.job.name] = _document(plan, None, failure_of(error))
+    for plan in plans:
+        if plan.job.name not in documents:
+            documents[plan.job.name] = _told(cli, plan)
+    return list(documents.values()), worst
+
+
+def _told(cli: Cli, plan: JobPlan, done: Any = None) -> dict[str, Any]:
+    """Tell of one job; its document."""
+    from rich.console import Group
+
+    from backup.cli.support.forget_output import job_screen
+
+    if not cli.json:
+        cli.report(None, Group(*job_screen(plan)))
+        for warning in [*plan.warnings, *(done.warnings if done else ())]:
+            cli.warn(f"warning: {warning}")
+    return _document(plan, done)
+
+
+def _document(plan: JobPlan, done: Any, error: Any = None) -> dict[str, Any]:
+    from backup.cli.support.forget_output import document
+
+    return document(plan, done, error)
+
+
+def _show(cli: Cli, documents: Sequence[dict[str, Any]], freed: Sequence[Freed], *, is_dry: bool) -> None:
+    from backup.cli.support.forget_output import freed_document, freed_lines
+
+    lines = list(freed_lines(freed))
+    if is_dry:
+        lines.append("nothing was changed: this was a dry run")
+    elif any(one["run"] for one in documents):
+        lines.append("nothing was deleted; `nightvault forget --undo SNAPSHOT` takes one back")
+    found = {"dry_run": is_dry, "jobs": documents, "frees": [freed_document(one) for one in freed]}
+    cli.report(found, "\n".join(lines) if lines else None)
+
+
+def _only_with_policy(policy: Policy | None, words: Sequence[str], what: str) -> None:
+    if policy is not None:
+        raise UsageError(f"--keep-… and {what}: which of both?", advice=f"leave one away: {' '.join(words)}")

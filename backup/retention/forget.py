@@ -1,0 +1,104 @@
+"""What a `forget` of one job does: what stays, what goes, and what is refused, each with its reasons; pure.
+
+    plan = plan_forget(snapshots, decisions, read_by_restores={3})     # by the job's policy
+    plan = plan_chosen(snapshots, chosen={4, 7}, read_by_restores={3})  # by name
+
+Whatever a policy or a user says, these stay: a snapshot that an open restore reads, one that is pinned, and
+the job's last whole snapshot (the newest at all if none is whole). A policy is overruled in silence but for
+the reason; what a user named is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from backup.retention.history import Candidate
+from backup.retention.policy import Decision
+
+READ = "an open restore reads it"
+PINNED = "it is pinned"
+LAST_WHOLE = "the last whole snapshot: always kept"
+LAST = "the last snapshot: always kept"
+NAMED = "named to be forgotten"
+NOT_NAMED = "not named"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A snapshot that was named and is not forgotten, and why."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetPlan:
+    """What stays and what goes of a job's snapshots, in the order of their numbers; what was refused."""
+
+    stays: tuple[Decision, ...]
+    goes: tuple[Decision, ...]
+    refused: tuple[Refusal, ...] = ()
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the snapshots that go."""
+        return [one.number for one in self.goes]
+
+
+def plan_forget(
+    candidates: Iterable[Candidate], decisions: Sequence[Decision], *, read_by_restores: Collection[int] = ()
+) -> ForgetPlan:
+    """The plan for a policy's decisions on all of these snapshots, which are not forgotten yet."""
+    every = {one.number: one for one in candidates}
+    kept = {one.number: one.reasons for one in decisions if one.is_kept}
+    for number in every.keys() - kept.keys():
+        protected = _protected(every[number], read_by_restores)
+        if protected:
+            kept[number] = (protected,)
+    last = _last(every.values(), kept)
+    if last is not None:
+        kept[last.number] = (LAST_WHOLE if last.is_whole else LAST,)
+    stays = tuple(Decision(number, True, kept[number]) for number in sorted(kept))
+    return ForgetPlan(stays, tuple(one for one in decisions if one.number not in kept))
+
+
+def plan_chosen(
+    candidates: Iterable[Candidate], chosen: Collection[int], *, read_by_restores: Collection[int] = ()
+) -> ForgetPlan:
+    """The plan for snapshots that a user named, whatever the policy says."""
+    every = {one.number: one for one in candidates}
+    named = sorted(every.keys() & set(chosen))
+    refused = {number: reason for number in named if (reason := _protected(every[number], read_by_restores))}
+    kept = (every.keys() - set(named)) | refused.keys()
+    last = _last(every.values(), kept)
+    if last is not None:
+        refused[last.number] = (
+            "it is the job's last whole snapshot" if last.is_whole else "it is the job's last"
+        )
+    goes = tuple(Decision(number, False, (NAMED,)) for number in named if number not in refused)
+    stays = tuple(
+        Decision(number, True, (refused.get(number, NOT_NAMED),))
+        for number in sorted(every)
+        if number not in {one.number for one in goes}
+    )
+    return ForgetPlan(stays, goes, tuple(Refusal(number, refused[number]) for number in sorted(refused)))
+
+
+def _protected(candidate: Candidate, read_by_restores: Collection[int]) -> str:
+    """Why a snapshot stays whatever is asked for; empty for none."""
+    if candidate.number in read_by_restores:
+        return READ
+    return PINNED if candidate.is_pinned else ""
+
+
+def _last(every: Collection[Candidate], kept: Collection[int]) -> Candidate | None:
+    """The snapshot that has to stay besides those that are kept; None if they suffice.
+
+    They do if one of them is whole, or if no snapshot is whole and any is kept.
+    """
+    whole = [one for one in every if one.is_whole]
+    among = whole or list(every)
+    if not among or any(one.number in kept for one in among):
+        return None
+    return max(among, key=lambda one: one.number)
