@@ -78,11 +78,15 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a snapshot stays; `reasons` are of each rule that keeps it, or else of each that does not."""
+    """Whether a snapshot stays; `reasons` are of each rule that keeps it, or else of each that does not.
+
+    `is_misdated`: its date cannot be right, so it is kept and no rule counts it. Reports have to name it.
+    """
 
     number: int
     is_kept: bool
     reasons: tuple[str, ...]
+    is_misdated: bool = False
 
 
 def decide(
@@ -104,7 +108,7 @@ def decide(
     wrong = _wrong_dates(ordered, now, zone)
     dated = [Dated.of(one, zone) for one in reversed(ordered) if one.number not in wrong]
     found = _judge(policy, History(dated, zone)) if dated else {}
-    found |= {number: Decision(number, True, (sentence,)) for number, sentence in wrong.items()}
+    found |= {number: Decision(number, True, (sentence,), True) for number, sentence in wrong.items()}
     return tuple(_with_pin(one, found[one.number]) for one in ordered)
 
 
@@ -165,4 +169,4 @@ def _with_pin(candidate: Candidate, decision: Decision) -> Decision:
     if not candidate.is_pinned:
         return decision
     others = decision.reasons if decision.is_kept else ()
-    return Decision(candidate.number, True, ("pinned", *others))
+    return Decision(candidate.number, True, ("pinned", *others), decision.is_misdated)

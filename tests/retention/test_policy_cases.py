@@ -246,6 +246,15 @@ def test_a_clock_that_was_set_back_by_hours_leaves_the_order_of_numbers() -> Non
     assert kept(Policy(daily=2), across, UTC_ZONE) == {3, 4}
 
 
+def test_a_pinned_snapshot_with_a_wrong_date_has_both_reasons() -> None:
+    pinned = Candidate(2, LATER, is_pinned=True)
+    decision = decide(
+        Policy(last=1), [*at("2026-03-01"), pinned], now=LATER - timedelta(days=9), zone=UTC_ZONE
+    )[1]
+    assert decision.reasons == ("pinned", "dated in the future, 2100-01-01 00:00: no rule counts it")
+    assert decision.is_misdated
+
+
 # Partial snapshots.
 
 
