@@ -55,6 +55,7 @@ COMMANDS = {
     "prices": _command("prices:prices", "Print the prices that quotes are made of."),
     "rebuild": _command("rebuild:rebuild", "Rebuild the inventory from the vault and the recovery key."),
     "check": _command("check:check", "Check that what was stored is still there, and undamaged."),
+    "prune": _command("prune:prune", "Delete from a vault what no kept snapshot needs."),
     "vaults": _command("vaults:vaults", "List the vaults and their contents."),
     "archives": _command("archives:archives", "List the archives in the vaults."),
     "listing": _command("listing:listing", "Ask a vault for its own list of archives."),

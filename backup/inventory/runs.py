@@ -44,6 +44,9 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+_PRUNES: Final = 1_000  # the newest, of all vaults, among which that of one is looked for
+
+
 @dataclass(frozen=True, slots=True)
 class JobRow:
     """A job in the inventory; `id` are 16 random bytes that stand for it in clear headers."""
@@ -123,6 +126,24 @@ def open_restore(tx: Transaction, job: JobRow | None, now: datetime) -> Run:
 def open_check(tx: Transaction, now: datetime) -> Run:
     """Record the begin of a check."""
     return _open(tx, RunKind.CHECK, None, now, None)
+
+
+def record_prune(
+    tx: Transaction, outcome: Outcome, report: Mapping[str, Any], began: datetime, ended: datetime
+) -> None:
+    """Record a prune of a vault that has ended; the report names the vault."""
+    run = _open(tx, RunKind.PRUNE, None, began, None)
+    finish_run(tx, run.number, outcome, report, ended)
+
+
+def last_prune(tx: Transaction, vault: VaultName) -> Run | None:
+    """The newest prune of a vault that ended, with any outcome."""
+    query = _query().where(runs.c.kind == RunKind.PRUNE, runs.c.job.is_(None), runs.c.report.is_not(None))
+    for row in tx.execute(query.order_by(runs.c.number.desc()).limit(_PRUNES)):
+        run = _run(row)
+        if run.report.get("vault") == vault:
+            return run
+    return None
 
 
 def open_checks(tx: Transaction) -> Sequence[Run]:

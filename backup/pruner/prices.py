@@ -33,6 +33,8 @@ class Prices:
 
     def month(self, archives: Sequence[PrunedArchive] | Sequence[StoredArchive]) -> Decimal | None:
         """What a month of storing these costs; None if a price is not known."""
+        if not any(self.by_kind.values()):
+            return None
         total = Decimal(0)
         for kind in PackKind:
             some = [one.size for one in archives if one.kind is kind]

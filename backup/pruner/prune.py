@@ -78,9 +78,9 @@ class _Prune:
             return PruneReport(StepStage.WAITING, self._vault.name, waits_for=waits_for or THE_LIST)
         with self._inventory.reading() as tx:
             found = self._decide(tx, head)
-        report = self._report(found, is_plan=only_plan)
-        if only_plan:
-            return report
+            report = self._report(found, is_plan=only_plan)
+            if only_plan:
+                return replace(report, dropped=self._would_drop(tx, found))
         elsewhere = self._settle_elsewhere(found)
         done = self._delete(found, head)
         report = replace(
@@ -191,7 +191,8 @@ class _Prune:
                 due = [one for one in due if one.number in again]
             pruning.decide_deletion(tx, [one.number for one in due], self._clock.now())
         total = sum(one.size for one in due)
-        title = f"Deleting {len(due)} archives from {self._vault.name}"
+        noun = "archive" if len(due) == 1 else "archives"
+        title = f"Deleting {len(due):,} {noun} from vault {self._vault.name}"
         with phase(self._context.backup.progress, title, total, counts="archive"):
             return delete_decided(due, vault, self._context)
 
@@ -243,6 +244,16 @@ class _Prune:
         for job, packs in condemned.items():
             changes[job] += [records.CondemnedRecord(some, at) for some in _pieces(packs)]
         return {job: some for job, some in changes.items() if job in jobs}
+
+    def _would_drop(self, tx: Transaction, found: _Found) -> dict[str, list[str]]:
+        """The forgotten snapshots, by job, that could not come back after what is planned."""
+        going = {one.number for one in found.plan.delete if self._context.deleting is not None}
+        jobs = {one.number: one.name for one in runs.list_jobs(tx, self._vault.name)}
+        names = pruning.snapshot_ids(tx)
+        beyond = pruning.forgotten_beyond_recall(tx, going=going)
+        return {
+            jobs[job]: [names[job, one] for one in numbers] for job, numbers in beyond.items() if job in jobs
+        }
 
     def _report(self, found: _Found, *, is_plan: bool) -> PruneReport:
         plan, grace, now, prices = found.plan, found.rules.grace, self._clock.now(), self._prices

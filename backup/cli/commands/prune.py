@@ -1,0 +1,106 @@
+"""`nightvault prune`: condemn what no kept snapshot needs, and delete what was condemned before."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.choosing_vault import choose_vault, vault_option
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.prune_output import show_prune
+from backup.cli.support.retrieval_options import wait_option
+from backup.cli.support.stopping import stop_on_signals
+from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
+from backup.errors import LockedError, UsageError
+
+if TYPE_CHECKING:
+    from backup.app.pruning import Prune
+    from backup.pruner.report import PruneReport
+    from backup.transfer.retry import Reach
+
+
+@click.command()
+@vault_option
+@click.option("--dry-run", is_flag=True, help="Show what would be done; condemn and delete nothing.")
+@click.option(
+    "--max-fee",
+    "max_fee",
+    metavar="MONEY",
+    help="Delete before the minimum duration is over what costs no more than this together.",
+)
+@wait_option
+@pass_cli
+def prune(cli: Cli, vault_name: str | None, dry_run: bool, max_fee: str | None, wait: bool) -> None:
+    """Make room: condemn archives that no kept snapshot needs, and delete what was condemned days ago.
+
+    What is condemned is not built upon any more, and a catalog in the vault says so. It is deleted by a later
+    prune, once `prune_grace` (3 days) and the vault's minimum duration are over, and only if a list of the
+    vault and the snapshots of that moment agree. Until then `undelete` takes it back.
+
+    A cold vault needs hours for its list: the same command given again goes on where it is. Exit code 17 says
+    that it waits, 3 that the vault refused without a day, 1 that something stopped it: nothing was deleted
+    then.
+    """
+    from backup.app.prices import price_table
+    from backup.app.pruning import Prune, prune_context
+    from backup.app.runs import opened
+
+    config = cli.config()
+    settings = choose_vault(config, vault_name)
+    most = parse_fee(max_fee)
+    with closing(opened(config)) as inventory, stop_on_signals() as stop:
+        context = prune_context(
+            config,
+            inventory,
+            settings.name,
+            clock=cli.clock,
+            progress=cli.progress(),
+            stop=stop.is_set,
+            reach=cli.reach(),
+        )
+        if most and settings.kind != "directory" and context.price is None:
+            raise UsageError(
+                f"there is no price for vault {settings.name}, so nothing can be held to --max-fee",
+                advice="add its prices to your own table: docs/prices.md",
+            )
+        work = Prune(config, context, most, only_plan=dry_run)
+        report = _until_done(cli, work, wait=wait)
+    show_prune(cli, report, price_table(config).currency)
+
+
+def parse_fee(words: str | None) -> Decimal:
+    """The amount of `--max-fee`; 0 without. `UsageError`."""
+    from backup.config import parse_money
+
+    try:
+        return parse_money(words) if words is not None else Decimal(0)
+    except ValueError as error:
+        raise UsageError(f"--max-fee {error}") from error
+
+
+def _until_done(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
+    """The report of a prune that is over, or of one that waits and is not waited for.
+
+    While it waits the lock is free: backups go on, and one that runs just then is waited for, too.
+    """
+    first = work.step()
+
+    def look_again(reach: Reach) -> PruneReport:
+        try:
+            return work.step(reach)
+        except LockedError:
+            return first
+
+    return wait_until(
+        lambda report: report.state == "done",
+        first,
+        look_again,
+        cli=cli,
+        progress=work.context.backup.progress,
+        stays=wait,
+        title=lambda report: f"Waiting for {report.waits_for}",
+        hint=SAME_COMMAND_GOES_ON,
+    )

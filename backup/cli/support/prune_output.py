@@ -1,0 +1,184 @@
+"""The outcome of a prune, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.context import Cli
+from backup.errors import ExitCode
+
+if TYPE_CHECKING:
+    from backup.cli.support.tables import Sheet
+    from backup.pruner.report import Group, PruneReport
+
+_MOST_GROUPS = 12
+_WORDS = {
+    "grace": "time of grace",
+    "duration": "minimum duration",
+    "catalogs": "word of each job",
+    "listing": "a newer list",
+    "refused": "the vault's refusal",
+}
+
+
+def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
+    """Tell the outcome of a prune; ends the command with 3 or 17 if something is left to see to, or to wait for.
+
+    Money is in `currency`.
+    """
+    from rich.console import Group as Screen
+    from rich.text import Text
+
+    from backup.app.pruning import is_partial
+    from backup.cli.support.render import printable
+
+    if report.state != "done":
+        text = (
+            f"the prune waits for {report.waits_for}; nothing was done yet\n"
+            "next: the same command again, in some hours, or with --wait now"
+        )
+        cli.report(report.document(), text)
+        raise click.exceptions.Exit(int(ExitCode.WAITING))
+    lines = Text(printable("\n".join(_lines(report, currency))))
+    notes = Text(printable("\n".join(_notes(report))))
+    table = [_table(report, currency)] if report.waiting or report.condemned_groups else []
+    is_well = not is_partial(report)
+    (cli.report if is_well else cli.show)(report.document(), Screen(lines, *table))
+    if str(notes):
+        cli.say(str(notes))
+    for warning in report.warnings:
+        cli.warn(f"warning: {warning}")
+    if not is_well:
+        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+
+
+def _lines(report: PruneReport, currency: str) -> Iterator[str]:
+    """What was done, or would be."""
+    from backup.cli.support.stats_screen import money
+
+    yield f"prune of vault {report.vault}" + (", a plan: nothing was done" if report.is_plan else "")
+    told = [
+        ("condemned", report.condemned, "nothing kept needs them"),
+        ("taken up", report.taken_up, "needed again, and built upon again"),
+        ("deleted", report.deleted, _saved(report.deleted, currency)),
+    ]
+    shown = [f"  {word:<14}{_amount(group)}: {why}" for word, group, why in told if group.archives]
+    yield from shown
+    if report.deleted.fee:
+        yield f"  {'':<14}for {money(report.deleted.fee, currency)}, before the minimum duration was over"
+    if report.deleted_elsewhere:
+        yield f"  {'gone':<14}{report.deleted_elsewhere:,} archives were deleted elsewhere"
+    for group in report.refused:
+        yield f"  {'refused':<14}{_amount(group)}: {_kept(group)}"
+    for job, ids in report.dropped.items():
+        names = ", ".join(one[:8] for one in ids[:_MOST_GROUPS])
+        more = f" and {len(ids) - _MOST_GROUPS} more" if len(ids) > _MOST_GROUPS else ""
+        yield f"  {'gone for good':<14}of job {job}: {names}{more}"
+    if not (shown or report.deleted_elsewhere or report.refused or report.dropped):
+        waits = "; what waits is below" if report.waiting else ": all that is stored is needed"
+        yield f"  nothing is to be done{waits}"
+
+
+def _saved(group: Group, currency: str) -> str:
+    from backup.cli.support.stats_screen import money
+
+    if not group.month:
+        return "gone from the vault"
+    return f"{money(group.month, currency)} a month less"
+
+
+def _kept(group: Group) -> str:
+    until = "kept by the vault" if group.until is None else f"kept until {_when(group.until)}"
+    return f"{until}: {group.detail}" if group.detail else until
+
+
+def _amount(group: Group) -> str:
+    from backup.cli.support.render import counted, size
+
+    return f"{counted(group.archives, 'archive')}, {size(group.bytes)}"
+
+
+def _table(report: PruneReport, currency: str) -> Sheet:
+    """What is condemned, and on which days it comes free."""
+    from backup.cli.support.render import size, table
+    from backup.cli.support.stats_screen import money
+    from backup.cli.support.tables import Column
+
+    groups = _fewer([*report.condemned_groups, *report.waiting])
+    shows_fees = any(one.fee for one in groups)
+    right = [Column(title, right=True) for title in ("archives", "size")]
+    fee = [Column("if deleted now", right=True, rank=1)] if shows_fees else []
+    columns = [Column("waits for", folds=True, least=16), *right, "grace ends", "free from", *fee]
+    rows = [
+        (
+            _word(report, one),
+            *(f"{one.archives:,}", size(one.bytes)),
+            *(_day(one.grace_ends), _day(one.free_from)),
+            *([money(one.fee, currency)] if shows_fees else []),
+        )
+        for one in groups
+    ]
+    return table(columns, rows)
+
+
+def _word(report: PruneReport, group: Group) -> str:
+    if group.why == "listing" and not report.may_delete:
+        return "who may delete"
+    if group.why == "refused":
+        return f"kept until {_day(group.until)}"
+    return _WORDS[group.why]
+
+
+def _fewer(groups: Sequence[Group]) -> list[Group]:
+    """The groups, or where they are many those of a month and reason together."""
+    if len(groups) <= _MOST_GROUPS:
+        return list(groups)
+    by_month: dict[tuple[str, str], list[Group]] = {}
+    for one in groups:
+        by_month.setdefault((one.why, (_day(one.until) or "")[:7]), []).append(one)
+    return [_together(some) for some in by_month.values()]
+
+
+def _together(some: Sequence[Group]) -> Group:
+    from backup.pruner.report import Group
+
+    fees = [one.fee for one in some if one.fee is not None]
+    return Group(
+        sum(one.archives for one in some),
+        sum(one.bytes for one in some),
+        some[0].why,
+        some[0].detail,
+        max((one.until for one in some if one.until), default=None),
+        max((one.grace_ends for one in some if one.grace_ends), default=None),
+        max((one.free_from for one in some if one.free_from), default=None),
+        sum(fees, Decimal(0)) if fees else None,
+    )
+
+
+def _notes(report: PruneReport) -> Iterator[str]:
+    """What to do next, and what can still be undone."""
+    reasons = {one.why for one in report.waiting}
+    refusals = {one.detail for one in report.waiting if one.why == "refused"}
+    yield from (f"refused before: {one}" for one in sorted(refusals))
+    if report.condemned.archives and not report.is_plan:
+        yield "until grace ends `nightvault undelete` and `nightvault forget --undo` take back"
+    if "duration" in reasons and report.may_delete:
+        yield "what waits for its minimum duration costs the same, kept or deleted; --max-fee M deletes early"
+    if not report.may_delete and (report.waiting or report.condemned.archives):
+        yield (
+            'this server condemns, and does not delete (deletes = "elsewhere"): who has that right deletes '
+            "condemned\narchives after grace, or give this server a prune_role_arn (docs/retention.md)"
+        )
+
+
+def _day(at: datetime | None) -> str | None:
+    return None if at is None else f"{at.astimezone():%Y-%m-%d}"
+
+
+def _when(at: datetime) -> str:
+    return f"{at.astimezone():%Y-%m-%d %H:%M}"
