@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -317,17 +317,22 @@ def _named_chunks(tx: Transaction) -> bytearray:
 # Snapshots that cannot come back.
 
 
-def forgotten_beyond_recall(tx: Transaction) -> dict[int, list[int]]:
-    """Forgotten snapshots, by job, that need a chunk that is in no archive any more."""
+def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> dict[int, list[int]]:
+    """Forgotten snapshots, by job, that need a chunk that is in no archive any more.
+
+    `going` are archives that count as deleted, too.
+    """
+    gone_too = ", ".join(map(str, sorted(going))) or "-1"
     gone = bytearray(largest_chunk(tx) + 1)
     found_one = False
     there = f"'{ArchiveState.STORED}', '{ArchiveState.UNCONFIRMED}', '{ArchiveState.RETIRED}', "
     there += f"'{ArchiveState.CONDEMNED}', '{ArchiveState.DAMAGED}', '{ArchiveState.SUBMITTED}'"
     sql = f"""SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive
-              WHERE a.state IN ('{ArchiveState.DELETING}', '{ArchiveState.DELETED}') AND NOT EXISTS (
+              WHERE (a.state IN ('{ArchiveState.DELETING}', '{ArchiveState.DELETED}')
+                     OR a.number IN ({gone_too})) AND NOT EXISTS (
                 SELECT 1 FROM chunks o JOIN archives b ON b.number = o.archive
                 WHERE o.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
-                  AND b.state IN ({there}))"""  # noqa: S608
+                  AND b.state IN ({there}) AND b.number NOT IN ({gone_too}))"""  # noqa: S608
     for (number,) in raw_rows(tx, sql, ()):
         gone[number] = 1
         found_one = True

@@ -191,8 +191,7 @@ class _Prune:
                 due = [one for one in due if one.number in again]
             pruning.decide_deletion(tx, [one.number for one in due], self._clock.now())
         total = sum(one.size for one in due)
-        noun = "archive" if len(due) == 1 else "archives"
-        title = f"Deleting {len(due):,} {noun} from vault {self._vault.name}"
+        title = f"Deleting from {self._vault.name}"
         with phase(self._context.backup.progress, title, total, counts="archive"):
             return delete_decided(due, vault, self._context)
 

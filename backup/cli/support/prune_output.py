@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from backup.pruner.report import Group, PruneReport
 
 _MOST_GROUPS = 12
+_NAMES = 5  # on one line
 _WORDS = {
     "grace": "time of grace",
     "duration": "minimum duration",
@@ -27,9 +28,9 @@ _WORDS = {
 
 
 def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
-    """Tell the outcome of a prune; ends the command with 3 or 17 if something is left to see to, or to wait for.
+    """Tell the outcome of a prune, money in `currency`.
 
-    Money is in `currency`.
+    Ends the command with 17 if it waits for the vault, with 3 if it needs an admin's eye.
     """
     from rich.console import Group as Screen
     from rich.text import Text
@@ -46,7 +47,7 @@ def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
         raise click.exceptions.Exit(int(ExitCode.WAITING))
     lines = Text(printable("\n".join(_lines(report, currency))))
     notes = Text(printable("\n".join(_notes(report))))
-    table = [_table(report, currency)] if report.waiting or report.condemned_groups else []
+    table = [Text(), _table(report, currency)] if report.waiting or report.condemned_groups else []
     is_well = not is_partial(report)
     (cli.report if is_well else cli.show)(report.document(), Screen(lines, *table))
     if str(notes):
@@ -59,29 +60,40 @@ def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
 
 def _lines(report: PruneReport, currency: str) -> Iterator[str]:
     """What was done, or would be."""
+    from backup.cli.support.render import counted
     from backup.cli.support.stats_screen import money
 
     yield f"prune of vault {report.vault}" + (", a plan: nothing was done" if report.is_plan else "")
     told = [
-        ("condemned", report.condemned, "nothing kept needs them"),
+        ("condemned", report.condemned, "no kept snapshot needs them"),
         ("taken up", report.taken_up, "needed again, and built upon again"),
         ("deleted", report.deleted, _saved(report.deleted, currency)),
     ]
-    shown = [f"  {word:<14}{_amount(group)}: {why}" for word, group, why in told if group.archives]
-    yield from shown
+    lines = [_line(word, f"{_amount(group)}: {why}") for word, group, why in told if group.archives]
     if report.deleted.fee:
-        yield f"  {'':<14}for {money(report.deleted.fee, currency)}, before the minimum duration was over"
+        paid = money(report.deleted.fee, currency)
+        lines.append(_line("", f"for {paid}, since their minimum duration was not over"))
     if report.deleted_elsewhere:
-        yield f"  {'gone':<14}{report.deleted_elsewhere:,} archives were deleted elsewhere"
-    for group in report.refused:
-        yield f"  {'refused':<14}{_amount(group)}: {_kept(group)}"
-    for job, ids in report.dropped.items():
-        names = ", ".join(one[:8] for one in ids[:_MOST_GROUPS])
-        more = f" and {len(ids) - _MOST_GROUPS} more" if len(ids) > _MOST_GROUPS else ""
-        yield f"  {'gone for good':<14}of job {job}: {names}{more}"
-    if not (shown or report.deleted_elsewhere or report.refused or report.dropped):
-        waits = "; what waits is below" if report.waiting else ": all that is stored is needed"
-        yield f"  nothing is to be done{waits}"
+        lines.append(_line("gone", f"{counted(report.deleted_elsewhere, 'archive')}, deleted elsewhere"))
+    lines += [_line("refused", f"{_amount(group)}: {_kept(group)}") for group in report.refused]
+    lines += [_line("gone for good", _names(job, ids)) for job, ids in report.dropped.items()]
+    waits = "; what waits is below" if report.waiting else ": all that is stored is needed"
+    yield from lines or [f"  nothing is to be done{waits}"]
+
+
+def _line(word: str, text: str) -> str:
+    return f"  {word:<15}{text}"
+
+
+def _names(job: str, ids: Sequence[str]) -> str:
+    """The snapshots of a job that cannot come back, five on a line."""
+    from backup.cli.support.render import counted
+
+    names = [one[:8] for one in ids[:_MOST_GROUPS]]
+    more = f" and {len(ids) - _MOST_GROUPS} more" if len(ids) > _MOST_GROUPS else ""
+    lines = [", ".join(names[start : start + _NAMES]) for start in range(0, len(names), _NAMES)]
+    told = (",\n" + _line("", "  ")).join(lines)
+    return f"{counted(len(ids), 'forgotten snapshot')} of job {job}:\n{_line('', '  ')}{told}{more}"
 
 
 def _saved(group: Group, currency: str) -> str:
@@ -166,7 +178,7 @@ def _notes(report: PruneReport) -> Iterator[str]:
     refusals = {one.detail for one in report.waiting if one.why == "refused"}
     yield from (f"refused before: {one}" for one in sorted(refusals))
     if report.condemned.archives and not report.is_plan:
-        yield "until grace ends `nightvault undelete` and `nightvault forget --undo` take back"
+        yield "until their grace ends, `nightvault undelete` takes them back"
     if "duration" in reasons and report.may_delete:
         yield "what waits for its minimum duration costs the same, kept or deleted; --max-fee M deletes early"
     if not report.may_delete and (report.waiting or report.condemned.archives):
