@@ -13,6 +13,8 @@ from backup.cli.support.context import Cli
 from backup.errors import ExitCode
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from backup.cli.support.tables import Sheet
     from backup.pruner.report import Group, PruneReport
 
@@ -47,9 +49,11 @@ def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
         raise click.exceptions.Exit(int(ExitCode.WAITING))
     lines = Text(printable("\n".join(_lines(report, currency))))
     notes = Text(printable("\n".join(_notes(report))))
-    table = [Text(), _table(report, currency)] if report.waiting or report.condemned_groups else []
+    screen: list[RenderableType] = [lines]
+    if report.waiting or report.condemned_groups:
+        screen += [Text(), _table(report, currency)]
     is_well = not is_partial(report)
-    (cli.report if is_well else cli.show)(report.document(), Screen(lines, *table))
+    (cli.report if is_well else cli.show)(report.document(), Screen(*screen))
     if str(notes):
         cli.say(str(notes))
     for warning in report.warnings:
