@@ -174,6 +174,7 @@ def _run(options: EmulatorOptions, app: Application, listeners: list[socket.sock
         log_level="error",
         access_log=False,
         server_header=False,
+        date_header=False,  # each service gives its own
         proxy_headers=False,  # a client's word on where and how it came counts for nothing
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -100,6 +100,16 @@ def test_the_time_is_the_vaults_own(rig: Rig) -> None:
         assert at.utcoffset() == timedelta(0)
 
 
+def test_the_emulators_services_tell_their_own_time(
+    glacier: GlacierVault, bucket: S3Vault, emulator: RunningEmulator
+) -> None:
+    emulator.advance(10 * 3600)
+    for vault in (glacier, bucket):
+        at = vault.state().at
+        assert at is not None
+        assert abs(datetime.fromisoformat(emulator.now()) - at) < timedelta(seconds=60)
+
+
 # A directory.
 
 
@@ -233,6 +243,20 @@ def test_what_s3_deleted_before_an_error_stays_deleted(
         emulator.set_faults([])
     left = {one.archive_id for one in bucket.fetch_listing(bucket.request_listing("t")).archives}
     assert left == (set() if "after" in fault else {there[1]})
+    assert bucket.delete_archives(dict.fromkeys(ids)) == {}
+
+
+def test_when_s3_is_short_of_time_for_one_key_the_others_are_gone(
+    bucket: S3Vault, emulator: RunningEmulator
+) -> None:
+    ids = [store(bucket, b"abc") for _ in range(3)]
+    emulator.set_faults([{"operation": "s3:DeleteObjects", "key": f"*{ids[1]}", "code": "SlowDown"}])
+    try:
+        with pytest.raises(ThrottledError, match="SlowDown"):
+            bucket.delete_archives(dict.fromkeys(ids))
+    finally:
+        emulator.set_faults([])
+    assert [is_there(bucket, each) for each in ids] == [False, True, False]
     assert bucket.delete_archives(dict.fromkeys(ids)) == {}
 
 

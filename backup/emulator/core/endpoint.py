@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .clock import real_now_ms
 from .errors import DISK_ERRORS, DiskFailed, ServiceError
 from .faults import Fault
 from .receive import BRIEF_BYTES, Body
 from .sink import ClientGone
-from .wire import Answer, Extent, Inbound, new_request_id
+from .wire import Answer, Extent, Inbound, http_date, new_request_id
 
 CHUNK_BYTES = 1024 * 1024
 TREE_HASH = "x-amz-sha256-tree-hash"
@@ -43,12 +44,16 @@ def _request_id() -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request, and the means to answer it; `stamp` returns the headers that every answer has."""
+    """A request, and the means to answer it.
+
+    `stamp` returns the headers that every answer has, `now_ms` the time that its `Date` tells.
+    """
 
     scope: Scope
     body: Body
     send: Send
     stamp: Callable[[], Mapping[str, str]] = _request_id
+    now_ms: Callable[[], int] = real_now_ms
 
     async def run(self, perform: Perform, render: Render, fault: Fault | None) -> None:
         """Answer the request with the operation's answer, its error, or a planned fault."""
@@ -111,7 +116,7 @@ class Exchange:
             return
 
     async def _send(self, answer: Answer, fault: Fault | None) -> None:
-        headers = {**answer.headers, **self.stamp()}
+        headers = {"Date": http_date(self.now_ms()), **answer.headers, **self.stamp()}
         if fault is not None and fault.wrong_hash:
             _spoil_hashes(headers)
         if answer.status not in (204, 304):

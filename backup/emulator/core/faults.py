@@ -7,7 +7,7 @@ import random
 import threading
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from .s3_errors import MESSAGE_BY_CODE as S3_MESSAGES
 from .s3_errors import STATUS_BY_CODE as S3_STATUSES
 
 ANY = "*"
+OF_MANY_KEYS = "s3:DeleteObjects"
 S3_PREFIX = "s3:"  # both services have a CompleteMultipartUpload
 _KINDS = {
     "operation": str,
@@ -49,9 +50,9 @@ class Fault:
     """One planned fault.
 
     It affects the calls of an `operation` (S3's are named `s3:PutObject`), on a `vault` or bucket, on an S3
-    `key` (a pattern with `*`). `skip` matching calls pass, then `count` are affected, over and over with
-    `repeat`; each with a `probability` (drawn from `seed`); with `seconds`, all within so many real seconds
-    after the first.
+    `key` (a pattern with `*`; of DeleteObjects it fails such keys one by one, by its `code`). `skip` matching
+    calls pass, then `count` are affected, over and over with `repeat`; each with a `probability` (drawn from
+    `seed`); with `seconds`, all within so many real seconds after the first.
 
     The failure is an error answer (`code`, `status`, `message`) or a connection reset, before the operation
     takes effect, or with `after` once it has; a pause of `stall_seconds` (real time) first; an answer's body
@@ -222,9 +223,17 @@ class FaultPlan:
 
     def meet(self, operation: str, vault: str, key: str = "") -> Fault | None:
         """The fault that applies to this call, counted; None if there is none."""
+        whole = operation == OF_MANY_KEYS
+        return self._meet(lambda one: one.matches(operation, vault, key) and not (whole and one.key))
+
+    def meet_key(self, operation: str, vault: str, key: str) -> Fault | None:
+        """The fault that applies to one of the keys of a call, counted; None if there is none."""
+        return self._meet(lambda one: one.key is not None and one.matches(operation, vault, key))
+
+    def _meet(self, concerns: Callable[[Fault], bool]) -> Fault | None:
         with self._lock:
             for plan in self._plans:
-                if plan.fault.matches(operation, vault, key) and plan.meets():
+                if concerns(plan.fault) and plan.meets():
                     return plan.fault
         return None
 

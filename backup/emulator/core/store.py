@@ -128,6 +128,10 @@ class Store:
             self._lock.release()
         self._remove(tx.discarded)
 
+    def now_ms(self) -> int:
+        """The emulator's time, ms since the epoch."""
+        return self.clock.now().emulated_ms
+
     def _begin(self) -> Transaction:
         self._db.execute("BEGIN IMMEDIATE")
         return Transaction(self._db, self.clock.now())

@@ -99,6 +99,15 @@ def date_s(moment_ms: int) -> str:
     return (_NAIVE_EPOCH + timedelta(milliseconds=moment_ms)).isoformat(timespec="seconds") + "Z"
 
 
+def http_date(ms: int) -> str:
+    """A time as `Fri, 21 Dec 2012 00:00:00 GMT`, whatever the locale."""
+    moment = EPOCH + timedelta(milliseconds=ms)
+    day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[moment.weekday()]
+    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    time = f"{moment.hour:02d}:{moment.minute:02d}:{moment.second:02d}"
+    return f"{day}, {moment.day:02d} {months[moment.month - 1]} {moment.year} {time} GMT"
+
+
 def parse_date(text: str) -> int:
     """An ISO 8601 date in UTC to the second or finer, as ms since the epoch; ValueError for anything else."""
     if not text.endswith("Z"):

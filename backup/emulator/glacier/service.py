@@ -42,7 +42,8 @@ class GlacierService:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         inbound = inbound_of(scope)
-        exchange = Exchange(scope, Body(receive, self.idle_seconds, scope["state"].get("protocol")), send)
+        body = Body(receive, self.idle_seconds, scope["state"].get("protocol"))
+        exchange = Exchange(scope, body, send, now_ms=self.store.now_ms)
         query = dict(query_pairs(inbound.raw_query, form=False))
         try:
             route = find_route(inbound.method, inbound.raw_path, query)

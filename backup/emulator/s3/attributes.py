@@ -10,9 +10,9 @@ import sqlite3
 
 from backup.emulator.core.s3_errors import S3Error, invalid_argument
 from backup.emulator.core.store import Transaction
-from backup.emulator.core.wire import Answer
+from backup.emulator.core.wire import Answer, http_date
 
-from .call import S3Call, http_date, need_object
+from .call import S3Call, need_object
 from .checksums import ALGORITHMS, COMPOSITE
 from .documents import xml_answer
 from .objects import check_tags

@@ -8,12 +8,11 @@ import re
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from backup.emulator.core.s3_errors import S3Error, invalid_argument
 from backup.emulator.core.settings import Settings
 from backup.emulator.core.store import Store, Transaction
-from backup.emulator.core.wire import EPOCH, Inbound, date_ms
+from backup.emulator.core.wire import Inbound, date_ms
 
 CLASSES = (
     *("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"),
@@ -162,15 +161,6 @@ def check_version(call: S3Call) -> None:
 def iso_date(ms: int) -> str:
     """A time as `2009-10-12T17:50:30.000Z`, to the second as S3 keeps it."""
     return date_ms(ms - ms % 1000)
-
-
-def http_date(ms: int) -> str:
-    """A time as `Fri, 21 Dec 2012 00:00:00 GMT`, whatever the locale."""
-    moment = EPOCH + timedelta(milliseconds=ms)
-    day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[moment.weekday()]
-    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-    time = f"{moment.hour:02d}:{moment.minute:02d}:{moment.second:02d}"
-    return f"{day}, {moment.day:02d} {months[moment.month - 1]} {moment.year} {time} GMT"
 
 
 def to_token(raw: bytes) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from backup.emulator.core.faults import Fault
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer
@@ -21,8 +22,16 @@ from .xml import Element, Node, document, parse
 MOST_KEYS = 1000
 
 
-def delete_objects(call: S3Call, tx: Transaction, refusal: Callable[[str, str], str | None]) -> Answer:
-    """Delete each key; `refusal` returns the message that forbids an action on a key, or None."""
+def delete_objects(
+    call: S3Call,
+    tx: Transaction,
+    refusal: Callable[[str, str], str | None],
+    planned: Callable[[str], Fault | None],
+) -> Answer:
+    """Delete each key.
+
+    `refusal` returns the message that forbids an action on a key, or None; `planned` a key's planned fault.
+    """
     if call.header("content-md5") is None and not any(
         name.startswith("x-amz-checksum-") for name, _ in call.inbound.headers
     ):
@@ -34,12 +43,21 @@ def delete_objects(call: S3Call, tx: Transaction, refusal: Callable[[str, str], 
     quiet = (request.get("Quiet") or "").lower() == "true"
     nodes: list[Node] = []
     for node in wanted:
-        error = _delete(call, tx, node, refusal)
+        fault = planned(_key(node))
+        error = None if fault is None or fault.after else _planned(fault, _key(node))
+        error = error or _delete(call, tx, node, refusal)
+        if fault is not None and fault.after:
+            error = _planned(fault, _key(node))
         if error is not None:
             nodes.append(("Error", error))
         elif not quiet:
             nodes.append(("Deleted", [("Key", _key(node))]))
     return xml_answer(document("DeleteResult", nodes))
+
+
+def _planned(fault: Fault, key: str) -> list[Node] | None:
+    error = fault.error()
+    return None if error is None else [("Key", key), ("Code", error.code), ("Message", error.message)]
 
 
 def _key(node: Element) -> str:

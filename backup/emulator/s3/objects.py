@@ -12,9 +12,9 @@ from urllib.parse import unquote
 
 from backup.emulator.core.s3_errors import S3Error, not_implemented
 from backup.emulator.core.store import Transaction
-from backup.emulator.core.wire import Answer, Extent
+from backup.emulator.core.wire import Answer, Extent, http_date
 
-from .call import S3Call, find_object, http_date, need_object
+from .call import S3Call, find_object, need_object
 from .checksums import ALGORITHMS, FULL
 from .conditions import check_read, check_write
 from .lifecycle import remove_objects

@@ -11,9 +11,9 @@ import sqlite3
 from backup.emulator.core.clock import DAY_MS
 from backup.emulator.core.s3_errors import S3Error, invalid_argument, not_implemented
 from backup.emulator.core.store import Transaction
-from backup.emulator.core.wire import Answer
+from backup.emulator.core.wire import Answer, http_date
 
-from .call import S3Call, http_date, need_object
+from .call import S3Call, need_object
 from .xml import parse
 
 MINUTE_MS = 60 * 1000

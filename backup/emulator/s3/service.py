@@ -97,7 +97,7 @@ class S3Service:
         inbound = inbound_of(scope)
         ids = new_ids()
         body = Body(receive, self.idle_seconds, scope["state"].get("protocol"))
-        exchange = Exchange(scope, body, send, lambda: ids.headers)
+        exchange = Exchange(scope, body, send, lambda: ids.headers, self.store.now_ms)
 
         def render(error: ServiceError) -> Answer:
             answer = s3_error(error, inbound.raw_path, ids)
@@ -156,6 +156,7 @@ class S3Service:
             call,
             tx,
             lambda key, action: judge(call, admitted.caller, accounts, tx, action, key),
+            lambda key: self.faults.meet_key(PREFIX + operation.name, call.bucket_name, key),
         )
 
     async def _perform_streamed(

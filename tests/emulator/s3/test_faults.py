@@ -89,3 +89,27 @@ def test_a_star_of_s3_meets_no_vault(s3: Any, bucket: str, emulator: RunningEmul
         with pytest.raises(ClientError) as error:
             action(Bucket=bucket)
         assert code(error) == (503, "SlowDown")
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_single_keys_of_a_deletion_fail(s3: Any, bucket: str, emulator: RunningEmulator, after: bool) -> None:
+    for key in ("a/1", "a/2", "b"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    fault = {"operation": "s3:DeleteObjects", "vault": bucket, "key": "a/*", "code": "SlowDown"}
+    emulator.set_faults([{**fault, "after": after}])
+    objects = [{"Key": key} for key in ("b", "a/1", "a/2")]
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects})
+    assert [one["Key"] for one in answer["Deleted"]] == ["b", "a/2"]
+    assert [(one["Key"], one["Code"]) for one in answer["Errors"]] == [("a/1", "SlowDown")]
+    left = s3.list_objects_v2(Bucket=bucket).get("Contents", ())
+    assert [one["Key"] for one in left] == ([] if after else ["a/1"])
+    assert emulator.faults()[0]["met"] == 1
+
+
+def test_a_deletion_fails_as_a_whole(s3: Any, bucket: str, emulator: RunningEmulator) -> None:
+    s3.put_object(Bucket=bucket, Key="a", Body=b"x")
+    emulator.set_faults([{"operation": "s3:DeleteObjects", "code": "SlowDown"}])
+    with pytest.raises(ClientError) as error:
+        s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "a"}]})
+    assert code(error) == (503, "SlowDown")
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
