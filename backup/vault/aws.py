@@ -183,8 +183,7 @@ def error_for(answer: Mapping[str, Any], doing: str) -> NightvaultError:
 
 def denial_in(error: BaseException | None) -> str | None:
     """The text with which AWS denied access; None for any other refusal (keys, signatures, clocks)."""
-    answer = getattr(error, "response", None) or {}
-    told = answer.get("Error", {})
+    told = (getattr(error, "response", None) or {}).get("Error", {})
     is_denial = told.get("Code") in {"AccessDenied", "AccessDeniedException"}
     text = str(told.get("Message") or "")
     return text if is_denial and not _is_skewed(text) else None
@@ -197,6 +196,11 @@ def vault_time(answer: Mapping[str, Any]) -> datetime | None:
         return parsedate_to_datetime(headers["date"]).astimezone(UTC)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def told_at(error: BaseException | None) -> datetime | None:
+    """The service's time when it answered with this error; None if it did not."""
+    return vault_time(getattr(error, "response", None) or {})
 
 
 def _from_answer(

@@ -143,9 +143,7 @@ class DirectoryVault:
     def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
         """Begin an upload under a new random id."""
         if part_size & (part_size - 1) or not TRAITS.smallest_part <= part_size <= TRAITS.largest_part:
-            raise VaultError(
-                f"parts of {part_size} bytes are not possible: a power of two from 1 MiB to 4 GiB is"
-            )
+            raise VaultError(f"parts have a power of two from 1 MiB to 4 GiB, not {part_size} bytes")
         upload_id = UploadId(secrets.token_hex(16))
         record = UploadRecord(pack.describe(label), part_size, self._clock.now())
         with self._root("begin an upload") as root:
@@ -294,7 +292,7 @@ class DirectoryVault:
             except ArchiveMissingError as error:
                 raise RetrievalExpiredError(str(error)) from error
 
-    # Listings.
+    # Listings and deletions.
 
     def request_listing(self, token: str) -> ListingId:  # noqa: ARG002 (there is nothing to find again)
         """A listing that is ready at once."""
@@ -313,8 +311,6 @@ class DirectoryVault:
             if listing_id != _LISTING:
                 raise RetrievalExpiredError(f"vault {self._path} knows no listing {listing_id}")
             return Listing(as_of, [_listed(*each) for each in layout.all_archives(root)])
-
-    # Deletions.
 
     def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
         """Remove archives and their records; what the file system itself protects is refused."""

@@ -49,7 +49,14 @@ from backup.model import (
 from backup.protocols import VaultTraits
 from backup.vault import glacier_answers as answers
 from backup.vault import glacier_lock
-from backup.vault.aws import denial_in, field, is_forbidden_by_vault, translated_errors, vault_time
+from backup.vault.aws import (
+    denial_in,
+    field,
+    is_forbidden_by_vault,
+    told_at,
+    translated_errors,
+    vault_time,
+)
 from backup.vault.partbody import PartBody, hand_over_hashes, limit_rate
 from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
 
@@ -92,6 +99,7 @@ class GlacierVault:
         self._vault = vault
         self._account_id = account_id
         self._limits = limits
+        self._locked: str | None = None
         hand_over_hashes(client)
         limit_rate(client)
 
@@ -324,11 +332,20 @@ class GlacierVault:
             return None
         by_vault = Refusal("the vault's own policy forbids it") if is_forbidden_by_vault(text) else None
         try:
-            lock = self._call("get_vault_lock", "read its lock", unknown=_NoLockError)
+            policy = self._lock_policy()
         except (DeniedError, _NoLockError):  # no permission to read it, or nothing to read
             return by_vault
-        policy = lock.get("policy") or lock.get("Policy") or ""
-        return glacier_lock.refusal_by(policy, stored_at, vault_time(lock)) or by_vault
+        return glacier_lock.refusal_by(policy, stored_at, told_at(error.__cause__)) or by_vault
+
+    def _lock_policy(self) -> str:
+        """GetVaultLock; once locked it never changes, so it is asked for once."""
+        if self._locked is not None:
+            return self._locked
+        lock = self._call("get_vault_lock", "read its lock", unknown=_NoLockError)
+        policy = str(field(lock, "Policy", "read its lock"))
+        if lock.get("State") == "Locked":
+            self._locked = policy
+        return policy
 
     # Requests.
 

@@ -52,9 +52,7 @@ class S3Uploads:
         """CreateMultipartUpload, in the storage class for this kind of pack."""
         traits = self._requests.traits
         if part_size & (part_size - 1) or not traits.smallest_part <= part_size <= traits.largest_part:
-            raise VaultError(
-                f"parts of {part_size} bytes are not possible: a power of two from 8 MiB to 4 GiB is"
-            )
+            raise VaultError(f"parts have a power of two from 8 MiB to 4 GiB, not {part_size} bytes")
         key, doing = keys.key_of(label), "begin an upload"
         bucket = self._requests.bucket
         answer = self._requests.call(

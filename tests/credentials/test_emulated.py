@@ -2,137 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from backup.cli.support.aws_documents import (
-    AwsSetup,
-    BucketSetup,
-    backup_policy,
-    prune_policy,
-    s3_policies,
-    trust_policy,
-)
 from backup.credentials.boto import boto3_session
 from backup.credentials.identity import Identity, IdentityFiles, load_identity
 from backup.credentials.keys import SoftwareKey
 from backup.credentials.options import RolesAnywhereOptions
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.errors import DeniedError, IdentityError, ThrottledError
-from backup.model import VaultName
-from backup.pki.authority import Authority, create_ca
 from backup.pki.issuing import issue
 from backup.pki.keys import KeyType, generate_key
 from backup.pki.subjects import Subject
-from backup.vault.aws import make_client, make_s3_client
-from backup.vault.glacier import GlacierVault
-from backup.vault.s3 import S3Vault
-from backup.vault.s3_requests import Bucket
-from tests.support.archives import store
 from tests.support.clocks import OffsetClock
-from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts
-from tests.support.identities import vectors, write
-from tests.support.rigs import glacier_client
-
-ANCHORS = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor"
-PROFILES = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:profile"
-OURS, FOREIGN, VECTORS = f"{ANCHORS}/ours", f"{ANCHORS}/foreign", f"{ANCHORS}/vectors"
-PROFILE, DISABLED = f"{PROFILES}/backup", f"{PROFILES}/disabled"
-WRITER, PRUNER, LISTER, OUTSIDER = (
-    f"arn:aws:iam::{ACCOUNT_ID}:role/{name}" for name in ("Writer", "Pruner", "Lister", "Outsider")
+from tests.support.emulated import REGION
+from tests.support.worlds import (
+    ANCHORS,
+    DISABLED,
+    FOREIGN,
+    LISTER,
+    OURS,
+    OUTSIDER,
+    PROFILE,
+    PROFILES,
+    VECTORS,
+    WRITER,
+    World,
+    running_world,
+    vector_identity,
 )
-S3_WRITER, S3_PRUNER = (f"arn:aws:iam::{ACCOUNT_ID}:role/{name}" for name in ("S3Writer", "S3Pruner"))
-SETUP = AwsSetup("aws", REGION, ACCOUNT_ID, "nightly", OURS, [WRITER], 3600, "web1", "Backup")
-BUCKET = BucketSetup("of-roles", "web1/", "DEEP_ARCHIVE", "STANDARD")
-S3_POLICIES = s3_policies(replace(SETUP, bucket=BUCKET), BUCKET)
-LIST_VAULTS = {"Effect": "Allow", "Action": ["glacier:ListVaults"], "Resource": "*"}
-
-
-@dataclass(frozen=True)
-class World:
-    """A running emulator, our authority, and an identity that it issued."""
-
-    emulator: RunningEmulator
-    directory: Path
-    authority: Authority
-    identity: Identity
-
-    def source(
-        self, identity: Identity | None = None, clock: OffsetClock | None = None, **changes: Any
-    ) -> RolesAnywhere:
-        options = RolesAnywhereOptions(OURS, PROFILE, WRITER, endpoint=self.emulator.rolesanywhere_url)
-        signer = identity or self.identity
-        return RolesAnywhere(
-            replace(options, **changes), load=lambda: signer, clock=clock or OffsetClock(), jitter=lambda: 0.0
-        )
-
-    def issue(self, name: str = "web1", *, key_type: KeyType = KeyType.P_256, **when: Any) -> Identity:
-        """Another identity of our authority."""
-        where = {"days": 5, "now": datetime.now(UTC), **when}
-        directory = str(self.directory / "more")
-        subject = Subject(name, "Example", "Backup")
-        issued = issue(self.authority, subject, key_type=key_type, directory=directory, **where)
-        return load_identity(IdentityFiles(issued.certificate_path, issued.key_path))
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    directory = tmp_path_factory.mktemp("world")
-    before = datetime.now(UTC) - timedelta(days=30)
-    authorities = [
-        create_ca(
-            str(directory / name), Subject(name), key_type=KeyType.P_384, days=90, passphrase=None, now=before
-        )
-        for name in ("ours", "foreign")
-    ]
-    root = write(str(directory / "root.pem"), vectors()["root"])
-    paths = [*(one.certificate_path for one in authorities), root]
-    trust = trust_policy(SETUP)
-    anyone = trust_policy(replace(SETUP, trust_anchor_arn=f"{ANCHORS}/*", common_name=None, unit=None))
-    accounts = write_accounts(
-        directory / "accounts.toml",
-        trust_anchors=[
-            {"arn": arn, "certificates": [path]}
-            for arn, path in zip((OURS, FOREIGN, VECTORS), paths, strict=True)
-        ],
-        profiles=[
-            {
-                "arn": PROFILE,
-                "role_arns": [WRITER, PRUNER, LISTER, S3_WRITER, S3_PRUNER],
-                "duration_seconds": 7200,
-            },
-            {"arn": DISABLED, "role_arns": [WRITER], "enabled": False},
-        ],
-        roles=[
-            {"arn": WRITER, "trust_policy": trust, "policy": backup_policy(SETUP)},
-            {"arn": LISTER, "trust_policy": anyone, "policy": {"Statement": [LIST_VAULTS]}},
-            {"arn": PRUNER, "trust_policy": trust, "policy": prune_policy(SETUP)},
-            {"arn": S3_WRITER, "trust_policy": trust, "policy": S3_POLICIES["backup"]},
-            {"arn": S3_PRUNER, "trust_policy": trust, "policy": S3_POLICIES["prune"]},
-            {"arn": OUTSIDER, "trust_policy": trust},
-        ],
-    )
-    with RunningEmulator(directory / "state", accounts) as emulator:
-        half = World(emulator, directory, authorities[0], vector_identity(directory, "rsa"))
-        yield replace(half, identity=half.issue(now=datetime.now(UTC) - timedelta(days=1)))
-
-
-def vector_identity(directory: Path, kind: str, *, chain: bool = True) -> Identity:
-    certificate = write(f"{directory}/{kind}.pem", vectors()[f"{kind}_cert"])
-    key = write(f"{directory}/{kind}.key", vectors()[f"{kind}_key"])
-    intermediate = write(f"{directory}/intermediate.pem", vectors()["intermediate"])
-    return load_identity(IdentityFiles(certificate, key, intermediate if chain else None))
+    with running_world(tmp_path_factory.mktemp("world")) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -342,71 +255,3 @@ def test_the_printed_policies_let_a_backup_work_and_nothing_more(world: World) -
     for operation, parameters in refused:
         with pytest.raises(ClientError, match="no identity-based policy allows"):
             getattr(client, operation)(**parameters)
-
-
-def glacier_vault(world: World, role: str, vault: str = "nightly") -> GlacierVault:
-    """A Glacier vault, with the keys of a role."""
-    session = boto3_session(world.source(role_arn=role), REGION)
-    client = make_client(session, "glacier", region=REGION, endpoint=world.emulator.glacier_url)
-    return GlacierVault(VaultName("cold"), client, vault)
-
-
-def s3_vault(world: World, role: str, prefix: str = BUCKET.prefix) -> S3Vault:
-    """The bucket's vault, with the keys of a role."""
-    session = boto3_session(world.source(role_arn=role), REGION)
-    client = make_s3_client(session, region=REGION, endpoint=world.emulator.s3_url, path_style=True)
-    return S3Vault(VaultName("bucket"), client, Bucket(BUCKET.name, REGION, prefix), OffsetClock())
-
-
-def test_the_prune_role_alone_deletes_from_a_glacier_vault(world: World) -> None:
-    writer, pruner = glacier_vault(world, WRITER), glacier_vault(world, PRUNER)
-    writer.create()
-    archive_id, kept = store(writer, b"abc"), store(writer, b"def")
-    with pytest.raises(DeniedError, match="no identity-based policy allows"):
-        writer.delete_archives({archive_id: None})
-    assert pruner.state().exists
-    assert pruner.delete_archives({archive_id: None}) == {}
-    world.emulator.make_inventories()
-    listing = pruner.request_listing("t")
-    world.emulator.advance(13 * 3600)
-    assert [one.archive_id for one in pruner.fetch_listing(listing).archives] == [kept]
-    with pytest.raises(DeniedError):
-        store(pruner, b"ghi")
-    with pytest.raises(DeniedError):
-        glacier_vault(world, PRUNER, "another").delete_archives({kept: None})
-
-
-def test_the_prune_role_reads_the_lock_and_another_is_told_of_it(world: World) -> None:
-    writer, pruner = glacier_vault(world, WRITER), glacier_vault(world, PRUNER)
-    writer.create()
-    archive_id, stored_at = store(writer, b"abc"), datetime.fromisoformat(world.emulator.now())
-    statement = {
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "glacier:DeleteArchive",
-        "Resource": SETUP.vault_arn,
-        "Condition": {"NumericLessThan": {"glacier:ArchiveAgeInDays": "365"}},
-    }
-    owner, policy = glacier_client(world.emulator), json.dumps({"Statement": [statement]})
-    owner.initiate_vault_lock(vaultName=SETUP.vault, policy={"Policy": policy})
-    try:
-        (refusal,) = pruner.delete_archives({archive_id: stored_at}).values()
-        assert refusal.kept_until == stored_at + timedelta(days=365)
-        (refusal,) = writer.delete_archives({archive_id: stored_at}).values()
-        assert (refusal.detail, refusal.kept_until) == ("the vault's own policy forbids it", None)
-    finally:
-        owner.abort_vault_lock(vaultName=SETUP.vault)
-
-
-def test_the_prune_role_alone_deletes_from_a_bucket_and_only_below_its_prefix(world: World) -> None:
-    writer, pruner = s3_vault(world, S3_WRITER), s3_vault(world, S3_PRUNER)
-    writer.create()
-    archive_id, kept = store(writer, b"abc"), store(writer, b"def")
-    with pytest.raises(DeniedError, match="no identity-based policy allows the s3:DeleteObject action"):
-        writer.delete_archives({archive_id: None, kept: None})
-    assert pruner.delete_archives({archive_id: None}) == {}
-    assert [one.archive_id for one in pruner.fetch_listing(pruner.request_listing("t")).archives] == [kept]
-    with pytest.raises(DeniedError):
-        store(pruner, b"ghi")
-    with pytest.raises(DeniedError):
-        s3_vault(world, S3_PRUNER, "web2/").delete_archives({kept: None})

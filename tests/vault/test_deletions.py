@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -36,6 +37,21 @@ def is_there(vault: Vault, archive_id: ArchiveId) -> bool:
     except ArchiveMissingError:
         return False
     return True
+
+
+@contextmanager
+def counted(client: Any) -> Iterator[Counter[str]]:
+    """How often each operation is asked for."""
+    counts: Counter[str] = Counter()
+
+    def count(event_name: str, **_: Any) -> None:
+        counts[event_name.rpartition(".")[2]] += 1
+
+    client.meta.events.register("before-send", count)
+    try:
+        yield counts
+    finally:
+        client.meta.events.unregister("before-send", count)
 
 
 # Of every vault.
@@ -174,6 +190,22 @@ def test_glacier_tells_until_when_its_lock_keeps_an_archive(rig: Rig, emulator: 
     assert rig.vault.delete_archives({kept: stored_at}) == {}
 
 
+def test_a_lock_for_ever_is_read_once(glacier: GlacierVault, client: Any) -> None:
+    ids, arn = [store(glacier, b"abc") for _ in range(3)], glacier.state().location
+    name, age = arn.rpartition("/")[2], {"NumericLessThan": {"glacier:ArchiveAgeInDays": "7"}}
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": arn, "Condition": age}
+    policy = {"Policy": json.dumps({"Statement": [statement]})}
+    lock_id = client.initiate_vault_lock(vaultName=name, policy=policy)["lockId"]
+    for reads in (3, 1):  # it may change until it is complete
+        with counted(client) as counts:
+            refusals = glacier.delete_archives(dict.fromkeys(ids))
+        assert {one.detail for one in refusals.values()} == {
+            "the vault's lock forbids it until it is 7 days old"
+        }
+        assert counts == {"DeleteArchive": 3, "GetVaultLock": reads}
+        client.complete_vault_lock(vaultName=name, lockId=lock_id)
+
+
 @pytest.mark.parametrize(
     "fault",
     [{"code": "ThrottlingException"}, {"reset": True}, {"reset": True, "after": True}],
@@ -192,21 +224,6 @@ def test_what_glacier_deleted_before_an_error_stays_deleted(
 
 
 # S3.
-
-
-@contextmanager
-def counted(client: Any) -> Iterator[Counter[str]]:
-    """How often each operation is asked for."""
-    counts: Counter[str] = Counter()
-
-    def count(event_name: str, **_: Any) -> None:
-        counts[event_name.rpartition(".")[2]] += 1
-
-    client.meta.events.register("before-send.s3", count)
-    try:
-        yield counts
-    finally:
-        client.meta.events.unregister("before-send.s3", count)
 
 
 @pytest.fixture
