@@ -12,9 +12,10 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .clock import real_now_ms
 from .errors import ServiceError
 from .sink import BodySink
-from .wire import Answer, glacier_error, new_request_id
+from .wire import Answer, glacier_error, http_date, new_request_id
 
 LINGER_SECONDS = 10.0
 
@@ -112,7 +113,8 @@ class EmulatorProtocol(H11Protocol):
         error = sys.exc_info()[1]
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         answer = self._refusal(ServiceError("BadRequest", f"{msg} {error}", status=status))
-        headers = {**answer.headers, "Content-Length": str(answer.length), "Connection": "close"}
+        ends = {"Content-Length": str(answer.length), "Connection": "close"}
+        headers = {"Date": http_date(real_now_ms()), **answer.headers, **ends}
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         for event in (
             h11.Response(status_code=status, headers=[*self.server_state.default_headers, *encoded]),

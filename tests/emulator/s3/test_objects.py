@@ -159,6 +159,24 @@ def test_deleting(s3: Any, raw: S3Talker, bucket: str) -> None:
     assert error_of(bare) == (400, "InvalidRequest")
 
 
+@pytest.mark.parametrize(("count", "wanted"), [(0, 400), (1, 200), (1000, 200), (1001, 400)])
+def test_a_thousand_keys_are_deleted_at_once(raw: S3Talker, bucket: str, count: int, wanted: int) -> None:
+    keys = "".join(f"<Object><Key>{number}</Key></Object>" for number in range(count))
+    body = f"<Delete><Quiet>true</Quiet>{keys}</Delete>".encode()
+    digest = b64(hashlib.md5(body).digest())
+    answer = raw.ask("POST", f"/{bucket}", body, {"content-md5": digest}, query="delete=")
+    assert answer.status == wanted
+    assert wanted == 200 or error_of(answer) == (400, "MalformedXML")
+    assert b"<Deleted>" not in answer.body, "it was to be quiet"
+
+
+def test_deletions_are_checked_before_they_are_believed(raw: S3Talker, bucket: str) -> None:
+    body = b"<Delete><Object><Key>k</Key></Object></Delete>"
+    digest = b64(hashlib.md5(b"other").digest())
+    answer = raw.ask("POST", f"/{bucket}", body, {"content-md5": digest}, query="delete=")
+    assert error_of(answer) == (400, "BadDigest")
+
+
 def test_copies_change_the_class(s3: Any, bucket: str, emulator: RunningEmulator) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=b"data", Metadata={"x": "1"})
     source = {"Bucket": bucket, "Key": "a"}
