@@ -1,0 +1,83 @@
+"""Taking condemned archives back, archive by archive: each job whose catalogs condemned them says so anew."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from backup.app.amending import Amended, Surroundings, amending_vault
+from backup.errors import UsageError
+from backup.format.records import TakenUpRecord
+from backup.inventory import pruning, runs
+from backup.inventory.archives import ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.pruning import StoredArchive
+from backup.inventory.runs import JobRow, RunKind
+from backup.model import VaultName
+
+_PACKS_A_RECORD = 50_000
+_SHORTEST = 4
+_ADVICE = "`nightvault archives` lists them with their states"
+
+
+def chosen_archives(tx: Transaction, vault: VaultName, words: Sequence[str]) -> list[StoredArchive]:
+    """The condemned archives of a vault that `words` name by the beginning of their ids; without words all.
+
+    `UsageError` for a word that names none, several, or one that is not condemned.
+    """
+    every = pruning.stored_archives(tx, vault)
+    if not words:
+        return [one for one in every if one.state is ArchiveState.CONDEMNED]
+    chosen = {one.number: one for one in (_named(every, vault, word) for word in words)}
+    return list(chosen.values())
+
+
+def _named(every: Sequence[StoredArchive], vault: VaultName, word: str) -> StoredArchive:
+    start = word.strip().rstrip("…")
+    if len(start) < _SHORTEST:
+        raise UsageError(f"{word!r} is too short for the id of an archive", advice=_ADVICE)
+    found = [one for one in every if one.archive_id.startswith(start) or one.pack_id.hex().startswith(start)]
+    if not found:
+        raise UsageError(f"no archive in vault {vault} has an id that begins with {start}", advice=_ADVICE)
+    if len(found) > 1:
+        raise UsageError(
+            f"{len(found)} archives have ids that begin with {start}",
+            advice="`nightvault --json archives` has them in full",
+        )
+    (one,) = found
+    if one.state is ArchiveState.DELETING:
+        raise UsageError(f"the deletion of archive {start} has begun: it cannot be taken back")
+    if one.state is not ArchiveState.CONDEMNED:
+        raise UsageError(f"archive {start} is {one.state}, not condemned: it stays as it is", advice=_ADVICE)
+    return one
+
+
+def take_up(
+    at: Surroundings, vault: VaultName, words: Sequence[str]
+) -> tuple[list[StoredArchive], list[Amended]]:
+    """Take up the archives that `words` name, or all: those that were taken up, and what was amended.
+
+    `LockedError` while a backup or a prune runs.
+    """
+    with amending_vault(at, vault) as amender:
+        with at.inventory.reading() as tx:
+            chosen = chosen_archives(tx, vault, words)
+            jobs = {one.number: one for one in runs.list_jobs(tx, vault)}
+        done = [
+            amender.amend(RunKind.PRUNE, job, records, {"taken_up": sum(len(one.packs) for one in records)})
+            for job, records in _records(chosen, jobs)
+        ]
+    return chosen, done
+
+
+def _records(
+    chosen: Sequence[StoredArchive], jobs: Mapping[int, JobRow]
+) -> Iterator[tuple[JobRow, list[TakenUpRecord]]]:
+    """What each job says: those that condemned an archive, or any job where none is known."""
+    packs: dict[int, list[bytes]] = defaultdict(list)
+    for one in chosen:
+        for job in one.condemned_by.keys() or {min(jobs)}:
+            packs[job].append(one.pack_id)
+    for job, some in sorted(packs.items()):
+        starts = range(0, len(some), _PACKS_A_RECORD)
+        yield jobs[job], [TakenUpRecord(some[start : start + _PACKS_A_RECORD]) for start in starts]

@@ -1,0 +1,80 @@
+"""`nightvault undelete`: take condemned archives back before they are deleted."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.choosing_vault import choose_vault, vault_option
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.stopping import stop_on_signals
+from backup.errors import UsageError
+from backup.model import VaultName
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backup.app.amending import Amended
+    from backup.inventory.pruning import StoredArchive
+
+
+@click.command()
+@vault_option
+@click.argument("archives", nargs=-1, metavar="[ARCHIVE]...")
+@click.option("--all", "every", is_flag=True, help="All archives of the vault that are condemned.")
+@pass_cli
+def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every: bool) -> None:
+    """Take back archives that a prune has condemned, and not deleted yet: they are built upon again.
+
+    ARCHIVE is the beginning of an archive's id, as `archives` shows it. The next prune condemns again what no
+    kept snapshot needs by then. To keep a forgotten snapshot take it back with `forget --undo`, which takes
+    its archives back, too.
+    """
+    from backup.app.amending import Surroundings
+    from backup.app.runs import opened
+    from backup.app.undeleting import take_up
+
+    if every == bool(archives):
+        raise UsageError(
+            "which archives are to be taken back?",
+            advice="name them as `nightvault archives` shows them, or say --all",
+        )
+    config = cli.config()
+    vault = VaultName(choose_vault(config, vault_name).name)
+    with closing(opened(config)) as inventory, stop_on_signals() as stop:
+        at = Surroundings(
+            config=config,
+            inventory=inventory,
+            clock=cli.clock,
+            progress=cli.progress(),
+            stop=stop.is_set,
+            reach=cli.reach(),
+        )
+        chosen, done = take_up(at, vault, archives)
+    _tell(cli, vault, chosen, done)
+
+
+def _tell(cli: Cli, vault: VaultName, chosen: Sequence[StoredArchive], done: Sequence[Amended]) -> None:
+    from backup.cli.support.render import counted, size
+
+    warnings = [text for one in done for text in one.warnings]
+    taken = sum(one.size for one in chosen)
+    document: dict[str, Any] = {
+        "vault": vault,
+        "taken_up": [one.archive_id for one in chosen],
+        "bytes": taken,
+        "recovery_lines": {one.job: one.recovery_line for one in done},
+        "warnings": warnings,
+    }
+    if not chosen:
+        cli.report(document, f"no archive in vault {vault} is condemned: nothing is to be taken back")
+        return
+    cli.report(document, f"vault {vault}: {counted(len(chosen), 'archive')} taken up again, {size(taken)}")
+    cli.say(
+        "the next prune condemns again what no kept snapshot needs; `nightvault forget --undo` brings "
+        "snapshots back"
+    )
+    for text in warnings:
+        cli.warn(f"warning: {text}")
