@@ -133,15 +133,16 @@ def run_job(
     reread: bool = False,
     stdin: str | None = None,
     disks_gone: frozenset[bytes] = frozenset(),
+    tags: tuple[str, ...] = (),
     reach: Reach | None = None,
 ) -> BackupReport:
     """The report of a backup of one job, or of standard input alone if `stdin` names it.
 
     `reread` reads files that seem unchanged, too.
-    `disks_gone` are mount points whose file systems will not come back.
+    `disks_gone` are mount points whose file systems will not come back; `tags` are of the new snapshot.
     """
     job = config.job(name)
-    what = replace(backup_job(config, job), reread=reread, disks_gone=disks_gone)
+    what = replace(backup_job(config, job), reread=reread, disks_gone=disks_gone, tags=tags)
     if stdin is not None:
         what = only_stdin(what, stdin)
     with closing(opened(config)) as inventory:

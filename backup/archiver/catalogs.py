@@ -143,9 +143,10 @@ def delta_records(
     chain: Chain,
     run: int,
     snapshot: records.SnapshotRecord,
+    marks: Sequence[Record],
     program: str,
 ) -> Iterator[Record | tuple[Any, ...]]:
-    """The changes of a run: its staged entries, the ends of old ones, its archives, its snapshot."""
+    """The changes of a run: its staged entries, the ends of old ones, its archives, snapshot and marks."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
     yield _start(inventory, job, position, parent, snapshot.host, program)
     yield from _archives(tx, inventory, position.names)
@@ -160,6 +161,7 @@ def delta_records(
         yield records.ClosedRecord(packed, snapshot.number)
     yield records.MountsRecord(records.pack_u64(mounts.mount_points_after(tx, job.number, run)))
     yield snapshot
+    yield from marks
     yield chain.record()
 
 

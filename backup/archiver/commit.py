@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from backup.archiver.full_catalogs import without_full
@@ -12,8 +12,9 @@ from backup.archiver.report import BackupReport, Tally
 from backup.archiver.sending import CatalogSender
 from backup.archiver.settings import OpenBackup
 from backup.errors import NightvaultError
-from backup.format.catalog import SnapshotRecord, encode_record
-from backup.inventory import entries, runs, snapshots
+from backup.format.catalog import Record, SnapshotRecord
+from backup.format.records import MarksRecord
+from backup.inventory import amendments, entries, runs, snapshots
 from backup.inventory.archives import Archive
 from backup.inventory.database import Transaction
 from backup.inventory.runs import JobRow, Outcome
@@ -38,14 +39,14 @@ class Committer:
         after a cut.
         """
         self._count(tally)
-        snapshot = self._prepare(tally)
+        snapshot, *marks = self._prepare(tally)
         with self._at.context.inventory.reading() as tx:
             changes = entries.count_staged(tx, self._at.run.number)
-        delta = self._sender.delta_of_backup(snapshot, used)
+        delta = self._sender.delta_of_backup(snapshot, used, marks)
         report = self._report(snapshot, tally, changes, delta)
         due = self._sender.full_due()
         with self._at.context.inventory.writing() as tx:
-            make_true(tx, self._at.run.number, self._at.row, snapshot)
+            make_true(tx, self._at.run.number, self._at.row, snapshot, marks)
             self._finish(tx, report if due is None else without_full(report, due, _CUT_OFF))
         report = self._with_older_packs(report)
         if due is not None:
@@ -81,8 +82,8 @@ class Committer:
             counted = entries.count_with_staged(tx, self._at.row.number, self._at.run.number)
         tally.files, tally.bytes = counted
 
-    def _prepare(self, tally: Tally) -> SnapshotRecord:
-        """Record the future snapshot, so that the commit can be repeated after a cut."""
+    def _prepare(self, tally: Tally) -> tuple[SnapshotRecord, *tuple[Record, ...]]:
+        """Record the future snapshot and its tags, so that the commit can be repeated after a cut."""
         record = SnapshotRecord(
             id=os.urandom(8).hex(),
             number=self._at.run.snapshot_number or 0,
@@ -94,9 +95,11 @@ class Committer:
             bytes=tally.bytes,
             problems=[(problem.path, problem.kind.value, problem.detail) for problem in tally.problems],
         )
+        tags = sorted(set(self._at.job.tags))
+        marks = [MarksRecord(record.number, tags, False)] if tags else []
         with self._at.context.inventory.writing() as tx:
-            runs.prepare(tx, self._at.run.number, encode_record(record))
-        return record
+            runs.prepare(tx, self._at.run.number, amendments.encode([record, *marks]))
+        return record, *marks
 
     def _report(
         self, snapshot: SnapshotRecord, tally: Tally, changes: tuple[int, int], delta: Archive
@@ -151,10 +154,13 @@ def outcome_of(problems: Iterable[Problem]) -> Outcome:
     return Outcome.DONE if all(problem.is_warning for problem in problems) else Outcome.PARTIAL
 
 
-def make_true(tx: Transaction, run: int, job: JobRow, record: SnapshotRecord) -> None:
-    """Apply what the run staged and record its snapshot; idempotent only as part of one transaction."""
+def make_true(
+    tx: Transaction, run: int, job: JobRow, record: SnapshotRecord, marks: Sequence[Record] = ()
+) -> None:
+    """Apply what the run staged, record its snapshot and the marks of that; only once, in one transaction."""
     entries.apply_staged(tx, run, record.number)
     snapshots.record_snapshot(tx, _snapshot(record, job, run))
+    amendments.apply(tx, job.number, marks)
 
 
 def _snapshot(record: SnapshotRecord, job: JobRow, run: int) -> Snapshot:

@@ -8,7 +8,7 @@ from backup.archiver.full_catalogs import full_due, lacks_full
 from backup.archiver.packing import Spool
 from backup.archiver.settings import Keys
 from backup.errors import InventoryDamagedError
-from backup.format.catalog import SnapshotRecord, decode_record
+from backup.format.catalog import SnapshotRecord
 from backup.inventory import amendments, archives, entries, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Inventory, Transaction
@@ -60,10 +60,10 @@ def _make_true(
     tx: Transaction, inventory: Inventory, keys: Keys, run: Run, job: JobRow, prepared: bytes, clock: Clock
 ) -> None:
     """Record the snapshot that a run prepared; partial if the full catalog that was due is missing."""
-    record = decode_record(prepared)
+    record, *marks = amendments.decode(prepared)
     if not isinstance(record, SnapshotRecord):
         raise InventoryDamagedError(f"run {run.number} prepared no snapshot")
-    make_true(tx, run.number, job, record)
+    make_true(tx, run.number, job, record, marks)
     outcome = outcome_of([Problem.of(path, kind, text) for path, kind, text in record.problems])
     report = {"snapshot": record.id, "recovered": True, "files": record.files, "bytes": record.bytes}
     due = full_due(read_chain(tx, job.number, inventory), keys)

@@ -29,8 +29,13 @@ class CatalogSender:
     def __init__(self, at: OpenRun) -> None:
         self._at = at
 
-    def delta_of_backup(self, snapshot: SnapshotRecord, used: Iterable[int]) -> Archive:
-        """Store what a backup changed; `used` are the archives that its entries need, besides its own."""
+    def delta_of_backup(
+        self, snapshot: SnapshotRecord, used: Iterable[int], marks: Sequence[Record] = ()
+    ) -> Archive:
+        """Store what a backup changed; `used` are the archives that its entries need, besides its own.
+
+        `marks` are of the snapshot.
+        """
         at, inventory = self._at, self._at.context.inventory
 
         def changes(
@@ -44,6 +49,7 @@ class CatalogSender:
                 chain=chain,
                 run=at.run.number,
                 snapshot=snapshot,
+                marks=marks,
                 program=at.context.program,
             )
 

@@ -60,6 +60,7 @@ class BackupJob:
     memory: BackupMemory = field(default_factory=backup_memory)
     most_parts_at_once: int = 3
     parts_are_fixed: bool = True
+    tags: tuple[str, ...] = ()  # of the snapshot that it makes
 
     @property
     def sending(self) -> Sending:

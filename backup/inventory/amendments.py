@@ -41,7 +41,10 @@ def encode(amendment: Sequence[Record]) -> bytes:
 
 
 def decode(data: bytes) -> list[Record]:
-    """The inverse of `encode`. `FormatError` for other bytes."""
+    """The inverse of `encode`; also one record alone, as 0.1.0 kept a snapshot. `FormatError` for others."""
+    parts = msgspec.msgpack.decode(data)
+    if isinstance(parts, list) and parts and isinstance(parts[0], int):
+        return [decode_record(data)]
     return [decode_record(one) for one in msgspec.msgpack.decode(data, type=list[bytes])]
 
 

@@ -19,7 +19,7 @@ from backup.inventory import entries
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows, stream
 from backup.inventory.entries import ROOT
-from backup.inventory.snapshots import Snapshot, list_snapshots
+from backup.inventory.snapshots import Snapshot, TagSets, list_snapshots
 from backup.model import Extra
 
 Takes = Callable[[bytes, bytes], object]
@@ -72,10 +72,10 @@ class Series:
         return self._snapshots[first : bisect_left(self._numbers, version.removed_in)]
 
 
-def series_by_job(tx: Transaction) -> dict[int, Series]:
-    """The snapshots of every job that has any, by the job's number."""
+def series_by_job(tx: Transaction, tags: TagSets = ()) -> dict[int, Series]:
+    """The snapshots that a filter lets through, of every job that has any, by the job's number."""
     found: dict[int, list[Snapshot]] = {}
-    for one in list_snapshots(tx):
+    for one in list_snapshots(tx, tags=tags):
         found.setdefault(one.job_number, []).append(one)
     return {job: Series(some) for job, some in found.items()}
 

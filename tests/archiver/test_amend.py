@@ -11,8 +11,9 @@ import pytest
 
 from backup.errors import LockedError, UsageError
 from backup.format import records
+from backup.format.catalog import encode_record
 from backup.format.pack import parse_header
-from backup.inventory import archives
+from backup.inventory import amendments, archives
 from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.runs import Outcome, list_runs
 from backup.model import Generation, PackKind, VaultName
@@ -171,3 +172,34 @@ def test_a_cut_at_every_call_leaves_all_or_nothing(site: Site, tmp_path: Path, a
         outcomes = {run.outcome for run in list_runs(tx)}
     assert outcomes <= {Outcome.DONE, Outcome.INTERRUPTED}
     site.close()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_tags_of_a_backup_come_through_a_cut(site: Site, tmp_path: Path, after: bool) -> None:
+    """A snapshot has its tags or is not there."""
+    vault = site.vault
+    counted = FaultyVault(vault)
+    tagged = replace(site, job=replace(site.job, tags=("b", "a")))
+    replace(tagged, vault=counted).backup()
+    for number in range(counted.total - 4, counted.total):  # the catalog, which is all that is sent
+        known = len(site.snapshots())
+        with pytest.raises(PowerCut):
+            replace(tagged, vault=FaultyVault(vault, cut_at(number, after=after))).backup()
+        site = site.reopen(vault)
+        tagged = replace(tagged, inventory=site.inventory)
+        site.amend(records.TakenBackRecord([]))  # the next run, which finishes what was left
+        assert all(one.tags == ("a", "b") for one in site.snapshots()[NIGHTS:])
+        assert len(site.snapshots()) in {known, known + 1}
+    assert len(site.snapshots()) > NIGHTS + 1
+    again = bare(tmp_path, site)
+    assert again.rebuild().state == "done"
+    assert rows(again.folder) == rows(site.folder)
+    site.close()
+
+
+def test_a_snapshot_that_0_1_0_prepared_is_understood() -> None:
+    record = records.SnapshotRecord("ab", 1, 2, 3, "host", [b"/"], 4, 5, [])
+    assert amendments.decode(encode_record(record)) == [record]
+    marks = records.MarksRecord(1, ["a"], False)
+    assert amendments.decode(amendments.encode([record, marks])) == [record, marks]
+    assert amendments.decode(amendments.encode([])) == []

@@ -15,6 +15,7 @@ import click
 from backup.cli.support.backup_dry_run import show_dry_run
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.failures import failure_of
+from backup.cli.support.keep_options import tags_of
 from backup.cli.support.problems import problem_document
 from backup.cli.support.stopping import stop_on_signals
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
@@ -35,6 +36,7 @@ class _RunOptions:
     accept: bool
     stdin: str | None
     disks_gone: frozenset[bytes]
+    tags: tuple[str, ...]
 
 
 @click.command()
@@ -51,6 +53,7 @@ class _RunOptions:
     multiple=True,
     help="The file system on PATH will not come back: save what is there now.",
 )
+@click.option("--tag", "tags", metavar="TAG[,TAG]", multiple=True, help="Give the new snapshot these tags.")
 @click.option("--stdin", is_flag=True, help="Save standard input alone, and leave the sources as they were.")
 @click.option("--name", metavar="NAME", help="With --stdin: the file's name below /.streams.")
 @click.option(
@@ -66,6 +69,7 @@ def backup(
     listed: bool,
     reread: bool,
     disks_gone: tuple[str, ...],
+    tags: tuple[str, ...],
     stdin: bool,
     name: str | None,
     accept_recipients: bool,
@@ -86,6 +90,7 @@ def backup(
         accept=accept_recipients,
         stdin=_name_of_stdin(stdin, name, chosen),
         disks_gone=frozenset(os.fsencode(os.path.abspath(path)) for path in disks_gone),
+        tags=_tags(tags),
     )
     _warn_of_unknown_disks(cli, config, chosen, options)
     if dry_run:
@@ -169,6 +174,16 @@ def _name_of_stdin(stdin: bool, name: str | None, chosen: Sequence[JobSettings])
     return name
 
 
+def _tags(values: Sequence[str]) -> tuple[str, ...]:
+    """The tags of the new snapshots. `UsageError`."""
+    from backup.format.marks import MOST_TAGS
+
+    tags = tuple(sorted({tag for value in values for tag in tags_of("--tag", value)}))
+    if len(tags) > MOST_TAGS:
+        raise UsageError(f"a snapshot has {MOST_TAGS} tags at most, not {len(tags)}")
+    return tags
+
+
 def _names(jobs: Sequence[JobSettings]) -> str:
     return ", ".join(job.name for job in jobs)
 
@@ -192,6 +207,7 @@ def _run(
             stdin=options.stdin,
             reach=cli.reach(),
             disks_gone=options.disks_gone,
+            tags=options.tags,
         )
     except NightvaultError as error:
         error.args = (f"job {job.name}: {error}",)

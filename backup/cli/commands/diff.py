@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.snapshot_arguments import job_option
+from backup.cli.support.snapshot_arguments import Tags, job_option, tag_option
 from backup.errors import UsageError
 from backup.model import EntryKind, JobName
 
@@ -46,9 +46,10 @@ class _Sums:
 @click.argument("after", metavar="B")
 @click.argument("path", required=False, default="/")
 @job_option
+@tag_option
 @click.option("--metadata", is_flag=True, help="Also show directories of which only the time changed.")
 @pass_cli
-def diff(cli: Cli, before: str, after: str, path: str, job: str | None, metadata: bool) -> None:
+def diff(cli: Cli, before: str, after: str, path: str, job: str | None, tags: Tags, metadata: bool) -> None:
     """Show what differs between snapshot A and snapshot B, at and below PATH.
 
     + added, - removed, M content changed, U metadata only, T another kind of entry.
@@ -63,7 +64,9 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, metadata
     below = os.fsencode(path).rstrip(b"/") or b"/"
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
         named = JobName(job) if job else None
-        first, second = (find_snapshot(tx, words, job=named, paths=[below]) for words in (before, after))
+        first, second = (
+            find_snapshot(tx, words, job=named, paths=[below], tags=tags) for words in (before, after)
+        )
         if below != b"/":
             _require_in_either(tx, first, second, below)
         sums = _Sums()

@@ -24,9 +24,11 @@ from backup.cli.support.retrieval_options import (
     wait_option,
 )
 from backup.cli.support.snapshot_arguments import (
+    Tags,
     job_option,
     paths_that_choose_job,
     split_snapshot_and_path,
+    tag_option,
 )
 from backup.errors import ExitCode, TargetError, UsageError
 from backup.files import Draft, is_special
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE, completely or not at all.")
 @click.option("--force", is_flag=True, help="With -o: replace an existing file.")
 @job_option
+@tag_option
 @at_option
 @click.option(
     "--include", metavar="PATTERN", multiple=True, help="Only what matches PATTERN, as in .gitignore."
@@ -69,6 +72,7 @@ def dump(
     output: str | None,
     force: bool,
     job: str | None,
+    tags: Tags,
     at: datetime | None,
     wait: bool,
     **given: Any,
@@ -92,7 +96,8 @@ def dump(
         with inventory.reading() as tx:
             some = chosen_paths(path, paths)
             holds = paths_that_choose_job(path, [one.glob for one in some])
-            snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at, paths=holds)
+            named = JobName(job) if job else None
+            snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
             _check_kind(tx, snapshot, path, as_tar=as_tar)
             choice = made_choice(
                 overwrite="always",

@@ -10,7 +10,12 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.moments import at_option
-from backup.cli.support.snapshot_arguments import job_option, paths_that_choose_job
+from backup.cli.support.snapshot_arguments import (
+    Tags,
+    job_option,
+    paths_that_choose_job,
+    tag_option,
+)
 from backup.cli.support.version_rows import numbers_of_jobs, version_document
 from backup.errors import UsageError
 from backup.model import EntryKind, JobName
@@ -28,6 +33,7 @@ _TITLE = f"{'first':<8}  {'last':<8}  {'snapshots':>9}  {'size':>10}  {'changed'
 @click.command()
 @click.argument("pattern")
 @job_option
+@tag_option
 @click.option("--snapshot", metavar="SNAPSHOT", help="Only in this snapshot; else in all of them.")
 @at_option
 @click.option("--newest", is_flag=True, help="Only the newest version of each path.")
@@ -38,6 +44,7 @@ def find(
     cli: Cli,
     pattern: str,
     job: str | None,
+    tags: Tags,
     snapshot: str | None,
     at: datetime | None,
     newest: bool,
@@ -57,8 +64,8 @@ def find(
         raise UsageError("--newest and --oldest: which of both?")
     test = of_name_or_path(pattern, ignores_case=ignore_case)
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
-        chosen = _chosen(tx, job, snapshot or ("latest" if at else None), at, pattern)
-        series = series_by_job(tx)
+        chosen = _chosen(tx, job, tags, snapshot or ("latest" if at else None), at, pattern)
+        series = series_by_job(tx, tags)
         found = _found(tx, series, chosen, job, test)
         hidden: list[Version] = []
         held = _held(found, series, hidden)
@@ -66,20 +73,20 @@ def find(
         nothing = f"nothing is called {pattern!r}" + ("" if "*" in pattern else f"; try '*{pattern}*'")
         count = show_each(cli, rows, title=_TITLE, nothing=nothing)
     if not count:
-        if hidden:
+        if hidden and not tags:
             cli.say("only forgotten snapshots have it: `nightvault snapshots --forgotten`")
         raise click.exceptions.Exit(1)
 
 
 def _chosen(
-    tx: Transaction, job: str | None, words: str | None, at: datetime | None, pattern: str
+    tx: Transaction, job: str | None, tags: Tags, words: str | None, at: datetime | None, pattern: str
 ) -> Snapshot | None:
     from backup.inventory.snapshots import find_snapshot
 
     if words is None:
         return None
     holds = paths_that_choose_job(b"/", [pattern] if pattern.startswith("/") else [])
-    return find_snapshot(tx, words, job=JobName(job) if job else None, at=at, paths=holds)
+    return find_snapshot(tx, words, job=JobName(job) if job else None, at=at, paths=holds, tags=tags)
 
 
 def _found(

@@ -12,9 +12,11 @@ import click
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.moments import at_option
 from backup.cli.support.snapshot_arguments import (
+    Tags,
     job_option,
     paths_that_choose_job,
     split_snapshot_and_path,
+    tag_option,
 )
 from backup.model import EntryKind, JobName
 
@@ -39,11 +41,14 @@ _FILE_TYPES = {
 @click.command()
 @click.argument("words", metavar="SNAPSHOT[:PATH]")
 @job_option
+@tag_option
 @at_option
 @click.option("-l", "--long", is_flag=True, help="With mode, owner, size and time.")
 @click.option("-r", "--recursive", is_flag=True, help="And all below.")
 @pass_cli
-def ls(cli: Cli, words: str, job: str | None, at: datetime | None, long: bool, recursive: bool) -> None:
+def ls(
+    cli: Cli, words: str, job: str | None, tags: Tags, at: datetime | None, long: bool, recursive: bool
+) -> None:
     """List what a snapshot holds at PATH; a snapshot is an id, its first digits, `latest` or `latest~N`."""
     from backup.app.runs import opened
     from backup.cli.support.streamed import show_each
@@ -53,7 +58,12 @@ def ls(cli: Cli, words: str, job: str | None, at: datetime | None, long: bool, r
     name, path = split_snapshot_and_path(words)
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
         snapshot = find_snapshot(
-            tx, name, job=JobName(job) if job else None, at=at, paths=paths_that_choose_job(path)
+            tx,
+            name,
+            job=JobName(job) if job else None,
+            at=at,
+            paths=paths_that_choose_job(path),
+            tags=tags,
         )
         owners = owners_by_number(tx)
         found = _entries(tx, snapshot, path, recursive=recursive)

@@ -31,9 +31,11 @@ from backup.cli.support.retrieval_options import (
     wait_option,
 )
 from backup.cli.support.snapshot_arguments import (
+    Tags,
     job_option,
     paths_that_choose_job,
     split_snapshot_and_path,
+    tag_option,
 )
 from backup.errors import LockedError, RetrievalExpiredError, UsageError
 from backup.inventory.runs import Outcome
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 @click.option("--target", metavar="DIR", help="The target directory; created if missing.")
 @click.option("--in-place", is_flag=True, help="Restore to the original place; asks, or needs --yes.")
 @job_option
+@tag_option
 @at_option
 @choice_options
 @key_options
@@ -72,6 +75,7 @@ def restore(
     target: str | None,
     in_place: bool,
     job: str | None,
+    tags: Tags,
     at: datetime | None,
     yes: bool,
     wait: bool,
@@ -103,7 +107,8 @@ def restore(
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             holds = paths_that_choose_job(path, [one.glob for one in some])
-            snapshot = find_snapshot(tx, name, job=JobName(job) if job else None, at=at, paths=holds)
+            named = JobName(job) if job else None
+            snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(**given), some)
         context = restore_context(

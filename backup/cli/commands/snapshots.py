@@ -10,7 +10,7 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.problems import problem_document
-from backup.cli.support.snapshot_arguments import job_option, tag_option
+from backup.cli.support.snapshot_arguments import Tags, job_option, tag_option
 from backup.model import JobName
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @tag_option
 @click.option("--forgotten", is_flag=True, help="Those that were forgotten, and can come back.")
 @pass_cli
-def snapshots(cli: Cli, job: str | None, tags: tuple[frozenset[str], ...], forgotten: bool) -> None:
+def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool) -> None:
     """List snapshots, oldest first. Forgotten ones are not among them."""
     from backup.app.runs import opened
     from backup.inventory.snapshots import list_snapshots

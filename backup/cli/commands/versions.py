@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.snapshot_arguments import job_option
+from backup.cli.support.snapshot_arguments import Tags, job_option, tag_option
 from backup.cli.support.version_rows import numbers_of_jobs, version_document
 from backup.errors import UsageError
 
@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("path")
 @job_option
+@tag_option
 @pass_cli
-def versions(cli: Cli, path: str, job: str | None) -> None:
+def versions(cli: Cli, path: str, job: str | None, tags: Tags) -> None:
     """List every version of one file: the snapshots that have it, its size and time, and what changed."""
     from backup.app.runs import opened
     from backup.inventory.entry_versions import series_by_job
 
     wanted = os.fsencode(os.path.abspath(path))
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
-        series = series_by_job(tx)
+        series = series_by_job(tx, tags)
         numbers = numbers_of_jobs(tx, series, job)
         kept = [row for number in numbers for row in _history(tx, series[number], number, wanted)]
         if not kept:

@@ -20,9 +20,10 @@ def _job(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str
 job_option = click.option("--job", metavar="NAME", callback=_job, help="Only of this job.")
 
 
-def _tags(
-    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
-) -> tuple[frozenset[str], ...]:
+Tags = tuple[frozenset[str], ...]
+
+
+def _tags(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Tags:
     """Sets of tags: `a,b` is both, '' is no tag at all. `UsageError`."""
     from backup.cli.support.keep_options import tags_of
 

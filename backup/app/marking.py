@@ -1,0 +1,86 @@
+"""Tags and pins of snapshots: changed under the lock, kept in catalogs, so that a rebuild has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from backup.app.amending import Amended, Surroundings, amending_vault
+from backup.errors import UsageError
+from backup.format.marks import MOST_TAGS
+from backup.format.records import MarksRecord
+from backup.inventory import runs, snapshots
+from backup.inventory.database import Transaction
+from backup.inventory.runs import RunKind
+from backup.inventory.schema import micros
+from backup.inventory.snapshots import Pin, Snapshot
+from backup.model import SnapshotId
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """A snapshot's tags, in order, and its pin."""
+
+    tags: tuple[str, ...]
+    pin: Pin | None
+
+    def record(self, number: int) -> MarksRecord:
+        """As a catalog carries them."""
+        pin = self.pin
+        until = micros(pin.until) if pin is not None and pin.until is not None else None
+        return MarksRecord(number, list(self.tags), pin is not None, pin.note if pin else "", until)
+
+
+Change = Callable[[Marks], Marks]
+
+
+def tagging(
+    *, add: Collection[str] = (), remove: Collection[str] = (), instead: Collection[str] | None = None
+) -> Change:
+    """Tags added, removed, or put in place of all others; `UsageError` if they become too many."""
+
+    def change(before: Marks) -> Marks:
+        tags = set(before.tags if instead is None else instead) - set(remove) | set(add)
+        if len(tags) > MOST_TAGS:
+            raise UsageError(f"a snapshot has {MOST_TAGS} tags at most, not {len(tags)}")
+        return Marks(tuple(sorted(tags)), before.pin)
+
+    return change
+
+
+def pinning(note: str = "", until: datetime | None = None) -> Change:
+    """A pin in place of the one before."""
+    return lambda before: Marks(before.tags, Pin(note, until))
+
+
+def unpinning(before: Marks) -> Marks:
+    """No pin."""
+    return Marks(before.tags, None)
+
+
+def mark(at: Surroundings, chosen: Collection[SnapshotId], change: Change) -> Iterator[Amended]:
+    """Change the marks of snapshots, job by job; a job of which none changes is left alone."""
+    with at.inventory.reading() as tx:
+        jobs = sorted({one.job_number for one in _chosen(tx, chosen)})
+        vaults = dict.fromkeys(runs.vault_of_job(tx, job) for job in jobs)
+    for vault in vaults:
+        with amending_vault(at, vault) as amender:
+            with at.inventory.reading() as tx:
+                rows = runs.list_jobs(tx, vault)
+                every = _chosen(tx, chosen)
+            for row in rows:
+                pairs = [(one, change(_marks(one))) for one in every if one.job_number == row.number]
+                changed = [(one, after) for one, after in pairs if after != _marks(one)]
+                if changed:
+                    records = [after.record(one.number) for one, after in changed]
+                    report = {"marked": [one.id for one, _ in changed]}
+                    yield amender.amend(RunKind.MARK, row, records, report)
+
+
+def _chosen(tx: Transaction, chosen: Collection[SnapshotId]) -> list[Snapshot]:
+    return [one for one in snapshots.list_snapshots(tx) if one.id in chosen]
+
+
+def _marks(one: Snapshot) -> Marks:
+    return Marks(one.tags, one.pin)
