@@ -8,6 +8,7 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -104,6 +105,19 @@ def test_when_the_answer_is_lost_it_is_asked_again(rig: Rig) -> None:
     assert vault.delete_archives({archive_id: None}) == {}
     vault.assert_all_met()
     assert not is_there(rig.vault, archive_id)
+
+
+def test_many_threads_may_delete_the_same(rig: Rig) -> None:
+    ids = [store(rig.vault, b"abc") for _ in range(4)]
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(rig.vault.delete_archives, [dict.fromkeys(ids)] * 6)) == [{}] * 6
+    assert not any(is_there(rig.vault, each) for each in ids)
+
+
+@pytest.mark.parametrize("date", [None, "", "soon", "Fri, 99 Jan 2026 03:04:05 GMT"])
+def test_a_time_that_cannot_be_read_is_none(date: str | None) -> None:
+    s3 = ScriptedS3(HeadBucket=Answer(headers={} if date is None else {"date": date}))
+    assert s3.vault().state().at is None
 
 
 def test_the_time_is_the_vaults_own(rig: Rig) -> None:
