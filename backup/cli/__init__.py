@@ -60,6 +60,7 @@ COMMANDS = {
     "check": _command("check:check", "Check that what was stored is still there, and undamaged."),
     "prune": _command("prune:prune", "Delete from a vault what no kept snapshot needs."),
     "undelete": _command("undelete:undelete", "Take back archives that a prune has condemned."),
+    "compact": _command("compact:compact", "Free archives that are mostly dead; nothing is retrieved."),
     "vaults": _command("vaults:vaults", "List the vaults and their contents."),
     "archives": _command("archives:archives", "List the archives in the vaults."),
     "listing": _command("listing:listing", "Ask a vault for its own list of archives."),

@@ -1,20 +1,34 @@
-"""How long condemned archives wait, as it is written."""
+"""How long condemned archives wait, and how far ahead a compaction reckons, as they are written."""
 
 from __future__ import annotations
 
 import re
 
-_GRACE = re.compile(r"([0-9]{1,4})\s*([hdw])")
-_HOURS = {"h": 1, "d": 24, "w": 7 * 24}
+_SPAN = re.compile(r"([0-9]{1,4})\s*([hdwy])")
+_HOURS = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
 _HOUR = 3600
-DEFAULT_GRACE = 3 * 24 * _HOUR
-_LONGEST_GRACE = 365 * 24 * _HOUR
+_DAY = 24 * _HOUR
+DEFAULT_GRACE = 3 * _DAY
+DEFAULT_HORIZON = 2 * 365 * _DAY
+_LONGEST_GRACE = 365 * _DAY
+_LONGEST_HORIZON = 20 * 365 * _DAY
 
 
 def parse_grace(value: object) -> int:
     """The seconds of "12h", "3d" or "1w", an hour at least; `ValueError` with a sentence for others."""
-    match = _GRACE.fullmatch(value.strip()) if isinstance(value, str) else None
+    return _seconds(
+        value, _HOUR, _LONGEST_GRACE, 'must be a text such as "3d", from "1h" to "365d" (h, d or w)'
+    )
+
+
+def parse_horizon(value: object) -> int:
+    """The seconds of "180d" or "2y", a month at least; `ValueError` with a sentence for others."""
+    return _seconds(value, 30 * _DAY, _LONGEST_HORIZON, 'must be a text such as "2y", from "30d" to "20y"')
+
+
+def _seconds(value: object, least: int, most: int, sentence: str) -> int:
+    match = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
     seconds = int(match[1]) * _HOURS[match[2]] * _HOUR if match else 0
-    if not _HOUR <= seconds <= _LONGEST_GRACE:
-        raise ValueError('must be a text such as "3d", from "1h" to "365d" (h, d or w)')
+    if not least <= seconds <= most:
+        raise ValueError(sentence)
     return seconds

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from backup.config.checking import Mistake, check
 from backup.config.limits import limit_windows, parse_rate
-from backup.config.pruning import parse_grace
+from backup.config.pruning import parse_grace, parse_horizon
 from backup.config.retention import COUNTS, SPANS, RetentionSettings, check_count, check_rules, check_span
 from backup.config.settings import (
     LISTS,
@@ -324,6 +324,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "max_restore_cost": parse_money,
     "timeout": parse_duration,
     "prune_grace": parse_grace,
+    "compact_horizon": parse_horizon,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from backup.config.pruning import DEFAULT_GRACE
+from backup.config.pruning import DEFAULT_GRACE, DEFAULT_HORIZON
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
 from backup.errors import ConfigError, UsageError
 from backup.memory import DEFAULT_MEMORY
@@ -123,7 +123,8 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Sizes are bytes; `account_id` "-" means the account of the credentials. `retrieval_days`: how long S3
     keeps what was retrieved. `parts_at_once`: so many, None: as many as make it faster. `deletes`: whether
-    this server may delete, None: as follows from its rights. `prune`: a schedule, `prune_grace`: seconds.
+    this server may delete, None: as follows from its rights. `prune`: a schedule, `prune_grace` and
+    `compact_horizon`: seconds.
     """
 
     name: Annotated[VaultName, _Name]
@@ -152,6 +153,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     deletes: _Deletes | None = None
     prune: str | None = None
     prune_grace: int = DEFAULT_GRACE
+    compact_horizon: int = DEFAULT_HORIZON
 
     @property
     def prune_when(self) -> Schedule | None:

@@ -1,0 +1,113 @@
+"""`nightvault compact`: retire archives that are mostly dead, so that they can go; nothing is retrieved."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.choosing_vault import choose_vault, vault_option
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.stopping import stop_on_signals
+from backup.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from decimal import Decimal
+
+    from backup.pruner.compact import CompactReport
+
+
+@click.command()
+@vault_option
+@click.option("--dry-run", is_flag=True, help="Show what would be done; retire nothing.")
+@click.option(
+    "--min-gain",
+    "min_gain",
+    metavar="MONEY",
+    help="Leave archives alone that gain less than this each, within `compact_horizon`.",
+)
+@pass_cli
+def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | None) -> None:
+    """Make room without a retrieval, from files that lie on this server's disk.
+
+    An archive may be mostly dead, and be kept for a few files that are on the disk today. `compact` retires
+    such archives where that pays: the next backup of each job stores those files anew, and `prune` deletes
+    the old archive once no kept snapshot needs anything else in it. Restores read it until then.
+
+    What pays is reckoned over `compact_horizon` (2 years), from the day on which the policies of the jobs
+    forget the last snapshot that needs the rest. In a directory, space decides.
+    """
+    from backup.app.compacting import run_compact
+    from backup.app.prices import price_table
+    from backup.app.pruning import prune_context
+    from backup.app.runs import opened
+
+    config = cli.config()
+    settings = choose_vault(config, vault_name)
+    least = _parse_gain(min_gain)
+    with closing(opened(config)) as inventory, stop_on_signals() as stop:
+        context = prune_context(
+            config,
+            inventory,
+            settings.name,
+            clock=cli.clock,
+            progress=cli.progress(),
+            stop=stop.is_set,
+            reach=cli.reach(),
+        )
+        if context.price is None and (settings.kind != "directory" or least):
+            raise UsageError(
+                f"there is no price for vault {settings.name}, so no gain can be reckoned",
+                advice="add its prices to your own table: docs/prices.md",
+            )
+        report = run_compact(config, settings, context, min_gain=least, only_plan=dry_run)
+    _show(cli, report, price_table(config).currency)
+
+
+def _parse_gain(words: str | None) -> Decimal:
+    from decimal import Decimal
+
+    from backup.config import parse_money
+
+    try:
+        return parse_money(words) if words is not None else Decimal(0)
+    except ValueError as error:
+        raise UsageError(f"--min-gain {error}") from error
+
+
+def _show(cli: Cli, report: CompactReport, currency: str) -> None:
+    from backup.cli.support.render import printable
+
+    text = printable("\n".join(_lines(report, currency)))
+    (cli.show if report.warnings else cli.report)(report.document(), text)
+    for warning in report.warnings:
+        cli.warn(f"warning: {warning}")
+    if report.warnings:
+        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+
+
+def _lines(report: CompactReport, currency: str) -> Iterator[str]:
+    from backup.cli.support.render import counted, size
+    from backup.cli.support.stats_screen import money
+
+    yield f"compaction of vault {report.vault}" + (", a plan: nothing was done" if report.is_plan else "")
+    if not report.chosen:
+        yield "  nothing is worth it: what is stored is needed, or storing it anew would cost more"
+        return
+    whole = sum(one.archive.size for one in report.chosen)
+    retired = "to retire" if report.is_plan else "retired"
+    yield f"  {retired:<15}{counted(len(report.chosen), 'archive')}, {size(whole)}"
+    yield f"  {'stored anew':<15}{size(report.stored_anew)}, by the next backups, from the disk"
+    yield f"  {'comes free':<15}{size(report.freed)}, {_when(report)}"
+    if report.gain is not None:
+        years = report.horizon.days / 365
+        gain = money(report.gain, currency)
+        yield f"  {'gain':<15}{gain} within {years:.3g} years, by today's prices"
+    if not report.is_plan:
+        yield "next: back up as usual; then `nightvault prune` deletes what is free to go"
+
+
+def _when(report: CompactReport) -> str:
+    return f"the last of it by {report.gone_at:%Y-%m-%d}" if report.gone_at else ""

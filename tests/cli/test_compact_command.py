@@ -1,0 +1,74 @@
+"""`nightvault compact` as a user gives it: what is mostly dead goes, and nothing is retrieved for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.doubles import ManualClock
+from tests.support.forgetting import DAY, forget
+from tests.support.servers import Server, directory_server
+from tests.support.trees import assert_same_tree
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def server(tmp_path: Path, clock: ManualClock) -> Server:
+    """A night with a large file, then one without it; the first is forgotten."""
+    made = directory_server(tmp_path, clock=clock)
+    made.init()
+    large = made.source / "large"
+    large.write_bytes(os.urandom(3_000_000))
+    made.backup()
+    large.unlink()
+    clock.advance(DAY)
+    made.backup()
+    clock.advance(DAY)
+    forget(made, 1)
+    return made
+
+
+def test_mostly_dead_archives_go_by_way_of_the_next_backup(
+    server: Server, clock: ManualClock, tmp_path: Path
+) -> None:
+    plan = server.json("compact", "--dry-run")
+    assert (plan["plan"], plan["archives"], plan["gain"]) == (True, 1, None)
+    assert plan["freed"] > 2_900_000
+    done = server.json("compact")
+    assert {**done, "plan": True, "recovery_lines": {}} == plan
+    assert set(done["recovery_lines"]) == {"main"}
+    assert "retired" in {one["state"] for one in server.json("archives")}
+    assert "nothing is worth it" in server.done("compact").stdout
+    server.backup()
+    assert server.json("prune")["condemned"]["archives"] == 1
+    clock.advance(4 * DAY)
+    assert server.json("prune")["deleted"]["bytes"] == plan["freed"] + plan["stored_anew"]
+    assert_same_tree(server.restore(tmp_path / "out"), server.source)
+
+
+def test_the_screen(server: Server) -> None:
+    plan = server.done("compact", "--dry-run").stdout
+    assert "a plan: nothing was done" in plan
+    assert "to retire      1 archive, " in plan
+    assert "next:" not in plan
+    screen = server.done("compact").stdout
+    assert "by the next backups, from the disk" in screen
+    assert all(len(line) <= 80 for line in (plan + screen).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--min-gain", "much"), "--min-gain"),
+        (("--min-gain", "1"), "there is no price for vault cold"),
+        (("--vault", "other"), "no vault named other"),
+    ],
+)
+def test_wrong_usage_is_told(server: Server, words: tuple[str, ...], sentence: str) -> None:
+    assert sentence in server.fails(2, "compact", *words)
