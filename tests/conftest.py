@@ -17,15 +17,18 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.database import Inventory, create_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.support import key_stores, room, s3_servers
+from tests.support import key_stores, quick_syncs, room, s3_servers
 from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.key_stores import pytest_runtest_setup  # noqa: F401  a hook
+from tests.support.quick_syncs import real_syncs  # noqa: F401  a fixture
 
 # Laws are about what is true, not how fast: a busy machine must not break one.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+quick_syncs.quicken()
 
 # Second processes get hardly any environment: those of a suite that is measured get what measures them.
 second_process._PASSED_ON += tuple(name for name in os.environ if name.startswith("COVERAGE_"))
@@ -46,6 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> pytest.TempPathFactory:
     """pytest's; what it makes for a fixture goes with that fixture."""
     return cast("pytest.TempPathFactory", room.Folders(tmp_path_factory))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure no coverage of slow tests, which takes half as long again: fast ones reach the same code."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.no_cover)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -15,8 +15,10 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulat
     """The shared emulator; tests keep to vaults of their own, and take planned faults back."""
     folder = tmp_path_factory.mktemp("emulator")
     accounts = write_accounts(folder / "accounts.toml")
-    with RunningEmulator(folder / "state", accounts, options=("--idle-seconds", "1.5")) as running:
+    options = ("--idle-seconds", "1.5")
+    with RunningEmulator(folder / "state", accounts, options=options, measured=True) as running:
         yield running
+        running.stop()
 
 
 @pytest.fixture(scope="session")

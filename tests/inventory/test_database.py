@@ -125,6 +125,7 @@ class TestMaking:
         with opened(state) as made:
             assert made.signer_public == keys.signer.public
 
+    @pytest.mark.usefixtures("real_syncs")
     @pytest.mark.parametrize(
         ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)]
     )

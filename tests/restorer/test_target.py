@@ -213,6 +213,7 @@ def test_a_sync_leaves_no_handles(target: Target, place: Path, monkeypatch: pyte
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.usefixtures("real_syncs")
 def test_sync_without_syncfs(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[bool] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda *_args, **_options: object())

@@ -17,6 +17,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.support.room import remove
+from tests.support.unmeasured import unmeasured
 
 ACCOUNT_ID = "123456789012"
 ACCESS_KEY_ID = "AKIATESTTESTTESTTEST"
@@ -86,16 +87,27 @@ def _toml(value: object) -> str:
 
 
 class RunningEmulator:
-    """A context manager around one emulator process; its URLs stay the same over a restart."""
+    """A context manager around one emulator process; its URLs stay the same over a restart.
+
+    Its coverage is kept only if it is `measured`, and ends by `stop`.
+    """
 
     def __init__(
-        self, state: Path, accounts: Path, *, speed: float = 1.0, options: Sequence[str] = (), port: int = 0
+        self,
+        state: Path,
+        accounts: Path,
+        *,
+        speed: float = 1.0,
+        options: Sequence[str] = (),
+        port: int = 0,
+        measured: bool = False,
     ) -> None:
         self._state = state
         self._accounts = accounts
         self._speed = speed
         self._options = tuple(options)
         self._port = port
+        self._environment = dict(os.environ) if measured else unmeasured()
         self._process: subprocess.Popen[str] | None = None
         self._s3_port = 0
         self.glacier_url = ""
@@ -119,7 +131,7 @@ class RunningEmulator:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "backup.emulator", *where, "--speed", str(self._speed), *self._options],
             cwd=REPOSITORY,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**self._environment, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             text=True,
         )
