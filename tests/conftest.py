@@ -17,11 +17,12 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.database import Inventory, create_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.support import key_stores, quick_syncs, room, s3_servers
+from tests.support import key_stores, quick_inventories, quick_syncs, room, s3_servers
 from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.key_stores import pytest_runtest_setup  # noqa: F401  a hook
+from tests.support.quick_inventories import real_migrations  # noqa: F401  a fixture
 from tests.support.quick_syncs import real_syncs  # noqa: F401  a fixture
 
 # Laws are about what is true, not how fast: a busy machine must not break one.
@@ -29,6 +30,7 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("suite")
 
 quick_syncs.quicken()
+quick_inventories.quicken()
 
 # Second processes get hardly any environment: those of a suite that is measured get what measures them.
 second_process._PASSED_ON += tuple(name for name in os.environ if name.startswith("COVERAGE_"))
@@ -51,10 +53,11 @@ def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> pytest.TempPat
     return cast("pytest.TempPathFactory", room.Folders(tmp_path_factory))
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure no coverage of slow tests, which takes half as long again: fast ones reach the same code."""
+    """Measure the coverage of cases alone; laws and slow tests would take half as long again by it."""
     for item in items:
-        if item.get_closest_marker("slow"):
+        if item.get_closest_marker("slow") or item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.no_cover)
 
 

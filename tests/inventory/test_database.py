@@ -44,6 +44,8 @@ from backup.model import InventoryId
 from tests.support.backups import INVENTORY_ID
 from tests.support.doubles import START
 
+pytestmark = pytest.mark.usefixtures("real_migrations")
+
 
 def url_of(state: Path) -> str:
     return f"sqlite:///{state / 'inventory.sqlite'}"
