@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.key_stores import pytest_runtest_setup  # noqa: F401  a hook
 from tests.support.quick_inventories import real_migrations  # noqa: F401  a fixture
 from tests.support.quick_syncs import real_syncs  # noqa: F401  a fixture
+from tests.support.unmeasured import measuring_nothing
 
 # Laws are about what is true, not how fast: a busy machine must not break one.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,6 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") or item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Nor measure the programs that such tests start."""
+    with measuring_nothing() if item.get_closest_marker("no_cover") else nullcontext():
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -51,6 +51,7 @@ def test_an_empty_word_is_no_path(server: Server, words: tuple[str, ...]) -> Non
     server.fails(2, *words)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("words", ["snapshots", "backup", "dump latest:/nothing", "nonsense"])
 def test_closed_standard_handles_are_held_open(server: Server, closed: str, words: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,8 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from tests.support import unmeasured
 from tests.support.room import remove
-from tests.support.unmeasured import unmeasured
 
 ACCOUNT_ID = "123456789012"
 ACCESS_KEY_ID = "AKIATESTTESTTESTTEST"
@@ -107,7 +106,7 @@ class RunningEmulator:
         self._speed = speed
         self._options = tuple(options)
         self._port = port
-        self._environment = dict(os.environ) if measured else unmeasured()
+        self._environment = unmeasured.measured() if measured else unmeasured.unmeasured()
         self._process: subprocess.Popen[str] | None = None
         self._s3_port = 0
         self.glacier_url = ""
