@@ -1,6 +1,6 @@
 """The state directory with inventory, spool and keys, and the keys themselves.
 
-    inventory.sqlite  recovery-lines.txt  spool/  restores/  rebuild/
+    inventory.sqlite  recovery-lines.txt  spool/  restores/  rebuild/  keeper/
     keys/{signer,chunk-secret,recipients,enrolments}
 
 Everything in it is for its owner alone. The recovery key is never here.
@@ -45,6 +45,11 @@ class State:
     def rebuild(self) -> str:
         """The directory of a rebuild's journal and files; made when one begins."""
         return os.path.join(self.directory, "rebuild")
+
+    @property
+    def keeper(self) -> str:
+        """The directory of deletions in place of servers, by vault; made when one begins."""
+        return os.path.join(self.directory, "keeper")
 
     @property
     def keys(self) -> str:

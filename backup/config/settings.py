@@ -124,7 +124,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Sizes are bytes; `account_id` "-" means the account of the credentials. `retrieval_days`: how long S3
     keeps what was retrieved. `parts_at_once`: so many, None: as many as make it faster. `deletes`: whether
     this server may delete, None: as follows from its rights. `prune`: a schedule, `prune_grace` and
-    `compact_horizon`: seconds.
+    `compact_horizon`: seconds. `keep_within`: a span, the floor of whoever deletes in place of servers.
     """
 
     name: Annotated[VaultName, _Name]
@@ -154,6 +154,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prune: str | None = None
     prune_grace: int = DEFAULT_GRACE
     compact_horizon: int = DEFAULT_HORIZON
+    keep_within: str | None = None
 
     @property
     def prune_when(self) -> Schedule | None:

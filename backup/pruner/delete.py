@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,8 +12,9 @@ from backup.errors import InterruptedRunError
 from backup.inventory import pruning
 from backup.inventory.pruning import StoredArchive
 from backup.model import ArchiveId, Refusal
-from backup.protocols import Vault
+from backup.protocols import Progress, Vault
 from backup.pruner.context import PruneContext
+from backup.transfer.retry import Patience
 
 _ASK_AGAIN = timedelta(days=7)  # a refusal that gives no date
 _AT_A_TIME = 1_000
@@ -27,36 +28,57 @@ class Deleted:
     refused: tuple[tuple[StoredArchive, Refusal], ...]
 
 
+Record = Callable[[Sequence[StoredArchive], Sequence[tuple[StoredArchive, Refusal]]], object]
+"""Takes what is gone and what was refused of one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deleting:
+    """How archives are deleted: each request tried how often, how many side by side, until when."""
+
+    vault: Vault
+    patience: Patience
+    progress: Progress
+    threads: int = 8
+    stop: Callable[[], bool] = lambda: False
+
+
 def delete_decided(archives: Sequence[StoredArchive], vault: Vault, context: PruneContext) -> Deleted:
     """Delete archives whose deletion is recorded. An error leaves the rest for the next time.
 
     What the vault refuses is condemned as before; it is asked again on the day that the vault tells, or in a
     week.
     """
+    work = Deleting(vault, context.patience, context.backup.progress, context.threads, context.stop)
+    return delete_all(archives, work, lambda done, kept: _record(done, kept, context))
+
+
+def delete_all(archives: Sequence[StoredArchive], work: Deleting, record: Record) -> Deleted:
+    """Delete archives; each batch is told to `record` as its answer comes."""
     gone: list[StoredArchive] = []
     refused: list[tuple[StoredArchive, Refusal]] = []
-    size = max(1, vault.traits.deletes_at_once)
-    at_once = context.threads if size == 1 else 1
+    size = max(1, work.vault.traits.deletes_at_once)
+    at_once = work.threads if size == 1 else 1
     with ThreadPoolExecutor(at_once) as pool:
         for group in _batches(archives, max(size, at_once)):
-            if context.stop():
+            if work.stop():
                 raise InterruptedRunError("the prune was stopped; what is left is deleted the next time")
-            answers = pool.map(lambda some: _ask(some, vault, context), list(_batches(group, size)))
+            answers = pool.map(lambda some: _ask(some, work), list(_batches(group, size)))
             answer: dict[ArchiveId, Refusal] = {}
             for one in answers:
                 answer |= one
             kept = [(one, answer[one.archive_id]) for one in group if one.archive_id in answer]
             done = [one for one in group if one.archive_id not in answer]
-            _record(done, kept, context)
+            record(done, kept)
             gone += done
             refused += kept
-            context.backup.progress.advance(files=len(done), done=sum(one.size for one in done))
+            work.progress.advance(files=len(done), done=sum(one.size for one in done))
     return Deleted(tuple(gone), tuple(refused))
 
 
-def _ask(some: Sequence[StoredArchive], vault: Vault, context: PruneContext) -> Mapping[ArchiveId, Refusal]:
+def _ask(some: Sequence[StoredArchive], work: Deleting) -> Mapping[ArchiveId, Refusal]:
     stored = {one.archive_id: one.stored_at for one in some}
-    return context.patience.call(lambda: vault.delete_archives(stored))
+    return work.patience.call(lambda: work.vault.delete_archives(stored))
 
 
 def _record(

@@ -17,7 +17,7 @@ from backup.format.catalog import Record
 from backup.inventory import pruning, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
-from backup.inventory.need import archive_uses, kept_snapshots, needed_chunks
+from backup.inventory.need import kept_snapshots
 from backup.inventory.pruning import StoredArchive
 from backup.inventory.runs import JobRow, RunKind
 from backup.inventory.schema import micros
@@ -28,6 +28,7 @@ from backup.pruner.context import PruneContext
 from backup.pruner.delete import Deleted, delete_decided
 from backup.pruner.groups import condemned_groups, group_of, refused_groups, waiting_groups
 from backup.pruner.listed import Shown, read_listing, require_same_time
+from backup.pruner.needed import needed_archives
 from backup.pruner.report import PruneReport
 from backup.retention.prune import PrunedArchive, PrunePlan, PruneRules, Why, plan_prune
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
@@ -130,14 +131,7 @@ class _Prune:
 
     def _needed(self, tx: Transaction) -> set[int]:
         """The numbers of archives that something kept needs."""
-        chunks = needed_chunks(tx, kept_snapshots(tx))
-        elsewhere = pruning.stored_elsewhere(tx, chunks)
-        needed = {
-            one.number
-            for one in archive_uses(tx, chunks, self._vault.name)
-            if one.chunks == 0 or one.needed > elsewhere[one.number]
-        }
-        needed |= pruning.needed_catalogs(tx)
+        needed = needed_archives(tx, self._vault.name, kept_snapshots(tx))
         return needed | pruning.archives_of_open_restores(tx)
 
     def _pruned(self, one: StoredArchive) -> PrunedArchive:
@@ -200,7 +194,7 @@ class _Prune:
     def _amend(self, found: _Found, report: PruneReport) -> PruneReport:
         """One catalog for each job that something changes for, each true by itself."""
         with self._inventory.reading() as tx:
-            beyond = pruning.forgotten_beyond_recall(tx)
+            beyond = pruning.forgotten_beyond_recall(tx, going=self._due_elsewhere(found))
             jobs = {one.number: one for one in runs.list_jobs(tx, self._vault.name)}
             names = pruning.snapshot_ids(tx)
         changes = self._changes(found, beyond, jobs)
@@ -219,6 +213,18 @@ class _Prune:
             pruning.drop_contents(tx, self._vault.name)
             pruning.forget_deleted(tx, self._clock.now() - _LISTS_ARE_LATE)
         return replace(report, recovery_lines=lines, dropped=dropped, warnings=warnings)
+
+    def _due_elsewhere(self, found: _Found) -> set[int]:
+        """What this server would delete now if it might: it gives up the snapshots that need it.
+
+        Whoever deletes in its place sees only catalogs. A snapshot that could still be taken back would stand
+        in the way, or lose its archives in the moment in which it is taken back.
+        """
+        if self._context.deleting is not None:
+            return set()
+        now = self._clock.now()
+        waiting = (one for one in found.plan.waiting if one.why is Why.LISTING)
+        return {one.archive.number for one in waiting if one.archive.free_at <= now}
 
     def _changes(
         self, found: _Found, beyond: Mapping[int, Sequence[int]], jobs: Mapping[int, JobRow]
@@ -246,7 +252,7 @@ class _Prune:
 
     def _would_drop(self, tx: Transaction, found: _Found) -> dict[str, list[str]]:
         """The forgotten snapshots, by job, that could not come back after what is planned."""
-        going = {one.number for one in found.plan.delete if self._context.deleting is not None}
+        going = {one.number for one in found.plan.delete} | self._due_elsewhere(found)
         jobs = {one.number: one.name for one in runs.list_jobs(tx, self._vault.name)}
         names = pruning.snapshot_ids(tx)
         beyond = pruning.forgotten_beyond_recall(tx, going=going)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -23,11 +25,12 @@ from backup.format.keys import ChunkSecret, Recipient, RecoveryKey, Signer, doma
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder
-from backup.model import Generation, PackKind, VaultIdentity, VaultName
+from backup.model import ArchiveId, Generation, PackKind, VaultIdentity, VaultName
 from backup.rebuilder import record_ranges
 from backup.rebuilder.apply_archives import VAULT, ArchiveApplier
 from backup.rebuilder.catalog_chain import Chain, Member, NewerCatalogError
 from backup.rebuilder.catalog_file import CatalogFile
+from backup.rebuilder.floor import Floor
 from backup.rebuilder.spoiled_snapshots import Spoiled
 
 _ROWS_A_BATCH: Final = 20_000
@@ -72,11 +75,16 @@ class Applier:
         archive_ids: Mapping[bytes, str],
         suspect: Suspect,
         identity: VaultIdentity | None = None,
+        floor: Floor | None = None,
+        accepted: Mapping[ArchiveId, datetime] = MappingProxyType({}),
     ) -> None:
         """`advance` is told of rows, `suspect` of what is left out.
 
-        `archive_ids` are the listing's, by pack id, `identity` the vault's.
+        `archive_ids` are the listing's, by pack id, `identity` the vault's; `accepted`: when the vault
+        accepted each catalog, for the `floor`.
         """
+        self._floor, self._accepted = floor, accepted
+        self.condemned: dict[bytes, tuple[bytes, int]] = {}  # catalogs, by pack id: id of the job, when
         self._builder = builder
         self._recovery_keys = recovery_keys
         self._vault = vault
@@ -337,7 +345,22 @@ class Applier:
         if isinstance(record, timed) and not record_ranges.is_time(record.at):
             self._odd["a time of marks"] += 1
             record = msgspec.structs.replace(record, at=0)
+        if self._floor is not None and self._member is not None:
+            held = self._floor.amended(record, self._accepted.get(self._member.archive_id))
+            if held is None:
+                return
+            record = held
+        self._note_condemned(record)
         self._builder.amend(self._job.number, record)
+
+    def _note_condemned(self, record: Record) -> None:
+        """Note condemned packs of which no record tells: older catalogs."""
+        if isinstance(record, records.CondemnedRecord):
+            unknown = (one for one in record.packs if not self._archives.knows(one))
+            self.condemned = dict.fromkeys(unknown, (self._job.id, record.at)) | self.condemned
+        elif isinstance(record, records.TakenUpRecord):
+            for pack in record.packs:
+                self.condemned.pop(pack, None)
 
     def _take_mounts(self, one: records.MountsRecord) -> None:
         self._mounts = unpack_u64(one.entries)

@@ -36,6 +36,10 @@ class ArchiveApplier:
         self._taken: dict[int, int] = {}  # archives that this catalog brought, with their sizes
         self._skipping: set[int] = set()  # brought by another catalog already, or left out
 
+    def knows(self, pack_id: bytes) -> bool:
+        """Whether a record told of that pack."""
+        return pack_id in self._pack_ids
+
     def begin(self) -> None:
         """Begin the next catalog."""
         self.names, self._skipping, self._taken = [], set(), {}

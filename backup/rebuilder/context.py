@@ -10,6 +10,7 @@ from backup.format.line import RecoveryLine
 from backup.model import InventoryId, Tier
 from backup.protocols import Clock, Progress, Vault
 from backup.rebuilder.catalog_chain import Trust
+from backup.rebuilder.floor import Floor
 from backup.transfer.retry import Patience, Reach
 
 
@@ -18,7 +19,7 @@ class Wish:
     """The user's wish; all of it may be left out.
 
     `inventory` and `tip` are beginnings of ids in hex; `jobs` are names; `deep` reads the directories of
-    packs that no catalog covers.
+    packs that no catalog covers. With a `floor` the state keeps hold of what was there then.
     """
 
     lines: Sequence[RecoveryLine] = ()
@@ -28,6 +29,7 @@ class Wish:
     trust: Trust = field(default_factory=Trust)
     tier: Tier = Tier.STANDARD
     deep: bool = False
+    floor: Floor | None = None
 
 
 @dataclass(frozen=True, slots=True)

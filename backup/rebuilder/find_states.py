@@ -61,6 +61,7 @@ class StateFinder:
         self._refused: dict[ArchiveId, Refused] = {}  # until somebody vouches for their signers
         self._newer = NewerCatalogs(wish, context.vault.name)
         self._wrong_key: RecoveryKeyError | None = None
+        self._hidden: set[ArchiveId] = set()  # by the floor
         self.suspicions: list[Suspicion] = []
 
     @property
@@ -144,10 +145,14 @@ class StateFinder:
             if listing is None:
                 raise WaitsError("the vault's own list")
             self._known.listing = listing
-            self._learn(candidates_of(listing))
+            listed = candidates_of(listing)
+            self._hidden = self._wish.floor.hidden(listed) if self._wish.floor else set()
+            self._learn(listed)
 
     def _learn(self, candidates: Sequence[Candidate]) -> None:
         for one in candidates:
+            if one.archive_id in self._hidden:
+                continue
             known = self._known.candidates.get(one.archive_id)
             if known is None or known.tree_hash is None:
                 self._known.candidates[one.archive_id] = one

@@ -21,11 +21,12 @@ from backup.inventory.stages import StepStage
 from backup.model import Generation, InventoryId, ListedArchive, Listing, VaultIdentity
 from backup.protocols import phase
 from backup.rebuilder.apply import Applier, JobState, UnusableCatalogError
-from backup.rebuilder.candidates import NothingToRebuildError
+from backup.rebuilder.candidates import NothingToRebuildError, candidates_of
 from backup.rebuilder.catalog_chain import NewerCatalogError, OlderStateError
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
 from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.find_states import StateFinder, WaitsError
+from backup.rebuilder.floor import acceptance
 from backup.rebuilder.found import FoundJob
 from backup.rebuilder.journal import Journal
 from backup.rebuilder.record_ranges import MOST_NUMBERS
@@ -54,6 +55,22 @@ def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
             raise
         journal.clear()
     return replace(report, seconds=(context.clock.now() - began).total_seconds())
+
+
+def waits_for(wish: Wish, context: RebuildContext) -> str:
+    """What the vault must bring first, asked for now; empty once `rebuild` has all that it needs.
+
+    Raises what `StateFinder.find` raises.
+    """
+    with Journal.opened(context.folder, context.vault.name) as journal:
+        bringer = CatalogFetcher(
+            context.vault, context.clock, context.progress, journal, tier=wish.tier, patience=context.patience
+        )
+        try:
+            StateFinder(wish, context, bringer).find()
+        except WaitsError as wait:
+            return str(wait)
+    return ""
 
 
 def _find_and_build(
@@ -102,7 +119,7 @@ class _Building:
                 predecessor=inventory_id,
                 now=self._context.clock.now(),
             )
-            report = self._report(builder, inventory_id, list(zip(jobs, states, strict=True)), keys)
+            report = self._report(builder, inventory_id, list(zip(jobs, states, strict=True)), keys, applier)
             self._context.keep_keys(self._context.new_id, keys)
         return replace(report, recovered_packs=recovered.packs, recovered_chunks=recovered.chunks)
 
@@ -114,6 +131,8 @@ class _Building:
             advance=lambda rows: self._context.progress.advance(files=rows),
             archive_ids={one.label.pack_id: one.archive_id for one in self._listed if one.label},
             suspect=self._finder.suspect,
+            floor=self._wish.floor,
+            accepted=acceptance(candidates_of(self._finder.listing)) if self._finder.listing else {},
             identity=next(iter(self._identities(self._context.new_id)), None),
         )
         states: list[JobState] = []
@@ -209,6 +228,7 @@ class _Building:
         inventory_id: InventoryId,
         jobs: Sequence[tuple[FoundJob, JobState]],
         keys: ServerKeys,
+        applier: Applier,
     ) -> RebuildReport:
         listing = self._finder.listing
         own = {one.recipient.id for one in self._context.recovery_keys}
@@ -224,6 +244,7 @@ class _Building:
             missing_recipients=len(keys.recipient_ids) - len(keys.recipients),
             not_enrolled=tuple(one.hex() for one in keys.recipient_ids if one not in own),
             listed_at=listing.as_of if listing else None,
+            condemned_catalogs=applier.condemned,
             suspicions=tuple(self._finder.suspicions),
         )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -55,6 +55,7 @@ class RebuildReport:
     not_enrolled: Sequence[str] = ()  # recipients whose keys were not at hand to vouch for the new inventory
     listed_at: datetime | None = None
     suspicions: Sequence[Suspicion] = ()
+    condemned_catalogs: Mapping[bytes, tuple[bytes, int]] = field(default_factory=dict)  # pack: job, when
     seconds: float = 0.0
 
     @property
@@ -71,6 +72,7 @@ class RebuildReport:
             document[name] = document[name].hex() if document[name] else None
         document["inventory"] = document.pop("inventory_id")
         document["jobs"] = [asdict(job) for job in self.jobs]
+        del document["condemned_catalogs"]
         document["not_enrolled"] = list(self.not_enrolled)
         document["suspicions"] = [asdict(one) for one in self.suspicions]
         document["partial"] = self.is_partial

@@ -2,79 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from backup.errors import LockedError
-from backup.format import records
 from backup.inventory import archives
 from backup.inventory.archives import ArchiveState
-from backup.inventory.schema import micros
-from backup.model import PackKind, VaultName
-from backup.vault.directory import DirectoryVault
-from tests.support.backups import Site
-from tests.support.doubles import ManualClock
+from backup.model import PackKind
+from tests.support.nights import DAY, Nights
 from tests.support.rebuilding import bare, rows
-from tests.support.trees import Seen, assert_same_tree, snapshot_of
-from tests.support.wholeness import list_now
-
-DAY = timedelta(days=1)
-SIZE = 300_000
-
-
-class Nights:
-    """A site, night after night: each adds a file and removes the one of three nights before."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.clock = ManualClock()
-        self.vault = DirectoryVault(VaultName("disk"), str(folder / "vault"), self.clock)
-        self.vault.create()
-        self.source = folder / "source"
-        self.source.mkdir()
-        self.site = Site.create(folder / "state", self.vault, [self.source], clock=self.clock)
-        self.trees: dict[int, dict[bytes, Seen]] = {}
-
-    def night(self, name: str | None = None) -> int:
-        """A backup; the number of its snapshot."""
-        number = self.site.snapshots(also_forgotten=True)[-1].number + 1 if self.trees else 1
-        (self.source / (name or f"file {number}")).write_bytes(os.urandom(SIZE))
-        (self.source / f"file {number - 3}").unlink(missing_ok=True)
-        self.site.backup()
-        made = self.site.snapshots()[-1].number
-        self.trees[made] = snapshot_of(self.source)
-        self.clock.advance(DAY)
-        return made
-
-    def forget(self, *numbers: int) -> None:
-        """Mark snapshots as forgotten."""
-        self.site.amend(records.ForgottenRecord(list(numbers), micros(self.clock.now())))
-
-    def take_back(self, *numbers: int) -> None:
-        """Undo that."""
-        self.site.amend(records.TakenBackRecord(list(numbers)))
-
-    def listed(self) -> set[str]:
-        """The archives that the vault holds."""
-        return {one.archive_id for one in list_now(self.vault).archives}
-
-    def states(self, kind: PackKind = PackKind.DATA) -> list[ArchiveState]:
-        """Those of all archives that the inventory says are there."""
-        with self.site.inventory.reading() as tx:
-            every = archives.list_archives(tx, self.site.inventory.id)
-        return [one.state for one in every if one.label.kind is kind]
-
-    def assert_kept(self) -> None:
-        """Every kept snapshot restores as it was."""
-        for one in self.site.snapshots():
-            target = self.folder / "out" / f"{one.id} {len(os.listdir(self.folder))}"
-            self.site.restore(one.id, target)
-            assert_same_tree(self.trees[one.number], target)
+from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture

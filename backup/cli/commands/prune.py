@@ -10,8 +10,15 @@ import click
 
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.delete_only import DeleteOnly
+from backup.cli.support.delete_only import delete_only as delete_for_servers
 from backup.cli.support.prune_output import show_prune
-from backup.cli.support.retrieval_options import wait_option
+from backup.cli.support.retrieval_options import (
+    keys_option,
+    passphrase_files_option,
+    tier_option,
+    wait_option,
+)
 from backup.cli.support.stopping import stop_on_signals
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import LockedError, UsageError
@@ -31,9 +38,33 @@ if TYPE_CHECKING:
     metavar="MONEY",
     help="Delete before the minimum duration is over what costs no more than this together.",
 )
+@click.option(
+    "--delete-only",
+    is_flag=True,
+    help="Delete in place of servers, by their catalogs and a recovery key; condemn nothing.",
+)
+@keys_option("With --delete-only: the recovery key; asked for if not given.")
+@passphrase_files_option
+@click.option(
+    "--keep-within",
+    metavar="SPAN",
+    help="With --delete-only: nothing goes that was needed within this time (30d).",
+)
+@tier_option
 @wait_option
 @pass_cli
-def prune(cli: Cli, vault_name: str | None, dry_run: bool, max_fee: str | None, wait: bool) -> None:
+def prune(
+    cli: Cli,
+    vault_name: str | None,
+    dry_run: bool,
+    max_fee: str | None,
+    delete_only: bool,
+    key_files: tuple[str, ...],
+    passphrase_files: tuple[str, ...],
+    keep_within: str | None,
+    tier: str | None,
+    wait: bool,
+) -> None:
     """Make room: condemn archives that no kept snapshot needs, and delete what was condemned days ago.
 
     What is condemned is not built upon any more, and a catalog in the vault says so. It is deleted by a later
@@ -43,6 +74,10 @@ def prune(cli: Cli, vault_name: str | None, dry_run: bool, max_fee: str | None, 
     A cold vault needs hours for its list: the same command given again goes on where it is. Exit code 17 says
     that it waits, 3 that the vault refused without a day, 1 that something stopped it: nothing was deleted
     then.
+
+    With --delete-only it needs no inventory, so that it can run on another machine, whose role deletes: each
+    server's state is rebuilt from its catalogs, and what these condemned goes once nothing needed it for
+    --keep-within, by the vault's dates. What looks like an attack is told, with exit code 3.
     """
     from backup.app.prices import price_table
     from backup.app.pruning import Prune, prune_context
@@ -50,6 +85,14 @@ def prune(cli: Cli, vault_name: str | None, dry_run: bool, max_fee: str | None, 
 
     config = cli.config()
     settings = choose_vault(config, vault_name)
+    if delete_only:
+        if max_fee is not None:
+            raise UsageError("--max-fee is for prunes by an inventory: --delete-only waits for the vault")
+        wish = DeleteOnly(settings.name, key_files, passphrase_files, keep_within, tier, dry_run, wait)
+        delete_for_servers(cli, wish)
+        return
+    if key_files or passphrase_files or keep_within or tier:
+        raise UsageError("--key, --passphrase-file, --keep-within and --tier go with --delete-only")
     most = parse_fee(max_fee)
     with closing(opened(config)) as inventory, stop_on_signals() as stop:
         context = prune_context(

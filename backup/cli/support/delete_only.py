@@ -1,0 +1,134 @@
+"""`prune --delete-only`: deletes in place of servers, by a recovery key; its outcome told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.context import Cli
+from backup.cli.support.keyfiles import read_keys
+from backup.cli.support.stopping import stop_on_signals
+from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
+from backup.errors import ExitCode
+from backup.model import Tier, VaultName
+
+if TYPE_CHECKING:
+    from backup.pruner.keeper_report import InventoryReport, KeeperReport, Share
+    from backup.transfer.retry import Reach
+
+_LOOK = """\
+is it what you told the server to do? Then nothing is to be done; it is told until the floor is over.
+If not, the server may be in strange hands: docs/retention.md, "Who deletes". To look, on a machine
+that you trust:
+  nightvault rebuild --inventory {inventory} --key FILE
+  nightvault snapshots; nightvault snapshots --forgotten"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOnly:
+    """What the command line says."""
+
+    vault: VaultName
+    key_files: Sequence[str]
+    passphrase_files: Sequence[str]
+    keep_within: str | None
+    tier: str | None
+    dry_run: bool
+    wait: bool
+
+
+def delete_only(cli: Cli, wish: DeleteOnly) -> None:
+    """Delete what servers condemned. Ends the command with 17 if it waits, with 3 if somebody must look."""
+    from backup.app.keeping import keeper_context
+    from backup.pruner.keeper import keep
+
+    config = cli.config()
+    keys = read_keys(tuple(wish.key_files), tuple(wish.passphrase_files))
+    progress = cli.progress()
+    with stop_on_signals() as stop:
+        context = keeper_context(
+            config,
+            wish.vault,
+            keys,
+            clock=cli.clock,
+            progress=progress,
+            stop=stop.is_set,
+            keep_within=wish.keep_within,
+            tier=Tier(wish.tier) if wish.tier else None,
+        )
+
+        def step(reach: Reach) -> KeeperReport:
+            return keep(replace(context, reach=reach), only_plan=wish.dry_run)
+
+        report = wait_until(
+            lambda report: report.state == "done",
+            step(cli.reach()),
+            step,
+            cli=cli,
+            progress=progress,
+            stays=wish.wait or config.vault(wish.vault).kind == "directory",
+            title=lambda report: f"Waiting for {report.waits_for}",
+            hint=SAME_COMMAND_GOES_ON,
+        )
+    _show(cli, report)
+
+
+def _show(cli: Cli, report: KeeperReport) -> None:
+    from backup.cli.support.render import printable
+
+    if report.state != "done":
+        text = (
+            f"the deletion waits for {report.waits_for}\n"
+            "next: the same command again, in some hours, or with --wait now"
+        )
+        cli.report(report.document(), text)
+        raise click.exceptions.Exit(int(ExitCode.WAITING))
+    (cli.show if report.is_partial else cli.report)(report.document(), printable("\n".join(_lines(report))))
+    for one in report.inventories:
+        _tell(cli, one)
+    if report.is_partial:
+        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+
+
+def _lines(report: KeeperReport) -> Iterator[str]:
+    plan = ", a plan: nothing was deleted" if report.is_plan else ""
+    yield f"vault {report.vault}{plan}"
+    if report.floor is not None:
+        yield f"  nothing goes that was needed since {report.floor:%Y-%m-%d %H:%M} UTC, by the vault's dates"
+    if not report.inventories:
+        yield "  it holds no catalog of nightvault"
+    for one in report.inventories:
+        jobs = f" ({', '.join(one.jobs)})" if one.jobs else ""
+        yield f"server {one.inventory[:8]}{jobs}"
+        if one.stopped:
+            yield "  nothing is deleted for it: see below"
+            continue
+        yield f"  deleted   {_amount(one.deleted)}"
+        for share in (*one.waiting, *one.refused):
+            until = f", until {share.until:%Y-%m-%d}" if share.until else ""
+            yield f"  kept      {_amount(share)}{until}: {share.detail}"
+
+
+def _amount(share: Share) -> str:
+    from backup.cli.support.render import counted, size
+
+    return f"{counted(share.archives, 'archive')}, {size(share.bytes)}"
+
+
+def _tell(cli: Cli, one: InventoryReport) -> None:
+    """What somebody must look at."""
+    name = one.inventory[:8]
+    if one.stopped:
+        cli.warn(f"server {name}: {one.stopped}")
+        if one.advice:
+            cli.say(f"next: {one.advice}")
+    for finding in one.findings:
+        job = f", job {finding.job}" if finding.job else ""
+        cli.warn(f"server {name}{job}: {finding.sign}: {finding.detail}")
+    if one.findings:
+        cli.say(_LOOK.format(inventory=one.inventory))
+    for warning in one.warnings:
+        cli.warn(f"server {name}: {warning}")

@@ -1,0 +1,268 @@
+"""Deletes in place of servers that may not: goes by their catalogs and the vault's dates alone.
+
+    keep(context)      # one step; "waiting" while the vault makes its list or retrieves catalogs
+
+For each server in the vault's list two states are rebuilt into scratch inventories: the newest, and one that
+keeps hold of whatever was there at the floor's time or came since (`rebuilder/floor.py`). What both agree on
+goes (`keeper_rules.py`). A catalog that is in neither stops it for that server. It keeps no inventory and no
+key, and may be cut off anywhere: the next step decides anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from backup.errors import (
+    FormatError,
+    IntegrityError,
+    InventoryDamagedError,
+    NightvaultError,
+    RecoveryKeyError,
+    UsageError,
+)
+from backup.format.keys import RecoveryKey
+from backup.inventory.stages import StepStage
+from backup.model import InventoryId, Listing, PackKind, Tier
+from backup.protocols import Clock, Progress, Vault, phase
+from backup.pruner.context import GRACE
+from backup.pruner.delete import Deleting, delete_all
+from backup.pruner.keeper_folder import KeeperFolder
+from backup.pruner.keeper_report import InventoryReport, KeeperReport
+from backup.pruner.keeper_rules import Decision, KeeperRules, decide
+from backup.pruner.keeper_shares import refused_shares, share_of, waiting_shares
+from backup.pruner.keeper_signs import find_signs
+from backup.pruner.keeper_state import State, read_state
+from backup.pruner.lineages import Lineage, lineages, require_covered
+from backup.pruner.listed import PruneStoppedError, require_same_time
+from backup.rebuilder.candidates import NothingToRebuildError
+from backup.rebuilder.catalog_chain import ForkError, OlderStateError, TwoSignersError
+from backup.rebuilder.context import RebuildContext, Wish
+from backup.rebuilder.fetch import CatalogFetcher
+from backup.rebuilder.floor import Floor
+from backup.rebuilder.journal import Journal
+from backup.rebuilder.rebuild import rebuild, waits_for
+from backup.transfer.retry import Patience, Reach
+
+KEEP_WITHIN = timedelta(days=30)
+_STALE = timedelta(days=3)  # a cold vault's list is a day old when it comes, and catalogs take half a day
+_SETTLED_BY_A_HUMAN = (
+    ForkError, TwoSignersError, OlderStateError, NothingToRebuildError, PruneStoppedError, RecoveryKeyError,
+    FormatError, IntegrityError, InventoryDamagedError, UsageError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperContext:
+    """All that it works with. `vault` is by a role that reads catalogs and deletes, and cannot write.
+
+    `folder` is its own, 0700. Nothing goes that was needed within `keep_within`, or `grace` if that is
+    longer.
+    """
+
+    vault: Vault
+    clock: Clock
+    progress: Progress
+    recovery_keys: Sequence[RecoveryKey] = field(repr=False)
+    folder: str
+    keep_within: timedelta = KEEP_WITHIN
+    grace: timedelta = GRACE
+    tier: Tier = Tier.STANDARD
+    threads: int = 8
+    stop: Callable[[], bool] = lambda: False
+    reach: Reach = field(default_factory=Reach)
+
+    @property
+    def patience(self) -> Patience:
+        """For what is asked of the vault."""
+        return self.reach.patience(self.clock, self.progress)
+
+
+def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
+    """One step. A server that cannot be gone by is passed over, and the report says why.
+
+    `LockedError` while another is at work; `PruneStoppedError` if the clocks differ.
+    """
+    with KeeperFolder.opened(context.folder) as folder:
+        require_same_time(context.vault, context.clock.now(), context.patience)
+        listing = _listing(context, folder)
+        if listing is None:
+            return KeeperReport(StepStage.WAITING, context.vault.name, waits_for="the vault's own list")
+        rules = _rules(context, listing)
+        done = folder.done(listing.as_of, is_plan=only_plan)
+        waits: list[str] = []
+        for lineage in lineages(listing):
+            name = lineage.newest.hex()
+            if name in done.reports:
+                continue
+            try:
+                report = _Server(context, folder, lineage, rules).step(listing, only_plan=only_plan)
+            except _Waits as wait:
+                waits.append(str(wait))
+                continue
+            except _SETTLED_BY_A_HUMAN as error:
+                report = _stopped(lineage.newest, error)
+            done.reports[name] = report
+            folder.keep_done(done)
+        if not waits:
+            folder.clear()
+        return KeeperReport(
+            StepStage.WAITING if waits else StepStage.DONE,
+            context.vault.name,
+            waits_for="; ".join(dict.fromkeys(waits)),
+            is_plan=only_plan,
+            listed_at=listing.as_of,
+            floor=rules.floor,
+            inventories=[done.reports[name] for name in sorted(done.reports)],
+        )
+
+
+def _listing(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
+    """The vault's list, not older than a few days; None while it is on its way."""
+    with Journal.opened(folder.listing, context.vault.name) as journal:
+        kept = journal.kept_listing()
+        if kept is not None and context.clock.now() - kept.as_of > _STALE:
+            folder.clear()
+            journal.forget_listing()
+        bringer = CatalogFetcher(
+            context.vault,
+            context.clock,
+            context.progress,
+            journal,
+            tier=context.tier,
+            patience=context.patience,
+        )
+        listing = bringer.listing()
+    if listing is not None and context.clock.now() - listing.as_of > _STALE:
+        raise PruneStoppedError(
+            f"the newest list that vault {context.vault.name} gives is of {listing.as_of:%Y-%m-%d %H:%M} UTC",
+            advice="nothing is deleted by an old list: try again when the vault has made a newer one",
+        )
+    return listing
+
+
+def _rules(context: KeeperContext, listing: Listing) -> KeeperRules:
+    """By the earlier of the vault's time and this machine's."""
+    at = min(context.clock.now(), listing.as_of)
+    traits = context.vault.traits
+    hot = timedelta(0) if traits.keeps_metadata_hot else traits.minimum_storage
+    minimum = {PackKind.DATA: traits.minimum_storage, PackKind.CATALOG: hot}
+    return KeeperRules(at, at - max(context.keep_within, context.grace), minimum)
+
+
+def _stopped(inventory_id: InventoryId, error: NightvaultError) -> InventoryReport:
+    return InventoryReport(inventory_id.hex(), stopped=str(error), advice=error.advice)
+
+
+class _Waits(Exception):  # noqa: N818 (no error)
+    """The vault retrieves catalogs; `str` says how many."""
+
+
+class _Server:
+    """One server of the vault."""
+
+    def __init__(
+        self, context: KeeperContext, folder: KeeperFolder, lineage: Lineage, rules: KeeperRules
+    ) -> None:
+        self._context = context
+        self._folder = folder
+        self._lineage = lineage
+        self._rules = rules
+
+    def step(self, listing: Listing, *, only_plan: bool) -> InventoryReport:
+        """Rebuild both states, decide, delete. `_Waits`; the errors of `StateFinder.find`."""
+        floor, newest = self._states(listing)
+        require_covered(self._lineage, newest, floor)
+        decided = decide(self._lineage, newest, floor, self._rules)
+        report = InventoryReport(
+            self._lineage.newest.hex(),
+            jobs=sorted(newest.jobs.values()),
+            deleted=share_of(decided.delete),
+            waiting=waiting_shares(decided),
+            findings=find_signs(self._lineage, newest, floor, self._rules),
+            warnings=_warnings(decided),
+        )
+        return report if only_plan else self._delete(decided, newest, report)
+
+    def _states(self, listing: Listing) -> tuple[State, State]:
+        """The floor's state and the newest, in this order: the newest is as new as can be."""
+        wish = Wish(inventory=self._lineage.newest.hex(), tier=self._context.tier)
+        held = Wish(inventory=wish.inventory, tier=wish.tier, floor=Floor(self._rules.floor))
+        wishes = {"floor": held, "newest": wish}
+        for which in wishes:
+            with Journal.opened(
+                self._folder.asked(self._lineage.newest, which), self._context.vault.name
+            ) as journal:
+                journal.keep_listing(listing)
+        traits = self._context.vault.traits
+        if traits.waits and not traits.keeps_metadata_hot:  # ask for all at once
+            waiting = [waits_for(each, self._rebuilding(which)) for which, each in wishes.items()]
+            if any(waiting):
+                raise _Waits("; ".join(dict.fromkeys(filter(None, waiting))))
+        return self._state("floor", held), self._state("newest", wish)
+
+    def _state(self, which: str, wish: Wish) -> State:
+        """One state; its inventory is gone again when this returns."""
+        context = self._rebuilding(which)
+        report = rebuild(wish, context)
+        if report.state is StepStage.WAITING:
+            raise _Waits(report.waits_for)
+        try:
+            return read_state(context.url, self._folder.scratch, self._context.vault.name, report)
+        finally:
+            self._folder.wipe()
+
+    def _rebuilding(self, which: str) -> RebuildContext:
+        context = self._context
+        return RebuildContext(
+            vault=context.vault,
+            clock=context.clock,
+            progress=context.progress,
+            recovery_keys=context.recovery_keys,
+            url=f"sqlite:///{os.path.join(self._folder.scratch, 'inventory.sqlite')}",
+            folder=self._folder.asked(self._lineage.newest, which),
+            new_id=InventoryId(os.urandom(16)),
+            keep_keys=lambda *_: None,
+            reach=context.reach,
+        )
+
+    def _delete(self, decided: Decision, newest: State, report: InventoryReport) -> InventoryReport:
+        """Delete what goes, unless a catalog came meanwhile."""
+        due = decided.delete
+        if not due:
+            return report
+        self._require_nothing_new(newest)
+        context = self._context
+        work = Deleting(context.vault, context.patience, context.progress, context.threads, context.stop)
+        total = sum(one.size for one in due)
+        title = f"Deleting {len(due)} archives from {context.vault.name}"
+        with phase(context.progress, title, total, counts="archive"):
+            came_of_it = delete_all(due, work, lambda *_: None)
+        return replace(report, deleted=share_of(came_of_it.gone), refused=refused_shares(came_of_it))
+
+    def _require_nothing_new(self, newest: State) -> None:
+        """`PruneStoppedError` if the server stored a catalog since, where a look costs nothing."""
+        vault = self._context.vault
+        if not vault.traits.lists_at_once:
+            return
+        known = {job.number for job in newest.report.jobs}
+        numbers = dict.fromkeys(newest.jobs, min(known, default=0))
+        for one in self._context.patience.call(lambda: vault.newest_catalogs(newest.inventory_id, numbers)):
+            if one.archive_id not in newest.applied and one.archive_id not in self._lineage.lines:
+                raise PruneStoppedError(
+                    f"the server stored a catalog while its state was rebuilt ({one.archive_id[:40]})",
+                    advice="run it again, at a time at which no backup runs",
+                )
+
+
+def _warnings(decided: Decision) -> list[str]:
+    """Archives that catalogs name by the id of another's."""
+    if not decided.strange:
+        return []
+    text = (
+        f"{len(decided.strange)} condemned archives are listed as something else, or another server's, such "
+        f"as {decided.strange[0][:40]}: they are not touched"
+    )
+    return [text]

@@ -1,0 +1,102 @@
+"""The folder of whoever deletes for servers: the vault's list, what rebuilds asked for, what is done so far.
+
+    lock  done.json  list/  asked/<inventory>/{newest,floor}/  scratch/
+
+Rebuilt inventories lie in `scratch` for minutes: it is emptied at the beginning and the end of each step, so
+also after a crash. No key is ever written here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+
+import msgspec
+
+from backup.errors import SpoolError
+from backup.files import file_lock, write_durably
+from backup.model import InventoryId
+from backup.pruner.keeper_report import InventoryReport
+
+_OTHER = "another `nightvault prune --delete-only` is at work in this state directory"
+
+
+class Done(msgspec.Struct):
+    """The servers that are done in this round, which goes by one list: plans and deeds are kept apart."""
+
+    listed_at: datetime
+    is_plan: bool
+    reports: dict[str, InventoryReport] = {}
+
+
+class KeeperFolder:
+    """The paths, used within `opened`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: str) -> Iterator[KeeperFolder]:
+        """The folder, alone, without leftovers. `LockedError`."""
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            os.chmod(path, 0o700)
+            lock = file_lock(os.path.join(path, "lock"), told=_OTHER)
+        except OSError as error:
+            raise SpoolError(f"{path} cannot be made: {error.strerror}") from error
+        with lock:
+            folder = cls(path)
+            folder.wipe()
+            try:
+                yield folder
+            finally:
+                folder.wipe()
+
+    @property
+    def listing(self) -> str:
+        """Where the vault's list is kept."""
+        return os.path.join(self.path, "list")
+
+    def asked(self, inventory_id: InventoryId, which: str) -> str:
+        """The folder of a rebuild's journal."""
+        return os.path.join(self.path, "asked", inventory_id.hex(), which)
+
+    @property
+    def scratch(self) -> str:
+        """Where rebuilt inventories lie."""
+        return os.path.join(self.path, "scratch")
+
+    def wipe(self) -> None:
+        """Leave no rebuilt inventory behind."""
+        try:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            os.mkdir(self.scratch, 0o700)
+        except OSError as error:
+            raise SpoolError(f"{self.scratch} cannot be emptied: {error.strerror}") from error
+
+    def done(self, listed_at: datetime, *, is_plan: bool) -> Done:
+        """What is done so far by the list of that time."""
+        with suppress(FileNotFoundError, ValueError), open(self._done, "rb") as file:
+            done = msgspec.json.decode(file.read(), type=Done)
+            if (done.listed_at, done.is_plan) == (listed_at, is_plan):
+                return done
+        return Done(listed_at, is_plan)
+
+    def keep_done(self, done: Done) -> None:
+        """Remember it while another server waits."""
+        write_durably(self._done, msgspec.json.encode(done), beside=f"{self._done}.new")
+
+    def clear(self) -> None:
+        """The round is over: the next one asks for a new list."""
+        for path in (self.listing, os.path.join(self.path, "asked")):
+            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self._done)
+
+    @property
+    def _done(self) -> str:
+        return os.path.join(self.path, "done.json")

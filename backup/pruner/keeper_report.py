@@ -1,0 +1,87 @@
+"""The report of whoever deletes for servers: what went, what stays and why, and what looks like an attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from backup.inventory.stages import StepStage
+from backup.model import VaultName
+
+
+class Sign(StrEnum):
+    """What an intruder on a server may have done."""
+
+    FORGOTTEN = "forgotten"  # many snapshots at once
+    DROPPED = "dropped"  # snapshots taken away that were not forgotten before
+    CONDEMNED = "condemned"  # much at once
+    FLOOD = "flood"  # far more catalogs a day than usual
+    DATES = "dates"  # snapshots whose dates cannot be right
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something unusual about a job of a server, or the whole server (`job` empty), as a sentence."""
+
+    sign: Sign
+    job: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Archives with the same fate: how many, their bytes; why and until when if they stay."""
+
+    archives: int
+    bytes: int
+    why: str = ""
+    detail: str = ""
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryReport:
+    """What was done for one server; `stopped` says why nothing was, with the way out in `advice`."""
+
+    inventory: str
+    jobs: Sequence[str] = ()
+    stopped: str = ""
+    advice: str = ""
+    deleted: Share = Share(0, 0)
+    waiting: Sequence[Share] = ()
+    refused: Sequence[Share] = ()
+    findings: Sequence[Finding] = ()
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperReport:
+    """One step. `floor`: what any state of then or later held stays; `listed_at`: the list's own time."""
+
+    state: StepStage
+    vault: VaultName
+    waits_for: str = ""
+    is_plan: bool = False
+    listed_at: datetime | None = None
+    floor: datetime | None = None
+    inventories: Sequence[InventoryReport] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether somebody must look: a server was passed over, or something is unusual."""
+        every = self.inventories
+        return any(one.stopped or one.findings or one.warnings for one in every) or any(
+            share.until is None for one in every for share in one.refused
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON."""
+        document: dict[str, Any] = msgspec.to_builtins(self)
+        document["plan"] = document.pop("is_plan")
+        document["partial"] = self.is_partial
+        return document

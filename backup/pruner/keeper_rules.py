@@ -1,0 +1,151 @@
+"""What may be deleted for a server, decided from two rebuilt states and the vault's list; pure.
+
+An archive goes if both states say so: the newest one, and the one that keeps hold of all that was there at
+the floor's time or came since. In each it must be condemned by every job that named it, and no snapshot may
+need it, forgotten or not. The grace runs by the vault's date of the catalog that condemned it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from backup.inventory.archives import ArchiveState
+from backup.inventory.pruning import StoredArchive
+from backup.inventory.schema import moment
+from backup.model import ArchiveId, Generation, ListedArchive, PackKind
+from backup.pruner.keeper_state import State
+from backup.pruner.lineages import Lineage
+from backup.retention.prune import PrunedArchive, PruneRules, Waiting, plan_prune
+
+_FULLS_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperRules:
+    """The time of the list, the floor below it, and how long the vault bills at least, by kind of pack."""
+
+    at: datetime
+    floor: datetime
+    minimum: Mapping[PackKind, timedelta]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What goes, what waits for what, what stays as a snapshot needs it, and what is listed as another's."""
+
+    delete: Sequence[StoredArchive]
+    waiting: Sequence[Waiting]
+    needed: Sequence[StoredArchive]
+    held: Sequence[StoredArchive]
+    strange: Sequence[ArchiveId]
+
+
+def decide(lineage: Lineage, newest: State, floor: State, rules: KeeperRules) -> Decision:
+    """Decide on each condemned archive of a server."""
+    asked: dict[int, tuple[StoredArchive, PrunedArchive]] = {}
+    needed: set[int] = set()
+    held: set[int] = set()
+    strange: list[ArchiveId] = []
+    for archive, condemned_at, before in _condemned(newest, floor):
+        line = lineage.lines.get(archive.archive_id)
+        if line is None:
+            continue  # gone already
+        if not _is_ours(line, archive, lineage):
+            strange.append(archive.archive_id)
+            continue
+        asked[archive.number] = _asked(archive, line, condemned_at, rules)
+        if archive.number in newest.needed:
+            needed.add(archive.number)
+        elif before is not None and before.number in floor.needed:
+            held.add(archive.number)
+    for number, (archive, line, at) in enumerate(_unknown(lineage, newest, floor), 1):
+        asked[-number] = _asked(replace(archive, number=-number), line, at, rules)
+        if archive.kind is PackKind.CATALOG and not _is_old(line, lineage, newest, floor, rules):
+            needed.add(-number)
+    plan = plan_prune(
+        [one for _, one in asked.values()],
+        needed | held,
+        PruneRules(grace=rules.at - rules.floor, listed_before=rules.at),
+        now=rules.at,
+        fee=lambda *_: None,
+    )
+    return Decision(
+        delete=[asked[one.number][0] for one in plan.delete],
+        waiting=plan.waiting,
+        needed=[asked[number][0] for number in sorted(needed)],
+        held=[asked[number][0] for number in sorted(held)],
+        strange=strange,
+    )
+
+
+def _condemned(
+    newest: State, floor: State
+) -> Iterator[tuple[StoredArchive, datetime | None, StoredArchive | None]]:
+    """What the newest state says is condemned: when, by the floor's state, in which it must be, too."""
+    for archive_id, one in newest.archives.items():
+        if one.state is ArchiveState.CONDEMNED:
+            before = floor.archives.get(archive_id)
+            is_told = one.condemned_at is not None and before is not None and before.is_condemned
+            yield one, before.condemned_at if before is not None and is_told else None, before
+
+
+def _unknown(
+    lineage: Lineage, newest: State, floor: State
+) -> Iterator[tuple[StoredArchive, ListedArchive, datetime]]:
+    """Condemned packs that no state describes: older catalogs, and what runs stored that came to nothing."""
+    by_pack = {one.label.pack_id: one for one in lineage.lines.values() if one.label is not None}
+    for pack, (job, at) in sorted(floor.report.condemned_catalogs.items()):
+        line = by_pack.get(pack)  # type: ignore[call-overload]
+        if line is None or line.label is None or pack in newest.packs | floor.packs:
+            continue
+        label = line.label
+        if label.inventory_id in lineage.inventories and label.job_id in {None, job}:
+            state, no_jobs = ArchiveState.CONDEMNED, frozenset[int]()
+            place = (0, pack, line.archive_id, label.kind, state, line.size, line.created_at)
+            yield StoredArchive(*place, no_jobs, {}, None, "", run_is_open=False), line, moment(at)
+
+
+def _is_ours(line: ListedArchive, archive: StoredArchive, lineage: Lineage) -> bool:
+    """Whether the list names it as what the catalogs say it is, and as this server's."""
+    label = line.label
+    return (
+        label is not None
+        and label.kind is archive.kind
+        and label.pack_id == archive.pack_id
+        and label.inventory_id in lineage.inventories
+    )
+
+
+def _is_old(line: ListedArchive, lineage: Lineage, newest: State, floor: State, rules: KeeperRules) -> bool:
+    """Whether a catalog is older than two full ones of its job that were there at the floor's time."""
+    if line.label is None or line.archive_id in newest.applied or line.archive_id in floor.applied:
+        return False
+    fulls = sorted(
+        lineage.accepted[one.archive_id]
+        for one in lineage.catalogs
+        if one.label is not None
+        and one.label.generation is Generation.FULL
+        and one.label.job_id == line.label.job_id
+        and lineage.accepted[one.archive_id] <= rules.floor
+    )
+    return len(fulls) >= _FULLS_KEPT and lineage.accepted[line.archive_id] < fulls[-_FULLS_KEPT]
+
+
+def _asked(
+    archive: StoredArchive, line: ListedArchive, condemned_at: datetime | None, rules: KeeperRules
+) -> tuple[StoredArchive, PrunedArchive]:
+    """An archive with the vault's dates."""
+    stored = replace(archive, stored_at=line.created_at, size=line.size)
+    return stored, PrunedArchive(
+        number=stored.number,
+        pack_id=stored.pack_id,
+        size=stored.size,
+        stored_at=stored.stored_at,
+        free_at=stored.stored_at + rules.minimum[stored.kind],
+        is_condemned=True,
+        condemned_at=condemned_at,
+        told_at=condemned_at,
+        kind=stored.kind,
+    )

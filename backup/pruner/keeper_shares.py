@@ -1,0 +1,60 @@
+"""Archives with the same fate together, for the report of whoever deletes for servers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date, datetime
+
+from backup.inventory.pruning import StoredArchive
+from backup.pruner.delete import Deleted
+from backup.pruner.keeper_report import Share
+from backup.pruner.keeper_rules import Decision
+from backup.retention.prune import Waiting, Why
+
+_WORDS = {
+    Why.CATALOGS: "a catalog of each job that named it, which says that it is condemned",
+    Why.GRACE: "until it has been condemned as long as the floor asks for, by the vault's dates",
+    Why.DURATION: "the vault's minimum duration",
+}
+
+
+def share_of(archives: Sequence[StoredArchive], why: str = "", detail: str = "") -> Share:
+    """All of them together."""
+    return Share(len(archives), sum(one.size for one in archives), why, detail)
+
+
+def waiting_shares(decided: Decision) -> list[Share]:
+    """What stays though it is condemned: by reason and day, the soonest first."""
+    groups: dict[tuple[Why, date | None], list[Waiting]] = defaultdict(list)
+    for one in decided.waiting:
+        groups[one.why, one.until and one.until.date()].append(one)
+    found = [
+        Share(
+            len(some),
+            sum(one.archive.size for one in some),
+            why.name.lower(),
+            _WORDS.get(why, why.value),
+            max((one.until for one in some if one.until is not None), default=None),
+        )
+        for (why, _), some in groups.items()
+    ]
+    found.sort(key=lambda one: (one.until is None, str(one.until), one.why))
+    if decided.held:
+        found.append(share_of(decided.held, "held", "a snapshot that was there within the floor needs it"))
+    if decided.needed:
+        found.append(
+            share_of(decided.needed, "needed", "a snapshot that was not dropped, or a rebuild, needs it")
+        )
+    return found
+
+
+def refused_shares(done: Deleted) -> list[Share]:
+    """What the vault refused to delete, by reason and day."""
+    groups: dict[tuple[str, datetime | None], list[StoredArchive]] = defaultdict(list)
+    for one, refusal in done.refused:
+        groups[refusal.detail, refusal.kept_until].append(one)
+    return [
+        Share(len(some), sum(one.size for one in some), "refused", detail, until)
+        for (detail, until), some in groups.items()
+    ]

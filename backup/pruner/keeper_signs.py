@@ -1,0 +1,106 @@
+"""What an intruder on a server may have done, seen from its catalogs and the vault's dates; pure.
+
+Nothing here decides what is deleted: within the floor nothing is, whatever a catalog says. It tells somebody
+to look while there is time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from statistics import median
+
+from backup.inventory.snapshots import Snapshot
+from backup.model import ListedArchive
+from backup.pruner.keeper_report import Finding, Sign
+from backup.pruner.keeper_rules import KeeperRules
+from backup.pruner.keeper_state import State
+from backup.pruner.lineages import Lineage
+from backup.retention.dates import in_doubt
+
+_FEW = 4  # snapshots or archives: fewer are no sign of anything
+_MANY_A_DAY = 10
+_TIMES_THE_USUAL = 4
+_AHEAD = timedelta(days=1)
+
+
+def find_signs(lineage: Lineage, newest: State, floor: State, rules: KeeperRules) -> list[Finding]:
+    """All findings of a server, since the floor."""
+    by_job: dict[str, list[Snapshot]] = {}
+    for one in floor.snapshots:
+        by_job.setdefault(one.job, []).append(one)
+    found: list[Finding] = []
+    for job, every in sorted(by_job.items()):
+        found += _forgotten(job, every, rules.floor)
+        found += _dropped(job, every, newest)
+        found += _dates(job, every, rules)
+    found += _condemned(floor, rules.floor)
+    found += _floods(lineage, newest.jobs, rules.floor)
+    return found
+
+
+def _forgotten(job: str, every: Sequence[Snapshot], floor: datetime) -> Iterator[Finding]:
+    """Many snapshots on one day, of those that were there. The dates are the vault's."""
+    days: Counter[date] = Counter(
+        one.forgotten_at.date() for one in every if one.forgotten_at is not None and one.forgotten_at > floor
+    )
+    kept = len([one for one in every if one.forgotten_at is None or one.forgotten_at > floor])
+    for day, count in sorted(days.items()):
+        if count > _FEW and count * 3 > kept:
+            yield Finding(Sign.FORGOTTEN, job, f"{count} of {kept} snapshots were forgotten on {day}")
+
+
+def _dropped(job: str, every: Sequence[Snapshot], newest: State) -> Iterator[Finding]:
+    """Snapshots that are gone from the newest state, and were never forgotten."""
+    there = {one.id for one in newest.snapshots}
+    gone = [one for one in every if one.id not in there and one.forgotten_at is None]
+    if gone:
+        detail = f"{len(gone)} of {len(every)} snapshots were taken away without having been forgotten"
+        yield Finding(Sign.DROPPED, job, detail)
+
+
+def _dates(job: str, every: Sequence[Snapshot], rules: KeeperRules) -> Iterator[Finding]:
+    """Snapshots from the future, or against the order in which they were made."""
+    doubtful = in_doubt([one.started_at for one in every])
+    wrong = [
+        one
+        for position, one in enumerate(every)
+        if position in doubtful or one.started_at > rules.at + _AHEAD
+    ]
+    if wrong:
+        dated = f"{wrong[0].started_at:%Y-%m-%d %H:%M}"
+        detail = f"{len(wrong)} snapshots have dates that cannot be right, such as {dated}"
+        yield Finding(Sign.DATES, job, detail)
+
+
+def _condemned(floor: State, since: datetime) -> Iterator[Finding]:
+    """A large part of all archives on one day."""
+    total = sum(one.size for one in floor.archives.values())
+    days: dict[date, list[int]] = {}
+    for one in floor.archives.values():
+        if one.condemned_at is not None and one.condemned_at > since:
+            days.setdefault(one.condemned_at.date(), []).append(one.size)
+    for day, sizes in sorted(days.items()):
+        if len(sizes) > _FEW and sum(sizes) * 3 > total:
+            share = round(100 * sum(sizes) / max(total, 1))
+            detail = f"{len(sizes)} archives, {share} % of all bytes, were condemned on {day}"
+            yield Finding(Sign.CONDEMNED, "", detail)
+
+
+def _floods(lineage: Lineage, jobs: Mapping[bytes, str], since: datetime) -> Iterator[Finding]:
+    """Days with far more catalogs than usual: they push older snapshots out of a policy's counts."""
+    days: dict[bytes, Counter[date]] = {}
+    for one in lineage.catalogs:
+        job = _job_of(one)
+        days.setdefault(job, Counter())[lineage.accepted[one.archive_id].date()] += 1
+    for job, counts in sorted(days.items()):
+        usual = median(counts.values())
+        for day, count in sorted(counts.items()):
+            if day >= since.date() and count >= max(_MANY_A_DAY, _TIMES_THE_USUAL * usual):
+                detail = f"{count} catalogs were stored on {day}; on other days it is {usual:g}"
+                yield Finding(Sign.FLOOD, jobs.get(job, ""), detail)
+
+
+def _job_of(one: ListedArchive) -> bytes:
+    return (one.label.job_id if one.label else None) or b""

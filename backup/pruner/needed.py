@@ -1,0 +1,24 @@
+"""The archives of a vault that the snapshots of an inventory need: data, and the catalogs of a rebuild."""
+
+from __future__ import annotations
+
+from backup.inventory import pruning
+from backup.inventory.database import Transaction
+from backup.inventory.need import Kept, archive_uses, needed_chunks
+from backup.model import VaultName
+
+
+def needed_archives(tx: Transaction, vault: VaultName, kept: Kept) -> set[int]:
+    """The numbers of archives that these snapshots, live entries or a rebuild need.
+
+    One that is not built upon is needed for chunks that no stored archive holds; one of which no chunk is
+    known may hold anything.
+    """
+    chunks = needed_chunks(tx, kept)
+    elsewhere = pruning.stored_elsewhere(tx, chunks)
+    needed = {
+        one.number
+        for one in archive_uses(tx, chunks, vault)
+        if one.chunks == 0 or one.needed > elsewhere[one.number]
+    }
+    return needed | pruning.needed_catalogs(tx)

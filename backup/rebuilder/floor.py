@@ -1,0 +1,67 @@
+"""A state that keeps hold of what was there at some earlier time, whatever later catalogs take away. Pure.
+
+Whoever deletes for a server rebuilds such a state beside the newest one. It begins with a full catalog that
+the vault accepted at the floor's time or before, and applies all deltas since. Snapshots that a later catalog
+drops stay. When something was forgotten or condemned is told by the vault's date of acceptance, which a
+server cannot choose. Of a job that is younger than the floor, everything stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from backup.format import records
+from backup.format.catalog import Record
+from backup.inventory.schema import micros
+from backup.model import ArchiveId, Generation
+from backup.rebuilder.catalog_chain import Candidate
+
+
+def acceptance(candidates: Sequence[Candidate]) -> dict[ArchiveId, datetime]:
+    """When the vault accepted each catalog of a listing; none earlier than one of a lower number of its job.
+
+    So one whose date was set back, where the vault has no clock of its own, counts as new as it is.
+    """
+    found: dict[ArchiveId, datetime] = {}
+    newest: dict[bytes | None, datetime] = {}
+    for one in sorted(candidates, key=lambda each: (each.label.number, each.archive_id)):
+        if one.created_at is None:
+            continue
+        job = one.label.job_id
+        newest[job] = max(one.created_at, newest.get(job, one.created_at))
+        found[one.archive_id] = newest[job]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A time by the vault's clock: what a state of then or later held stays."""
+
+    at: datetime
+
+    def hidden(self, candidates: Sequence[Candidate]) -> set[ArchiveId]:
+        """The full catalogs that would begin a state later than the floor, where an older one is there."""
+        by_job: dict[bytes | None, list[tuple[datetime, ArchiveId]]] = {}
+        accepted = acceptance(candidates)
+        for one in candidates:
+            if one.label.generation is Generation.FULL and one.archive_id in accepted:
+                by_job.setdefault(one.label.job_id, []).append((accepted[one.archive_id], one.archive_id))
+        hidden: set[ArchiveId] = set()
+        for fulls in by_job.values():
+            oldest = min(fulls)[0]
+            hidden |= {which for at, which in fulls if at > max(self.at, oldest)}
+        return hidden
+
+    def amended(self, record: Record, accepted_at: datetime | None) -> Record | None:
+        """A record as it is applied, of a catalog that the vault accepted then; None if it is left out."""
+        if isinstance(record, records.DroppedRecord):
+            return record if accepted_at is not None and accepted_at <= self.at else None
+        if isinstance(record, (records.CondemnedRecord, records.ForgottenRecord)):
+            if accepted_at is None:
+                return None
+            return msgspec.structs.replace(record, at=micros(accepted_at))
+        return record

@@ -1,0 +1,302 @@
+"""A keeper deletes what a server's catalogs condemned, after its own floor; whatever is unclear stops it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from backup.errors import LockedError
+from backup.format import records
+from backup.inventory import archives
+from backup.inventory.schema import micros
+from backup.model import ArchiveId, Listing, ListingId, Refusal, VaultState
+from backup.pruner.keeper_folder import KeeperFolder
+from backup.pruner.listed import PruneStoppedError
+from backup.vault.directory import DirectoryVault
+from tests.pruner.conftest import Kept
+from tests.support.keeping import FLOOR, keeper_of
+from tests.support.nights import DAY
+from tests.support.rebuilding import archive_file
+from tests.support.trees import assert_same_tree, snapshot_of
+
+
+class Around:
+    """A vault with something changed."""
+
+    def __init__(self, kept: Kept) -> None:
+        self._vault = kept.vault
+        kept.keeper.vault = self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vault, name)
+
+
+# What goes, and when.
+
+
+def test_what_was_given_up_goes_when_the_floor_is_over(kept: Kept) -> None:
+    before = kept.data()
+    kept.clock.advance(FLOOR - timedelta(hours=1))
+    waiting = kept.keeper.only()
+    assert (waiting.deleted.archives, kept.data()) == (0, before)
+    assert [one.why for one in waiting.waiting] == ["held"]
+    kept.clock.advance(timedelta(hours=2))
+    done = kept.keeper.only()
+    assert (done.stopped, done.findings, done.warnings) == ("", [], [])
+    assert done.deleted.archives == 1
+    assert kept.data() == before - {kept.condemned}
+    assert_same_tree(snapshot_of(kept.folder / "source"), _restored(kept))
+    report = kept.site.prune(deletes=False)
+    assert report.deleted_elsewhere == 1
+
+
+def _restored(kept: Kept) -> Any:
+    (kept.folder / "restored").mkdir()
+    source = kept.site.snapshots()[-1].sources[0]
+    kept.site.restore("latest", kept.folder / "restored", path=source)
+    return kept.folder / "restored"
+
+
+def test_a_plan_deletes_nothing(kept: Kept) -> None:
+    kept.clock.advance(FLOOR + DAY)
+    before = kept.data()
+    report = kept.keeper.keep(only_plan=True)
+    assert (report.is_plan, report.inventories[0].deleted.archives) == (True, 1)
+    assert kept.data() == before
+
+
+def test_a_forgotten_snapshot_that_is_not_dropped_keeps_its_archives(kept: Kept) -> None:
+    kept.site.amend(records.ForgottenRecord([2], micros(kept.clock.now())))
+    (kept.folder / "source" / "file 2").unlink()
+    kept.change("new")
+    kept.site.backup()
+    assert kept.site.prune(deletes=False).condemned.archives == 1
+    before = kept.data()
+    kept.clock.advance(FLOOR + 90 * DAY)  # condemned long ago; the server was not there to give it up
+    report = kept.keeper.only()
+    assert kept.data() == before - {kept.condemned}
+    assert [(one.why, one.archives) for one in report.waiting] == [("needed", 1)]
+
+
+def test_what_is_taken_up_again_stays_and_its_time_begins_anew(kept: Kept) -> None:
+    kept.clock.advance(FLOOR - DAY)
+    with kept.site.inventory.reading() as tx:
+        every = archives.list_archives(tx, kept.site.inventory.id)
+    pack = next(one.label.pack_id for one in every if one.archive_id == kept.condemned)
+    old = micros(kept.clock.now() - 300 * DAY)
+    kept.site.amend(records.TakenUpRecord([pack]))
+    kept.clock.advance(2 * DAY)
+    assert kept.keeper.only().deleted.archives == 0
+    kept.site.amend(records.CondemnedRecord([pack], old))  # with a date that a server can choose
+    kept.clock.advance(FLOOR - DAY)
+    waiting = kept.keeper.only()
+    assert [(one.why, one.archives) for one in waiting.waiting] == [("grace", 1)]
+    assert waiting.waiting[0].until == kept.clock.now() + DAY
+    kept.clock.advance(DAY)
+    assert kept.keeper.only().deleted.archives == 1
+
+
+def test_the_minimum_duration_is_waited_for(kept: Kept) -> None:
+    class Billing(Around):
+        @property
+        def traits(self) -> Any:
+            return replace(self._vault.traits, minimum_storage=180 * DAY)
+
+    Billing(kept)
+    kept.clock.advance(FLOOR + DAY)
+    waiting = kept.keeper.only()
+    assert (waiting.deleted.archives, [one.why for one in waiting.waiting]) == (0, ["duration"])
+    kept.clock.advance(180 * DAY)
+    assert kept.keeper.only().deleted.archives == 1
+
+
+def test_old_catalogs_go_two_full_generations_stay(kept: Kept) -> None:
+    for number in range(3):
+        enrolled = replace(
+            kept.site.keys, enrolments=((kept.site.keys.enrolments[0][0], bytes([number]) * 32),)
+        )
+        replace(kept.site, keys=enrolled).backup()
+        kept.clock.advance(DAY)
+    kept.site.backup()
+    before = kept.catalogs()
+    assert kept.site.prune(deletes=False).condemned.archives > 2
+    kept.clock.advance(FLOOR - DAY)
+    kept.keeper.only()
+    assert kept.catalogs()[: len(before)] == before
+    kept.clock.advance(2 * DAY)
+    report = kept.keeper.only()
+    assert report.stopped == ""
+    gone = set(before) - set(kept.catalogs())
+    assert len(gone) > 2
+    assert kept.keeper.only().deleted.archives == 0
+    assert kept.keeper.only().stopped == ""
+
+
+def test_what_the_vault_refuses_is_told(kept: Kept) -> None:
+    class Locked(Around):
+        def delete_archives(self, stored: Mapping[ArchiveId, datetime]) -> Mapping[ArchiveId, Refusal]:
+            return {one: Refusal("a lock keeps it") for one in stored}
+
+    Locked(kept)
+    kept.clock.advance(FLOOR + DAY)
+    report = kept.keeper.keep()
+    assert report.is_partial
+    assert report.inventories[0].deleted.archives == 0
+    assert [(one.archives, one.detail) for one in report.inventories[0].refused] == [(1, "a lock keeps it")]
+
+
+def test_a_deletion_that_was_cut_off_is_done_by_the_next(kept: Kept) -> None:
+    class CutError(Exception):
+        pass
+
+    class Cut(Around):
+        def delete_archives(self, stored: object) -> None:
+            raise CutError
+
+    Cut(kept)
+    kept.clock.advance(FLOOR + DAY)
+    with pytest.raises(CutError):
+        kept.keeper.only()
+    kept.keeper.vault = kept.vault
+    assert kept.keeper.only().deleted.archives == 1
+
+
+def test_what_a_killed_process_left_is_wiped(kept: Kept) -> None:
+    with KeeperFolder.opened(str(kept.keeper.folder)) as folder:
+        pass
+    (kept.keeper.folder / "scratch" / "inventory.sqlite").write_bytes(b"names of files")
+    with KeeperFolder.opened(str(kept.keeper.folder)) as folder:
+        assert not list((kept.keeper.folder / "scratch").iterdir())
+    assert folder.path == str(kept.keeper.folder)
+    assert kept.keeper.folder.stat().st_mode & 0o777 == 0o700
+
+
+# What stops it.
+
+
+def _assert_stopped(kept: Kept, words: str) -> None:
+    before = kept.data()
+    report = kept.keeper.keep()
+    assert report.is_partial
+    assert words in report.inventories[0].stopped
+    assert report.inventories[0].advice
+    assert report.inventories[0].deleted.archives == 0
+    assert kept.data() == before
+
+
+def test_a_gap_stops_it(kept: Kept) -> None:
+    kept.clock.advance(FLOOR + DAY)
+    kept.vault.delete_archives({kept.catalogs()[2]: None})
+    _assert_stopped(kept, "(missing)")
+
+
+def test_a_damaged_catalog_stops_it(kept: Kept) -> None:
+    kept.clock.advance(FLOOR + DAY)
+    path = archive_file(kept.folder / "vault", kept.catalogs()[-1])
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+    _assert_stopped(kept, "damaged")
+
+
+class Blind:
+    """A vault that shows nobody's newer catalogs."""
+
+    def __init__(self, vault: DirectoryVault) -> None:
+        self._vault = vault
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vault, name)
+
+    def newest_catalogs(self, *_: object) -> list[object]:
+        return []
+
+
+def test_a_copy_that_writes_beside_stops_it(kept: Kept) -> None:
+    copy = kept.folder / "copy"
+    kept.site.inventory.close()
+    shutil.copytree(kept.site.folder, copy)
+    kept.site = kept.site.reopen()
+    other = replace(kept.site, folder=copy).reopen(Blind(kept.vault))  # type: ignore[arg-type]
+    kept.clock.advance(FLOOR + DAY)
+    kept.change("new")
+    for site in (kept.site, other):
+        site.amend(records.ForgottenRecord([2], micros(kept.clock.now())))
+    other.close()
+    _assert_stopped(kept, "two catalogs go on from the same one")
+
+
+def test_clocks_that_differ_stop_it(kept: Kept) -> None:
+    class Elsewhere(Around):
+        def state(self) -> VaultState:
+            return replace(self._vault.state(), at=kept.clock.now() + timedelta(minutes=6))
+
+    Elsewhere(kept)
+    kept.clock.advance(FLOOR + DAY)
+    with pytest.raises(PruneStoppedError, match="clock"):
+        kept.keeper.keep()
+
+
+def test_an_old_list_stops_it(kept: Kept) -> None:
+    class Late(Around):
+        def fetch_listing(self, listing_id: ListingId) -> Listing:
+            return replace(self._vault.fetch_listing(listing_id), as_of=kept.clock.now() - 4 * DAY)
+
+    Late(kept)
+    kept.clock.advance(FLOOR + 10 * DAY)
+    with pytest.raises(PruneStoppedError, match="newest list"):
+        kept.keeper.keep()
+
+
+def test_a_clock_that_is_ahead_shortens_no_floor(kept: Kept) -> None:
+    """The floor is reckoned from the vault's list, if that is the earlier time."""
+
+    class Behind(Around):
+        def fetch_listing(self, listing_id: ListingId) -> Listing:
+            return replace(self._vault.fetch_listing(listing_id), as_of=kept.clock.now() - 2 * DAY)
+
+    Behind(kept)
+    kept.clock.advance(FLOOR + DAY)
+    assert kept.keeper.only().deleted.archives == 0
+    kept.clock.advance(DAY + timedelta(minutes=1))
+    assert kept.keeper.only().deleted.archives == 1
+
+
+def test_two_at_once_are_kept_apart(kept: Kept) -> None:
+    with KeeperFolder.opened(str(kept.keeper.folder)), pytest.raises(LockedError, match="delete-only"):
+        kept.keeper.step()
+
+
+def test_a_catalog_that_comes_meanwhile_stops_it(kept: Kept) -> None:
+    class Busy(Around):
+        def newest_catalogs(self, *arguments: Any) -> Any:
+            kept.change("new")
+            kept.site.backup()
+            return self._vault.newest_catalogs(*arguments)
+
+    Busy(kept)
+    kept.clock.advance(FLOOR + DAY)
+    before = kept.data()
+    report = kept.keeper.only()
+    assert "while its state was rebuilt" in report.stopped
+    assert kept.data() >= before
+
+
+def test_a_strange_signer_stops_it(kept: Kept) -> None:
+    """Somebody who may store, and has none of the server's keys, can stop the deletions, and no more."""
+    import os
+
+    from backup.format.keys import Signer
+
+    kept.clock.advance(FLOOR + DAY)
+    signer = Signer(os.urandom(32))
+    strange = replace(kept.site, keys=replace(kept.site.keys, signer=signer, enrolments=()))
+    strange.amend(records.ForgottenRecord([2], micros(kept.clock.now())))
+    _assert_stopped(kept, "refused")
+    assert keeper_of(kept.site, kept.folder / "other").only().stopped
