@@ -82,6 +82,7 @@ class Watch:
     clock: Clock
     last_run: LastRun
     stop: Event
+    doing: str = ""  # what is done with a job, in the log; a backup where nothing is said
     started: datetime = field(init=False)
     _attempts: dict[JobName, datetime] = field(default_factory=dict, init=False)
     _one_at_a_time: Lock = field(default_factory=Lock, init=False)
@@ -108,6 +109,9 @@ class Watch:
             )
         return next_due(job.schedule, last, now)
 
+    def _named(self, job: ScheduledJob) -> str:
+        return f"{job.name}: {self.doing}" if self.doing else job.name
+
     def tick(self, job: ScheduledJob) -> None:
         """Run the job if it is due; our errors are logged, none is raised."""
         with self._one_at_a_time:
@@ -123,26 +127,26 @@ class Watch:
     def _run(self, job: ScheduledJob) -> None:
         before, began = self._attempts.get(job.name), self.clock.now()
         self._attempts[job.name] = began  # a run that fails early leaves no record: do not try each minute
-        _log.info("job %s: begins", job.name)
+        _log.info("job %s: begins", self._named(job))
         try:
             self.run(job.name)
         except InterruptedRunError:
-            _log.info("job %s: stopped on request; nothing is lost", job.name)
+            _log.info("job %s: stopped on request; nothing is lost", self._named(job))
         except LockedError as error:
-            _log.info("job %s: waits: %s", job.name, error)
+            _log.info("job %s: waits: %s", self._named(job), error)
             self._attempts.pop(job.name)
             if before is not None:
                 self._attempts[job.name] = before
         except NightvaultError as error:
-            _log.error("job %s: failed: %s", job.name, error)
+            _log.error("job %s: failed: %s", self._named(job), error)
             if error.advice:
-                _log.info("job %s: %s", job.name, error.advice)
+                _log.info("job %s: %s", self._named(job), error.advice)
         except Exception as error:  # noqa: BLE001  one bad run must not end the daemon
-            _log.error("job %s: unexpected %s: %s", job.name, type(error).__name__, error)
-            _log.debug("job %s: where it happened", job.name, exc_info=error)
+            _log.error("job %s: unexpected %s: %s", self._named(job), type(error).__name__, error)
+            _log.debug("job %s: where it happened", self._named(job), exc_info=error)
         else:
             took = max(0.0, (self.clock.now() - began).total_seconds())
-            _log.info("job %s: done in %d s", job.name, took)
+            _log.info("job %s: done in %d s", self._named(job), took)
 
 
 def run_daemon(
@@ -154,12 +158,17 @@ def run_daemon(
     stop: Event,
     tick: Any = None,
     chores: Sequence[Chore] = (),
+    forgetting: Sequence[ScheduledJob] = (),
+    forget: Run = lambda _: None,
+    last_forget: LastRun = lambda _: None,
 ) -> None:
     """Run the jobs when they are due, until `stop` is set or SIGTERM or SIGINT comes.
 
     Then `stop` is set, and a run in progress is waited for; a second signal ends the process at once.
     `tick` is the APScheduler trigger that makes it look, each full minute by default; it looks once at the
-    start, too. `chores` are done beside the runs, on their own thread. To be called from the main thread.
+    start, too. `chores` are done beside the runs, on their own thread. `forgetting` are jobs that `forget` is
+    called for by schedules of their own, after a backup that is due at the same time. To be called from the
+    main thread.
     """
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -177,6 +186,11 @@ def run_daemon(
         every, tick_id = tick or _every(_TICK_SECONDS), f"job {number:06d} {job.name}"
         scheduler.add_job(watch.tick, every, args=[job], id=tick_id, **often)
         _log.info("job %s: %s, %s", job.name, job.schedule.text, job.schedule.timezone)
+    forgets = Watch(run=forget, clock=clock, last_run=last_forget, stop=stop, doing="forget")
+    for number, job in enumerate(forgetting):
+        every, tick_id = tick or _every(_TICK_SECONDS), f"then forget {number:06d} {job.name}"
+        scheduler.add_job(forgets.tick, every, args=[job], id=tick_id, **often)
+        _log.info("job %s: forget: %s, %s", job.name, job.schedule.text, job.schedule.timezone)
     longest = timedelta(seconds=max([_TICK_SECONDS, *(chore.seconds for chore in chores)])) + _SLACK
     with _signals() as woken:
         scheduler.start()

@@ -211,6 +211,44 @@ def test_each_tick_looks_again() -> None:
     assert records.runs == ["hourly"] * 3
 
 
+def test_forgetting_by_a_schedule_comes_after_a_backup_of_the_same_time() -> None:
+    clock, stop = ManualClock(NOON), threading.Event()
+    done: list[str] = []
+
+    def work(doing: str) -> Callable[[JobName], None]:
+        def note(name: JobName) -> None:
+            done.append(f"{doing} {name}")
+            if len(done) == 3:
+                stop.set()
+
+        return note
+
+    last = dict.fromkeys(["hourly", "other"], NOON - timedelta(hours=2))
+    run_daemon(
+        [EVERY_HOUR, ScheduledJob(JobName("other"), EVERY_HOUR.schedule)],
+        run=work("back up"),
+        clock=clock,
+        last_run=last.get,
+        stop=stop,
+        forgetting=[EVERY_HOUR],
+        forget=work("forget"),
+        last_forget=last.get,
+    )
+    assert done == ["back up hourly", "back up other", "forget hourly"]
+
+
+def test_what_fails_to_forget_is_logged_as_that(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(_: JobName) -> None:
+        raise VaultError("the vault is away")
+
+    clock = ManualClock(NOON)
+    ago = NOON - timedelta(hours=2)
+    watching = Watch(run=fails, clock=clock, last_run=lambda _: ago, stop=threading.Event(), doing="forget")
+    with caplog.at_level(logging.INFO, logger="backup"):
+        watching.tick(EVERY_HOUR)
+    assert "job hourly: forget: failed: the vault is away" in caplog.text
+
+
 DAEMON = """
 import logging, sys, threading
 import click

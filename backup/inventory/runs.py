@@ -219,14 +219,21 @@ def prepare(tx: Transaction, run: int, record: bytes) -> None:
     tx.execute(update(runs).where(runs.c.number == run).values(prepared=record))
 
 
+def record_forget(
+    tx: Transaction, job: JobRow, outcome: Outcome, report: Mapping[str, Any], began: datetime, now: datetime
+) -> None:
+    """Record that a job's policy was applied, or could not be, where nothing was changed."""
+    finish_run(tx, _open(tx, RunKind.FORGET, job, began, None).number, outcome, report, now)
+
+
 def last_backup(tx: Transaction, job: JobName) -> Run | None:
     """The job's newest backup, with any outcome."""
-    query = (
-        _query()
-        .where(runs.c.kind == RunKind.BACKUP, jobs.c.name == job)
-        .order_by(runs.c.number.desc())
-        .limit(1)
-    )
+    return newest_of_kind(tx, job, RunKind.BACKUP)
+
+
+def newest_of_kind(tx: Transaction, job: JobName, kind: RunKind) -> Run | None:
+    """The job's newest run of a kind, with any outcome."""
+    query = _query().where(runs.c.kind == kind, jobs.c.name == job).order_by(runs.c.number.desc()).limit(1)
     row = tx.execute(query).first()
     return _run(row) if row else None
 

@@ -21,6 +21,7 @@ from backup.cli.support.stopping import stop_on_signals
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
+    from backup.app.regular_forgetting import Forgot
     from backup.archiver.report import BackupReport
     from backup.archiver.settings import BackupJob
     from backup.config import Config, JobSettings
@@ -127,7 +128,7 @@ def _run_all(
     with stop_on_signals() as stop:
         for job in chosen:
             try:
-                report = _run(cli, config, job, stop, options)
+                report, forgot = _run(cli, config, job, stop, options)
             except NightvaultError as error:
                 if len(chosen) == 1:
                     raise
@@ -136,8 +137,10 @@ def _run_all(
                 if stop.is_set():
                     break
                 continue
-            documents.append(report_document(report))
-            if worst is ExitCode.DONE and report.outcome == "partial":
+            forgotten = None if forgot is None or forgot.has_failed else list(forgot.snapshots)
+            documents.append(report_document(report) | {"forgotten": forgotten})
+            is_partial = report.outcome == "partial" or (forgot is not None and forgot.has_failed)
+            if worst is ExitCode.DONE and is_partial:
                 worst = ExitCode.PARTIAL
     return documents, worst
 
@@ -190,9 +193,10 @@ def _names(jobs: Sequence[JobSettings]) -> str:
 
 def _run(
     cli: Cli, config: Config, job: JobSettings, stop: threading.Event, options: _RunOptions
-) -> BackupReport:
+) -> tuple[BackupReport, Forgot | None]:
     from backup.app import run_job
     from backup.app.priority import Priority
+    from backup.app.regular_forgetting import forget_after
 
     try:
         Priority.of(job).set_here()
@@ -212,12 +216,15 @@ def _run(
     except NightvaultError as error:
         error.args = (f"job {job.name}: {error}",)
         raise
+    report, forgot = forget_after(
+        config, report, clock=cli.clock, progress=cli.progress(), stop=stop, reach=cli.reach()
+    )
     if not cli.json:
-        _tell(cli, report)
-    return report
+        _tell(cli, report, forgot)
+    return report, forgot
 
 
-def _tell(cli: Cli, report: BackupReport) -> None:
+def _tell(cli: Cli, report: BackupReport, forgot: Forgot | None) -> None:
     from backup.cli.support.render import counted, duration, shown_id, shown_path, size
 
     for problem in report.problems[:_MOST_SHOWN]:
@@ -229,13 +236,15 @@ def _tell(cli: Cli, report: BackupReport) -> None:
     for warning in report.warnings:
         cli.warn(f"warning: {warning}")
     new = size(report.bytes_new)
-    text = (
+    text: tuple[str, ...] = (
         f"snapshot {shown_id(report.snapshot)} of job {report.job} in vault {report.vault}",
         f"  holds     {counted(report.files, 'file')}, {size(report.bytes)}",
         f"  read      {counted(report.files_read, 'file')}, {size(report.bytes_read)}; new {new}",
         f"  uploaded  {size(report.bytes_uploaded)} in {counted(report.archives, 'archive')}",
         f"  took      {duration(report.seconds)}",
     )
+    if forgot is not None and forgot.snapshots:
+        text = (*text, f"  forgot    {counted(len(forgot.snapshots), 'older snapshot')}, by the policy")
     cli.report(None, "\n".join(text))
     if report.recovery_line:
         cli.report(None, "  recovery line, to be kept off this server:")

@@ -19,6 +19,7 @@ from backup.model import JobName
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from backup.app.regular_forgetting import Forgot
     from backup.archiver.report import BackupReport
     from backup.config import Config
     from backup.daemon import ScheduledJob
@@ -43,11 +44,11 @@ def daemon(cli: Cli) -> None:
 
     config = cli.config()
     jobs = [ScheduledJob(job.name, job.when) for job in config.jobs if job.when is not None]
-    if not jobs:
+    if not jobs and not forgetting_jobs(config):
         raise ConfigError(
             f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
         )
-    last_run(config, jobs[0].name)  # no inventory: say so now, not each minute
+    last_run(config, config.jobs[0].name)  # no inventory: say so now, not each minute
     with hold_lock(config.state_dir, "daemon"):  # the inventory is open while something is done, no longer
         _run(cli, config, jobs)
 
@@ -56,6 +57,7 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
     """Run the jobs until the daemon is stopped; the caller holds the lock of the daemon."""
     from backup.app import last_run, run_job
     from backup.app.priority import Priority, in_thread
+    from backup.app.regular_forgetting import forget_after, forget_job, last_forget
     from backup.app.restore_units import RestoreUnits
     from backup.app.restores import continue_restores
     from backup.cli.support.progress import Logged
@@ -66,18 +68,25 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
 
     def run(name: JobName) -> None:
         try:
-            tell(
-                in_thread(
-                    Priority.of(config.job(name)),
-                    lambda: run_job(config, name, clock=clock, progress=Logged(), stop=stop),
-                )
+            report = in_thread(
+                Priority.of(config.job(name)),
+                lambda: run_job(config, name, clock=clock, progress=Logged(), stop=stop),
             )
+            report, forgot = forget_after(config, report, clock=clock, progress=Logged(), stop=stop)
+            tell(report)
+            if forgot is not None:
+                tell_forgotten(forgot)
         except NightvaultError:
             raise
         except Exception as error:
             path = write_crash(error, ["daemon", name], config.state_dir)
             sentence = f"unexpected {type(error).__name__}: {error}"
             raise NightvaultError(sentence, advice=f"please report it with {path}") from error
+
+    def forget(name: JobName) -> None:
+        tell_forgotten(
+            forget_job(config, name, clock=clock, progress=Logged(), stop=stop, always_record=True)
+        )
 
     units = RestoreUnits.of(os.environ)
 
@@ -91,8 +100,27 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
         clock=clock,
         last_run=lambda name: last_run(config, name),
         stop=stop,
+        forgetting=forgetting_jobs(config),
+        forget=forget,
+        last_forget=lambda name: last_forget(config, name),
         chores=[Chore("restores", restores, _RESTORES_SECONDS)],
     )
+
+
+def forgetting_jobs(config: Config) -> list[ScheduledJob]:
+    """The jobs that forget by a schedule of their own."""
+    from backup.config import ForgetWhen
+    from backup.daemon import ScheduledJob
+
+    pairs = [(job.name, job.forget_when) for job in config.jobs]
+    return [ScheduledJob(name, when) for name, when in pairs if not isinstance(when, ForgetWhen)]
+
+
+def tell_forgotten(forgot: Forgot) -> None:
+    """Log what a policy forgot; warnings after a backup are among those of its report."""
+    if not forgot.has_failed:
+        count = render.counted(len(forgot.snapshots), "snapshot")
+        _log.info("job %s: forgot %s by the policy", forgot.job, count)
 
 
 def tell(report: BackupReport) -> None:

@@ -1,0 +1,121 @@
+"""Forgetting without being asked: after a backup, or by a schedule. What failed is recorded as a run."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from backup.app.amending import Surroundings
+from backup.app.forgetting import forget_in, plan_by_policy
+from backup.app.runs import opened
+from backup.archiver.report import BackupReport
+from backup.config import Config, ForgetWhen
+from backup.errors import NightvaultError
+from backup.inventory import runs
+from backup.inventory.runs import Outcome, RunKind
+from backup.model import JobName, SnapshotId
+from backup.protocols import Clock, Progress
+from backup.transfer.retry import Reach
+
+
+@dataclass(frozen=True, slots=True)
+class Forgot:
+    """What a job forgot by its policy; the new recovery line, if anything changed; warnings."""
+
+    job: JobName
+    snapshots: tuple[SnapshotId, ...] = ()
+    recovery_line: str = ""
+    warnings: tuple[str, ...] = ()
+    has_failed: bool = False
+
+
+def forget_after(
+    config: Config,
+    report: BackupReport,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: threading.Event,
+    reach: Reach | None = None,
+) -> tuple[BackupReport, Forgot | None]:
+    """Forget after a backup that made a snapshot, if its job does so; None if not.
+
+    A failure does not make the backup one: it is among the warnings, and in `runs`. The report has the newest
+    recovery line.
+    """
+    if config.job(report.job).forget_when is not ForgetWhen.AFTER_BACKUP:
+        return report, None
+    try:
+        forgot = forget_job(config, report.job, clock=clock, progress=progress, stop=stop, reach=reach)
+    except NightvaultError as error:
+        forgot = Forgot(report.job, warnings=(f"the policy could not be applied: {error}",), has_failed=True)
+    line = forgot.recovery_line or report.recovery_line
+    return replace(report, recovery_line=line, warnings=[*report.warnings, *forgot.warnings]), forgot
+
+
+def forget_job(
+    config: Config,
+    job: JobName,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: threading.Event,
+    reach: Reach | None = None,
+    always_record: bool = False,
+) -> Forgot:
+    """Forget what the policy of a job does not keep; an error is recorded as a failed run.
+
+    `always_record`: that it ran is recorded even if nothing went.
+    """
+    began = clock.now()
+    with closing(opened(config)) as inventory:
+        at = Surroundings(
+            config=config,
+            inventory=inventory,
+            clock=clock,
+            progress=progress,
+            stop=stop.is_set,
+            reach=reach or Reach(),
+        )
+        try:
+            forgot = _forget(at, job)
+        except NightvaultError as error:
+            with suppress(NightvaultError):  # the first error is the one to report
+                _record(at, job, Outcome.FAILED, {"error": str(error)}, began)
+            raise
+        if always_record and not forgot.snapshots:
+            _record(at, job, Outcome.DONE, {"forgotten": []}, began)
+        return forgot
+
+
+def last_forget(config: Config, job: JobName) -> datetime | None:
+    """The start of the job's newest run that forgot by a policy or by name; None if there was none."""
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        run = runs.newest_of_kind(tx, job, RunKind.FORGET)
+    return run.started_at if run else None
+
+
+def _forget(at: Surroundings, job: JobName) -> Forgot:
+    with at.inventory.reading() as tx:
+        plan = plan_by_policy(at.config, tx, job, at.clock.now())
+    if not plan.goes:
+        return Forgot(job, warnings=plan.warnings)
+    done = list(forget_in(at, plan.vault, lambda tx: [plan_by_policy(at.config, tx, job, at.clock.now())]))
+    return Forgot(
+        job,
+        tuple(one.id for plan, _ in done for one in plan.goes),
+        done[-1][1].recovery_line if done else "",
+        tuple(text for plan, amended in done for text in (*plan.warnings, *amended.warnings)),
+    )
+
+
+def _record(
+    at: Surroundings, job: JobName, outcome: Outcome, report: dict[str, object], began: datetime
+) -> None:
+    """Record that the policy was applied or not, unless its own run tells so."""
+    with at.inventory.writing() as tx:
+        newest, row = runs.newest_of_kind(tx, job, RunKind.FORGET), runs.find_job(tx, job)
+        if row is not None and (newest is None or newest.started_at < began):
+            runs.record_forget(tx, row, outcome, report, began, at.clock.now())
