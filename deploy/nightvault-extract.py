@@ -43,6 +43,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MAGIC, TRAILER_MAGIC = b"NVPACK\x1a\n", b"NVTAIL\x1a\n"
+FIRST_DELTA, KNOWN_FEATURES = (
+    1,
+    3,
+)  # required features: 1 is a job's first catalog, 2 has marks (kinds 18 to 21)
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LARGEST_HEADER, LARGEST_FRAME, TRAILER = 65536, 8 * 1024 * 1024, 32
 DATA, CATALOG, DELTA, FULL = 1, 2, 1, 2
@@ -225,18 +229,24 @@ class Header:
     job: bytes = b""
     number: int = 0
     parent: bytes = b""
+    is_first: bool = False
     enrolments: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
     def hash(self) -> bytes:
         return hashlib.sha256(self.raw).digest()
 
+    @property
+    def state(self) -> bytes:
+        """Of a full catalog: the delta whose state it holds. A job's first catalog is that delta itself."""
+        return self.hash if self.is_first else self.parent
+
 
 def parse_header(data: bytes) -> Header:
     if len(data) < 96 or data[:8] != MAGIC:
         raise ExtractError("it is no pack")
     version, zero, length, required = struct.unpack_from("<HHII", data, 8)
-    if version != 1 or required or zero:
+    if version != 1 or required & ~KNOWN_FEATURES or zero:
         raise ExtractError("it was written by a newer nightvault")
     kind, generation, stanzas, enrolments = struct.unpack_from("<BBHH", data, 24)
     at = 96 if kind == DATA else 168 + 48 * enrolments
@@ -245,7 +255,7 @@ def parse_header(data: bytes) -> Header:
     raw = data[:length]
     header = Header(raw, kind, generation, raw[32:48], raw[48:64], raw[64:96], at)
     if kind == CATALOG:
-        header.job, header.parent = raw[96:112], raw[136:168]
+        header.job, header.parent, header.is_first = raw[96:112], raw[136:168], bool(required & FIRST_DELTA)
         (header.number,) = struct.unpack_from("<Q", raw, 112)
         tags = (raw[168 + 48 * n : 216 + 48 * n] for n in range(enrolments))
         header.enrolments = {tag[:16]: tag[16:] for tag in tags}
@@ -506,6 +516,7 @@ class Books:
 
     secret: bytes = b""
     snapshots: dict[int, list[Any]] = field(default_factory=dict)
+    forgotten: dict[int, list[Any]] = field(default_factory=dict)
     owners: dict[int, list[Any]] = field(default_factory=dict)
     directories: dict[int, bytes] = field(default_factory=dict)
     entries: dict[int, Entry] = field(default_factory=dict)
@@ -542,6 +553,15 @@ class Books:
         elif kind == 13:
             for number in values[0]:
                 self.snapshots.pop(number, None)
+                self.forgotten.pop(number, None)
+        elif kind == 18:
+            for number in values[0]:
+                if number in self.snapshots:
+                    self.forgotten[number] = self.snapshots.pop(number)
+        elif kind == 19:
+            for number in values[0]:
+                if number in self.forgotten:
+                    self.snapshots[number] = self.forgotten.pop(number)
 
 
 class Tree:
@@ -667,7 +687,7 @@ class Extractor:
         for job in {pack.header.job for pack in catalogs}:
             ours = [pack for pack in catalogs if pack.header.job == job]
             deltas = {pack.header.hash: pack for pack in ours if pack.header.generation == DELTA}
-            fulls = {pack.header.parent: pack for pack in ours if pack.header.generation == FULL}
+            fulls = {pack.header.state: pack for pack in ours if pack.header.generation == FULL}
             parents = [pack.header.parent for pack in deltas.values()]
             if len(set(parents)) != len(parents):
                 warn("two catalogs go on from the same one; the newest is taken, and they are not merged")

@@ -1,8 +1,8 @@
 """Catalogs: what a run changed (delta), or everything a job needs (full), written as a pack like any other.
 
 A delta is a run's commit point. Its parent is the job's delta before it; a full catalog's parent is the
-delta whose state it holds. Each names the archives that its entries need and that no stored catalog of the
-job named before (a full one: all of them).
+delta whose state it holds. A job's first catalog is delta and full in one, and has no parent. Each names the
+archives that its entries need and that no stored catalog of the job named before (a full one: all of them).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from backup.inventory.archives import Archive, CatalogPosition
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import StagedEntry
 from backup.inventory.runs import JobRow
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.snapshots import Snapshot, has_snapshots
 from backup.model import Generation, Pack, PackKind, VaultName
 
 _NUMBERS_A_RECORD = 100_000
@@ -38,12 +38,14 @@ class Chain:
     """The stored catalogs that a rebuild of a job needs: the newest full one and the deltas after it.
 
     `newest_delta` may be one that the vault has lost: its successor must not seem to follow another.
-    `is_broken`: a catalog that belongs to `links` is lost or damaged.
+    `is_broken`: a catalog that belongs to `links` is lost or damaged. `is_new`: the job has no catalog and no
+    snapshot yet, so that what its first run changes is everything.
     """
 
     links: tuple[Archive, ...]
     newest_delta: Archive | None
     is_broken: bool = False
+    is_new: bool = False
 
     def record(self) -> records.ChainRecord:
         """The chain as a catalog carries it."""
@@ -62,12 +64,13 @@ def read_chain(tx: Transaction, job: int, inventory: Inventory) -> Chain:
     stored = [archive for archive, _ in archives.stored_catalogs(tx, job, inventory.id)]
     spoiled = [archive for archive, _ in archives.spoiled_catalogs(tx, job, inventory.id)]
     deltas = [archive for archive in stored if archive.label.generation is Generation.DELTA]
-    every_delta = [*deltas, *(one for one in spoiled if one.label.generation is Generation.DELTA)]
+    every_delta = [archive for archive in (*stored, *spoiled) if archive.is_delta]
     newest = max(every_delta, key=lambda one: one.label.number, default=None)
     fulls = [archive for archive in stored if archive.label.generation is Generation.FULL]
     since = fulls[-1].label.number if fulls else 0
     links = (*fulls[-1:], *(archive for archive in deltas if archive.label.number > since))
-    return Chain(links, newest, is_broken=any(one.label.number > since for one in spoiled))
+    is_new = not (stored or spoiled or has_snapshots(tx, job))
+    return Chain(links, newest, any(one.label.number > since for one in spoiled), is_new)
 
 
 def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
@@ -132,6 +135,23 @@ def write_catalog(
 
 
 # Contents.
+
+
+def with_secrets(
+    stream: Iterable[Record | tuple[Any, ...]],
+    signer: Signer,
+    secret: ChunkSecret,
+    recipients: Sequence[Recipient],
+) -> Iterator[Record | tuple[Any, ...]]:
+    """A job's first delta as a full catalog: its records, with the server's keys after the Start."""
+    rest = iter(stream)
+    yield next(rest)
+    yield _secrets(signer, secret, recipients)
+    yield from rest
+
+
+def _secrets(signer: Signer, secret: ChunkSecret, recipients: Sequence[Recipient]) -> Record:
+    return records.Secrets(signer.seed, secret.secret, [recipient.public for recipient in recipients])
 
 
 def delta_records(
@@ -208,7 +228,7 @@ def full_records(
     """Everything the job needs as of the newest delta: all snapshots with their marks, entries, archives."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
     yield _start(inventory, job, position, parent, host, program)
-    yield records.Secrets(signer.seed, secret.secret, [recipient.public for recipient in recipients])
+    yield _secrets(signer, secret, recipients)
     yield from _archives(tx, inventory, position.names)
     yield from _owners(tx)
     yield from (

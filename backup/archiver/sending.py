@@ -79,6 +79,7 @@ class CatalogSender:
     def _delta(
         self, changes: Changes, used: Collection[int], features: CatalogFeature = NO_FEATURE
     ) -> Archive:
+        """Store a delta; the job's first is a full catalog, too."""
         inventory = self._at.context.inventory
         number = self._allot()
         with inventory.reading() as tx:
@@ -90,8 +91,13 @@ class CatalogSender:
             named = archives.named_archives(tx, self._at.row.number)
             needed = own | set(used)
             names = (needed | replacements(tx, named | needed)) - named
-            position = catalogs.position_after(chain, self._at.row, number, Generation.DELTA, names)
-            written = self._write(changes(tx, position, chain), position, chain, features)
+            generation = Generation.FULL if chain.is_new else Generation.DELTA
+            position = catalogs.position_after(chain, self._at.row, number, generation, names)
+            stream = changes(tx, position, chain)
+            if chain.is_new:
+                keys, features = self._at.keys, features | CatalogFeature.FIRST_DELTA
+                stream = catalogs.with_secrets(stream, keys.signer, keys.secret, keys.recipients)
+            written = self._write(stream, position, chain, features)
         return self._send(written, position)
 
     def full_due(self) -> Due | None:

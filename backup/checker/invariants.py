@@ -203,7 +203,7 @@ def _is_whole(stored: Collection[tuple[Archive, PackId | None]], spoiled: Iterab
     ordered = sorted(stored, key=lambda one: one[0].label.number)
     fulls = [one for one in ordered if one[0].label.generation is Generation.FULL]
     since = fulls[-1][0].label.number if fulls else 0
-    parent = fulls[-1][1] if fulls else None
+    parent = fulls[-1][1] or fulls[-1][0].label.pack_id if fulls else None  # a job's first has no parent
     deltas = [
         one for one in ordered if one[0].label.generation is Generation.DELTA and one[0].label.number > since
     ]

@@ -81,6 +81,12 @@ class Archive:
     run: int | None
     submitted_at: datetime
     stored_at: datetime | None
+    is_first: bool = False  # a job's first catalog: full, and a delta, too
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether it is a catalog that a run's changes became true with, and that the next one follows."""
+        return self.label.generation is Generation.DELTA or self.is_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +313,6 @@ def _catalogs_of(
     query = (
         _archives()
         .where(catalogs.c.job == job, archives.c.state.in_(states), archives.c.archive_id.is_not(None))
-        .add_columns(catalogs.c.parent)
         .order_by(catalogs.c.number)
     )
     return [(_archive(row, inventory_id), row.parent) for row in tx.execute(query)]
@@ -327,11 +332,12 @@ def named_archives(tx: Transaction, job: int, *, also_spoiled: bool = False) -> 
 
 
 def catalog_of_run(tx: Transaction, run: int) -> tuple[int, ArchiveState] | None:
-    """The delta catalog that a run submitted, if it came that far."""
+    """The delta catalog (a job's first is full, too) that a run submitted, if it came that far."""
     query = (
         select(archives.c.number, archives.c.state)
         .join(catalogs)
-        .where(archives.c.run == run, catalogs.c.generation == Generation.DELTA)
+        .where(archives.c.run == run)
+        .where(or_(catalogs.c.generation == Generation.DELTA, catalogs.c.parent.is_(None)))
         .order_by(archives.c.number.desc())
     )
     row = tx.execute(query).first()
@@ -356,6 +362,7 @@ def _archives() -> Any:
             vaults.c.name.label("vault_name"),
             catalogs.c.number.label("catalog"),
             catalogs.c.generation,
+            catalogs.c.parent,
             jobs.c.id.label("job_id"),
         )
         .select_from(archives.join(domains).join(vaults))
@@ -386,4 +393,5 @@ def _archive(row: Row[Any], inventory_id: InventoryId) -> Archive:
         row.run,
         moment(row.submitted_at),
         moment(row.stored_at) if row.stored_at else None,
+        is_first=row.generation == Generation.FULL and row.parent is None,
     )

@@ -137,6 +137,12 @@ def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
     return _snapshot(row)
 
 
+def has_snapshots(tx: Transaction, job: int) -> bool:
+    """Whether a job (by number) has snapshots, forgotten ones among them."""
+    query = select(snapshots.c.number).where(snapshots.c.job == job).limit(1)
+    return tx.execute(query).first() is not None
+
+
 def find_snapshot(
     tx: Transaction,
     words: str,

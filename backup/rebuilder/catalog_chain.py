@@ -11,7 +11,8 @@ The rules, each of which holds before a byte of a catalog's body is believed:
  2. The header decides. A description that says otherwise is named; one of two archives with the same header
     is enough.
  3. A delta applies to the one state that its parent's header hash names; a full catalog holds that state.
-    So a swapped, replayed or left-out delta leaves a gap, never another state. Numbers only rise.
+    So a swapped, replayed or left-out delta leaves a gap, never another state. Numbers only rise. A job's
+    first catalog is both, and its state is its own.
  4. Two deltas with one parent are a fork: both are named, and the user chooses; nothing is ever merged.
  5. A state older than the recovery line's is refused: the line's delta must be the tip or among its parents.
  6. A catalog that cannot be opened counts as missing: an older full catalog and more deltas take its place.
@@ -31,7 +32,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from backup.errors import FormatError, NewerFormatError, NightvaultError
-from backup.format.header import NO_HASH, CatalogFields, Header, is_enrolled, verify_header
+from backup.format.header import (
+    NO_HASH,
+    CatalogFeature,
+    CatalogFields,
+    Header,
+    is_enrolled,
+    verify_header,
+)
 from backup.format.keys import RecoveryKey, fingerprint_of
 from backup.format.line import RecoveryLine
 from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, TreeHash
@@ -87,6 +95,17 @@ class Member:
         if place is None:
             raise FormatError("it is no catalog")
         return place
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether the next delta goes on from it: a job's first catalog is full, and does that, too."""
+        place = self.catalog
+        return place.generation is Generation.DELTA or CatalogFeature.FIRST_DELTA in place.features
+
+    @property
+    def state(self) -> bytes:
+        """The header hash of the delta whose state it gives."""
+        return self.header.hash if self.is_delta else self.catalog.parent_header_hash
 
     @property
     def inventory_id(self) -> InventoryId:
@@ -163,10 +182,11 @@ class TrustedCatalogs:
                 advice="compare it with the fingerprint that you noted, then give --signer FINGERPRINT",
             )
         member = Member(archive_id, header)
-        if catalog.generation is Generation.DELTA:
+        if member.is_delta:
             known = self._deltas.setdefault(header.hash, member)
-            return member if known is member else None
-        same = self._fulls.setdefault(catalog.parent_header_hash, [])
+            if known is not member or catalog.generation is Generation.DELTA:
+                return member if known is member else None
+        same = self._fulls.setdefault(member.state, [])
         if any(one.header.hash == header.hash for one in same):
             return None
         same.append(member)
@@ -278,16 +298,9 @@ class TrustedCatalogs:
         """The states of that inventory that nothing of it goes on from, newest number last."""
         ours = [one for one in self._all() if one.catalog.job_id == job_id]
         ours = [one for one in ours if one.inventory_id == inventory_id]
-        states = {self._state(one): one.catalog.number for one in ours}
-        gone_on = {
-            one.catalog.parent_header_hash for one in ours if one.catalog.generation is Generation.DELTA
-        }
+        states = {one.state: one.catalog.number for one in ours}
+        gone_on = {one.catalog.parent_header_hash for one in ours if one.is_delta}
         return sorted((state for state in states if state not in gone_on), key=lambda one: states[one])
-
-    @staticmethod
-    def _state(member: Member) -> bytes:
-        catalog = member.catalog
-        return member.header.hash if catalog.generation is Generation.DELTA else catalog.parent_header_hash
 
     # Rules 4 and 5.
 

@@ -9,7 +9,7 @@ from typing import Any
 from backup.format import records
 from backup.format.catalog import unpack_records
 from backup.format.frame import FrameCodec
-from backup.format.header import Header
+from backup.format.header import CatalogFeature, Header
 from backup.format.keys import RecoveryKey
 from backup.format.pack import (
     TRAILER_SIZE,
@@ -38,6 +38,13 @@ class OpenedCatalog:
         """Delta or full."""
         assert self.header.fields.catalog is not None
         return self.header.fields.catalog.generation
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether the next delta follows it: a job's first catalog is full, and a delta, too."""
+        assert self.header.fields.catalog is not None
+        is_first = CatalogFeature.FIRST_DELTA in self.header.fields.catalog.features
+        return is_first or self.generation is Generation.DELTA
 
 
 def fetch(vault: Vault, archive_id: ArchiveId, size: int) -> bytes:

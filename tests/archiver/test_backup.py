@@ -295,5 +295,5 @@ class TestWhatIsTold:
         assert run.report == report.document()
         assert run.outcome is report.outcome is Outcome.DONE
         assert run.job == JobName("job")
-        assert report.archives == 3  # data, delta, full
+        assert report.archives == 2  # data, and the first catalog, which is delta and full
         assert report.document()["recipients"] == [site.key.recipient.id.hex()]

@@ -12,7 +12,9 @@ from sqlalchemy import select
 
 from backup.archiver import catalogs, full_catalogs
 from backup.format import records
+from backup.format.header import CatalogFeature
 from backup.format.keys import RecoveryKey
+from backup.format.line import RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, is_enrolled
 from backup.inventory import archives, packed, runs, schema
 from backup.inventory.archives import ArchiveState
@@ -79,7 +81,7 @@ def assert_equal(rebuilt: Rebuilt, kept: Rebuilt) -> None:
 
 
 def deltas(found: list[OpenedCatalog]) -> list[OpenedCatalog]:
-    return [one for one in found if one.generation is Generation.DELTA]
+    return [one for one in found if one.is_delta]
 
 
 def fulls(found: list[OpenedCatalog]) -> list[OpenedCatalog]:
@@ -99,6 +101,25 @@ def test_all_deltas_give_the_inventory(site: Site, source: Path) -> None:
     for delta in deltas(read_catalogs(site.vault, site.key)):
         rebuilt.apply(delta)
     assert_equal(rebuilt, of_inventory(site.inventory, job_number(site)))
+
+
+def test_the_first_catalog_is_delta_and_full_in_one(site: Site, source: Path) -> None:
+    """The next delta follows it, and it counts as one full generation."""
+    (source / "kept").write_bytes(os.urandom(1000))
+    report = site.backup()
+    (first,) = read_catalogs(site.vault, site.key)
+    place = first.header.fields.catalog
+    assert place is not None
+    assert (place.generation, place.features) == (Generation.FULL, CatalogFeature.FIRST_DELTA)
+    assert (place.parent_pack_id, place.parent_header_hash) == (NO_PACK, NO_HASH)
+    line = RecoveryLine.from_text(report.recovery_line)
+    assert line.full == line.delta
+    assert (line.delta.archive_id, line.header_hash) == (first.listed.archive_id, first.header.hash)
+    site.backup()
+    _, second = read_catalogs(site.vault, site.key)
+    assert second.header.fields.catalog is not None
+    assert second.header.fields.catalog.parent_header_hash == first.header.hash
+    assert second.header.fields.catalog.features == 0
 
 
 def test_a_full_catalog_and_the_deltas_after_it_give_the_inventory(
@@ -136,7 +157,7 @@ def test_every_catalog_is_signed_enrolled_and_names_its_parent(site: Site, sourc
         expected = (parent.header.fields.pack_id, parent.header.hash) if parent else (NO_PACK, NO_HASH)
         assert (fields.catalog.parent_pack_id, fields.catalog.parent_header_hash) == expected
         numbers.append(fields.catalog.number)
-        if one.generation is Generation.DELTA:
+        if one.is_delta:
             parent = one
     assert numbers == sorted(set(numbers)), "a number was given out twice"
 
@@ -229,9 +250,11 @@ def test_nothing_in_clear_tells_names(site: Site, source: Path, tmp_path: Path) 
 )
 def test_when_a_full_catalog_is_due(site: Site, sizes: list[int], due: bool) -> None:
     site.backup()
+    site.backup()
     with site.inventory.reading() as tx:
         stored = archives.stored_catalogs(tx, job_number(site), site.inventory.id)
-    delta, full = stored[0][0], stored[1][0]
+    (full, _), (delta, _) = stored
+    assert full.is_first
     assert full.label.generation is Generation.FULL
     links = [replace(one, size=size) for one, size in zip([full, *[delta] * 200], sizes, strict=False)]
     found = full_catalogs.full_due(catalogs.Chain(tuple(links), delta), site.keys)
@@ -245,7 +268,7 @@ def test_each_catalog_s_start_names_the_delta_it_follows(site: Site, source: Pat
     for catalog in read_catalogs(site.vault, site.key):
         start = catalog.records[0]
         assert start.parent_number == newest_delta
-        if catalog.generation is Generation.DELTA:
+        if catalog.is_delta:
             newest_delta = start.number
     assert newest_delta > 1
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from backup.archiver import catalogs, commit, full_catalogs
 from backup.archiver.backup import run_backup
@@ -17,7 +18,8 @@ from backup.format.keys import RecoveryKey
 from backup.format.pack import parse_header
 from backup.inventory import archives, runs
 from backup.inventory.runs import Outcome, Run
-from backup.model import Generation
+from backup.inventory.schema import archives as archive_rows
+from backup.model import Generation, PackKind
 from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
 from tests.support.doubles import Fault, FaultyVault, PowerCut
 
@@ -68,11 +70,19 @@ def leave_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogs, "full_records", full)
 
 
+def lose_catalogs(site: Site) -> None:
+    """What a check finds where the vault has lost them."""
+    with site.inventory.writing() as tx:
+        tx.execute(update(archive_rows).where(archive_rows.c.kind == PackKind.CATALOG).values(state="lost"))
+
+
 def test_partial_until_a_full_catalog_is_stored_told_each_night(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Defect 5: also in nights in which nothing changed."""
     (source / "file").write_text("x")
+    site.backup()
+    lose_catalogs(site)
     leave_no_room(monkeypatch)
     for _ in range(3):
         report = site.backup()
@@ -96,15 +106,16 @@ def test_a_run_that_died_at_its_full_catalog_is_recorded_as_partial(
 ) -> None:
     """Defect 5: the process that would have said so is gone."""
     (source / "file").write_text("x")
-    dark = FaultyVault(site.vault, Fault(method, PowerCut("here"), skip=2))
+    backup_with(site, keys_of(OWN, enrolled_by=()))
+    dark = FaultyVault(site.vault, Fault(method, PowerCut("here"), skip=1))
     with pytest.raises(PowerCut):
         replace(site, vault=dark).backup()
-    (run,) = newest_runs(site)
+    run, _ = newest_runs(site)
     assert run.outcome is Outcome.PARTIAL
     assert "no full catalog is stored" in run.report["warnings"][0]
     site = site.reopen()
     assert site.backup().outcome is Outcome.DONE
-    assert len(fulls(site)) == 1
+    assert len(fulls(site)) == 2
 
 
 def test_a_run_that_is_settled_by_the_next_one_is_partial_without_its_full_catalog(
@@ -112,6 +123,7 @@ def test_a_run_that_is_settled_by_the_next_one_is_partial_without_its_full_catal
 ) -> None:
     """Defect 5: its delta arrived, and its process died before it could write the full catalog."""
     (source / "file").write_text("x")
+    backup_with(site, keys_of(OWN, enrolled_by=()))
 
     def die(*_: object) -> None:
         raise PowerCut("just before the commit")

@@ -38,7 +38,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path, disk: DirectoryVault, source: Path, clock: ManualClock) -> Iterator[Site]:
-    """Three nights: full catalog 2 after delta 1, then deltas 3 and 4."""
+    """Three nights: catalog 1, which is full and a delta, then deltas 2 and 3."""
     site = Site.create(tmp_path / "state", disk, [source], clock=clock)
     site.backup()
     change(source, 2, SIZE // 4)

@@ -78,7 +78,7 @@ METHODS = ["request_retrieval", "fetch", "retrieval_statuses"]
 def test_a_rebuild_does_without_a_catalog_that_cannot_be_read(
     site: Site, tmp_path: Path, method: str, error: NightvaultError
 ) -> None:
-    newest = catalogs(site)[4, "delta"].archive_id
+    newest = catalogs(site)[3, "delta"].archive_id
     new = bare(tmp_path, site)
     vault = BadOne(site.vault, newest, method, error)
     report = new.act(vault=vault)
@@ -86,18 +86,18 @@ def test_a_rebuild_does_without_a_catalog_that_cannot_be_read(
         report = new.act(vault=vault) if report.state == "waiting" else report
     assert [(one.kind, one.archive_id) for one in report.suspicions] == [("missing", newest)]
     assert "Input/output error" in report.suspicions[0].detail
-    assert report.jobs[0].number == 3
+    assert report.jobs[0].number == 2
 
 
 @pytest.mark.parametrize("size", [0, 5, 200, -100])
 def test_a_catalog_that_was_cut_short(site: Site, tmp_path: Path, size: int) -> None:
-    newest = catalogs(site)[4, "delta"].archive_id
+    newest = catalogs(site)[3, "delta"].archive_id
     path = archive_file(tmp_path / "vault", newest)
     os.truncate(path, path.stat().st_size + size if size < 0 else size)
     report = bare(tmp_path, site).rebuild()
     assert {one.archive_id for one in report.suspicions} == {newest}
-    assert report.jobs[0].number == 3
-    with pytest.raises(OlderStateError, match="does not show catalog 4"):
+    assert report.jobs[0].number == 2
+    with pytest.raises(OlderStateError, match="does not show catalog 3"):
         bare(tmp_path, site, "by line").rebuild(Wish(lines=[line_of(site)]))
 
 
@@ -109,8 +109,8 @@ def test_a_vault_that_is_away_is_no_older_state(
     """What is said of one catalog may be true of the vault: a rebuild of less is not what was asked for."""
     new = bare(tmp_path, site)
     with pytest.raises(type(error)):
-        new.act(vault=BadOne(site.vault, catalogs(site)[4, "delta"].archive_id, method, error))
-    assert new.rebuild().jobs[0].number == 4
+        new.act(vault=BadOne(site.vault, catalogs(site)[3, "delta"].archive_id, method, error))
+    assert new.rebuild().jobs[0].number == 3
 
 
 @pytest.mark.parametrize("size", [0, 5, 200, -100])

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.errors import FormatError
-from backup.format.header import NO_HASH, CatalogFields, Header, HeaderFields, parse_header, seal_header
+from backup.format.header import (
+    NO_HASH,
+    CatalogFeature,
+    CatalogFields,
+    Header,
+    HeaderFields,
+    parse_header,
+    seal_header,
+)
 from backup.format.keys import Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.model import ArchiveId, Generation, InventoryId, JobName, PackId, PackKind, VaultName
@@ -125,6 +133,69 @@ def test_an_old_line_is_met_by_numbers() -> None:
         assert chain.number == 12
     with pytest.raises(OlderStateError):
         known.chain(JOB, INVENTORY, line=replace(line_of(2), number=12, header_hash=b"x" * 32))
+
+
+def first_catalog(pack: int = 1) -> Header:
+    """A job's first catalog: delta and full in one."""
+    tag = KEY.enrolment_tag(INVENTORY, SIGNER.public)
+    enrolments = ((KEY.recipient.id, tag),)
+    place = CatalogFields(JOB, 1, Generation.FULL, enrolments=enrolments, features=CatalogFeature.FIRST_DELTA)
+    pack_id = PackId(bytes([pack]) * 16)
+    fields = HeaderFields(PackKind.CATALOG, pack_id, INVENTORY, SIGNER.public, place)
+    return parse_header(seal_header(fields, pack_key=b"k" * 32, recipients=[KEY.recipient], signer=SIGNER))
+
+
+def all_of(*headers: Header) -> TrustedCatalogs:
+    known = TrustedCatalogs([KEY], Trust())
+    for place, header in enumerate(headers):
+        assert known.add(ArchiveId(f"catalog {place}"), header)
+    return known
+
+
+def test_a_first_catalog_is_a_state_and_the_next_one_s_parent() -> None:
+    first = first_catalog()
+    second = sealed(2, Generation.DELTA, first.hash)
+    full = sealed(3, Generation.FULL, second.hash)
+    later = sealed(4, Generation.DELTA, second.hash)
+    for headers, numbers, tip in (
+        ([first], [1], first),
+        ([first, second], [1, 2], second),
+        ([first, second, later], [1, 2, 4], later),
+        ([first, second, full], [3], second),
+        ([first, second, full, later], [3, 4], later),
+        ([first, full, later], [3, 4], later),
+    ):
+        chain = all_of(*headers).chain(JOB, INVENTORY)
+        assert chain is not None
+        assert chain.gap is None
+        assert ([one.catalog.number for one in chain.members], chain.tip) == (numbers, tip.hash)
+    known = all_of(first, second, later)
+    assert known.add(ArchiveId("a copy"), first) is None
+    known.drop(ArchiveId("catalog 0"))
+    assert known.chain(JOB, INVENTORY, only_whole=True) is None
+
+
+def test_a_line_of_a_first_catalog() -> None:
+    first = first_catalog()
+    second = sealed(2, Generation.DELTA, first.hash)
+    line = replace(line_of(0), number=1, header_hash=first.hash)
+    for headers in ([first], [first, second]):
+        chain = all_of(*headers).chain(JOB, INVENTORY, line=line)
+        assert chain is not None
+        assert chain.tip == headers[-1].hash
+    with pytest.raises(OlderStateError):
+        all_of(first, second).chain(JOB, INVENTORY, line=replace(line, header_hash=b"x" * 32))
+    with pytest.raises(OlderStateError):
+        all_of(first).chain(JOB, INVENTORY, line=replace(line, number=2, header_hash=second.hash))
+
+
+def test_two_first_catalogs_are_a_fork() -> None:
+    first, other = first_catalog(), first_catalog(2)
+    with pytest.raises(ForkError):
+        all_of(first, other).chain(JOB, INVENTORY)
+    chosen = all_of(first, other).chain(JOB, INVENTORY, chosen="02" * 16)
+    assert chosen is not None
+    assert chosen.tip == other.hash
 
 
 def test_a_fork_is_refused_until_one_is_chosen() -> None:

@@ -39,8 +39,8 @@ def new(site: Site, tmp_path: Path) -> Iterator[Bare]:
 
 
 def test_the_newest_full_catalog_is_damaged_or_gone(site: Site, new: Bare, tmp_path: Path) -> None:
-    """Three deltas and one full of the first: then there is nothing to begin with."""
-    spoil(site, catalogs(site)[2, "full"].archive_id, honest=True)
+    """Two deltas after it: then there is nothing to begin with."""
+    spoil(site, catalogs(site)[1, "full"].archive_id, honest=True)
     with pytest.raises(NothingToRebuildError):
         new.rebuild()
 
@@ -58,14 +58,14 @@ def test_an_older_full_catalog_takes_its_place(
     site: Site, new: Bare, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
     with_second_full(site, monkeypatch)
-    newest = catalogs(site)[6, "full"].archive_id
+    newest = catalogs(site)[5, "full"].archive_id
     if harm == "gone":
         remove(site, newest)
     else:
         spoil(site, newest, honest=harm != "damaged")
     report = new.rebuild(Wish(lines=[line_of(site)]))
     assert {"damaged", "missing"} & set(kinds(report))
-    assert (report.jobs[0].number, list(report.jobs[0].not_covered)) == (5, [])
+    assert (report.jobs[0].number, list(report.jobs[0].not_covered)) == (4, [])
     found, was = rows(new.folder), rows(site.folder)
     assert found["entries"] == was["entries"]
     assert found["snapshots"] == was["snapshots"]
@@ -73,18 +73,18 @@ def test_an_older_full_catalog_takes_its_place(
 
 def test_a_hole_is_told_and_refused_by_the_line(site: Site, new: Bare) -> None:
     line = line_of(site)
-    remove(site, catalogs(site)[3, "delta"].archive_id)
-    with pytest.raises(OlderStateError, match="catalog 4 of job job"):
+    remove(site, catalogs(site)[2, "delta"].archive_id)
+    with pytest.raises(OlderStateError, match="catalog 3 of job job"):
         new.rebuild(Wish(lines=[line]))
     report = new.rebuild()
     assert report.is_partial
     (job,) = report.jobs
-    assert (job.number, job.snapshots, list(job.not_covered)) == (2, 1, [4])
+    assert (job.number, job.snapshots, list(job.not_covered)) == (1, 1, [3])
 
 
 def test_a_rolled_back_vault_is_older_than_the_line(site: Site, new: Bare) -> None:
     line = line_of(site)
-    remove(site, catalogs(site)[4, "delta"].archive_id)
+    remove(site, catalogs(site)[3, "delta"].archive_id)
     with pytest.raises(OlderStateError):
         new.rebuild(Wish(lines=[line]))
     report = new.rebuild()
@@ -96,10 +96,10 @@ def test_a_rolled_back_vault_is_older_than_the_line(site: Site, new: Bare) -> No
 def test_descriptions_that_lie(site: Site, new: Bare, other: bytes) -> None:
     """The newest says it is old, another job's and another inventory's; a data pack says it is a catalog."""
     known = catalogs(site)
-    label = known[4, "delta"].label
+    label = known[3, "delta"].label
     assert label is not None
     lie = replace(label, number=1, job_id=other)
-    describe_anew(site, known[4, "delta"].archive_id, describe(lie))
+    describe_anew(site, known[3, "delta"].archive_id, describe(lie))
     data = next(one for one in list_now(site.vault).archives if one.label and one.label.kind is PackKind.DATA)
     assert data.label is not None
     fake = replace(
@@ -124,7 +124,7 @@ def test_a_stranger_writes_into_the_vault(
     strange.backup()
     strange.close()
     report = new.rebuild()
-    assert kinds(report).count("refused") == 2
+    assert kinds(report).count("refused") == 1
     assert rows(new.folder)["snapshots"] == rows(site.folder)["snapshots"]
 
 
@@ -203,7 +203,7 @@ def test_a_pack_kept_back_is_named(site: Site, new: Bare) -> None:
 
 
 def test_a_replayed_catalog_is_a_duplicate(site: Site, new: Bare) -> None:
-    one = catalogs(site)[3, "delta"]
+    one = catalogs(site)[2, "delta"]
     path = archive_file(site.folder.parent / "vault", one.archive_id)
     for end in ("", ".json"):
         copy = path.with_name("ab" * 16 + end)
@@ -217,7 +217,7 @@ def test_a_replayed_catalog_is_a_duplicate(site: Site, new: Bare) -> None:
 
 def test_a_later_list_shows_what_was_too_new(site: Site, new: Bare) -> None:
     line = line_of(site)
-    newest = catalogs(site)[4, "delta"].archive_id
+    newest = catalogs(site)[3, "delta"].archive_id
     path = archive_file(site.folder.parent / "vault", newest)
     path.rename(site.folder / "held back")
     with pytest.raises(OlderStateError):

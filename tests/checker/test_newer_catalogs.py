@@ -36,7 +36,7 @@ NEWER = "was written by a newer nightvault: install that version or a later one"
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three nights of one small file: full catalog 2 after delta 1, then deltas 3 and 4."""
+    """Three nights of one small file: catalog 1, which is full and a delta, then deltas 2 and 3."""
     folder = tmp_path_factory.mktemp("kept")
     clock = ManualClock()
     vault = DirectoryVault(VaultName("disk"), str(folder / "vault"), clock)
@@ -113,25 +113,25 @@ def suspicions(report: object) -> list[tuple[str, str]]:
 
 
 def test_a_newer_delta_stops_a_rebuild(site: Site, new: Bare) -> None:
-    pack = make_newer(site, 4)
-    with pytest.raises(NewerCatalogError, match=f"catalog 4 .pack {pack}. in vault disk {NEWER}"):
+    pack = make_newer(site, 3)
+    with pytest.raises(NewerCatalogError, match=f"catalog 3 .pack {pack}. in vault disk {NEWER}"):
         new.rebuild()
     assert not (new.folder / "inventory.sqlite").exists()
 
 
 def test_a_newer_full_catalog_stops_a_rebuild(site: Site, new: Bare) -> None:
-    make_newer(site, 2, generation=Generation.FULL)
-    with pytest.raises(NewerCatalogError, match="catalog 2 "):
+    make_newer(site, 1, generation=Generation.FULL)
+    with pytest.raises(NewerCatalogError, match="catalog 1 "):
         new.rebuild()
 
 
 def test_it_looks_no_further_first(site: Site, new: Bare, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a vault takes hours for each round, no round is spent on what is not used."""
-    make_newer(site, 4)
+    make_newer(site, 3)
     (site.folder.parent / "source" / "fourth").write_text("night")
     monkeypatch.setattr("backup.archiver.full_catalogs._DELTAS_A_FULL", 1)
     site.backup()
-    make_newer(site, 6, generation=Generation.FULL)
+    make_newer(site, 5, generation=Generation.FULL)
     asked: list[str] = []
     real = site.vault.request_retrieval
 
@@ -142,38 +142,38 @@ def test_it_looks_no_further_first(site: Site, new: Bare, monkeypatch: pytest.Mo
     monkeypatch.setattr(site.vault, "request_retrieval", counting)
     with pytest.raises(NewerCatalogError):
         new.rebuild()
-    assert asked == [catalog(site, 6, Generation.FULL).archive_id]
+    assert asked == [catalog(site, 5, Generation.FULL).archive_id]
 
 
 def test_the_state_before_it_can_be_had_by_word(site: Site, new: Bare) -> None:
-    make_newer(site, 4)
-    before = catalog(site, 3).label
+    make_newer(site, 3)
+    before = catalog(site, 2).label
     assert before is not None
     report = new.rebuild(Wish(tip=before.pack_id.hex()))
-    assert (report.jobs[0].number, report.is_partial) == (3, True)
-    assert suspicions(report) == [("newer-format", "catalog 4 was written by a newer nightvault")]
+    assert (report.jobs[0].number, report.is_partial) == (2, True)
+    assert suspicions(report) == [("newer-format", "catalog 3 was written by a newer nightvault")]
 
 
 @pytest.mark.parametrize("signer", [STRANGER, None], ids=["a stranger's", "signed by nobody"])
 def test_junk_blocks_nobody(site: Site, new: Bare, signer: Signer | None) -> None:
     """What a hostile vault plants is named, and the newest state that is ours is rebuilt."""
-    make_newer(site, 4, signer)
+    make_newer(site, 3, signer)
     report = new.rebuild()
-    assert report.jobs[0].number == 3
+    assert report.jobs[0].number == 2
     assert [kind for kind, _ in suspicions(report)] == ["refused" if signer else "damaged"]
 
 
 def test_a_header_of_another_layout_is_named_alone(site: Site, new: Bare) -> None:
     """Nobody can tell who wrote it: it may be junk."""
     line = line_of(site)
-    one = catalog(site, 4)
+    one = catalog(site, 3)
     rewrite(site.folder.parent / "vault", one.archive_id, 8, b"\x02\x00", None)
     report = new.rebuild()
-    assert (report.jobs[0].number, report.is_partial) == (3, True)
+    assert (report.jobs[0].number, report.is_partial) == (2, True)
     ((kind, detail),) = suspicions(report)
     assert (kind, "format 2" in detail) == ("newer-format", True)
     (new.folder / "inventory.sqlite").unlink()
-    with pytest.raises(NewerFormatError, match="catalog 4 of job job, which the recovery line names"):
+    with pytest.raises(NewerFormatError, match="catalog 3 of job job, which the recovery line names"):
         new.rebuild(Wish(lines=[line]))
 
 
@@ -181,14 +181,14 @@ def test_nothing_but_another_layout(site: Site, new: Bare) -> None:
     for one in list_now(site.vault).archives:
         if one.label is not None and one.label.generation is not None:
             rewrite(site.folder.parent / "vault", one.archive_id, 8, b"\x02\x00", None)
-    with pytest.raises(NewerFormatError, match="4 catalogs that were written by a newer nightvault"):
+    with pytest.raises(NewerFormatError, match="3 catalogs that were written by a newer nightvault"):
         new.rebuild()
 
 
 def test_a_line_names_a_newer_catalog(site: Site, new: Bare) -> None:
     line = line_of(site)
-    make_newer(site, 4)
-    with pytest.raises(NewerCatalogError, match="catalog 4 "):
+    make_newer(site, 3)
+    with pytest.raises(NewerCatalogError, match="catalog 3 "):
         new.rebuild(Wish(lines=[line]))
 
 
@@ -197,9 +197,9 @@ def test_a_line_of_before_gives_its_state(site: Site, new: Bare) -> None:
     line = line_of(site)
     (site.folder.parent / "source" / "fourth").write_text("night")
     site.backup()
-    make_newer(site, 5)
+    make_newer(site, 4)
     report = new.rebuild(Wish(lines=[line]))
-    assert (report.jobs[0].number, [kind for kind, _ in suspicions(report)]) == (4, ["newer"])
+    assert (report.jobs[0].number, [kind for kind, _ in suspicions(report)]) == (3, ["newer"])
 
 
 def test_jobs_that_are_not_wanted_do_not_matter(site: Site, new: Bare) -> None:
@@ -207,13 +207,13 @@ def test_jobs_that_are_not_wanted_do_not_matter(site: Site, new: Bare) -> None:
     other.backup()
     numbers = {one.label.job_id for one in list_now(site.vault).archives if one.label and one.label.job_id}
     assert len(numbers) == 2
-    make_newer(site, 4)
+    make_newer(site, 3)
     report = new.rebuild(Wish(jobs=frozenset({"other"})))
     assert [job.name for job in report.jobs] == ["other"]
     (new.folder / "inventory.sqlite").unlink()
-    with pytest.raises(NewerCatalogError, match="catalog 4 "):
+    with pytest.raises(NewerCatalogError, match="catalog 3 "):
         new.rebuild(Wish(jobs=frozenset({"job"})))
-    with pytest.raises(NewerCatalogError, match="catalog 4 "):
+    with pytest.raises(NewerCatalogError, match="catalog 3 "):
         new.rebuild(Wish(jobs=frozenset({"job", "other"})))
 
 
@@ -221,9 +221,9 @@ def test_a_job_whose_name_cannot_be_read(site: Site, new: Bare) -> None:
     """It may be the wanted one, unless all that are wanted were found."""
     first = {one.archive_id for one in list_now(site.vault).archives}
     site.with_job(name="other").backup()
-    for number, kind in ((1, Generation.DELTA), (2, Generation.FULL), (3, Generation.DELTA)):
+    for number, kind in ((1, Generation.FULL), (2, Generation.DELTA)):
         make_newer(site, number, generation=kind, among=first)
-    make_newer(site, 4)
+    make_newer(site, 3)
     report = new.rebuild(Wish(jobs=frozenset({"other"})))
     assert [job.name for job in report.jobs] == ["other"]
     (new.folder / "inventory.sqlite").unlink()
@@ -236,7 +236,7 @@ def test_a_newer_start(site: Site, new: Bare, monkeypatch: pytest.MonkeyPatch) -
     with forging(Absurd(records.Start, 0, 0, 2)):
         site.backup()
     monkeypatch.undo()
-    with pytest.raises(NewerCatalogError, match="catalog 5 "):
+    with pytest.raises(NewerCatalogError, match="catalog 4 "):
         new.rebuild()
 
 
@@ -252,14 +252,14 @@ def later(stream: list[Any]) -> list[Any]:
 
 
 def test_a_newer_record(site: Site, new: Bare) -> None:
-    before = catalog(site, 4).label
+    before = catalog(site, 3).label
     with forging(later):
         site.backup()
-    with pytest.raises(NewerCatalogError, match="catalog 5 "):
+    with pytest.raises(NewerCatalogError, match="catalog 4 "):
         new.rebuild()
     assert before is not None
     report = new.rebuild(Wish(tip=before.pack_id.hex()))
-    assert (report.jobs[0].number, [kind for kind, _ in suspicions(report)]) == (4, ["newer-format"])
+    assert (report.jobs[0].number, [kind for kind, _ in suspicions(report)]) == (3, ["newer-format"])
 
 
 def test_the_command_says_it_in_one_sentence(tmp_path: Path) -> None:

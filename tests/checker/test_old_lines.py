@@ -91,7 +91,7 @@ def test_the_vaults_list_takes_the_place_of_an_old_line(old: Site, place: Place,
     nights(old, "b", "c")
     gone = prune_catalogs(old)
     assert line.number in gone
-    assert len(gone) == 3
+    assert len(gone) == 2
     place.pass_hours()
     new = bare(tmp_path, old)
     report = rebuild(new, place, line)

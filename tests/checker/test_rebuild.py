@@ -8,8 +8,11 @@ import pytest
 
 from backup.errors import NightvaultError
 from backup.format.line import RecoveryLine
+from backup.model import InventoryId
 from backup.rebuilder.context import Wish
 from tests.support.backups import INVENTORY_ID, Site
+from tests.support.catalogs import catalogs, remove
+from tests.support.checking import check
 from tests.support.rebuilding import NEW_ID, Bare, bare, catalog_rows, counters, line_of, rows
 from tests.support.trees import assert_same_tree, snapshot_of
 from tests.support.wholeness import list_now
@@ -93,3 +96,31 @@ def test_an_inventory_is_never_overwritten(site: Site, tmp_path: Path) -> None:
         new.rebuild()
     assert rows(site.folder) == before
     assert not list(site.folder.glob("*.building*"))
+
+
+@pytest.mark.parametrize("keeps_full", [True, False], ids=["its full one arrives", "its full one is lost"])
+def test_what_was_rebuilt_from_a_full_catalog_alone_goes_on(
+    site: Site, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, keeps_full: bool
+) -> None:
+    """The first run after it writes a delta, never a first catalog, which would hold its changes alone."""
+    monkeypatch.setattr("backup.archiver.full_catalogs._DELTAS_A_FULL", 1)
+    site.backup()
+    monkeypatch.undo()
+    new = bare(tmp_path, site)
+    (job,) = new.rebuild().jobs
+    assert (job.catalogs, job.snapshots) == (1, 4)
+    again = new.site()
+    (source / "after the rebuild").write_text("night")
+    again.backup()
+    if not keeps_full:
+        newest = max(number for number, generation in catalogs(again) if generation == "full")
+        remove(again, catalogs(again)[newest, "full"].archive_id)
+        again.clock.sleep(7200)
+        assert check(again).is_grave
+        again.backup()
+    last = Bare(tmp_path / "last", again.vault, again, new_id=InventoryId(b"last inventory".ljust(16)))
+    (job,) = last.rebuild(Wish(inventory=NEW_ID.hex())).jobs
+    assert job.snapshots == (5 if keeps_full else 6)
+    assert rows(last.folder)["entries"] == rows(new.folder)["entries"]
+    assert rows(last.folder)["snapshots"] == rows(new.folder)["snapshots"]
+    again.close()

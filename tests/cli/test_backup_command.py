@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -248,6 +250,9 @@ def test_without_a_full_catalog_it_ends_with_3_and_runs_says_why(
     def no_room(*_: object, **__: object) -> None:
         raise SpoolError("no space left")
 
+    server.done("backup")
+    with closing(sqlite3.connect(server.state / "inventory.sqlite")) as db, db:  # as a check finds it
+        db.execute("UPDATE archives SET state = 'lost' WHERE kind = 2")
     monkeypatch.setattr("backup.archiver.catalogs.full_records", no_room)
     for _ in range(2):
         told = server.run("backup", "--quiet")

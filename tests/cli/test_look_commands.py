@@ -147,7 +147,7 @@ def test_vaults_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch) -
     assert "".join(line[place:].strip() for line in lines[1:]) == arn
     (document,) = server.json("vaults")
     assert document == {
-        "name": "cold", "kind": "directory", "archives": 3, "bytes": document["bytes"], "exists": True,
+        "name": "cold", "kind": "directory", "archives": 2, "bytes": document["bytes"], "exists": True,
         "location": arn, "vault_archives": 12, "vault_bytes": 3 << 30, "listed_at": "2026-03-01T02:00:00Z",
     }  # fmt: skip
 
@@ -171,7 +171,7 @@ def test_archives_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("backup.inventory.archives.list_archives", with_long_ids())
     lines = on_a_terminal(server, monkeypatch, "archives")
     assert lines[0].split() == ["vault", "kind", "size", "state", "stored", "archive", "id"]
-    assert len(lines) == 4
+    assert len(lines) == 3
     assert all(len(line) <= 80 for line in lines)
     assert all(line.rstrip().endswith(LONG_ID[:16] + "…") for line in lines[1:])
     documents = server.json("archives")
@@ -180,7 +180,7 @@ def test_archives_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch)
         "vault", "kind", "generation", "catalog", "state", "size", "tree_hash", "pack", "archive_id", "run",
         "stored_at",
     }  # fmt: skip
-    assert sorted(str(one["generation"]) for one in documents) == ["None", "delta", "full"]
+    assert sorted(str(one["generation"]) for one in documents) == ["None", "full"]
 
 
 def with_long_ids() -> Any:

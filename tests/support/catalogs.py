@@ -48,7 +48,7 @@ def add_a_night(site: Site, source: Path) -> int:
     fill(source / "lost night", 99, 5 * 1024 * 1024)
     site.clock.sleep(86400)
     report = site.backup()
-    for number, _ in [key for key in catalogs(site) if key[0] > 4]:
+    for number, _ in [key for key in catalogs(site) if key[0] > 3]:
         for generation in ("delta", "full"):
             if (number, generation) in catalogs(site):
                 remove(site, catalogs(site)[number, generation].archive_id)
