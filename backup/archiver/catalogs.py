@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backup.archiver.packing import OpenPack, Spool
+from backup.errors import FormatError
 from backup.format import catalog as records
 from backup.format.catalog import Record, pack_records
 from backup.format.frame import FrameCodec
@@ -26,7 +27,7 @@ from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import StagedEntry
 from backup.inventory.runs import JobRow
 from backup.inventory.snapshots import Snapshot, has_snapshots
-from backup.model import Generation, Pack, PackKind, VaultName
+from backup.model import Generation, Pack, PackId, PackKind, VaultName
 
 _NUMBERS_A_RECORD = 100_000
 _CHUNKS = StagedEntry._fields.index("chunks")  # the same in `EntryRow`
@@ -46,6 +47,22 @@ class Chain:
     newest_delta: Archive | None
     is_broken: bool = False
     is_new: bool = False
+
+    @property
+    def parent(self) -> tuple[PackId, bytes] | None:
+        """Pack id and header hash of the delta that the next one follows.
+
+        An inventory that was rebuilt from a full catalog alone knows it by that one's header.
+        """
+        if self.newest_delta is not None:
+            return self.newest_delta.label.pack_id, hashlib.sha256(self.newest_delta.header).digest()
+        if not self.links:
+            return None
+        try:
+            place = parse_header(self.links[0].header).fields.catalog
+        except FormatError:
+            return None
+        return (PackId(place.parent_pack_id), place.parent_header_hash) if place else None
 
     def record(self) -> records.ChainRecord:
         """The chain as a catalog carries it."""
@@ -96,7 +113,7 @@ def position_after(
     chain: Chain, job: JobRow, number: int, generation: Generation, names: Iterable[int]
 ) -> CatalogPosition:
     """The position of a new catalog in the chain."""
-    parent = chain.newest_delta.label.pack_id if chain.newest_delta else None
+    parent = chain.parent[0] if chain.parent else None
     return CatalogPosition(job.number, number, generation, parent, sorted(names))
 
 
@@ -112,13 +129,13 @@ def write_catalog(
     features: CatalogFeature = NO_FEATURE,
 ) -> tuple[Pack, OpenPack]:
     """Write records into a finished, proven pack in the spool."""
-    parent = chain.newest_delta
+    parent_pack_id, parent_header_hash = chain.parent or (NO_PACK, NO_HASH)
     fields = CatalogFields(
         job_id=job.id,
         number=position.number,
         generation=position.generation,
-        parent_pack_id=parent.label.pack_id if parent else NO_PACK,
-        parent_header_hash=hashlib.sha256(parent.header).digest() if parent else NO_HASH,
+        parent_pack_id=parent_pack_id,
+        parent_header_hash=parent_header_hash,
         enrolments=enrolments,
         features=features,
     )

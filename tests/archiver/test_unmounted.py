@@ -175,7 +175,7 @@ def test_catalogs_carry_the_whole_set_of_live_mount_points(site: Site, source: P
         [len(unpack_u64(one.entries)) for one in catalog.records if isinstance(one, MountsRecord)]
         for catalog in read_catalogs(site.vault, site.key)
     ]
-    assert sets == [[1], [1], [1], [0]]  # delta, full, delta, delta
+    assert sets == [[1], [1], [0]]
 
 
 def test_a_disk_that_is_mounted_over_files_is_told_once(

@@ -41,7 +41,7 @@ def test_the_report_for_people(server: Server) -> None:
     assert lines[0].endswith(" of job main in vault cold")
     assert lines[1].startswith("  holds     4 files, 74.2 KiB")
     assert lines[2].startswith("  read      3 files, 74.2 KiB; new 74.")
-    assert " in 3 archives" in lines[3]
+    assert " in 2 archives" in lines[3]
     assert lines[4].startswith("  took      ")
     assert lines[5] == "  recovery line, to be kept off this server:"
     assert RecoveryLine.from_text(lines[6]).job == "main"
