@@ -39,7 +39,7 @@ def lose_one(server: Server, kind: str = "data") -> str:
 
 def test_it_is_still_there(server: Server) -> None:
     said = server.done("check").stdout
-    assert "3 of 3 archives as stored" in said
+    assert "2 of 2 archives as stored" in said
     assert "nothing is missing or damaged" in said
     document = server.json("check")
     assert (document["state"], document["outcome"], document["findings"]) == ("done", "done", [])
@@ -80,7 +80,7 @@ def test_a_cold_vault_takes_its_hours(tmp_path: Path) -> None:
         cloud.emulator.advance(5 * 3600)
         document = server.json("check")
         assert (document["state"], document["outcome"]) == ("done", "done")
-        assert document["compared"]["shown"] == 3
+        assert document["compared"]["shown"] == 2
         again = server.json("check")
         assert again["compared"]["as_of"] == document["compared"]["as_of"], "no newer one can be had yet"
         assert [one["kind"] for one in server.json("runs")] == ["check", "check", "backup"]
