@@ -21,7 +21,7 @@ from backup.format.header import NO_FEATURE, CatalogFeature
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
-from backup.inventory import amendments, archives, entries, mounts, packed, schema
+from backup.inventory import amendments, archives, entries, mounts, packed, readings, schema
 from backup.inventory.archives import Archive, CatalogPosition
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import StagedEntry
@@ -222,10 +222,10 @@ def amending_records(
 
 
 def marks_of(tx: Transaction, job: int, every: Sequence[Snapshot], names: Collection[int]) -> list[Record]:
-    """The marks of snapshots and of archives, as a full catalog carries them."""
+    """The marks of snapshots and archives, and what checks have read, as a full catalog carries them."""
     found: list[Record] = [*amendments.forgotten_of(every)]
     found += [marks for one in every if (marks := amendments.marks_of(one)) is not None]
-    return [*found, *amendments.marked_archives(tx, job, names)]
+    return [*found, *amendments.marked_archives(tx, job, names), *readings.verified(tx, names)]
 
 
 def full_records(

@@ -21,13 +21,14 @@ from sqlalchemy.pool import StaticPool
 
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.files import sync_directory
-from backup.format.catalog import Record
+from backup.format.catalog import Record, VerifiedRecord
 from backup.inventory import amendments, pruning, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
 from backup.inventory.mounts import mark_mount_points
 from backup.inventory.packed import insert_chunks
+from backup.inventory.readings import READ_COLUMNS, rows_of
 from backup.inventory.schema import micros
 from backup.model import ChunkRow, FrameRow, InventoryId, VaultName
 
@@ -35,6 +36,7 @@ _COUNTED: Final = ("entries", "chunks", "directories", "owners", "archives")
 _ROWS_A_BATCH: Final = 20_000
 _TOO_LARGE: Final = 2**63
 _NUMBERS_A_QUERY: Final = 500
+_TOKEN: Final = READ_COLUMNS.index("token")
 _LEAP: Final = 4096  # skips numbers that a catalog withheld by the vault may have used
 _ENTRY: Final = (
     "number", "directory", "name", "kind", "mode", "owner", "mtime_ns", "size", "extra", "content_id",
@@ -153,6 +155,17 @@ class Builder:
         """Apply a record that marks snapshots or archives."""
         self._flush_directories()
         amendments.apply(self._tx, job, [record], taken_up=ArchiveState.UNCONFIRMED)
+
+    def readings(self, found: Sequence[tuple[VerifiedRecord, int]]) -> None:
+        """Record what checks have read before, by archive, as readings of one check that is over."""
+        times = [record.at for record, _ in found]
+        if not times:
+            return
+        row = ("check", "done", min(times), max(times), '{"rebuilt": true}')
+        self.insert(schema.runs, [row], ("kind", "outcome", "started_at", "finished_at", "report"))
+        run = self.largest(schema.runs)
+        rows = {row[_TOKEN]: row for record, archive in found for row in rows_of(record, run, archive)}
+        self.insert(schema.readings, list(rows.values()), READ_COLUMNS)
 
     def forget(self, job: int, numbers: Sequence[int]) -> None:
         """Delete these snapshots, which hold what is out of range."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import delete, func, select, update
 
+from backup.format.catalog import VerifiedRecord, pack_u64, unpack_u64
 from backup.inventory.archives import SOUND
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
@@ -17,6 +18,12 @@ from backup.inventory.runs import Outcome
 from backup.inventory.schema import archives, domains, micros, moment, readings, runs, vaults
 from backup.inventory.stages import ReadingStage
 from backup.model import ByteRange, RetrievalId, Tier, VaultName
+
+READ_COLUMNS: Final = (
+    *("run", "archive", "start", "end", "asked_from", "asked_to"),
+    *("tier", "token", "state", "read_at", "result"),
+)
+_READ_BACK, _OPENED = 1, 2  # grades of a catalog's record
 
 
 class Result(msgspec.Struct):
@@ -201,3 +208,46 @@ def bad_frames(tx: Transaction) -> dict[int, set[int]]:
         if result.is_damaged:
             found.setdefault(archive, set()).update(result.bad)
     return found
+
+
+# What was read, in full catalogs and out of them again.
+
+
+def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
+    """What checks read of these archives and found good, as full catalogs carry it."""
+    query = (
+        select(
+            *(readings.c.archive, readings.c.start, readings.c.end),
+            *(readings.c.read_at, readings.c.result, archives.c.pack_id),
+        )
+        .join(archives, archives.c.number == readings.c.archive)
+        .where(readings.c.state == ReadingStage.READ, readings.c.read_at.is_not(None))
+        .order_by(readings.c.archive, readings.c.read_at, readings.c.start)
+    )
+    pieces: dict[tuple[bytes, int, int], list[int]] = {}
+    for row in tx.execute(query):
+        result = msgspec.msgpack.decode(row.result, type=Result) if row.result else Result()
+        if row.archive in among and not result.is_damaged:
+            grade = _OPENED if result.opened else _READ_BACK
+            pieces.setdefault((row.pack_id, grade, row.read_at), []).extend((row.start, row.end))
+    return [VerifiedRecord(pack, grade, pack_u64(some), at) for (pack, grade, at), some in pieces.items()]
+
+
+def rows_of(record: VerifiedRecord, run: int, archive: int) -> list[tuple[Any, ...]]:
+    """The readings that a record tells of an archive, in the order of `READ_COLUMNS`."""
+    bounds = unpack_u64(record.pieces)
+    result = msgspec.msgpack.encode(Result(opened=int(record.grade == _OPENED)))
+    tier, state = Tier.STANDARD.value, ReadingStage.READ.value
+    return [
+        (
+            run,
+            archive,
+            *(start, end) * 2,
+            tier,
+            f"{archive} {start} {end} {record.at}",
+            state,
+            record.at,
+            result,
+        )
+        for start, end in zip(bounds[::2], bounds[1::2], strict=True)
+    ]

@@ -119,7 +119,7 @@ class Applier:
             records.RetiredRecord: self._amend,
             records.TakenUpRecord: self._amend,
             records.MarksRecord: self._amend,
-            records.VerifiedRecord: lambda _: None,
+            records.VerifiedRecord: self._archives.verified,
             records.ChainRecord: lambda _: None,
             records.MountsRecord: self._take_mounts,
         }
@@ -204,6 +204,7 @@ class Applier:
         first = max(self._archives.packs, default=0) + 1
         for number, (member, file, job, names) in enumerate(self._named, first):
             self._catalog(number, member, file, job, names)
+        self._archives.write_verified()
         for one in jobs:
             self._builder.next_numbers(one.id, snapshot=one.next_snapshot, catalog=one.next_catalog)
 

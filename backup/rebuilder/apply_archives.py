@@ -18,6 +18,7 @@ VAULT: Final = 1
 """The number of the only vault that a rebuilt inventory has."""
 
 _STATES: Final = frozenset(map(str, ArchiveState))
+_MOST_VERIFIED: Final = 1_000_000
 
 
 class ArchiveApplier:
@@ -29,6 +30,8 @@ class ArchiveApplier:
         self._archive_ids = archive_ids
         self._odd = odd
         self.packs: dict[int, bytes] = {}  # archive number: pack id
+        self._sizes: dict[bytes, tuple[int, int]] = {}  # pack id: archive number and size
+        self._verified: dict[tuple[bytes, bytes, int, int], tuple[records.VerifiedRecord, int]] = {}
         self.names: list[int] = []  # the archives that this catalog names
         self._pack_ids: set[bytes] = set()
         self._domains: dict[int, records.DomainRecord] = {}
@@ -73,6 +76,7 @@ class ArchiveApplier:
         self.packs[one.number] = one.pack_id
         self._pack_ids.add(one.pack_id)
         self._taken[one.number] = one.size
+        self._sizes[one.pack_id] = (one.number, one.size)
         archive_id = one.archive_id or self._archive_ids.get(one.pack_id) or None
         # A state of a later version: whatever it means, good to restore from, and nothing is built upon it.
         state = ArchiveState(one.state) if one.state in _STATES else ArchiveState.CONDEMNED
@@ -95,6 +99,20 @@ class ArchiveApplier:
         self._builder.lose_archive(archive)
         self._skipping.add(archive)
         del self._taken[archive]
+
+    def verified(self, one: records.VerifiedRecord) -> None:
+        """What a check has read of an archive; every job's catalogs may tell it."""
+        if one.pack not in self._sizes:
+            return
+        number, size = self._sizes[one.pack]
+        if record_ranges.verified_fault(one, size) or len(self._verified) >= _MOST_VERIFIED:
+            self._odd["what a check has read"] += 1
+            return
+        self._verified[one.pack, one.pieces, one.grade, one.at] = one, number
+
+    def write_verified(self) -> None:
+        """Record what checks have read, once after the last job."""
+        self._builder.readings(list(self._verified.values()))
 
     def frames(self, frames: records.FramesRecord) -> None:
         """Frames of an archive."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from backup.errors import FormatError
 from backup.format import records
-from backup.format.catalog import decode_extra
+from backup.format.catalog import decode_extra, unpack_u64
 from backup.format.holes import Layout
 from backup.format.marks import MOST_TAGS, note_fault, tag_fault
 from backup.inventory.schema import micros
@@ -129,3 +129,14 @@ def marks_fault(one: records.MarksRecord) -> str:
     if note_fault(one.note):
         return "its note"
     return "" if one.until is None or is_time(one.until) else "its time"
+
+
+def verified_fault(one: records.VerifiedRecord, size: int) -> str:
+    """Of what a check has read of an archive of `size` bytes."""
+    if one.grade not in {1, 2} or not is_time(one.at):
+        return "its grade or time"
+    if len(one.pieces) % 16:
+        return "its pieces"
+    bounds = unpack_u64(one.pieces)
+    whole = all(0 <= start < end <= size for start, end in zip(bounds[::2], bounds[1::2], strict=True))
+    return "" if whole else "its pieces"
