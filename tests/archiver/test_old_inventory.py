@@ -78,9 +78,9 @@ def test_an_old_state_directory_stops(site: Site, tmp_path: Path) -> None:
         old.backup()
     said = str(caught.value)
     assert said.startswith(
-        "this inventory is older than what it wrote: vault cold holds catalog 4 of job job, of "
+        "this inventory is older than what it wrote: vault cold holds catalog 3 of job job, of "
     )
-    assert said.endswith("and here the newest is catalog 2 of 2026-03-01 02:00 UTC")
+    assert said.endswith("and here the newest is catalog 1 of 2026-03-01 02:00 UTC")
     assert "`nightvault rebuild --set-aside --key FILE`" in caught.value.advice
     assert archives_in(site) == before
     assert not site.vault.list_uploads()
@@ -108,7 +108,7 @@ def test_a_number_that_was_used_twice_already_is_told_too(site: Site, tmp_path: 
     night(site, "one")
     blind = replace(old, vault=Blindfolded(old.vault))
     night(blind, "other")
-    with pytest.raises(OlderInventoryError, match=r"catalog 3 of job job.*here the newest is catalog 3"):
+    with pytest.raises(OlderInventoryError, match=r"catalog 2 of job job.*here the newest is catalog 2"):
         old.backup()
     with pytest.raises(OlderInventoryError):
         site.backup()
@@ -177,7 +177,7 @@ def test_check_tells_it_too(site: Site, tmp_path: Path) -> None:
     assert report.is_grave
     assert kinds(report) == {"newer-catalog": 1, "orphan": 1}
     (one,) = [one for one in report.findings if one.kind == "newer-catalog"]
-    assert "catalog 3, stored " in one.detail
+    assert "catalog 2, stored " in one.detail
     assert "rebuild --set-aside" in one.detail
     old.close()
 
@@ -195,7 +195,7 @@ def test_a_cold_vault_tells_by_the_next_list(
     report = check(old)
     assert kinds(report) == {"newer-catalog": 1, "orphan": 1}
     before = query(old, "SELECT count(*) FROM archives")
-    with pytest.raises(OlderInventoryError, match="vault cold holds catalog 3 of job job"):
+    with pytest.raises(OlderInventoryError, match="vault cold holds catalog 2 of job job"):
         old.backup()
     assert query(old, "SELECT count(*) FROM archives") == before
     assert not check(site).findings
