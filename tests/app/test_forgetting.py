@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,19 +15,21 @@ from typing import Any, TypeVar
 import pytest
 
 from backup.app.amending import Surroundings, amending_vault
-from backup.app.forgetting import JobPlan, forget_in, plan_by_policy
+from backup.app.forgetting import JobPlan, forget_in, plan_by_name, plan_by_policy, refuse_refused
 from backup.app.runs import opened
 from backup.app.taking_back import take_back
 from backup.app.vaults import make_vault
 from backup.config import load_config
+from backup.errors import LockedError, UsageError
 from backup.format.records import CondemnedRecord
-from backup.inventory import archives, runs, snapshots
+from backup.inventory import archives, retrievals, runs, snapshots
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.runs import RunKind
-from backup.model import JobName, PackKind, SnapshotId, VaultName
+from backup.model import JobName, PackKind, SnapshotId, Tier, VaultName
 from backup.protocols import Vault
 from backup.retention.policy import Policy
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, Silent
+from tests.support.emulated import REPOSITORY
 from tests.support.rebuilding import rows
 from tests.support.servers import Server, directory_server
 
@@ -258,3 +262,89 @@ def test_undo_is_cut(
         assert not rows(three.server.state)["condemnations"]
         if power.steps <= number:
             break
+
+
+MANY = """
+import sys, time
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from backup.app.forgetting import plan_by_policy
+from backup.app.runs import opened
+from backup.config import load_config
+from backup.errors import LockedError, UsageError
+from backup.retention.policy import Policy
+from backup.retention.spans import parse_span
+from tests.support.doubles import START
+from tests.support.restoring import peak
+
+config = load_config(sys.argv[1])
+policy = Policy(within=parse_span("30d"), weekly=8, monthly=12, yearly=3)
+with closing(opened(config)) as inventory, inventory.reading() as tx:
+    began = time.process_time()
+    plan = plan_by_policy(config, tx, "first", START + timedelta(days=10_010), instead=policy)
+    print(time.process_time() - began, peak(), len(plan.goes), len(plan.plan.stays))
+"""
+
+TEN_THOUSAND = """
+WITH RECURSIVE n(i) AS (SELECT 4 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+INSERT INTO snapshots (id, job, number, run, started_at, finished_at, host, sources, problems, files, bytes)
+SELECT printf('%016x', i), s.job, i, s.run, s.started_at + i * 86400000000, s.finished_at, s.host, s.sources,
+       s.problems, s.files, s.bytes
+FROM n, (SELECT * FROM snapshots WHERE job = 1 AND number = 3) s
+"""
+
+
+def test_a_plan_of_ten_thousand_snapshots(three: Three) -> None:
+    with three.surroundings() as at, at.inventory.writing() as tx:
+        tx.exec_driver_sql(TEN_THOUSAND)
+    run = subprocess.run(
+        [sys.executable, "-c", MANY, str(three.server.config)],
+        capture_output=True, text=True, check=True, cwd=REPOSITORY,
+    )  # fmt: skip
+    seconds, memory, goes, stays = run.stdout.split()
+    assert float(seconds) < 1
+    assert int(memory) < 150 * 1024
+    assert int(goes) + int(stays) == 10_000
+    assert 40 < int(stays) < 60
+
+
+def test_a_policy_that_changes_meanwhile_is_that_under_the_lock(three: Three) -> None:
+    """What two processes decide at once: the second sees what the first left."""
+    with three.surroundings() as at:
+        asked = 0
+
+        def planner(tx: Transaction) -> Sequence[JobPlan]:
+            nonlocal asked
+            asked += 1
+            return [plan_by_policy(at.config, tx, JOBS[0], at.clock.now(), instead=KEEP)]
+
+        with at.inventory.reading() as tx:
+            assert planner(tx)[0].goes
+        three.forget()  # another process, between the plan and the lock
+        before = rows(three.server.state)
+        assert list(forget_in(at, COLD, planner)) == []
+        assert rows(three.server.state) == before
+        assert asked == 2
+
+
+def test_while_a_backup_runs_nothing_is_forgotten(three: Three) -> None:
+    with three.surroundings() as at, at.inventory.locked("backup"), pytest.raises(LockedError):
+        three.forget()
+    assert not any(three.forgotten().values())
+
+
+def test_what_an_open_restore_reads_stays(three: Three) -> None:
+    with three.surroundings() as at:
+        with at.inventory.writing() as tx:
+            first = snapshots.list_snapshots(tx, job=JOBS[0])[0]
+            retrievals.open_restore(
+                tx, restore_id="r" * 16, snapshot=first.id, vault=COLD, path=b"/", target=b"/out",
+                tier=Tier.STANDARD, now=at.clock.now(),
+            )  # fmt: skip
+        three.forget()
+        assert first.id not in three.forgotten()[JOBS[0]]
+        with at.inventory.reading() as tx:
+            plan = plan_by_name(at.config, tx, JOBS[0], {first.id}, at.clock.now())
+        with pytest.raises(UsageError, match="an open restore reads it"):
+            refuse_refused([plan])

@@ -161,6 +161,25 @@ def test_undo(server: Server, tmp_path: Path) -> None:
     assert ids(server) == every
 
 
+def test_simulate(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_policy(server)
+    drawing = server.folder / "picture.svg"
+    found = server.json("forget", "--simulate", "daily at 02:30", "--years", "1", "--svg", drawing)
+    assert (found["nights"], len(found["kept"]), found["looks"][-1]["kept"]) == (365, 2, 2)
+    assert drawing.read_text().startswith("<svg")
+    lines = on_a_terminal(
+        server, monkeypatch, "forget", "main", "--keep-monthly", "3", "--simulate", "daily at 02:30"
+    )
+    assert max(map(len, lines)) <= 80
+    assert lines[-1] == "3 of 1096 are kept"
+    assert len(ids(server)) == NIGHTS
+    assert "belongs to --simulate" in server.fails(2, "forget", "--svg", drawing)
+    assert "cannot be read" in server.fails(2, "forget", "--simulate", "sometimes")
+    assert "cannot write" in server.fails(
+        1, "forget", "--simulate", "every 1d", "--svg", server.folder / "no" / "such.svg"
+    )
+
+
 def test_a_job_that_the_config_has_no_more(server: Server) -> None:
     server.config.write_text(server.config.read_text().replace('name = "main"', 'name = "other"'))
     every = ids(server)

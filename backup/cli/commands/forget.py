@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show what would be forgotten, and change nothing.")
 @click.option("--undo", is_flag=True, help="Take forgotten snapshots back: those named, or a job's.")
 @click.option("--all", "every", is_flag=True, help="With --undo: all that can come back.")
+@click.option(
+    "--simulate",
+    "schedule",
+    metavar="SCHEDULE",
+    help="What would be kept of nights to come.",
+)
+@click.option("--years", type=click.IntRange(1, 30), default=3, show_default=True, help="With --simulate.")
+@click.option("--svg", metavar="FILE", help="With --simulate: draw it.")
 @keep_options
 @pass_cli
 def forget(
@@ -41,6 +49,9 @@ def forget(
     dry_run: bool,
     undo: bool,
     every: bool,
+    schedule: str | None,
+    years: int,
+    svg: str | None,
     **keep: Any,
 ) -> None:
     """Forget what the policies of the named jobs do not keep, or of all jobs that have a policy.
@@ -50,6 +61,13 @@ def forget(
     that are named are forgotten whatever the policy says; never a pinned one, nor a job's last whole one.
     """
     policy = policy_of(keep)
+    if schedule is not None:
+        from backup.cli.support.simulation import simulate
+
+        simulate(cli, [*words, *jobs], schedule, years, svg, policy)
+        return
+    if svg is not None:
+        raise UsageError("--svg belongs to --simulate")
     if undo:
         from backup.cli.support.forget_undo import undo as take_back
 
