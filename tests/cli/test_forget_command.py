@@ -70,7 +70,7 @@ def test_on_a_terminal(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
     assert "job main in vault cold: keeps all within 1 day, the last 2 snapshots, 1 weekly" in text
-    assert "2 snapshots stay, 3 go" in text
+    assert "snapshots that stay: 2, that go: 3" in text
     assert "older than the last 2 snapshots" in text
     assert "nothing was deleted; `nightvault forget --undo SNAPSHOT` takes one back" in text
 

@@ -28,7 +28,7 @@ def job_screen(plan: JobPlan) -> Iterator[RenderableType]:
         if some:
             why = Column("why", folds=True)
             yield table(["snapshot", "time", why], [_row(plan, one) for one in some], title=title)
-    yield f"{counted(len(plan.plan.stays), 'snapshot')} stay, {len(plan.plan.goes):,} go"
+    yield f"snapshots that stay: {len(plan.plan.stays):,}, that go: {len(plan.plan.goes):,}"
 
 
 def freed_lines(found: Sequence[Freed]) -> Iterator[str]:
