@@ -16,6 +16,7 @@ from backup.format.catalog import MARKING, Record, decode_record, encode_record
 from backup.inventory.archives import SOUND, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows, sql_of
+from backup.inventory.readings import bad_frames
 from backup.inventory.schema import micros
 from backup.inventory.snapshots import Snapshot, pack_tags
 from backup.inventory.stages import RestoreStage
@@ -27,7 +28,8 @@ _OLD_RESTORES: Final = f"""SELECT number FROM restores WHERE state <> '{RestoreS
 _DROP: Final = (
     f"DELETE FROM retrievals WHERE restore IN ({_OLD_RESTORES})",  # noqa: S608
     f"DELETE FROM restores WHERE number IN ({_OLD_RESTORES})",  # noqa: S608
-    "DELETE FROM snapshots WHERE job = {m} AND number = {m}",
+    """DELETE FROM snapshots WHERE job = {m} AND number = {m}
+       AND NOT EXISTS (SELECT 1 FROM restores r WHERE r.snapshot = snapshots.id)""",
 )
 _DROP_ENTRIES: Final = """DELETE FROM entries WHERE removed_in IS NOT NULL
    AND directory IN (SELECT number FROM directories WHERE job = {m})
@@ -116,7 +118,10 @@ def _taken_back(tx: Transaction, job: int, record: records.TakenBackRecord) -> N
 
 
 def _dropped(tx: Transaction, job: int, record: records.DroppedRecord) -> None:
-    """Take snapshots away, with their restores that are over, and the closed entries that only they had."""
+    """Take snapshots away, with their restores that are over, and the closed entries that only they had.
+
+    One that an open restore reads stays until the next prune.
+    """
     rows = [(job, number) for number in record.snapshots if number < _TOO_LARGE]
     for sql in _DROP:
         _many(tx, sql, rows)
@@ -134,18 +139,22 @@ def _marks(tx: Transaction, job: int, record: records.MarksRecord) -> None:
 
 
 def _condemned(tx: Transaction, job: int, record: records.CondemnedRecord) -> None:
-    """Condemn archives; one that the job's catalogs condemned before keeps its time."""
+    """Condemn archives; one that the job's catalogs condemned before keeps the earlier time."""
     before = (*SOUND, ArchiveState.DAMAGED)
     _mark(tx, record.packs, ArchiveState.CONDEMNED, *before)
     sql = f"""INSERT INTO condemnations (archive, job, at)
               SELECT number, {{m}}, {{m}} FROM archives
               WHERE pack_id = {{m}} AND state IN ({_among(*before, ArchiveState.CONDEMNED)})
-              ON CONFLICT DO NOTHING"""  # noqa: S608
+              ON CONFLICT (archive, job) DO UPDATE SET at = excluded.at
+              WHERE excluded.at < condemnations.at"""  # noqa: S608
     _many(tx, sql, [(job, record.at, pack) for pack in record.packs])
 
 
 def _taken_up(tx: Transaction, job: int, record: records.TakenUpRecord, state: ArchiveState) -> None:
-    """Build upon archives again; one that another job's catalogs condemned stays condemned."""
+    """Build upon archives again; one that another job's catalogs condemned stays condemned.
+
+    One in which a check found bad frames is damaged, as before.
+    """
     sql = """DELETE FROM condemnations WHERE job = {m}
              AND archive IN (SELECT number FROM archives WHERE pack_id = {m})"""
     _many(tx, sql, [(job, pack) for pack in record.packs])
@@ -153,6 +162,8 @@ def _taken_up(tx: Transaction, job: int, record: records.TakenUpRecord, state: A
     sql = """UPDATE archives SET state = {m} WHERE pack_id = {m} AND state = {m}
              AND NOT EXISTS (SELECT 1 FROM condemnations WHERE archive = archives.number)"""
     _many(tx, sql, [(str(state), pack, str(ArchiveState.CONDEMNED)) for pack in record.packs])
+    sql = "UPDATE archives SET state = {m} WHERE number = {m} AND state = {m}"
+    _many(tx, sql, [(str(ArchiveState.DAMAGED), number, str(state)) for number in bad_frames(tx)])
 
 
 def _retired(tx: Transaction, _job: int, record: records.RetiredRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,16 @@ from backup.model import ArchiveId, Generation, PackKind, VaultName
 _BATCH = 500
 _FULL_GENERATIONS_KEPT = 2
 _STATES = ", ".join(f"'{state}'" for state in THERE)
+_NOT_BUILT_UPON = ", ".join(
+    f"'{state}'"
+    for state in (
+        ArchiveState.RETIRED,
+        ArchiveState.CONDEMNED,
+        ArchiveState.DAMAGED,
+        ArchiveState.DELETING,
+    )
+)
+_LONGEST = 366 * 24 * 3600 * 1_000_000  # microseconds: a run that took longer had a clock that was set
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,8 @@ class Condemnation:
 class StoredArchive:
     """An archive that the vault holds. `jobs`: those whose catalogs named it; `condemned_by`: with times.
 
-    `run_is_open`: it was stored by a run that came to nothing, after the newest snapshot of its job.
+    `listed_at`: when the vault took it, by its own list; None if the list does not show it. `run_is_open`: it
+    was stored by a run that came to nothing, after the newest snapshot of its job.
     """
 
     number: int
@@ -51,6 +63,7 @@ class StoredArchive:
     retry_at: datetime | None
     refusal: str
     run_is_open: bool
+    listed_at: datetime | None = None
 
     @property
     def is_condemned(self) -> bool:
@@ -72,16 +85,17 @@ class StoredArchive:
         return max(one.told_at for one in self.condemned_by.values())
 
 
-def stored_archives(tx: Transaction, vault: VaultName) -> list[StoredArchive]:
-    """All archives that a vault holds, with what a prune asks of them, by number."""
+def stored_archives(tx: Transaction, vault: VaultName, listing: int) -> list[StoredArchive]:
+    """All archives that a vault holds, with what a prune asks of them and a kept list shows, by number."""
     jobs = _sets(tx, _NAMED_BY)
     condemned: dict[int, dict[int, Condemnation]] = {}
     for archive, job, at, told_at in raw_rows(tx, _CONDEMNED, ()):
         condemned.setdefault(archive, {})[job] = Condemnation(moment(at), moment(max(at, told_at or at)))
     newest = dict(raw_rows(tx, "SELECT job, max(run) FROM snapshots WHERE run IS NOT NULL GROUP BY job", ()))
     found: list[StoredArchive] = []
-    for row in raw_rows(tx, _STORED, (vault,)):
-        number, pack_id, archive_id, kind, state, size, stored_at, run, job, retry_at, refusal = row
+    nobody = frozenset[int]()
+    for row in raw_rows(tx, _STORED, (listing, vault)):
+        number, pack_id, archive_id, kind, state, size, stored_at, run, job, retry_at, refusal, listed = row
         found.append(
             StoredArchive(
                 number,
@@ -91,11 +105,12 @@ def stored_archives(tx: Transaction, vault: VaultName) -> list[StoredArchive]:
                 ArchiveState(state),
                 size,
                 moment(stored_at),
-                frozenset(jobs.get(number) or ([job] if job else [])),
-                condemned.get(number, {}),
+                jobs.get(number) or (frozenset((job,)) if job else nobody),
+                condemned.get(number, _BY_NOBODY),
                 None if retry_at is None else moment(retry_at),
                 refusal or "",
                 run is not None and job is not None and number not in jobs and run > newest.get(job, 0),
+                None if listed is None else moment(listed),
             )
         )
     return found
@@ -112,16 +127,23 @@ _NAMED_BY = """SELECT n.archive, c.job FROM catalog_archives n JOIN catalogs c O
                UNION SELECT archive, job FROM catalogs"""
 _STORED = f"""
 SELECT a.number, a.pack_id, a.archive_id, a.kind, a.state, a.size, coalesce(a.stored_at, a.submitted_at),
-       a.run, r.job, x.retry_at, x.refusal
+       a.run, r.job, x.retry_at, x.refusal, l.created_at
 FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
 LEFT JOIN runs r ON r.number = a.run LEFT JOIN deletions x ON x.archive = a.number
+LEFT JOIN listed_archives l ON l.listing = {{m}} AND l.archive_id = a.archive_id
 WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({_STATES}) ORDER BY a.number"""  # noqa: S608
 
 
-def _sets(tx: Transaction, sql: str) -> dict[int, set[int]]:
-    found: dict[int, set[int]] = {}
+_BY_NOBODY: Mapping[int, Condemnation] = {}
+
+
+def _sets(tx: Transaction, sql: str) -> dict[int, frozenset[int]]:
+    """Sets of the second column by the first; equal ones are one object, since nearly all are equal."""
+    found: dict[int, frozenset[int]] = {}
+    known: dict[frozenset[int], frozenset[int]] = {}
     for key, value in raw_rows(tx, sql, ()):
-        found.setdefault(key, set()).add(value)
+        grown = found.get(key, frozenset()) | {value}
+        found[key] = known.setdefault(grown, grown)
     return found
 
 
@@ -160,12 +182,11 @@ def stored_elsewhere(tx: Transaction, needed: bytearray) -> Counter[int]:
     By archive. `needed` is a byte for each chunk number (`need.needed_chunks`).
     """
     found: Counter[int] = Counter()
-    sql = f"""SELECT DISTINCT c.prefix FROM chunks c JOIN archives a ON a.number = c.archive
-              WHERE a.state IN ('{ArchiveState.RETIRED}', '{ArchiveState.CONDEMNED}',
-                                '{ArchiveState.DAMAGED}', '{ArchiveState.DELETING}')"""  # noqa: S608
-    prefixes = [str(row[0]) for row in raw_rows(tx, sql, ())]
+    sql = f"""SELECT c.number, c.prefix FROM chunks c JOIN archives a ON a.number = c.archive
+              WHERE a.state IN ({_NOT_BUILT_UPON})"""  # noqa: S608
+    prefixes = array("q", {prefix for number, prefix in raw_rows(tx, sql, ()) if needed[number]})
     for start in range(0, len(prefixes), _BATCH):
-        some = ",".join(prefixes[start : start + _BATCH])
+        some = ",".join(map(str, prefixes[start : start + _BATCH]))
         sql = f"""SELECT a.domain, c.id, c.number, c.archive, a.state FROM chunks c
                   JOIN archives a ON a.number = c.archive
                   WHERE c.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
@@ -176,13 +197,6 @@ def stored_elsewhere(tx: Transaction, needed: bytearray) -> Counter[int]:
                     if needed[number] and state != ArchiveState.STORED:
                         found[archive] += 1
     return found
-
-
-def absent_numbers(tx: Transaction, listing: int, archives: Sequence[StoredArchive]) -> set[int]:
-    """Those of the archives that a kept list does not show."""
-    sql = "SELECT archive_id FROM listed_archives WHERE listing = {m}"
-    listed = {row[0] for row in raw_rows(tx, sql, (listing,))}
-    return {one.number for one in archives if one.archive_id not in listed}
 
 
 def newest_condemnation(tx: Transaction, vault: VaultName, *, before: datetime) -> datetime | None:
@@ -206,20 +220,31 @@ def pack_ids(tx: Transaction) -> set[bytes]:
     return {row[0] for row in raw_rows(tx, sql, (int(PackKind.CATALOG),))}
 
 
+def oldest_listed_catalogs(tx: Transaction, listing: int) -> dict[bytes, tuple[int, datetime]]:
+    """The oldest known catalog of each job that a kept list shows: its number, and when the vault took it."""
+    sql = """SELECT j.id, c.number, l.created_at FROM catalogs c JOIN jobs j ON j.number = c.job
+             JOIN archives a ON a.number = c.archive
+             JOIN listed_archives l ON l.listing = {m} AND l.archive_id = a.archive_id
+             ORDER BY c.number DESC"""
+    return {job: (number, moment(at)) for job, number, at in raw_rows(tx, sql, (listing,))}
+
+
 def snapshot_ids(tx: Transaction) -> dict[tuple[int, int], str]:
     """The ids of all snapshots, by job and number."""
     rows = raw_rows(tx, "SELECT job, number, id FROM snapshots", ())
     return {(job, number): snapshot for job, number, snapshot in rows}
 
 
-def snapshot_marks(tx: Transaction) -> list[tuple[int, ...]]:
-    """What a prune's decision rests on: snapshots with their marks, open restores, runs, entries."""
+def decision_marks(tx: Transaction) -> list[tuple[object, ...]]:
+    """What a prune's decision rests on: snapshots with marks, open restores, runs, entries, archives."""
     sql = """SELECT job, number, coalesce(forgotten_at, 0) FROM snapshots ORDER BY job, number"""
-    marks: list[tuple[int, ...]] = [tuple(row) for row in raw_rows(tx, sql, ())]
+    marks: list[tuple[object, ...]] = [tuple(row) for row in raw_rows(tx, sql, ())]
     sql = "SELECT number FROM restores WHERE state = {m} ORDER BY number"
     marks += [tuple(row) for row in raw_rows(tx, sql, (RestoreStage.OPEN,))]
     marks += [tuple(row) for row in raw_rows(tx, "SELECT coalesce(max(number), 0) FROM runs", ())]
-    return [*marks, *(tuple(row) for row in raw_rows(tx, "SELECT count(*), max(number) FROM entries", ()))]
+    marks += [tuple(row) for row in raw_rows(tx, "SELECT count(*), max(number) FROM entries", ())]
+    sql = "SELECT state, count(*), sum(number) FROM archives GROUP BY state ORDER BY state"
+    return [*marks, *(tuple(row) for row in raw_rows(tx, sql, ()))]
 
 
 # Deletion.
@@ -244,13 +269,19 @@ def record_deleted(tx: Transaction, numbers: Sequence[int], now: datetime) -> No
     _many(tx, sql, [(ArchiveState.DELETED.value, number) for number in numbers])
 
 
-def record_refused(tx: Transaction, refused: Sequence[tuple[int, datetime, str]]) -> None:
-    """Record that the vault keeps these archives (number, when to ask again, why): condemned as before."""
+def record_refused(
+    tx: Transaction, refused: Sequence[tuple[int, datetime, str]], *, for_certain: Collection[int]
+) -> None:
+    """Record that the vault keeps these archives (number, when to ask again, why).
+
+    Those that are kept `for_certain` are condemned as before. Of the others an earlier request may have been
+    carried out, or may be yet: nothing is to rely on them.
+    """
     sql = "UPDATE deletions SET retry_at = {m}, refusal = {m} WHERE archive = {m}"
     _many(tx, sql, [(micros(at), why, number) for number, at, why in refused])
     sql = "UPDATE archives SET state = {m} WHERE number = {m} AND state = {m}"
     states = ArchiveState.CONDEMNED.value, ArchiveState.DELETING.value
-    _many(tx, sql, [(states[0], number, states[1]) for number, *_ in refused])
+    _many(tx, sql, [(states[0], number, states[1]) for number, *_ in refused if number in for_certain])
 
 
 def drop_contents(tx: Transaction, vault: VaultName) -> int:
@@ -320,7 +351,7 @@ def _named_chunks(tx: Transaction) -> bytearray:
 def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> dict[int, list[int]]:
     """Forgotten snapshots, by job, that need a chunk that is in no archive any more.
 
-    `going` are archives that count as deleted, too.
+    `going` are archives that count as deleted, too. A snapshot that an open restore reads is left until then.
     """
     gone_too = ", ".join(map(str, sorted(going))) or "-1"
     gone = bytearray(largest_chunk(tx) + 1)
@@ -352,16 +383,18 @@ def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> 
 
 def _forgotten(tx: Transaction) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
-    sql = "SELECT job, number FROM snapshots WHERE forgotten_at IS NOT NULL ORDER BY job, number"
-    for job, number in raw_rows(tx, sql, ()):
+    sql = """SELECT job, number FROM snapshots WHERE forgotten_at IS NOT NULL
+             AND id NOT IN (SELECT snapshot FROM restores WHERE state = {m}) ORDER BY job, number"""
+    for job, number in raw_rows(tx, sql, (RestoreStage.OPEN.value,)):
         found.setdefault(job, []).append(number)
     return found
 
 
 def longest_run(tx: Transaction) -> int:
-    """The seconds that the longest run took, of those that ended well."""
-    sql = """SELECT max(finished_at - started_at) FROM runs WHERE kind = 'backup' AND outcome IN ({m}, {m})"""
-    longest = next(iter(raw_rows(tx, sql, (Outcome.DONE, Outcome.PARTIAL))))[0]
+    """The seconds that the longest run took, of those that ended well and whose clock was not set."""
+    sql = """SELECT max(finished_at - started_at) FROM runs
+             WHERE kind = 'backup' AND outcome IN ({m}, {m}) AND finished_at - started_at < {m}"""
+    longest = next(iter(raw_rows(tx, sql, (Outcome.DONE, Outcome.PARTIAL, _LONGEST))))[0]
     return int((longest or 0) / 1_000_000)
 
 

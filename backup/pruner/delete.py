@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 
 from backup.errors import InterruptedRunError
 from backup.inventory import pruning
+from backup.inventory.archives import ArchiveState
 from backup.inventory.pruning import StoredArchive
 from backup.model import ArchiveId, Refusal
 from backup.protocols import Progress, Vault
@@ -17,19 +18,21 @@ from backup.pruner.context import PruneContext
 from backup.transfer.retry import Patience
 
 _ASK_AGAIN = timedelta(days=7)  # a refusal that gives no date
-_AT_A_TIME = 1_000
+_AT_LEAST = timedelta(hours=1)
+
+_Answer = Mapping[ArchiveId, Refusal]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deleted:
     """What came of it: archives that are gone, and those that the vault keeps."""
 
-    gone: tuple[StoredArchive, ...]
-    refused: tuple[tuple[StoredArchive, Refusal], ...]
+    gone: list[StoredArchive] = field(default_factory=list)
+    refused: list[tuple[StoredArchive, Refusal]] = field(default_factory=list)
 
 
-Record = Callable[[Sequence[StoredArchive], Sequence[tuple[StoredArchive, Refusal]]], object]
-"""Takes what is gone and what was refused of one batch."""
+Record = Callable[[Deleted], object]
+"""Takes what came of one batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,52 +49,62 @@ class Deleting:
 def delete_decided(archives: Sequence[StoredArchive], vault: Vault, context: PruneContext) -> Deleted:
     """Delete archives whose deletion is recorded. An error leaves the rest for the next time.
 
-    What the vault refuses is condemned as before; it is asked again on the day that the vault tells, or in a
-    week.
+    What the vault refuses is asked again on the day that it tells, or in a week.
     """
     work = Deleting(vault, context.patience, context.backup.progress, context.threads, context.stop)
-    return delete_all(archives, work, lambda done, kept: _record(done, kept, context))
+    return delete_all(archives, work, lambda some: _record(some, context))
 
 
 def delete_all(archives: Sequence[StoredArchive], work: Deleting, record: Record) -> Deleted:
-    """Delete archives; each batch is told to `record` as its answer comes."""
-    gone: list[StoredArchive] = []
-    refused: list[tuple[StoredArchive, Refusal]] = []
+    """Delete archives; each batch is told to `record` as its answer comes.
+
+    Where one request of a batch fails, what the others were answered is recorded before its error is raised.
+    """
+    every = Deleted()
     size = max(1, work.vault.traits.deletes_at_once)
     at_once = work.threads if size == 1 else 1
     with ThreadPoolExecutor(at_once) as pool:
-        for group in _batches(archives, max(size, at_once)):
+        for group in _batches(archives, size * at_once):
             if work.stop():
                 raise InterruptedRunError("the prune was stopped; what is left is deleted the next time")
-            answers = pool.map(lambda some: _ask(some, work), list(_batches(group, size)))
-            answer: dict[ArchiveId, Refusal] = {}
-            for one in answers:
-                answer |= one
-            kept = [(one, answer[one.archive_id]) for one in group if one.archive_id in answer]
-            done = [one for one in group if one.archive_id not in answer]
-            record(done, kept)
-            gone += done
-            refused += kept
-            work.progress.advance(files=len(done), done=sum(one.size for one in done))
-    return Deleted(tuple(gone), tuple(refused))
+            asked = [(some, pool.submit(_ask, some, work)) for some in _batches(group, size)]
+            wait([answer for _, answer in asked])
+            some = _answered(asked)
+            record(some)
+            every.gone += some.gone
+            every.refused += some.refused
+            work.progress.advance(files=len(some.gone), done=sum(one.size for one in some.gone))
+            for _, answer in asked:
+                answer.result()  # raises what went wrong
+    return every
 
 
-def _ask(some: Sequence[StoredArchive], work: Deleting) -> Mapping[ArchiveId, Refusal]:
+def _ask(some: Sequence[StoredArchive], work: Deleting) -> _Answer:
     stored = {one.archive_id: one.stored_at for one in some}
     return work.patience.call(lambda: work.vault.delete_archives(stored))
 
 
-def _record(
-    done: Sequence[StoredArchive], kept: Sequence[tuple[StoredArchive, Refusal]], context: PruneContext
-) -> None:
+def _answered(asked: Sequence[tuple[Sequence[StoredArchive], Future[_Answer]]]) -> Deleted:
+    found = Deleted()
+    for some, answer in asked:
+        if answer.exception() is None:
+            refusals = answer.result()
+            found.gone += [one for one in some if one.archive_id not in refusals]
+            found.refused += [(one, refusals[one.archive_id]) for one in some if one.archive_id in refusals]
+    return found
+
+
+def _record(some: Deleted, context: PruneContext) -> None:
+    """Only what was never asked for before is kept for certain when it is refused."""
     now = context.backup.clock.now()
     refused = [
-        (one.number, max(refusal.kept_until or now + _ASK_AGAIN, now + timedelta(hours=1)), refusal.detail)
-        for one, refusal in kept
+        (one.number, max(refusal.kept_until or now + _ASK_AGAIN, now + _AT_LEAST), refusal.detail)
+        for one, refusal in some.refused
     ]
+    for_certain = {one.number for one, _ in some.refused if one.state is not ArchiveState.DELETING}
     with context.backup.inventory.writing() as tx:
-        pruning.record_deleted(tx, [one.number for one in done], now)
-        pruning.record_refused(tx, refused)
+        pruning.record_deleted(tx, [one.number for one in some.gone], now)
+        pruning.record_refused(tx, refused, for_certain=for_certain)
 
 
 def _batches(items: Sequence[StoredArchive], size: int) -> Iterator[list[StoredArchive]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,10 +29,10 @@ class PruneStoppedError(NightvaultError):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a list shows: `until`: what was stored before is in it; `absent`: ours that it lacks."""
+    """What a list shows: what was stored before `until` is in it; `missing` are ours that it must show."""
 
     until: datetime
-    absent: frozenset[int]
+    missing: frozenset[int]
 
 
 def require_same_time(vault: Vault, now: datetime, patience: Patience) -> None:
@@ -55,38 +55,43 @@ def read_listing(
     now: datetime,
 ) -> Shown:
     """What the kept list with that head shows. `PruneStoppedError` if it may not be gone by."""
-    stored = frozenset(one.number for one in archives) if vault.traits.lists_at_once else None
-    covered = compared.must_show(tx, head, vault.name, now, at_once=vault.traits.lists_at_once, stored=stored)
+    at_once = vault.traits.lists_at_once
+    stored = frozenset(one.number for one in archives) if at_once else None
+    covered = compared.must_show(tx, head, vault.name, now, at_once=at_once, stored=stored)
     _refuse_unknown(tx, inventory, vault, head)
-    absent = pruning.absent_numbers(tx, head.number, archives)
-    missing = [
-        one
-        for one in archives
-        if one.number in absent and not one.is_condemned and one.stored_at < covered.until
-    ]
-    catalogs = [one for one in missing if one.kind is PackKind.CATALOG]
+    missing = [one for one in archives if one.listed_at is None and _must_be_shown(one, covered)]
+    catalogs = [one for one in missing if one.kind is PackKind.CATALOG and not one.is_condemned]
     if catalogs:
         raise PruneStoppedError(
             f"the list of vault {vault.name} lacks {len(catalogs)} catalogs that were stored before it",
             advice=f"`nightvault check {vault.name}` says what else is missing, and what to do",
         )
-    until = min(covered.until, moment(head.as_of))
-    return Shown(until, frozenset(absent))
+    asked = moment(head.requested_at)
+    until = asked if at_once else min(covered.until, moment(head.as_of), asked)
+    return Shown(until, frozenset(one.number for one in missing))
+
+
+def _must_be_shown(one: StoredArchive, covered: compared.Covered) -> bool:
+    if covered.numbers is not None:
+        return one.number in covered.numbers
+    return not covered.until <= one.stored_at <= covered.future
 
 
 def _refuse_unknown(tx: Transaction, inventory: Inventory, vault: Vault, head: Row[Any]) -> None:
     """`PruneStoppedError` if somebody else wrote catalogs of this inventory or of its jobs."""
     jobs, packs = pruning.job_ids(tx), pruning.pack_ids(tx)
-    ours = {inventory.id, inventory.predecessor}
+    oldest = pruning.oldest_listed_catalogs(tx, head.number)
     strangers: list[tuple[ArchiveLabel, datetime]] = []
     for line in compared.unknown_lines(tx, head.number):
         label = parse_description(line.description)
         if label is None or label.kind is not PackKind.CATALOG or label.pack_id in packs:
             continue
-        if label.inventory_id == inventory.predecessor and _is_before(tx, label):
-            continue  # from before the rebuild: it was not needed for it
-        if label.inventory_id in ours or label.job_id in jobs:
-            strangers.append((label, moment(line.created_at)))
+        at = moment(line.created_at)
+        is_own = label.inventory_id == inventory.id
+        if not is_own and _is_before(label, at, oldest):
+            continue  # from before a rebuild: it was not needed for it
+        if is_own or label.inventory_id == inventory.predecessor or label.job_id in jobs:
+            strangers.append((label, at))
     if strangers:
         label, at = max(strangers, key=lambda one: one[1])
         raise PruneStoppedError(
@@ -98,5 +103,7 @@ def _refuse_unknown(tx: Transaction, inventory: Inventory, vault: Vault, head: R
         )
 
 
-def _is_before(tx: Transaction, label: ArchiveLabel) -> bool:
-    return label.number < compared.newest_catalog(tx, label.job_id)
+def _is_before(label: ArchiveLabel, at: datetime, oldest: Mapping[bytes, tuple[int, datetime]]) -> bool:
+    """Whether a catalog is older than all that are known here of its job, by number and the vault's time."""
+    number, stored_at = oldest.get(label.job_id or b"", (0, at))
+    return label.number < number and at <= stored_at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,26 +14,22 @@ from sqlalchemy import Row
 from backup.archiver.amend import Amender, amending
 from backup.format import records
 from backup.format.catalog import Record
-from backup.inventory import pruning, runs
+from backup.inventory import lost, pruning, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
-from backup.inventory.need import kept_snapshots
-from backup.inventory.pruning import StoredArchive
 from backup.inventory.runs import JobRow, RunKind
 from backup.inventory.schema import micros
 from backup.inventory.stages import StepStage
-from backup.model import PackKind
 from backup.protocols import phase
 from backup.pruner.context import PruneContext
+from backup.pruner.decide import Decider, Found
 from backup.pruner.delete import Deleted, delete_decided
 from backup.pruner.groups import condemned_groups, group_of, refused_groups, waiting_groups
-from backup.pruner.listed import Shown, read_listing, require_same_time
-from backup.pruner.needed import needed_archives
+from backup.pruner.listed import require_same_time
 from backup.pruner.report import PruneReport
-from backup.retention.prune import PrunedArchive, PrunePlan, PruneRules, Why, plan_prune
+from backup.retention.prune import PrunePlan, Why
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
 
-_NOTHING = Deleted((), ())
 _PACKS_A_RECORD = 50_000
 _LISTS_ARE_LATE = timedelta(days=40)  # a list may show what was deleted before it, for a day or two
 
@@ -45,18 +41,8 @@ def prune(context: PruneContext, *, max_fee: Decimal = Decimal(0), only_plan: bo
     else. `LockedError` while a backup runs; `PruneStoppedError` says what is not as it should be.
     """
     with amending(context.keys, context.backup, context.sending) as amender:
-        return _Prune(context, amender, max_fee).step(only_plan=only_plan)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a decision was made of, and the decision."""
-
-    archives: Mapping[int, StoredArchive]
-    shown: Shown
-    rules: PruneRules
-    plan: PrunePlan
-    marks: Sequence[tuple[int, ...]]
+        step = _Prune(context, amender, max_fee)
+        return step.plan() if only_plan else step.step()
 
 
 class _Prune:
@@ -68,29 +54,51 @@ class _Prune:
         self._vault = context.backup.vault
         self._clock = context.backup.clock
         self._amender = amender
-        self._max_fee = max_fee
         self._prices = context.prices
+        self._decider = Decider(context, max_fee)
+        self._deleted = Deleted()
 
-    def step(self, *, only_plan: bool) -> PruneReport:
+    def plan(self) -> PruneReport:
+        """What a step would do now; nothing but the list is asked for."""
+        found, waits_for = self._find()
+        if found is None:
+            return self._waiting(waits_for)
+        with self._inventory.reading() as tx:
+            return replace(self._report(found, is_plan=True), dropped=self._would_drop(tx, found))
+
+    def step(self) -> PruneReport:
         """List, decide, delete, condemn."""
+        found, waits_for = self._find()
+        if found is None:
+            return self._waiting(waits_for)
+        missing = self._settle_missing(found)
+        if missing:
+            found = self._found_again()
+        report = self._report(found, is_plan=False)
+        self._delete(found)
+        report = replace(
+            report,
+            deleted=replace(group_of(self._deleted.gone, self._prices), fee=self._paid(found.plan)),
+            refused=refused_groups(self._deleted, self._prices),
+            deleted_elsewhere=missing,
+        )
+        return self._amend(found, report)
+
+    def _waiting(self, waits_for: str) -> PruneReport:
+        return PruneReport(StepStage.WAITING, self._vault.name, waits_for=waits_for)
+
+    def _find(self) -> tuple[Found | None, str]:
+        """What there is to do; None and what it waits for without a list."""
         require_same_time(self._vault, self._clock.now(), self._context.patience)
         waits_for, head = self._listing()
         if head is None:
-            return PruneReport(StepStage.WAITING, self._vault.name, waits_for=waits_for or THE_LIST)
+            return None, waits_for or THE_LIST
+        self._head = head
+        return self._found_again(), ""
+
+    def _found_again(self) -> Found:
         with self._inventory.reading() as tx:
-            found = self._decide(tx, head)
-            report = self._report(found, is_plan=only_plan)
-            if only_plan:
-                return replace(report, dropped=self._would_drop(tx, found))
-        elsewhere = self._settle_elsewhere(found)
-        done = self._delete(found, head)
-        report = replace(
-            report,
-            deleted=replace(group_of(done.gone, self._prices), fee=report.deleted.fee),
-            refused=refused_groups(done, self._prices),
-            deleted_elsewhere=elsewhere,
-        )
-        return self._amend(found, report)
+            return self._decider.decide(tx, self._head)
 
     def _listing(self) -> tuple[str, Row[Any] | None]:
         """A list as new as the vault gives; newer than the newest condemnation where that is possible."""
@@ -112,86 +120,48 @@ class _Prune:
         with self._inventory.reading() as tx:
             return "", newest_kept_head(tx, self._vault)
 
-    # Decide.
-
-    def _decide(self, tx: Transaction, head: Row[Any]) -> _Found:
-        """What is to be done, from one view of the inventory."""
-        now = self._clock.now()
-        stored = pruning.stored_archives(tx, self._vault.name)
-        shown = read_listing(tx, self._inventory, self._vault, head, stored, now)
-        needed = self._needed(tx)
-        longest = timedelta(seconds=pruning.longest_run(tx))
-        rules = PruneRules(
-            grace=max(self._context.grace, longest),
-            listed_before=shown.until if self._context.deleting is not None else None,
-            max_fee=self._max_fee,
-        )
-        plan = plan_prune(map(self._pruned, stored), needed, rules, now=now, fee=self._prices.fee)
-        return _Found({one.number: one for one in stored}, shown, rules, plan, pruning.snapshot_marks(tx))
-
-    def _needed(self, tx: Transaction) -> set[int]:
-        """The numbers of archives that something kept needs."""
-        needed = needed_archives(tx, self._vault.name, kept_snapshots(tx))
-        return needed | pruning.archives_of_open_restores(tx)
-
-    def _pruned(self, one: StoredArchive) -> PrunedArchive:
-        return PrunedArchive(
-            number=one.number,
-            pack_id=one.pack_id,
-            size=one.size,
-            stored_at=one.stored_at,
-            free_at=one.stored_at + self._minimum(one.kind),
-            is_condemned=one.is_condemned,
-            is_decided=one.state is ArchiveState.DELETING,
-            condemned_at=one.condemned_at,
-            told_at=one.told_at,
-            retry_at=one.retry_at,
-            refusal=one.refusal,
-            run_is_open=one.run_is_open,
-            kind=one.kind,
-        )
-
-    def _minimum(self, kind: PackKind) -> timedelta:
-        """How long the vault bills packs of that kind at least; hot catalogs may be in another class."""
-        traits = self._vault.traits
-        if kind is PackKind.CATALOG and traits.keeps_metadata_hot:
-            return self._prices.minimum(kind) or timedelta(0)
-        return traits.minimum_storage
+    def _paid(self, plan: PrunePlan) -> Decimal | None:
+        """What deleting early cost, of those that are gone."""
+        gone = {one.number for one in self._deleted.gone}
+        fees = [one.fee for one in plan.early if one.fee is not None and one.archive.number in gone]
+        return sum(fees, Decimal(0)) or None
 
     # Delete.
 
-    def _settle_elsewhere(self, found: _Found) -> int:
-        """Record condemned archives that the list lacks as deleted: somebody else did it."""
-        gone = [
-            one.number
-            for one in found.archives.values()
-            if one.is_condemned and one.number in found.shown.absent and one.stored_at < found.shown.until
-        ]
-        if gone:
-            with self._inventory.writing() as tx:
-                pruning.record_deleted(tx, gone, self._clock.now())
-        return len(gone)
+    def _settle_missing(self, found: Found) -> int:
+        """Record condemned archives that the list lacks: somebody else deleted them. Returns how many.
 
-    def _delete(self, found: _Found, head: Row[Any]) -> Deleted:
-        """Record what goes in the transaction that sees the same snapshots as the decision; then delete."""
+        One that something kept needs again is lost: the next backup stores anew what it can.
+        """
+        missing = {
+            number for number in found.shown.missing if found.archives[number].is_condemned
+        }  # what else is missing a check finds and tells
+        needed = {one.number for one in found.plan.take_up} & missing
+        if missing:
+            with self._inventory.writing() as tx:
+                pruning.record_deleted(tx, sorted(missing - needed), self._clock.now())
+                lost.mark(tx, needed, ArchiveState.LOST)
+        return len(missing)
+
+    def _delete(self, found: Found) -> None:
+        """Record what goes in the transaction that sees the same as the decision; then delete."""
         vault = self._context.deleting
         due = [found.archives[one.number] for one in found.plan.delete]
-        due = [one for one in due if one.number not in found.shown.absent]
         if vault is None or not due:
-            return _NOTHING
+            return
         with self._inventory.writing() as tx:
-            if pruning.snapshot_marks(tx) != found.marks:
-                again = {one.number for one in self._decide(tx, head).plan.delete}
+            if pruning.decision_marks(tx) != found.marks:
+                again = {one.number for one in self._decider.decide(tx, self._head).plan.delete}
                 due = [one for one in due if one.number in again]
             pruning.decide_deletion(tx, [one.number for one in due], self._clock.now())
         total = sum(one.size for one in due)
         title = f"Deleting from {self._vault.name}"
         with phase(self._context.backup.progress, title, total, counts="archive"):
-            return delete_decided(due, vault, self._context)
+            self._deleted = delete_decided(due, vault, self._context)
 
     # Condemn, and say which snapshots are gone for good.
 
-    def _amend(self, found: _Found, report: PruneReport) -> PruneReport:
+    def _amend(self, found: Found, report: PruneReport) -> PruneReport:
         """One catalog for each job that something changes for, each true by itself."""
         with self._inventory.reading() as tx:
             beyond = pruning.forgotten_beyond_recall(tx, going=self._due_elsewhere(found))
@@ -214,22 +184,19 @@ class _Prune:
             pruning.forget_deleted(tx, self._clock.now() - _LISTS_ARE_LATE)
         return replace(report, recovery_lines=lines, dropped=dropped, warnings=warnings)
 
-    def _due_elsewhere(self, found: _Found) -> set[int]:
+    def _due_elsewhere(self, found: Found) -> set[int]:
         """What this server would delete now if it might: it gives up the snapshots that need it.
 
         Whoever deletes in its place sees only catalogs. A snapshot that could still be taken back would stand
         in the way, or lose its archives in the moment in which it is taken back.
         """
-        if self._context.deleting is not None:
-            return set()
-        now = self._clock.now()
-        waiting = (one for one in found.plan.waiting if one.why is Why.LISTING)
-        return {one.archive.number for one in waiting if one.archive.free_at <= now}
+        return {one.archive.number for one in found.plan.waiting if one.why is Why.OTHERS}
 
     def _changes(
-        self, found: _Found, beyond: Mapping[int, Sequence[int]], jobs: Mapping[int, JobRow]
+        self, found: Found, beyond: Mapping[int, Sequence[int]], jobs: Mapping[int, JobRow]
     ) -> dict[int, list[Record]]:
-        at = micros(self._clock.now())
+        now = self._clock.now()
+        at = micros(now)
         condemned: dict[int, list[bytes]] = defaultdict(list)
         taken_up: dict[int, list[bytes]] = defaultdict(list)
         anyone = min(jobs, default=0)
@@ -238,6 +205,9 @@ class _Prune:
             archive = found.archives[one.number]
             for job in (archive.jobs or {anyone}) - archive.condemned_by.keys():
                 condemned[job].append(one.pack_id)
+            for job, told in archive.condemned_by.items():
+                if told.at > now:  # by a clock that was ahead
+                    condemned[job].append(one.pack_id)
         for one in found.plan.take_up:
             for job in found.archives[one.number].condemned_by.keys() or {anyone}:
                 taken_up[job].append(one.pack_id)
@@ -250,7 +220,7 @@ class _Prune:
             changes[job] += [records.CondemnedRecord(some, at) for some in _pieces(packs)]
         return {job: some for job, some in changes.items() if job in jobs}
 
-    def _would_drop(self, tx: Transaction, found: _Found) -> dict[str, list[str]]:
+    def _would_drop(self, tx: Transaction, found: Found) -> dict[str, list[str]]:
         """The forgotten snapshots, by job, that could not come back after what is planned."""
         going = {one.number for one in found.plan.delete} | self._due_elsewhere(found)
         jobs = {one.number: one.name for one in runs.list_jobs(tx, self._vault.name)}
@@ -260,7 +230,7 @@ class _Prune:
             jobs[job]: [names[job, one] for one in numbers] for job, numbers in beyond.items() if job in jobs
         }
 
-    def _report(self, found: _Found, *, is_plan: bool) -> PruneReport:
+    def _report(self, found: Found, *, is_plan: bool) -> PruneReport:
         plan, grace, now, prices = found.plan, found.rules.grace, self._clock.now(), self._prices
         return PruneReport(
             StepStage.DONE,

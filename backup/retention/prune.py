@@ -17,6 +17,8 @@ from enum import StrEnum
 
 from backup.model import PackKind
 
+_CLOCKS_DIFFER = timedelta(hours=1)  # a condemnation of later than that had a wrong clock: it is said again
+
 
 class Why(StrEnum):
     """What an archive that nothing needs waits for."""
@@ -26,6 +28,7 @@ class Why(StrEnum):
     GRACE = "the time of grace"
     DURATION = "the vault's minimum duration"
     REFUSED = "the vault, which refuses to delete it"
+    OTHERS = "somebody who may delete: this server may not"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class PrunedArchive:
 
     `free_at`: when the vault's minimum duration is over. `condemned_at`: the time of the last condemnation,
     None until a catalog of each job that named it says so; `told_at`: when the last of these was stored.
-    `run_is_open`: what it was stored for is not committed, and may be.
+    `is_decided`: its deletion was begun, and may have happened: it is not taken up any more, whatever the
+    vault answers. `run_is_open`: what it was stored for is not committed, and may be.
     """
 
     number: int
@@ -43,7 +47,7 @@ class PrunedArchive:
     stored_at: datetime
     free_at: datetime
     is_condemned: bool = False
-    is_decided: bool = False  # its deletion was begun before
+    is_decided: bool = False
     condemned_at: datetime | None = None
     told_at: datetime | None = None
     retry_at: datetime | None = None
@@ -56,13 +60,14 @@ class PrunedArchive:
 class PruneRules:
     """The rules of a prune: the time of grace, and the most that deleting early may cost.
 
-    `listed_before`: catalogs stored before it are shown by the list that the prune goes by; None: there is
-    no list, and nothing is deleted.
+    `listed_before`: catalogs stored before it are shown by the list that the prune goes by. Without
+    `may_delete` nothing is deleted here.
     """
 
     grace: timedelta
-    listed_before: datetime | None
+    listed_before: datetime
     max_fee: Decimal = Decimal(0)
+    may_delete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +85,21 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class PrunePlan:
-    """What a prune does: archives to condemn, to take up again, to delete, and those that wait."""
+    """What a prune does: archives to condemn, to take up again, to delete, and those that wait.
+
+    `early` are those among the deleted whose minimum duration is not over: their fees are paid.
+    """
 
     condemn: tuple[PrunedArchive, ...]
     take_up: tuple[PrunedArchive, ...]
     delete: tuple[PrunedArchive, ...]
     waiting: tuple[Waiting, ...]
-    fee: Decimal = Decimal(0)
+    early: tuple[Waiting, ...] = ()
+
+    @property
+    def fee(self) -> Decimal:
+        """What deleting early costs altogether."""
+        return sum((one.fee or Decimal(0) for one in self.early), Decimal(0))
 
     @property
     def is_empty(self) -> bool:
@@ -112,25 +125,21 @@ def plan_prune(
     due: list[PrunedArchive] = []
     waiting: list[Waiting] = []
     for one in archives:
-        if one.is_decided and one.retry_at is None:
-            due.append(one)  # whatever has changed since: nobody could build on it
-        elif one.number in needed:
+        if one.number in needed and not one.is_decided:
             if one.is_condemned:
                 take_up.append(one)
-        elif not one.is_condemned:
+        elif not (one.is_condemned or one.is_decided):
             if _may_be_condemned(one, rules, now):
                 condemn.append(one)
+        elif (wait := _wait(one, rules, now, fee)) is not None:
+            waiting.append(wait)
         else:
-            wait = _wait(one, rules, now, fee)
-            if wait is None:
-                due.append(one)
-            else:
-                waiting.append(wait)
-    early, paid = _early(waiting, rules.max_fee)
+            due.append(one)
+    early = _early(waiting, rules.max_fee)
     chosen = {one.archive.number for one in early}
     left = tuple(one for one in waiting if one.archive.number not in chosen)
     delete = sorted([*due, *(one.archive for one in early)], key=lambda one: one.number)
-    return PrunePlan(tuple(condemn), tuple(take_up), tuple(delete), left, paid)
+    return PrunePlan(tuple(condemn), tuple(take_up), tuple(delete), left, tuple(early))
 
 
 def _may_be_condemned(one: PrunedArchive, rules: PruneRules, now: datetime) -> bool:
@@ -140,26 +149,26 @@ def _may_be_condemned(one: PrunedArchive, rules: PruneRules, now: datetime) -> b
 
 def _wait(one: PrunedArchive, rules: PruneRules, now: datetime, fee: Fee) -> Waiting | None:
     """What a condemned archive waits for; None if it may be deleted now."""
-    if one.condemned_at is None or one.told_at is None:
-        return Waiting(one, Why.CATALOGS, None)
-    grace_ends = one.condemned_at + rules.grace
-    if grace_ends > now:
-        return Waiting(one, Why.GRACE, max(grace_ends, one.free_at))
-    if rules.listed_before is None or rules.listed_before <= one.told_at:
-        return Waiting(one, Why.LISTING, None)
-    if one.retry_at is not None and one.retry_at > now:
+    is_refused = one.retry_at is not None and one.retry_at > now
+    if not one.is_decided:  # else all of this was seen to before, and nobody could build on it since
+        if one.condemned_at is None or one.told_at is None or one.condemned_at > now + _CLOCKS_DIFFER:
+            return Waiting(one, Why.CATALOGS, None)
+        grace_ends = max(one.condemned_at, one.told_at) + rules.grace
+        if grace_ends > now:
+            return Waiting(one, Why.GRACE, max(grace_ends, one.free_at))
+        if rules.listed_before <= one.told_at:
+            return Waiting(one, Why.LISTING, None)
+        if one.free_at > now and not is_refused:
+            return Waiting(one, Why.DURATION, one.free_at, fee(one, now) if rules.may_delete else None)
+    if is_refused:
         return Waiting(one, Why.REFUSED, one.retry_at)
-    if one.free_at > now:
-        return Waiting(one, Why.DURATION, one.free_at, fee(one, now))
-    return None
+    return None if rules.may_delete else Waiting(one, Why.OTHERS, None)
 
 
-def _early(waiting: Sequence[Waiting], most: Decimal) -> tuple[list[Waiting], Decimal]:
+def _early(waiting: Sequence[Waiting], most: Decimal) -> list[Waiting]:
     """Those that only wait for the minimum duration, the cheapest a byte first, for `most` together."""
-    if most <= 0:
-        return [], Decimal(0)
-    priced = [one for one in waiting if one.why is Why.DURATION and one.fee is not None]
-    priced.sort(key=lambda one: ((one.fee or Decimal(0)) / one.archive.size, one.archive.number))
+    priced = [one for one in waiting if one.why is Why.DURATION and one.fee is not None] if most > 0 else []
+    priced.sort(key=lambda one: ((one.fee or Decimal(0)) / max(1, one.archive.size), one.archive.number))
     chosen: list[Waiting] = []
     paid = Decimal(0)
     for one in priced:
@@ -167,4 +176,4 @@ def _early(waiting: Sequence[Waiting], most: Decimal) -> tuple[list[Waiting], De
         if paid + cost <= most:
             chosen.append(one)
             paid += cost
-    return chosen, paid
+    return chosen

@@ -1,0 +1,86 @@
+"""What a prune does, decided from one view of the inventory and one list of the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Row
+
+from backup.inventory import pruning
+from backup.inventory.archives import ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.need import kept_snapshots
+from backup.inventory.pruning import StoredArchive
+from backup.model import PackKind
+from backup.pruner.context import PruneContext
+from backup.pruner.listed import Shown, read_listing
+from backup.pruner.needed import needed_archives
+from backup.retention.prune import PrunedArchive, PrunePlan, PruneRules, plan_prune
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a decision was made of, and the decision."""
+
+    archives: Mapping[int, StoredArchive]
+    shown: Shown
+    rules: PruneRules
+    plan: PrunePlan
+    marks: Sequence[tuple[object, ...]]
+
+
+class Decider:
+    """Decides for one vault, as often as it is asked."""
+
+    def __init__(self, context: PruneContext, max_fee: Decimal) -> None:
+        self._context = context
+        self._max_fee = max_fee
+
+    def decide(self, tx: Transaction, head: Row[Any]) -> Found:
+        """What is to be done, by the list with that head. `PruneStoppedError` if it may not be gone by."""
+        context, vault = self._context, self._context.backup.vault
+        now = context.backup.clock.now()
+        stored = pruning.stored_archives(tx, vault.name, head.number)
+        shown = read_listing(tx, context.backup.inventory, vault, head, stored, now)
+        rules = PruneRules(
+            grace=max(context.grace, timedelta(seconds=pruning.longest_run(tx))),
+            listed_before=shown.until,
+            max_fee=self._max_fee,
+            may_delete=context.deleting is not None,
+        )
+        plan = plan_prune(map(self._pruned, stored), self._needed(tx), rules, now=now, fee=context.prices.fee)
+        return Found({one.number: one for one in stored}, shown, rules, plan, pruning.decision_marks(tx))
+
+    def _needed(self, tx: Transaction) -> set[int]:
+        """The numbers of archives that something kept needs."""
+        needed = needed_archives(tx, self._context.backup.vault.name, kept_snapshots(tx))
+        return needed | pruning.archives_of_open_restores(tx)
+
+    def _pruned(self, one: StoredArchive) -> PrunedArchive:
+        taken_at = one.listed_at or one.stored_at  # what the vault bills goes by its own clock
+        return PrunedArchive(
+            number=one.number,
+            pack_id=one.pack_id,
+            size=one.size,
+            stored_at=taken_at,
+            free_at=taken_at + self._minimum(one.kind),
+            is_condemned=one.is_condemned,
+            is_decided=one.state is ArchiveState.DELETING,
+            condemned_at=one.condemned_at,
+            told_at=one.told_at,
+            retry_at=one.retry_at,
+            refusal=one.refusal,
+            run_is_open=one.run_is_open,
+            kind=one.kind,
+        )
+
+    def _minimum(self, kind: PackKind) -> timedelta:
+        """How long the vault bills packs of that kind at least; hot catalogs may be in another class."""
+        traits = self._context.backup.vault.traits
+        if kind is PackKind.CATALOG and traits.keeps_metadata_hot:
+            return self._context.prices.minimum(kind) or timedelta(0)
+        return traits.minimum_storage
