@@ -1,0 +1,333 @@
+"""A prune's decisions: nothing that is needed goes, nothing before its day, and everything at last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from backup.retention.prune import PrunedArchive, PrunePlan, PruneRules, Why, plan_prune
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+GRACE = 3 * DAY
+
+days = st.integers(-120, 10).map(lambda days: NOW + days * DAY)
+maybe = st.none() | days
+
+
+@st.composite
+def pruned(draw: st.DrawFn, number: int) -> PrunedArchive:
+    """Any archive, also one whose times contradict each other."""
+    is_condemned, is_decided = draw(st.sampled_from([(False, False), (True, False), (True, True)]))
+    return PrunedArchive(
+        number=number,
+        pack_id=bytes([number]),
+        size=draw(st.integers(1, 1000)),
+        stored_at=draw(days),
+        free_at=draw(days),
+        is_condemned=is_condemned,
+        is_decided=is_decided,
+        condemned_at=draw(maybe) if is_condemned else None,
+        told_at=draw(maybe) if is_condemned else None,
+        retry_at=draw(maybe) if is_condemned else None,
+        run_is_open=draw(st.booleans()),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[PrunedArchive], set[int], PruneRules]:
+    """Archives, those that are needed, and rules."""
+    archives = [draw(pruned(number)) for number in range(draw(st.integers(0, 6)))]
+    needed = {one.number for one in archives if draw(st.booleans())}
+    rules = PruneRules(
+        grace=draw(st.integers(0, 10)) * DAY,
+        listed_before=draw(days),
+        max_fee=Decimal(draw(st.integers(0, 3000))),
+        may_delete=draw(st.booleans()),
+    )
+    return archives, needed, rules
+
+
+def fee(one: PrunedArchive, now: datetime) -> Decimal | None:
+    """A day of a byte costs one; of every fifth archive the price is not known."""
+    return None if one.number % 5 == 4 else Decimal(one.size * max(0, (one.free_at - now).days))
+
+
+def plan(case: tuple[list[PrunedArchive], set[int], PruneRules], now: datetime = NOW) -> PrunePlan:
+    archives, needed, rules = case
+    return plan_prune(archives, needed, rules, now=now, fee=fee)
+
+
+def numbers(archives: tuple[PrunedArchive, ...]) -> set[int]:
+    return {one.number for one in archives}
+
+
+@given(cases())
+def test_what_is_needed_neither_goes_nor_is_condemned(
+    case: tuple[list[PrunedArchive], set[int], PruneRules],
+) -> None:
+    archives, needed, _ = case
+    found = plan(case)
+    decided = {one.number for one in archives if one.is_decided}
+    assert numbers(found.delete) & needed <= decided
+    assert not numbers(found.condemn) & needed
+    assert (
+        numbers(found.take_up)
+        == {one.number for one in archives if one.number in needed and one.is_condemned} - decided
+    )
+    assert numbers(found.take_up) <= needed
+
+
+@given(cases())
+def test_each_archive_has_one_fate(case: tuple[list[PrunedArchive], set[int], PruneRules]) -> None:
+    """Of what nothing needs: condemned now, deleted, or waiting; only an open run's is left alone."""
+    archives, needed, _ = case
+    found = plan(case)
+    fates = [found.condemn, found.take_up, found.delete, tuple(one.archive for one in found.waiting)]
+    every = [one.number for fate in fates for one in fate]
+    assert len(every) == len(set(every))
+    for one in archives:
+        if one.number not in needed and one.number not in every:
+            assert one.run_is_open
+            assert not one.is_condemned
+
+
+@given(cases())
+def test_nothing_goes_before_its_day(case: tuple[list[PrunedArchive], set[int], PruneRules]) -> None:
+    _, _, rules = case
+    found = plan(case)
+    paid = {one.archive.number for one in found.early}
+    for one in found.delete:
+        assert rules.may_delete
+        assert one.retry_at is None or one.retry_at <= NOW
+        if one.is_decided:
+            continue
+        assert one.is_condemned
+        assert one.condemned_at is not None
+        assert one.told_at is not None
+        assert max(one.condemned_at, one.told_at) + rules.grace <= NOW
+        assert one.told_at < rules.listed_before
+        assert one.free_at <= NOW or one.number in paid
+
+
+@given(cases())
+def test_no_more_is_paid_than_may_be(case: tuple[list[PrunedArchive], set[int], PruneRules]) -> None:
+    archives, needed, rules = case
+    found = plan(case)
+    assert found.fee <= rules.max_fee
+    assert found.fee == sum((fee(one.archive, NOW) or Decimal(0) for one in found.early), Decimal(0))
+    free = plan((archives, needed, replace(rules, max_fee=Decimal(0))))
+    assert free.fee == 0
+    assert numbers(found.delete) - numbers(free.delete) == {one.archive.number for one in found.early}
+    assert {one.why for one in found.early} <= {Why.DURATION}
+
+
+@given(cases(), st.integers(0, 200))
+def test_what_may_go_today_may_go_later(
+    case: tuple[list[PrunedArchive], set[int], PruneRules], later: int
+) -> None:
+    archives, needed, rules = case
+    free = replace(rules, max_fee=Decimal(0))
+    now = plan((archives, needed, free))
+    then = plan(
+        (archives, needed, replace(free, listed_before=free.listed_before + later * DAY)), NOW + later * DAY
+    )
+    assert numbers(now.delete) <= numbers(then.delete)
+    assert numbers(now.condemn) <= numbers(then.condemn)
+
+
+@given(cases())
+def test_what_is_needed_besides_keeps_more(case: tuple[list[PrunedArchive], set[int], PruneRules]) -> None:
+    archives, needed, rules = case
+    decided = {one.number for one in archives if one.is_decided}
+    all_needed = plan((archives, {one.number for one in archives}, rules))
+    assert not all_needed.condemn
+    assert numbers(all_needed.delete) <= decided
+    for one in archives:
+        more = plan((archives, {*needed, one.number}, replace(rules, max_fee=Decimal(0))))
+        assert numbers(more.delete) <= numbers(
+            plan((archives, needed, replace(rules, max_fee=Decimal(0)))).delete
+        )
+
+
+@given(cases())
+def test_a_day_that_is_told_is_the_day(case: tuple[list[PrunedArchive], set[int], PruneRules]) -> None:
+    """What waits for a day goes on that day, unless something else comes up then."""
+    archives, needed, rules = case
+    for one in plan(case).waiting:
+        assert one.until is None or one.until > NOW
+        if one.until is not None and one.why is not Why.CATALOGS:
+            late = replace(rules, listed_before=one.until + DAY, max_fee=Decimal(0))
+            then = plan((archives, needed, late), one.until)
+            others = {two.archive.number: two for two in then.waiting}
+            if one.archive.number in others:
+                assert others[one.archive.number].why is not one.why
+
+
+@given(cases())
+def test_everything_dead_goes_at_last(case: tuple[list[PrunedArchive], set[int], PruneRules]) -> None:
+    """As long as somebody condemns, tells, lists and deletes."""
+    archives, needed, rules = case
+    now = NOW
+    left = {one.number: one for one in archives}
+    for _ in range(5):
+        now += 150 * DAY
+        may = replace(rules, listed_before=now, may_delete=True)
+        found = plan_prune(left.values(), needed, may, now=now, fee=fee)
+        for one in found.delete:
+            del left[one.number]
+        told = [*found.condemn, *(one.archive for one in found.waiting if one.why is Why.CATALOGS)]
+        for one in told:
+            left[one.number] = replace(one, is_condemned=True, condemned_at=now, told_at=now)
+        for one in found.take_up:
+            left[one.number] = replace(one, is_condemned=False, condemned_at=None, told_at=None)
+    assert left.keys() <= needed
+    assert plan_prune(left.values(), needed, may, now=now, fee=fee).is_empty
+
+
+# A walk: backups, forgetting, undoing, pruning, cuts and refusals in any order.
+
+
+@dataclass
+class Kept:
+    """An archive of the walk, with what its jobs' catalogs say of it, and when the last said so."""
+
+    jobs: set[int]
+    stored_at: datetime
+    told: dict[int, datetime] = field(default_factory=dict)
+    is_open: bool = False
+    is_decided: bool = False
+    retry_at: datetime | None = None
+
+
+class Walk:
+    """Two jobs, one vault with a minimum duration of ten days, and whatever happens."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.listed_before = NOW
+        self.refuses_until = NOW
+        self.archives: dict[int, Kept] = {}
+        self.vault: set[int] = set()
+        self.snapshots: list[tuple[int, frozenset[int], bool]] = []  # job, archives, forgotten
+        self.next = 0
+
+    def step(self, what: int, how: int) -> None:
+        """One of the things that happen."""
+        happens = [
+            self.wait, self.back_up, self.back_up, self.fail, self.forget, self.undo, self.list, self.prune,
+            self.prune, self.prune, self.refuse,
+        ]  # fmt: skip
+        happens[what % len(happens)](how)
+        for _, archives, is_forgotten in self.snapshots:
+            assert is_forgotten or archives <= self.vault
+
+    def wait(self, how: int) -> None:
+        self.now += how % 97 * HOUR
+
+    def back_up(self, how: int) -> None:
+        """On what may be built upon, and something new; of an open run, too."""
+        job = how % 2
+        usable = [number for number, one in self.archives.items() if not one.told and not one.is_decided]
+        chosen = {number for place, number in enumerate(usable) if how >> (place % 7 + 1) & 1}
+        if how % 3:
+            chosen.add(self._store(job, is_open=False))
+        for number in chosen:
+            self.archives[number].jobs.add(job)
+            self.archives[number].is_open = False
+        self.snapshots.append((job, frozenset(chosen), False))
+
+    def fail(self, how: int) -> None:
+        self._store(how % 2, is_open=True)
+
+    def _store(self, job: int, *, is_open: bool) -> int:
+        self.next += 1
+        self.archives[self.next] = Kept({job}, self.now, is_open=is_open)
+        self.vault.add(self.next)
+        return self.next
+
+    def forget(self, how: int) -> None:
+        if self.snapshots:
+            chosen = how % len(self.snapshots)
+            self.snapshots[chosen] = *self.snapshots[chosen][:2], True
+
+    def undo(self, how: int) -> None:
+        """Unless something of it was decided upon."""
+        if self.snapshots:
+            job, archives, _ = self.snapshots[how % len(self.snapshots)]
+            if all(one in self.archives and not self.archives[one].is_decided for one in archives):
+                self.snapshots[how % len(self.snapshots)] = job, archives, False
+
+    def list(self, _how: int) -> None:
+        self.listed_before = self.now
+
+    def refuse(self, how: int) -> None:
+        self.refuses_until = self.now + how % 5 * DAY
+
+    def prune(self, how: int) -> None:
+        """The bits of `how`: where it is cut off, and whether answers are lost."""
+        needed = set[int]().union(*(archives for _, archives, gone in self.snapshots if not gone))
+        rules = PruneRules(GRACE, self.listed_before)
+        found = plan_prune(map(self._seen, self.archives), needed, rules, now=self.now, fee=fee)
+        first = {one.number: not self.archives[one.number].is_decided for one in found.delete}
+        for one in found.delete:
+            self.archives[one.number].is_decided = True
+        for place, one in enumerate(found.delete):
+            if how >> place % 4 & 1:  # cut off before it was asked
+                return
+            self._delete(one.number, is_first=first[one.number], answer_is_lost=bool(how & 16))
+        unsaid = [one.archive for one in found.waiting if one.why is Why.CATALOGS]
+        for job in (0, 1):
+            for one in (*found.condemn, *unsaid):
+                if job in self.archives[one.number].jobs:
+                    self.archives[one.number].told.setdefault(job, self.now)
+            for one in found.take_up:
+                self.archives[one.number].told.pop(job, None)
+            if how & 32:  # cut off between the catalogs of two jobs
+                return
+
+    def _seen(self, number: int) -> PrunedArchive:
+        one = self.archives[number]
+        at = max(one.told.values()) if one.jobs <= one.told.keys() else None
+        free_at = one.stored_at + 10 * DAY
+        return PrunedArchive(
+            number, b"", 1, one.stored_at, free_at, bool(one.told) or one.is_decided, one.is_decided, at, at,
+            one.retry_at, run_is_open=one.is_open,
+        )  # fmt: skip
+
+    def _delete(self, number: int, *, is_first: bool, answer_is_lost: bool) -> None:
+        one = self.archives[number]
+        assert one.jobs <= one.told.keys()
+        assert max(one.told.values()) + GRACE <= self.now
+        assert one.stored_at + 10 * DAY <= self.now
+        assert not any(number in kept for _, kept, is_forgotten in self.snapshots if not is_forgotten)
+        if number in self.vault and self.refuses_until > self.now:
+            one.retry_at, one.is_decided = self.refuses_until, not is_first
+            return
+        self.vault.discard(number)
+        if not answer_is_lost:
+            del self.archives[number]
+
+    def drain(self) -> None:
+        """Everything that nothing kept needs goes at last."""
+        for _ in range(6):
+            self.now += 12 * DAY
+            self.list(0)
+            self.prune(0)
+        needed = set[int]().union(*(archives for _, archives, gone in self.snapshots if not gone))
+        assert self.vault == self.archives.keys() == needed
+
+
+@given(st.binary(min_size=400, max_size=400))
+@settings(max_examples=100)
+@example(bytes(400))
+def test_a_walk_of_200_steps(steps: bytes) -> None:
+    """A hundred of them: 20,000 steps."""
+    walk = Walk()
+    for place in range(0, len(steps), 2):
+        walk.step(steps[place], steps[place + 1])
+    walk.drain()
