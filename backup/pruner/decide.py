@@ -40,12 +40,15 @@ class Decider:
         self._context = context
         self._max_fee = max_fee
 
-    def decide(self, tx: Transaction, head: Row[Any]) -> Found:
-        """What is to be done, by the list with that head. `PruneStoppedError` if it may not be gone by."""
+    def decide(self, tx: Transaction, head: Row[Any], *, has_clock: bool) -> Found:
+        """What is to be done, by the list with that head. `PruneStoppedError` if it may not be gone by.
+
+        `has_clock`: the times of the list are the vault's own.
+        """
         context, vault = self._context, self._context.backup.vault
         now = context.backup.clock.now()
         stored = pruning.stored_archives(tx, vault.name, head.number)
-        shown = read_listing(tx, context.backup.inventory, vault, head, stored, now)
+        shown = read_listing(tx, context.backup.inventory, vault, head, stored, now, has_clock=has_clock)
         rules = PruneRules(
             grace=max(context.grace, timedelta(seconds=pruning.longest_run(tx))),
             listed_before=shown.until,

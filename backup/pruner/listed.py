@@ -35,8 +35,11 @@ class Shown:
     missing: frozenset[int]
 
 
-def require_same_time(vault: Vault, now: datetime, patience: Patience) -> None:
-    """`PruneStoppedError` if this machine's clock and the vault's differ by more than five minutes."""
+def require_same_time(vault: Vault, now: datetime, patience: Patience) -> bool:
+    """`PruneStoppedError` if this machine's clock and the vault's differ by more than five minutes.
+
+    Returns whether the vault has a clock.
+    """
     there = patience.call(vault.state).at
     if there is not None and abs(there - now) > MOST_APART:
         raise PruneStoppedError(
@@ -44,6 +47,7 @@ def require_same_time(vault: Vault, now: datetime, patience: Patience) -> None:
             f"{there:%Y-%m-%d %H:%M:%S} UTC",
             advice="set the clock right: what may be deleted, and when, is decided by it",
         )
+    return there is not None
 
 
 def read_listing(
@@ -53,12 +57,14 @@ def read_listing(
     head: Row[Any],
     archives: Sequence[StoredArchive],
     now: datetime,
+    *,
+    has_clock: bool,
 ) -> Shown:
     """What the kept list with that head shows. `PruneStoppedError` if it may not be gone by."""
     at_once = vault.traits.lists_at_once
     stored = frozenset(one.number for one in archives) if at_once else None
     covered = compared.must_show(tx, head, vault.name, now, at_once=at_once, stored=stored)
-    _refuse_unknown(tx, inventory, vault, head)
+    _refuse_unknown(tx, inventory, vault, head, has_clock=has_clock)
     missing = [one for one in archives if one.listed_at is None and _must_be_shown(one, covered)]
     catalogs = [one for one in missing if one.kind is PackKind.CATALOG and not one.is_condemned]
     if catalogs:
@@ -77,7 +83,9 @@ def _must_be_shown(one: StoredArchive, covered: compared.Covered) -> bool:
     return not covered.until <= one.stored_at <= covered.future
 
 
-def _refuse_unknown(tx: Transaction, inventory: Inventory, vault: Vault, head: Row[Any]) -> None:
+def _refuse_unknown(
+    tx: Transaction, inventory: Inventory, vault: Vault, head: Row[Any], *, has_clock: bool
+) -> None:
     """`PruneStoppedError` if somebody else wrote catalogs of this inventory or of its jobs."""
     jobs, packs = pruning.job_ids(tx), pruning.pack_ids(tx)
     oldest = pruning.oldest_listed_catalogs(tx, head.number)
@@ -88,7 +96,7 @@ def _refuse_unknown(tx: Transaction, inventory: Inventory, vault: Vault, head: R
             continue
         at = moment(line.created_at)
         is_own = label.inventory_id == inventory.id
-        if not is_own and _is_before(label, at, oldest):
+        if not is_own and _is_before(label, at if has_clock else None, oldest):
             continue  # from before a rebuild: it was not needed for it
         if is_own or label.inventory_id == inventory.predecessor or label.job_id in jobs:
             strangers.append((label, at))
@@ -103,7 +111,12 @@ def _refuse_unknown(tx: Transaction, inventory: Inventory, vault: Vault, head: R
         )
 
 
-def _is_before(label: ArchiveLabel, at: datetime, oldest: Mapping[bytes, tuple[int, datetime]]) -> bool:
-    """Whether a catalog is older than all that are known here of its job, by number and the vault's time."""
-    number, stored_at = oldest.get(label.job_id or b"", (0, at))
-    return label.number < number and at <= stored_at
+def _is_before(
+    label: ArchiveLabel, at: datetime | None, oldest: Mapping[bytes, tuple[int, datetime]]
+) -> bool:
+    """Whether a catalog is older than all known ones of its job: by number, and by the vault's clock.
+
+    A machine that was thought to be gone may write on with low numbers.
+    """
+    found = oldest.get(label.job_id or b"")
+    return found is not None and label.number < found[0] and (at is None or at <= found[1])

@@ -89,16 +89,19 @@ class _Prune:
 
     def _find(self) -> tuple[Found | None, str]:
         """What there is to do; None and what it waits for without a list."""
-        require_same_time(self._vault, self._clock.now(), self._context.patience)
+        self._has_clock = require_same_time(self._vault, self._clock.now(), self._context.patience)
         waits_for, head = self._listing()
         if head is None:
             return None, waits_for or THE_LIST
         self._head = head
         return self._found_again(), ""
 
+    def _decide(self, tx: Transaction) -> Found:
+        return self._decider.decide(tx, self._head, has_clock=self._has_clock)
+
     def _found_again(self) -> Found:
         with self._inventory.reading() as tx:
-            return self._decider.decide(tx, self._head)
+            return self._decide(tx)
 
     def _listing(self) -> tuple[str, Row[Any] | None]:
         """A list as new as the vault gives; newer than the newest condemnation where that is possible."""
@@ -151,7 +154,7 @@ class _Prune:
             return
         with self._inventory.writing() as tx:
             if pruning.decision_marks(tx) != found.marks:
-                again = {one.number for one in self._decider.decide(tx, self._head).plan.delete}
+                again = {one.number for one in self._decide(tx).plan.delete}
                 due = [one for one in due if one.number in again]
             pruning.decide_deletion(tx, [one.number for one in due], self._clock.now())
         total = sum(one.size for one in due)

@@ -1,0 +1,277 @@
+"""Whatever happens in whatever order: what is kept comes back, nothing goes too early, the dead all go."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from backup.errors import NightvaultError
+from backup.model import VaultName
+from backup.pruner.listed import PruneStoppedError
+from backup.vault.directory import DirectoryVault
+from backup.vault.glacier import GlacierVault
+from backup.vault.s3 import S3Vault
+from backup.vault.s3_requests import Bucket
+from tests.pruner.world import DAY, HOUR, Ground, World, cut_transaction
+from tests.support.clocks import EmulatorClock
+from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.emulated import REGION, RunningEmulator
+from tests.support.rigs import glacier_client, s3_client
+
+pytestmark = pytest.mark.slow
+
+STEPS = int(os.environ.get("NIGHTVAULT_PRUNE_STEPS", "1500"))
+A_WALK = 50
+SHARES = {"directory": 0.7, "glacier": 0.15, "bucket": 0.15}
+_numbers = itertools.count()
+
+small = st.integers(0, 40)
+Acts = st.sampled_from(["back_up", "forget", "take_back", "prune"])
+
+
+class Calling(FaultyVault):
+    """A vault at one call of which something else happens first."""
+
+    def __init__(self, vault: Any, number: int, act: Callable[[], object]) -> None:
+        super().__init__(vault)
+        self._number, self._act = number, act
+
+    def _meet(self, method: str, call: Callable[[], Any]) -> Any:
+        if self.total == self._number:
+            self._number = -1
+            self._act()
+        return super()._meet(method, call)
+
+
+class Pruning(RuleBasedStateMachine):
+    """One server's life; `ground` makes its vault, in the folder that it gets."""
+
+    ground: Callable[[Path], Ground]
+    folder: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        folder = self.folder / str(next(_numbers))
+        folder.mkdir()
+        self.world = World(folder, type(self).ground(folder))
+
+    # What happens every day.
+
+    @rule(job=small, files=st.lists(st.tuples(small, small), min_size=1, max_size=3))
+    def back_up(self, job: int, files: list[tuple[int, int]]) -> None:
+        for file, content in files:
+            self.world.change(job, file, content)
+        self.world.back_up(job)
+
+    @rule(which=small)
+    def forget(self, which: int) -> None:
+        self.world.forget(which)
+
+    @rule(which=small)
+    def take_back(self, which: int) -> None:
+        self.world.take_back(which)
+
+    @rule(which=small)
+    def pin(self, which: int) -> None:
+        self.world.pin(which)
+
+    @rule(days=st.sampled_from([1, 2, 5, 40]))
+    def days_pass(self, days: int) -> None:
+        self.world.pass_time(days * DAY)
+
+    @rule(deletes=st.sampled_from([True, True, True, False]))
+    def prune(self, deletes: bool) -> None:
+        self._prune(deletes=deletes)
+
+    @rule()
+    def prune_for_good(self) -> None:
+        """As a daemon does, until the list has come."""
+        for _ in range(3):
+            if not self._prune():
+                break
+            self.world.wait()
+
+    @rule()
+    def plan(self) -> None:
+        try:
+            self.world.prune(only_plan=True)
+        except PruneStoppedError:
+            assert self._clock_is_wrong()
+
+    @rule()
+    def check(self) -> None:
+        self.world.check()
+
+    @rule(which=small)
+    def restore(self, which: int) -> None:
+        self.world.restore(which)
+
+    # What goes wrong.
+
+    @rule(act=Acts, which=small, call=st.integers(0, 25), after=st.booleans())
+    def cut_at_a_call(self, act: str, which: int, call: int, after: bool) -> None:
+        def wrap(vault: Any) -> FaultyVault:
+            return FaultyVault(vault, cut_at(call, after=after))
+
+        self._cut(act, which, self.world.around(wrap))
+
+    @rule(act=Acts, which=small, number=st.integers(0, 40))
+    def cut_at_a_transaction(self, act: str, which: int, number: int) -> None:
+        self._cut(act, which, cut_transaction(self.world.site, number))
+
+    def _cut(self, act: str, which: int, cutting: Any) -> None:
+        self.world.last_cut = self.world.clock.now()
+        try:
+            with cutting:
+                self._act(act, which)
+        except PowerCut:
+            self.world.reopen()
+
+    @rule(act=Acts, which=small, call=st.integers(0, 20), other=Acts)
+    def suspended(self, act: str, which: int, call: int, other: str) -> None:
+        """A process sleeps at a call; its lock is taken away, another goes on; then it wakes up."""
+        world = self.world
+
+        def meanwhile() -> None:
+            mine, world.site = world.site, world.other_process()
+            try:
+                world.site.inventory.take_lock_away()
+                world.pass_time(5 * HOUR)
+                self._act(other, which)
+                world.judge()
+            finally:
+                world.site.close()
+                world.site = mine
+
+        try:
+            with world.around(lambda vault: Calling(vault, call, meanwhile)):
+                self._act(act, which)
+        except NightvaultError:  # that of the lock, or what the other one finished is not there any more
+            world.reopen()
+
+    @rule(which=small)
+    def lose(self, which: int) -> None:
+        self.world.lose(which)
+
+    @rule()
+    def others_delete(self) -> None:
+        self.world.others_delete()
+
+    @rule(days=st.sampled_from([0, 1, 30]))
+    def refuse(self, days: int) -> None:
+        self.world.vault.refuses_until = self.world.clock.now() + days * DAY
+
+    @rule(days=st.sampled_from([-20, -1, 1, 20]))
+    def jump(self, days: int) -> None:
+        if abs(self.world.skew + days * DAY) <= 40 * DAY:
+            self.world.jump(days * DAY)
+
+    @rule()
+    def set_right(self) -> None:
+        self.world.jump(-self.world.skew)
+
+    @rule()
+    def rebuild(self) -> None:
+        self.world.rebuild()
+
+    # How it is done, and judged.
+
+    def _act(self, act: str, which: int) -> None:
+        if act == "back_up":
+            self.world.change(which, which // 2, which // 3)
+            self.world.back_up(which)
+        elif act == "prune":
+            self._prune()
+        else:
+            getattr(self.world, act)(which)
+
+    def _prune(self, *, deletes: bool = True) -> bool:
+        """Whether it waits for the list."""
+        try:
+            return self.world.prune(deletes=deletes).state == "waiting"
+        except PruneStoppedError:
+            assert self._clock_is_wrong()
+            return False
+
+    def _clock_is_wrong(self) -> bool:
+        return abs(self.world.skew) > timedelta(minutes=4)
+
+    @invariant()
+    def judge(self) -> None:
+        self.world.judge()
+
+    def teardown(self) -> None:
+        self.world.drain()
+        self.world.close(every=STEPS > 1500)
+
+
+def run(ground: Callable[[Path], Ground], folder: Path, kind: str) -> None:
+    """Walks over one kind of vault."""
+    machine = type(kind, (Pruning,), {"ground": staticmethod(ground), "folder": folder})
+    walks = max(1, round(STEPS * SHARES[kind] / A_WALK))
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=walks,
+            stateful_step_count=A_WALK,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
+
+
+def test_over_a_directory(tmp_path: Path) -> None:
+    def ground(folder: Path) -> Ground:
+        clock = ManualClock()
+        vault = DirectoryVault(VaultName("vault"), str(folder / "vault"), clock)
+        vault.create()
+        return Ground(vault, clock, clock.advance)
+
+    run(ground, tmp_path, "directory")
+
+
+def emulated(vault: Any, emulator: RunningEmulator) -> Ground:
+    """A vault of the emulator, whose clock goes on with ours."""
+    vault.create()
+    clock = ManualClock(EmulatorClock(emulator).now())
+
+    def pass_time(by: timedelta) -> None:
+        clock.advance(by)
+        emulator.advance(by.total_seconds())
+        emulator.make_inventories()
+
+    return Ground(vault, clock, pass_time, has_clock=True)
+
+
+def test_over_glacier(tmp_path: Path, emulator: RunningEmulator) -> None:
+    client = glacier_client(emulator)
+
+    def ground(_: Path) -> Ground:
+        return emulated(GlacierVault(VaultName("vault"), client, f"prune-{next(_numbers)}"), emulator)
+
+    run(ground, tmp_path, "glacier")
+
+
+def test_over_a_bucket(tmp_path: Path, emulator: RunningEmulator) -> None:
+    client = s3_client(emulator.s3_url)
+
+    def ground(_: Path) -> Ground:
+        bucket = Bucket(f"prune-{next(_numbers)}", REGION, storage_class="GLACIER")
+        return emulated(S3Vault(VaultName("vault"), client, bucket, EmulatorClock(emulator)), emulator)
+
+    run(ground, tmp_path, "bucket")

@@ -1,0 +1,462 @@
+"""A server with two jobs and one vault of any kind, to which everything happens that can happen.
+
+What must hold is judged by rows read behind the inventory's back, and by what reached the vault.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+
+from backup.archiver.amend import amending
+from backup.checker.invariants import check_laws
+from backup.format import records
+from backup.format.pack import parse_header
+from backup.inventory import pruning
+from backup.inventory.runs import RunKind, find_job
+from backup.inventory.schema import micros
+from backup.model import MIB, ArchiveId, ArchiveLabel, InventoryId, JobName, Part, Refusal, TreeHash, UploadId
+from backup.protocols import Vault
+from backup.pruner.context import GRACE
+from backup.pruner.report import PruneReport
+from backup.rebuilder.catalog_chain import Trust
+from backup.rebuilder.context import Wish
+from tests.support.backups import Site
+from tests.support.checking import check
+from tests.support.doubles import FaultyVault, ManualClock, PowerCut
+from tests.support.rebuilding import Bare
+from tests.support.trees import Seen, assert_same_tree, snapshot_of
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+JOBS = ("first", "second")
+FILES = ("a", "b", "c", "d")
+CONTENTS = [random.Random(number).randbytes(1500 + 100 * number) for number in range(8)]
+
+Around = Callable[[Vault], Vault]
+"""Puts a wrapper around the vault for one thing that happens."""
+
+
+class Holding(FaultyVault):
+    """A vault with a record of what it holds, and since when by its own clock; it may refuse to delete."""
+
+    def __init__(self, vault: Vault, now: Callable[[], datetime]) -> None:
+        super().__init__(vault)
+        self.held: dict[str, datetime] = {}
+        self.refuses_until: datetime | None = None
+        self._time = now
+
+    def complete_upload(
+        self, upload_id: UploadId, label: ArchiveLabel, size: int, tree_hash: TreeHash, parts: Sequence[Part]
+    ) -> ArchiveId:
+        """See `Vault`, as below."""
+        archive_id = super().complete_upload(upload_id, label, size, tree_hash, parts)
+        self.held.setdefault(archive_id, self._time())
+        return archive_id
+
+    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+        until = self.refuses_until
+        if until is not None and until > self._time():
+            return {one: Refusal("it is locked", until) for one in stored if one in self.held}
+        refused = super().delete_archives(stored)
+        for one in stored:
+            if one not in refused:
+                self.held.pop(one, None)
+        return refused
+
+
+@dataclass
+class Ground:
+    """A vault of one kind and its time. `has_clock`: it tells its time, and ours may differ from it."""
+
+    vault: Vault
+    clock: ManualClock
+    pass_time: Callable[[timedelta], object]
+    has_clock: bool = False
+
+
+@contextmanager
+def cut_transaction(site: Site, number: int) -> Iterator[None]:
+    """The power goes when transaction `number` is to be committed; none begins after that."""
+    engine = site.inventory.engine
+    left = [number]
+
+    def commit(_connection: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise PowerCut(f"at transaction {number}")
+
+    def begin(_connection: Any) -> None:
+        if left[0] < 0:
+            raise PowerCut("there is no power")
+
+    event.listen(engine, "commit", commit)
+    event.listen(engine, "begin", begin)
+    try:
+        yield
+    finally:
+        event.remove(engine, "commit", commit)
+        event.remove(engine, "begin", begin)
+
+
+class World:
+    """The server, its vault, and what must be true of them."""
+
+    def __init__(self, folder: Path, ground: Ground) -> None:
+        self.folder, self.ground, self.clock = folder, ground, ground.clock
+        self.skew = timedelta()  # how far our clock is ahead of the vault's
+        self.vault = Holding(ground.vault, lambda: self.clock.now() - self.skew)
+        for job in JOBS:
+            (folder / job).mkdir(parents=True)
+        part = max(MIB, self.vault.traits.smallest_part)
+        self.site = Site.create(
+            folder / "state 0", self.vault, [folder / JOBS[0]], name=JOBS[0], clock=self.clock,
+            wait=self.wait, part_size=part,
+        )  # fmt: skip
+        self.trees: dict[str, dict[bytes, Seen]] = {}  # by snapshot id
+        self.coming: dict[tuple[str, int], dict[bytes, Seen]] = {}  # by job and the number it would get
+        self.forgotten: set[str] = set()
+        self.lost: set[bytes] = set()  # chunks that the vault lost, and nobody stored since
+        self.unreadable: set[str] = set()  # snapshots that need one
+        self.gone_behind: set[str] = set()  # archives that it lost, or that others deleted
+        self.orphans: set[str] = set()  # unknown since a rebuild
+        self.told: dict[str, datetime] = {}  # since when all catalogs say that an archive is condemned
+        self.last_cut: datetime | None = None
+        self.machines = 0
+        self.steps = 0
+
+    # What happens.
+
+    def wait(self) -> None:
+        """What a cold vault needs to make ready."""
+        self.pass_time(13 * HOUR)
+
+    def pass_time(self, by: timedelta) -> None:
+        """Time goes by."""
+        self.ground.pass_time(by)
+
+    def jump(self, by: timedelta) -> None:
+        """Our clock is set wrong, or right again."""
+        self.skew += by
+        self.clock.advance(by)
+        now = self.clock.now()
+        self.told = {one: min(at, now) for one, at in self.told.items()}
+
+    def job(self, which: int) -> Site:
+        """The server with one of its jobs."""
+        name = JOBS[which % len(JOBS)]
+        return self.site.with_job(sources=[self.folder / name], name=name)
+
+    def change(self, which: int, file: int, content: int) -> None:
+        """A file of a job gets one of a few contents, or goes."""
+        path = self.folder / JOBS[which % len(JOBS)] / FILES[file % len(FILES)]
+        if content % 9 == 8:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(CONTENTS[content % len(CONTENTS)])
+
+    def back_up(self, which: int) -> None:
+        """A backup; what is stored and built upon is not sent again."""
+        site = self.job(which)
+        with site.inventory.reading() as tx:
+            row = find_job(tx, site.job.name)
+            number = 1
+            if row is not None:
+                number = self._rows("SELECT next_snapshot FROM jobs WHERE number = ?", row.number)[0][0]
+        self.coming[site.job.name, number] = snapshot_of(site.job.sources[0])
+        newest = self._rows("SELECT coalesce(max(number), 0) FROM archives")[0][0]
+        site.backup()
+        twice = self._rows(_STORED_TWICE, newest, newest)
+        assert not twice, f"stored although it was there: {twice}"
+
+    def back_up_quietly(self, which: int) -> None:
+        """A backup that fails is no matter here."""
+        site = self.job(which)
+        site.backup()
+
+    def snapshots(self) -> list[tuple[str, str, int, bool]]:
+        """Id, job, number and whether it is forgotten, of all that are left."""
+        return [(one, job, number, bool(gone)) for one, job, number, gone in self._rows(_SNAPSHOTS)]
+
+    def forget(self, which: int) -> None:
+        """One snapshot."""
+        kept = [one for one in self.snapshots() if not one[3]]
+        if kept:
+            chosen = kept[which % len(kept)]
+            self.forgotten.add(chosen[0])  # unless it is cut off before it is told
+            self._amend(chosen[1], records.ForgottenRecord([chosen[2]], micros(self.clock.now())))
+
+    def take_back(self, which: int) -> None:
+        """One forgotten snapshot, unless a deletion was decided upon that it cannot do without."""
+        gone = [one for one in self.snapshots() if one[3]]
+        if not gone:
+            return
+        _, job, number, _ = gone[which % len(gone)]
+        with self.site.inventory.reading() as tx:
+            row = find_job(tx, JobName(job))
+            beyond = pruning.forgotten_beyond_recall(tx)
+        if row is not None and number not in beyond.get(row.number, ()):
+            self._amend(job, records.TakenBackRecord([number]))
+
+    def pin(self, which: int) -> None:
+        """A pin is a mark like any other to a prune."""
+        kept = [one for one in self.snapshots() if not one[3]]
+        if kept:
+            _, job, number, _ = kept[which % len(kept)]
+            self._amend(job, records.MarksRecord(number, ["tag"], True, "", None), kind=RunKind.MARK)
+
+    def _amend(self, job: str, record: records.Record, kind: RunKind = RunKind.FORGET) -> None:
+        site = self.site
+        with site.inventory.reading() as tx:
+            row = find_job(tx, JobName(job))
+        assert row is not None
+        with amending(site.keys, site.world, site.job.sending) as amender:
+            amender.amend(kind, row, [record], {})
+
+    def prune(self, *, deletes: bool = True, only_plan: bool = False) -> PruneReport:
+        """A step of a prune."""
+        before = dict(self.vault.held)
+        try:
+            return self.site.prune(deletes=deletes, only_plan=only_plan)
+        finally:
+            self._judge_deleted(before, may=deletes and not only_plan)
+
+    def _judge_deleted(self, before: Mapping[str, datetime], *, may: bool) -> None:
+        """What went was condemned for long enough, and old enough."""
+        gone = before.keys() - self.vault.held.keys()
+        assert may or not gone
+        now = self.clock.now()
+        hot = {row[0] for row in self._rows("SELECT archive_id FROM archives WHERE kind = 2")}
+        for one in gone:
+            assert one in self.told, "deleted without a word in the catalogs"
+            assert self.told[one] + GRACE <= now, "deleted within the time of grace"
+            if not (one in hot and self.vault.traits.keeps_metadata_hot):
+                age = now - self.skew - before[one]
+                assert age + HOUR >= self.vault.traits.minimum_storage, "deleted before its day"
+
+    def others_delete(self) -> None:
+        """Somebody else deletes what this server's catalogs condemned, after grace."""
+        now = self.clock.now()
+        needed = self._needed()
+        due = [one for one, at in self.told.items() if at + GRACE <= now and one in self.vault.held]
+        for one in due:
+            if one not in needed:
+                self._vanish(one)
+
+    def lose(self, which: int) -> None:
+        """The vault loses an archive of data."""
+        data = [row[0] for row in self._rows(_DATA_THERE) if row[0] in self.vault.held]
+        if data:
+            self._vanish(data[which % len(data)])
+
+    def _vanish(self, archive_id: str) -> None:
+        self.vault.vault.delete_archives({ArchiveId(archive_id): None})
+        self.vault.held.pop(archive_id, None)
+        self.gone_behind.add(archive_id)
+        held = {chunk for _, chunk, place, _ in self._rows(_CHUNKS) if place == archive_id}
+        self.lost |= held - self._readable()
+
+    def check(self) -> None:
+        """A check by the list, and of the inventory by its own laws."""
+        if abs(self.skew) < HOUR:
+            check(self.site)
+        self.judge_rows()
+
+    def judge_rows(self) -> None:
+        """The inventory violates none of its laws."""
+        key = self.site.keys.secret.content_key
+        report = check_laws(self.site.inventory, key, self.clock, self.site.progress)
+        assert not report.findings, report.findings
+
+    def restore(self, which: int) -> None:
+        """One kept snapshot, byte for byte."""
+        kept = [one for one in self.snapshots() if not one[3] and one[0] not in self.unreadable]
+        if kept:
+            snapshot, job, _, _ = kept[which % len(kept)]
+            self.restore_one(snapshot, job)
+
+    def restore_one(self, snapshot: str, job: str) -> None:
+        """This snapshot, byte for byte."""
+        target = self.folder / f"out {self.steps}"
+        site = self.site.with_job(sources=[self.folder / job], name=job)
+        site.restore(snapshot, target)
+        assert_same_tree(self.trees[snapshot], target)
+        shutil.rmtree(target)
+
+    def rebuild(self) -> None:
+        """The machine is gone; another goes on from what the vault has, if that is whole."""
+        self.reopen()
+        newest = [parse_header(row[0]) for row in self._rows(_NEWEST_CATALOGS)]
+        writers = {one.fields.inventory_id for one in newest}
+        if len(writers) != 1 or self._rows(_WITHOUT_FULL):
+            return
+        before = {one for one, *_, is_forgotten in self.snapshots() if not is_forgotten}
+        self.site.close()
+        self.machines += 1
+        bare = Bare(self.folder / f"state {self.machines}", self.vault, self.site)
+        bare.new_id = InventoryId(b"rebuilt%9d" % self.machines)
+        report = bare.rebuild(Wish(inventory=writers.pop().hex(), trust=Trust()), wait=self.wait)
+        assert report.state == "done"
+        self.site = bare.site()
+        known = {row[0] for row in self._rows("SELECT archive_id FROM archives WHERE archive_id IS NOT NULL")}
+        self.orphans |= self.vault.held.keys() - known
+        self.forgotten_at_rebuild(before)
+
+    def forgotten_at_rebuild(self, before: set[str]) -> None:
+        """Whatever was kept is kept, but for what a catalog that arrived before a cut says."""
+        after = {one for one, *_, is_forgotten in self.snapshots() if not is_forgotten}
+        assert before - after <= self.forgotten
+
+    def reopen(self) -> None:
+        """A new process."""
+        self.site = self.site.reopen(self.vault)
+
+    @contextmanager
+    def around(self, wrap: Around) -> Iterator[None]:
+        """Meanwhile the server sees its vault through a wrapper."""
+        self.site = replace(self.site, vault=wrap(self.vault))
+        try:
+            yield
+        finally:
+            self.site = replace(self.site, vault=self.vault)
+
+    def other_process(self) -> Site:
+        """Another process on the same state."""
+        other = Site.attach(self.site.folder, self.vault, [self.folder / JOBS[0]], clock=self.clock)
+        return replace(other, keys=self.site.keys, wait=self.wait, job=self.site.job)
+
+    # What must be true.
+
+    def judge(self) -> None:
+        """After whatever happened."""
+        self.steps += 1
+        self._learn()
+        readable = self._readable()
+        self.lost -= readable
+        ids = {number: chunk for number, chunk, *_ in self._rows(_CHUNKS)}
+        self.unreadable = set()
+        for snapshot, name, chunks in self._rows(_FILES):
+            missing = {ids.get(number, b"?") for number in memoryview(chunks or b"").cast("I")} - readable
+            assert missing <= self.lost, f"kept, and not to be restored: {name!r} of {snapshot}"
+            if missing:
+                self.unreadable.add(snapshot)
+        self._judge_held()
+
+    def _learn(self) -> None:
+        """New snapshots' trees, and what is condemned by now."""
+        known = self.snapshots()
+        for snapshot, job, number, _ in known:
+            if snapshot not in self.trees:
+                self.trees[snapshot] = self.coming[job, number]
+        now = self.clock.now()
+        condemned = {row[0] for row in self._rows(_TOLD)}
+        at = min(now, self.last_cut or now)
+        self.told = {one: self.told.get(one, at) for one in condemned}
+        self.last_cut = None
+
+    def _judge_held(self) -> None:
+        """The vault holds what the inventory says, neither more nor less."""
+        states = dict(self._rows("SELECT archive_id, state FROM archives WHERE archive_id IS NOT NULL"))
+        there = {one for one, state in states.items() if state not in {"lost", "deleted"}}
+        surely = {one for one in there if states[one] != "deleting"}
+        assert surely - self.vault.held.keys() <= self.gone_behind
+        pending = self._rows("SELECT count(*) FROM uploads")[0][0]
+        unknown = self.vault.held.keys() - there - self.orphans
+        assert pending or not unknown, f"nobody knows of them: {unknown}"
+
+    def _readable(self) -> set[bytes]:
+        """The ids of chunks that the vault can give back, as far as the inventory knows where they are."""
+        bad = {"lost", "deleted", "deleting", "submitted"}
+        return {chunk for _, chunk, place, state in self._rows(_CHUNKS)
+                if state not in bad and place in self.vault.held}  # fmt: skip
+
+    def _needed(self) -> set[str]:
+        """Archives with a chunk that a kept snapshot or a live entry names, by id."""
+        named: set[int] = set()
+        for _, _, chunks in self._rows(_FILES):
+            named.update(memoryview(chunks or b"").cast("I"))
+        for (chunks,) in self._rows("SELECT chunks FROM entries WHERE removed_in IS NULL"):
+            named.update(memoryview(chunks or b"").cast("I"))
+        rows = self._rows(_CHUNKS)
+        wanted = {chunk for number, chunk, _, _ in rows if number in named}
+        return {archive_id for _, chunk, archive_id, _ in rows if chunk in wanted and archive_id}
+
+    def drain(self) -> None:
+        """Everything dead goes at last."""
+        self.reopen()
+        self.jump(-self.skew)
+        self.vault.refuses_until = None
+        for _ in range(12):
+            self.pass_time(100 * DAY)
+            for _ in range(4):
+                report = self.prune()
+                if report.state != "waiting":
+                    break
+                self.wait()
+            self.judge()
+            if report.state == "done" and not (
+                report.condemned.archives or report.deleted.archives or report.waiting
+            ):
+                break
+        self._judge_drained()
+
+    def _judge_drained(self) -> None:
+        states = self._rows("SELECT archive_id, kind, state FROM archives WHERE archive_id IS NOT NULL")
+        assert {state for _, _, state in states} <= {"stored", "unconfirmed", "deleted", "lost", "damaged"}
+        needed = self._needed()
+        data = {one for one, kind, _ in states if kind == 1 and one in self.vault.held}
+        assert data <= needed, "nothing needs it, and it is still there"
+        for (count,) in self._rows(_FULLS):
+            assert count <= 2
+
+    def close(self, *, every: bool) -> None:
+        """What is kept comes back byte for byte: a few of it, or everything."""
+        self.judge_rows()
+        kept = [one for one in self.snapshots() if not one[3] and one[0] not in self.unreadable]
+        for snapshot, job, *_ in kept if every else kept[-2:]:
+            self.steps += 1
+            self.restore_one(snapshot, job)
+        self.site.close()
+        shutil.rmtree(self.folder)
+
+    def _rows(self, text: str, *values: object) -> list[Any]:
+        with closing(sqlite3.connect(self.site.folder / "inventory.sqlite")) as database:
+            return database.execute(text, values).fetchall()
+
+
+_SNAPSHOTS = """SELECT s.id, j.name, s.number, s.forgotten_at IS NOT NULL FROM snapshots s
+                JOIN jobs j ON j.number = s.job ORDER BY s.job, s.number"""
+_CHUNKS = (
+    """SELECT c.number, c.id, a.archive_id, a.state FROM chunks c JOIN archives a ON a.number = c.archive"""
+)
+_FILES = """SELECT s.id, e.name, e.chunks FROM snapshots s JOIN directories d ON d.job = s.job
+            JOIN entries e ON e.directory = d.number
+            WHERE s.forgotten_at IS NULL AND e.kind = 1 AND e.added_in <= s.number
+              AND (e.removed_in IS NULL OR e.removed_in > s.number)"""
+_DATA_THERE = """SELECT archive_id FROM archives WHERE kind = 1 AND archive_id IS NOT NULL
+                 AND state NOT IN ('lost', 'deleted', 'deleting') ORDER BY number"""
+_STORED_TWICE = """SELECT n.number, o.archive FROM chunks n JOIN archives a ON a.number = n.archive
+                   JOIN chunks o ON o.id = n.id JOIN archives b ON b.number = o.archive
+                   WHERE n.archive > ? AND o.archive <= ? AND b.state = 'stored' AND a.domain = b.domain"""
+_TOLD = """SELECT archive_id FROM archives a WHERE state IN ('condemned', 'deleting')
+           AND EXISTS (SELECT 1 FROM condemnations k WHERE k.archive = a.number)
+           AND NOT EXISTS (SELECT 1 FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
+                           WHERE n.archive = a.number AND NOT EXISTS (
+                             SELECT 1 FROM condemnations k WHERE k.archive = a.number AND k.job = c.job))"""
+_WITHOUT_FULL = """SELECT j.number FROM jobs j WHERE NOT EXISTS (
+                    SELECT 1 FROM catalogs c JOIN archives a ON a.number = c.archive
+                    WHERE c.job = j.number AND c.generation = 2 AND a.state = 'stored')"""
+_NEWEST_CATALOGS = """SELECT a.header FROM catalogs c JOIN archives a ON a.number = c.archive
+                      WHERE a.state = 'stored' AND NOT EXISTS (
+                        SELECT 1 FROM catalogs o JOIN archives b ON b.number = o.archive
+                        WHERE o.job = c.job AND o.number > c.number AND b.state = 'stored')"""
+_FULLS = """SELECT count(*) FROM catalogs c JOIN archives a ON a.number = c.archive
+            WHERE c.generation = 2 AND a.state = 'stored' GROUP BY c.job"""
