@@ -19,11 +19,12 @@ from backup.format.holes import Layout
 from backup.format.naming import content_id
 from backup.format.rows import unpack_u32
 from backup.inventory import archives, entries, packed, runs, snapshots
-from backup.inventory.archives import Archive, ArchiveState
+from backup.inventory.archives import SOUND, Archive, ArchiveState
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import ContentRow
 from backup.inventory.invariants import INVARIANTS, Violation, database_faults, violations
-from backup.inventory.lost import lost_chunks, unnamed_copies
+from backup.inventory.lost import lost_chunks, sound_locations, unnamed_copies
+from backup.inventory.need import is_kept, kept_snapshots
 from backup.inventory.packed import ChunkLocation
 from backup.inventory.readings import bad_frames
 from backup.inventory.stages import StepStage
@@ -33,7 +34,8 @@ from backup.protocols import Clock, Progress, phase
 _NUMBERS_A_BATCH = 20_000
 _EXAMPLES = 5
 _SPOILED = {ArchiveState.LOST, ArchiveState.DAMAGED}
-_OF_USE = {*(ArchiveState(one) for one in ("stored", "unconfirmed", "condemned", "lost", "damaged"))}
+_GOING = {ArchiveState.DELETING, ArchiveState.DELETED}
+_OF_USE = {*SOUND, ArchiveState.CONDEMNED, *_SPOILED}
 
 
 def check_laws(inventory: Inventory, content_key: bytes, clock: Clock, progress: Progress) -> CheckReport:
@@ -77,7 +79,7 @@ def _finding(violation: Violation) -> Finding:
 _NAMES = {
     "chunk-lists": "each version's chunks are known",
     "content-ids": "a version's content id follows from its chunks",
-    "stored": "a version's chunks lie in archives that were stored",
+    "stored": "a version's chunks lie in archives that were stored, none of which is deleted if it is kept",
 }
 
 
@@ -100,6 +102,7 @@ class _Contents:
         self._key = content_key
         self._progress = progress
         self._states = archives.states(tx)
+        self._kept = kept_snapshots(tx)
         self._tallies: dict[str, _Tally] = defaultdict(_Tally)
         self._named: dict[int, set[int]] = {}  # job: archives
         self.needed: dict[int, set[int]] = defaultdict(set)  # job: archives
@@ -127,8 +130,9 @@ class _Contents:
         wanted = sorted({number for _, numbers in batch for number in numbers})
         places = {place.number: place for place in packed.chunk_locations(self._tx, wanted)}
         self._check_spoiled(batch, places)
+        found = self._found_elsewhere(places)
         for row, numbers in batch:
-            broken = self._violation_of(row, [places.get(number) for number in numbers])
+            broken = self._violation_of(row, [places.get(number) for number in numbers], found)
             if broken:
                 self._tallies[broken].add(row.number)
         self.entries += len(batch)
@@ -151,12 +155,27 @@ class _Contents:
             if unnamed_copies(self._tx, [places[number] for number in sorted(needed)], self._named[job]):
                 self.unnamed.add(job)
 
-    def _violation_of(self, row: ContentRow, found: Sequence[ChunkLocation | None]) -> str:
+    def _found_elsewhere(self, places: Mapping[int, ChunkLocation]) -> set[int]:
+        """The chunks of deleted archives that lie in another one, too."""
+        gone = {number: place for number, place in places.items() if self._states[place.archive] in _GOING}
+        held_by = {place.archive for place in gone.values()}
+        return {one.number for one in sound_locations(self._tx, held_by, gone)} if gone else set()
+
+    def _is_of_use(self, row: ContentRow, place: ChunkLocation, elsewhere: Collection[int]) -> bool:
+        """Whether a chunk was stored, and is not deleted but for snapshots that are forgotten."""
+        state = self._states.get(place.archive)
+        if state not in _GOING or place.number in elsewhere:
+            return state in _OF_USE or state in _GOING
+        return not is_kept(self._kept, row.job, row.added_in, row.removed_in)
+
+    def _violation_of(
+        self, row: ContentRow, found: Sequence[ChunkLocation | None], elsewhere: Collection[int]
+    ) -> str:
         places = [place for place in found if place is not None]
         if len(places) != len(found):
             return "chunk-lists"
         self.needed[row.job].update(place.archive for place in places)
-        if any(self._states.get(place.archive) not in _OF_USE for place in places):
+        if not all(self._is_of_use(row, place, elsewhere) for place in places):
             return "stored"
         return "" if self._is_content(row, places) else "content-ids"
 

@@ -77,7 +77,7 @@ INVARIANTS = (
         "archives",
         "what is stored has an archive id, a size and a tree hash",
         """SELECT number FROM archives
-           WHERE state IN ('stored', 'unconfirmed', 'retired', 'damaged', 'condemned')
+           WHERE state IN ('stored', 'unconfirmed', 'retired', 'damaged', 'condemned', 'deleting')
            AND (archive_id IS NULL OR size <= 0 OR length(tree_hash) <> 32)""",
     ),
     Invariant(
@@ -97,10 +97,11 @@ INVARIANTS = (
     ),
     Invariant(
         "chunks",
-        "each chunk lies in a frame of its archive",
-        """SELECT c.number FROM chunks c LEFT JOIN frames f ON f.archive = c.archive AND f.number = c.frame
-           WHERE f.archive IS NULL OR c."offset" < 0 OR c.length <= 0
-              OR c."offset" + c.length > f.raw_length""",
+        "each chunk lies in a frame of its archive, unless that is deleted",
+        """SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive
+           LEFT JOIN frames f ON f.archive = c.archive AND f.number = c.frame
+           WHERE c.length <= 0 OR (a.state <> 'deleted' AND (
+              f.archive IS NULL OR c."offset" < 0 OR c."offset" + c.length > f.raw_length))""",
     ),
 )
 

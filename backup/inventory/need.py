@@ -65,6 +65,13 @@ def kept_snapshots(tx: Transaction, *, without: Collection[SnapshotId] = ()) -> 
     return kept
 
 
+def is_kept(kept: Kept, job: int, added_in: int, removed_in: int | None) -> bool:
+    """Whether a version of an entry is live, or in one of the kept snapshots."""
+    numbers = kept.get(job, ())
+    first = bisect_left(numbers, added_in)
+    return removed_in is None or (first < len(numbers) and numbers[first] < removed_in)
+
+
 def needed_chunks(tx: Transaction, kept: Kept) -> bytearray:
     """A byte for each chunk number: 1 if a kept snapshot, a live entry or an unfinished run needs it."""
     needed = chunks_held(tx, kept, also_live=True)

@@ -85,8 +85,8 @@ class StoredArchive:
         return max(one.told_at for one in self.condemned_by.values())
 
 
-def stored_archives(tx: Transaction, vault: VaultName, listing: int) -> list[StoredArchive]:
-    """All archives that a vault holds, with what a prune asks of them and a kept list shows, by number."""
+def stored_archives(tx: Transaction, vault: VaultName, listing: int = 0) -> list[StoredArchive]:
+    """All archives that a vault holds, with what a prune asks of them, by number; what a kept list shows."""
     jobs = _sets(tx, _NAMED_BY)
     condemned: dict[int, dict[int, Condemnation]] = {}
     for archive, job, at, told_at in raw_rows(tx, _CONDEMNED, ()):

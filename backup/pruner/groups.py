@@ -49,7 +49,7 @@ def _waiting_group(
 ) -> Group:
     archives = [one.archive for one in some]
     untils = [one.until for one in some if one.until is not None]
-    graces = [(one.condemned_at or now) + grace for one in archives]
+    graces = [(one.grace_begins or now) + grace for one in archives]
     fees = [prices.fee(one, now) for one in archives]
     known = [fee for fee in fees if fee is not None]
     return replace(

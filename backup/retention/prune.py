@@ -55,6 +55,13 @@ class PrunedArchive:
     run_is_open: bool = False
     kind: PackKind = PackKind.DATA
 
+    @property
+    def grace_begins(self) -> datetime | None:
+        """When the last job's catalog had said that it is condemned; None before that."""
+        if self.condemned_at is None or self.told_at is None:
+            return None
+        return max(self.condemned_at, self.told_at)
+
 
 @dataclass(frozen=True, slots=True)
 class PruneRules:
@@ -151,12 +158,13 @@ def _wait(one: PrunedArchive, rules: PruneRules, now: datetime, fee: Fee) -> Wai
     """What a condemned archive waits for; None if it may be deleted now."""
     is_refused = one.retry_at is not None and one.retry_at > now
     if not one.is_decided:  # else all of this was seen to before, and nobody could build on it since
-        if one.condemned_at is None or one.told_at is None or one.condemned_at > now + _CLOCKS_DIFFER:
+        begins = one.grace_begins
+        if begins is None or begins > now + _CLOCKS_DIFFER:
             return Waiting(one, Why.CATALOGS, None)
-        grace_ends = max(one.condemned_at, one.told_at) + rules.grace
+        grace_ends = begins + rules.grace
         if grace_ends > now:
             return Waiting(one, Why.GRACE, max(grace_ends, one.free_at))
-        if rules.listed_before <= one.told_at:
+        if rules.listed_before <= begins:
             return Waiting(one, Why.LISTING, None)
         if one.free_at > now and not is_refused:
             return Waiting(one, Why.DURATION, one.free_at, fee(one, now) if rules.may_delete else None)

@@ -24,7 +24,18 @@ from backup.format.pack import parse_header
 from backup.inventory import pruning
 from backup.inventory.runs import RunKind, find_job
 from backup.inventory.schema import micros
-from backup.model import MIB, ArchiveId, ArchiveLabel, InventoryId, JobName, Part, Refusal, TreeHash, UploadId
+from backup.model import (
+    MIB,
+    ArchiveId,
+    ArchiveLabel,
+    InventoryId,
+    JobName,
+    Part,
+    Refusal,
+    TreeHash,
+    UploadId,
+    VaultState,
+)
 from backup.protocols import Vault
 from backup.pruner.context import GRACE
 from backup.pruner.report import PruneReport
@@ -48,16 +59,21 @@ Around = Callable[[Vault], Vault]
 class Holding(FaultyVault):
     """A vault with a record of what it holds, and since when by its own clock; it may refuse to delete."""
 
-    def __init__(self, vault: Vault, now: Callable[[], datetime]) -> None:
+    def __init__(self, vault: Vault, now: Callable[[], datetime], *, tells_time: bool) -> None:
         super().__init__(vault)
+        self._tells_time = tells_time
         self.held: dict[str, datetime] = {}
         self.refuses_until: datetime | None = None
         self._time = now
 
+    def state(self) -> VaultState:
+        """See `Vault`, as below; the emulator dates its answers by the real time."""
+        state = super().state()
+        return replace(state, at=self._time()) if self._tells_time else state
+
     def complete_upload(
         self, upload_id: UploadId, label: ArchiveLabel, size: int, tree_hash: TreeHash, parts: Sequence[Part]
     ) -> ArchiveId:
-        """See `Vault`, as below."""
         archive_id = super().complete_upload(upload_id, label, size, tree_hash, parts)
         self.held.setdefault(archive_id, self._time())
         return archive_id
@@ -113,7 +129,7 @@ class World:
     def __init__(self, folder: Path, ground: Ground) -> None:
         self.folder, self.ground, self.clock = folder, ground, ground.clock
         self.skew = timedelta()  # how far our clock is ahead of the vault's
-        self.vault = Holding(ground.vault, lambda: self.clock.now() - self.skew)
+        self.vault = Holding(ground.vault, lambda: self.clock.now() - self.skew, tells_time=ground.has_clock)
         for job in JOBS:
             (folder / job).mkdir(parents=True)
         part = max(MIB, self.vault.traits.smallest_part)
@@ -299,6 +315,8 @@ class World:
         if len(writers) != 1 or self._rows(_WITHOUT_FULL):
             return
         before = {one for one, *_, is_forgotten in self.snapshots() if not is_forgotten}
+        if not self.vault.traits.lists_at_once:
+            self.pass_time(2 * DAY)  # without a recovery line the newest list is all there is
         self.site.close()
         self.machines += 1
         bare = Bare(self.folder / f"state {self.machines}", self.vault, self.site)
