@@ -6,6 +6,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+from backup.checker.invariants import check_laws
 from backup.format import records
 from backup.inventory import archives
 from backup.inventory.archives import ArchiveState
@@ -34,10 +35,10 @@ class Nights:
         self.site = Site.create(folder / "state", self.vault, [self.source], clock=self.clock)
         self.trees: dict[int, dict[bytes, Seen]] = {}
 
-    def night(self, name: str | None = None) -> int:
+    def night(self, name: str | None = None, contents: bytes | None = None) -> int:
         """A backup; the number of its snapshot."""
         number = self.site.snapshots(also_forgotten=True)[-1].number + 1 if self.trees else 1
-        (self.source / (name or f"file {number}")).write_bytes(os.urandom(SIZE))
+        (self.source / (name or f"file {number}")).write_bytes(contents or os.urandom(SIZE))
         (self.source / f"file {number - 3}").unlink(missing_ok=True)
         self.site.backup()
         made = self.site.snapshots()[-1].number
@@ -52,6 +53,18 @@ class Nights:
     def take_back(self, *numbers: int) -> None:
         """Undo that."""
         self.site.amend(records.TakenBackRecord(list(numbers)))
+
+    def restore_file(self, number: int, name: str) -> bytes:
+        """The contents that a file had in a snapshot."""
+        target = self.folder / f"one file {number}"
+        self.site.restore(self.site.snapshots()[number - 1].id, target)
+        return (target / name).read_bytes()
+
+    def assert_lawful(self) -> None:
+        """The inventory violates none of its laws."""
+        key = self.site.keys.secret.content_key
+        report = check_laws(self.site.inventory, key, self.clock, self.site.progress)
+        assert report.findings == ()
 
     def listed(self) -> set[str]:
         """The archives that the vault holds."""
