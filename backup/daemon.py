@@ -1,4 +1,4 @@
-"""Runs jobs by their schedules, one at a time, until it is asked to stop.
+"""Runs jobs and prunes by their schedules, one at a time, until it is asked to stop.
 
 APScheduler holds the jobs and ticks once a minute; whether a job is due is decided by `schedule.next_due`
 alone, from the start of its last run in the inventory. So a run that was started by hand counts, and a time
@@ -22,16 +22,18 @@ from typing import Any
 
 from backup.app.clock import SystemClock
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
-from backup.model import JobName
+from backup.model import JobName, VaultName
 from backup.protocols import Clock
 from backup.schedule import Schedule, next_due
 
-LastRun = Callable[[JobName], datetime | None]
-Run = Callable[[JobName], None]
+LastRun = Callable[[Any], datetime | None]  # of the name of a job, or of a vault
+Run = Callable[[Any], str | None]
+"""Runs what has that name. The text that it may return says what it waits for: it is tried again soon."""
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # and SIGHUP, unless this process is to ignore it
 _LOOK_SECONDS = 0.5  # how long a `stop` that was not a signal, or a clock that was set back, may go unseen
 _TICK_SECONDS = 60
+_PRUNE_SECONDS = 300  # one that waits for a list of the vault looks again so often
 _SLACK = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -43,6 +45,14 @@ class ScheduledJob:
     """A job that the daemon runs, with its schedule."""
 
     name: JobName
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledPrune:
+    """The prune of a vault of that name, with its schedule."""
+
+    name: VaultName
     schedule: Schedule
 
 
@@ -71,26 +81,28 @@ class Chore:
 
 @dataclass(slots=True)
 class Watch:
-    """The jobs' times: decides at each tick whether a job is due, and then runs it.
+    """The times of jobs, or of prunes: decides at each tick whether one is due, and then runs it.
 
     `run` is called from one thread at a time; it raises our errors, which are logged and end nothing. It
     should look at the event `stop` between packs and then end by `InterruptedRunError`. `last_run` gives the
-    start of a job's last run, whatever its outcome; both may be called from any thread.
+    start of the last run, whatever its outcome; both may be called from any thread. `noun` is of the log.
     """
 
     run: Run
     clock: Clock
     last_run: LastRun
     stop: Event
+    noun: str = "job"
     doing: str = ""  # what is done with a job, in the log; a backup where nothing is said
     started: datetime = field(init=False)
-    _attempts: dict[JobName, datetime] = field(default_factory=dict, init=False)
+    _attempts: dict[str, datetime] = field(default_factory=dict, init=False)
+    _waits: dict[str, str] = field(default_factory=dict, init=False)
     _one_at_a_time: Lock = field(default_factory=Lock, init=False)
 
     def __post_init__(self) -> None:
         self.started = self.clock.now()
 
-    def due(self, job: ScheduledJob, now: datetime) -> datetime:
+    def due(self, job: ScheduledJob | ScheduledPrune, now: datetime) -> datetime:
         """The time at which the job is due next; it may be past."""
         self.started = min(self.started, now)
         known = [self.last_run(job.name), self._attempts.get(job.name)]
@@ -102,17 +114,18 @@ class Watch:
             return next_due(job.schedule, None, self.started)
         if last > now:
             _log.warning(
-                "job %s: its last run began at %s, which is still to come: this machine's clock was ahead "
-                "then, or is behind now; the job counts as due",
+                "%s %s: its last run began at %s, which is still to come: this machine's clock was ahead "
+                "then, or is behind now; it counts as due",
+                self.noun,
                 job.name,
                 last.isoformat(" ", "seconds"),
             )
         return next_due(job.schedule, last, now)
 
-    def _named(self, job: ScheduledJob) -> str:
-        return f"{job.name}: {self.doing}" if self.doing else job.name
+    def _named(self, job: ScheduledJob | ScheduledPrune) -> str:
+        return f"{self.noun} {job.name}: {self.doing}" if self.doing else f"{self.noun} {job.name}"
 
-    def tick(self, job: ScheduledJob) -> None:
+    def tick(self, job: ScheduledJob | ScheduledPrune) -> None:
         """Run the job if it is due; our errors are logged, none is raised."""
         with self._one_at_a_time:
             if self.stop.is_set():
@@ -122,31 +135,62 @@ class Watch:
                 if self.due(job, now) <= now:
                     self._run(job)
             except NightvaultError as error:
-                _log.error("job %s: cannot tell when it is due: %s", job.name, error)
+                _log.error("%s: cannot tell when it is due: %s", self._named(job), error)
 
-    def _run(self, job: ScheduledJob) -> None:
+    def _run(self, job: ScheduledJob | ScheduledPrune) -> None:
         before, began = self._attempts.get(job.name), self.clock.now()
         self._attempts[job.name] = began  # a run that fails early leaves no record: do not try each minute
-        _log.info("job %s: begins", self._named(job))
+        if job.name not in self._waits:
+            _log.info("%s: begins", self._named(job))
         try:
-            self.run(job.name)
-        except InterruptedRunError:
-            _log.info("job %s: stopped on request; nothing is lost", self._named(job))
+            waits = self.run(job.name) or ""
         except LockedError as error:
-            _log.info("job %s: waits: %s", self._named(job), error)
-            self._attempts.pop(job.name)
-            if before is not None:
-                self._attempts[job.name] = before
-        except NightvaultError as error:
-            _log.error("job %s: failed: %s", self._named(job), error)
-            if error.advice:
-                _log.info("job %s: %s", self._named(job), error.advice)
+            _log.info("%s: waits: %s", self._named(job), error)
+            self._is_due_still(job, before)
         except Exception as error:  # noqa: BLE001  one bad run must not end the daemon
-            _log.error("job %s: unexpected %s: %s", self._named(job), type(error).__name__, error)
-            _log.debug("job %s: where it happened", self._named(job), exc_info=error)
+            self._waits.pop(job.name, None)
+            self._tell(job, error)
         else:
-            took = max(0.0, (self.clock.now() - began).total_seconds())
-            _log.info("job %s: done in %d s", self._named(job), took)
+            self._ended(job, waits, before, max(0.0, (self.clock.now() - began).total_seconds()))
+
+    def _ended(
+        self, job: ScheduledJob | ScheduledPrune, waits: str, before: datetime | None, took: float
+    ) -> None:
+        """Log the end of a run, or once what it waits for, as that may take hours."""
+        if not waits:
+            self._waits.pop(job.name, None)
+            _log.info("%s: done in %d s", self._named(job), took)
+            return
+        if self._waits.get(job.name) != waits:
+            _log.info("%s: waits: %s", self._named(job), waits)
+        self._waits[job.name] = waits
+        self._is_due_still(job, before)
+
+    def _is_due_still(self, job: ScheduledJob | ScheduledPrune, before: datetime | None) -> None:
+        self._attempts.pop(job.name)
+        if before is not None:
+            self._attempts[job.name] = before
+
+    def _tell(self, job: ScheduledJob | ScheduledPrune, error: Exception) -> None:
+        named = self._named(job)
+        if isinstance(error, InterruptedRunError):
+            _log.info("%s: stopped on request; nothing is lost", named)
+        elif isinstance(error, NightvaultError):
+            _log.error("%s: failed: %s", named, error)
+            if error.advice:
+                _log.info("%s: %s", named, error.advice)
+        else:
+            _log.error("%s: unexpected %s: %s", named, type(error).__name__, error)
+            _log.debug("%s: where it happened", named, exc_info=error)
+
+
+@dataclass(frozen=True, slots=True)
+class Prunes:
+    """The prunes that the daemon runs, with how to run one, and when the last began."""
+
+    due: Sequence[ScheduledPrune]
+    run: Run
+    last_run: LastRun
 
 
 def run_daemon(
@@ -161,14 +205,15 @@ def run_daemon(
     forgetting: Sequence[ScheduledJob] = (),
     forget: Run = lambda _: None,
     last_forget: LastRun = lambda _: None,
+    prunes: Prunes | None = None,
 ) -> None:
     """Run the jobs when they are due, until `stop` is set or SIGTERM or SIGINT comes.
 
     Then `stop` is set, and a run in progress is waited for; a second signal ends the process at once.
     `tick` is the APScheduler trigger that makes it look, each full minute by default; it looks once at the
     start, too. `chores` are done beside the runs, on their own thread. `forgetting` are jobs that `forget` is
-    called for by schedules of their own, after a backup that is due at the same time. To be called from the
-    main thread.
+    called for by schedules of their own, after a backup that is due at the same time, and `prunes` come after
+    both. To be called from the main thread.
     """
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -191,7 +236,13 @@ def run_daemon(
         every, tick_id = tick or _every(_TICK_SECONDS), f"then forget {number:06d} {job.name}"
         scheduler.add_job(forgets.tick, every, args=[job], id=tick_id, **often)
         _log.info("job %s: forget: %s, %s", job.name, job.schedule.text, job.schedule.timezone)
-    longest = timedelta(seconds=max([_TICK_SECONDS, *(chore.seconds for chore in chores)])) + _SLACK
+    if prunes is not None:
+        pruning = Watch(prunes.run, clock, prunes.last_run, stop, noun="prune of vault")
+        for one in prunes.due:
+            every, tick_id = tick or _every(_PRUNE_SECONDS), f"then prune {one.name}"
+            scheduler.add_job(pruning.tick, every, args=[one], id=tick_id, **often)
+            _log.info("prune of vault %s: %s, %s", one.name, one.schedule.text, one.schedule.timezone)
+    longest = timedelta(seconds=max([_PRUNE_SECONDS, *(chore.seconds for chore in chores)])) + _SLACK
     with _signals() as woken:
         scheduler.start()
         _log.info("started with %d %s", len(jobs), "job" if len(jobs) == 1 else "jobs")

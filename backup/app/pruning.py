@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from backup.app.prices import kind_of, price_of, price_table
 from backup.app.recovery_lines import keep_line_of
-from backup.app.runs import backup_context, read_keys, sending_to
+from backup.app.runs import backup_context, opened, read_keys, sending_to
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config, VaultSettings
 from backup.cost import Price
@@ -120,8 +122,17 @@ def _catalog_price(config: Config, settings: VaultSettings) -> Price | None:
     return price_table(config).find(settings.region, kind)
 
 
-def last_prune(inventory: Inventory, vault: VaultName) -> datetime | None:
+def prune_once(
+    config: Config, vault: VaultName, *, clock: Clock, progress: Progress, stop: threading.Event
+) -> PruneReport:
+    """One step of a prune, as the daemon does it: "waiting" while the vault makes its list."""
+    with closing(opened(config)) as inventory:
+        context = prune_context(config, inventory, vault, clock=clock, progress=progress, stop=stop.is_set)
+        return Prune(config, context).step()
+
+
+def last_prune_of(config: Config, vault: VaultName) -> datetime | None:
     """When the newest prune of a vault began, with any outcome; None if there was none."""
-    with inventory.reading() as tx:
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
         run = runs.last_prune(tx, vault)
     return run.started_at if run else None

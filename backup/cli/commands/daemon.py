@@ -1,11 +1,12 @@
-"""`nightvault daemon`: run the jobs by their schedules until SIGTERM or Ctrl-C."""
+"""`nightvault daemon`: run jobs and prunes by their schedules until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +15,7 @@ from backup.cli.support import render
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.failures import write_crash
 from backup.errors import ConfigError, NightvaultError
-from backup.model import JobName
+from backup.model import JobName, VaultName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from backup.app.regular_forgetting import Forgot
     from backup.archiver.report import BackupReport
     from backup.config import Config
-    from backup.daemon import ScheduledJob
+    from backup.daemon import ScheduledJob, ScheduledPrune
+    from backup.pruner.report import PruneReport
     from backup.restorer.restore import RestoreReport
 
 _MOST_SHOWN = 20
@@ -33,41 +35,46 @@ _log = logging.getLogger(__name__)
 @click.command()
 @pass_cli
 def daemon(cli: Cli) -> None:
-    """Run the jobs that have a schedule, one at a time, until SIGTERM or Ctrl-C.
+    """Run the jobs that have a schedule, and prunes of vaults that have one, until SIGTERM or Ctrl-C.
 
-    A run in progress is asked to stop, and is waited for; what it has stored by then is not lost. Another
-    signal ends it at once. A second daemon on the same state stops (11).
+    One runs at a time. A run in progress is asked to stop, and is waited for; what it has stored by then is
+    not lost. Another signal ends it at once. A second daemon on the same state stops (11).
     """
-    from backup.app import last_run
-    from backup.daemon import ScheduledJob
+    from contextlib import closing
+
+    from backup.app.runs import opened
+    from backup.daemon import ScheduledJob, ScheduledPrune
     from backup.inventory.locks import hold_lock
 
     config = cli.config()
     jobs = [ScheduledJob(job.name, job.when) for job in config.jobs if job.when is not None]
-    if not jobs and not forgetting_jobs(config):
+    prunes = [ScheduledPrune(one.name, when) for one in config.vaults if (when := one.prune_when) is not None]
+    if not (jobs or prunes or forgetting_jobs(config)):
         raise ConfigError(
             f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
         )
-    last_run(config, config.jobs[0].name)  # no inventory: say so now, not each minute
+    with closing(opened(config)):
+        pass  # no inventory: say so now, not each minute
     with hold_lock(config.state_dir, "daemon"):  # the inventory is open while something is done, no longer
-        _run(cli, config, jobs)
+        _run(cli, config, jobs, prunes)
 
 
-def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
-    """Run the jobs until the daemon is stopped; the caller holds the lock of the daemon."""
+def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob], prunes: Sequence[ScheduledPrune]) -> None:
+    """Run jobs and prunes until the daemon is stopped; the caller holds the lock of the daemon."""
     from backup.app import last_run, run_job
     from backup.app.priority import Priority, in_thread
+    from backup.app.pruning import last_prune_of, prune_once
     from backup.app.regular_forgetting import forget_after, forget_job, last_forget
     from backup.app.restore_units import RestoreUnits
     from backup.app.restores import continue_restores
     from backup.cli.support.progress import Logged
-    from backup.daemon import Chore, run_daemon
+    from backup.daemon import Chore, Prunes, run_daemon
 
     clock, stop = cli.clock, threading.Event()
     log_to_stderr(quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
 
     def run(name: JobName) -> None:
-        try:
+        with _crashes_told(config, name):
             report = in_thread(
                 Priority.of(config.job(name)),
                 lambda: run_job(config, name, clock=clock, progress=Logged(), stop=stop),
@@ -76,12 +83,12 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
             tell(report)
             if forgot is not None:
                 tell_forgotten(forgot)
-        except NightvaultError:
-            raise
-        except Exception as error:
-            path = write_crash(error, ["daemon", name], config.state_dir)
-            sentence = f"unexpected {type(error).__name__}: {error}"
-            raise NightvaultError(sentence, advice=f"please report it with {path}") from error
+
+    def prune(vault: VaultName) -> str:
+        with _crashes_told(config, f"prune {vault}"):
+            report = prune_once(config, vault, clock=clock, progress=Logged(), stop=stop)
+            tell_prune(report)
+        return report.waits_for
 
     def forget(name: JobName) -> None:
         tell_forgotten(
@@ -104,7 +111,21 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
         forget=forget,
         last_forget=lambda name: last_forget(config, name),
         chores=[Chore("restores", restores, _RESTORES_SECONDS)],
+        prunes=Prunes(prunes, prune, lambda vault: last_prune_of(config, vault)),
     )
+
+
+@contextmanager
+def _crashes_told(config: Config, what: str) -> Iterator[None]:
+    """An unforeseen error as one of ours, which names the file with its details."""
+    try:
+        yield
+    except NightvaultError:
+        raise
+    except Exception as error:
+        path = write_crash(error, ["daemon", what], config.state_dir)
+        sentence = f"unexpected {type(error).__name__}: {error}"
+        raise NightvaultError(sentence, advice=f"please report it with {path}") from error
 
 
 def forgetting_jobs(config: Config) -> list[ScheduledJob]:
@@ -142,6 +163,32 @@ def tell(report: BackupReport) -> None:
         render.size(report.bytes_read),
         render.size(report.bytes_uploaded),
         render.counted(report.archives, "archive"),
+    )
+
+
+def tell_prune(report: PruneReport) -> None:
+    """Log the outcome of a prune: what was condemned, deleted, refused, and which snapshots are gone."""
+    if report.waits_for:
+        return  # it is logged once that it waits
+    of = f"prune of vault {report.vault}"
+    for warning in report.warnings:
+        _log.warning("%s: %s", of, render.printable(warning))
+    for group in report.refused:
+        until = f"until {group.until:%Y-%m-%d}" if group.until else "for an unknown time"
+        level = logging.INFO if group.until else logging.WARNING
+        count = render.counted(group.archives, "archive")
+        _log.log(level, "%s: the vault keeps %s %s: %s", of, count, until, render.printable(group.detail))
+    for job, ids in report.dropped.items():
+        _log.info("%s: %s of job %s gone for good", of, render.counted(len(ids), "forgotten snapshot"), job)
+    waiting = sum(one.archives for one in report.waiting)
+    _log.info(
+        "%s: %s condemned, %s deleted (%s), %s taken up again, %d wait",
+        of,
+        render.counted(report.condemned.archives, "archive"),
+        report.deleted.archives,
+        render.size(report.deleted.bytes),
+        report.taken_up.archives,
+        waiting,
     )
 
 
