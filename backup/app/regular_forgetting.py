@@ -91,9 +91,9 @@ def forget_job(
 
 
 def last_forget(config: Config, job: JobName) -> datetime | None:
-    """The start of the job's newest run that forgot by a policy or by name; None if there was none."""
+    """The start of the newest run that applied the job's policy; None if there was none."""
     with closing(opened(config)) as inventory, inventory.reading() as tx:
-        run = runs.newest_of_kind(tx, job, RunKind.FORGET)
+        run = runs.last_policy_run(tx, job)
     return run.started_at if run else None
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, insert, select, update
+from sqlalchemy import Row, Select, func, insert, select, update
 
 from backup.inventory.database import Transaction
 from backup.inventory.schema import jobs, micros, moment, runs, vaults
@@ -235,6 +235,15 @@ def newest_of_kind(tx: Transaction, job: JobName, kind: RunKind) -> Run | None:
     """The job's newest run of a kind, with any outcome."""
     query = _query().where(runs.c.kind == kind, jobs.c.name == job).order_by(runs.c.number.desc()).limit(1)
     row = tx.execute(query).first()
+    return _run(row) if row else None
+
+
+def last_policy_run(tx: Transaction, job: JobName) -> Run | None:
+    """The newest run that applied the job's policy, with any outcome: none by name, and no undo."""
+    told = func.coalesce(runs.c.report, "")
+    query = _query().where(runs.c.kind == RunKind.FORGET, jobs.c.name == job)
+    query = query.where(told.not_like('%"taken_%'), told.not_like('%"policy": null%'))
+    row = tx.execute(query.order_by(runs.c.number.desc()).limit(1)).first()
     return _run(row) if row else None
 
 

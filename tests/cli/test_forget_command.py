@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -202,3 +204,54 @@ def test_a_name_that_is_both(tmp_path: Path) -> None:
     assert "is a job, and snapshot" in made.fails(2, "forget", name)
     assert made.json("forget", "--job", name, "--keep-last", "1")["jobs"][0]["job"] == name
     assert made.json("forget", first[:9])["jobs"][0]["forgotten"][0]["snapshot"] == first
+
+
+def test_what_was_deleted_since_cannot_come_back(server: Server) -> None:
+    (server.source / "night 1").unlink()
+    server.backup()
+    every = ids(server)
+    server.done("forget", "main", "--keep-last", "1")
+    second = [one["archive_id"] for one in server.json("archives") if one["kind"] == "data"][1]
+    with sqlite3.connect(server.state / "inventory.sqlite") as db:
+        db.execute("UPDATE archives SET state = 'deleted' WHERE archive_id = ?", [second])
+    db.close()
+    told = server.fails(2, "forget", "--undo", every[0], every[1])
+    assert f"were deleted, or will be, since it was forgotten: {every[1][:8]} of job main" in told
+    assert ids(server) == every[-1:]
+    found = server.json("forget", "--undo", "--all", exit_code=3)
+    assert found["taken_back"] == [every[0]]
+    assert found["cannot_come_back"] == every[1:5]
+    assert ids(server) == [every[0], every[-1]]
+
+
+def test_a_vault_that_is_away_does_not_keep_the_others(tmp_path: Path) -> None:
+    made = directory_server(tmp_path)
+    text = made.config.read_text()
+    vault = f'[[vault]]\nname = "near"\nkind = "directory"\npath = "{tmp_path / "near"}"\n'
+    job = f'[[job]]\nname = "other"\nvault = "near"\nsources = ["{made.source}"]\n'
+    made.config.write_text(text + vault + job)
+    made.init()
+    made.done("backup")
+    made.done("backup")
+    (tmp_path / "vault").rename(tmp_path / "unplugged")
+    found = made.json("forget", "--keep-last", "1", exit_code=1)
+    first, second = found["jobs"]
+    assert (first["job"], first["run"], first["error"]["kind"]) == ("main", None, "vault-missing")
+    assert (second["job"], len(second["forgotten"])) == ("other", 1)
+    assert second["run"] is not None
+    assert [len(ids(made, "--job", name)) for name in ("main", "other")] == [2, 1]
+    (tmp_path / "unplugged").rename(tmp_path / "vault")
+    made.done("forget", "--keep-last", "1")
+    assert [len(ids(made, "--job", name)) for name in ("main", "other")] == [1, 1]
+
+
+def test_nothing_moves_a_terminal_that_came_into_tags_and_notes(server: Server) -> None:
+    hostile = "a\x1b[2Jb\u202ec"
+    with sqlite3.connect(server.state / "inventory.sqlite") as db:
+        db.execute("UPDATE snapshots SET tags = ?, pin_note = ?", [json.dumps([hostile]), hostile])
+    db.close()
+    for words in (["snapshots"], ["forget", "main", "--keep-last", "1"], ["tag", "latest", "--add", "x"]):
+        result = server.done(*words)
+        assert "\x1b" not in result.output
+        assert "\u202e" not in result.output
+    assert "a\\x1b[2Jb\\u202ec" in server.done("snapshots").stdout

@@ -104,3 +104,9 @@ def test_by_a_schedule_it_is_known_when_it_ran(server: Server) -> None:
         assert len(forgot.snapshots) == expected
         assert last_forget(config, MAIN) == server.clock.now()
     assert len(ids(server)) == 2
+    before = server.clock.now()
+    advance(server)
+    gone = server.json("snapshots", "--forgotten")[0]["id"]
+    server.done("forget", "--undo", gone)
+    server.done("forget", gone)
+    assert last_forget(config, MAIN) == before

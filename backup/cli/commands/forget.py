@@ -12,7 +12,7 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.failures import failure_of
 from backup.cli.support.keep_options import keep_options, policy_of
 from backup.cli.support.stopping import stop_on_signals
-from backup.errors import ExitCode, NightvaultError, UsageError
+from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
     from backup.app.amending import Surroundings
@@ -150,13 +150,14 @@ def _run(
                 if done.warnings and worst is ExitCode.DONE:
                     worst = ExitCode.PARTIAL
         except NightvaultError as error:
-            if len(vaults) == 1:
+            if len(vaults) == 1 or isinstance(error, InterruptedRunError):
                 raise
-            cli.warn(f"nightvault: vault {vault}: {error}" + (f"\n  {error.advice}" if error.advice else ""))
+            failed = [plan for plan in plans if plan.vault == vault and plan.job.name not in documents]
+            names = ", ".join(plan.job.name for plan in failed)
+            cli.warn(f"nightvault: {names}: {error}" + (f"\n  {error.advice}" if error.advice else ""))
             worst = error.exit_code if worst in {ExitCode.DONE, ExitCode.PARTIAL} else worst
-            for plan in plans:
-                if plan.vault == vault and plan.job.name not in documents:
-                    documents[plan.job.name] = _document(plan, None, failure_of(error))
+            found = failure_of(error)
+            documents |= {plan.job.name: _document(plan, None, found) for plan in failed}
     for plan in plans:
         if plan.job.name not in documents:
             documents[plan.job.name] = _told(cli, plan)
