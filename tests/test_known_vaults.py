@@ -17,6 +17,8 @@ from tests.support.emulated import REGION
 from tests.support.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
 from tests.support.trees import assert_same_tree
 
+pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
+
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:

@@ -20,6 +20,8 @@ from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.places import Place, buckets, directories, glacier_vaults, grow, site_at
 from tests.support.rebuilding import bare
 
+pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
+
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:

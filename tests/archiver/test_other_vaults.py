@@ -29,6 +29,8 @@ from tests.support.places import Place, buckets, directories, glacier_vaults, gr
 from tests.support.rebuilding import bare
 from tests.support.trees import assert_same_tree
 
+pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
+
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:

@@ -27,6 +27,8 @@ from tests.support.doubles import FaultyVault, ManualClock, PowerCut, Silent, cu
 from tests.support.rebuilding import bare, line_of
 from tests.support.trees import assert_same_tree
 
+pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
+
 NAMES = ("one", "two")
 
 

@@ -13,6 +13,8 @@ from backup.cli import main
 from backup.cli.support.grouping import CommandWithSubcommands
 from tests.support.servers import Server, directory_server
 
+pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
+
 NASTY = [
     "",
     "[z-a]",

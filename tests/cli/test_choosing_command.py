@@ -13,6 +13,8 @@ from tests.support.doubles import ManualClock
 from tests.support.servers import Server, directory_server
 from tests.support.trees import assert_same_tree
 
+pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Server:

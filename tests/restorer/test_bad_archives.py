@@ -63,6 +63,8 @@ from tests.support.emulated import REGION, RunningEmulator
 from tests.support.rigs import HOUR, glacier_client, s3_client
 from tests.support.trees import assert_same_tree, snapshot_of
 
+pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
+
 _numbers = itertools.count()
 HOURS = 13
 

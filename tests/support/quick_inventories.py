@@ -1,4 +1,4 @@
-"""New inventories as copies of one that was migrated once: tests make thousands of them.
+"""New inventories as copies of one that was migrated once, and SQL that is compiled once for all of them.
 
 What brings an older inventory up, and what fails on the way, is as ever. A test of the migrations of a new
 inventory takes the fixture `real_migrations`.
@@ -11,17 +11,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy.engine import Engine
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Dialect, Engine
 
 from backup.inventory import database
 
 _migrate = database.migrate
 _migrated: list[bytes] = []
+_compiled: dict[Any, Any] = {}
+_dialects: list[Dialect] = []  # compiled statements are those of one dialect
 
 
 def quicken() -> None:
-    """Let an inventory that is empty become a copy of the first one from now on."""
+    """From now on an empty inventory becomes a copy of the first one, and all share what was compiled."""
     database.migrate = _copy_or_migrate
+    setattr(database, "create_engine", _share_compiled)  # noqa: B010  a name that it imports
 
 
 @pytest.fixture
@@ -30,6 +34,15 @@ def real_migrations() -> Iterator[None]:
     database.migrate = _migrate
     yield
     quicken()
+
+
+def _share_compiled(url: str, **options: Any) -> Engine:
+    engine = create_engine(url, **options)
+    if not _dialects:
+        _dialects.append(engine.dialect)
+    engine.dialect = _dialects[0]
+    engine.update_execution_options(compiled_cache=_compiled)
+    return engine
 
 
 def _copy_or_migrate(engine: Engine) -> None:
