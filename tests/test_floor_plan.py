@@ -71,7 +71,7 @@ def test_tests_share_helpers_and_never_import_each_other() -> None:
             file = REPOSITORY.joinpath(*package, f"{module}.py")
             if not file.exists() or ".".join(package) in SHARED:
                 continue
-            is_test = module.startswith("test_") or module == "conftest"
+            is_test = module.startswith("test_")
             if is_test or not f"{folder}.".startswith(f"{'.'.join(package)}."):
                 wrong.add(f"{path.relative_to(REPOSITORY)} imports {name}")
     assert not wrong
