@@ -114,7 +114,7 @@ def lose_and_wait(server: Server, emulator: RunningEmulator, out: Path) -> None:
     assert server.json(*words, exit_code=17)["waits_for"] == "the vault's own list"
     assert server.json(*words, exit_code=17)["state"] == "waiting"
     emulator.advance(5 * 3600)
-    assert server.json(*words, exit_code=17)["waits_for"] == "1 of 1 catalogs"
+    assert server.json(*words, exit_code=17)["waits_for"] == "2 of 2 catalogs"
     assert "in some hours" in server.waits(*words).stdout
     emulator.advance(5 * 3600)
     assert server.json(*words)["jobs"][0]["snapshots"] == 2
