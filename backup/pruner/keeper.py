@@ -47,7 +47,7 @@ from backup.rebuilder.rebuild import rebuild, waits_for
 from backup.transfer.retry import Patience, Reach
 
 KEEP_WITHIN = timedelta(days=30)
-_STALE = timedelta(days=3)  # a cold vault's list is a day old when it comes, and catalogs take half a day
+_STALE = timedelta(days=3)  # catalogs of a cold vault take half a day, and some are asked for after others
 _SETTLED_BY_A_HUMAN = (
     ForkError, TwoSignersError, OlderStateError, NothingToRebuildError, PruneStoppedError, RecoveryKeyError,
     FormatError, IntegrityError, InventoryDamagedError, UsageError,
@@ -120,11 +120,14 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
 
 
 def _listing(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
-    """The vault's list, not older than a few days; None while it is on its way."""
+    """The vault's list, asked for within the last days; None while it is on its way.
+
+    That of a vault in which nothing happens may be older: the floor is reckoned from it.
+    """
     with Journal.opened(folder.listing, context.vault.name) as journal:
-        kept = journal.kept_listing()
-        if kept is not None and context.clock.now() - kept.as_of > _STALE:
-            folder.clear()
+        asked = journal.listing.asked_at if journal.listing else None
+        if asked is not None and abs(context.clock.now() - asked) > _STALE:
+            folder.forget_rounds()
             journal.forget_listing()
         bringer = CatalogFetcher(
             context.vault,
@@ -134,13 +137,7 @@ def _listing(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
             tier=context.tier,
             patience=context.patience,
         )
-        listing = bringer.listing()
-    if listing is not None and context.clock.now() - listing.as_of > _STALE:
-        raise PruneStoppedError(
-            f"the newest list that vault {context.vault.name} gives is of {listing.as_of:%Y-%m-%d %H:%M} UTC",
-            advice="nothing is deleted by an old list: try again when the vault has made a newer one",
-        )
-    return listing
+        return bringer.listing()
 
 
 def _rules(context: KeeperContext, listing: Listing) -> KeeperRules:

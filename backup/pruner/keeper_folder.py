@@ -92,8 +92,12 @@ class KeeperFolder:
 
     def clear(self) -> None:
         """The round is over: the next one asks for a new list."""
-        for path in (self.listing, os.path.join(self.path, "asked")):
-            shutil.rmtree(path, ignore_errors=True)
+        self.forget_rounds()
+        shutil.rmtree(self.listing, ignore_errors=True)
+
+    def forget_rounds(self) -> None:
+        """Forget what is done, and what rebuilds asked for."""
+        shutil.rmtree(os.path.join(self.path, "asked"), ignore_errors=True)
         with suppress(FileNotFoundError):
             os.unlink(self._done)
 

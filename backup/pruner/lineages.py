@@ -36,7 +36,7 @@ def lineages(listing: Listing) -> list[Lineage]:
     """All servers with catalogs in a list, in the order of their newest inventories' ids."""
     catalogs = [one for one in listing.archives if one.label and one.label.kind is PackKind.CATALOG]
     lines = {one.archive_id: one for one in listing.archives}
-    accepted = acceptance(candidates_of(listing))
+    accepted = acceptance(candidates_of(listing), listing.as_of)
     found: list[Lineage] = []
     for ids in _joined(catalogs):
         own = [one for one in catalogs if one.label and one.label.inventory_id in ids]

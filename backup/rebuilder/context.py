@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
@@ -19,7 +20,8 @@ class Wish:
     """The user's wish; all of it may be left out.
 
     `inventory` and `tip` are beginnings of ids in hex; `jobs` are names; `deep` reads the directories of
-    packs that no catalog covers. With a `floor` the state keeps hold of what was there then.
+    packs that no catalog covers. With a `floor` the state keeps hold of what was there then. Catalogs
+    that the vault accepted after `before` are left out.
     """
 
     lines: Sequence[RecoveryLine] = ()
@@ -30,6 +32,7 @@ class Wish:
     tier: Tier = Tier.STANDARD
     deep: bool = False
     floor: Floor | None = None
+    before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

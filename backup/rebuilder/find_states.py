@@ -31,6 +31,7 @@ from backup.rebuilder.catalog_chain import (
 from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetch import CatalogFetcher
+from backup.rebuilder.floor import accepted_later
 from backup.rebuilder.found import FoundJob, Known, Refused
 from backup.rebuilder.newer_catalogs import NewerCatalogs
 from backup.rebuilder.old_lines import is_exhausted, needless, successor_of
@@ -61,7 +62,7 @@ class StateFinder:
         self._refused: dict[ArchiveId, Refused] = {}  # until somebody vouches for their signers
         self._newer = NewerCatalogs(wish, context.vault.name)
         self._wrong_key: RecoveryKeyError | None = None
-        self._hidden: set[ArchiveId] = set()  # by the floor
+        self._hidden: set[ArchiveId] = set()  # left out, as the wish says
         self.suspicions: list[Suspicion] = []
 
     @property
@@ -84,7 +85,7 @@ class StateFinder:
             self._learn(of_line(line))
         of_lines = [line.inventory_id.hex() for line in self._wish.lines]
         meant = (self._wish.inventory or "").lower()
-        if self._wish.deep or not any(one.startswith(meant) for one in of_lines):
+        if self._wish.deep or self._wish.before or not any(one.startswith(meant) for one in of_lines):
             self._list()
         inventory_id, jobs = self._choose()
         found = [job for job in jobs if job.chain is not None and self._is_wanted(job)]
@@ -146,7 +147,10 @@ class StateFinder:
                 raise WaitsError("the vault's own list")
             self._known.listing = listing
             listed = candidates_of(listing)
-            self._hidden = self._wish.floor.hidden(listed) if self._wish.floor else set()
+            if self._wish.floor:
+                self._hidden |= self._wish.floor.hidden(listed, listing.as_of)
+            if self._wish.before:
+                self._hidden |= accepted_later(listed, listing.as_of, self._wish.before)
             self._learn(listed)
 
     def _learn(self, candidates: Sequence[Candidate]) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 import msgspec
 
@@ -20,21 +21,30 @@ from backup.inventory.schema import micros
 from backup.model import ArchiveId, Generation
 from backup.rebuilder.catalog_chain import Candidate
 
+_AHEAD: Final = timedelta(days=1)  # the vault's clock and ours differ by less
 
-def acceptance(candidates: Sequence[Candidate]) -> dict[ArchiveId, datetime]:
-    """When the vault accepted each catalog of a listing; none earlier than one of a lower number of its job.
 
-    So one whose date was set back, where the vault has no clock of its own, counts as new as it is.
+def acceptance(candidates: Sequence[Candidate], as_of: datetime) -> dict[ArchiveId, datetime]:
+    """When the vault accepted each catalog of a list of that time, as far as the dates can be right.
+
+    None is earlier than one of a lower number of its job; one from the future is as old as that. So a date
+    that was set wrong, where the vault has no clock of its own, shifts nothing by more than a night.
     """
     found: dict[ArchiveId, datetime] = {}
     newest: dict[bytes | None, datetime] = {}
     for one in sorted(candidates, key=lambda each: (each.label.number, each.archive_id)):
-        if one.created_at is None:
+        job, at = one.label.job_id, one.created_at
+        if at is None:
             continue
-        job = one.label.job_id
-        newest[job] = max(one.created_at, newest.get(job, one.created_at))
-        found[one.archive_id] = newest[job]
+        if at <= as_of + _AHEAD:
+            newest[job] = max(at, newest.get(job, at))
+        found[one.archive_id] = newest.get(job, as_of)
     return found
+
+
+def accepted_later(candidates: Sequence[Candidate], as_of: datetime, moment: datetime) -> set[ArchiveId]:
+    """The catalogs that the vault accepted after a moment."""
+    return {archive for archive, at in acceptance(candidates, as_of).items() if at > moment}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +53,10 @@ class Floor:
 
     at: datetime
 
-    def hidden(self, candidates: Sequence[Candidate]) -> set[ArchiveId]:
+    def hidden(self, candidates: Sequence[Candidate], as_of: datetime) -> set[ArchiveId]:
         """The full catalogs that would begin a state later than the floor, where an older one is there."""
         by_job: dict[bytes | None, list[tuple[datetime, ArchiveId]]] = {}
-        accepted = acceptance(candidates)
+        accepted = acceptance(candidates, as_of)
         for one in candidates:
             if one.label.generation is Generation.FULL and one.archive_id in accepted:
                 by_job.setdefault(one.label.job_id, []).append((accepted[one.archive_id], one.archive_id))

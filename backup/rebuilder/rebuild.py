@@ -9,8 +9,9 @@ inventory gets its name last.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from backup.errors import DeniedError, FormatError
 from backup.format.keys import ChunkSecret, Recipient, Signer
@@ -18,7 +19,7 @@ from backup.inventory import compared, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder, building
 from backup.inventory.stages import StepStage
-from backup.model import Generation, InventoryId, ListedArchive, Listing, VaultIdentity
+from backup.model import ArchiveId, Generation, InventoryId, ListedArchive, Listing, VaultIdentity
 from backup.protocols import phase
 from backup.rebuilder.apply import Applier, JobState, UnusableCatalogError
 from backup.rebuilder.candidates import NothingToRebuildError, candidates_of
@@ -132,7 +133,7 @@ class _Building:
             archive_ids={one.label.pack_id: one.archive_id for one in self._listed if one.label},
             suspect=self._finder.suspect,
             floor=self._wish.floor,
-            accepted=acceptance(candidates_of(self._finder.listing)) if self._finder.listing else {},
+            accepted=self._accepted(),
             identity=next(iter(self._identities(self._context.new_id)), None),
         )
         states: list[JobState] = []
@@ -145,6 +146,11 @@ class _Building:
             state.next_snapshot = state.last_snapshot + 1 + len(job.not_covered)
         applier.finish(states)
         return applier, states
+
+    def _accepted(self) -> Mapping[ArchiveId, datetime]:
+        """When the vault accepted each catalog, as its list says."""
+        listing = self._finder.listing
+        return acceptance(candidates_of(listing), listing.as_of) if listing else {}
 
     def _identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
         """The identities of the vault; left to the next backup where no list was needed, or is allowed."""

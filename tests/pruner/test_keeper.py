@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -243,15 +243,34 @@ def test_clocks_that_differ_stop_it(kept: Kept) -> None:
         kept.keeper.keep()
 
 
-def test_an_old_list_stops_it(kept: Kept) -> None:
-    class Late(Around):
-        def fetch_listing(self, listing_id: ListingId) -> Listing:
-            return replace(self._vault.fetch_listing(listing_id), as_of=kept.clock.now() - 4 * DAY)
+def test_a_list_that_was_asked_for_days_ago_is_asked_for_anew(kept: Kept) -> None:
+    """A cold vault's list is kept while catalogs are retrieved, and no longer."""
 
-    Late(kept)
-    kept.clock.advance(FLOOR + 10 * DAY)
-    with pytest.raises(PruneStoppedError, match="newest list"):
-        kept.keeper.keep()
+    class Cold(Around):
+        asked: ClassVar[list[str]] = []
+
+        @property
+        def traits(self) -> Any:
+            return replace(self._vault.traits, waits=True, lists_at_once=False)
+
+        def request_listing(self, token: str) -> ListingId:
+            self.asked.append(token)
+            return self._vault.request_listing(token)
+
+        def retrieval_states(self, *_: object) -> Any:
+            raise AwayError
+
+    class AwayError(Exception):
+        pass
+
+    vault = Cold(kept)
+    kept.clock.advance(FLOOR + DAY)
+    vault.request_retrieval = vault.retrieval_states  # type: ignore[attr-defined]
+    for days, asked in ((0, 1), (2, 1), (2, 2)):
+        kept.clock.advance(days * DAY)
+        with pytest.raises(AwayError):
+            kept.keeper.keep()
+        assert len(vault.asked) == asked, days
 
 
 def test_a_clock_that_is_ahead_shortens_no_floor(kept: Kept) -> None:

@@ -9,6 +9,7 @@ import click
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.keyfiles import read_keys
+from backup.cli.support.moments import parse_moment
 from backup.cli.support.retrieval_options import (
     keys_option,
     passphrase_files_option,
@@ -51,6 +52,11 @@ _MOST_SHOWN = 20
     metavar="PACK",
     help="The catalog to follow, of two with one predecessor, or before one of a newer version.",
 )
+@click.option(
+    "--before",
+    metavar="TIME",
+    help="Leave out catalogs that the vault accepted later, as after a break-in. To restore from.",
+)
 @click.option("--signer", metavar="FINGERPRINT", help="Trust this signer alone, enrolled or not.")
 @click.option(
     "--trust-vault", is_flag=True, help="Trust any signer, and so anybody who can write to the vault."
@@ -69,6 +75,7 @@ def rebuild(
     jobs: tuple[str, ...],
     inventory: str | None,
     tip: str | None,
+    before: str | None,
     signer: str | None,
     trust_vault: bool,
     deep: bool,
@@ -99,6 +106,7 @@ def rebuild(
         trust=Trust(_fingerprint(signer), trust_vault),
         tier=Tier(tier) if tier else config.vault(name).tier,
         deep=deep,
+        before=parse_moment(before) if before else None,
     )
     keys = read_keys(key_files, passphrase_files)
     check_keys(config, keys)  # before anything is moved
