@@ -58,7 +58,7 @@ def test_the_trust_policy_names_anchor_and_subject(config: Path) -> None:
 
 def test_all_documents_in_their_order(config: Path) -> None:
     made = run_json("--config", config, "aws", "policy")
-    assert list(made) == ["trust-anchor", "trust", "backup", "restore", "prune", "profile"]
+    assert list(made) == ["trust-anchor", "trust", "backup", "restore", "prune", "keeper", "profile"]
     assert made["profile"] == {
         "name": "nightvault",
         "roleArns": [PRUNER, ROLE],
@@ -215,15 +215,25 @@ S3 = AwsSetup(
 
 def test_a_buckets_roles_have_the_least_rights() -> None:
     made = documents(S3)
-    assert list(made) == ["trust-anchor", "trust", "backup", "restore", "prune", "bucket", "profile"]
+    assert list(made) == [
+        "trust-anchor",
+        "trust",
+        "backup",
+        "restore",
+        "prune",
+        "keeper",
+        "bucket",
+        "profile",
+    ]
     assert not any("Delete" in one or "GetObject" in one or "*" in one for one in actions(made["backup"]))
     assert actions(made["restore"]) == {"s3:ListBucket", "s3:GetObject", "s3:RestoreObject"}
-    assert "s3:PutObject" not in actions(made["restore"]) | actions(made["prune"])
+    assert "s3:PutObject" not in actions(made["restore"]) | actions(made["prune"]) | actions(made["keeper"])
     assert {one for one in actions(made["prune"]) if "Delete" in one or "*" in one} == {
         "s3:DeleteObject",
         "s3:DeleteObjectVersion",
     }
-    text = json.dumps([made[name] for name in ("backup", "restore", "prune")])
+    assert actions(made["keeper"]) - actions(made["prune"]) == {"s3:RestoreObject"}
+    text = json.dumps([made[name] for name in ("backup", "restore", "prune", "keeper")])
     assert "arn:aws:s3:::some-bucket/web1/data/*" in text
     assert "arn:aws:s3:::some-bucket/web1/meta/*" in text
     assert "some-bucket/*" not in text
@@ -261,7 +271,8 @@ def test_the_bucket_examples_in_deploy_are_what_is_printed() -> None:
     shown = {path.stem: path.read_text() for path in directory.glob("*.json")}
     made = documents(setup)
     assert shown == {
-        name: json.dumps(made[name], indent=2) + "\n" for name in ("backup", "restore", "prune", "bucket")
+        name: json.dumps(made[name], indent=2) + "\n"
+        for name in ("backup", "restore", "prune", "keeper", "bucket")
     }
 
 

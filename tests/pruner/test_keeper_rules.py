@@ -249,7 +249,7 @@ def test_a_full_catalog_is_in_the_newest_state_and_passed_over_by_the_other() ->
 def test_catalogs_of_another_inventory_of_the_job_count() -> None:
     beside = catalog(3, NOW - DAY, inventory=THEIRS)
     lineage = server(FULL, DELTA, beside)
-    assert (lineage.inventories, lineage.newest) == ({OURS, THEIRS}, THEIRS)
+    assert (lineage.inventories, lineage.newest) == (frozenset({OURS, THEIRS}), THEIRS)
     assert_stops(lineage, state(), state(), "not part of the state")
 
 

@@ -35,7 +35,9 @@ PROFILE, DISABLED = f"{PROFILES}/backup", f"{PROFILES}/disabled"
 WRITER, PRUNER, LISTER, OUTSIDER = (
     f"arn:aws:iam::{ACCOUNT_ID}:role/{name}" for name in ("Writer", "Pruner", "Lister", "Outsider")
 )
-S3_WRITER, S3_PRUNER = (f"arn:aws:iam::{ACCOUNT_ID}:role/{name}" for name in ("S3Writer", "S3Pruner"))
+S3_WRITER, S3_PRUNER, S3_KEEPER = (
+    f"arn:aws:iam::{ACCOUNT_ID}:role/{name}" for name in ("S3Writer", "S3Pruner", "S3Keeper")
+)
 SETUP = AwsSetup("aws", REGION, ACCOUNT_ID, "nightly", OURS, [WRITER], 3600, "web1", "Backup")
 BUCKET = BucketSetup("of-roles", "web1/", "DEEP_ARCHIVE", "STANDARD")
 S3_POLICIES = s3_policies(replace(SETUP, bucket=BUCKET), BUCKET)
@@ -92,7 +94,7 @@ def running_world(directory: Path) -> Iterator[World]:
         profiles=[
             {
                 "arn": PROFILE,
-                "role_arns": [WRITER, PRUNER, LISTER, S3_WRITER, S3_PRUNER],
+                "role_arns": [WRITER, PRUNER, LISTER, S3_WRITER, S3_PRUNER, S3_KEEPER],
                 "duration_seconds": 7200,
             },
             {"arn": DISABLED, "role_arns": [WRITER], "enabled": False},
@@ -103,6 +105,7 @@ def running_world(directory: Path) -> Iterator[World]:
             {"arn": PRUNER, "trust_policy": trust, "policy": prune_policy(SETUP)},
             {"arn": S3_WRITER, "trust_policy": trust, "policy": S3_POLICIES["backup"]},
             {"arn": S3_PRUNER, "trust_policy": trust, "policy": S3_POLICIES["prune"]},
+            {"arn": S3_KEEPER, "trust_policy": trust, "policy": S3_POLICIES["keeper"]},
             {"arn": OUTSIDER, "trust_policy": trust},
         ],
     )

@@ -18,7 +18,7 @@ from backup.errors import NightvaultError, UsageError
 if TYPE_CHECKING:
     from backup.config import Config, VaultSettings
 
-PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "bucket", "profile")
+PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "keeper", "bucket", "profile")
 UNKNOWN_NAME = "SERVER-NAME"  # a trust policy with it lets nobody in until it is replaced
 ROLE_NAME = "nightvault"  # chosen where the config names no role
 
@@ -150,6 +150,7 @@ def _purposes(vault: VaultSettings) -> Mapping[str, str]:
         "backup": f"permissions of {backup}",
         "restore": f"permissions of {vault.restore_role_arn or backup}",
         "prune": f"permissions of {vault.prune_role_arn or backup}, if it is to delete at all",
+        "keeper": "permissions of whoever deletes elsewhere (prune --delete-only), by another trust policy",
         "bucket": f"policy of bucket {vault.bucket}",
         "profile": "input of CreateProfile",
     }

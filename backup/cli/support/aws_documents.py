@@ -84,6 +84,7 @@ def documents(setup: AwsSetup) -> Mapping[str, Document]:
             "backup": backup_policy(setup),
             "restore": restore_policy(setup),
             "prune": prune_policy(setup),
+            "keeper": prune_policy(setup),
         }
     return {**made, "profile": profile_input(setup)}
 
@@ -171,7 +172,8 @@ def prune_policy(setup: AwsSetup) -> Document:
     """The prune role, which deletes archives; the nightly backup does not have it.
 
     It reads the vault's lock, to say until when an archive is kept, and asks for listings, without which
-    nothing is deleted. It stores nothing.
+    nothing is deleted. It stores nothing. Asking for listings lets it retrieve catalogs, too: a keeper needs
+    no more.
     """
     actions = ("glacier:DescribeVault", "glacier:GetVaultLock", "glacier:DeleteArchive")
     return _policy(
@@ -181,12 +183,12 @@ def prune_policy(setup: AwsSetup) -> Document:
 
 
 def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
-    """The documents for a bucket: three roles, and a bucket policy that binds even those who may do more.
+    """The documents for a bucket: its roles, and a bucket policy that binds even those who may do more.
 
     The backup role can neither read nor delete: what it wrote it knows by the bucket's list. The restore role
     reads and retrieves. The prune role sees which version of an object there is, and until when it is locked;
-    HeadObject, which tells that, is a right to read. Source: service authorization reference of Amazon S3,
-    and "Enforce conditional writes" in its user guide.
+    HeadObject, which tells that, is a right to read. A keeper retrieves catalogs besides. Source: service
+    authorization reference of Amazon S3, and "Enforce conditional writes" in its user guide.
     """
     data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
     look = _allow("LookAtTheBucket", BUCKET_ACTIONS, setup.bucket_arn)
@@ -202,6 +204,11 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
         "backup": _policy(look, make, upload),
         "restore": _policy(listing, retrieve),
         "prune": _policy(look_to_prune, _allow("DeleteArchives", delete, [data, meta])),
+        "keeper": _policy(
+            look_to_prune,
+            _allow("DeleteArchives", delete, [data, meta]),
+            _allow("ReadCatalogs", ("s3:RestoreObject",), meta),
+        ),
         "bucket": bucket_policy(setup, bucket),
     }
 

@@ -1,0 +1,113 @@
+"""The policies that we print for a keeper: it reads catalogs, deletes, and stores nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.credentials.boto import boto3_session
+from backup.errors import DeniedError
+from backup.format import records
+from backup.inventory import archives
+from backup.inventory.schema import micros
+from backup.model import MIB, PackKind, VaultName
+from backup.protocols import Clock, Vault
+from backup.pruner.keeper import KeeperContext, keep
+from backup.vault.aws import make_client, make_s3_client
+from backup.vault.glacier import GlacierVault
+from backup.vault.s3 import S3Vault
+from backup.vault.s3_requests import Bucket
+from tests.support.archives import store
+from tests.support.backups import Site, recovery_key
+from tests.support.clocks import EmulatorClock
+from tests.support.doubles import Silent
+from tests.support.emulated import REGION
+from tests.support.worlds import BUCKET, PRUNER, S3_KEEPER, S3_WRITER, WRITER, World, running_world
+
+HOUR = timedelta(hours=1)
+Made = Callable[[str], Vault]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with running_world(tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+def glacier(world: World, role: str) -> Vault:
+    session = boto3_session(world.source(role_arn=role), REGION)
+    client = make_client(session, "glacier", region=REGION, endpoint=world.emulator.glacier_url)
+    return GlacierVault(VaultName("cold"), client, "nightly")
+
+
+def bucket(world: World, role: str) -> Vault:
+    session = boto3_session(world.source(role_arn=role), REGION)
+    client = make_s3_client(session, region=REGION, endpoint=world.emulator.s3_url, path_style=True)
+    place = Bucket(BUCKET.name, REGION, BUCKET.prefix, storage_class="GLACIER")
+    return S3Vault(VaultName("bucket"), client, place, EmulatorClock(world.emulator))
+
+
+KINDS: dict[str, tuple[Any, str, str]] = {
+    "glacier": (glacier, WRITER, PRUNER),
+    "s3": (bucket, S3_WRITER, S3_KEEPER),
+}
+
+
+def condemned(site: Site, source: Path) -> set[str]:
+    """Two nights, of which the first is gone for good; what only it needed, as its catalogs say."""
+    (source / "first").write_bytes(b"first" * 1000)
+    site.backup()
+    (source / "first").unlink()
+    (source / "second").write_bytes(b"second" * 1000)
+    site.backup()
+    with site.inventory.reading() as tx:
+        every = archives.list_archives(tx, site.inventory.id)
+    first = min((one for one in every if one.label.kind is PackKind.DATA), key=lambda one: one.number)
+    now = micros(site.clock.now())
+    site.amend(records.ForgottenRecord([1], now))
+    site.amend(records.CondemnedRecord([first.label.pack_id], now))
+    site.amend(records.DroppedRecord([1]))
+    return {str(first.archive_id)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_deletes_what_was_condemned_and_stores_nothing(world: World, kind: str, tmp_path: Path) -> None:
+    make, writer, pruner = KINDS[kind]
+    clock: Clock = EmulatorClock(world.emulator)
+    vault = make(world, writer)
+    vault.create()
+    source = tmp_path / "source"
+    source.mkdir()
+    part = max(MIB, vault.traits.smallest_part)
+    site = Site.create(tmp_path / "state", vault, [source], clock=clock, part_size=part)
+    gone = condemned(site, source)
+    site.close()
+    clock.sleep(2 * 3600)
+    world.emulator.make_inventories()
+    deleting = make(world, pruner)
+    minimum = deleting.traits.minimum_storage
+    context = KeeperContext(
+        vault=deleting,
+        clock=clock,
+        progress=Silent(),
+        recovery_keys=[recovery_key()],
+        folder=str(tmp_path / "keeper"),
+        keep_within=HOUR,
+        grace=HOUR,
+    )
+    while (report := keep(context)).state == "waiting":
+        clock.sleep(13 * 3600)
+    (one,) = report.inventories
+    assert (one.stopped, one.warnings) == ("", [])
+    assert minimum > HOUR
+    assert [share.why for share in one.waiting] == ["duration"]
+    stored = dict.fromkeys(gone)
+    with pytest.raises(DeniedError):
+        vault.delete_archives(stored)
+    assert deleting.delete_archives(stored) == {}
+    with pytest.raises(DeniedError):
+        store(deleting, b"abc")
