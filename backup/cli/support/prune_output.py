@@ -26,6 +26,7 @@ _WORDS = {
     "catalogs": "word of each job",
     "listing": "a newer list",
     "refused": "the vault's refusal",
+    "others": "who may delete",
 }
 
 
@@ -132,7 +133,7 @@ def _table(report: PruneReport, currency: str) -> Sheet:
     columns = [Column("waits for", folds=True, least=16), *right, "grace ends", "free from", *fee]
     rows = [
         (
-            _word(report, one),
+            _word(one),
             *(f"{one.archives:,}", size(one.bytes)),
             *(_day(one.grace_ends), _day(one.free_from)),
             *([money(one.fee, currency)] if shows_fees else []),
@@ -142,9 +143,7 @@ def _table(report: PruneReport, currency: str) -> Sheet:
     return table(columns, rows)
 
 
-def _word(report: PruneReport, group: Group) -> str:
-    if group.why == "listing" and not report.may_delete:
-        return "who may delete"
+def _word(group: Group) -> str:
     if group.why == "refused":
         return f"kept until {_day(group.until)}"
     return _WORDS[group.why]
