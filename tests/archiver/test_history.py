@@ -173,7 +173,7 @@ class Nights(RuleBasedStateMachine):
             assert_stored(self.site, list_now(self.vault))
             rebuilt = Rebuilt()
             for catalog in read_catalogs(self.vault, self.site.key):
-                if catalog.listed.label and catalog.listed.label.generation == 1:
+                if catalog.is_delta:
                     rebuilt.apply(catalog)
             assert set(rebuilt.snapshot_ids) == set(self.trees)
         finally:
