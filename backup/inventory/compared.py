@@ -143,12 +143,15 @@ def clock_ahead(tx: Transaction, listing: int, vault: VaultName) -> timedelta:
 
 def unknown_lines(tx: Transaction, listing: int) -> list[Row[Any]]:
     """Lines of the listing with unknown archive ids, as in `listed_archives`."""
+    vault = select(listings.c.vault).where(listings.c.number == listing).scalar_subquery()
     known = (
-        select(archives.c.number)
-        .select_from(archives.join(domains).join(listings, listings.c.vault == domains.c.vault))
-        .where(listings.c.number == listing, archives.c.archive_id == listed_archives.c.archive_id)
+        select(archives.c.archive_id)
+        .select_from(archives.join(domains))
+        .where(domains.c.vault == vault, archives.c.archive_id.is_not(None))
+    )  # a set that is made once: archive ids have no index
+    query = select(listed_archives).where(
+        listed_archives.c.listing == listing, listed_archives.c.archive_id.not_in(known)
     )
-    query = select(listed_archives).where(listed_archives.c.listing == listing, ~known.exists())
     return list(tx.execute(query.order_by(listed_archives.c.created_at, listed_archives.c.archive_id)))
 
 
