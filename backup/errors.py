@@ -88,6 +88,10 @@ class LockedError(NightvaultError):
     advice = "wait until it has finished; the lock ends with the process that holds it"
 
 
+class ClockError(NightvaultError):
+    """This machine's clock is not the vault's: what is old cannot be told from what is new."""
+
+
 class RecoveryKeyError(NightvaultError):
     """The recovery key is missing, damaged or not the one that opens this."""
 

@@ -15,7 +15,7 @@ from backup.format.catalog import Record
 from backup.inventory.database import Inventory
 from backup.inventory.runs import JobRow, RunKind
 from backup.model import JobName, VaultName
-from backup.protocols import Clock, Progress
+from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retry import Reach
 
 
@@ -46,10 +46,10 @@ class Surroundings:
 class VaultAmender:
     """Amends jobs of one vault, one after the other, and keeps the recovery line of each."""
 
-    def __init__(self, at: Surroundings, amender: Amender, vault: VaultName) -> None:
+    def __init__(self, at: Surroundings, amender: Amender, vault: Vault) -> None:
         self._at = at
         self._amender = amender
-        self._vault = vault
+        self.vault = vault
 
     def amend(
         self, kind: RunKind, job: JobRow, amendment: Sequence[Record], report: Mapping[str, Any]
@@ -58,7 +58,7 @@ class VaultAmender:
         done = self._amender.amend(kind, job, amendment, report)
         warnings = keep_line_of(self._at.config, done.recovery_line)
         return Amended(
-            job.name, self._vault, done.run, report, done.recovery_line, (*done.warnings, *warnings)
+            job.name, self.vault.name, done.run, report, done.recovery_line, (*done.warnings, *warnings)
         )
 
 
@@ -69,4 +69,4 @@ def amending_vault(at: Surroundings, vault: VaultName) -> Iterator[VaultAmender]
         at.config, at.inventory, vault, clock=at.clock, progress=at.progress, stop=at.stop, reach=at.reach
     )
     with amending(read_keys(at.config, at.inventory), context, sending_to(at.config, vault)) as amender:
-        yield VaultAmender(at, amender, vault)
+        yield VaultAmender(at, amender, context.vault)

@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from backup.app.amending import Amended, Surroundings, amending_vault
+from backup.app.amending import Amended, Surroundings, VaultAmender, amending_vault
 from backup.config import Config, JobSettings
-from backup.errors import UsageError
+from backup.errors import ClockError, UsageError
 from backup.format.records import ForgottenRecord
 from backup.inventory import retrievals, runs, snapshots
 from backup.inventory.database import Transaction
@@ -28,6 +28,7 @@ from backup.model import JobName, SnapshotId, VaultName
 from backup.retention.forget import ForgetPlan, plan_chosen, plan_forget
 from backup.retention.history import Candidate
 from backup.retention.policy import Policy, decide, unknown_tags
+from backup.transfer.recognise import compare_clocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +118,26 @@ def forget_in(at: Surroundings, vault: VaultName, planner: Planner) -> Iterator[
     """Forget in one vault, job by job, what the plans say that are made now; each job is true by itself.
 
     A job of which nothing goes is left alone. An error ends the rest, and undoes nothing that was done
-    before it: the same command goes on.
+    before it: the same command goes on. `ClockError` if the vault's clock says another time: a policy would
+    take new nights for old ones.
     """
     with amending_vault(at, vault) as amender:
+        _require_same_time(amender, at)
         with at.inventory.reading() as tx:
             plans = [plan for plan in planner(tx) if plan.vault == vault and plan.goes]
         refuse_refused(plans)
         for plan in plans:
             record = ForgottenRecord(plan.plan.numbers, micros(at.clock.now()))
             yield plan, amender.amend(RunKind.FORGET, plan.job, [record], report_of(plan))
+
+
+def _require_same_time(amender: VaultAmender, at: Surroundings) -> None:
+    clocks = compare_clocks(amender.vault, at.clock, at.reach.patience(at.clock, at.progress))
+    if clocks.are_apart:
+        raise ClockError(
+            clocks.told(amender.vault.name),
+            advice="set the clock right: which nights are old is decided by it; nothing was forgotten",
+        )
 
 
 def report_of(plan: JobPlan) -> dict[str, Any]:

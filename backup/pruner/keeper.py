@@ -86,7 +86,7 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
     `LockedError` while another is at work; `PruneStoppedError` if the clocks differ.
     """
     with KeeperFolder.opened(context.folder) as folder:
-        require_same_time(context.vault, context.clock.now(), context.patience)
+        require_same_time(context.vault, context.clock, context.patience)
         listing = _listing(context, folder)
         if listing is None:
             return KeeperReport(StepStage.WAITING, context.vault.name, waits_for="the vault's own list")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
@@ -16,11 +16,9 @@ from backup.inventory.database import Inventory, Transaction
 from backup.inventory.pruning import StoredArchive
 from backup.inventory.schema import moment
 from backup.model import ArchiveLabel, PackKind
-from backup.protocols import Vault
+from backup.protocols import Clock, Vault
+from backup.transfer.recognise import compare_clocks
 from backup.transfer.retry import Patience
-
-MOST_APART = timedelta(minutes=5)
-"""How far this machine's clock and the vault's may differ."""
 
 
 class PruneStoppedError(NightvaultError):
@@ -35,19 +33,18 @@ class Shown:
     missing: frozenset[int]
 
 
-def require_same_time(vault: Vault, now: datetime, patience: Patience) -> bool:
+def require_same_time(vault: Vault, clock: Clock, patience: Patience) -> bool:
     """`PruneStoppedError` if this machine's clock and the vault's differ by more than five minutes.
 
     Returns whether the vault has a clock.
     """
-    there = patience.call(vault.state).at
-    if there is not None and abs(there - now) > MOST_APART:
+    clocks = compare_clocks(vault, clock, patience)
+    if clocks.are_apart:
         raise PruneStoppedError(
-            f"this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC, vault {vault.name} says "
-            f"{there:%Y-%m-%d %H:%M:%S} UTC",
+            clocks.told(vault.name),
             advice="set the clock right: what may be deleted, and when, is decided by it",
         )
-    return there is not None
+    return clocks.there is not None
 
 
 def read_listing(

@@ -89,7 +89,7 @@ class _Prune:
 
     def _find(self) -> tuple[Found | None, str]:
         """What there is to do; None and what it waits for without a list."""
-        self._has_clock = require_same_time(self._vault, self._clock.now(), self._context.patience)
+        self._has_clock = require_same_time(self._vault, self._clock, self._context.patience)
         waits_for, head = self._listing()
         if head is None:
             return None, waits_for or THE_LIST

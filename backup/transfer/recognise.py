@@ -10,16 +10,18 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from backup.errors import NightvaultError, OlderInventoryError, OtherVaultError, VaultMissingError
 from backup.format.pack import parse_description
 from backup.inventory import identities
 from backup.inventory.database import Inventory
 from backup.inventory.identities import Evidence, KnownCatalog
-from backup.model import ArchiveLabel, PackKind, VaultIdentity
-from backup.protocols import Vault
+from backup.model import ArchiveLabel, PackKind, VaultIdentity, VaultName
+from backup.protocols import Clock, Vault
 from backup.transfer.retry import Patience
+
+_MOST_APART = timedelta(minutes=5)
 
 OLDER = (
     "if this state directory was brought back from a copy: `nightvault rebuild --set-aside --key FILE` makes "
@@ -55,6 +57,30 @@ def require_vault(inventory: Inventory, vault: Vault, patience: Patience) -> Non
             advice="`nightvault init` makes it; if it was there before, find out what became of it first",
         ) from error
     refuse_older(inventory, vault, patience)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The time by a vault's own clock, None where it has none, and by this machine's."""
+
+    there: datetime | None
+    here: datetime
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether they differ by more than five minutes: then nobody knows which nights are old."""
+        return self.there is not None and abs(self.there - self.here) > _MOST_APART
+
+    def told(self, vault: VaultName) -> str:
+        """Both, in words."""
+        shown = f"{self.there:%Y-%m-%d %H:%M:%S}" if self.there else "nothing"
+        return f"this machine's clock says {self.here:%Y-%m-%d %H:%M:%S} UTC, vault {vault} says {shown} UTC"
+
+
+def compare_clocks(vault: Vault, clock: Clock, patience: Patience) -> Clocks:
+    """Both clocks; one request."""
+    there = patience.call(vault.state).at
+    return Clocks(there, clock.now())
 
 
 def meet(inventory: Inventory, vault: Vault, patience: Patience) -> Meeting:

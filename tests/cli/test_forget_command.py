@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from backup.vault.directory import DirectoryVault
 from tests.support.doubles import ManualClock
 from tests.support.servers import Server, directory_server
 
@@ -255,3 +257,23 @@ def test_nothing_moves_a_terminal_that_came_into_tags_and_notes(server: Server) 
         assert "\x1b" not in result.output
         assert "\u202e" not in result.output
     assert "a\\x1b[2Jb\\u202ec" in server.done("snapshots").stdout
+
+
+@pytest.mark.parametrize("apart", [timedelta(minutes=6), timedelta(days=-400)], ids=["behind", "ahead"])
+def test_with_a_wrong_clock_nothing_is_forgotten(
+    server: Server, monkeypatch: pytest.MonkeyPatch, apart: timedelta
+) -> None:
+    """As on vaults that tell their time."""
+    with_policy(server)
+    before = ids(server)
+    tell = DirectoryVault.state
+    monkeypatch.setattr(
+        DirectoryVault, "state", lambda vault: replace(tell(vault), at=server.clock.now() + apart)
+    )
+    told = server.fails(1, "forget")
+    assert "this machine's clock says" in told
+    assert "nothing was forgotten" in told
+    assert ids(server) == before
+    apart = timedelta(minutes=4)
+    server.done("forget")
+    assert len(ids(server)) == 2
