@@ -89,8 +89,10 @@ def stored_archives(tx: Transaction, vault: VaultName, listing: int = 0) -> list
     """All archives that a vault holds, with what a prune asks of them, by number; what a kept list shows."""
     jobs = _sets(tx, _NAMED_BY)
     condemned: dict[int, dict[int, Condemnation]] = {}
-    for archive, job, at, told_at in raw_rows(tx, _CONDEMNED, ()):
-        condemned.setdefault(archive, {})[job] = Condemnation(moment(at), moment(max(at, told_at or at)))
+    told = {(job, at): told_at for job, at, told_at in raw_rows(tx, _TOLD, ())}  # the first, the latest of it
+    for archive, job, at in raw_rows(tx, _CONDEMNED, ()):
+        told_at = told.get((job, at)) or at
+        condemned.setdefault(archive, {})[job] = Condemnation(moment(at), moment(max(at, told_at)))
     newest = dict(raw_rows(tx, "SELECT job, max(run) FROM snapshots WHERE run IS NOT NULL GROUP BY job", ()))
     found: list[StoredArchive] = []
     nobody = frozenset[int]()
@@ -116,13 +118,11 @@ def stored_archives(tx: Transaction, vault: VaultName, listing: int = 0) -> list
     return found
 
 
-_CONDEMNED = """
-WITH told AS (SELECT DISTINCT job, at FROM condemnations),
-     stored AS (SELECT t.job, t.at, min(a.stored_at) AS stored_at FROM told t
-                JOIN catalogs c ON c.job = t.job JOIN archives a ON a.number = c.archive
-                WHERE a.submitted_at >= t.at GROUP BY t.job, t.at)
-SELECT c.archive, c.job, c.at, s.stored_at FROM condemnations c
-LEFT JOIN stored s ON s.job = c.job AND s.at = c.at"""
+_CONDEMNED = "SELECT archive, job, at FROM condemnations"
+_TOLD = """
+SELECT t.job, t.at, max(a.stored_at) FROM (SELECT DISTINCT job, at FROM condemnations) t
+JOIN catalogs c ON c.job = t.job JOIN archives a ON a.number = c.archive
+WHERE a.submitted_at >= t.at GROUP BY t.job, t.at, a.submitted_at ORDER BY a.submitted_at DESC"""
 _NAMED_BY = """SELECT n.archive, c.job FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
                UNION SELECT archive, job FROM catalogs"""
 _STORED = f"""

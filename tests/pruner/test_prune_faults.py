@@ -1,0 +1,233 @@
+"""What may go wrong with a prune: refusals, lost answers, wrong clocks, others who delete or write."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.inventory import retrievals
+from backup.inventory.archives import ArchiveState
+from backup.inventory.schema import METADATA, micros
+from backup.inventory.stages import RestoreStage
+from backup.model import ArchiveId, InventoryId, Refusal, Tier
+from backup.protocols import Vault
+from backup.pruner.listed import PruneStoppedError
+from backup.rebuilder.catalog_chain import Trust
+from backup.rebuilder.context import Wish
+from backup.restorer.restore import begin_restore, plan_restore
+from tests.support.backups import Site
+from tests.support.checking import query
+from tests.support.doubles import Blindfolded, Fault, FaultyVault, PowerCut
+from tests.support.nights import DAY, Nights
+from tests.support.rebuilding import bare, line_of
+
+_CHANGE_ANYWAY = {"listings", "listed_archives", "counters"}
+
+
+class Refusing(FaultyVault):
+    """A vault that is locked."""
+
+    def __init__(self, vault: Vault, until: datetime) -> None:
+        super().__init__(vault)
+        self._until = until
+
+    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+        self.calls["delete_archives"] += 1
+        return {one: Refusal("it is locked", self._until) for one in stored}
+
+
+@pytest.fixture
+def nights(tmp_path: Path) -> Iterator[Nights]:
+    """Six nights."""
+    made = Nights(tmp_path)
+    for _ in range(6):
+        made.night()
+    yield made
+    made.site.close()
+
+
+def every_row(site: Site) -> dict[str, list[Any]]:
+    """All rows of the inventory, but for the vault's lists."""
+    with closing(sqlite3.connect(site.folder / "inventory.sqlite")) as database:
+        return {
+            table: sorted(database.execute(f'SELECT * FROM "{table}"').fetchall(), key=repr)
+            for table in METADATA.tables
+            if table not in _CHANGE_ANYWAY
+        }
+
+
+def ids(nights: Nights, state: ArchiveState) -> list[ArchiveId]:
+    """The archives in that state."""
+    rows = query(nights.site, "SELECT archive_id FROM archives WHERE state = ? ORDER BY number", str(state))
+    return [ArchiveId(row[0]) for row in rows]
+
+
+def enrolled(site: Site, number: int) -> Site:
+    """The site with one enrolment more, so that its next backup writes a full catalog."""
+    more = (bytes([number + 1]) * 16, bytes([number + 1]) * 32)
+    return replace(site, keys=replace(site.keys, enrolments=(site.keys.enrolments[0], more)))
+
+
+def test_a_vault_that_refuses_changes_nothing_but_the_day_of_the_next_try(nights: Nights) -> None:
+    """All rows are compared; what was forgotten can still be taken back."""
+    nights.forget(1, 2, 3, 4)
+    nights.site.prune()
+    nights.clock.advance(5 * DAY)
+    was = every_row(nights.site)
+    until = nights.clock.now() + 30 * DAY
+    locked = Refusing(nights.vault, until)
+    report = replace(nights.site, vault=locked).prune()
+    assert [(one.archives, one.until) for one in report.refused] == [(2, until)]
+    assert (report.deleted.archives, report.dropped, report.recovery_lines) == (0, {}, {})
+    found = every_row(nights.site)
+    assert {row[3] for row in found.pop("deletions")} == {micros(until)}
+    assert was.pop("deletions") == []
+    assert found == was
+    nights.clock.advance(DAY)
+    assert replace(nights.site, vault=locked).prune().refused == []
+    assert locked.calls["delete_archives"] == 1, "asked before the day"
+    nights.take_back(1, 2, 3, 4)
+    nights.assert_kept()
+
+
+def test_what_was_refused_after_a_lost_answer_is_not_relied_on(nights: Nights) -> None:
+    """The request that was cut off may have been carried out: whatever the vault says now, it is going."""
+    nights.forget(1, 2, 3, 4)
+    nights.site.prune()
+    nights.clock.advance(5 * DAY)
+    cut = FaultyVault(nights.vault, Fault("delete_archives", PowerCut("gone")))
+    with pytest.raises(PowerCut):
+        replace(nights.site, vault=cut).prune()
+    nights.site = nights.site.reopen()
+    locked = Refusing(nights.vault, nights.clock.now() + 30 * DAY)
+    report = replace(nights.site, vault=locked).prune()
+    assert sum(one.archives for one in report.refused) == 2
+    assert nights.states().count(ArchiveState.DELETING) == 2
+    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [5, 6]
+    nights.clock.advance(31 * DAY)
+    assert nights.site.prune().deleted.archives == 2
+    nights.assert_kept()
+
+
+def test_grace_begins_when_the_catalog_is_stored(nights: Nights) -> None:
+    """A prune that was cut off told nobody; who finishes it days later begins the time of grace."""
+    nights.forget(1, 2, 3, 4)
+    cut = FaultyVault(nights.vault, Fault("complete_upload", PowerCut("gone")))
+    with pytest.raises(PowerCut):
+        replace(nights.site, vault=cut).prune()
+    nights.site = nights.site.reopen(nights.vault)
+    nights.clock.advance(20 * DAY)
+    assert nights.site.prune().deleted.archives == 0
+    assert nights.states().count(ArchiveState.CONDEMNED) == 2
+    nights.clock.advance(4 * DAY)
+    assert nights.site.prune().deleted.archives == 2
+
+
+def test_a_condemnation_of_a_clock_that_was_ahead_is_said_again(nights: Nights) -> None:
+    nights.forget(1, 2, 3, 4)
+    nights.clock.advance(4000 * DAY)
+    nights.site.prune()
+    nights.clock.advance(-4000 * DAY)
+    assert nights.site.prune().deleted.archives == 0
+    nights.clock.advance(4 * DAY)
+    assert nights.site.prune().deleted.archives == 2
+    nights.assert_kept()
+
+
+def test_what_others_deleted_and_is_needed_again_is_lost(nights: Nights) -> None:
+    """Taken back in the moment in which somebody else deleted it: the next backup stores what it can."""
+    nights.forget(4, 5, 6)
+    (nights.source / "file 6").rename(nights.folder / "file 6")
+    nights.night("file 7")
+    nights.forget(7)
+    nights.site.prune()
+    nights.vault.delete_archives(dict.fromkeys(ids(nights, ArchiveState.CONDEMNED)))
+    nights.take_back(4, 5, 6, 7)
+    report = nights.site.prune()
+    assert report.deleted_elsewhere > 0
+    assert report.taken_up.archives == 0
+    assert ids(nights, ArchiveState.LOST)
+    assert not nights.states().count(ArchiveState.CONDEMNED)
+
+
+def test_a_restore_of_a_forgotten_snapshot_is_waited_for(nights: Nights, tmp_path: Path) -> None:
+    """One that began while its archives were being deleted neither stops the prune nor loses its snapshot."""
+    nights.forget(1, 2, 3, 4)
+    nights.site.prune()
+    nights.clock.advance(5 * DAY)
+    first = nights.site.snapshots(also_forgotten=True)[0]
+    world = nights.site.restore_world
+    plan = plan_restore(first, os.fsencode(nights.source), world)
+
+    class Meanwhile(FaultyVault):
+        def delete_archives(self, stored: Any) -> Any:
+            target = os.fsencode(tmp_path / "late")
+            begin_restore(plan, target, world, tier=Tier.STANDARD, keys=lambda: [nights.site.key])
+            return super().delete_archives(stored)
+
+    replace(nights.site, vault=Meanwhile(nights.vault)).prune()
+    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [1, 5, 6]
+    with nights.site.inventory.writing() as tx:
+        (late,) = retrievals.list_restores(tx)
+        retrievals.close_restore(tx, late.number, RestoreStage.CANCELLED, nights.clock.now())
+    nights.site.prune()
+    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [5, 6]
+
+
+def test_an_old_recovery_line_leads_to_a_state_that_is_not_older(nights: Nights, tmp_path: Path) -> None:
+    """Its catalogs were pruned since."""
+    line = line_of(nights.site)
+    for number in range(3):
+        nights.site = enrolled(nights.site, number)
+        nights.night()
+    nights.site.prune()
+    nights.clock.advance(5 * DAY)
+    assert nights.site.prune().deleted.archives > 3
+    assert line.delta.archive_id not in nights.listed()
+    back = bare(tmp_path, nights.site)
+    report = back.rebuild(Wish(lines=(line,), trust=Trust()))
+    assert report.state == "done"
+    rebuilt = back.site()
+    assert [one.id for one in rebuilt.snapshots()] == [one.id for one in nights.site.snapshots()]
+    rebuilt.close()
+
+
+def test_a_stranger_with_low_numbers_stops_it(nights: Nights, tmp_path: Path) -> None:
+    """A server that was thought to be gone wakes up, and writes on beside the one that was rebuilt."""
+    back = bare(tmp_path, nights.site)
+    assert back.rebuild().state == "done"
+    rebuilt = back.site()
+    for _ in range(3):
+        nights.clock.advance(DAY)
+        rebuilt.backup()
+    assert rebuilt.prune().state == "done"
+    replace(nights.site, vault=Blindfolded(nights.vault)).backup()
+    with pytest.raises(PruneStoppedError, match="does not know"):
+        rebuilt.prune()
+    rebuilt.close()
+
+
+def test_after_two_rebuilds_old_catalogs_do_not_stop_it(nights: Nights, tmp_path: Path) -> None:
+    """Those of the machine before the last are older than all that is known."""
+    site = nights.site
+    for number in range(2):
+        for turn in range(3):
+            again = enrolled(site, 10 * number + turn)
+            nights.clock.advance(DAY)
+            again.backup()
+        back = bare(tmp_path, site, f"bare {number}")
+        back.new_id = InventoryId(b"rebuilt again %2d" % number)
+        wish = Wish(inventory=site.inventory.id.hex(), trust=Trust())
+        assert back.rebuild(wish).state == "done"
+        site = back.site()
+    site.backup()
+    assert site.prune().state == "done"
+    site.close()
