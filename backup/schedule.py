@@ -1,4 +1,4 @@
-"""Calculates when a job is next due, from crontab lines, intervals and time zones; pure arithmetic.
+"""Calculates when a job is due next, and from when it is overdue: crontab lines, intervals, zones; pure.
 
 Five fields as in crontab(5) of Vixie cron (`30 2 * * 1-5`), `every 6h` (m, h or d), `daily at 02:30`, and
 cron's `daily`, `weekly` (Sundays) and `monthly`, at midnight. Fields and times of day are read in an IANA
@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from backup.errors import ConfigError
@@ -25,6 +26,8 @@ _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 _MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_abbr) if name}
 _WEEKDAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
 _MINUTE = timedelta(minutes=1)
+_TIMES_AHEAD = 8
+_LEAST_SLACK = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,36 @@ def next_due(schedule: Schedule, last: datetime | None, now: datetime) -> dateti
     if isinstance(schedule.rule, Every):
         return here if since is None else since + schedule.rule.interval
     return _first_after(schedule.rule, since or here, ZoneInfo(schedule.timezone))
+
+
+def widest_gap(schedule: Schedule, since: datetime) -> timedelta:
+    """The longest time between two of: a run that began at `since`, and the next eight times after it."""
+    times = [since.astimezone(UTC)]
+    for _ in range(_TIMES_AHEAD):
+        times.append(next_due(schedule, times[-1], times[-1]))
+    return max(later - earlier for earlier, later in pairwise(times))
+
+
+def overdue_from(schedule: Schedule, last_good: datetime) -> datetime:
+    """The time from which a job is overdue whose last good run began at `last_good`, in UTC.
+
+    That is 1.25 times the widest gap, so "30 2 * * 1-5" is not overdue on a Monday, and ten minutes after the
+    gap at least. It does not depend on when it is asked for: what is overdue stays so until a good run.
+    """
+    gap = widest_gap(schedule, last_good)
+    return last_good.astimezone(UTC) + gap + max(gap / 4, _LEAST_SLACK)
+
+
+def is_overdue(
+    schedule: Schedule, last_good: datetime | None, now: datetime, *, known_since: datetime
+) -> bool:
+    """Whether the last good run is too long ago; None: there was none since the job is known.
+
+    A job without a good run is measured from the first time it was due since `known_since`. A time after
+    `now` (the clock was ahead then, or is behind now) says nothing: by it no job is overdue.
+    """
+    last = last_good or next_due(schedule, None, known_since)
+    return last <= now and overdue_from(schedule, last) < now
 
 
 def _first_after(rule: Calendar, since: datetime, zone: ZoneInfo) -> datetime:
