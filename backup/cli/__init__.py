@@ -64,6 +64,7 @@ COMMANDS = {
     "vaults": _command("vaults:vaults", "List the vaults and their contents."),
     "archives": _command("archives:archives", "List the archives in the vaults."),
     "listing": _command("listing:listing", "Ask a vault for its own list of archives."),
+    "status": _command("status:status", "Show whether all is well."),
     "runs": _command("runs:runs", "List runs and their outcomes."),
     "stats": _command("stats:stats", "Show what is stored, what it costs, and how it grows."),
     "unlock": _command("unlock:unlock", "Show who holds locks, or take that of backups away."),

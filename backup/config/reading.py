@@ -28,6 +28,7 @@ from backup.config.settings import (
     InventorySettings,
     JobSettings,
     LimitsSettings,
+    MonitoringSettings,
     PricesSettings,
     RestoreSettings,
     SourceSettings,
@@ -57,7 +58,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _HOOKS = frozenset({"before", "after", "on_failure", "finally"})
 _PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
 _PATHS = frozenset(
-    {"dir", "file", "recovery_file", "path", "certificate", "private_key", "intermediates", "passphrase_file"}
+    {
+        *("dir", "file", "recovery_file", "metrics_file", "path"),
+        *("certificate", "private_key", "intermediates", "passphrase_file"),
+    }
 )
 _PATH_LISTS = frozenset({"exclude_file", "iexclude_file"})
 _TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
@@ -190,6 +194,7 @@ def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistak
         prices=read.get("prices", PricesSettings()),
         restore=read.get("restore", RestoreSettings()),
         limits=read.get("limits", LimitsSettings()),
+        monitoring=read.get("monitoring", MonitoringSettings()),
         vaults=read["vault"],
         jobs=jobs,
     )

@@ -283,6 +283,12 @@ class RestoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     on_capacity: OnCapacity = OnCapacity.WAIT
 
 
+class MonitoringSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[monitoring]`: the file of metrics for Prometheus, written after each run."""
+
+    metrics_file: _Text | None = None
+
+
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[limits]`: the bytes that all buffers and queues of a run may hold together."""
 
@@ -302,6 +308,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prices: PricesSettings = PricesSettings()
     restore: RestoreSettings = RestoreSettings()
     limits: LimitsSettings = LimitsSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     vaults: tuple[VaultSettings, ...] = ()
     jobs: tuple[JobSettings, ...] = ()
 
@@ -333,6 +340,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "prices": PricesSettings,
     "restore": RestoreSettings,
     "limits": LimitsSettings,
+    "monitoring": MonitoringSettings,
 }
 LISTS: Mapping[str, type[Struct]] = {"vault": VaultSettings, "job": JobSettings}
 _Named = TypeVar("_Named", VaultSettings, JobSettings)

@@ -1,0 +1,146 @@
+"""What in a status is not well, the critical first; pure.
+
+Critical: a job is overdue; a check found something missing or damaged; the certificate has expired, or will
+within three days (one that lives shortly: a tenth of its life).
+
+A warning: the newest backup, forget, prune or compaction failed or was partial; a check could not look at
+everything; the certificate expires within 14 days (a fifth of its life), or cannot be looked at; the daemon
+does not run though something has a schedule; a date is still to come; a suspended process holds a lock; a
+restore is not gone on with, or lacks something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from backup.app.status_parts import CertificateStatus, Concern, JobStatus, Level, RunFacts, Status, Topic
+from backup.inventory.runs import Outcome, RunKind
+
+SOON, VERY_SOON = timedelta(days=14), timedelta(days=3)
+
+
+def concerns_of(status: Status) -> list[Concern]:
+    """Everything that is not well, the critical first."""
+    found = [
+        *overdue(status),
+        *_runs(status),
+        *_certificate(status.certificate, status.now),
+        *_clocks(status.jobs),
+        *_daemon(status),
+        *_locks(status),
+        *_restores(status),
+    ]
+    return sorted(found, key=lambda one: one.level is not Level.CRITICAL)
+
+
+def overdue(status: Status) -> Iterator[Concern]:
+    """The jobs that are overdue."""
+    for job in status.jobs:
+        if job.is_overdue and job.overdue_from is not None:
+            last = "it was never backed up" if job.last_good is None else f"last good {_shown(job.last_good)}"
+            text = f"job {job.name} is overdue since {_shown(job.overdue_from)}: {last}"
+            yield Concern(Level.CRITICAL, Topic.OVERDUE, text, f"nightvault backup {job.name}", job.name)
+
+
+def _runs(status: Status) -> Iterator[Concern]:
+    configured = {one.name for one in status.jobs}
+    for run in status.ended:
+        if run.outcome not in {Outcome.FAILED, Outcome.PARTIAL}:
+            continue
+        if run.job is not None and run.job not in configured:
+            continue  # the config has it no more: it will never be done
+        yield Concern(_level(run), Topic.RUN, _told(run), _command(run), run.job)
+
+
+def _level(run: RunFacts) -> Level:
+    found_damage = run.kind is RunKind.CHECK and run.outcome is Outcome.FAILED
+    return Level.CRITICAL if found_damage else Level.WARNING
+
+
+def _told(run: RunFacts) -> str:
+    of = f" of job {run.job}" if run.job else f" of vault {run.vault}" if run.vault else ""
+    if run.kind is RunKind.CHECK:
+        failed = run.outcome is Outcome.FAILED
+        how = "found something missing or damaged" if failed else "could not look at everything"
+    else:
+        how = "failed" if run.outcome is Outcome.FAILED else "was partial"
+    why = f": {run.error}" if run.error else ""
+    return f"{run.kind}{of} {how}, {_shown(run.started_at)} (run {run.number}){why}"
+
+
+def _command(run: RunFacts) -> str:
+    if run.kind is RunKind.CHECK:
+        return f"nightvault check --vault {run.vault}" if run.vault else "nightvault check --inventory"
+    return f"nightvault runs --job {run.job}" if run.job else "nightvault runs"
+
+
+def _certificate(certificate: CertificateStatus | None, now: datetime) -> Iterator[Concern]:
+    level = certificate_level(certificate, now)
+    if certificate is None or level is None:
+        return
+    if certificate.not_after is None or certificate.not_before is None:
+        text = f"the certificate cannot be looked at: {certificate.unreadable}"
+    elif certificate.not_after < now:
+        text = f"the certificate expired on {_shown(certificate.not_after)}"
+    elif now < certificate.not_before:
+        text = f"the certificate is not valid before {_shown(certificate.not_before)}"
+    else:
+        text = f"the certificate expires on {_shown(certificate.not_after)}"
+    yield Concern(level, Topic.CERTIFICATE, text, "nightvault identity show")
+
+
+def certificate_level(certificate: CertificateStatus | None, now: datetime) -> Level | None:
+    """How bad it is about a certificate; None: there is none, or time enough."""
+    if certificate is None:
+        return None
+    if certificate.not_after is None or certificate.not_before is None:
+        return Level.WARNING
+    warn, alarm = certificate_bounds(certificate.not_after - certificate.not_before)
+    left = certificate.not_after - now
+    if left < alarm or now < certificate.not_before:
+        return Level.CRITICAL
+    return Level.WARNING if left < warn else None
+
+
+def certificate_bounds(life: timedelta) -> tuple[timedelta, timedelta]:
+    """The time left below which a certificate of this life is a warning, and below which it is critical."""
+    return min(SOON, life / 5), min(VERY_SOON, life / 10)
+
+
+def _clocks(jobs: Sequence[JobStatus]) -> Iterator[Concern]:
+    for job in jobs:
+        if job.ahead is not None:
+            text = (
+                f"job {job.name} has a date that is still to come, {_shown(job.ahead)}: this machine's clock "
+                "was ahead then, or is behind now"
+            )
+            yield Concern(Level.WARNING, Topic.CLOCK, text, f"nightvault runs --job {job.name}", job.name)
+
+
+def _daemon(status: Status) -> Iterator[Concern]:
+    has_schedule = any(job.schedule for job in status.jobs) or any(one.next_prune for one in status.vaults)
+    if status.daemon_runs is False and has_schedule:
+        text = "the daemon does not run, so no schedule is kept"
+        yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl status nightvault")
+
+
+def _locks(status: Status) -> Iterator[Concern]:
+    for one in status.suspended:
+        text = f"process {one.process} holds the lock {one.lock}, and is suspended"
+        yield Concern(Level.WARNING, Topic.LOCK, text, "nightvault unlock")
+
+
+def _restores(status: Status) -> Iterator[Concern]:
+    for one in status.restores:
+        if one.held:
+            text = f"restore {one.id[:8]} is not gone on with: {one.held}"
+            yield Concern(Level.WARNING, Topic.RESTORE, text, "nightvault restores")
+        elif one.failed:
+            text = f"restore {one.id[:8]}: the vault could not make {one.failed} of {one.retrievals} readable"
+            yield Concern(Level.WARNING, Topic.RESTORE, text, "nightvault restores")
+
+
+def _shown(moment: datetime) -> str:
+    """A time in this machine's zone."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"

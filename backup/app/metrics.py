@@ -1,0 +1,196 @@
+"""Metrics for Prometheus as a text file, which node_exporter's textfile collector reads.
+
+Whoever runs something writes the file anew at its end (`[monitoring] metrics_file`), and so does
+`nightvault status --metrics FILE`. All values come from the inventory, so a run that fails takes nothing away:
+the last good values stay. No label has the name of a snapshot, and no scrape reaches a vault.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from backup.app.status import read_status
+from backup.app.status_parts import JobStatus, Status, VaultStatus
+from backup.config import Config
+from backup.errors import NightvaultError
+from backup.files import write_durably
+from backup.inventory.runs import Outcome
+from backup.protocols import Clock
+
+RESULTS: Mapping[Outcome, int] = {
+    Outcome.DONE: 0,
+    Outcome.PARTIAL: 1,
+    Outcome.FAILED: 2,
+    Outcome.INTERRUPTED: 3,
+}
+"""The values of `nightvault_run_result`."""
+
+_MODE = 0o644  # node_exporter runs as a user of its own
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gauge:
+    """A gauge: its name, what it means, and its values with their labels."""
+
+    name: str
+    help: str
+    values: Sequence[tuple[Mapping[str, str], str]]
+
+    def lines(self) -> Iterator[str]:
+        """As Prometheus reads it; nothing at all where there is no value."""
+        if not self.values:
+            return
+        yield f"# HELP nightvault_{self.name} {_escaped_help(self.help)}"
+        yield f"# TYPE nightvault_{self.name} gauge"
+        for labels, value in self.values:
+            told = ",".join(f'{name}="{escaped_label(text)}"' for name, text in labels.items())
+            yield f"nightvault_{self.name}{{{told}}} {value}" if told else f"nightvault_{self.name} {value}"
+
+
+def metrics_text(status: Status) -> str:
+    """A status in Prometheus's text format."""
+    gauges = [*_of_jobs(status.jobs), *_of_vaults(status.vaults, status.currency), *_of_server(status)]
+    return "".join(f"{line}\n" for gauge in gauges for line in gauge.lines())
+
+
+def escaped_label(text: str) -> str:
+    """A label's value: backslash, quote and line feed are escaped, bytes that are no UTF-8 replaced."""
+    plain = text.encode("utf-8", "replace").decode()
+    return plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _escaped_help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _of_jobs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
+    def gauge(name: str, told: str, values: Sequence[str | None]) -> _Gauge:
+        pairs = zip(jobs, values, strict=True)
+        return _Gauge(name, told, [(_labels(job), value) for job, value in pairs if value is not None])
+
+    def times(moments: Sequence[datetime | None]) -> list[str | None]:
+        return [None if one is None else _time(one) for one in moments]
+
+    last = [one.last_run for one in jobs]
+    yield gauge(
+        "last_success_timestamp_seconds",
+        "When the newest backup began that made a snapshot which is kept.",
+        times([one.last_good for one in jobs]),
+    )
+    yield gauge(
+        "last_run_timestamp_seconds",
+        "When the newest backup that has ended began, whatever its outcome.",
+        times([None if one is None else one.started_at for one in last]),
+    )
+    yield gauge(
+        "run_result",
+        "How that ended: 0 done, 1 partial, 2 failed, 3 interrupted.",
+        [None if one is None else str(RESULTS[one.outcome]) for one in last],
+    )
+    yield gauge(
+        "next_run_timestamp_seconds", "When the job is due next.", times([one.next_at for one in jobs])
+    )
+    yield gauge(
+        "overdue_timestamp_seconds",
+        "From when the job is overdue, unless a backup makes a snapshot before.",
+        times([one.overdue_from for one in jobs]),
+    )
+    yield gauge(
+        "overdue",
+        "Whether the job was overdue when this file was written; the time above needs no new file.",
+        [str(int(one.is_overdue)) for one in jobs],
+    )
+
+
+def _of_vaults(vaults: Sequence[VaultStatus], currency: str) -> Iterator[_Gauge]:
+    there = [one for one in vaults if one.archives]
+    yield _Gauge(
+        "stored_bytes", "Bytes of the archives in a vault.", [(_vault(one), str(one.bytes)) for one in there]
+    )
+    yield _Gauge("archives", "Archives in a vault.", [(_vault(one), str(one.archives)) for one in there])
+    yield _Gauge(
+        "monthly_cost",
+        "What storing that costs a month, in the currency of the price table, without tax.",
+        [
+            ({**_vault(one), "currency": currency}, f"{one.month:.6f}")
+            for one in there
+            if one.month is not None
+        ],
+    )
+    yield _Gauge(
+        "oldest_unverified_timestamp_seconds",
+        "When the oldest archive was stored of which no check has read anything back.",
+        [(_vault(one), _time(one.unverified_since)) for one in there if one.unverified_since is not None],
+    )
+
+
+def _of_server(status: Status) -> Iterator[_Gauge]:
+    certificate = status.certificate
+    end = None if certificate is None else certificate.not_after
+    yield _Gauge(
+        "certificate_expiry_timestamp_seconds",
+        "When this server's certificate expires.",
+        [] if end is None else [({}, _time(end))],
+    )
+    yield _Gauge("open_restores", "Restores that are not finished.", [({}, str(len(status.restores)))])
+    yield _Gauge(
+        "concerns",
+        "What `nightvault status` told of when this file was written; 0: all is well.",
+        [({}, str(len(status.concerns)))],
+    )
+
+
+def _labels(job: JobStatus) -> dict[str, str]:
+    return {"job": job.name, "vault": job.vault}
+
+
+def _vault(one: VaultStatus) -> dict[str, str]:
+    return {"vault": one.name}
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.timestamp():.0f}"
+
+
+def write_metrics(path: str, status: Status) -> None:
+    """Write the metrics to a file that somebody named, or to a device such as /dev/stdout. `OSError`."""
+    write_durably(path, metrics_text(status).encode(), mode=_MODE)
+
+
+@contextmanager
+def metrics_after(config: Config, clock: Clock) -> Iterator[None]:
+    """Write the metrics file of the config once the body has ended, however; what fails there is logged."""
+    try:
+        yield
+    finally:
+        if config.monitoring.metrics_file is not None:
+            _refresh(config, config.monitoring.metrics_file, clock)
+
+
+def _refresh(config: Config, path: str, clock: Clock) -> None:
+    try:
+        _replace(path, metrics_text(read_status(config, clock.now())).encode())
+    except NightvaultError as error:
+        _log.warning("the metrics were not written: %s", error)
+    except OSError as error:
+        _log.warning("the metrics file %s cannot be written: %s", path, error.strerror)
+
+
+def _replace(path: str, text: bytes) -> None:
+    """Put a file in its place, which may lie in a directory that others write: what is no file is refused."""
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        name = os.path.basename(path)
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                raise OSError(0, "something lies there that is no file")
+        write_durably(name, text, mode=_MODE, dir_fd=directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,221 @@
+"""Reads a status: what the inventory, the config and the locks tell; no vault is asked, and no network.
+
+The rules by which something is not well: `concerns.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from backup.app.concerns import concerns_of
+from backup.app.expected_times import expected
+from backup.app.held_restores import HeldNotes
+from backup.app.prices import kind_of, price_table
+from backup.app.runs import opened
+from backup.app.state import State
+from backup.app.stats import terms_of
+from backup.app.status_parts import (
+    CertificateStatus,
+    JobStatus,
+    RestoreStatus,
+    RunFacts,
+    Status,
+    Suspended,
+    VaultStatus,
+)
+from backup.app.vaults import identity_files
+from backup.config import Config, JobSettings, VaultSettings
+from backup.errors import NightvaultError
+from backup.inventory import retrievals
+from backup.inventory import status as queries
+from backup.inventory.database import Transaction
+from backup.inventory.holders import Holder, holders, is_dead
+from backup.inventory.retrievals import Restore
+from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
+from backup.model import JobName, VaultName
+from backup.retention.dates import FUTURE
+from backup.retention.stats import MONTH
+from backup.schedule import is_overdue, next_due, overdue_from
+
+DAEMON = "daemon"
+"""The lock that the daemon holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What one consistent look at the inventory gave."""
+
+    created_at: datetime
+    snapshots: Mapping[JobName, queries.SnapshotDates]
+    backups: Mapping[JobName, queries.BackupDates]
+    runs: Sequence[Run]
+    restores: Sequence[Restore]
+    retrievals: Mapping[int, Sequence[queries.RetrievalGroup]]
+    held: Sequence[queries.Held]
+    unverified: Mapping[VaultName, datetime]
+
+
+def read_status(config: Config, now: datetime) -> Status:
+    """The status of this server."""
+    before = holders(config.state_dir)  # a run that ends, or begins, while we look is not dead
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        rows = _read(tx, now)
+    after = holders(config.state_dir)
+    locked = None if before is None or after is None else frozenset(before) | frozenset(after)
+    facts = [RunFacts.of(run, is_dead=is_dead(run, locked)) for run in rows.runs]
+    known_since = max(rows.created_at, _changed_at(config))
+    jobs = [_job(job, rows, facts, now, known_since) for job in config.jobs]
+    found = Status(
+        now=now,
+        jobs=sorted(jobs, key=_urgency),
+        running=[one for one in facts if one.outcome is Outcome.RUNNING],
+        ended=[one for one in facts if one.outcome is not Outcome.RUNNING],
+        restores=[_restore(config, one, rows.retrievals.get(one.number, ())) for one in rows.restores],
+        vaults=_vaults(config, rows, facts, now),
+        certificate=_certificate(config),
+        daemon_runs=None if after is None else DAEMON in after,
+        suspended=_suspended(after or {}),
+        currency=price_table(config).currency,
+    )
+    return replace(found, concerns=concerns_of(found))
+
+
+def _read(tx: Transaction, now: datetime) -> _Rows:
+    return _Rows(
+        created_at=queries.created_at(tx),
+        snapshots=queries.snapshot_dates(tx, now),
+        backups=queries.backup_dates(tx, now),
+        runs=queries.newest_runs(tx),
+        restores=retrievals.list_restores(tx, only_open=True),
+        retrievals=queries.retrieval_groups(tx),
+        held=queries.held(tx),
+        unverified=queries.oldest_unverified(tx),
+    )
+
+
+def _changed_at(config: Config) -> datetime:
+    """When the config was changed last: a job may have come with that. Long ago if nobody knows."""
+    try:
+        return datetime.fromtimestamp(os.stat(config.path).st_mtime, UTC)
+    except (OSError, OverflowError, ValueError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _urgency(job: JobStatus) -> tuple[bool, float, str]:
+    """The order of jobs: overdue ones first, then by when they are due, those without a schedule last."""
+    return not job.is_overdue, job.next_at.timestamp() if job.next_at else float("inf"), job.name
+
+
+def _job(
+    job: JobSettings, rows: _Rows, facts: Sequence[RunFacts], now: datetime, known_since: datetime
+) -> JobStatus:
+    snapshots, backups, when = rows.snapshots.get(job.name), rows.backups.get(job.name), job.when
+    good = snapshots.newest if snapshots else None
+    last = backups.newest or backups.latest if backups else None
+    since = min(backups.first if backups else known_since, now)  # when it was expected to be done at all
+    ended = (one for one in facts if one.kind is RunKind.BACKUP and one.job == job.name)
+    latest = [one.latest for one in (snapshots, backups) if one is not None]
+    return JobStatus(
+        name=job.name,
+        vault=job.vault,
+        schedule=job.schedule,
+        has_policy=job.policy is not None,
+        last_good=good,
+        last_run=next((one for one in ended if one.outcome is not Outcome.RUNNING), None),
+        next_at=None if when is None else next_due(when, last, now),
+        overdue_from=None if when is None else overdue_from(when, good or next_due(when, None, since)),
+        is_overdue=when is not None and is_overdue(when, good, now, known_since=since),
+        ahead=max((one for one in latest if one > now + FUTURE), default=None),
+    )
+
+
+def _vaults(config: Config, rows: _Rows, facts: Sequence[RunFacts], now: datetime) -> list[VaultStatus]:
+    settings = {one.name: one for one in config.vaults}
+    names = dict.fromkeys([*settings, *(one.vault for one in rows.held)])
+    return [_vault(config, name, settings.get(name), rows, facts, now) for name in names]
+
+
+def _vault(
+    config: Config,
+    name: VaultName,
+    settings: VaultSettings | None,
+    rows: _Rows,
+    facts: Sequence[RunFacts],
+    now: datetime,
+) -> VaultStatus:
+    held = [one for one in rows.held if one.vault == name]
+    prune = settings.prune_when if settings else None
+    prunes = (one.started_at for one in facts if one.kind is RunKind.PRUNE and one.vault == name)
+    return VaultStatus(
+        name=name,
+        kind=kind_of(settings) if settings else "unknown",
+        archives=sum(one.archives for one in held),
+        bytes=sum(one.bytes for one in held),
+        month=_month(config, settings, held),
+        is_free=settings is not None and settings.kind == "directory",
+        unverified_since=rows.unverified.get(name),
+        next_prune=None if prune is None else next_due(prune, max(prunes, default=None), now),
+    )
+
+
+def _month(config: Config, settings: VaultSettings | None, held: Sequence[queries.Held]) -> Decimal | None:
+    """What a month of this costs, as `stats` says it; None where no price is known."""
+    if settings is None:
+        return None
+    terms, total = terms_of(config, price_table(config), settings), Decimal(0)
+    if terms.is_free:
+        return total
+    for one in held:
+        price = terms.prices[one.kind]
+        if price is None:
+            return None
+        total += price.storing(one.bytes, one.archives, MONTH)
+    return total
+
+
+def _restore(config: Config, one: Restore, groups: Sequence[queries.RetrievalGroup]) -> RestoreStatus:
+    from backup.restorer.report import stage
+
+    examples = [group.example for group in groups]
+    settings = next((vault for vault in config.vaults if vault.name == one.vault), None)
+    when = expected(settings, examples) if settings is not None else None
+    note = HeldNotes(State(config.state_dir).restores).read(one.id)
+    ready = [group.until for group in examples if group.state is RetrievalStage.READY and group.until]
+    return RestoreStatus(
+        id=one.id,
+        snapshot=one.snapshot,
+        vault=one.vault,
+        target=one.target,
+        stage=stage(one, examples) if one.state is RestoreStage.OPEN else str(one.state),
+        retrievals=sum(group.count for group in groups),
+        waiting=sum(group.count for group in groups if group.example.state not in SETTLED),
+        failed=sum(group.count for group in groups if group.example.state is RetrievalStage.FAILED),
+        expected_at=None if when is None else when.latest,
+        ready_until=min(ready, default=None),
+        held=note.why if note else None,
+    )
+
+
+def _certificate(config: Config) -> CertificateStatus | None:
+    """The certificate in its file; None without one, or on a token, which is not touched. No key is used."""
+    from backup.credentials.pkcs11_uri import is_pkcs11
+
+    if config.identity is None or is_pkcs11(config.identity.certificate):
+        return None
+    from backup.credentials.identity import own_certificate
+
+    try:
+        found = own_certificate(identity_files(config.identity))
+    except NightvaultError as error:
+        return CertificateStatus(None, None, str(error))
+    return CertificateStatus(found.not_valid_before_utc, found.not_valid_after_utc)
+
+
+def _suspended(locks: Mapping[str, Sequence[Holder]]) -> list[Suspended]:
+    return [Suspended(name, one.process) for name, each in locks.items() for one in each if one.is_suspended]

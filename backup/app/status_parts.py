@@ -1,0 +1,175 @@
+"""The parts of a status as frozen values: jobs, vaults, open restores, the certificate, and concerns.
+
+A concern is something that an admin should look at; without one all is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from backup.inventory.runs import Outcome, Run, RunKind
+from backup.model import JobName, SnapshotId, VaultName
+
+
+class Level(StrEnum):
+    """How bad a concern is; part of the JSON interface."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Topic(StrEnum):
+    """What a concern is about; part of the JSON interface."""
+
+    OVERDUE = "overdue"
+    RUN = "run"
+    CLOCK = "clock"
+    DAEMON = "daemon"
+    CERTIFICATE = "certificate"
+    LOCK = "lock"
+    RESTORE = "restore"
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Something that is not well; `command` shows more, or is what to do."""
+
+    level: Level
+    topic: Topic
+    text: str
+    command: str | None = None
+    job: JobName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """A run for a status; `error` is the sentence of one that failed, `is_dead` one that was cut off."""
+
+    number: int
+    kind: RunKind
+    job: JobName | None
+    vault: VaultName | None
+    outcome: Outcome
+    started_at: datetime
+    finished_at: datetime | None
+    error: str | None
+    is_dead: bool = False
+
+    @classmethod
+    def of(cls, run: Run, *, is_dead: bool = False) -> RunFacts:
+        """The facts of a run in the inventory."""
+        vault, error = run.report.get("vault"), run.report.get("error")
+        return cls(
+            run.number,
+            run.kind,
+            run.job,
+            VaultName(vault) if isinstance(vault, str) else None,
+            run.outcome,
+            run.started_at,
+            run.finished_at,
+            str(error) if error is not None else None,
+            is_dead,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A configured job. `last_good` is when the newest backup began that made a snapshot which is kept.
+
+    `next_at` is when it is due by its schedule, which may be past; `ahead` is a date of its runs or snapshots
+    that is still to come.
+    """
+
+    name: JobName
+    vault: VaultName
+    schedule: str | None
+    has_policy: bool
+    last_good: datetime | None
+    last_run: RunFacts | None
+    next_at: datetime | None
+    overdue_from: datetime | None
+    is_overdue: bool
+    ahead: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class VaultStatus:
+    """A vault with archives. `month` is what it costs, None where no price is known; 0 if it is free.
+
+    `unverified_since`: when the oldest archive was stored that no check has read anything of.
+    """
+
+    name: VaultName
+    kind: str
+    archives: int
+    bytes: int
+    month: Decimal | None
+    is_free: bool
+    unverified_since: datetime | None
+    next_prune: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreStatus:
+    """An open restore; `waiting` of its `retrievals` are not readable yet, `failed` never will be."""
+
+    id: str
+    snapshot: SnapshotId
+    vault: VaultName
+    target: bytes
+    stage: str
+    retrievals: int
+    waiting: int
+    failed: int
+    expected_at: datetime | None
+    ready_until: datetime | None
+    held: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """This server's certificate, or why it cannot be read."""
+
+    not_before: datetime | None
+    not_after: datetime | None
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """A process that holds a lock and is suspended."""
+
+    lock: str
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The answer to "is all well?"; `daemon_runs` is None where the system does not tell."""
+
+    now: datetime
+    jobs: Sequence[JobStatus]
+    running: Sequence[RunFacts]
+    ended: Sequence[RunFacts]
+    restores: Sequence[RestoreStatus]
+    vaults: Sequence[VaultStatus]
+    certificate: CertificateStatus | None
+    daemon_runs: bool | None
+    suspended: Sequence[Suspended]
+    currency: str
+    concerns: Sequence[Concern] = ()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether there is no concern."""
+        return not self.concerns
+
+    @property
+    def worst(self) -> Level | None:
+        """The level of the worst concern."""
+        levels = {one.level for one in self.concerns}
+        return next((level for level in (Level.CRITICAL, Level.WARNING) if level in levels), None)

@@ -1,0 +1,118 @@
+"""`nightvault status`: whether all is well, on one screen; no vault is asked."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.errors import ExitCode, NightvaultError, UsageError
+
+if TYPE_CHECKING:
+    from backup.app.status_parts import Status
+
+
+@click.command()
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value=5,
+    type=click.IntRange(1, 3600),
+    metavar="[SECONDS]",
+    help="Show it again each 5 seconds, or so many, until Ctrl-C.",
+)
+@click.option("--overdue", "only_overdue", is_flag=True, help="Only whether a job is overdue.")
+@click.option(
+    "--nagios", is_flag=True, help="Print a Nagios plugin's line; exit codes 0, 1, 2, 3 are Nagios's."
+)
+@click.option(
+    "--metrics", metavar="FILE", help="Only write metrics for Prometheus; the exit code is 0 once they are."
+)
+@pass_cli
+def status(cli: Cli, watch: int | None, only_overdue: bool, nagios: bool, metrics: str | None) -> int:
+    """Show whether all is well: jobs, what runs and what is next, restores, costs, the certificate.
+
+    Exit code 0: all is well; 1: it is not, and a line for each concern says what to look at. It asks no
+    vault, and the daemon need not run. docs/operations.md says what is a warning and what is critical.
+    """
+    if sum((cli.json, nagios, metrics is not None)) > 1 or (watch is not None and (nagios or metrics)):
+        raise UsageError(
+            "--json, --nagios and --metrics are different outputs, and --watch is for people and --json",
+            advice="give one of them",
+        )
+    if nagios:
+        return _nagios(cli, only_overdue=only_overdue)
+    if metrics is not None:
+        return _write_metrics(cli, metrics)
+    if watch is not None:
+        return _watch(cli, watch, only_overdue=only_overdue)
+    found = _read(cli, only_overdue=only_overdue)
+    _show(cli, found, only_overdue=only_overdue)
+    return _exit_code(found)
+
+
+def _read(cli: Cli, *, only_overdue: bool) -> Status:
+    from backup.app.concerns import overdue
+    from backup.app.status import read_status
+
+    found = read_status(cli.config(), cli.clock.now())
+    if not only_overdue:
+        return found
+    late = [one for one in found.jobs if one.is_overdue]
+    return replace(found, jobs=late, concerns=list(overdue(found)))
+
+
+def _exit_code(found: Status) -> int:
+    return ExitCode.DONE if found.is_well else ExitCode.FAILED
+
+
+def _show(cli: Cli, found: Status, *, only_overdue: bool) -> None:
+    from backup.cli.support.status_output import status_document
+    from backup.cli.support.status_screen import overdue_screen, status_screen
+
+    screen = overdue_screen if only_overdue else status_screen
+    cli.show(status_document(found) if cli.json else None, screen(found))
+
+
+def _nagios(cli: Cli, *, only_overdue: bool) -> int:
+    """A plugin's answer; whatever keeps it from looking is its "unknown"."""
+    from backup.cli.support.status_output import UNKNOWN, nagios_lines, nagios_unknown
+
+    try:
+        code, text = nagios_lines(_read(cli, only_overdue=only_overdue))
+    except (NightvaultError, OSError) as error:
+        code, text = UNKNOWN, nagios_unknown(str(error))
+    click.echo(text)
+    return code
+
+
+def _write_metrics(cli: Cli, path: str) -> int:
+    from backup.app.metrics import write_metrics
+
+    write_metrics(path, _read(cli, only_overdue=False))
+    return ExitCode.DONE
+
+
+def _watch(cli: Cli, seconds: int, *, only_overdue: bool) -> int:
+    """Show it again and again: in the terminal's second screen, or one after the other where it is a pipe."""
+    if cli.json or not sys.stdout.isatty():
+        while True:
+            _show(cli, _read(cli, only_overdue=only_overdue), only_overdue=only_overdue)
+            sys.stdout.flush()
+            cli.clock.sleep(seconds)
+    from rich.console import Console, Group
+    from rich.text import Text
+
+    from backup.cli.support.status_screen import overdue_screen, status_screen
+
+    shown = overdue_screen if only_overdue else status_screen
+    console = Console(highlight=False, markup=False, emoji=False)
+    with console.screen() as screen:
+        while True:
+            found = _read(cli, only_overdue=only_overdue)
+            at = f"{found.now.astimezone():%Y-%m-%d %H:%M:%S}, again each {seconds} s; Ctrl-C ends"
+            screen.update(Group(shown(found), Text(), Text(at, style="dim")))
+            cli.clock.sleep(seconds)

@@ -1,0 +1,170 @@
+"""A status as one screen of 80 columns: what is not well, the jobs, and a line for each other thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from backup.app.status_parts import JobStatus, Level, RestoreStatus, RunFacts, Status, VaultStatus
+from backup.cli.support.render import counted, duration, local_time, printable, shown_path, size, table
+from backup.cli.support.stats_screen import money
+from backup.cli.support.tables import Column
+from backup.inventory.runs import RunKind
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from backup.cli.support.tables import Sheet
+
+_STYLES = {Level.CRITICAL: "bold red", Level.WARNING: "yellow"}
+
+
+def status_screen(status: Status) -> Group:
+    """All of it."""
+    title = f"{headline(status)} ({local_time(status.now)})"
+    parts: list[RenderableType] = [Text(title, style="" if status.is_well else "bold")]
+    if status.concerns:
+        parts.append(_concerns(status))
+    if status.jobs:
+        parts += [Text(), _jobs(status)]
+    lines = _grid()
+    for name, text in _lines(status):
+        lines.add_row(name, Text(printable(text)))
+    return Group(*parts, Text(), lines)
+
+
+def overdue_screen(status: Status) -> Group:
+    """Only the jobs that are overdue, which are the concerns of this status."""
+    if status.is_well:
+        return Group(Text("no job is overdue"))
+    return Group(_concerns(status))
+
+
+def headline(status: Status) -> str:
+    """The answer in a few words: all is well, or how many concerns there are."""
+    if status.is_well:
+        return "all is well"
+    of_level = [sum(one.level is level for one in status.concerns) for level in Level]
+    warnings, critical = counted(of_level[0], "warning"), f"{of_level[1]} critical"
+    told = [text for text, count in ((critical, of_level[1]), (warnings, of_level[0])) if count]
+    return f"not all is well: {', '.join(told)}"
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def _concerns(status: Status) -> Table:
+    grid = _grid()
+    for one in status.concerns:
+        text = Text(printable(one.text))
+        if one.command:
+            text.append(f"\n-> {one.command}")
+        grid.add_row(Text(one.level, style=_STYLES[one.level]), text)
+    return grid
+
+
+def _jobs(status: Status) -> Sheet:
+    columns = [
+        Column("job", least=10),
+        Column("vault", rank=1, least=6),
+        "last good",
+        Column("age", right=True),
+        "last run",
+        "next",
+    ]
+    rows = [
+        (
+            *(one.name, one.vault, _time(one.last_good) if one.last_good else "never"),
+            duration((status.now - one.last_good).total_seconds()) if one.last_good else None,
+            _outcome(one.last_run),
+            _next(one, status),
+        )
+        for one in status.jobs
+    ]
+    return table(columns, rows)
+
+
+def _outcome(run: RunFacts | None) -> str | None:
+    return None if run is None else str(run.outcome)
+
+
+def _next(job: JobStatus, status: Status) -> str:
+    """When a job is due, in words."""
+    if any(one.job == job.name and one.kind is RunKind.BACKUP and not one.is_dead for one in status.running):
+        return "runs now"
+    if job.is_overdue:
+        return "overdue"
+    if job.next_at is None:
+        return "by hand"
+    return "due now" if job.next_at <= status.now else _time(job.next_at)
+
+
+def _lines(status: Status) -> Iterator[tuple[str, str]]:
+    for run in status.running:
+        yield "runs now", _running(run, status.now)
+    for restore in status.restores:
+        yield "restore", _restore(restore)
+    for vault in status.vaults:
+        yield "vault", _vault(vault, status)
+    if status.certificate is not None and status.certificate.not_after is not None:
+        yield "certificate", _days_left(status.certificate.not_after, status.now)
+    yield "daemon", {True: "runs", False: "does not run", None: "nobody can tell here"}[status.daemon_runs]
+    without = [one.name for one in status.jobs if not one.has_policy]
+    if without:
+        yield "retention", f"no policy, so all snapshots are kept: {', '.join(without)}"
+
+
+def _running(run: RunFacts, now: datetime) -> str:
+    """A run without a recorded end: since when, or that nobody is at it any more."""
+    of = f" of job {run.job}" if run.job else ""
+    since = f"{run.kind}{of} since {_time(run.started_at)}"
+    if run.is_dead:
+        return f"{since}: dead, it was cut off; the next backup settles it"
+    if run.kind is RunKind.CHECK:
+        return f"{since}: may wait for its vault"
+    took = (now - run.started_at).total_seconds()
+    return since if took < 0 else f"{since}, for {duration(took)}"
+
+
+def _restore(one: RestoreStatus) -> str:
+    text = f"{one.id[:8]} below {shown_path(one.target)}: {one.stage}"
+    if one.waiting:
+        text += f", {one.waiting} of {counted(one.retrievals, 'retrieval')} to come"
+    if one.expected_at:
+        text += f", expected by {_time(one.expected_at)}"
+    if one.ready_until:
+        text += f", to be fetched until {_time(one.ready_until)}"
+    return text
+
+
+def _vault(one: VaultStatus, status: Status) -> str:
+    if not one.archives:
+        return f"{one.name}: nothing is stored yet"
+    cost = "free" if one.is_free else f"{money(one.month, status.currency)} a month"
+    text = f"{one.name}: {counted(one.archives, 'archive')}, {size(one.bytes)}, {cost}"
+    if one.unverified_since:
+        text += f"; oldest never read back: {one.unverified_since.astimezone():%Y-%m-%d}"
+    if one.next_prune:
+        when = "now" if one.next_prune <= status.now else _time(one.next_prune)
+        text += f"; next prune: {when}"
+    return text
+
+
+def _days_left(end: datetime, now: datetime) -> str:
+    left = (end - now).total_seconds()
+    on = f"{end.astimezone():%Y-%m-%d}"
+    return f"{duration(left)} left, until {on}" if left >= 0 else f"expired on {on}"
+
+
+def _time(moment: datetime) -> str:
+    """A time in this machine's zone, to the minute."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"

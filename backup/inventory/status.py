@@ -1,0 +1,183 @@
+"""What `status` asks of the database: a handful of statements, whatever number of snapshots there are.
+
+No row is made for each snapshot, archive or run: the database groups them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from backup.inventory.archives import SOUND, THERE, ArchiveState
+from backup.inventory.database import Transaction
+from backup.inventory.driver import raw_rows
+from backup.inventory.retrievals import Retrieval
+from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.schema import about, micros, moment
+from backup.inventory.stages import RetrievalStage
+from backup.model import ByteRange, JobName, PackKind, Tier, VaultName
+
+
+# Constants of this program stand in the statements below, never what somebody gave.
+def _listed(states: Sequence[ArchiveState]) -> str:
+    return "({})".format(", ".join(f"'{state}'" for state in states))
+
+
+_SNAPSHOTS = """
+SELECT j.name, max(CASE WHEN s.started_at <= {m} THEN s.started_at END), max(s.started_at)
+FROM snapshots s JOIN jobs j ON j.number = s.job
+WHERE s.forgotten_at IS NULL GROUP BY j.name"""
+
+_BACKUPS = """
+SELECT j.name, min(r.started_at), max(CASE WHEN r.started_at <= {m} THEN r.started_at END), max(r.started_at)
+FROM runs r JOIN jobs j ON j.number = r.job
+WHERE r.kind = 'backup' GROUP BY j.name"""
+
+# Of prunes and checks those of each vault; of checks each sort by itself, so that none hides another's end.
+_NEWEST = """
+SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at, r.report
+FROM runs r LEFT JOIN jobs j ON j.number = r.job
+WHERE r.outcome = 'running' OR r.number IN (
+    SELECT max(number) FROM runs
+    WHERE kind IN ('backup', 'forget', 'compact') AND outcome <> 'running'
+    GROUP BY kind, job
+    UNION ALL
+    SELECT max(number) FROM runs
+    WHERE kind IN ('prune', 'check') AND outcome <> 'running'
+    GROUP BY kind, job, json_extract(report, '$.vault'), json_type(report, '$.read'),
+             json_type(report, '$.compared'), json_type(report, '$.laws')
+)
+ORDER BY r.number DESC"""
+
+_HELD = f"""
+SELECT v.name, a.kind, count(*), sum(a.size)
+FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+WHERE a.state IN {_listed(THERE)}
+GROUP BY v.name, a.kind ORDER BY v.name, a.kind"""  # noqa: S608
+
+_UNVERIFIED = f"""
+SELECT v.name, min(coalesce(a.stored_at, a.submitted_at))
+FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+WHERE a.state IN {_listed(SOUND)}
+  AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
+GROUP BY v.name"""  # noqa: S608
+
+_RETRIEVALS = """
+SELECT t.restore, t.state, t.tier, count(*), max(t.requested_at), max(t.written_to), min(t.until)
+FROM retrievals t JOIN restores r ON r.number = t.restore
+WHERE r.state = 'open'
+GROUP BY t.restore, t.state, t.tier"""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDates:
+    """When a job's newest kept snapshots began: the newest that is not later than now, and the newest."""
+
+    newest: datetime | None
+    latest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BackupDates:
+    """When a job's backups began, whatever became of them: the first, the newest not later than now, and
+    the newest."""
+
+    first: datetime
+    newest: datetime | None
+    latest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Archives of one kind that a vault holds."""
+
+    vault: VaultName
+    kind: PackKind
+    archives: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalGroup:
+    """So many retrievals of a restore that are alike; `example` has the group's latest and earliest times."""
+
+    count: int
+    example: Retrieval
+
+
+def created_at(tx: Transaction) -> datetime:
+    """When the inventory was made."""
+    return moment(tx.execute(select(about.c.created_at)).scalar_one())
+
+
+def snapshot_dates(tx: Transaction, now: datetime) -> Mapping[JobName, SnapshotDates]:
+    """The dates of each job's kept snapshots."""
+    rows = raw_rows(tx, _SNAPSHOTS, (micros(now),))
+    return {JobName(job): SnapshotDates(_moment(newest), moment(latest)) for job, newest, latest in rows}
+
+
+def backup_dates(tx: Transaction, now: datetime) -> Mapping[JobName, BackupDates]:
+    """The dates of each job's backups."""
+    rows = raw_rows(tx, _BACKUPS, (micros(now),))
+    return {
+        JobName(job): BackupDates(moment(first), _moment(newest), moment(latest))
+        for job, first, newest, latest in rows
+    }
+
+
+def newest_runs(tx: Transaction) -> list[Run]:
+    """Runs without a recorded end, and of each kind and job, or vault, the newest that ended; newest first.
+
+    Restores and marks are not among those that ended: somebody was there.
+    """
+    return [
+        Run(
+            number,
+            RunKind(kind),
+            JobName(job) if job else None,
+            Outcome(outcome),
+            moment(began),
+            _moment(ended),
+            None,
+            json.loads(report) if report else {},
+        )
+        for number, kind, job, outcome, began, ended, report in raw_rows(tx, _NEWEST, ())
+    ]
+
+
+def held(tx: Transaction) -> list[Held]:
+    """The archives that each vault holds, and bills."""
+    return [Held(VaultName(v), PackKind(kind), *sums) for v, kind, *sums in raw_rows(tx, _HELD, ())]
+
+
+def oldest_unverified(tx: Transaction) -> Mapping[VaultName, datetime]:
+    """For each vault, when the oldest archive was stored of which no check has ever read anything."""
+    return {VaultName(vault): moment(stored) for vault, stored in raw_rows(tx, _UNVERIFIED, ())}
+
+
+def retrieval_groups(tx: Transaction) -> Mapping[int, Sequence[RetrievalGroup]]:
+    """The retrievals of each open restore, by its number."""
+    found: dict[int, list[RetrievalGroup]] = {}
+    for restore, state, tier, count, asked, written, until in raw_rows(tx, _RETRIEVALS, ()):
+        example = Retrieval(
+            number=0,
+            archive=0,
+            extent=ByteRange(0, 0),
+            tier=Tier(tier),
+            token="",
+            retrieval_id=None,
+            state=RetrievalStage(state),
+            requested_at=_moment(asked),
+            written_to=written or 0,
+            until=_moment(until),
+        )
+        found.setdefault(restore, []).append(RetrievalGroup(count, example))
+    return found
+
+
+def _moment(value: int | None) -> datetime | None:
+    return None if value is None else moment(value)
