@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from backup.app.metrics import metrics_after
 from backup.app.recovery_lines import keep_line_of
 from backup.app.runs import backup_context, read_keys, sending_to
 from backup.archiver.amend import Amender, amending
@@ -68,5 +69,6 @@ def amending_vault(at: Surroundings, vault: VaultName) -> Iterator[VaultAmender]
     context = backup_context(
         at.config, at.inventory, vault, clock=at.clock, progress=at.progress, stop=at.stop, reach=at.reach
     )
-    with amending(read_keys(at.config, at.inventory), context, sending_to(at.config, vault)) as amender:
+    keys, sending = read_keys(at.config, at.inventory), sending_to(at.config, vault)
+    with metrics_after(at.config, at.clock), amending(keys, context, sending) as amender:
         yield VaultAmender(at, amender, context.vault)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from backup.app.metrics import metrics_after
 from backup.app.recovery_lines import keep_line_of
 from backup.config import Config, JobSettings, VaultSettings
 from backup.model import JobName
@@ -26,14 +27,15 @@ def run_compact(
 
     `LockedError` while a backup runs: nothing was done.
     """
-    report = compact(
-        context,
-        rules_of(config, settings),
-        pack_size=settings.pack_size,
-        horizon=timedelta(seconds=settings.compact_horizon),
-        min_gain=min_gain,
-        only_plan=only_plan,
-    )
+    with metrics_after(config, context.backup.clock):
+        report = compact(
+            context,
+            rules_of(config, settings),
+            pack_size=settings.pack_size,
+            horizon=timedelta(seconds=settings.compact_horizon),
+            min_gain=min_gain,
+            only_plan=only_plan,
+        )
     kept = [text for line in report.recovery_lines.values() for text in keep_line_of(config, line)]
     return replace(report, warnings=[*report.warnings, *kept])
 

@@ -1,8 +1,8 @@
 """Metrics for Prometheus as a text file, which node_exporter's textfile collector reads.
 
-Whoever runs something writes the file anew at its end (`[monitoring] metrics_file`), and so does
-`nightvault status --metrics FILE`. All values come from the inventory, so a run that fails takes nothing away:
-the last good values stay. No label has the name of a snapshot, and no scrape reaches a vault.
+Whatever changes something writes the file anew at its end (`[monitoring] metrics_file`), and so does
+`nightvault status --metrics FILE`. All values come from the inventory, so a run that fails takes nothing
+away: the last good values stay. No label has the name of a snapshot, and no scrape reaches a vault.
 """
 
 from __future__ import annotations
@@ -170,11 +170,14 @@ def metrics_after(config: Config, clock: Clock) -> Iterator[None]:
     try:
         yield
     finally:
-        if config.monitoring.metrics_file is not None:
-            _refresh(config, config.monitoring.metrics_file, clock)
+        refresh_metrics(config, clock)
 
 
-def _refresh(config: Config, path: str, clock: Clock) -> None:
+def refresh_metrics(config: Config, clock: Clock) -> None:
+    """Write the metrics file of the config, if it has one; what fails is logged."""
+    path = config.monitoring.metrics_file
+    if path is None:
+        return
     try:
         _replace(path, metrics_text(read_status(config, clock.now())).encode())
     except NightvaultError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from backup.app.metrics import refresh_metrics
 from backup.app.prices import kind_of, price_of, price_table
 from backup.app.recovery_lines import keep_line_of
 from backup.app.runs import backup_context, opened, read_keys, sending_to
@@ -71,6 +72,7 @@ class Prune:
         backup = self.context.backup
         with backup.inventory.writing() as tx:
             runs.record_prune(tx, outcome, report, began, backup.clock.now())
+        refresh_metrics(self.config, backup.clock)
 
 
 def is_partial(report: PruneReport) -> bool:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from backup import __version__
 from backup.app.filters import filters_of, overrides_of, own_directories
 from backup.app.malloc import share_freed_memory
+from backup.app.metrics import metrics_after
 from backup.app.recovery_lines import keep_line
 from backup.app.source_warnings import nested_vaults
 from backup.app.state import State, parse_recipients
@@ -145,7 +146,7 @@ def run_job(
     what = replace(backup_job(config, job), reread=reread, disks_gone=disks_gone, tags=tags)
     if stdin is not None:
         what = only_stdin(what, stdin)
-    with closing(opened(config)) as inventory:
+    with metrics_after(config, clock), closing(opened(config)) as inventory:
         context = backup_context(
             config, inventory, job.vault, clock=clock, progress=progress, stop=stop.is_set, reach=reach
         )

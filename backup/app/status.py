@@ -16,7 +16,6 @@ from backup.app.concerns import concerns_of
 from backup.app.expected_times import expected
 from backup.app.held_restores import HeldNotes
 from backup.app.prices import kind_of, price_table
-from backup.app.runs import opened
 from backup.app.state import State
 from backup.app.stats import terms_of
 from backup.app.status_parts import (
@@ -33,7 +32,7 @@ from backup.config import Config, JobSettings, VaultSettings
 from backup.errors import NightvaultError
 from backup.inventory import retrievals
 from backup.inventory import status as queries
-from backup.inventory.database import Transaction
+from backup.inventory.database import Transaction, open_inventory
 from backup.inventory.holders import Holder, holders, is_dead
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome, Run, RunKind
@@ -64,7 +63,8 @@ class _Rows:
 def read_status(config: Config, now: datetime) -> Status:
     """The status of this server."""
     before = holders(config.state_dir)  # a run that ends, or begins, while we look is not dead
-    with closing(opened(config)) as inventory, inventory.reading() as tx:
+    opened = open_inventory(config.inventory_url, lock_directory=config.state_dir)
+    with closing(opened) as inventory, inventory.reading() as tx:
         rows = _read(tx, now)
     after = holders(config.state_dir)
     locked = None if before is None or after is None else frozenset(before) | frozenset(after)

@@ -134,10 +134,11 @@ def parse_amount(words: str) -> Amount:
 
 def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckReport:
     from backup.app.checks import check_context
+    from backup.app.metrics import metrics_after
     from backup.app.runs import opened
     from backup.checker.check import compare_with_vault
 
-    with closing(opened(config)) as inventory:
+    with metrics_after(config, cli.clock), closing(opened(config)) as inventory:
         context = check_context(
             config, inventory, name, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
         )
@@ -145,25 +146,27 @@ def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckR
 
 
 def _check_invariants(cli: Cli, config: Config) -> CheckReport:
+    from backup.app.metrics import metrics_after
     from backup.app.runs import opened
     from backup.app.state import State
     from backup.checker.invariants import check_laws
 
     secret = State(config.state_dir).read_secret()
-    with closing(opened(config)) as inventory:
+    with metrics_after(config, cli.clock), closing(opened(config)) as inventory:
         return check_laws(inventory, secret.content_key, cli.clock, cli.progress())
 
 
 def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> CheckReport | None:
     """Begin a sample, or go on with the one that waits; None if it was only to be shown."""
     from backup.app.checks import check_context
+    from backup.app.metrics import metrics_after
     from backup.app.runs import opened
     from backup.checker import read_sample
     from backup.cli.support.keyfiles import read_keys
 
     keys = read_keys(options.key_files, options.passphrase_files) if options.key_files else []
     tier = Tier(options.tier) if options.tier else None
-    with closing(opened(config)) as inventory:
+    with metrics_after(config, cli.clock), closing(opened(config)) as inventory:
         context = check_context(
             config,
             inventory,

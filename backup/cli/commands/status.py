@@ -74,7 +74,8 @@ def _show(cli: Cli, found: Status, *, only_overdue: bool) -> None:
     from backup.cli.support.status_screen import overdue_screen, status_screen
 
     screen = overdue_screen if only_overdue else status_screen
-    cli.show(status_document(found) if cli.json else None, screen(found))
+    tell = cli.report if found.is_well else cli.show  # with --quiet nothing is said while all is well
+    tell(status_document(found) if cli.json else None, screen(found))
 
 
 def _nagios(cli: Cli, *, only_overdue: bool) -> int:

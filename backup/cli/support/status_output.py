@@ -10,7 +10,7 @@ from typing import Any
 
 from backup.app.concerns import certificate_bounds
 from backup.app.status_parts import JobStatus, Level, RestoreStatus, RunFacts, Status, VaultStatus
-from backup.cli.support.render import path_document, printable
+from backup.cli.support.render import counted, path_document, printable
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 """The exit codes of Nagios."""
@@ -88,7 +88,7 @@ def nagios_lines(status: Status) -> tuple[int, str]:
     """The exit code and the lines of a plugin: state and text, what is measured, then each concern."""
     code = _CODES[status.worst]
     texts = [_plain(one.text) for one in status.concerns]
-    first = texts[0] if texts else f"all is well with {len(status.jobs)} jobs"
+    first = texts[0] if texts else f"all is well with {counted(len(status.jobs), 'job')}"
     more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
     head = f"{_WORDS[code]}: {first}{more} | {' '.join(_measured(status))}".rstrip(" |")
     return code, "\n".join([head, *texts[1:]])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from backup.cli.support.tables import Sheet
 
+_LONGEST = 60
 _STYLES = {Level.CRITICAL: "bold red", Level.WARNING: "yellow"}
 
 
@@ -136,7 +137,7 @@ def _running(run: RunFacts, now: datetime) -> str:
 
 
 def _restore(one: RestoreStatus) -> str:
-    text = f"{one.id[:8]} below {shown_path(one.target)}: {one.stage}"
+    text = f"{one.id[:8]} below {_short(shown_path(one.target))}: {one.stage}"
     if one.waiting:
         text += f", {one.waiting} of {counted(one.retrievals, 'retrieval')} to come"
     if one.expected_at:
@@ -149,7 +150,8 @@ def _restore(one: RestoreStatus) -> str:
 def _vault(one: VaultStatus, status: Status) -> str:
     if not one.archives:
         return f"{one.name}: nothing is stored yet"
-    cost = "free" if one.is_free else f"{money(one.month, status.currency)} a month"
+    cost = "no known price" if one.month is None else f"{money(one.month, status.currency)} a month"
+    cost = "free" if one.is_free else cost
     text = f"{one.name}: {counted(one.archives, 'archive')}, {size(one.bytes)}, {cost}"
     if one.unverified_since:
         text += f"; oldest never read back: {one.unverified_since.astimezone():%Y-%m-%d}"
@@ -163,6 +165,11 @@ def _days_left(end: datetime, now: datetime) -> str:
     left = (end - now).total_seconds()
     on = f"{end.astimezone():%Y-%m-%d}"
     return f"{duration(left)} left, until {on}" if left >= 0 else f"expired on {on}"
+
+
+def _short(text: str) -> str:
+    """A long text without its middle, so that all stays one screen."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 2 :]}"
 
 
 def _time(moment: datetime) -> str:

@@ -1,0 +1,138 @@
+"""What is not well: the whole table of levels and exit codes, and what it says of each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from backup.app.concerns import concerns_of
+from backup.app.status_parts import CertificateStatus, Level, Suspended, Topic
+from backup.cli.support.status_output import nagios_lines
+from backup.inventory.runs import Outcome, RunKind
+from tests.support import statuses
+from tests.support.statuses import DAY, HOUR, NOW, certificate, job, restore, run, status, vault
+
+BY_HAND: dict[str, Any] = {"schedule": None, "next_at": None, "overdue_from": None}
+LATE = job(is_overdue=True, overdue_from=NOW - HOUR, last_good=NOW - 2 * DAY)
+CRITICAL, WARNING = Level.CRITICAL, Level.WARNING
+
+TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
+    ("all is well", {}, []),
+    ("no jobs, nothing stored", {"jobs": [], "vaults": [], "ended": [], "certificate": None}, []),
+    ("a job by hand, and no daemon", {"jobs": [job(**BY_HAND)], "daemon_runs": False}, []),
+    ("nobody can tell whether the daemon runs", {"daemon_runs": None}, []),
+    ("overdue", {"jobs": [job(), LATE]}, [(CRITICAL, Topic.OVERDUE)]),
+    ("never backed up", {"jobs": [replace(LATE, last_good=None)]}, [(CRITICAL, Topic.OVERDUE)]),
+    ("no daemon", {"daemon_runs": False}, [(WARNING, Topic.DAEMON)]),
+    (
+        "no daemon for a prune",
+        {"daemon_runs": False, "jobs": [job(**BY_HAND)], "vaults": [vault(next_prune=NOW)]},
+        [(WARNING, Topic.DAEMON)],
+    ),
+    *(
+        (f"{kind} {outcome}", {"ended": [run(kind, outcome)]}, [(WARNING, Topic.RUN)])
+        for kind in (RunKind.BACKUP, RunKind.FORGET, RunKind.PRUNE, RunKind.COMPACT)
+        for outcome in (Outcome.FAILED, Outcome.PARTIAL)
+    ),
+    ("interrupted", {"ended": [run(outcome=Outcome.INTERRUPTED)]}, []),
+    ("failed, of a job that is gone", {"ended": [run(outcome=Outcome.FAILED, job="old")]}, []),
+    ("damage", {"ended": [run(RunKind.CHECK, Outcome.FAILED, job=None)]}, [(CRITICAL, Topic.RUN)]),
+    ("not all seen", {"ended": [run(RunKind.CHECK, Outcome.PARTIAL, job=None)]}, [(WARNING, Topic.RUN)]),
+    ("no certificate", {"certificate": None}, []),
+    ("15 days", {"certificate": certificate(15 * DAY)}, []),
+    ("13 days", {"certificate": certificate(13 * DAY)}, [(WARNING, Topic.CERTIFICATE)]),
+    ("2 days", {"certificate": certificate(2 * DAY)}, [(CRITICAL, Topic.CERTIFICATE)]),
+    ("expired", {"certificate": certificate(-HOUR)}, [(CRITICAL, Topic.CERTIFICATE)]),
+    ("not valid yet", {"certificate": certificate(366 * DAY)}, [(CRITICAL, Topic.CERTIFICATE)]),
+    ("a day's, 8 h left", {"certificate": certificate(8 * HOUR, DAY)}, []),
+    ("a day's, 4 h left", {"certificate": certificate(4 * HOUR, DAY)}, [(WARNING, Topic.CERTIFICATE)]),
+    ("a day's, 2 h left", {"certificate": certificate(2 * HOUR, DAY)}, [(CRITICAL, Topic.CERTIFICATE)]),
+    (
+        "unreadable",
+        {"certificate": CertificateStatus(None, None, "cannot read /x")},
+        [(WARNING, Topic.CERTIFICATE)],
+    ),
+    ("a date to come", {"jobs": [job(ahead=NOW + DAY)]}, [(WARNING, Topic.CLOCK)]),
+    ("suspended", {"suspended": [Suspended("backup", 4711)]}, [(WARNING, Topic.LOCK)]),
+    ("a restore", {"restores": [restore()]}, []),
+    ("a restore is held", {"restores": [restore(held="target is gone")]}, [(WARNING, Topic.RESTORE)]),
+    ("a restore lacks something", {"restores": [restore(failed=2)]}, [(WARNING, Topic.RESTORE)]),
+    (
+        "the critical first",
+        {"daemon_runs": False, "jobs": [LATE], "certificate": certificate(13 * DAY)},
+        [(CRITICAL, Topic.OVERDUE), (WARNING, Topic.CERTIFICATE), (WARNING, Topic.DAEMON)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("parts", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_the_table(parts: dict[str, Any], expected: list[tuple[Level, Topic]]) -> None:
+    made = status(**parts)
+    found = concerns_of(made)
+    assert [(one.level, one.topic) for one in found] == expected
+    told = replace(made, concerns=found)
+    assert told.is_well == (not expected)
+    code, text = nagios_lines(told)
+    levels = {level for level, _ in expected}
+    assert code == (2 if CRITICAL in levels else 1 if levels else 0)
+    assert text.split(":")[0] == ["OK", "WARNING", "CRITICAL"][code]
+    assert len(text.splitlines()) == max(1, len(expected))
+
+
+def test_each_concern_has_a_command() -> None:
+    """A concern that leads nowhere helps nobody."""
+    found = [one for _, parts, _ in TABLE for one in concerns_of(status(**parts))]
+    assert len(found) > 20
+    assert all(one.command and one.command.split()[0] in {"nightvault", "systemctl"} for one in found)
+
+
+def test_what_failed_says_why() -> None:
+    ended = [run(outcome=Outcome.FAILED, error="no space left for /spool")]
+    (one,) = concerns_of(status(ended=ended))
+    assert one.text.startswith("backup of job main failed, ")
+    assert one.text.endswith("(run 7): no space left for /spool")
+    assert one.command == "nightvault runs --job main"
+
+
+def test_a_plugin_has_one_line_and_one_bar() -> None:
+    """Whatever a message holds: what follows a bar would be taken for a value."""
+    hostile = "no such file: a|b\nOK: all is well|x=1\x1b[2J"
+    made = status(ended=[run(outcome=Outcome.FAILED, error=hostile)])
+    code, text = nagios_lines(replace(made, concerns=concerns_of(made)))
+    assert code == 1
+    (line,) = text.splitlines()
+    assert line.count("|") == 1
+    assert "\x1b" not in line
+
+
+def test_the_values_of_a_plugin() -> None:
+    made = replace(status(), currency="EUR")
+    _, text = nagios_lines(made)
+    values = text.partition(" | ")[2].split()
+    assert values == [
+        f"'age_main'={3 * 3600}s;;{30 * 3600};0",
+        f"'stored_cold'={200 * 1024**3}B;;;0",
+        "'month_cold'=0.72;;;0",
+        f"'certificate'={80 * 86400}s;{14 * 86400}:;{3 * 86400}:",
+    ]
+
+
+def test_a_certificate_is_warned_of_before_it_is_critical() -> None:
+    """Whatever its life: at some time there is a warning alone, before anything is critical."""
+    for hours in (1, 24, 24 * 30, 24 * 365, 24 * 3650):
+        life = timedelta(hours=hours)
+        levels = [
+            next(
+                iter(one.level for one in concerns_of(statuses.status(certificate=certificate(left, life)))),
+                None,
+            )
+            for left in (life * part / 1000 for part in range(1000, -1, -1))
+        ]
+        order = [None, WARNING, CRITICAL]
+        assert [order.index(one) for one in levels] == sorted(order.index(one) for one in levels)
+        assert levels[0] is None
+        assert levels[-1] is CRITICAL
+        assert WARNING in levels

@@ -1,0 +1,101 @@
+"""Statuses made up for tests: all is well, unless something is said otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from backup.app.status_parts import (
+    CertificateStatus,
+    JobStatus,
+    RestoreStatus,
+    RunFacts,
+    Status,
+    VaultStatus,
+)
+from backup.inventory.runs import Outcome, RunKind
+from backup.model import JobName, SnapshotId, VaultName
+
+NOW = datetime(2026, 11, 26, 6, 0, tzinfo=UTC)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+def run(kind: RunKind = RunKind.BACKUP, outcome: Outcome = Outcome.DONE, **more: Any) -> RunFacts:
+    """A run of this night."""
+    began = NOW - 3 * HOUR
+    made = RunFacts(7, kind, JobName("main"), VaultName("cold"), outcome, began, began + HOUR, None)
+    return replace(made, **more)
+
+
+def job(**more: Any) -> JobStatus:
+    """A job that was done this night, and is due in the next."""
+    made = JobStatus(
+        name=JobName("main"),
+        vault=VaultName("cold"),
+        schedule="daily at 03:00",
+        has_policy=True,
+        last_good=NOW - 3 * HOUR,
+        last_run=run(),
+        next_at=NOW + 21 * HOUR,
+        overdue_from=NOW + 27 * HOUR,
+        is_overdue=False,
+        ahead=None,
+    )
+    return replace(made, **more)
+
+
+def vault(**more: Any) -> VaultStatus:
+    """A vault with a thousand archives."""
+    made = VaultStatus(
+        name=VaultName("cold"),
+        kind="glacier",
+        archives=1000,
+        bytes=200 * 1024**3,
+        month=Decimal("0.72"),
+        is_free=False,
+        unverified_since=NOW - 100 * DAY,
+        next_prune=None,
+    )
+    return replace(made, **more)
+
+
+def restore(**more: Any) -> RestoreStatus:
+    """A restore that waits for its vault."""
+    made = RestoreStatus(
+        id="0123456789abcdef",
+        snapshot=SnapshotId("a" * 16),
+        vault=VaultName("cold"),
+        target=b"/restored",
+        stage="waiting",
+        retrievals=5,
+        waiting=3,
+        failed=0,
+        expected_at=NOW + HOUR,
+        ready_until=None,
+        held=None,
+    )
+    return replace(made, **more)
+
+
+def certificate(left: timedelta, life: timedelta = 365 * DAY) -> CertificateStatus:
+    """A certificate with so much of its life left."""
+    return CertificateStatus(NOW + left - life, NOW + left)
+
+
+def status(**more: Any) -> Status:
+    """A server on which all is well."""
+    made = Status(
+        now=NOW,
+        jobs=[job()],
+        running=[],
+        ended=[run()],
+        restores=[],
+        vaults=[vault()],
+        certificate=certificate(80 * DAY),
+        daemon_runs=True,
+        suspended=[],
+        currency="USD",
+    )
+    return replace(made, **more)
