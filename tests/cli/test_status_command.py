@@ -29,6 +29,7 @@ from sqlalchemy.pool import Pool
 from backup.app.clock import SystemClock
 from backup.app.concerns import concerns_of
 from backup.app.status import read_status
+from backup.app.status_parts import Status
 from backup.cli import main
 from backup.cli.support.status_screen import status_screen
 from backup.config import load_config
@@ -262,7 +263,7 @@ def test_a_certificate_that_is_gone(with_daemon: Server) -> None:
     assert topics(with_daemon) == [("warning", "certificate")]
 
 
-def crowded() -> statuses.Status:
+def crowded() -> Status:
     """A status in which everything is long, hostile or wrong."""
     long = "a-job-with-a-name-of-sixty-four-letters-which-is-all-that-there-x"[:64]
     hostile = "no \x1b[31m such\u202e file " + "x" * 200
@@ -283,7 +284,7 @@ def crowded() -> statuses.Status:
 
 
 @pytest.mark.parametrize("made", [statuses.status(), crowded()], ids=["well", "crowded"])
-def test_80_columns(made: statuses.Status) -> None:
+def test_80_columns(made: Status) -> None:
     stream = StringIO()
     Console(file=stream, width=80, height=25, highlight=False, markup=False).print(status_screen(made))
     lines = [line.rstrip() for line in stream.getvalue().splitlines()]
