@@ -37,10 +37,10 @@ class Due(StrEnum):
         return self is not Due.SIZE
 
 
-def full_due(chain: Chain, keys: Keys) -> Due | None:
+def full_due(chain: Chain, keys: Keys, most_deltas: int | None = None) -> Due | None:
     """The most serious reason why a full catalog is due; None if it is not.
 
-    By size: when deltas outgrow half of the last, or after 100.
+    By size: when deltas outgrow half of the last, or after `most_deltas` (100).
     """
     full = next((link for link in chain.links if link.label.generation is Generation.FULL), None)
     if full is None:
@@ -50,7 +50,9 @@ def full_due(chain: Chain, keys: Keys) -> Due | None:
     if (changed := _changed(full, keys)) is not None:
         return changed
     deltas = [link.size for link in chain.links if link.label.generation is Generation.DELTA]
-    is_long = len(deltas) >= _DELTAS_A_FULL or sum(deltas) > max(full.size // 2, _SMALLEST_FULL)
+    is_long = len(deltas) >= (most_deltas or _DELTAS_A_FULL) or sum(deltas) > max(
+        full.size // 2, _SMALLEST_FULL
+    )
     return Due.SIZE if is_long else None
 
 

@@ -104,7 +104,8 @@ class CatalogSender:
         """The reason why a full catalog is due; None if it is not."""
         inventory = self._at.context.inventory
         with inventory.reading() as tx:
-            return full_due(catalogs.read_chain(tx, self._at.row.number, inventory), self._at.keys)
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
+        return full_due(chain, self._at.keys, self._at.context.most_deltas)
 
     def full(self) -> Archive:
         """Store everything that the job needs, as of its newest delta."""

@@ -80,7 +80,10 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class BackupContext:
-    """Everything a run needs besides its job; `stamps` is the file systems' clock, in ns."""
+    """Everything a run needs besides its job; `stamps` is the file systems' clock, in ns.
+
+    After `most_deltas` of a job, if it is set, a full catalog is due earlier than usual.
+    """
 
     inventory: Inventory
     vault: Vault
@@ -91,6 +94,7 @@ class BackupContext:
     program: str
     stop: Callable[[], bool]
     stamps: Callable[[], int] = stamp_clock
+    most_deltas: int | None = None
     reach: Reach = field(default_factory=Reach)
 
 

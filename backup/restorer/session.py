@@ -19,7 +19,7 @@ from backup.inventory import restore_state as books
 from backup.inventory.restore_state import RestoreState
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.stages import OVER, RetrievalStage
-from backup.model import MIB, FrameRow
+from backup.model import FrameRow
 from backup.restorer.asking import GONE
 from backup.restorer.checkpoints import Checkpoints
 from backup.restorer.context import RestoreContext
@@ -40,8 +40,6 @@ from backup.transfer.retrieve import Fetcher, ReadyRange
 
 _FETCHABLE = {RetrievalStage.READY, RetrievalStage.FETCHED}
 _NEVER = datetime.max.replace(tzinfo=UTC)
-CHECKPOINT = 256 * MIB
-"""Twice as many bytes are fetched again at most after a power cut; to sync more often slows disks down."""
 
 
 class Session:
@@ -231,7 +229,7 @@ class Session:
             self._checkpoints.accept(written, row.sealed_length)
             self._count(done)
             self._counts.fetched += row.sealed_length
-            if self._checkpoints.unsynced >= CHECKPOINT:
+            if self._checkpoints.unsynced >= self._context.checkpoint:
                 self._settle()
                 self._checkpoints.begin(self._so_far())
             else:

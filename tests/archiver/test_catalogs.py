@@ -122,10 +122,8 @@ def test_the_first_catalog_is_delta_and_full_in_one(site: Site, source: Path) ->
     assert second.header.fields.catalog.features == 0
 
 
-def test_a_full_catalog_and_the_deltas_after_it_give_the_inventory(
-    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(full_catalogs, "_DELTAS_A_FULL", 3)
+def test_a_full_catalog_and_the_deltas_after_it_give_the_inventory(site: Site, source: Path) -> None:
+    site.most_deltas = 3
     live_through_a_week(site, source)
     found = read_catalogs(site.vault, site.key)
     kept = of_inventory(site.inventory, job_number(site))
@@ -162,10 +160,8 @@ def test_every_catalog_is_signed_enrolled_and_names_its_parent(site: Site, sourc
     assert numbers == sorted(set(numbers)), "a number was given out twice"
 
 
-def test_a_catalog_carries_its_chain_with_archive_ids(
-    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(full_catalogs, "_DELTAS_A_FULL", 3)
+def test_a_catalog_carries_its_chain_with_archive_ids(site: Site, source: Path) -> None:
+    site.most_deltas = 3
     live_through_a_week(site, source)
     found = read_catalogs(site.vault, site.key)
     for place, one in enumerate(found):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from backup.archiver import catalogs, commit, full_catalogs
+from backup.archiver import catalogs, commit
 from backup.archiver.backup import run_backup
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import Keys
@@ -146,7 +146,7 @@ def test_a_full_catalog_that_only_grew_due_is_a_warning(
     """The older one and the deltas give all back: nothing is amiss yet."""
     (source / "file").write_text("x")
     site.backup()
-    monkeypatch.setattr(full_catalogs, "_DELTAS_A_FULL", 1)
+    site.most_deltas = 1
     leave_no_room(monkeypatch)
     report = site.backup()
     assert report.outcome is Outcome.DONE

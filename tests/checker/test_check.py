@@ -329,12 +329,8 @@ def test_asked_for_before_it_was_stored(site: Site, disk: DirectoryVault, clock:
     assert (report.findings, report.compared and report.compared.newer) == ((), 2)
 
 
-def test_after_a_rebuild_the_list_confirms(
-    site: Site, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backup.archiver.full_catalogs._DELTAS_A_FULL", 1)
-    site.backup()
-    monkeypatch.undo()
+def test_after_a_rebuild_the_list_confirms(site: Site, clock: ManualClock, tmp_path: Path) -> None:
+    replace(site, most_deltas=1).backup()
     settle(site, clock)
     machine = bare(tmp_path, site)
     machine.rebuild(Wish(lines=[line_of(site)]))

@@ -45,19 +45,17 @@ def test_the_newest_full_catalog_is_damaged_or_gone(site: Site, new: Bare, tmp_p
         new.rebuild()
 
 
-def with_second_full(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def with_second_full(site: Site) -> None:
     """One more night, after which a full catalog is due."""
-    monkeypatch.setattr("backup.archiver.full_catalogs._DELTAS_A_FULL", 1)
+    site.most_deltas = 1
     site.clock.sleep(86400)
     (Path(site.job.sources[0].decode()) / "fourth night").write_text("of four")
     site.backup()
 
 
 @pytest.mark.parametrize("harm", ["damaged", "damaged and told", "gone"])
-def test_an_older_full_catalog_takes_its_place(
-    site: Site, new: Bare, monkeypatch: pytest.MonkeyPatch, harm: str
-) -> None:
-    with_second_full(site, monkeypatch)
+def test_an_older_full_catalog_takes_its_place(site: Site, new: Bare, harm: str) -> None:
+    with_second_full(site)
     newest = catalogs(site)[5, "full"].archive_id
     if harm == "gone":
         remove(site, newest)

@@ -129,7 +129,7 @@ def test_it_looks_no_further_first(site: Site, new: Bare, monkeypatch: pytest.Mo
     """Where a vault takes hours for each round, no round is spent on what is not used."""
     make_newer(site, 3)
     (site.folder.parent / "source" / "fourth").write_text("night")
-    monkeypatch.setattr("backup.archiver.full_catalogs._DELTAS_A_FULL", 1)
+    site.most_deltas = 1
     site.backup()
     make_newer(site, 5, generation=Generation.FULL)
     asked: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,12 +101,10 @@ def test_an_inventory_is_never_overwritten(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keeps_full", [True, False], ids=["its full one arrives", "its full one is lost"])
 def test_what_was_rebuilt_from_a_full_catalog_alone_goes_on(
-    site: Site, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, keeps_full: bool
+    site: Site, tmp_path: Path, source: Path, keeps_full: bool
 ) -> None:
     """The first run after it writes a delta, never a first catalog, which would hold its changes alone."""
-    monkeypatch.setattr("backup.archiver.full_catalogs._DELTAS_A_FULL", 1)
-    site.backup()
-    monkeypatch.undo()
+    replace(site, most_deltas=1).backup()
     new = bare(tmp_path, site)
     (job,) = new.rebuild().jobs
     assert (job.catalogs, job.snapshots) == (1, 4)

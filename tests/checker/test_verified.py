@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -32,19 +33,15 @@ def read(site: Site, amount: Amount, *, opens: bool = False) -> None:
     assert read_sample.go_on(run, world).state == "done"
 
 
-def store_full(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backup.archiver.full_catalogs._DELTAS_A_FULL", 1)
-    site.backup()
-    monkeypatch.undo()
+def store_full(site: Site) -> None:
+    replace(site, most_deltas=1).backup()
 
 
-def test_the_next_check_goes_on_where_it_was(
-    site: Site, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_check_goes_on_where_it_was(site: Site, tmp_path: Path, clock: ManualClock) -> None:
     read(site, Amount(size=2 * MIB))
     clock.advance(timedelta(days=1))
     read(site, Amount(size=MIB), opens=True)
-    store_full(site, monkeypatch)
+    store_full(site)
     new = bare(tmp_path, site)
     assert new.rebuild().state == "done"
     again = new.site()
@@ -55,7 +52,7 @@ def test_the_next_check_goes_on_where_it_was(
     read(again, Amount(size=MIB))
     newest = query(again, OF_DATA.replace("ORDER BY 1, 2, 4", "ORDER BY r.number DESC LIMIT 1"))
     assert newest[0][:3] not in {row[:3] for row in was}, "what was never read comes first"
-    store_full(again, monkeypatch)
+    store_full(again)
     last = Bare(tmp_path / "last", again.vault, again, new_id=InventoryId(b"last inventory".ljust(16)))
     assert last.rebuild(Wish(inventory=NEW_ID.hex())).state == "done"
     third = last.site()
@@ -64,15 +61,13 @@ def test_the_next_check_goes_on_where_it_was(
     again.close()
 
 
-def test_what_was_found_damaged_is_not_told_as_good(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_found_damaged_is_not_told_as_good(site: Site, tmp_path: Path) -> None:
     read(site, Amount(share=Fraction(1)))
     with site.inventory.writing() as tx:
         damaged = "UPDATE readings SET result = ? WHERE number = (SELECT min(number) FROM readings)"
         tx.exec_driver_sql(damaged, (msgspec.msgpack.encode({"bad": [0]}),))
     first = len(query(site, OF_DATA))
-    store_full(site, monkeypatch)
+    store_full(site)
     new = bare(tmp_path, site)
     new.rebuild()
     assert query(new.site(), "SELECT count(*) FROM readings") == [(first - 1,)]
@@ -94,10 +89,10 @@ def test_what_is_out_of_range(grade: int, pieces: list[int], at: int) -> None:
     assert verified_fault(records.VerifiedRecord(bytes(16), grade, pack_u64(pieces), at), 100)
 
 
-def test_an_absurd_one_is_left_out_alone(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absurd_one_is_left_out_alone(site: Site, tmp_path: Path) -> None:
     read(site, Amount(share=Fraction(1)))
     with forging(Absurd(records.VerifiedRecord, 0, 1, 9), full=True):
-        store_full(site, monkeypatch)
+        store_full(site)
     new = bare(tmp_path, site)
     report = new.rebuild()
     assert [one.kind for one in report.suspicions] == ["out-of-range"]

@@ -18,7 +18,7 @@ import pytest
 
 from backup.errors import InterruptedRunError, TargetError
 from backup.inventory.runs import Outcome
-from backup.restorer import session
+from backup.restorer.context import CHECKPOINT
 from backup.restorer.target import directories, partial_files, write
 from backup.restorer.target.directories import Target
 from tests.restorer.sites import leftovers
@@ -112,7 +112,7 @@ def is_restored(site: Site, source: Path, out: Path, disk: Disk) -> None:
 def test_any_checkpoint(
     framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
-    monkeypatch.setattr(session, "CHECKPOINT", 1)
+    framed.checkpoint = 1
     disk = Disk(out, monkeypatch, turn)
     with losing(disk, TargetError):
         framed.restore("latest", out)
@@ -130,7 +130,7 @@ def test_the_last_sync(framed: Site, source: Path, out: Path, monkeypatch: pytes
 def test_a_stop_while_it_is_synced(
     framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
-    monkeypatch.setattr(session, "CHECKPOINT", 1)
+    framed.checkpoint = 1
     disk = Disk(out, monkeypatch, turn)
     disk.fails = lambda: time.sleep(0.2)
     framed.stop = lambda: disk.has_failed
@@ -140,7 +140,7 @@ def test_a_stop_while_it_is_synced(
     is_restored(framed, source, out, disk)
 
 
-@pytest.mark.parametrize("checkpoint", [1, session.CHECKPOINT])
+@pytest.mark.parametrize("checkpoint", [1, CHECKPOINT])
 def test_ctrl_c_while_it_is_synced(
     framed: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int
 ) -> None:
@@ -148,7 +148,7 @@ def test_ctrl_c_while_it_is_synced(
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
 
-    monkeypatch.setattr(session, "CHECKPOINT", checkpoint)
+    framed.checkpoint = checkpoint
     disk = Disk(out, monkeypatch, 1)
     disk.fails = interrupt
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

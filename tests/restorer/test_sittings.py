@@ -12,7 +12,6 @@ import pytest
 
 from backup.errors import DeniedError, IntegrityError, InterruptedRunError, LimitRefusedError
 from backup.inventory.runs import Outcome, list_runs
-from backup.restorer import session
 from backup.restorer.restore import RestoreReport, cancel, deliver
 from backup.restorer.target.assemble import Assembly
 from tests.restorer.sites import begun, leftovers
@@ -22,9 +21,9 @@ from tests.support.trees import assert_same_tree
 
 
 @pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
+def often(framed: Site) -> None:
     """Record after each frame, not after hundreds of megabytes."""
-    monkeypatch.setattr(session, "CHECKPOINT", 1)
+    framed.checkpoint = 1
 
 
 @pytest.fixture

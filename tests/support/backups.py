@@ -31,6 +31,7 @@ from backup.protocols import Clock, Vault
 from backup.pruner.context import GRACE, PruneContext
 from backup.pruner.prune import prune
 from backup.pruner.report import PruneReport
+from backup.restorer.context import CHECKPOINT
 from backup.restorer.restore import (
     RestoreContext,
     RestoreReport,
@@ -77,6 +78,8 @@ class Site:
     wait: Callable[[], object] = lambda: None  # lets the hours pass that a cold vault takes
     stop: Callable[[], bool] = lambda: False
     stamps: Callable[[], int] = lambda: stamp_clock() + AN_HOUR  # so that what was just written is not fresh
+    checkpoint: int = CHECKPOINT  # bytes after which a restore syncs and records
+    most_deltas: int | None = None  # after so many a full catalog is due
     askers: int = 1  # one after the other, so that a fault meets the request it was planned for
 
     @classmethod
@@ -146,6 +149,7 @@ class Site:
             program="nightvault 0",
             stop=self.stop,
             stamps=self.stamps,
+            most_deltas=self.most_deltas,
         )
 
     @property
@@ -160,6 +164,7 @@ class Site:
             key_directory=str(self.folder / "restores"),
             askers=self.askers,
             stop=self.stop,
+            checkpoint=self.checkpoint,
         )
 
     def backup(self) -> BackupReport:
