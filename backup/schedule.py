@@ -9,6 +9,7 @@ counts at the first minute that does.
 from __future__ import annotations
 
 import calendar
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 _MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_abbr) if name}
 _WEEKDAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
 _MINUTE = timedelta(minutes=1)
+_TICK = timedelta(microseconds=1)
 _TIMES_AHEAD = 8
 _LEAST_SLACK = timedelta(minutes=10)
 
@@ -132,6 +134,31 @@ def is_overdue(
     """
     last = last_good or next_due(schedule, None, known_since)
     return last <= now and overdue_from(schedule, last) < now
+
+
+def delayed(due: datetime, jitter: timedelta, seed: str) -> datetime:
+    """A time at most `jitter` later, so that many servers do not all begin at once.
+
+    It is the same whenever it is asked for, and another for each `seed` (such as host and job) and each time.
+    `jitter` should be well below the gap between two times.
+    """
+    if jitter <= timedelta():
+        return due
+    words = f"{seed}\0{due.astimezone(UTC).isoformat()}".encode("utf-8", "surrogatepass")
+    share = int.from_bytes(hashlib.sha256(words).digest()[:8]) / 2**64
+    return due + share * jitter
+
+
+def after_missed(schedule: Schedule, last: datetime | None, now: datetime, slack: timedelta) -> datetime:
+    """When a job is next due that does not make up for what it missed: `next_due` that skips it.
+
+    A time that is past by no more than `slack` still counts, since whoever looks may look a little late.
+    """
+    due = next_due(schedule, last, now)
+    oldest = now.astimezone(UTC) - slack
+    if due >= oldest or isinstance(schedule.rule, Every):
+        return due  # an interval after the last run is not missed: it is over
+    return _first_after(schedule.rule, oldest - _TICK, ZoneInfo(schedule.timezone))
 
 
 def _first_after(rule: Calendar, since: datetime, zone: ZoneInfo) -> datetime:

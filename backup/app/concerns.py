@@ -39,8 +39,16 @@ def overdue(status: Status) -> Iterator[Concern]:
     for job in status.jobs:
         if job.is_overdue and job.overdue_from is not None:
             last = "it was never backed up" if job.last_good is None else f"last good {_shown(job.last_good)}"
-            text = f"job {job.name} is overdue since {_shown(job.overdue_from)}: {last}"
+            text = f"job {job.name} is overdue since {_shown(job.overdue_from)}: {last}{_at_it(job, status)}"
             yield Concern(Level.CRITICAL, Topic.OVERDUE, text, f"nightvault backup {job.name}", job.name)
+
+
+def _at_it(job: JobStatus, status: Status) -> str:
+    """That a backup of the job is at it, as the first one may be for days."""
+    for run in status.running:
+        if run.kind is RunKind.BACKUP and run.job == job.name and not run.is_dead:
+            return f"; a backup of it runs since {_shown(run.started_at)}"
+    return ""
 
 
 def _runs(status: Status) -> Iterator[Concern]:

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from backup.app.status import read_status
 from backup.app.status_parts import JobStatus, Status, VaultStatus
 from backup.config import Config
 from backup.errors import NightvaultError
@@ -178,6 +177,8 @@ def refresh_metrics(config: Config, clock: Clock) -> None:
     path = config.monitoring.metrics_file
     if path is None:
         return
+    from backup.app.status import read_status  # only where it is used: a backup needs no price table
+
     try:
         _replace(path, metrics_text(read_status(config, clock.now())).encode())
     except NightvaultError as error:

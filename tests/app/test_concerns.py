@@ -89,6 +89,14 @@ def test_each_concern_has_a_command() -> None:
     assert all(one.command and one.command.split()[0] in {"nightvault", "systemctl"} for one in found)
 
 
+def test_an_overdue_job_says_if_a_backup_of_it_runs() -> None:
+    """A first backup may take days: it is overdue all the same, since it may hang."""
+    at_it = run(outcome=Outcome.RUNNING)
+    for running, told in (([], False), ([at_it], True), ([replace(at_it, is_dead=True)], False)):
+        (one,) = concerns_of(status(jobs=[LATE], running=running))
+        assert ("a backup of it runs since" in one.text) is told
+
+
 def test_what_failed_says_why() -> None:
     ended = [run(outcome=Outcome.FAILED, error="no space left for /spool")]
     (one,) = concerns_of(status(ended=ended))
