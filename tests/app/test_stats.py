@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from backup.app import status
 from backup.app.prices import price_table
 from backup.app.stats import terms_of
 from backup.config import Config, VaultSettings
+from backup.inventory.stats import Stored
+from backup.inventory.status import Held
 from backup.model import MIB, PackKind, VaultName
+from backup.retention.stats import Rows, summed
 
 DATA, CATALOG = PackKind.DATA, PackKind.CATALOG
 
@@ -46,3 +55,24 @@ def test_parts_are_those_that_uploads_are_cut_into(tmp_path: Path) -> None:
     assert terms_of(config, table, vault).part_size == 64 * MIB
     small = msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, memory=160 * MIB))
     assert terms_of(small, table, vault).part_size < 64 * MIB
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(PackKind), st.integers(1, 10**6), st.integers(1, 2**50)), max_size=4)
+)
+@pytest.mark.parametrize(
+    "settings",
+    [{"kind": "glacier", "vault": "v"}, {"kind": "s3", "bucket": "b"}, {"kind": "directory", "path": "/d"}],
+)
+def test_status_tells_the_same_cost_of_a_month(
+    settings: dict[str, str], held: list[tuple[PackKind, int, int]]
+) -> None:
+    """`status` adds up by kind of archive, `stats` by day and job: both are the vault's bill."""
+    config, vault = config_with(Path("/nowhere"), **settings)
+    day = date(2026, 11, 1)
+    rows = [Stored(vault.name, None, kind, day, False, count, size, 0, 0) for kind, count, size in held]
+    expected = summed(Rows(stored=rows), terms_of(config, price_table(config), vault), day).month
+    found = status._month(config, vault, [Held(vault.name, *one) for one in held])
+    assert found is not None
+    assert expected is not None
+    assert abs(found - expected) < Decimal("1e-9")

@@ -201,6 +201,56 @@ def test_a_run_and_one_that_died(with_daemon: Server) -> None:
         assert (one["kind"], one["job"], one["dead"]) == ("backup", "main", False)
 
 
+def test_what_was_never_read_back(with_daemon: Server) -> None:
+    (vault,) = with_daemon.json("status")["vaults"]
+    assert vault["unverified_since"] == "2026-03-01T02:00:00Z"
+    with_daemon.done("check", "--read-data", "100%")
+    (vault,) = with_daemon.json("status")["vaults"]
+    assert vault["unverified_since"] is None
+    later(with_daemon, HOUR)
+    (with_daemon.source / "new").write_text("more")
+    with_daemon.backup()
+    (vault,) = with_daemon.json("status")["vaults"]
+    assert vault["unverified_since"] == "2026-03-01T03:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "states",
+    [["planned"], ["waiting", "waiting"], ["ready", "waiting"], ["ready", "fetched"], ["failed", "waiting"]],
+)
+def test_open_restores_are_told_as_restores_tells_them(with_daemon: Server, states: list[str]) -> None:
+    """By groups of retrievals, where `restores` looks at each of them."""
+    (snapshot,) = with_daemon.json("snapshots")
+    begin = int(START.timestamp() * 1e6)
+    with closing(sqlite3.connect(with_daemon.state / "inventory.sqlite")) as inventory, inventory:
+        inventory.execute(
+            "INSERT INTO restores (number, id, snapshot, vault, path, target, tier, state, created_at)"
+            " VALUES (1, 'abcdef0123456789', ?, 1, x'2f', x'2f6d', 'standard', 'open', ?)",
+            (snapshot["id"], begin),
+        )
+        for number, state in enumerate([*states, *states]):
+            hour = begin + number * 3_600_000_000
+            inventory.execute(
+                "INSERT INTO retrievals"
+                " (restore, archive, start, end, tier, token, state, requested_at, until)"
+                " VALUES (1, 1, 0, 1, ?, ?, ?, ?, ?)",
+                (
+                    "bulk" if number % 3 else "standard",
+                    str(number),
+                    state,
+                    hour,
+                    hour if state == "ready" else None,
+                ),
+            )
+    (theirs,) = with_daemon.json("restores")
+    document = json.loads(with_daemon.run("--json", "status").stdout)
+    (ours,) = document["restores"]
+    same = ("id", "snapshot", "vault", "target", "stage", "retrievals", "waiting", "failed", "expected_at")
+    assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+    assert ours["ready_until"] == theirs["ready_until"]
+    assert [one["topic"] for one in document["concerns"]] == (["restore"] if "failed" in states else [])
+
+
 def test_there_is_no_inventory(tmp_path: Path) -> None:
     server = directory_server(tmp_path)
     assert "nightvault init" in server.fails(10, "status")

@@ -1,0 +1,116 @@
+"""What `status` asks of the database, against the same said naively over all rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert
+
+from backup.inventory import runs, schema, status
+from backup.inventory.database import Inventory
+from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.schema import micros, moment
+from backup.inventory.snapshots import record_snapshot
+from backup.model import JobName
+from tests.inventory.made_up import fresh_ledger, snapshot
+from tests.support.doubles import START
+
+JOBS = ("job", "other")
+NOW = micros(START)
+HOUR = 3_600_000_000
+SORTS = ("read", "compared", "laws")
+
+
+class Row(NamedTuple):
+    """A run as it is made up: a prune or check is of a vault, anything else of a job."""
+
+    kind: RunKind
+    who: int
+    outcome: Outcome
+    hours: int
+    sort: str
+
+
+ROWS = st.builds(
+    Row,
+    st.sampled_from(RunKind),
+    st.integers(0, 1),
+    st.sampled_from(Outcome),
+    st.integers(-5, 5),
+    st.sampled_from(SORTS),
+)
+
+
+def values_of(row: Row, number: int, jobs: list[int]) -> dict[str, object]:
+    of_vault = row.kind in {RunKind.PRUNE, RunKind.CHECK}
+    report = {"vault": f"v{row.who}"} if of_vault else {}
+    if row.kind is RunKind.CHECK:
+        report |= {sort: {} if sort == row.sort else None for sort in SORTS}  # type: ignore[misc]
+    return {
+        "number": number,
+        "kind": row.kind,
+        "job": None if of_vault else jobs[row.who],
+        "outcome": row.outcome,
+        "started_at": NOW + row.hours * HOUR,
+        "report": None if row.outcome is Outcome.RUNNING else json.dumps(report),
+    }
+
+
+@pytest.fixture(scope="module")
+def two_jobs() -> Iterator[tuple[Inventory, list[int]]]:
+    """An inventory with two jobs, and their numbers."""
+    with fresh_ledger() as ledger:
+        with ledger.inventory.writing() as tx:
+            other = runs.get_or_create_job(tx, JobName("other"), ledger.job.vault, b"o" * 16)
+        yield ledger.inventory, [ledger.job.number, other.number]
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(ROWS, max_size=14))
+def test_newest_runs_and_dates(two_jobs: tuple[Inventory, list[int]], rows: list[Row]) -> None:
+    inventory, jobs = two_jobs
+    with inventory.writing() as tx:
+        tx.execute(delete(schema.runs))
+        for number, row in enumerate(rows, 1):
+            tx.execute(insert(schema.runs).values(**values_of(row, number, jobs)))
+        found = status.newest_runs(tx)
+        dates = status.backup_dates(tx, START)
+    newest: dict[tuple[object, ...], int] = {}
+    for number, row in enumerate(rows, 1):
+        if row.outcome is Outcome.RUNNING:
+            newest[("running", number)] = number
+        elif row.kind not in {RunKind.RESTORE, RunKind.MARK}:
+            newest[(row.kind, row.who, row.sort if row.kind is RunKind.CHECK else "")] = number
+    assert [one.number for one in found] == sorted(newest.values(), reverse=True)
+    for who, name in enumerate(JOBS):
+        began = [NOW + row.hours * HOUR for row in rows if row.kind is RunKind.BACKUP and row.who == who]
+        assert (JobName(name) in dates) == bool(began)
+        if began:
+            past = [one for one in began if one <= NOW]
+            expected = (moment(min(began)), moment(max(past)) if past else None, moment(max(began)))
+            one = dates[JobName(name)]
+            assert (one.first, one.newest, one.latest) == expected
+
+
+def test_forgotten_snapshots_and_those_to_come_are_not_the_newest() -> None:
+    with fresh_ledger() as ledger, ledger.inventory.writing() as tx:
+        assert status.snapshot_dates(tx, START) == {}
+        for number in range(1, 6):
+            record_snapshot(tx, snapshot(ledger.job, number, f"{number:016x}"))
+        day, name = timedelta(days=1), ledger.job.name
+        found = status.snapshot_dates(tx, START + 3 * day)[name]
+        assert (found.newest, found.latest) == (START + 3 * day, START + 5 * day)
+        found = status.snapshot_dates(tx, START)[name]
+        assert (found.newest, found.latest) == (None, START + 5 * day)
+        table = schema.snapshots
+        tx.execute(table.update().where(table.c.number >= 4).values(forgotten_at=NOW))
+        found = status.snapshot_dates(tx, START + 9 * day)[name]
+        assert (found.newest, found.latest) == (START + 3 * day, START + 3 * day)
+        tx.execute(delete(table))
+        assert status.snapshot_dates(tx, START) == {}
