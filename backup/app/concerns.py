@@ -14,7 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from backup.app.status_parts import CertificateStatus, Concern, JobStatus, Level, RunFacts, Status, Topic
+from backup.app.status_parts import (
+    UNKNOWN,
+    CertificateStatus,
+    Concern,
+    JobStatus,
+    Level,
+    RunFacts,
+    Status,
+    Topic,
+)
 from backup.inventory.runs import Outcome, RunKind
 
 SOON, VERY_SOON = timedelta(days=14), timedelta(days=3)
@@ -53,11 +62,14 @@ def _at_it(job: JobStatus, status: Status) -> str:
 
 def _runs(status: Status) -> Iterator[Concern]:
     configured = {one.name for one in status.jobs}
+    vaults = {one.name for one in status.vaults if one.kind != UNKNOWN}
     for run in status.ended:
         if run.outcome not in {Outcome.FAILED, Outcome.PARTIAL}:
             continue
         if run.job is not None and run.job not in configured:
             continue  # the config has it no more: it will never be done
+        if run.vault is not None and run.vault not in vaults:
+            continue
         yield Concern(_level(run), Topic.RUN, _told(run), _command(run), run.job)
 
 

@@ -185,6 +185,9 @@ def refresh_metrics(config: Config, clock: Clock) -> None:
         _log.warning("the metrics were not written: %s", error)
     except OSError as error:
         _log.warning("the metrics file %s cannot be written: %s", path, error.strerror)
+    except Exception as error:  # noqa: BLE001  a backup that is done must not fail for its metrics
+        _log.error("the metrics were not written: unexpected %s: %s", type(error).__name__, error)
+        _log.debug("where it happened", exc_info=error)
 
 
 def _replace(path: str, text: bytes) -> None:

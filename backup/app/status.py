@@ -19,6 +19,7 @@ from backup.app.prices import kind_of, price_table
 from backup.app.state import State
 from backup.app.stats import terms_of
 from backup.app.status_parts import (
+    UNKNOWN,
     CertificateStatus,
     JobStatus,
     RestoreStatus,
@@ -154,7 +155,7 @@ def _vault(
     prunes = (one.started_at for one in facts if one.kind is RunKind.PRUNE and one.vault == name)
     return VaultStatus(
         name=name,
-        kind=kind_of(settings) if settings else "unknown",
+        kind=kind_of(settings) if settings else UNKNOWN,
         archives=sum(one.archives for one in held),
         bytes=sum(one.bytes for one in held),
         month=_month(config, settings, held),

@@ -14,6 +14,9 @@ from enum import StrEnum
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.model import JobName, SnapshotId, VaultName
 
+UNKNOWN = "unknown"
+"""The kind of a vault that the config does not have any more."""
+
 
 class Level(StrEnum):
     """How bad a concern is; part of the JSON interface."""

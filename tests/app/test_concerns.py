@@ -39,6 +39,12 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ),
     ("interrupted", {"ended": [run(outcome=Outcome.INTERRUPTED)]}, []),
     ("failed, of a job that is gone", {"ended": [run(outcome=Outcome.FAILED, job="old")]}, []),
+    ("of a vault that is gone", {"ended": [run(RunKind.PRUNE, Outcome.FAILED, job=None, vault="old")]}, []),
+    (
+        "of a vault that the config has no more",
+        {"ended": [run(RunKind.PRUNE, Outcome.FAILED, job=None)], "vaults": [vault(kind="unknown")]},
+        [],
+    ),
     ("damage", {"ended": [run(RunKind.CHECK, Outcome.FAILED, job=None)]}, [(CRITICAL, Topic.RUN)]),
     ("not all seen", {"ended": [run(RunKind.CHECK, Outcome.PARTIAL, job=None)]}, [(WARNING, Topic.RUN)]),
     ("no certificate", {"certificate": None}, []),

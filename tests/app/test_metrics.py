@@ -167,6 +167,17 @@ def test_a_backup_does_not_fail_for_them(
     assert other.read_text() == "untouched"
 
 
+def test_not_even_a_mistake_of_ours_fails_a_backup(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def mistaken(_status: object) -> str:
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr("backup.app.metrics.metrics_text", mistaken)
+    server.backup()
+    assert "unexpected ValueError: a mistake" in caplog.text
+
+
 def test_status_writes_them_to_a_file_that_is_named(server: Server, tmp_path: Path) -> None:
     server.backup()
     path = tmp_path / "by hand.prom"
