@@ -192,6 +192,8 @@ def test_an_old_recovery_line_leads_to_a_state_that_is_not_older(nights: Nights,
     nights.clock.advance(5 * DAY)
     assert nights.site.prune().deleted.archives > 3
     assert line.delta.archive_id not in nights.listed()
+    fulls = "SELECT count(*) FROM catalogs c JOIN archives a ON a.number = c.archive WHERE generation = 2"
+    assert query(nights.site, f"{fulls} AND a.state = 'stored'") == [(2,)]
     back = bare(tmp_path, nights.site)
     report = back.rebuild(Wish(lines=(line,), trust=Trust()))
     assert report.state == "done"

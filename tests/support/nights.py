@@ -48,7 +48,11 @@ class Nights:
 
     def forget(self, *numbers: int) -> None:
         """Mark snapshots as forgotten."""
-        self.site.amend(records.ForgottenRecord(list(numbers), micros(self.clock.now())))
+        self.site.amend(*self.forgotten(*numbers))
+
+    def forgotten(self, *numbers: int) -> list[records.ForgottenRecord]:
+        """The record that forgets them now."""
+        return [records.ForgottenRecord(list(numbers), micros(self.clock.now()))]
 
     def take_back(self, *numbers: int) -> None:
         """Undo that."""

@@ -1,0 +1,163 @@
+"""Each condition of a deletion by itself: without it, something that is needed would go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.inventory.archives import ArchiveState
+from backup.model import PackKind, Tier, VaultState
+from backup.pruner.decide import Decider, Found
+from backup.pruner.listed import PruneStoppedError
+from backup.restorer.restore import begin_restore, plan_restore
+from tests.support.checking import query
+from tests.support.doubles import Fault, FaultyVault, PowerCut
+from tests.support.nights import DAY, Nights
+from tests.support.rebuilding import archive_file
+
+
+@pytest.fixture
+def nights(tmp_path: Path) -> Iterator[Nights]:
+    """Five nights."""
+    made = Nights(tmp_path)
+    for _ in range(5):
+        made.night()
+    yield made
+    made.site.close()
+
+
+def begin(nights: Nights, number: int, target: Path) -> None:
+    """Begin a restore of a snapshot, forgotten or not, and leave it open."""
+    every = {one.number: one for one in nights.site.snapshots(also_forgotten=True)}
+    world = nights.site.restore_world
+    plan = plan_restore(every[number], os.fsencode(nights.source), world)
+    begin_restore(plan, os.fsencode(target), world, tier=Tier.STANDARD, keys=lambda: [nights.site.key])
+
+
+def test_each_job_must_have_said_so(nights: Nights, tmp_path: Path) -> None:
+    """Two jobs named the archives; the prune was cut off after the catalog of the first."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file 1").write_bytes(nights.restore_file(1, "file 1"))
+    second = nights.site.with_job(sources=[other], name="second")
+    second.backup()
+    (other / "file 1").unlink()
+    second.backup()
+    nights.forget(1, 2, 3)
+    second.amend(*nights.forgotten(1))
+    cut = FaultyVault(nights.vault, Fault("complete_upload", PowerCut("gone"), skip=1))
+    with pytest.raises(PowerCut):
+        replace(nights.site, vault=cut).prune()
+    nights.site = nights.site.reopen(nights.vault)
+    lacking = """SELECT count(*) FROM archives a WHERE state = 'condemned' AND 1 = (
+                 SELECT count(*) FROM condemnations WHERE archive = a.number)"""
+    assert query(nights.site, lacking)[0][0] >= 1
+    nights.site.inventory.close()
+    nights.site = nights.site.reopen(nights.vault)
+    with nights.site.inventory.writing() as tx:  # the second catalog never came
+        tx.exec_driver_sql("UPDATE runs SET outcome = 'failed' WHERE outcome = 'running'")
+        tx.exec_driver_sql("DELETE FROM uploads")
+        tx.exec_driver_sql("UPDATE archives SET state = 'lost' WHERE state = 'submitted'")
+    nights.clock.advance(9 * DAY)
+    alone = query(nights.site, "SELECT count(*) FROM archives WHERE state = 'condemned'")[0][0]
+    assert nights.site.prune().deleted.archives == alone - 1
+    nights.clock.advance(4 * DAY)
+    assert nights.site.prune().deleted.archives == 1
+
+
+def test_a_list_that_lacks_catalogs_stops_it(nights: Nights) -> None:
+    """It is not the list of the vault that we know."""
+    gone = query(nights.site, "SELECT archive_id FROM archives WHERE kind = 2 ORDER BY number DESC LIMIT 1")
+    archive_file(nights.folder / "vault", gone[0][0]).unlink()
+    with pytest.raises(PruneStoppedError, match="lacks 1 catalogs"):
+        nights.site.prune()
+
+
+@pytest.mark.parametrize(("minutes", "stops"), [(4, False), (-4, False), (6, True), (-6, True)])
+def test_clocks_that_differ_stop_it(nights: Nights, minutes: int, stops: bool) -> None:
+    class Ahead(FaultyVault):
+        def state(self) -> VaultState:
+            return replace(super().state(), at=nights.clock.now() + timedelta(minutes=minutes))
+
+    site = replace(nights.site, vault=Ahead(nights.vault))
+    if stops:
+        with pytest.raises(PruneStoppedError, match="clock"):
+            site.prune()
+    else:
+        assert site.prune().state == "done"
+
+
+def test_what_changed_since_the_decision_is_seen(
+    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody begins to restore a forgotten snapshot between the decision and its record."""
+    nights.forget(1, 2, 3)
+    nights.site.prune()
+    nights.clock.advance(5 * DAY)
+    real, times = Decider.decide, []
+
+    def then(decider: Decider, *args: Any, **more: Any) -> Found:
+        found = real(decider, *args, **more)
+        times.append(found)
+        if len(times) == 1:
+            begin(nights, 1, tmp_path / "late")
+        return found
+
+    monkeypatch.setattr(Decider, "decide", then)
+    report = nights.site.prune()
+    assert len(times) == 2
+    assert report.deleted.archives == 0
+    assert ArchiveState.DELETING not in nights.states()
+
+
+def test_what_an_open_restore_reads_stays(nights: Nights, tmp_path: Path) -> None:
+    """Also where its chunks lie elsewhere by now: it has asked for them there."""
+    contents = nights.restore_file(1, "file 1")
+    nights.forget(1, 2, 3)
+    nights.site.prune()
+    begin(nights, 1, tmp_path / "open")
+    nights.night("file 1 again", contents)
+    nights.clock.advance(5 * DAY)
+    report = nights.site.prune()
+    assert report.deleted.archives == 0
+    assert report.taken_up.archives == 1
+
+
+def test_what_a_first_backup_sent_stays_for_the_next(tmp_path: Path) -> None:
+    """It was cut off before its catalog; a prune in between takes nothing away that it builds on."""
+    nights = Nights(tmp_path)
+    nights.night()
+    (nights.source / "file 9").write_bytes(os.urandom(100_000))
+    cut = FaultyVault(nights.vault, Fault("complete_upload", PowerCut("gone"), skip=1))
+    with pytest.raises(PowerCut):
+        replace(nights.site, vault=cut).backup()
+    nights.site = nights.site.reopen(nights.vault)
+    assert nights.site.prune().condemned.archives == 0
+    before = len(nights.states())
+    nights.site.backup()
+    assert len(nights.states(PackKind.DATA)) == before
+    nights.site.close()
+
+
+def test_what_no_backup_came_back_for_goes_in_the_end(tmp_path: Path) -> None:
+    nights = Nights(tmp_path)
+    nights.night()
+    (nights.source / "file 9").write_bytes(os.urandom(100_000))
+    cut = FaultyVault(nights.vault, Fault("complete_upload", PowerCut("gone"), skip=1))
+    with pytest.raises(PowerCut):
+        replace(nights.site, vault=cut).backup()
+    nights.site = nights.site.reopen(nights.vault)
+    with nights.site.inventory.writing() as tx:
+        tx.exec_driver_sql("DELETE FROM uploads")
+        tx.exec_driver_sql("UPDATE archives SET state = 'lost' WHERE state = 'submitted'")
+    nights.clock.advance(4 * DAY)
+    assert nights.site.prune().condemned.archives == 1
+    nights.clock.advance(4 * DAY)
+    assert nights.site.prune().deleted.archives == 1
+    nights.site.close()
