@@ -2,6 +2,7 @@
 
 Ten chunks an entry, half of the entries closed. Prints JSON lines: seconds, KiB that memory grew by, and
 how many archives nothing needs; once with all archives stored, once with all unconfirmed, as after a rebuild.
+Then the same of the whole decision of a prune: how many archives it condemns, and then deletes.
 """
 
 from __future__ import annotations
@@ -12,16 +13,26 @@ import sys
 import tempfile
 import time
 from array import array
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
-from backup.inventory import archives, driver, entries, need, runs, schema
+from backup.archiver.settings import BackupContext, BackupJob
+from backup.inventory import archives, driver, entries, lost, need, runs, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Inventory, Transaction, create_inventory
-from backup.model import InventoryId, JobName, Owner, PackKind, VaultName
-from tests.support.doubles import START
+from backup.model import MIB, InventoryId, JobName, Owner, PackKind, VaultName
+from backup.pruner.context import PruneContext
+from backup.pruner.decide import Decider
+from backup.source.filters import Filters
+from backup.transfer.retrievals.listing import newest_kept_head
+from backup.vault.directory import DirectoryVault
+from tests.support.backups import server_keys
+from tests.support.doubles import START, ManualClock, Silent
 from tests.support.restoring import peak
 
+DAY = timedelta(days=1)
 CHUNKS = 10
 A_PACK = 2_000
 A_WRITE = 100_000
@@ -69,6 +80,44 @@ def measure(inventory: Inventory) -> dict[str, object]:
     return {"seconds": round(time.monotonic() - began, 1), "grew": peak() - before, "dead": dead}
 
 
+def list_everything(tx: Transaction) -> None:
+    """A list of the vault that shows all archives, and one snapshot, which the closed entries are not in."""
+    at = schema.micros(START + DAY)
+    insert_rows(tx, schema.listings, [(1, 1, "token", "list", "kept", at, at)])
+    tx.exec_driver_sql("""INSERT INTO listed_archives (listing, archive_id, description, size, created_at)
+                          SELECT 1, archive_id, '', size, stored_at FROM archives""")
+    at = schema.micros(START)
+    insert_rows(tx, schema.snapshots, [
+        ("s", 1, 2, None, at, at, "host", b"", b"", 1, 1, None, None, None, None)
+    ])  # fmt: skip
+
+
+def measure_planning(inventory: Inventory, folder: str) -> dict[str, object]:
+    """Seconds and memory for a prune's decision, before anything is condemned and when it can be deleted."""
+    clock = ManualClock(START + 10 * DAY)
+    vault = DirectoryVault(VaultName("v"), folder, clock)
+    world = BackupContext(inventory, vault, clock, Silent(), folder, "host", "nightvault", lambda: False)
+    context = PruneContext(
+        server_keys(), world, BackupJob(JobName("job"), (), Filters(), MIB, MIB).sending, vault
+    )
+    told: dict[str, object] = {}
+    for step in ("condemned", "deleted"):
+        Path("/proc/self/clear_refs").write_text("5")
+        before, began = peak(), time.monotonic()
+        with inventory.reading() as tx:
+            head = newest_kept_head(tx, vault)
+            assert head is not None
+            plan = Decider(context, Decimal(0)).decide(tx, head, has_clock=False).plan
+        seconds = round(time.monotonic() - began, 1)
+        found = plan.condemn if step == "condemned" else plan.delete
+        told[step] = {"archives": len(found), "seconds": seconds, "grew": peak() - before}
+        with inventory.writing() as tx:
+            at = schema.micros(START)
+            insert_rows(tx, schema.condemnations, [(one.number, 1, at) for one in plan.condemn])
+            lost.mark(tx, [one.number for one in plan.condemn], ArchiveState.CONDEMNED)
+    return told
+
+
 def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = create_inventory(
@@ -85,7 +134,13 @@ def main(count: int) -> None:
             tx.exec_driver_sql(
                 driver.sql_of(tx, "UPDATE archives SET state = {m}"), (str(ArchiveState.UNCONFIRMED),)
             )
-        print(json.dumps(measure(made)))
+        print(json.dumps(measure(made)), flush=True)
+        with made.writing() as tx:
+            tx.exec_driver_sql(
+                driver.sql_of(tx, "UPDATE archives SET state = {m}"), (str(ArchiveState.STORED),)
+            )
+            list_everything(tx)
+        print(json.dumps(measure_planning(made, folder)))
         made.close()
 
 

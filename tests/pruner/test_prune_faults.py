@@ -17,8 +17,8 @@ from backup.inventory import retrievals
 from backup.inventory.archives import ArchiveState
 from backup.inventory.schema import METADATA, micros
 from backup.inventory.stages import RestoreStage
-from backup.model import ArchiveId, InventoryId, Refusal, Tier
-from backup.protocols import Vault
+from backup.model import ArchiveId, InventoryId, Refusal, Tier, VaultState
+from backup.protocols import Clock, Vault
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.catalog_chain import Trust
 from backup.rebuilder.context import Wish
@@ -42,6 +42,17 @@ class Refusing(FaultyVault):
     def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
         self.calls["delete_archives"] += 1
         return {one: Refusal("it is locked", self._until) for one in stored}
+
+
+class Telling(FaultyVault):
+    """A vault that tells its time."""
+
+    def __init__(self, vault: Vault, clock: Clock) -> None:
+        super().__init__(vault)
+        self._clock = clock
+
+    def state(self) -> VaultState:
+        return replace(super().state(), at=self._clock.now())
 
 
 @pytest.fixture
@@ -202,7 +213,7 @@ def test_an_old_recovery_line_leads_to_a_state_that_is_not_older(nights: Nights,
     rebuilt.close()
 
 
-def test_a_stranger_with_low_numbers_stops_it(nights: Nights, tmp_path: Path) -> None:
+def test_a_stranger_stops_it(nights: Nights, tmp_path: Path) -> None:
     """A server that was thought to be gone wakes up, and writes on beside the one that was rebuilt."""
     back = bare(tmp_path, nights.site)
     assert back.rebuild().state == "done"
@@ -211,6 +222,23 @@ def test_a_stranger_with_low_numbers_stops_it(nights: Nights, tmp_path: Path) ->
         nights.clock.advance(DAY)
         rebuilt.backup()
     assert rebuilt.prune().state == "done"
+    replace(nights.site, vault=Blindfolded(nights.vault)).backup()
+    with pytest.raises(PruneStoppedError, match="does not know"):
+        rebuilt.prune()
+    rebuilt.close()
+
+
+def test_a_stranger_with_low_numbers_stops_it(nights: Nights, tmp_path: Path) -> None:
+    """He slept so long that all catalogs with numbers like his are deleted; the vault's clock tells."""
+    back = bare(tmp_path, nights.site)
+    assert back.rebuild().state == "done"
+    rebuilt = replace(back.site(), vault=Telling(nights.vault, nights.clock))
+    for number in range(3):
+        nights.clock.advance(DAY)
+        enrolled(rebuilt, number).backup()
+    rebuilt.prune()
+    nights.clock.advance(5 * DAY)
+    assert rebuilt.prune().deleted.archives > 3
     replace(nights.site, vault=Blindfolded(nights.vault)).backup()
     with pytest.raises(PruneStoppedError, match="does not know"):
         rebuilt.prune()

@@ -15,8 +15,9 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 GRACE = 3 * DAY
 
-days = st.integers(-120, 10).map(lambda days: NOW + days * DAY)
+days = st.integers(-8, 2).map(lambda days: NOW + days * DAY)
 maybe = st.none() | days
+often = st.one_of(days, days, days, st.none())
 
 
 @st.composite
@@ -31,8 +32,8 @@ def pruned(draw: st.DrawFn, number: int) -> PrunedArchive:
         free_at=draw(days),
         is_condemned=is_condemned,
         is_decided=is_decided,
-        condemned_at=draw(maybe) if is_condemned else None,
-        told_at=draw(maybe) if is_condemned else None,
+        condemned_at=draw(often) if is_condemned else None,
+        told_at=draw(often) if is_condemned else None,
         retry_at=draw(maybe) if is_condemned else None,
         run_is_open=draw(st.booleans()),
     )
@@ -41,13 +42,13 @@ def pruned(draw: st.DrawFn, number: int) -> PrunedArchive:
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[list[PrunedArchive], set[int], PruneRules]:
     """Archives, those that are needed, and rules."""
-    archives = [draw(pruned(number)) for number in range(draw(st.integers(0, 6)))]
-    needed = {one.number for one in archives if draw(st.booleans())}
+    archives = [draw(pruned(number)) for number in range(draw(st.integers(0, 8)))]
+    needed = {one.number for one in archives if draw(st.integers(0, 2)) == 0}
     rules = PruneRules(
-        grace=draw(st.integers(0, 10)) * DAY,
+        grace=draw(st.integers(0, 4)) * DAY,
         listed_before=draw(days),
         max_fee=Decimal(draw(st.integers(0, 3000))),
-        may_delete=draw(st.booleans()),
+        may_delete=draw(st.sampled_from([True, True, True, False])),
     )
     return archives, needed, rules
 
