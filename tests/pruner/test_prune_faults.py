@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from backup.inventory import retrievals
+from backup.format import records
+from backup.inventory import amendments, retrievals
 from backup.inventory.archives import ArchiveState
 from backup.inventory.schema import METADATA, micros
 from backup.inventory.stages import RestoreStage
@@ -185,6 +186,9 @@ def test_a_restore_of_a_forgotten_snapshot_is_waited_for(nights: Nights, tmp_pat
             return super().delete_archives(stored)
 
     replace(nights.site, vault=Meanwhile(nights.vault)).prune()
+    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [1, 5, 6]
+    with nights.site.inventory.writing() as tx:  # a catalog that was stored before it began
+        amendments.apply(tx, 1, [records.DroppedRecord([1])])
     assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [1, 5, 6]
     with nights.site.inventory.writing() as tx:
         (late,) = retrievals.list_restores(tx)

@@ -190,6 +190,30 @@ def test_everything_dead_goes_at_last(case: tuple[list[PrunedArchive], set[int],
     assert plan_prune(left.values(), needed, may, now=now, fee=fee).is_empty
 
 
+def condemned(number: int, *, size: int = 1, free_in: int = -1) -> PrunedArchive:
+    """One that was condemned, and told to be, five days ago."""
+    then = NOW - 5 * DAY
+    return PrunedArchive(
+        number, b"", size, then, NOW + free_in * DAY, is_condemned=True, condemned_at=then, told_at=then
+    )
+
+
+def test_the_list_must_be_newer_than_what_condemned() -> None:
+    then = NOW - 5 * DAY
+    for listed, goes in ((then - DAY, False), (then, False), (then + HOUR, True)):
+        found = plan(([condemned(1)], set(), PruneRules(GRACE, listed)))
+        assert bool(found.delete) == goes
+        assert [one.why for one in found.waiting] == ([] if goes else [Why.LISTING])
+
+
+def test_fees_add_up_to_what_may_be_paid() -> None:
+    """The cheapest a byte first; one that is too dear does not keep smaller ones from going."""
+    archives = [condemned(1, size=100, free_in=9), condemned(2, size=10, free_in=9), condemned(3, free_in=2)]
+    for most, goes in ((0, []), (1, []), (2, [3]), (91, [3]), (92, [2, 3]), (900, [2, 3]), (992, [1, 2, 3])):
+        found = plan((archives, set(), PruneRules(GRACE, NOW, Decimal(most))))
+        assert [one.number for one in found.delete] == goes, most
+
+
 # A walk: backups, forgetting, undoing, pruning, cuts and refusals in any order.
 
 
