@@ -133,7 +133,7 @@ def is_overdue(
     `now` (the clock was ahead then, or is behind now) says nothing: by it no job is overdue.
     """
     last = last_good or next_due(schedule, None, known_since)
-    return last <= now and overdue_from(schedule, last) < now
+    return overdue_from(schedule, last) < now  # which is after `last` in any case
 
 
 def delayed(due: datetime, jitter: timedelta, seed: str) -> datetime:
