@@ -186,8 +186,8 @@ def _notes(report: PruneReport) -> Iterator[str]:
         yield "what waits for its minimum duration costs the same, kept or deleted; --max-fee M deletes early"
     if not report.may_delete and (report.waiting or report.condemned.archives):
         yield (
-            'this server condemns, and does not delete (deletes = "elsewhere"): who has that right deletes '
-            "condemned\narchives after grace, or give this server a prune_role_arn (docs/retention.md)"
+            'this server condemns, and does not delete (deletes = "elsewhere"): after grace\n'
+            "`nightvault prune --delete-only` on another machine deletes, or this server with a prune_role_arn"
         )
 
 
