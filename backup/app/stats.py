@@ -9,9 +9,12 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from backup.app.prices import kind_of, price_table
 from backup.config import Config, VaultSettings, part_size_within
 from backup.cost import PriceTable
+from backup.inventory import pruning
 from backup.inventory import stats as queries
-from backup.inventory.database import Inventory
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.need import kept_snapshots
 from backup.model import MIB, JobName, PackKind, VaultName
+from backup.pruner.needed import needed_archives
 from backup.retention.nights import nights_of
 from backup.retention.stats import MONTH, Rows, Summary, Terms, summed
 from backup.retention.unusual import NIGHTS
@@ -68,10 +71,25 @@ def read_statistics(
             uploads=queries.uploads(tx, since),
             retrieved=queries.retrieved(tx, since),
             shared=queries.shared(tx),
+            dead=_dead(tx),
         )
     table = price_table(config)
     chosen = rows.only(vault, job)
     return Statistics(now, chosen, _terms_of(config, table, (name for name, _ in chosen.parts)), table)
+
+
+def _dead(tx: Transaction) -> list[queries.Stored]:
+    """The archives that no kept snapshot, no rebuild and no open restore needs: what a prune would delete.
+
+    What a run stored that may still come true is not among them.
+    """
+    every = queries.each(tx)
+    kept = kept_snapshots(tx)
+    needed = pruning.archives_of_open_restores(tx)
+    for vault in {one.vault for one in every.values()}:
+        needed |= needed_archives(tx, vault, kept)
+        needed |= {one.number for one in pruning.stored_archives(tx, vault) if one.run_is_open}
+    return [one for number, one in every.items() if number not in needed]
 
 
 def _terms_of(config: Config, table: PriceTable, names: Iterable[VaultName]) -> dict[VaultName, Terms]:

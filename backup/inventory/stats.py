@@ -57,6 +57,10 @@ WHERE o.state IN {_BILLED}
 GROUP BY o.vault, o.job, o.kind, day, condemned
 ORDER BY day, o.vault, o.job, o.kind, condemned"""  # noqa: S608
 
+_EACH = f"""{_OWNED}
+SELECT o.number, o.vault, o.job, o.kind, o.stored_at / {_DAY}, o.state = 'condemned', 1, o.size, 0, 0
+FROM owned o WHERE o.state IN {_BILLED} ORDER BY o.number"""  # noqa: S608
+
 _SNAPSHOTS = """
 SELECT v.name, j.name, t.kept, t.size, coalesce(s.files, 0), coalesce(s.bytes, 0), t.forgotten
 FROM jobs j
@@ -221,6 +225,14 @@ def stored(tx: Transaction) -> list[Stored]:
         Stored(vault, job, PackKind(kind), _date(day), bool(condemned), *sums)
         for vault, job, kind, day, condemned, *sums in raw_rows(tx, _STORED, ())
     ]
+
+
+def each(tx: Transaction) -> dict[int, Stored]:
+    """Each archive that is billed, by number, without what is in it."""
+    return {
+        number: Stored(vault, job, PackKind(kind), _date(day), bool(condemned), *sums)
+        for number, vault, job, kind, day, condemned, *sums in raw_rows(tx, _EACH, ())
+    }
 
 
 def snapshots(tx: Transaction) -> list[Contents]:

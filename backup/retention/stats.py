@@ -65,6 +65,7 @@ class Rows:
     uploads: Sequence[Uploads] = ()
     retrieved: Sequence[Retrieved] = ()
     shared: Sequence[Shared] = ()
+    dead: Sequence[Stored] = ()
 
     def of(self, vault: VaultName, *jobs: JobName | None) -> Rows:
         """Those of a vault; if jobs are named, of these alone (None: of archives that have no job)."""
@@ -83,6 +84,7 @@ class Rows:
             [one for one in self.uploads if fits(one)],
             [one for one in self.retrieved if fits(one)],
             [one for one in self.shared if fits(one)],
+            [one for one in self.dead if fits(one)],
         )
 
     @property
@@ -127,10 +129,12 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Everything about a vault, or about a job in it."""
+    """Everything about a vault, or about a job in it; `dead` are archives that nothing kept needs."""
 
     held: Amounts
     condemned: Amount
+    dead: Amount
+    dead_minimum: Minimum
     snapshots: int
     forgotten: int
     newest_files: int
@@ -181,6 +185,8 @@ def summed(rows: Rows, terms: Terms, today: date) -> Summary:
     return Summary(
         held=held,
         condemned=sum(condemned, Amount()),
+        dead=_amount(rows.dead),
+        dead_minimum=minimum_of(rows.dead, terms.prices, today),
         snapshots=sum(one.count for one in rows.snapshots),
         forgotten=sum(one.forgotten for one in rows.snapshots),
         newest_files=sum(one.newest_files for one in rows.snapshots),

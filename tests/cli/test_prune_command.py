@@ -189,3 +189,16 @@ def test_wrong_settings(tmp_path: Path, line: str, said: str) -> None:
     server = directory_server(tmp_path)
     replace(server, 'kind = "directory"', f'kind = "directory"\n{line}')
     assert said in server.fails(2, "prune")
+
+
+def test_stats_tell_what_is_dead(server: Server, clock: ManualClock) -> None:
+    """What a prune would delete, before it is condemned and until it is gone."""
+    plan = server.json("prune", "--dry-run")["condemned"]
+    for _ in range(2):
+        (vault,) = server.json("stats")["vaults"]
+        assert (vault["dead"]["archives"], vault["dead"]["bytes"]) == (plan["archives"], plan["bytes"])
+        assert "free now: no kept snapshot needs them" in " ".join(server.done("stats").stdout.split())
+        server.done("prune")
+    clock.advance(4 * DAY)
+    server.done("prune")
+    assert server.json("stats")["vaults"][0]["dead"]["archives"] == 0

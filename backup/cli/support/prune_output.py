@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from backup.pruner.report import Group, PruneReport
 
 _MOST_GROUPS = 12
-_NAMES = 5  # on one line
+_WIDTH = 80
 _WORDS = {
     "grace": "time of grace",
     "duration": "minimum duration",
@@ -49,14 +50,14 @@ def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
         cli.report(report.document(), text)
         raise click.exceptions.Exit(int(ExitCode.WAITING))
     lines = Text(printable("\n".join(_lines(report, currency))))
-    notes = Text(printable("\n".join(_notes(report))))
+    notes = [printable(line) for note in _notes(report) for line in wrap(note, _WIDTH)]
     screen: list[RenderableType] = [lines]
     if report.waiting or report.condemned_groups:
         screen += [Text(), _table(report, currency)]
     is_well = not is_partial(report)
     (cli.report if is_well else cli.show)(report.document(), Screen(*screen))
-    if str(notes):
-        cli.say(str(notes))
+    for note in notes:
+        cli.say(note)
     for warning in report.warnings:
         cli.warn(f"warning: {warning}")
     if not is_well:
@@ -87,18 +88,17 @@ def _lines(report: PruneReport, currency: str) -> Iterator[str]:
 
 
 def _line(word: str, text: str) -> str:
-    return f"  {word:<15}{text}"
+    start = f"  {word:<15}"
+    return fill(text, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
 
 
 def _names(job: str, ids: Sequence[str]) -> str:
-    """The snapshots of a job that cannot come back, five on a line."""
+    """The snapshots of a job that cannot come back."""
     from backup.cli.support.render import counted
 
-    names = [one[:8] for one in ids[:_MOST_GROUPS]]
+    names = ", ".join(one[:8] for one in ids[:_MOST_GROUPS])
     more = f" and {len(ids) - _MOST_GROUPS} more" if len(ids) > _MOST_GROUPS else ""
-    lines = [", ".join(names[start : start + _NAMES]) for start in range(0, len(names), _NAMES)]
-    told = (",\n" + _line("", "  ")).join(lines)
-    return f"{counted(len(ids), 'forgotten snapshot')} of job {job}:\n{_line('', '  ')}{told}{more}"
+    return f"{counted(len(ids), 'forgotten snapshot')} of job {job}: {names}{more}"
 
 
 def _saved(group: Group, currency: str) -> str:
@@ -146,7 +146,7 @@ def _table(report: PruneReport, currency: str) -> Sheet:
 def _word(group: Group) -> str:
     if group.why == "refused":
         return f"kept until {_day(group.until)}"
-    return _WORDS[group.why]
+    return _WORDS.get(group.why, group.detail)
 
 
 def _fewer(groups: Sequence[Group]) -> list[Group]:
@@ -186,8 +186,8 @@ def _notes(report: PruneReport) -> Iterator[str]:
         yield "what waits for its minimum duration costs the same, kept or deleted; --max-fee M deletes early"
     if not report.may_delete and (report.waiting or report.condemned.archives):
         yield (
-            'this server condemns, and does not delete (deletes = "elsewhere"): after grace\n'
-            "`nightvault prune --delete-only` on another machine deletes, or this server with a prune_role_arn"
+            'this server condemns, and does not delete (deletes = "elsewhere"): '
+            "`nightvault prune --delete-only` on another machine does, or this server with a prune_role_arn"
         )
 
 

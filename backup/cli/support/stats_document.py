@@ -64,6 +64,7 @@ def _summary(one: Summary) -> dict[str, Any]:
         **_amount(one.all),
         **_amounts(one.held),
         "condemned": _amount(one.condemned),
+        "dead": {**_amount(one.dead), "minimum": _minimum(one.dead_minimum)},
         "snapshots": one.snapshots,
         "forgotten": one.forgotten,
         "newest_files": one.newest_files,

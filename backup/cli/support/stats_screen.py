@@ -54,6 +54,10 @@ def _contents(one: Summary) -> Iterator[tuple[str, str]]:
     yield "  catalogs", _shown(catalogs)
     if one.condemned.archives:
         yield "  condemned", f"{_shown(one.condemned)} of these"
+    if one.dead.archives:
+        last = one.dead_minimum.last
+        free = f"free from {last} on" if last else "free now"
+        yield "  dead", f"{_shown(one.dead)} of these, {free}: no kept snapshot needs them"
 
 
 def _shown(amount: Amount) -> str:
