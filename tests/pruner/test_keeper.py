@@ -13,15 +13,17 @@ import pytest
 from backup.errors import LockedError
 from backup.format import records
 from backup.inventory import archives
+from backup.inventory.database import create_inventory
 from backup.inventory.schema import micros
-from backup.model import ArchiveId, Listing, ListingId, Refusal, VaultState
+from backup.model import ArchiveId, InventoryId, Listing, ListingId, Refusal, VaultState
 from backup.pruner.keeper_folder import KeeperFolder
 from backup.pruner.listed import PruneStoppedError
 from backup.vault.directory import DirectoryVault
 from tests.pruner.conftest import Kept
+from tests.support.backups import server_keys
 from tests.support.keeping import FLOOR, keeper_of
 from tests.support.nights import DAY
-from tests.support.rebuilding import archive_file
+from tests.support.rebuilding import Bare, archive_file
 from tests.support.trees import assert_same_tree, snapshot_of
 
 
@@ -319,3 +321,65 @@ def test_a_strange_signer_stops_it(kept: Kept) -> None:
     strange.amend(records.ForgottenRecord([2], micros(kept.clock.now())))
     _assert_stopped(kept, "refused")
     assert keeper_of(kept.site, kept.folder / "other").only().stopped
+
+
+# Several servers, and a server that was rebuilt.
+
+
+def test_a_server_that_was_rebuilt_is_one_with_what_it_was_before(kept: Kept) -> None:
+    machine = Bare(kept.folder / "rebuilt", kept.vault, kept.site)
+    assert machine.rebuild().state == "done"
+    site = machine.site()
+    kept.change("new")
+    site.backup()
+    before = kept.data()
+    kept.clock.advance(FLOOR + DAY)
+    report = kept.keeper.only()
+    assert (report.stopped, report.deleted.archives) == ("", 1)
+    assert report.inventory == machine.new_id.hex()
+    assert kept.data() == before - {kept.condemned}
+    site.close()
+
+
+def test_the_old_server_that_writes_on_beside_the_rebuilt_one_stops_it(kept: Kept) -> None:
+    machine = Bare(kept.folder / "rebuilt", kept.vault, kept.site)
+    machine.rebuild()
+    site = machine.site()
+    kept.change("new")
+    site.backup()
+    site.close()
+    kept.clock.advance(FLOOR + DAY)
+    replace(kept.site, vault=Blind(kept.vault)).amend(  # type: ignore[arg-type]
+        records.ForgottenRecord([2], micros(kept.clock.now()))
+    )
+    _assert_stopped(kept, "catalog")
+
+
+def test_one_server_that_is_stopped_does_not_hold_up_another(kept: Kept) -> None:
+    other = InventoryId(b"another server's")
+    folder, keys = kept.folder / "other", server_keys(other)
+    for each in (folder, folder / "spool"):
+        each.mkdir()
+    inventory = create_inventory(
+        f"sqlite:///{folder / 'inventory.sqlite'}",
+        inventory_id=other,
+        signer_public=keys.signer.public,
+        now=kept.clock.now(),
+        lock_directory=str(folder),
+    )
+    site = replace(kept.site, folder=folder, inventory=inventory, keys=replace(keys, enrolments=()))
+    site.backup()  # nobody vouches for its signer
+    inventory.close()
+    kept.clock.advance(FLOOR + DAY)
+    report = kept.keeper.keep()
+    told = {one.inventory: (bool(one.stopped), one.deleted.archives) for one in report.inventories}
+    assert told == {other.hex(): (True, 0), kept.site.inventory.id.hex(): (False, 1)}
+    assert report.is_partial
+
+
+def test_a_condemned_pack_that_no_record_describes_is_told_until_it_is_taken_up(kept: Kept) -> None:
+    unknown = [b"x" * 16, b"y" * 16]
+    kept.site.amend(records.CondemnedRecord(unknown, micros(kept.clock.now())))
+    kept.site.amend(records.TakenUpRecord(unknown[:1]))
+    report = Bare(kept.folder / "rebuilt", kept.vault, kept.site).rebuild()
+    assert set(report.condemned_catalogs) == {unknown[1]}
