@@ -8,7 +8,11 @@ import pkgutil
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import backup
+
+pytestmark = pytest.mark.no_cover  # it reads files, and runs nothing
 
 REPOSITORY = Path(__file__).parent.parent
 
