@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from backup.cli.support.amending import amending
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.failures import failure_of
 from backup.cli.support.keep_options import keep_options, policy_of
-from backup.cli.support.stopping import stop_on_signals
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
@@ -101,17 +101,7 @@ def _forget(
         if dry_run:
             _show(cli, [_told(cli, plan) for plan in plans], freed, is_dry=True)
             return
-        with stop_on_signals() as stop:
-            from backup.app.amending import Surroundings
-
-            at = Surroundings(
-                config=config,
-                inventory=inventory,
-                clock=cli.clock,
-                progress=cli.progress(),
-                stop=stop.is_set,
-                reach=cli.reach(),
-            )
+        with amending(cli, config, inventory) as at:
             documents, worst = _run(cli, at, plans, planner)
     _show(cli, documents, freed, is_dry=False)
     if worst is not ExitCode.DONE:

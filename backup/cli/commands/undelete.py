@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from backup.cli.support.amending import amending
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.stopping import stop_on_signals
 from backup.errors import UsageError
 from backup.model import VaultName
 
@@ -32,7 +32,6 @@ def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every:
     kept snapshot needs by then. To keep a forgotten snapshot take it back with `forget --undo`, which takes
     its archives back, too.
     """
-    from backup.app.amending import Surroundings
     from backup.app.runs import opened
     from backup.app.undeleting import take_up
 
@@ -43,15 +42,7 @@ def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every:
         )
     config = cli.config()
     vault = VaultName(choose_vault(config, vault_name).name)
-    with closing(opened(config)) as inventory, stop_on_signals() as stop:
-        at = Surroundings(
-            config=config,
-            inventory=inventory,
-            clock=cli.clock,
-            progress=cli.progress(),
-            stop=stop.is_set,
-            reach=cli.reach(),
-        )
+    with closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
         chosen, done = take_up(at, vault, archives)
     _tell(cli, vault, chosen, done)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.support.stopping import stop_on_signals
+from backup.cli.support.amending import amending
 from backup.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -65,19 +65,10 @@ def _found(tx: Transaction, meant: Meant) -> list[Return]:
 def _run(
     cli: Cli, config: Config, inventory: Any, comes: Sequence[Snapshot], *, if_all: bool
 ) -> list[dict[str, Any]]:
-    from backup.app.amending import Surroundings
     from backup.app.taking_back import take_back
 
     done: list[dict[str, Any]] = []
-    with stop_on_signals() as stop:
-        at = Surroundings(
-            config=config,
-            inventory=inventory,
-            clock=cli.clock,
-            progress=cli.progress(),
-            stop=stop.is_set,
-            reach=cli.reach(),
-        )
+    with amending(cli, config, inventory) as at:
         for one in take_back(at, {snapshot.id for snapshot in comes}, if_all=if_all):
             for warning in one.warnings:
                 cli.warn(f"warning: {warning}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from backup.cli.support.stopping import stop_on_signals
+from backup.cli.support.amending import amending
 from backup.errors import UsageError
 from backup.model import JobName
 
@@ -22,7 +22,6 @@ def mark_snapshots(
     cli: Cli, words: Sequence[str], change: Change, *, job: str | None = None, tags: Tags = ()
 ) -> None:
     """Change the marks of the snapshots of these words (ids, `latest`), and show them."""
-    from backup.app.amending import Surroundings
     from backup.app.marking import mark
     from backup.app.runs import opened
 
@@ -30,15 +29,7 @@ def mark_snapshots(
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             ids = {one.id for one in _found(tx, words, job, tags)}
-        with stop_on_signals() as stop:
-            at = Surroundings(
-                config=config,
-                inventory=inventory,
-                clock=cli.clock,
-                progress=cli.progress(),
-                stop=stop.is_set,
-                reach=cli.reach(),
-            )
+        with amending(cli, config, inventory) as at:
             done = list(mark(at, ids, change))
         with inventory.reading() as tx:
             after = [one for one in _every(tx) if one.id in ids]

@@ -1,0 +1,31 @@
+"""What a command makes amendments with; the first signal stops them between two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from backup.cli.support.context import Cli
+from backup.cli.support.stopping import stop_on_signals
+
+if TYPE_CHECKING:
+    from backup.app.amending import Surroundings
+    from backup.config import Config
+    from backup.inventory.database import Inventory
+
+
+@contextmanager
+def amending(cli: Cli, config: Config, inventory: Inventory) -> Iterator[Surroundings]:
+    """The surroundings, of the command's clock, progress and patience."""
+    from backup.app.amending import Surroundings
+
+    with stop_on_signals() as stop:
+        yield Surroundings(
+            config=config,
+            inventory=inventory,
+            clock=cli.clock,
+            progress=cli.progress(),
+            stop=stop.is_set,
+            reach=cli.reach(),
+        )
