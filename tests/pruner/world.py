@@ -128,6 +128,7 @@ class World:
 
     def __init__(self, folder: Path, ground: Ground) -> None:
         self.folder, self.ground, self.clock = folder, ground, ground.clock
+        self.has_jumped = False
         self.skew = timedelta()  # how far our clock is ahead of the vault's
         self.vault = Holding(ground.vault, lambda: self.clock.now() - self.skew, tells_time=ground.has_clock)
         for job in JOBS:
@@ -163,6 +164,7 @@ class World:
     def jump(self, by: timedelta) -> None:
         """Our clock is set wrong, or right again."""
         self.skew += by
+        self.has_jumped |= bool(by)
         self.clock.advance(by)
         now = self.clock.now()
         self.told = {one: min(at, now) for one, at in self.told.items()}
