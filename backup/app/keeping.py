@@ -15,7 +15,7 @@ from backup.errors import ConfigError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.model import Tier, VaultName
 from backup.protocols import Clock, Progress
-from backup.pruner.keeper import KeeperContext
+from backup.pruner.keeper.keep import KeeperContext
 from backup.retention.spans import parse_span
 
 DEFAULT_KEEP_WITHIN = "30d"

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from backup.cost import Price
     from backup.inventory.stats import Stored
 
-BUCKETS = (0, 30, 90, 180, 365, 730)
-"""Ages in days at which a bucket begins; the last has no end."""
+AGE_STEPS = (0, 30, 90, 180, 365, 730)
+"""Ages in days at which a class of age begins; the last has no end."""
 
 _Prices = Mapping[PackKind, "Price | None"]
 
@@ -50,10 +50,10 @@ class Age:
 
 
 def ages_of(rows: Sequence[Stored], prices: _Prices, today: date) -> list[Age]:
-    """All buckets, youngest first; what was stored after `today`, by a wrong clock, is new."""
-    ends = (*BUCKETS[1:], None)
+    """All classes of age, youngest first; what was stored after `today`, by a wrong clock, is new."""
+    ends = (*AGE_STEPS[1:], None)
     found: list[Age] = []
-    for least, most in zip(BUCKETS, ends, strict=True):
+    for least, most in zip(AGE_STEPS, ends, strict=True):
         some = [one for one in rows if least <= _age(one, today) < (most or timedelta.max.days)]
         held = sum((Amount(one.archives, one.bytes) for one in some), Amount())
         found.append(Age(least, most, held, minimum_of(some, prices, today)))

@@ -16,7 +16,7 @@ from backup.inventory import archives
 from backup.inventory.schema import micros
 from backup.model import MIB, PackKind, VaultName
 from backup.protocols import Clock, Vault
-from backup.pruner.keeper import KeeperContext, keep
+from backup.pruner.keeper.keep import KeeperContext, keep
 from backup.vault.aws import make_client, make_s3_client
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3 import S3Vault

@@ -23,7 +23,7 @@ from backup.inventory.database import open_inventory
 from backup.inventory.schema import micros
 from backup.model import MIB, VaultName
 from backup.protocols import Clock, Vault
-from backup.pruner.keeper_report import Sign
+from backup.pruner.keeper.report import Sign
 from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault

@@ -16,7 +16,7 @@ from backup.inventory import archives
 from backup.inventory.database import create_inventory
 from backup.inventory.schema import micros
 from backup.model import ArchiveId, InventoryId, Listing, ListingId, Refusal, VaultState
-from backup.pruner.keeper_folder import KeeperFolder
+from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.listed import PruneStoppedError
 from backup.vault.directory import DirectoryVault
 from tests.pruner.conftest import Kept

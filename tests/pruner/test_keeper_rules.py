@@ -26,11 +26,11 @@ from backup.model import (
     SnapshotId,
     VaultName,
 )
-from backup.pruner.keeper_report import Sign
-from backup.pruner.keeper_rules import Decision, KeeperRules, decide
-from backup.pruner.keeper_signs import find_signs
-from backup.pruner.keeper_state import State
-from backup.pruner.lineages import Lineage, lineages, require_covered
+from backup.pruner.keeper.lineages import Lineage, lineages, require_covered
+from backup.pruner.keeper.report import Sign
+from backup.pruner.keeper.rules import Decision, KeeperRules, decide
+from backup.pruner.keeper.signs import find_signs
+from backup.pruner.keeper.state import State
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.report import RebuildReport, RebuiltJob, Suspicion
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backup.cost import GB, Price, parse_prices
 from backup.inventory.stats import Contents, Retrieved, Stored, Uploads
 from backup.model import MIB, JobName, PackKind, Tier, VaultName
-from backup.retention.ages import BUCKETS, free_from
+from backup.retention.ages import AGE_STEPS, free_from
 from backup.retention.nights import Amount, Night
 from backup.retention.stats import Rows, Summary, Terms, months_of, summed
 
@@ -183,7 +183,7 @@ def test_every_archive_is_of_one_age_one_month_and_one_job(rows: list[Stored]) -
     total = Amount(sum(one.archives for one in rows), sum(one.bytes for one in rows))
     assert found.all == total
     assert sum((one.held for one in found.ages), Amount()) == total
-    assert [one.least for one in found.ages] == list(BUCKETS)
+    assert [one.least for one in found.ages] == list(AGE_STEPS)
     months = months_of(rows)
     assert sum((held for one in months for held in one.held.values()), Amount()) == total
     assert [one.month for one in months] == sorted(one.month for one in months)

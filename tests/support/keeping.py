@@ -10,8 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from backup.protocols import Clock, Vault
-from backup.pruner.keeper import KeeperContext, keep
-from backup.pruner.keeper_report import InventoryReport, KeeperReport
+from backup.pruner.keeper.keep import KeeperContext, keep
+from backup.pruner.keeper.report import InventoryReport, KeeperReport
 from tests.support.backups import Site, recovery_key
 from tests.support.doubles import Silent
 

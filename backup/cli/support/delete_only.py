@@ -16,7 +16,7 @@ from backup.errors import ExitCode
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:
-    from backup.pruner.keeper_report import InventoryReport, KeeperReport, Share
+    from backup.pruner.keeper.report import InventoryReport, KeeperReport, Share
     from backup.transfer.retry import Reach
 
 _LOOK = """\
@@ -43,7 +43,7 @@ class DeleteOnly:
 def delete_only(cli: Cli, wish: DeleteOnly) -> None:
     """Delete what servers condemned. Ends the command with 17 if it waits, with 3 if somebody must look."""
     from backup.app.keeping import keeper_context
-    from backup.pruner.keeper import keep
+    from backup.pruner.keeper.keep import keep
 
     config = cli.config()
     keys = read_keys(tuple(wish.key_files), tuple(wish.passphrase_files))

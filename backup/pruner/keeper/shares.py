@@ -8,8 +8,8 @@ from datetime import date, datetime
 
 from backup.inventory.pruning import StoredArchive
 from backup.pruner.delete import Deleted
-from backup.pruner.keeper_report import Share
-from backup.pruner.keeper_rules import Decision
+from backup.pruner.keeper.report import Share
+from backup.pruner.keeper.rules import Decision
 from backup.retention.prune import Waiting, Why
 
 _WORDS = {

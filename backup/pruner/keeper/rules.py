@@ -15,8 +15,8 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.pruning import StoredArchive
 from backup.inventory.schema import moment
 from backup.model import ArchiveId, Generation, ListedArchive, PackKind
-from backup.pruner.keeper_state import State
-from backup.pruner.lineages import Lineage
+from backup.pruner.keeper.lineages import Lineage
+from backup.pruner.keeper.state import State
 from backup.retention.prune import PrunedArchive, PruneRules, Waiting, plan_prune
 
 _FULLS_KEPT = 2

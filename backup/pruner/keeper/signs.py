@@ -13,10 +13,10 @@ from statistics import median
 
 from backup.inventory.snapshots import Snapshot
 from backup.model import ListedArchive
-from backup.pruner.keeper_report import Finding, Sign
-from backup.pruner.keeper_rules import KeeperRules
-from backup.pruner.keeper_state import State
-from backup.pruner.lineages import Lineage
+from backup.pruner.keeper.lineages import Lineage
+from backup.pruner.keeper.report import Finding, Sign
+from backup.pruner.keeper.rules import KeeperRules
+from backup.pruner.keeper.state import State
 from backup.retention.dates import in_doubt
 
 _FEW = 4  # snapshots or archives: fewer are no sign of anything

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backup.model import ArchiveId, Generation, InventoryId, ListedArchive, Listing, PackKind
-from backup.pruner.keeper_state import State
+from backup.pruner.keeper.state import State
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.candidates import candidates_of
 from backup.rebuilder.floor import acceptance

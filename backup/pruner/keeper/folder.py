@@ -19,7 +19,7 @@ import msgspec
 from backup.errors import SpoolError
 from backup.files import file_lock, write_durably
 from backup.model import InventoryId
-from backup.pruner.keeper_report import InventoryReport
+from backup.pruner.keeper.report import InventoryReport
 
 _OTHER = "another `nightvault prune --delete-only` is at work in this state directory"
 

@@ -4,7 +4,7 @@
 
 For each server in the vault's list two states are rebuilt into scratch inventories: the newest, and one that
 keeps hold of whatever was there at the floor's time or came since (`rebuilder/floor.py`). What both agree on
-goes (`keeper_rules.py`). A catalog that is in neither stops it for that server. It keeps no inventory and no
+goes (`rules.py`). A catalog that is in neither stops it for that server. It keeps no inventory and no
 key, and may be cut off anywhere: the next step decides anew.
 """
 
@@ -29,13 +29,13 @@ from backup.model import InventoryId, Listing, PackKind, Tier
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.pruner.context import GRACE
 from backup.pruner.delete import Deleting, delete_all
-from backup.pruner.keeper_folder import KeeperFolder
-from backup.pruner.keeper_report import InventoryReport, KeeperReport
-from backup.pruner.keeper_rules import Decision, KeeperRules, decide
-from backup.pruner.keeper_shares import refused_shares, share_of, waiting_shares
-from backup.pruner.keeper_signs import find_signs
-from backup.pruner.keeper_state import State, read_state
-from backup.pruner.lineages import Lineage, lineages, require_covered
+from backup.pruner.keeper.folder import KeeperFolder
+from backup.pruner.keeper.lineages import Lineage, lineages, require_covered
+from backup.pruner.keeper.report import InventoryReport, KeeperReport
+from backup.pruner.keeper.rules import Decision, KeeperRules, decide
+from backup.pruner.keeper.shares import refused_shares, share_of, waiting_shares
+from backup.pruner.keeper.signs import find_signs
+from backup.pruner.keeper.state import State, read_state
 from backup.pruner.listed import PruneStoppedError, require_same_time
 from backup.rebuilder.candidates import NothingToRebuildError
 from backup.rebuilder.catalog_chain import ForkError, OlderStateError, TwoSignersError
