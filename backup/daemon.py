@@ -1,4 +1,4 @@
-"""Runs jobs and prunes by their schedules, one at a time, until it is asked to stop.
+"""Runs jobs, prunes and compactions by their schedules, one at a time, until it is asked to stop.
 
 APScheduler holds the jobs and ticks once a minute; whether a job is due is decided by `schedule.next_due`
 alone, from the start of its last run in the inventory. So a run that was started by hand counts, and a time
@@ -33,7 +33,7 @@ Run = Callable[[Any], str | None]
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # and SIGHUP, unless this process is to ignore it
 _LOOK_SECONDS = 0.5  # how long a `stop` that was not a signal, or a clock that was set back, may go unseen
 _TICK_SECONDS = 60
-_PRUNE_SECONDS = 300  # one that waits for a list of the vault looks again so often
+_VAULT_SECONDS = 300  # one that waits for a list of the vault looks again so often
 _SLACK = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -49,8 +49,8 @@ class ScheduledJob:
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduledPrune:
-    """The prune of a vault of that name, with its schedule."""
+class ScheduledVault:
+    """What is done with a vault of that name, with its schedule."""
 
     name: VaultName
     schedule: Schedule
@@ -102,7 +102,7 @@ class Watch:
     def __post_init__(self) -> None:
         self.started = self.clock.now()
 
-    def due(self, job: ScheduledJob | ScheduledPrune, now: datetime) -> datetime:
+    def due(self, job: ScheduledJob | ScheduledVault, now: datetime) -> datetime:
         """The time at which the job is due next; it may be past."""
         self.started = min(self.started, now)
         known = [self.last_run(job.name), self._attempts.get(job.name)]
@@ -122,10 +122,10 @@ class Watch:
             )
         return next_due(job.schedule, last, now)
 
-    def _named(self, job: ScheduledJob | ScheduledPrune) -> str:
+    def _named(self, job: ScheduledJob | ScheduledVault) -> str:
         return f"{self.noun} {job.name}: {self.doing}" if self.doing else f"{self.noun} {job.name}"
 
-    def tick(self, job: ScheduledJob | ScheduledPrune) -> None:
+    def tick(self, job: ScheduledJob | ScheduledVault) -> None:
         """Run the job if it is due; our errors are logged, none is raised."""
         with self._one_at_a_time:
             if self.stop.is_set():
@@ -137,7 +137,7 @@ class Watch:
             except NightvaultError as error:
                 _log.error("%s: cannot tell when it is due: %s", self._named(job), error)
 
-    def _run(self, job: ScheduledJob | ScheduledPrune) -> None:
+    def _run(self, job: ScheduledJob | ScheduledVault) -> None:
         before, began = self._attempts.get(job.name), self.clock.now()
         self._attempts[job.name] = began  # a run that fails early leaves no record: do not try each minute
         if job.name not in self._waits:
@@ -154,7 +154,7 @@ class Watch:
             self._ended(job, waits, before, max(0.0, (self.clock.now() - began).total_seconds()))
 
     def _ended(
-        self, job: ScheduledJob | ScheduledPrune, waits: str, before: datetime | None, took: float
+        self, job: ScheduledJob | ScheduledVault, waits: str, before: datetime | None, took: float
     ) -> None:
         """Log the end of a run, or once what it waits for, as that may take hours."""
         if not waits:
@@ -166,12 +166,12 @@ class Watch:
         self._waits[job.name] = waits
         self._is_due_still(job, before)
 
-    def _is_due_still(self, job: ScheduledJob | ScheduledPrune, before: datetime | None) -> None:
+    def _is_due_still(self, job: ScheduledJob | ScheduledVault, before: datetime | None) -> None:
         self._attempts.pop(job.name)
         if before is not None:
             self._attempts[job.name] = before
 
-    def _tell(self, job: ScheduledJob | ScheduledPrune, error: Exception) -> None:
+    def _tell(self, job: ScheduledJob | ScheduledVault, error: Exception) -> None:
         named = self._named(job)
         if isinstance(error, InterruptedRunError):
             _log.info("%s: stopped on request; nothing is lost", named)
@@ -185,10 +185,14 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Prunes:
-    """The prunes that the daemon runs, with how to run one, and when the last began."""
+class VaultTask:
+    """Prunes, or compactions: of which vaults and when, how to run one, and when the last began.
 
-    due: Sequence[ScheduledPrune]
+    `noun` is of the log, as in "prune of vault".
+    """
+
+    noun: str
+    due: Sequence[ScheduledVault]
     run: Run
     last_run: LastRun
 
@@ -205,15 +209,15 @@ def run_daemon(
     forgetting: Sequence[ScheduledJob] = (),
     forget: Run = lambda _: None,
     last_forget: LastRun = lambda _: None,
-    prunes: Prunes | None = None,
+    vault_tasks: Sequence[VaultTask] = (),
 ) -> None:
     """Run the jobs when they are due, until `stop` is set or SIGTERM or SIGINT comes.
 
     Then `stop` is set, and a run in progress is waited for; a second signal ends the process at once.
     `tick` is the APScheduler trigger that makes it look, each full minute by default; it looks once at the
     start, too. `chores` are done beside the runs, on their own thread. `forgetting` are jobs that `forget` is
-    called for by schedules of their own, after a backup that is due at the same time, and `prunes` come after
-    both. To be called from the main thread.
+    called for by schedules of their own, after a backup that is due at the same time, and `vault_tasks` come
+    after both. To be called from the main thread.
     """
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -236,13 +240,13 @@ def run_daemon(
         every, tick_id = tick or _every(_TICK_SECONDS), f"then forget {number:06d} {job.name}"
         scheduler.add_job(forgets.tick, every, args=[job], id=tick_id, **often)
         _log.info("job %s: forget: %s, %s", job.name, job.schedule.text, job.schedule.timezone)
-    if prunes is not None:
-        pruning = Watch(prunes.run, clock, prunes.last_run, stop, noun="prune of vault")
-        for one in prunes.due:
-            every, tick_id = tick or _every(_PRUNE_SECONDS), f"then prune {one.name}"
-            scheduler.add_job(pruning.tick, every, args=[one], id=tick_id, **often)
-            _log.info("prune of vault %s: %s, %s", one.name, one.schedule.text, one.schedule.timezone)
-    longest = timedelta(seconds=max([_PRUNE_SECONDS, *(chore.seconds for chore in chores)])) + _SLACK
+    for task in vault_tasks:
+        watched = Watch(task.run, clock, task.last_run, stop, noun=task.noun)
+        for one in task.due:
+            every, tick_id = tick or _every(_VAULT_SECONDS), f"then {task.noun} {one.name}"
+            scheduler.add_job(watched.tick, every, args=[one], id=tick_id, **often)
+            _log.info("%s %s: %s, %s", task.noun, one.name, one.schedule.text, one.schedule.timezone)
+    longest = timedelta(seconds=max([_VAULT_SECONDS, *(chore.seconds for chore in chores)])) + _SLACK
     with _signals() as woken:
         scheduler.start()
         _log.info("started with %d %s", len(jobs), "job" if len(jobs) == 1 else "jobs")

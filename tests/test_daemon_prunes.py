@@ -12,7 +12,7 @@ import pytest
 from backup.app.pruning import last_prune_of, prune_once
 from backup.cli.commands.daemon import tell_prune
 from backup.config import load_config
-from backup.daemon import ScheduledPrune, Watch
+from backup.daemon import ScheduledVault, Watch
 from backup.errors import VaultError
 from backup.inventory.stages import StepStage
 from backup.model import VaultName
@@ -24,7 +24,7 @@ from tests.support.servers import directory_server, replace
 
 SUNDAY = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
 COLD = VaultName("cold")
-WEEKLY = ScheduledPrune(COLD, parse_schedule("weekly", "UTC"))
+WEEKLY = ScheduledVault(COLD, parse_schedule("weekly", "UTC"))
 
 
 class Answers:

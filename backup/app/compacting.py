@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from backup.app.metrics import metrics_after
+from backup.app.pruning import prune_context
 from backup.app.recovery_lines import keep_line_of
+from backup.app.runs import opened
 from backup.config import Config, JobSettings, VaultSettings
-from backup.model import JobName
+from backup.errors import ConfigError, LockedError, NightvaultError
+from backup.inventory import runs
+from backup.inventory.runs import Outcome, RunKind
+from backup.model import JobName, VaultName
+from backup.protocols import Clock, Progress
 from backup.pruner.compact import CompactReport, JobRules, compact
 from backup.pruner.context import PruneContext
 
@@ -23,11 +33,25 @@ def run_compact(
     min_gain: Decimal = Decimal(0),
     only_plan: bool = False,
 ) -> CompactReport:
-    """Retire what is worth it in one vault, and keep the recovery lines that come of it.
+    """Retire what is worth it in one vault, and keep the recovery lines; recorded as a run, unless a plan.
 
-    `LockedError` while a backup runs: nothing was done.
+    `LockedError` while a backup runs: nothing was done. `ConfigError` without a price: there is no gain to
+    reckon with.
     """
+    if context.price is None and (settings.kind != "directory" or min_gain):
+        raise ConfigError(
+            f"there is no price for vault {settings.name}, so no gain can be reckoned",
+            advice="add its prices to your own table: docs/prices.md",
+        )
     with metrics_after(config, context.backup.clock):
+        return _compact(config, settings, context, min_gain, only_plan=only_plan)
+
+
+def _compact(
+    config: Config, settings: VaultSettings, context: PruneContext, min_gain: Decimal, *, only_plan: bool
+) -> CompactReport:
+    began = context.backup.clock.now()
+    try:
         report = compact(
             context,
             rules_of(config, settings),
@@ -36,8 +60,39 @@ def run_compact(
             min_gain=min_gain,
             only_plan=only_plan,
         )
+    except LockedError:
+        raise
+    except NightvaultError as error:
+        if not only_plan:
+            _record(context, Outcome.FAILED, {"vault": settings.name, "error": str(error)}, began)
+        raise
     kept = [text for line in report.recovery_lines.values() for text in keep_line_of(config, line)]
-    return replace(report, warnings=[*report.warnings, *kept])
+    report = replace(report, warnings=[*report.warnings, *kept])
+    if not only_plan:
+        _record(context, Outcome.PARTIAL if report.warnings else Outcome.DONE, report.document(), began)
+    return report
+
+
+def _record(context: PruneContext, outcome: Outcome, report: Mapping[str, Any], began: datetime) -> None:
+    backup = context.backup
+    with backup.inventory.writing() as tx:
+        runs.record_of_vault(tx, RunKind.COMPACT, outcome, report, began, backup.clock.now())
+
+
+def compact_once(
+    config: Config, vault: VaultName, *, clock: Clock, progress: Progress, stop: threading.Event
+) -> CompactReport:
+    """A compaction as the daemon does it."""
+    with closing(opened(config)) as inventory:
+        context = prune_context(config, inventory, vault, clock=clock, progress=progress, stop=stop.is_set)
+        return run_compact(config, config.vault(vault), context)
+
+
+def last_compact_of(config: Config, vault: VaultName) -> datetime | None:
+    """When the newest compaction of a vault began, with any outcome; None if there was none."""
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        run = runs.last_of_vault(tx, RunKind.COMPACT, vault)
+    return run.started_at if run else None
 
 
 def rules_of(config: Config, settings: VaultSettings) -> dict[JobName, JobRules]:

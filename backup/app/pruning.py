@@ -19,7 +19,7 @@ from backup.cost import Price
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.inventory import runs
 from backup.inventory.database import Inventory
-from backup.inventory.runs import Outcome
+from backup.inventory.runs import Outcome, RunKind
 from backup.inventory.stages import StepStage
 from backup.model import VaultName
 from backup.protocols import Clock, Progress
@@ -71,7 +71,7 @@ class Prune:
     def _record(self, outcome: Outcome, report: dict[str, object], began: datetime) -> None:
         backup = self.context.backup
         with backup.inventory.writing() as tx:
-            runs.record_prune(tx, outcome, report, began, backup.clock.now())
+            runs.record_of_vault(tx, RunKind.PRUNE, outcome, report, began, backup.clock.now())
         refresh_metrics(self.config, backup.clock)
 
 
@@ -136,5 +136,5 @@ def prune_once(
 def last_prune_of(config: Config, vault: VaultName) -> datetime | None:
     """When the newest prune of a vault began, with any outcome; None if there was none."""
     with closing(opened(config)) as inventory, inventory.reading() as tx:
-        run = runs.last_prune(tx, vault)
+        run = runs.last_of_vault(tx, RunKind.PRUNE, vault)
     return run.started_at if run else None

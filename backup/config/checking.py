@@ -94,10 +94,11 @@ def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Confi
         yield "tier", "must be standard or bulk: DEEP_ARCHIVE has no expedited retrievals"
     yield from _check_sizes(vault)
     yield from check_limits(vault)
-    try:
-        parse_schedule(vault.prune or "weekly", "UTC")
-    except ConfigError as error:
-        yield "prune", str(error)
+    for key, text in (("prune", vault.prune), ("compact", vault.compact)):
+        try:
+            parse_schedule(text or "weekly", "UTC")
+        except ConfigError as error:
+            yield key, str(error)
 
 
 def _check_sizes(vault: VaultSettings) -> Iterator[Mistake]:

@@ -123,7 +123,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Sizes are bytes; `account_id` "-" means the account of the credentials. `retrieval_days`: how long S3
     keeps what was retrieved. `parts_at_once`: so many, None: as many as make it faster. `deletes`: whether
-    this server may delete, None: as follows from its rights. `prune`: a schedule, `prune_grace` and
+    this server may delete, None: as follows from its rights. `prune`, `compact`: schedules, `prune_grace` and
     `compact_horizon`: seconds. `keep_within`: a span, the floor of whoever deletes in place of servers.
     """
 
@@ -153,6 +153,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     deletes: _Deletes | None = None
     prune: str | None = None
     prune_grace: int = DEFAULT_GRACE
+    compact: str | None = None
     compact_horizon: int = DEFAULT_HORIZON
     keep_within: str | None = None
 
@@ -160,6 +161,11 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def prune_when(self) -> Schedule | None:
         """The parsed schedule of prunes, in this machine's time zone; None: by hand only."""
         return None if self.prune is None else parse_schedule(self.prune, _local_zone())
+
+    @property
+    def compact_when(self) -> Schedule | None:
+        """The parsed schedule of compactions, in this machine's time zone; None: by hand only."""
+        return None if self.compact is None else parse_schedule(self.compact, _local_zone())
 
     @property
     def smallest_part(self) -> int:

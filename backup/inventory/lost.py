@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import SOUND, ArchiveState
@@ -71,26 +71,31 @@ def lost_chunks(
     *,
     bad_frames: Mapping[int, Collection[int]] | None = None,
 ) -> LostChunks:
-    """The chunks of a vault's (or all) lost and damaged archives without a copy in their domain.
+    """The chunks of a vault's (or all) lost, damaged and deleted archives without a copy in their domain.
 
     Of an archive in `bad_frames` only those in these frames.
     """
-    return _without_copy(tx, list(spoiled_archives(tx, vault)), SOUND, bad_frames)
+    numbers = [*spoiled_archives(tx, vault), *_numbers(tx, vault, _GOING)]
+    return _without_copy(tx, numbers, SOUND, bad_frames)
 
 
 def to_store_anew(tx: Transaction, vault: VaultName) -> LostChunks:
-    """The chunks that a backup stores anew where it meets them: lost ones, and those of retired archives.
+    """The chunks that a backup stores anew where it meets them: lost ones, those of retired archives.
 
     Not those that a stored archive of the domain holds, too.
     """
-    query = (
-        select(archives.c.number)
-        .select_from(archives.join(domains).join(vaults))
-        .where(vaults.c.name == vault, archives.c.state == ArchiveState.RETIRED)
-    )
-    retired = list(tx.execute(query.order_by(archives.c.number)).scalars())
+    given_up = _numbers(tx, vault, (*_GOING, ArchiveState.RETIRED))
     relied_on = (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
-    return _without_copy(tx, [*spoiled_archives(tx, vault), *retired], relied_on)
+    return _without_copy(tx, [*spoiled_archives(tx, vault), *given_up], relied_on)
+
+
+def _numbers(tx: Transaction, vault: VaultName | None, states: Sequence[ArchiveState]) -> list[int]:
+    """The archives of a vault, or of all, in one of the states."""
+    query = select(archives.c.number).select_from(archives.join(domains).join(vaults))
+    query = query.where(archives.c.state.in_(states), func.length(archives.c.header) > 0)
+    if vault is not None:
+        query = query.where(vaults.c.name == vault)
+    return list(tx.execute(query.order_by(archives.c.number)).scalars())
 
 
 def directories_with(tx: Transaction, job: int, chunks: LostChunks) -> frozenset[bytes]:

@@ -44,7 +44,7 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-_PRUNES: Final = 1_000  # the newest, of all vaults, among which that of one is looked for
+_OF_VAULTS: Final = 1_000  # the newest, of all vaults, among which that of one is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +128,23 @@ def open_check(tx: Transaction, now: datetime) -> Run:
     return _open(tx, RunKind.CHECK, None, now, None)
 
 
-def record_prune(
-    tx: Transaction, outcome: Outcome, report: Mapping[str, Any], began: datetime, ended: datetime
+def record_of_vault(
+    tx: Transaction,
+    kind: RunKind,
+    outcome: Outcome,
+    report: Mapping[str, Any],
+    began: datetime,
+    ended: datetime,
 ) -> None:
-    """Record a prune of a vault that has ended; the report names the vault."""
-    run = _open(tx, RunKind.PRUNE, None, began, None)
+    """Record a prune or a compaction of a vault that has ended; the report names the vault."""
+    run = _open(tx, kind, None, began, None)
     finish_run(tx, run.number, outcome, report, ended)
 
 
-def last_prune(tx: Transaction, vault: VaultName) -> Run | None:
-    """The newest prune of a vault that ended, with any outcome."""
-    query = _query().where(runs.c.kind == RunKind.PRUNE, runs.c.job.is_(None), runs.c.report.is_not(None))
-    for row in tx.execute(query.order_by(runs.c.number.desc()).limit(_PRUNES)):
+def last_of_vault(tx: Transaction, kind: RunKind, vault: VaultName) -> Run | None:
+    """The newest prune or compaction of a vault that ended, with any outcome."""
+    query = _query().where(runs.c.kind == kind, runs.c.job.is_(None), runs.c.report.is_not(None))
+    for row in tx.execute(query.order_by(runs.c.number.desc()).limit(_OF_VAULTS)):
         run = _run(row)
         if run.report.get("vault") == vault:
             return run

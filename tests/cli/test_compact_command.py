@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from tests.support.doubles import ManualClock
+from backup.app.compacting import compact_once, last_compact_of
+from backup.config import load_config
+from backup.model import VaultName
+from tests.support.doubles import ManualClock, Silent
 from tests.support.forgetting import DAY, forget
 from tests.support.servers import Server, directory_server
 from tests.support.trees import assert_same_tree
@@ -72,3 +76,28 @@ def test_the_screen(server: Server) -> None:
 )
 def test_wrong_usage_is_told(server: Server, words: tuple[str, ...], sentence: str) -> None:
     assert sentence in server.fails(2, "compact", *words)
+
+
+def test_the_daemon_compacts_by_its_schedule(server: Server, clock: ManualClock) -> None:
+    """A run is recorded also where nothing was worth it, so that a restart does not repeat it."""
+    config = load_config(str(server.config))
+    assert last_compact_of(config, VaultName("cold")) is None
+    stop = Event()
+    for chosen in (1, 0):
+        began = clock.now()
+        report = compact_once(config, VaultName("cold"), clock=clock, progress=Silent(), stop=stop)
+        assert len(report.chosen) == chosen
+        assert last_compact_of(config, VaultName("cold")) == began
+        clock.advance(DAY)
+    newest = server.json("runs")[0]
+    assert (newest["kind"], newest["outcome"]) == ("compact", "done")
+    assert newest["report"]["vault"] == "cold"
+
+
+def test_its_schedule_is_checked(server: Server) -> None:
+    text = server.config.read_text()
+    server.config.write_text(text.replace('kind = "directory"', 'kind = "directory"\ncompact = "sometimes"'))
+    assert "compact" in server.fails(2, "config", "check")
+    monthly = text.replace('kind = "directory"', 'kind = "directory"\ncompact = "monthly"')
+    server.config.write_text(monthly)
+    assert load_config(str(server.config)).vaults[0].compact_when is not None

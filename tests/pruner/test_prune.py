@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from backup.errors import LockedError
-from backup.inventory import archives
+from backup.inventory import archives, pruning
 from backup.inventory.archives import ArchiveState
+from backup.inventory.lost import lost_chunks
 from backup.model import PackKind
 from tests.support.nights import DAY, Nights
 from tests.support.rebuilding import bare, rows
@@ -194,3 +195,24 @@ def test_a_snapshot_can_be_taken_back_as_long_as_its_chunks_lie_elsewhere(
     rebuilt.restore(first.id, tmp_path / "rebuilt")
     assert_same_tree(nights.trees[1], tmp_path / "rebuilt")
     rebuilt.close()
+
+
+def test_what_is_deleted_although_a_live_file_needs_it_is_stored_again(nights: Nights) -> None:
+    """As a rebuild may find it: condemned by a catalog, deleted by somebody, and still named by an entry."""
+    with nights.site.inventory.reading() as tx:
+        newest = [
+            one
+            for one in archives.list_archives(tx, nights.site.inventory.id)
+            if one.label.kind is PackKind.DATA
+        ][-1]
+    assert newest.archive_id is not None
+    nights.vault.delete_archives({newest.archive_id: None})
+    with nights.site.inventory.writing() as tx:
+        pruning.record_deleted(tx, [newest.number], nights.clock.now())
+    with nights.site.inventory.reading() as tx:
+        assert lost_chunks(tx, nights.vault.name).marks
+    assert nights.site.backup().bytes_new == SIZE
+    with nights.site.inventory.reading() as tx:
+        assert not lost_chunks(tx, nights.vault.name).marks
+    nights.trees[nights.site.snapshots()[-1].number] = snapshot_of(nights.source)
+    nights.assert_kept()

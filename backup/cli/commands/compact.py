@@ -57,11 +57,6 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
             stop=stop.is_set,
             reach=cli.reach(),
         )
-        if context.price is None and (settings.kind != "directory" or least):
-            raise UsageError(
-                f"there is no price for vault {settings.name}, so no gain can be reckoned",
-                advice="add its prices to your own table: docs/prices.md",
-            )
         report = run_compact(config, settings, context, min_gain=least, only_plan=dry_run)
     _show(cli, report, price_table(config).currency)
 

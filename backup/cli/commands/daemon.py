@@ -1,4 +1,4 @@
-"""`nightvault daemon`: run jobs and prunes by their schedules until SIGTERM or Ctrl-C."""
+"""`nightvault daemon`: run jobs, prunes and compactions by their schedules until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from backup.app.regular_forgetting import Forgot
     from backup.archiver.report import BackupReport
     from backup.config import Config
-    from backup.daemon import ScheduledJob, ScheduledPrune
+    from backup.daemon import ScheduledJob
+    from backup.pruner.compact import CompactReport
     from backup.pruner.report import PruneReport
     from backup.restorer.restore import RestoreReport
 
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 @click.command()
 @pass_cli
 def daemon(cli: Cli) -> None:
-    """Run the jobs that have a schedule, and prunes of vaults that have one, until SIGTERM or Ctrl-C.
+    """Run jobs, prunes and compactions that have a schedule, until SIGTERM or Ctrl-C.
 
     One runs at a time. A run in progress is asked to stop, and is waited for; what it has stored by then is
     not lost. Another signal ends it at once. A second daemon on the same state stops (11).
@@ -43,32 +44,33 @@ def daemon(cli: Cli) -> None:
     from contextlib import closing
 
     from backup.app.runs import opened
-    from backup.daemon import ScheduledJob, ScheduledPrune
+    from backup.daemon import ScheduledJob
     from backup.inventory.locks import hold_lock
 
     config = cli.config()
     jobs = [ScheduledJob(job.name, job.when) for job in config.jobs if job.when is not None]
-    prunes = [ScheduledPrune(one.name, when) for one in config.vaults if (when := one.prune_when) is not None]
-    if not (jobs or prunes or forgetting_jobs(config)):
+    tasks = any(one.prune_when or one.compact_when for one in config.vaults)
+    if not (jobs or tasks or forgetting_jobs(config)):
         raise ConfigError(
             f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
         )
     with closing(opened(config)):
         pass  # no inventory: say so now, not each minute
     with hold_lock(config.state_dir, "daemon"):  # the inventory is open while something is done, no longer
-        _run(cli, config, jobs, prunes)
+        _run(cli, config, jobs)
 
 
-def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob], prunes: Sequence[ScheduledPrune]) -> None:
-    """Run jobs and prunes until the daemon is stopped; the caller holds the lock of the daemon."""
+def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
+    """Run what has a schedule until the daemon is stopped; the caller holds the lock of the daemon."""
     from backup.app import last_run, run_job
+    from backup.app.compacting import compact_once, last_compact_of
     from backup.app.priority import Priority, in_thread
     from backup.app.pruning import last_prune_of, prune_once
     from backup.app.regular_forgetting import forget_after, forget_job, last_forget
     from backup.app.restore_units import RestoreUnits
     from backup.app.restores import continue_restores
     from backup.cli.support.progress import Logged
-    from backup.daemon import Chore, Prunes, run_daemon
+    from backup.daemon import Chore, ScheduledVault, VaultTask, run_daemon
 
     clock, stop = cli.clock, threading.Event()
     log_to_stderr(quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
@@ -89,6 +91,10 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob], prunes: Sequenc
             report = prune_once(config, vault, clock=clock, progress=Logged(), stop=stop)
             tell_prune(report)
         return report.waits_for
+
+    def compact(vault: VaultName) -> None:
+        with _crashes_told(config, f"compact {vault}"):
+            tell_compaction(compact_once(config, vault, clock=clock, progress=Logged(), stop=stop))
 
     def forget(name: JobName) -> None:
         tell_forgotten(
@@ -111,7 +117,20 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob], prunes: Sequenc
         forget=forget,
         last_forget=lambda name: last_forget(config, name),
         chores=[Chore("restores", restores, _RESTORES_SECONDS)],
-        prunes=Prunes(prunes, prune, lambda vault: last_prune_of(config, vault)),
+        vault_tasks=[
+            VaultTask(
+                "compaction of vault",
+                [ScheduledVault(one.name, when) for one in config.vaults if (when := one.compact_when)],
+                compact,
+                lambda vault: last_compact_of(config, vault),
+            ),
+            VaultTask(
+                "prune of vault",
+                [ScheduledVault(one.name, when) for one in config.vaults if (when := one.prune_when)],
+                prune,
+                lambda vault: last_prune_of(config, vault),
+            ),
+        ],
     )
 
 
@@ -189,6 +208,20 @@ def tell_prune(report: PruneReport) -> None:
         render.size(report.deleted.bytes),
         report.taken_up.archives,
         waiting,
+    )
+
+
+def tell_compaction(report: CompactReport) -> None:
+    """Log the outcome of a compaction."""
+    of = f"compaction of vault {report.vault}"
+    for warning in report.warnings:
+        _log.warning("%s: %s", of, render.printable(warning))
+    _log.info(
+        "%s: %s retired, %s to be stored anew, %s come free",
+        of,
+        render.counted(len(report.chosen), "archive"),
+        render.size(report.stored_anew),
+        render.size(report.freed),
     )
 
 
