@@ -13,9 +13,9 @@ from backup.inventory import archives, pruning
 from backup.inventory.archives import ArchiveState
 from backup.inventory.lost import lost_chunks
 from backup.model import PackKind
-from tests.support.nights import DAY, Nights
+from tests.support.nights import DAY, SIZE, Nights
 from tests.support.rebuilding import bare, rows
-from tests.support.trees import assert_same_tree
+from tests.support.trees import assert_same_tree, snapshot_of
 
 
 @pytest.fixture
