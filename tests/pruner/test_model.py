@@ -89,6 +89,14 @@ class Pruning(RuleBasedStateMachine):
     def pin(self, which: int) -> None:
         self.world.pin(which)
 
+    @rule(which=small)
+    def retire(self, which: int) -> None:
+        self.world.retire(which)
+
+    @rule()
+    def undelete(self) -> None:
+        self.world.undelete()
+
     @rule(days=st.sampled_from([1, 2, 5, 40]))
     def days_pass(self, days: int) -> None:
         self.world.pass_time(days * DAY)
