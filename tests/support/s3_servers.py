@@ -92,8 +92,15 @@ def running_seaweedfs(place: Path, folder: Path) -> Iterator[S3Server]:
         *("-filer", "-s3", f"-s3.port={ports[3]}", f"-s3.config={config}", "-s3.autoCreateBucket=false"),
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=100", "-master.volumeSizeLimitMB=64"),
     ]
-    with _process([place / "bin" / "weed", *words], folder, ports[3]):
-        yield S3Server("seaweedfs", f"http://127.0.0.1:{ports[3]}")
+    try:
+        with _process([place / "bin" / "weed", *words], folder, ports[3]):
+            yield S3Server("seaweedfs", f"http://127.0.0.1:{ports[3]}")
+    finally:
+        for part, port in (
+            ("filer", ports[2]),
+            ("s3", ports[3]),
+        ):  # it leaves its sockets
+            Path(f"/tmp/seaweedfs-{part}-{port}.sock").unlink(missing_ok=True)
 
 
 @contextmanager
