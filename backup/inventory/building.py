@@ -22,7 +22,7 @@ from sqlalchemy.pool import StaticPool
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.files import sync_directory
 from backup.format.catalog import Record, VerifiedRecord
-from backup.inventory import amendments, pruning, schema
+from backup.inventory import amendments, need, pruning, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
@@ -198,13 +198,23 @@ class Builder:
     def settle_condemned(
         self, vault: VaultName, listed: Collection[str], until: float, now: datetime
     ) -> None:
-        """Mark condemned archives as deleted that the list lacks, and were stored before `until` (us)."""
+        """Mark condemned archives as deleted that the list lacks, and were stored before `until` (us).
+
+        One that a kept snapshot needs all the same is lost: somebody deleted it against the catalogs.
+        """
         sql = "SELECT number, archive_id, stored_at FROM archives WHERE state = ?"
         rows = self._tx.exec_driver_sql(sql, (ArchiveState.CONDEMNED.value,))
         gone = [number for number, one, at in rows if one not in listed and (at or 0) < until]
         if gone:
             self._flush_directories()
-            pruning.record_deleted(self._tx, gone, now)
+            _make_indexes(self._tx)
+            chunks = need.needed_chunks(self._tx, need.kept_snapshots(self._tx))
+            elsewhere = pruning.stored_elsewhere(self._tx, chunks)
+            uses = need.archive_uses(self._tx, chunks, vault)
+            missed = {one.number for one in uses if one.needed > elsewhere[one.number]}.intersection(gone)
+            for number in missed:
+                self.lose_archive(number)
+            pruning.record_deleted(self._tx, [one for one in gone if one not in missed], now)
             pruning.drop_contents(self._tx, vault)
 
     def unconfirmed(self) -> list[tuple[str, int, int]]:
@@ -321,7 +331,7 @@ def _drop_indexes(tx: Transaction) -> None:
 
 
 def _make_indexes(tx: Transaction) -> None:
-    tx.exec_driver_sql(f"CREATE INDEX {_INDEX} ON chunks (prefix)")
+    tx.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {_INDEX} ON chunks (prefix)")
 
 
 def _engine(path: str) -> Engine:

@@ -162,7 +162,7 @@ def sound_locations(
         some = to_find[start : start + _BATCH]
         others = {
             (domain, location.id): location
-            for domain, location in _others(tx, some)
+            for domain, location in _others(tx, some, last_resort=True)
             if location.archive not in gone and may_be(location)
         }
         for location in some:
@@ -257,17 +257,23 @@ def _among(tx: Transaction, numbers: Collection[int], states: Sequence[ArchiveSt
     return found
 
 
-def _others(tx: Transaction, gone: Sequence[ChunkLocation]) -> Iterator[tuple[int, ChunkLocation]]:
-    """Locations of these chunks in sound archives, with the domain; of several the best comes last."""
-    return _lying(tx, ",".join(str(chunk_prefix(location.id)) for location in gone))
+def _others(
+    tx: Transaction, gone: Sequence[ChunkLocation], *, last_resort: bool = False
+) -> Iterator[tuple[int, ChunkLocation]]:
+    """Locations of these chunks in sound archives, with the domain; of several the best comes last.
+
+    As a `last_resort` also in condemned archives, which the vault still holds.
+    """
+    prefixes = ",".join(str(chunk_prefix(location.id)) for location in gone)
+    return _lying(tx, prefixes, also=f", '{ArchiveState.CONDEMNED}'" if last_resort else "")
 
 
-def _lying(tx: Transaction, prefixes: str) -> Iterator[tuple[int, ChunkLocation]]:
-    """Locations of chunks in sound archives, with the domain: first unconfirmed ones, the newest last."""
+def _lying(tx: Transaction, prefixes: str, *, also: str = "") -> Iterator[tuple[int, ChunkLocation]]:
+    """Locations of chunks in sound archives, with the domain: stored ones last, of these the newest."""
     sql = f"""
     SELECT a.domain, c.number, c.id, c.archive, c.frame, c."offset", c.length
     FROM chunks c JOIN archives a ON a.number = c.archive
-    WHERE c.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed', 'retired')
-    ORDER BY a.state = 'stored', c.archive"""  # noqa: S608
+    WHERE c.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed', 'retired'{also})
+    ORDER BY a.state <> 'condemned', a.state = 'stored', c.archive"""  # noqa: S608
     for domain, *row in tx.exec_driver_sql(sql):
         yield domain, ChunkLocation._make(row)

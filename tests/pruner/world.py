@@ -196,11 +196,6 @@ class World:
         twice = self._rows(_STORED_TWICE, newest, newest)
         assert not twice, f"stored although it was there: {twice}"
 
-    def back_up_quietly(self, which: int) -> None:
-        """A backup that fails is no matter here."""
-        site = self.job(which)
-        site.backup()
-
     def snapshots(self) -> list[tuple[str, str, int, bool]]:
         """Id, job, number and whether it is forgotten, of all that are left."""
         return [(one, job, number, bool(gone)) for one, job, number, gone in self._rows(_SNAPSHOTS)]
@@ -307,11 +302,13 @@ class World:
     def judge_rows(self) -> None:
         """The inventory violates none of its laws.
 
-        After a loss a job may not name yet what another stored anew in its place: its next backup does.
+        After a loss a job may not name yet what another stored anew in its place: its next backup does. What
+        was deleted since a copy was there may be missed, if the vault lost the copy before a check saw it.
         """
         key = self.site.keys.secret.content_key
         report = check_laws(self.site.inventory, key, self.clock, self.site.progress)
-        findings = [one for one in report.findings if not (self.has_lost and one.what == "named")]
+        expected = {"named", "stored"} if self.has_lost else set()
+        findings = [one for one in report.findings if one.what not in expected]
         assert not findings, findings
 
     def restore(self, which: int) -> None:
@@ -322,7 +319,9 @@ class World:
             self.restore_one(snapshot, job)
 
     def restore_one(self, snapshot: str, job: str) -> None:
-        """This snapshot, byte for byte."""
+        """This snapshot, byte for byte; of a loss that no check has seen yet, a restore would only tell."""
+        if self.gone_behind and abs(self.skew) < HOUR:
+            check(self.site)
         target = self.folder / f"out {self.steps}"
         site = self.site.with_job(sources=[self.folder / job], name=job)
         site.restore(snapshot, target)
@@ -436,6 +435,10 @@ class World:
         self.vault.refuses_until = None
         for _ in range(12):
             self.pass_time(100 * DAY)
+            if (
+                self.has_jumped
+            ):  # a cold vault makes no new list where nothing happens, and old ones are doubted
+                self.back_up(0)
             for _ in range(4):
                 report = self.prune()
                 if report.state != "waiting":
