@@ -63,10 +63,12 @@ def read_listing(
     covered = compared.must_show(tx, head, vault.name, now, at_once=at_once, stored=stored)
     _refuse_unknown(tx, inventory, vault, head, has_clock=has_clock)
     missing = [one for one in archives if one.listed_at is None and _must_be_shown(one, covered)]
-    catalogs = [one for one in missing if one.kind is PackKind.CATALOG and not one.is_condemned]
-    if catalogs:
+    relied_on = [one for one in missing if not one.is_condemned]
+    if relied_on:  # others may be held dispensable because of them
+        catalogs = sum(one.kind is PackKind.CATALOG for one in relied_on)
+        what = f"{catalogs} catalogs" if catalogs else f"{len(relied_on)} archives"
         raise PruneStoppedError(
-            f"the list of vault {vault.name} lacks {len(catalogs)} catalogs that were stored before it",
+            f"the list of vault {vault.name} lacks {what} that were stored before it",
             advice=f"`nightvault check {vault.name}` says what else is missing, and what to do",
         )
     asked = moment(head.requested_at)

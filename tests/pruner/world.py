@@ -227,20 +227,6 @@ class World:
             _, job, number, _ = kept[which % len(kept)]
             self._amend(job, records.MarksRecord(number, ["tag"], True, "", None), kind=RunKind.MARK)
 
-    def retire(self, which: int) -> None:
-        """As a compaction does: an archive is not built upon any more, each job that named it says so."""
-        stored = self._rows("SELECT number, pack_id FROM archives WHERE kind = 1 AND state = 'stored'")
-        if stored:
-            number, pack = stored[which % len(stored)]
-            for (job,) in self._rows(_NAMED_BY, number):
-                self._amend(job, records.RetiredRecord([pack]), kind=RunKind.COMPACT)
-
-    def undelete(self) -> None:
-        """What is condemned, and still there, is built upon again."""
-        for archive_id, pack, job in self._rows(_CONDEMNED_BY):
-            if archive_id in self.vault.held:
-                self._amend(job, records.TakenUpRecord([pack]), kind=RunKind.PRUNE)
-
     def _amend(self, job: str, record: records.Record, kind: RunKind = RunKind.FORGET) -> None:
         site = self.site
         with site.inventory.reading() as tx:
@@ -439,6 +425,8 @@ class World:
                 self.has_jumped
             ):  # a cold vault makes no new list where nothing happens, and old ones are doubted
                 self.back_up(0)
+            if self.has_lost:  # a prune stops until a check has seen it
+                check(self.site)
             for _ in range(4):
                 report = self.prune()
                 if report.state != "waiting":
@@ -453,7 +441,7 @@ class World:
 
     def _judge_drained(self) -> None:
         states = self._rows("SELECT archive_id, kind, state FROM archives WHERE archive_id IS NOT NULL")
-        left = {"stored", "unconfirmed", "retired", "deleted", "lost", "damaged"}
+        left = {"stored", "unconfirmed", "deleted", "lost", "damaged"}
         assert {state for _, _, state in states} <= left
         needed = self._needed()
         data = {one for one, kind, _ in states if kind == 1 and one in self.vault.held}
@@ -495,11 +483,6 @@ _TOLD = """SELECT archive_id FROM archives a WHERE state IN ('condemned', 'delet
            AND NOT EXISTS (SELECT 1 FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
                            WHERE n.archive = a.number AND NOT EXISTS (
                              SELECT 1 FROM condemnations k WHERE k.archive = a.number AND k.job = c.job))"""
-_NAMED_BY = """SELECT DISTINCT j.name FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
-               JOIN jobs j ON j.number = c.job WHERE n.archive = ? ORDER BY j.name"""
-_CONDEMNED_BY = """SELECT a.archive_id, a.pack_id, j.name FROM condemnations k
-                   JOIN archives a ON a.number = k.archive JOIN jobs j ON j.number = k.job
-                   WHERE a.state = 'condemned' AND a.kind = 1 ORDER BY a.number, j.name"""
 _WITHOUT_FULL = """SELECT j.number FROM jobs j WHERE NOT EXISTS (
                     SELECT 1 FROM catalogs c JOIN archives a ON a.number = c.archive
                     WHERE c.job = j.number AND c.generation = 2 AND a.state = 'stored')"""
