@@ -22,7 +22,7 @@ from backup.transfer.retry import Reach
 
 @dataclass(frozen=True, slots=True)
 class Amended:
-    """What was changed of a job: `run` recorded it. `report` is kept with the run."""
+    """A change of one job that is true now; `run` recorded it, and `report` is kept with the run."""
 
     job: JobName
     vault: VaultName
@@ -34,7 +34,7 @@ class Amended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What amendments are made with: config, inventory, clock; what stops them; how long a vault is tried."""
+    """The context of amendments: config, inventory, clock, the stop signal, patience with the vault."""
 
     config: Config
     inventory: Inventory
@@ -65,7 +65,7 @@ class VaultAmender:
 
 @contextmanager
 def amending_vault(at: Surroundings, vault: VaultName) -> Iterator[VaultAmender]:
-    """What amends the jobs of a vault, under the lock that backups take. `LockedError` if one runs."""
+    """A context manager that amends a vault's jobs under the lock of backups. `LockedError` if one runs."""
     context = backup_context(
         at.config, at.inventory, vault, clock=at.clock, progress=at.progress, stop=at.stop, reach=at.reach
     )

@@ -96,7 +96,7 @@ def last_compact_of(config: Config, vault: VaultName) -> datetime | None:
 
 
 def rules_of(config: Config, settings: VaultSettings) -> dict[JobName, JobRules]:
-    """How the snapshots of each configured job of the vault will go."""
+    """The retention rules of each configured job of the vault, by name."""
     return {job.name: _rules(job) for job in config.jobs if job.vault == settings.name}
 
 

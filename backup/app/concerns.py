@@ -1,4 +1,4 @@
-"""What in a status is not well, the critical first; pure.
+"""Finds the problems in a status, critical ones first; pure.
 
 Critical: a job is overdue; a check found something missing or damaged; the certificate has expired, or will
 within three days (one that lives shortly: a tenth of its life).
@@ -111,7 +111,7 @@ def _certificate(certificate: CertificateStatus | None, now: datetime) -> Iterat
 
 
 def certificate_level(certificate: CertificateStatus | None, now: datetime) -> Level | None:
-    """How bad it is about a certificate; None: there is none, or time enough."""
+    """The severity of a certificate's state; None if there is no certificate, or time enough."""
     if certificate is None:
         return None
     if certificate.not_after is None or certificate.not_before is None:

@@ -1,4 +1,4 @@
-"""What the words of a `forget` mean: jobs, or snapshots by their ids."""
+"""Tells the arguments of `forget` apart: jobs, and snapshots by their ids."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from backup.transfer.recognise import compare_clocks
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """What a `forget` does with one job; `policy` is None where snapshots were named."""
+    """The plan of a `forget` for one job; `policy` is None where snapshots were named."""
 
     job: JobRow
     vault: VaultName
@@ -66,7 +66,7 @@ def jobs_with_policy(config: Config, tx: Transaction, *, any_job: bool = False) 
 def plan_by_policy(
     config: Config, tx: Transaction, job: JobName, now: datetime, *, instead: Policy | None = None
 ) -> JobPlan:
-    """What the job's policy, or one given `instead`, keeps and forgets. `UsageError` without a policy."""
+    """The plan by the job's policy, or by one given `instead`. `UsageError` without a policy."""
     settings = _settings(config, job)
     policy = instead or (settings.policy if settings else None)
     if policy is None:
@@ -87,7 +87,7 @@ def plan_by_policy(
 def plan_by_name(
     config: Config, tx: Transaction, job: JobName, chosen: Collection[SnapshotId], now: datetime
 ) -> JobPlan:
-    """What becomes of a job whose snapshots of these ids were named."""
+    """The plan for a job of which snapshots were named by these ids."""
     row, every = _known(tx, job)
     candidates = [candidate_of(one, now) for one in every]
     numbers = {one.number for one in every if one.id in chosen}
@@ -141,7 +141,7 @@ def _require_same_time(amender: VaultAmender, at: Surroundings) -> None:
 
 
 def report_of(plan: JobPlan) -> dict[str, Any]:
-    """What is kept with the run: the policy, what was forgotten, how many stayed."""
+    """The report that is kept with the run: policy, forgotten snapshots, number of kept ones."""
     return {
         "policy": str(plan.policy) if plan.policy else None,
         "forgotten": [one.id for one in plan.goes],

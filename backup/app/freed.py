@@ -32,7 +32,7 @@ class Freed:
 def freed_by(
     config: Config, tx: Transaction, goes: Collection[SnapshotId], vaults: Sequence[VaultName], now: datetime
 ) -> list[Freed]:
-    """What could be deleted once these snapshots are forgotten, and could not before, by vault.
+    """Estimates of what can be deleted once these snapshots are forgotten, and not before, by vault.
 
     It reads the chunk numbers of all entries twice: seconds for a million files.
     """
