@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -77,7 +78,7 @@ def in_thread(priority: Priority, action: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001  the caller's, as it came
             done.set_exception(error)
 
-    thread = threading.Thread(target=run, name="job")
+    thread = threading.Thread(target=copy_context().run, args=[run], name="job")
     thread.start()
     thread.join()
     return done.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -289,10 +290,18 @@ class RestoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     on_capacity: OnCapacity = OnCapacity.WAIT
 
 
+class LogForm(StrEnum):
+    """The form of log lines, where they do not go to systemd's journal."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class MonitoringSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[monitoring]`: the file of metrics for Prometheus, written after each run."""
+    """`[monitoring]`: the file of metrics for Prometheus, written after each run; the form of the log."""
 
     metrics_file: _Text | None = None
+    log: LogForm = LogForm.TEXT
 
 
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from sqlalchemy import Row, Select, func, insert, select, update
 
 from backup.inventory.database import Transaction
 from backup.inventory.schema import jobs, micros, moment, runs, vaults
+from backup.log_context import run_began
 from backup.model import KIB, MIB, JobName, VaultName
 
 _SLOWEST, _FASTEST = 4 * KIB, 16 * KIB * MIB  # bytes a second of a link
@@ -168,6 +169,7 @@ def _open(
         snapshot_number=snapshot_number,
     )
     number = tx.execute(query.returning(runs.c.number)).scalar_one()
+    run_began(number)
     return Run(number, kind, job.name if job else None, Outcome.RUNNING, now, None, snapshot_number, {})
 
 

@@ -6,13 +6,12 @@ import logging
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from backup.archiver.report import BackupReport
-from backup.cli.commands.daemon import log_to_stderr, tell
+from backup.cli.commands.daemon import tell
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, VaultName
 from tests.support.command_line import run, run_json
@@ -129,22 +128,3 @@ def test_the_log_names_what_could_not_be_read(caplog: pytest.LogCaptureFixture) 
         "job etc: odd",
         "job etc: snapshot 01234567, 1,234 files of 4.0 KiB, 2.0 KiB read, 512 B uploaded in 2 archives",
     ]
-
-
-@pytest.mark.parametrize(
-    ("quiet", "verbose", "level"),
-    [(True, False, logging.WARNING), (False, False, logging.INFO), (False, True, logging.DEBUG)],
-)
-def test_levels_and_times(quiet: bool, verbose: bool, level: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
-    ours = logging.getLogger("backup")
-    monkeypatch.setattr(ours, "level", ours.level)
-    record = logging.LogRecord("backup.daemon", logging.INFO, "", 0, "begun", (), None)
-    record.created = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
-    log_to_stderr(quiet=quiet, verbose=verbose, environ={"JOURNAL_STREAM": "8:1"})
-    assert root.handlers[0].format(record) == "INFO begun"
-    assert ours.getEffectiveLevel() == level
-    log_to_stderr(quiet=quiet, verbose=verbose, environ={})
-    assert root.handlers[0].format(record).startswith("2026-11-2")

@@ -19,6 +19,7 @@ from backup.cli.support.keep_options import tags_of
 from backup.cli.support.problems import problem_document
 from backup.cli.support.stopping import stop_on_signals
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
+from backup.log_context import about
 
 if TYPE_CHECKING:
     from backup.app.regular_forgetting import Forgot
@@ -128,7 +129,8 @@ def _run_all(
     with stop_on_signals() as stop:
         for job in chosen:
             try:
-                report, forgot = _run(cli, config, job, stop, options)
+                with about(job=job.name, vault=job.vault):
+                    report, forgot = _run(cli, config, job, stop, options)
             except NightvaultError as error:
                 if len(chosen) == 1:
                     raise
@@ -157,7 +159,7 @@ def _job_of(config: Config, job: JobSettings, options: _RunOptions) -> BackupJob
 def _failed(cli: Cli, job: JobSettings, error: NightvaultError) -> dict[str, Any]:
     """Tell that one of several jobs failed; the entry for it in the JSON document."""
     failure = failure_of(error)
-    cli.warn(f"nightvault: {error}" + (f"\n  {error.advice}" if error.advice else ""))
+    cli.error(f"nightvault: {error}" + (f"\n  {error.advice}" if error.advice else ""))
     outcome = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
     return {"job": job.name, "outcome": outcome, "error": failure}
 

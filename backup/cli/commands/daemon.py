@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import click
 from backup.cli.support import render
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.failures import write_crash
+from backup.cli.support.logs import log_to_stderr
 from backup.errors import ConfigError, NightvaultError
 from backup.model import JobName, VaultName
 
@@ -73,7 +74,7 @@ def _run(cli: Cli, config: Config, jobs: Sequence[ScheduledJob]) -> None:
     from backup.daemon import Chore, ScheduledVault, VaultTask, run_daemon
 
     clock, stop = cli.clock, threading.Event()
-    log_to_stderr(quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
+    log_to_stderr(config.monitoring.log, quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
 
     def run(name: JobName) -> None:
         with _crashes_told(config, name):
@@ -247,15 +248,3 @@ def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> No
         report.waiting,
         report.retrievals,
     )
-
-
-def log_to_stderr(*, quiet: bool, verbose: bool, environ: Mapping[str, str]) -> None:
-    """Log one line for each event, without the time where journald adds it."""
-    form = (
-        "%(levelname)s %(message)s"
-        if "JOURNAL_STREAM" in environ
-        else "%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.basicConfig(format=form, level=logging.WARNING, force=True)
-    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    logging.getLogger("backup").setLevel(level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import click
 from backup.errors import UsageError
 
 if TYPE_CHECKING:  # heavy: imported where a command needs them
-    from backup.config import Config
+    from backup.config import Config, LogForm
     from backup.protocols import Clock, Progress
     from backup.transfer.retry import Reach
 
@@ -35,6 +36,7 @@ class Cli:
         self.wide = wide
         self.patience_words: str | None = None
         self._config: Config | None = None
+        self._logged_as: LogForm | None = None
 
     @property
     def clock(self) -> Clock:
@@ -93,17 +95,41 @@ class Cli:
     def say(self, text: str) -> None:
         """A remark, unless --quiet."""
         if not self.quiet:
-            self.warn(text)
+            self._remark(text, logging.INFO)
 
     def warn(self, text: str) -> None:
         """A remark that is shown even with --quiet."""
+        self._remark(text, logging.WARNING)
+
+    def error(self, text: str) -> None:
+        """The words for what ended a command, or a part of it."""
+        self._remark(text, logging.ERROR)
+
+    def _remark(self, text: str, level: int) -> None:
         from backup.cli.support import render
 
+        if self.is_logged:
+            logging.getLogger(__name__).log(level, "%s", text)
+            return
         if "NVK1-" in text.upper():  # a recovery key that somebody gave in the wrong place
             from backup.cli.support.keyfiles import without_keys
 
             text = without_keys(text)
         click.echo(render.printable(text), err=True)
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether remarks are lines of a log: in systemd's journal, or where JSON lines are configured."""
+        if self._config is None and "JOURNAL_STREAM" not in os.environ:
+            return False
+        from backup.cli.support import logs
+        from backup.config import LogForm
+
+        form = self._config.monitoring.log if self._config else LogForm.TEXT
+        if self._logged_as != form and logs.is_wanted(form, os.environ):
+            logs.log_to_stderr(form, quiet=self.quiet, verbose=self.verbose, environ=os.environ)
+            self._logged_as = form
+        return self._logged_as is not None
 
     def progress(self) -> Progress:
         """A bar on a terminal, else a line now and then; JSON lines with --json --verbose."""
@@ -113,6 +139,8 @@ class Cli:
             return progress.Silent()
         if self.json and self.verbose:
             return progress.JsonLines(sys.stdout)
+        if self.is_logged:
+            return progress.Logged()
         if sys.stderr.isatty():
             from backup.cli.support.terminal import TerminalBar
 

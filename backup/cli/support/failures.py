@@ -124,7 +124,7 @@ def _tell(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
 
         click.echo("".join(traceback.format_exception(error)), err=True)
     try:
-        _print(failure, error, json=cli.json or "--json" in words)
+        _print(failure, error, cli, json=cli.json or "--json" in words)
         sys.stdout.flush()
     except OSError:  # also when the error is that stdout cannot be written: what is buffered stays there
         _give_up_stdout()
@@ -146,7 +146,7 @@ def _without_keys(failure: Failure, error: BaseException) -> Failure:
     return replace(failure, message=without_keys(failure.message), advice=without_keys(failure.advice))
 
 
-def _print(failure: Failure, error: BaseException, *, json: bool) -> None:
+def _print(failure: Failure, error: BaseException, cli: Cli, *, json: bool) -> None:
     from backup.cli.support import render
 
     if (
@@ -154,9 +154,7 @@ def _print(failure: Failure, error: BaseException, *, json: bool) -> None:
     ):  # a group without its command: click's message is the help
         click.echo(failure.message, err=True)
     else:
-        click.echo(render.printable(f"nightvault: {failure.message}"), err=True)
-        if failure.advice:
-            click.echo(render.printable(f"  {failure.advice}"), err=True)
+        cli.error(f"nightvault: {failure.message}" + (f"\n  {failure.advice}" if failure.advice else ""))
     if json:
         click.echo(render.json_line({"error": failure}))
 
