@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from backup.app.metrics import metrics_after
 from backup.app.recovery_lines import keep_line_of
 from backup.app.runs import backup_context, read_keys, sending_to
+from backup.app.surroundings import Surroundings
 from backup.archiver.amend import Amender, amending
-from backup.config import Config
 from backup.format.catalog import Record
-from backup.inventory.database import Inventory
 from backup.inventory.runs import JobRow, RunKind
 from backup.model import JobName, VaultName
-from backup.protocols import Clock, Progress, Vault
-from backup.transfer.retry import Reach
+from backup.protocols import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +28,6 @@ class Amended:
     report: Mapping[str, Any]
     recovery_line: str
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """The context of amendments: config, inventory, clock, the stop signal, patience with the vault."""
-
-    config: Config
-    inventory: Inventory
-    clock: Clock
-    progress: Progress
-    stop: Callable[[], bool] = lambda: False
-    reach: Reach = field(default_factory=Reach)
 
 
 class VaultAmender:
@@ -66,9 +52,7 @@ class VaultAmender:
 @contextmanager
 def amending_vault(at: Surroundings, vault: VaultName) -> Iterator[VaultAmender]:
     """A context manager that amends a vault's jobs under the lock of backups. `LockedError` if one runs."""
-    context = backup_context(
-        at.config, at.inventory, vault, clock=at.clock, progress=at.progress, stop=at.stop, reach=at.reach
-    )
+    context = backup_context(at, vault)
     keys, sending = read_keys(at.config, at.inventory), sending_to(at.config, vault)
     with metrics_after(at.config, at.clock), amending(keys, context, sending) as amender:
         yield VaultAmender(at, amender, context.vault)

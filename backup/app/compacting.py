@@ -15,6 +15,7 @@ from backup.app.metrics import metrics_after
 from backup.app.pruning import prune_context
 from backup.app.recovery_lines import keep_line_of
 from backup.app.runs import opened
+from backup.app.surroundings import Surroundings
 from backup.config import Config, JobSettings, VaultSettings
 from backup.errors import ConfigError, LockedError, NightvaultError
 from backup.inventory import runs
@@ -84,8 +85,10 @@ def compact_once(
 ) -> CompactReport:
     """A compaction as the daemon does it."""
     with closing(opened(config)) as inventory:
-        context = prune_context(config, inventory, vault, clock=clock, progress=progress, stop=stop.is_set)
-        return run_compact(config, config.vault(vault), context)
+        at = Surroundings(
+            config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set
+        )
+        return run_compact(config, config.vault(vault), prune_context(at, vault))
 
 
 def last_compact_of(config: Config, vault: VaultName) -> datetime | None:

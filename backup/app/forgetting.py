@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from backup.app.amending import Amended, Surroundings, VaultAmender, amending_vault
+from backup.app.amending import Amended, VaultAmender, amending_vault
+from backup.app.surroundings import Surroundings
 from backup.config import Config, JobSettings
 from backup.errors import ClockError, UsageError
 from backup.format.records import ForgottenRecord

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from backup.app.amending import Amended, Surroundings, amending_vault
+from backup.app.amending import Amended, amending_vault
+from backup.app.surroundings import Surroundings
 from backup.errors import UsageError
 from backup.format.marks import MOST_TAGS
 from backup.format.records import MarksRecord

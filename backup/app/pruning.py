@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,12 +12,12 @@ from backup.app.metrics import refresh_metrics
 from backup.app.prices import kind_of, price_of, price_table
 from backup.app.recovery_lines import keep_line_of
 from backup.app.runs import backup_context, opened, read_keys, sending_to
+from backup.app.surroundings import Surroundings
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config, VaultSettings
 from backup.cost import Price
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.inventory import runs
-from backup.inventory.database import Inventory
 from backup.inventory.runs import Outcome, RunKind
 from backup.inventory.stages import StepStage
 from backup.model import VaultName
@@ -89,30 +88,19 @@ def deletes_here(config: Config, settings: VaultSettings) -> bool:
     return config.identity is None or settings.role_arn is None  # else by a role that should not be able to
 
 
-def prune_context(
-    config: Config,
-    inventory: Inventory,
-    vault: VaultName,
-    *,
-    clock: Clock,
-    progress: Progress,
-    stop: Callable[[], bool],
-    reach: Reach | None = None,
-) -> PruneContext:
+def prune_context(at: Surroundings, vault: VaultName) -> PruneContext:
     """The context of a prune: catalogs are stored by the backup role, archives deleted by the prune role."""
-    settings = config.vault(vault)
+    config, settings = at.config, at.config.vault(vault)
     may_delete = deletes_here(config, settings)
     return PruneContext(
-        keys=read_keys(config, inventory),
-        backup=backup_context(
-            config, inventory, vault, clock=clock, progress=progress, stop=stop, reach=reach
-        ),
+        keys=read_keys(config, at.inventory),
+        backup=backup_context(at, vault),
         sending=sending_to(config, vault),
-        deleting=make_vault(config, vault, Purpose.PRUNE, clock, stop=stop) if may_delete else None,
+        deleting=make_vault(config, vault, Purpose.PRUNE, at.clock, stop=at.stop) if may_delete else None,
         price=price_of(config, settings),
         catalog_price=_catalog_price(config, settings),
         grace=timedelta(seconds=settings.prune_grace),
-        stop=stop,
+        stop=at.stop,
     )
 
 
@@ -129,8 +117,10 @@ def prune_once(
 ) -> PruneReport:
     """One step of a prune, as the daemon does it: "waiting" while the vault makes its list."""
     with closing(opened(config)) as inventory:
-        context = prune_context(config, inventory, vault, clock=clock, progress=progress, stop=stop.is_set)
-        return Prune(config, context).step()
+        at = Surroundings(
+            config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set
+        )
+        return Prune(config, prune_context(at, vault)).step()
 
 
 def last_prune_of(config: Config, vault: VaultName) -> datetime | None:

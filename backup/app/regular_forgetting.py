@@ -7,9 +7,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from backup.app.amending import Surroundings
 from backup.app.forgetting import forget_in, plan_by_policy
 from backup.app.runs import opened
+from backup.app.surroundings import Surroundings
 from backup.archiver.report import BackupReport
 from backup.config import Config, ForgetWhen
 from backup.errors import NightvaultError

@@ -17,6 +17,7 @@ from backup.app.metrics import metrics_after
 from backup.app.recovery_lines import keep_line
 from backup.app.source_warnings import nested_vaults
 from backup.app.state import State, parse_recipients
+from backup.app.surroundings import Surroundings
 from backup.app.vaults import Purpose, make_vault
 from backup.archiver.backup import run_backup
 from backup.archiver.hooks import Command as HookCommand
@@ -147,40 +148,32 @@ def run_job(
     if stdin is not None:
         what = only_stdin(what, stdin)
     with metrics_after(config, clock), closing(opened(config)) as inventory:
-        context = backup_context(
-            config, inventory, job.vault, clock=clock, progress=progress, stop=stop.is_set, reach=reach
+        at = Surroundings(
+            config=config,
+            inventory=inventory,
+            clock=clock,
+            progress=progress,
+            stop=stop.is_set,
+            reach=reach or Reach(),
         )
-        report = run_backup(
-            what,
-            read_keys(config, inventory),
-            context,
-            accept_recipients=accept_recipients,
-        )
+        keys, context = read_keys(config, inventory), backup_context(at, job.vault)
+        report = run_backup(what, keys, context, accept_recipients=accept_recipients)
     nested = () if stdin is not None else nested_vaults(config, job)
     return keep_line(config, replace(report, warnings=[*report.warnings, *nested]))
 
 
-def backup_context(
-    config: Config,
-    inventory: Inventory,
-    vault: VaultName,
-    *,
-    clock: Clock,
-    progress: Progress,
-    stop: Callable[[], bool],
-    reach: Reach | None = None,
-) -> BackupContext:
+def backup_context(at: Surroundings, vault: VaultName) -> BackupContext:
     """The context of whatever stores into a vault."""
     return BackupContext(
-        inventory=inventory,
-        vault=make_vault(config, vault, Purpose.BACKUP, clock, stop=stop),
-        clock=clock,
-        progress=progress,
-        spool=State(config.state_dir).spool,
+        inventory=at.inventory,
+        vault=make_vault(at.config, vault, Purpose.BACKUP, at.clock, stop=at.stop),
+        clock=at.clock,
+        progress=at.progress,
+        spool=State(at.config.state_dir).spool,
         host=socket.gethostname(),
         program=f"nightvault {__version__}",
-        stop=stop,
-        reach=reach or Reach(),
+        stop=at.stop,
+        reach=at.reach,
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from backup.app.amending import Amended, Surroundings, VaultAmender, amending_vault
+from backup.app.amending import Amended, VaultAmender, amending_vault
+from backup.app.surroundings import Surroundings
 from backup.errors import UsageError
 from backup.format.records import TakenBackRecord, TakenUpRecord
 from backup.inventory import need, runs, snapshots

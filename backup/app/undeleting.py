@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from backup.app.amending import Amended, Surroundings, amending_vault
+from backup.app.amending import Amended, amending_vault
+from backup.app.surroundings import Surroundings
 from backup.errors import UsageError
 from backup.format.records import TakenUpRecord
 from backup.inventory import pruning, runs

@@ -16,6 +16,7 @@ from itertools import accumulate, islice, repeat
 
 from backup.errors import FormatError, IntegrityError, ProofError
 from backup.files import sync_directory
+from backup.format.chunk_columns import ChunkColumns
 from backup.format.frame import FrameCodec, SealedFrame
 from backup.format.keys import Recipient, Signer
 from backup.format.naming import chunk_id
@@ -36,7 +37,6 @@ from backup.format.rows import pack_chunks
 from backup.format.treehash import TreeHasher
 from backup.model import (
     ArchiveLabel,
-    ChunkColumns,
     ChunkId,
     FrameRow,
     InventoryId,

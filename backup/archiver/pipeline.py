@@ -18,10 +18,11 @@ from typing import NamedTuple, Self
 
 from backup.archiver.packing import OpenPack
 from backup.archiver.sealing import MOST_CHUNKS, Frame, SealingLine
+from backup.format.chunk_columns import ChunkColumns
 from backup.format.frame import FRAME_SIZE
 from backup.inventory.numbers import Numbers
 from backup.inventory.packed import KnownChunk
-from backup.model import MIB, Buffer, ChunkColumns, ChunkId, Pack
+from backup.model import MIB, Buffer, ChunkId, Pack
 
 
 class ChunkRun(NamedTuple):

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from backup.errors import FormatError
+from backup.format.chunk_columns import ChunkColumns
 from backup.format.frame import expand
 from backup.format.header import (
     FORMAT_VERSION,
@@ -54,7 +55,6 @@ from backup.format.rows import (
 from backup.model import (
     KIB,
     ArchiveLabel,
-    ChunkColumns,
     ChunkRow,
     FrameRow,
     Generation,

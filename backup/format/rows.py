@@ -9,8 +9,9 @@ from itertools import chain, repeat
 from operator import add, and_, eq, mul, sub
 
 from backup.errors import FormatError
+from backup.format.chunk_columns import ChunkColumns
 from backup.format.frame import DIGEST_SIZE, LARGEST_FRAME, check_frame
-from backup.model import ChunkColumns, ChunkRow, FrameRow
+from backup.model import ChunkRow, FrameRow
 
 FRAME_ROW_SIZE = 40  # number 4, flags 4, offset 8, sealed length 4, raw length 4, digest 16
 CHUNK_ROW_SIZE = 44  # id 32, frame 4, gap 4, length 4

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
+from backup.format.chunk_columns import ChunkColumns
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
 from backup.inventory.driver import pages, raw_rows, row_of
 from backup.inventory.schema import chunks, frames
-from backup.model import ChunkColumns, ChunkRow, FrameRow
+from backup.model import ChunkRow, FrameRow
 
 _BATCH = 500
 

@@ -15,7 +15,6 @@ from backup.inventory.archives import THERE, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows, sql_of
 from backup.inventory.packed import largest_chunk
-from backup.inventory.runs import Outcome
 from backup.inventory.schema import micros, moment
 from backup.inventory.stages import OVER, RestoreStage
 from backup.model import ArchiveId, Generation, PackKind, VaultName
@@ -32,7 +31,6 @@ _NOT_BUILT_UPON = ", ".join(
         ArchiveState.DELETING,
     )
 )
-_LONGEST = 366 * 24 * 3600 * 1_000_000  # microseconds: a run that took longer had a clock that was set
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,14 +386,6 @@ def _forgotten(tx: Transaction) -> dict[int, list[int]]:
     for job, number in raw_rows(tx, sql, (RestoreStage.OPEN.value,)):
         found.setdefault(job, []).append(number)
     return found
-
-
-def longest_run(tx: Transaction) -> int:
-    """The seconds that the longest run took, of those that ended well and whose clock was not set."""
-    sql = """SELECT max(finished_at - started_at) FROM runs
-             WHERE kind = 'backup' AND outcome IN ({m}, {m}) AND finished_at - started_at < {m}"""
-    longest = next(iter(raw_rows(tx, sql, (Outcome.DONE, Outcome.PARTIAL, _LONGEST))))[0]
-    return int((longest or 0) / 1_000_000)
 
 
 def _many(tx: Transaction, sql: str, rows: Sequence[tuple[object, ...]]) -> None:

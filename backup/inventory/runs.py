@@ -17,6 +17,7 @@ from backup.log_context import run_began
 from backup.model import KIB, MIB, JobName, VaultName
 
 _SLOWEST, _FASTEST = 4 * KIB, 16 * KIB * MIB  # bytes a second of a link
+_LONGEST_RUN = 366 * 24 * 3600 * 1_000_000  # microseconds: a run that took longer had a clock that was set
 
 
 class RunKind(StrEnum):
@@ -276,6 +277,14 @@ def restore_speed(tx: Transaction, *, least: int) -> float | None:
             if _SLOWEST <= speed <= _FASTEST:
                 return speed
     return None
+
+
+def longest_run(tx: Transaction) -> int:
+    """The seconds that the longest backup took, of those that ended well and whose clock was not set."""
+    took = runs.c.finished_at - runs.c.started_at
+    query = select(func.max(took)).where(runs.c.kind == RunKind.BACKUP, took < _LONGEST_RUN)
+    longest = tx.execute(query.where(runs.c.outcome.in_([Outcome.DONE, Outcome.PARTIAL]))).scalar()
+    return int((longest or 0) / 1_000_000)
 
 
 def _run(row: Row[Any]) -> Run:

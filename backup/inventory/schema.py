@@ -7,10 +7,8 @@ from counters that are committed before use, so that none is ever given out twic
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     ForeignKey,
     Index,
@@ -23,6 +21,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from backup.inventory.columns import Long, entry_columns, hint_columns, number, refers
+
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
     "uq": "uq_%(table_name)s_%(column_0_name)s",
@@ -30,7 +30,6 @@ NAMES = {
     "pk": "pk_%(table_name)s",
 }
 METADATA = MetaData(naming_convention=NAMES)
-Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite's rowid alias must be called INTEGER
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Two days of room on either side, for time zones.
@@ -46,14 +45,6 @@ def micros(moment: datetime) -> int:
 def moment(value: int) -> datetime:
     """The aware UTC time of microseconds since 1970; beyond the calendar its first or last."""
     return _EPOCH + timedelta(microseconds=min(max(value, _FIRST), _LAST))
-
-
-def _number() -> Column[int]:
-    return Column("number", Long, primary_key=True)
-
-
-def _refers(name: str, target: str, *, nullable: bool = False) -> Column[int]:
-    return Column(name, Long, ForeignKey(target), nullable=nullable)
 
 
 about = Table(
@@ -72,7 +63,7 @@ counters = Table(
 vaults = Table(
     "vaults",
     METADATA,
-    _number(),
+    number(),
     Column("name", Text, nullable=False, unique=True),
     Column("identity", Text),  # identifies the vault itself; null: not known yet
 )
@@ -80,9 +71,9 @@ vaults = Table(
 domains = Table(
     "domains",
     METADATA,
-    _number(),
+    number(),
     Column("id", LargeBinary, nullable=False, unique=True),
-    _refers("vault", "vaults.number"),
+    refers("vault", "vaults.number"),
     Column("recipients", LargeBinary, nullable=False),  # recipient ids, 16 bytes each, in order
     Column("created_at", Long, nullable=False),
 )
@@ -90,10 +81,10 @@ domains = Table(
 jobs = Table(
     "jobs",
     METADATA,
-    _number(),
+    number(),
     Column("id", LargeBinary, nullable=False, unique=True),  # 16 random bytes: its name in clear headers
     Column("name", Text, nullable=False, unique=True),
-    _refers("vault", "vaults.number"),
+    refers("vault", "vaults.number"),
     Column("next_snapshot", Long, nullable=False),
     Column("next_catalog", Long, nullable=False),
 )
@@ -101,9 +92,9 @@ jobs = Table(
 runs = Table(
     "runs",
     METADATA,
-    _number(),
+    number(),
     Column("kind", Text, nullable=False),
-    _refers("job", "jobs.number", nullable=True),
+    refers("job", "jobs.number", nullable=True),
     Column("outcome", Text, nullable=False),
     Column("started_at", Long, nullable=False),
     Column("finished_at", Long),
@@ -116,9 +107,9 @@ snapshots = Table(
     "snapshots",
     METADATA,
     Column("id", Text, primary_key=True),
-    _refers("job", "jobs.number"),
+    refers("job", "jobs.number"),
     Column("number", Long, nullable=False),
-    _refers("run", "runs.number", nullable=True),
+    refers("run", "runs.number", nullable=True),
     Column("started_at", Long, nullable=False),
     Column("finished_at", Long, nullable=False),
     Column("host", Text, nullable=False),
@@ -136,7 +127,7 @@ snapshots = Table(
 owners = Table(
     "owners",
     METADATA,
-    _number(),
+    number(),
     Column("uid", Long, nullable=False),
     Column("gid", Long, nullable=False),
     Column("user", Text, nullable=False),
@@ -147,42 +138,20 @@ owners = Table(
 directories = Table(
     "directories",
     METADATA,
-    _number(),
-    _refers("job", "jobs.number"),
+    number(),
+    refers("job", "jobs.number"),
     Column("path", LargeBinary, nullable=False),
     UniqueConstraint("job", "path"),
 )
-
-
-def _entry_columns() -> list[Column[Any]]:
-    return [
-        Column("name", LargeBinary, nullable=False),
-        Column("kind", Integer, nullable=False),
-        Column("mode", Integer, nullable=False),
-        Column("owner", Long, nullable=False),
-        Column("mtime_ns", Long, nullable=False),
-        Column("size", Long, nullable=False),
-        Column("extra", LargeBinary),
-        Column("content_id", LargeBinary),
-        Column("chunks", LargeBinary),  # little-endian u32 chunk numbers, in order
-    ]
-
-
-def _hint_columns() -> list[Column[Any]]:
-    return [
-        Column("inode", Long, nullable=False),
-        Column("ctime_ns", Long, nullable=False),
-        Column("is_mount", Integer, nullable=False),  # 1: a directory that is another file system's root
-    ]
 
 
 # A row is one version of an entry: in snapshot n if added_in <= n and (removed_in is null or removed_in > n).
 entries = Table(
     "entries",
     METADATA,
-    _number(),
-    _refers("directory", "directories.number"),
-    *_entry_columns(),
+    number(),
+    refers("directory", "directories.number"),
+    *entry_columns(),
     Column("added_in", Long, nullable=False),
     Column("removed_in", Long),
     UniqueConstraint("directory", "name", "added_in"),
@@ -192,42 +161,42 @@ hints = Table(
     "hints",
     METADATA,
     Column("entry", Long, ForeignKey("entries.number", ondelete="CASCADE"), primary_key=True),
-    *_hint_columns(),
+    *hint_columns(),
 )
 
 staged_entries = Table(
     "staged_entries",
     METADATA,
-    _number(),
-    _refers("run", "runs.number"),
-    _refers("directory", "directories.number"),
-    *_entry_columns(),
-    *_hint_columns(),
+    number(),
+    refers("run", "runs.number"),
+    refers("directory", "directories.number"),
+    *entry_columns(),
+    *hint_columns(),
 )
 
 staged_removals = Table(
     "staged_removals",
     METADATA,
-    _refers("run", "runs.number"),
-    _refers("entry", "entries.number"),
+    refers("run", "runs.number"),
+    refers("entry", "entries.number"),
     PrimaryKeyConstraint("run", "entry"),
 )
 
 staged_hints = Table(
     "staged_hints",
     METADATA,
-    _refers("run", "runs.number"),
-    _refers("entry", "entries.number"),
-    *_hint_columns(),
+    refers("run", "runs.number"),
+    refers("entry", "entries.number"),
+    *hint_columns(),
     PrimaryKeyConstraint("run", "entry"),
 )
 
 archives = Table(
     "archives",
     METADATA,
-    _number(),
-    _refers("domain", "domains.number"),
-    _refers("run", "runs.number", nullable=True),
+    number(),
+    refers("domain", "domains.number"),
+    refers("run", "runs.number", nullable=True),
     Column("kind", Integer, nullable=False),
     Column("state", Text, nullable=False),  # archives.ArchiveState
     Column("pack_id", LargeBinary, nullable=False, unique=True),
@@ -244,7 +213,7 @@ catalogs = Table(
     "catalogs",
     METADATA,
     Column("archive", Long, ForeignKey("archives.number"), primary_key=True),
-    _refers("job", "jobs.number"),
+    refers("job", "jobs.number"),
     Column("number", Long, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("parent", LargeBinary),  # pack id of the catalog it builds on
@@ -255,8 +224,8 @@ catalogs = Table(
 catalog_archives = Table(
     "catalog_archives",
     METADATA,
-    _refers("catalog", "catalogs.archive"),
-    _refers("archive", "archives.number"),
+    refers("catalog", "catalogs.archive"),
+    refers("archive", "archives.number"),
     PrimaryKeyConstraint("catalog", "archive"),
 )
 
@@ -273,8 +242,8 @@ uploads = Table(
 condemnations = Table(
     "condemnations",
     METADATA,
-    _refers("archive", "archives.number"),
-    _refers("job", "jobs.number"),
+    refers("archive", "archives.number"),
+    refers("job", "jobs.number"),
     Column("at", Long, nullable=False),
     PrimaryKeyConstraint("archive", "job"),
 )
@@ -293,7 +262,7 @@ deletions = Table(
 frames = Table(
     "frames",
     METADATA,
-    _refers("archive", "archives.number"),
+    refers("archive", "archives.number"),
     Column("number", Integer, nullable=False),
     Column("offset", Long, nullable=False),
     Column("sealed_length", Long, nullable=False),
@@ -307,10 +276,10 @@ frames = Table(
 chunks = Table(
     "chunks",
     METADATA,
-    _number(),
+    number(),
     Column("prefix", Long, nullable=False),  # the id's first 8 bytes as a signed integer
     Column("id", LargeBinary, nullable=False),
-    _refers("archive", "archives.number"),
+    refers("archive", "archives.number"),
     Column("frame", Integer, nullable=False),
     Column("offset", Integer, nullable=False),
     Column("length", Integer, nullable=False),
@@ -321,10 +290,10 @@ chunks = Table(
 restores = Table(
     "restores",
     METADATA,
-    _number(),
+    number(),
     Column("id", Text, nullable=False, unique=True),
     Column("snapshot", Text, ForeignKey("snapshots.id"), nullable=False),
-    _refers("vault", "vaults.number"),
+    refers("vault", "vaults.number"),
     Column("path", LargeBinary, nullable=False),
     Column("target", LargeBinary, nullable=False),
     Column("tier", Text, nullable=False),
@@ -340,9 +309,9 @@ restores = Table(
 retrievals = Table(
     "retrievals",
     METADATA,
-    _number(),
-    _refers("restore", "restores.number"),
-    _refers("archive", "archives.number"),
+    number(),
+    refers("restore", "restores.number"),
+    refers("archive", "archives.number"),
     Column("start", Long, nullable=False),
     Column("end", Long, nullable=False),
     Column("tier", Text, nullable=False),
@@ -363,9 +332,9 @@ retrievals = Table(
 readings = Table(
     "readings",
     METADATA,
-    _number(),
-    _refers("run", "runs.number"),
-    _refers("archive", "archives.number"),
+    number(),
+    refers("run", "runs.number"),
+    refers("archive", "archives.number"),
     Column("start", Long, nullable=False),
     Column("end", Long, nullable=False),
     Column("asked_from", Long, nullable=False),
@@ -384,8 +353,8 @@ readings = Table(
 listings = Table(
     "listings",
     METADATA,
-    _number(),
-    _refers("vault", "vaults.number"),
+    number(),
+    refers("vault", "vaults.number"),
     Column("token", Text, nullable=False, unique=True),
     Column("listing_id", Text),
     Column("state", Text, nullable=False),
@@ -396,7 +365,7 @@ listings = Table(
 listed_archives = Table(
     "listed_archives",
     METADATA,
-    _refers("listing", "listings.number"),
+    refers("listing", "listings.number"),
     Column("archive_id", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("size", Long, nullable=False),

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from backup.inventory import pruning
+from backup.inventory import pruning, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.need import kept_snapshots
@@ -50,7 +50,7 @@ class Decider:
         stored = pruning.stored_archives(tx, vault.name, head.number)
         shown = read_listing(tx, context.backup.inventory, vault, head, stored, now, has_clock=has_clock)
         rules = PruneRules(
-            grace=max(context.grace, timedelta(seconds=pruning.longest_run(tx))),
+            grace=max(context.grace, timedelta(seconds=runs.longest_run(tx))),
             listed_before=shown.until,
             max_fee=self._max_fee,
             may_delete=context.deleting is not None,

@@ -84,7 +84,6 @@ class Applier:
         accepted each catalog, for the `floor`.
         """
         self._floor, self._accepted = floor, accepted
-        self.condemned: dict[bytes, tuple[bytes, int]] = {}  # catalogs, by pack id: id of the job, when
         self._builder = builder
         self._recovery_keys = recovery_keys
         self._vault = vault
@@ -192,6 +191,11 @@ class Applier:
         for number, why in spoiled.items():
             which = f"snapshot {known[number][:8]} (number {number} of job {self._job.name})"
             self._suspect("out-of-range", chain.members[-1].archive_id, f"{which} is left out: {why}")
+
+    @property
+    def condemned(self) -> Mapping[bytes, tuple[bytes, int]]:
+        """Condemned packs of which no record tells, by id: the id of the job that says so, and when."""
+        return self._archives.condemned
 
     @property
     def newest_header(self) -> Header:
@@ -351,17 +355,8 @@ class Applier:
             if held is None:
                 return
             record = held
-        self._note_condemned(record)
+        self._archives.note_condemned(record, self._job.id)
         self._builder.amend(self._job.number, record)
-
-    def _note_condemned(self, record: Record) -> None:
-        """Note condemned packs of which no record tells: older catalogs."""
-        if isinstance(record, records.CondemnedRecord):
-            unknown = (one for one in record.packs if not self._archives.knows(one))
-            self.condemned = dict.fromkeys(unknown, (self._job.id, record.at)) | self.condemned
-        elif isinstance(record, records.TakenUpRecord):
-            for pack in record.packs:
-                self.condemned.pop(pack, None)
 
     def _take_mounts(self, one: records.MountsRecord) -> None:
         self._mounts = unpack_u64(one.entries)

@@ -37,11 +37,21 @@ class ArchiveApplier:
         self._domains: dict[int, records.DomainRecord] = {}
         self._domain_ids: set[bytes] = set()
         self._taken: dict[int, int] = {}  # archives that this catalog brought, with their sizes
+        self.condemned: dict[bytes, tuple[bytes, int]] = {}  # of which no record tells: older catalogs
         self._skipping: set[int] = set()  # brought by another catalog already, or left out
 
     def knows(self, pack_id: bytes) -> bool:
         """Whether a record told of that pack."""
         return pack_id in self._pack_ids
+
+    def note_condemned(self, record: records.Record, job_id: bytes) -> None:
+        """Note condemned packs of which no record tells, by their ids: the job that says so, and when."""
+        if isinstance(record, records.CondemnedRecord):
+            unknown = (one for one in record.packs if not self.knows(one))
+            self.condemned = dict.fromkeys(unknown, (job_id, record.at)) | self.condemned
+        elif isinstance(record, records.TakenUpRecord):
+            for pack in record.packs:
+                self.condemned.pop(pack, None)
 
     def begin(self) -> None:
         """Begin the next catalog."""

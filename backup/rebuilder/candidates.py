@@ -82,6 +82,15 @@ def of_links(file: CatalogFile, keys: Sequence[RecoveryKey]) -> list[Candidate]:
     return found
 
 
+def newest(candidates: Sequence[Candidate], generations: int) -> list[Candidate]:
+    """A job's catalogs from its `generations`-newest full one on, by their labels; all if there are fewer."""
+    fulls = sorted(
+        {one.label.number for one in candidates if one.label.generation is Generation.FULL}, reverse=True
+    )
+    since = fulls[generations - 1] if len(fulls) >= generations else 0
+    return [one for one in candidates if one.label.number >= since]
+
+
 def choose_inventory(candidates: Collection[Candidate], wish: Wish) -> InventoryId:
     """The inventory to rebuild: the wish's, the line's, or the only one there is.
 

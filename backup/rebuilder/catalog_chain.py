@@ -389,14 +389,5 @@ class TrustedCatalogs:
                 )
 
 
-def newest(candidates: Sequence[Candidate], generations: int) -> list[Candidate]:
-    """A job's catalogs from its `generations`-newest full one on, by their labels; all if there are fewer."""
-    fulls = sorted(
-        {one.label.number for one in candidates if one.label.generation is Generation.FULL}, reverse=True
-    )
-    since = fulls[generations - 1] if len(fulls) >= generations else 0
-    return [one for one in candidates if one.label.number >= since]
-
-
 def _rises(delta: Member, child: Member | None) -> bool:
     return child is None or delta.catalog.number < child.catalog.number

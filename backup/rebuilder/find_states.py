@@ -16,6 +16,7 @@ from backup.rebuilder.candidates import (
     by_inventory,
     candidates_of,
     choose_inventory,
+    newest,
     of_line,
     of_links,
 )
@@ -26,7 +27,6 @@ from backup.rebuilder.catalog_chain import (
     OlderStateError,
     TrustedCatalogs,
     UntrustedError,
-    newest,
 )
 from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
 from backup.rebuilder.context import RebuildContext, Wish

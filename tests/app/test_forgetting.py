@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from backup.app.amending import Surroundings, amending_vault
+from backup.app.amending import amending_vault
 from backup.app.forgetting import JobPlan, forget_in, plan_by_name, plan_by_policy, refuse_refused
 from backup.app.runs import opened
+from backup.app.surroundings import Surroundings
 from backup.app.taking_back import take_back
 from backup.app.vaults import make_vault
 from backup.config import load_config

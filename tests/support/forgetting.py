@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import timedelta
 
 from backup.app.runs import backup_context, opened, read_keys, sending_to
+from backup.app.surroundings import Surroundings
 from backup.archiver.amend import amending
 from backup.config import load_config
 from backup.format.records import ForgottenRecord
@@ -23,9 +24,8 @@ def forget(server: Server, *numbers: int, job: str = "main", vault: str = "cold"
     """Mark snapshots as forgotten, by number."""
     config = load_config(str(server.config))
     with closing(opened(config)) as inventory:
-        context = backup_context(
-            config, inventory, VaultName(vault), clock=server.clock, progress=Silent(), stop=lambda: False
-        )
+        at = Surroundings(config=config, inventory=inventory, clock=server.clock, progress=Silent())
+        context = backup_context(at, VaultName(vault))
         with inventory.reading() as tx:
             row = find_job(tx, JobName(job))
         assert row is not None

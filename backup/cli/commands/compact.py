@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backup.cli.support.amending import amending
+from backup.cli.support.amounts import parse_amount
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.stopping import stop_on_signals
-from backup.errors import ExitCode, UsageError
+from backup.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from decimal import Decimal
 
     from backup.pruner.compact import CompactReport
 
@@ -46,30 +46,11 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
 
     config = cli.config()
     settings = choose_vault(config, vault_name)
-    least = _parse_gain(min_gain)
-    with closing(opened(config)) as inventory, stop_on_signals() as stop:
-        context = prune_context(
-            config,
-            inventory,
-            settings.name,
-            clock=cli.clock,
-            progress=cli.progress(),
-            stop=stop.is_set,
-            reach=cli.reach(),
-        )
+    least = parse_amount("--min-gain", min_gain)
+    with closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
+        context = prune_context(at, settings.name)
         report = run_compact(config, settings, context, min_gain=least, only_plan=dry_run)
     _show(cli, report, price_table(config).currency)
-
-
-def _parse_gain(words: str | None) -> Decimal:
-    from decimal import Decimal
-
-    from backup.config import parse_money
-
-    try:
-        return parse_money(words) if words is not None else Decimal(0)
-    except ValueError as error:
-        raise UsageError(f"--min-gain {error}") from error
 
 
 def _show(cli: Cli, report: CompactReport, currency: str) -> None:

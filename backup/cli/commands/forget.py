@@ -15,10 +15,10 @@ from backup.cli.support.keep_options import keep_options, policy_of
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
-    from backup.app.amending import Surroundings
     from backup.app.forget_words import Meant
     from backup.app.forgetting import JobPlan, Planner
     from backup.app.freed import Freed
+    from backup.app.surroundings import Surroundings
     from backup.config import Config
     from backup.inventory.database import Transaction
     from backup.model import JobName

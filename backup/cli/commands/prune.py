@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import click
 
+from backup.cli.support.amending import amending
+from backup.cli.support.amounts import parse_amount
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.delete_only import DeleteOnly
@@ -19,7 +20,6 @@ from backup.cli.support.retrieval_options import (
     tier_option,
     wait_option,
 )
-from backup.cli.support.stopping import stop_on_signals
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import LockedError, UsageError
 
@@ -93,17 +93,9 @@ def prune(
         return
     if key_files or passphrase_files or keep_within or tier:
         raise UsageError("--key, --passphrase-file, --keep-within and --tier go with --delete-only")
-    most = parse_fee(max_fee)
-    with closing(opened(config)) as inventory, stop_on_signals() as stop:
-        context = prune_context(
-            config,
-            inventory,
-            settings.name,
-            clock=cli.clock,
-            progress=cli.progress(),
-            stop=stop.is_set,
-            reach=cli.reach(),
-        )
+    most = parse_amount("--max-fee", max_fee)
+    with closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
+        context = prune_context(at, settings.name)
         if most and settings.kind != "directory" and context.price is None:
             raise UsageError(
                 f"there is no price for vault {settings.name}, so nothing can be held to --max-fee",
@@ -112,16 +104,6 @@ def prune(
         work = Prune(config, context, most, only_plan=dry_run)
         report = _until_done(cli, work, wait=wait)
     show_prune(cli, report, price_table(config).currency)
-
-
-def parse_fee(words: str | None) -> Decimal:
-    """The amount of `--max-fee`; 0 without. `UsageError`."""
-    from backup.config import parse_money
-
-    try:
-        return parse_money(words) if words is not None else Decimal(0)
-    except ValueError as error:
-        raise UsageError(f"--max-fee {error}") from error
 
 
 def _until_done(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:

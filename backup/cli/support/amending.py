@@ -1,4 +1,4 @@
-"""What a command makes amendments with; the first signal stops them between two steps."""
+"""What a command that changes a vault works with; the first signal stops it between two steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backup.cli.support.context import Cli
 from backup.cli.support.stopping import stop_on_signals
 
 if TYPE_CHECKING:
-    from backup.app.amending import Surroundings
+    from backup.app.surroundings import Surroundings
     from backup.config import Config
     from backup.inventory.database import Inventory
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @contextmanager
 def amending(cli: Cli, config: Config, inventory: Inventory) -> Iterator[Surroundings]:
     """The surroundings, of the command's clock, progress and patience."""
-    from backup.app.amending import Surroundings
+    from backup.app.surroundings import Surroundings
 
     with stop_on_signals() as stop:
         yield Surroundings(

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from backup.cli.support.amounts import parse_amount
 from backup.cli.support.context import Cli
-from backup.errors import LimitRefusedError, UsageError
+from backup.errors import LimitRefusedError
 from backup.model import Tier
 
 if TYPE_CHECKING:
@@ -177,14 +178,7 @@ def quote_document(one: Quote, *, is_free: bool) -> dict[str, Any]:
 
 def limit_of(words: str | None, config: Config) -> Decimal | None:
     """The limit of `--max-cost`, or else of the config; None without one. `UsageError`."""
-    from backup.config import parse_money
-
-    if words is None:
-        return config.restore.max_restore_cost
-    try:
-        return parse_money(words)
-    except ValueError as error:
-        raise UsageError(f"--max-cost {error}") from error
+    return config.restore.max_restore_cost if words is None else parse_amount("--max-cost", words)
 
 
 def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequence[Quote]) -> None:

@@ -1,0 +1,43 @@
+"""Columns that several tables of the inventory have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary
+
+Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite's rowid alias must be called INTEGER
+
+
+def number() -> Column[int]:
+    """Its own number."""
+    return Column("number", Long, primary_key=True)
+
+
+def refers(name: str, target: str, *, nullable: bool = False) -> Column[int]:
+    """The number of a row of another table, as `table.column`."""
+    return Column(name, Long, ForeignKey(target), nullable=nullable)
+
+
+def entry_columns() -> list[Column[Any]]:
+    """What every version of an entry has."""
+    return [
+        Column("name", LargeBinary, nullable=False),
+        Column("kind", Integer, nullable=False),
+        Column("mode", Integer, nullable=False),
+        Column("owner", Long, nullable=False),
+        Column("mtime_ns", Long, nullable=False),
+        Column("size", Long, nullable=False),
+        Column("extra", LargeBinary),
+        Column("content_id", LargeBinary),
+        Column("chunks", LargeBinary),  # little-endian u32 chunk numbers, in order
+    ]
+
+
+def hint_columns() -> list[Column[Any]]:
+    """What tells on the next night that a file did not change."""
+    return [
+        Column("inode", Long, nullable=False),
+        Column("ctime_ns", Long, nullable=False),
+        Column("is_mount", Integer, nullable=False),  # 1: a directory that is another file system's root
+    ]
