@@ -42,16 +42,6 @@ _WINDOW = 32 * MIB  # what is mapped at once of a spool file that is hashed agai
 
 
 @dataclass(frozen=True, slots=True)
-class _Sending:
-    """A pack on its way."""
-
-    archive: int
-    size: int
-    spool_file: str
-    done: Future[ArchiveId]
-
-
-@dataclass(frozen=True, slots=True)
 class _Outgoing:
     """A pack to send: its archive, its file in the spool, and the parts that it is cut into."""
 
@@ -59,6 +49,15 @@ class _Outgoing:
     part_size: int
     spool_file: str
     parts: Sequence[Part]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """A pack on its way; its upload was begun `anew` so many times."""
+
+    pack: _Outgoing
+    done: Future[ArchiveId]
+    anew: int = 0
 
 
 class Uploader:
@@ -139,13 +138,9 @@ class Uploader:
                 now=self._clock.now(),
                 catalog=catalog,
             )
-        upload_id = self._patience.call(lambda: self._vault.begin_upload(pack.label, part_size))
-        with self._inventory.writing() as tx:
-            archives.upload_begun(tx, number, upload_id)
             archive = archives.get_archives(tx, [number], self._inventory.id)[number]
-        sending = _Outgoing(archive, part_size, spool_file, _parts_of(pack.size, part_size, pack.leaves))
-        done = self._packs.submit(self._send, sending, upload_id)
-        self._sending.append(_Sending(number, pack.size, spool_file, done))
+        outgoing = _Outgoing(archive, part_size, spool_file, _parts_of(pack.size, part_size, pack.leaves))
+        self._sending.append(_Sending(outgoing, self._begin(outgoing)))
         self._progress.advance(packed=pack.size)
         return number
 
@@ -181,25 +176,43 @@ class Uploader:
                 one.spool_file,
                 _parts_of(one.archive.size, one.part_size, leaves),
             )
-            done = self._packs.submit(self._finish, outgoing, known)
-            self._sending.append(_Sending(one.archive.number, one.archive.size, one.spool_file, done))
+            done = self._packs.submit(self._finish, outgoing, known) if known else self._begin(outgoing)
+            self._sending.append(_Sending(outgoing, done))
             self._progress.advance(files=1, done=one.archive.size, packed=one.archive.size)
         self.drain()
 
     def _collect(self, *, leave: int) -> None:
         """Record what is stored, oldest first, until at most `leave` packs are under way."""
         while len(self._sending) > leave or (self._sending and self._sending[0].done.done()):
-            sent = self._sending.popleft()
-            self.sent.wait_for(sent.done)
-            archive_id = sent.done.result()
-            with self._inventory.writing() as tx:
-                archives.mark_stored(tx, sent.archive, archive_id, self._clock.now())
-            _remove(os.path.join(self._spool, sent.spool_file))
-            self.stored_archives += 1
-            self.stored_bytes += sent.size
-            self.sent.whole(sent.archive, sent.size)
-            self.sent.tell()
-            self._progress.advance(stored=sent.size)
+            sending = self._sending.popleft()
+            self.sent.wait_for(sending.done)
+            try:
+                self._stored(sending.pack, sending.done.result())
+            except UploadExpiredError:
+                if sending.anew == _ANEW:
+                    raise
+                again = _Sending(sending.pack, self._begin(sending.pack), sending.anew + 1)
+                self._sending.appendleft(again)
+
+    def _begin(self, pack: _Outgoing) -> Future[ArchiveId]:
+        """Begin an upload, which is recorded before it can become an archive, and send the pack."""
+        archive = pack.archive
+        upload_id = self._patience.call(lambda: self._vault.begin_upload(archive.label, pack.part_size))
+        with self._inventory.writing() as tx:
+            archives.upload_begun(tx, archive.number, upload_id)
+        return self._packs.submit(self._send, pack, upload_id)
+
+    def _stored(self, pack: _Outgoing, archive_id: ArchiveId) -> None:
+        """Record that a pack is in the vault."""
+        number, size = pack.archive.number, pack.archive.size
+        with self._inventory.writing() as tx:
+            archives.mark_stored(tx, number, archive_id, self._clock.now())
+        _remove(os.path.join(self._spool, pack.spool_file))
+        self.stored_archives += 1
+        self.stored_bytes += size
+        self.sent.whole(number, size)
+        self.sent.tell()
+        self._progress.advance(stored=size)
 
     def _open_uploads(self) -> dict[PackId, list[UploadId]]:
         """Uploads of ours that the vault has begun: the answer to a `begin` may have been lost."""
@@ -223,15 +236,7 @@ class Uploader:
     # On worker threads: bytes and vault calls, no books.
 
     def _send(self, pack: _Outgoing, upload_id: UploadId, present: Sequence[StoredPart] = ()) -> ArchiveId:
-        """Send the parts that are not `present`, then complete; anew if the vault gives the upload up."""
-        for _ in range(_ANEW):
-            try:
-                return self._send_once(pack, upload_id, present)
-            except UploadExpiredError:
-                upload_id, present = self._begin(pack), ()
-        return self._send_once(pack, upload_id, present)
-
-    def _send_once(self, pack: _Outgoing, upload_id: UploadId, present: Sequence[StoredPart]) -> ArchiveId:
+        """Send the parts that are not `present`, then complete. `UploadExpiredError` if it was given up."""
         path = os.path.join(self._spool, pack.spool_file)
         if not present and self._put_file(path, pack, upload_id):
             self.sent.part(pack.archive.number, 0, pack.archive.size)
@@ -282,20 +287,19 @@ class Uploader:
         )
 
     def _finish(self, pack: _Outgoing, known: Sequence[UploadId]) -> ArchiveId:
-        """Repeat Complete; else send what is missing; else begin anew."""
+        """Repeat Complete, else send what is missing; `UploadExpiredError` if all were given up."""
         if self._vault.traits.checks_crc64:
             pack = replace(pack, parts=self._with_crcs(pack))
-        for upload_id in known:
-            try:
-                return self._complete(pack.archive, upload_id, pack.parts)
-            except IntegrityError:
-                return self._send(pack, upload_id, self._present(pack, upload_id))
-            except UploadExpiredError:
-                continue
-        return self._send(pack, self._begin(pack))
+        for upload_id in known[:-1]:
+            with suppress(UploadExpiredError):
+                return self._complete_or_send(pack, upload_id)
+        return self._complete_or_send(pack, known[-1])
 
-    def _begin(self, pack: _Outgoing) -> UploadId:
-        return self._patience.call(lambda: self._vault.begin_upload(pack.archive.label, pack.part_size))
+    def _complete_or_send(self, pack: _Outgoing, upload_id: UploadId) -> ArchiveId:
+        try:
+            return self._complete(pack.archive, upload_id, pack.parts)
+        except IntegrityError:
+            return self._send(pack, upload_id, self._present(pack, upload_id))
 
     def _with_crcs(self, pack: _Outgoing) -> list[Part]:
         """The parts of a pack that was found in the spool, with what the vault knows them by."""

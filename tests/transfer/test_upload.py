@@ -329,6 +329,24 @@ class TestResume:
         yard.resume()
         yard.assert_stored(1)
 
+    @pytest.mark.parametrize("expires", [False, True], ids=["never begun", "given up"])
+    def test_an_upload_that_is_begun_anew_is_recorded(self, yard: Yard, expires: bool) -> None:
+        """Else a pack is paid for twice where Complete is repeated by its upload id."""
+        first = Fault("put_part" if expires else "begin_upload", PowerCut("now"))
+        self.leave_behind(yard, first)
+        (left,) = yard.pending()
+        if left.upload_id is not None:
+            yard.vault.abort_upload(left.upload_id)
+        lost = Fault("complete_upload", PowerCut("its answer is lost"), after=True, skip=int(expires))
+        cut = FaultyVault(yard.vault, lost)
+        with pytest.raises(PowerCut):
+            yard.resume(cut)
+        cut.assert_all_met()
+        again = FaultyVault(yard.vault)
+        yard.resume(again)
+        assert again.calls["begin_upload"] == again.calls["put_part"] == 0
+        yard.assert_stored(1)
+
     @pytest.mark.parametrize("damage", ["gone", "longer", "flipped"])
     def test_a_damaged_pack_is_lost_and_its_upload_aborted(self, yard: Yard, damage: str) -> None:
         self.leave_behind(yard, Fault("put_part", PowerCut("now"), skip=2))
