@@ -1,7 +1,8 @@
 """Commands run under the real settings of our systemd units without systemd: by `unshare` and `setpriv`.
 
 Of a unit's sandbox this makes `ProtectSystem=strict`, `ReadWritePaths=` (symlinks followed, as systemd does),
-`StateDirectory=`, `RuntimeDirectory=`, `PrivateTmp=`, `CapabilityBoundingSet=` and `NoNewPrivileges=`.
+`StateDirectory=`, `RuntimeDirectory=`, `PrivateTmp=`, `CapabilityBoundingSet=` and `NoNewPrivileges=`. Where
+systemd-analyze and libseccomp are there, it makes the filters of system calls, too (`confined.py`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from ctypes.util import find_library
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
@@ -27,10 +31,17 @@ def can_sandbox() -> bool:
     return subprocess.run(tried, capture_output=True, check=False).returncode == 0
 
 
+@cache
+def can_confine() -> bool:
+    """Whether the lists of system calls, and the library that refuses the others, are there."""
+    return shutil.which("systemd-analyze") is not None and find_library("seccomp") is not None
+
+
 @dataclass(frozen=True)
 class Unit:
     """A unit of `deploy/systemd`, with other places than the real ones."""
 
+    file: Path
     settings: Mapping[str, Sequence[str]]
     places: Mapping[str, str]
 
@@ -41,7 +52,7 @@ class Unit:
         settings: dict[str, list[str]] = {}
         for key, value in re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE):
             settings.setdefault(key, []).append(value)
-        return cls(settings, places)
+        return cls(UNITS / name, settings, places)
 
     def place(self, path: str) -> str:
         """What stands for a path of the unit here."""
@@ -78,8 +89,14 @@ class Unit:
             lines += ["mount -t tmpfs none /tmp", "mount -t tmpfs none /var/tmp"]
         bounding = ",".join(f"+{name}" for name in self._capabilities())
         drop = ["setpriv", "--no-new-privs", "--inh-caps=-all", f"--bounding-set=-all,{bounding}"]
-        lines.append(f"cd /; exec {shlex.join([*drop, *words])}")
+        lines.append(f"cd /; exec {shlex.join([*drop, *self.confined(words)])}")
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(lines)]
+
+    def confined(self, words: Sequence[str]) -> list[str]:
+        """The words of a command that runs these with the unit's filters of system calls, if that can be."""
+        if not can_confine():
+            return list(words)
+        return [sys.executable, str(Path(__file__).with_name("confined.py")), str(self.file), "--", *words]
 
     def _words(self, key: str) -> list[str]:
         return [word for value in self.settings.get(key, ()) for word in value.split()]
