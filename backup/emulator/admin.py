@@ -22,9 +22,11 @@ from backup.emulator.core.store import Store
 from backup.emulator.core.wire import date_ms, vault_arn
 from backup.emulator.glacier.inventories import make_inventories
 from backup.emulator.glacier.operations import NAMES
+from backup.emulator.iam.service import NAMES as IAM_NAMES
+from backup.emulator.rolesanywhere.operations import NAMES as ANYWHERE_NAMES
 from backup.emulator.s3.operations import NAMES as S3_NAMES
 
-OPERATIONS = NAMES | S3_NAMES | {"CreateSession"}
+OPERATIONS = NAMES | S3_NAMES | IAM_NAMES | ANYWHERE_NAMES | {"CreateSession"}
 LONGEST_STEP = 100 * 366 * 24 * 60 * 60
 LATEST_MS = (9000 - 1970) * 365 * 24 * 60 * 60 * 1000  # dates have four digits for the year
 

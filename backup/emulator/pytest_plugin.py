@@ -70,6 +70,9 @@ class Emulated:
         return {
             "AWS_ENDPOINT_URL_GLACIER": self.endpoint,
             "AWS_ENDPOINT_URL_S3": self.s3_endpoint,
+            "AWS_ENDPOINT_URL_ROLESANYWHERE": self.endpoint,
+            "AWS_ENDPOINT_URL_IAM": self.endpoint,
+            "AWS_ENDPOINT_URL_STS": self.endpoint,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,

@@ -1,4 +1,5 @@
-"""Run the emulator: one process with a port for vaults, sessions and the admin interface, and one for S3."""
+"""Run the emulator: one process with a port for all services but S3 and for the admin interface, and one for
+S3."""
 
 from __future__ import annotations
 
@@ -26,6 +27,9 @@ from backup.emulator.core.settings import Settings, SettingsInForce
 from backup.emulator.core.store import Store
 from backup.emulator.core.webhook import Webhook
 from backup.emulator.glacier.service import GlacierService
+from backup.emulator.iam.service import IamService
+from backup.emulator.rolesanywhere.control import ControlService
+from backup.emulator.rolesanywhere.operations import FIRST_WORDS
 from backup.emulator.rolesanywhere.sessions import SessionService
 from backup.emulator.s3.service import S3Service, bad_request
 
@@ -78,9 +82,9 @@ class _Server(uvicorn.Server):
 
 def announce(url: str, s3_url: str) -> None:
     """Print the URLs: one JSON line on stdout, export lines for a shell on stderr."""
-    print(json.dumps({"glacier": url, "rolesanywhere": url, "s3": s3_url, "admin": url}), flush=True)  # noqa: T201
-    named = {"GLACIER": url, "ROLESANYWHERE": url, "S3": s3_url}
-    lines = (f"export AWS_ENDPOINT_URL_{name}={where}" for name, where in named.items())
+    named = {"glacier": url, "rolesanywhere": url, "s3": s3_url, "iam": url, "sts": url}
+    print(json.dumps({**named, "admin": url}), flush=True)  # noqa: T201
+    lines = (f"export AWS_ENDPOINT_URL_{name.upper()}={where}" for name, where in named.items())
     print(*lines, sep="\n", file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -104,12 +108,12 @@ def application(
     settings: SettingsInForce,
     s3_port: int,
 ) -> Application:
-    """The ASGI application: S3 by its port, admin and sessions by path, everything else is the vault
-    service.
-    """
+    """The ASGI application: S3 by its port, the others by the path; the rest is the vault service's."""
     faults = FaultPlan([] if options.faults is None else read_faults(options.faults, OPERATIONS))
     sessions = SessionService(store, accounts, faults, options.idle_seconds)
     glacier = GlacierService(store, accounts, faults, settings, options.idle_seconds)
+    control = ControlService(store, accounts, faults, options.idle_seconds)
+    iam = IamService(store, accounts, faults, settings, options.idle_seconds)
     s3 = S3Service(store, accounts, faults, settings, options.idle_seconds)
     admin = Starlette(
         routes=[*Admin(store, faults, settings).routes(), Route("/sessions", endpoint=sessions)]
@@ -119,8 +123,13 @@ def application(
         if scope["server"][1] == s3_port:
             await s3(scope, receive, send)
             return
-        ours = scope["path"] == "/sessions" or scope["path"].startswith("/_admin/")
-        await (admin if ours else glacier)(scope, receive, send)
+        first = scope["path"].lstrip("/").partition("/")[0]
+        if first in FIRST_WORDS:
+            await control(scope, receive, send)
+        elif (scope["method"], scope["path"]) == ("POST", "/"):
+            await iam(scope, receive, send)
+        else:
+            await (admin if first in ("sessions", "_admin") else glacier)(scope, receive, send)
 
     return dispatch
 

@@ -257,7 +257,7 @@ def test_what_it_prints(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=10)
     assert process.returncode == 0
     assert out == ""
-    assert set(urls) == {"glacier", "rolesanywhere", "s3", "admin"}
+    assert set(urls) == {"glacier", "rolesanywhere", "s3", "iam", "sts", "admin"}
     assert urls["s3"] != urls["glacier"]
     assert err.splitlines()[0] == f"export AWS_ENDPOINT_URL_GLACIER={urls['glacier']}"
 

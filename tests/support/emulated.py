@@ -29,12 +29,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class StaticKey:
-    """A key for the accounts file; with a token a temporary one, `expires_at` as RFC 3339 text."""
+    """A key for the accounts file; with a token a temporary one, `expires_at` as RFC 3339 text.
+
+    It is the root's, or that of a `user` with a `policy`.
+    """
 
     access_key_id: str = ACCESS_KEY_ID
     secret_access_key: str = SECRET_ACCESS_KEY
     session_token: str | None = None
     expires_at: str | None = None
+    user: str | None = None
+    policy: str | None = None
 
 
 TEST_KEY = StaticKey()

@@ -13,13 +13,15 @@ from .policy import Policy
 @dataclass(frozen=True, slots=True)
 class AccessKey:
     """An access key in the accounts file; temporary if it has a `session_token`; `expires_at_ms` is real
-    time."""
+    time. It is the root's, or that of the IAM user `user`, who may do what `policy` allows."""
 
     account_id: str
     access_key_id: str
     secret_access_key: str
     session_token: str | None = None
     expires_at_ms: int | None = None
+    user: str | None = None
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +48,22 @@ class Profile:
     enabled: bool
     mappings: tuple[tuple[str, str], ...] | None = None  # (field, specifier); None: the default rules
     ignores_unmappable: bool = False
+    session_policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role: who may assume it, for how many seconds at most, and what it may do (None: everything)."""
+    """A role: who may assume it, for how many seconds at most, and what it may do (None: everything).
+
+    `assumable_ms`: from when on it can be assumed, by the emulator's clock.
+    """
 
     account_id: str
     arn: str
     max_session_duration: int
     trust_policy: Policy
     policy: Policy | None
+    assumable_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

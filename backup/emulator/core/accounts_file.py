@@ -170,7 +170,7 @@ def _account(table: Table, reader: Reader) -> Account:
         raise EmulatorError(f"{table.name('id')} must be 12 digits.")
     account = Account(
         account_id,
-        keys=tuple(_key(entry, account_id) for entry in table.tables("key")),
+        keys=tuple(_key(entry, account_id, reader) for entry in table.tables("key")),
         trust_anchors=tuple(
             _trust_anchor(entry, account_id, reader) for entry in table.tables("trust_anchor")
         ),
@@ -181,14 +181,19 @@ def _account(table: Table, reader: Reader) -> Account:
     return account
 
 
-def _key(table: Table, account_id: str) -> AccessKey:
+def _key(table: Table, account_id: str, reader: Reader) -> AccessKey:
+    policy = table.optional_string("policy")
     key = AccessKey(
         account_id,
         table.string("access_key_id"),
         table.string("secret_access_key"),
         table.optional_string("session_token"),
         table.moment_ms("expires_at"),
+        table.optional_string("user"),
+        None if policy is None else _policy(policy, table.name("policy"), reader),
     )
+    if (key.user is None) != (key.policy is None):
+        raise EmulatorError(f"{table.where}: a user needs a policy, and only a user has one.")
     table.done()
     return key
 
@@ -236,7 +241,10 @@ def _profile(table: Table, account_id: str) -> Profile:
         table.flag("enabled", default=True),
         _mappings(table),
         table.flag("ignores_unmappable", default=False),
+        table.optional_string("session_policy"),
     )
+    if profile.session_policy is not None:
+        parse_policy(profile.session_policy, table.name("session_policy"))
     table.done()
     return profile
 

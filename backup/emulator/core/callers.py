@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .accounts import Accounts
+from .policy import Policy, Principal
 from .sigv4 import query_pairs
 from .store import Transaction
 from .wire import Inbound
@@ -16,7 +17,11 @@ from .wire import Inbound
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """An access key: its secret, account and role, and when it expires."""
+    """An access key: its secret, and who has it; when it expires.
+
+    `role_arn` is that of a session's role, `policy` an IAM user's, `session_policy` limits a session. With
+    neither role nor policy it is the account's root.
+    """
 
     account_id: str
     secret_access_key: str
@@ -25,17 +30,43 @@ class Secret:
     role_arn: str | None = None
     arn: str = ""
     context: Mapping[str, str] = field(default_factory=dict)
+    policy: Policy | None = None
+    session_policy: str | None = None
+
+    def caller(self, region: str) -> Caller:
+        """Who signed with it, for a region."""
+        return Caller(
+            self.account_id,
+            self.arn,
+            self.role_arn,
+            region,
+            self.context,
+            self.policy,
+            self.session_policy,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller; `role_arn` is None for a static key."""
+    """An authenticated caller: a session of a role (`role_arn`), a user with a `policy`, or else the root."""
 
     account_id: str
     arn: str
     role_arn: str | None
     region: str
     context: Mapping[str, str]
+    policy: Policy | None = None
+    session_policy: str | None = None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether nothing but a resource's Deny limits it."""
+        return self.role_arn is None and self.policy is None
+
+    @property
+    def principal(self) -> Principal:
+        """The caller as resource policies name it."""
+        return Principal(self.account_id, self.arn, self.role_arn)
 
 
 def claimed_key(inbound: Inbound) -> str:
@@ -50,8 +81,15 @@ def find_secret(access_key_id: str, accounts: Accounts, tx: Transaction) -> Secr
     unknown."""
     key = accounts.key(access_key_id)
     if key is not None:
-        arn = f"arn:aws:iam::{key.account_id}:root"
-        return Secret(key.account_id, key.secret_access_key, key.session_token, key.expires_at_ms, arn=arn)
+        name = "root" if key.user is None else f"user/{key.user}"
+        return Secret(
+            key.account_id,
+            key.secret_access_key,
+            key.session_token,
+            key.expires_at_ms,
+            arn=f"arn:aws:iam::{key.account_id}:{name}",
+            policy=key.policy,
+        )
     row = tx.db.execute("SELECT * FROM credentials WHERE access_key_id = ?", (access_key_id,)).fetchone()
     if row is None:
         return None
@@ -63,4 +101,5 @@ def find_secret(access_key_id: str, accounts: Accounts, tx: Transaction) -> Secr
         row["role_arn"],
         row["session_arn"],
         json.loads(row["context"]),
+        session_policy=row["session_policy"],
     )

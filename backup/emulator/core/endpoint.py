@@ -35,6 +35,7 @@ def inbound_of(scope: Scope) -> Inbound:
         scope["raw_path"].decode("latin-1"),
         scope["query_string"].decode("latin-1"),
         tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
+        (scope.get("client") or ("",))[0],
     )
 
 

@@ -1,15 +1,18 @@
-"""IAM policies, as far as backups need them: Allow and Deny, wildcards, principals and conditions.
+"""IAM policies: Allow and Deny, wildcards, exceptions, principals, conditions and policy variables; pure.
 
-Source: IAM User Guide (policy elements, evaluation logic): an explicit Deny wins, else an Allow is needed.
+Source: IAM User Guide (policy elements, policy variables, evaluation logic): an explicit Deny wins, else an
+Allow is needed. A statement with a variable that has no value in the request applies to nothing, be it an
+Allow or a Deny.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .conditions import Condition, Context, check_condition, matches
+from .conditions import Condition, Context, as_literal, check_condition, matches, value_of
 from .errors import EmulatorError
 
 
@@ -35,8 +38,8 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement; `principals` (services), `aws_principals` and `resources` are empty where the policy has
-    no such element.
+    """One statement; `principals` (services), `aws_principals`, `resources` and `not_resources` are empty
+    where the policy has no such element. `has_variables`: `${…}` in it stand for values of the request.
     """
 
     allows: bool
@@ -46,6 +49,8 @@ class Statement:
     not_actions: tuple[str, ...]
     resources: tuple[str, ...]
     conditions: tuple[Condition, ...]
+    not_resources: tuple[str, ...] = ()
+    has_variables: bool = False
 
     def applies(
         self,
@@ -61,9 +66,19 @@ class Statement:
             return False
         if principal is not None and not any(map(principal.is_named, self.aws_principals)):
             return False
-        if resource is not None and not any(matches(pattern, resource) for pattern in self.resources):
+        if not self._names(action):
             return False
-        return self._names(action) and all(condition.holds(context) for condition in self.conditions)
+        statement = _resolved(self, context) if self.has_variables else self
+        return statement is not None and statement.holds(resource, context)
+
+    def holds(self, resource: str | None, context: Context) -> bool:
+        """Whether it is about this resource and all of its conditions are met; its variables have values."""
+        if resource is not None and self.not_resources:
+            if any(matches(pattern, resource) for pattern in self.not_resources):
+                return False
+        elif resource is not None and not any(matches(pattern, resource) for pattern in self.resources):
+            return False
+        return all(condition.holds(context) for condition in self.conditions)
 
     def _names(self, action: str) -> bool:
         if self.not_actions:
@@ -94,15 +109,61 @@ class Policy:
         )
 
     def grants(
-        self, action: str, context: Context, *, resource: str, principal: Principal, singled_out: bool
+        self,
+        action: str,
+        context: Context,
+        *,
+        resource: str,
+        principal: Principal,
+        singled_out: bool = False,
+        by_arn: bool = False,
     ) -> bool:
-        """Whether a resource's policy allows a caller; `singled_out`: not merely its whole account."""
+        """Whether a resource's policy allows a caller; `singled_out`: not merely its whole account; `by_arn`:
+        by the caller's own ARN, which for a role is that of the session."""
         return any(
             s.allows
             and s.applies(action, context, resource=resource, principal=principal)
             and (not singled_out or any(map(principal.is_singled_out, s.aws_principals)))
+            and (not by_arn or principal.arn in s.aws_principals)
             for s in self.statements
         )
+
+
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_DEFAULT = re.compile(r"\s*([^,]+?)\s*,\s*'([^']*)'\s*")
+
+
+class _UnknownVariable(Exception):  # noqa: N818 (it never leaves this module)
+    """A variable has no single value in the request, and no default."""
+
+
+def _resolved(statement: Statement, context: Context) -> Statement | None:
+    """The statement with the request's values in place of its variables; None if one has no value."""
+
+    def fill(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_VARIABLE.sub(lambda found: _value(found[1], context), text) for text in texts)
+
+    try:
+        return replace(
+            statement,
+            resources=fill(statement.resources),
+            not_resources=fill(statement.not_resources),
+            conditions=tuple(replace(one, values=fill(one.values)) for one in statement.conditions),
+        )
+    except _UnknownVariable:
+        return None
+
+
+def _value(words: str, context: Context) -> str:
+    if words in ("*", "?", "$"):
+        return as_literal(words)
+    told = _DEFAULT.fullmatch(words)
+    found = value_of(told[1] if told else words.strip(), context)
+    if found is not None and len(found) == 1:
+        return as_literal(found[0])
+    if told is None:
+        raise _UnknownVariable(words)
+    return as_literal(told[2])
 
 
 def _any_action(patterns: Iterable[str], action: str) -> bool:
@@ -121,13 +182,20 @@ def parse_policy(text: str, where: str) -> Policy:
         statements = [statements]
     if not isinstance(statements, list) or not all(isinstance(statement, dict) for statement in statements):
         raise EmulatorError(f"{where}: the policy needs a Statement, an object or a list of objects.")
-    return Policy(tuple(_statement(statement, where) for statement in statements))
+    version = document.get("Version", _WITHOUT_VARIABLES) if isinstance(document, dict) else None
+    if version not in (_WITHOUT_VARIABLES, _WITH_VARIABLES):
+        raise EmulatorError(f"{where}: the Version must be {_WITH_VARIABLES} or {_WITHOUT_VARIABLES}.")
+    variables = version == _WITH_VARIABLES
+    return Policy(tuple(_statement(statement, where, variables=variables) for statement in statements))
 
 
-_STATEMENT_KEYS = {"Sid", "Effect", "Principal", "Action", "NotAction", "Resource", "Condition"}
+_WITH_VARIABLES, _WITHOUT_VARIABLES = "2012-10-17", "2008-10-17"
+_STATEMENT_KEYS = {
+    *("Sid", "Effect", "Principal", "Action", "NotAction", "Resource", "NotResource", "Condition"),
+}
 
 
-def _statement(raw: Mapping[str, object], where: str) -> Statement:
+def _statement(raw: Mapping[str, object], where: str, *, variables: bool) -> Statement:
     strange = sorted(set(raw) - _STATEMENT_KEYS)
     if strange:
         raise EmulatorError(f"{where}: the emulator does not evaluate the policy element {strange[0]}.")
@@ -135,6 +203,8 @@ def _statement(raw: Mapping[str, object], where: str) -> Statement:
         raise EmulatorError(f"{where}: a statement's Effect must be Allow or Deny.")
     if ("Action" in raw) == ("NotAction" in raw):
         raise EmulatorError(f"{where}: a statement needs Action or NotAction.")
+    if "Resource" in raw and "NotResource" in raw:
+        raise EmulatorError(f"{where}: a statement has Resource or NotResource, not both.")
     principal = raw.get("Principal")
     return Statement(
         allows=raw["Effect"] == "Allow",
@@ -144,6 +214,8 @@ def _statement(raw: Mapping[str, object], where: str) -> Statement:
         not_actions=_strings(raw.get("NotAction", []), f"{where}: NotAction"),
         resources=_strings(raw.get("Resource", []), f"{where}: Resource"),
         conditions=_conditions(raw.get("Condition", {}), where),
+        not_resources=_strings(raw.get("NotResource", []), f"{where}: NotResource"),
+        has_variables=variables and "${" in json.dumps(raw),
     )
 
 

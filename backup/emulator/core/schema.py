@@ -123,8 +123,27 @@ CREATE TABLE object_parts (
     etag TEXT NOT NULL, checksum TEXT NOT NULL, created_ms INTEGER NOT NULL, PRIMARY KEY (upload, number)
 );
 """
+# What is made by IAM's and Roles Anywhere's control planes; what the accounts file names is not here.
+_IDENTITIES = """
+ALTER TABLE credentials ADD COLUMN session_policy TEXT;
+CREATE TABLE roles (
+    arn TEXT PRIMARY KEY, account_id TEXT NOT NULL, name TEXT NOT NULL COLLATE NOCASE, path TEXT NOT NULL,
+    role_id TEXT NOT NULL, description TEXT NOT NULL, max_session_duration INTEGER NOT NULL,
+    trust_policy TEXT NOT NULL, tags TEXT NOT NULL, created_ms INTEGER NOT NULL,
+    assumable_ms INTEGER NOT NULL,
+    UNIQUE (account_id, name)
+);
+CREATE TABLE role_policies (
+    role TEXT NOT NULL, name TEXT NOT NULL, policy TEXT NOT NULL, PRIMARY KEY (role, name)
+);
+CREATE TABLE anywhere (
+    arn TEXT PRIMARY KEY, kind TEXT NOT NULL, account_id TEXT NOT NULL, region TEXT NOT NULL,
+    detail TEXT NOT NULL, tags TEXT NOT NULL, created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL
+);
+CREATE INDEX anywhere_by_kind ON anywhere (account_id, region, kind);
+"""
 
-STEPS = (_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3)
+STEPS = (_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3, _IDENTITIES)
 """SQL scripts; each takes a database from the version of its index to the next."""
 
 TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")

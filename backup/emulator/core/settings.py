@@ -20,7 +20,9 @@ class Settings:
     `chunked_uploads`: whether a body without Content-Length is taken. `no_longer_supported`: answers every
     operation as AWS does to accounts that never used vaults. `webhook`: where messages to topics are posted
     (an http or https URL on this machine; nowhere if empty); `webhook_elsewhere` lets it be another machine.
-    `inventory_at_once`: a vault's inventory is made after each write, not once a day.
+    `inventory_at_once`: a vault's inventory is made after each write, not once a day. `new_role_seconds`: how
+    long, by the emulator's clock, Roles Anywhere does not know a role that IAM made or whose trust policy it
+    changed.
 
     Of S3: `minimum_part_bytes` of every part but the last; `repeat_complete`: whether a Complete that is sent
     again is answered like the first, for a day, or with NoSuchUpload; `restore_days_from_completion`: whether
@@ -36,6 +38,7 @@ class Settings:
     webhook: str = ""
     webhook_elsewhere: bool = False
     inventory_at_once: bool = False
+    new_role_seconds: int = 0
     minimum_part_bytes: int = 5 * 1024**2
     repeat_complete: bool = True
     restore_days_from_completion: bool = False

@@ -24,6 +24,7 @@ class Inbound:
     raw_path: str
     raw_query: str
     headers: tuple[tuple[str, str], ...]
+    address: str = ""  # of the client
     _joined: dict[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 from backup.emulator.core.accounts_file import AccountsFile
+from backup.emulator.core.authenticate import authenticate
 from backup.emulator.core.callers import claimed_key
 from backup.emulator.core.endpoint import Exchange, Scope, Send, inbound_of
 from backup.emulator.core.errors import MESSAGE_BY_CODE, ServiceError, invalid, missing
@@ -19,7 +20,6 @@ from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound, glacier_error
 
 from .archives import UPLOAD_LIMIT, check_linear_hash, content_length
-from .authenticate import authenticate
 from .authorise import authorise
 from .call import Call
 from .inventories import make_inventories

@@ -1,5 +1,7 @@
-"""The emulated IAM Roles Anywhere: CreateSession, from a signed request to temporary keys.
+"""The emulated IAM Roles Anywhere: sessions for certificates, and the control plane for what they need.
 
-`sessions.py` is the ASGI application and decides; `session_request.py` reads the request and verifies its
-signature; `subject.py` maps the certificate's subject to session tags.
+`sessions.py` is the ASGI application of CreateSession and decides; `session_request.py` reads the request and
+verifies its signature; `subject.py` maps the certificate's subject to session tags. `control.py` is the
+application of all other operations, which `operations.py` lists; `making.py` makes and changes trust anchors,
+profiles and CRLs, `given.py` checks what requests give, `records.py` keeps them in the database.
 """

@@ -23,10 +23,12 @@ from backup.emulator.core.certificates import check_path
 from backup.emulator.core.endpoint import Exchange, Scope, Send, inbound_of
 from backup.emulator.core.errors import ServiceError, denied, not_found
 from backup.emulator.core.faults import FaultPlan
+from backup.emulator.core.identities import find_role
 from backup.emulator.core.receive import Body, Receive
-from backup.emulator.core.store import Store
+from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound, date_s, json_answer, session_error
 
+from .records import Record, find, find_anchor, find_profile, save
 from .session_request import (
     SessionParameters,
     SignedSession,
@@ -53,6 +55,8 @@ class Grant:
     session_name: str
     seconds: int
     subject_arn: str
+    x509_subject: str = ""
+    session_policy: str | None = None
 
     @property
     def session_arn(self) -> str:
@@ -86,42 +90,64 @@ class SessionService:
     def create_session(self, inbound: Inbound, body: bytes, now: datetime) -> Answer:
         """Issue credentials and store them; status 201."""
         parameters = read_parameters(inbound.raw_query, body)
-        accounts = self.accounts.current()
-        anchor = accounts.trust_anchor(parameters.trust_anchor_arn)
-        signed = verify_request(inbound, body, now, lenient=anchor is not None and anchor.lenient)
-        answer = self._issue(decide(parameters, signed, accounts, now), now)
+        with self.store.transaction() as tx:
+            known = _find(parameters, self.accounts.current(), tx)
+            lenient = known.anchor is not None and known.anchor.lenient
+            signed = verify_request(inbound, body, now, lenient=lenient)
+            answer = _issue(decide(parameters, signed, known, now), now, tx)
         if not signed.remarks:
             return answer
         return Answer(answer.status, {**answer.headers, REMARKS: " ".join(signed.remarks)}, answer.body)
 
-    def _issue(self, grant: Grant, now: datetime) -> Answer:
-        expires_ms = (int(now.timestamp()) + grant.seconds) * 1000
-        key_id = "ASIA" + base64.b32encode(secrets.token_bytes(10)).decode()
-        secret = base64.b64encode(secrets.token_bytes(30)).decode()
-        token = base64.b64encode(secrets.token_bytes(300)).decode()
-        context = {f"aws:PrincipalTag/{key}": value for key, value in grant.subject.tags.items()}
-        context["aws:SourceIdentity"] = grant.subject.source_identity
-        with self.store.transaction() as tx:
-            tx.db.execute(
-                "INSERT INTO credentials VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    key_id,
-                    secret,
-                    token,
-                    expires_ms,
-                    grant.role.account_id,
-                    grant.role.arn,
-                    grant.session_arn,
-                    json.dumps(context),
-                ),
-            )
-        credentials = {
-            "accessKeyId": key_id,
-            "secretAccessKey": secret,
-            "sessionToken": token,
-            "expiration": date_s(expires_ms),
-        }
-        return json_answer(_session(grant, credentials), 201)
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a request names, as far as it is there; `now_ms` by the emulator's clock."""
+
+    anchor: TrustAnchor | None
+    profile: Profile | None
+    role: Role | None
+    now_ms: int
+
+
+def _find(parameters: SessionParameters, accounts: Accounts, tx: Transaction) -> Known:
+    return Known(
+        find_anchor(parameters.trust_anchor_arn, accounts, tx),
+        find_profile(parameters.profile_arn, accounts, tx),
+        find_role(parameters.role_arn, accounts, tx),
+        tx.now_ms,
+    )
+
+
+def _issue(grant: Grant, now: datetime, tx: Transaction) -> Answer:
+    expires_ms = (int(now.timestamp()) + grant.seconds) * 1000
+    key_id = "ASIA" + base64.b32encode(secrets.token_bytes(10)).decode()
+    secret = base64.b64encode(secrets.token_bytes(30)).decode()
+    token = base64.b64encode(secrets.token_bytes(300)).decode()
+    context = {f"aws:PrincipalTag/{key}": value for key, value in grant.subject.tags.items()}
+    context["aws:SourceIdentity"] = grant.subject.source_identity
+    row = (
+        *(key_id, secret, token, expires_ms, grant.role.account_id, grant.role.arn, grant.session_arn),
+        *(json.dumps(context), grant.session_policy),
+    )
+    tx.db.execute("INSERT INTO credentials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    _remember_subject(grant, tx)
+    credentials = {
+        "accessKeyId": key_id,
+        "secretAccessKey": secret,
+        "sessionToken": token,
+        "expiration": date_s(expires_ms),
+    }
+    return json_answer(_session(grant, credentials), 201)
+
+
+def _remember_subject(grant: Grant, tx: Transaction) -> None:
+    """The subject as the control plane lists it, made when it is first seen."""
+    _, _, _, region, account, _ = grant.anchor.arn.split(":", 5)
+    seen = {"enabled": True, "x509Subject": grant.x509_subject, "lastSeenAt": date_s(tx.now_ms)}
+    known = find(grant.subject_arn, tx)
+    record = known or Record(grant.subject_arn, "subject", account, region, created_ms=tx.now_ms)
+    save(record.changed(**seen), tx)
 
 
 def _session(grant: Grant, credentials: dict[str, str]) -> dict[str, object]:
@@ -144,19 +170,18 @@ def _session(grant: Grant, credentials: dict[str, str]) -> dict[str, object]:
     }
 
 
-def decide(parameters: SessionParameters, signed: SignedSession, accounts: Accounts, now: datetime) -> Grant:
+def decide(parameters: SessionParameters, signed: SignedSession, known: Known, now: datetime) -> Grant:
     """Whether a request whose signature holds gets a session: the anchor, the profile, the role, in this
     order.
     """
-    anchor = accounts.trust_anchor(parameters.trust_anchor_arn)
-    profile = accounts.profile(parameters.profile_arn)
+    anchor, profile = known.anchor, known.profile
     if anchor is None:
         raise not_found(f"There is no trust anchor {parameters.trust_anchor_arn}.")
     if profile is None:
         raise not_found(f"There is no profile {parameters.profile_arn}.")
     _check_places(anchor, profile, signed.region)
     check_path(signed.leaf, signed.chain, anchor.certificates, anchor.crls, now)
-    role = _role(parameters.role_arn, profile, accounts)
+    role = _role(parameters.role_arn, profile, known)
     subject = read_subject(signed.leaf, profile.mappings, ignores_unmappable=profile.ignores_unmappable)
     session_name = _session_name(parameters, profile, subject)
     seconds = min(profile.duration_seconds, parameters.duration_seconds or profile.duration_seconds)
@@ -167,7 +192,9 @@ def decide(parameters: SessionParameters, signed: SignedSession, accounts: Accou
             "MaxSessionDuration set "
             "for this role."
         )
-    return Grant(anchor, role, subject, session_name, seconds, _subject_arn(anchor, signed))
+    name = signed.leaf.subject.rfc4514_string()
+    arn = _subject_arn(anchor, signed)
+    return Grant(anchor, role, subject, session_name, seconds, arn, name, profile.session_policy)
 
 
 def _check_places(anchor: TrustAnchor, profile: Profile, region: str) -> None:
@@ -182,11 +209,11 @@ def _check_places(anchor: TrustAnchor, profile: Profile, region: str) -> None:
         raise denied(f"Credential should be scoped to region {anchor_region}, not {region}.")
 
 
-def _role(arn: str, profile: Profile, accounts: Accounts) -> Role:
+def _role(arn: str, profile: Profile, known: Known) -> Role:
     if arn not in profile.role_arns:
         raise denied("Requested Role isn't one of those listed in the Profile.")
-    role = accounts.role(arn)
-    if role is None or role.account_id != profile.account_id:
+    role = known.role
+    if role is None or role.account_id != profile.account_id or role.assumable_ms > known.now_ms:
         raise denied(f"Unable to assume role for {arn}.")
     return role
 

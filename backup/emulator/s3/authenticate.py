@@ -94,9 +94,7 @@ def authenticate(
     secret = _check_secret(claim, find_secret(claim.authorization.key_id, accounts, tx), now, expired)
     _check_time(claim, now)
     _check_signature(claim, secret)
-    authorization = claim.authorization
-    caller = Caller(secret.account_id, secret.arn, secret.role_arn, authorization.region, secret.context)
-    return Admitted(caller, claim, secret.secret_access_key)
+    return Admitted(secret.caller(claim.authorization.region), claim, secret.secret_access_key)
 
 
 def _read_claim(inbound: Inbound) -> Claim:

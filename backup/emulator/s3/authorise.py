@@ -7,15 +7,16 @@ read and change a bucket's policy even if it denies that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 
 from backup.emulator.core.accounts import Accounts
 from backup.emulator.core.callers import Caller
-from backup.emulator.core.policy import Policy, Principal, parse_policy
+from backup.emulator.core.conditions import Context
+from backup.emulator.core.evaluate import Asked
+from backup.emulator.core.identities import common_context, refusal
+from backup.emulator.core.policy import Policy, parse_policy
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.store import Transaction
-from backup.emulator.core.wire import date_ms
 
 from .actions import actions_of
 from .call import S3Call
@@ -29,6 +30,7 @@ _FROM_HEADERS = {
     "s3:x-amz-server-side-encryption": "x-amz-server-side-encryption",
     "s3:x-amz-content-sha256": "x-amz-content-sha256",
     "s3:x-amz-copy-source": "x-amz-copy-source",
+    "s3:x-amz-bucket-namespace": "x-amz-bucket-namespace",
     "s3:if-none-match": "if-none-match",
     "s3:if-match": "if-match",
 }
@@ -58,43 +60,14 @@ def judge(
     """The reason to refuse an action on the key (empty: on the bucket); None if it is allowed."""
     bucket = call.bucket
     policy = None if bucket is None or bucket.policy is None else parsed(bucket.policy)
-    foreign = bucket is not None and bucket.account_id != caller.account_id
-    if caller.role_arn is None and not foreign and (policy is None or call.operation in POLICY_OPERATIONS):
+    owner = caller.account_id if bucket is None else bucket.account_id
+    harmless = policy is None or call.operation in POLICY_OPERATIONS
+    if caller.is_root and owner == caller.account_id and harmless:
         return None  # a root, whom nothing denies this
     resource = "*" if action == "s3:ListAllMyBuckets" else f"arn:aws:s3:::{call.bucket_name}"
     resource = f"{resource}/{key}" if key else resource
-    refusal = f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource}"
-    principal = Principal(caller.account_id, caller.arn, caller.role_arn)
-    context = _context(call, caller, tx)
-    if policy is not None and policy.denies(action, context, resource=resource, principal=principal):
-        return f"{refusal} with an explicit deny in a resource-based policy"
-    granted = policy is not None and policy.grants(
-        action, context, resource=resource, principal=principal, singled_out=not foreign
-    )
-    if foreign and not granted:
-        return f"{refusal} because no resource-based policy allows the {action} action"
-    return _role_refusal(caller, action, context, resource, accounts, refusal, granted and not foreign)
-
-
-def _role_refusal(
-    caller: Caller,
-    action: str,
-    context: Mapping[str, str],
-    resource: str,
-    accounts: Accounts,
-    refusal: str,
-    granted: bool,
-) -> str | None:
-    if caller.role_arn is None:
-        return None
-    role = accounts.role(caller.role_arn)
-    if role is None:
-        return f"{refusal} because its role does not exist"
-    if role.policy is None or role.policy.allows(action, context, resource=resource):
-        return None
-    if role.policy.denies(action, context, resource=resource):
-        return f"{refusal} with an explicit deny in an identity-based policy"
-    return None if granted else f"{refusal} because no identity-based policy allows the {action} action"
+    asked = Asked(action, resource, owner, _context(call, caller, tx))
+    return refusal(asked, caller, accounts, tx, of_resource=() if policy is None else (policy,))
 
 
 @lru_cache(maxsize=64)
@@ -103,14 +76,10 @@ def parsed(text: str) -> Policy:
     return parse_policy(text, "Policy")
 
 
-def _context(call: S3Call, caller: Caller, tx: Transaction) -> dict[str, str]:
+def _context(call: S3Call, caller: Caller, tx: Transaction) -> Context:
     """The condition keys of a call; parts and Complete have the class with which their upload was begun."""
     context = {
-        **caller.context,
-        "aws:PrincipalAccount": caller.account_id,
-        "aws:PrincipalArn": caller.role_arn or caller.arn,
-        "aws:SecureTransport": "true" if call.secure else "false",
-        "aws:CurrentTime": date_ms(tx.moment.real_ms),
+        **common_context(caller, call.inbound, tx, secure=call.secure),
         "s3:signatureversion": "AWS4-HMAC-SHA256",
         "s3:authType": "REST-QUERY-STRING" if call.header("authorization") is None else "REST-HEADER",
     }

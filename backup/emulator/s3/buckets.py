@@ -28,6 +28,7 @@ def create_bucket(call: S3Call, tx: Transaction) -> Answer:
     if not _NAME.fullmatch(name):
         raise S3Error("InvalidBucketName", None, {"BucketName": name})
     region = _wanted_region(call)
+    _check_namespace(call, region)
     if (call.header("x-amz-bucket-object-lock-enabled") or "").lower() == "true":
         raise S3Error("NotImplemented", "The emulator has no object lock.")
     ownership = _wanted_ownership(call)
@@ -45,7 +46,28 @@ def create_bucket(call: S3Call, tx: Transaction) -> Answer:
         if made is not None and ownership is not None:
             rule: list[Node] = [("Rule", [("ObjectOwnership", ownership)])]
             write_document(tx, made.id, "ownershipControls", document("OwnershipControls", rule).decode())
+        if made is not None and (tags := _wanted_tags(call)):
+            write_document(tx, made.id, "tagging", document("Tagging", [("TagSet", tags)]).decode())
     return Answer(200, {"Location": f"/{name}"})
+
+
+def _check_namespace(call: S3Call, region: str) -> None:
+    """A name that ends in -an belongs to one account and region, and is made only in that namespace."""
+    namespace = call.header("x-amz-bucket-namespace") or "global"
+    if namespace not in ("global", "account-regional"):
+        raise invalid_argument("Invalid namespace", "x-amz-bucket-namespace", namespace)
+    reserved = call.bucket_name.endswith(f"-{call.account}-{region}-an")
+    if (namespace == "account-regional") != reserved or (call.bucket_name.endswith("-an") and not reserved):
+        raise S3Error("InvalidBucketName", None, {"BucketName": call.bucket_name})
+
+
+def _wanted_tags(call: S3Call) -> list[Node]:
+    """The tags of a new bucket."""
+    if not call.body:
+        return []
+    tags = parse(call.body, "CreateBucketConfiguration").child("Tags")
+    found = [] if tags is None else tags.children("Tag")
+    return [("Tag", [("Key", tag.get("Key")), ("Value", tag.get("Value"))]) for tag in found]
 
 
 def _wanted_ownership(call: S3Call) -> str | None:

@@ -1,4 +1,4 @@
-"""Authenticate the caller of the vault service by a request's signature, time and token.
+"""Authenticate the caller of every service but S3 by a request's signature, time and token.
 
 All times are real time. Source: Glacier Developer Guide (amazon-glacier-signing-requests,
 api-error-responses); the texts about time and payload are those of the real service.
@@ -12,11 +12,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from backup.emulator.core.accounts import Accounts
-from backup.emulator.core.callers import Caller, Secret, find_secret
-from backup.emulator.core.errors import ServiceError, bad_signature
-from backup.emulator.core.presigned import is_presigned, lifetime_seconds, parse_presigned, without_signature
-from backup.emulator.core.sigv4 import (
+from .accounts import Accounts
+from .callers import Caller, Secret, find_secret
+from .errors import ServiceError, bad_signature
+from .presigned import is_presigned, lifetime_seconds, parse_presigned, without_signature
+from .sigv4 import (
     Authorization,
     MalformedAuthorization,
     canonical_request,
@@ -28,8 +28,8 @@ from backup.emulator.core.sigv4 import (
     stamp,
     string_to_sign,
 )
-from backup.emulator.core.store import Transaction
-from backup.emulator.core.wire import Inbound
+from .store import Transaction
+from .wire import Inbound
 
 SKEW = timedelta(minutes=5)
 _HOST = re.compile(r"glacier(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)(?::\d+)?")
@@ -59,9 +59,10 @@ def authenticate(
     accounts: Accounts,
     tx: Transaction,
     *,
+    service: str = "glacier",
     expired: Collection[str] = (),
 ) -> Caller:
-    """The caller of a vault operation; a ServiceError with the service's code when anything is wrong.
+    """The caller of an operation; a ServiceError with the service's code when anything is wrong.
 
     `payload_hash` is that of the body, or for a streamed upload the one the client claims; `must_sign` are
     headers that this operation wants signed beside host, date and token; `expired` are keys that a planned
@@ -70,7 +71,7 @@ def authenticate(
     try:
         claim = _read_claim(inbound)
         authorization, signed_at = claim.authorization, claim.signed_at
-        _check_form(inbound, claim, must_sign)
+        _check_form(inbound, claim, must_sign, service)
         canonical = canonical_request(claim.signed, authorization.signed_headers, payload_hash)
     except MalformedAuthorization as error:
         raise bad_signature(str(error)) from error
@@ -80,7 +81,7 @@ def authenticate(
     if late:
         raise bad_signature(late)
     _check_signature(authorization, stamp(signed_at), canonical, secret)
-    return Caller(secret.account_id, secret.arn, secret.role_arn, authorization.region, secret.context)
+    return secret.caller(authorization.region)
 
 
 def _read_claim(inbound: Inbound) -> _Claim:
@@ -103,13 +104,13 @@ def _read_claim(inbound: Inbound) -> _Claim:
     return _Claim(authorization, signed_at, lifetime, token, without_signature(inbound), ("host",))
 
 
-def _check_form(inbound: Inbound, claim: _Claim, must_sign: tuple[str, ...]) -> None:
+def _check_form(inbound: Inbound, claim: _Claim, must_sign: tuple[str, ...], service: str) -> None:
     authorization, signed_at = claim.authorization, claim.signed_at
     if authorization.algorithm != "AWS4-HMAC-SHA256":
         raise MalformedAuthorization(f"Unsupported signature algorithm {authorization.algorithm}.")
-    if authorization.service != "glacier":
+    if authorization.service != service:
         raise MalformedAuthorization(
-            f"Credential should be scoped to service glacier, not {authorization.service}."
+            f"Credential should be scoped to service {service}, not {authorization.service}."
         )
     if authorization.date != f"{signed_at:%Y%m%d}":
         raise MalformedAuthorization(
