@@ -204,11 +204,11 @@ def test_a_session_policy_limits_and_a_subject_is_seen(
     policy = document(allow("s3:ListBucket"))
     aws.update_profile(profileId=made["profile"]["profileId"], sessionPolicy=policy)
     root = admin_client(emulator, "s3")
-    root.create_bucket(Bucket="limited", CreateBucketConfiguration={"LocationConstraint": REGION})
+    root.create_bucket(Bucket="shared", CreateBucketConfiguration={"LocationConstraint": REGION})
     s3 = _s3(emulator, _session(emulator, made, issue_leaf(made["ca"])))
     with pytest.raises(ClientError) as denial:
-        s3.put_object(Bucket="limited", Key="host-1/data", Body=b"x")
-    root.delete_bucket(Bucket="limited")
+        s3.put_object(Bucket="shared", Key="host-1/data", Body=b"x")
+    root.delete_bucket(Bucket="shared")
     assert "because no session policy allows the s3:PutObject action" in code_and_message(denial)[1]
     subjects = aws.list_subjects()["subjects"]
     seen = next(one for one in subjects if one["x509Subject"] == "CN=host-1")
