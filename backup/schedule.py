@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
 from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -30,6 +31,13 @@ _MINUTE = timedelta(minutes=1)
 _TICK = timedelta(microseconds=1)
 _TIMES_AHEAD = 8
 _LEAST_SLACK = timedelta(minutes=10)
+
+
+class CatchUp(StrEnum):
+    """What becomes of times that were missed: one run makes up for all of them, or none does."""
+
+    ONCE = "once"
+    SKIP = "skip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +116,21 @@ def next_due(schedule: Schedule, last: datetime | None, now: datetime) -> dateti
 
 def widest_gap(schedule: Schedule, since: datetime) -> timedelta:
     """The longest time between two of: a run that began at `since`, and the next eight times after it."""
+    times = [since.astimezone(UTC), *_next_times(schedule, since)]
+    return max(later - earlier for earlier, later in pairwise(times))
+
+
+def least_gap(schedule: Schedule) -> timedelta:
+    """The shortest time between two of the next eight times, looked at from the begin of a year."""
+    times = _next_times(schedule, datetime(2024, 1, 1, tzinfo=UTC))
+    return min(later - earlier for earlier, later in pairwise(times))
+
+
+def _next_times(schedule: Schedule, since: datetime) -> list[datetime]:
     times = [since.astimezone(UTC)]
     for _ in range(_TIMES_AHEAD):
         times.append(next_due(schedule, times[-1], times[-1]))
-    return max(later - earlier for earlier, later in pairwise(times))
+    return times[1:]
 
 
 def overdue_from(schedule: Schedule, last_good: datetime) -> datetime:

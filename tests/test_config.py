@@ -572,3 +572,41 @@ def test_parts_of_s3_have_a_smallest_size_and_that_is_told(tmp_path: Path) -> No
 
 def test_as_many_parts_are_reckoned_with_as_are_sent_at_once() -> None:
     assert inspect.signature(Uploader).parameters["parts_at_once"].default == PARTS_AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ('schedule = "every 1h"\njitter = "1h"', "job[1].jitter: must be shorter than the time between"),
+        ('jitter = "25h"', 'job[1].jitter: must be at most "24h"'),
+        ('jitter = "soon"', "job[1].jitter: must be a number of seconds or a text"),
+        ('catch_up = "twice"', "job[1].catch_up: must be one of once, skip"),
+        ('retry = "10m"', 'job[1].retry: must be a list such as ["10m", "1h", "3h"]'),
+        ('retry = ["0s"]', 'job[1].retry: must be times from "1s" to "168h"'),
+    ],
+)  # fmt: skip
+def test_times_of_a_job_that_cannot_be(tmp_path: Path, keys: str, complaint: str) -> None:
+    assert complaint in mistakes(tmp_path, DIRECTORY + JOB + keys + "\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ('check = "often"', 'vault[1].check: "often" cannot be read'),
+        ('check_sample = "1%"', 'vault[1].check_sample: needs a schedule: check = "weekly"'),
+        ('check = "weekly"\ncheck_sample = "0%"', "vault[1].check_sample: must be above 0, and at most 100%"),
+        ('check = "weekly"\ncheck_sample = "101%"', "vault[1].check_sample: must be above 0"),
+        ('check = "weekly"\ncheck_sample = "some"', "vault[1].check_sample: must be a share or a size"),
+    ],
+)  # fmt: skip
+def test_checks_that_cannot_be(tmp_path: Path, keys: str, complaint: str) -> None:
+    assert complaint in mistakes(tmp_path, DIRECTORY + keys + "\n" + JOB)
+
+
+def test_times_and_checks_as_they_are_written(tmp_path: Path) -> None:
+    times = 'schedule = "daily"\njitter = "30m"\ncatch_up = "skip"\nretry = ["10m", 3600]\n'
+    config = load(tmp_path, DIRECTORY + 'check = "weekly"\ncheck_sample = "5GiB"\n' + JOB + times)
+    job, vault = config.job("etc"), config.vault("disk")
+    assert (job.jitter, job.catch_up, job.retry) == (1800, "skip", (600, 3600))
+    assert vault.check_when is not None
+    assert vault.check_sample == "5GiB"

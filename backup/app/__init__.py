@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backup.app.clock import SystemClock
-    from backup.app.runs import backup_job, last_run, restore_context, run_job
+    from backup.app.runs import backup_job, restore_context, run_job
     from backup.app.state import State
 
-__all__ = ["State", "SystemClock", "backup_job", "last_run", "restore_context", "run_job"]
+__all__ = ["State", "SystemClock", "backup_job", "restore_context", "run_job"]
 
 _HOMES = {"SystemClock": "clock", "State": "state"}
 

@@ -91,13 +91,6 @@ def compact_once(
         return run_compact(config, config.vault(vault), prune_context(at, vault))
 
 
-def last_compact_of(config: Config, vault: VaultName) -> datetime | None:
-    """When the newest compaction of a vault began, with any outcome; None if there was none."""
-    with closing(opened(config)) as inventory, inventory.reading() as tx:
-        run = runs.last_of_vault(tx, RunKind.COMPACT, vault)
-    return run.started_at if run else None
-
-
 def rules_of(config: Config, settings: VaultSettings) -> dict[JobName, JobRules]:
     """The retention rules of each configured job of the vault, by name."""
     return {job.name: _rules(job) for job in config.jobs if job.vault == settings.name}

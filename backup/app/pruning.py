@@ -121,10 +121,3 @@ def prune_once(
             config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set
         )
         return Prune(config, prune_context(at, vault)).step()
-
-
-def last_prune_of(config: Config, vault: VaultName) -> datetime | None:
-    """When the newest prune of a vault began, with any outcome; None if there was none."""
-    with closing(opened(config)) as inventory, inventory.reading() as tx:
-        run = runs.last_of_vault(tx, RunKind.PRUNE, vault)
-    return run.started_at if run else None

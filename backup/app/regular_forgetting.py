@@ -90,13 +90,6 @@ def forget_job(
         return forgot
 
 
-def last_forget(config: Config, job: JobName) -> datetime | None:
-    """The start of the newest run that applied the job's policy; None if there was none."""
-    with closing(opened(config)) as inventory, inventory.reading() as tx:
-        run = runs.last_policy_run(tx, job)
-    return run.started_at if run else None
-
-
 def _forget(at: Surroundings, job: JobName) -> Forgot:
     with at.inventory.reading() as tx:
         plan = plan_by_policy(at.config, tx, job, at.clock.now())

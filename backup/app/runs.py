@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from backup import __version__
 from backup.app.filters import filters_of, overrides_of, own_directories
@@ -185,13 +185,6 @@ def sending_to(config: Config, vault: VaultName) -> Sending:
         most_parts_at_once(settings, memory),
         settings.parts_at_once is not None,
     )
-
-
-def last_run(config: Config, name: JobName) -> datetime | None:
-    """The start of the job's newest backup; None if it never ran."""
-    with closing(opened(config)) as inventory, inventory.reading() as tx:
-        run = runs.last_backup(tx, name)
-    return run.started_at if run else None
 
 
 def restore_context(

@@ -11,7 +11,7 @@ from backup.config.retention import RetentionSettings, check_rules, parse_forget
 from backup.config.settings import Config, JobSettings, SourceSettings, VaultSettings, suggestion
 from backup.errors import ConfigError, NightvaultError
 from backup.model import MIB, Tier
-from backup.schedule import parse_schedule
+from backup.schedule import least_gap, parse_schedule
 
 LONGEST_NAME = 255  # bytes, by the file systems of Linux
 LONGEST_PATH = 1024  # so that it can be restored below a target, which takes some 4096
@@ -94,11 +94,22 @@ def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Confi
         yield "tier", "must be standard or bulk: DEEP_ARCHIVE has no expedited retrievals"
     yield from _check_sizes(vault)
     yield from check_limits(vault)
-    for key, text in (("prune", vault.prune), ("compact", vault.compact)):
+    for key, text in (("prune", vault.prune), ("compact", vault.compact), ("check", vault.check)):
         try:
             parse_schedule(text or "weekly", "UTC")
         except ConfigError as error:
             yield key, str(error)
+    yield from _check_sample(vault)
+
+
+def _check_sample(vault: VaultSettings) -> Iterator[Mistake]:
+    if vault.check_sample is None:
+        return
+    amount = vault.check_sample.removesuffix("%")
+    if not float(amount.rstrip("KMGiB ")) > 0 or (amount != vault.check_sample and float(amount) > 100):
+        yield "check_sample", "must be above 0, and at most 100%"
+    if vault.check is None:
+        yield "check_sample", 'needs a schedule: check = "weekly"'
 
 
 def _check_sizes(vault: VaultSettings) -> Iterator[Mistake]:
@@ -124,9 +135,12 @@ def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
             yield f"source[{number}].path", f"{source.path} is a source of this job already"
         yield from _check_patterns(source, f"source[{number}].")
     try:
-        parse_schedule(job.schedule or "every 1d", job.timezone or "UTC")
+        schedule = parse_schedule(job.schedule or "every 1d", job.timezone or "UTC")
     except ConfigError as error:
         yield "timezone" if "time zone" in str(error) else "schedule", str(error)
+        return
+    if job.jitter and job.schedule is not None and job.jitter >= least_gap(schedule).total_seconds():
+        yield "jitter", "must be shorter than the time between two runs"
 
 
 def _check_retention(job: JobSettings) -> Iterator[Mistake]:

@@ -55,6 +55,7 @@ _SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than", "link", "me
 _LIMITS = frozenset({"upload_limit", "download_limit"})
 _DURATION = re.compile(r"([0-9]+)\s*([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_LONGEST_JITTER, _LONGEST_DELAY, _MOST_DELAYS = 86_400, 604_800, 20
 _HOOKS = frozenset({"before", "after", "on_failure", "finally"})
 _PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
 _PATHS = frozenset(
@@ -319,6 +320,26 @@ def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
     return value
 
 
+def _delays(value: object) -> object:
+    """The seconds of each time in a list such as ["10m", "1h"]. `ValueError`."""
+    if not isinstance(value, list):
+        raise ValueError('must be a list such as ["10m", "1h", "3h"]; [] for none')  # noqa: TRY004
+    if len(value) > _MOST_DELAYS:
+        raise ValueError(f"must have at most {_MOST_DELAYS} times")
+    found = [parse_duration(one) for one in value]
+    if any(not 1 <= one <= _LONGEST_DELAY for one in found):
+        raise ValueError('must be times from "1s" to "168h"')
+    return found
+
+
+def _jitter(value: object) -> int:
+    """The seconds of "30m", a day at most. `ValueError`."""
+    found = parse_duration(value)
+    if not 0 <= found <= _LONGEST_JITTER:
+        raise ValueError('must be at most "24h"')
+    return found
+
+
 _PARSERS: Mapping[str, Callable[[object], object]] = {
     **dict.fromkeys(_SIZES, parse_size),
     **dict.fromkeys(_LIMITS, limit_windows),
@@ -328,6 +349,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "limit": parse_rate,
     "max_restore_cost": parse_money,
     "timeout": parse_duration,
+    "jitter": _jitter,
+    "retry": _delays,
     "prune_grace": parse_grace,
     "compact_horizon": parse_horizon,
 }

@@ -17,8 +17,10 @@ from backup.errors import ConfigError, UsageError
 from backup.memory import DEFAULT_MEMORY
 from backup.model import MIB, JobName, OnCapacity, Tier, VaultName
 from backup.retention.policy import Policy
-from backup.schedule import Schedule, parse_schedule
+from backup.schedule import CatchUp, Schedule, parse_schedule
 
+DEFAULT_RETRY = (600, 3600, 10_800)
+"""After how many seconds a backup that failed is tried again: 10 minutes, then an hour, then three."""
 DEFAULT_STATE_DIR = "/var/lib/nightvault"
 
 
@@ -59,6 +61,10 @@ _Class = Annotated[str, _shape(_CLASSES, "must be a class in capitals, such as D
 _HOT = "must be a class that is read at once: STANDARD or STANDARD_IA"
 _HotClass = Annotated[str, _shape("STANDARD|STANDARD_IA", _HOT)]
 _Checksums = Annotated[str, _shape("crc64nvme|none", "must be crc64nvme or none")]
+_Sample = Annotated[
+    str,
+    _shape(r"[0-9]{1,3}(\.[0-9]{1,9})?%|[0-9]+ ?(KiB|MiB|GiB)", 'must be a share or a size: "1%", "5GiB"'),
+]
 _Deletes = Annotated[str, _shape("here|elsewhere", "must be here or elsewhere")]
 _Anchor = Annotated[str, _shape(_ARN + "trust-anchor/[A-Za-z0-9-]+", _ARN_SENTENCE + "trust-anchor/ID")]
 _Profile = Annotated[str, _shape(_ARN + "profile/[A-Za-z0-9-]+", _ARN_SENTENCE + "profile/ID")]
@@ -124,8 +130,9 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Sizes are bytes; `account_id` "-" means the account of the credentials. `retrieval_days`: how long S3
     keeps what was retrieved. `parts_at_once`: so many, None: as many as make it faster. `deletes`: whether
-    this server may delete, None: as follows from its rights. `prune`, `compact`: schedules, `prune_grace` and
-    `compact_horizon`: seconds. `keep_within`: a span, the floor of whoever deletes in place of servers.
+    this server may delete, None: as follows from its rights. `check`, `prune`, `compact`: schedules;
+    `check_sample`: how much a check reads back, as "1%" or "5GiB". `prune_grace`, `compact_horizon`: seconds.
+    `keep_within`: a span, the floor of whoever deletes in place of servers.
     """
 
     name: Annotated[VaultName, _Name]
@@ -152,6 +159,8 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     upload_limit: tuple[LimitSettings, ...] = ()
     download_limit: tuple[LimitSettings, ...] = ()
     deletes: _Deletes | None = None
+    check: str | None = None
+    check_sample: _Sample | None = None
     prune: str | None = None
     prune_grace: int = DEFAULT_GRACE
     compact: str | None = None
@@ -162,6 +171,11 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def prune_when(self) -> Schedule | None:
         """The parsed schedule of prunes, in this machine's time zone; None: by hand only."""
         return None if self.prune is None else parse_schedule(self.prune, _local_zone())
+
+    @property
+    def check_when(self) -> Schedule | None:
+        """The parsed schedule of checks, in this machine's time zone; None: by hand only."""
+        return None if self.check is None else parse_schedule(self.check, _local_zone())
 
     @property
     def compact_when(self) -> Schedule | None:
@@ -223,6 +237,7 @@ class CommandSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[job]]`; `sources` are absolute, `schedule`, `timezone` and `forget` as written.
 
+    `jitter` (seconds) delays each time by something below it; `retry` are seconds after a run that failed.
     `retention` is the name of a `[retention.NAME]` only while the file is being read.
     """
 
@@ -243,6 +258,9 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     hooks: HooksSettings = HooksSettings()
     schedule: str | None = None
     timezone: str | None = None
+    jitter: int = 0
+    catch_up: CatchUp = CatchUp.ONCE
+    retry: tuple[int, ...] = DEFAULT_RETRY
     compression_level: Annotated[int, Meta(ge=1, le=19)] | None = None
     nice: Annotated[int, Meta(ge=0, le=19)] | None = None
     ionice: _IoNice | None = None

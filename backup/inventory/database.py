@@ -36,7 +36,7 @@ from backup.model import InventoryId
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0007"
+HEAD = "0008"
 
 APPLICATION_ID = 0x4E564C54  # "NVLT", in the header of an SQLite inventory
 REBUILD_ADVICE = (

@@ -373,3 +373,26 @@ listed_archives = Table(
     Column("created_at", Long, nullable=False),
     PrimaryKeyConstraint("listing", "archive_id"),
 )
+
+# The daemon's tasks (`inventory.tasks.TaskRow`): what has to be known of them after a restart.
+tasks = Table(
+    "tasks",
+    METADATA,
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("known_since", Long, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("began_at", Long),
+    Column("ended_at", Long),
+    Column("failures", Integer, nullable=False),
+    Column("cuts", Integer, nullable=False),
+    PrimaryKeyConstraint("kind", "name"),
+)
+
+pauses = Table(
+    "pauses",
+    METADATA,
+    Column("job", Text, primary_key=True),
+    Column("since", Long, nullable=False),
+    Column("until", Long, nullable=False),
+)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from backup.app.clock import SystemClock
-from backup.app.runs import backup_job, last_run, opened, read_keys, recipients_of, restore_context, run_job
+from backup.app.runs import backup_job, opened, read_keys, recipients_of, restore_context, run_job
+from backup.app.tasks import TaskKind
 from backup.app.vaults import Purpose, credential_source, make_vault
 from backup.config import Config, load_config
 from backup.credentials.boto import DefaultChain
@@ -19,6 +20,7 @@ from backup.memory import backup_memory
 from backup.model import MIB, JobName, VaultName
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
+from tests.support.daemons import last_start
 from tests.support.doubles import START, ManualClock, Silent
 from tests.support.servers import Server, directory_server
 
@@ -56,13 +58,13 @@ def test_a_run_and_when_it_was(server: Server) -> None:
     server.init()
     config = config_of(server)
     main, clock = JobName("main"), ManualClock()
-    assert last_run(config, main) is None
+    assert last_start(config, TaskKind.BACKUP, main) is None
     progress = Silent()
     report = run_job(config, main, clock=clock, progress=progress, stop=threading.Event())
     assert (report.job, report.vault, report.outcome) == ("main", "cold", "done")
     assert progress.phases
-    assert last_run(config, main) == START
-    assert last_run(config, JobName("other")) is None
+    assert last_start(config, TaskKind.BACKUP, main) == START
+    assert last_start(config, TaskKind.BACKUP, JobName("other")) is None
 
 
 def test_a_run_that_is_asked_to_stop_before_it_begins(server: Server) -> None:
@@ -75,7 +77,7 @@ def test_a_run_that_is_asked_to_stop_before_it_begins(server: Server) -> None:
 
 def test_no_inventory(server: Server) -> None:
     with pytest.raises(NoInventoryError):
-        last_run(config_of(server), JobName("main"))
+        last_start(config_of(server), TaskKind.BACKUP, JobName("main"))
 
 
 def test_a_job_brings_its_vaults_sizes_and_its_own_filters(server: Server) -> None:

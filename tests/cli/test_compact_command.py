@@ -8,9 +8,11 @@ from threading import Event
 
 import pytest
 
-from backup.app.compacting import compact_once, last_compact_of
+from backup.app.compacting import compact_once
+from backup.app.tasks import TaskKind
 from backup.config import load_config
 from backup.model import VaultName
+from tests.support.daemons import last_start
 from tests.support.doubles import ManualClock, Silent
 from tests.support.forgetting import DAY, forget
 from tests.support.servers import Server, directory_server
@@ -81,13 +83,13 @@ def test_wrong_usage_is_told(server: Server, words: tuple[str, ...], sentence: s
 def test_the_daemon_compacts_by_its_schedule(server: Server, clock: ManualClock) -> None:
     """A run is recorded also where nothing was worth it, so that a restart does not repeat it."""
     config = load_config(str(server.config))
-    assert last_compact_of(config, VaultName("cold")) is None
+    assert last_start(config, TaskKind.COMPACT, VaultName("cold")) is None
     stop = Event()
     for chosen in (1, 0):
         began = clock.now()
         report = compact_once(config, VaultName("cold"), clock=clock, progress=Silent(), stop=stop)
         assert len(report.chosen) == chosen
-        assert last_compact_of(config, VaultName("cold")) == began
+        assert last_start(config, TaskKind.COMPACT, VaultName("cold")) == began
         clock.advance(DAY)
     newest = server.json("runs")[0]
     assert (newest["kind"], newest["outcome"]) == ("compact", "done")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from backup.archiver.report import BackupReport
-from backup.cli.commands.daemon import tell
+from backup.cli.support.daemon_log import tell
+from backup.daemon.loop import Loop
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, VaultName
 from tests.support.command_line import run, run_json
@@ -98,18 +99,19 @@ def test_an_unforeseen_error_of_a_run_goes_into_a_file(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    def once(jobs: list[object], *, run: object, **_: object) -> None:
-        assert callable(run)
-        run(JobName("hourly"))
-
     run("--config", config, "init", "--non-interactive", "--key-file", tmp_path / "recovery.key")
-    monkeypatch.setattr("backup.app.run_job", broken)
-    monkeypatch.setattr("backup.daemon.run_daemon", once)
-    document = run_json("--config", config, "daemon", exit_code=1)
+    monkeypatch.setattr("backup.daemon.work.run_job", broken)
+
+    def once(loop: Loop) -> bool:
+        loop.board.look()
+        return loop.executor.wait(20)
+
+    monkeypatch.setattr("backup.daemon.loop.Loop.run", once)
+    said = run("--config", config, "daemon").stderr
     (crash,) = (tmp_path / "state").glob("nightvault-crash-*.log")
-    assert document["error"]["message"] == "unexpected ZeroDivisionError: by zero"
-    assert document["error"]["advice"] == f"please report it with {crash}"
-    assert "command: daemon hourly" in crash.read_text()
+    assert "job hourly: failed: unexpected ZeroDivisionError: by zero" in said
+    assert f"job hourly: please report it with {crash}" in said
+    assert "command: daemon job hourly" in crash.read_text()
 
 
 def test_the_log_names_what_could_not_be_read(caplog: pytest.LogCaptureFixture) -> None:
@@ -120,7 +122,7 @@ def test_the_log_names_what_could_not_be_read(caplog: pytest.LogCaptureFixture) 
         bytes_uploaded=512, archives=2, entries_added=3, entries_removed=0, seconds=1.5, problems=problems,
         recipients=[], catalog="x", warnings=["odd"],
     )  # fmt: skip
-    with caplog.at_level(logging.INFO, "backup.cli.commands.daemon"):
+    with caplog.at_level(logging.INFO, "backup.cli.support.daemon_log"):
         tell(report)
     assert caplog.messages[0] == r"job etc: unreadable: /a/\x1b0: Permission denied"
     assert caplog.messages[20:] == [

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from backup.app import regular_forgetting
-from backup.app.regular_forgetting import forget_job, last_forget
-from backup.cli.commands.daemon import forgetting_jobs
+from backup.app.regular_forgetting import forget_job
+from backup.app.tasks import TaskKind, scheduled_tasks
 from backup.config import load_config
 from backup.errors import UnreachableError
 from backup.model import JobName
+from tests.support.daemons import last_start
 from tests.support.doubles import ManualClock, Silent
 from tests.support.servers import Server, directory_server
 
@@ -92,9 +93,10 @@ def test_not_after_a_failed_backup(server: Server) -> None:
 def test_by_a_schedule_it_is_known_when_it_ran(server: Server) -> None:
     with_policy(server, 'forget = "daily at 04:00"')
     config = load_config(str(server.config))
-    assert [(one.name, one.schedule.text) for one in forgetting_jobs(config)] == [(MAIN, "daily at 04:00")]
+    found = [one for one in scheduled_tasks(config) if one.kind is TaskKind.FORGET]
+    assert [(one.name, one.timing.schedule.text) for one in found] == [(MAIN, "daily at 04:00")]
     assert server.backup()["forgotten"] is None
-    assert last_forget(config, MAIN) is None
+    assert last_start(config, TaskKind.FORGET, MAIN) is None
     for expected in (2, 0):
         advance(server)
         stop = threading.Event()
@@ -102,11 +104,11 @@ def test_by_a_schedule_it_is_known_when_it_ran(server: Server) -> None:
             config, MAIN, clock=server.clock, progress=Silent(), stop=stop, always_record=True
         )
         assert len(forgot.snapshots) == expected
-        assert last_forget(config, MAIN) == server.clock.now()
+        assert last_start(config, TaskKind.FORGET, MAIN) == server.clock.now()
     assert len(ids(server)) == 2
     before = server.clock.now()
     advance(server)
     gone = server.json("snapshots", "--forgotten")[0]["id"]
     server.done("forget", "--undo", gone)
     server.done("forget", gone)
-    assert last_forget(config, MAIN) == before
+    assert last_start(config, TaskKind.FORGET, MAIN) == before

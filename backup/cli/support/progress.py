@@ -8,6 +8,7 @@ it is.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -201,6 +202,48 @@ class Counting(ABC):
         """The seconds left at the mean rates so far; None if unknown."""
         return self.figures.seconds_left(self.seconds)
 
+    def _figures_document(self) -> dict[str, object]:
+        """The figures so far as JSON; the time left is `null` where nobody knows."""
+        figures, left = self.figures, self.seconds_left
+        return {
+            "title": figures.title,
+            "total": figures.total,
+            "files": figures.files,
+            "counts": figures.counts,
+            "done": figures.done,
+            "packed": figures.packed,
+            "uploaded": min(figures.uploaded, figures.packed) if figures.packed else figures.uploaded,
+            "stored": figures.stored,
+            "seconds": round(self.seconds, 3),
+            "seconds_left": None if left is None else round(left, 3),
+        }
+
+
+class Followed(Counting):
+    """A progress that logs notes, and can be asked for its figures, from any thread."""
+
+    _beats = False
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    def note(self, text: str) -> None:
+        """Log one line."""
+        _log.info("%s", render.printable(text))
+
+    def finish(self, *, is_done: bool = True) -> None:  # noqa: ARG002  the seam's signature
+        """End the phase."""
+        with self._last():
+            pass
+
+    def document(self) -> dict[str, object] | None:
+        """The figures of the phase, as `JsonLines` has them; None between two phases."""
+        with self._lock:
+            return self._figures_document() if self._is_open else None
+
+    def _draw(self) -> None:
+        """Draw nothing."""
+
 
 class PlainLines(Counting):
     """Lines of text: one every 10 s at first, later at intervals of a tenth of the time so far."""
@@ -265,20 +308,8 @@ class JsonLines(Counting):
         self._write({"progress": self._document(finished=False)})
 
     def _document(self, *, finished: bool) -> dict[str, object]:
-        figures, left = self.figures, self.seconds_left
-        return {
-            "title": figures.title,
-            "total": figures.total,
-            "files": figures.files,
-            "counts": figures.counts,
-            "done": figures.done,
-            "packed": figures.packed,
-            "uploaded": min(figures.uploaded, figures.packed) if figures.packed else figures.uploaded,
-            "stored": figures.stored,
-            "seconds": round(self.seconds, 3),
-            "seconds_left": 0.0 if finished else None if left is None else round(left, 3),
-            "finished": finished,
-        }
+        document = self._figures_document()
+        return document | ({"seconds_left": 0.0} if finished else {}) | {"finished": finished}
 
     def _write(self, document: object) -> None:
         with self._lock:

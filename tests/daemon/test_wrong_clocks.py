@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import backup.daemon
-from backup.daemon import Chore, ScheduledJob, Watch, run_daemon
+from backup.app.tasks import Task
+from backup.daemon import ticks
+from backup.daemon.board import Board
+from backup.daemon.clock_gate import LONGEST as LONGEST_WAIT
+from backup.daemon.executor import Executor
+from backup.daemon.loop import Loop
+from backup.daemon.task_run import Done, TaskRun
 from backup.errors import LockedError, VaultError
-from backup.model import JobName
+from backup.inventory.runs import Outcome
 from backup.schedule import next_due, parse_schedule
+from tests.support.daemons import Daemon, Figures, MemoryBook, task
 from tests.support.doubles import ManualClock
 
-NAME = JobName("nightly")
 AHEAD = timedelta(days=400)
 TICK = timedelta(minutes=15)
 LONGEST = {  # between two runs while the clock is right: a day may have 25 hours
@@ -50,17 +55,18 @@ class Bent:
         raise AssertionError(f"nobody sleeps here, not {seconds} s")
 
 
-@dataclass
-class Simulated:
-    """A daemon's watch over a job for days; remembers the real time of each run."""
+def watched(clock: Bent, of: Task) -> tuple[Daemon, list[datetime]]:
+    """A daemon at work by that clock, and the real time of each run; seconds pass as they really do."""
+    ran: list[datetime] = []
+    began = clock.real
 
-    clock: Bent
-    ran: list[datetime] = field(default_factory=list)
-    record: datetime | None = None  # as the inventory has the newest run
+    def act(_: TaskRun) -> None:
+        ran.append(clock.real)
 
-    def run(self, _: JobName) -> None:
-        self.ran.append(self.clock.real)
-        self.record = self.clock.now()
+    def since_begin() -> float:
+        return (clock.real - began).total_seconds()
+
+    return Daemon([of], clock, act, monotonic=since_begin), ran
 
 
 @dataclass(frozen=True)
@@ -96,26 +102,28 @@ jumps = st.builds(
 def test_over_days_with_a_clock_that_jumps_and_comes_back_a_job_is_run_as_often_as_ever(
     text: str, zone: str, begin: datetime, bent: list[Jump]
 ) -> None:
-    """Defect 2, as a law: by real time no gap is longer than the schedule's, whatever the clock showed."""
+    """Defect 2, as a law: by real time no gap is longer than the schedule's, whatever the clock showed.
+
+    But for the wait for a clock that is set, which has its end.
+    """
     clock = Bent(begin)
-    simulated = Simulated(clock)
-    job = ScheduledJob(NAME, parse_schedule(text, zone))
-    watch = Watch(run=simulated.run, clock=clock, last_run=lambda _: simulated.record, stop=threading.Event())
+    daemon, ran = watched(clock, task(name="nightly", schedule=text, zone=zone))
+    longest = LONGEST[text] + TICK + timedelta(seconds=LONGEST_WAIT)
     right_since: datetime | None = begin
     for step in range(9 * 96):
         clock.real = begin + step * TICK
         shifts = [jump.by for jump in bent if jump.begins <= step * TICK < jump.begins + jump.lasts]
         clock.wrong_by = shifts[0] if shifts else timedelta(0)
         right_since = None if clock.wrong_by else right_since or clock.real
-        watch.tick(job)
+        daemon.look()
         if right_since is not None:
-            since = max([right_since, *simulated.ran[-1:]])
-            assert clock.real - since <= LONGEST[text] + TICK
+            since = max([right_since, *ran[-1:]])
+            assert clock.real - since <= longest
     most = 9 * timedelta(days=1) / min(LONGEST[text], timedelta(days=1)) + 3
-    assert len(simulated.ran) <= most + 2 * 60 * len(bent)
+    assert len(ran) <= most + 2 * 60 * len(bent)
     few = [jump for jump in bent if jump.lasts <= timedelta(hours=1)]
     if few == bent:  # one more at its beginning, one more at its end, and what is due between
-        assert len(simulated.ran) <= most + 6 * len(bent)
+        assert len(ran) <= most + 6 * len(bent)
 
 
 @settings(max_examples=100, deadline=None)
@@ -134,35 +142,40 @@ def test_a_last_run_that_is_still_to_come_is_due_now(
 def test_a_last_run_that_is_still_to_come_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """Defect 2."""
     clock = Bent(BEGINS[0])
-    simulated = Simulated(clock, record=clock.real + AHEAD)
-    job = ScheduledJob(NAME, parse_schedule("daily at 02:30", "UTC"))
-    watch = Watch(run=simulated.run, clock=clock, last_run=lambda _: simulated.record, stop=threading.Event())
+    of = task(name="nightly", schedule="daily at 02:30")
+    daemon, ran = watched(clock, of)
+    daemon.book.ran(of, clock.real + AHEAD)
     with caplog.at_level(logging.WARNING, "backup.daemon"):
         for _ in range(3):
-            watch.tick(job)
+            daemon.look()
             clock.real += TICK
-    (message,) = caplog.messages
+    waits, given_up, message = caplog.messages
+    assert "waiting for it to be set" in waits
+    assert "is gone by as it is" in given_up
     assert message.startswith("job nightly: its last run began at 2027-04-10 00:00:00+00:00, which is ")
-    assert len(simulated.ran) == 1
+    assert len(ran) == 1
 
 
-@pytest.mark.parametrize(("error", "tries"), [(VaultError("away"), 4), (LockedError("busy"), 240)])
+@pytest.mark.parametrize(("error", "tries"), [(VaultError("away"), 4), (LockedError("busy"), 239)])
 def test_after_a_clock_that_was_ahead_a_run_without_a_record_is_not_tried_each_tick(
     error: Exception, tries: int
 ) -> None:
     """Defect 2: the record stays ahead as long as runs fail before they leave one of their own."""
-    clock, tried = Bent(BEGINS[0]), []
+    clock = Bent(BEGINS[0])
+    of = task(name="nightly", schedule="daily at 02:30")
+    daemon, ran = watched(clock, of)
+    daemon.leaves_record = False
+    daemon.book.ran(of, clock.real + AHEAD, Outcome.DONE)
 
-    def fail(name: JobName) -> None:
-        tried.append(name)
+    def fail(_: TaskRun) -> None:
+        ran.append(clock.real)
         raise error
 
-    ahead = clock.real + AHEAD
-    watch = Watch(run=fail, clock=clock, last_run=lambda _: ahead, stop=threading.Event())
+    daemon.act = fail
     for _ in range(240):
-        watch.tick(ScheduledJob(NAME, parse_schedule("daily at 02:30", "UTC")))
+        daemon.look()
         clock.real += TICK
-    assert len(tried) == tries
+    assert len(ran) == tries
 
 
 class Shifted(datetime):
@@ -182,31 +195,29 @@ def test_the_ticks_themselves_come_back_with_the_clock(
     """Defect 2: APScheduler had set its next tick 400 days ahead; nor may it count each tick in between."""
     monkeypatch.setattr("apscheduler.schedulers.base.datetime", Shifted)
     monkeypatch.setattr("backup.app.clock.datetime", Shifted)
-    monkeypatch.setattr(backup.daemon, "_TICK_SECONDS", 0.2)
-    monkeypatch.setattr(backup.daemon, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(backup.daemon, "_SLACK", timedelta(seconds=0.8))
+    monkeypatch.setattr(ticks, "TICK_SECONDS", 0.2)
+    monkeypatch.setattr(ticks, "SLACK", timedelta(seconds=0.8))
+    monkeypatch.setattr("backup.daemon.loop._LOOK_SECONDS", 0.05)
     monkeypatch.setattr(Shifted, "by", timedelta(0))
     stop, began = threading.Event(), time.monotonic()
-    ran: list[JobName] = []
-    done: list[timedelta] = []
-    back: list[int] = []
+    ran: list[str] = []
+    clock = ManualClock()
 
-    def run(name: JobName) -> None:
-        ran.append(name)
+    def work(run: TaskRun) -> Done:
+        ran.append(run.task.name)
         if len(ran) == 2:
             Shifted.by = by
         elif len(ran) == 4:
             Shifted.by = timedelta(0)
-            back.append(len(done))
-        elif len(ran) >= 6 and len(done) > back[0]:
+        elif len(ran) >= 6:
             stop.set()
+        clock.advance(timedelta(hours=1))  # always due: this is about the ticks alone
+        return Done()
 
-    clock = ManualClock()
-    job = ScheduledJob(NAME, parse_schedule("every 1h", "UTC"))
-    chore = Chore("chore", lambda: done.append(Shifted.by), 1)
-    # Always due: this is about the ticks alone.
-    run_daemon([job], run=run, clock=clock, last_run=lambda _: clock.advance(timedelta(hours=1)), stop=stop,
-               chores=[chore])  # fmt: skip
+    executor = Executor(work, clock)
+    board = Board([task()], MemoryBook(), clock, launch=executor.launch, progress=lambda _: Figures())
+    executor.board = board
+    Loop(board, executor, stop).run()
     assert len(ran) >= 6
     assert time.monotonic() - began < 20
     assert [line for line in caplog.messages if "set back" in line]

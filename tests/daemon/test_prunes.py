@@ -9,56 +9,48 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.pruning import last_prune_of, prune_once
-from backup.cli.commands.daemon import tell_prune
+from backup.app.pruning import prune_once
+from backup.app.tasks import TaskKind
+from backup.cli.support.daemon_log import tell_prune
 from backup.config import load_config
-from backup.daemon import ScheduledVault, Watch
+from backup.daemon.task_run import TaskRun
 from backup.errors import VaultError
 from backup.inventory.stages import StepStage
 from backup.model import VaultName
 from backup.pruner.report import Group, PruneReport
 from backup.schedule import parse_schedule
+from tests.support.daemons import Daemon, last_start, task
 from tests.support.doubles import ManualClock, Silent
 from tests.support.forgetting import DAY, three_nights
 from tests.support.servers import directory_server, replace
 
 SUNDAY = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
 COLD = VaultName("cold")
-WEEKLY = ScheduledVault(COLD, parse_schedule("weekly", "UTC"))
+WEEKLY = task(TaskKind.PRUNE, "cold", "weekly")
 
 
-class Answers:
-    """Prunes that answer in turn: what they wait for, or an error."""
+def answering(clock: ManualClock, *answers: str | Exception) -> tuple[Daemon, list[datetime]]:
+    """A daemon whose prunes answer in turn what they wait for, or fail; and when each began."""
+    left, began = list(answers), []
 
-    def __init__(self, clock: ManualClock, *answers: str | Exception) -> None:
-        self.clock = clock
-        self.answers = list(answers)
-        self.last: dict[str, datetime] = {}
-        self.began: list[datetime] = []
-
-    def run(self, name: str) -> str:
-        self.began.append(self.clock.now())
-        answer = self.answers.pop(0)
+    def act(_: TaskRun) -> str:
+        began.append(clock.now())
+        answer = left.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        if not answer:
-            self.last[name] = self.clock.now()
         return answer
 
-
-def watched(answers: Answers) -> Watch:
-    return Watch(answers.run, answers.clock, answers.last.get, threading.Event(), noun="prune of vault")
+    return Daemon([WEEKLY], clock, act=act), began
 
 
-def test_what_waits_is_looked_at_at_each_tick_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_waits_is_looked_at_every_five_minutes_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock(SUNDAY - timedelta(minutes=5))
-    answers = Answers(clock, "the vault's own list", "the vault's own list", "", "")
-    watch = watched(answers)
+    daemon, began = answering(clock, "the vault's own list", "the vault's own list", "", "")
     with caplog.at_level(logging.INFO, "backup"):
-        for _ in range(6):
-            watch.tick(WEEKLY)
-            clock.advance(timedelta(minutes=5))
-    assert [one - SUNDAY for one in answers.began] == [timedelta(minutes=5 * n) for n in range(3)]
+        for _ in range(30):
+            daemon.look()
+            clock.advance(timedelta(minutes=1))
+    assert [one - SUNDAY for one in began] == [timedelta(minutes=5 * n) for n in range(3)]
     said = [one.getMessage() for one in caplog.records]
     assert said == [
         "prune of vault cold: begins",
@@ -66,22 +58,33 @@ def test_what_waits_is_looked_at_at_each_tick_and_told_once(caplog: pytest.LogCa
         "prune of vault cold: done in 0 s",
     ]
     clock.advance(timedelta(days=7))
-    watch.tick(WEEKLY)
-    assert len(answers.began) == 4
+    daemon.look()
+    assert len(began) == 4
+
+
+def test_what_waits_goes_on_after_a_restart() -> None:
+    clock = ManualClock(SUNDAY - timedelta(minutes=5))
+    daemon, began = answering(clock, "the vault's own list", "")
+    daemon.look()
+    clock.advance(timedelta(minutes=5))
+    daemon.look()
+    daemon.start()
+    daemon.look()
+    daemon.look()
+    assert len(began) == 2
 
 
 def test_a_failure_is_told_and_is_not_tried_at_each_tick(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock(SUNDAY - timedelta(minutes=5))
-    answers = Answers(clock, VaultError("it is stopped", advice="do this"), "")
-    watch = watched(answers)
+    daemon, began = answering(clock, VaultError("it is stopped", advice="do this"), "")
     for _ in range(5):
-        watch.tick(WEEKLY)
+        daemon.look()
         clock.advance(timedelta(minutes=5))
-    assert len(answers.began) == 1
+    assert len(began) == 1
     assert "prune of vault cold: failed: it is stopped" in caplog.text
     clock.advance(timedelta(days=7))
-    watch.tick(WEEKLY)
-    assert len(answers.began) == 2
+    daemon.look()
+    assert len(began) == 2
 
 
 def test_a_restarted_daemon_knows_the_last_prune(tmp_path: Path) -> None:
@@ -91,17 +94,17 @@ def test_a_restarted_daemon_knows_the_last_prune(tmp_path: Path) -> None:
     server.init()
     three_nights(server)
     config = load_config(str(server.config))
-    assert last_prune_of(config, COLD) is None
+    assert last_start(config, TaskKind.PRUNE, "cold") is None
     report = prune_once(config, COLD, clock=clock, progress=Silent(), stop=threading.Event())
     assert report.condemned.archives == 1
     first = clock.now()
-    assert last_prune_of(config, COLD) == first
-    assert last_prune_of(config, VaultName("other")) is None
+    assert last_start(config, TaskKind.PRUNE, "cold") == first
+    assert last_start(config, TaskKind.PRUNE, "other") is None
     clock.advance(4 * DAY)
     (tmp_path / "vault").rename(tmp_path / "away")
     with pytest.raises(Exception, match="vault"):
         prune_once(config, COLD, clock=clock, progress=Silent(), stop=threading.Event())
-    assert last_prune_of(config, COLD) == clock.now()
+    assert last_start(config, TaskKind.PRUNE, "cold") == clock.now()
     failed = server.json("runs")[0]
     assert (failed["kind"], failed["outcome"], failed["report"]["vault"]) == ("prune", "failed", "cold")
     (tmp_path / "away").rename(tmp_path / "vault")

@@ -1,0 +1,87 @@
+"""What the inventory remembers of tasks and pauses; it is open only while it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+
+from backup.app.runs import opened
+from backup.app.task_times import LastRun
+from backup.app.tasks import Task, TaskKey, TaskKind
+from backup.config import Config
+from backup.inventory import runs
+from backup.inventory import tasks as rows
+from backup.inventory.database import Transaction
+from backup.inventory.runs import RunKind
+from backup.inventory.tasks import Pause, TaskRow
+from backup.model import JobName, VaultName
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look: rows and newest runs by task, pauses by job, and when the newest run of all began."""
+
+    rows: Mapping[TaskKey, TaskRow]
+    last: Mapping[TaskKey, LastRun]
+    pauses: Mapping[JobName, Pause]
+    newest_start: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryBook:
+    """The memory of tasks in the inventory of a config."""
+
+    config: Config
+
+    def read(self, tasks: Sequence[Task]) -> Seen:
+        """What is known of these tasks."""
+        with closing(opened(self.config)) as inventory, inventory.reading() as tx:
+            return read_tasks(tx, tasks)
+
+    def write(self, *changed: TaskRow) -> None:
+        """Record tasks durably."""
+        with closing(opened(self.config)) as inventory, inventory.writing() as tx:
+            for row in changed:
+                rows.write_task(tx, row)
+
+    def pause(self, pause: Pause) -> None:
+        """Record a pause, durably, in place of another of the job."""
+        with closing(opened(self.config)) as inventory, inventory.writing() as tx:
+            rows.write_pause(tx, pause)
+
+    def resume(self, job: JobName) -> Pause | None:
+        """Take back a job's pause; the one that there was."""
+        with closing(opened(self.config)) as inventory, inventory.writing() as tx:
+            found = rows.all_pauses(tx).get(job)
+            rows.end_pause(tx, job)
+        return found
+
+
+def read_tasks(tx: Transaction, tasks: Sequence[Task]) -> Seen:
+    """What the inventory knows of these tasks."""
+    found = ((task.key, _last(tx, task)) for task in tasks)
+    return Seen(
+        rows=rows.all_tasks(tx),
+        last={key: LastRun(run.started_at, run.outcome) for key, run in found if run is not None},
+        pauses=rows.all_pauses(tx),
+        newest_start=rows.newest_start(tx),
+    )
+
+
+_OF_VAULTS = {
+    TaskKind.COMPACT: RunKind.COMPACT,
+    TaskKind.PRUNE: RunKind.PRUNE,
+    TaskKind.CHECK: RunKind.CHECK,
+}
+
+
+def _last(tx: Transaction, task: Task) -> runs.Run | None:
+    if task.kind is TaskKind.BACKUP:
+        return runs.last_backup(tx, JobName(task.name))
+    if task.kind is TaskKind.FORGET:
+        return runs.last_policy_run(tx, JobName(task.name))
+    if task.kind in _OF_VAULTS:
+        return runs.last_of_vault(tx, _OF_VAULTS[task.kind], VaultName(task.name))
+    return None

@@ -1,0 +1,138 @@
+"""Decides when a task is due: schedule, jitter, missed times, retries, runs that were cut off; pure.
+
+A time of the schedule is done by the first attempt that begins after it. One that fails is tried again as
+`retry` says, until the next time. One that was cut off (the process ended, a stop) goes on at once, but not
+for ever: what ends the process each time counts as a failure. Of times that were missed one is made up for,
+unless the next is near: then there are never two runs after a machine wakes up.
+
+Whatever began, or ended, in the future (the clock was ahead then, or is behind now) says nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from backup.inventory.runs import Outcome
+from backup.inventory.tasks import TaskRow, TaskState
+from backup.schedule import CatchUp, Every, Schedule, after_missed, delayed, next_due
+
+SLACK = timedelta(minutes=30)
+"""How late a time may be looked at before it counts as missed."""
+NEAR = timedelta(minutes=30)
+"""How near the next time must be to make a missed one unnecessary."""
+MOST_CUTS = 3
+"""How often an attempt that was cut off goes on at once."""
+
+_GOES_ON = {TaskState.INTERRUPTED, TaskState.WAITING}
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The times of a task as configured; `seed` makes its delays differ from those of other servers."""
+
+    schedule: Schedule
+    jitter: timedelta = timedelta()
+    catch_up: CatchUp = CatchUp.ONCE
+    retry: tuple[timedelta, ...] = ()
+    seed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The newest run in the inventory that did what the task does, whoever started it."""
+
+    started_at: datetime
+    outcome: Outcome
+
+
+def due_at(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> datetime:
+    """The time at which the task is due, in UTC; it may be past."""
+    by_hand = _was_run_since(row, last)
+    if row.state in _GOES_ON and not by_hand:
+        return now
+    since = _since(row, last, now)
+    if since is not None and since > now:
+        return now
+    known = min(row.known_since, now)
+    due = _by_schedule(timing, since, known, now)
+    retry = None if by_hand else _retry_at(timing, row)
+    if retry is not None and not (timing.catch_up is CatchUp.SKIP and retry < now - SLACK):
+        due = min(due, retry)
+    return _unless_the_next_is_near(timing, due, now)
+
+
+def _by_schedule(timing: Timing, since: datetime | None, known: datetime, now: datetime) -> datetime:
+    """The first time after `since`, delayed; without one the first since the task is known."""
+    if since is None and isinstance(timing.schedule.rule, Every):
+        return delayed(known, timing.jitter, timing.seed)
+    if timing.catch_up is CatchUp.SKIP:
+        due = after_missed(timing.schedule, since or known, now, SLACK + timing.jitter)
+    else:
+        due = next_due(timing.schedule, since or known, now)
+    return delayed(due, timing.jitter, timing.seed)
+
+
+def _unless_the_next_is_near(timing: Timing, due: datetime, now: datetime) -> datetime:
+    """A time that is due, or the next one if it was missed and that is near."""
+    if due >= now - SLACK or isinstance(timing.schedule.rule, Every):
+        return due
+    coming = next_due(timing.schedule, now, now)
+    return delayed(coming, timing.jitter, timing.seed) if coming - now <= NEAR else due
+
+
+def _since(row: TaskRow, last: LastRun | None, now: datetime) -> datetime | None:
+    """When the newest attempt began; of two the one that can be right."""
+    known = [row.began_at, None if last is None else last.started_at]
+    met = [moment for moment in known if moment is not None]
+    return max([moment for moment in met if moment <= now] or met, default=None)
+
+
+def _was_run_since(row: TaskRow, last: LastRun | None) -> bool:
+    """Whether somebody ran it by hand after our attempt."""
+    return last is not None and row.ended_at is not None and last.started_at > row.ended_at
+
+
+def _retry_at(timing: Timing, row: TaskRow) -> datetime | None:
+    """When an attempt that failed is tried again; None once that was done as often as configured."""
+    if row.state is not TaskState.FAILED or row.ended_at is None:
+        return None
+    if not 0 < row.failures <= len(timing.retry):
+        return None
+    return row.ended_at + timing.retry[row.failures - 1]
+
+
+def begun(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> TaskRow:
+    """The task as an attempt begins; at a new time of its schedule it counts from 0 again."""
+    since = _since(row, last, now)
+    is_new = since is None or since > now or next_due(timing.schedule, since, now) <= now
+    goes_on = row.state in _GOES_ON and not _was_run_since(row, last)
+    counts = (row.failures, row.cuts) if goes_on or not is_new else (0, 0)
+    return replace(
+        row, state=TaskState.RUNNING, began_at=now, ended_at=None, failures=counts[0], cuts=counts[1]
+    )
+
+
+def ended(row: TaskRow, state: TaskState, now: datetime) -> TaskRow:
+    """The task as its attempt ends."""
+    failures = 0 if state is TaskState.DONE else row.failures + (state is TaskState.FAILED)
+    cuts = row.cuts if state in _GOES_ON else 0
+    return replace(row, state=state, ended_at=now, failures=failures, cuts=cuts)
+
+
+def found_at_start(row: TaskRow, last: LastRun | None, now: datetime) -> TaskRow:
+    """The task as a new process finds it: nobody is at it any more."""
+    if row.state is not TaskState.RUNNING or row.began_at is None:
+        return row
+    if last is not None and last.started_at >= row.began_at and last.outcome in _SETTLED:
+        return ended(row, _SETTLED[last.outcome], now)
+    if row.cuts < MOST_CUTS:
+        return replace(row, state=TaskState.INTERRUPTED, ended_at=now, cuts=row.cuts + 1)
+    return ended(row, TaskState.FAILED, now)
+
+
+_SETTLED = {
+    Outcome.DONE: TaskState.DONE,
+    Outcome.PARTIAL: TaskState.DONE,
+    Outcome.FAILED: TaskState.FAILED,
+}

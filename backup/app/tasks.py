@@ -1,0 +1,128 @@
+"""The daemon's tasks as a config asks for them: backups, forgets, compactions, prunes, checks, restores.
+
+One of a lane runs at a time; each vault is a lane. Those that store catalogs exclude each other, whatever the
+vault: there is one lock of backups. Open restores go on beside them, in a lane of their own.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from backup.app.task_times import Timing
+from backup.config import Config, ForgetWhen, JobSettings
+from backup.config.settings import DEFAULT_RETRY
+from backup.model import VaultName
+from backup.schedule import Schedule, parse_schedule
+
+RESTORES = "restores"
+
+
+class TaskKind(StrEnum):
+    """What a task does, in the order in which those that are due at the same time run."""
+
+    BACKUP = "backup"
+    FORGET = "forget"
+    COMPACT = "compact"
+    PRUNE = "prune"
+    CHECK = "check"
+    RESTORES = RESTORES
+
+
+_STORES_CATALOGS = {TaskKind.BACKUP, TaskKind.FORGET, TaskKind.COMPACT, TaskKind.PRUNE}
+_NOUNS = {TaskKind.COMPACT: "compaction", TaskKind.PRUNE: "prune", TaskKind.CHECK: "check"}
+_ORDER = {kind: number for number, kind in enumerate(TaskKind)}
+TaskKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that is done by a schedule: its kind, the name of its job or vault, and its times."""
+
+    kind: TaskKind
+    name: str
+    vault: VaultName | None
+    timing: Timing
+    number: int = 0  # among those of its kind, as the config has them
+
+    @property
+    def key(self) -> TaskKey:
+        """What tells it from other tasks."""
+        return self.kind, self.name
+
+    @property
+    def lane(self) -> str:
+        """Of each lane one task runs at a time."""
+        return "" if self.vault is None else self.vault
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Its place among those that wait."""
+        return _ORDER[self.kind], self.number
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether it takes the lock of backups."""
+        return self.kind in _STORES_CATALOGS
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it is remembered over restarts: not that restores were looked at."""
+        return self.kind is not TaskKind.RESTORES
+
+    @property
+    def of_job(self) -> str | None:
+        """The name of its job; None for tasks of a vault."""
+        return self.name if self.kind in {TaskKind.BACKUP, TaskKind.FORGET} else None
+
+    def __str__(self) -> str:
+        """As logs and messages name it."""
+        if self.kind is TaskKind.RESTORES:
+            return RESTORES
+        if self.of_job is not None:
+            return f"job {self.name}" if self.kind is TaskKind.BACKUP else f"job {self.name}: forget"
+        return f"{_NOUNS[self.kind]} of vault {self.name}"
+
+
+def scheduled_tasks(config: Config, host: str | None = None) -> list[Task]:
+    """What the config gives a schedule, in the order in which it is done; restores are not among it."""
+    host = host or socket.gethostname()
+    return sorted(_tasks(config, host), key=lambda task: task.order)
+
+
+def restores_task() -> Task:
+    """Open restores: looked at every five minutes."""
+    return Task(TaskKind.RESTORES, RESTORES, None, Timing(parse_schedule("every 5m", "UTC")))
+
+
+def job_timing(job: JobSettings, when: Schedule, host: str) -> Timing:
+    """The times of a job's backups."""
+    return Timing(
+        when,
+        timedelta(seconds=job.jitter),
+        job.catch_up,
+        tuple(timedelta(seconds=one) for one in job.retry),
+        f"{host}/{job.name}",
+    )
+
+
+def _tasks(config: Config, host: str) -> Iterator[Task]:
+    retry = tuple(timedelta(seconds=one) for one in DEFAULT_RETRY)
+    for number, job in enumerate(config.jobs):
+        if job.when is not None:
+            timing = job_timing(job, job.when, host)
+            yield Task(TaskKind.BACKUP, job.name, job.vault, timing, number)
+        if not isinstance(job.forget_when, ForgetWhen):
+            yield Task(TaskKind.FORGET, job.name, job.vault, Timing(job.forget_when, retry=retry), number)
+    for number, vault in enumerate(config.vaults):
+        whens = {
+            TaskKind.COMPACT: vault.compact_when,
+            TaskKind.PRUNE: vault.prune_when,
+            TaskKind.CHECK: vault.check_when,
+        }
+        for kind, when in whens.items():
+            if when is not None:
+                yield Task(kind, vault.name, vault.name, Timing(when, retry=retry), number)

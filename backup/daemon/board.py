@@ -1,0 +1,279 @@
+"""The board of tasks: what is due, what is queued in each lane, what runs, what waits.
+
+At each look the tasks that are due join the queue of their lane; whenever a lane is free its first one runs,
+if it may: of those that store catalogs one at a time. A task that waits (for a vault's list, for a lock) is
+tried again some minutes later. What has to be known after a restart is in the book before it counts; while
+the book cannot be written to (a full disk), memory decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Protocol
+
+from backup.app.task_book import Seen
+from backup.app.task_times import LastRun, begun, due_at, ended, found_at_start
+from backup.app.tasks import Task, TaskKey, TaskKind
+from backup.daemon.clock_gate import ClockGate
+from backup.daemon.task_run import FollowedProgress, TaskRun
+from backup.errors import NightvaultError
+from backup.inventory.tasks import TaskRow, TaskState
+from backup.model import JobName
+from backup.protocols import Clock
+
+LOCK_SECONDS, VAULT_SECONDS = 60, 300
+"""After how many seconds a task is tried again that waits for a lock, or for its vault."""
+_log = logging.getLogger(__name__)
+
+
+class Book(Protocol):
+    """The memory of tasks that outlives the process."""
+
+    def read(self, tasks: Sequence[Task]) -> Seen:
+        """What is known of these tasks. Our errors."""
+        ...
+
+    def write(self, *changed: TaskRow) -> None:
+        """Record tasks durably. Our errors."""
+        ...
+
+
+@dataclass(slots=True)
+class Line:
+    """What the board has of one task."""
+
+    task: Task
+    row: TaskRow
+    last: LastRun | None = None
+    next_at: datetime | None = None
+    paused_until: datetime | None = None
+    queued_at: datetime | None = None
+    is_by_hand: bool = False
+    run: TaskRun | None = None
+    before: TaskRow | None = None  # what it was before the run that is going on
+    waits_for: str = ""
+    not_before: float = field(default=0.0)  # by the monotonic clock
+
+    @property
+    def order(self) -> tuple[bool, tuple[int, int]]:
+        """Its place in a queue: what was asked for by hand comes first."""
+        return not self.is_by_hand, self.task.order
+
+
+class Board:
+    """All tasks; safe to be used from any thread. `launch` is to carry out a run, at once or in a thread."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        book: Book,
+        clock: Clock,
+        *,
+        launch: Callable[[TaskRun], None],
+        progress: Callable[[Task], FollowedProgress],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tasks = list(tasks)
+        self._book = book
+        self._clock = clock
+        self._launch = launch
+        self._progress = progress
+        self._monotonic = monotonic
+        self._lock = threading.RLock()
+        self._lines: dict[TaskKey, Line] = {}
+        self._untold: str | None = None
+        self._unrecorded: str | None = None
+        self._stopped = False
+        self.gate = ClockGate(monotonic)
+        self.looked_at = monotonic()
+
+    def look(self) -> None:
+        """Put what is due into its queue, and begin what may begin. Raises none of our errors."""
+        try:
+            seen = self._book.read(self._tasks)
+        except NightvaultError as error:
+            if self._untold != str(error):
+                _log.error("cannot tell what is due: %s", error)
+            self._untold = str(error)
+            return
+        finally:
+            self.looked_at = self._monotonic()
+        self._untold = None
+        now = self._clock.now()
+        with self._lock:
+            self._take_in(seen, now)
+            if not self._stopped and self.gate.is_open(seen.newest_start, now):
+                self._queue_due(now)
+        self.dispatch()
+
+    def _take_in(self, seen: Seen, now: datetime) -> None:
+        """Bring the lines up to what the book says, and record what it does not know or could not be told."""
+        changed = []
+        for task in self._tasks:
+            line = self._lines.get(task.key)
+            last = seen.last.get(task.key)
+            if line is None:
+                known = seen.rows.get(task.key) or TaskRow(task.kind, task.name, known_since=now)
+                line = self._lines[task.key] = Line(task, found_at_start(known, last, now))
+            if line.row.known_since > now:  # the clock was ahead then
+                line.row = replace(line.row, known_since=now)
+            if line.row != seen.rows.get(task.key) and line.run is None and task.is_recorded:
+                changed.append(line.row)
+            line.last = last
+            pause = seen.pauses.get(JobName(task.of_job)) if task.of_job else None
+            self._note_pause(line, pause.until if pause else None, now)
+        self._record(*changed)
+
+    def _note_pause(self, line: Line, until: datetime | None, now: datetime) -> None:
+        paused = until if until is not None and until > now else None
+        if line.task.kind is TaskKind.BACKUP and (paused is None) != (line.paused_until is None):
+            _log.info("%s: %s", line.task, "goes on after its pause" if paused is None else "is paused")
+        line.paused_until = paused
+        if paused and not line.is_by_hand:
+            line.queued_at = None
+
+    def _queue_due(self, now: datetime) -> None:
+        for line in self._lines.values():
+            line.next_at = due_at(line.task.timing, line.row, line.last, now)
+            if line.run or line.queued_at or line.paused_until or line.not_before > self._monotonic():
+                continue
+            if line.next_at <= now:
+                self._tell_ahead(line, now)
+                line.queued_at = now
+
+    def _tell_ahead(self, line: Line, now: datetime) -> None:
+        if line.last is not None and line.last.started_at > now:
+            _log.warning(
+                "%s: its last run began at %s, which is still to come: this machine's clock was ahead "
+                "then, or is behind now; it counts as due",
+                line.task,
+                line.last.started_at.isoformat(" ", "seconds"),
+            )
+
+    def dispatch(self) -> None:
+        """Begin what is queued and may begin."""
+        while True:
+            with self._lock:
+                queued = [one for one in self._lines.values() if one.queued_at and self._may_begin(one.task)]
+                if self._stopped or not queued:
+                    return
+                run = self._begin(min(queued, key=lambda one: one.order))
+            self._launch(run)
+
+    def _may_begin(self, task: Task) -> bool:
+        running = [line.run.task for line in self._lines.values() if line.run is not None]
+        if any(one.lane == task.lane for one in running):
+            return False
+        return not (task.is_exclusive and any(one.is_exclusive for one in running))
+
+    def _begin(self, line: Line) -> TaskRun:
+        now = self._clock.now()
+        run = TaskRun(line.task, now, self._progress(line.task), line.is_by_hand)
+        line.before, line.row = line.row, begun(line.task.timing, line.row, line.last, now)
+        line.run, line.queued_at, line.is_by_hand = run, None, False
+        return run
+
+    def record_begin(self, run: TaskRun) -> bool:
+        """Record that a run begins, before it does anything; whether it is a new one, and no second look."""
+        line = self._lines[run.task.key]
+        is_new = not line.waits_for
+        if run.task.is_recorded:
+            self._record(line.row)
+        return is_new
+
+    def record_end(
+        self, run: TaskRun, state: TaskState, waits_for: str = "", *, locked: bool = False
+    ) -> bool:
+        """Record how a run ended; whether what it waits for is new. With `locked` it never began."""
+        with self._lock:
+            line = self._lines[run.task.key]
+            before, line.before = line.before, None
+            is_new, line.waits_for = waits_for != line.waits_for, waits_for
+            line.row = before if locked and before is not None else ended(line.row, state, self._clock.now())
+            if waits_for:
+                line.not_before = self._monotonic() + (LOCK_SECONDS if locked else VAULT_SECONDS)
+        if run.task.is_recorded:
+            self._record(line.row)
+        return is_new
+
+    def release(self, run: TaskRun) -> None:
+        """Free the lane of a run that has ended, and begin what waited for it."""
+        with self._lock:
+            line = self._lines[run.task.key]
+            line.run = None
+            if run.task.key not in {task.key for task in self._tasks}:
+                del self._lines[run.task.key]
+        self.dispatch()
+
+    def _record(self, *changed: TaskRow) -> None:
+        """Write to the book; if that fails, memory decides."""
+        if not changed:
+            return
+        try:
+            self._book.write(*changed)
+        except NightvaultError as error:
+            if self._unrecorded != str(error):
+                _log.warning("what became of a task cannot be recorded: %s", error)
+            self._unrecorded = str(error)
+        else:
+            self._unrecorded = None
+
+    def retry_at(self, run: TaskRun) -> datetime | None:
+        """When a run that failed now would be tried again."""
+        line, now = self._lines[run.task.key], self._clock.now()
+        row = ended(line.row, TaskState.FAILED, now)
+        count = row.failures
+        retry = run.task.timing.retry
+        return now + retry[count - 1] if 0 < count <= len(retry) else None
+
+    # What is asked for by a person.
+
+    def put(self, key: TaskKey) -> bool:
+        """Queue a task now, whatever its schedule and pause say; False if it runs or is queued already."""
+        with self._lock:
+            line = self._lines[key]
+            if line.run is not None or line.queued_at is not None:
+                return False
+            line.queued_at, line.is_by_hand = self._clock.now(), True
+        self.dispatch()
+        return True
+
+    @property
+    def scheduled(self) -> list[Task]:
+        """The tasks that the config gives a schedule."""
+        return [task for task in self._tasks if task.is_recorded]
+
+    def lines(self) -> list[Line]:
+        """The lines of all tasks, in order."""
+        with self._lock:
+            return sorted(self._lines.values(), key=lambda line: line.task.order)
+
+    def runs(self) -> list[TaskRun]:
+        """What runs."""
+        return [line.run for line in self.lines() if line.run is not None]
+
+    def replace(self, tasks: Sequence[Task], book: Book) -> None:
+        """Go on with other tasks; what runs is not disturbed."""
+        with self._lock:
+            self._tasks, self._book = list(tasks), book
+            new = {task.key: task for task in tasks}
+            for key, line in list(self._lines.items()):
+                if key in new:
+                    line.task = new[key]
+                elif line.run is None:
+                    del self._lines[key]
+                else:
+                    line.queued_at = None
+        self.look()
+
+    def stop(self) -> None:
+        """Begin nothing any more, and ask all that runs to end."""
+        with self._lock:
+            self._stopped = True
+            for run in self.runs():
+                run.stop.set()

@@ -1,0 +1,139 @@
+"""The daemon's main thread: signals, ticks, signs of life, reloads, and a stop within ten seconds."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Event
+from types import FrameType
+
+from backup.daemon.board import Board
+from backup.daemon.executor import Executor
+from backup.daemon.systemd import Systemd
+from backup.daemon.ticks import Ticks
+
+STOP_SECONDS = 8.0
+"""How long runs may take to end: parts in flight are done by then, or are sent again after a restart."""
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LOOK_SECONDS = 0.5  # how long a `stop` that was not a signal, or a clock that was set back, may go unseen
+_HUNG_SECONDS = 600.0  # without a look for so long the daemon hangs, and systemd may begin it again
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Loop:
+    """Keeps a board going until `stop` is set or a signal comes. To be run in the main thread."""
+
+    board: Board
+    executor: Executor
+    stop: Event
+    reload: Callable[[], None] = lambda: None
+    systemd: Systemd = field(default_factory=Systemd)
+    stop_seconds: float = STOP_SECONDS
+    _next_sign: float = field(default=0.0, init=False)
+
+    def run(self) -> bool:
+        """Run tasks until asked to stop; whether all that ran then ended in time.
+
+        A second signal ends the process at once.
+        """
+        ticks, count = Ticks(self.board.look), len(self.board.scheduled)
+        with _signals() as woken:
+            ticks.start()
+            _log.info("started with %d %s", count, "task" if count == 1 else "tasks")
+            self.systemd.tell("READY=1", f"STATUS={self._status()}")
+            while not self.stop.is_set():
+                self._heed(woken)
+                ticks.reset_late()
+                self._give_sign()
+            self.systemd.tell("STOPPING=1", "STATUS=stopping")
+            self.board.stop()
+            ticks.stop()
+            ended = self.executor.wait(self.stop_seconds)
+        left = self.board.runs()
+        for run in left:
+            _log.warning("%s: dropped, as it did not end in %g s; it goes on after the next start",
+                         run.task, self.stop_seconds)  # fmt: skip
+        _log.info("stopped")
+        return ended and not left
+
+    def _heed(self, woken: SimpleQueue[int]) -> None:
+        try:
+            number = woken.get(timeout=_LOOK_SECONDS)
+        except Empty:
+            return
+        if number == signal.SIGHUP and not _terminal_is_gone():
+            self.systemd.reloading()
+            self.reload()
+            self.systemd.tell("READY=1")
+        else:
+            _log.info("asked to stop")
+            self.stop.set()
+
+    def _give_sign(self) -> None:
+        """Tell systemd that we live, as long as the board is looked at."""
+        now, period = time.monotonic(), self.systemd.watchdog_seconds
+        if now < self._next_sign:
+            return
+        self._next_sign = now + min(period or 30.0, 30.0)
+        if now - self.board.looked_at < _HUNG_SECONDS:
+            self.systemd.tell(*(["WATCHDOG=1"] if period else []), f"STATUS={self._status()}")
+
+    def _status(self) -> str:
+        """What `systemctl status` shows: what runs, or what is next."""
+        if self.board.gate.is_waiting:
+            return "waits for this machine's clock to be set"
+        running = [str(run.task) for run in self.board.runs()]
+        if running:
+            return f"runs {', '.join(running)}"
+        coming = [
+            (line.next_at, str(line.task)) for line in self.board.lines() if line.next_at and line.task.vault
+        ]
+        if not coming:
+            return "nothing is due"
+        at, what = min(coming)
+        return f"next: {what}, {at.astimezone():%Y-%m-%d %H:%M}"
+
+
+def _terminal_is_gone() -> bool:
+    """Whether the terminal that we were started in has been closed: SIGHUP means that, then."""
+    try:
+        termios.tcgetattr(sys.stderr.fileno())
+    except termios.error as error:
+        return bool(error.args[0] == errno.EIO)  # else there never was one
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+@contextmanager
+def _signals() -> Iterator[SimpleQueue[int]]:
+    """A queue of SIGHUPs and of the first SIGTERM or SIGINT; the next of these has its usual effect.
+
+    No exception and no `Event.set` from a handler: either may strike while this thread holds a lock that a
+    clean end needs. Putting into a `SimpleQueue` is safe there by its documentation.
+    """
+    woken: SimpleQueue[int] = SimpleQueue()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGHUP:
+            for one in _STOP_SIGNALS:
+                signal.signal(one, signal.SIG_DFL)
+        woken.put(number)
+
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    heeded = (*_STOP_SIGNALS, signal.SIGHUP) if hangs_up else _STOP_SIGNALS
+    before = {number: signal.signal(number, handle) for number in heeded}
+    try:
+        yield woken
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

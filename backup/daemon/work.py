@@ -1,0 +1,90 @@
+"""The work of each kind of task, done by the functions of `app` with the config of the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from backup.app.compacting import compact_once
+from backup.app.priority import Priority, in_thread
+from backup.app.pruning import prune_once
+from backup.app.regular_checks import check_once
+from backup.app.regular_forgetting import Forgot, forget_after, forget_job
+from backup.app.restore_units import RestoreUnits
+from backup.app.restores import continue_restores
+from backup.app.runs import run_job
+from backup.app.tasks import TaskKind
+from backup.archiver.report import BackupReport
+from backup.config import Config
+from backup.daemon.task_run import Done, TaskRun
+from backup.errors import NightvaultError
+from backup.model import JobName, VaultName
+from backup.protocols import Clock
+from backup.restorer.restore import RestoreReport
+
+
+@dataclass(frozen=True, slots=True)
+class BackupDone:
+    """A backup's report, with what its job forgot after it; None if it does not do so."""
+
+    report: BackupReport
+    forgot: Forgot | None
+
+
+RestoresDone = Sequence[tuple[str, RestoreReport | NightvaultError]]
+
+
+@dataclass(slots=True)
+class TaskWork:
+    """Does the work of tasks; `config` may be replaced between two runs."""
+
+    config: Config
+    clock: Clock
+    units: RestoreUnits | None = None
+
+    def __call__(self, run: TaskRun) -> Done:
+        """Do what the run's task is about."""
+        return _WORK[run.task.kind](self, self.config, run)
+
+    def _backup(self, config: Config, run: TaskRun) -> Done:
+        name, progress, stop = JobName(run.task.name), run.progress, run.stop
+        report = in_thread(
+            Priority.of(config.job(name)),
+            lambda: run_job(config, name, clock=self.clock, progress=progress, stop=stop),
+        )
+        return Done(BackupDone(*forget_after(config, report, clock=self.clock, progress=progress, stop=stop)))
+
+    def _forget(self, config: Config, run: TaskRun) -> Done:
+        name = JobName(run.task.name)
+        return Done(
+            forget_job(
+                config, name, clock=self.clock, progress=run.progress, stop=run.stop, always_record=True
+            )
+        )
+
+    def _compact(self, config: Config, run: TaskRun) -> Done:
+        vault = VaultName(run.task.name)
+        return Done(compact_once(config, vault, clock=self.clock, progress=run.progress, stop=run.stop))
+
+    def _prune(self, config: Config, run: TaskRun) -> Done:
+        vault = VaultName(run.task.name)
+        report = prune_once(config, vault, clock=self.clock, progress=run.progress, stop=run.stop)
+        return Done(report, report.waits_for)
+
+    def _check(self, config: Config, run: TaskRun) -> Done:
+        report = check_once(config, VaultName(run.task.name), clock=self.clock, progress=run.progress)
+        return Done(report, report.waits_for)
+
+    def _restores(self, config: Config, run: TaskRun) -> Done:
+        done = continue_restores(config, clock=self.clock, stop=run.stop, units=self.units)
+        return Done(list(done))
+
+
+_WORK: dict[TaskKind, Callable[[TaskWork, Config, TaskRun], Done]] = {
+    TaskKind.BACKUP: TaskWork._backup,  # noqa: SLF001
+    TaskKind.FORGET: TaskWork._forget,  # noqa: SLF001
+    TaskKind.COMPACT: TaskWork._compact,  # noqa: SLF001
+    TaskKind.PRUNE: TaskWork._prune,  # noqa: SLF001
+    TaskKind.CHECK: TaskWork._check,  # noqa: SLF001
+    TaskKind.RESTORES: TaskWork._restores,  # noqa: SLF001
+}
