@@ -78,6 +78,12 @@ class Task:
         """The name of its job; None for tasks of a vault."""
         return self.name if self.kind in {TaskKind.BACKUP, TaskKind.FORGET} else None
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What the log's lines of it carry."""
+        job = {} if self.of_job is None else {"job": self.name}
+        return job if self.vault is None else {**job, "vault": self.vault}
+
     def __str__(self) -> str:
         """As logs and messages name it."""
         if self.kind is TaskKind.RESTORES:

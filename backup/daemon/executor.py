@@ -12,6 +12,7 @@ from backup.daemon.board import Board
 from backup.daemon.task_run import TaskEnd, TaskRun, Watcher, Work
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.inventory.tasks import TaskState
+from backup.log_context import about
 from backup.protocols import Clock
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ class Executor:
 
     def carry_out(self, run: TaskRun) -> None:
         """Do the work of a run, and record and tell how it ends; raises nothing."""
+        with about(**run.task.names):
+            self._carry_out(run)
+
+    def _carry_out(self, run: TaskRun) -> None:
         try:
             is_quiet = not run.task.is_recorded
             if self.board.record_begin(run) and not is_quiet:

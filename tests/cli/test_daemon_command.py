@@ -52,7 +52,7 @@ def test_it_backs_up_what_is_due_and_stops_cleanly(config: Path, tmp_path: Path)
         assert process.wait(30) == 0
     text = "\n".join(said)
     assert "INFO job hourly: every 1h" in text
-    assert "INFO job hourly: snapshot " in text
+    assert "INFO run 1: job hourly: snapshot " in text
     assert "1 files of 7 B, 7 B read" in text
     assert said[-2].endswith("INFO asked to stop")
     assert said[-1].endswith("INFO stopped")
