@@ -16,12 +16,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from backup.credentials.identity import check_validity, load_certificates
 from backup.errors import IdentityError
 from backup.pki.files import PRIVATE, NewFile, create_files, make_directory
+from backup.pki.index import ISSUED_DIRECTORY, certificate_path, key_path, read_index
 from backup.pki.keys import KeyType, PrivateKey, generate_key, private_pem, signature_hash
 from backup.pki.subjects import Subject
-
-CERTIFICATE_FILE = "ca.pem"
-KEY_FILE = "ca.key"
-ISSUED_DIRECTORY = "issued"
 
 BACKDATED = timedelta(minutes=5)
 """The time by which certificates begin in the past, so that a clock that is slow by as much accepts them."""
@@ -31,16 +28,22 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """An opened authority with its key; `directory` keeps a copy of every certificate that it has issued."""
+    """An opened authority with the key of one of its roots; `directory` has a copy of each certificate."""
 
     directory: str
     certificate: x509.Certificate
     key: PrivateKey = field(repr=False)
+    root: int = 1
 
     @property
     def certificate_path(self) -> str:
-        """The path of the CA certificate, which becomes the trust anchor."""
-        return os.path.join(self.directory, CERTIFICATE_FILE)
+        """The path of the root's certificate, which becomes the trust anchor."""
+        return certificate_path(self.directory, self.root)
+
+    @property
+    def key_path(self) -> str:
+        """The path of the root's key."""
+        return key_path(self.directory, self.root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +64,27 @@ def create_ca(
     Its certificate may sign leaves and revocation lists, but no further authorities, as IAM Roles Anywhere
     requires of a trust anchor (AWS: "Trust model"). With a passphrase the key file is encrypted.
     """
-    key = generate_key(key_type)
-    authority = Authority(directory, _self_sign(key, subject.name(), days, now), key)
+    authority = new_root(directory, 1, subject, key_type=key_type, days=days, now=now)
     make_directory(directory)
-    create_files(
-        [
-            NewFile(os.path.join(directory, KEY_FILE), private_pem(key, passphrase), PRIVATE),
-            NewFile(authority.certificate_path, authority.certificate.public_bytes(Encoding.PEM)),
-        ]
-    )
+    create_files(files_of(authority, passphrase))
     make_directory(os.path.join(directory, ISSUED_DIRECTORY))
     return authority
+
+
+def new_root(
+    directory: str, root: int, subject: Subject, *, key_type: KeyType, days: int, now: datetime
+) -> Authority:
+    """A new root with its self-signed certificate; nothing is written yet."""
+    key = generate_key(key_type)
+    return Authority(directory, _self_sign(key, subject.name(), days, now), key, root)
+
+
+def files_of(authority: Authority, passphrase: bytes | None) -> list[NewFile]:
+    """The files of a root: its key, encrypted if there is a passphrase, and its certificate."""
+    return [
+        NewFile(authority.key_path, private_pem(authority.key, passphrase), PRIVATE),
+        NewFile(authority.certificate_path, authority.certificate.public_bytes(Encoding.PEM)),
+    ]
 
 
 def _self_sign(key: PrivateKey, name: x509.Name, days: int, now: datetime) -> x509.Certificate:
@@ -86,34 +99,42 @@ def _self_sign(key: PrivateKey, name: x509.Name, days: int, now: datetime) -> x5
 
 
 def key_is_encrypted(directory: str) -> bool:
-    """Whether the authority's key is encrypted with a passphrase."""
-    return b"ENCRYPTED" in _read_key(directory)
+    """Whether the key of the root that signs is encrypted with a passphrase."""
+    return b"ENCRYPTED" in _read_key(directory, read_index(directory).head.signing)
 
 
 def open_ca(directory: str, passphrase: bytes | None = None) -> Authority:
-    """Open the authority in `directory`; `IdentityError` if it is not there or the passphrase does not open
-    it."""
-    path = os.path.join(directory, KEY_FILE)
+    """Open the authority in `directory` with the root that signs now.
+
+    `IdentityError` if it is not there or the passphrase does not open it.
+    """
+    return open_root(directory, read_index(directory).head.signing, passphrase)
+
+
+def open_root(directory: str, root: int, passphrase: bytes | None = None) -> Authority:
+    """Open the authority with one of its roots."""
+    path = key_path(directory, root)
     try:
-        key = serialization.load_pem_private_key(_read_key(directory), passphrase)
+        key = serialization.load_pem_private_key(_read_key(directory, root), passphrase)
     except TypeError as error:
         what = "is encrypted: its passphrase is needed" if passphrase is None else "is not encrypted"
         raise IdentityError(f"the authority's key {path} {what}", advice="see --passphrase-file") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         what = "holds no private key" if passphrase is None else "is not opened by this passphrase"
         raise IdentityError(f"the authority's key {path} {what}") from error
-    certificate = load_certificates(os.path.join(directory, CERTIFICATE_FILE))[0]
+    certificate = load_certificates(certificate_path(directory, root))[0]
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise IdentityError(f"the authority's key {path} is neither RSA nor EC")
     if certificate.public_key() != key.public_key():
-        raise IdentityError(f"{CERTIFICATE_FILE} and {KEY_FILE} in {directory} do not belong together")
-    return Authority(directory, certificate, key)
+        names = (os.path.basename(one) for one in (certificate_path(directory, root), path))
+        raise IdentityError(f"{' and '.join(names)} in {directory} do not belong together")
+    return Authority(directory, certificate, key, root)
 
 
-def _read_key(directory: str) -> bytes:
-    path = os.path.join(directory, KEY_FILE)
+def _read_key(directory: str, root: int) -> bytes:
+    path = key_path(directory, root)
     try:
-        os.stat(os.path.join(directory, CERTIFICATE_FILE))
+        os.stat(certificate_path(directory, root))
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError as error:

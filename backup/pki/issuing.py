@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,13 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from backup.credentials.certificate import subject_values
+from backup.credentials.certificate import name_text, subject_values
 from backup.credentials.identity import load_private_key
 from backup.errors import IdentityError, UsageError
 from backup.pki.authority import Authority, CertificateContents, PublicKey, sign_certificate
 from backup.pki.files import PRIVATE, NewFile, create_files, make_directory, replace_files
-from backup.pki.keys import KeyType, generate_key, private_pem, signature_hash
-from backup.pki.subjects import Subject, check_part, file_stem
+from backup.pki.index import load_copy, read_index, record
+from backup.pki.keys import KeyType, PrivateKey, generate_key, private_pem, signature_hash
+from backup.pki.subjects import Subject, check_common_name, check_part, file_stem
 
 LEAST_RSA_BITS = 2048
 
@@ -39,11 +41,31 @@ def issue(
     Issued again under the same name they replace the old ones, once both new ones are written: a server that
     reads them between the two renames finds a pair that does not fit, and reads again.
     """
-    key = generate_key(key_type)
-    contents = CertificateContents(subject.name(), subject.alternative_names(), key.public_key(), days)
-    stem = os.path.join(directory, file_stem(subject.common_name))
+    return issue_all(authority, [subject], key_type=key_type, days=days, directory=directory, now=now)[0]
+
+
+def issue_all(
+    authority: Authority,
+    subjects: Sequence[Subject],
+    *,
+    key_type: KeyType,
+    days: int,
+    directory: str,
+    now: datetime,
+) -> Sequence[Issued]:
+    """Make a key and a certificate for each, as `issue` does."""
     make_directory(directory)
-    certificate = sign_certificate(authority, contents, now)
+    made = []
+    for subject in subjects:
+        key = generate_key(key_type)
+        contents = CertificateContents(subject.name(), subject.alternative_names(), key.public_key(), days)
+        made.append((subject, key, sign_certificate(authority, contents, now)))
+    record(authority.directory, [certificate for _, _, certificate in made])
+    return [_write_pair(directory, *one) for one in made]
+
+
+def _write_pair(directory: str, subject: Subject, key: PrivateKey, certificate: x509.Certificate) -> Issued:
+    stem = os.path.join(directory, file_stem(subject.common_name))
     issued = Issued(certificate, f"{stem}.pem", f"{stem}.key")
     replace_files(
         [
@@ -77,18 +99,56 @@ def make_csr(
     return csr
 
 
-def sign_csr(authority: Authority, data: bytes, *, days: int, path: str, now: datetime) -> x509.Certificate:
-    """Sign a request (PEM) and write the certificate to `path`.
+def sign_csr(
+    authority: Authority, data: bytes, *, days: int, now: datetime, only_for: str | None = None
+) -> x509.Certificate:
+    """Sign a request (PEM).
 
     Subject, DNS and URI names and the key are taken from the request, other extensions are not: a request
     cannot make itself an authority. `UsageError` for a request that is damaged or has a name or key that AWS
-    would refuse.
+    would refuse. `only_for` is a server's name: its request must not ask for more than its newest certificate
+    has.
     """
     csr = _read_csr(data)
     contents = CertificateContents(_checked_subject(csr), _checked_names(csr), _checked_key(csr), days)
+    if only_for is not None:
+        _check_renewal(authority, contents, only_for)
     certificate = sign_certificate(authority, contents, now)
-    replace_files([NewFile(path, certificate.public_bytes(Encoding.PEM))])
+    record(authority.directory, [certificate])
     return certificate
+
+
+def _check_renewal(authority: Authority, contents: CertificateContents, name: str) -> None:
+    """Refuse a request for another subject or other names than those of the server's newest certificate.
+
+    A server that may have requests signed by itself could otherwise become any other.
+    """
+    newest = read_index(authority.directory).newest(name)
+    if newest is None:
+        raise IdentityError(
+            f"{name} never had a certificate of this authority", advice="issue its first one by hand"
+        )
+    if newest.revoked_at is not None:
+        raise IdentityError(
+            f"the newest certificate of {name} is revoked: it is not renewed",
+            advice="issue another one by hand, if the server is to go on",
+        )
+    present = load_copy(authority.directory, newest.serial)
+    if contents.subject != present.subject:
+        raise IdentityError(
+            f"the request is for {name_text(contents.subject)}, not for {newest.subject}",
+            advice=f"only the certificate of {name} is renewed here",
+        )
+    asked, has = _names(contents.alternative_names), _names(_names_of(present))
+    if asked - has:
+        raise IdentityError(
+            f"the request of {name} asks for more names than it has: {', '.join(sorted(asked - has))}",
+            advice="have it signed by hand, without --for",
+        )
+
+
+def _names(names: x509.SubjectAlternativeName | None) -> set[str]:
+    return {str(name.value) for name in names or ()}
 
 
 def _read_csr(data: bytes) -> x509.CertificateSigningRequest:
@@ -106,17 +166,29 @@ def _read_csr(data: bytes) -> x509.CertificateSigningRequest:
 
 
 def _checked_subject(csr: x509.CertificateSigningRequest) -> x509.Name:
-    if not csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+    names = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if not names:
         raise UsageError("the request names no common name (CN)")
+    if len(names) > 1:  # AWS joins them with a slash
+        raise UsageError("the request names several common names (CN)", advice="one server has one")
+    check_common_name(str(names[0].value))
     for attribute in csr.subject:
         check_part("subject's part", str(attribute.value))
     return csr.subject
 
 
-def _checked_names(csr: x509.CertificateSigningRequest) -> x509.SubjectAlternativeName | None:
+def _names_of(
+    owner: x509.CertificateSigningRequest | x509.Certificate,
+) -> x509.SubjectAlternativeName | None:
     try:
-        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return owner.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
+        return None
+
+
+def _checked_names(csr: x509.CertificateSigningRequest) -> x509.SubjectAlternativeName | None:
+    names = _names_of(csr)
+    if names is None:
         return None
     kept = [name for name in names if isinstance(name, x509.DNSName | x509.UniformResourceIdentifier)]
     return x509.SubjectAlternativeName(kept) if kept else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from backup.credentials.certificate import TAG_VALUE
 from backup.errors import UsageError
 
 LONGEST_NAME = 64
-"""The maximum number of characters of a CN, O or OU (RFC 5280, upper bounds)."""
+"""The maximum length of a CN, O or OU (RFC 5280, upper bounds); we count bytes, as the library does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Subject:
             (NameOID.ORGANIZATIONAL_UNIT_NAME, "unit", self.unit),
             (NameOID.COMMON_NAME, "name", self.common_name),
         ]
+        check_common_name(self.common_name)
         return x509.Name(
             [x509.NameAttribute(oid, check_part(what, text)) for oid, what, text in parts if text is not None]
         )
@@ -52,13 +54,35 @@ def check_part(what: str, text: str) -> str:
 
     Sources: AWS, "Trust model"; the pattern of STS for session tags.
     """
-    if not text.strip() or len(text) > LONGEST_NAME:
-        raise UsageError(f"the {what} {text!r} must have 1 to {LONGEST_NAME} characters")
+    if not text.strip() or len(text.encode(errors="surrogatepass")) > LONGEST_NAME:
+        raise UsageError(f"the {what} {text!r} must have 1 to {LONGEST_NAME} bytes")
     if not TAG_VALUE.fullmatch(text):
         raise UsageError(
             f"the {what} {text!r} has characters that AWS refuses",
             advice="use letters, digits, blanks and _ . : / = + - @",
         )
+    return text
+
+
+def check_common_name(text: str) -> str:
+    """Return `text` if it can be a common name, else raise `UsageError`.
+
+    Policies put it into ARNs (`…/${aws:PrincipalTag/x509Subject/CN}/*`), so it must be one step of a path and
+    no pattern: the server `a/b` would own a part of the server `a`. `*`, `?`, `$` and control characters are
+    refused by `check_part` already, as no session tag may have them.
+    """
+    check_part("name", text)
+    why = ""
+    if "/" in text:
+        why = "has a slash: it would share in the keys of the server before the slash"
+    elif not text.strip("."):
+        why = "is of dots alone: it would name another directory"
+    elif text != text.strip():
+        why = "begins or ends with a blank"
+    elif unicodedata.normalize("NFC", text) != text:
+        why = "has letters in two parts: two names would look the same"
+    if why:
+        raise UsageError(f"the name {text!r} {why}", advice="choose another, such as the host's own name")
     return text
 
 

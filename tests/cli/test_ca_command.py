@@ -114,3 +114,79 @@ def test_a_passphrase_from_the_terminal(tmp_path: Path) -> None:
     assert "correct horse" not in right.output
     assert run(*issue, "--passphrase-file", "prompt", typed="wrong\n").exit_code == 13
     assert os.path.exists(tmp_path / "out" / "web1.pem")
+
+
+def test_a_batch_is_all_or_nothing(ca: Path, tmp_path: Path) -> None:
+    hosts, out = tmp_path / "hosts.csv", tmp_path / "out"
+    hosts.write_text("web1,Web\nweb/2\n")
+    words = ("ca", "issue", "--batch", hosts, "--dir", ca, "--out", out, "--unit", "Backup")
+    refused = run(*words)
+    assert refused.exit_code == 2
+    assert "line 2: the name 'web/2' has a slash" in refused.stderr
+    assert not out.exists()
+    hosts.write_text("# all of them\nweb1,Web\nweb2,,web2.example\n")
+    made = run_json(*words)["certificates"]
+    assert [one["subject"] for one in made] == ["OU=Web, CN=web1", "OU=Backup, CN=web2"]
+    assert made[1]["names"] == ["DNS:web2.example"]
+    for one in made:
+        load_identity(IdentityFiles(one["files"]["certificate"], one["files"]["key"]))
+    assert "OU=Backup, CN=web2" in run(*words).stdout
+    for wrong in (("web1", "--batch", hosts), (), ("--batch", hosts, "--dns", "a.example")):
+        assert run("ca", "issue", *wrong, "--dir", ca, "--out", out).exit_code == 2
+
+
+def test_list_revoke_and_crl(ca: Path, tmp_path: Path) -> None:
+    assert "no certificate was issued" in run("ca", "list", "--dir", ca).stdout
+    for name, days in (("web1", "30"), ("web2", "90")):
+        run("ca", "issue", name, "--dir", ca, "--out", tmp_path / "out", "--days", days)
+    listed = run_json("ca", "list", "--dir", ca)
+    assert [(one["name"], one["state"]) for one in listed["certificates"]] == [
+        ("web1", "valid"),
+        ("web2", "valid"),
+    ]
+    assert listed["crl"] == {"number": 0, "signed_at": None, "valid_until": None}
+    revoked = run("ca", "revoke", "web1", "--dir", ca, "--reason", "key-compromise")
+    assert revoked.exit_code == 0
+    assert "AWS does not know it yet" in revoked.stderr
+    crl = run_json("ca", "crl", "--dir", ca)
+    assert crl["lists"] == [{"root": 1, "file": f"{ca}/crl.pem", "certificates": 1}]
+    assert crl["number"] == 1
+    shown = run("ca", "list", "--dir", ca)
+    assert "revoked (key-compromise)" in shown.stdout
+    assert "the newest revocation list (number 1) ends on 2026-12-24" in shown.stderr
+    late = NOW + timedelta(days=60)
+    assert "web1" in run("ca", "list", "--dir", ca, now=late).stdout  # revoked ones stay until --all is said
+    assert "was never" not in shown.output
+    assert run("ca", "revoke", "web1", "--dir", ca).exit_code == 2
+
+
+def test_a_request_signed_through_pipes(ca: Path, tmp_path: Path) -> None:
+    """As an ssh key of the server is bound to it: the request comes in, the certificate goes out."""
+    run("ca", "issue", "web1", "--dir", ca, "--out", tmp_path)
+    csr, key = tmp_path / "r.csr", tmp_path / "new.key"
+    run("identity", "csr", "--out", csr, "--key", key, "--name", "web1")
+    words = ("ca", "sign", "-", "--dir", ca, "--out", "-", "--days", "7", "--for")
+    signed = run(*words, "web1", typed=csr.read_text())
+    assert signed.exit_code == 0
+    assert signed.stderr == ""
+    (tmp_path / "new.pem").write_text(signed.stdout)
+    load_identity(IdentityFiles(str(tmp_path / "new.pem"), str(key)))
+    assert run(*words, "web2", typed=csr.read_text()).exit_code == 13
+
+
+def test_a_new_root_says_what_comes_next(ca: Path, tmp_path: Path) -> None:
+    run("ca", "issue", "web1", "--dir", ca, "--out", tmp_path / "out", "--days", "9")
+    words = ("ca", "renew-root", "--dir", ca)
+    added = run(*words)
+    assert "O=Example, CN=Backup CA 2" in added.stdout
+    assert "put both of" in added.stderr
+    switched = run(*words, "--switch")
+    assert "web1 (9 d)" in switched.stderr
+    assert run_json(*words)["stage"] == "switched"
+    early = run(*words, "--finish")
+    assert early.exit_code == 2
+    assert "in use: web1" in early.stderr
+    done = run_json(*words, "--finish", now=NOW + timedelta(days=10))
+    assert done["stage"] == "settled"
+    assert [one["number"] for one in done["roots"]] == [2]
+    assert run(*words, "--finish", "--switch").exit_code == 2

@@ -8,6 +8,7 @@ document.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -84,6 +85,7 @@ def _answer(service: str, operation: str, given: dict[str, Any]) -> dict[str, An
     local = {
         "create-trust-anchor": _create_trust_anchor,
         "update-trust-anchor": _update_trust_anchor,
+        "import-crl": _import_crl,
         "create-profile": _create_profile,
         "create-role": _create_role,
         "put-role-policy": _put_role_policy,
@@ -113,6 +115,13 @@ def _update_trust_anchor(given: dict[str, Any]) -> dict[str, Any]:
     known["anchors"][arn] = given["source"]["sourceData"]["x509CertificateData"]
     _keep(known)
     return {"trustAnchor": {"trustAnchorArn": arn, "trustAnchorId": given["trustAnchorId"]}}
+
+
+def _import_crl(given: dict[str, Any]) -> dict[str, Any]:
+    known, made = _known(), str(uuid.uuid4())
+    known["crls"][given["trustAnchorArn"]] = base64.b64decode(given["crlData"], validate=True).decode()
+    _keep(known)
+    return {"crl": {"crlId": made, "name": given["name"]}}
 
 
 def _create_profile(given: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +154,7 @@ def _put_role_policy(given: dict[str, Any]) -> dict[str, Any]:
 def _known() -> dict[str, Any]:
     if MADE.exists():
         return dict(json.loads(MADE.read_text()))
-    return {"anchors": {}, "profiles": {}, "roles": {}}
+    return {"anchors": {}, "crls": {}, "profiles": {}, "roles": {}}
 
 
 def _keep(known: dict[str, Any]) -> None:
@@ -162,6 +171,8 @@ def _keep(known: dict[str, Any]) -> None:
             for part in certificates.split("-----END CERTIFICATE-----")[:-1]
         ]
         lines += ["", "[[account.trust_anchor]]", f'arn = "{arn}"', f"certificates = {json.dumps(parts)}"]
+        if arn in known["crls"]:
+            lines += [f"crls = {json.dumps([known['crls'][arn]])}"]
     for arn, roles in known["profiles"].items():
         lines += ["", "[[account.profile]]", f'arn = "{arn}"', f"role_arns = {json.dumps(roles)}"]
     for arn, role in known["roles"].items():

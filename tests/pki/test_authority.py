@@ -193,7 +193,13 @@ def test_an_empty_passphrase_is_refused() -> None:
         private_pem(ec.generate_private_key(ec.SECP256R1()), b"")
 
 
-@pytest.mark.parametrize("name", ["web(1)", "", " ", "a" * 65, "web;rm", "two\nlines"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("web(1)", "", " ", "a" * 65, "web;rm", "two\nlines", "web*", "web?", "${aws:username}", "a\x00b"),
+        *("a/b", "/", "..", ".", " web1", "web1 ", "zu\u0308rich", "web1\u202e", "web1\x7f"),
+    ],
+)
 def test_names_that_aws_refuses_are_refused_here(name: str) -> None:
     with pytest.raises(UsageError, match="the name"):
         Subject(name).name()

@@ -17,8 +17,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from backup.credentials.identity import IdentityFiles, load_identity
 from backup.errors import IdentityError, UsageError
 from backup.pki.authority import Authority, create_ca
-from backup.pki.issuing import common_name, make_csr, sign_csr
+from backup.pki.index import Reason
+from backup.pki.issuing import common_name, issue, make_csr, sign_csr
 from backup.pki.keys import KeyType
+from backup.pki.revoking import revoke
 from backup.pki.subjects import Subject
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -39,7 +41,8 @@ def test_request_and_certificate_make_an_identity(
     make_csr(SUBJECT, key_type=key_type, key_path=key, csr_path=request)
     subprocess.run(["openssl", "req", "-verify", "-noout", "-in", request], check=True, capture_output=True)
     with open(request, "rb") as file:
-        certificate = sign_csr(authority, file.read(), days=5, path=out, now=NOW)
+        certificate = sign_csr(authority, file.read(), days=5, now=NOW)
+    Path(out).write_bytes(certificate.public_bytes(Encoding.PEM))
     assert load_identity(IdentityFiles(out, key)).certificate == certificate
     assert common_name(certificate) == "web1"
     assert os.stat(key).st_mode & 0o777 == 0o600
@@ -80,7 +83,7 @@ def request_with(
 
 
 def test_a_request_cannot_make_itself_an_authority(tmp_path: os.PathLike[str], authority: Authority) -> None:
-    certificate = sign_csr(authority, request_with(), days=5, path=f"{tmp_path}/out.pem", now=NOW)
+    certificate = sign_csr(authority, request_with(), days=5, now=NOW)
     extensions = certificate.extensions
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     usage = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -96,8 +99,8 @@ def test_a_request_signed_by_another_key_is_refused(tmp_path: os.PathLike[str], 
     der[place : place + 4] = b"evil"
     pem = x509.load_der_x509_csr(bytes(der)).public_bytes(Encoding.PEM)
     with pytest.raises(IdentityError, match="not signed by the key that it names"):
-        sign_csr(authority, pem, days=5, path=f"{tmp_path}/out.pem", now=NOW)
-    assert not os.path.exists(f"{tmp_path}/out.pem")
+        sign_csr(authority, pem, days=5, now=NOW)
+    assert os.listdir(f"{authority.directory}/issued") == []
 
 
 @pytest.mark.parametrize(
@@ -113,8 +116,47 @@ def test_requests_that_aws_would_refuse(
     tmp_path: os.PathLike[str], authority: Authority, request_pem: bytes, why: str
 ) -> None:
     with pytest.raises(UsageError, match=why):
-        sign_csr(authority, request_pem, days=5, path=f"{tmp_path}/out.pem", now=NOW)
+        sign_csr(authority, request_pem, days=5, now=NOW)
     assert os.listdir(f"{tmp_path}/ca/issued") == []
+
+
+def test_several_names_are_refused_as_aws_joins_them_with_a_slash(authority: Authority) -> None:
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, text) for text in ("web1", "data")]
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(names))
+    csr = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    with pytest.raises(UsageError, match="several common names"):
+        sign_csr(authority, csr.public_bytes(Encoding.PEM), days=5, now=NOW)
+
+
+def csr_of(tmp_path: Path, subject: Subject, name: str = "k") -> bytes:
+    path = tmp_path / f"{name}.csr"
+    make_csr(subject, key_type=KeyType.P_256, key_path=str(tmp_path / f"{name}.key"), csr_path=str(path))
+    return path.read_bytes()
+
+
+def test_a_server_may_renew_itself_and_become_nobody_else(tmp_path: Path, authority: Authority) -> None:
+    how = {"days": 5, "now": NOW, "only_for": "web1"}
+    with pytest.raises(IdentityError, match="web1 never had a certificate"):
+        sign_csr(authority, csr_of(tmp_path, SUBJECT), **how)  # type: ignore[arg-type]
+    out = {"key_type": KeyType.P_256, "days": 5, "directory": str(tmp_path / "out"), "now": NOW}
+    issue(authority, SUBJECT, **out)  # type: ignore[arg-type]
+    issue(authority, Subject("web2"), **out)  # type: ignore[arg-type]
+    fewer = Subject("web1", "Example", "Backup")
+    for subject in (SUBJECT, fewer, fewer):
+        renewed = sign_csr(authority, csr_of(tmp_path, subject), **how)  # type: ignore[arg-type]
+        assert common_name(renewed) == "web1"
+    refused = (
+        Subject("web2"),
+        Subject("web1"),
+        Subject("web1", "Example", "Prune"),
+        Subject("web1", "Example", "Backup", ("web2.example",)),
+    )
+    for subject in refused:
+        with pytest.raises(IdentityError, match=r"the request is for|asks for more names"):
+            sign_csr(authority, csr_of(tmp_path, subject), **how)  # type: ignore[arg-type]
+    revoke(authority.directory, "web1", every=True, reason=Reason.KEY_COMPROMISE, now=NOW)
+    with pytest.raises(IdentityError, match="the newest certificate of web1 is revoked"):
+        sign_csr(authority, csr_of(tmp_path, fewer), **how)  # type: ignore[arg-type]
 
 
 def test_no_request_for_an_mldsa_key(tmp_path: Path) -> None:

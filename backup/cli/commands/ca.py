@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from backup.cli.authority.opening import (
+    directory_option,
+    new_passphrase,
+    open_authority,
+    passphrase_option,
+    read_input,
+)
+from backup.cli.authority.records import crl, list_issued, revoke
+from backup.cli.authority.roots import renew_root
 from backup.cli.support.certificates import certificate_document, certificate_lines, key_type_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import UsageError
@@ -15,18 +25,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from backup.credentials.certificate import CertificateFacts
-    from backup.pki.authority import Authority
-
-PROMPT = "prompt"
-
-directory_option = click.option(
-    "--dir", "directory", required=True, metavar="DIR", help="The authority's directory."
-)
-passphrase_option = click.option(
-    "--passphrase-file",
-    metavar="FILE|prompt",
-    help="The file of the CA key's passphrase; prompt asks for it.",
-)
+    from backup.pki.issuing import Issued
 
 
 @click.group()
@@ -66,7 +65,7 @@ def create(
         Subject(name, organization, unit),
         key_type=KeyType(key_type),
         days=days,
-        passphrase=_new_passphrase(passphrase_file),
+        passphrase=new_passphrase(passphrase_file),
         now=cli.clock.now(),
     )
     facts = _facts(cli, authority.certificate)
@@ -78,7 +77,8 @@ def create(
 
 
 @ca.command()
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--batch", metavar="FILE|-", help="Servers, one on a line: NAME or NAME,UNIT.")
 @directory_option
 @click.option("--days", type=click.IntRange(min=1), default=365, show_default=True, help="Days of validity.")
 @click.option("--organization", metavar="O", help="The server's organization.")
@@ -90,7 +90,8 @@ def create(
 @pass_cli
 def issue(
     cli: Cli,
-    name: str,
+    name: str | None,
+    batch: str | None,
     directory: str,
     days: int,
     organization: str | None,
@@ -100,81 +101,117 @@ def issue(
     key_type: str,
     passphrase_file: str | None,
 ) -> None:
-    """Make a key and a certificate for the server NAME; again under the same name, they are replaced."""
-    from backup.pki.issuing import issue as issue_pair
+    """Make a key and a certificate for the server NAME; again under the same name, they are replaced.
+
+    With --batch, for each server of a list; further values on a line are its DNS names. If one line is
+    wrong, nothing is made.
+    """
+    from backup.pki.batch import read_batch
+    from backup.pki.issuing import issue_all
     from backup.pki.keys import KeyType
     from backup.pki.subjects import Subject
 
-    authority = _open(directory, passphrase_file)
-    issued = issue_pair(
+    if (name is None) == (batch is None) or (batch and dns):
+        raise UsageError("give one NAME with its --dns, or --batch FILE")
+    if batch is not None:
+        subjects = read_batch(_text(batch), organization=organization, unit=unit)
+    else:
+        subjects = [Subject(str(name), organization, unit, dns)]
+    authority = open_authority(directory, passphrase_file)
+    issued = issue_all(
         authority,
-        Subject(name, organization, unit, dns),
+        subjects,
         key_type=KeyType(key_type),
         days=days,
         directory=out,
         now=cli.clock.now(),
     )
-    facts = _facts(cli, issued.certificate)
-    _tell(cli, facts, {"certificate": issued.certificate_path, "key": issued.key_path})
-    _say_if_shortened(cli, facts, days)
-    cli.say("next: bring both files to the server, and name them in [identity] of its config:")
-    cli.say(f'      certificate = "{issued.certificate_path}", private_key = "{issued.key_path}"')
+    _tell_issued(cli, issued, is_batch=batch is not None)
+    _say_if_shortened(cli, _facts(cli, issued[0].certificate), days)
+    if batch is None:
+        cli.say("next: bring both files to the server, and name them in [identity] of its config:")
+        cli.say(f'      certificate = "{issued[0].certificate_path}", private_key = "{issued[0].key_path}"')
+    else:
+        cli.say("next: bring each server its two files, and name them in [identity] of its config")
+
+
+def _text(path: str) -> str:
+    try:
+        return read_input(path, "list").decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the list {path} is not UTF-8 text") from error
+
+
+def _tell_issued(cli: Cli, issued: Sequence[Issued], *, is_batch: bool) -> None:
+    """The one that was made, or the table of all."""
+    from backup.cli.support.tables import Column, Sheet
+
+    facts = [_facts(cli, one.certificate) for one in issued]
+    files = [{"certificate": one.certificate_path, "key": one.key_path} for one in issued]
+    if not is_batch:
+        _tell(cli, facts[0], files[0])
+        return
+    made = [{"files": paths, **certificate_document(one)} for one, paths in zip(facts, files, strict=True)]
+    rows = [
+        [one.subject, f"{one.not_after:%Y-%m-%d}", paths["certificate"], paths["key"]]
+        for one, paths in zip(facts, files, strict=True)
+    ]
+    columns = [
+        Column("subject", least=24),
+        Column("expires"),
+        Column("certificate", rank=1),
+        Column("key", rank=2),
+    ]
+    cli.show({"certificates": made}, Sheet(columns, rows))
 
 
 @ca.command()
-@click.argument("csr", metavar="CSR")
+@click.argument("csr", metavar="CSR|-")
 @directory_option
+@click.option(
+    "--for",
+    "only_for",
+    metavar="NAME",
+    help="Renew only: the request may ask for no more than NAME's newest certificate has.",
+)
 @click.option("--days", type=click.IntRange(min=1), default=365, show_default=True, help="Days of validity.")
-@click.option("--out", required=True, metavar="FILE", help="The certificate's file.")
+@click.option("--out", required=True, metavar="FILE|-", help="The certificate's file; - prints it.")
 @passphrase_option
 @pass_cli
-def sign(cli: Cli, csr: str, directory: str, days: int, out: str, passphrase_file: str | None) -> None:
-    """Sign the request CSR, made on a server by `nightvault identity csr`; its key stays there."""
+def sign(
+    cli: Cli,
+    csr: str,
+    directory: str,
+    days: int,
+    out: str,
+    passphrase_file: str | None,
+    only_for: str | None,
+) -> None:
+    """Sign the request CSR, made on a server by `nightvault identity csr`; its key stays there.
+
+    With --for, `-` and --out -, it can be the command that an ssh key of the server is bound to.
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from backup.pki.files import NewFile, replace_files
     from backup.pki.issuing import sign_csr
 
-    request = _read(csr)
-    certificate = sign_csr(
-        _open(directory, passphrase_file), request, days=days, path=out, now=cli.clock.now()
-    )
+    request = read_input(csr, "request")
+    authority = open_authority(directory, passphrase_file)
+    certificate = sign_csr(authority, request, days=days, now=cli.clock.now(), only_for=only_for)
+    data = certificate.public_bytes(Encoding.PEM)
+    if out == "-":
+        click.echo(data.decode(), nl=False)
+        return
+    replace_files([NewFile(out, data)])
     facts = _facts(cli, certificate)
     _tell(cli, facts, {"certificate": out})
     _say_if_shortened(cli, facts, days)
     cli.say(f"next: bring {out} to the server, and name it in [identity] of its config as certificate")
 
 
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise UsageError(f"cannot read the request {path}: {error.strerror}") from error
-
-
-def _open(directory: str, passphrase_file: str | None) -> Authority:
-    """Open the authority, and ask for its passphrase if it has one and no file was named."""
-    from backup.credentials.identity import read_passphrase
-    from backup.pki.authority import key_is_encrypted, open_ca
-
-    if passphrase_file not in {None, PROMPT}:
-        return open_ca(directory, read_passphrase(str(passphrase_file)))
-    if passphrase_file == PROMPT or key_is_encrypted(directory):
-        return open_ca(directory, _ask("passphrase of the CA key", confirm=False))
-    return open_ca(directory)
-
-
-def _new_passphrase(passphrase_file: str | None) -> bytes | None:
-    from backup.credentials.identity import read_passphrase
-
-    if passphrase_file is None:
-        return None
-    if passphrase_file == PROMPT:
-        return _ask("new passphrase for the CA key", confirm=True)
-    return read_passphrase(passphrase_file)
-
-
-def _ask(question: str, *, confirm: bool) -> bytes:
-    answer: str = click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
-    return answer.encode()
+for command in (list_issued, revoke, crl, renew_root):
+    ca.add_command(command)
 
 
 def _facts(cli: Cli, certificate: Certificate) -> CertificateFacts:

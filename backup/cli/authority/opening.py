@@ -1,0 +1,70 @@
+"""Opening an authority by the options that its commands share."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.errors import UsageError
+
+if TYPE_CHECKING:
+    from backup.pki.authority import Authority
+
+PROMPT = "prompt"
+
+directory_option = click.option(
+    "--dir", "directory", required=True, metavar="DIR", help="The authority's directory."
+)
+passphrase_option = click.option(
+    "--passphrase-file",
+    metavar="FILE|prompt",
+    help="The file of the CA key's passphrase; prompt asks for it.",
+)
+
+
+def open_authority(directory: str, passphrase_file: str | None) -> Authority:
+    """Open the authority, and ask for its passphrase if it has one and no file was named."""
+    from backup.pki.authority import open_ca
+
+    return open_ca(directory, present_passphrase(directory, passphrase_file))
+
+
+def present_passphrase(directory: str, passphrase_file: str | None) -> bytes | None:
+    """The passphrase of the authority's key: from its file, or asked for if the key has one."""
+    from backup.credentials.identity import read_passphrase
+    from backup.pki.authority import key_is_encrypted
+
+    if passphrase_file not in {None, PROMPT}:
+        return read_passphrase(str(passphrase_file))
+    if passphrase_file == PROMPT or key_is_encrypted(directory):
+        return _ask("passphrase of the CA key", confirm=False)
+    return None
+
+
+def new_passphrase(passphrase_file: str | None) -> bytes | None:
+    """The passphrase of a key that is to be made; None: it gets none."""
+    from backup.credentials.identity import read_passphrase
+
+    if passphrase_file is None:
+        return None
+    if passphrase_file == PROMPT:
+        return _ask("new passphrase for the CA key", confirm=True)
+    return read_passphrase(passphrase_file)
+
+
+def _ask(question: str, *, confirm: bool) -> bytes:
+    answer: str = click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
+    return answer.encode()
+
+
+def read_input(path: str, what: str) -> bytes:
+    """The bytes of a file, or with `-` of standard input. `UsageError` says what could not be read."""
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read()
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(f"cannot read the {what} {path}: {error.strerror}") from error

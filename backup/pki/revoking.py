@@ -1,0 +1,155 @@
+"""Revocation: marking certificates in the index, and signed lists (CRL) of them for AWS.
+
+A list is signed for each root that belongs in the trust anchor. Numbers grow; an expired certificate stays in
+one more list (RFC 5280, 3.3).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from backup.errors import UsageError
+from backup.pki.authority import BACKDATED, Authority
+from backup.pki.files import NewFile, replace_files
+from backup.pki.index import CertificateState, Entry, Head, Index, Reason, change_index, read_index, root_id
+from backup.pki.keys import signature_hash
+
+LARGEST_CRL = 300_000
+"""The most bytes of a list that AWS takes (IAM Roles Anywhere, quotas)."""
+
+_SERIAL = re.compile(r"[0-9a-f]{6,40}")
+_FLAGS = {
+    Reason.KEY_COMPROMISE: x509.ReasonFlags.key_compromise,
+    Reason.SUPERSEDED: x509.ReasonFlags.superseded,
+    Reason.CESSATION_OF_OPERATION: x509.ReasonFlags.cessation_of_operation,
+    Reason.AFFILIATION_CHANGED: x509.ReasonFlags.affiliation_changed,
+    Reason.PRIVILEGE_WITHDRAWN: x509.ReasonFlags.privilege_withdrawn,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCrl:
+    """A list that was signed: of which root, where it is, how many certificates it names, its bytes."""
+
+    root: int
+    path: str
+    certificates: int
+    size: int
+
+
+def revoke(directory: str, which: str, *, every: bool, reason: Reason, now: datetime) -> Sequence[Entry]:
+    """Mark as revoked what `which` names: a serial, the beginning of one (six digits), or a server's name.
+
+    All valid certificates of a server with `every`, else there must be just one. What is revoked already
+    stays as it is.
+    """
+    chosen = {one.serial for one in _chosen(read_index(directory), which, every=every, now=now)}
+
+    def mark(index: Index) -> Index:
+        return replace(index, entries=[_mark(one, chosen, reason, now) for one in index.entries])
+
+    return [one for one in change_index(directory, mark).entries if one.serial in chosen]
+
+
+def _mark(entry: Entry, chosen: set[str], reason: Reason, now: datetime) -> Entry:
+    if entry.serial not in chosen or entry.revoked_at is not None:
+        return entry
+    return msgspec.structs.replace(entry, revoked_at=now.replace(microsecond=0), reason=reason)
+
+
+def _chosen(index: Index, which: str, *, every: bool, now: datetime) -> Sequence[Entry]:
+    named = [one for one in index.entries if one.name == which and one.state(now) is CertificateState.VALID]
+    if named and (every or len(named) == 1):
+        return named
+    if named:
+        raise UsageError(
+            f"{which} has {len(named)} valid certificates: {', '.join(one.serial[:12] for one in named)}",
+            advice="name one by its serial, or revoke them all: --all",
+        )
+    digits = which.lower().removeprefix("0x").replace(":", "").lstrip("0")
+    found = [one for one in index.entries if _SERIAL.fullmatch(digits) and one.serial.startswith(digits)]
+    if len(found) == 1:
+        return found
+    what = f"{len(found)} certificates begin with" if found else "no valid certificate has"
+    raise UsageError(
+        f"{what} the name or serial {which!r}", advice="`nightvault ca list` shows names and serials"
+    )
+
+
+def sign_crls(authorities: Sequence[Authority], *, days: int, now: datetime) -> Sequence[WrittenCrl]:
+    """Sign and write a new list for each root; all have the same new number.
+
+    The number is in the index before a list with it is anywhere, so that it is never used twice.
+    """
+    directory = authorities[0].directory
+    before = read_index(directory).head.crl_at
+    until = now.replace(microsecond=0) + timedelta(days=days)
+
+    def count(index: Index) -> Index:
+        head = index.head
+        changes: dict[str, object] = {"crl_number": head.crl_number + 1, "crl_at": now, "crl_until": until}
+        return replace(index, head=msgspec.structs.replace(head, **changes))
+
+    index = change_index(directory, count)
+    return [_write_crl(one, index, before, until, now) for one in authorities]
+
+
+def _write_crl(
+    authority: Authority, index: Index, before: datetime | None, until: datetime, now: datetime
+) -> WrittenCrl:
+    named = [one for one in index.entries if _belongs(one, authority, before)]
+    crl = _sign(authority, named, index.head, until, now)
+    path = crl_path(authority.directory, authority.root)
+    data = crl.public_bytes(Encoding.PEM)
+    replace_files([NewFile(path, data)])
+    return WrittenCrl(authority.root, path, len(named), len(data))
+
+
+def _belongs(entry: Entry, authority: Authority, before: datetime | None) -> bool:
+    """Whether a list names it: revoked, and not expired yet when the last list was signed."""
+    if entry.revoked_at is None or entry.root != root_id(authority.certificate):
+        return False
+    return before is None or entry.not_after >= before
+
+
+def _sign(
+    authority: Authority, entries: Sequence[Entry], head: Head, until: datetime, now: datetime
+) -> x509.CertificateRevocationList:
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.certificate.subject)
+        .last_update(now.replace(microsecond=0) - BACKDATED)
+        .next_update(until)
+        .add_extension(x509.CRLNumber(head.crl_number), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
+                authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+            ),
+            critical=False,
+        )
+    )
+    for entry in entries:
+        builder = builder.add_revoked_certificate(_revoked(entry, now))
+    return builder.sign(authority.key, signature_hash(authority.key))
+
+
+def _revoked(entry: Entry, now: datetime) -> x509.RevokedCertificate:
+    builder = x509.RevokedCertificateBuilder().serial_number(int(entry.serial, 16))
+    builder = builder.revocation_date(entry.revoked_at or now)
+    flag = _FLAGS.get(entry.reason or Reason.UNSPECIFIED)
+    if flag is not None:  # a reason that is not specified is left out (RFC 5280, 5.3.1)
+        builder = builder.add_extension(x509.CRLReason(flag), critical=False)
+    return builder.build()
+
+
+def crl_path(directory: str, root: int) -> str:
+    """The path of a root's revocation list."""
+    return os.path.join(directory, "crl.pem" if root == 1 else f"crl-{root}.pem")
