@@ -34,7 +34,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_in_it(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert wheel.name.startswith("nightvault-")
-    for name in ("backup/py.typed", "backup/cli/__init__.py", "backup/migrations/env.py"):
+    for name in (
+        "backup/py.typed",
+        "backup/cli/__init__.py",
+        "backup/migrations/env.py",
+        "backup/systemd/nightvault.service",
+    ):
         assert name in names
     assert any(name.startswith("backup/migrations/versions/0001") for name in names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

@@ -70,6 +70,8 @@ COMMANDS = {
     "unlock": _command("unlock:unlock", "Show who holds locks, or take that of backups away."),
     "config": _command("config:config", "Check the config file."),
     "daemon": _command("daemon:daemon", "Run the jobs by their schedules."),
+    "install": _command("install:install", "Write systemd units for this machine."),
+    "uninstall": _command("uninstall:uninstall", "Remove the systemd units that install wrote."),
     "emulator": _command("emulator:emulator", "A local AWS to try things on."),
     "version": _command("version:version", "Print the version."),
     "demo": _command("demo:demo", "Show a backup and restore on this machine alone."),

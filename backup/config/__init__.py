@@ -7,7 +7,14 @@ never goes below `app`, which hands on single values.
 """
 
 from backup.config.limits import most_parts_at_once, part_size_within, warnings_of_limits
-from backup.config.reading import find_config, load_config, parse_duration, parse_money, parse_size
+from backup.config.reading import (
+    SYSTEM_CONFIG,
+    find_config,
+    load_config,
+    parse_duration,
+    parse_money,
+    parse_size,
+)
 from backup.config.retention import PROPOSED, ForgetWhen, RetentionSettings, proposed_lines
 from backup.config.settings import (
     STREAM_NAME,
@@ -27,6 +34,7 @@ from backup.config.settings import (
 __all__ = [
     "PROPOSED",
     "STREAM_NAME",
+    "SYSTEM_CONFIG",
     "CommandSettings",
     "Config",
     "ForgetWhen",

@@ -35,6 +35,7 @@ from backup.config.settings import (
     StateSettings,
     suggestion,
 )
+from backup.credentials.places import CREDENTIAL
 from backup.errors import ConfigError
 from backup.model import MIB
 
@@ -58,6 +59,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _LONGEST_JITTER, _LONGEST_DELAY, _MOST_DELAYS = 86_400, 604_800, 20
 _HOOKS = frozenset({"before", "after", "on_failure", "finally"})
 _PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
+_SECRETS = frozenset({"private_key", "passphrase_file"})  # what systemd hands over, if not a path
 _PATHS = frozenset(
     {
         *("dir", "file", "recovery_file", "metrics_file", "path"),
@@ -313,6 +315,8 @@ def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
         return _PARSERS[name](value)
     if name in _PATHS and kind is not SourceSettings and isinstance(value, str) and value:
         if value.startswith(("pkcs11:", "handle:")) and name in _PLACES:
+            return value
+        if value.startswith(CREDENTIAL) and name in _SECRETS:
             return value
         return _absolute(value, base)
     if name in _PATH_LISTS and isinstance(value, list):

@@ -26,7 +26,7 @@ from backup.credentials.keyfiles import (
 )
 from backup.credentials.keys import PrivateKey, SigningKey, SoftwareKey, algorithm_label
 from backup.credentials.pkcs11_uri import is_pkcs11, parse_pkcs11_uri
-from backup.credentials.places import IdentityFiles, shown_place
+from backup.credentials.places import IdentityFiles, shown_place, with_handed_over
 from backup.credentials.tpm import TSS2_PEM, TpmKey, is_tpm_handle, parse_handle, tcti_of
 from backup.errors import IdentityError
 
@@ -100,6 +100,7 @@ def load_identity(files: IdentityFiles) -> Identity:
     order does not matter. A key in a token or TPM shows whether it fits when it signs, still before anything
     is sent. Raises `IdentityError`. Whether the certificate is valid now: `check_validity`.
     """
+    files = with_handed_over(files, os.environ)
     identity = _load(files) or _load(files)  # a rotation may be half done: look a second time
     if identity is None:
         raise IdentityError(

@@ -6,10 +6,14 @@ import base64
 import os
 import re
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from backup.credentials.pkcs11_uri import is_pkcs11
+from backup.errors import IdentityError
+
+CREDENTIAL = "credential:"
+"""The beginning of the place of a secret that systemd hands over (`LoadCredential=`)."""
 
 MOST_FILE = 1 << 20
 """The maximum size of a certificate or key file in bytes; a device file would have no end."""
@@ -38,6 +42,28 @@ class IdentityFiles:
 
     def __repr__(self) -> str:
         return f"IdentityFiles({shown_place(self.certificate)}, {shown_place(self.private_key)})"
+
+
+def with_handed_over(files: IdentityFiles, environ: Mapping[str, str]) -> IdentityFiles:
+    """The files, `credential:NAME` replaced by the path where systemd put it. `IdentityError`."""
+    secret = files.passphrase_file
+    return replace(
+        files,
+        private_key=_handed_over(files.private_key, environ),
+        passphrase_file=None if secret is None else _handed_over(secret, environ),
+    )
+
+
+def _handed_over(place: str, environ: Mapping[str, str]) -> str:
+    if not place.startswith(CREDENTIAL):
+        return place
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise IdentityError(
+            f"systemd hands over {place}, and did not start this process",
+            advice="run it by its unit (systemctl start nightvault-backup@JOB), or name a file in the config",
+        )
+    return os.path.join(directory, place.removeprefix(CREDENTIAL))
 
 
 def shown_place(place: str) -> str:

@@ -54,6 +54,23 @@ def test_both_pem_forms_of_a_key_are_read(tmp_path: os.PathLike[str], kind: str,
     assert identity.chain == ()
 
 
+def test_key_and_passphrase_may_be_handed_over_by_systemd(
+    tmp_path: os.PathLike[str], rsa_files: IdentityFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openssl(
+        *("pkcs8", "-topk8", "-in", rsa_files.private_key, "-out", f"{tmp_path}/web1.key"),
+        *("-passout", "pass:correct horse"),
+    )
+    write(f"{tmp_path}/web1.pass", "correct horse\n")
+    files = replace(rsa_files, private_key="credential:web1.key", passphrase_file="credential:web1.pass")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(IdentityError, match="systemd hands over credential:web1.key") as caught:
+        load_identity(files)
+    assert "systemctl start" in caught.value.advice
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load_identity(files).certificate.serial_number == 11111222223333344444
+
+
 @pytest.mark.parametrize("how", ENCRYPTIONS)
 def test_encrypted_keys_are_opened_by_the_passphrase_file(
     tmp_path: os.PathLike[str], rsa_files: IdentityFiles, how: tuple[str, ...]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import configparser
+import re
 from pathlib import Path
 
 from tests.pages.page import SHOWN, blocks_of
 from tests.support.emulated import REPOSITORY
+from tests.support.servers import directory_server
 
 PAGE = REPOSITORY / "docs" / "install.md"
 WHEEL = "nightvault-0.1.0-py3-none-any.whl"
@@ -21,10 +23,9 @@ $ .venv/bin/hatchling build -t wheel
 $ sudo apt install pipx
 $ pipx install ./{WHEEL}
 # pipx install --global ./{WHEEL}
-# cp deploy/systemd/nightvault.service deploy/systemd/nightvault-restore@.service /etc/systemd/system/
-# systemctl edit nightvault
-# systemctl daemon-reload
-# systemctl enable --now nightvault
+# nightvault install --systemd --print | less
+# nightvault install --systemd
+# systemctl enable --now nightvault.service nightvault-overdue.timer
 # journalctl -u nightvault -f
 """
 UNITS = sorted((REPOSITORY / "deploy" / "systemd").glob("*.service"))
@@ -40,7 +41,7 @@ def unit(path: Path) -> configparser.RawConfigParser:
 def test_commands_that_are_only_shown() -> None:
     """None is added unseen."""
     assert "".join(block.text for block in blocks_of(PAGE) if block.language == SHOWN) == NOT_RUN
-    assert {block.language for block in blocks_of(PAGE)} == {SHOWN, "ini"}
+    assert {block.language for block in blocks_of(PAGE)} == {SHOWN}
 
 
 def test_units_find_the_command_where_the_page_puts_it() -> None:
@@ -50,9 +51,16 @@ def test_units_find_the_command_where_the_page_puts_it() -> None:
     assert UNITS
     for path in UNITS:
         assert unit(path)["Service"]["ExecStart"].split()[0] == command, path.name
-    (changed,) = (block.text for block in blocks_of(PAGE) if block.language == "ini")
-    own = unit(REPOSITORY / "deploy" / "systemd" / "nightvault.service")["Service"]["ExecStart"]
-    assert changed.splitlines()[-1] == "ExecStart=" + own.replace(command, link.split()[-2])
+
+
+def test_what_the_page_has_enabled_is_what_install_says(tmp_path: Path) -> None:
+    server = directory_server(tmp_path)
+    server.init()
+    shown = server.done("install", "--systemd", "--directory", tmp_path / "units").stdout
+    (enable,) = (line.removeprefix("# ") for line in NOT_RUN.splitlines() if "systemctl enable" in line)
+    assert shown.splitlines()[-1].strip() == enable
+    for words in re.findall(r"`install (--systemd[^`]*)`", PAGE.read_text()):
+        server.done("install", *words.split(), "--directory", tmp_path / words.replace(" ", ""))
 
 
 def test_the_version_is_todays() -> None:
