@@ -470,7 +470,9 @@ def test_an_identity_may_come_before_its_roles_with_a_warning(tmp_path: Path) ->
     ]
 
 
-@pytest.mark.parametrize("place", ["pkcs11:token=x;object=y?pin-source=/p", "handle:0x81000001"])
+@pytest.mark.parametrize(
+    "place", ["pkcs11:token=x;object=y?pin-source=/p", "handle:0x81000001", "credential:web1.key"]
+)
 def test_a_key_may_lie_in_a_token_or_tpm(tmp_path: Path, place: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text(IDENTITY.replace('"a.key"', f'"{place}"'))
