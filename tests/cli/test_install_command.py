@@ -23,7 +23,7 @@ VARIANTS = {
     "user": ("--user",),
     "user timers": ("--user", "--timers"),
 }
-STARTED = ("nightvault-overdue.service", "nightvault.service", "nightvault-overdue.timer")
+STARTED = ("nightvault-overdue.service", "nightvault-overdue.timer", "nightvault.service")
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 
 
