@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-pins
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test quick-test demo bench bench-upload bench-scale clean
+.PHONY: help venv check test quick-test reference demo bench bench-upload bench-scale clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test: $(STAMP) ## the whole test suite, with coverage (at least 90 %)
 
 quick-test: $(STAMP) ## what is not marked slow, without coverage
 	$(BIN)/python -m pytest -n auto -m "not slow" $(PYTEST_ARGS)
+
+reference: $(STAMP) ## docs/commands/ from the commands: after each change of a command or an option
+	$(BIN)/python -m backup.cli.manual markdown docs/commands
 
 demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc VAULT=glacier|s3)
 	$(BIN)/nightvault demo --source $(SOURCE) --vault $(VAULT)

@@ -96,7 +96,7 @@ def test_the_example_loads() -> None:
 
 
 def test_every_line_that_the_example_comments_out_is_valid(tmp_path: Path) -> None:
-    text = re.sub(r"^# ([a-z_]+ = )", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^# (\[|[a-z0-9_]+ = )", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
     config = load(tmp_path, text)
     assert config.inventory_url == "sqlite:////var/lib/nightvault/inventory.sqlite"
     assert config.roles_anywhere is not None

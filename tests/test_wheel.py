@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from backup.cli import COMMANDS
 from tests.support.emulated import REPOSITORY
 
 MANY = 2_100  # small files for which a second process is worth its while
@@ -44,7 +45,15 @@ def test_what_is_in_it(wheel: Path) -> None:
     assert any(name.startswith("backup/migrations/versions/0001") for name in names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"backup"}
+    assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"backup"}
+    shared = {name.split("/data/share/")[1] for name in names if "/data/share/" in name}
+    assert {f"man/man1/nightvault-{name}.1" for name in COMMANDS} < shared
+    assert shared > {
+        "man/man1/nightvault.1",
+        "bash-completion/completions/nightvault",
+        "zsh/site-functions/_nightvault",
+        "fish/vendor_completions.d/nightvault.fish",
+    }
     assert not [name for name in names if "tests/" in name or "/test_" in name or name.endswith(".pyc")]
 
 

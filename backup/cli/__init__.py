@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from backup import __version__
+from backup.cli.support.completing import COMPLETE_VARIABLE
 from backup.cli.support.context import Cli
 from backup.cli.support.failures import run_to_exit_code
 from backup.cli.support.grouping import LazyCommand, LazyGroup
@@ -21,60 +22,82 @@ from backup.cli.support.process_setup import secure_process
 _GC_THRESHOLDS = (100_000, 50, 50)
 
 
-def _command(target: str, summary: str) -> LazyCommand:
-    """A command of `backup.cli.commands`, named as `module:function`."""
-    return LazyCommand(f"backup.cli.commands.{target}", summary)
+# Every command, with its line of help, in the groups that `nightvault --help` shows. The command `a-b` is the
+# function `a_b` of `backup/cli/commands/a_b.py`; its two examples are in `support/examples.py`.
+SECTIONS = {
+    "Every day": {
+        "init": "Set up the state directory, inventory and keys.",
+        "backup": "Back up one job, several or all.",
+        "status": "Show whether all is well.",
+        "snapshots": "List snapshots.",
+        "runs": "List runs and their outcomes.",
+        "daemon": "Run the jobs by their schedules.",
+        "install": "Write systemd units for this machine.",
+        "uninstall": "Remove the systemd units that install wrote.",
+        "config": "Check the config file, and show what is in force.",
+    },
+    "Looking": {
+        "ls": "List the contents of a snapshot.",
+        "find": "Find files over all snapshots, by name or path.",
+        "versions": "List every version of one file.",
+        "diff": "Show what differs between two snapshots.",
+        "stats": "Show what is stored, what it costs, and how it grows.",
+        "vaults": "List the vaults and their contents.",
+        "archives": "List the archives in the vaults.",
+        "listing": "Ask a vault for its own list of archives.",
+        "prices": "Print the prices that quotes are made of.",
+    },
+    "Restoring": {
+        "restore": "Restore a snapshot or a path in it.",
+        "dump": "Write a file, or a tree as a tar, to standard output.",
+        "restores": "List restores and what they wait for.",
+        "rebuild": "Make the inventory anew, from the vault.",
+    },
+    "Keeping house": {
+        "check": "Check that what was stored is still there.",
+        "forget": "Forget what policies do not keep; take it back.",
+        "prune": "Delete from a vault what no kept snapshot needs.",
+        "undelete": "Take back archives that a prune has condemned.",
+        "compact": "Free archives that are mostly dead.",
+        "tag": "Give snapshots tags.",
+        "pin": "Keep snapshots whatever the policy says.",
+        "unpin": "Let the policy decide on snapshots again.",
+        "unlock": "Show who holds locks, or take that of backups away.",
+    },
+    "Keys and certificates": {
+        "key": "Recovery keys, and enrolling this server's signer.",
+        "identity": "This server's certificate and private key.",
+        "ca": "A small certificate authority for Roles Anywhere.",
+        "aws": "Policies and settings that AWS needs for this config.",
+    },
+    "AWS keys for other programs": {
+        "credential-process": "Print AWS keys, for any tool's credential_process.",
+        "serve": "Hand out AWS keys as an EC2 instance's metadata does.",
+        "update": "Keep a profile of ~/.aws/credentials fresh.",
+        "sign-string": "Sign a test string with the identity.",
+        "read-certificate-data": "Show a certificate, or those on tokens.",
+    },
+    "Trying out": {
+        "demo": "Show a backup and restore on this machine alone.",
+        "emulator": "A local AWS to try things on.",
+    },
+    "This program": {
+        "completion": "Let a shell complete jobs, snapshots, paths.",
+        "version": "Print the version.",
+    },
+}
+
+
+def _command(name: str, summary: str, section: str) -> LazyCommand:
+    """A command of `backup.cli.commands`: the function of its name, in the file of its name."""
+    word = name.replace("-", "_")
+    return LazyCommand(f"backup.cli.commands.{word}:{word}", summary, section)
 
 
 COMMANDS = {
-    "init": _command("init:init", "Set up the state directory, inventory, signer and recovery key."),
-    "key": _command("key:key", "Recovery keys, and enrolling this server's signer."),
-    "ca": _command("ca:ca", "A small certificate authority for Roles Anywhere."),
-    "identity": _command("identity:identity", "This server's certificate and private key."),
-    "aws": _command("aws:aws", "Policies and settings that AWS needs for this config."),
-    "credential-process": _command(
-        "credential_process:credential_process",
-        "Print AWS keys, for any tool's credential_process.",
-    ),
-    "serve": _command("serve:serve", "Hand out AWS keys as an EC2 instance's metadata does."),
-    "update": _command("update:update", "Keep a profile of ~/.aws/credentials fresh."),
-    "sign-string": _command("sign_string:sign_string", "Sign a test string with the identity."),
-    "read-certificate-data": _command(
-        "read_certificate_data:read_certificate_data", "Show a certificate, or those on tokens."
-    ),
-    "backup": _command("backup:backup", "Back up one job, several or all."),
-    "snapshots": _command("snapshots:snapshots", "List snapshots."),
-    "forget": _command("forget:forget", "Forget what policies do not keep; take it back."),
-    "tag": _command("tag:tag", "Give snapshots tags."),
-    "pin": _command("pin:pin", "Keep snapshots whatever the policy says."),
-    "unpin": _command("unpin:unpin", "Let the policy decide on snapshots again."),
-    "ls": _command("ls:ls", "List the contents of a snapshot."),
-    "find": _command("find:find", "Find files over all snapshots, by name or path."),
-    "versions": _command("versions:versions", "List every version of one file."),
-    "diff": _command("diff:diff", "Show what differs between two snapshots."),
-    "restore": _command("restore:restore", "Restore a snapshot or a path in it."),
-    "dump": _command("dump:dump", "Write a file, or a tree as a tar, to standard output."),
-    "restores": _command("restores:restores", "List restores and what they wait for."),
-    "prices": _command("prices:prices", "Print the prices that quotes are made of."),
-    "rebuild": _command("rebuild:rebuild", "Rebuild the inventory from the vault and the recovery key."),
-    "check": _command("check:check", "Check that what was stored is still there, and undamaged."),
-    "prune": _command("prune:prune", "Delete from a vault what no kept snapshot needs."),
-    "undelete": _command("undelete:undelete", "Take back archives that a prune has condemned."),
-    "compact": _command("compact:compact", "Free archives that are mostly dead; nothing is retrieved."),
-    "vaults": _command("vaults:vaults", "List the vaults and their contents."),
-    "archives": _command("archives:archives", "List the archives in the vaults."),
-    "listing": _command("listing:listing", "Ask a vault for its own list of archives."),
-    "status": _command("status:status", "Show whether all is well."),
-    "runs": _command("runs:runs", "List runs and their outcomes."),
-    "stats": _command("stats:stats", "Show what is stored, what it costs, and how it grows."),
-    "unlock": _command("unlock:unlock", "Show who holds locks, or take that of backups away."),
-    "config": _command("config:config", "Check the config file."),
-    "daemon": _command("daemon:daemon", "Run the jobs by their schedules."),
-    "install": _command("install:install", "Write systemd units for this machine."),
-    "uninstall": _command("uninstall:uninstall", "Remove the systemd units that install wrote."),
-    "emulator": _command("emulator:emulator", "A local AWS to try things on."),
-    "version": _command("version:version", "Print the version."),
-    "demo": _command("demo:demo", "Show a backup and restore on this machine alone."),
+    name: _command(name, summary, section)
+    for section, commands in SECTIONS.items()
+    for name, summary in commands.items()
 }
 
 
@@ -100,7 +123,7 @@ class Main(LazyGroup):
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = "nightvault",
-        complete_var: str | None = None,
+        complete_var: str | None = COMPLETE_VARIABLE,
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
@@ -110,6 +133,8 @@ class Main(LazyGroup):
             secure_process()
             leave_out_current_directory()
         words = list(sys.argv[1:] if args is None else args)
+        if COMPLETE_VARIABLE in os.environ:
+            from backup.cli.support import shells  # noqa: F401  makes the shells known to click
         cli = extra.setdefault("obj", Cli())
 
         def run() -> object:

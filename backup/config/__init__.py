@@ -2,10 +2,11 @@
 
 `settings.py` has the values, each with its shape and the sentence for what breaks it; begin there.
 `retention.py` has what jobs keep. `reading.py` finds and reads the file, key by key. `checking.py` and
-`limits.py` check what no single value shows. A `Config` is always whole and correct, its paths absolute; it
-never goes below `app`, which hands on single values.
+`limits.py` check what no single value shows. `in_force.py` tells what is in force, and from where. A `Config`
+is always whole and correct, its paths absolute; it never goes below `app`, which hands on single values.
 """
 
+from backup.config.in_force import Origin, Setting, Table, settings_in_force, without_secrets
 from backup.config.limits import most_parts_at_once, part_size_within, warnings_of_limits
 from backup.config.reading import (
     SYSTEM_CONFIG,
@@ -43,9 +44,12 @@ __all__ = [
     "JobSettings",
     "LimitSettings",
     "LogForm",
+    "Origin",
     "RetentionSettings",
     "RolesAnywhereSettings",
+    "Setting",
     "SourceSettings",
+    "Table",
     "VaultSettings",
     "find_config",
     "load_config",
@@ -56,5 +60,7 @@ __all__ = [
     "parse_size",
     "part_size_within",
     "proposed_lines",
+    "settings_in_force",
     "warnings_of_limits",
+    "without_secrets",
 ]

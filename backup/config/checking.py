@@ -48,6 +48,12 @@ def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
             yield f"job[{number}].{name}", sentence
 
 
+def keys_of_kind(kind: str) -> set[str]:
+    """The keys that a vault of this kind may have."""
+    others = set().union(*_KIND_KEYS.values()) - _KIND_KEYS[kind]
+    return set(VaultSettings.__struct_fields__) - others
+
+
 def _check_recipients(recipients: Sequence[str]) -> Iterator[Mistake]:
     for number, text in enumerate(recipients, 1):
         from backup.format.keys import Recipient

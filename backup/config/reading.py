@@ -60,7 +60,7 @@ _LONGEST_JITTER, _LONGEST_DELAY, _MOST_DELAYS = 86_400, 604_800, 20
 _HOOKS = frozenset({"before", "after", "on_failure", "finally"})
 _PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
 _SECRETS = frozenset({"private_key", "passphrase_file"})  # what systemd hands over, if not a path
-_PATHS = frozenset(
+PATHS = frozenset(
     {
         *("dir", "file", "recovery_file", "metrics_file", "path"),
         *("certificate", "private_key", "intermediates", "passphrase_file"),
@@ -102,9 +102,9 @@ def _is_there(path: str) -> bool:
 def load_config(path: str) -> Config:
     """Read and check the file; `ConfigError` names every mistake by its key (tables counted from 1)."""
     path = os.path.abspath(path)
-    document = _read_toml(path)
+    document = read_document(path)
     mistakes: list[Mistake] = []
-    config = _read_document(document, path, mistakes)
+    config = _read_tables(document, path, mistakes)
     if config is not None:
         mistakes.extend(check(config, document))
     if mistakes or config is None:
@@ -142,7 +142,8 @@ def parse_money(value: object) -> Decimal:
     return Decimal(text)
 
 
-def _read_toml(path: str) -> dict[str, Any]:
+def read_document(path: str) -> dict[str, Any]:
+    """The file as TOML, unchecked. `ConfigError`."""
     try:
         with open(path, "rb") as file:
             text = file.read(_MOST_BYTES + 1)
@@ -163,7 +164,7 @@ def _read_toml(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path} nests lists or tables far too deep") from error
 
 
-def _read_document(document: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> Config | None:
+def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> Config | None:
     base, known = os.path.dirname(path), [*SECTIONS, *LISTS, "retention"]
     unknown = [key for key in document if key not in known]
     mistakes.extend((key, f"unknown section{suggestion(key, known)}") for key in unknown)
@@ -313,7 +314,7 @@ def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
         _check_sources(name, value)
     if name in _PARSERS:
         return _PARSERS[name](value)
-    if name in _PATHS and kind is not SourceSettings and isinstance(value, str) and value:
+    if name in PATHS and kind is not SourceSettings and isinstance(value, str) and value:
         if value.startswith(("pkcs11:", "handle:")) and name in _PLACES:
             return value
         if value.startswith(CREDENTIAL) and name in _SECRETS:

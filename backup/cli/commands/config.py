@@ -1,4 +1,4 @@
-"""`nightvault config`: checks the config file."""
+"""`nightvault config`: checks the config file, and shows what is in force."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def config() -> None:
-    """Check the config file."""
+    """Check the config file, and show what is in force."""
 
 
 @config.command()
@@ -61,6 +61,25 @@ def check(cli: Cli) -> None:
     cli.report(document, "\n".join(_lines(read)))
     for warning in warnings:
         cli.warn(f"warning: {warning}")
+
+
+@config.command()
+@click.option("--set", "only_set", is_flag=True, help="Only what the file sets, without defaults.")
+@pass_cli
+def show(cli: Cli, only_set: bool) -> None:
+    """Print the settings in force, each with where it comes from: the file, or a default.
+
+    It is TOML, and could be read as a config; keys that are not set are comments. What may be secret is not
+    shown: a command's environment, passwords in addresses.
+    """
+    from backup.cli.support.config_output import documents, lines
+    from backup.config import Origin, settings_in_force
+
+    read = cli.config()
+    origins = {Origin.FILE} if only_set else set(Origin)
+    tables = list(settings_in_force(read))
+    found = {"config": read.path, "settings": documents(tables, origins)}
+    cli.show(found, "\n".join(lines(read.path, tables, origins)))
 
 
 def _check_files_of_patterns(read: Config) -> None:

@@ -60,7 +60,7 @@ def vaults(cli: Cli) -> None:
 
 
 @vaults.subcommand("accept")
-@click.argument("name")
+@click.argument("name", metavar="VAULT")
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @pass_cli
 def accept(cli: Cli, name: str, yes: bool) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
+from backup.cli.support.completing import complete_parameters
 from backup.cli.support.context import Cli
+from backup.cli.support.examples import examples_of
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--wide"})
 _WITH_VALUE = frozenset({"--config", "--patience"})
@@ -19,16 +22,20 @@ _WITH_VALUE = frozenset({"--config", "--patience"})
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
-    """The place of a command (`module:attribute`), and its one line of help."""
+    """The place of a command (`module:attribute`), its one line of help, and the group that shows it."""
 
     target: str
     help: str
+    section: str = "Commands"
 
     def load(self) -> click.Command:
-        """Import it, and give it the global options."""
+        """Import it, and give it the global options, completions and examples."""
         module, attribute = self.target.split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         add_global_options(command)
+        for path, one in walk(str(command.name), command):
+            complete_parameters(one)
+            one.epilog = examples_of(path)
         return command
 
 
@@ -59,10 +66,22 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"there is no command {name!r}{meant}", ctx)
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so; nothing is imported for it. Options only where one is begun."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        found = {name: one.help for name, one in self._table.items() if name.startswith(incomplete)}
+        return [CompletionItem(name, help=text) for name, text in found.items()]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """One line a command, from the table."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help) for name, command in self._table.items()])
+        """One line a command, from the table, in its groups."""
+        width = max(map(len, self._table))
+        for section in dict.fromkeys(one.section for one in self._table.values()):
+            rows = [
+                (name.ljust(width), one.help) for name, one in self._table.items() if one.section == section
+            ]
+            with formatter.section(section):
+                formatter.write_dl(rows)
 
 
 class CommandWithSubcommands(click.Command):
@@ -124,6 +143,13 @@ def _first_argument(args: list[str]) -> int | None:
         else:
             return place
     return None
+
+
+def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """A command and all below it, each with the words that call it."""
+    yield path, command
+    for sub in _below(command):
+        yield from walk(f"{path} {sub.name}", sub)
 
 
 def add_global_options(command: click.Command) -> None:

@@ -1,0 +1,89 @@
+"""Every command as a value: usage, text, options, examples, subcommands."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from backup.cli import COMMANDS, main
+from backup.cli.support.examples import EXAMPLES
+from backup.cli.support.grouping import walk
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option as its command's help shows it: `-o, --output FILE`, the sentence, default and range."""
+
+    flags: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A command: `path` are the words behind `nightvault`, empty for the program itself."""
+
+    path: str
+    section: str
+    summary: str
+    usage: str
+    paragraphs: tuple[str, ...]
+    options: tuple[Option, ...]
+    examples: tuple[str, ...]
+    below: tuple[str, ...]  # the paths of its subcommands
+
+    @property
+    def name(self) -> str:
+        """The words that call it, with the program's name."""
+        return f"nightvault {self.path}".rstrip()
+
+
+def all_pages() -> list[Page]:
+    """The program, then every command and subcommand, in the order of `nightvault --help`."""
+    pages = [_page("", main, "", main.short_help or "", list(COMMANDS))]
+    for name, lazy in COMMANDS.items():
+        commands = list(walk(name, lazy.load()))
+        for path, command in commands:
+            below = [one for one, _ in commands if one.rpartition(" ")[0] == path]
+            summary = lazy.help if path == name else _first_sentence(command)
+            pages.append(_page(path, command, lazy.section, summary, below))
+    return pages
+
+
+def _page(path: str, command: click.Command, section: str, summary: str, below: list[str]) -> Page:
+    context = click.Context(command, info_name=f"nightvault {path}".rstrip())
+    paragraphs = tuple(_paragraphs(command))
+    return Page(
+        path=path,
+        section=section,
+        summary=summary or paragraphs[0],
+        usage=" ".join([context.command_path, *command.collect_usage_pieces(context)]),
+        paragraphs=paragraphs,
+        options=tuple(_options(command, context)),
+        examples=tuple(EXAMPLES.get(path, ())),
+        below=tuple(below),
+    )
+
+
+def _paragraphs(command: click.Command) -> Iterator[str]:
+    """The paragraphs of the help, each as one line."""
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        text = " ".join(paragraph.replace("\b", "").split())
+        if text:
+            yield text
+
+
+def _first_sentence(command: click.Command) -> str:
+    """A subcommand's line in a list: its help up to the first full stop."""
+    first = next(_paragraphs(command), "")
+    return re.split(r"(?<=\.)\s", first, maxsplit=1)[0]
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[Option]:
+    for param in command.get_params(context):
+        record = param.get_help_record(context)
+        if record is not None and isinstance(param, click.Option):
+            yield Option(record[0], " ".join(record[1].split()))

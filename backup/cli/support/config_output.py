@@ -1,0 +1,67 @@
+"""The settings in force for people and scripts."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from backup.config import Origin, Setting, Table
+
+_WIDTH = 79
+_MARK = 44  # the column of what is said of a value, where the value leaves room for it
+
+
+def documents(tables: Sequence[Table], origins: Collection[Origin]) -> list[dict[str, Any]]:
+    """The settings as JSON."""
+    return [
+        {"key": f"{table.key}.{one.name}", "value": one.value, "from": str(one.origin)}
+        for table in tables
+        for one in table.settings
+        if one.origin in origins
+    ]
+
+
+def lines(path: str, tables: Sequence[Table], origins: Collection[Origin]) -> Iterator[str]:
+    """The settings as TOML."""
+    yield f"# the settings in force, from {path}"
+    for table in tables:
+        shown = [one for one in table.settings if one.origin in origins]
+        if shown:
+            yield ""
+            yield table.header
+            yield from (_line(one) for one in shown if one.value is not None)
+            yield from _unset([one.name for one in shown if one.value is None])
+
+
+def _unset(names: Sequence[str]) -> list[str]:
+    """A comment that names the keys without a value."""
+    return textwrap.wrap(
+        ", ".join(names),
+        _WIDTH,
+        initial_indent="# not set: ",
+        subsequent_indent="#   ",
+        break_on_hyphens=False,
+    )
+
+
+def _line(setting: Setting) -> str:
+    text = f"{setting.name} = {_toml(setting.value)}"
+    return f"{text:<{_MARK}} # default" if setting.origin is Origin.DEFAULT else text
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, (bool, str)):
+        import json
+
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value)
+
+
+def _key(name: str) -> str:
+    is_bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+    return name if is_bare else _toml(name)

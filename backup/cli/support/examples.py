@@ -1,0 +1,181 @@
+"""Two examples for each command, as its help, its manual page and `docs/commands/` show them.
+
+Each is one command line that works as it stands on a machine with such jobs and files; a test reads its words
+as the command would. What follows two spaces and a # is said to the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "init": (
+        "nightvault init --key-file recovery.key  # makes the recovery key, too",
+        "nightvault init --recipient nvr1…  # the key was made on another machine",
+    ),
+    "backup": (
+        "nightvault backup",
+        "nightvault backup etc --dry-run --list  # what would be read, and why",
+    ),
+    "status": ("nightvault status", "nightvault status --nagios"),
+    "snapshots": ("nightvault snapshots", "nightvault snapshots --job etc --tag release"),
+    "runs": ("nightvault runs", "nightvault runs --job etc --limit 5"),
+    "daemon": (
+        "nightvault daemon",
+        "nightvault --config /etc/nightvault/config.toml daemon",
+    ),
+    "install": ("nightvault install --systemd --print", "nightvault install --systemd"),
+    "uninstall": ("nightvault uninstall --systemd", "nightvault uninstall --systemd --user"),
+    "config check": ("nightvault config check", "nightvault --config new.toml config check"),
+    "config show": ("nightvault config show", "nightvault config show --set  # only what the file sets"),
+    "ls": ("nightvault ls latest:/etc", "nightvault ls -l latest~1:/srv/www"),
+    "find": ("nightvault find '*.key'", "nightvault find /etc/fstab --snapshot latest"),
+    "versions": ("nightvault versions /etc/fstab", "nightvault versions /etc/fstab --json"),
+    "diff": ("nightvault diff latest~1 latest", "nightvault diff latest~7 latest /etc"),
+    "stats": ("nightvault stats", "nightvault stats --by month"),
+    "vaults": ("nightvault vaults", "nightvault vaults --json"),
+    "vaults accept": (
+        "nightvault vaults accept disk  # the disk was replaced on purpose",
+        "nightvault vaults accept cold --json",
+    ),
+    "archives": ("nightvault archives", "nightvault archives --vault cold --json"),
+    "listing request": ("nightvault listing request", "nightvault listing request cold"),
+    "listing show": ("nightvault listing show", "nightvault listing show cold --json"),
+    "prices": ("nightvault prices", "nightvault prices --region eu-central-1 --toml"),
+    "prices verify": ("nightvault prices verify", "nightvault prices verify --region eu-central-1"),
+    "restore": (
+        "nightvault restore latest:/etc --target /mnt/back --key recovery.key --wait",
+        "nightvault restore latest:/srv '*.conf' --target /mnt/back --dry-run",
+    ),
+    "restore resume": (
+        "nightvault restore resume 4f6c2a10",
+        "nightvault restore resume 4f6c2a10 --wait",
+    ),
+    "restore cancel": (
+        "nightvault restore cancel 4f6c2a10",
+        "nightvault restore cancel 4f6c2a10 --json",
+    ),
+    "dump": (
+        "nightvault dump latest:/etc/fstab --key recovery.key",
+        "nightvault dump latest:/etc --tar --key recovery.key -o etc.tar",
+    ),
+    "restores": ("nightvault restores", "nightvault restores --all"),
+    "rebuild": (
+        "nightvault rebuild --key recovery.key --from recovery-lines.txt",
+        "nightvault rebuild --key recovery.key --wait  # by the vault's own list",
+    ),
+    "check": (
+        "nightvault check",
+        "nightvault check --read-data 1% --key recovery.key --max-cost 2",
+    ),
+    "forget": (
+        "nightvault forget --dry-run  # by the policies of all jobs",
+        "nightvault forget etc --simulate 'daily at 02:30' --years 3",
+    ),
+    "prune": ("nightvault prune --dry-run", "nightvault prune --wait"),
+    "undelete": ("nightvault undelete --all", "nightvault undelete --vault cold NkbByEejwEgg"),
+    "compact": ("nightvault compact --dry-run", "nightvault compact --min-gain 0.10"),
+    "tag": (
+        "nightvault tag latest --add release",
+        "nightvault tag 9d4e6f01 --remove release,draft",
+    ),
+    "pin": (
+        "nightvault pin latest --note 'before the move'",
+        "nightvault pin 9d4e6f01 --until 2030-12-31",
+    ),
+    "unpin": ("nightvault unpin latest", "nightvault unpin 9d4e6f01 3b71c85a"),
+    "unlock": ("nightvault unlock  # who holds the locks", "nightvault unlock --force"),
+    "key generate": (
+        "nightvault key generate --out recovery.key",
+        "nightvault key generate --out recovery.key --passphrase-file words.txt",
+    ),
+    "key show": (
+        "nightvault key show recovery.key",
+        "nightvault key show recovery.key --json",
+    ),
+    "key request": ("nightvault key request > request.txt", "nightvault key request --json"),
+    "key enroll": (
+        "nightvault key enroll request.txt --key recovery.key > enrolment.txt",
+        "nightvault key enroll request.txt --key recovery.key --json",
+    ),
+    "key accept": ("nightvault key accept enrolment.txt", "nightvault key accept -"),
+    "key status": ("nightvault key status", "nightvault key status --json"),
+    "identity show": (
+        "nightvault identity show",
+        "nightvault identity show --ca ca.pem --warn-days 30",
+    ),
+    "identity csr": (
+        "nightvault identity csr --out web1.csr --key /etc/nightvault/identity.key",
+        "nightvault identity csr --name web1 --out web1.csr --key web1.key",
+    ),
+    "ca create": (
+        "nightvault ca create --dir ca --name 'Backup CA'",
+        "nightvault ca create --dir ca --name 'Backup CA' --passphrase-file prompt",
+    ),
+    "ca issue": (
+        "nightvault ca issue web1 --dir ca --out identities",
+        "nightvault ca issue web1 --dir ca --out identities --unit backup --days 90",
+    ),
+    "ca sign": (
+        "nightvault ca sign web1.csr --dir ca --out web1.pem",
+        "nightvault ca sign web1.csr --dir ca --out web1.pem --days 90",
+    ),
+    "ca list": ("nightvault ca list --dir ca", "nightvault ca list --dir ca --all --json"),
+    "ca revoke": (
+        "nightvault ca revoke web1 --dir ca",
+        "nightvault ca revoke web1 --dir ca --all --reason key-compromise",
+    ),
+    "ca crl": ("nightvault ca crl --dir ca", "nightvault ca crl --dir ca --days 60"),
+    "ca renew-root": (
+        "nightvault ca renew-root --dir ca",
+        "nightvault ca renew-root --dir ca --passphrase-file prompt",
+    ),
+    "aws policy": (
+        "nightvault aws policy",
+        "nightvault aws policy --only backup > backup.json",
+    ),
+    "credential-process": (
+        "nightvault credential-process",
+        "nightvault credential-process --session-duration 900",
+    ),
+    "serve": ("nightvault serve --port 9911", "nightvault serve --token-file /run/nightvault/token"),
+    "update": ("nightvault update --profile backup --once", "nightvault update --profile backup"),
+    "sign-string": (
+        "nightvault sign-string --certificate web1.pem --private-key web1.key",
+        "nightvault sign-string --format text",
+    ),
+    "read-certificate-data": (
+        "nightvault read-certificate-data --certificate web1.pem",
+        "nightvault read-certificate-data --cert-selector file://selector.json",
+    ),
+    "demo": ("nightvault demo --source /usr/share/doc", "nightvault demo --vault s3"),
+    "emulator": (
+        "nightvault emulator --state aws --accounts accounts.toml --port 9090",
+        "nightvault emulator --state aws --accounts accounts.toml --speed 10000",
+    ),
+    "emulator advance": (
+        "nightvault emulator advance 5h --admin http://127.0.0.1:9090/_admin",
+        "nightvault emulator advance 2d --admin http://127.0.0.1:9090/_admin",
+    ),
+    "emulator inventory": (
+        "nightvault emulator inventory --admin http://127.0.0.1:9090/_admin",
+        "nightvault emulator inventory --admin http://127.0.0.1:9090/_admin --json",
+    ),
+    "emulator fault": (
+        "nightvault emulator fault '[]' --admin http://127.0.0.1:9090/_admin",
+        """nightvault emulator fault '[{"operation": "UploadArchive"}]' --admin $URL""",
+    ),
+    "completion": (
+        "nightvault completion bash > /etc/bash_completion.d/nightvault",
+        "nightvault completion zsh > ~/.zfunc/_nightvault",
+    ),
+    "version": ("nightvault version", "nightvault version --json"),
+}
+
+
+def examples_of(path: str) -> str | None:
+    """The examples of a command, as the end of its help; None if it has none."""
+    found = EXAMPLES.get(path)
+    if found is None:
+        return None
+    return "\b\nExamples:\n" + "\n".join(f"  {one}" for one in found)

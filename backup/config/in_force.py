@@ -1,0 +1,122 @@
+"""The settings in force, one by one, each with where it comes from; secrets are left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from backup.config.checking import keys_of_kind
+from backup.config.reading import PATHS, read_document
+from backup.config.settings import (
+    LISTS,
+    SECTIONS,
+    Config,
+    EncryptionSettings,
+    InventorySettings,
+    JobSettings,
+    StateSettings,
+    VaultSettings,
+)
+from backup.model import MIB
+
+HIDDEN = "(hidden)"
+_SECRET = re.compile(r"(?:^|_)(?:password|passphrase|secret|token|pin|environment|headers)$")
+_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=\?).+")  # a user with a password; what follows a ?
+_DAY = 24 * 3600
+
+
+class Origin(StrEnum):
+    """Where a value comes from."""
+
+    FILE = "file"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key: its name, its value as TOML has it (None: not set), and where that is from."""
+
+    name: str
+    value: Any
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the file, as `[state]` or `[[vault]]`; `key` as messages name it: `vault[2]`."""
+
+    header: str
+    key: str
+    settings: tuple[Setting, ...]
+
+
+def settings_in_force(config: Config) -> Iterator[Table]:
+    """Every table with its keys; those that do not concern the kind of a vault are left out."""
+    document = read_document(config.path)
+    for name in SECTIONS:
+        values = _section(config, name)
+        if values is not None:
+            yield Table(f"[{name}]", name, tuple(_settings(values, document.get(name, {}))))
+    for name, written in document.get("retention", {}).items():
+        made = (Setting(key, value, Origin.FILE) for key, value in written.items())
+        yield Table(f"[retention.{name}]", f"retention.{name}", tuple(made))
+    for name, several in zip(LISTS, (config.vaults, config.jobs), strict=True):
+        for number, (values, written) in enumerate(zip(several, document.get(name, ()), strict=True), 1):
+            yield Table(f"[[{name}]]", f"{name}[{number}]", tuple(_settings(values, written)))
+
+
+def _section(config: Config, name: str) -> Struct | None:
+    """The values of a section; None if it is not there and has no defaults."""
+    if name == "state":
+        return StateSettings(dir=config.state_dir, recovery_file=config.recovery_file)
+    if name == "inventory":
+        return InventorySettings(url=config.inventory_url)
+    if name == "encryption":
+        return EncryptionSettings(recipients=config.recipients)
+    found: Struct | None = getattr(config, name)
+    return found
+
+
+def _settings(values: Struct, written: Mapping[str, Any]) -> Iterator[Setting]:
+    kinds = keys_of_kind(values.kind) if isinstance(values, VaultSettings) else None
+    for field in msgspec.structs.fields(values):
+        name = field.encode_name
+        if kinds is not None and name not in kinds:
+            continue
+        value = getattr(values, field.name)
+        if name not in written:
+            yield Setting(name, without_secrets(name, _default(values, name, value)), Origin.DEFAULT)
+            continue
+        as_read = name in PATHS and isinstance(value, str)  # an absolute path
+        yield Setting(name, without_secrets(name, value if as_read else written[name]), Origin.FILE)
+
+
+def without_secrets(name: str, value: Any) -> Any:
+    """A value without what nobody should read over a shoulder: passwords, tokens, a command's environment."""
+    if isinstance(value, Mapping):
+        hides = _SECRET.search(name) is not None
+        return {key: HIDDEN if hides else without_secrets(key, one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(name, one) for one in value]
+    if isinstance(value, str):
+        return HIDDEN if _SECRET.search(name) else _IN_ADDRESS.sub(HIDDEN, value)
+    return value
+
+
+def _default(values: Struct, name: str, value: Any) -> Any:
+    """What holds for a key that the file does not name, written as the file would; None: nothing is set."""
+    if name == "timezone" and isinstance(values, JobSettings):
+        return values.zone
+    if isinstance(value, Struct) or value in {None, ()}:
+        return None
+    if name in {"pack_size", "part_size", "memory"}:
+        return f"{value // MIB}MiB"
+    if name in {"prune_grace", "compact_horizon"}:
+        return f"{value // _DAY}d"
+    return str(value) if isinstance(value, StrEnum) else value
