@@ -35,6 +35,12 @@ class NightvaultError(Exception):
         if advice:
             self.advice = advice
 
+    @property
+    def kind(self) -> str:
+        """A stable word for scripts: that of `NoInventoryError` is "no-inventory"."""
+        name = type(self).__name__.removesuffix("Error")
+        return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
+
 
 # The user's side: arguments, files, keys.
 
@@ -86,6 +92,12 @@ class LockedError(NightvaultError):
 
     exit_code = ExitCode.LOCKED
     advice = "wait until it has finished; the lock ends with the process that holds it"
+
+
+class DaemonAwayError(NightvaultError):
+    """The daemon gives no answer on its socket."""
+
+    exit_code = ExitCode.AWAY
 
 
 class ClockError(NightvaultError):

@@ -133,18 +133,24 @@ def _next_times(schedule: Schedule, since: datetime) -> list[datetime]:
     return times[1:]
 
 
-def overdue_from(schedule: Schedule, last_good: datetime) -> datetime:
+def overdue_from(schedule: Schedule, last_good: datetime, jitter: timedelta = timedelta()) -> datetime:
     """The time from which a job is overdue whose last good run began at `last_good`, in UTC.
 
     That is 1.25 times the widest gap, so "30 2 * * 1-5" is not overdue on a Monday, and ten minutes after the
-    gap at least. It does not depend on when it is asked for: what is overdue stays so until a good run.
+    gap at least; later by the `jitter` that may delay a run. It does not depend on when it is asked for: what
+    is overdue stays so until a good run.
     """
     gap = widest_gap(schedule, last_good)
-    return last_good.astimezone(UTC) + gap + max(gap / 4, _LEAST_SLACK)
+    return last_good.astimezone(UTC) + gap + max(gap / 4, _LEAST_SLACK) + jitter
 
 
 def is_overdue(
-    schedule: Schedule, last_good: datetime | None, now: datetime, *, known_since: datetime
+    schedule: Schedule,
+    last_good: datetime | None,
+    now: datetime,
+    *,
+    known_since: datetime,
+    jitter: timedelta = timedelta(),
 ) -> bool:
     """Whether the last good run is too long ago; None: there was none since the job is known.
 
@@ -152,7 +158,7 @@ def is_overdue(
     `now` (the clock was ahead then, or is behind now) says nothing: by it no job is overdue.
     """
     last = last_good or next_due(schedule, None, known_since)
-    return overdue_from(schedule, last) < now  # which is after `last` in any case
+    return overdue_from(schedule, last, jitter) < now  # which is after `last` in any case
 
 
 def delayed(due: datetime, jitter: timedelta, seed: str) -> datetime:

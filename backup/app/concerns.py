@@ -5,13 +5,13 @@ within three days (one that lives shortly: a tenth of its life).
 
 A warning: the newest backup, forget, prune or compaction failed or was partial; a check could not look at
 everything; the certificate expires within 14 days (a fifth of its life), or cannot be looked at; the daemon
-does not run though something has a schedule; a date is still to come; a suspended process holds a lock; a
-restore is not gone on with, or lacks something.
+does not run though something has a schedule, or waits for the clock; a date is still to come; a suspended
+process holds a lock; a restore is not gone on with, or lacks something.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from backup.app.status_parts import (
@@ -35,7 +35,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *overdue(status),
         *_runs(status),
         *_certificate(status.certificate, status.now),
-        *_clocks(status.jobs),
+        *_clocks(status),
         *_daemon(status),
         *_locks(status),
         *_restores(status),
@@ -49,6 +49,8 @@ def overdue(status: Status) -> Iterator[Concern]:
         if job.is_overdue and job.overdue_from is not None:
             last = "it was never backed up" if job.last_good is None else f"last good {_shown(job.last_good)}"
             text = f"job {job.name} is overdue since {_shown(job.overdue_from)}: {last}{_at_it(job, status)}"
+            if job.paused_until is not None:
+                text += f"; it is paused until {_shown(job.paused_until)}"
             yield Concern(Level.CRITICAL, Topic.OVERDUE, text, f"nightvault backup {job.name}", job.name)
 
 
@@ -128,8 +130,11 @@ def certificate_bounds(life: timedelta) -> tuple[timedelta, timedelta]:
     return min(SOON, life / 5), min(VERY_SOON, life / 10)
 
 
-def _clocks(jobs: Sequence[JobStatus]) -> Iterator[Concern]:
-    for job in jobs:
+def _clocks(status: Status) -> Iterator[Concern]:
+    if status.waits_for_clock:
+        text = "the daemon waits for this machine's clock to be set: it shows a time before the newest run"
+        yield Concern(Level.WARNING, Topic.CLOCK, text, "timedatectl")
+    for job in status.jobs:
         if job.ahead is not None:
             text = (
                 f"job {job.name} has a date that is still to come, {_shown(job.ahead)}: this machine's clock "

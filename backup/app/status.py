@@ -6,6 +6,7 @@ The rules by which something is not well: `concerns.py`.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -28,16 +29,20 @@ from backup.app.status_parts import (
     Suspended,
     VaultStatus,
 )
+from backup.app.task_times import LastRun, due_at
+from backup.app.tasks import backup_task
 from backup.app.vaults import identity_files
 from backup.config import Config, JobSettings, VaultSettings
 from backup.errors import NightvaultError
 from backup.inventory import retrievals
 from backup.inventory import status as queries
+from backup.inventory import tasks as task_rows
 from backup.inventory.database import Transaction, open_inventory
 from backup.inventory.holders import Holder, holders, is_dead
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
+from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName, VaultName
 from backup.retention.dates import FUTURE
 from backup.retention.stats import MONTH
@@ -57,6 +62,8 @@ class _Rows:
     runs: Sequence[Run]
     restores: Sequence[Restore]
     retrievals: Mapping[int, Sequence[queries.RetrievalGroup]]
+    tasks: Mapping[tuple[str, str], TaskRow]
+    pauses: Mapping[JobName, Pause]
     held: Sequence[queries.Held]
     unverified: Mapping[VaultName, datetime]
 
@@ -95,6 +102,8 @@ def _read(tx: Transaction, now: datetime) -> _Rows:
         runs=queries.newest_runs(tx),
         restores=retrievals.list_restores(tx, only_open=True),
         retrievals=queries.retrieval_groups(tx),
+        tasks=task_rows.all_tasks(tx),
+        pauses=task_rows.all_pauses(tx),
         held=queries.held(tx),
         unverified=queries.oldest_unverified(tx),
     )
@@ -121,6 +130,9 @@ def _job(
     last = backups.newest or backups.latest if backups else None
     since = min(backups.first if backups else known_since, now)  # when it was expected to be done at all
     ended = (one for one in facts if one.kind is RunKind.BACKUP and one.job == job.name)
+    task = backup_task(job, socket.gethostname())
+    row = rows.tasks.get(task.key) or TaskRow(*task.key, known_since=now)
+    pause, jitter = rows.pauses.get(job.name), task.timing.jitter
     latest = [one.latest for one in (snapshots, backups) if one is not None]
     return JobStatus(
         name=job.name,
@@ -129,10 +141,13 @@ def _job(
         has_policy=job.policy is not None,
         last_good=good,
         last_run=next((one for one in ended if one.outcome is not Outcome.RUNNING), None),
-        next_at=None if when is None else next_due(when, last, now),
-        overdue_from=None if when is None else overdue_from(when, good or next_due(when, None, since)),
-        is_overdue=when is not None and is_overdue(when, good, now, known_since=since),
+        next_at=due_at(task.timing, row, None if last is None else LastRun(last), now),
+        overdue_from=None
+        if when is None
+        else overdue_from(when, good or next_due(when, None, since), jitter),
+        is_overdue=when is not None and is_overdue(when, good, now, known_since=since, jitter=jitter),
         ahead=max((one for one in latest if one > now + FUTURE), default=None),
+        paused_until=pause.until if pause is not None and pause.until > now else None,
     )
 
 

@@ -97,6 +97,7 @@ class JobStatus:
     overdue_from: datetime | None
     is_overdue: bool
     ahead: datetime | None
+    paused_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,37 @@ class Suspended:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """A task as the daemon tells of it: `state` is running, queued, waiting, paused or idle.
+
+    `last` is what became of its newest run: new (there was none), done, failed, interrupted and so on.
+    Of one that runs: its id, since when, the phase that it is in and the figures of that; None: nobody knows.
+    """
+
+    kind: str
+    name: str
+    text: str
+    vault: VaultName | None
+    state: str
+    last: str = "new"
+    run: str | None = None
+    began_at: datetime | None = None
+    queued_at: datetime | None = None
+    next_at: datetime | None = None
+    paused_until: datetime | None = None
+    waits_for: str | None = None
+    phase: str | None = None
+    done: int = 0
+    total: int | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """The answer to "is all well?"; `daemon_runs` is None where the system does not tell."""
+    """The answer to "is all well?"; `daemon_runs` is None where the system does not tell.
+
+    `tasks` are the daemon's own words; None: it was not asked, or gave no answer.
+    """
 
     now: datetime
     jobs: Sequence[JobStatus]
@@ -165,6 +195,8 @@ class Status:
     suspended: Sequence[Suspended]
     currency: str
     concerns: Sequence[Concern] = ()
+    tasks: Sequence[TaskStatus] | None = None
+    waits_for_clock: bool = False
 
     @property
     def is_well(self) -> bool:

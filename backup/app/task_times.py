@@ -29,9 +29,12 @@ _GOES_ON = {TaskState.INTERRUPTED, TaskState.WAITING}
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The times of a task as configured; `seed` makes its delays differ from those of other servers."""
+    """The times of a task as configured; without a schedule it is done when somebody asks for it.
 
-    schedule: Schedule
+    `seed` makes its delays differ from those of other servers.
+    """
+
+    schedule: Schedule | None
     jitter: timedelta = timedelta()
     catch_up: CatchUp = CatchUp.ONCE
     retry: tuple[timedelta, ...] = ()
@@ -43,41 +46,44 @@ class LastRun:
     """The newest run in the inventory that did what the task does, whoever started it."""
 
     started_at: datetime
-    outcome: Outcome
+    outcome: Outcome | None = None
 
 
-def due_at(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> datetime:
-    """The time at which the task is due, in UTC; it may be past."""
+def due_at(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> datetime | None:
+    """The time at which the task is due, in UTC; it may be past. None: when somebody asks for it."""
     by_hand = _was_run_since(row, last)
     if row.state in _GOES_ON and not by_hand:
         return now
+    retry = None if by_hand else _retry_at(timing, row)
+    if timing.schedule is None:
+        return retry
     since = _since(row, last, now)
     if since is not None and since > now:
         return now
-    known = min(row.known_since, now)
-    due = _by_schedule(timing, since, known, now)
-    retry = None if by_hand else _retry_at(timing, row)
+    due = _by_schedule(timing, timing.schedule, since, min(row.known_since, now), now)
     if retry is not None and not (timing.catch_up is CatchUp.SKIP and retry < now - SLACK):
         due = min(due, retry)
-    return _unless_the_next_is_near(timing, due, now)
+    return _unless_the_next_is_near(timing, timing.schedule, due, now)
 
 
-def _by_schedule(timing: Timing, since: datetime | None, known: datetime, now: datetime) -> datetime:
+def _by_schedule(
+    timing: Timing, schedule: Schedule, since: datetime | None, known: datetime, now: datetime
+) -> datetime:
     """The first time after `since`, delayed; without one the first since the task is known."""
-    if since is None and isinstance(timing.schedule.rule, Every):
+    if since is None and isinstance(schedule.rule, Every):
         return delayed(known, timing.jitter, timing.seed)
     if timing.catch_up is CatchUp.SKIP:
-        due = after_missed(timing.schedule, since or known, now, SLACK + timing.jitter)
+        due = after_missed(schedule, since or known, now, SLACK + timing.jitter)
     else:
-        due = next_due(timing.schedule, since or known, now)
+        due = next_due(schedule, since or known, now)
     return delayed(due, timing.jitter, timing.seed)
 
 
-def _unless_the_next_is_near(timing: Timing, due: datetime, now: datetime) -> datetime:
+def _unless_the_next_is_near(timing: Timing, schedule: Schedule, due: datetime, now: datetime) -> datetime:
     """A time that is due, or the next one if it was missed and that is near."""
-    if due >= now - SLACK or isinstance(timing.schedule.rule, Every):
+    if due >= now - SLACK or isinstance(schedule.rule, Every):
         return due
-    coming = next_due(timing.schedule, now, now)
+    coming = next_due(schedule, now, now)
     return delayed(coming, timing.jitter, timing.seed) if coming - now <= NEAR else due
 
 
@@ -104,8 +110,11 @@ def _retry_at(timing: Timing, row: TaskRow) -> datetime | None:
 
 def begun(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> TaskRow:
     """The task as an attempt begins; at a new time of its schedule it counts from 0 again."""
-    since = _since(row, last, now)
-    is_new = since is None or since > now or next_due(timing.schedule, since, now) <= now
+    since, schedule = _since(row, last, now), timing.schedule
+    if schedule is None:
+        is_new = row.state is not TaskState.FAILED
+    else:
+        is_new = since is None or since > now or next_due(schedule, since, now) <= now
     goes_on = row.state in _GOES_ON and not _was_run_since(row, last)
     counts = (row.failures, row.cuts) if goes_on or not is_new else (0, 0)
     return replace(
@@ -124,14 +133,15 @@ def found_at_start(row: TaskRow, last: LastRun | None, now: datetime) -> TaskRow
     """The task as a new process finds it: nobody is at it any more."""
     if row.state is not TaskState.RUNNING or row.began_at is None:
         return row
-    if last is not None and last.started_at >= row.began_at and last.outcome in _SETTLED:
-        return ended(row, _SETTLED[last.outcome], now)
+    outcome = last.outcome if last is not None and last.started_at >= row.began_at else None
+    if outcome in _SETTLED:
+        return ended(row, _SETTLED[outcome], now)
     if row.cuts < MOST_CUTS:
         return replace(row, state=TaskState.INTERRUPTED, ended_at=now, cuts=row.cuts + 1)
     return ended(row, TaskState.FAILED, now)
 
 
-_SETTLED = {
+_SETTLED: dict[Outcome | None, TaskState] = {
     Outcome.DONE: TaskState.DONE,
     Outcome.PARTIAL: TaskState.DONE,
     Outcome.FAILED: TaskState.FAILED,

@@ -1,4 +1,4 @@
-"""The daemon's tasks as a config asks for them: backups, forgets, compactions, prunes, checks, restores.
+"""The daemon's tasks by a config: backups, forgets, compactions, prunes, checks, open restores.
 
 One of a lane runs at a time; each vault is a lane. Those that store catalogs exclude each other, whatever the
 vault: there is one lock of backups. Open restores go on beside them, in a lane of their own.
@@ -16,7 +16,7 @@ from backup.app.task_times import Timing
 from backup.config import Config, ForgetWhen, JobSettings
 from backup.config.settings import DEFAULT_RETRY
 from backup.model import VaultName
-from backup.schedule import Schedule, parse_schedule
+from backup.schedule import parse_schedule
 
 RESTORES = "restores"
 
@@ -93,10 +93,14 @@ class Task:
         return f"{_NOUNS[self.kind]} of vault {self.name}"
 
 
-def scheduled_tasks(config: Config, host: str | None = None) -> list[Task]:
+def scheduled_tasks(config: Config) -> list[Task]:
     """What the config gives a schedule, in the order in which it is done; restores are not among it."""
-    host = host or socket.gethostname()
-    return sorted(_tasks(config, host), key=lambda task: task.order)
+    return [task for task in tasks_of(config) if task.timing.schedule is not None]
+
+
+def tasks_of(config: Config) -> list[Task]:
+    """What can be done by this config: also the backups of jobs without a schedule, when asked for."""
+    return sorted(_tasks(config, socket.gethostname()), key=lambda task: task.order)
 
 
 def restores_task() -> Task:
@@ -104,23 +108,22 @@ def restores_task() -> Task:
     return Task(TaskKind.RESTORES, RESTORES, None, Timing(parse_schedule("every 5m", "UTC")))
 
 
-def job_timing(job: JobSettings, when: Schedule, host: str) -> Timing:
-    """The times of a job's backups."""
-    return Timing(
-        when,
+def backup_task(job: JobSettings, host: str, number: int = 0) -> Task:
+    """The backups of a job."""
+    timing = Timing(
+        job.when,
         timedelta(seconds=job.jitter),
         job.catch_up,
         tuple(timedelta(seconds=one) for one in job.retry),
         f"{host}/{job.name}",
     )
+    return Task(TaskKind.BACKUP, job.name, job.vault, timing, number)
 
 
 def _tasks(config: Config, host: str) -> Iterator[Task]:
     retry = tuple(timedelta(seconds=one) for one in DEFAULT_RETRY)
     for number, job in enumerate(config.jobs):
-        if job.when is not None:
-            timing = job_timing(job, job.when, host)
-            yield Task(TaskKind.BACKUP, job.name, job.vault, timing, number)
+        yield backup_task(job, host, number)
         if not isinstance(job.forget_when, ForgetWhen):
             yield Task(TaskKind.FORGET, job.name, job.vault, Timing(job.forget_when, retry=retry), number)
     for number, vault in enumerate(config.vaults):

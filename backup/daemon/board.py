@@ -138,11 +138,11 @@ class Board:
             line.queued_at = None
 
     def _queue_due(self, now: datetime) -> None:
-        for line in self._lines.values():
+        for line in self.lines():
             line.next_at = due_at(line.task.timing, line.row, line.last, now)
             if line.run or line.queued_at or line.paused_until or line.not_before > self._monotonic():
                 continue
-            if line.next_at <= now:
+            if line.next_at is not None and line.next_at <= now:
                 self._tell_ahead(line, now)
                 line.queued_at = now
 
@@ -236,7 +236,9 @@ class Board:
     def put(self, key: TaskKey) -> bool:
         """Queue a task now, whatever its schedule and pause say; False if it runs or is queued already."""
         with self._lock:
-            line = self._lines[key]
+            line = self._lines.get(key)
+            if line is None:
+                raise NightvaultError("the daemon cannot look into the inventory now", advice="see its log")
             if line.run is not None or line.queued_at is not None:
                 return False
             line.queued_at, line.is_by_hand = self._clock.now(), True
@@ -246,7 +248,7 @@ class Board:
     @property
     def scheduled(self) -> list[Task]:
         """The tasks that the config gives a schedule."""
-        return [task for task in self._tasks if task.is_recorded]
+        return [task for task in self._tasks if task.is_recorded and task.timing.schedule is not None]
 
     def lines(self) -> list[Line]:
         """The lines of all tasks, in order."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 
 from backup.app.restore_units import RestoreUnits
 from backup.app.task_book import InventoryBook
-from backup.app.tasks import Task, restores_task, scheduled_tasks
+from backup.app.tasks import Task, restores_task, scheduled_tasks, tasks_of
 from backup.config import Config
 from backup.daemon.board import Board
+from backup.daemon.control import ControlServer
 from backup.daemon.executor import Executor
 from backup.daemon.loop import Loop
+from backup.daemon.reload import differences, require_same_place
 from backup.daemon.systemd import Systemd
 from backup.daemon.task_run import FollowedProgress, Watcher, Work
+from backup.daemon.verbs import Verbs
 from backup.daemon.work import TaskWork
-from backup.errors import ConfigError
+from backup.errors import ConfigError, NightvaultError
 from backup.protocols import Clock
 
 _log = logging.getLogger(__name__)
@@ -47,21 +51,61 @@ class Service:
             launch=executor.launch,
             progress=self.progress,
         )
+        verbs = Verbs(self.config, board, self.clock)
         log_tasks(board.scheduled)
-        return Loop(board, executor, self.stop, systemd=Systemd.of(self.environ)).run()
+        with _listening(self.config.state_dir, verbs):
+            return Loop(
+                board,
+                executor,
+                self.stop,
+                reload=lambda: self._reload(work, board, verbs),
+                systemd=Systemd.of(self.environ),
+            ).run()
+
+    def _reload(self, work: TaskWork, board: Board, verbs: Verbs) -> None:
+        """Read the config again, and go on by it; one with mistakes is refused, and the old one stays."""
+        try:
+            new = self.reread()
+            require_same_place(self.config, new)
+            tasks = all_tasks(new)
+        except NightvaultError as error:
+            _log.error("the config is not read again, and the old one stays: %s", error)
+            if error.advice:
+                _log.info("%s", error.advice)
+            return
+        changed = differences(self.config, new)
+        self.config = work.config = verbs.config = new
+        board.replace(tasks, InventoryBook(new))
+        _log.info("the config was read again: %s", "these have changed" if changed else "nothing has changed")
+        for line in changed:
+            _log.info("config: %s", line)
+
+
+@contextmanager
+def _listening(directory: str, verbs: Verbs) -> Iterator[None]:
+    """The control socket; a daemon that cannot have one does its work all the same."""
+    control = ControlServer(directory, verbs.all())
+    try:
+        control.start()
+    except OSError as error:
+        _log.warning("there is no control socket in %s: %s", directory, error.strerror)
+    try:
+        yield
+    finally:
+        control.close()
 
 
 def all_tasks(config: Config) -> list[Task]:
     """The tasks of a config. `ConfigError` if nothing has a schedule: there is nothing to wait for."""
-    tasks = scheduled_tasks(config)
-    if not tasks:
+    if not scheduled_tasks(config):
         raise ConfigError(
             f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
         )
-    return [*tasks, restores_task()]
+    return [*tasks_of(config), restores_task()]
 
 
 def log_tasks(tasks: Sequence[Task]) -> None:
     """Log each task with its schedule."""
     for task in tasks:
-        _log.info("%s: %s, %s", task, task.timing.schedule.text, task.timing.schedule.timezone)
+        if (when := task.timing.schedule) is not None:
+            _log.info("%s: %s, %s", task, when.text, when.timezone)

@@ -57,10 +57,11 @@ def status(cli: Cli, watch: int | None, only_overdue: bool, nagios: bool, metric
 def _read(cli: Cli, *, only_overdue: bool) -> Status:
     from backup.app.concerns import overdue
     from backup.app.status import read_status
+    from backup.cli.support.live_tasks import with_tasks
 
     found = read_status(cli.config(), cli.clock.now())
     if not only_overdue:
-        return found
+        return with_tasks(found, cli.config().state_dir)
     late = [one for one in found.jobs if one.is_overdue]
     return replace(found, jobs=late, concerns=list(overdue(found)))
 

@@ -24,6 +24,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "nightvault daemon",
         "nightvault --config /etc/nightvault/config.toml daemon",
     ),
+    "run": ("nightvault run etc", "nightvault run etc --json"),
+    "cancel": ("nightvault cancel etc", "nightvault cancel 92b43846  # the id that `status` shows"),
+    "pause": (
+        "nightvault pause etc --until 3h",
+        "nightvault pause etc --until 2027-01-06  # to the end of that day",
+    ),
+    "resume": ("nightvault resume etc", "nightvault resume etc --json"),
     "install": ("nightvault install --systemd --print", "nightvault install --systemd"),
     "uninstall": ("nightvault uninstall --systemd", "nightvault uninstall --systemd --user"),
     "config check": ("nightvault config check", "nightvault --config new.toml config check"),

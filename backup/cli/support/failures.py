@@ -65,7 +65,7 @@ def run_to_exit_code(run: Callable[[], object], cli: Cli, words: Sequence[str]) 
 def failure_of(error: BaseException) -> Failure | None:
     """The failure to tell of an error; None for an unforeseen one."""
     if isinstance(error, NightvaultError):
-        return Failure(_kind(type(error)), str(error), error.advice, int(error.exit_code))
+        return Failure(error.kind, str(error), error.advice, int(error.exit_code))
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "nightvault"
         return Failure("usage", error.format_message(), f"see `{path} --help`", int(ExitCode.USAGE))
@@ -157,12 +157,6 @@ def _print(failure: Failure, error: BaseException, cli: Cli, *, json: bool) -> N
         cli.error(f"nightvault: {failure.message}" + (f"\n  {failure.advice}" if failure.advice else ""))
     if json:
         click.echo(render.json_line({"error": failure}))
-
-
-def _kind(error: type[NightvaultError]) -> str:
-    """The stable word for a class of errors: `NoInventoryError` is "no-inventory"."""
-    name = error.__name__.removesuffix("Error")
-    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
 
 
 def _give_up_stdout() -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time
+import re
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import click
 
 from backup.errors import UsageError
+
+_SPAN = re.compile(r"([0-9]{1,4})\s*([mhdw])")
+_UNITS = {
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
 
 
 def parse_moment(text: str) -> datetime:
@@ -22,6 +31,14 @@ def parse_moment(text: str) -> datetime:
         raise UsageError(
             f"{text!r} is no point in time", advice='write "2026-11-01 03:00" or "2026-11-01T03:00+01:00"'
         ) from error
+
+
+def parse_until(text: str, now: datetime) -> datetime:
+    """The aware time of a text that may also be a span from now on, such as 3h or 2d. `UsageError`."""
+    match = _SPAN.fullmatch(text.strip())
+    if match is None:
+        return parse_moment(text)
+    return now + int(match[1]) * _UNITS[match[2]]
 
 
 def _parsed(_ctx: click.Context, _param: click.Parameter, value: Any) -> datetime | None:

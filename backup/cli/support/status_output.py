@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from backup.app.concerns import certificate_bounds
-from backup.app.status_parts import JobStatus, Level, RestoreStatus, RunFacts, Status, VaultStatus
+from backup.app.status_parts import JobStatus, Level, RestoreStatus, RunFacts, Status, TaskStatus, VaultStatus
 from backup.cli.support.render import counted, path_document, printable
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
@@ -29,6 +29,7 @@ def status_document(status: Status) -> dict[str, Any]:
         "daemon_runs": status.daemon_runs,
         "jobs": [_job(one, status.now) for one in status.jobs],
         "running": [_run(one) for one in status.running],
+        "tasks": None if status.tasks is None else [_task(one) for one in status.tasks],
         "restores": [_restore(one) for one in status.restores],
         "vaults": [_vault(one) for one in status.vaults],
         "certificate": None
@@ -55,7 +56,14 @@ def _job(one: JobStatus, now: datetime) -> dict[str, Any]:
         "next_at": one.next_at,
         "overdue_from": one.overdue_from,
         "overdue": one.is_overdue,
+        "paused_until": one.paused_until,
     }
+
+
+def _task(one: TaskStatus) -> dict[str, Any]:
+    document = asdict(one)
+    document["task"] = document.pop("text")
+    return document
 
 
 def _run(one: RunFacts) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from backup.app.status_parts import JobStatus, Level, RestoreStatus, RunFacts, S
 from backup.cli.support.render import counted, duration, local_time, printable, shown_path, size, table
 from backup.cli.support.stats_screen import money
 from backup.cli.support.tables import Column
+from backup.cli.support.task_lines import task_lines
 from backup.inventory.runs import RunKind
 
 if TYPE_CHECKING:
@@ -104,21 +105,25 @@ def _next(job: JobStatus, status: Status) -> str:
         return "runs now"
     if job.is_overdue:
         return "overdue"
+    if job.paused_until is not None:
+        return f"paused to {job.paused_until.astimezone():%m-%d %H:%M}"
     if job.next_at is None:
         return "by hand"
     return "due now" if job.next_at <= status.now else _time(job.next_at)
 
 
 def _lines(status: Status) -> Iterator[tuple[str, str]]:
+    yield from task_lines(status)
     for run in status.running:
-        yield "runs now", _running(run, status.now)
+        if not _is_told(run, status):
+            yield "runs now", _running(run, status.now)
     for restore in status.restores:
         yield "restore", _restore(restore)
     for vault in status.vaults:
         yield "vault", _vault(vault, status)
     if status.certificate is not None and status.certificate.not_after is not None:
         yield "certificate", _days_left(status.certificate.not_after, status.now)
-    yield "daemon", {True: "runs", False: "does not run", None: "nobody can tell here"}[status.daemon_runs]
+    yield "daemon", _daemon(status)
     without = [one.name for one in status.jobs if not one.has_policy]
     if without:
         yield "retention", f"no policy, so all snapshots are kept: {', '.join(without)}"
@@ -134,6 +139,18 @@ def _running(run: RunFacts, now: datetime) -> str:
         return f"{since}: may wait for its vault"
     took = (now - run.started_at).total_seconds()
     return since if took < 0 else f"{since}, for {duration(took)}"
+
+
+def _is_told(run: RunFacts, status: Status) -> bool:
+    """Whether the daemon tells of this run itself."""
+    running = [one for one in status.tasks or () if one.state == "running"]
+    return any((one.kind, one.name) == (run.kind, run.job) for one in running)
+
+
+def _daemon(status: Status) -> str:
+    if status.daemon_runs and status.tasks is None:
+        return "runs, and gives no answer on its socket"
+    return {True: "runs", False: "does not run", None: "nobody can tell here"}[status.daemon_runs]
 
 
 def _restore(one: RestoreStatus) -> str:

@@ -1,0 +1,21 @@
+"""`nightvault cancel`: has the daemon end a run."""
+
+from __future__ import annotations
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+
+
+@click.command()
+@click.argument("run")
+@pass_cli
+def cancel(cli: Cli, run: str) -> None:
+    """Have the daemon end RUN: the id that `nightvault status` shows, or the name of its job or vault.
+
+    What it stored is not stored again. It is not gone on with: the next one comes by the schedule.
+    """
+    from backup.daemon.client import ask
+
+    answer = ask(cli.config().state_dir, {"do": "cancel", "run": run})
+    cli.report(answer, f"{answer['task']} was asked to end (run {answer['run']})")

@@ -1,0 +1,151 @@
+"""The control socket: a line of JSON asks for something, a line of JSON answers; nothing listens on TCP.
+
+    {"do": "run", "job": "main"}          {"job": "main", "queued": true}
+    {"do": "cancel", "run": "x"}          {"error": {"kind": "usage", "message": …, "advice": …}}
+
+The socket is for its owner alone (0600), and whoever connects is asked for by the kernel: root and the
+daemon's own user, else the connection is closed unread. A request is short and has to come at once; clients
+that are slow, or many, hold up nobody else. A second socket with fewer verbs is another `ControlServer`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from backup.daemon.local_socket import (
+    LONGEST_REQUEST,
+    SOCKET,
+    LineTooLongError,
+    peer_of,
+    read_line,
+    short_path,
+    write_line,
+)
+from backup.errors import NightvaultError, UsageError
+
+Verb = Callable[[Mapping[str, object]], Mapping[str, Any]]
+"""Does what a request asks for; its answer is sent as JSON, an error of ours as such."""
+
+_MOST_CLIENTS, _MOST_WAITING = 16, 128
+_SECONDS = 5.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ControlServer:
+    """A socket in `directory` that answers to these verbs, each on a thread of its own."""
+
+    directory: str
+    verbs: Mapping[str, Verb]
+    name: str = SOCKET
+    seconds: float = _SECONDS
+    _socket: socket.socket | None = field(default=None, init=False)
+    _room: threading.BoundedSemaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._room = threading.BoundedSemaphore(_MOST_CLIENTS)
+
+    def start(self) -> None:
+        """Listen from now on. `OSError` if that cannot be; whoever calls holds the daemon's lock."""
+        self._remove_old()
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            os.fchmod(listening.fileno(), 0o600)  # so it never is open to others, not for a moment
+            with short_path(self.directory, self.name) as path:
+                listening.bind(path)
+                os.chmod(path, 0o600)
+            listening.listen(_MOST_WAITING)
+        except OSError:
+            listening.close()
+            raise
+        self._socket = listening
+        threading.Thread(target=self._accept, args=[listening], name="control", daemon=True).start()
+
+    def close(self) -> None:
+        """Listen no more, and remove the socket."""
+        if self._socket is None:
+            return
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes up who waits in `accept`
+        self._socket.close()
+        self._socket = None
+        with suppress(OSError):
+            os.unlink(os.path.join(self.directory, self.name))
+
+    def _remove_old(self) -> None:
+        """Remove the socket that a process left which was killed; nothing else that lies there."""
+        path = os.path.join(self.directory, self.name)
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)
+
+    def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                if self._socket is None:
+                    return
+                threading.Event().wait(0.1)  # no descriptors left, as a rule: it passes
+                continue
+            if not self._may_ask(connection) or not self._room.acquire(blocking=False):
+                connection.close()
+                continue
+            threading.Thread(target=self._serve, args=[connection], name="control", daemon=True).start()
+
+    def _may_ask(self, connection: socket.socket) -> bool:
+        try:
+            user = peer_of(connection)
+        except OSError:
+            return False
+        if user in {0, os.geteuid()}:
+            return True
+        _log.warning("control socket: user %d was turned away", user)
+        return False
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                answer = self._answer(read_line(connection, LONGEST_REQUEST, self.seconds))
+                write_line(connection, msgspec.json.encode(answer), self.seconds)
+        except (OSError, LineTooLongError):
+            _log.debug("control socket: a client was given up")
+        except Exception as error:  # noqa: BLE001  a request must not end the daemon
+            _log.error("control socket: unexpected %s: %s", type(error).__name__, error)
+        finally:
+            self._room.release()
+
+    def _answer(self, line: bytes) -> Mapping[str, Any]:
+        try:
+            request = msgspec.json.decode(line, type=dict[str, object])
+        except (msgspec.MsgspecError, RecursionError):
+            return _told(UsageError('a request is a line of JSON such as {"do": "status"}'))
+        verb = self.verbs.get(str(request.get("do")))
+        try:
+            if verb is None:
+                known = ", ".join(self.verbs)
+                raise UsageError(f"this socket does not do {request.get('do')!r}: it does {known}")
+            return verb(request)
+        except NightvaultError as error:
+            return _told(error)
+
+
+def _told(error: NightvaultError) -> dict[str, Any]:
+    return {
+        "error": {
+            "kind": error.kind,
+            "message": str(error),
+            "advice": error.advice,
+            "exit_code": int(error.exit_code),
+        }
+    }

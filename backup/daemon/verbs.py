@@ -1,0 +1,127 @@
+"""What the control socket can be asked to do: status, run, pause, resume, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backup import __version__
+from backup.app.pausing import pause_job, resume_job
+from backup.app.tasks import TaskKind
+from backup.config import Config
+from backup.daemon.board import Board, Line
+from backup.daemon.control import Verb
+from backup.daemon.task_run import TaskRun
+from backup.errors import UsageError
+from backup.protocols import Clock
+
+
+@dataclass(slots=True)
+class Verbs:
+    """The verbs of a daemon; `config` may be replaced between two requests."""
+
+    config: Config
+    board: Board
+    clock: Clock
+
+    def all(self) -> dict[str, Verb]:
+        """By name. A socket for a page would be given fewer."""
+        return {
+            "status": self.status,
+            "run": self.run,
+            "pause": self.pause,
+            "resume": self.resume,
+            "cancel": self.cancel,
+        }
+
+    def status(self, _request: Mapping[str, object]) -> dict[str, Any]:
+        """What runs, how far it is; what is queued, what waits, what is next."""
+        return {
+            "as_of": self.clock.now(),
+            "version": __version__,
+            "waits_for_clock": self.board.gate.is_waiting,
+            "tasks": [_task(line) for line in self.board.lines()],
+        }
+
+    def run(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """Queue the backup of a job, before all that has a schedule."""
+        job = self.config.job(_text(request, "job"))
+        self.board.look()  # or a daemon that has just begun would not know it
+        return {"job": job.name, "queued": self.board.put((TaskKind.BACKUP, job.name))}
+
+    def pause(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """Let the schedules of a job rest until a time."""
+        until = pause_job(self.config, _text(request, "job"), _moment(request, "until"), self.clock.now())
+        self.board.look()
+        return {"job": request["job"], "until": until}
+
+    def resume(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """Take back a pause."""
+        was_paused = resume_job(self.config, _text(request, "job"), self.clock.now())
+        self.board.look()
+        return {"job": request["job"], "was_paused": was_paused}
+
+    def cancel(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """Ask a run to end for good, named by its id or by its job or vault."""
+        name = _text(request, "run")
+        found = [run for run in self.board.runs() if name in {run.id, run.task.name}]
+        if len(found) != 1:
+            running = ", ".join(_named(run) for run in self.board.runs()) or "nothing"
+            several = "several are named" if found else "no run is named"
+            raise UsageError(f"{several} {name}: what runs is {running}", advice="name one by its id")
+        found[0].cancel()
+        return {"run": found[0].id, "task": str(found[0].task)}
+
+
+def _task(line: Line) -> dict[str, Any]:
+    run, task = line.run, line.task
+    return {
+        "kind": task.kind,
+        "name": task.name,
+        "text": str(task),
+        "vault": task.vault,
+        "state": _state(line),
+        "run": run.id if run else None,
+        "began_at": run.began_at if run else None,
+        "by_hand": run.is_by_hand if run else line.is_by_hand,
+        "stopping": run is not None and run.stop.is_set(),
+        "progress": run.progress.document() if run else None,
+        "queued_at": line.queued_at,
+        "waits_for": line.waits_for or None,
+        "paused_until": line.paused_until,
+        "next_at": line.next_at,
+        "last": line.row.state,
+    }
+
+
+def _state(line: Line) -> str:
+    if line.run is not None:
+        return "running"
+    if line.queued_at is not None:
+        return "queued"
+    if line.waits_for:
+        return "waiting"
+    return "paused" if line.paused_until is not None else "idle"
+
+
+def _named(run: TaskRun) -> str:
+    return f"{run.task} ({run.id})"
+
+
+def _text(request: Mapping[str, object], key: str) -> str:
+    found = request.get(key)
+    if not isinstance(found, str) or not found:
+        raise UsageError(f'a request to {request.get("do")} needs "{key}", a text')
+    return found
+
+
+def _moment(request: Mapping[str, object], key: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(_text(request, key))
+    except ValueError as error:
+        raise UsageError(f'"{key}" must be a time such as 2026-11-26T08:00:00+01:00') from error
+    if found.tzinfo is None:
+        raise UsageError(f'"{key}" must have an offset, such as 2026-11-26T08:00:00+01:00')
+    return found

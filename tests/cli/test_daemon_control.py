@@ -1,0 +1,215 @@
+"""A real daemon is talked to: run, pause, resume, cancel, status; SIGHUP; a stop whatever it does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command_line import run, run_json
+from tests.support.real_daemons import RealDaemon, running
+
+JOBS = """
+[[job]]
+name = "nightly"
+vault = "disk"
+sources = ["{source}"]
+schedule = "0 0 29 2 *"
+timezone = "UTC"
+[[job]]
+name = "slow"
+vault = "disk"
+sources = ["{source}"]
+[job.hooks]
+before = ["{hook}"]
+"""
+HOOK = """#!/bin/sh
+[ -e {go} ] && exit 0
+trap '{trap}' TERM
+touch {at}
+while ! [ -e {go} ]; do sleep 0.1; done
+"""
+
+
+class Place:
+    """A server whose job `slow` waits in a hook until the file `go` is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.toml"
+        source = folder / "source"
+        source.mkdir()
+        (source / "file").write_text("content")
+        self.write(JOBS)
+        self.hook("exit 1")
+        words = ("--config", self.config, "init", "--non-interactive", "--key-file", folder / "recovery.key")
+        made = run(*words)
+        assert made.exit_code == 0, made.output
+
+    def write(self, jobs: str) -> None:
+        """Write the config."""
+        made = jobs.format(source=self.folder / "source", hook=self.folder / "hook")
+        vault = '[state]\ndir = "state"\n[[vault]]\nname = "disk"\nkind = "directory"\npath = "vault"\n'
+        self.config.write_text(vault + made)
+        self.config.chmod(0o600)
+
+    def hook(self, trap: str) -> None:
+        """Write the hook; `trap` is what it does on SIGTERM."""
+        path = self.folder / "hook"
+        path.write_text(HOOK.format(go=self.folder / "go", at=self.folder / "at", trap=trap))
+        path.chmod(0o700)
+
+    def __call__(self, *words: str, exit_code: int = 0) -> Any:
+        now = datetime.now(UTC)
+        return run_json("--config", self.config, *words, exit_code=exit_code, now=now)
+
+    def screen(self) -> str:
+        """What `status` shows."""
+        return run("--config", self.config, "status", now=datetime.now(UTC)).stdout
+
+    def begin_slow(self, daemon: RealDaemon) -> None:
+        """Have the slow job begin, and wait until its hook runs."""
+        daemon.wait_for("started with")
+        assert self("run", "slow") == {"job": "slow", "queued": True}
+        deadline = time.monotonic() + 30
+        while not (self.folder / "at").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def tasks(self) -> dict[str, Any]:
+        """The daemon's tasks by name, as `status` has them."""
+        said = run("--config", self.config, "--json", "status", now=datetime.now(UTC)).stdout
+        return {one["task"]: one for one in json.loads(said)["tasks"]}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_what_is_asked_for_runs_at_once_and_status_tells_how_far_it_is(place: Place) -> None:
+    with running(place.config) as daemon:
+        place.begin_slow(daemon)
+        assert place("run", "slow") == {"job": "slow", "queued": False}
+        assert place("run", "nightly")["queued"]
+        slow, nightly = (place.tasks()[f"job {name}"] for name in ("slow", "nightly"))
+        assert (slow["state"], nightly["state"]) == ("running", "queued")
+        screen = place.screen()
+        assert re.search(rf"runs now +job slow \(run {slow['run']}\)", screen), screen
+        assert re.search("queued +job nightly +\n", screen), screen
+        (place.folder / "go").touch()
+        daemon.wait_for("job nightly: done in")
+        assert place.tasks()["job slow"]["state"] == "idle"
+        assert daemon.stop() < 10
+    assert [one["outcome"] for one in place("runs")] == ["done", "done"]
+    assert place("run", "slow", exit_code=15)["error"]["kind"] == "daemon-away"
+
+
+def test_a_run_is_cancelled_and_not_gone_on_with(place: Place) -> None:
+    with running(place.config) as daemon:
+        place.begin_slow(daemon)
+        refused = place("cancel", "other", exit_code=2)["error"]
+        assert "no run is named other: what runs is job slow (" in refused["message"]
+        assert place("cancel", "slow")["task"] == "job slow"
+        daemon.wait_for("job slow: cancelled")
+        daemon.stop()
+    with running(place.config) as daemon:
+        daemon.wait_for("started with")
+        assert place.tasks()["job slow"]["last"] == "cancelled"
+        daemon.stop()
+    assert [one["outcome"] for one in place("runs")] == ["interrupted"]
+
+
+def test_a_pause_is_there_with_and_without_a_daemon(place: Place) -> None:
+    first = place("pause", "nightly", "--until", "3h")
+    with running(place.config) as daemon:
+        daemon.wait_for("job nightly: is paused")
+        assert place.tasks()["job nightly"]["paused_until"] == first["until"]
+        assert "paused to" in place.screen()
+        assert place("resume", "nightly") == {"job": "nightly", "was_paused": True}
+        assert place("resume", "nightly") == {"job": "nightly", "was_paused": False}
+        daemon.wait_for("job nightly: goes on after its pause")
+        place("pause", "nightly", "--until", "2d")
+        daemon.stop()
+    assert place("resume", "nightly")["was_paused"]
+    for words in ("2020-01-01", "soon", "60w"):
+        assert place("pause", "nightly", "--until", words, exit_code=2)["error"]["kind"] == "usage"
+    assert (
+        "there is nightly, slow" in place("pause", "night", "--until", "3h", exit_code=2)["error"]["message"]
+    )
+
+
+def test_the_config_is_read_again_and_one_with_mistakes_is_refused(place: Place) -> None:
+    with running(place.config) as daemon:
+        daemon.wait_for("started with 1 task")
+        place.write(JOBS.replace("0 0 29 2 *", "daily at 04:00").replace('"slow"', '"other"'))
+        daemon.process.send_signal(signal.SIGHUP)
+        said = daemon.wait_for("config: job other: new")
+        assert "config: job nightly: schedule: 0 0 29 2 * -> daily at 04:00" in said
+        assert "config: job slow: removed" in said
+        assert "job other" in place.tasks()
+        place.config.write_text("nonsense")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("the config is not read again, and the old one stays")
+        place.config.rename(place.folder / "away")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("the old one stays: cannot read", 1)
+        (place.folder / "away").rename(place.config)
+        place.write(JOBS.replace("schedule", "# schedule"))
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("no job has a schedule")
+        place.write('[state]\ndir = "elsewhere"\n' + JOBS)
+        place.config.write_text(place.config.read_text().replace('[state]\ndir = "state"\n', ""))
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("the state directory or the inventory is another one")
+        place.write(JOBS)
+        (place.folder / "go").touch()
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("config: job slow: new")
+        place("run", "slow")
+        daemon.wait_for("job slow: done in")
+        daemon.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trap", ["exit 1", ""], ids=["ends", "deaf"])
+def test_it_ends_in_time_although_a_hook_runs_and_goes_on_after_the_next_start(
+    place: Place, trap: str
+) -> None:
+    """A deaf hook is one that ignores SIGTERM; the run is dropped then, and both ways it is gone on with."""
+    place.hook(trap)
+    with running(place.config) as daemon:
+        place.begin_slow(daemon)
+        assert daemon.stop() < 10
+    (place.folder / "go").touch()
+    with running(place.config) as daemon:
+        daemon.wait_for("job slow: done in")
+        assert daemon.stop() < 10
+    assert place("runs")[0]["outcome"] == "done"
+
+
+def test_a_second_signal_ends_it_at_once(place: Place) -> None:
+    place.hook("")
+    with running(place.config) as daemon:
+        place.begin_slow(daemon)
+        daemon.process.terminate()
+        daemon.wait_for("asked to stop")
+        daemon.process.terminate()
+        assert daemon.process.wait(5) == -signal.SIGTERM
+    (place.folder / "go").touch()
+
+
+def test_the_socket_is_the_owners_and_goes_with_the_daemon(place: Place) -> None:
+    path = place.folder / "state" / "daemon.sock"
+    with running(place.config) as daemon:
+        daemon.wait_for("started with")
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        daemon.stop()
+    assert not path.exists()
