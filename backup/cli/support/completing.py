@@ -164,7 +164,7 @@ _BY_METAVAR: dict[str, _Lookup] = {
     **dict.fromkeys(("FILE", "FILE|URI", "FILE|prompt", "LINE|FILE"), _files),
     **dict.fromkeys(("CSR", "REQUEST", "ENROLMENT"), _files),
     "DIR": _directories,
-    "JOB": _jobs,
+    **dict.fromkeys(("JOB", "RUN"), _jobs),  # a run may be named by its job
     "VAULT": _vaults,
     "JOB | SNAPSHOT": _jobs_and_snapshots,
     **dict.fromkeys(("SNAPSHOT", "A", "B"), _snapshots),
