@@ -67,8 +67,8 @@ def test_a_second_daemon_on_one_state_stops(config: Path, tmp_path: Path) -> Non
     words = [SCRIPT, "--config", str(config), "daemon"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        while "started" not in process.stderr.readline():
-            pass
+        while "started" not in (line := process.stderr.readline()):
+            assert line, "it ended"
         second = run("--config", config, "daemon")
         assert second.exit_code == 11
         assert "another daemon is running" in second.stderr
