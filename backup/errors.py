@@ -42,6 +42,11 @@ class NightvaultError(Exception):
         return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
 
 
+def failure_report(error: NightvaultError) -> dict[str, str | int]:
+    """The report of a run that ended by an error; the keys are part of the JSON interface."""
+    return {"error": str(error), "advice": error.advice, "exit_code": int(error.exit_code)}
+
+
 # The user's side: arguments, files, keys.
 
 

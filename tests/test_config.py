@@ -183,7 +183,7 @@ def test_recipients_are_read(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("[vaults]", "vaults: unknown section; did you mean vault?"),
-        ("[notify]", "notify: unknown section"),
+        ("[fleet]", "fleet: unknown section"),
         ("state = 3", "state: must be a table"),
         ('[vault]\nname = "x"', "vault: must be written as [[vault]]"),
         ("vault = [3]", "vault[1]: must be a table"),

@@ -17,7 +17,7 @@ from backup.app.recovery_lines import keep_line_of
 from backup.app.runs import opened
 from backup.app.surroundings import Surroundings
 from backup.config import Config, JobSettings, VaultSettings
-from backup.errors import ConfigError, LockedError, NightvaultError
+from backup.errors import ConfigError, LockedError, NightvaultError, failure_report
 from backup.inventory import runs
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, VaultName
@@ -65,7 +65,7 @@ def _compact(
         raise
     except NightvaultError as error:
         if not only_plan:
-            _record(context, Outcome.FAILED, {"vault": settings.name, "error": str(error)}, began)
+            _record(context, Outcome.FAILED, {"vault": settings.name, **failure_report(error)}, began)
         raise
     kept = [text for line in report.recovery_lines.values() for text in keep_line_of(config, line)]
     report = replace(report, warnings=[*report.warnings, *kept])

@@ -6,18 +6,22 @@ within three days (one that lives shortly: a tenth of its life).
 A warning: the newest backup, forget, prune or compaction failed or was partial; a check could not look at
 everything; the certificate expires within 14 days (a fifth of its life), or cannot be looked at; the daemon
 does not run though something has a schedule, or waits for the clock; a date is still to come; a suspended
-process holds a lock; a restore is not gone on with, or lacks something.
+process holds a lock; a restore is not gone on with, or lacks something; less is free on a disk than should be
+(a quarter of it: critical); storing costs more than it may; the last good check of a vault is too old; a
+channel does not take its messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from backup.app.status_parts import (
     UNKNOWN,
     CertificateStatus,
     Concern,
+    DiskStatus,
     JobStatus,
     Level,
     RunFacts,
@@ -25,6 +29,7 @@ from backup.app.status_parts import (
     Topic,
 )
 from backup.inventory.runs import Outcome, RunKind
+from backup.wording import counted, size
 
 SOON, VERY_SOON = timedelta(days=14), timedelta(days=3)
 
@@ -39,6 +44,10 @@ def concerns_of(status: Status) -> list[Concern]:
         *_daemon(status),
         *_locks(status),
         *_restores(status),
+        *_disks(status.disks),
+        *_costs(status),
+        *_checks(status),
+        *_undelivered(status),
     ]
     return sorted(found, key=lambda one: one.level is not Level.CRITICAL)
 
@@ -164,6 +173,47 @@ def _restores(status: Status) -> Iterator[Concern]:
         elif one.failed:
             text = f"restore {one.id[:8]}: the vault could not make {one.failed} of {one.retrievals} readable"
             yield Concern(Level.WARNING, Topic.RESTORE, text, "nightvault restores")
+
+
+def _disks(disks: Sequence[DiskStatus]) -> Iterator[Concern]:
+    for one in disks:
+        if one.free < one.least:
+            text = (
+                f"only {size(one.free)} free where {one.what} lies ({one.path}), less than {size(one.least)}"
+            )
+            level = Level.CRITICAL if one.free < one.least // 4 else Level.WARNING
+            yield Concern(level, Topic.DISK, text, f"df -h {one.path}", about=one.path)
+
+
+def _costs(status: Status) -> Iterator[Concern]:
+    known = [one.month for one in status.vaults if one.month is not None]
+    total = sum(known, Decimal(0))
+    if status.most_month is not None and total > status.most_month:
+        text = (
+            f"storing costs {total:.2f} {status.currency} a month, more than the limit of "
+            f"{status.most_month:.2f} (monitoring.max_month_cost)"
+        )
+        yield Concern(Level.WARNING, Topic.COST, text, "nightvault stats")
+
+
+def _checks(status: Status) -> Iterator[Concern]:
+    """Vaults whose last good check is too old; one that was never checked counts from its first archive."""
+    for one in status.vaults:
+        since = one.checked_at or one.stored_since
+        if status.check_age is None or one.kind == UNKNOWN or since is None:
+            continue
+        if status.now - since > status.check_age:
+            told = "was never checked" if one.checked_at is None else f"was last checked {_shown(since)}"
+            text = f"vault {one.name} {told}: monitoring.check_age is {status.check_age.days} days"
+            command = f"nightvault check --vault {one.name}"
+            yield Concern(Level.WARNING, Topic.CHECK, text, command, about=one.name)
+
+
+def _undelivered(status: Status) -> Iterator[Concern]:
+    for one in status.undelivered:
+        text = f"channel {one.channel}: {counted(one.messages, 'message')} not sent since {_shown(one.since)}"
+        text += f": {one.answer}" if one.answer else ""
+        yield Concern(Level.WARNING, Topic.MESSAGES, text, "nightvault notify test", about=one.channel)
 
 
 def _shown(moment: datetime) -> str:

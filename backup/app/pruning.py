@@ -16,7 +16,7 @@ from backup.app.surroundings import Surroundings
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config, VaultSettings
 from backup.cost import Price
-from backup.errors import InterruptedRunError, LockedError, NightvaultError
+from backup.errors import InterruptedRunError, LockedError, NightvaultError, failure_report
 from backup.inventory import runs
 from backup.inventory.runs import Outcome, RunKind
 from backup.inventory.stages import StepStage
@@ -65,7 +65,7 @@ class Prune:
             return
         stopped = isinstance(error, InterruptedRunError)
         outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
-        self._record(outcome, {"vault": self.context.backup.vault.name, "error": str(error)}, began)
+        self._record(outcome, {"vault": self.context.backup.vault.name, **failure_report(error)}, began)
 
     def _record(self, outcome: Outcome, report: dict[str, object], began: datetime) -> None:
         backup = self.context.backup

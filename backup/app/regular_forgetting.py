@@ -12,7 +12,7 @@ from backup.app.runs import opened
 from backup.app.surroundings import Surroundings
 from backup.archiver.report import BackupReport
 from backup.config import Config, ForgetWhen
-from backup.errors import NightvaultError
+from backup.errors import NightvaultError, failure_report
 from backup.inventory import runs
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId
@@ -83,7 +83,7 @@ def forget_job(
             forgot = _forget(at, job)
         except NightvaultError as error:
             with suppress(NightvaultError):  # the first error is the one to report
-                _record(at, job, Outcome.FAILED, {"error": str(error)}, began)
+                _record(at, job, Outcome.FAILED, dict(failure_report(error)), began)
             raise
         if always_record and not forgot.snapshots:
             _record(at, job, Outcome.DONE, {"forgotten": []}, began)

@@ -16,8 +16,10 @@ from backup.app.malloc import share_freed_memory
 from backup.app.metrics import metrics_after
 from backup.app.recovery_lines import keep_line
 from backup.app.source_warnings import nested_vaults
+from backup.app.start_pings import StartPings
 from backup.app.state import State, parse_recipients
 from backup.app.surroundings import Surroundings
+from backup.app.unusual_runs import unusual_in
 from backup.app.vaults import Purpose, make_vault
 from backup.archiver.backup import run_backup
 from backup.archiver.hooks import Command as HookCommand
@@ -157,9 +159,14 @@ def run_job(
             reach=reach or Reach(),
         )
         keys, context = read_keys(config, inventory), backup_context(at, job.vault)
-        report = run_backup(what, keys, context, accept_recipients=accept_recipients)
+        with StartPings(config, name, inventory.id, stop.is_set) as pings:
+            context = replace(context, begun=pings.send)
+            report = run_backup(what, keys, context, accept_recipients=accept_recipients)
+        with inventory.reading() as tx:
+            run = runs.find_run(tx, report.run)
+            unusual = unusual_in(tx, run) if run is not None else []
     nested = () if stdin is not None else nested_vaults(config, job)
-    return keep_line(config, replace(report, warnings=[*report.warnings, *nested]))
+    return keep_line(config, replace(report, warnings=[*report.warnings, *unusual, *nested]))
 
 
 def backup_context(at: Surroundings, vault: VaultName) -> BackupContext:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from backup.app.concerns import concerns_of
@@ -22,11 +22,13 @@ from backup.app.stats import terms_of
 from backup.app.status_parts import (
     UNKNOWN,
     CertificateStatus,
+    DiskStatus,
     JobStatus,
     RestoreStatus,
     RunFacts,
     Status,
     Suspended,
+    Undelivered,
     VaultStatus,
 )
 from backup.app.task_times import LastRun, due_at
@@ -34,11 +36,12 @@ from backup.app.tasks import backup_task
 from backup.app.vaults import identity_files
 from backup.config import Config, JobSettings, VaultSettings
 from backup.errors import NightvaultError
-from backup.inventory import retrievals
+from backup.inventory import messages, retrievals
 from backup.inventory import status as queries
 from backup.inventory import tasks as task_rows
 from backup.inventory.database import Transaction, open_inventory
 from backup.inventory.holders import Holder, holders, is_dead
+from backup.inventory.messages import Delivery
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
@@ -66,6 +69,9 @@ class _Rows:
     pauses: Mapping[JobName, Pause]
     held: Sequence[queries.Held]
     unverified: Mapping[VaultName, datetime]
+    oldest: Mapping[VaultName, datetime]
+    checked: Mapping[VaultName, datetime]
+    undelivered: Sequence[Undelivered]
 
 
 def read_status(config: Config, now: datetime) -> Status:
@@ -90,6 +96,10 @@ def read_status(config: Config, now: datetime) -> Status:
         daemon_runs=None if after is None else DAEMON in after,
         suspended=_suspended(after or {}),
         currency=price_table(config).currency,
+        disks=_disks(config),
+        undelivered=rows.undelivered,
+        most_month=config.monitoring.max_month_cost,
+        check_age=_span(config.monitoring.check_age),
     )
     return replace(found, concerns=concerns_of(found))
 
@@ -106,7 +116,39 @@ def _read(tx: Transaction, now: datetime) -> _Rows:
         pauses=task_rows.all_pauses(tx),
         held=queries.held(tx),
         unverified=queries.oldest_unverified(tx),
+        oldest=queries.oldest_stored(tx),
+        checked=queries.last_good_checks(tx, now),
+        undelivered=_undelivered(tx),
     )
+
+
+def _undelivered(tx: Transaction) -> list[Undelivered]:
+    """What channels could not be given, by channel; what was not tried yet only waits."""
+    tried: dict[str, list[Delivery]] = {}
+    for one in messages.waiting(tx):
+        if one.attempts:
+            tried.setdefault(one.channel, []).append(one)
+    return [
+        Undelivered(name, len(those), those[0].message.created_at, those[-1].answer or "")
+        for name, those in tried.items()
+    ]
+
+
+def _disks(config: Config) -> list[DiskStatus]:
+    """What is free where the state directory and directory vaults lie, as far as that can be seen."""
+    places = [("the state directory", config.state_dir)]
+    places += [(f"vault {one.name}", one.path) for one in config.vaults if one.path is not None]
+    found: dict[int, DiskStatus] = {}
+    for what, path in places:
+        with suppress(OSError):
+            disk = os.statvfs(path)
+            free = disk.f_bavail * disk.f_frsize
+            found.setdefault(os.stat(path).st_dev, DiskStatus(path, what, free, config.monitoring.min_free))
+    return list(found.values())
+
+
+def _span(seconds: int | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _changed_at(config: Config) -> datetime:
@@ -177,6 +219,8 @@ def _vault(
         is_free=settings is not None and settings.kind == "directory",
         unverified_since=rows.unverified.get(name),
         next_prune=None if prune is None else next_due(prune, max(prunes, default=None), now),
+        checked_at=rows.checked.get(name),
+        stored_since=rows.oldest.get(name),
     )
 
 

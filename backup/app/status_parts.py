@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -35,17 +35,25 @@ class Topic(StrEnum):
     CERTIFICATE = "certificate"
     LOCK = "lock"
     RESTORE = "restore"
+    DISK = "disk"
+    COST = "cost"
+    CHECK = "check"
+    MESSAGES = "messages"
 
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """Something that is not well; `command` shows more, or is what to do."""
+    """Something that is not well; `command` shows more, or is what to do.
+
+    `about` tells it from others of its topic, and is the same as long as it lasts: a job, a vault, a path.
+    """
 
     level: Level
     topic: Topic
     text: str
     command: str | None = None
     job: JobName | None = None
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,8 @@ class VaultStatus:
     is_free: bool
     unverified_since: datetime | None
     next_prune: datetime | None
+    checked_at: datetime | None = None  # when the last check began that found nothing wrong
+    stored_since: datetime | None = None  # when the first archive that it holds was stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +188,26 @@ class TaskStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """What is free where something of ours lies: `what` is it, "the state directory" or a vault."""
+
+    path: str
+    what: str
+    free: int
+    least: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """Messages that a channel could not be given: how many, since when, and its last answer."""
+
+    channel: str
+    messages: int
+    since: datetime
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The answer to "is all well?"; `daemon_runs` is None where the system does not tell.
 
@@ -197,6 +227,10 @@ class Status:
     concerns: Sequence[Concern] = ()
     tasks: Sequence[TaskStatus] | None = None
     waits_for_clock: bool = False
+    disks: Sequence[DiskStatus] = ()
+    undelivered: Sequence[Undelivered] = ()
+    most_month: Decimal | None = None  # what storing may cost a month
+    check_age: timedelta | None = None  # how old the last good check of a vault may be
 
     @property
     def is_well(self) -> bool:

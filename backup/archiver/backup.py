@@ -33,7 +33,7 @@ from backup.archiver.staged_changes import StagedChanges
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
 from backup.archiver.unmounted import COVERED, UNMOUNTED, UNPLUGGED, is_missed, is_unmounted, lost_mounts
-from backup.errors import ConfigError, InterruptedRunError, NightvaultError
+from backup.errors import ConfigError, InterruptedRunError, NightvaultError, failure_report
 from backup.inventory import archives, entries, packed, runs, snapshots
 from backup.inventory.entries import LiveEntry
 from backup.inventory.lost import directories_with, to_store_anew
@@ -95,6 +95,7 @@ def _backup(
     vault, domain = require_domain(keys, context, accept=accept)
     row, run = _open(job, context, vault)
     hooks.begun(run.number)
+    context.begun(run.number)
     try:
         patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
         require_vault(context.inventory, context.vault, patience)
@@ -154,7 +155,8 @@ def _fail(context: BackupContext, run: Run, error: BaseException) -> None:
         if archives.catalog_of_run(tx, run.number) is not None:
             return  # its catalog may still arrive: the next run decides
         entries.discard_staged(tx, run.number)
-        runs.finish_run(tx, run.number, outcome, {"error": str(error)}, context.clock.now())
+        report = failure_report(error) if isinstance(error, NightvaultError) else {"error": str(error)}
+        runs.finish_run(tx, run.number, outcome, report, context.clock.now())
 
 
 class _Backup:

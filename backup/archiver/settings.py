@@ -82,7 +82,8 @@ class Keys:
 class BackupContext:
     """Everything a run needs besides its job; `stamps` is the file systems' clock, in ns.
 
-    After `most_deltas` of a job, if it is set, a full catalog is due earlier than usual.
+    After `most_deltas` of a job, if it is set, a full catalog is due earlier than usual. `begun` is called
+    with the number of a run as soon as that is recorded.
     """
 
     inventory: Inventory
@@ -95,6 +96,7 @@ class BackupContext:
     stop: Callable[[], bool]
     stamps: Callable[[], int] = stamp_clock
     most_deltas: int | None = None
+    begun: Callable[[int], None] = lambda _: None
     reach: Reach = field(default_factory=Reach)
 
 

@@ -8,6 +8,7 @@ is always whole and correct, its paths absolute; it never goes below `app`, whic
 
 from backup.config.in_force import Origin, Setting, Table, settings_in_force, without_secrets
 from backup.config.limits import most_parts_at_once, part_size_within, warnings_of_limits
+from backup.config.monitoring import LogForm
 from backup.config.reading import (
     SYSTEM_CONFIG,
     find_config,
@@ -25,7 +26,6 @@ from backup.config.settings import (
     IdentitySettings,
     JobSettings,
     LimitSettings,
-    LogForm,
     RolesAnywhereSettings,
     SourceSettings,
     VaultSettings,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from backup.config.limits import check_limits, check_memory
+from backup.config.notifying import check_notify
 from backup.config.retention import RetentionSettings, check_rules, parse_forget
 from backup.config.settings import Config, JobSettings, SourceSettings, VaultSettings, suggestion
 from backup.errors import ConfigError, NightvaultError
@@ -37,6 +38,8 @@ def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
     yield from _check_identity(config)
     yield from _check_recipients(config.recipients)
     yield from check_memory(config)
+    named = [(f"job[{number}].notify", job.notify) for number, job in enumerate(config.jobs, 1)]
+    yield from check_notify(config.notify, named)
     for key, names in (("vault", [v.name for v in config.vaults]), ("job", [j.name for j in config.jobs])):
         twice = [n for n, name in enumerate(names) if name in names[:n]]
         yield from ((f"{key}[{n + 1}].name", f"another {key} is named {names[n]}") for n in twice)

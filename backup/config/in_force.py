@@ -115,7 +115,7 @@ def _default(values: Struct, name: str, value: Any) -> Any:
         return values.zone
     if isinstance(value, Struct) or value in {None, ()}:
         return None
-    if name in {"pack_size", "part_size", "memory"}:
+    if name in {"pack_size", "part_size", "memory", "min_free"}:
         return f"{value // MIB}MiB"
     if name in {"prune_grace", "compact_horizon"}:
         return f"{value // _DAY}d"

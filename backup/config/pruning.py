@@ -1,4 +1,4 @@
-"""How long condemned archives wait, and how far ahead a compaction reckons, as they are written."""
+"""How long condemned archives wait, how far ahead a compaction reckons, how old a check may be."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def parse_grace(value: object) -> int:
 def parse_horizon(value: object) -> int:
     """The seconds of "180d" or "2y", a month at least; `ValueError` with a sentence for others."""
     return _seconds(value, 30 * _DAY, _LONGEST_HORIZON, 'must be a text such as "2y", from "30d" to "20y"')
+
+
+def parse_age(value: object) -> int:
+    """The seconds of "90d" or "26w", a day at least; `ValueError` with a sentence for others."""
+    return _seconds(value, _DAY, _LONGEST_HORIZON, 'must be a text such as "90d", from "1d" to "20y"')
 
 
 def _seconds(value: object, least: int, most: int, sentence: str) -> int:

@@ -16,25 +16,25 @@ from msgspec import Struct
 
 from backup.config.checking import Mistake, check
 from backup.config.limits import limit_windows, parse_rate
-from backup.config.pruning import parse_grace, parse_horizon
+from backup.config.monitoring import MonitoringSettings
+from backup.config.notifying import NotifySettings
+from backup.config.pruning import parse_age, parse_grace, parse_horizon
 from backup.config.retention import COUNTS, SPANS, RetentionSettings, check_count, check_rules, check_span
 from backup.config.settings import (
     LISTS,
-    NAME,
-    NAME_SENTENCE,
     SECTIONS,
     Config,
     EncryptionSettings,
     InventorySettings,
     JobSettings,
     LimitsSettings,
-    MonitoringSettings,
     PricesSettings,
     RestoreSettings,
     SourceSettings,
     StateSettings,
     suggestion,
 )
+from backup.config.shapes import NAME, NAME_SENTENCE
 from backup.credentials.places import CREDENTIAL
 from backup.errors import ConfigError
 from backup.model import MIB
@@ -52,18 +52,21 @@ _MOST_BYTES = 1024 * 1024
 _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
 _MONEY = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
-_SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than", "link", "memory"})
+_SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than", "link", "memory", "min_free"})
 _LIMITS = frozenset({"upload_limit", "download_limit"})
 _DURATION = re.compile(r"([0-9]+)\s*([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _LONGEST_JITTER, _LONGEST_DELAY, _MOST_DELAYS = 86_400, 604_800, 20
 _HOOKS = frozenset({"before", "after", "on_failure", "finally"})
 _PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
-_SECRETS = frozenset({"private_key", "passphrase_file"})  # what systemd hands over, if not a path
+_SECRETS = frozenset(  # what systemd hands over, if not a path
+    {"private_key", "passphrase_file", "url_file", "token_file", "password_file"}
+)
 PATHS = frozenset(
     {
         *("dir", "file", "recovery_file", "metrics_file", "path"),
         *("certificate", "private_key", "intermediates", "passphrase_file"),
+        *("url_file", "token_file", "password_file", "ca_file"),
     }
 )
 _PATH_LISTS = frozenset({"exclude_file", "iexclude_file"})
@@ -199,6 +202,7 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
         restore=read.get("restore", RestoreSettings()),
         limits=read.get("limits", LimitsSettings()),
         monitoring=read.get("monitoring", MonitoringSettings()),
+        notify=read.get("notify", NotifySettings()),
         vaults=read["vault"],
         jobs=jobs,
     )
@@ -353,6 +357,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     **dict.fromkeys(SPANS, check_span),
     "limit": parse_rate,
     "max_restore_cost": parse_money,
+    "max_month_cost": parse_money,
+    "check_age": parse_age,
     "timeout": parse_duration,
     "jitter": _jitter,
     "retry": _delays,

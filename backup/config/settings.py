@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from enum import StrEnum
 from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
+from backup.config.monitoring import MonitoringSettings
+from backup.config.notifying import NotifySettings
 from backup.config.pruning import DEFAULT_GRACE, DEFAULT_HORIZON
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
+from backup.config.shapes import NAME, NAME_SENTENCE
+from backup.config.shapes import shape as _shape
 from backup.errors import ConfigError, UsageError
 from backup.memory import DEFAULT_MEMORY
 from backup.model import MIB, JobName, OnCapacity, Tier, VaultName
@@ -24,15 +27,8 @@ DEFAULT_RETRY = (600, 3600, 10_800)
 DEFAULT_STATE_DIR = "/var/lib/nightvault"
 
 
-def _shape(pattern: str, sentence: str) -> Meta:
-    """The shape of texts that match; `sentence` is told of one that does not."""
-    return Meta(pattern=rf"^(?:{pattern})\Z", description=sentence)
-
-
 _ARN = "arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:[0-9]{12}:"
 _ARN_SENTENCE = "must look like arn:aws:rolesanywhere:REGION:ACCOUNT:"
-NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
-NAME_SENTENCE = "must be of letters, digits and _.-, 64 at most, and not begin with . or -"
 _Name = _shape(NAME, NAME_SENTENCE)
 _Kind = Annotated[str, _shape("directory|glacier|s3", "must be directory, glacier or s3")]
 _Text = Annotated[str, _shape(r"[^\x00]+", "must not be empty, nor hold a NUL")]
@@ -170,17 +166,17 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def prune_when(self) -> Schedule | None:
         """The parsed schedule of prunes, in this machine's time zone; None: by hand only."""
-        return None if self.prune is None else parse_schedule(self.prune, _local_zone())
+        return None if self.prune is None else parse_schedule(self.prune, local_zone())
 
     @property
     def check_when(self) -> Schedule | None:
         """The parsed schedule of checks, in this machine's time zone; None: by hand only."""
-        return None if self.check is None else parse_schedule(self.check, _local_zone())
+        return None if self.check is None else parse_schedule(self.check, local_zone())
 
     @property
     def compact_when(self) -> Schedule | None:
         """The parsed schedule of compactions, in this machine's time zone; None: by hand only."""
-        return None if self.compact is None else parse_schedule(self.compact, _local_zone())
+        return None if self.compact is None else parse_schedule(self.compact, local_zone())
 
     @property
     def smallest_part(self) -> int:
@@ -238,7 +234,8 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """One `[[job]]`; `sources` are absolute, `schedule`, `timezone` and `forget` as written.
 
     `jitter` (seconds) delays each time by something below it; `retry` are seconds after a run that failed.
-    `retention` is the name of a `[retention.NAME]` only while the file is being read.
+    `retention` is the name of a `[retention.NAME]` only while the file is being read. `notify` names
+    channels, None: those of all jobs.
     """
 
     name: Annotated[JobName, _Name]
@@ -266,6 +263,8 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ionice: _IoNice | None = None
     retention: RetentionSettings | str | None = None
     forget: str | None = None
+    notify: tuple[Annotated[str, _Name], ...] | None = None
+    alarm_on_unusual: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -280,7 +279,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @property
     def zone(self) -> str:
         """The job's time zone: its own, else this machine's. `ConfigError` if that is unclear."""
-        return self.timezone or _local_zone()
+        return self.timezone or local_zone()
 
     @property
     def policy(self) -> Policy | None:
@@ -308,20 +307,6 @@ class RestoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     on_capacity: OnCapacity = OnCapacity.WAIT
 
 
-class LogForm(StrEnum):
-    """The form of log lines, where they do not go to systemd's journal."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class MonitoringSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[monitoring]`: the file of metrics for Prometheus, written after each run; the form of the log."""
-
-    metrics_file: _Text | None = None
-    log: LogForm = LogForm.TEXT
-
-
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[limits]`: the bytes that all buffers and queues of a run may hold together."""
 
@@ -342,6 +327,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     restore: RestoreSettings = RestoreSettings()
     limits: LimitsSettings = LimitsSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    notify: NotifySettings = NotifySettings()
     vaults: tuple[VaultSettings, ...] = ()
     jobs: tuple[JobSettings, ...] = ()
 
@@ -374,12 +360,14 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "restore": RestoreSettings,
     "limits": LimitsSettings,
     "monitoring": MonitoringSettings,
+    "notify": NotifySettings,
 }
 LISTS: Mapping[str, type[Struct]] = {"vault": VaultSettings, "job": JobSettings}
 _Named = TypeVar("_Named", VaultSettings, JobSettings)
 
 
-def _local_zone() -> str:
+def local_zone() -> str:
+    """The name of this machine's time zone. `ConfigError` if that is unclear."""
     import tzlocal
 
     try:

@@ -184,9 +184,35 @@ def allot_catalog(tx: Transaction, job: JobRow) -> int:
 def finish_run(
     tx: Transaction, number: int, outcome: Outcome, report: Mapping[str, Any], now: datetime
 ) -> None:
-    """Record the end of a run."""
-    values = {"outcome": outcome, "finished_at": micros(now), "report": json.dumps(report)}
+    """Record the end of a run, of which nobody was told yet; a later call replaces an earlier one's."""
+    values = {"outcome": outcome, "finished_at": micros(now), "report": json.dumps(report), "noticed": None}
     tx.execute(update(runs).where(runs.c.number == number).values(**values))
+
+
+def unnoticed(tx: Transaction) -> Sequence[Run]:
+    """Runs that have ended and that nobody has looked at in order to tell of them, oldest first."""
+    query = _query().where(runs.c.noticed.is_(None), runs.c.outcome != Outcome.RUNNING)
+    return [_run(row) for row in tx.execute(query.order_by(runs.c.number))]
+
+
+def mark_noticed(tx: Transaction, number: int) -> None:
+    """Record that a run was looked at; in the transaction in which its messages become rows."""
+    tx.execute(update(runs).where(runs.c.number == number).values(noticed=1))
+
+
+def find_run(tx: Transaction, number: int) -> Run | None:
+    """The run of that number; None if there is none."""
+    row = tx.execute(_query().where(runs.c.number == number)).first()
+    return _run(row) if row else None
+
+
+def reports_before(tx: Transaction, job: JobName, number: int, *, limit: int) -> list[dict[str, Any]]:
+    """The reports of the job's newest backups before run `number` that made a snapshot, oldest first."""
+    made = runs.c.outcome.in_([Outcome.DONE, Outcome.PARTIAL])
+    query = select(runs.c.report).join(jobs, jobs.c.number == runs.c.job)
+    query = query.where(runs.c.kind == RunKind.BACKUP, jobs.c.name == job, made, runs.c.number < number)
+    found = tx.execute(query.order_by(runs.c.number.desc()).limit(limit)).scalars()
+    return [dict(json.loads(one)) for one in found if one][::-1]
 
 
 def _query() -> Select[Any]:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from backup.inventory.columns import Long, entry_columns, hint_columns, number, refers
@@ -101,6 +102,8 @@ runs = Table(
     Column("snapshot_number", Long),  # allotted to this run, whether or not it is ever committed
     Column("prepared", LargeBinary),  # the snapshot that becomes true once the run's catalog is stored
     Column("report", Text),
+    Column("noticed", Integer),  # null: nobody looked yet whether to tell of it
+    Index("ix_runs_unnoticed", "number", sqlite_where=text("noticed IS NULL")),
 )
 
 snapshots = Table(

@@ -137,6 +137,13 @@ def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
     return _snapshot(row)
 
 
+def of_run(tx: Transaction, run: int) -> Snapshot | None:
+    """The snapshot that a run made; None if it made none, or if that is gone."""
+    query = select(snapshots, jobs.c.name.label("job_name")).join(jobs).where(snapshots.c.run == run)
+    row = tx.execute(query).first()
+    return _snapshot(row) if row else None
+
+
 def has_snapshots(tx: Transaction, job: int) -> bool:
     """Whether a job (by number) has snapshots, forgotten ones among them."""
     query = select(snapshots.c.number).where(snapshots.c.job == job).limit(1)

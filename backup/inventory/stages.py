@@ -55,3 +55,21 @@ HAS_OUTPUT: Final = frozenset({RetrievalStage.WAITING, RetrievalStage.READY, Ret
 """The vault has, is making or had the output."""
 SETTLED: Final = OVER | {RetrievalStage.READY}
 """The vault will not change its answer."""
+
+
+class MessageKind(StrEnum):
+    """What a message tells; part of the JSON interface. `RUN` is the end of a backup, for pings alone."""
+
+    FAILED = "failed"
+    RECOVERED = "recovered"
+    OVERDUE = "overdue"
+    WARNING = "warning"
+    RUN = "run"
+
+
+class DeliveryState(StrEnum):
+    """How far the delivery of a message to a channel is; part of the JSON interface."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    DROPPED = "dropped"

@@ -66,6 +66,17 @@ WHERE a.state IN {_listed(SOUND)}
   AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
 GROUP BY v.name"""  # noqa: S608
 
+_OLDEST = f"""
+SELECT v.name, min(coalesce(a.stored_at, a.submitted_at))
+FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+WHERE a.state IN {_listed(THERE)} GROUP BY v.name"""  # noqa: S608
+
+_CHECKED = """
+SELECT json_extract(report, '$.vault'), max(started_at) FROM runs
+WHERE kind = 'check' AND outcome = 'done' AND started_at <= {m}
+  AND json_extract(report, '$.vault') IS NOT NULL
+GROUP BY json_extract(report, '$.vault')"""
+
 _RETRIEVALS = """
 SELECT t.restore, t.state, t.tier, count(*), max(t.requested_at), max(t.written_to), min(t.until)
 FROM retrievals t JOIN restores r ON r.number = t.restore
@@ -157,6 +168,16 @@ def held(tx: Transaction) -> list[Held]:
 def oldest_unverified(tx: Transaction) -> Mapping[VaultName, datetime]:
     """For each vault, when the oldest archive was stored of which no check has ever read anything."""
     return {VaultName(vault): moment(stored) for vault, stored in raw_rows(tx, _UNVERIFIED, ())}
+
+
+def oldest_stored(tx: Transaction) -> Mapping[VaultName, datetime]:
+    """For each vault, when the oldest archive was stored that it holds."""
+    return {VaultName(vault): moment(stored) for vault, stored in raw_rows(tx, _OLDEST, ())}
+
+
+def last_good_checks(tx: Transaction, now: datetime) -> Mapping[VaultName, datetime]:
+    """For each vault, when the newest check began that found nothing wrong."""
+    return {VaultName(vault): moment(began) for vault, began in raw_rows(tx, _CHECKED, (micros(now),))}
 
 
 def retrieval_groups(tx: Transaction) -> Mapping[int, Sequence[RetrievalGroup]]:

@@ -1,4 +1,4 @@
-"""Whether a number of a night (bytes, files) is far from those of the nights before it; pure.
+"""Whether a number of a night (bytes, files, compression) is far from those of the nights before it; pure.
 
 The rule, with the numbers of up to `NIGHTS` earlier nights, of which there must be at least `LEAST_NIGHTS`:
 
@@ -8,6 +8,10 @@ The rule, with the numbers of up to `NIGHTS` earlier nights, of which there must
 3. A number is unusual if it is more than four spreads from the median, and by a factor of more than three,
 4. unless it has been there before: three of the earlier nights were as far out, but for a factor of three.
    So a large dump each Sunday, and the small nights of a weekend, are usual.
+
+How far new data could be compressed (what was uploaded, by what was new) is judged in the same way by a
+factor of one and a half, and only of nights with new data above the floor: data that cannot be compressed any
+more is what ransomware makes of text and databases.
 
 Median and MAD do not move as long as fewer than half of the nights are odd, so an odd night hides no other. A
 number that differs from the median by less than the floor is never unusual, as a factor of three is more.
@@ -26,12 +30,16 @@ NIGHTS = 30
 LEAST_NIGHTS = 7
 """With fewer nights nothing is said."""
 BYTES_FLOOR = 16 * 1024 * 1024
-"""The floor for bytes that a night uploads."""
+"""The floor for bytes that a night uploads, and for new bytes whose compression is judged."""
 FILES_FLOOR = 100
 """The floor for files that were new or changed."""
 
+RATIO_FLOOR = 0.01
+"""The floor for the compressed part of new data."""
+
 _SPREADS = 4.0
 _STEP = log(3)  # a factor of three
+_RATIO_STEP = log(1.5)
 _BEFORE = 3  # so often it must have been there
 _NORMAL = 1.4826  # MAD to standard deviation, for numbers that scatter normally
 _NOTHING = 1e-9  # logarithms that differ by rounding alone
@@ -52,10 +60,47 @@ class Unusual:
     usual: float
 
 
-def judge(value: float, earlier: Sequence[float], *, floor: float) -> Unusual | None:
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The figures of a night: files new or changed, bytes uploaded, new bytes before compression."""
+
+    files: int
+    uploaded: int
+    new: int
+
+    @property
+    def ratio(self) -> float | None:
+        """The compressed part of the new data; None where there is too little of it to say."""
+        return self.uploaded / self.new if self.new >= BYTES_FLOOR else None
+
+
+class Figure(StrEnum):
+    """A figure that may be unusual."""
+
+    FILES = "files"
+    BYTES = "bytes"
+    RATIO = "ratio"
+
+
+def judge_figures(night: Figures, earlier: Sequence[Figures]) -> dict[Figure, Unusual]:
+    """The figures of a night that are unusual beside those of the nights before it, oldest first."""
+    before = earlier[-NIGHTS:]
+    ratios = [one.ratio for one in before if one.ratio is not None]
+    found = {
+        Figure.FILES: judge(night.files, [one.files for one in before], floor=FILES_FLOOR),
+        Figure.BYTES: judge(night.uploaded, [one.uploaded for one in before], floor=BYTES_FLOOR),
+        Figure.RATIO: None
+        if night.ratio is None
+        else judge(night.ratio, ratios, floor=RATIO_FLOOR, step=_RATIO_STEP),
+    }
+    return {figure: odd for figure, odd in found.items() if odd is not None}
+
+
+def judge(value: float, earlier: Sequence[float], *, floor: float, step: float = _STEP) -> Unusual | None:
     """What is unusual about a night's number; `earlier` are those of the nights before it, oldest first.
 
-    None if it is usual, or if there are too few nights to say. `floor` must be above 0.
+    None if it is usual, or if there are too few nights to say. `floor` must be above 0; `step` is the
+    logarithm of the least factor.
     """
     if floor <= 0:
         raise ValueError("the floor must be above 0")
@@ -65,15 +110,15 @@ def judge(value: float, earlier: Sequence[float], *, floor: float) -> Unusual | 
     usual = median(before)
     spread = _NORMAL * median(abs(one - usual) for one in before)
     distance = log(max(value, floor)) - usual
-    if abs(distance) <= max(_SPREADS * spread, _STEP) + _NOTHING or _was_there(distance, before, usual):
+    if abs(distance) <= max(_SPREADS * spread, step) + _NOTHING or _was_there(distance, before, usual, step):
         return None
     return Unusual(Direction.MORE if distance > 0 else Direction.LESS, median(earlier[-NIGHTS:]))
 
 
-def _was_there(distance: float, before: Sequence[float], usual: float) -> bool:
-    """Whether enough earlier nights were as far out on that side, but for a factor of three."""
+def _was_there(distance: float, before: Sequence[float], usual: float, step: float) -> bool:
+    """Whether enough earlier nights were as far out on that side, but for that factor."""
     side = 1 if distance > 0 else -1
-    far = (one for one in before if (one - usual) * side >= abs(distance) - _STEP)
+    far = (one for one in before if (one - usual) * side >= abs(distance) - step)
     return sum(1 for _ in far) >= _BEFORE
 
 

@@ -19,6 +19,7 @@ DESCRIBED = [
     "credentials",
     "format",
     "inventory",
+    "notify",
     "pki",
     "rebuilder",
     "restorer",

@@ -196,12 +196,25 @@ def _names(jobs: Sequence[JobSettings]) -> str:
 def _run(
     cli: Cli, config: Config, job: JobSettings, stop: threading.Event, options: _RunOptions
 ) -> tuple[BackupReport, Forgot | None]:
-    from backup.app import run_job
     from backup.app.priority import Priority
+    from backup.cli.support.telling import telling
+    from backup.inventory.runs import RunKind
+
+    Priority.of(job).set_here()
+    with telling(cli, config, RunKind.BACKUP, job=job.name):
+        report, forgot = _run_and_forget(cli, config, job, stop, options)
+        if not cli.json:
+            _tell(cli, report, forgot)
+    return report, forgot
+
+
+def _run_and_forget(
+    cli: Cli, config: Config, job: JobSettings, stop: threading.Event, options: _RunOptions
+) -> tuple[BackupReport, Forgot | None]:
+    from backup.app import run_job
     from backup.app.regular_forgetting import forget_after
 
     try:
-        Priority.of(job).set_here()
         report = run_job(
             config,
             job.name,
@@ -218,12 +231,9 @@ def _run(
     except NightvaultError as error:
         error.args = (f"job {job.name}: {error}",)
         raise
-    report, forgot = forget_after(
+    return forget_after(
         config, report, clock=cli.clock, progress=cli.progress(), stop=stop, reach=cli.reach()
     )
-    if not cli.json:
-        _tell(cli, report, forgot)
-    return report, forgot
 
 
 def _tell(cli: Cli, report: BackupReport, forgot: Forgot | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from backup.errors import UsageError
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from backup.checker.context import CheckContext
     from backup.checker.read_sample import Piece
@@ -99,6 +99,16 @@ def check(
         show_check(cli, report)
 
 
+@contextmanager
+def _ending_runs(cli: Cli, config: Config) -> Iterator[None]:
+    """What follows once checks have ended: metrics, and messages."""
+    from backup.app.metrics import metrics_after
+    from backup.cli.support.telling import telling
+
+    with telling(cli, config), metrics_after(config, cli.clock):
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class _ReadOptions:
     """The options that go with --read-data."""
@@ -134,11 +144,10 @@ def parse_amount(words: str) -> Amount:
 
 def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckReport:
     from backup.app.checks import check_context
-    from backup.app.metrics import metrics_after
     from backup.app.runs import opened
     from backup.checker.check import compare_with_vault
 
-    with metrics_after(config, cli.clock), closing(opened(config)) as inventory:
+    with _ending_runs(cli, config), closing(opened(config)) as inventory:
         context = check_context(
             config, inventory, name, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
         )
@@ -146,27 +155,25 @@ def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckR
 
 
 def _check_invariants(cli: Cli, config: Config) -> CheckReport:
-    from backup.app.metrics import metrics_after
     from backup.app.runs import opened
     from backup.app.state import State
     from backup.checker.invariants import check_laws
 
     secret = State(config.state_dir).read_secret()
-    with metrics_after(config, cli.clock), closing(opened(config)) as inventory:
+    with _ending_runs(cli, config), closing(opened(config)) as inventory:
         return check_laws(inventory, secret.content_key, cli.clock, cli.progress())
 
 
 def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> CheckReport | None:
     """Begin a sample, or go on with the one that waits; None if it was only to be shown."""
     from backup.app.checks import check_context
-    from backup.app.metrics import metrics_after
     from backup.app.runs import opened
     from backup.checker import read_sample
     from backup.cli.support.keyfiles import read_keys
 
     keys = read_keys(options.key_files, options.passphrase_files) if options.key_files else []
     tier = Tier(options.tier) if options.tier else None
-    with metrics_after(config, cli.clock), closing(opened(config)) as inventory:
+    with _ending_runs(cli, config), closing(opened(config)) as inventory:
         context = check_context(
             config,
             inventory,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -43,11 +43,14 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
     from backup.app.prices import price_table
     from backup.app.pruning import prune_context
     from backup.app.runs import opened
+    from backup.cli.support.telling import telling
+    from backup.inventory.runs import RunKind
 
     config = cli.config()
     settings = choose_vault(config, vault_name)
     least = parse_amount("--min-gain", min_gain)
-    with closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
+    told = nullcontext() if dry_run else telling(cli, config, RunKind.COMPACT, vault=settings.name)
+    with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
         context = prune_context(at, settings.name)
         report = run_compact(config, settings, context, min_gain=least, only_plan=dry_run)
     _show(cli, report, price_table(config).currency)

@@ -86,6 +86,7 @@ def _forget(
     from backup.app.forgetting import refuse_refused, vaults_of
     from backup.app.freed import freed_by
     from backup.app.runs import opened
+    from backup.cli.support.telling import telling
 
     config = cli.config()
     with closing(opened(config)) as inventory:
@@ -101,7 +102,7 @@ def _forget(
         if dry_run:
             _show(cli, [_told(cli, plan) for plan in plans], freed, is_dry=True)
             return
-        with amending(cli, config, inventory) as at:
+        with telling(cli, config), amending(cli, config, inventory) as at:
             documents, worst = _run(cli, at, plans, planner)
     _show(cli, documents, freed, is_dry=False)
     if worst is not ExitCode.DONE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -82,6 +82,8 @@ def prune(
     from backup.app.prices import price_table
     from backup.app.pruning import Prune, prune_context
     from backup.app.runs import opened
+    from backup.cli.support.telling import telling
+    from backup.inventory.runs import RunKind
 
     config = cli.config()
     settings = choose_vault(config, vault_name)
@@ -94,7 +96,8 @@ def prune(
     if key_files or passphrase_files or keep_within or tier:
         raise UsageError("--key, --passphrase-file, --keep-within and --tier go with --delete-only")
     most = parse_amount("--max-fee", max_fee)
-    with closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
+    told = nullcontext() if dry_run else telling(cli, config, RunKind.PRUNE, vault=settings.name)
+    with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
         context = prune_context(at, settings.name)
         if most and settings.kind != "directory" and context.price is None:
             raise UsageError(

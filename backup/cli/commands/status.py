@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 @click.option(
     "--metrics", metavar="FILE", help="Only write metrics for Prometheus; the exit code is 0 once they are."
 )
+@click.option("--notify", is_flag=True, help="Tell of it by the channels of [notify]; for a timer.")
 @pass_cli
-def status(cli: Cli, watch: int | None, only_overdue: bool, nagios: bool, metrics: str | None) -> int:
+def status(
+    cli: Cli, watch: int | None, only_overdue: bool, nagios: bool, metrics: str | None, notify: bool
+) -> int:
     """Show whether all is well: jobs, what runs and what is next, restores, costs, the certificate.
 
     Exit code 0: all is well; 1: it is not, and a line for each concern says what to look at. It asks no
@@ -43,6 +46,10 @@ def status(cli: Cli, watch: int | None, only_overdue: bool, nagios: bool, metric
             "--json, --nagios and --metrics are different outputs, and --watch is for people and --json",
             advice="give one of them",
         )
+    if notify:
+        if watch is not None or metrics is not None:
+            raise UsageError("--notify tells once: it goes with neither --watch nor --metrics")
+        _notify(cli, only_overdue=only_overdue)
     if nagios:
         return _nagios(cli, only_overdue=only_overdue)
     if metrics is not None:
@@ -64,6 +71,16 @@ def _read(cli: Cli, *, only_overdue: bool) -> Status:
         return with_tasks(found, cli.config().state_dir)
     late = [one for one in found.jobs if one.is_overdue]
     return replace(found, jobs=late, concerns=list(overdue(found)))
+
+
+def _notify(cli: Cli, *, only_overdue: bool) -> None:
+    """Tell of overdue jobs, and of what will fail unless only these are wanted; send what waits."""
+    from backup.app.telling import make_messages
+    from backup.cli.support.telling import send_messages
+
+    config = cli.config()
+    make_messages(config, cli.clock, status=_read(cli, only_overdue=False), only_overdue=only_overdue)
+    send_messages(cli, config)
 
 
 def _exit_code(found: Status) -> int:

@@ -9,7 +9,16 @@ from decimal import Decimal
 from typing import Any
 
 from backup.app.concerns import certificate_bounds
-from backup.app.status_parts import JobStatus, Level, RestoreStatus, RunFacts, Status, TaskStatus, VaultStatus
+from backup.app.status_parts import (
+    Concern,
+    JobStatus,
+    Level,
+    RestoreStatus,
+    RunFacts,
+    Status,
+    TaskStatus,
+    VaultStatus,
+)
 from backup.cli.support.render import counted, path_document, printable
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
@@ -25,7 +34,7 @@ def status_document(status: Status) -> dict[str, Any]:
     return {
         "as_of": status.now,
         "well": status.is_well,
-        "concerns": [asdict(one) for one in status.concerns],
+        "concerns": [_concern(one) for one in status.concerns],
         "daemon_runs": status.daemon_runs,
         "jobs": [_job(one, status.now) for one in status.jobs],
         "running": [_run(one) for one in status.running],
@@ -42,6 +51,12 @@ def status_document(status: Status) -> dict[str, Any]:
         },
         "currency": status.currency,
     }
+
+
+def _concern(one: Concern) -> dict[str, Any]:
+    document = asdict(one)
+    document.pop("about")  # ours, to tell lasting states from one another
+    return document
 
 
 def _job(one: JobStatus, now: datetime) -> dict[str, Any]:

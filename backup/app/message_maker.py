@@ -1,0 +1,159 @@
+"""Messages made of runs and concerns, as rows: what is said of them, and to which channels it goes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+
+from backup.app.channels import chosen, quiet_hours, zone_of
+from backup.app.status_parts import Concern, Level, Status, Topic
+from backup.app.unusual_runs import unusual_in
+from backup.config import Config
+from backup.errors import ExitCode
+from backup.inventory import messages, runs, snapshots
+from backup.inventory import status as queries
+from backup.inventory.database import Transaction
+from backup.inventory.messages import Message
+from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.stages import MessageKind
+from backup.model import JobName, VaultName
+from backup.notify import decide
+from backup.notify.letter import Letter
+from backup.notify.run_letters import Surroundings, details_of, letter_of, named
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes messages, as rows, at one moment."""
+
+    config: Config
+    now: datetime
+
+    def of_runs(self, tx: Transaction, unrecorded: Run | None) -> None:
+        """Look at each run that has ended since the last time, and mark it."""
+        seen: list[Run] = []
+        for run in runs.unnoticed(tx):
+            self._of_run(tx, run)
+            runs.mark_noticed(tx, run.number)
+            seen.append(run)
+        if unrecorded is not None and not any(_tells_of(run, unrecorded) for run in seen):
+            self._of_run(tx, unrecorded)
+
+    def _of_run(self, tx: Transaction, run: Run) -> None:
+        if not self.config.notify.channel or not self._is_configured(run):
+            return
+        at = self.surroundings(tx, run)
+        step = decide.of_run(run, messages.told_states(tx), self.now, self._today())
+        self._apply(tx, step)
+        if step.kind is not None:
+            self._add(tx, step.kind, step.key, letter_of(run, step.kind, at), run, at.vault)
+        if run.kind is RunKind.BACKUP:
+            key = f"run/{run.number or self.now.isoformat()}/{run.job}/{run.outcome}"
+            self._add(tx, MessageKind.RUN, key, letter_of(run, MessageKind.RUN, at), run, at.vault)
+            if at.remarks and self.config.job(run.job or "").alarm_on_unusual:
+                self._add_alarm(tx, run, at)
+
+    def _add_alarm(self, tx: Transaction, run: Run, at: Surroundings) -> None:
+        letter = letter_of(run, MessageKind.WARNING, at)
+        title = f"{at.host}: {named(run)} was unusual: look whether that is right"
+        advice = "if nobody changed so much, look for what did: `nightvault diff` names the files"
+        key = f"unusual/{run.number}"
+        self._add(tx, MessageKind.WARNING, key, replace(letter, title=title, advice=advice), run, at.vault)
+
+    def of_concerns(self, tx: Transaction, status: Status, wanted: frozenset[Topic]) -> None:
+        """Make messages of concerns of these topics, and end the states of which there is none any more."""
+        told = messages.told_states(tx)
+        there = {_subject(one): one for one in status.concerns if one.topic in wanted}
+        for subject, concern in there.items():
+            kind = MessageKind.OVERDUE if concern.topic is Topic.OVERDUE else MessageKind.WARNING
+            level = int(concern.level is Level.CRITICAL)
+            step = decide.of_state(kind, subject, told, self.now, self._today(), level=level)
+            self._apply(tx, step)
+            if step.kind is not None:
+                letter = self._letter(concern)
+                document = {"job": concern.job, "topic": str(concern.topic), "level": str(concern.level)}
+                self._write(tx, step.kind, step.key, letter, concern.job, None, document)
+        prefixes = tuple(f"{topic}/" for topic in wanted)
+        for subject in told:
+            if subject.startswith(prefixes) and subject not in there:
+                messages.drop_state(tx, subject)
+
+    def _letter(self, concern: Concern) -> Letter:
+        host = socket.gethostname()
+        text = concern.text
+        facts = [("what", text), ("level", str(concern.level))]
+        return Letter(f"{host}: {text}", host, facts, command=concern.command or "")
+
+    def _is_configured(self, run: Run) -> bool:
+        """Whether the config still has what ran: of other things nobody is told."""
+        if run.job is not None:
+            return any(one.name == run.job for one in self.config.jobs)
+        vault = run.report.get("vault")
+        return vault is None or any(one.name == vault for one in self.config.vaults)
+
+    def surroundings(self, tx: Transaction, run: Run) -> Surroundings:
+        """What a letter about the run says besides it."""
+        settings = next((one for one in self.config.jobs if one.name == run.job), None)
+        dates = queries.snapshot_dates(tx, self.now).get(run.job) if run.job else None
+        made = snapshots.of_run(tx, run.number) if run.kind is RunKind.BACKUP else None
+        return Surroundings(
+            host=socket.gethostname(),
+            zone=zone_of(self.config),
+            vault=settings.vault if settings else None,
+            last_good=dates.newest if dates else None,
+            problems=made.problems if made else (),
+            remarks=unusual_in(tx, run),
+        )
+
+    def _today(self) -> date:
+        return self.now.astimezone(zone_of(self.config)).date()
+
+    def _apply(self, tx: Transaction, step: decide.Step) -> None:
+        if step.state is not None:
+            messages.put_state(tx, step.state)
+        for subject in step.ended:
+            messages.drop_state(tx, subject)
+
+    def _add(
+        self, tx: Transaction, kind: MessageKind, key: str, letter: Letter, run: Run, vault: VaultName | None
+    ) -> None:
+        more = {**details_of(run, vault), "exit_code": exit_code_of(run)}
+        self._write(tx, kind, key, letter, run.job, run.number or None, more)
+
+    def _write(
+        self,
+        tx: Transaction,
+        kind: MessageKind,
+        key: str,
+        letter: Letter,
+        job: JobName | None,
+        run: int | None,
+        more: Mapping[str, object],
+    ) -> None:
+        channels = {}
+        for one in chosen(self.config, kind, job):
+            quiet = quiet_hours(self.config, one)
+            channels[one.name] = self.now if quiet is None else quiet.allowed_from(self.now)
+        if channels:
+            document = {**more, "letter": letter.document()}
+            messages.add(tx, Message(key, kind, self.now, letter.title, document, job, run), channels)
+
+
+def exit_code_of(run: Run) -> int | None:
+    """The exit code that a run ended with; None for one that neither succeeded nor failed."""
+    if run.outcome is Outcome.FAILED:
+        code = run.report.get("exit_code")
+        return code if isinstance(code, int) and 0 < code <= 255 else int(ExitCode.FAILED)
+    return {Outcome.DONE: int(ExitCode.DONE), Outcome.PARTIAL: int(ExitCode.PARTIAL)}.get(run.outcome)
+
+
+def _tells_of(run: Run, unrecorded: Run) -> bool:
+    """Whether a recorded run is the one that failed."""
+    is_same = (run.kind, run.job) == (unrecorded.kind, unrecorded.job)
+    return is_same and run.outcome is Outcome.FAILED and run.started_at >= unrecorded.started_at
+
+
+def _subject(one: Concern) -> str:
+    return f"{one.topic}/{one.job or one.about}"

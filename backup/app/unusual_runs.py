@@ -1,0 +1,48 @@
+"""Whether a backup was unusual beside the thirty before it, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from backup.inventory import runs
+from backup.inventory.database import Transaction
+from backup.inventory.runs import Outcome, Run, RunKind
+from backup.retention.unusual import NIGHTS, Direction, Figure, Figures, Unusual, judge_figures
+from backup.wording import counted, size
+
+
+def unusual_in(tx: Transaction, run: Run) -> list[str]:
+    """What was unusual about a backup that made a snapshot, one sentence each; none for any other run."""
+    made_snapshot = run.kind is RunKind.BACKUP and run.outcome in {Outcome.DONE, Outcome.PARTIAL}
+    if run.job is None or not made_snapshot:
+        return []
+    night = _figures(run.report)
+    if night is None:
+        return []
+    reports = runs.reports_before(tx, run.job, run.number, limit=NIGHTS)
+    before = [one for one in map(_figures, reports) if one is not None]
+    return [_sentence(figure, night, odd) for figure, odd in judge_figures(night, before).items()]
+
+
+def _figures(report: Mapping[str, Any]) -> Figures | None:
+    """A run's figures; None where its report does not have them, as after a crash."""
+    values = [report.get(name) for name in ("files_read", "bytes_uploaded", "bytes_new")]
+    known = [one for one in values if isinstance(one, int)]
+    return Figures(*known) if len(known) == len(values) else None
+
+
+def _sentence(figure: Figure, night: Figures, odd: Unusual) -> str:
+    is_more = odd.direction is Direction.MORE
+    if figure is Figure.FILES:
+        far = "more" if is_more else "fewer"
+        usual = f"{round(odd.usual):,}"
+        return f"unusual: {counted(night.files, 'file')} new or changed, far {far} than the usual {usual}"
+    if figure is Figure.BYTES:
+        far = "more" if is_more else "less"
+        return f"unusual: {size(night.uploaded)} uploaded, far {far} than the usual {size(round(odd.usual))}"
+    kind = ", as when files were encrypted" if is_more else ""
+    return (
+        f"unusual: new data was compressed to {night.ratio or 0:.0%} of its size, usually to "
+        f"{odd.usual:.0%}: it is of another kind{kind}"
+    )

@@ -1,0 +1,53 @@
+"""What every command does that ends runs: people are told of them before it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from backup.cli.support.context import Cli
+from backup.errors import InterruptedRunError, NightvaultError
+from backup.model import JobName, VaultName
+
+if TYPE_CHECKING:
+    from backup.config import Config
+    from backup.inventory.runs import RunKind
+
+
+@contextmanager
+def telling(
+    cli: Cli,
+    config: Config,
+    kind: RunKind | None = None,
+    *,
+    job: JobName | None = None,
+    vault: VaultName | None = None,
+) -> Iterator[None]:
+    """Tell of the runs of the body by the config's channels; of an error that left none as one of `kind`.
+
+    What cannot be sent now waits; a command that is stopped sends nothing more.
+    """
+    from backup.app.telling import told_after
+
+    try:
+        with told_after(config, cli.clock, kind, job=job, vault=vault):
+            yield
+    except InterruptedRunError:
+        raise
+    except NightvaultError:
+        send_messages(cli, config)
+        raise
+    send_messages(cli, config)
+
+
+def send_messages(cli: Cli, config: Config) -> None:
+    """Send what waits for its channels; what fails is shown, and nothing fails by it."""
+    from backup.app.telling import deliver_messages
+
+    if not config.notify.channel:
+        return
+    try:
+        deliver_messages(config, cli.clock)
+    except NightvaultError as error:
+        cli.warn(f"warning: messages could not be sent: {error}")

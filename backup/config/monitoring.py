@@ -1,0 +1,35 @@
+"""`[monitoring]`: what is written for those who watch, and from when on something is a concern."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from backup.config.shapes import shape
+from backup.model import MIB
+
+_Path = Annotated[str, shape(r"[^\x00]+", "must not be empty, nor hold a NUL")]
+
+
+class LogForm(StrEnum):
+    """The form of log lines, where they do not go to systemd's journal."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class MonitoringSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[monitoring]`: the file of metrics, the form of the log, and from when on `status` has a concern.
+
+    `min_free`: bytes free where the state directory or a directory vault lies. `check_age`: seconds since the
+    last check of a vault that found nothing wrong. `max_month_cost`: what storing may cost a month.
+    """
+
+    metrics_file: _Path | None = None
+    log: LogForm = LogForm.TEXT
+    min_free: Annotated[int, Meta(ge=0)] = 2048 * MIB
+    check_age: int | None = None
+    max_month_cost: Decimal | None = None

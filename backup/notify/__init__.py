@@ -1,0 +1,9 @@
+"""Telling people: what is worth a message (`decide`), what it says (`letter`), and how it gets there.
+
+Four kinds of message and no more: a run failed; the first success after that; a job is overdue; something
+that will fail. A state that lasts is told of once a day. A message is a row before it is sent (`outbox`), so
+that neither a crash nor days without network lose one; each channel (`channels/`) is tried until its receiver
+has answered.
+
+Nothing here reads a config or the state of this machine: `app/telling.py` brings both.
+"""

@@ -1,0 +1,72 @@
+"""The seam of channels: a note goes out, a receiver's answer comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, runtime_checkable
+
+from backup.errors import NightvaultError, UnreachableError
+from backup.inventory.stages import MessageKind
+from backup.notify.letter import Letter
+
+URGENT = frozenset({MessageKind.FAILED, MessageKind.OVERDUE})
+"""Kinds for which a phone should make itself heard."""
+
+
+class AwayError(UnreachableError):
+    """A receiver is away, or asks to come again later: its other messages wait, too."""
+
+
+class RefusedError(NightvaultError):
+    """A receiver, or what we know of it, will not have this message as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A message as a channel sends it; `id` is the same whenever it is sent again, `run_id` that of its run.
+
+    `exit_code` is how a backup ended, for pings: None if it neither succeeded nor failed.
+    """
+
+    id: str
+    kind: MessageKind
+    created_at: datetime
+    letter: Letter
+    details: Mapping[str, Any]
+    run_id: str | None = None
+    exit_code: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The note as JSON; the keys are part of the interface."""
+        from backup.notify.letter import as_text
+
+        at = {"id": self.id, "kind": str(self.kind), "created_at": self.created_at.isoformat()}
+        return at | dict(self.details) | self.letter.document() | {"text": as_text(self.letter)}
+
+
+class Channel(Protocol):
+    """A way to a receiver. Safe to be used again and again; it keeps no connection."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the config."""
+        ...
+
+    def send(self, note: Note) -> str:
+        """Send a note, and return what the receiver answered, on one line and without secrets.
+
+        `AwayError` if it may be taken later, `RefusedError` or `ConfigError` if somebody must do something
+        first. None of their texts holds a secret.
+        """
+        ...
+
+
+@runtime_checkable
+class Pings(Channel, Protocol):
+    """A channel that is told of the start of runs, too."""
+
+    def start(self, run_id: str) -> str:
+        """Tell that a run has begun. Errors are those of `send`."""
+        ...

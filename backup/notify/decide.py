@@ -1,0 +1,85 @@
+"""What is worth a message, by what was told before; pure.
+
+A state (a job's backups fail, a job is overdue, the certificate expires soon) is told of when it begins, when
+it gets worse, and then once on each day on which it is seen again. That a job's backups work again is told
+once; all other states end without a word. A run that somebody stopped, or that was cut off, tells nothing:
+the next one does, and if there is none the job is overdue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from backup.inventory.messages import Condition
+from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.stages import MessageKind
+
+SILENT = frozenset({RunKind.RESTORE, RunKind.MARK})
+"""Runs at which somebody sits."""
+
+_LEVELS = {Outcome.PARTIAL: 0, Outcome.FAILED: 1}
+_SORTS = ("read", "compared", "laws")  # of checks: none hides another's end
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What follows from a run or a concern: a message or none, a state to record, states that have ended."""
+
+    kind: MessageKind | None = None
+    key: str = ""
+    state: Condition | None = None
+    ended: Sequence[str] = ()
+
+
+def subject_of(run: Run) -> str:
+    """The state that a run is about, such as "backup/JOB"."""
+    sort = next((f"-{one}" for one in _SORTS if run.kind is RunKind.CHECK and one in run.report), "")
+    return f"{run.kind}{sort}/{run.job or run.report.get('vault') or ''}"
+
+
+def overdue_subject(job: str) -> str:
+    """The state that a job is overdue."""
+    return f"overdue/{job}"
+
+
+def of_run(run: Run, told: Mapping[str, Condition], now: datetime, today: date) -> Step:
+    """What follows from a run that has ended; `today` is the local day."""
+    subject = subject_of(run)
+    if run.kind in SILENT:
+        return Step()
+    if run.outcome in _LEVELS:
+        made_snapshot = run.kind is RunKind.BACKUP and run.outcome is Outcome.PARTIAL
+        ended = [overdue_subject(run.job or "")] if made_snapshot else []
+        step = of_state(MessageKind.FAILED, subject, told, now, today, level=_LEVELS[run.outcome])
+        return Step(step.kind, step.key, step.state, [one for one in ended if one in told])
+    if run.outcome is not Outcome.DONE:
+        return Step()
+    subjects = [subject]
+    if run.kind is RunKind.BACKUP:
+        subjects.append(overdue_subject(run.job or ""))
+    ended = [one for one in subjects if one in told]
+    if not ended:
+        return Step()
+    since = min(told[one].since for one in ended)
+    return Step(MessageKind.RECOVERED, f"{subject}/{since.isoformat()}/recovered", None, ended)
+
+
+def of_state(
+    kind: MessageKind,
+    subject: str,
+    told: Mapping[str, Condition],
+    now: datetime,
+    today: date,
+    *,
+    level: int = 0,
+) -> Step:
+    """What follows from a state that is seen now: a message if it is new, worse, or not told of today."""
+    before = told.get(subject)
+    if before is not None and before.told_on == today and level <= before.level:
+        return Step()
+    since = now if before is None else before.since
+    return Step(
+        kind, f"{subject}/{since.isoformat()}/{today}/{level}", Condition(subject, since, today, level)
+    )

@@ -1,0 +1,37 @@
+"""Quiet hours: from when on a message may be sent; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """Hours of each day, in a time zone, in which nothing is sent; they may go over midnight."""
+
+    begin: time
+    end: time
+    zone: ZoneInfo
+
+    @classmethod
+    def parse(cls, text: str, zone: ZoneInfo) -> QuietHours | None:
+        """The hours of "22:00-07:00"; None for "none", and where both are the same."""
+        if text == "none":
+            return None
+        begin, end = (time.fromisoformat(one) for one in text.split("-"))
+        return None if begin == end else cls(begin, end, zone)
+
+    def allowed_from(self, now: datetime) -> datetime:
+        """The first moment from now on at which a message may be sent, in UTC."""
+        local = now.astimezone(self.zone)
+        if not self._is_quiet(local.time()):
+            return now
+        day = local.date() if local.time() < self.end else local.date() + timedelta(days=1)
+        return max(now, datetime.combine(day, self.end, self.zone).astimezone(UTC))
+
+    def _is_quiet(self, at: time) -> bool:
+        if self.begin < self.end:
+            return self.begin <= at < self.end
+        return at >= self.begin or at < self.end

@@ -1,0 +1,123 @@
+"""Letters about runs: what ran, how it ended, what could not be read, and what to do; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any
+
+from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.stages import MessageKind
+from backup.model import Problem, VaultName
+from backup.notify.letter import MOST_PROBLEMS, Letter
+from backup.wording import counted, duration, escape, local_time, shown_path, size
+
+_NOUNS = {RunKind.COMPACT: "compaction"}
+_FIGURES = (
+    ("holds", "files", "bytes"),
+    ("read", "files_read", "bytes_read"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a letter says besides the run: this server, its time zone, the job's vault and last good backup.
+
+    `problems` are those of the run's snapshot, `remarks` sentences on what was unusual.
+    """
+
+    host: str
+    zone: tzinfo
+    vault: VaultName | None = None
+    last_good: datetime | None = None
+    problems: Sequence[Problem] = ()
+    remarks: Sequence[str] = ()
+
+
+def named(run: Run) -> str:
+    """A run in words: "backup of job main", "prune of vault cold"."""
+    noun = _NOUNS.get(run.kind, str(run.kind))
+    vault = run.report.get("vault")
+    return f"{noun} of job {run.job}" if run.job else f"{noun} of vault {vault}" if vault else noun
+
+
+def letter_of(run: Run, kind: MessageKind, at: Surroundings) -> Letter:
+    """The letter about a run that has ended."""
+    title = f"{at.host}: {named(run)} {_ended(run, kind)}"
+    worst = [one for one in at.problems if not one.is_warning] or list(at.problems)
+    return Letter(
+        title=title,
+        host=at.host,
+        facts=list(_facts(run, at)),
+        problems=[
+            f"{one.kind}: {shown_path(one.path)}: {escape(one.detail)}" for one in worst[:MOST_PROBLEMS]
+        ],
+        more_problems=max(0, len(worst) - MOST_PROBLEMS),
+        remarks=[*at.remarks, *_texts(run.report.get("warnings"))],
+        advice=_text(run.report.get("advice")),
+        command=_command(run),
+        report=run.report,
+    )
+
+
+def _ended(run: Run, kind: MessageKind) -> str:
+    if kind is MessageKind.RECOVERED:
+        return "works again"
+    if run.outcome is Outcome.FAILED:
+        return "found something missing or damaged" if run.kind is RunKind.CHECK else "failed"
+    return {Outcome.PARTIAL: "was partial", Outcome.DONE: "is done"}.get(run.outcome, f"was {run.outcome}")
+
+
+def _facts(run: Run, at: Surroundings) -> Iterator[tuple[str, str]]:
+    report = run.report
+    if "error" in report:
+        yield "error", _text(report["error"])
+    yield "run", f"{run.number}, {run.outcome}"
+    vault = report.get("vault") or at.vault
+    if vault:
+        yield "vault", _text(vault)
+    took = "" if run.finished_at is None else _took(run.started_at, run.finished_at)
+    yield "began", local_time(run.started_at, at.zone) + took
+    if isinstance(report.get("snapshot"), str):
+        yield "snapshot", report["snapshot"][:8]
+    for label, files, data in _FIGURES:
+        if isinstance(report.get(files), int) and isinstance(report.get(data), int):
+            yield label, f"{counted(report[files], 'file')}, {size(report[data])}"
+    if isinstance(report.get("bytes_uploaded"), int):
+        yield "uploaded", size(report["bytes_uploaded"])
+    if at.last_good is not None and run.kind is RunKind.BACKUP and run.outcome is Outcome.FAILED:
+        yield "last good", local_time(at.last_good, at.zone)
+
+
+def _took(began: datetime, ended: datetime) -> str:
+    seconds = (ended - began).total_seconds()
+    return f", took {duration(seconds)}" if seconds >= 0 else ""
+
+
+def _command(run: Run) -> str:
+    if run.kind is RunKind.CHECK:
+        vault = run.report.get("vault")
+        return f"nightvault check --vault {vault}" if vault else "nightvault check --inventory"
+    return f"nightvault runs --job {run.job}" if run.job else "nightvault runs"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _texts(value: Any) -> list[str]:
+    return [_text(one) for one in value] if isinstance(value, (list, tuple)) else []
+
+
+def details_of(run: Run, vault: VaultName | None) -> Mapping[str, Any]:
+    """What a program wants to know of the run; keys of the JSON interface."""
+    return {
+        "job": run.job,
+        "vault": run.report.get("vault") or vault,
+        "run": run.number or None,
+        "run_kind": str(run.kind),
+        "outcome": str(run.outcome),
+        "began": run.started_at.isoformat(),
+        "ended": None if run.finished_at is None else run.finished_at.isoformat(),
+    }
