@@ -86,6 +86,10 @@ class InventoryDamagedError(NightvaultError):
     """The inventory is there but cannot be trusted or used."""
 
 
+class InventoryNewerError(NightvaultError):
+    """The inventory has the schema of a later version of this program."""
+
+
 class InventoryMovedError(NightvaultError):
     """The inventory was set aside or replaced under a process that had it open."""
 

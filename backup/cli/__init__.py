@@ -68,6 +68,7 @@ SECTIONS = {
         "pin": "Keep snapshots whatever the policy says.",
         "unpin": "Let the policy decide on snapshots again.",
         "unlock": "Show who holds locks, or take that of backups away.",
+        "inventory": "Copy, check and shrink the inventory's file.",
     },
     "Keys and certificates": {
         "key": "Recovery keys, and enrolling this server's signer.",

@@ -20,6 +20,7 @@ from backup.errors import (
     ConfigError,
     InventoryDamagedError,
     InventoryMovedError,
+    InventoryNewerError,
     LockedError,
     NightvaultError,
     NoInventoryError,
@@ -29,6 +30,7 @@ from backup.errors import (
 from backup.files import FileLock
 from backup.inventory import schema
 from backup.inventory.bulk import insert_rows
+from backup.inventory.copies import copy_before_migration, newest_copy_for
 from backup.inventory.fence import Fence, raise_fence
 from backup.inventory.locks import BACKUP, hold_lock, share_opening, take_away
 from backup.inventory.read_only import Access, access_to, read_only_creator
@@ -302,16 +304,16 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
         _check_application(connection, path)
         if not inspect(connection).has_table("about"):
             raise NoInventoryError(f"no inventory at {path or 'the configured URL'}")
-        version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        version = _schema_of(connection)
     if version != HEAD:
-        _refuse_newer(str(version))
+        _refuse_newer(version, lock_directory)
         if access is Access.READS:
             raise StateDeniedError(
                 f"the inventory {path} is of an older nightvault, and may not be written to bring it up",
                 advice="run any command once as a user who may write it, or look at it with that version",
             )
         with hold_lock(lock_directory, "backup"):  # no run of an older program may be active
-            migrate(engine)
+            _bring_up(engine, lock_directory)
     with our_errors(engine), engine.connect() as connection, connection.begin():
         row = connection.execute(select(schema.about)).first()
     if row is None:
@@ -322,6 +324,40 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     predecessor = InventoryId(row.predecessor) if row.predecessor else None
     inventory_id = InventoryId(row.inventory_id)
     return Inventory(engine, inventory_id, row.signer_public, lock_directory, predecessor, opening, file)
+
+
+def _schema_of(connection: Connection) -> str:
+    return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
+
+
+def _bring_up(engine: Engine, state: str) -> None:
+    """Migrate an older inventory, of which a copy is kept, unless another process has done so meanwhile."""
+    with our_errors(engine):
+        with engine.connect() as connection, connection.begin():
+            is_older = _schema_of(connection) != HEAD
+        if is_older:
+            copy_before_migration(engine, state, HEAD)
+    migrate(engine)
+
+
+def open_copy(path: str) -> tuple[Inventory, bool]:
+    """A copy of an inventory, to be looked at only; and whether it has the schema of this program.
+
+    Nothing is locked, written or migrated. `NoInventoryError`, `InventoryNewerError`.
+    """
+    access_to(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    engine = _connect(str(URL.create("sqlite", database=path)), only_reads=True)
+    with our_errors(engine), engine.connect() as connection, connection.begin():
+        _check_application(connection, path)
+        if not inspect(connection).has_table("about"):
+            raise NoInventoryError(f"no inventory at {path}")
+        version = _schema_of(connection)
+        row = connection.exec_driver_sql("SELECT inventory_id, signer_public FROM about").first()
+    if row is None:
+        raise NoInventoryError(f"the inventory at {path} was never finished")
+    _refuse_newer(version, folder)
+    return Inventory(engine, InventoryId(row[0]), row[1], folder), version == HEAD
 
 
 def mark(tx: Transaction) -> None:
@@ -342,11 +378,13 @@ def _check_application(connection: Connection, path: str | None) -> None:
         )
 
 
-def _refuse_newer(version: str) -> None:
+def _refuse_newer(version: str, state: str) -> None:
     if version > HEAD:
-        raise InventoryDamagedError(
+        copy = newest_copy_for(state, HEAD)
+        back = f"go back to {copy}, which has nothing of what was done since (docs/operations.md)"
+        raise InventoryNewerError(
             f"the inventory was written by a newer nightvault (schema {version}, this program knows {HEAD})",
-            advice="install that version or a later one",
+            advice="install that version or a later one again" + (f"; or {back}" if copy else ""),
         )
 
 

@@ -23,6 +23,7 @@ from backup.archiver.settings import Keys
 from backup.errors import (
     ConfigError,
     InventoryDamagedError,
+    InventoryNewerError,
     LockedError,
     NightvaultError,
     NoInventoryError,
@@ -157,7 +158,7 @@ class TestOpening:
     def test_a_newer_schema_is_refused(self, inventory: Inventory, state: Path) -> None:
         with inventory.writing() as tx:
             tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-        with pytest.raises(InventoryDamagedError, match="newer nightvault") as caught:
+        with pytest.raises(InventoryNewerError, match="newer nightvault") as caught:
             open_inventory(url_of(state), lock_directory=str(state))
         assert "install" in caught.value.advice
 

@@ -1,0 +1,191 @@
+"""Copies of an SQLite inventory, each one file that is whole; giving free pages back to the disk.
+
+A copy is made by SQLite's own backup API, from one consistent view: whoever writes meanwhile is not held up.
+It is checked before it gets its name, and lies in a folder of its own, for its owner alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from contextlib import closing, suppress
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from backup.errors import InventoryDamagedError, NightvaultError, SpoolError
+from backup.files import Draft
+from backup.model import MIB
+
+FOLDER: Final = "copies"  # in the state directory
+_KEPT_OF_MIGRATIONS: Final = 3
+_BEFORE: Final = re.compile(r"before-schema-([0-9]{4})\.sqlite")
+_SLACK: Final = 4 * MIB
+
+
+def copies_in(state: str) -> str:
+    """The folder of copies in a state directory; made if it is not there."""
+    folder = os.path.join(state, FOLDER)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise SpoolError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def copy_inventory(engine: Engine, target: str, *, replace: bool = False) -> int:
+    """Copy the inventory into a new file of mode 0600; its size in bytes.
+
+    `NightvaultError` if there is a file already, unless `replace`; `SpoolError` if it cannot be written.
+    """
+    if not replace and os.path.lexists(target):
+        raise NightvaultError(f"there is a file already: {target}", advice="name another one, or remove it")
+    part = f"{target}.part"
+    size = database_size(engine)
+    _require_room(os.path.dirname(os.path.abspath(target)), size, f"the copy {target}")
+    try:
+        with Draft(target, beside=part) as draft:
+            _fill(engine, part)
+            draft.place(replace=replace)
+    except FileExistsError as error:
+        raise NightvaultError(f"there is a file already: {target}", advice="name another one") from error
+    except OSError as error:
+        raise SpoolError(
+            f"the copy {target} cannot be written: {error.strerror}", advice="name another place"
+        ) from error
+    finally:
+        for end in ("-wal", "-shm", "-journal"):
+            with suppress(OSError):
+                os.unlink(part + end)
+    return os.stat(target).st_size
+
+
+def _fill(engine: Engine, part: str) -> None:
+    """Fill an empty file from the database, and check it."""
+    with closing(engine.raw_connection()) as pooled, closing(sqlite3.connect(part)) as copy:
+        source: Any = pooled.driver_connection
+        copy.execute("PRAGMA synchronous=OFF")  # it is synced as a whole
+        try:
+            source.backup(copy)
+            copy.execute(
+                "PRAGMA journal_mode=DELETE"
+            )  # one file, which can be read where nothing may be written
+            (found,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+                raise SpoolError(f"the copy cannot be written: {error}") from error
+            raise
+        if found != "ok":
+            raise InventoryDamagedError(
+                f"the inventory is damaged, so no copy of it was kept: {found}",
+                advice="`nightvault inventory verify` says more",
+            )
+
+
+def copy_before_migration(engine: Engine, state: str, version: str) -> str:
+    """Keep what an older nightvault left, before its schema is changed; the copy's path.
+
+    Of these copies the newest few are kept.
+    """
+    folder = copies_in(state)
+    path = os.path.join(folder, f"before-schema-{version}.sqlite")
+    copy_inventory(engine, path, replace=True)
+    for old in migration_copies(state)[:-_KEPT_OF_MIGRATIONS]:
+        with suppress(OSError):
+            os.unlink(old)
+    return path
+
+
+def migration_copies(state: str) -> list[str]:
+    """The copies that were made before migrations, the oldest first."""
+    return _named(os.path.join(state, FOLDER), _BEFORE)
+
+
+def newest_copy_for(state: str, head: str) -> str | None:
+    """The newest copy from before a migration that a program of schema `head` can open; None without one."""
+    found = [path for path in migration_copies(state) if _schema_of(path) <= head]
+    return found[-1] if found else None
+
+
+def _schema_of(path: str) -> str:
+    """The schema of a copy: that before the one of its name."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as copy:
+        try:
+            return str(copy.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+        except (sqlite3.Error, TypeError):
+            return "none"
+
+
+def prune_copies(folder: str, pattern: re.Pattern[str], keep: int) -> list[str]:
+    """Delete all but the newest copies whose names match; the deleted paths."""
+    gone = _named(folder, pattern)[:-keep]
+    for path in gone:
+        os.unlink(path)
+    return gone
+
+
+def _named(folder: str, pattern: re.Pattern[str]) -> list[str]:
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    return [os.path.join(folder, name) for name in names if pattern.fullmatch(name)]
+
+
+def database_size(engine: Engine) -> int:
+    """The size of the database in bytes, with what is not in its main file yet."""
+    return _pages(engine, "page_count")
+
+
+def free_size(engine: Engine) -> int:
+    """The bytes in pages that nothing uses: what `vacuum` gives back at least."""
+    return _pages(engine, "freelist_count")
+
+
+def _pages(engine: Engine, what: str) -> int:
+    with closing(engine.raw_connection()) as pooled:
+        source: Any = pooled.driver_connection
+        return int(_one(source, what) * _one(source, "page_size"))
+
+
+def _one(connection: Any, pragma: str) -> int:
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+
+def vacuum(engine: Engine, folder: str) -> tuple[int, int]:
+    """Write the database anew without free pages; its size before and after.
+
+    SQLite writes it twice, into a temporary file in `folder` and into the log beside the inventory, so a cut
+    leaves the one from before. `SpoolError` where there is no room for that.
+    """
+    before = database_size(engine)
+    _require_room(folder, 2 * before, "the inventory, written anew,")
+    had = os.environ.get("SQLITE_TMPDIR")
+    os.environ["SQLITE_TMPDIR"] = folder
+    try:
+        with closing(engine.raw_connection()) as pooled:
+            source: Any = pooled.driver_connection
+            source.execute("PRAGMA temp_store=FILE")
+            source.execute("VACUUM")
+            source.execute("PRAGMA temp_store=MEMORY")
+            source.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        if had is None:
+            del os.environ["SQLITE_TMPDIR"]
+        else:
+            os.environ["SQLITE_TMPDIR"] = had
+    return before, database_size(engine)
+
+
+def _require_room(folder: str, size: int, what: str) -> None:
+    try:
+        found = os.statvfs(folder)
+    except OSError as error:
+        raise SpoolError(f"{folder}: {error.strerror}", advice="name a directory that is there") from error
+    free = found.f_bavail * found.f_frsize
+    if free < size + _SLACK:
+        raise SpoolError(
+            f"{what} needs {size + _SLACK >> 20} MiB in {folder}, and {free >> 20} are free",
+            advice="free some space there; nothing was changed",
+        )
