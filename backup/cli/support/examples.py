@@ -95,6 +95,15 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "nightvault pin 9d4e6f01 --until 2030-12-31",
     ),
     "unpin": ("nightvault unpin latest", "nightvault unpin 9d4e6f01 3b71c85a"),
+    "inventory backup": (
+        "nightvault inventory backup",
+        "nightvault inventory backup /mnt/usb/inventory.sqlite",
+    ),
+    "inventory verify": (
+        "nightvault inventory verify",
+        "nightvault inventory verify /mnt/usb/inventory.sqlite",
+    ),
+    "inventory vacuum": ("nightvault inventory vacuum", "nightvault inventory vacuum --json"),
     "unlock": ("nightvault unlock  # who holds the locks", "nightvault unlock --force"),
     "key generate": (
         "nightvault key generate --out recovery.key",
