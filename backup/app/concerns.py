@@ -4,11 +4,12 @@ Critical: a job is overdue; a check found something missing or damaged; the cert
 within three days (one that lives shortly: a tenth of its life).
 
 A warning: the newest backup, forget, prune or compaction failed or was partial; a check could not look at
-everything; the certificate expires within 14 days (a fifth of its life), or cannot be looked at; the daemon
-does not run though something has a schedule, or waits for the clock; a date is still to come; a suspended
-process holds a lock; a restore is not gone on with, or lacks something; less is free on a disk than should be
-(a quarter of it: critical); storing costs more than it may; the last good check of a vault is too old; a
-channel does not take its messages.
+everything; the certificate expires within 14 days (a fifth of its life), cannot be looked at, or is not
+renewed though two thirds of its life are over or renewals fail for an hour; the daemon does not run though
+something has a schedule, or waits for the clock; a date is still to come; a suspended process holds a lock;
+a restore is not gone on with, or lacks something; less is free on a disk than should be (a quarter of it:
+critical); storing costs more than it may; the last good check of a vault is too old; a channel does not take
+its messages.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from backup.app.renewal_times import late_at, patience
 from backup.app.status_parts import (
     UNKNOWN,
     CertificateStatus,
@@ -24,6 +26,7 @@ from backup.app.status_parts import (
     DiskStatus,
     JobStatus,
     Level,
+    RenewalStatus,
     RunFacts,
     Status,
     Topic,
@@ -40,6 +43,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *overdue(status),
         *_runs(status),
         *_certificate(status.certificate, status.now),
+        *_renewal(status.renewal, status.certificate, status.now),
         *_clocks(status),
         *_daemon(status),
         *_locks(status),
@@ -119,6 +123,24 @@ def _certificate(certificate: CertificateStatus | None, now: datetime) -> Iterat
     else:
         text = f"the certificate expires on {_shown(certificate.not_after)}"
     yield Concern(level, Topic.CERTIFICATE, text, "nightvault identity show")
+
+
+def _renewal(
+    renewal: RenewalStatus | None, certificate: CertificateStatus | None, now: datetime
+) -> Iterator[Concern]:
+    """That the certificate is not renewed, long before it expires."""
+    if renewal is None or certificate is None or certificate.not_before is None:
+        return
+    start, end = certificate.not_before, certificate.not_after or certificate.not_before
+    since, late = renewal.failing_since, late_at(start, end, by_others=renewal.files)
+    if since is not None and now - since >= patience(start, end):
+        text = f"renewing the certificate {renewal.way} fails since {_shown(since)}: {renewal.error}"
+    elif since is None and now >= late:
+        why = "it wrote no new files" if renewal.files else "nothing tried to: does the daemon run?"
+        text = f"the certificate was to be renewed {renewal.way} by {_shown(late)}; {why}"
+    else:
+        return
+    yield Concern(Level.WARNING, Topic.CERTIFICATE, text, "nightvault identity renew")
 
 
 def certificate_level(certificate: CertificateStatus | None, now: datetime) -> Level | None:

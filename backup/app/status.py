@@ -17,6 +17,7 @@ from backup.app.concerns import concerns_of
 from backup.app.expected_times import expected
 from backup.app.held_restores import HeldNotes
 from backup.app.prices import kind_of, price_table
+from backup.app.renewal_times import renewal_due
 from backup.app.state import State
 from backup.app.stats import terms_of
 from backup.app.status_parts import (
@@ -24,6 +25,7 @@ from backup.app.status_parts import (
     CertificateStatus,
     DiskStatus,
     JobStatus,
+    RenewalStatus,
     RestoreStatus,
     RunFacts,
     Status,
@@ -84,6 +86,7 @@ def read_status(config: Config, now: datetime) -> Status:
     locked = None if before is None or after is None else frozenset(before) | frozenset(after)
     facts = [RunFacts.of(run, is_dead=is_dead(run, locked)) for run in rows.runs]
     known_since = max(rows.created_at, _changed_at(config))
+    certificate = _certificate(config)
     jobs = [_job(job, rows, facts, now, known_since) for job in config.jobs]
     found = Status(
         now=now,
@@ -92,7 +95,8 @@ def read_status(config: Config, now: datetime) -> Status:
         ended=[one for one in facts if one.outcome is not Outcome.RUNNING],
         restores=[_restore(config, one, rows.retrievals.get(one.number, ())) for one in rows.restores],
         vaults=_vaults(config, rows, facts, now),
-        certificate=_certificate(config),
+        certificate=certificate,
+        renewal=_renewal(config, certificate),
         daemon_runs=None if after is None else DAEMON in after,
         suspended=_suspended(after or {}),
         currency=price_table(config).currency,
@@ -271,10 +275,26 @@ def _certificate(config: Config) -> CertificateStatus | None:
     from backup.credentials.identity import own_certificate
 
     try:
-        found = own_certificate(identity_files(config.identity))
+        found = own_certificate(identity_files(config))
     except NightvaultError as error:
         return CertificateStatus(None, None, str(error))
-    return CertificateStatus(found.not_valid_before_utc, found.not_valid_after_utc)
+    return CertificateStatus(
+        found.not_valid_before_utc, found.not_valid_after_utc, serial=found.serial_number
+    )
+
+
+def _renewal(config: Config, certificate: CertificateStatus | None) -> RenewalStatus | None:
+    """How the certificate's renewal does; None if it is not renewed by itself, or cannot be looked at."""
+    if config.identity is None or config.identity.renew is None or certificate is None:
+        return None
+    if certificate.not_before is None or certificate.not_after is None:
+        return None
+    from backup.app.asking_authority import way_of
+    from backup.app.renewal import read_note
+
+    note, renew = read_note(config), config.identity.renew
+    due = renewal_due(certificate.not_before, certificate.not_after, certificate.serial)
+    return RenewalStatus(way_of(renew), renew.files, due, note.failing_since, note.error, note.next_try)
 
 
 def _suspended(locks: Mapping[str, Sequence[Holder]]) -> list[Suspended]:

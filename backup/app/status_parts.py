@@ -151,6 +151,22 @@ class CertificateStatus:
     not_before: datetime | None
     not_after: datetime | None
     unreadable: str | None = None
+    serial: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalStatus:
+    """The renewal of the certificate: `way` in words; with `files` another program decides when.
+
+    `failing_since` is None unless the newest attempt failed, with `error`.
+    """
+
+    way: str
+    files: bool
+    due_at: datetime
+    failing_since: datetime | None = None
+    error: str | None = None
+    next_try: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +247,7 @@ class Status:
     undelivered: Sequence[Undelivered] = ()
     most_month: Decimal | None = None  # what storing may cost a month
     check_age: timedelta | None = None  # how old the last good check of a vault may be
+    renewal: RenewalStatus | None = None
 
     @property
     def is_well(self) -> bool:

@@ -1,7 +1,8 @@
-"""The daemon's tasks by a config: backups, forgets, compactions, prunes, checks, open restores.
+"""The daemon's tasks by a config: backups, forgets, compactions, prunes, checks, restores, renewals.
 
 One of a lane runs at a time; each vault is a lane. Those that store catalogs exclude each other, whatever the
-vault: there is one lock of backups. Open restores go on beside them, in a lane of their own.
+vault: there is one lock of backups. Open restores go on beside them, and the certificate is renewed, in lanes
+of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from backup.model import VaultName
 from backup.schedule import parse_schedule
 
 RESTORES = "restores"
+RENEWAL = "renewal"
 
 
 class TaskKind(StrEnum):
@@ -30,6 +32,7 @@ class TaskKind(StrEnum):
     PRUNE = "prune"
     CHECK = "check"
     RESTORES = RESTORES
+    RENEWAL = RENEWAL
 
 
 _STORES_CATALOGS = {TaskKind.BACKUP, TaskKind.FORGET, TaskKind.COMPACT, TaskKind.PRUNE}
@@ -56,7 +59,7 @@ class Task:
     @property
     def lane(self) -> str:
         """Of each lane one task runs at a time."""
-        return "" if self.vault is None else self.vault
+        return f" {self.kind}" if self.vault is None else self.vault
 
     @property
     def order(self) -> tuple[int, int]:
@@ -70,8 +73,8 @@ class Task:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether it is remembered over restarts: not that restores were looked at."""
-        return self.kind is not TaskKind.RESTORES
+        """Whether it is remembered over restarts: not that restores or the certificate were looked at."""
+        return self.kind not in {TaskKind.RESTORES, TaskKind.RENEWAL}
 
     @property
     def of_job(self) -> str | None:
@@ -86,8 +89,8 @@ class Task:
 
     def __str__(self) -> str:
         """As logs and messages name it."""
-        if self.kind is TaskKind.RESTORES:
-            return RESTORES
+        if self.vault is None:
+            return self.name
         if self.of_job is not None:
             return f"job {self.name}" if self.kind is TaskKind.BACKUP else f"job {self.name}: forget"
         return f"{_NOUNS[self.kind]} of vault {self.name}"
@@ -106,6 +109,14 @@ def tasks_of(config: Config) -> list[Task]:
 def restores_task() -> Task:
     """Open restores: looked at every five minutes."""
     return Task(TaskKind.RESTORES, RESTORES, None, Timing(parse_schedule("every 5m", "UTC")))
+
+
+def renewal_tasks(config: Config) -> list[Task]:
+    """The certificate, if the config says how it is renewed: looked at every five minutes."""
+    if config.identity is None or config.identity.renew is None:
+        return []
+    name = "certificate's renewal"
+    return [Task(TaskKind.RENEWAL, name, None, Timing(parse_schedule("every 5m", "UTC")))]
 
 
 def backup_task(job: JobSettings, host: str, number: int = 0) -> Task:

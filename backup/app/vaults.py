@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from backup.config import Config, IdentitySettings, LimitSettings, VaultSettings, minute_of
+from backup.config import (
+    Config,
+    IdentitySettings,
+    LimitSettings,
+    RolesAnywhereSettings,
+    VaultSettings,
+    minute_of,
+)
 from backup.errors import ConfigError, NightvaultError
 from backup.model import VaultName
 from backup.protocols import Clock, CredentialSource, Vault
@@ -15,6 +22,7 @@ from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, RateLimit, RateLimi
 
 if TYPE_CHECKING:
     from backup.credentials.places import IdentityFiles
+    from backup.credentials.rolesanywhere import RolesAnywhere
     from backup.vault.s3_requests import BucketRequests
 
 
@@ -126,10 +134,6 @@ def credential_source(
         from backup.credentials.boto import DefaultChain
 
         return DefaultChain()
-    from backup.credentials.identity import load_identity
-    from backup.credentials.options import RolesAnywhereOptions
-    from backup.credentials.rolesanywhere import RolesAnywhere
-
     anywhere = config.roles_anywhere
     role = getattr(settings, purpose.value) or settings.role_arn
     if anywhere is None:
@@ -139,7 +143,20 @@ def credential_source(
         )
     if role is None:
         raise ConfigError(f"{config.path}: vault {settings.name} needs a role_arn, as there is an [identity]")
-    files = identity_files(config.identity)
+    return roles_anywhere(anywhere, role, lambda: identity_files(config), clock)
+
+
+def roles_anywhere(
+    anywhere: RolesAnywhereSettings,
+    role: str,
+    files: Callable[[], IdentityFiles],
+    clock: Clock,
+) -> RolesAnywhere:
+    """Credentials for a role; `files` says anew for each renewal where the identity is."""
+    from backup.credentials.identity import load_identity
+    from backup.credentials.options import RolesAnywhereOptions
+    from backup.credentials.rolesanywhere import RolesAnywhere
+
     options = RolesAnywhereOptions(
         region=anywhere.region,
         endpoint=anywhere.endpoint or os.environ.get(ENDPOINT_VARIABLE),
@@ -149,10 +166,26 @@ def credential_source(
         session_duration=anywhere.session_duration,
         role_session_name=anywhere.role_session_name,
     )
-    return RolesAnywhere(options, load=lambda: load_identity(files), clock=clock)
+    return RolesAnywhere(options, load=lambda: load_identity(files()), clock=clock)
 
 
-def identity_files(identity: IdentitySettings) -> IdentityFiles:
+def identity_files(config: Config) -> IdentityFiles:
+    """The files of the identity: those of the config, or of the newest renewal. `ConfigError` without."""
+    identity = config.identity
+    if identity is None:
+        raise ConfigError(
+            "identity: the config has no such section",
+            advice="add [identity] with certificate and private_key; `nightvault ca issue` makes both",
+        )
+    configured = configured_files(identity)
+    if identity.renew is None:
+        return configured
+    from backup.credentials.pairs import Pairs
+
+    return Pairs.below(config.state_dir).chosen(configured, follows=identity.renew.files)
+
+
+def configured_files(identity: IdentitySettings) -> IdentityFiles:
     """The files of an identity, as the config names them."""
     from backup.credentials.places import IdentityFiles
 

@@ -9,7 +9,15 @@ from typing import Any
 from backup.config.limits import check_limits, check_memory
 from backup.config.notifying import check_notify
 from backup.config.retention import RetentionSettings, check_rules, parse_forget
-from backup.config.settings import Config, JobSettings, SourceSettings, VaultSettings, suggestion
+from backup.config.settings import (
+    Config,
+    IdentitySettings,
+    JobSettings,
+    RenewSettings,
+    SourceSettings,
+    VaultSettings,
+    suggestion,
+)
 from backup.errors import ConfigError, NightvaultError
 from backup.model import MIB, Tier
 from backup.schedule import least_gap, parse_schedule
@@ -70,6 +78,8 @@ def _check_recipients(recipients: Sequence[str]) -> Iterator[Mistake]:
 
 
 def _check_identity(config: Config) -> Iterator[Mistake]:
+    if config.identity is not None and config.identity.renew is not None:
+        yield from _check_renewal(config.identity, config.identity.renew)
     exchange = config.roles_anywhere
     if exchange is None:
         return
@@ -82,6 +92,22 @@ def _check_identity(config: Config) -> Iterator[Mistake]:
             yield f"roles_anywhere.{key}", f"is in {region}, but roles_anywhere.region is {exchange.region}"
         if account != anchor[4]:
             yield f"roles_anywhere.{key}", f"is of account {account}, but the trust anchor of {anchor[4]}"
+
+
+def _check_renewal(identity: IdentitySettings, renew: RenewSettings) -> Iterator[Mistake]:
+    ways = [renew.command is not None, renew.ssh is not None, renew.files]
+    if sum(ways) != 1:
+        yield "identity.renew", "must have one of command, ssh and files = true"
+    elsewhere = identity.private_key.startswith(("pkcs11:", "handle:"))
+    if renew.files and (elsewhere or identity.certificate.startswith("pkcs11:")):
+        yield "identity.renew.files", "is for files: certificate and key must both be in one"
+    if renew.files and (renew.key != "new" or renew.request is not None):
+        yield "identity.renew.files", "goes without key and request: the other program decides"
+    elif renew.request is not None and renew.key != "same":
+        yield "identity.renew.request", 'is of the key that there is: it needs key = "same"'
+    elif not renew.files and elsewhere and renew.request is None:
+        sentence = 'is missing: a key in a token or TPM stays (key = "same") and has a request of its own'
+        yield "identity.renew.request", sentence
 
 
 def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Config) -> Iterator[Mistake]:

@@ -69,6 +69,10 @@ _Role = Annotated[str, _shape(_ROLE, "must look like arn:aws:iam::ACCOUNT:role/N
 _HTTP = r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?"  # plain, so on this machine only
 _SERVICE = rf"(https://[^/@\s]+|{_HTTP})(/\S*)?"
 _Endpoint = Annotated[str, _shape(_SERVICE, "must be https://HOST, or http://127.0.0.1 (localhost, [::1])")]
+_Ssh = Annotated[
+    str, _shape("([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9_.:-]*", "must be HOST or USER@HOST")
+]
+_RenewedKey = Annotated[str, _shape("new|same", "must be new or same")]
 _Session = Annotated[str, _shape("[A-Za-z0-9_+=,.@-]{2,64}", "must be 2 to 64 letters, digits and _+=,.@-")]
 _Time = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]", 'must be a time such as "08:00"')]
 _TimeTo = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]|24:00", 'must be a time such as "18:00"')]
@@ -76,6 +80,23 @@ _IONICE = "idle|best-effort:[0-7]"
 _IoNice = Annotated[str, _shape(_IONICE, "must be idle, or best-effort:0 (most urgent) to best-effort:7")]
 _URL = r"(sqlite:////|postgresql\+psycopg://)[^\x00]+"
 _Url = Annotated[str, _shape(_URL, "must be sqlite:////PATH")]
+
+
+class RenewSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[identity.renew]`: how the certificate is renewed, by one of `command`, `ssh` and `files`.
+
+    `command` and `ssh` (`[USER@]HOST` of the authority) get a request on standard input and print the
+    certificate; `timeout` is in seconds. `files`: another program renews the configured files, and what it
+    writes is taken over. `key`: a new one each time, or the same. `request` is that of a key we cannot sign
+    with.
+    """
+
+    command: _Command | None = None
+    ssh: _Ssh | None = None
+    files: bool = False
+    key: _RenewedKey = "new"
+    request: _Text | None = None
+    timeout: Annotated[int, Meta(ge=1, le=3600)] = 120
 
 
 class IdentitySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,6 +111,7 @@ class IdentitySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     intermediates: _Text | None = None
     passphrase_file: _Text | None = None
     pkcs11_module: _Text | None = None
+    renew: RenewSettings | None = None
 
 
 class RolesAnywhereSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

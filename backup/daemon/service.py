@@ -10,7 +10,7 @@ from threading import Event
 
 from backup.app.restore_units import RestoreUnits
 from backup.app.task_book import InventoryBook
-from backup.app.tasks import Task, restores_task, scheduled_tasks, tasks_of
+from backup.app.tasks import Task, renewal_tasks, restores_task, scheduled_tasks, tasks_of
 from backup.config import Config
 from backup.daemon.board import Board
 from backup.daemon.control import ControlServer
@@ -101,7 +101,7 @@ def all_tasks(config: Config) -> list[Task]:
         raise ConfigError(
             f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
         )
-    return [*tasks_of(config), restores_task()]
+    return [*tasks_of(config), restores_task(), *renewal_tasks(config)]
 
 
 def log_tasks(tasks: Sequence[Task]) -> None:

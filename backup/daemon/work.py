@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from backup.app.priority import Priority, in_thread
 from backup.app.pruning import prune_once
 from backup.app.regular_checks import check_once
 from backup.app.regular_forgetting import Forgot, forget_after, forget_job
+from backup.app.renewal import RenewalState, renew_if_due
 from backup.app.restore_units import RestoreUnits
 from backup.app.restores import continue_restores
 from backup.app.runs import run_job
@@ -21,6 +23,8 @@ from backup.errors import NightvaultError
 from backup.model import JobName, VaultName
 from backup.protocols import Clock
 from backup.restorer.restore import RestoreReport
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,13 @@ class TaskWork:
         done = continue_restores(config, clock=self.clock, stop=run.stop, units=self.units)
         return Done(list(done))
 
+    def _renewal(self, config: Config, _run: TaskRun) -> Done:
+        done = renew_if_due(config, self.clock)
+        if done.state is RenewalState.RENEWED:
+            end = done.certificate.not_valid_after_utc
+            _log.info("the certificate was renewed; it expires on %s", f"{end.astimezone():%Y-%m-%d %H:%M}")
+        return Done(done)
+
 
 _WORK: dict[TaskKind, Callable[[TaskWork, Config, TaskRun], Done]] = {
     TaskKind.BACKUP: TaskWork._backup,  # noqa: SLF001
@@ -87,4 +98,5 @@ _WORK: dict[TaskKind, Callable[[TaskWork, Config, TaskRun], Done]] = {
     TaskKind.PRUNE: TaskWork._prune,  # noqa: SLF001
     TaskKind.CHECK: TaskWork._check,  # noqa: SLF001
     TaskKind.RESTORES: TaskWork._restores,  # noqa: SLF001
+    TaskKind.RENEWAL: TaskWork._renewal,  # noqa: SLF001
 }

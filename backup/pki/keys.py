@@ -1,15 +1,15 @@
-"""Private keys of the types that IAM Roles Anywhere accepts, and their PEM form."""
+"""Private keys of the types that IAM Roles Anywhere accepts."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from backup.errors import UsageError
+from backup.credentials.newkeys import IssuedKey as PrivateKey
+from backup.credentials.newkeys import private_pem, signature_hash
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+__all__ = ["KeyType", "PrivateKey", "generate_key", "private_pem", "signature_hash"]
 
 
 class KeyType(StrEnum):
@@ -32,18 +32,3 @@ def generate_key(key_type: KeyType) -> PrivateKey:
             return ec.generate_private_key(ec.SECP256R1())
         case KeyType.P_384:
             return ec.generate_private_key(ec.SECP384R1())
-
-
-def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
-    """The key as PKCS#8 in PEM; with a passphrase encrypted by PBES2 (AES-256), as openssl and AWS's client
-    read."""
-    if passphrase == b"":
-        raise UsageError("a passphrase must not be empty")
-    how = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
-
-
-def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:
-    """The hash for signatures by this key: as strong as its curve, SHA-256 for RSA."""
-    strong = isinstance(key, ec.EllipticCurvePrivateKey) and key.key_size > 256
-    return hashes.SHA384() if strong else hashes.SHA256()

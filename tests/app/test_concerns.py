@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from backup.app.concerns import concerns_of
-from backup.app.status_parts import CertificateStatus, Level, Suspended, Topic
+from backup.app.status_parts import CertificateStatus, Level, RenewalStatus, Suspended, Topic
 from backup.cli.support.status_output import nagios_lines
 from backup.inventory.runs import Outcome, RunKind
 from tests.support import statuses
@@ -150,3 +151,28 @@ def test_a_certificate_is_warned_of_before_it_is_critical() -> None:
         assert levels[0] is None
         assert levels[-1] is CRITICAL
         assert WARNING in levels
+
+
+def renewal(**more: Any) -> RenewalStatus:
+    """A renewal that is due some time."""
+    return replace(RenewalStatus("by ssh from ca", files=False, due_at=NOW), **more)
+
+
+@pytest.mark.parametrize(
+    ("left", "more", "text"),
+    [
+        (4 * DAY, {}, None),
+        (2.5 * DAY, {}, None),
+        (2.3 * DAY, {}, "was to be renewed by ssh from ca by .*nothing tried to"),
+        (2.3 * DAY, {"files": True}, None),
+        (1.7 * DAY, {"files": True}, "it wrote no new files"),
+        (4 * DAY, {"failing_since": NOW - HOUR / 2, "error": "away"}, None),
+        (4 * DAY, {"failing_since": NOW - HOUR, "error": "away"}, "fails since .*: away"),
+    ],
+)
+def test_a_renewal_that_fails_is_told_long_before_the_certificate_expires(
+    left: timedelta, more: dict[str, Any], text: str | None
+) -> None:
+    found = concerns_of(status(certificate=certificate(left, 7 * DAY), renewal=renewal(**more)))
+    assert [one.topic for one in found] == [Topic.CERTIFICATE] * (text is not None)
+    assert text is None or re.search(text, found[0].text)

@@ -128,7 +128,7 @@ def _certificate_tags(cli: Cli, config: Config) -> tuple[str, str | None]:
     if config.identity is None:
         return UNKNOWN_NAME, None
     try:
-        certificate = own_certificate(identity_files(config.identity))
+        certificate = own_certificate(identity_files(config))
     except NightvaultError as error:
         cli.warn(f"{error}: the trust policy cannot name its subject")
         return UNKNOWN_NAME, None

@@ -10,9 +10,11 @@ import click
 
 from backup.cli.support.certificates import certificate_document, certificate_lines, key_type_option
 from backup.cli.support.context import Cli, pass_cli
-from backup.errors import ConfigError, ExitCode, NightvaultError
+from backup.errors import ExitCode, NightvaultError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from backup.credentials.places import IdentityFiles
     from backup.pki.subjects import Subject
 
@@ -134,16 +136,64 @@ def csr(
     cli.say("      bring the certificate back, and name it and the key in [identity] of the config")
 
 
+@identity.command()
+@click.option("--force", is_flag=True, help="Now, although it is not due.")
+@pass_cli
+def renew(cli: Cli, *, force: bool) -> None:
+    """Renew the certificate if it is due, as [identity.renew] of the config says.
+
+    The new pair is used once it got credentials from AWS; until then, and if it gets none, the present one
+    is. The daemon does the same by itself.
+    """
+    from backup.app.asking_authority import way_of
+    from backup.app.renewal import RenewalState, renew_if_due
+    from backup.credentials.certificate import certificate_facts
+
+    config = cli.config()
+    done = renew_if_due(config, cli.clock, force=force)
+    facts = certificate_facts(done.certificate, [], cli.clock.now())
+    document = {
+        "state": done.state,
+        "due_at": done.due_at,
+        "next_try": done.next_try,
+        "role": done.role,
+        "files": _shown_files(cli),
+        **certificate_document(facts),
+    }
+    due = _local(done.due_at)
+    match done.state:
+        case RenewalState.RENEWED:
+            lines = [*certificate_lines(facts), f"due again    {due}"]
+            tried = (
+                f"it got credentials for {done.role}" if done.role else "no vault has a role to try it with"
+            )
+            cli.report(document, "\n".join(lines))
+            cli.say(f"renewed: {tried}")
+        case RenewalState.PAUSED:
+            cli.show(document, f"it failed a short while ago; tried again at {_local(done.next_try)}")
+            cli.say("--force tries now; `nightvault status` says why it failed")
+        case _:
+            way = way_of(config.identity.renew) if config.identity and config.identity.renew else ""
+            cli.report(document, f"not due: it is renewed {way} from {due} on")
+
+
+def _shown_files(cli: Cli) -> dict[str, str]:
+    from backup.credentials.places import shown_place
+
+    files = _configured(cli)
+    return {"certificate": shown_place(files.certificate), "key": shown_place(files.private_key)}
+
+
+def _local(moment: datetime | None) -> str:
+    from backup.cli.support.render import local_time
+
+    return local_time(moment)
+
+
 def _configured(cli: Cli) -> IdentityFiles:
     from backup.app.vaults import identity_files
 
-    settings = cli.config().identity
-    if settings is None:
-        raise ConfigError(
-            "identity: the config has no such section",
-            advice="add [identity] with certificate and private_key; `nightvault ca issue` makes both",
-        )
-    return identity_files(settings)
+    return identity_files(cli.config())
 
 
 def _present_subject(cli: Cli, organization: str | None, unit: str | None, dns: tuple[str, ...]) -> Subject:

@@ -147,13 +147,13 @@ def identity_of(cli: Cli, flags: Flags) -> IdentityFiles:
     if not flags.names_identity:
         from backup.app.vaults import identity_files
 
-        settings = _config(cli).identity
-        if settings is None:
+        config = _config(cli)
+        if config.identity is None:
             raise UsageError(
                 "no identity: neither --certificate nor [identity] in the config",
                 advice="name --certificate and --private-key",
             )
-        return identity_files(settings)
+        return identity_files(config)
     certificate = flags.certificate or _selected(flags)
     return IdentityFiles(
         certificate,

@@ -49,6 +49,7 @@ def status_document(status: Status) -> dict[str, Any]:
             "days_left": None if certificate.not_after is None else (certificate.not_after - status.now).days,
             "error": certificate.unreadable,
         },
+        "renewal": None if status.renewal is None else asdict(status.renewal),
         "currency": status.currency,
     }
 

@@ -1,0 +1,152 @@
+"""Renewed pairs of certificate and key: kept side by side, one of them in use.
+
+    identity/{1,2,…}/{certificate.pem,key.pem}   pairs, each written once
+    identity/trial                               the pair that has not got credentials yet
+    identity/current                             the pair in use, and which configured certificate it replaces
+
+The swap of two files at once is the replacement of one, `current`. Whoever reads it finds both files in one
+folder, and neither ever changes, so nobody sees a mixed pair. The pair before stays until the next swap.
+
+Few imports: programs that start often look here, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from backup.credentials.places import MOST_FILE, IdentityFiles
+from backup.errors import IdentityError, NightvaultError
+from backup.files import create_durably, sync_directory, write_durably
+
+_CURRENT, _TRIAL = "current", "trial"
+_CERTIFICATE, _KEY = "certificate.pem", "key.pem"
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """The renewed pair in use: its number, and the digest of the configured certificate that it replaces."""
+
+    pair: int
+    replaces: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The renewed pairs in a folder of the state directory; `NightvaultError` if it cannot be used."""
+
+    directory: str
+
+    @classmethod
+    def below(cls, state_dir: str) -> Pairs:
+        """The pairs of a state directory."""
+        return cls(os.path.join(state_dir, "identity"))
+
+    def in_use(self) -> InUse | None:
+        """The pair in use; None if no pair was renewed yet. `IdentityError` if that cannot be read."""
+        path = os.path.join(self.directory, _CURRENT)
+        try:
+            with open(path, "rb") as file:
+                found = json.loads(file.read(MOST_FILE))
+            return InUse(int(found["pair"]), str(found["replaces"]))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise IdentityError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise IdentityError(
+                f"{path} is damaged", advice="remove it: the configured certificate is used then"
+            ) from error
+
+    def trial(self) -> int | None:
+        """The pair that is to be tried before it is used; None if there is none, or not all of it."""
+        try:
+            with open(os.path.join(self.directory, _TRIAL), "rb") as file:
+                number = int(file.read(20))
+        except (OSError, ValueError):
+            return None
+        return number if os.path.exists(self._place(number, _CERTIFICATE)) else None
+
+    def files(self, configured: IdentityFiles, pair: int) -> IdentityFiles:
+        """The places of a pair: a key that never leaves its store stays where the config has it."""
+        key = self._place(pair, _KEY)
+        private_key = key if os.path.exists(key) else configured.private_key
+        return replace(configured, certificate=self._place(pair, _CERTIFICATE), private_key=private_key)
+
+    def chosen(self, configured: IdentityFiles, *, follows: bool) -> IdentityFiles:
+        """The identity that counts: the renewed pair, unless the configured certificate was changed since.
+
+        With `follows`, changes of the configured files are taken over by a renewal alone.
+        """
+        used = self.in_use()
+        if used is None or not (follows or used.replaces == digest_of(configured.certificate)):
+            return configured
+        return self.files(configured, used.pair)
+
+    def stage(self, certificate: bytes, key: bytes | None) -> int:
+        """Write a pair to be tried; its number."""
+        with _told(self.directory):
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            number = max(self._numbers(), default=0) + 1
+            os.mkdir(os.path.join(self.directory, str(number)), 0o700)
+            if key is not None:
+                create_durably(self._place(number, _KEY), key)
+            create_durably(self._place(number, _CERTIFICATE), certificate)
+            sync_directory(self.directory)
+            write_durably(os.path.join(self.directory, _TRIAL), f"{number}\n".encode())
+        return number
+
+    def use(self, pair: int, replaces: str) -> None:
+        """Use this pair from now on; of the others, the one before stays."""
+        used = self.in_use()
+        content = {"pair": pair, "replaces": replaces}
+        with _told(self.directory):
+            write_durably(os.path.join(self.directory, _CURRENT), json.dumps(content).encode() + b"\n")
+        self._remove_all_but({pair, used.pair if used else pair})
+
+    def drop_trial(self) -> None:
+        """Give up the pair that was to be tried."""
+        used = self.in_use()
+        if used is None:
+            self._remove_all_but(set())
+        else:  # the pair before stays, the highest below it
+            before = max((one for one in self._numbers() if one < used.pair), default=used.pair)
+            self._remove_all_but({used.pair, before})
+
+    def _remove_all_but(self, kept: set[int]) -> None:
+        with _told(self.directory), suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.directory, _TRIAL))
+        import shutil  # only here: it brings much with it
+
+        for number in set(self._numbers()) - kept:
+            shutil.rmtree(os.path.join(self.directory, str(number)), ignore_errors=True)
+
+    def _numbers(self) -> list[int]:
+        with _told(self.directory), suppress(FileNotFoundError):
+            return [int(name) for name in os.listdir(self.directory) if name.isascii() and name.isdigit()]
+        return []
+
+    def _place(self, pair: int, name: str) -> str:
+        return os.path.join(self.directory, str(pair), name)
+
+
+def digest_of(place: str) -> str:
+    """The SHA-256 of a certificate's file as it is, in hex; of its name where it is no file that we read."""
+    try:
+        with open(place, "rb") as file:
+            return hashlib.sha256(file.read(MOST_FILE)).hexdigest()
+    except (OSError, ValueError):
+        return hashlib.sha256(os.fsencode(place)).hexdigest()
+
+
+@contextmanager
+def _told(directory: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or directory
+        raise NightvaultError(f"the renewed pair cannot be written: {place}: {error.strerror}") from error
