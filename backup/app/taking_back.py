@@ -14,7 +14,7 @@ from backup.app.surroundings import Surroundings
 from backup.errors import UsageError
 from backup.format.records import TakenBackRecord, TakenUpRecord
 from backup.inventory import need, runs, snapshots
-from backup.inventory.database import Transaction
+from backup.inventory.database import Inventory, Transaction
 from backup.inventory.runs import JobRow, RunKind
 from backup.inventory.snapshots import Snapshot
 from backup.model import SnapshotId
@@ -50,11 +50,11 @@ def take_back(at: Surroundings, chosen: Collection[SnapshotId], *, if_all: bool)
             with at.inventory.reading() as tx:
                 rows = runs.list_jobs(tx, vault)
             for row in rows:
-                yield from _job(at, amender, rows, row, chosen, if_all=if_all)
+                yield from take_back_of_job(at.inventory, amender, rows, row, chosen, if_all=if_all)
 
 
-def _job(
-    at: Surroundings,
+def take_back_of_job(
+    inventory: Inventory,
     amender: VaultAmender,
     rows: Sequence[JobRow],
     row: JobRow,
@@ -62,8 +62,8 @@ def _job(
     *,
     if_all: bool,
 ) -> Iterator[Amended]:
-    """Take a job's snapshots back."""
-    with at.inventory.reading() as tx:
+    """Take those of one job back; `rows` are all jobs of its vault."""
+    with inventory.reading() as tx:
         found = returns(tx, [one for one in _forgotten(tx, chosen) if one.job_number == row.number])
         if found.lost and if_all:
             raise cannot_come_back(found.lost)

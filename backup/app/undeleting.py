@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from backup.app.amending import Amended, amending_vault
 from backup.app.surroundings import Surroundings
@@ -15,6 +16,7 @@ from backup.inventory.database import Transaction
 from backup.inventory.pruning import StoredArchive
 from backup.inventory.runs import JobRow, RunKind
 from backup.model import VaultName
+from backup.protocols import Vault
 
 _PACKS_A_RECORD = 50_000
 _SHORTEST = 4
@@ -53,25 +55,45 @@ def _named(every: Sequence[StoredArchive], vault: VaultName, word: str) -> Store
     return one
 
 
-def take_up(
-    at: Surroundings, vault: VaultName, words: Sequence[str]
-) -> tuple[list[StoredArchive], list[Amended]]:
-    """Take up the archives that `words` name, or all: those that were taken up, and what was amended.
+@dataclass(frozen=True, slots=True)
+class TakenUp:
+    """Archives that were taken up, those that the vault does not have any more, and what was amended."""
 
+    archives: Sequence[StoredArchive]
+    gone: Sequence[StoredArchive]
+    amended: Sequence[Amended]
+
+
+def take_up(at: Surroundings, vault: VaultName, words: Sequence[str]) -> TakenUp:
+    """Take up the archives that `words` name, or all, but for those that a list of now lacks.
+
+    Where lists are late nobody knows; there as here they are unconfirmed until a later list shows them.
     `LockedError` while a backup or a prune runs.
     """
     with amending_vault(at, vault) as amender:
         with at.inventory.reading() as tx:
-            chosen = chosen_archives(tx, vault, words)
+            named = chosen_archives(tx, vault, words)
             jobs = {one.number: one for one in runs.list_jobs(tx, vault)}
+        gone = _gone(at, amender.vault, named)
+        chosen = [one for one in named if one not in gone]
         done = [
             amender.amend(RunKind.PRUNE, job, records, {"taken_up": sum(len(one.packs) for one in records)})
-            for job, records in _records(chosen, jobs)
+            for job, records in said_by_jobs(chosen, jobs)
         ]
-    return chosen, done
+    return TakenUp(chosen, gone, done)
 
 
-def _records(
+def _gone(at: Surroundings, vault: Vault, named: Sequence[StoredArchive]) -> list[StoredArchive]:
+    """Those that somebody else has deleted, where the vault tells at once."""
+    if not (named and vault.traits.lists_at_once):
+        return []
+    patience = at.reach.patience(at.clock, at.progress)
+    listed = patience.call(lambda: vault.fetch_listing(vault.request_listing("undelete")))
+    there = {one.archive_id for one in listed.archives}
+    return [one for one in named if one.archive_id not in there]
+
+
+def said_by_jobs(
     chosen: Sequence[StoredArchive], jobs: Mapping[int, JobRow]
 ) -> Iterator[tuple[JobRow, list[TakenUpRecord]]]:
     """What each job says: those that condemned an archive, or any job where none is known."""

@@ -113,7 +113,7 @@ class Amender:
             raise
         due = sender.full_due()
         with context.inventory.writing() as tx:
-            amendments.apply(tx, job.number, amendment)
+            amendments.apply(tx, job.number, amendment, now=context.clock.now())
             runs.finish_run(tx, run.number, Outcome.DONE, report, context.clock.now())
         warnings: tuple[str, ...] = ()
         if due is not None:

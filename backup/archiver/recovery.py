@@ -77,5 +77,5 @@ def _amend(
     tx: Transaction, _inventory: Inventory, _keys: Keys, run: Run, job: JobRow, prepared: bytes, clock: Clock
 ) -> None:
     """Apply what a run that saved nothing had written down; a full catalog that was due stays due."""
-    amendments.apply(tx, job.number, amendments.decode(prepared))
+    amendments.apply(tx, job.number, amendments.decode(prepared), now=clock.now())
     runs.finish_run(tx, run.number, Outcome.DONE, {"recovered": True}, clock.now())

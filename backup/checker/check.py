@@ -101,7 +101,7 @@ class _Comparison:
             self.is_other = self.is_other or self._shows_nothing(tx)
             unconfirmed = archives.count_unconfirmed(tx, vault)
             if not self.is_other:
-                archives.confirm(tx, self._listing)
+                compared.confirm(tx, self._listing, at_once=self._context.vault.traits.lists_at_once)
             left = archives.count_unconfirmed(tx, vault)
             known = frozenset(spoiled_archives(tx, vault))
             newer = self._judge(tx)

@@ -7,6 +7,7 @@ and only then applied, in one transaction. A rebuild applies the same records by
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -60,15 +61,16 @@ def apply(
     job: int,
     amendment: Sequence[Record],
     *,
-    taken_up: ArchiveState = ArchiveState.STORED,
+    now: datetime | None = None,
 ) -> None:
     """Make an amendment of a job true; applied again it changes nothing.
 
-    `taken_up` is the state of archives that are built upon again: in a rebuild they are unconfirmed.
+    An archive that is taken up again is unconfirmed until a list shows it that was made after `now`: somebody
+    else may have deleted it. In a rebuild, which goes by a list that shows the amendment, that is None.
     """
     for record in amendment:
         if isinstance(record, records.TakenUpRecord):
-            _taken_up(tx, job, record, taken_up)
+            _taken_up(tx, job, record, now)
         else:
             _HANDLERS[type(record)](tx, job, record)
 
@@ -150,20 +152,22 @@ def _condemned(tx: Transaction, job: int, record: records.CondemnedRecord) -> No
     _many(tx, sql, [(job, record.at, pack) for pack in record.packs])
 
 
-def _taken_up(tx: Transaction, job: int, record: records.TakenUpRecord, state: ArchiveState) -> None:
-    """Build upon archives again; one that another job's catalogs condemned stays condemned.
+def _taken_up(tx: Transaction, job: int, record: records.TakenUpRecord, now: datetime | None) -> None:
+    """Rely on archives again; one that another job's catalogs condemned stays condemned.
 
     One in which a check found bad frames is damaged, as before.
     """
     sql = """DELETE FROM condemnations WHERE job = {m}
              AND archive IN (SELECT number FROM archives WHERE pack_id = {m})"""
     _many(tx, sql, [(job, pack) for pack in record.packs])
-    _mark(tx, record.packs, state, ArchiveState.RETIRED)
-    sql = """UPDATE archives SET state = {m} WHERE pack_id = {m} AND state = {m}
-             AND NOT EXISTS (SELECT 1 FROM condemnations WHERE archive = archives.number)"""
-    _many(tx, sql, [(str(state), pack, str(ArchiveState.CONDEMNED)) for pack in record.packs])
+    at = None if now is None else micros(now)
+    sql = f"""UPDATE archives SET state = {{m}}, taken_up_at = {{m}} WHERE pack_id = {{m}}
+              AND state IN ({_among(ArchiveState.RETIRED, ArchiveState.CONDEMNED)})
+              AND NOT EXISTS (SELECT 1 FROM condemnations WHERE archive = archives.number)"""  # noqa: S608
+    _many(tx, sql, [(str(ArchiveState.UNCONFIRMED), at, pack) for pack in record.packs])
     sql = "UPDATE archives SET state = {m} WHERE number = {m} AND state = {m}"
-    _many(tx, sql, [(str(ArchiveState.DAMAGED), number, str(state)) for number in bad_frames(tx)])
+    unconfirmed = str(ArchiveState.UNCONFIRMED)
+    _many(tx, sql, [(str(ArchiveState.DAMAGED), number, unconfirmed) for number in bad_frames(tx)])
 
 
 def _retired(tx: Transaction, _job: int, record: records.RetiredRecord) -> None:

@@ -21,8 +21,6 @@ from backup.inventory.schema import (
     domains,
     frames,
     jobs,
-    listed_archives,
-    listings,
     micros,
     moment,
     uploads,
@@ -49,7 +47,7 @@ class ArchiveState(StrEnum):
 
     SUBMITTED = "submitted"
     STORED = "stored"
-    UNCONFIRMED = "unconfirmed"  # named by a catalog, not yet seen in a listing: can be restored from
+    UNCONFIRMED = "unconfirmed"  # named by a catalog or taken up, in no listing since: can be restored from
     RETIRED = "retired"  # not built upon any more, still needed
     CONDEMNED = "condemned"  # not built upon any more, to be deleted
     DELETING = "deleting"  # its deletion was decided: nothing brings it back
@@ -203,27 +201,6 @@ def mark_lost(tx: Transaction, archive: int) -> None:
     """Record that the pack never arrived and never will; nothing is built upon it any more."""
     tx.execute(update(archives).where(archives.c.number == archive).values(state=ArchiveState.LOST))
     tx.execute(delete(uploads).where(uploads.c.archive == archive))
-
-
-def confirm(tx: Transaction, listing: int) -> None:
-    """Mark unconfirmed archives as stored that a kept listing shows with their size and hash."""
-    shown = (
-        select(listed_archives.c.archive_id)
-        .join(listings, listings.c.number == listed_archives.c.listing)
-        .join(domains, domains.c.vault == listings.c.vault)
-        .where(
-            listed_archives.c.listing == listing,
-            domains.c.number == archives.c.domain,
-            listed_archives.c.archive_id == archives.c.archive_id,
-            listed_archives.c.size == archives.c.size,
-            or_(
-                listed_archives.c.tree_hash.is_(None),
-                listed_archives.c.tree_hash == archives.c.tree_hash,
-            ),
-        )
-    )
-    unconfirmed = archives.c.state == ArchiveState.UNCONFIRMED
-    tx.execute(update(archives).where(unconfirmed, shown.exists()).values(state=ArchiveState.STORED))
 
 
 def count_unconfirmed(tx: Transaction, vault: VaultName) -> int:

@@ -154,7 +154,7 @@ class Builder:
     def amend(self, job: int, record: Record) -> None:
         """Apply a record that marks snapshots or archives."""
         self._flush_directories()
-        amendments.apply(self._tx, job, [record], taken_up=ArchiveState.UNCONFIRMED)
+        amendments.apply(self._tx, job, [record])
 
     def readings(self, found: Sequence[tuple[VerifiedRecord, int]]) -> None:
         """Record what checks have read before, by archive, as readings of one check that is over."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, func, or_, select
+from sqlalchemy import Row, Select, and_, func, or_, select, update
 
 from backup.inventory.archives import SOUND, ArchiveState
 from backup.inventory.database import Transaction
@@ -34,6 +34,10 @@ _SAME = and_(
     listed_archives.c.size == archives.c.size,
     or_(listed_archives.c.tree_hash.is_(None), listed_archives.c.tree_hash == archives.c.tree_hash),
 )
+
+
+_STALE = timedelta(days=5)  # who deletes elsewhere goes by a list of the last three days, made a day before
+_STALE_AT_ONCE = timedelta(hours=1)  # he looks for newer catalogs before he deletes; and clocks differ
 
 
 Absent = tuple[list[Row[Any]], list[Row[Any]]]
@@ -105,6 +109,26 @@ def must_show(
 def stored_numbers(tx: Transaction, vault: VaultName) -> frozenset[int]:
     """The archives that the vault has, as far as we know."""
     return frozenset(row.number for row in tx.execute(_ours(vault, *_OURS)))
+
+
+def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
+    """Mark unconfirmed archives as stored that a kept listing shows with their size and hash.
+
+    Not those taken up after it was made, or so shortly before that who deletes elsewhere may not know it yet.
+    """
+    query = select(listings.c.as_of, listings.c.requested_at).where(listings.c.number == listing)
+    head = tx.execute(query).one()
+    made_at = min(moment(head.as_of), moment(head.requested_at))
+    before = micros(made_at - (_STALE_AT_ONCE if at_once else _STALE))
+    shown = (
+        _line(listing)
+        .join(listings, listings.c.number == listed_archives.c.listing)
+        .join(domains, domains.c.vault == listings.c.vault)
+        .where(domains.c.number == archives.c.domain, _SAME)
+    )
+    unconfirmed = archives.c.state == ArchiveState.UNCONFIRMED
+    stayed = or_(archives.c.taken_up_at.is_(None), archives.c.taken_up_at < before)
+    tx.execute(update(archives).where(unconfirmed, stayed, shown.exists()).values(state=ArchiveState.STORED))
 
 
 def absent_archives(tx: Transaction, listing: int, vault: VaultName, covered: Covered) -> Absent:

@@ -39,7 +39,7 @@ from backup.model import InventoryId
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0009"
+HEAD = "0010"
 
 APPLICATION_ID = 0x4E564C54  # "NVLT", in the header of an SQLite inventory
 REBUILD_ADVICE = (

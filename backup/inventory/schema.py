@@ -209,6 +209,7 @@ archives = Table(
     Column("archive_id", Text),
     Column("submitted_at", Long, nullable=False),
     Column("stored_at", Long),
+    Column("taken_up_at", Long),  # built upon again once a list made later shows it
     Index("ix_archives_run", "run"),
 )
 

@@ -373,7 +373,7 @@ class Applier:
         written = self._builder.snapshot_time(job)
         row = (
             *(number, domain, None, int(PackKind.CATALOG), state, fields.pack_id, member.header.raw),
-            *(file.size, file.tree_hash, member.archive_id, written, written),
+            *(file.size, file.tree_hash, member.archive_id, written, written, None),
         )
         self._builder.insert(schema.archives, [row])
         self._builder.frames(number, file.frames(self._recovery_keys))

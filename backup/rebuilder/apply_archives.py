@@ -93,7 +93,7 @@ class ArchiveApplier:
         if state in {ArchiveState.STORED, ArchiveState.SUBMITTED}:
             state = ArchiveState.UNCONFIRMED if archive_id else ArchiveState.LOST
         place = (one.number, one.domain, None, one.kind, str(state), one.pack_id, one.header)
-        row = (*place, one.size, one.tree_hash, archive_id, one.stored_at, one.stored_at)
+        row = (*place, one.size, one.tree_hash, archive_id, one.stored_at, one.stored_at, None)
         self._builder.insert(schema.archives, [row])
 
     def _of_archive(self, number: int) -> int | None:

@@ -96,7 +96,7 @@ def read_uncovered(
         number, stored = next(archives), schema.micros(one.created_at)
         state = ArchiveState.STORED.value
         row = (number, domain, None, int(PackKind.DATA), state, header.fields.pack_id, header.raw)
-        builder.insert(schema.archives, [(*row, one.size, tree_hash, one.archive_id, stored, stored)])
+        builder.insert(schema.archives, [(*row, one.size, tree_hash, one.archive_id, stored, stored, None)])
         builder.frames(number, frames)
         builder.chunks(number, [next(numbers) for _ in rows], rows)
         done, chunks = done + 1, chunks + len(rows)

@@ -44,6 +44,19 @@ def test_taken_back(server: Server, clock: ManualClock, by: str) -> None:
     assert (again["condemned"]["archives"], again["deleted"]["archives"]) == (1, 0), "its grace begins anew"
 
 
+def test_what_somebody_else_deleted_is_not_taken_back(server: Server) -> None:
+    (archive,) = condemned(server)
+    (file,) = (server.folder / "vault").rglob(archive)
+    file.unlink()
+    document = server.json("undelete", "--all")
+    assert (document["taken_up"], document["gone"]) == ([], [archive])
+    said = server.done("undelete", "--all")
+    assert "nothing was taken up again" in said.stdout
+    assert "the vault does not have 1 archive of them any more" in said.stderr
+    server.done("prune")
+    assert condemned(server) == []
+
+
 def test_what_a_snapshot_needs_again_stays(server: Server, clock: ManualClock, tmp_path: Path) -> None:
     said = server.done("undelete", "--all")
     assert "the next prune condemns again" in said.stderr

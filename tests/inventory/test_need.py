@@ -52,7 +52,7 @@ class World:
         at = schema.micros(START)
         insert_rows(tx, schema.archives, [
             (n, domains[domain], None, int(PackKind.DATA), str(state), bytes([n]) * 16, b"", 1000 + n, b"",
-             str(n), at, at)
+             str(n), at, at, None)
             for n, (domain, state) in enumerate(self.archives)
         ])  # fmt: skip
         insert_rows(tx, schema.chunks, [

@@ -40,7 +40,7 @@ SHARES = {"directory": 0.7, "glacier": 0.15, "bucket": 0.15}
 _numbers = itertools.count()
 
 small = st.integers(0, 40)
-Acts = st.sampled_from(["back_up", "forget", "take_back", "prune"])
+Acts = st.sampled_from(["back_up", "forget", "take_back", "prune", "prune", "undelete", "retire", "compact"])
 
 
 class Calling(FaultyVault):
@@ -88,6 +88,18 @@ class Pruning(RuleBasedStateMachine):
     @rule(which=small)
     def pin(self, which: int) -> None:
         self.world.pin(which)
+
+    @rule(which=small)
+    def retire(self, which: int) -> None:
+        self.world.retire(which)
+
+    @rule()
+    def compact(self) -> None:
+        self.world.compact()
+
+    @rule()
+    def undelete(self) -> None:
+        self.world.undelete()
 
     @rule(days=st.sampled_from([1, 2, 5, 40]))
     def days_pass(self, days: int) -> None:
@@ -170,6 +182,14 @@ class Pruning(RuleBasedStateMachine):
 
     @rule()
     def others_delete(self) -> None:
+        self.world.others_look()
+        self.world.others_delete()
+
+    @rule(then=Acts, which=small)
+    def others_delete_late(self, then: str, which: int) -> None:
+        """By a view that is hours old."""
+        self.world.others_look()
+        self._act(then, which)
         self.world.others_delete()
 
     @rule(days=st.sampled_from([0, 1, 30]))

@@ -81,9 +81,11 @@ def test_what_is_taken_back_within_grace_stays(nights: Nights) -> None:
     nights.take_back(1, 2, 3, 4)
     report = nights.site.prune()
     assert report.taken_up.archives == 2
-    assert set(nights.states()) == {ArchiveState.STORED}
+    assert set(nights.states()) == {ArchiveState.STORED, ArchiveState.UNCONFIRMED}
     nights.clock.advance(10 * DAY)
     assert nights.site.prune().deleted.archives == 0
+    nights.night()
+    assert set(nights.states()) == {ArchiveState.STORED}
     nights.assert_kept()
 
 

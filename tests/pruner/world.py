@@ -9,20 +9,23 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import event
 
-from backup.archiver.amend import amending
+from backup.app.amending import VaultAmender
+from backup.app.taking_back import take_back_of_job
+from backup.app.undeleting import chosen_archives, said_by_jobs
+from backup.archiver.amend import Amender, amending
 from backup.checker.invariants import check_laws
 from backup.format import records
 from backup.format.pack import parse_header
-from backup.inventory import pruning
-from backup.inventory.runs import RunKind, find_job
+from backup.inventory.runs import JobRow, RunKind, find_job, list_jobs
 from backup.inventory.schema import micros
 from backup.model import (
     MIB,
@@ -32,12 +35,14 @@ from backup.model import (
     JobName,
     Part,
     Refusal,
+    SnapshotId,
     TreeHash,
     UploadId,
     VaultState,
 )
 from backup.protocols import Vault
-from backup.pruner.context import GRACE
+from backup.pruner.compact import JobRules, compact
+from backup.pruner.context import GRACE, PruneContext
 from backup.pruner.report import PruneReport
 from backup.rebuilder.catalog_chain import Trust
 from backup.rebuilder.context import Wish
@@ -146,6 +151,8 @@ class World:
         self.unreadable: set[str] = set()  # snapshots that need one
         self.gone_behind: set[str] = set()  # archives that it lost, or that others deleted
         self.orphans: set[str] = set()  # unknown since a rebuild
+        self.seems_lost = False  # a check found more lost than is
+        self.seen: set[str] = set()  # what somebody else is about to delete
         self.told: dict[str, datetime] = {}  # since when all catalogs say that an archive is condemned
         self.last_cut: datetime | None = None
         self.machines = 0
@@ -209,16 +216,18 @@ class World:
             self._amend(chosen[1], records.ForgottenRecord([chosen[2]], micros(self.clock.now())))
 
     def take_back(self, which: int) -> None:
-        """One forgotten snapshot, unless a deletion was decided upon that it cannot do without."""
+        """One forgotten snapshot, if it can come back: as `forget --undo` does."""
         gone = [one for one in self.snapshots() if one[3]]
-        if not gone:
-            return
-        _, job, number, _ = gone[which % len(gone)]
-        with self.site.inventory.reading() as tx:
-            row = find_job(tx, JobName(job))
-            beyond = pruning.forgotten_beyond_recall(tx)
-        if row is not None and number not in beyond.get(row.number, ()):
-            self._amend(job, records.TakenBackRecord([number]))
+        if gone:
+            snapshot, job, *_ = gone[which % len(gone)]
+            with self._amending() as amender:
+                rows = self._jobs()
+                (row,) = (one for one in rows if one.name == job)
+                chosen = [SnapshotId(snapshot)]
+                for _ in take_back_of_job(
+                    self.site.inventory, cast("VaultAmender", amender), rows, row, chosen, if_all=False
+                ):
+                    pass
 
     def pin(self, which: int) -> None:
         """A pin is a mark like any other to a prune."""
@@ -227,12 +236,42 @@ class World:
             _, job, number, _ = kept[which % len(kept)]
             self._amend(job, records.MarksRecord(number, ["tag"], True, "", None), kind=RunKind.MARK)
 
-    def _amend(self, job: str, record: records.Record, kind: RunKind = RunKind.FORGET) -> None:
+    def retire(self, which: int) -> None:
+        """As a compaction does by whatever policy: an archive is not built upon any more."""
+        stored = self._rows("SELECT number, pack_id FROM archives WHERE kind = 1 AND state = 'stored'")
+        if stored:
+            number, pack = stored[which % len(stored)]
+            for (job,) in self._rows(_NAMED_BY, number):
+                self._amend(job, records.RetiredRecord([pack]), kind=RunKind.COMPACT)
+
+    def compact(self, _which: int = 0) -> None:
+        """What is worth it is retired."""
         site = self.site
-        with site.inventory.reading() as tx:
+        context = PruneContext(site.keys, site.world, site.job.sending, site.vault)
+        rules = JobRules(None, None, ZoneInfo("UTC"))
+        compact(context, {JobName(one): rules for one in JOBS}, pack_size=site.job.pack_size)
+
+    def undelete(self, _which: int = 0) -> None:
+        """What is condemned is built upon again, as `undelete --all` does."""
+        with self._amending() as amender:
+            with self.site.inventory.reading() as tx:
+                chosen = chosen_archives(tx, self.vault.name, ())
+            jobs = {one.number: one for one in self._jobs()}
+            for job, some in said_by_jobs(chosen, jobs):
+                amender.amend(RunKind.PRUNE, job, some, {})
+
+    def _amending(self) -> AbstractContextManager[Amender]:
+        return amending(self.site.keys, self.site.world, self.site.job.sending)
+
+    def _jobs(self) -> list[JobRow]:
+        with self.site.inventory.reading() as tx:
+            return list(list_jobs(tx, self.vault.name))
+
+    def _amend(self, job: str, record: records.Record, kind: RunKind = RunKind.FORGET) -> None:
+        with self.site.inventory.reading() as tx:
             row = find_job(tx, JobName(job))
         assert row is not None
-        with amending(site.keys, site.world, site.job.sending) as amender:
+        with self._amending() as amender:
             amender.amend(kind, row, [record], {})
 
     def prune(self, *, deletes: bool = True, only_plan: bool = False) -> PruneReport:
@@ -256,44 +295,60 @@ class World:
                 age = now - self.skew - before[one]
                 assert age + HOUR >= self.vault.traits.minimum_storage, "deleted before its day"
 
-    def others_delete(self) -> None:
-        """Somebody else deletes what this server's catalogs condemned, after grace."""
+    def others_look(self) -> None:
+        """Somebody else finds what he may delete: condemned, after grace, and no snapshot needs it."""
         now = self.clock.now()
-        needed = self._needed()
-        due = [one for one, at in self.told.items() if at + GRACE <= now and one in self.vault.held]
-        for one in due:
-            if one not in needed:
-                self._vanish(one)
+        needed = self._needed(also_forgotten=True)
+        due = {one for one, at in self.told.items() if at + GRACE <= now}
+        self.seen = self.vault.held.keys() & due - needed
+
+    def others_delete(self) -> None:
+        """He deletes it, whatever was stored since."""
+        for one in sorted(self.seen & self.vault.held.keys()):
+            self._vanish(one)
+        self.seen = set()
 
     def lose(self, which: int) -> None:
         """The vault loses an archive of data."""
         data = [row[0] for row in self._rows(_DATA_THERE) if row[0] in self.vault.held]
         if data:
-            self._vanish(data[which % len(data)])
+            lost = data[which % len(data)]
+            self._vanish(lost)
             self.has_lost = True
+            held = {chunk for _, chunk, place, _ in self._rows(_CHUNKS) if place == lost}
+            self.lost |= held - self._readable()
 
     def _vanish(self, archive_id: str) -> None:
         self.vault.vault.delete_archives({ArchiveId(archive_id): None})
         self.vault.held.pop(archive_id, None)
         self.gone_behind.add(archive_id)
-        held = {chunk for _, chunk, place, _ in self._rows(_CHUNKS) if place == archive_id}
-        self.lost |= held - self._readable()
 
     def check(self) -> None:
         """A check by the list, and of the inventory by its own laws."""
         if abs(self.skew) < HOUR:
-            check(self.site)
+            self._compare()
         self.judge_rows()
+
+    def _compare(self) -> None:
+        """A check by a list of the vault."""
+        check(self.site)
+        after = {one for (one,) in self._rows(_SEEMS_LOST)} & self.vault.held.keys()
+        may_seem = self.has_jumped and not self.vault.traits.lists_at_once
+        assert may_seem or not after, f"found lost, and the vault has them: {after}"
+        self.seems_lost = bool(after)
 
     def judge_rows(self) -> None:
         """The inventory violates none of its laws.
 
         After a loss a job may not name yet what another stored anew in its place: its next backup does. What
         was deleted since a copy was there may be missed, if the vault lost the copy before a check saw it.
+        What a clock that was behind dated before a late list seems to be lost, until the next one.
         """
         key = self.site.keys.secret.content_key
         report = check_laws(self.site.inventory, key, self.clock, self.site.progress)
-        expected = {"named", "stored"} if self.has_lost else set()
+        expected = {"named", "stored"} if self.has_lost or self.seems_lost else set()
+        if self.seems_lost:
+            expected.add("catalogs")
         findings = [one for one in report.findings if one.what not in expected]
         assert not findings, findings
 
@@ -307,7 +362,7 @@ class World:
     def restore_one(self, snapshot: str, job: str) -> None:
         """This snapshot, byte for byte; of a loss that no check has seen yet, a restore would only tell."""
         if self.gone_behind and abs(self.skew) < HOUR:
-            check(self.site)
+            self._compare()
         target = self.folder / f"out {self.steps}"
         site = self.site.with_job(sources=[self.folder / job], name=job)
         site.restore(snapshot, target)
@@ -391,10 +446,12 @@ class World:
         """The vault holds what the inventory says, neither more nor less."""
         states = dict(self._rows("SELECT archive_id, state FROM archives WHERE archive_id IS NOT NULL"))
         there = {one for one, state in states.items() if state not in {"lost", "deleted"}}
+        self.seems_lost &= any(state == "lost" and one in self.vault.held for one, state in states.items())
         surely = {one for one in there if states[one] != "deleting"}
         assert surely - self.vault.held.keys() <= self.gone_behind
         pending = self._rows("SELECT count(*) FROM uploads")[0][0]
-        unknown = self.vault.held.keys() - there - self.orphans
+        known = {one for one, state in states.items() if state != "deleted"}
+        unknown = self.vault.held.keys() - known - self.orphans
         assert pending or not unknown, f"nobody knows of them: {unknown}"
 
     def _readable(self) -> set[bytes]:
@@ -403,15 +460,20 @@ class World:
         return {chunk for _, chunk, place, state in self._rows(_CHUNKS)
                 if state not in bad and place in self.vault.held}  # fmt: skip
 
-    def _needed(self) -> set[str]:
-        """Archives with a chunk that a kept snapshot or a live entry names, by id."""
+    def _needed(self, *, also_forgotten: bool = False, alone: bool = False) -> set[str]:
+        """Archives with a chunk that a kept snapshot (or any) or a live entry names, by id.
+
+        `alone`: only chunks that no stored archive holds.
+        """
         named: set[int] = set()
-        for _, _, chunks in self._rows(_FILES):
+        for _, _, chunks in self._rows(_FILES.replace(_IF_KEPT, "") if also_forgotten else _FILES):
             named.update(memoryview(chunks or b"").cast("I"))
         for (chunks,) in self._rows("SELECT chunks FROM entries WHERE removed_in IS NULL"):
             named.update(memoryview(chunks or b"").cast("I"))
         rows = self._rows(_CHUNKS)
         wanted = {chunk for number, chunk, _, _ in rows if number in named}
+        if alone:
+            wanted -= {chunk for _, chunk, _, state in rows if state == "stored"}
         return {archive_id for _, chunk, archive_id, _ in rows if chunk in wanted and archive_id}
 
     def drain(self) -> None:
@@ -425,8 +487,8 @@ class World:
                 self.has_jumped
             ):  # a cold vault makes no new list where nothing happens, and old ones are doubted
                 self.back_up(0)
-            if self.has_lost:  # a prune stops until a check has seen it
-                check(self.site)
+            if self.has_lost or self.seems_lost:  # a prune stops until a check has seen it
+                self._compare()
             for _ in range(4):
                 report = self.prune()
                 if report.state != "waiting":
@@ -441,11 +503,13 @@ class World:
 
     def _judge_drained(self) -> None:
         states = self._rows("SELECT archive_id, kind, state FROM archives WHERE archive_id IS NOT NULL")
-        left = {"stored", "unconfirmed", "deleted", "lost", "damaged"}
+        left = {"stored", "unconfirmed", "retired", "deleted", "lost", "damaged"}
         assert {state for _, _, state in states} <= left
         needed = self._needed()
         data = {one for one, kind, _ in states if kind == 1 and one in self.vault.held}
         assert data <= needed, "nothing needs it, and it is still there"
+        retired = {one for one, _, state in states if state == "retired"}
+        assert retired <= self._needed(alone=True), "what is needed of it lies elsewhere too"
         for (count,) in self._rows(_FULLS):
             assert count <= 2
 
@@ -469,12 +533,14 @@ _SNAPSHOTS = """SELECT s.id, j.name, s.number, s.forgotten_at IS NOT NULL FROM s
 _CHUNKS = (
     """SELECT c.number, c.id, a.archive_id, a.state FROM chunks c JOIN archives a ON a.number = c.archive"""
 )
-_FILES = """SELECT s.id, e.name, e.chunks FROM snapshots s JOIN directories d ON d.job = s.job
+_IF_KEPT = "s.forgotten_at IS NULL AND"
+_FILES = f"""SELECT s.id, e.name, e.chunks FROM snapshots s JOIN directories d ON d.job = s.job
             JOIN entries e ON e.directory = d.number
-            WHERE s.forgotten_at IS NULL AND e.kind = 1 AND e.added_in <= s.number
+            WHERE {_IF_KEPT} e.kind = 1 AND e.added_in <= s.number
               AND (e.removed_in IS NULL OR e.removed_in > s.number)"""
 _DATA_THERE = """SELECT archive_id FROM archives WHERE kind = 1 AND archive_id IS NOT NULL
                  AND state NOT IN ('lost', 'deleted', 'deleting') ORDER BY number"""
+_SEEMS_LOST = "SELECT archive_id FROM archives WHERE state = 'lost' AND archive_id IS NOT NULL"
 _STORED_TWICE = """SELECT n.number, o.archive FROM chunks n JOIN archives a ON a.number = n.archive
                    JOIN chunks o ON o.id = n.id JOIN archives b ON b.number = o.archive
                    WHERE n.archive > ? AND o.archive <= ? AND b.state = 'stored' AND a.domain = b.domain"""
@@ -483,6 +549,8 @@ _TOLD = """SELECT archive_id FROM archives a WHERE state IN ('condemned', 'delet
            AND NOT EXISTS (SELECT 1 FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
                            WHERE n.archive = a.number AND NOT EXISTS (
                              SELECT 1 FROM condemnations k WHERE k.archive = a.number AND k.job = c.job))"""
+_NAMED_BY = """SELECT DISTINCT j.name FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
+               JOIN jobs j ON j.number = c.job WHERE n.archive = ? ORDER BY j.name"""
 _WITHOUT_FULL = """SELECT j.number FROM jobs j WHERE NOT EXISTS (
                     SELECT 1 FROM catalogs c JOIN archives a ON a.number = c.archive
                     WHERE c.job = j.number AND c.generation = 2 AND a.state = 'stored')"""

@@ -14,10 +14,7 @@ from backup.errors import UsageError
 from backup.model import VaultName
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from backup.app.amending import Amended
-    from backup.inventory.pruning import StoredArchive
+    from backup.app.undeleting import TakenUp
 
 
 @click.command()
@@ -26,8 +23,10 @@ if TYPE_CHECKING:
 @click.option("--all", "every", is_flag=True, help="All archives of the vault that are condemned.")
 @pass_cli
 def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every: bool) -> None:
-    """Take back archives that a prune has condemned, and not deleted yet: they are built upon again.
+    """Take back archives that a prune has condemned, and not deleted yet.
 
+    They are restored from at once, and built upon again when a later list of the vault shows that they are
+    still there.
     ARCHIVE is the beginning of an archive's id, as `archives` shows it. The next prune condemns again what no
     kept snapshot needs by then. To keep a forgotten snapshot take it back with `forget --undo`, which takes
     its archives back, too.
@@ -43,29 +42,38 @@ def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every:
     config = cli.config()
     vault = VaultName(choose_vault(config, vault_name).name)
     with closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
-        chosen, done = take_up(at, vault, archives)
-    _tell(cli, vault, chosen, done)
+        done = take_up(at, vault, archives)
+    _tell(cli, vault, done)
 
 
-def _tell(cli: Cli, vault: VaultName, chosen: Sequence[StoredArchive], done: Sequence[Amended]) -> None:
+def _tell(cli: Cli, vault: VaultName, done: TakenUp) -> None:
     from backup.cli.support.render import counted, size
 
-    warnings = [text for one in done for text in one.warnings]
-    taken = sum(one.size for one in chosen)
+    warnings = [text for one in done.amended for text in one.warnings]
+    if done.gone:
+        warnings.append(
+            f"the vault does not have {counted(len(done.gone), 'archive')} of them any more: somebody else "
+            "deleted what is missing; the next prune records that"
+        )
+    taken = sum(one.size for one in done.archives)
     document: dict[str, Any] = {
         "vault": vault,
-        "taken_up": [one.archive_id for one in chosen],
+        "taken_up": [one.archive_id for one in done.archives],
+        "gone": [one.archive_id for one in done.gone],
         "bytes": taken,
-        "recovery_lines": {one.job: one.recovery_line for one in done},
+        "recovery_lines": {one.job: one.recovery_line for one in done.amended},
         "warnings": warnings,
     }
-    if not chosen:
+    if done.archives:
+        count = counted(len(done.archives), "archive")
+        cli.report(document, f"vault {vault}: {count} taken up again, {size(taken)}")
+        cli.say(
+            "the next prune condemns again what no kept snapshot needs; `nightvault forget --undo` brings "
+            "snapshots back"
+        )
+    elif done.gone:
+        cli.report(document, f"vault {vault}: nothing was taken up again")
+    else:
         cli.report(document, f"no archive in vault {vault} is condemned: nothing is to be taken back")
-        return
-    cli.report(document, f"vault {vault}: {counted(len(chosen), 'archive')} taken up again, {size(taken)}")
-    cli.say(
-        "the next prune condemns again what no kept snapshot needs; `nightvault forget --undo` brings "
-        "snapshots back"
-    )
     for text in warnings:
         cli.warn(f"warning: {text}")

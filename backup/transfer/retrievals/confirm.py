@@ -1,9 +1,9 @@
-"""Archives that a rebuild took from catalogs alone are built upon once the vault's own list shows them."""
+"""Archives of catalogs alone, or taken up again, are built upon once the vault's own list shows them."""
 
 from __future__ import annotations
 
 from backup.errors import NightvaultError
-from backup.inventory import archives
+from backup.inventory import archives, compared
 from backup.inventory.database import Inventory
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retrievals.listing import continue_listing, newest_kept, request_listing
@@ -35,5 +35,5 @@ def _confirm(inventory: Inventory, vault: Vault) -> int:
     kept = newest_kept(inventory, vault)
     with inventory.writing() as tx:
         if kept is not None:
-            archives.confirm(tx, kept[0].number)
+            compared.confirm(tx, kept[0].number, at_once=vault.traits.lists_at_once)
         return archives.count_unconfirmed(tx, vault.name)

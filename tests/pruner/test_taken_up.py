@@ -1,0 +1,90 @@
+"""What was condemned and is taken back is built upon again only when a later list shows that it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from backup.format import records
+from backup.inventory.archives import ArchiveState
+from backup.inventory.runs import RunKind
+from tests.support.checking import check, query
+from tests.support.nights import DAY, Nights
+
+CONTENTS = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def nights(tmp_path: Path) -> Iterator[Nights]:
+    """A file of the first night is gone, that night forgotten, and the archive that held it condemned."""
+    made = Nights(tmp_path)
+    made.night("once", CONTENTS)
+    (made.source / "once").unlink()
+    made.night()
+    made.forget(1)
+    made.site.prune(deletes=False)
+    assert made.states() == [ArchiveState.CONDEMNED, ArchiveState.STORED]
+    yield made
+    made.site.close()
+
+
+def _take_up(nights: Nights) -> None:
+    ((pack,),) = query(nights.site, "SELECT pack_id FROM archives WHERE state = 'condemned'")
+    nights.site.amend(records.TakenUpRecord([pack]), kind=RunKind.PRUNE)
+    assert nights.states()[0] is ArchiveState.UNCONFIRMED
+
+
+def _delete_elsewhere(nights: Nights) -> None:
+    """As somebody does who went by a list of before it was taken up."""
+    ((archive,),) = query(
+        nights.site, "SELECT archive_id FROM archives WHERE kind = 1 ORDER BY number LIMIT 1"
+    )
+    nights.vault.delete_archives({archive: None})
+
+
+@pytest.mark.parametrize("when", ["before", "after"], ids=["gone before", "gone after"])
+def test_a_backup_does_not_build_on_what_somebody_else_deletes(nights: Nights, when: str) -> None:
+    if when == "before":
+        _delete_elsewhere(nights)
+    _take_up(nights)
+    if when == "after":
+        nights.night()  # its list shows it, and somebody may be about to delete it
+        _delete_elsewhere(nights)
+    nights.night("once again", CONTENTS)
+    assert ArchiveState.UNCONFIRMED in nights.states()
+    nights.assert_kept()
+    assert {one.kind for one in check(nights.site).findings} == {"missing"}
+    nights.assert_kept()
+
+
+@pytest.mark.parametrize(("later", "state"), [
+    (timedelta(minutes=59), ArchiveState.UNCONFIRMED),
+    (timedelta(minutes=61), ArchiveState.STORED),
+])  # fmt: skip
+def test_a_later_list_that_shows_it_confirms_it(
+    nights: Nights, later: timedelta, state: ArchiveState
+) -> None:
+    _take_up(nights)
+    check(nights.site)
+    assert nights.states()[0] is ArchiveState.UNCONFIRMED
+    nights.clock.advance(later)
+    nights.site.backup()
+    assert nights.states()[0] is state
+
+
+def test_where_lists_are_late_it_takes_one_of_days_later(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who deletes goes by a list of the last three days there, which is as of the day before."""
+    late = replace(nights.vault.traits, lists_at_once=False)
+    monkeypatch.setattr(type(nights.vault), "traits", property(lambda _: late))
+    _take_up(nights)
+    for days in range(1, 7):
+        nights.clock.advance(DAY)
+        nights.site.backup()
+        confirmed = nights.states()[0] is ArchiveState.STORED
+        assert confirmed == (days > 5), days
