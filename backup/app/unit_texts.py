@@ -132,9 +132,11 @@ def quoted(path: str) -> str:
     return f'"{text}"' if re.search(r"[\s\"'\\;]", text) else text
 
 
-def with_times(timer: str, lines: Sequence[str], job: str) -> str:
+def with_times(timer: str, lines: Sequence[str], job: str, *, catches_up: bool = True) -> str:
     """A timer of one job with these lines in place of its `OnCalendar=`."""
     text = timer.replace("%i", job)
+    if not catches_up:
+        text = text.replace("\nPersistent=true\n", "\nPersistent=false\n")
     return re.sub(r"^OnCalendar=.*$", lambda _: "\n".join(lines), text, flags=re.MULTILINE)
 
 

@@ -15,16 +15,17 @@ _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
-def timer_lines(schedule: Schedule) -> list[str]:
-    """The settings of a timer for a schedule.
+def timer_lines(schedule: Schedule, jitter: int = 0) -> list[str]:
+    """The settings of a timer for a schedule, each time later by up to `jitter` seconds.
 
     An interval that divides an hour or a day is a time of day, so that a missed one is made up for; any other
     counts from the last run, and begins anew when the machine starts.
     """
-    rule = schedule.rule
+    rule, zone = schedule.rule, schedule.timezone
+    late = [f"RandomizedDelaySec={jitter}s"] if jitter else []
     if isinstance(rule, Calendar):
-        return [f"OnCalendar={one} {schedule.timezone}" for one in _events(rule)]
-    return _interval_lines(rule, schedule.timezone)
+        return [*(f"OnCalendar={one} {zone}" for one in _events(rule)), *late]
+    return [*_interval_lines(rule, zone), *late]
 
 
 def _interval_lines(rule: Every, zone: str) -> list[str]:

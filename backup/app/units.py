@@ -19,6 +19,7 @@ from backup.app.unit_times import timer_lines
 from backup.config import Config
 from backup.errors import ConfigError, NightvaultError
 from backup.files import sync_directory, write_durably
+from backup.schedule import CatchUp
 
 SYSTEM_UNITS: Final = "/etc/systemd/system"
 BOOTED: Final = "/run/systemd/system"  # there if systemd started this machine: sd_booted(3)
@@ -96,14 +97,16 @@ def _templates(
         service = _template("nightvault-backup@.service")
         yield "nightvault-backup@.service", _for(service, ordinary_user), False
         timer = _template("nightvault-backup@.timer")
-        timed = [(job.name, job.when) for job in config.jobs if job.when is not None]
+        timed = [(job, job.when) for job in config.jobs if job.when is not None]
         if not timed:
             raise ConfigError(
                 f"{config.path}: no job has a schedule",
                 advice='give one a line like schedule = "daily at 02:30"',
             )
         for job, when in timed:
-            yield f"nightvault-backup@{job}.timer", with_times(timer, timer_lines(when), job), True
+            lines = timer_lines(when, job.jitter)
+            text = with_times(timer, lines, job.name, catches_up=job.catch_up is CatchUp.ONCE)
+            yield f"nightvault-backup@{job.name}.timer", text, True
     elif ordinary_user:
         yield "nightvault-unprivileged.service", _template("nightvault-unprivileged.service"), True
     else:

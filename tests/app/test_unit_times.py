@@ -76,6 +76,7 @@ def test_systemd_fires_when_our_schedule_says(crontab: str, zone: str) -> None:
 )
 def test_lines(text: str, lines: list[str]) -> None:
     assert timer_lines(parse_schedule(text, "UTC")) == lines
+    assert timer_lines(parse_schedule(text, "UTC"), 90) == [*lines, "RandomizedDelaySec=90s"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")

@@ -161,10 +161,12 @@ def test_again_it_changes_nothing_and_follows_the_config(server: Server, directo
     again = server.done("install", "--systemd", "--directory", directory, "--timers")
     assert "written" not in again.stderr
     assert again.stderr.count("as it is: ") == len(before) == 4
-    replace(server, "every 6h", "daily at 04:15")
+    replace(server, '"every 6h"', '"daily at 04:15"\njitter = "20m"\ncatch_up = "skip"')
     changed = server.done("install", "--systemd", "--directory", directory, "--timers")
     assert f"replaced: {directory}/nightvault-backup@main.timer" in changed.stderr
-    assert "\nOnCalendar=*-*-* 04:15:00 " in texts(directory)["nightvault-backup@main.timer"]
+    timer = texts(directory)["nightvault-backup@main.timer"]
+    assert "\nOnCalendar=*-*-* 04:15:00 " in timer
+    assert "\nRandomizedDelaySec=1200s\nPersistent=false\n" in timer
 
 
 def test_what_somebody_changed_is_not_replaced_without_a_word(server: Server, directory: Path) -> None:
