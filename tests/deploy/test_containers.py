@@ -1,0 +1,170 @@
+"""The container files and docs/containers.md: their steps, as far as they run without a container engine.
+
+Not run here: the base image and `pip install` from a registry. What is built is the same wheel, from the same
+context; the daemon and the health check run with the capability, and the read-only root, that the page gives.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from backup.cli import COMMANDS, main
+from backup.cli.support.context import Cli
+from tests.deploy.containers import copy_context, instructions_of, words_of
+from tests.deploy.units import UNITS, Unit, can_sandbox
+from tests.pages.page import SHOWN, blocks_of
+from tests.support.emulated import REPOSITORY
+from tests.support.servers import SCRIPT, Server, directory_server
+from tests.support.unmeasured import unmeasured
+
+FILES = sorted((REPOSITORY / "deploy").glob("*.Containerfile"))
+DAEMON = REPOSITORY / "deploy" / "daemon.Containerfile"
+PAGE = REPOSITORY / "docs" / "containers.md"
+KNOWN = {
+    *("FROM", "COPY", "RUN", "ENV", "USER", "VOLUME", "EXPOSE"),
+    *("STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"),
+}
+EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_steps_are_well_formed(path: Path) -> None:
+    steps = instructions_of(path)
+    assert steps[0] == ("FROM", "python:3.13-slim")
+    assert {name for name, _ in steps} <= KNOWN
+    for name, argument in steps:
+        if name == "RUN":
+            subprocess.run(["sh", "-n", "-c", argument], check=True)
+            (extra,) = re.findall(r'"/src\[(\w+)\]"', argument)
+            assert extra in EXTRAS
+    words = [*words_of(dict(steps)["ENTRYPOINT"]), *words_of(dict(steps).get("CMD", "[]"))]
+    assert words[0] == "nightvault"
+    parsed(words[1:])
+
+
+def parsed(words: list[str]) -> None:
+    """Words that a command of ours takes."""
+    words = [word for word in words if word not in {"--quiet", "--json"}]
+    command: click.Command = COMMANDS[words[0]].load()
+    context = main.make_context("nightvault", words[:1], obj=Cli())
+    command.make_context(words[0], words[1:], context)
+
+
+def test_the_build_context_has_all_that_a_wheel_needs(tmp_path: Path) -> None:
+    """`.dockerignore` leaves out neither migrations nor units; and no secret of a demo goes into an image."""
+    copy_context(REPOSITORY, tmp_path / "src")
+    assert not (tmp_path / "src" / ".git").exists()
+    assert not (tmp_path / "src" / ".venv").exists()
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")],
+        cwd=tmp_path / "src",
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = (tmp_path / "dist").iterdir()
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"backup/systemd/nightvault.service", "backup/migrations/env.py"} <= set(names)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory(prefix="nightvault-test-", dir="/var/lib") as folder:
+        made = directory_server(Path(folder))
+        made.config.write_text(made.config.read_text().replace(f"{folder}/vault", f"{made.state}/vault"))
+        made.source.joinpath("a.txt").chmod(0)
+        made.init()
+        yield made
+
+
+def contained(server: Server) -> Unit:
+    """The container of the page: one capability, a root that is read-only but for the state."""
+    settings = {
+        "ProtectSystem": ["strict"],
+        "NoNewPrivileges": ["true"],
+        "ReadWritePaths": [str(server.state)],
+        "CapabilityBoundingSet": ["CAP_DAC_READ_SEARCH"],
+    }
+    return Unit(UNITS / "nightvault.service", settings, {})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_sandbox(), reason="needs root, mount namespaces, unshare and setpriv")
+@pytest.mark.skipif(SCRIPT.startswith("/tmp/"), reason="the program lies in /tmp")
+def test_the_daemon_runs_is_healthy_and_stops_as_the_file_says(server: Server) -> None:
+    steps = dict(instructions_of(DAEMON))
+    variable, _, place = steps["ENV"].partition("=")
+    assert place == steps["VOLUME"]
+    environ = {**unmeasured(), variable: str(server.state), "NIGHTVAULT_CONFIG": str(server.config)}
+    entry = [SCRIPT, *words_of(steps["ENTRYPOINT"])[1:], *words_of(steps["CMD"])]
+    box, log = contained(server), server.folder / "log"
+
+    def check() -> tuple[int, str]:
+        words = box.sandboxed([SCRIPT, *words_of(steps["HEALTHCHECK"])[1:]])
+        done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False, cwd="/")
+        return done.returncode, done.stdout
+
+    with log.open("wb") as file:
+        process = subprocess.Popen(box.sandboxed(entry), env=environ, stderr=file, cwd="/")
+    try:
+        deadline = time.monotonic() + 60
+        while server.run("status").exit_code:  # the first backup is being made
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        assert check() == (0, "")
+    finally:
+        began = time.monotonic()
+        process.send_signal(getattr(signal, steps["STOPSIGNAL"]))
+        assert process.wait(60) == 0
+    assert time.monotonic() - began < 10
+    (made,) = server.json("runs")
+    assert (made["kind"], made["outcome"]) == ("backup", "done"), log.read_text()  # a file of mode 0, too
+    code, told = check()
+    assert code == 1
+    assert "the daemon does not run" in told
+
+
+def lines_of_page() -> list[str]:
+    blocks = [block.text for block in blocks_of(PAGE) if block.language == SHOWN]
+    assert len(blocks) == len(blocks_of(PAGE))
+    joined = re.sub(r"\\\n\s*", "", "".join(blocks))
+    return [line[2:] for line in joined.splitlines()]
+
+
+def test_the_commands_of_the_page_are_commands_of_ours() -> None:
+    """What stands behind the image's name is what the entry point gets."""
+    runs = [shlex.split(line) for line in lines_of_page() if line.startswith("podman run")]
+    assert len(runs) == 4
+    for words in runs:
+        image = max(place for place, word in enumerate(words) if word == "nightvault")
+        parsed(words[image + 1 :] or words_of(dict(instructions_of(DAEMON))["CMD"]))
+        mounts = [words[place + 1] for place, word in enumerate(words) if word == "-v"]
+        assert any(one.split(":")[1] == dict(instructions_of(DAEMON))["VOLUME"] for one in mounts)
+        assert "--cap-drop=ALL" in words
+    (inside,) = (shlex.split(line) for line in lines_of_page() if line.startswith("podman exec"))
+    parsed(inside[4:])
+
+
+def test_the_time_zone_of_the_environment_is_that_of_schedules() -> None:
+    """In an image without /etc/localtime."""
+    job = 'JobSettings(name="a", vault="b")'
+    told = f"from backup.config import JobSettings; print({job}.zone)"
+    environ = {"PATH": os.environ["PATH"], "TZ": "America/New_York"}
+    done = subprocess.run(
+        [sys.executable, "-c", told], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "America/New_York\n"
