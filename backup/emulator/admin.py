@@ -62,6 +62,7 @@ class Admin:
             Route("/_admin/inventories", _guarded(self._inventories), methods=["POST"]),
             Route("/_admin/faults", _guarded(self._faults), methods=["GET", "POST"]),
             Route("/_admin/messages", _guarded(self._messages), methods=["GET"]),
+            Route("/_admin/asked", _guarded(self._asked), methods=["GET", "POST"]),
             Route("/_admin/settings", _guarded(self._settings), methods=["GET", "POST"]),
         ]
 
@@ -116,6 +117,23 @@ class Admin:
         with self.store.transaction() as tx:
             settle(self.store, tx)
             return list_messages(tx)
+
+    async def _asked(self, request: Request) -> Response:
+        """GET returns the actions for which policies were asked, by principal; POST forgets them."""
+        asked = self.store.asked
+        if request.method == "POST":
+            asked.clear()
+        rows = sorted({(who, action) for who, action, _ in asked})
+        shown = [
+            {
+                "principal": who,
+                "action": action,
+                "allowed": asked[who, action, True],
+                "refused": asked[who, action, False],
+            }
+            for who, action in rows
+        ]
+        return JSONResponse({"asked": shown})
 
     async def _settings(self, request: Request) -> Response:
         """POST {"key": value, ...} replaces some settings; both methods return all of them."""

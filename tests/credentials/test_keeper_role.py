@@ -26,7 +26,7 @@ from tests.support.backups import Site, recovery_key
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import Silent
 from tests.support.emulated import REGION
-from tests.support.worlds import BUCKET, PRUNER, S3_KEEPER, S3_WRITER, WRITER, World, running_world
+from tests.support.worlds import BUCKET, KEEPER, S3_KEEPER, S3_WRITER, WRITER, World, running_world
 
 HOUR = timedelta(hours=1)
 Made = Callable[[str], Vault]
@@ -52,7 +52,7 @@ def bucket(world: World, role: str) -> Vault:
 
 
 KINDS: dict[str, tuple[Any, str, str]] = {
-    "glacier": (glacier, WRITER, PRUNER),
+    "glacier": (glacier, WRITER, KEEPER),
     "s3": (bucket, S3_WRITER, S3_KEEPER),
 }
 

@@ -228,6 +228,10 @@ class RunningEmulator:
         """The planned faults, each with `met`, how often it was met."""
         return list(self._admin("faults")["faults"])
 
+    def asked(self) -> list[dict[str, Any]]:
+        """The actions that policies were asked for: `principal`, `action`, how often allowed and refused."""
+        return list(self._admin("asked")["asked"])
+
     def change_settings(self, **settings: object) -> dict[str, Any]:
         """Replace some of the emulator's settings; all of them."""
         return self._admin("settings", settings)

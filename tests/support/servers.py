@@ -27,11 +27,13 @@ from backup.cli.demonstration.local_aws import (
     ANCHOR,
     BACKUP_ROLE,
     PROFILE,
+    PRUNE_ROLE,
     REGION,
     RESTORE_ROLE,
     write_accounts,
 )
 from backup.protocols import Clock
+from tests.support.aws_admin import admin_client
 from tests.support.command_line import CliAt
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator
@@ -183,6 +185,14 @@ class Cloud:
     emulator: RunningEmulator
     accounts: Path
 
+    def admin(self, service: str) -> Any:
+        """A client of somebody who may do everything in the account; from the first call on there is one."""
+        words = '[[account.key]]\naccess_key_id = "AKIAADMIN"\nsecret_access_key = "secret"\n'
+        if words not in self.accounts.read_text():
+            with self.accounts.open("a") as file:
+                file.write(words)
+        return admin_client(self.emulator, service, "AKIAADMIN", "secret")
+
     def server(
         self, folder: Path, *, vault: str, clock: Clock | None = None, kind: str = "glacier"
     ) -> Server:
@@ -222,6 +232,7 @@ account_id = "{ACCOUNT}"
 vault = "{vault}"
 role_arn = "{role}"
 restore_role_arn = "{RESTORE_ROLE}"
+prune_role_arn = "{PRUNE_ROLE}"
 endpoint = "{glacier or self.emulator.glacier_url}"
 part_size = "1MiB"
 pack_size = "4MiB"
@@ -237,6 +248,7 @@ storage_class = "GLACIER"
 path_style = true
 role_arn = "{BACKUP_ROLE}"
 restore_role_arn = "{RESTORE_ROLE}"
+prune_role_arn = "{PRUNE_ROLE}"
 endpoint = "{self.emulator.s3_url}"
 part_size = "8MiB"
 pack_size = "8MiB"

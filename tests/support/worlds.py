@@ -13,6 +13,7 @@ from backup.cli.support.aws_documents import (
     AwsSetup,
     BucketSetup,
     backup_policy,
+    keeper_policy,
     prune_policy,
     s3_policies,
     trust_policy,
@@ -32,8 +33,8 @@ ANCHORS = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor"
 PROFILES = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:profile"
 OURS, FOREIGN, VECTORS = f"{ANCHORS}/ours", f"{ANCHORS}/foreign", f"{ANCHORS}/vectors"
 PROFILE, DISABLED = f"{PROFILES}/backup", f"{PROFILES}/disabled"
-WRITER, PRUNER, LISTER, OUTSIDER = (
-    f"arn:aws:iam::{ACCOUNT_ID}:role/{name}" for name in ("Writer", "Pruner", "Lister", "Outsider")
+WRITER, PRUNER, KEEPER, LISTER, OUTSIDER = (
+    f"arn:aws:iam::{ACCOUNT_ID}:role/{name}" for name in ("Writer", "Pruner", "Keeper", "Lister", "Outsider")
 )
 S3_WRITER, S3_PRUNER, S3_KEEPER = (
     f"arn:aws:iam::{ACCOUNT_ID}:role/{name}" for name in ("S3Writer", "S3Pruner", "S3Keeper")
@@ -94,7 +95,7 @@ def running_world(directory: Path) -> Iterator[World]:
         profiles=[
             {
                 "arn": PROFILE,
-                "role_arns": [WRITER, PRUNER, LISTER, S3_WRITER, S3_PRUNER, S3_KEEPER],
+                "role_arns": [WRITER, PRUNER, KEEPER, LISTER, S3_WRITER, S3_PRUNER, S3_KEEPER],
                 "duration_seconds": 7200,
             },
             {"arn": DISABLED, "role_arns": [WRITER], "enabled": False},
@@ -103,6 +104,7 @@ def running_world(directory: Path) -> Iterator[World]:
             {"arn": WRITER, "trust_policy": trust, "policy": backup_policy(SETUP)},
             {"arn": LISTER, "trust_policy": anyone, "policy": {"Statement": [LIST_VAULTS]}},
             {"arn": PRUNER, "trust_policy": trust, "policy": prune_policy(SETUP)},
+            {"arn": KEEPER, "trust_policy": trust, "policy": keeper_policy(SETUP)},
             {"arn": S3_WRITER, "trust_policy": trust, "policy": S3_POLICIES["backup"]},
             {"arn": S3_PRUNER, "trust_policy": trust, "policy": S3_POLICIES["prune"]},
             {"arn": S3_KEEPER, "trust_policy": trust, "policy": S3_POLICIES["keeper"]},

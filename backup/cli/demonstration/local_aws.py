@@ -18,6 +18,9 @@ ANCHOR = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT}:trust-anchor/d0000000-0000-4
 PROFILE = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT}:profile/d0000000-0000-4000-8000-000000000002"
 BACKUP_ROLE = f"arn:aws:iam::{ACCOUNT}:role/nightvault-backup"
 RESTORE_ROLE = f"arn:aws:iam::{ACCOUNT}:role/nightvault-restore"
+PRUNE_ROLE = f"arn:aws:iam::{ACCOUNT}:role/nightvault-prune"
+KEEPER_ROLE = f"arn:aws:iam::{ACCOUNT}:role/nightvault-keeper"
+ROLES = {"backup": BACKUP_ROLE, "restore": RESTORE_ROLE, "prune": PRUNE_ROLE, "keeper": KEEPER_ROLE}
 _LIBRARIES = ("cryptography", "starlette", "uvicorn", "h11")
 _SPEED = 7200  # a retrieval of four hours takes two seconds
 
@@ -32,9 +35,9 @@ def write_accounts(path: str, *, ca: str, documents: Mapping[str, Any]) -> None:
         f"certificates = [{json.dumps(ca)}]",
         "[[account.profile]]",
         f'arn = "{PROFILE}"',
-        f'role_arns = ["{BACKUP_ROLE}", "{RESTORE_ROLE}"]',
+        f"role_arns = {json.dumps(list(ROLES.values()))}",
     ]
-    for arn, part in ((BACKUP_ROLE, "backup"), (RESTORE_ROLE, "restore")):
+    for part, arn in ROLES.items():
         lines += [
             "[[account.role]]",
             f'arn = "{arn}"',

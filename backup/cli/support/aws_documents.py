@@ -27,6 +27,7 @@ BUCKET_ACTIONS = (
     "s3:GetBucketVersioning",
     "s3:GetBucketObjectLockConfiguration",
 )
+DELETE_ACTIONS = ("glacier:GetVaultLock", "glacier:DeleteArchive")
 JOB_ACTIONS = ("glacier:InitiateJob", "glacier:DescribeJob", "glacier:ListJobs", "glacier:GetJobOutput")
 
 
@@ -84,7 +85,7 @@ def documents(setup: AwsSetup) -> Mapping[str, Document]:
             "backup": backup_policy(setup),
             "restore": restore_policy(setup),
             "prune": prune_policy(setup),
-            "keeper": prune_policy(setup),
+            "keeper": keeper_policy(setup),
         }
     return {**made, "profile": profile_input(setup)}
 
@@ -171,13 +172,16 @@ def restore_policy(setup: AwsSetup) -> Document:
 def prune_policy(setup: AwsSetup) -> Document:
     """The prune role, which deletes archives; the nightly backup does not have it.
 
-    It reads the vault's lock, to say until when an archive is kept, and asks for listings, without which
-    nothing is deleted. It stores nothing. Asking for listings lets it retrieve catalogs, too: a keeper needs
-    no more.
+    It reads the vault's lock, to say until when an archive is kept. It neither lists nor stores: the list by
+    which a server prunes is one that its backup role asked for.
     """
-    actions = ("glacier:DescribeVault", "glacier:GetVaultLock", "glacier:DeleteArchive")
+    return _policy(_allow("DeleteArchives", DELETE_ACTIONS, setup.vault_arn))
+
+
+def keeper_policy(setup: AwsSetup) -> Document:
+    """The role of who deletes in place of servers: it asks for listings and catalogs besides."""
     return _policy(
-        _allow("DeleteArchives", actions, setup.vault_arn),
+        _allow("DeleteArchives", ("glacier:DescribeVault", *DELETE_ACTIONS), setup.vault_arn),
         _allow("AskForListings", JOB_ACTIONS, setup.vault_arn),
     )
 

@@ -43,13 +43,20 @@ def refusal(
     asked: Asked, caller: Caller, accounts: Accounts, tx: Transaction, *, of_resource: Sequence[Policy] = ()
 ) -> str | None:
     """The whole sentence of AWS with which a caller is refused; None if it may do what is asked."""
+    why = _why(asked, caller, accounts, tx, of_resource)
+    tx.asked[caller.role_arn or caller.arn, asked.action, why is None] += 1
     begin = f"User: {caller.arn} is not authorized to perform: {asked.action} on resource: {asked.resource}"
+    return None if why is None else f"{begin} {why}"
+
+
+def _why(
+    asked: Asked, caller: Caller, accounts: Accounts, tx: Transaction, of_resource: Sequence[Policy]
+) -> str | None:
     try:
         policies = Policies(_identity(caller, accounts, tx), _session(caller), of_resource)
     except EmulatorError as error:
-        return f"{begin} because {error}"
-    why = judge(asked, caller.principal, policies)
-    return None if why is None else f"{begin} {why}"
+        return f"because {error}"
+    return judge(asked, caller.principal, policies)
 
 
 def _identity(caller: Caller, accounts: Accounts, tx: Transaction) -> Policy | None:

@@ -21,15 +21,19 @@ from .clock import ClockState, EmulatorClock
 from .errors import EmulatorError
 from .schema import STEPS, TABLES_WITH_FILES
 
+Asking = tuple[str, str, bool]
+"""A principal, an action, and whether policies allowed it."""
+
 
 @dataclass(slots=True)
 class Transaction:
     """One transaction at one moment; files added to `discarded` are removed once it is committed, those added
-    to `made` if it is taken back.
+    to `made` if it is taken back. `asked` counts what policies were asked for.
     """
 
     db: sqlite3.Connection
     moment: ClockState
+    asked: Counter[Asking] = field(default_factory=Counter)
     discarded: list[str] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
 
@@ -89,6 +93,7 @@ class Store:
         self._doomed: set[str] = set()  # discarded, and held still
         self._db = self._open()
         self.clock = EmulatorClock(self._saved_clock(), speed=speed)
+        self.asked: Counter[Asking] = Counter()
         self.swept = ClockState(0, 0, 0, 1.0)  # when it was last looked for what is old
         self.outlook = Outlook(-1, 0)
         self._save_clock(self.clock.now())
@@ -134,7 +139,7 @@ class Store:
 
     def _begin(self) -> Transaction:
         self._db.execute("BEGIN IMMEDIATE")
-        return Transaction(self._db, self.clock.now())
+        return Transaction(self._db, self.clock.now(), self.asked)
 
     def _ending(self, tx: Transaction) -> Iterator[Transaction]:
         try:
