@@ -64,12 +64,12 @@ def told_after(
         lost = (
             None
             if failed is None or kind is None
-            else _unrecorded(kind, job, vault, failed, began, clock.now())
+            else unrecorded_run(kind, job, vault, failed, began, clock.now())
         )
         make_messages(config, clock, unrecorded=lost)
 
 
-def _unrecorded(
+def unrecorded_run(
     kind: RunKind,
     job: JobName | None,
     vault: VaultName | None,

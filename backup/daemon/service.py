@@ -19,6 +19,7 @@ from backup.daemon.loop import Loop
 from backup.daemon.reload import differences, require_same_place
 from backup.daemon.systemd import Systemd
 from backup.daemon.task_run import FollowedProgress, Watcher, Work
+from backup.daemon.teller import Teller
 from backup.daemon.verbs import Verbs
 from backup.daemon.work import TaskWork
 from backup.errors import ConfigError, NightvaultError
@@ -43,7 +44,8 @@ class Service:
     def run(self) -> bool:
         """Run tasks until asked to stop; False if some run did not end in time, and the process has to."""
         work = TaskWork(self.config, self.clock, RestoreUnits.of(self.environ))
-        executor = Executor(self.told(work), self.clock, self.watchers)
+        teller = Teller(lambda: self.config, self.clock)
+        executor = Executor(self.told(work), self.clock, (*self.watchers, teller))
         executor.board = board = Board(
             all_tasks(self.config),
             InventoryBook(self.config),
@@ -53,7 +55,7 @@ class Service:
         )
         verbs = Verbs(self.config, board, self.clock)
         log_tasks(board.scheduled)
-        with _listening(self.config.state_dir, verbs):
+        with _listening(self.config.state_dir, verbs), teller.sending():
             return Loop(
                 board,
                 executor,

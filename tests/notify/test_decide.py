@@ -1,0 +1,117 @@
+"""What is worth a message: laws over any history of runs, and the cases that people asked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backup.inventory.messages import Condition
+from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.stages import MessageKind
+from backup.model import JobName
+from backup.notify import decide
+from backup.notify.decide import Step
+
+START = datetime(2026, 11, 1, 3, 0, tzinfo=UTC)
+ENDED = [outcome for outcome in Outcome if outcome is not Outcome.RUNNING]
+
+
+def run(number: int, outcome: Outcome, kind: RunKind = RunKind.BACKUP, **report: object) -> Run:
+    return Run(number, kind, JobName("main"), outcome, START, START, None, report)
+
+
+class World:
+    """States that were told of, and messages by key."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Condition] = {}
+        self.messages: dict[str, tuple[MessageKind, date]] = {}
+
+    def apply(self, step: Step, today: date) -> MessageKind | None:
+        for subject in step.ended:
+            del self.told[subject]
+        if step.state is not None:
+            self.told[step.state.subject] = step.state
+        if step.kind is not None:
+            assert step.key not in self.messages, "a key is used once"
+            self.messages[step.key] = step.kind, today
+        return step.kind
+
+    def see(self, one: Run, now: datetime) -> MessageKind | None:
+        return self.apply(decide.of_run(one, self.told, now, now.date()), now.date())
+
+    def see_overdue(self, now: datetime) -> MessageKind | None:
+        subject = decide.overdue_subject("main")
+        step = decide.of_state(MessageKind.OVERDUE, subject, self.told, now, now.date())
+        return self.apply(step, now.date())
+
+
+histories = st.lists(st.tuples(st.sampled_from(ENDED), st.integers(1, 40)), max_size=40)
+
+
+@given(histories)
+def test_of_any_history(history: list[tuple[Outcome, int]]) -> None:
+    """One failure a day and level at most; each success after one is told, and none without one."""
+    world, now, is_bad, told_today = World(), START, False, set[tuple[date, Outcome]]()
+    for number, (outcome, hours) in enumerate(history, 1):
+        now += timedelta(hours=hours)
+        kind = world.see(run(number, outcome), now)
+        if outcome is Outcome.DONE:
+            assert kind is (MessageKind.RECOVERED if is_bad else None)
+            is_bad, told_today = False, set()
+        elif outcome is Outcome.INTERRUPTED:
+            assert kind is None
+        else:
+            worse_was_told = (now.date(), Outcome.FAILED) in told_today
+            expected = (now.date(), outcome) not in told_today and not worse_was_told
+            assert (kind is MessageKind.FAILED) == expected
+            told_today.add((now.date(), outcome))
+            is_bad = True
+    assert bool(world.told) == is_bad
+
+
+@given(histories)
+def test_looking_twice_tells_nothing_more(history: list[tuple[Outcome, int]]) -> None:
+    world, now = World(), START
+    for number, (outcome, hours) in enumerate(history, 1):
+        now += timedelta(hours=hours)
+        world.see(run(number, outcome), now)
+        assert world.see(run(number, outcome), now) is None
+
+
+def test_an_overdue_job_that_works_again() -> None:
+    world = World()
+    assert world.see_overdue(START) is MessageKind.OVERDUE
+    assert world.see_overdue(START + timedelta(hours=1)) is None
+    assert world.see_overdue(START + timedelta(days=1)) is MessageKind.OVERDUE
+    assert world.see(run(1, Outcome.DONE), START + timedelta(days=1)) is MessageKind.RECOVERED
+    assert world.told == {}
+
+
+def test_a_partial_backup_ends_that_it_is_overdue() -> None:
+    world = World()
+    world.see_overdue(START)
+    assert world.see(run(1, Outcome.PARTIAL), START) is MessageKind.FAILED
+    assert list(world.told) == ["backup/main"]
+
+
+def test_a_failure_of_the_policy_is_another_state() -> None:
+    world = World()
+    assert world.see(run(1, Outcome.FAILED, RunKind.FORGET), START) is MessageKind.FAILED
+    assert world.see(run(2, Outcome.DONE), START) is None
+    assert world.see(run(3, Outcome.DONE, RunKind.FORGET), START) is MessageKind.RECOVERED
+
+
+def test_one_sort_of_check_does_not_end_what_another_found() -> None:
+    world = World()
+    assert world.see(run(1, Outcome.FAILED, RunKind.CHECK, read=1), START) is MessageKind.FAILED
+    assert world.see(run(2, Outcome.DONE, RunKind.CHECK, compared=1), START) is None
+    assert world.see(run(3, Outcome.DONE, RunKind.CHECK, read=1), START) is MessageKind.RECOVERED
+
+
+@pytest.mark.parametrize("kind", [RunKind.RESTORE, RunKind.MARK])
+def test_where_somebody_sits_nobody_is_told(kind: RunKind) -> None:
+    assert World().see(run(1, Outcome.FAILED, kind), START) is None
