@@ -2,8 +2,8 @@
 
 A time of the schedule is done by the first attempt that begins after it. One that fails is tried again as
 `retry` says, until the next time. One that was cut off (the process ended, a stop) goes on at once, but not
-for ever: what ends the process each time counts as a failure. Of times that were missed one is made up for,
-unless the next is near: then there are never two runs after a machine wakes up.
+for ever: what ends the process each time counts as a failure. Of times that were missed one is made up for.
+All this is left to the next time if that is near: so there are never two runs after a machine wakes up.
 
 Whatever began, or ended, in the future (the clock was ahead then, or is behind now) says nothing.
 """
@@ -20,7 +20,7 @@ from backup.schedule import CatchUp, Every, Schedule, after_missed, delayed, nex
 SLACK = timedelta(minutes=30)
 """How late a time may be looked at before it counts as missed."""
 NEAR = timedelta(minutes=30)
-"""How near the next time must be to make a missed one unnecessary."""
+"""How near the next time must be for what is to be made up for to wait for it."""
 MOST_CUTS = 3
 """How often an attempt that was cut off goes on at once."""
 
@@ -52,18 +52,31 @@ class LastRun:
 def due_at(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> datetime | None:
     """The time at which the task is due, in UTC; it may be past. None: when somebody asks for it."""
     by_hand = _was_run_since(row, last)
-    if row.state in _GOES_ON and not by_hand:
-        return now
-    retry = None if by_hand else _retry_at(timing, row)
+    goes_on = row.state in _GOES_ON and not by_hand
+    retry = None if by_hand else _retry_at(timing, row, now)
     if timing.schedule is None:
-        return retry
+        return now if goes_on else retry
     since = _since(row, last, now)
-    if since is not None and since > now:
+    if (since is not None and since > now) or (goes_on and _is_fresh(row, now)):
         return now
     due = _by_schedule(timing, timing.schedule, since, min(row.known_since, now), now)
-    if retry is not None and not (timing.catch_up is CatchUp.SKIP and retry < now - SLACK):
-        due = min(due, retry)
-    return _unless_the_next_is_near(timing, timing.schedule, due, now)
+    coming = _near(timing.schedule, now)
+    if coming is not None and not now - SLACK <= due <= now:
+        return delayed(coming, timing.jitter, timing.seed)
+    return min([due, *([] if retry is None else [retry]), *([now] if goes_on else [])])
+
+
+def _is_fresh(row: TaskRow, now: datetime) -> bool:
+    """Whether an attempt that goes on should not wait for the next time, even if that is near."""
+    return row.state is TaskState.WAITING or (row.began_at is not None and row.began_at >= now - SLACK)
+
+
+def _near(schedule: Schedule, now: datetime) -> datetime | None:
+    """The next time of the schedule, if it is near: what is still to be made up for is left to it."""
+    if isinstance(schedule.rule, Every):
+        return None
+    coming = next_due(schedule, now, now)
+    return coming if coming - now <= NEAR else None
 
 
 def _by_schedule(
@@ -79,14 +92,6 @@ def _by_schedule(
     return delayed(due, timing.jitter, timing.seed)
 
 
-def _unless_the_next_is_near(timing: Timing, schedule: Schedule, due: datetime, now: datetime) -> datetime:
-    """A time that is due, or the next one if it was missed and that is near."""
-    if due >= now - SLACK or isinstance(schedule.rule, Every):
-        return due
-    coming = next_due(schedule, now, now)
-    return delayed(coming, timing.jitter, timing.seed) if coming - now <= NEAR else due
-
-
 def _since(row: TaskRow, last: LastRun | None, now: datetime) -> datetime | None:
     """When the newest attempt began; of two the one that can be right."""
     known = [row.began_at, None if last is None else last.started_at]
@@ -99,13 +104,17 @@ def _was_run_since(row: TaskRow, last: LastRun | None) -> bool:
     return last is not None and row.ended_at is not None and last.started_at > row.ended_at
 
 
-def _retry_at(timing: Timing, row: TaskRow) -> datetime | None:
-    """When an attempt that failed is tried again; None once that was done as often as configured."""
+def _retry_at(timing: Timing, row: TaskRow, now: datetime) -> datetime | None:
+    """When an attempt that failed is tried again; None once that was done as often as configured.
+
+    One that was missed is skipped, where missed times are.
+    """
     if row.state is not TaskState.FAILED or row.ended_at is None:
         return None
     if not 0 < row.failures <= len(timing.retry):
         return None
-    return row.ended_at + timing.retry[row.failures - 1]
+    at = row.ended_at + timing.retry[row.failures - 1]
+    return None if timing.catch_up is CatchUp.SKIP and at < now - SLACK else at
 
 
 def begun(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> TaskRow:

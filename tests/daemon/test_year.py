@@ -1,0 +1,299 @@
+"""A year of nights as a law: whatever happens to the machine, each night that can be run is run once.
+
+The board decides, by a clock that jumps from one moment that matters to the next; runs take time, fail, are
+cut off. When nights are is found here in another way than the daemon does, minute by minute of the zone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+
+from backup.app.task_times import NEAR, SLACK, LastRun
+from backup.app.tasks import Task
+from backup.daemon.board import Board
+from backup.daemon.executor import Executor
+from backup.daemon.task_run import Done, TaskRun
+from backup.errors import InterruptedRunError, VaultError
+from backup.inventory.runs import Outcome
+from backup.inventory.tasks import Pause
+from backup.model import JobName
+from backup.schedule import CatchUp
+from tests.support.daemons import Figures, MemoryBook, task
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+YEARS = int(os.environ.get("NIGHTVAULT_TEST_YEARS", "25"))
+ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC", "Pacific/Chatham", "Africa/Cairo"]
+RETRY = (10 * MINUTE, HOUR, 3 * HOUR)
+USUAL, UNSET = 10 * MINUTE, 12 * MINUTE  # how long a run takes; how long a clock may be unset after a start
+WALL = time(2, 30)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@cache
+def nights(zone: str) -> list[datetime]:
+    """The moments at which a clock in the zone first shows 02:30 or later, of each day of a year."""
+    here = ZoneInfo(zone)
+    return [_first_minute(date(2026, 1, 10) + n * DAY, here) for n in range(366)]
+
+
+def _first_minute(day: date, here: ZoneInfo) -> datetime:
+    moment = datetime.combine(day, WALL, here).astimezone(UTC) - 3 * HOUR
+    while True:
+        local = moment.astimezone(here)
+        if local.date() == day and local.time() >= WALL:
+            return moment
+        moment += MINUTE
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens to the machine from `begin` to `end`; `unset` is how long its clock is, then."""
+
+    kind: str
+    begin: datetime
+    end: datetime
+    unset: timedelta = timedelta()
+
+
+KINDS = ["off", "kill", "stop", "sleep", "away", "slow", "pause", "cut after the end"]
+events = st.lists(
+    st.tuples(
+        st.sampled_from(KINDS),
+        st.integers(0, 364),  # near which night
+        st.integers(-90, 400),  # minutes from it
+        st.one_of(st.integers(1, 90), st.integers(60, 1500), st.integers(1500, 7000)),
+        st.sampled_from([0, 0, 1, 7, 12]),
+    ),
+    max_size=30,
+)
+
+
+def placed(drawn: Sequence[tuple[str, int, int, int, int]], zone: str) -> list[Event]:
+    """The events in order; one that would begin before another has ended is left out."""
+    found: list[Event] = []
+    for kind, night, after, lasts, unset in sorted(drawn, key=lambda one: (one[1], one[2])):
+        begin = nights(zone)[night] + after * MINUTE
+        if not found or begin > found[-1].end + found[-1].unset + MINUTE:
+            end = begin + (1 if kind == "kill" else lasts) * MINUTE
+            found.append(Event(kind, begin, end, (unset if kind == "off" else 0) * MINUTE))
+    return found
+
+
+@dataclass
+class Attempt:
+    """One attempt: when it began and ended, and how."""
+
+    began: datetime
+    ended: datetime | None = None
+    outcome: str = "cut"
+
+
+@dataclass
+class Machine:
+    """A machine with a daemon on it, over a year of real time."""
+
+    of: Task
+    events: Sequence[Event]
+    real: datetime
+    book: MemoryBook = field(default_factory=MemoryBook)
+    attempts: list[Attempt] = field(default_factory=list)
+    awake: float = 0.0  # the monotonic clock
+    wrong_by: timedelta = timedelta()
+    run: TaskRun | None = None
+    ends: datetime | None = None
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def now(self) -> datetime:
+        return self.real + self.wrong_by
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError(f"nobody sleeps here, not {seconds} s")
+
+    def start(self) -> None:
+        """Begin a daemon with what the book has."""
+        self.executor = Executor(self._work, self, monotonic=lambda: self.awake)
+        self.executor.board = self.board = Board(
+            [self.of],
+            self.book,
+            self,
+            launch=self._launch,
+            progress=lambda _: Figures(),
+            monotonic=lambda: self.awake,
+        )
+        self.run = self.ends = None
+
+    def _launch(self, run: TaskRun) -> None:
+        self.board.record_begin(run)
+        self.run = run
+        slow = self.active("slow")
+        self.ends = self.real + (slow.end - slow.begin if slow else USUAL)
+        self.attempts.append(Attempt(self.real))
+        self.book.ran(self.of, self.now(), Outcome.RUNNING)
+
+    def _work(self, run: TaskRun) -> Done:
+        attempt = self.attempts[-1]
+        attempt.ended = self.real
+        if run.stop.is_set():
+            attempt.outcome = "interrupted"
+            self._record(Outcome.INTERRUPTED)
+            raise InterruptedRunError("asked to stop")
+        away = [one for one in self.events if one.kind == "away"]
+        if any(one.begin < self.real and one.end > attempt.began for one in away):
+            attempt.outcome = "failed"
+            self._record(Outcome.FAILED)
+            raise VaultError("away")
+        attempt.outcome = "done"
+        self._record(Outcome.DONE)
+        if self.active("cut after the end"):
+            raise Cut
+        return Done()
+
+    def _record(self, outcome: Outcome) -> None:
+        self.book.last[self.of.key] = LastRun(self.book.last[self.of.key].started_at, outcome)
+
+    def active(self, *kinds: str) -> Event | None:
+        here = [one for one in self.events if one.begin <= self.real < one.end]
+        return next((one for one in here if one.kind in kinds), None)
+
+    def live(self, until: datetime) -> None:
+        """Let time pass."""
+        done: set[Event] = set()
+        while self.real < until:
+            event = self.active("off", "kill", "stop", "sleep", "pause")
+            if event is not None and event not in done:
+                done.add(event)
+                self._suffer(event)
+                continue
+            if self.ends is not None and self.ends <= self.real and self.run is not None:
+                self._finish(self.run)
+            self.board.look()
+            self._pass(until)
+
+    def _suffer(self, event: Event) -> None:
+        if event.kind == "pause":
+            name = JobName(self.of.name)
+            self.book.pauses[name] = Pause(name, event.begin, event.end)
+        elif event.kind == "sleep":
+            if self.ends is not None:
+                self.ends += event.end - self.real
+            self.real = event.end
+        else:
+            if event.kind == "stop":
+                self.board.stop()
+                if self.run is not None:
+                    self.executor.carry_out(self.run)
+            self._begin_anew(event)
+
+    def _begin_anew(self, event: Event) -> None:
+        self.real = event.end
+        self.wrong_by = EPOCH - self.real if event.unset else timedelta()
+        self.start()
+        while self.wrong_by and self.real < event.end + event.unset:
+            self.board.look()
+            assert self.run is None, "it ran by a clock that was not set"
+            self.real += MINUTE
+            self.awake += 60
+        self.wrong_by = timedelta()
+
+    def _finish(self, run: TaskRun) -> None:
+        self.run = self.ends = None
+        try:
+            self.executor.carry_out(run)
+        except Cut:
+            event = self.active("cut after the end")
+            assert event is not None
+            self._begin_anew(event)
+
+    def _pass(self, until: datetime) -> None:
+        """Go to the next moment that matters: all else the board says itself."""
+        line = self.board.lines()[0]
+        bounds = [edge for one in self.events for edge in (one.begin, one.end) if edge > self.real]
+        moments = [until, self.real + 9 * HOUR, *bounds[:1], *([self.ends] if self.ends else [])]
+        if line.next_at is not None and self.run is None and not line.paused_until:
+            moments.append(line.next_at)
+        after = max(min(moments), self.real + MINUTE)
+        after = datetime.fromtimestamp(-(-after.timestamp() // 60) * 60, UTC)  # ticks are on the full minute
+        self.awake += (after - self.real).total_seconds()
+        self.real = after
+
+
+class Cut(BaseException):
+    """The process ends."""
+
+
+def a_year(zone: str, jitter: timedelta, catch_up: CatchUp, happens: Sequence[Event]) -> Machine:
+    of = task(
+        name="nightly", schedule="daily at 02:30", zone=zone, jitter=jitter, catch_up=catch_up, retry=RETRY
+    )
+    machine = Machine(of, happens, nights(zone)[0] - 5 * HOUR)
+    machine.live(nights(zone)[-1])
+    return machine
+
+
+def able(machine: Machine, begin: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    """The spans between two moments in which nothing kept the machine from working."""
+    kept = [(one.begin, one.end + one.unset) for one in machine.events if one.kind != "slow"]
+    kept += [(one.began, one.ended or one.began) for one in machine.attempts]
+    spans, since = [], begin
+    for from_, to in sorted(kept):
+        if from_ > since:
+            spans.append((since, min(from_, end)))
+        since = max(since, to)
+    return [(a, b) for a, b in [*spans, (since, end)] if begin <= a < b <= end]
+
+
+@settings(
+    max_examples=YEARS,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink a year takes long, and says no more
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    st.sampled_from(ZONES),
+    st.sampled_from([timedelta(), 90 * MINUTE]),
+    st.sampled_from([CatchUp.ONCE, CatchUp.ONCE, CatchUp.SKIP]),
+    events,
+)
+@example("Europe/Berlin", timedelta(), CatchUp.ONCE, [])
+@example("America/New_York", 90 * MINUTE, CatchUp.ONCE, [])
+@example("Australia/Lord_Howe", timedelta(), CatchUp.SKIP, [])
+def test_each_night_that_can_be_run_is_run_once(
+    zone: str, jitter: timedelta, catch_up: CatchUp, drawn: Sequence[tuple[str, int, int, int, int]]
+) -> None:
+    machine = a_year(zone, jitter, catch_up, placed(drawn, zone))
+    good = [one.began for one in machine.attempts if one.outcome == "done"]
+    failed = [one.began for one in machine.attempts if one.outcome == "failed"]
+    need = jitter + RETRY[-1] + 2 * USUAL + 5 * MINUTE
+    for begin, end in zip(nights(zone), nights(zone)[1:]):  # noqa: B905
+        here = [one for one in good if begin <= one < end]
+        tries = [one for one in failed if begin <= one < end]
+        assert len(here) <= 1, f"twice in the night of {begin}: {here}"
+        assert len(tries) <= 1 + len(RETRY), f"tried too often in the night of {begin}: {tries}"
+        free = [(a, b) for a, b in able(machine, begin, end) if b - a >= need]
+        if catch_up is CatchUp.SKIP:
+            free = [(a, b) for a, b in free if a == begin]
+        if free and len(tries) <= len(RETRY) and not _was_cut_often(machine, free[0][0]):
+            assert here, f"not in the night of {begin}, although it could from {free[0][0]}"
+    for event in machine.events:
+        if event.kind in {"sleep", "off"} and event.end - event.begin >= HOUR:
+            woken = [one for one in good if event.end <= one < event.end + min(NEAR, SLACK)]
+            assert len(woken) <= 1, f"two runs after waking at {event.end}: {woken}"
+    if not machine.events:
+        assert len(good) == len(nights(zone)) - 1
+        assert all(begin <= one <= begin + jitter + MINUTE for begin, one in zip(nights(zone), good))  # noqa: B905
+
+
+def _was_cut_often(machine: Machine, moment: datetime) -> bool:
+    """Whether more attempts in a row were cut off than go on at once: then it is as after a failure."""
+    before = [one.outcome for one in machine.attempts if one.began < moment]
+    return before[-4:].count("cut") == 4
