@@ -1,0 +1,84 @@
+"""`kill -9` of the real daemon at random moments: each time it goes on by itself, and at last all is well."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from backup.app.clock import SystemClock
+from backup.app.task_book import InventoryBook
+from backup.config import load_config
+from backup.daemon.client import ask
+from backup.errors import NightvaultError
+from backup.inventory.tasks import TaskState
+from tests.support.real_daemons import RealDaemon, running
+from tests.support.servers import Server, directory_server, replace
+from tests.support.trees import assert_same_tree
+
+SECONDS = float(os.environ.get("NIGHTVAULT_TEST_KILL_SECONDS", "20"))
+TIMES = 'schedule = "0 0 29 2 *"\nretry = ["1s", "1s", "1s", "1s", "1s"]\n[job.retention]\nkeep_last = 2\n'
+
+
+def write(server: Server, chance: random.Random) -> None:
+    """Change the source: a part of it is new."""
+    for _ in range(3):
+        path = server.source / f"file{chance.randrange(12)}"
+        path.write_bytes(chance.randbytes(chance.randrange(3_000_000)))
+
+
+def ask_for_a_run(server: Server, daemon: RealDaemon) -> None:
+    """Have the job run; it may be at it already."""
+    daemon.wait_for("started with")
+    ask(str(server.state), {"do": "run", "job": "main"})
+
+
+def state_of(server: Server) -> TaskState:
+    rows = InventoryBook(load_config(str(server.config))).read([]).rows
+    return rows["backup", "main"].state
+
+
+@pytest.mark.slow
+def test_a_daemon_that_is_killed_at_random_moments_goes_on_by_itself(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    server = directory_server(tmp_path, clock=SystemClock())
+    replace(server, 'schedule = "every 6h"\n', TIMES)
+    server.init()
+    kills, until = 0, time.monotonic() + SECONDS
+    while time.monotonic() < until or not kills:
+        write(server, chance)
+        with running(server.config) as daemon:
+            if chance.random() < 0.3:  # before it has begun to listen, or while it goes on with the last run
+                time.sleep(chance.uniform(0, 1.5))
+            else:
+                ask_for_a_run(server, daemon)
+                time.sleep(chance.choice([0.0, 0.1, 0.5]) * chance.random())
+            daemon.kill()
+            kills += 1
+    was_cut = state_of(server) in {TaskState.RUNNING, TaskState.INTERRUPTED}
+    with running(server.config) as daemon:
+        if was_cut:  # nobody asks for it
+            daemon.wait_for("job main: begins")
+            daemon.wait_for("job main: done in")
+        write(server, chance)
+        daemon.wait_for("started with")
+        deadline = time.monotonic() + 60
+        while not ask(str(server.state), {"do": "run", "job": "main"})["queued"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        daemon.wait_for("job main: done in", 1 + was_cut)
+        assert daemon.stop() < 10
+    print(f"{kills} kills")
+    assert state_of(server) is TaskState.DONE
+    assert [one["outcome"] for one in server.json("runs") if one["outcome"] == "running"] == []
+    server.done("check")
+    server.done("check", "--inventory")
+    assert list((server.state / "spool").iterdir()) == []
+    assert_same_tree(server.source, server.restore(tmp_path / "back"))
+    with pytest.raises(NightvaultError):
+        ask(str(server.state), {"do": "status"})

@@ -1,0 +1,76 @@
+"""A vault that takes connections and never answers: the daemon ends in time whatever it asked of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import run
+from tests.support.real_daemons import running
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "none", "AWS_MAX_ATTEMPTS": "1"}
+TASKS = {
+    "job main": ("", 'schedule = "every 1h"'),
+    "check of vault cold": ('check = "every 1h"', ""),
+    "prune of vault cold": ('prune = "every 1h"', ""),
+}
+
+
+@pytest.fixture
+def silent() -> Iterator[tuple[int, threading.Event]]:
+    """The port of a server that never answers, and whether somebody has asked it."""
+    asked = threading.Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+    taken: list[socket.socket] = []
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                taken.append(connection)
+                connection.recv(1)
+                asked.set()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield listening.getsockname()[1], asked
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    for one in taken:
+        one.close()
+    thread.join(10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_it_ends_in_time_although_the_vault_does_not_answer(
+    tmp_path: Path, silent: tuple[int, threading.Event], task: str
+) -> None:
+    port, asked = silent
+    of_vault, of_job = TASKS[task]
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_text("content")
+    config = tmp_path / "config.toml"
+    text = (
+        '[state]\ndir = "state"\n[[vault]]\nname = "cold"\nkind = "directory"\npath = "vault"\n'
+        f'[[job]]\nname = "main"\nvault = "cold"\nsources = ["{source}"]\n{of_job}\n'
+    )
+    config.write_text(text)
+    made = run("--config", config, "init", "--non-interactive", "--key-file", tmp_path / "recovery.key")
+    assert made.exit_code == 0, made.output
+    away = (
+        f'kind = "s3"\nregion = "eu-central-1"\nbucket = "frozen"\nendpoint = "http://127.0.0.1:{port}"\n'
+        f"path_style = true\n{of_vault}\n"
+    )
+    config.write_text(text.replace('kind = "directory"\npath = "vault"\n', away))
+    with running(config, environ=KEYS) as daemon:
+        daemon.wait_for(f"{task}: begins")
+        assert asked.wait(30)
+        assert daemon.stop() < 10
+        assert f"{task}: dropped, as it did not end in 8 s" in "\n".join(daemon.lines)
