@@ -31,8 +31,9 @@ class LogWatcher:
 
     def ended(self, run: TaskRun, end: TaskEnd) -> None:
         """Log the report of a run that is done."""
-        if end.report is not None and not end.waits_for:
-            _TELL[run.task.kind](end.report)
+        tell = _TELL.get(run.task.kind)
+        if tell is not None and end.report is not None and not end.waits_for:
+            tell(end.report)
 
 
 def tell_backup(done: BackupDone) -> None:

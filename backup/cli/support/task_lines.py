@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from backup.app.status_parts import Status, TaskStatus
-from backup.app.tasks import RESTORES
 from backup.cli.support.render import duration, size
 
 
 def task_lines(status: Status) -> Iterator[tuple[str, str]]:
-    """A line for each task that does not rest."""
-    tasks = [one for one in status.tasks or () if one.kind != RESTORES]
+    """A line for each task of a job or vault that does not rest; restores have lines of their own."""
+    tasks = [one for one in status.tasks or () if one.vault is not None]
     for one in tasks:
         if one.state == "running":
             yield "runs now", _running(one, status)
