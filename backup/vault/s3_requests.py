@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from backup.errors import ArchiveMissingError, NightvaultError, VaultError, VaultMissingError
+from backup.errors import ArchiveMissingError, DeniedError, NightvaultError, VaultError, VaultMissingError
 from backup.model import MIB, ArchiveId
 from backup.protocols import VaultTraits
 from backup.vault.aws import translated_errors
@@ -81,9 +81,18 @@ class BucketRequests:
         self.traits = traits_of(bucket)
 
     def require(self, doing: str) -> Any:
-        """The answer to HeadBucket; `VaultMissingError` if there is no such bucket."""
+        """The answer to HeadBucket; `VaultMissingError` if there is no such bucket.
+
+        A role that may list below its own prefix alone is denied that, and asks for a list there.
+        """
         try:
-            return self.call("head_bucket", doing, unknown=VaultMissingError)
+            try:
+                return self.call("head_bucket", doing, unknown=VaultMissingError)
+            except DeniedError:
+                if not self.bucket.prefix:
+                    raise
+                below: dict[str, Any] = {"Prefix": self.bucket.prefix, "MaxKeys": 1}
+                return self.call("list_objects_v2", doing, unknown=VaultMissingError, **below)
         except VaultMissingError as error:
             advice = "check the bucket's name, region and account; `nightvault init` makes it"
             what = f"cannot {doing}: there is no bucket {self.bucket.name}"

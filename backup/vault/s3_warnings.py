@@ -32,9 +32,7 @@ def warnings_of(requests: BucketRequests) -> Iterator[str]:
     """Warnings about a bucket, worst first; a setting that cannot be read (denied, unreachable) is one,
     too."""
     try:
-        head = requests.call(
-            "head_bucket", f"look at {requests.bucket.description}", unknown=VaultMissingError
-        )
+        head = requests.require(f"look at {requests.bucket.description}")
     except VaultMissingError:
         yield f"there is no bucket {requests.bucket.name} yet: `nightvault init` makes it"
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import botocore.session
@@ -12,6 +13,7 @@ from botocore.validate import ParamValidator
 
 from backup.cli.support.aws_documents import (
     JOB_ACTIONS,
+    OWN_NAME,
     AwsSetup,
     BucketSetup,
     backup_policy,
@@ -237,6 +239,41 @@ def test_a_buckets_roles_have_the_least_rights() -> None:
     assert "some-bucket/*" not in text
 
 
+def test_a_shared_role_names_no_server_and_no_deny_goes_by_a_tag() -> None:
+    made = documents(replace(S3, is_shared=True, common_name="web1", unit="Backup"))
+    (trust,) = json.loads(json.dumps(made["trust"]))["Statement"]
+    assert trust["Condition"]["StringEquals"] == {"aws:PrincipalTag/x509Subject/OU": "Backup"}
+    for name in ("backup", "restore", "prune", "keeper"):
+        statements = json.loads(json.dumps(made[name]))["Statement"]
+        assert all(one["Effect"] == "Allow" for one in statements)
+        below = [one for one in statements if f"/{OWN_NAME}/" in json.dumps(one["Resource"])]
+        assert below, name
+        for one in statements:
+            if "s3:ListBucket" in one["Action"]:
+                assert one["Condition"] == {"StringLike": {"s3:prefix": f"{OWN_NAME}/*"}}
+    assert "web1" not in json.dumps(made)
+    assert "PrincipalTag" not in json.dumps(made["bucket"])
+    assert "arn:aws:s3:::some-bucket/*/data/*" in json.dumps(made["bucket"])
+
+
+def test_a_shared_role_needs_a_unit_and_the_servers_own_places(config: Path) -> None:
+    shared = run("--config", config, "aws", "policy", "--shared")
+    assert shared.exit_code == 0
+    assert "all servers would share vault nightly" in shared.stderr
+    config.write_text(config.read_text().replace('vault = "nightly"', 'vault = "web1"'))
+    backup = run_json("--config", config, "aws", "policy", "--shared", "--only", "backup")
+    assert {one["Resource"] for one in backup["Statement"]} == {VAULT_ARN.replace("nightly", OWN_NAME)}
+    bucket = '[[vault]]\nname = "b"\nkind = "s3"\nregion = "eu-west-1"\nbucket = "some-bucket"\n'
+    identity = config.read_text().partition("[[vault]]")[0]
+    config.write_text(f'{identity}{bucket}role_arn = "{ROLE}"\n')
+    told = run("--config", config, "aws", "policy", "--shared")
+    assert 'needs prefix = "web1/" in its config' in told.stderr
+    config.write_text(bucket)
+    refused = run("--config", config, "aws", "policy", "--shared")
+    assert refused.exit_code == 2
+    assert "needs the unit (OU)" in refused.stderr
+
+
 def test_a_buckets_policy_binds_everybody() -> None:
     statements = json.loads(json.dumps(documents(S3)["bucket"]))["Statement"]
     assert all(one["Effect"] == "Deny" and one["Principal"] == "*" for one in statements)
@@ -272,6 +309,18 @@ def test_the_bucket_examples_in_deploy_are_what_is_printed() -> None:
         name: json.dumps(made[name], indent=2) + "\n"
         for name in ("backup", "restore", "prune", "keeper", "bucket")
     }
+
+
+def test_the_examples_of_a_shared_role_in_deploy_are_what_is_printed() -> None:
+    anchor = "arn:aws:rolesanywhere:REGION:ACCOUNT-ID:trust-anchor/TRUST-ANCHOR-ID"
+    role = "arn:aws:iam::ACCOUNT-ID:role/BACKUP-ROLE"
+    bucket = BucketSetup("BUCKET", "", "DEEP_ARCHIVE", "STANDARD")
+    setup = AwsSetup("aws", "REGION", "ACCOUNT-ID", "", anchor, [role], 3600, None, "SERVERS-OU", bucket)
+    made = documents(replace(setup, is_shared=True))
+    names = ("trust", "backup", "restore", "prune", "keeper", "bucket")
+    directory = Path(__file__).parent.parent.parent / "deploy" / "iam" / "shared"
+    shown = {path.stem: path.read_text() for path in directory.glob("*.json")}
+    assert shown == {name: json.dumps(made[name], indent=2) + "\n" for name in names}
 
 
 def test_the_examples_in_deploy_are_what_is_printed() -> None:

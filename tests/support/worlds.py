@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from backup.cli.support.aws_documents import (
+    OWN_NAME,
     AwsSetup,
     BucketSetup,
+    Document,
     backup_policy,
     keeper_policy,
     prune_policy,
@@ -41,6 +43,8 @@ S3_WRITER, S3_PRUNER, S3_KEEPER = (
 )
 SETUP = AwsSetup("aws", REGION, ACCOUNT_ID, "nightly", OURS, [WRITER], 3600, "web1", "Backup")
 BUCKET = BucketSetup("of-roles", "web1/", "DEEP_ARCHIVE", "STANDARD")
+SHARED, S3_SHARED = (f"arn:aws:iam::{ACCOUNT_ID}:role/{name}" for name in ("Shared", "S3Shared"))
+SHARED_SETUP = replace(SETUP, bucket=BUCKET, is_shared=True)
 S3_POLICIES = s3_policies(replace(SETUP, bucket=BUCKET), BUCKET)
 LIST_VAULTS = {"Effect": "Allow", "Action": ["glacier:ListVaults"], "Resource": "*"}
 
@@ -95,7 +99,10 @@ def running_world(directory: Path) -> Iterator[World]:
         profiles=[
             {
                 "arn": PROFILE,
-                "role_arns": [WRITER, PRUNER, KEEPER, LISTER, S3_WRITER, S3_PRUNER, S3_KEEPER],
+                "role_arns": [
+                    *(WRITER, PRUNER, KEEPER, LISTER, SHARED),
+                    *(S3_WRITER, S3_PRUNER, S3_KEEPER, S3_SHARED),
+                ],
                 "duration_seconds": 7200,
             },
             {"arn": DISABLED, "role_arns": [WRITER], "enabled": False},
@@ -108,12 +115,28 @@ def running_world(directory: Path) -> Iterator[World]:
             {"arn": S3_WRITER, "trust_policy": trust, "policy": S3_POLICIES["backup"]},
             {"arn": S3_PRUNER, "trust_policy": trust, "policy": S3_POLICIES["prune"]},
             {"arn": S3_KEEPER, "trust_policy": trust, "policy": S3_POLICIES["keeper"]},
+            {
+                "arn": SHARED,
+                "trust_policy": trust_policy(SHARED_SETUP),
+                "policy": backup_policy(replace(SHARED_SETUP, vault=OWN_NAME)),
+            },
+            {
+                "arn": S3_SHARED,
+                "trust_policy": trust_policy(SHARED_SETUP),
+                "policy": _together(s3_policies(SHARED_SETUP, BUCKET), "backup", "restore", "prune"),
+            },
             {"arn": OUTSIDER, "trust_policy": trust},
         ],
     )
     with RunningEmulator(directory / "state", accounts) as emulator:
         half = World(emulator, directory, authorities[0], vector_identity(directory, "rsa"))
         yield replace(half, identity=half.issue(now=datetime.now(UTC) - timedelta(days=1)))
+
+
+def _together(policies: Mapping[str, Document], *names: str) -> Document:
+    """The statements of several policies in one."""
+    statements = [one for name in names for one in cast("list[object]", policies[name]["Statement"])]
+    return {"Version": "2012-10-17", "Statement": statements}  # older versions know no variables
 
 
 def vector_identity(directory: Path, kind: str, *, chain: bool = True) -> Identity:

@@ -24,6 +24,7 @@ class Answering:
     def __init__(self, rules: list[dict[str, Any]], **others: Any) -> None:
         self._answers: dict[str, Any] = {
             "head_bucket": {"BucketRegion": "eu-central-1"},
+            "list_objects_v2": "AccessDenied",  # asked for after a HeadBucket that is denied
             "get_bucket_lifecycle_configuration": {"Rules": rules},
             "get_bucket_versioning": {},
             "get_object_lock_configuration": "ObjectLockConfigurationNotFoundError",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.support.aws_documents import AwsSetup, BucketSetup, Document, documents
+from backup.cli.support.aws_documents import OWN_NAME, AwsSetup, BucketSetup, Document, documents
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.credentials.arns import parse_roles_anywhere_arn
@@ -32,6 +32,7 @@ class GivenValues:
     trust_anchor: str | None = None
     subject: str | None = None
     unit: str | None = None
+    shared: bool = False
 
 
 @click.group()
@@ -49,8 +50,13 @@ def aws() -> None:
 @click.option("--trust-anchor", metavar="ARN", help="As AWS answered it, before it is in the config.")
 @click.option("--subject", metavar="CN", help="The certificate's common name, before there is one.")
 @click.option("--unit", metavar="OU", help="The certificate's organizational unit, before there is one.")
+@click.option(
+    "--shared",
+    is_flag=True,
+    help="One role for all servers of an OU, each with a part of its own by its certificate's name.",
+)
 @pass_cli
-def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: str | None) -> None:
+def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: Any) -> None:
     """Print the JSON documents for the console or the AWS CLI; docs/aws.md tells where each one goes.
 
     What the config does not say yet can be given; a role's name is chosen if need be.
@@ -61,6 +67,8 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: str | 
     if words.trust_anchor:
         parse_roles_anywhere_arn(words.trust_anchor, "--trust-anchor", "trust-anchor")
     setup = _setup(cli, config, vault, words)
+    if setup.is_shared:
+        _check_shared(cli, vault, setup)
     made = documents(setup)
     if only is not None:
         if only not in made:
@@ -102,11 +110,12 @@ def _setup(cli: Cli, config: Config, vault: VaultSettings, told: GivenValues) ->
     bucket = None
     if vault.kind == "s3":
         bucket = BucketSetup(str(vault.bucket), vault.prefix, vault.storage_class, vault.catalog_class)
+    own_vault = told.shared and vault.vault == common_name
     return AwsSetup(
         partition=partition,
         region=region,
         account=account,
-        vault=str(vault.vault),
+        vault=OWN_NAME if own_vault else str(vault.vault),
         trust_anchor_arn=anchor
         or f"arn:{partition}:rolesanywhere:{region}:{account}:trust-anchor/TRUST-ANCHOR-ID",
         role_arns=sorted(roles),
@@ -114,7 +123,25 @@ def _setup(cli: Cli, config: Config, vault: VaultSettings, told: GivenValues) ->
         common_name=common_name,
         unit=unit,
         bucket=bucket,
+        is_shared=told.shared,
     )
+
+
+def _check_shared(cli: Cli, vault: VaultSettings, setup: AwsSetup) -> None:
+    """`UsageError` if a shared role would let every certificate in; a remark if servers share a place."""
+    if setup.unit is None:
+        raise UsageError(
+            "--shared needs the unit (OU) that the servers' certificates have in common",
+            advice="give it by --unit; `nightvault ca issue --unit` puts it into a certificate",
+        )
+    name = setup.common_name
+    if vault.kind == "s3" and name != UNKNOWN_NAME and vault.prefix != f"{name}/":
+        cli.warn(f'vault {vault.name}: with this role the server needs prefix = "{name}/" in its config')
+    if vault.kind == "glacier" and setup.vault != OWN_NAME:
+        cli.warn(
+            f"all servers would share vault {vault.vault}; to keep them apart, name each one's vault as its "
+            "certificate"
+        )
 
 
 def _certificate_tags(cli: Cli, config: Config) -> tuple[str, str | None]:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 Document = Mapping[str, object]
 
+OWN_NAME = "${aws:PrincipalTag/x509Subject/CN}"
+"""The policy variable with the common name of the certificate that a session was got with."""
+
 UPLOAD_ACTIONS = (
     "glacier:DescribeVault",
     "glacier:InitiateMultipartUpload",
@@ -28,6 +31,7 @@ BUCKET_ACTIONS = (
     "s3:GetBucketObjectLockConfiguration",
 )
 DELETE_ACTIONS = ("glacier:GetVaultLock", "glacier:DeleteArchive")
+_LISTING_ACTIONS = ("s3:ListBucket", "s3:ListBucketMultipartUploads")
 JOB_ACTIONS = ("glacier:InitiateJob", "glacier:DescribeJob", "glacier:ListJobs", "glacier:GetJobOutput")
 
 
@@ -46,7 +50,8 @@ class AwsSetup:
     """The values that the documents are made of; one that is not known yet is a word in capitals.
 
     `common_name` and `unit` are the certificate's, as session tags have them; None where there is no
-    certificate.
+    certificate. `is_shared`: the roles are for all servers with that unit, each of which has a part of its
+    own: of a bucket the keys below its name, of Glacier the vault `OWN_NAME` if `vault` says so.
     """
 
     partition: str
@@ -59,6 +64,7 @@ class AwsSetup:
     common_name: str | None = None
     unit: str | None = None
     bucket: BucketSetup | None = None  # of an S3 vault
+    is_shared: bool = False
 
     @property
     def vault_arn(self) -> str:
@@ -71,8 +77,13 @@ class AwsSetup:
         return f"arn:{self.partition}:s3:::{self.bucket.name if self.bucket else ''}"
 
     def keys_arn(self, below: str) -> str:
-        """The ARN of all keys of the vault that begin with `below`."""
-        return f"{self.bucket_arn}/{self.bucket.prefix if self.bucket else ''}{below}*"
+        """The ARN of all keys of the vault that begin with `below`; of a shared role, of the server's own."""
+        prefix = f"{OWN_NAME}/" if self.is_shared else self.bucket.prefix if self.bucket else ""
+        return f"{self.bucket_arn}/{prefix}{below}*"
+
+    def any_keys_arn(self, below: str) -> str:
+        """The same for whoever it is: a Deny must not depend on a tag, which a caller may lack."""
+        return f"{self.bucket_arn}/*/{below}*" if self.is_shared else self.keys_arn(below)
 
 
 def documents(setup: AwsSetup) -> Mapping[str, Document]:
@@ -130,10 +141,12 @@ def setup_policy(setup: AwsSetup) -> Document:
 def trust_policy(setup: AwsSetup) -> Document:
     """The roles' trust policy: this certificate's subject may assume them, by this trust anchor alone.
 
+    A shared role goes by the unit alone.
+
     All three actions are needed. Without the conditions every certificate below the CA, and of every other
     trust anchor of the account, may assume the role.
     """
-    tags = {"CN": setup.common_name, "OU": setup.unit}
+    tags = {"CN": None if setup.is_shared else setup.common_name, "OU": setup.unit}
     wanted = {
         f"aws:PrincipalTag/x509Subject/{name}": value for name, value in tags.items() if value is not None
     }
@@ -195,21 +208,21 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     authorization reference of Amazon S3, and "Enforce conditional writes" in its user guide.
     """
     data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
-    look = _allow("LookAtTheBucket", BUCKET_ACTIONS, setup.bucket_arn)
+    look = _looks(setup, BUCKET_ACTIONS)
     make = _allow("MakeTheBucket", ("s3:CreateBucket",), setup.bucket_arn)
     uploads = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
     upload = _allow("Upload", uploads, [data, meta])
-    listing = _allow("List", ("s3:ListBucket",), setup.bucket_arn)
+    listing = _looks(setup, ("s3:ListBucket",), "List")
     retrieve = _allow("Retrieve", ("s3:GetObject", "s3:RestoreObject"), [data, meta])
     locks = ("s3:GetObject", "s3:GetObjectRetention", "s3:GetObjectLegalHold")
     delete = (*locks, "s3:DeleteObject", "s3:DeleteObjectVersion")
-    look_to_prune = _allow("LookAtTheBucket", ("s3:ListBucket", "s3:GetBucketVersioning"), setup.bucket_arn)
+    look_to_prune = _looks(setup, ("s3:ListBucket", "s3:GetBucketVersioning"))
     return {
-        "backup": _policy(look, make, upload),
-        "restore": _policy(listing, retrieve),
-        "prune": _policy(look_to_prune, _allow("DeleteArchives", delete, [data, meta])),
+        "backup": _policy(*look, make, upload),
+        "restore": _policy(*listing, retrieve),
+        "prune": _policy(*look_to_prune, _allow("DeleteArchives", delete, [data, meta])),
         "keeper": _policy(
-            look_to_prune,
+            *look_to_prune,
             _allow("DeleteArchives", delete, [data, meta]),
             _allow("ReadCatalogs", ("s3:RestoreObject",), meta),
         ),
@@ -217,12 +230,23 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     }
 
 
+def _looks(setup: AwsSetup, actions: Sequence[str], sid: str = "LookAtTheBucket") -> list[Document]:
+    """What is asked of the bucket itself; a shared role lists only below the server's own name."""
+    if not setup.is_shared:
+        return [_allow(sid, actions, setup.bucket_arn)]
+    listing = [one for one in actions if one in _LISTING_ACTIONS]
+    others = [one for one in actions if one not in _LISTING_ACTIONS]
+    own = {"Condition": {"StringLike": {"s3:prefix": f"{OWN_NAME}/*"}}}
+    found: list[Document] = [{**_allow("ListItsOwn", listing, setup.bucket_arn), **own}]
+    return found + ([_allow(sid, others, setup.bucket_arn)] if others else [])
+
+
 def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
     """The bucket policy: nobody may use another class, overwrite an object, or send requests in the clear.
 
     S3 asks for a condition on writing once an upload is completed; its beginning and its parts name none.
     """
-    data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
+    data, meta = setup.any_keys_arn("data/"), setup.any_keys_arn("meta/")
 
     def only_class(sid: str, keys: str, wanted: str) -> Document:
         condition: dict[str, object] = {"StringNotEquals": {"s3:x-amz-storage-class": wanted}}
