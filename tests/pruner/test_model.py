@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from backup.errors import NightvaultError
+from backup.errors import LockedError, NightvaultError
 from backup.model import VaultName
 from backup.pruner.listed import PruneStoppedError
 from backup.vault.directory import DirectoryVault
@@ -153,6 +153,22 @@ class Pruning(RuleBasedStateMachine):
                 self._act(act, which)
         except PowerCut:
             self.world.reopen()
+
+    @rule(act=Acts, which=small, call=st.integers(0, 20))
+    def beside(self, act: str, which: int, call: int) -> None:
+        """Another process wants to prune meanwhile."""
+
+        def prune() -> None:
+            mine, self.world.site = self.world.site, self.world.other_process()
+            try:
+                with pytest.raises(LockedError):
+                    self.world.prune()
+            finally:
+                self.world.site.close()
+                self.world.site = mine
+
+        with self.world.around(lambda vault: Calling(vault, call, prune)):
+            self._act(act, which)
 
     @rule(act=Acts, which=small, call=st.integers(0, 20), other=Acts)
     def suspended(self, act: str, which: int, call: int, other: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from backup.inventory.archives import ArchiveState
+from backup.inventory.schema import micros
 from backup.model import PackKind, Tier, VaultState
 from backup.pruner.decide import Decider, Found
 from backup.pruner.listed import PruneStoppedError
@@ -77,6 +78,32 @@ def test_a_list_that_lacks_catalogs_stops_it(nights: Nights) -> None:
     archive_file(nights.folder / "vault", gone[0][0]).unlink()
     with pytest.raises(PruneStoppedError, match="lacks 1 catalogs"):
         nights.site.prune()
+
+
+def test_a_list_that_lacks_data_stops_it(nights: Nights) -> None:
+    """Others may be held dispensable because of what it held."""
+    (gone,) = query(
+        nights.site, "SELECT archive_id FROM archives WHERE kind = 1 ORDER BY number DESC LIMIT 1"
+    )
+    archive_file(nights.folder / "vault", gone[0]).unlink()
+    with pytest.raises(PruneStoppedError, match="lacks 1 archives"):
+        nights.site.prune()
+
+
+def test_grace_is_never_shorter_than_the_longest_backup(nights: Nights) -> None:
+    """Whoever went on for a week may have decided a week ago what to build upon."""
+    with nights.site.inventory.writing() as tx:
+        tx.exec_driver_sql(
+            "UPDATE runs SET started_at = finished_at - ? WHERE number = 2",
+            (micros(nights.clock.now()) - micros(nights.clock.now() - 7 * DAY),),
+        )
+    nights.forget(1, 2, 3)
+    condemned = nights.site.prune().condemned.archives
+    assert condemned > 0
+    nights.clock.advance(6 * DAY)
+    assert nights.site.prune().deleted.archives == 0
+    nights.clock.advance(2 * DAY)
+    assert nights.site.prune().deleted.archives == condemned
 
 
 @pytest.mark.parametrize(("minutes", "stops"), [(4, False), (-4, False), (6, True), (-6, True)])

@@ -218,7 +218,7 @@ class Site:
         plan = plan_restore(self.snapshot(snapshot), wanted, world)
         restore = begin_restore(plan, os.fsencode(target), world, tier=Tier.STANDARD, keys=lambda: [self.key])
         known = advance(restore, world)
-        for _ in range(4):  # an output of another restore, which this one shares, may expire meanwhile
+        for _ in range(12):  # outputs of other restores, which this one shares, may expire meanwhile
             if not is_ready(known):
                 self.wait()
                 known = advance(restore, world)
