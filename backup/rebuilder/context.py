@@ -51,7 +51,8 @@ class RebuildContext:
 
     `recovery_keys` are one or several: older catalogs may be sealed for other ones than the newest. `url` is
     where the inventory goes, `folder` holds what it asked for; `keep_keys` stores the server's keys
-    for the inventory of that id just before it gets its name, and may refuse.
+    for the inventory of that id just before it gets its name, and may refuse. `keeps_what_came`: the caller
+    clears `folder`, which another rebuild goes on with.
     """
 
     vault: Vault
@@ -63,6 +64,7 @@ class RebuildContext:
     new_id: InventoryId
     keep_keys: Callable[[InventoryId, ServerKeys], None]
     reach: Reach = field(default_factory=Reach)
+    keeps_what_came: bool = False
 
     @property
     def patience(self) -> Patience:

@@ -54,7 +54,8 @@ def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
         except (OlderStateError, NothingToRebuildError):
             journal.forget_listing()  # a newer list may show more
             raise
-        journal.clear()
+        if not context.keeps_what_came:
+            journal.clear()
     return replace(report, seconds=(context.clock.now() - began).total_seconds())
 
 

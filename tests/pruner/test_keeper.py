@@ -15,12 +15,23 @@ from backup.format import records
 from backup.inventory import archives
 from backup.inventory.database import create_inventory
 from backup.inventory.schema import micros
-from backup.model import ArchiveId, InventoryId, Listing, ListingId, Refusal, VaultState
+from backup.model import (
+    ArchiveId,
+    ByteRange,
+    InventoryId,
+    Listing,
+    ListingId,
+    Refusal,
+    RetrievalId,
+    Tier,
+    VaultState,
+)
 from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.listed import PruneStoppedError
 from backup.vault.directory import DirectoryVault
 from tests.pruner.conftest import Kept
 from tests.support.backups import server_keys
+from tests.support.doubles import FaultyVault
 from tests.support.keeping import FLOOR, keeper_of
 from tests.support.nights import DAY
 from tests.support.rebuilding import Bare, archive_file
@@ -62,6 +73,26 @@ def _restored(kept: Kept) -> Any:
     source = kept.site.snapshots()[-1].sources[0]
     kept.site.restore("latest", kept.folder / "restored", path=source)
     return kept.folder / "restored"
+
+
+class Asked(FaultyVault):
+    """A vault that remembers which archives were asked for, in order."""
+
+    def request_retrieval(
+        self, archive_id: ArchiveId, extent: ByteRange | None, tier: Tier, token: str
+    ) -> RetrievalId:
+        self.asked = [*getattr(self, "asked", []), archive_id]
+        return super().request_retrieval(archive_id, extent, tier, token)
+
+
+def test_no_catalog_is_retrieved_twice(kept: Kept) -> None:
+    """The newest state and that of the floor are made of nearly the same catalogs."""
+    kept.clock.advance(FLOOR + DAY)
+    vault = Asked(kept.vault)
+    report = replace(kept.keeper, vault=vault).only()
+    assert report.deleted.archives == 1
+    assert sorted(vault.asked) == sorted({*kept.catalogs()})
+    assert not (kept.keeper.folder / "asked").exists()
 
 
 def test_a_plan_deletes_nothing(kept: Kept) -> None:

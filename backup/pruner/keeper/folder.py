@@ -1,6 +1,6 @@
 """The folder of whoever deletes for servers: the vault's list, what rebuilds asked for, what is done so far.
 
-    lock  done.json  list/  asked/<inventory>/{newest,floor}/  scratch/
+    lock  done.json  list/  asked/<inventory>/  scratch/
 
 Rebuilt inventories lie in `scratch` for minutes: it is emptied at the beginning and the end of each step, so
 also after a crash. No key is ever written here.
@@ -61,9 +61,13 @@ class KeeperFolder:
         """Where the vault's list is kept."""
         return os.path.join(self.path, "list")
 
-    def asked(self, inventory_id: InventoryId, which: str) -> str:
-        """The folder of a rebuild's journal."""
-        return os.path.join(self.path, "asked", inventory_id.hex(), which)
+    def asked(self, inventory_id: InventoryId) -> str:
+        """The folder of the journal of a server's rebuilds: what one asked for serves the others."""
+        return os.path.join(self.path, "asked", inventory_id.hex())
+
+    def forget_asked(self, inventory_id: InventoryId) -> None:
+        """Forget what a server's rebuilds asked for, and what came."""
+        shutil.rmtree(self.asked(inventory_id), ignore_errors=True)
 
     @property
     def scratch(self) -> str:

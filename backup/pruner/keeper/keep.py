@@ -187,22 +187,28 @@ class _Server:
         """The floor's state and the newest, in this order: the newest is as new as can be."""
         wish = Wish(inventory=self._lineage.newest.hex(), tier=self._context.tier)
         held = Wish(inventory=wish.inventory, tier=wish.tier, floor=Floor(self._rules.floor))
-        wishes = {"floor": held, "newest": wish}
-        for which in wishes:
-            with Journal.opened(
-                self._folder.asked(self._lineage.newest, which), self._context.vault.name
-            ) as journal:
-                journal.keep_listing(listing)
+        self._go_by(listing)
         traits = self._context.vault.traits
         if traits.waits and not traits.keeps_metadata_hot:  # ask for all at once
-            waiting = [waits_for(each, self._rebuilding(which)) for which, each in wishes.items()]
+            waiting = [waits_for(each, self._rebuilding()) for each in (held, wish)]
             if any(waiting):
                 raise _Waits("; ".join(dict.fromkeys(filter(None, waiting))))
-        return self._state("floor", held), self._state("newest", wish)
+        floor = self._state(held)
+        self._go_by(listing)
+        newest = self._state(wish)
+        self._folder.forget_asked(self._lineage.newest)
+        return floor, newest
 
-    def _state(self, which: str, wish: Wish) -> State:
+    def _go_by(self, listing: Listing) -> None:
+        """Have the next rebuild go by this list, or by a new one where that comes at once."""
+        asked = self._folder.asked(self._lineage.newest)
+        with Journal.opened(asked, self._context.vault.name) as journal:
+            journal.forget_listing()
+            journal.keep_listing(listing)
+
+    def _state(self, wish: Wish) -> State:
         """One state; its inventory is gone again when this returns."""
-        context = self._rebuilding(which)
+        context = self._rebuilding()
         report = rebuild(wish, context)
         if report.state is StepStage.WAITING:
             raise _Waits(report.waits_for)
@@ -211,7 +217,7 @@ class _Server:
         finally:
             self._folder.wipe()
 
-    def _rebuilding(self, which: str) -> RebuildContext:
+    def _rebuilding(self) -> RebuildContext:
         context = self._context
         return RebuildContext(
             vault=context.vault,
@@ -219,10 +225,11 @@ class _Server:
             progress=context.progress,
             recovery_keys=context.recovery_keys,
             url=f"sqlite:///{os.path.join(self._folder.scratch, 'inventory.sqlite')}",
-            folder=self._folder.asked(self._lineage.newest, which),
+            folder=self._folder.asked(self._lineage.newest),
             new_id=InventoryId(os.urandom(16)),
             keep_keys=lambda *_: None,
             reach=context.reach,
+            keeps_what_came=True,
         )
 
     def _delete(self, decided: Decision, newest: State, report: InventoryReport) -> InventoryReport:
