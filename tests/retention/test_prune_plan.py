@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -204,6 +205,14 @@ def test_the_list_must_be_newer_than_what_condemned() -> None:
         found = plan(([condemned(1)], set(), PruneRules(GRACE, listed)))
         assert bool(found.delete) == goes
         assert [one.why for one in found.waiting] == ([] if goes else [Why.LISTING])
+
+
+@pytest.mark.parametrize("is_decided", [False, True])
+def test_what_was_refused_is_asked_again_on_its_day(is_decided: bool) -> None:
+    one = replace(condemned(1), retry_at=NOW + DAY, refusal="it is locked", is_decided=is_decided)
+    found = plan(([one], set(), PruneRules(GRACE, NOW)))
+    assert [(wait.why, wait.until) for wait in found.waiting] == [(Why.REFUSED, NOW + DAY)]
+    assert plan(([replace(one, retry_at=NOW)], set(), PruneRules(GRACE, NOW))).waiting == ()
 
 
 def test_fees_add_up_to_what_may_be_paid() -> None:
