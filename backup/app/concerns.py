@@ -175,9 +175,12 @@ def _clocks(status: Status) -> Iterator[Concern]:
 
 
 def _daemon(status: Status) -> Iterator[Concern]:
-    has_schedule = any(job.schedule for job in status.jobs) or any(one.next_prune for one in status.vaults)
-    if status.daemon_runs is False and has_schedule:
+    jobs = [f"job {job.name}" for job in status.jobs if job.schedule and not job.has_timer]
+    vaults = [f"the prune of vault {one.name}" for one in status.vaults if one.next_prune]
+    if status.daemon_runs is False and (jobs or vaults):
         text = "the daemon does not run, so no schedule is kept"
+        if any(job.has_timer for job in status.jobs):
+            text = f"the daemon does not run, and no timer is enabled for {', '.join(jobs + vaults)}"
         yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl status nightvault")
 
 

@@ -35,6 +35,7 @@ from backup.app.status_parts import (
 )
 from backup.app.task_times import LastRun, due_at
 from backup.app.tasks import backup_task
+from backup.app.units import has_timer
 from backup.app.vaults import identity_files
 from backup.config import Config, JobSettings, VaultSettings
 from backup.errors import NightvaultError
@@ -194,6 +195,7 @@ def _job(
         is_overdue=when is not None and is_overdue(when, good, now, known_since=since, jitter=jitter),
         ahead=max((one for one in latest if one > now + FUTURE), default=None),
         paused_until=pause.until if pause is not None and pause.until > now else None,
+        has_timer=has_timer(job.name),
     )
 
 

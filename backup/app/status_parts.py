@@ -92,7 +92,7 @@ class JobStatus:
     """A configured job. `last_good` is when the newest backup began that made a snapshot which is kept.
 
     `next_at` is when it is due by its schedule, which may be past; `ahead` is a date of its runs or snapshots
-    that is still to come.
+    that is still to come. `has_timer`: a timer of systemd keeps its schedule, whether or not the daemon runs.
     """
 
     name: JobName
@@ -106,6 +106,7 @@ class JobStatus:
     is_overdue: bool
     ahead: datetime | None
     paused_until: datetime | None = None
+    has_timer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from backup.app.unit_times import timer_lines
 from backup.config import Config
 from backup.errors import ConfigError, NightvaultError
 from backup.files import sync_directory, write_durably
+from backup.model import JobName
 from backup.schedule import CatchUp
 
 SYSTEM_UNITS: Final = "/etc/systemd/system"
@@ -160,6 +161,13 @@ def installed(directory: str) -> tuple[list[str], list[str]]:
     found = sorted(path for one in patterns for path in glob.glob(one))
     ours = [path for path in found if is_untouched(_read(path) or "")]
     return ours, [path for path in found if path not in ours]
+
+
+def has_timer(job: JobName) -> bool:
+    """Whether a timer of a job is enabled: the machine's, or one of this user."""
+    wanted = os.path.join("timers.target.wants", f"nightvault-backup@{job}.timer")
+    folders = (SYSTEM_UNITS, units_directory(is_user=True))
+    return any(os.path.lexists(os.path.join(folder, wanted)) for folder in folders)
 
 
 def remove(paths: Sequence[str]) -> None:

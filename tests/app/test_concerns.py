@@ -28,6 +28,17 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ("overdue", {"jobs": [job(), LATE]}, [(CRITICAL, Topic.OVERDUE)]),
     ("never backed up", {"jobs": [replace(LATE, last_good=None)]}, [(CRITICAL, Topic.OVERDUE)]),
     ("no daemon", {"daemon_runs": False}, [(WARNING, Topic.DAEMON)]),
+    ("no daemon, but timers", {"daemon_runs": False, "jobs": [job(has_timer=True)]}, []),
+    (
+        "no daemon, and not for all a timer",
+        {"daemon_runs": False, "jobs": [job(has_timer=True), job(name="other")]},
+        [(WARNING, Topic.DAEMON)],
+    ),
+    (
+        "timers prune nothing",
+        {"daemon_runs": False, "jobs": [job(has_timer=True)], "vaults": [vault(next_prune=NOW)]},
+        [(WARNING, Topic.DAEMON)],
+    ),
     (
         "no daemon for a prune",
         {"daemon_runs": False, "jobs": [job(**BY_HAND)], "vaults": [vault(next_prune=NOW)]},

@@ -99,6 +99,33 @@ def test_without_the_daemon_it_works_and_says_so(server: Server) -> None:
     assert "daemon     does not run" in server.run("status").stdout
 
 
+def test_timers_keep_the_schedule_without_the_daemon(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.backup()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    server.done("install", "--systemd", "--user", "--timers")
+    assert topics(server) == [("warning", "daemon")]  # they were not enabled
+    units = tmp_path / "config" / "systemd" / "user"
+    (units / "timers.target.wants").mkdir()
+    (units / "timers.target.wants" / "nightvault-backup@main.timer").symlink_to(
+        units / "nightvault-backup@main.timer"
+    )
+    assert topics(server) == []
+    document = server.json("status")
+    assert (document["daemon_runs"], document["jobs"][0]["timer"]) == (False, True)
+    assert "daemon     does not run; timers of systemd make backups" in server.done("status").stdout
+
+
+def test_it_tells_what_is_free(server: Server) -> None:
+    (disk, *_) = server.json("status", exit_code=1)["disks"]
+    assert disk["path"] == str(server.state)
+    assert disk["free"] > disk["least"] > 0
+    assert re.search(
+        r"^free +[0-9.]+ [GT]iB where the state directory lies: ", server.run("status").stdout, re.MULTILINE
+    )
+
+
 def test_overdue(with_daemon: Server) -> None:
     later(with_daemon, timedelta(hours=7, minutes=30))
     assert topics(with_daemon) == []

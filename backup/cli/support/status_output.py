@@ -50,6 +50,7 @@ def status_document(status: Status) -> dict[str, Any]:
             "error": certificate.unreadable,
         },
         "renewal": None if status.renewal is None else asdict(status.renewal),
+        "disks": [asdict(one) for one in status.disks],
         "currency": status.currency,
     }
 
@@ -73,6 +74,7 @@ def _job(one: JobStatus, now: datetime) -> dict[str, Any]:
         "overdue_from": one.overdue_from,
         "overdue": one.is_overdue,
         "paused_until": one.paused_until,
+        "timer": one.has_timer,
     }
 
 

@@ -123,6 +123,8 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         yield "vault", _vault(vault, status)
     if status.certificate is not None and status.certificate.not_after is not None:
         yield "certificate", _days_left(status.certificate.not_after, status.now)
+    for disk in status.disks:
+        yield "free", f"{size(disk.free)} where {disk.what} lies: {_short(disk.path)}"
     yield "daemon", _daemon(status)
     without = [one.name for one in status.jobs if not one.has_policy]
     if without:
@@ -150,6 +152,8 @@ def _is_told(run: RunFacts, status: Status) -> bool:
 def _daemon(status: Status) -> str:
     if status.daemon_runs and status.tasks is None:
         return "runs, and gives no answer on its socket"
+    if status.daemon_runs is not True and any(one.has_timer for one in status.jobs):
+        return "does not run; timers of systemd make backups"
     return {True: "runs", False: "does not run", None: "nobody can tell here"}[status.daemon_runs]
 
 
