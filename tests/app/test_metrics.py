@@ -90,14 +90,22 @@ def test_a_label_is_escaped_so_that_it_comes_back(text: str) -> None:
         assert line.startswith("# ") or LINE.fullmatch(line)
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian's prometheus)")
-def test_promtool_finds_nothing_wrong() -> None:
-    two = [job(), job(name="other", last_good=NOW - 9 * DAY, is_overdue=True, overdue_from=NOW - HOUR)]
-    text = metrics_text(replace(status(), jobs=two))
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="needs promtool (Debian's prometheus)"
+)
+
+
+def assert_promtool_finds_nothing_wrong(text: str) -> None:
     ended = subprocess.run(
         ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
+
+
+@needs_promtool
+def test_promtool_finds_nothing_wrong() -> None:
+    two = [job(), job(name="other", last_good=NOW - 9 * DAY, is_overdue=True, overdue_from=NOW - HOUR)]
+    assert_promtool_finds_nothing_wrong(metrics_text(replace(status(), jobs=two)))
 
 
 @pytest.fixture
@@ -120,6 +128,15 @@ def test_a_run_writes_them(server: Server, tmp_path: Path) -> None:
     began = server.clock.now().timestamp()
     assert found["last_success_timestamp_seconds"] == {'job="main",vault="cold"': began}
     assert found["stored_bytes"]['vault="cold"'] > 0
+
+
+@needs_promtool
+def test_promtool_finds_nothing_wrong_in_what_a_run_wrote(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "metrics" / "nightvault.prom"
+    server.run("check", "--inventory")  # nothing is stored yet
+    assert_promtool_finds_nothing_wrong(path.read_text())
+    server.backup()
+    assert_promtool_finds_nothing_wrong(path.read_text())
 
 
 def test_a_run_that_fails_takes_nothing_away(server: Server, tmp_path: Path) -> None:
