@@ -1,14 +1,13 @@
-"""The container files and docs/containers.md: their steps, as far as they run without a container engine.
+"""The container files: their steps, as far as they run without a container engine.
 
 Not run here: the base image and `pip install` from a registry. What is built is the same wheel, from the same
-context; the daemon and the health check run with the capability, and the read-only root, that the page gives.
+context. The daemon and the health check run with the capability, and the read-only root, of docs/containers.md.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -19,21 +18,16 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
-from backup.cli import COMMANDS, main
-from backup.cli.support.context import Cli
-from tests.deploy.containers import copy_context, instructions_of, words_of
 from tests.deploy.units import UNITS, Unit, can_sandbox
-from tests.pages.page import SHOWN, blocks_of
+from tests.support.container_files import copy_context, instructions_of, parsed, words_of
 from tests.support.emulated import REPOSITORY
 from tests.support.servers import SCRIPT, Server, directory_server
 from tests.support.unmeasured import unmeasured
 
 FILES = sorted((REPOSITORY / "deploy").glob("*.Containerfile"))
 DAEMON = REPOSITORY / "deploy" / "daemon.Containerfile"
-PAGE = REPOSITORY / "docs" / "containers.md"
 KNOWN = {
     *("FROM", "COPY", "RUN", "ENV", "USER", "VOLUME", "EXPOSE"),
     *("STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"),
@@ -54,14 +48,6 @@ def test_steps_are_well_formed(path: Path) -> None:
     words = [*words_of(dict(steps)["ENTRYPOINT"]), *words_of(dict(steps).get("CMD", "[]"))]
     assert words[0] == "nightvault"
     parsed(words[1:])
-
-
-def parsed(words: list[str]) -> None:
-    """Words that a command of ours takes."""
-    words = [word for word in words if word not in {"--quiet", "--json"}]
-    command: click.Command = COMMANDS[words[0]].load()
-    context = main.make_context("nightvault", words[:1], obj=Cli())
-    command.make_context(words[0], words[1:], context)
 
 
 def test_the_build_context_has_all_that_a_wheel_needs(tmp_path: Path) -> None:
@@ -136,27 +122,6 @@ def test_the_daemon_runs_is_healthy_and_stops_as_the_file_says(server: Server) -
     code, told = check()
     assert code == 1
     assert "the daemon does not run" in told
-
-
-def lines_of_page() -> list[str]:
-    blocks = [block.text for block in blocks_of(PAGE) if block.language == SHOWN]
-    assert len(blocks) == len(blocks_of(PAGE))
-    joined = re.sub(r"\\\n\s*", "", "".join(blocks))
-    return [line[2:] for line in joined.splitlines()]
-
-
-def test_the_commands_of_the_page_are_commands_of_ours() -> None:
-    """What stands behind the image's name is what the entry point gets."""
-    runs = [shlex.split(line) for line in lines_of_page() if line.startswith("podman run")]
-    assert len(runs) == 4
-    for words in runs:
-        image = max(place for place, word in enumerate(words) if word == "nightvault")
-        parsed(words[image + 1 :] or words_of(dict(instructions_of(DAEMON))["CMD"]))
-        mounts = [words[place + 1] for place, word in enumerate(words) if word == "-v"]
-        assert any(one.split(":")[1] == dict(instructions_of(DAEMON))["VOLUME"] for one in mounts)
-        assert "--cap-drop=ALL" in words
-    (inside,) = (shlex.split(line) for line in lines_of_page() if line.startswith("podman exec"))
-    parsed(inside[4:])
 
 
 def test_the_time_zone_of_the_environment_is_that_of_schedules() -> None:
