@@ -1,7 +1,7 @@
 """The container files: their steps, as far as they run without a container engine.
 
 Not run here: the base image and `pip install` from a registry. What is built is the same wheel, from the same
-context. The daemon and the health check run with the capability, and the read-only root, of docs/containers.md.
+context. The daemon and its health check run with the capability and the read-only root of docs/containers.md.
 """
 
 from __future__ import annotations
