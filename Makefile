@@ -13,9 +13,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-pins
+SITE_STAMP := $(VENV)/site/.made-from-pins
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test quick-test coverage reference demo bench bench-upload bench-scale clean
+.PHONY: help venv check test quick-test coverage reference pictures docs changelog demo bench bench-upload bench-scale clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -50,6 +51,19 @@ coverage: ## quick-test, measured: at least 90 % (Python 3.12 or newer measures 
 
 reference: $(STAMP) ## docs/commands/ from the commands: after each change of a command or an option
 	$(BIN)/python -m backup.cli.manual markdown docs/commands
+
+pictures: $(STAMP) ## the pictures of the documentation, and a recording of the demo
+	$(BIN)/python -m tests.pages.pictures
+	$(BIN)/python -m tests.pages.recording
+
+docs: $(SITE_STAMP) ## the documentation as a site, in build/site (begin with index.html)
+	$(VENV)/site/bin/mkdocs build --strict --quiet
+	@echo 'The site is in build/site: open build/site/index.html.'
+
+$(SITE_STAMP): constraints-docs.txt
+	@$(PYTHON) -m venv $(VENV)/site
+	@$(VENV)/site/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints-docs.txt
+	@touch $@
 
 demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc VAULT=glacier|s3)
 	$(BIN)/nightvault demo --source $(SOURCE) --vault $(VAULT)

@@ -174,15 +174,15 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "nightvault emulator --state aws --accounts accounts.toml --speed 10000",
     ),
     "emulator advance": (
-        "nightvault emulator advance 5h --admin http://127.0.0.1:9090/_admin",
-        "nightvault emulator advance 2d --admin http://127.0.0.1:9090/_admin",
+        "nightvault emulator advance 5h --admin http://127.0.0.1:9090",
+        "nightvault emulator advance 2d --admin http://127.0.0.1:9090",
     ),
     "emulator inventory": (
-        "nightvault emulator inventory --admin http://127.0.0.1:9090/_admin",
-        "nightvault emulator inventory --admin http://127.0.0.1:9090/_admin --json",
+        "nightvault emulator inventory --admin http://127.0.0.1:9090",
+        "nightvault emulator inventory --admin http://127.0.0.1:9090 --json",
     ),
     "emulator fault": (
-        "nightvault emulator fault '[]' --admin http://127.0.0.1:9090/_admin",
+        "nightvault emulator fault '[]' --admin http://127.0.0.1:9090",
         """nightvault emulator fault '[{"operation": "UploadArchive"}]' --admin $URL""",
     ),
     "completion": (
