@@ -57,8 +57,11 @@ pictures: $(STAMP) ## the pictures of the documentation, and a recording of the 
 	$(BIN)/python -m tests.pages.recording
 
 docs: $(SITE_STAMP) ## the documentation as a site, in build/site (begin with index.html)
-	$(VENV)/site/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/site/bin/mkdocs build --strict --quiet
 	@echo 'The site is in build/site: open build/site/index.html.'
+
+changelog: $(SITE_STAMP) ## what the fragments in changelog.d say; with VERSION=X.Y.Z they go into CHANGELOG.md
+	$(VENV)/site/bin/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version unreleased)
 
 $(SITE_STAMP): constraints-docs.txt
 	@$(PYTHON) -m venv $(VENV)/site

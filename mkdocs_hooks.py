@@ -42,6 +42,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 def _link(found: re.Match[str], folder: str) -> str:
     image, text, target = found.groups()
+    if image and target.endswith("-light.svg"):
+        dark = target.replace("-light.svg", "-dark.svg")
+        return f"![{text}]({target}#only-light)\n![{text}]({dark}#only-dark)"
     path, hash_, anchor = target.partition("#")
     if "://" in target or not path:
         return found[0]

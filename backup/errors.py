@@ -5,16 +5,16 @@ The rules:
 1. What can fail for a reason that a user can understand is raised as one of these, where the reason is known.
    Anything else that is raised is a mistake in this program, and is told as one.
 2. The message says what failed, and on what: a path, a key of the config, an archive. No name of a class or a
-   function; no full stop at its end; it is read after "nightvault: ". Texts of others (a vault, a library) come
-   behind a colon.
-3. `advice` says what to do, if there is something: a command, a key of the config, a page. If the class always
-   has the same, it is its default.
+   function; no full stop at its end; it is read after "nightvault: ". Texts of others (a vault, a library)
+   come behind a colon.
+3. `advice` says what to do, if there is something: a command, a key of the config, a page. If the class
+   always has the same, it is its default.
 4. The cause is kept (`raise … from error`), and shown with --verbose. Nothing secret is in either.
-5. A class of its own needs a reason: an exit code that scripts decide by, a caller that catches just this, or an
-   advice that is always the same. Otherwise take the nearest one.
+5. A class of its own needs a reason: an exit code that scripts decide by, a caller that catches just this, or
+   an advice that is always the same. Otherwise take the nearest one.
 6. `retryable` says only that the same request may succeed later; who repeats it is `transfer/retry.py`.
-7. Errors are caught where something can be done: another file, another vault, the next job. They are printed in
-   the command line (`cli/support/failures.py`) and by the daemon, and nowhere else.
+7. Errors are caught where something can be done: another file, another vault, the next job. They are printed
+   in the command line (`cli/support/failures.py`) and by the daemon, and nowhere else.
 8. The exit codes are an interface: a number never changes its meaning.
 """
 

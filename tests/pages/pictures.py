@@ -22,6 +22,7 @@ class Theme:
     name: str
     ink: str
     faint: str
+    ground: str
     fills: dict[str, str]
 
 
@@ -29,12 +30,14 @@ LIGHT = Theme(
     "light",
     "#1f2933",
     "#7b8794",
+    "#ffffff",
     {"plain": "#f5f7fa", "server": "#e3f2ee", "vault": "#e2ecf7", "key": "#fbf0d9", "stop": "#f9e1de"},
 )
 DARK = Theme(
     "dark",
     "#e6eaee",
     "#94a1ae",
+    "#1e2129",
     {"plain": "#262d36", "server": "#1f3b36", "vault": "#1f3148", "key": "#473a1c", "stop": "#4a2723"},
 )
 
@@ -105,6 +108,7 @@ class Drawing:
             f"<title>{escape(self.title)}</title>\n"
             '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
             f'orient="auto"><path d="M0 0 8 4 0 8z" fill="{self.theme.ink}"/></marker></defs>\n'
+            f'<rect width="{self.width}" height="{self.height}" rx="8" fill="{self.theme.ground}"/>\n'
             + "\n".join(self.parts)
             + "\n</svg>\n"
         )
