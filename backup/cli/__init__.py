@@ -31,7 +31,7 @@ SECTIONS = {
         "status": "Show whether all is well.",
         "snapshots": "List snapshots.",
         "runs": "List runs and their outcomes.",
-        "notify": "Try the channels that tell of failures; list what was sent.",
+        "notify": "Try the channels that tell people of failures.",
         "daemon": "Do what has a schedule, by its schedule.",
         "run": "Have the daemon back up a job now.",
         "cancel": "Have the daemon end a run.",

@@ -28,6 +28,7 @@ from backup.model import MIB
 HIDDEN = "(hidden)"
 _SECRET = re.compile(r"(?:^|_)(?:password|passphrase|secret|token|pin|environment|headers)$")
 _IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=\?).+")  # a user with a password; what follows a ?
+_ADDRESS = re.compile(r"(https?://[^/]+/).+")  # of a channel: what follows the host may be a secret topic
 _DAY = 24 * 3600
 
 
@@ -105,8 +106,17 @@ def without_secrets(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_secrets(name, one) for one in value]
     if isinstance(value, str):
-        return HIDDEN if _SECRET.search(name) else _IN_ADDRESS.sub(HIDDEN, value)
+        return _without_secrets(name, value)
     return value
+
+
+def _without_secrets(name: str, text: str) -> str:
+    """A text without a secret; of the address of a channel only the host is left."""
+    if _SECRET.search(name):
+        return HIDDEN
+    if name == "url":
+        text = _ADDRESS.sub(rf"\1{HIDDEN}", text)
+    return _IN_ADDRESS.sub(HIDDEN, text)
 
 
 def _default(values: Struct, name: str, value: Any) -> Any:

@@ -62,7 +62,7 @@ def test_what_it_prints_is_the_same_config(text: str, words: tuple[str, ...], tm
     path = tmp_path / "c.toml"
     shown = show(path, text, *words)
     before = load_config(str(path))
-    path.write_text(shown.replace("(hidden)", "/run/postgresql"))
+    path.write_text(shown.replace("org/(hidden)", "org/backups-3kq9x").replace("(hidden)", "/run/postgresql"))
     assert load_config(str(path)) == before
 
 
@@ -86,7 +86,9 @@ def test_secrets_stay_hidden(tmp_path: Path) -> None:
         ("smtp_password", "sesame", "(hidden)"),
         ("token", "sesame", "(hidden)"),
         ("passphrase_file", "/etc/words", "/etc/words"),
-        ("url", "https://me:sesame@example.org/x", "https://(hidden)@example.org/x"),
+        ("endpoint", "https://me:sesame@example.org/x", "https://(hidden)@example.org/x"),
+        ("url", "https://me:sesame@example.org/topic", "https://(hidden)@example.org/(hidden)"),
+        ("url", "sqlite:////var/lib/nightvault/inventory.sqlite", "sqlite:////var/lib/nightvault/inventory.sqlite"),
         ("headers", {"Authorization": "sesame"}, {"Authorization": "(hidden)"}),
         ("channel", [{"password": "sesame", "to": "me"}], [{"password": "(hidden)", "to": "me"}]),
         ("keep_weekly", 8, 8),

@@ -127,7 +127,7 @@ NOTHING = {
         "PACK",
         "FINGERPRINT",
     ),
-    *("1%|5GiB", "ARCHIVE", "DURATION", "JSON", "NAME|SERIAL"),
+    *("1%|5GiB", "ARCHIVE", "DURATION", "JSON", "NAME|SERIAL", "CHANNEL"),
 }
 """Metavars that a shell completes to nothing."""
 

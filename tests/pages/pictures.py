@@ -182,7 +182,8 @@ def pack(theme: Theme) -> Drawing:
     d.line(16, 216, 16, 258)
     d.line(166, 216, 316, 258)
     d.box(
-        16, 258, 300, 104, "what the header holds", "the pack's key, sealed to each recipient", "(X-Wing: ML-KEM-768 with X25519)",
+        16, 258, 300, 104, "what the header holds",
+        "the pack's key, sealed to each recipient", "(X-Wing: ML-KEM-768 with X25519)",
         "the signature of the inventory's signer", fill="key",
     )  # fmt: skip
     d.text(340, 280, "One archive: 224 MiB in a Glacier vault, 64 MiB in a bucket.")

@@ -1,7 +1,7 @@
 """A terminal session of the demo as SVG, for the top of the README.
 
-`python -m tests.pages.recording` runs `nightvault demo`, keeps what shows most, and has rich draw it. Times and
-ids are those of that run.
+`python -m tests.pages.recording` runs `nightvault demo`, keeps what shows most, and has rich draw it. Times
+and ids are those of that run.
 """
 
 from __future__ import annotations
@@ -30,16 +30,22 @@ END = "every byte, name, mode and time"
 THEME = TerminalTheme(
     (30, 33, 41),
     (222, 226, 232),
-    [(30, 33, 41), (224, 108, 96), (126, 188, 122), (229, 192, 123), (110, 168, 222), (190, 140, 220), (92, 190, 190), (222, 226, 232)],
+    [(30, 33, 41), (224, 108, 96), (126, 188, 122), (229, 192, 123),
+     (110, 168, 222), (190, 140, 220), (92, 190, 190), (222, 226, 232)],
 )  # fmt: skip
 FORM = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
-.{unique_id}-matrix {{ font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: {char_height}px; line-height: {line_height}px; }}
+.{unique_id}-matrix {{
+  font-family: ui-monospace, "DejaVu Sans Mono", monospace;
+  font-size: {char_height}px; line-height: {line_height}px;
+}}
 {styles}
 </style>
 <defs>
-<clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/></clipPath>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
+</clipPath>
 {lines}
 </defs>
 {chrome}

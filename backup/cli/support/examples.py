@@ -128,6 +128,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "nightvault identity csr --out web1.csr --key /etc/nightvault/identity.key",
         "nightvault identity csr --name web1 --out web1.csr --key web1.key",
     ),
+    "identity renew": ("nightvault identity renew", "nightvault identity renew --force"),
     "ca create": (
         "nightvault ca create --dir ca --name 'Backup CA'",
         "nightvault ca create --dir ca --name 'Backup CA' --passphrase-file prompt",
