@@ -57,7 +57,7 @@ def keys_in(value: object) -> Iterator[str]:
 
 
 def alternatives(table: str) -> set[str]:
-    """The keys that a table of the example shows as an alternative: `# or: key = …`, not beside the others."""
+    """The keys that a table of the example shows as alternatives: `# or: key = …`, not beside others."""
     parts = re.split(r"^\[+([\w]+)[\w.]*\]+", EXAMPLE, flags=re.MULTILINE)
     return {
         key
