@@ -227,11 +227,13 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
 
 
 def expiry_warning(certificate: x509.Certificate, now: datetime, within: timedelta) -> str | None:
-    """A warning if the certificate expires `within` this time; None if later, or if it has expired
-    already."""
+    """A warning if the certificate expires `within` this time; None if later, or if it has expired already.
+
+    Of one that lives shortly, within the last fifth of its life.
+    """
     end = certificate.not_valid_after_utc
-    left = end - now
-    if not timedelta() <= left <= within:
+    left, life = end - now, end - certificate.not_valid_before_utc
+    if not timedelta() <= left <= min(within, life / 5):
         return None
     days = f"{left.days} days" if left.days != 1 else "1 day"
     return (

@@ -132,6 +132,15 @@ def test_expiry_is_told_so_many_days_ahead(config: Path) -> None:
     assert quiet["warnings"] == []
 
 
+def test_a_certificate_of_a_week_is_not_always_about_to_expire(config: Path, tmp_path: Path) -> None:
+    issue = ("ca", "issue", "web1", "--dir", tmp_path / "ca", "--out", tmp_path / "out", "--days", "7")
+    assert run(*issue).exit_code == 0
+    show = ("--config", config, "identity", "show")
+    assert run_json(*show, now=NOW + timedelta(days=5))["warnings"] == []
+    (warning,) = run_json(*show, now=NOW + timedelta(days=6))["warnings"]
+    assert "expires in 1 day" in warning
+
+
 def test_everything_that_a_monitor_needs_is_in_the_document(config: Path) -> None:
     document = run_json("--config", config, "identity", "show")
     assert int(document["serial"]) == int(document["serial_hex"], 16)
