@@ -51,6 +51,9 @@ MOST_CHAIN_CERTIFICATES = 5
 """The maximum number of certificates in the chain header (AWS: "Authentication")."""
 
 
+EXPIRES_SOON = timedelta(days=14)
+
+
 class KeyHolder(Protocol):
     """The holder of a certificate's private key, which may never leave its store; it signs for the
     certificate."""
@@ -226,14 +229,15 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
         )
 
 
-def expiry_warning(certificate: x509.Certificate, now: datetime, within: timedelta) -> str | None:
-    """A warning if the certificate expires `within` this time; None if later, or if it has expired already.
+def expiry_warning(certificate: x509.Certificate, now: datetime, days: int | None = None) -> str | None:
+    """A warning if the certificate expires within so many days; None if later, or if it has expired already.
 
-    Of one that lives shortly, within the last fifth of its life.
+    Without `days`: within 14 days, and the last fifth of its life.
     """
     end = certificate.not_valid_after_utc
     left, life = end - now, end - certificate.not_valid_before_utc
-    if not timedelta() <= left <= min(within, life / 5):
+    within = min(EXPIRES_SOON, life / 5) if days is None else timedelta(days=days)
+    if not timedelta() <= left <= within:
         return None
     days = f"{left.days} days" if left.days != 1 else "1 day"
     return (

@@ -37,12 +37,11 @@ WARN_DAYS = 14
 @click.option(
     "--warn-days",
     type=click.IntRange(min=0),
-    default=WARN_DAYS,
     metavar="N",
-    help="Warn of expiry so many days before (14).",
+    help="Warn of expiry so many days before (14, at most a fifth of its life).",
 )
 @pass_cli
-def credential_process(cli: Cli, /, no_cache: bool, warn_days: int, **given: Any) -> None:
+def credential_process(cli: Cli, /, no_cache: bool, warn_days: int | None, **given: Any) -> None:
     """Print AWS keys as JSON, for `credential_process` in ~/.aws/config.
 
     The flags are those of aws_signing_helper. Without --certificate or --cert-selector the identity is that
@@ -61,11 +60,14 @@ def credential_process(cli: Cli, /, no_cache: bool, warn_days: int, **given: Any
 
 
 def _at_hand(
-    cli: Cli, files: IdentityFiles, options: RolesAnywhereOptions, warn_days: int
+    cli: Cli, files: IdentityFiles, options: RolesAnywhereOptions, warn_days: int | None
 ) -> CachedKeys | None:
     from backup.credentials.cache import cached_keys, default_directory
 
-    directory, unless = default_directory(os.environ), timedelta(days=warn_days)
+    directory, unless = (
+        default_directory(os.environ),
+        timedelta(days=WARN_DAYS if warn_days is None else warn_days),
+    )
     return cached_keys(directory, files.certificate, options, now=cli.clock.now(), unless=unless)
 
 

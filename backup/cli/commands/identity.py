@@ -31,15 +31,11 @@ def identity() -> None:
 @click.option(
     "--warn-days",
     type=click.IntRange(min=0),
-    default=14,
-    show_default=True,
-    help="Warn of expiry so many days before.",
+    help="Warn of expiry so many days before; else 14, at most a fifth of its life.",
 )
 @pass_cli
-def show(cli: Cli, ca_file: str | None, warn_days: int) -> int:
+def show(cli: Cli, ca_file: str | None, warn_days: int | None) -> int:
     """Show the certificate and how long it is valid, and try its key; exit code 13 if AWS would refuse it."""
-    from datetime import timedelta
-
     from backup.credentials.chain import chain_problem
     from backup.credentials.identity import (
         check_validity,
@@ -65,7 +61,7 @@ def show(cli: Cli, ca_file: str | None, warn_days: int) -> int:
     problem = None if ca_file is None else chain_problem(loaded, load_certificates(ca_file), now)
     if problem is not None:
         refusals.append(f"the chain does not lead to {ca_file}: {problem}")
-    soon = expiry_warning(loaded.certificate, now, timedelta(days=warn_days))
+    soon = expiry_warning(loaded.certificate, now, warn_days)
     warnings = [text for text in (soon, permissions_warning(files.private_key)) if text]
     chain = {} if ca_file is None else {"chain_leads_to_ca": problem is None}
     document = {

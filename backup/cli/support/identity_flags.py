@@ -245,13 +245,11 @@ def source_of(cli: Cli, flags: Flags, files: IdentityFiles, options: RolesAnywhe
     )
 
 
-def warn_of_expiry(cli: Cli, files: IdentityFiles, days: int) -> None:
-    """Warn on stderr if the certificate ends within so many days."""
-    from datetime import timedelta
-
+def warn_of_expiry(cli: Cli, files: IdentityFiles, days: int | None) -> None:
+    """Warn on stderr if the certificate ends within so many days, or soon if None."""
     from backup.credentials.identity import expiry_warning, own_certificate
 
-    if text := expiry_warning(own_certificate(files), cli.clock.now(), timedelta(days=days)):
+    if text := expiry_warning(own_certificate(files), cli.clock.now(), days):
         cli.warn(f"nightvault: {text}")
 
 
