@@ -239,9 +239,9 @@ def expiry_warning(certificate: x509.Certificate, now: datetime, days: int | Non
     within = min(EXPIRES_SOON, life / 5) if days is None else timedelta(days=days)
     if not timedelta() <= left <= within:
         return None
-    days = f"{left.days} days" if left.days != 1 else "1 day"
+    count = f"{left.days} days" if left.days != 1 else "1 day"
     return (
-        f"the certificate of {name_text(certificate.subject)} expires in {days}, on {end:%Y-%m-%d %H:%M} UTC"
+        f"the certificate of {name_text(certificate.subject)} expires in {count}, on {end:%Y-%m-%d %H:%M} UTC"
     )
 
 
