@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -64,25 +65,34 @@ class Event:
 
 
 KINDS = ["off", "kill", "stop", "sleep", "away", "slow", "pause", "cut after the end"]
+until_near_a_night = st.tuples(st.integers(1, 3), st.integers(-45, 45))  # nights later, minutes from that
+Drawn = tuple[str, int, int, int | tuple[int, int], int]
 events = st.lists(
     st.tuples(
         st.sampled_from(KINDS),
         st.integers(0, 364),  # near which night
-        st.integers(-90, 400),  # minutes from it
-        st.one_of(st.integers(1, 90), st.integers(60, 1500), st.integers(1500, 7000)),
+        st.one_of(st.integers(0, 12), st.integers(-90, 400)),  # minutes from it, also while it is run
+        st.one_of(st.integers(1, 90), st.integers(60, 1500), st.integers(1500, 7000), until_near_a_night),
         st.sampled_from([0, 0, 1, 7, 12]),
     ),
     max_size=30,
 )
 
 
-def placed(drawn: Sequence[tuple[str, int, int, int, int]], zone: str) -> list[Event]:
+def placed(drawn: Sequence[Drawn], zone: str) -> list[Event]:
     """The events in order; one that would begin before another has ended is left out."""
     found: list[Event] = []
     for kind, night, after, lasts, unset in sorted(drawn, key=lambda one: (one[1], one[2])):
         begin = nights(zone)[night] + after * MINUTE
         if not found or begin > found[-1].end + found[-1].unset + MINUTE:
-            end = begin + (1 if kind == "kill" else lasts) * MINUTE
+            if kind == "kill":
+                end = begin + MINUTE
+            elif isinstance(lasts, int):
+                end = begin + lasts * MINUTE
+            else:
+                end = nights(zone)[min(night + lasts[0], 365)] + lasts[1] * MINUTE
+            if end <= begin:
+                continue
             found.append(Event(kind, begin, end, (unset if kind == "off" else 0) * MINUTE))
     return found
 
@@ -268,7 +278,7 @@ def able(machine: Machine, begin: datetime, end: datetime) -> list[tuple[datetim
 @example("America/New_York", 90 * MINUTE, CatchUp.ONCE, [])
 @example("Australia/Lord_Howe", timedelta(), CatchUp.SKIP, [])
 def test_each_night_that_can_be_run_is_run_once(
-    zone: str, jitter: timedelta, catch_up: CatchUp, drawn: Sequence[tuple[str, int, int, int, int]]
+    zone: str, jitter: timedelta, catch_up: CatchUp, drawn: Sequence[Drawn]
 ) -> None:
     machine = a_year(zone, jitter, catch_up, placed(drawn, zone))
     good = [one.began for one in machine.attempts if one.outcome == "done"]
@@ -288,6 +298,12 @@ def test_each_night_that_can_be_run_is_run_once(
         if event.kind in {"sleep", "off"} and event.end - event.begin >= HOUR:
             woken = [one for one in good if event.end <= one < event.end + min(NEAR, SLACK)]
             assert len(woken) <= 1, f"two runs after waking at {event.end}: {woken}"
+    if catch_up is CatchUp.SKIP:
+        for before, one in pairwise(machine.attempts):
+            late = one.began - max(begin for begin in nights(zone) if begin <= one.began)
+            assert before.outcome != "done" or late <= jitter + SLACK + MINUTE, (
+                "it made up for what was missed"
+            )
     if not machine.events:
         assert len(good) == len(nights(zone)) - 1
         assert all(begin <= one <= begin + jitter + MINUTE for begin, one in zip(nights(zone), good))  # noqa: B905
