@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from typing import Any
@@ -37,7 +38,24 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ARG001  mkdocs passes all
     """Links as the site has them; what lies in the repository alone is named without a link."""
     folder = os.path.dirname(page.file.src_uri) if page.file.src_uri not in TOP else ".."
+    lines = (_row(line) if line.startswith("|") else line for line in markdown.split("\n"))
+    markdown = "\n".join(lines)
     return re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", lambda found: _link(found, folder), markdown)
+
+
+def _row(line: str) -> str:
+    """A row of a table: `a\\|b` is code with a bar in it; the site's Markdown would show the backslash."""
+    return re.sub(r"`([^`]*\\\|[^`]*)`", lambda found: f"<code>{_bars(found[1])}</code>", line)
+
+
+def _bars(code: str) -> str:
+    return html.escape(code.replace("\\|", "\0")).replace("\0", "&#124;")
+
+
+def _title(path: str) -> str:
+    """The first heading of a page."""
+    with open(path, encoding="utf-8") as file:
+        return next(line[2:].strip() for line in file if line.startswith("# ")).replace("`", "")
 
 
 def _link(found: re.Match[str], folder: str) -> str:
@@ -49,6 +67,8 @@ def _link(found: re.Match[str], folder: str) -> str:
     if "://" in target or not path:
         return found[0]
     place = os.path.normpath(os.path.join("docs", folder, path))  # from the top of the repository
+    if not image and re.fullmatch(r"[\w-]+\.md", text) and os.path.isfile(place):
+        text = _title(place)
     if place.startswith("docs/"):
         inside = place.removeprefix("docs/")
     elif place in TOP:
