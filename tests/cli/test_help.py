@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from backup.cli import COMMANDS, SECTIONS, main
 from backup.cli.support.completing import lookup_of, plain_metavar
 from backup.cli.support.examples import EXAMPLES
-from backup.cli.support.grouping import CommandWithSubcommands, walk
+from backup.cli.support.grouping import walk
+from tests.support.command_words import parsed
 
 WIDTH = 80
 
@@ -66,27 +67,6 @@ def test_each_example_is_as_the_command_takes_it(path: str) -> None:
         words = shlex.split(text.partition(" > ")[0])
         assert words[0] == "nightvault"
         assert parsed(words[1:]) == path, example
-
-
-def parsed(words: list[str]) -> str:
-    """The path of the command that takes these words; `click.UsageError` if none does."""
-    context = main.make_context("nightvault", list(words))
-    names: list[str] = []
-    command: click.Command = main
-    while isinstance(command, click.Group):
-        rest = [*context._protected_args, *context.args]
-        if not rest:
-            break
-        name, found, rest = command.resolve_command(context, rest)
-        assert found is not None
-        command, names = found, [*names, str(name)]
-        context = found.make_context(str(name), rest, parent=context)
-    assert not isinstance(command, CommandWithSubcommands) or context.command in {
-        command, *command.subcommands.values()
-    }  # fmt: skip
-    if context.command is not command:
-        names.append(str(context.command.name))
-    return " ".join(names)
 
 
 def test_each_option_says_what_it_means() -> None:

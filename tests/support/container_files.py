@@ -9,11 +9,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
-from backup.cli import COMMANDS, main
-from backup.cli.support.context import Cli
-
 _INSTRUCTION = re.compile(r"([A-Z]+)\s+(.*)", re.DOTALL)
 
 
@@ -54,11 +49,3 @@ def copy_context(repository: Path, to: Path) -> None:
 
     assert "**/__pycache__" in ignored
     shutil.copytree(repository, to, ignore=leave_out, symlinks=True)
-
-
-def parsed(words: list[str]) -> None:
-    """Assert that a command of ours takes these words."""
-    words = [word for word in words if word not in {"--quiet", "--json"}]
-    command: click.Command = COMMANDS[words[0]].load()
-    context = main.make_context("nightvault", words[:1], obj=Cli())
-    command.make_context(words[0], words[1:], context)

@@ -1,0 +1,90 @@
+"""docs/operations.md: each command that it names is one, and an upgrade is taken back as it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+
+from backup.inventory import database
+from tests.pages.page import SHOWN, blocks_of
+from tests.support.command_words import parsed
+from tests.support.emulated import REPOSITORY
+from tests.support.servers import Server, directory_server
+
+PAGE = REPOSITORY / "docs" / "operations.md"
+COMMANDS = re.compile(r"`(?:[0-9* ]+ )?(nightvault [^`]+)`")
+
+
+def commands() -> list[str]:
+    """Each command in the text and in the blocks."""
+    text = PAGE.read_text()
+    blocks = "\n".join(block.text for block in blocks_of(PAGE))
+    shown = re.findall(r"^(?:# )?(nightvault [^#\n|>]+)", blocks, re.MULTILINE)
+    return [one.strip() for one in [*COMMANDS.findall(text), *shown]]
+
+
+@pytest.mark.parametrize("line", sorted(set(commands())))
+def test_each_command_is_one(line: str) -> None:
+    assert parsed(shlex.split(line)[1:])
+
+
+def test_there_are_many() -> None:
+    assert len(set(commands())) > 40
+
+
+def test_pages_that_it_names_are_there() -> None:
+    for name in re.findall(r"[`(]([a-z-]+\.md)[`)]", PAGE.read_text()):
+        assert (REPOSITORY / "docs" / name).exists(), name
+
+
+BEFORE = "0007"
+
+
+def older(server: Server) -> None:
+    """The state as a version of schema 0007 leaves it."""
+    path = server.state / "inventory.sqlite"
+    with closing(sqlite3.connect(path)) as own:
+        about = own.execute("SELECT * FROM about").fetchone()
+    for one in server.state.glob("inventory.sqlite*"):
+        one.unlink()
+    engine = database._connect(f"sqlite:///{path}")
+    with engine.connect() as connection, connection.begin():
+        command.upgrade(database._alembic(connection), BEFORE)
+        connection.exec_driver_sql("INSERT INTO about VALUES (?, ?, ?, ?)", about)
+    engine.dispose()
+
+
+@pytest.mark.usefixtures("real_migrations")
+def test_back_to_the_version_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps of the page; a program that knows one schema less stands for the older version."""
+    server = directory_server(tmp_path)
+    server.init()
+    older(server)
+    assert server.json("snapshots") == []  # the newer version brings it up
+    (copy,) = (server.state / "copies").iterdir()
+    steps = next(block.text for block in blocks_of(PAGE) if "before-schema-" in block.text)
+    script = "\n".join(line[2:] for line in steps.splitlines() if line[2:].startswith(("mkdir", "cp")))
+    assert script.count("before-schema-") == 1
+    monkeypatch.setattr(database, "HEAD", BEFORE)
+    assert str(copy) in server.fails(1, "snapshots")
+    script = re.sub(r"before-schema-\d{4}", copy.stem, script)
+    subprocess.run(["sh", "-e", "-c", script], cwd=server.state, check=True)
+    assert server.json("snapshots") == []
+    assert (server.state / "newer" / "inventory.sqlite").exists()
+
+
+def test_commands_that_are_only_shown() -> None:
+    programs = {
+        line.removeprefix("# ").split()[0].rpartition("/")[2]
+        for block in blocks_of(PAGE)
+        if block.language == SHOWN
+        for line in block.text.splitlines()
+    }
+    assert programs <= {"pip", "nightvault", "systemctl", "cd", "mkdir", "cp"}
