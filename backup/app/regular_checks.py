@@ -24,6 +24,9 @@ from backup.inventory.stages import StepStage
 from backup.model import VaultName
 from backup.protocols import Clock, Progress
 
+FREE = ("directory",)
+"""Kinds of vaults that cost nothing to read."""
+
 
 def check_once(config: Config, vault: VaultName, *, clock: Clock, progress: Progress) -> CheckReport:
     """One step of a check of a vault: "waiting" while the vault makes its list, or what is to be read.
@@ -58,15 +61,17 @@ def _hold_to_limit(
 ) -> None:
     """Refuse a sample that costs more than the limit, or that nobody knows the price of."""
     limit = config.restore.max_restore_cost
-    if limit is None or settings.kind == "directory":
+    if limit is None or settings.kind in FREE:
         return
     quotes = quote_sample(config, settings, context.vault.traits, pieces)
     bill = next((one.bill for one in quotes if one.tier is context.tier), None)
     if bill is not None and bill.total <= limit:
         return
-    cost = "nobody knows what" if bill is None else f"{bill.total} {price_table(config).currency} is what"
+    what, limited = f"reading {settings.check_sample} of vault {settings.name}", f"max_restore_cost, {limit}"
+    cost = "" if bill is None else f"{bill.total} {price_table(config).currency}"
     raise LimitRefusedError(
-        f"{cost} reading {settings.check_sample} of vault {settings.name} would cost, "
-        f"and max_restore_cost is {limit}",
+        f"{what} would cost {cost}, more than {limited}"
+        if cost
+        else f"nobody knows what {what} would cost, and whether that is below {limited}",
         advice="make check_sample smaller, or raise the limit",
     )

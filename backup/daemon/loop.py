@@ -56,8 +56,7 @@ class Loop:
                 self._give_sign()
             self.systemd.tell("STOPPING=1", "STATUS=stopping")
             self.board.stop()
-            ticks.stop()
-            ended = self.executor.wait(self.stop_seconds)
+            ended = self.executor.wait(self.stop_seconds) and ticks.stop(_LOOK_SECONDS)
         left = self.board.runs()
         for run in left:
             _log.warning("%s: dropped, as it did not end in %g s; it goes on after the next start",

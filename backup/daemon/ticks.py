@@ -7,6 +7,7 @@ began in 1970, is set. And it keeps a tick that was set while the clock was ahea
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,7 +31,12 @@ class Ticks:
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC)
         often = {"misfire_grace_time": None, "coalesce": True, "next_run_time": SystemClock().now()}
-        self._scheduler.add_job(call, _every(TICK_SECONDS), id="look", **often)
+        self._call, self._at_work = call, threading.Lock()
+        self._scheduler.add_job(self._look, _every(TICK_SECONDS), id="look", **often)
+
+    def _look(self) -> None:
+        with self._at_work:
+            self._call()
 
     def start(self) -> None:
         """Begin to tick."""
@@ -44,9 +50,10 @@ class Ticks:
                 _log.warning("this machine's clock was set back: what is due is looked at by its new time")
                 self._scheduler.reschedule_job(one.id, trigger=one.trigger)
 
-    def stop(self) -> None:
-        """Tick no more; a call that is at work is not waited for."""
+    def stop(self, seconds: float) -> bool:
+        """Tick no more; whether no call is at work any more after so long."""
         self._scheduler.shutdown(wait=False)
+        return self._at_work.acquire(timeout=seconds)
 
 
 def _every(seconds: float) -> Any:

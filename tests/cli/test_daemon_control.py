@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.command_line import run, run_json
-from tests.support.real_daemons import RealDaemon, running
+from tests.support.real_daemons import SCRIPT, RealDaemon, running
 
 JOBS = """
 [[job]]
@@ -213,3 +214,19 @@ def test_the_socket_is_the_owners_and_goes_with_the_daemon(place: Place) -> None
         assert os.stat(path).st_mode & 0o777 == 0o600
         daemon.stop()
     assert not path.exists()
+
+
+def test_it_ends_when_its_terminal_is_closed(place: Place) -> None:
+    """SIGHUP means that, then, and no reload."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(SCRIPT, [SCRIPT, "--config", str(place.config), "daemon"])
+    said = b""
+    while b"started with" not in said:
+        said += os.read(terminal, 4096)
+    os.close(terminal)
+    deadline = time.monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0

@@ -17,9 +17,13 @@ def run(cli: Cli, job: str) -> None:
     `nightvault backup JOB` does it here.
     """
     from backup.daemon.client import ask
+    from backup.errors import DaemonAwayError
 
     config = cli.config()
     name = config.job(job).name
-    answer = ask(config.state_dir, {"do": "run", "job": name})
+    try:
+        answer = ask(config.state_dir, {"do": "run", "job": name})
+    except DaemonAwayError as error:
+        raise DaemonAwayError(str(error), advice=f"without it: `nightvault backup {name}`") from error
     queued = f"job {name} is queued: `nightvault status` shows how far it is"
     cli.report(answer, queued if answer["queued"] else f"job {name} runs or is queued already")
