@@ -22,6 +22,7 @@ from backup.inventory import retrievals
 from backup.inventory.database import Inventory
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome
+from backup.log_context import about
 from backup.protocols import Clock
 from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready
 from backup.restorer.selection.choice import Choice
@@ -48,7 +49,8 @@ def continue_restores(
             if stop.is_set():
                 return
             try:
-                report = _go_on(one, config, inventory, clock, stop, units)
+                with about(restore=one.id, vault=one.vault):
+                    report = _go_on(one, config, inventory, clock, stop, units)
             except InterruptedRunError:
                 raise
             except LockedError as error:

@@ -167,13 +167,17 @@ def has_timer(job: JobName) -> bool:
     """Whether a timer of a job is enabled: the machine's, or one of this user."""
     wanted = os.path.join("timers.target.wants", f"nightvault-backup@{job}.timer")
     folders = (SYSTEM_UNITS, units_directory(is_user=True))
-    return any(os.path.lexists(os.path.join(folder, wanted)) for folder in folders)
+    return any(os.path.exists(os.path.join(folder, wanted)) for folder in folders)
 
 
 def remove(paths: Sequence[str]) -> None:
-    """Delete units."""
+    """Delete units, and the links by which they were enabled."""
     for path in paths:
         os.unlink(path)
+        folder, name = os.path.split(path)
+        for link in glob.glob(os.path.join(glob.escape(folder), "*.wants", glob.escape(name))):
+            if os.path.islink(link):
+                os.unlink(link)
     for folder in {os.path.dirname(path) for path in paths}:
         sync_directory(folder)
 

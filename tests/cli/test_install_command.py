@@ -219,6 +219,25 @@ def test_without_an_inventory_it_says_what_comes_first(server: Server, directory
     assert "systemctl disable --now nightvault.service" in warned
 
 
+def test_a_timer_of_a_job_that_is_gone_is_named(server: Server, directory: Path) -> None:
+    install(server, directory, "--timers")
+    replace(server, '[[job]]\nname = "main"', '[[job]]\nname = "other"')
+    warned = server.done("install", "--systemd", "--directory", directory, "--timers").stderr
+    assert "disable --now nightvault-backup@main.timer" in warned
+    assert "nightvault-backup@other.timer is still" not in warned
+
+
+def test_with_a_unit_goes_the_link_that_enabled_it(server: Server, directory: Path) -> None:
+    """Also where no systemctl does that: in a chroot, or an image."""
+    install(server, directory)
+    wants = directory / "multi-user.target.wants"
+    wants.mkdir()
+    (wants / "nightvault.service").symlink_to(directory / "nightvault.service")
+    (wants / "ssh.service").symlink_to("/lib/systemd/system/ssh.service")
+    server.done("uninstall", "--systemd", "--directory", directory)
+    assert [path.name for path in wants.iterdir()] == ["ssh.service"]
+
+
 def test_usage(server: Server, directory: Path) -> None:
     assert "--systemd" in server.fails(2, "install", "--directory", directory)
     assert "--systemd" in server.fails(2, "uninstall", "--directory", directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -130,7 +131,7 @@ def _tell_what_remains(
     scope = "systemctl --user" if is_user else "systemctl"
     for path in [*ours, *changed]:
         name = os.path.basename(path)
-        if path not in here and name in _INSTEAD:
+        if path not in here and (name in _INSTEAD or _BACKUP_TIMER.fullmatch(name)):
             cli.warn(f"{name} is still there: if it runs, too, end it: {scope} disable --now {name}")
     for job in config.jobs:
         if job.hooks.before or job.hooks.after or job.hooks.on_failure or job.hooks.finally_:
@@ -140,7 +141,9 @@ def _tell_what_remains(
         cli.report(None, f"  {line}")
 
 
-_INSTEAD = frozenset({"nightvault.service", "nightvault-unprivileged.service", "nightvault-backup@.service"})
+_INSTEAD = frozenset({"nightvault.service", "nightvault-unprivileged.service"})
+_BACKUP_TIMER = re.compile(r"nightvault-backup@.+\.timer")
+"""Units that run backups, too, or for a job that is not in the config any more."""
 
 
 def _commands(

@@ -40,6 +40,7 @@ from backup.cli.support.snapshot_arguments import (
 from backup.errors import LockedError, RetrievalExpiredError, UsageError
 from backup.inventory.runs import Outcome
 from backup.inventory.stages import RestoreStage
+from backup.log_context import about
 from backup.model import JobName, OnCapacity
 
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ def resume(
         context = replace(context, numeric_owner=numeric_owner, unattended=unattended)
         notes = HeldNotes(State(config.state_dir).restores)
         if unattended:
-            _carry_on_alone(cli, begun, context, notes, wait=wait)
+            with about(restore=begun.id, vault=begun.vault):
+                _carry_on_alone(cli, begun, context, notes, wait=wait)
             return
         leave_mark(begun, context)
         notes.clear(begun.id)

@@ -18,6 +18,7 @@ from backup import __version__
 from backup.cli.support.context import Cli
 from backup.cli.support.stopping import ending_signals
 from backup.errors import ExitCode, NightvaultError, UsageError
+from backup.log_context import about
 
 _MACHINE_ADVICE = {
     errno.ENOSPC: "free some space there, then run it again",
@@ -51,7 +52,7 @@ class Failure:
 def run_to_exit_code(run: Callable[[], object], cli: Cli, words: Sequence[str]) -> int:
     """Run a command; the exit code is the number it returns (0 for none) or its error's."""
     try:
-        with _signals_interrupt():
+        with _signals_interrupt(), about():
             result = run()
             sys.stdout.flush()
     except BrokenPipeError:
