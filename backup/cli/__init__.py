@@ -67,6 +67,7 @@ SECTIONS = {
         "tag": "Give snapshots tags.",
         "pin": "Keep snapshots whatever the policy says.",
         "unpin": "Let the policy decide on snapshots again.",
+        "doctor": "Look for what is easily forgotten.",
         "unlock": "Show who holds locks, or take that of backups away.",
         "inventory": "Copy, check and shrink the inventory's file.",
     },

@@ -85,6 +85,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "prune": ("nightvault prune --dry-run", "nightvault prune --wait"),
     "undelete": ("nightvault undelete --all", "nightvault undelete --vault cold NkbByEejwEgg"),
+    "doctor": ("nightvault doctor", "nightvault doctor --offline --fix"),
     "compact": ("nightvault compact --dry-run", "nightvault compact --min-gain 0.10"),
     "tag": (
         "nightvault tag latest --add release",

@@ -1,0 +1,106 @@
+"""Jobs: what they keep, whether they were ever done, what they leave out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+
+from backup.app.doctor.finding import Finding, Patient, warning
+from backup.app.filters import filters_of, overrides_of
+
+UNREAD = timedelta(days=180)
+"""How long an archive may lie before it is a finding that nothing of it was ever read back."""
+
+_PRECIOUS = (".ssh", ".gnupg", ".password-store", ".local/share/keyrings", ".mozilla", ".thunderbird")
+
+
+def no_jobs(patient: Patient) -> Iterator[Finding]:
+    """A config without a job."""
+    if not patient.config.jobs:
+        yield warning(
+            "jobs", "the config has no job", "nothing is backed up", f"add [[job]] to {patient.config.path}"
+        )
+
+
+def no_policy(patient: Patient) -> Iterator[Finding]:
+    """Jobs that keep all of their snapshots for ever."""
+    for job in patient.config.jobs:
+        if job.policy is None:
+            yield warning(
+                "retention",
+                f"job {job.name} has no policy: each of its snapshots is kept for ever",
+                "the vault only grows, and so does its price",
+                f"add [job.retention] to the job in {patient.config.path}",
+            )
+
+
+def never_run(patient: Patient) -> Iterator[Finding]:
+    """Jobs without a backup that are not overdue either, as they have no schedule or are new."""
+    for job in patient.status.jobs if patient.status else ():
+        if job.last_good is None and not job.is_overdue:
+            why = "there is nothing yet to restore its files from"
+            yield warning(
+                "never-run", f"job {job.name} was never backed up", why, f"nightvault backup {job.name}"
+            )
+
+
+def never_read(patient: Patient) -> Iterator[Finding]:
+    """Vaults with old archives that no check has read anything of."""
+    for vault in patient.status.vaults if patient.status else ():
+        since = vault.unverified_since
+        if since is not None and patient.now - since > UNREAD:
+            yield warning(
+                "never-read",
+                f"vault {vault.name}: nothing was ever read back of what was stored by {since:%Y-%m-%d}",
+                "that an archive is listed does not prove that it can be opened",
+                f"nightvault check --vault {vault.name} --read-data 1%",
+            )
+
+
+def missing_sources(patient: Patient) -> Iterator[Finding]:
+    """Sources that are not there."""
+    for job in patient.config.jobs:
+        for path in job.paths:
+            if not os.path.lexists(path):
+                yield warning(
+                    "source",
+                    f"job {job.name}: the source {path} does not exist",
+                    "it may have been renamed, or its disk is not mounted: it is not backed up",
+                    f"change sources in {patient.config.path}, or mount it",
+                )
+
+
+def precious_left_out(patient: Patient) -> Iterator[Finding]:
+    """Things in homes that nobody wants to lose, and that a filter leaves out."""
+    for job in patient.config.jobs:
+        filters, overrides = filters_of(job), overrides_of(job)
+        for source in job.paths:
+            filtered = overrides.get(os.fsencode(source), filters)
+            for path in _precious_below(source):
+                directory, name = os.path.split(os.fsencode(path))
+                if left_out := filtered.leaving_out(directory, name, os.lstat(path)):
+                    yield warning(
+                        "left-out",
+                        f"job {job.name} leaves out {path}: {left_out.detail}",
+                        "keys, passwords and mail are seldom anywhere else",
+                        f"change exclude in {patient.config.path}, if it should be saved",
+                    )
+
+
+def _precious_below(source: str) -> Iterator[str]:
+    """The precious things in the homes that a source holds: root's, and those in /home."""
+    homes = [os.path.join("/home", name) for name in _directories("/home")]
+    for home in ("/root", *homes, source):
+        inside = home == source or home.startswith(f"{source.rstrip('/')}/")
+        for name in _PRECIOUS if inside else ():
+            path = os.path.join(home, name)
+            if os.path.lexists(path):
+                yield path
+
+
+def _directories(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

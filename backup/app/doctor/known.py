@@ -1,0 +1,29 @@
+"""What `status` tells of anyway, with the reason why it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from backup.app.doctor.finding import Finding, Patient
+from backup.app.status_parts import Topic
+
+WHY: Mapping[Topic, str] = {
+    Topic.OVERDUE: "what has changed since the last good backup is nowhere else",
+    Topic.RUN: "what failed is missing from the vault, or was not looked at",
+    Topic.CLOCK: "schedules, retention and AWS's signatures go by the clock",
+    Topic.DAEMON: "nobody begins backups, prunes and checks",
+    Topic.CERTIFICATE: "without a valid certificate AWS gives no credentials, and no backup is stored",
+    Topic.LOCK: "no backup can begin while the lock is held",
+    Topic.RESTORE: "what was retrieved expires, and is paid for again",
+    Topic.DISK: "a backup that finds no space fails",
+    Topic.COST: "more is stored than was meant to be paid for",
+    Topic.CHECK: "nobody knows whether the archives are still there and whole",
+    Topic.MESSAGES: "nobody is told when a backup fails",
+}
+
+
+def concerns(patient: Patient) -> Iterator[Finding]:
+    """Each concern of the status."""
+    for one in patient.status.concerns if patient.status else ():
+        command = one.command or "nightvault status"
+        yield Finding(str(one.topic), one.level, one.text, WHY[one.topic], command)

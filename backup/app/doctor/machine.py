@@ -1,0 +1,124 @@
+"""Files of this machine: who may read them, whether a recovery key lies among them, where lines are kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from backup.app.doctor.finding import Finding, Patient, critical, warning
+from backup.app.runs import opened, recipients_of
+from backup.app.state import State, parse_recipients
+from backup.credentials.identity import permissions_warning
+from backup.errors import NightvaultError
+
+_KEY = re.compile(rb"NVK1-[0-9A-Z]{4}-[0-9A-Z]{4}", re.IGNORECASE)
+_LARGEST, _MOST_FILES = 64 * 1024, 500
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def inventory_opens(patient: Patient) -> Iterator[Finding]:
+    """That the inventory can be opened: it is there, whole, and of no later version."""
+    try:
+        opened(patient.config).close()
+    except NightvaultError as error:
+        why = "without it nothing can be backed up or restored"
+        yield critical("inventory", str(error), why, error.advice or "nightvault inventory verify")
+
+
+def modes(patient: Patient) -> Iterator[Finding]:
+    """Files with secrets that others may read."""
+    state = State(patient.config.state_dir)
+    yield from _open_to_others(state.directory, 0o700, "whoever reads it sees the names of all files")
+    for folder in (state.keys, os.path.join(state.directory, "identity")):
+        yield from _open_to_others(folder, 0o700, "whoever reads it can pretend to be this server")
+        for name in _names(folder):
+            path = os.path.join(folder, name)
+            if os.path.isfile(path):
+                yield from _open_to_others(path, 0o600, "whoever reads it can pretend to be this server")
+    identity = patient.config.identity
+    named = (identity.private_key, identity.passphrase_file) if identity is not None else ()
+    for place in filter(None, named):
+        if permissions_warning(place) is not None:  # a group may be meant to read it
+            yield from _open_to_others(place, 0o600, "whoever reads it can pretend to be this server")
+
+
+def _open_to_others(path: str, mode: int, why: str) -> Iterator[Finding]:
+    try:
+        found = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        return
+    if found & _OTHERS:
+        what = f"{path} is open to others (mode {found:04o})"
+        yield critical("mode", what, why, f"chmod {mode:03o} {path}", _chmod(path, mode))
+
+
+def _chmod(path: str, mode: int) -> Callable[[], str]:
+    def fix() -> str:
+        os.chmod(path, mode)
+        return f"{path} has mode {mode:04o}"
+
+    return fix
+
+
+def recovery_key_here(patient: Patient) -> Iterator[Finding]:
+    """A recovery key that this server can read: it is for the day when the server is lost or taken.
+
+    Looks into small files beside the config, in the state directory, in the home and the current directory.
+    """
+    config = patient.config
+    places = (os.path.dirname(config.path), config.state_dir, os.path.expanduser("~"), os.getcwd())
+    for path in dict.fromkeys(one for place in places for one in _small_files(place)):
+        with suppress(OSError), open(path, "rb") as file:
+            if _KEY.search(file.read(_LARGEST)):
+                why = "whoever takes over the server can read every backup; with the disk the key is gone"
+                yield critical(
+                    "recovery-key", f"{path} holds a recovery key", why, f"move {path} to another machine"
+                )
+
+
+def _small_files(folder: str) -> Iterator[str]:
+    for name in _names(folder)[:_MOST_FILES]:
+        path = os.path.join(folder, name)
+        with suppress(OSError):
+            found = os.lstat(path)
+            if stat.S_ISREG(found.st_mode) and 0 < found.st_size <= _LARGEST:
+                yield path
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def enrolment(patient: Patient) -> Iterator[Finding]:
+    """Recipients whose recovery key has not vouched for this server."""
+    recipients = parse_recipients(recipients_of(patient.config))
+    enrolled = State(patient.config.state_dir).read_enrolments()
+    for one in recipients:
+        if one.id not in enrolled:
+            yield warning(
+                "enrolment",
+                f"the recovery key of {one.id.hex()} has not enrolled this server",
+                "a rebuild with that key alone could not tell this server's catalogs from forged ones",
+                "nightvault key request",
+            )
+    if not recipients:
+        why = "nothing can be sealed, so nothing is backed up"
+        yield critical("enrolment", "there is no recipient", why, "nightvault key generate")
+
+
+def recovery_lines(patient: Patient) -> Iterator[Finding]:
+    """Whether the recovery lines are kept in a second place."""
+    path = patient.config.recovery_file
+    if path is None:
+        yield warning(
+            "recovery-lines",
+            "the recovery lines are kept in the state directory alone",
+            "with them a bare machine finds the newest state at once; they are lost with this disk",
+            f"set recovery_file in [state] of {patient.config.path}, to a place on another machine",
+        )

@@ -1,0 +1,299 @@
+"""The doctor: a healthy server has no finding; each finding appears with its cause, and goes with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from backup.app.doctor import examine
+from backup.app.doctor import vaults as vault_checks
+from backup.app.doctor.checks import ASKING, LOCAL
+from backup.app.doctor.deadline import failure_of
+from backup.app.doctor.finding import Finding, critical
+from backup.app.doctor.known import WHY
+from backup.app.doctor.mending import mend
+from backup.app.status_parts import Topic
+from backup.config import load_config
+from backup.errors import DeniedError
+from backup.model import VaultState
+from tests.support.doubles import ManualClock
+from tests.support.scratch_server import Answer, ScratchServer
+from tests.support.servers import Cloud, Server, directory_server, replace, running_cloud
+
+
+@dataclass
+class Ward:
+    """A server that is well: `found` are the names of what the doctor finds."""
+
+    server: Server
+
+    def findings(self) -> list[Finding]:
+        return list(examine(load_config(str(self.server.config)), self.server.clock, seconds=5).findings)
+
+    def found(self) -> set[str]:
+        return {one.check for one in self.findings()}
+
+
+@pytest.fixture
+def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
+    for name in ("home", "elsewhere", "server"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "home")
+    server = directory_server(tmp_path / "server")
+    replace(server, 'schedule = "every 6h"\n', "[job.retention]\nkeep_daily = 7\n")
+    replace(server, "[state]\n", f'[state]\nrecovery_file = "{tmp_path}/elsewhere/lines"\n')
+    server.init()
+    shutil.move(server.key_file, tmp_path / "elsewhere" / "recovery.key")
+    server.backup()
+    return Ward(server)
+
+
+def test_a_healthy_server_has_no_finding(ward: Ward) -> None:
+    assert ward.findings() == []
+    done = ward.server.run("doctor")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("nothing was found: looked at ")
+    document = ward.server.json("doctor", "--fix")
+    assert document["findings"] == document["fixed"] == document["requests"] == []
+    assert document["looked_at"] == [*LOCAL, *ASKING]
+
+
+Change = Callable[[Server], None]
+
+
+def config(old: str, new: str) -> tuple[Change, Change]:
+    """A change of the config, and back."""
+    return lambda server: replace(server, old, new), lambda server: replace(server, new, old)
+
+
+def file(name: str, content: str = "x") -> tuple[Change, Change]:
+    """A file below the server's folder, and its end."""
+
+    def write(server: Server) -> None:
+        path = server.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+    return write, lambda server: (server.folder / name).unlink()
+
+
+def mode(name: str, wrong: int, right: int) -> tuple[Change, Change]:
+    """A file's mode, and back."""
+    return (
+        lambda server: os.chmod(server.folder / name, wrong),
+        lambda server: os.chmod(server.folder / name, right),
+    )
+
+
+def moved(name: str) -> tuple[Change, Change]:
+    """Something moved away, and back."""
+    return (
+        lambda server: os.rename(server.folder / name, server.folder.parent / "away"),
+        lambda server: os.rename(server.folder.parent / "away", server.folder / name),
+    )
+
+
+def later(server: Server) -> None:
+    assert isinstance(server.clock, ManualClock)
+    server.clock.advance(timedelta(days=200))
+
+
+def earlier(server: Server) -> None:
+    assert isinstance(server.clock, ManualClock)
+    server.clock.advance(timedelta(days=-200))
+
+
+NEVER = '\n[[job]]\nname = "new"\nvault = "cold"\nsources = ["/etc"]\nretention = { keep_daily = 7 }\n'
+KEY = "NVK1-ABCD-EFGH-JKLM"
+TABLE: dict[str, tuple[str, tuple[Change, Change]]] = {
+    "no policy": ("retention", config("[job.retention]\nkeep_daily = 7\n", "# no policy\n")),
+    "no second place": ("recovery-lines", config("recovery_file = ", "# recovery_file = ")),
+    "a job that never ran": ("never-run", config("keep_daily = 7\n", f"keep_daily = 7\n{NEVER}")),
+    "a source that is gone": ("source", config('/source"]', '/source", "/no/such/source"]')),
+    "a key beside the config": ("recovery-key", file("keep.txt", f"my key: {KEY}-NPQR\n")),
+    "a key in the state": ("recovery-key", file("state/old.key", KEY.lower())),
+    "a key at home": ("recovery-key", file("../home/notes", f"\n\n{KEY}\n")),
+    "state for all": ("mode", mode("state", 0o755, 0o700)),
+    "signer for all": ("mode", mode("state/keys/signer", 0o644, 0o600)),
+    "old archives": ("never-read", (later, earlier)),
+    "PostgreSQL": ("database", file("source/pg/PG_VERSION")),
+    "MySQL": ("database", file("source/mysql/ibdata1")),
+    "MongoDB": ("database", file("source/deep/mongo/WiredTiger")),
+    "precious": ("left-out", config("sources = [", 'exclude = [".ssh"]\nsources = [')),
+    "no vault": ("vault", moved("vault")),
+    "no inventory": ("inventory", moved("state/inventory.sqlite")),
+    "not enrolled": ("enrolment", moved("state/keys/enrolments")),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_each_finding_comes_with_its_cause_and_goes_with_it(ward: Ward, name: str) -> None:
+    check, (harm, mended) = TABLE[name]
+    if check == "left-out":
+        (ward.server.source / ".ssh").mkdir()
+    assert ward.found() == set()
+    harm(ward.server)
+    findings = [one for one in ward.findings() if one.check == check]
+    assert findings, name
+    for one in findings:
+        assert one.what
+        assert one.why
+        assert one.command
+    mended(ward.server)
+    assert ward.found() == set()
+
+
+def test_sqlite_in_wal_mode_and_databases_that_are_dumped_or_left_out(ward: Ward) -> None:
+    place = ward.server.source / "app"
+    place.mkdir()
+    for name in ("app.db", "app.db-wal"):
+        (place / name).write_text("x")
+    assert "database" in ward.found()
+    replace(ward.server, "sources = [", 'exclude = ["app"]\nsources = [')
+    assert ward.found() == set()
+    replace(ward.server, 'exclude = ["app"]\n', "")
+    with ward.server.config.open("a") as config_file:
+        config_file.write('[[job.command]]\nname = "app.sql"\nrun = ["sqlite3", "app.db", ".dump"]\n')
+    assert ward.found() == set()
+
+
+def test_what_cannot_hurt_is_mended_and_nothing_else(ward: Ward) -> None:
+    os.chmod(ward.server.state, 0o755)
+    os.chmod(ward.server.state / "keys" / "signer", 0o644)
+    replace(ward.server, "[job.retention]\nkeep_daily = 7\n", "")
+    shown = ward.server.run("doctor")
+    assert shown.exit_code == 1
+    assert "chmod 700" in shown.stdout
+    assert "can be mended by `nightvault doctor --fix`" in shown.stderr
+    document = ward.server.json("doctor", "--fix", exit_code=1)
+    assert len(document["fixed"]) == 2
+    assert [one["check"] for one in document["findings"]] == ["retention"]
+    assert [one["check"] for one in ward.server.json("doctor", exit_code=1)["findings"]] == ["retention"]
+
+
+def test_what_cannot_be_mended_remains() -> None:
+    def fails() -> str:
+        raise PermissionError
+
+    finding = critical("mode", "what", "why", "chmod", fails)
+    assert mend([finding]).left == [finding]
+
+
+def test_every_concern_of_the_status_is_a_finding_and_has_a_reason(ward: Ward) -> None:
+    assert set(WHY) == set(Topic)
+    replace(ward.server, "[job.retention]", 'schedule = "every 6h"\n[job.retention]')
+    assert "daemon" in ward.found()
+
+
+# Vaults in AWS.
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as made:
+        yield made
+
+
+@pytest.fixture
+def bucket(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "home")
+    server = cloud.server(tmp_path / "server", vault=f"bucket-{os.urandom(4).hex()}", kind="s3")
+    server.init()
+    shutil.move(server.key_file, tmp_path / "recovery.key")
+    return server
+
+
+VAULTS = {"credentials", "vault", "clock", "bucket", "role", "check"}
+
+
+def asked(server: Server) -> tuple[set[str], list[str]]:
+    """What was found of vaults, and the requests."""
+    report = examine(load_config(str(server.config)), server.clock, seconds=5)
+    return {one.check for one in report.findings} & VAULTS, list(report.requests)
+
+
+def test_a_bucket_is_asked_a_handful_of_times(bucket: Server, cloud: Cloud) -> None:
+    cloud.admin("s3").put_bucket_lifecycle_configuration(
+        Bucket=load_config(str(bucket.config)).vaults[0].bucket,
+        LifecycleConfiguration={
+            "Rules": [
+                {
+                    "ID": "incomplete",
+                    "Status": "Enabled",
+                    "Filter": {"Prefix": ""},
+                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+                }
+            ]
+        },
+    )
+    found, requests = asked(bucket)
+    assert found == set()
+    assert len(requests) == 5
+    assert sum(one.startswith("CreateSession for ") for one in requests) == 3
+    assert bucket.json("doctor", "--offline", exit_code=1)["requests"] == []
+
+
+def test_denials_and_settings_of_a_bucket(bucket: Server) -> None:
+    assert asked(bucket)[0] == {"bucket"}  # no rule ends incomplete uploads
+    text = bucket.config.read_text()
+    replace(bucket, 'restore_role_arn = "', 'restore_role_arn = "arn:aws:iam::111122223333:role/None"\n#')
+    assert "credentials" in asked(bucket)[0]
+    bucket.config.write_text(text)
+    backup_role = text.split('\nrole_arn = "')[1].split('"')[0]
+    prune_role = text.split('prune_role_arn = "')[1].split('"')[0]
+    replace(bucket, f'prune_role_arn = "{prune_role}"', f'prune_role_arn = "{backup_role}"')
+    assert "role" in asked(bucket)[0]
+    bucket.config.write_text(text)
+    name = text.split('bucket = "')[1].split('"')[0]
+    replace(bucket, f'bucket = "{name}"', 'bucket = "no-such-bucket-at-all"')
+    assert "vault" in asked(bucket)[0]
+    bucket.config.write_text(text)
+    assert asked(bucket)[0] == {"bucket"}
+
+
+def test_a_clock_that_is_off_is_told_by_the_vaults_own(
+    bucket: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Elsewhen:
+        def state(self) -> VaultState:
+            return VaultState(exists=True, location="x", at=datetime.now(UTC) - timedelta(hours=5))
+
+    monkeypatch.setattr(vault_checks, "make_vault", lambda *_: Elsewhen())
+    assert "clock" in asked(bucket)[0]
+
+
+def test_it_never_hangs(bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS takes the connection, and says nothing."""
+    server = ScratchServer(lambda _: Answer(delay=8, drop=True))
+    with server.running():
+        text = bucket.config.read_text()
+        old = text.split('endpoint = "')[1].split('"')[0]
+        replace(bucket, f'endpoint = "{old}"', f'endpoint = "{server.url}"')
+        began = time.monotonic()
+        report = examine(load_config(str(bucket.config)), bucket.clock, seconds=0.5)
+        assert time.monotonic() - began < 10
+    told = [one.what for one in report.findings if one.check in VAULTS]
+    assert sum("no answer within 0.5 s" in one for one in told) >= 4
+
+
+def test_a_failure_of_ours_is_given_back_and_any_other_is_raised() -> None:
+    def denied() -> None:
+        raise DeniedError("no")
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    assert failure_of(5, "x", lambda: None) is None
+    assert isinstance(failure_of(5, "x", denied), DeniedError)
+    with pytest.raises(ZeroDivisionError):
+        failure_of(5, "x", broken)
