@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from backup.app.clock import SystemClock
 from tests.support.command_line import run
+from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
 from tests.support.real_daemons import running
+from tests.support.rigs import s3_client
+from tests.support.servers import directory_server, replace
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "none", "AWS_MAX_ATTEMPTS": "1"}
 TASKS = {
@@ -74,3 +78,31 @@ def test_it_ends_in_time_although_the_vault_does_not_answer(
         assert asked.wait(30)
         assert daemon.stop() < 10
         assert f"{task}: dropped, as it did not end in 8 s" in "\n".join(daemon.lines)
+
+
+@pytest.mark.slow
+def test_it_ends_in_time_although_a_restore_waits_for_such_a_vault(
+    tmp_path: Path,
+    silent: tuple[int, threading.Event],
+    emulator: RunningEmulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port, asked = silent
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+    s3_client(emulator.s3_url).create_bucket(
+        Bucket="falls-silent", CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    server = directory_server(tmp_path, clock=SystemClock())
+    bucket = f'kind = "s3"\nregion = "{REGION}"\nbucket = "falls-silent"\npath_style = true\n'
+    server.write_config(f'[[vault]]\nname = "cold"\n{bucket}endpoint = "{emulator.s3_url}"\n')
+    server.init()
+    server.backup()
+    server.waits("restore", "latest", "--target", tmp_path / "back", "--key", server.key_file)
+    replace(server, emulator.s3_url, f"http://127.0.0.1:{port}")
+    with running(server.config) as daemon:
+        daemon.wait_for("started with")
+        assert asked.wait(30)
+        assert daemon.stop() < 10
+        assert "restores: dropped, as it did not end in 8 s" in "\n".join(daemon.lines)
+    assert [one["state"] for one in server.json("restores")] == ["open"]
