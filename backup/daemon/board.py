@@ -140,6 +140,8 @@ class Board:
     def _queue_due(self, now: datetime) -> None:
         for line in self.lines():
             line.next_at = due_at(line.task.timing, line.row, line.last, now)
+            if _was_done_meanwhile(line):
+                line.queued_at = None
             if line.run or line.queued_at or line.paused_until or line.not_before > self._monotonic():
                 continue
             if line.next_at is not None and line.next_at <= now:
@@ -279,3 +281,10 @@ class Board:
             self._stopped = True
             for run in self.runs():
                 run.stop.set()
+
+
+def _was_done_meanwhile(line: Line) -> bool:
+    """Whether somebody ran by hand what was queued because it was due."""
+    if line.queued_at is None or line.is_by_hand or line.last is None:
+        return False
+    return line.queued_at < line.last.started_at

@@ -385,6 +385,22 @@ def test_open_restores_are_looked_at_every_five_minutes_and_leave_no_row() -> No
     assert daemon.book.rows == {}
 
 
+def test_what_is_queued_and_done_by_hand_meanwhile_is_not_done_again() -> None:
+    first, second = task(name="long", number=0), task(name="short", number=1)
+    clock = ManualClock(NOON)
+    daemon = Daemon([first, second], clock)
+
+    def act(run: TaskRun) -> None:
+        if run.task == first:  # the other one is queued
+            clock.advance(minutes(5))
+            daemon.book.ran(second, clock.now())
+            daemon.board.look()
+
+    daemon.act = act
+    daemon.look()
+    assert daemon.ran == ["long"]
+
+
 # With threads.
 
 
