@@ -7,6 +7,7 @@ import pty
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -175,3 +176,13 @@ def test_the_command_prints_the_script(shell: str, server: Server) -> None:
     assert server.done("completion", shell).stdout == script_for(shell)
     assert server.json("completion", shell) == {"shell": shell, "script": script_for(shell)}
     assert "%(" not in script_for(shell)
+
+
+def test_no_command_needs_the_database_to_be_completed() -> None:
+    """SQLAlchemy takes longer to import than anybody waits for a word."""
+    code = (
+        "import sys; from backup.cli import COMMANDS; [one.load() for one in COMMANDS.values()]; "
+        "sys.exit('sqlalchemy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == 0, "import backup.inventory inside the functions of a command that need it"

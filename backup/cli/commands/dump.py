@@ -32,7 +32,6 @@ from backup.cli.support.snapshot_arguments import (
 )
 from backup.errors import ExitCode, TargetError, UsageError
 from backup.files import Draft, is_special
-from backup.inventory.runs import Outcome
 from backup.model import JobName
 
 if TYPE_CHECKING:
@@ -211,6 +210,7 @@ def _opened(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
 def _tell(cli: Cli, report: RestoreReport, output: str | None) -> None:
     from backup.cli.support.problems import problem_lines
     from backup.cli.support.render import counted, size
+    from backup.inventory.runs import Outcome
 
     for line in problem_lines(report.problems):
         cli.warn(line)

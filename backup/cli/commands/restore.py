@@ -38,7 +38,6 @@ from backup.cli.support.snapshot_arguments import (
     tag_option,
 )
 from backup.errors import LockedError, RetrievalExpiredError, UsageError
-from backup.inventory.runs import Outcome
 from backup.inventory.stages import RestoreStage
 from backup.log_context import about
 from backup.model import JobName, OnCapacity
@@ -229,6 +228,7 @@ def carry_on(
 
     `fresh` is a plan that was made a moment ago.
     """
+    from backup.inventory.runs import Outcome
     from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report
 
     def has_work(known: Sequence[Retrieval]) -> bool:

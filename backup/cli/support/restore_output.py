@@ -12,7 +12,6 @@ from backup.cli.support.problems import problem_document, problem_lines
 from backup.cli.support.restore_waiting import expected_of
 from backup.cli.support.waiting import expected_text, hours_text
 from backup.errors import ExitCode
-from backup.inventory.runs import Outcome
 
 if TYPE_CHECKING:
     from backup.inventory.retrievals import Restore, Retrieval
@@ -52,6 +51,7 @@ def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval], report: R
 def show_restored(cli: Cli, report: RestoreReport) -> None:
     """Tell what was restored and what was not; ends the command with exit code 3 if not all was."""
     from backup.cli.support.render import counted, duration, shown_id, shown_path, size
+    from backup.inventory.runs import Outcome
     from backup.model import SnapshotId
 
     for line in problem_lines(report.problems):
