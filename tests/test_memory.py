@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import threading
+import tracemalloc
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -194,6 +195,21 @@ class TestUnderWay:
         shelves = Path(site.folder.parent, "vault")
         packs = [path for path in shelves.rglob("*") if path.is_file() and path.stat().st_size > MIB]
         assert len(packs) >= 24 // 5
+
+    def test_when_it_is_over_its_buffers_are_gone(self, site: Site) -> None:
+        """At once, not when cycles are collected: a daemon sleeps until the next run."""
+        site.backup()
+        (Path(os.fsdecode(site.job.sources[0])) / "0").write_bytes(os.urandom(3 * MIB))
+        gc.disable()
+        tracemalloc.start()
+        try:
+            site.backup()
+            held, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+        assert most > 4 * MIB
+        assert held < MIB
 
     def test_what_was_put_in_is_let_go(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         put: list[weakref.ref[memoryview]] = []

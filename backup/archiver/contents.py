@@ -87,8 +87,10 @@ class Contents:
         self.left = 0  # unread bytes of the current file; negative: bytes read of a stream
 
     def close(self) -> None:
-        """Drop what was not flushed."""
+        """Drop what was not flushed, and all buffers: whoever has a part of a run keeps its memory no more."""
         self._naming.shutdown(wait=True, cancel_futures=True)
+        self._batch.clear()
+        self._windows.close()
 
     def read(self, handle: int, name: bytes, then: Callable[[Content], None]) -> os.stat_result:
         """Read the file `name` in the open directory `handle`; returns its status when opened.

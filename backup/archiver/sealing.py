@@ -117,6 +117,7 @@ class SealingLine:
         self._writer.shutdown(wait=True, cancel_futures=True)
         self._settler.shutdown(wait=True, cancel_futures=True)
         self._workers.shutdown(wait=True, cancel_futures=True)
+        self._buffers.clear()
         unwanted = [pack for pack, _ in self._closing]
         if self._filling is not None:
             unwanted.append(self._filling.pack)
