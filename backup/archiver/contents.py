@@ -87,7 +87,7 @@ class Contents:
         self.left = 0  # unread bytes of the current file; negative: bytes read of a stream
 
     def close(self) -> None:
-        """Drop what was not flushed, and all buffers: whoever has a part of a run keeps its memory no more."""
+        """Drop what was not flushed, and the buffers: cycles may keep this alive for long."""
         self._naming.shutdown(wait=True, cancel_futures=True)
         self._batch.clear()
         self._windows.close()
