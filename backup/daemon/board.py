@@ -93,17 +93,26 @@ class Board:
         self.looked_at = monotonic()
 
     def look(self) -> None:
-        """Put what is due into its queue, and begin what may begin. Raises none of our errors."""
+        """Put what is due into its queue, and begin what may begin. Raises nothing."""
         try:
-            seen = self._book.read(self._tasks)
+            self._look()
         except NightvaultError as error:
-            if self._untold != str(error):
-                _log.error("cannot tell what is due: %s", error)
-            self._untold = str(error)
-            return
+            self._tell_once(str(error))
+        except Exception as error:  # noqa: BLE001  the next look may go well
+            self._tell_once(f"unexpected {type(error).__name__}: {error}")
+            _log.debug("where it happened", exc_info=error)
+        else:
+            self._untold = None
         finally:
             self.looked_at = self._monotonic()
-        self._untold = None
+
+    def _tell_once(self, why: str) -> None:
+        if self._untold != why:
+            _log.error("cannot tell what is due: %s", why)
+        self._untold = why
+
+    def _look(self) -> None:
+        seen = self._book.read(self._tasks)
         now = self._clock.now()
         with self._lock:
             self._take_in(seen, now)

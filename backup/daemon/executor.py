@@ -33,9 +33,14 @@ class Executor:
     def launch(self, run: TaskRun) -> None:
         """Carry out a run in a thread, which does not keep the process from ending."""
         thread = threading.Thread(target=self.carry_out, args=[run], name=f"{run.task}", daemon=True)
-        with self._lock:
-            thread.start()
-            self._threads = [*(one for one in self._threads if one.is_alive()), thread]
+        try:
+            with self._lock:
+                thread.start()
+                self._threads = [*(one for one in self._threads if one.is_alive()), thread]
+        except RuntimeError as error:  # the system has no more threads now
+            _log.error("%s: cannot begin: %s", run.task, error)
+            self.board.record_end(run, TaskState.WAITING, f"{error}", locked=True)
+            self.board.release(run)
 
     def wait(self, seconds: float) -> bool:
         """Wait for all runs to end, for so long at most; whether they have."""

@@ -212,6 +212,18 @@ def test_an_inventory_that_cannot_be_asked_is_told_once(caplog: pytest.LogCaptur
     assert daemon.ran == ["hourly"]
 
 
+def test_an_unforeseen_error_of_a_look_is_told_once_and_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    daemon = Daemon([EVERY_HOUR], ManualClock(NOON))
+    daemon.book.error = ZeroDivisionError("by zero")
+    go(daemon, 5)
+    assert caplog.messages == ["cannot tell what is due: unexpected ZeroDivisionError: by zero"]
+    daemon.book.error = None
+    daemon.look()
+    assert daemon.ran == ["hourly"]
+
+
 def test_a_book_that_cannot_be_written_to_ends_nothing_and_nothing_is_repeated(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -465,3 +477,26 @@ def test_a_stop_asks_all_that_runs_and_waits_no_longer_than_it_may() -> None:
     assert [str(run.task) for run in board.runs()] == ["check of vault other"]
     free.set()
     assert executor.wait(5)
+
+
+def test_a_system_without_threads_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    clock, now = ManualClock(NOON), [0.0]
+    executor = Executor(lambda _: Done(), clock)
+    executor.board = board = Board(
+        [EVERY_HOUR], MemoryBook(), clock, launch=executor.launch, progress=lambda _: Figures(),
+        monotonic=lambda: now[0],
+    )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        board.look()
+    assert board.runs() == []
+    assert "job hourly: cannot begin: can't start new thread" in caplog.text
+    now[0] += 61
+    board.look()
+    assert executor.wait(5)
+    assert board.lines()[0].row.state is TaskState.DONE

@@ -19,7 +19,7 @@ from tests.support.real_daemons import RealDaemon, running
 from tests.support.servers import Server, directory_server, replace
 from tests.support.trees import assert_same_tree
 
-SECONDS = float(os.environ.get("NIGHTVAULT_TEST_KILL_SECONDS", "20"))
+SECONDS = float(os.environ.get("NIGHTVAULT_TEST_KILL_SECONDS", "15"))
 TIMES = 'schedule = "0 0 29 2 *"\nretry = ["1s", "1s", "1s", "1s", "1s"]\n[job.retention]\nkeep_last = 2\n'
 
 
