@@ -238,7 +238,7 @@ def test_a_bucket_is_asked_a_handful_of_times(bucket: Server, cloud: Cloud) -> N
     )
     found, requests = asked(bucket)
     assert found == set()
-    assert len(requests) == 5
+    assert len(requests) == 7
     assert sum(one.startswith("CreateSession for ") for one in requests) == 3
     assert bucket.json("doctor", "--offline", exit_code=1)["requests"] == []
 
@@ -253,12 +253,36 @@ def test_denials_and_settings_of_a_bucket(bucket: Server) -> None:
     prune_role = text.split('prune_role_arn = "')[1].split('"')[0]
     replace(bucket, f'prune_role_arn = "{prune_role}"', f'prune_role_arn = "{backup_role}"')
     assert "role" in asked(bucket)[0]
+    swapped = text.replace(backup_role, "X").replace(prune_role, backup_role).replace("X", prune_role)
+    bucket.config.write_text(swapped)  # what deletes is used for backups
+    (told,) = [
+        one for one in examine(load_config(str(bucket.config)), bucket.clock).findings if one.check == "role"
+    ]
+    assert "may delete (DeleteObjectVersion)" in told.what
     bucket.config.write_text(text)
     name = text.split('bucket = "')[1].split('"')[0]
     replace(bucket, f'bucket = "{name}"', 'bucket = "no-such-bucket-at-all"')
     assert "vault" in asked(bucket)[0]
     bucket.config.write_text(text)
     assert asked(bucket)[0] == {"bucket"}
+
+
+def test_a_glacier_vault_whose_backups_may_delete(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "home")
+    server = cloud.server(tmp_path / "server", vault="night")
+    server.init()
+    assert asked(server)[0] == set()
+    text = server.config.read_text()
+    backup_role = text.split('\nrole_arn = "')[1].split('"')[0]
+    prune_role = text.split('prune_role_arn = "')[1].split('"')[0]
+    server.config.write_text(
+        text.replace(backup_role, "X").replace(prune_role, backup_role).replace("X", prune_role)
+    )
+    assert "role" in asked(server)[0]
 
 
 def test_a_clock_that_is_off_is_told_by_the_vaults_own(

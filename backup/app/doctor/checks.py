@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from backup.app.doctor import databases, jobs, known, machine, vaults
+from backup.app.doctor import databases, jobs, known, machine, rights, vaults
 from backup.app.doctor.finding import Check, Finding, Patient, warning
 from backup.app.status import read_status
 from backup.app.status_parts import Level
@@ -28,7 +28,6 @@ LOCAL: Mapping[str, Check] = {
     "retention": jobs.no_policy,
     "left out": jobs.precious_left_out,
     "databases": databases.without_dump,
-    "roles": vaults.backups_may_not_delete,
 }
 """Checks that ask no vault, by what they look at."""
 
@@ -36,6 +35,7 @@ ASKING: Mapping[str, Check] = {
     "credentials": vaults.roles_open,
     "vaults": vaults.vault_there,
     "bucket settings": vaults.bucket_settings,
+    "rights": rights.backups_may_not_delete,
 }
 """Checks that ask vaults."""
 

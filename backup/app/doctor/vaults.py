@@ -1,7 +1,7 @@
 """Vaults, asked themselves: credentials for each role, whether the vault is there, its clock, its settings.
 
 A handful of requests for each vault: one CreateSession a role, one look at the vault, and for a bucket those
-of `config check`. None of them costs more than a few thousandths of a cent; nothing is stored or deleted.
+of `config check`. None of them costs more than a few thousandths of a cent; nothing is stored.
 """
 
 from __future__ import annotations
@@ -71,18 +71,6 @@ def bucket_settings(patient: Patient) -> Iterator[Finding]:
         for text in within(patient.seconds, what, look):
             why = "what lies in the bucket may be frozen, deleted or kept against your intention"
             yield warning("bucket", f"vault {vault.name}: {text}", why, "nightvault config check")
-
-
-def backups_may_not_delete(patient: Patient) -> Iterator[Finding]:
-    """That deletions have a role of their own, where there are roles at all."""
-    for vault in patient.config.vaults:
-        if vault.role_arn is not None and vault.role_arn == vault.prune_role_arn:
-            yield warning(
-                "role",
-                f"vault {vault.name}: backups and prunes have the same role, {vault.role_arn}",
-                "whoever takes over the server at night can delete every backup",
-                "give prunes a role of their own: `nightvault aws policy --only prune` (docs/aws.md)",
-            )
 
 
 def _span(apart: timedelta) -> str:

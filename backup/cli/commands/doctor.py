@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def doctor(cli: Cli, timeout: int, *, fix: bool, offline: bool) -> int:
     """Look for what is easily forgotten: what it is, why it matters, and the command that mends it.
 
-    Exit code 0: nothing was found; 1: something was. It stores and deletes nothing, and sends a handful of
-    requests to each vault, which it names at the end.
+    Exit code 0: nothing was found; 1: something was. It stores nothing, and sends a handful of requests to
+    each vault, which it names at the end. Among them is a deletion of nothing, which must be denied.
     """
     from backup.app.doctor import examine
     from backup.app.doctor.mending import Mended, mend
