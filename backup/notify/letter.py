@@ -72,7 +72,7 @@ def as_text(letter: Letter) -> str:
         [f"{_line(label):<{_WIDTH}}{_line(value)}" for label, value in letter.facts],
         [_line(one) for one in _problems(letter)],
         [_line(one) for one in letter.remarks],
-        [_line(letter.advice)] if letter.advice else [],
+        [f"What to do: {_line(letter.advice)}"] if letter.advice else [],
         [f"Look: {_line(letter.command)}"] if letter.command else [],
         [f"-- nightvault on {_line(letter.host)}"],
     ]
@@ -94,6 +94,7 @@ body { margin: 0; padding: 16px; font: 15px/1.5 sans-serif; color: #1b1f24; back
 h1 { font-size: 19px; line-height: 1.3; margin: 0 0 12px; padding-left: 10px; border-left: 5px solid MARK; }
 td { padding: 2px 14px 2px 0; vertical-align: top; overflow-wrap: anywhere; }
 td.label, .small { color: #57606a; }
+td.label { white-space: nowrap; }
 code { font: 14px/1.4 monospace; overflow-wrap: anywhere; }
 @media (prefers-color-scheme: dark) {
   body { color: #e6edf3; background: #0d1117; }
@@ -113,7 +114,7 @@ def as_html(letter: Letter, kind: str) -> str:
         f'<table role="presentation">\n{rows}</table>' if rows else "",
         _list(_problems(letter)),
         *(f"<p>{_html(one)}</p>" for one in letter.remarks),
-        f"<p>{_html(letter.advice)}</p>" if letter.advice else "",
+        f"<p>What to do: {_html(letter.advice)}</p>" if letter.advice else "",
         f"<p>Look: <code>{_html(letter.command)}</code></p>" if letter.command else "",
         f'<p class="small">nightvault on {_html(letter.host)}</p>',
     ]

@@ -141,7 +141,9 @@ def send(cli: Cli) -> None:
     from backup.cli.support.render import counted
 
     done = deliver_messages(cli.config(), cli.clock, only_due=False)
-    text = f"sent {counted(done.sent, 'message')}" + (f"; {done.waiting} wait still" if done.waiting else "")
+    text = f"sent {counted(done.sent, 'message')}" + (
+        f"; {done.waiting} still waiting" if done.waiting else ""
+    )
     cli.report({"sent": done.sent, "waiting": done.waiting}, text)
     if done.waiting:
         raise click.exceptions.Exit(int(ExitCode.FAILED))
@@ -157,7 +159,8 @@ def report(cli: Cli, number: int | None, as_page: bool) -> None:
     from backup.notify.letter import as_html, as_text
 
     run, letter = report_of(cli.config(), cli.clock, number)
-    text = as_html(letter, "failed") if as_page else f"{letter.title}\n\n{as_text(letter)}".rstrip()
+    kind = "recovered" if run.outcome == "done" else "failed"
+    text = as_html(letter, kind) if as_page else f"{letter.title}\n\n{as_text(letter)}".rstrip()
     cli.show(_report_document(run, letter), text)
 
 
