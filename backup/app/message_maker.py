@@ -65,7 +65,10 @@ class Maker:
     def of_concerns(self, tx: Transaction, status: Status, wanted: frozenset[Topic]) -> None:
         """Make messages of concerns of these topics, and end the states of which there is none any more."""
         told = messages.told_states(tx)
-        there = {_subject(one): one for one in status.concerns if one.topic in wanted}
+        there: dict[str, Concern] = {}
+        for one in status.concerns:  # the critical first
+            if one.topic in wanted:
+                there.setdefault(_subject(one), one)
         for subject, concern in there.items():
             kind = MessageKind.OVERDUE if concern.topic is Topic.OVERDUE else MessageKind.WARNING
             level = int(concern.level is Level.CRITICAL)

@@ -196,3 +196,24 @@ def test_the_report_of_a_run(told: Told) -> None:
     assert told.server.done("notify", "report", "1", "--html").stdout.startswith("<!DOCTYPE html>")
     assert told.server.json("notify", "report")["report"]["job"] == "main"
     assert "no run 99" in told.server.fails(2, "notify", "report", "99")
+
+
+def test_an_unusual_night_is_told(told: Told) -> None:
+    """Each night one file changes; in the ninth four hundred do."""
+    told.configure('schedule = "every 6h"', 'schedule = "every 6h"\nalarm_on_unusual = true')
+    for night in range(8):
+        (told.server.source / "a.txt").write_text(f"night {night}")
+        told.later(DAY)
+        told.server.backup()
+    assert told.titles() == []
+    for number in range(400):
+        (told.server.source / f"file {number}").write_text(f"content {number}")
+    told.later(DAY)
+    told.server.backup()
+    assert told.kinds() == ["warning"]
+    assert told.titles() == ["backup of job main was unusual: look whether that is right"]
+    (remark,) = told.hook.taken[0].json["remarks"]
+    assert remark == "unusual: 400 files new or changed, far more than the usual 1"
+    assert any("unusual: 400 files" in text for text in told.server.printed)
+    told.server.run("status", "--notify")
+    assert len(told.kinds()) == 1

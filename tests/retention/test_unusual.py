@@ -10,7 +10,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from backup.retention.unusual import LEAST_NIGHTS, NIGHTS, Direction, Unusual, judge, judge_all
+from backup.retention.unusual import (
+    BYTES_FLOOR,
+    FILES_FLOOR,
+    LEAST_NIGHTS,
+    NIGHTS,
+    Direction,
+    Figure,
+    Figures,
+    Unusual,
+    judge,
+    judge_all,
+    judge_figures,
+)
 
 FLOOR = 100.0
 numbers = st.floats(0, 1e15)
@@ -142,3 +154,37 @@ def test_what_goes_on_is_told_three_times() -> None:
 def test_a_floor_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         judge(1, [1.0] * 9, floor=0)
+
+
+figures = st.builds(Figures, st.integers(0, 10**7), st.integers(0, 10**13), st.integers(0, 10**13))
+
+
+@given(figures, st.lists(figures, max_size=NIGHTS + 5))
+def test_each_figure_is_judged_by_itself(night: Figures, before: list[Figures]) -> None:
+    odd = judge_figures(night, before)
+    last = before[-NIGHTS:]
+    assert odd.get(Figure.FILES) == judge(night.files, [one.files for one in last], floor=FILES_FLOOR)
+    assert odd.get(Figure.BYTES) == judge(night.uploaded, [one.uploaded for one in last], floor=BYTES_FLOOR)
+    if night.new < BYTES_FLOOR:
+        assert Figure.RATIO not in odd, "too little to say anything of its compression"
+
+
+@given(
+    st.integers(1, 1000), st.floats(0.1, 0.6), st.lists(st.floats(0.95, 1.05), min_size=7, max_size=NIGHTS)
+)
+def test_files_that_were_encrypted_show(mib: int, usual: float, scatter: list[float]) -> None:
+    """As many files as ever, and of the same size: but new data cannot be compressed any more."""
+    size = max(mib * 2**20, BYTES_FLOOR)
+    before = [Figures(100, round(size * usual * one), size) for one in scatter]
+    odd = judge_figures(Figures(100, size, size), before)
+    assert odd[Figure.RATIO].direction is Direction.MORE
+    assert judge_figures(Figures(100, round(size * usual), size), before) == {}
+
+
+@given(st.integers(0, 50), st.integers(1, 40))
+def test_each_sunday_a_dump_is_usual(files: int, gib: int) -> None:
+    week = [Figures(files, 2**20, 2**20)] * 6 + [Figures(files, gib * 2**30, gib * 2**30)]
+    nights = week * 5
+    assert judge_figures(nights[-1], nights[:-1]) == {}
+    odd = judge_figures(Figures(files + 100_000, gib * 2**30, gib * 2**30), nights[:-1])
+    assert list(odd) == [Figure.FILES]
