@@ -145,14 +145,15 @@ def sound_locations(
     gone: Collection[int] = (),
     may_be: Callable[[ChunkLocation], bool] = lambda _: True,
 ) -> Iterator[ChunkLocation]:
-    """Locations in sound archives for chunks whose own are lost, damaged, deleted or in `gone`.
+    """Locations in sound archives for chunks whose own are not relied on any more, or in `gone`.
 
+    One that is retired or condemned is read where there is no other: who deletes elsewhere may be quicker.
     `held_by` are the archives of those `locations` (by number), which are read only if one is not sound. A
     chunk in several archives that no listing has shown yet is taken from the newest: it was stored anew for a
     reason. Only locations that `may_be` accepts are returned.
     """
     yield from (location for location in _doubtful(tx, held_by, may_be) if location.number in locations)
-    spoiled = _among(tx, held_by, (*_SPOILED, *_GOING)) | _among(
+    spoiled = _among(tx, held_by, _NOT_RELIED_ON) | _among(
         tx, {*gone}.intersection(held_by), tuple(ArchiveState)
     )
     if not spoiled:

@@ -23,6 +23,7 @@ from backup.retention.policy import Policy
 from backup.schedule import parse_schedule
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import PACK, Site
+from tests.support.checking import query
 from tests.support.doubles import ManualClock
 from tests.support.rebuilding import bare, rows
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
@@ -128,6 +129,20 @@ def test_live_files_are_stored_anew_without_a_retrieval_and_the_old_archive_goes
     assert rows(again.folder) == rows(churn.site.folder)
 
 
+@pytest.mark.parametrize("state", [ArchiveState.RETIRED, ArchiveState.CONDEMNED])
+def test_what_was_stored_anew_is_read_there(churn: Churn, state: ArchiveState) -> None:
+    """Somebody else may have deleted the old archive, and no check has seen that yet."""
+    _forget(churn, 1)
+    churn.compact()
+    churn.night()
+    if state is ArchiveState.CONDEMNED:
+        churn.site.prune(deletes=False)
+    assert churn.states() == [state, ArchiveState.STORED]
+    ((old,),) = query(churn.site, "SELECT archive_id FROM archives WHERE state = ?", state)
+    churn.vault.delete_archives({old: None})
+    churn.assert_kept()
+
+
 def test_a_retired_archive_stays_while_a_kept_snapshot_needs_what_it_alone_holds(churn: Churn) -> None:
     packs = _packs(churn)
     churn.site.amend(records.RetiredRecord(packs))
@@ -135,6 +150,23 @@ def test_a_retired_archive_stays_while_a_kept_snapshot_needs_what_it_alone_holds
     assert churn.site.prune().condemned.archives == 0
     churn.clock.advance(10 * DAY)
     assert churn.site.prune().deleted.archives == 0
+    churn.assert_kept()
+
+
+def test_two_retired_archives_are_not_dispensable_because_of_each_other(churn: Churn) -> None:
+    for _ in range(2):  # the second holds what the first one holds of the files on the disk
+        churn.site.amend(records.RetiredRecord(_packs(churn)))
+        if len(churn.states()) == 1:
+            churn.night()
+    (churn.source / "file 0").unlink()
+    (churn.source / "quiet" / "small").unlink()
+    churn.night()
+    _forget(churn, 1)
+    assert churn.states() == [ArchiveState.RETIRED, ArchiveState.RETIRED]
+    churn.site.prune()
+    churn.clock.advance(4 * DAY)
+    churn.site.prune()
+    assert ArchiveState.RETIRED in churn.states()
     churn.assert_kept()
 
 

@@ -201,6 +201,10 @@ class Pruning(RuleBasedStateMachine):
         self.world.others_look()
         self.world.others_delete()
 
+    @rule()
+    def keep(self) -> None:
+        self.world.keep()
+
     @rule(then=Acts, which=small)
     def others_delete_late(self, then: str, which: int) -> None:
         """By a view that is hours old."""
