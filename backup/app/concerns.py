@@ -140,7 +140,7 @@ def _renewal(
         text = f"the certificate was to be renewed {renewal.way} by {_shown(late)}; {why}"
     else:
         return
-    yield Concern(Level.WARNING, Topic.CERTIFICATE, text, "nightvault identity renew")
+    yield Concern(Level.WARNING, Topic.CERTIFICATE, text, "nightvault identity renew", about="renewal")
 
 
 def certificate_level(certificate: CertificateStatus | None, now: datetime) -> Level | None:

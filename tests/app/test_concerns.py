@@ -185,5 +185,5 @@ def test_a_renewal_that_fails_is_told_long_before_the_certificate_expires(
     left: timedelta, more: dict[str, Any], text: str | None
 ) -> None:
     found = concerns_of(status(certificate=certificate(left, 7 * DAY), renewal=renewal(**more)))
-    assert [one.topic for one in found] == [Topic.CERTIFICATE] * (text is not None)
+    assert [(one.topic, one.about) for one in found] == [(Topic.CERTIFICATE, "renewal")] * (text is not None)
     assert text is None or re.search(text, found[0].text)
