@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 from contextlib import closing, suppress
 from typing import Any, Final
@@ -16,6 +17,7 @@ from sqlalchemy import Engine
 
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError
 from backup.files import Draft
+from backup.inventory.locks import hold_lock
 from backup.model import MIB
 
 FOLDER: Final = "copies"  # in the state directory
@@ -34,31 +36,52 @@ def copies_in(state: str) -> str:
     return folder
 
 
-def copy_inventory(engine: Engine, target: str, *, replace: bool = False) -> int:
+def copy_inventory(engine: Engine, target: str, state: str, *, replace: bool = False) -> int:
     """Copy the inventory into a new file of mode 0600; its size in bytes.
 
-    `NightvaultError` if there is a file already, unless `replace`; `SpoolError` if it cannot be written.
+    SQLite writes by the file's name, so it writes in the folder of copies, where nobody else can change what
+    that is. `NightvaultError` if the target is there already, unless `replace`; `SpoolError` if it cannot be
+    written; `LockedError` while another copy is made.
     """
     if not replace and os.path.lexists(target):
-        raise NightvaultError(f"there is a file already: {target}", advice="name another one, or remove it")
-    part = f"{target}.part"
-    size = database_size(engine)
-    _require_room(os.path.dirname(os.path.abspath(target)), size, f"the copy {target}")
-    try:
-        with Draft(target, beside=part) as draft:
+        raise _taken(target)
+    folder, size = copies_in(state), database_size(engine)
+    part = os.path.join(folder, "copy.part")
+    for place in {folder, os.path.dirname(os.path.abspath(target))}:
+        _require_room(place, size, f"the copy {target}")
+    with hold_lock(state, "copy"), Draft(os.path.join(folder, "copy"), beside=part) as draft:
+        _clear_beside(part)  # of a process that was killed
+        try:
             _fill(engine, part)
-            draft.place(replace=replace)
-    except FileExistsError as error:
-        raise NightvaultError(f"there is a file already: {target}", advice="name another one") from error
-    except OSError as error:
-        raise SpoolError(
-            f"the copy {target} cannot be written: {error.strerror}", advice="name another place"
-        ) from error
-    finally:
-        for end in ("-wal", "-shm", "-journal"):
-            with suppress(OSError):
-                os.unlink(part + end)
+            draft.sync()
+            _take_over(part, target, replace=replace)
+        except FileExistsError as error:
+            raise _taken(target) from error
+        except OSError as error:
+            raise SpoolError(
+                f"the copy {target} cannot be written: {error.strerror}", advice="name another place"
+            ) from error
+        finally:
+            _clear_beside(part)
     return os.stat(target).st_size
+
+
+def _clear_beside(path: str) -> None:
+    """Remove what SQLite keeps beside a database."""
+    for end in ("-wal", "-shm", "-journal"):
+        with suppress(FileNotFoundError):
+            os.unlink(path + end)
+
+
+def _take_over(part: str, target: str, *, replace: bool) -> None:
+    """Write what is in a file to the target, by a descriptor that is the target's own."""
+    with open(part, "rb") as source, Draft(target) as draft:
+        shutil.copyfileobj(source, draft.file, MIB)
+        draft.place(replace=replace)
+
+
+def _taken(target: str) -> NightvaultError:
+    return NightvaultError(f"there is a file already: {target}", advice="name another one, or remove it")
 
 
 def _fill(engine: Engine, part: str) -> None:
@@ -68,9 +91,7 @@ def _fill(engine: Engine, part: str) -> None:
         copy.execute("PRAGMA synchronous=OFF")  # it is synced as a whole
         try:
             source.backup(copy)
-            copy.execute(
-                "PRAGMA journal_mode=DELETE"
-            )  # one file, which can be read where nothing may be written
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, and read where nothing may be written
             (found,) = copy.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
@@ -90,7 +111,7 @@ def copy_before_migration(engine: Engine, state: str, version: str) -> str:
     """
     folder = copies_in(state)
     path = os.path.join(folder, f"before-schema-{version}.sqlite")
-    copy_inventory(engine, path, replace=True)
+    copy_inventory(engine, path, state, replace=True)
     for old in migration_copies(state)[:-_KEPT_OF_MIGRATIONS]:
         with suppress(OSError):
             os.unlink(old)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from alembic import command
 
-from backup.errors import InventoryDamagedError, InventoryNewerError, NightvaultError, SpoolError
+from backup.errors import InventoryDamagedError, InventoryNewerError, LockedError, NightvaultError, SpoolError
 from backup.inventory import copies, database
 from backup.inventory.copies import copy_before_migration, copy_inventory, migration_copies, vacuum
 from backup.inventory.database import HEAD, Inventory, open_copy, open_inventory
@@ -47,7 +47,7 @@ def test_a_copy_is_consistent_while_others_write(inventory: Inventory, tmp_path:
     seen = set()
     for number in range(25):
         path = tmp_path / f"{number}.sqlite"
-        copy_inventory(inventory.engine, str(path))
+        copy_inventory(inventory.engine, str(path), inventory.lock_directory)
         counters = dict(rows(path)["counters"])
         assert counters["entries"] == counters["chunks"]
         seen.add(counters["entries"])
@@ -60,7 +60,7 @@ def test_it_is_one_private_file_with_all_rows(inventory: Inventory, state: Path,
     target = tmp_path / "copy.sqlite"
     before = os.umask(0)
     try:
-        size = copy_inventory(inventory.engine, str(target))
+        size = copy_inventory(inventory.engine, str(target), str(state))
     finally:
         os.umask(before)
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
@@ -82,14 +82,26 @@ def test_it_is_never_written_over_something(inventory: Inventory, tmp_path: Path
     target = tmp_path / "copy.sqlite"
     target.write_text("mine")
     with pytest.raises(NightvaultError, match="a file already"):
-        copy_inventory(inventory.engine, str(target))
+        copy_inventory(inventory.engine, str(target), inventory.lock_directory)
     target.unlink()
     target.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(NightvaultError, match="a file already"):
-        copy_inventory(inventory.engine, str(target))
+        copy_inventory(inventory.engine, str(target), inventory.lock_directory)
     assert not (tmp_path / "elsewhere").exists()
     with pytest.raises(SpoolError, match="No such file or directory"):
-        copy_inventory(inventory.engine, str(tmp_path / "gone" / "copy.sqlite"))
+        copy_inventory(inventory.engine, str(tmp_path / "gone" / "copy.sqlite"), inventory.lock_directory)
+
+
+def test_one_copy_is_made_at_a_time_and_what_a_killed_one_left_is_no_hindrance(
+    inventory: Inventory, state: Path, tmp_path: Path
+) -> None:
+    with inventory.locked("copy"), pytest.raises(LockedError):
+        copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"), str(state))
+    for name in ("copy.part", "copy.part-wal"):
+        (state / "copies" / name).write_text("half of a copy")
+    copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"), str(state))
+    assert not list((state / "copies").iterdir())
+    open_copy(str(tmp_path / "copy.sqlite"))[0].close()
 
 
 def test_of_a_damaged_one_no_copy_is_kept(inventory: Inventory, state: Path, tmp_path: Path) -> None:
@@ -103,8 +115,9 @@ def test_of_a_damaged_one_no_copy_is_kept(inventory: Inventory, state: Path, tmp
         file.seek((root - 1) * page)
         file.write(b"\xff" * 64)
     with pytest.raises(InventoryDamagedError), database.our_errors(inventory.engine):
-        copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"))
+        copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"), inventory.lock_directory)
     assert not list(tmp_path.glob("copy*"))
+    assert not list((state / "copies").iterdir())
 
 
 def test_without_room_nothing_is_begun(
@@ -115,7 +128,7 @@ def test_without_room_nothing_is_begun(
 
     monkeypatch.setattr("os.statvfs", lambda _: Full())
     with pytest.raises(SpoolError, match="0 are free"):
-        copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"))
+        copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"), inventory.lock_directory)
     with pytest.raises(SpoolError, match="0 are free"):
         vacuum(inventory.engine, str(state))
     assert not list(tmp_path.glob("copy*"))
