@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -72,13 +73,20 @@ def list_now(vault: Vault) -> Listing:
     return vault.fetch_listing(vault.request_listing("now"))
 
 
+@functools.lru_cache(maxsize=4)
+def random_pieces(seed: int, *sizes: int) -> Sequence[bytes]:
+    """Bytes that do not compress, the same for the same seed; kept for who asks again."""
+    rng = random.Random(seed)
+    return [rng.randbytes(size) for size in sizes]
+
+
 def fill(folder: Path, seed: int, size: int) -> None:
     """About `size` bytes that do not compress, in files large and small, with a link and an empty folder."""
-    rng = random.Random(seed)
-    (folder / "large").write_bytes(rng.randbytes(size * 3 // 5))
+    large, *small = random_pieces(seed, size * 3 // 5, *[size // 30] * 12)
+    (folder / "large").write_bytes(large)
     (folder / "deep" / "er").mkdir(parents=True)
-    for number in range(12):
-        (folder / "deep" / f"small {number}").write_bytes(rng.randbytes(size // 30))
+    for number, data in enumerate(small):
+        (folder / "deep" / f"small {number}").write_bytes(data)
     (folder / "deep" / "er" / "empty").touch()
     (folder / "link").symlink_to("deep/small 1")
     (folder / "void").mkdir(mode=0o750)
@@ -86,11 +94,11 @@ def fill(folder: Path, seed: int, size: int) -> None:
 
 def change(folder: Path, seed: int, size: int) -> None:
     """Add, grow, rename and remove some of what `fill` made, with about `size` new bytes."""
-    rng = random.Random(seed)
+    little, more = random_pieces(seed, 100, size)
     with open(folder / "large", "r+b") as file:
         file.seek(1000)
-        file.write(rng.randbytes(100))
-    (folder / "more").write_bytes(rng.randbytes(size))
+        file.write(little)
+    (folder / "more").write_bytes(more)
     (folder / "deep" / "small 2").rename(folder / "void" / "moved")
     (folder / "deep" / "small 3").unlink()
     (folder / "deep" / "small 4").chmod(0o600)

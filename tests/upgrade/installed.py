@@ -21,6 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from backup.app.clock import SystemClock
+from backup.cli import main
+from tests.support.command_line import CliAt
 from tests.support.emulated import (
     ACCESS_KEY_ID,
     ACCOUNT_ID,
@@ -53,25 +58,21 @@ class Installed:
         """The recovery key's file."""
         return self.folder / "recovery.key"
 
-    def run(self, *words: str, allowed: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
-        """Run the program; an exit code that is not allowed is an AssertionError with all that it said."""
-        program = Path(sys.executable).with_name("nightvault")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    def run(self, *words: str, allowed: tuple[int, ...] = (0,)) -> str:
+        """What the program prints; an exit code that is not allowed fails with all that it said.
+
+        It runs in this process, or in one of its own where `environment` has something for it.
+        """
+        texts = ["--config", str(self.folder / "config.toml"), *words]
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY}
-        done = subprocess.run(  # noqa: PLW1510 (the caller says which codes are right)
-            [program, "--config", self.folder / "config.toml", *words],
-            env={**clean, **keys, "HOME": str(self.folder), **self.environment},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=300,
-        )
-        assert done.returncode in allowed, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        given = {**dict.fromkeys(_names_of_aws()), **keys, "HOME": str(self.folder), **self.environment}
+        code, printed, told = (_started if self.environment else _called)(texts, given)
+        assert code in allowed, f"{words}: {code}\n{printed}\n{told}"
+        return printed
 
     def document(self, *words: str, allowed: tuple[int, ...] = (0,)) -> Any:
         """The JSON document that a command prints."""
-        return json.loads(self.run("--json", *words, allowed=allowed).stdout)
+        return json.loads(self.run("--json", *words, allowed=allowed))
 
     def make_listings(self) -> None:
         """Let every Glacier vault make its list now."""
@@ -85,6 +86,28 @@ class Installed:
         request = urllib.request.Request(f"{self.emulator.admin_url}/_admin/{what}", method="POST", data=body)
         with urllib.request.urlopen(request, timeout=30):
             pass
+
+
+def _names_of_aws() -> list[str]:
+    return [name for name in os.environ if name.startswith("AWS_")]
+
+
+def _called(words: list[str], given: Mapping[str, str | None]) -> tuple[int, str, str]:
+    done = CliRunner().invoke(main, words, obj=CliAt(SystemClock()), env=given)
+    return done.exit_code, done.stdout, done.stderr
+
+
+def _started(words: list[str], given: Mapping[str, str | None]) -> tuple[int, str, str]:
+    environment = {name: value for name, value in {**os.environ, **given}.items() if value is not None}
+    done = subprocess.run(  # noqa: PLW1510 (the caller says which codes are right)
+        [Path(sys.executable).with_name("nightvault"), *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 @contextmanager
