@@ -22,24 +22,13 @@ _MARK: Final = (
     "# Written by `nightvault install`, which replaces it only as long as nobody changed it. Change it with"
 )
 _DIGEST: Final = re.compile(r"# `systemctl edit`, which makes a file beside it\. sha256:([0-9a-f]{64})\n")
-_OF_USERS: Final = frozenset(
-    {
-        *("Type", "ExecStart", "ExecReload", "Restart", "RestartSec", "RestartPreventExitStatus"),
-        *(
-            "NotifyAccess",
-            "WatchdogSec",
-            "SuccessExitStatus",
-            "KillSignal",
-            "TimeoutStartSec",
-            "TimeoutStopSec",
-        ),
-        *("Nice", "IOSchedulingClass", "UMask", "NoNewPrivileges", "RestrictAddressFamilies"),
-        *("RestrictNamespaces", "RestrictRealtime", "LockPersonality", "MemoryDenyWriteExecute"),
-        *("SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber"),
-        *("LoadCredential", "LoadCredentialEncrypted", "Description", "Conflicts", "WantedBy"),
-        *("OnCalendar", "OnBootSec", "OnUnitActiveSec", "Persistent", "AccuracySec", "RandomizedDelaySec"),
-    }
-)
+_OF_USERS: Final = """
+Type ExecStart Restart RestartSec RestartPreventExitStatus SuccessExitStatus KillSignal WatchdogSec
+TimeoutStartSec TimeoutStopSec Nice IOSchedulingClass UMask NoNewPrivileges RestrictAddressFamilies
+RestrictNamespaces RestrictRealtime LockPersonality MemoryDenyWriteExecute SystemCallArchitectures
+SystemCallFilter SystemCallErrorNumber Description Conflicts WantedBy
+OnCalendar OnBootSec OnUnitActiveSec Persistent AccuracySec RandomizedDelaySec
+"""
 """Settings that a user's own service manager can carry out without the rights of root."""
 
 
@@ -84,7 +73,7 @@ def as_ordinary_user(template: str) -> str:
 def _line(line: str, places: Places) -> Iterator[str]:
     key, equals, value = line.partition("=")
     is_setting = bool(equals) and re.fullmatch(r"[A-Za-z]+", key) is not None
-    if places.is_user and (line.startswith("#") or (is_setting and key not in _OF_USERS)):
+    if places.is_user and (line.startswith("#") or (is_setting and key not in _OF_USERS.split())):
         return
     if key == "ExecStart":
         yield f"ExecStart={value.replace(PROGRAM, ' '.join(_words(places)), 1)}"

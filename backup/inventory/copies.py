@@ -156,18 +156,9 @@ def _named(folder: str, pattern: re.Pattern[str]) -> list[str]:
 
 def database_size(engine: Engine) -> int:
     """The size of the database in bytes, with what is not in its main file yet."""
-    return _pages(engine, "page_count")
-
-
-def free_size(engine: Engine) -> int:
-    """The bytes in pages that nothing uses: what `vacuum` gives back at least."""
-    return _pages(engine, "freelist_count")
-
-
-def _pages(engine: Engine, what: str) -> int:
     with closing(engine.raw_connection()) as pooled:
         source: Any = pooled.driver_connection
-        return int(_one(source, what) * _one(source, "page_size"))
+        return _one(source, "page_count") * _one(source, "page_size")
 
 
 def _one(connection: Any, pragma: str) -> int:
