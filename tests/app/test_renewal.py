@@ -24,13 +24,13 @@ from backup.errors import ConfigError, DeniedError, IdentityError, LockedError, 
 from backup.inventory.locks import hold_lock
 from backup.pki.authority import CertificateContents, create_ca, open_ca, sign_certificate
 from backup.pki.index import Reason, read_index
-from backup.pki.issuing import sign_csr
+from backup.pki.issuing import make_csr, sign_csr
 from backup.pki.keys import KeyType
 from backup.pki.revoking import revoke
 from backup.pki.roots import add_root, switch_root
 from backup.pki.subjects import Subject
 from tests.support.doubles import START
-from tests.support.renewing import RenewalSite, renewal_site
+from tests.support.renewing import SERVER, RenewalSite, renewal_site
 
 
 @pytest.fixture
@@ -96,6 +96,22 @@ def test_a_new_key_or_the_same(site: RenewalSite, key: str) -> None:
     written = Path(identity_files(site.config).private_key)
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
     assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
+
+
+def test_a_key_that_stays_in_its_store_has_a_request_of_its_own(site: RenewalSite) -> None:
+    """As of a token or TPM: the request was made elsewhere, and serves each time."""
+    request, key = site.folder / "web1.csr", site.folder / "etc" / "web1.key"
+    make_csr(SERVER, key_type=KeyType.P_256, key_path=str(key), csr_path=str(request))
+    site.reconfigure('command = ["true"]\nkey = "same"\nrequest = "web1.csr"')
+    before = public_key(site)
+    for _ in range(2):
+        due(site)
+        assert site.tick().state is RenewalState.RENEWED
+        files = identity_files(site.config)
+        assert files.private_key == str(key)
+        assert os.listdir(os.path.dirname(files.certificate)) == ["certificate.pem"]
+        assert public_key(site) == before
+        assert site.night()
 
 
 def test_a_new_key_is_encrypted_as_the_old_one(site: RenewalSite) -> None:
