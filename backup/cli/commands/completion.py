@@ -8,10 +8,10 @@ from backup.cli.support.context import Cli, pass_cli
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 @pass_cli
 def completion(cli: Cli, shell: str) -> None:
-    """Print the script that lets SHELL complete words, for the shell to read.
+    """Print the script that lets SHELL (bash, zsh or fish) complete words.
 
     It completes commands, options and files, and from the config and the inventory jobs, vaults, snapshots
     and the paths in them. It only reads, and completes nothing where it may not.
