@@ -27,7 +27,8 @@ from backup.model import MIB
 
 HIDDEN = "(hidden)"
 _SECRET = re.compile(r"(?:^|_)(?:password|passphrase|secret|token|pin|environment|headers)$")
-_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=\?).+")  # a user with a password; what follows a ?
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")  # of an address: a user, with a password
+_QUERY = re.compile(r"(://[^?\s]*\?).+")  # of an address: what follows its ?
 _ADDRESS = re.compile(r"(https?://[^/]+/).+")  # of a channel: what follows the host may be a secret topic
 _DAY = 24 * 3600
 
@@ -116,14 +117,14 @@ def _without_secrets(name: str, text: str) -> str:
         return HIDDEN
     if name == "url":
         text = _ADDRESS.sub(rf"\1{HIDDEN}", text)
-    return _IN_ADDRESS.sub(HIDDEN, text)
+    return _QUERY.sub(rf"\1{HIDDEN}", _LOGIN.sub(HIDDEN, text))
 
 
 def _default(values: Struct, name: str, value: Any) -> Any:
     """What holds for a key that the file does not name, written as the file would; None: nothing is set."""
     if name == "timezone" and isinstance(values, JobSettings):
         return values.zone
-    if isinstance(value, Struct) or value in {None, ()}:
+    if isinstance(value, Struct) or value is None or value == ():
         return None
     if name in {"pack_size", "part_size", "memory", "min_free"}:
         return f"{value // MIB}MiB"

@@ -92,6 +92,7 @@ def test_secrets_stay_hidden(tmp_path: Path) -> None:
         ("headers", {"Authorization": "sesame"}, {"Authorization": "(hidden)"}),
         ("channel", [{"password": "sesame", "to": "me"}], [{"password": "(hidden)", "to": "me"}]),
         ("keep_weekly", 8, 8),
+        ("exclude", ["*.mp?", "a@b"], ["*.mp?", "a@b"]),
     ],
 )  # fmt: skip
 def test_what_counts_as_a_secret(name: str, value: Any, shown: Any) -> None:
