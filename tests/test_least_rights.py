@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import backup.app.vaults
+from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
 from backup.app.clock import SystemClock
 from backup.cli.demonstration.local_aws import KEEPER_ROLE, PRUNE_ROLE, ROLES
-from backup.cli.support.aws_documents import AwsSetup, BucketSetup, documents
 from backup.emulator.core.evaluate import Asked, Policies, judge
 from backup.emulator.core.policy import Principal, parse_policy
 from tests.support.clocks import EmulatorClock

@@ -75,6 +75,7 @@ SECTIONS = {
         "key": "Recovery keys, and enrolling this server's signer.",
         "identity": "This server's certificate and private key.",
         "ca": "A small certificate authority for Roles Anywhere.",
+        "setup": "Set up AWS for this config, shown first; undo it.",
         "aws": "Policies and settings that AWS needs for this config.",
     },
     "AWS keys for other programs": {

@@ -11,11 +11,13 @@ from backup.config.limits import most_parts_at_once, part_size_within, warnings_
 from backup.config.monitoring import LogForm
 from backup.config.reading import (
     SYSTEM_CONFIG,
+    config_of,
     find_config,
     load_config,
     parse_duration,
     parse_money,
     parse_size,
+    read_document,
 )
 from backup.config.retention import PROPOSED, ForgetWhen, RetentionSettings, proposed_lines
 from backup.config.settings import (
@@ -53,6 +55,7 @@ __all__ = [
     "SourceSettings",
     "Table",
     "VaultSettings",
+    "config_of",
     "find_config",
     "load_config",
     "minute_of",
@@ -62,6 +65,7 @@ __all__ = [
     "parse_size",
     "part_size_within",
     "proposed_lines",
+    "read_document",
     "settings_in_force",
     "warnings_of_limits",
     "without_secrets",

@@ -105,7 +105,11 @@ def _is_there(path: str) -> bool:
 def load_config(path: str) -> Config:
     """Read and check the file; `ConfigError` names every mistake by its key (tables counted from 1)."""
     path = os.path.abspath(path)
-    document = read_document(path)
+    return config_of(read_document(path), path)
+
+
+def config_of(document: Mapping[str, Any], path: str) -> Config:
+    """The config that a document says, as if it were the file; `ConfigError` as `load_config`."""
     mistakes: list[Mistake] = []
     config = _read_tables(document, path, mistakes)
     if config is not None:

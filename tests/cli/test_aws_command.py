@@ -11,7 +11,7 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from backup.cli.support.aws_documents import (
+from backup.app.aws_setup.documents import (
     JOB_ACTIONS,
     OWN_NAME,
     AwsSetup,
@@ -129,7 +129,7 @@ def test_partitions_and_regions_are_kept_apart() -> None:
     setup = AwsSetup("aws-cn", "cn-northwest-1", ACCOUNT, "nightly", anchor, [ROLE], 3600)
     made = json.dumps(documents(setup))
     assert f"arn:aws-cn:glacier:cn-northwest-1:{ACCOUNT}:vaults/nightly" in made
-    assert f"arn:aws-cn:rolesanywhere:cn-north-1:{ACCOUNT}:*" in made
+    assert f"arn:aws-cn:rolesanywhere:cn-north-1:{ACCOUNT}:trust-anchor/*" in made
 
 
 def test_what_is_not_known_yet_is_left_to_be_filled_in(tmp_path: Path) -> None:

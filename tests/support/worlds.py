@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from backup.cli.support.aws_documents import (
+from backup.app.aws_setup.documents import (
     OWN_NAME,
     AwsSetup,
     BucketSetup,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.support.aws_documents import OWN_NAME, AwsSetup, BucketSetup, Document, documents
+from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, BucketSetup, Document, documents
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.credentials.arns import parse_roles_anywhere_arn
@@ -145,23 +145,16 @@ def _check_shared(cli: Cli, vault: VaultSettings, setup: AwsSetup) -> None:
 
 
 def _certificate_tags(cli: Cli, config: Config) -> tuple[str, str | None]:
-    """CN and OU as Roles Anywhere makes session tags of them: several are joined by a slash."""
-    from cryptography.x509.oid import NameOID
-
-    from backup.app.vaults import identity_files
-    from backup.credentials.certificate import subject_values
-    from backup.credentials.identity import own_certificate
+    """CN and OU of the certificate; a word in capitals where there is none."""
+    from backup.app.aws_setup.wanted import subject_of
 
     if config.identity is None:
         return UNKNOWN_NAME, None
     try:
-        certificate = own_certificate(identity_files(config))
+        return subject_of(config)
     except NightvaultError as error:
         cli.warn(f"{error}: the trust policy cannot name its subject")
         return UNKNOWN_NAME, None
-    names = subject_values(certificate, NameOID.COMMON_NAME)
-    units = subject_values(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME)
-    return "/".join(names) or UNKNOWN_NAME, "/".join(units) or None
 
 
 def _missing(shown: Mapping[str, Document]) -> list[str]:

@@ -54,6 +54,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "listing show": ("nightvault listing show", "nightvault listing show cold --json"),
     "prices": ("nightvault prices", "nightvault prices --region eu-central-1 --toml"),
     "prices verify": ("nightvault prices verify", "nightvault prices verify --region eu-central-1"),
+    "setup aws": (
+        "nightvault setup aws --plan  # what would be made, in words",
+        "nightvault setup aws --apply --ca ca/ca.pem",
+    ),
     "restore": (
         "nightvault restore latest:/etc --target /mnt/back --key recovery.key --wait",
         "nightvault restore latest:/srv '*.conf' --target /mnt/back --dry-run",

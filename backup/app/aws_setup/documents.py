@@ -30,6 +30,25 @@ BUCKET_ACTIONS = (
     "s3:GetBucketVersioning",
     "s3:GetBucketObjectLockConfiguration",
 )
+ROLE_ACTIONS = (
+    *("iam:CreateRole", "iam:GetRole", "iam:DeleteRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy"),
+    *("iam:PutRolePolicy", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:DeleteRolePolicy"),
+)
+PLACE_ACTIONS: Mapping[str, Sequence[str]] = {
+    "glacier": (
+        *("glacier:CreateVault", "glacier:DescribeVault", "glacier:DeleteVault"),
+        *("glacier:AddTagsToVault", "glacier:ListTagsForVault"),
+    ),
+    "s3": (
+        *("s3:CreateBucket", "s3:TagResource", "s3:ListBucket", "s3:DeleteBucket", "s3:GetBucketTagging"),
+        *("s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
+        *("s3:GetBucketPolicy", "s3:PutBucketPolicy"),
+        *("s3:GetLifecycleConfiguration", "s3:PutLifecycleConfiguration"),
+        *("s3:GetBucketVersioning", "s3:PutBucketVersioning"),
+    ),
+}
+"""What making, looking at and deleting a vault or bucket needs."""
+
 DELETE_ACTIONS = ("glacier:GetVaultLock", "glacier:DeleteArchive")
 _LISTING_ACTIONS = ("s3:ListBucket", "s3:ListBucketMultipartUploads")
 JOB_ACTIONS = ("glacier:InitiateJob", "glacier:DescribeJob", "glacier:ListJobs", "glacier:GetJobOutput")
@@ -37,12 +56,13 @@ JOB_ACTIONS = ("glacier:InitiateJob", "glacier:DescribeJob", "glacier:ListJobs",
 
 @dataclass(frozen=True, slots=True)
 class BucketSetup:
-    """The bucket, prefix and storage classes of an S3 vault."""
+    """The bucket, prefix and storage classes of an S3 vault; `is_plain`: its endpoint is plain HTTP."""
 
     name: str
     prefix: str
     storage_class: str
     catalog_class: str
+    is_plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,40 +122,29 @@ def documents(setup: AwsSetup) -> Mapping[str, Document]:
 
 
 def setup_policy(setup: AwsSetup) -> Document:
-    """The permissions of the person who sets this up: trust anchors, profiles, and passing roles to them."""
+    """The permissions of the person who sets this up, by `setup aws` or by hand, and takes it away again."""
     region = setup.trust_anchor_arn.split(":")[3]  # which may be another than the vault's
     anywhere = f"arn:{setup.partition}:rolesanywhere:{region}:{setup.account}"
-    anchors = _allow(
-        "MakeTrustAnchorsAndProfiles",
-        (
-            "rolesanywhere:CreateTrustAnchor",
-            "rolesanywhere:GetTrustAnchor",
-            "rolesanywhere:ListTrustAnchors",
-            "rolesanywhere:UpdateTrustAnchor",
-            "rolesanywhere:EnableTrustAnchor",
-            "rolesanywhere:DisableTrustAnchor",
-            "rolesanywhere:CreateProfile",
-            "rolesanywhere:GetProfile",
-            "rolesanywhere:ListProfiles",
-            "rolesanywhere:UpdateProfile",
-            "rolesanywhere:EnableProfile",
-            "rolesanywhere:DisableProfile",
-            "rolesanywhere:ImportCrl",
-            "rolesanywhere:UpdateCrl",
-            "rolesanywhere:ListCrls",
-        ),
-        f"{anywhere}:*",
-    )
-    roles = _allow(
-        "MakeTheRoles",
-        ("iam:CreateRole", "iam:GetRole", "iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy"),
-        list(setup.role_arns),
-    )
+    kinds = ("TrustAnchor", "Profile", "Crl")
+    words = ("Update", "Enable", "Disable", "Delete", "Get")
+    lists = [f"rolesanywhere:List{kind}s" for kind in kinds]
+    make = ("rolesanywhere:CreateTrustAnchor", "rolesanywhere:CreateProfile", "rolesanywhere:ImportCrl")
+    change = [f"rolesanywhere:{word}{kind}" for kind in kinds for word in words]
+    tags = ("rolesanywhere:TagResource", "rolesanywhere:ListTagsForResource")
+    things = [f"{anywhere}:{kind}/*" for kind in ("trust-anchor", "profile", "crl")]
     hand_over = {
         **_allow("HandTheRolesToProfiles", ("iam:PassRole",), list(setup.role_arns)),
         "Condition": {"StringEquals": {"iam:PassedToService": "rolesanywhere.amazonaws.com"}},
     }
-    return _policy(anchors, roles, hand_over)
+    return _policy(
+        _allow("MakeTrustAnchorsAndProfiles", (*make, *lists), "*"),  # AWS knows no resource for these
+        _allow("ChangeThem", (*change, *tags), things),
+        _allow("MakeTheRoles", ROLE_ACTIONS, list(setup.role_arns)),
+        hand_over,
+        _allow("MakeThePlace", PLACE_ACTIONS["s3"], setup.bucket_arn)
+        if setup.bucket is not None
+        else _allow("MakeThePlace", PLACE_ACTIONS["glacier"], setup.vault_arn),
+    )
 
 
 def trust_policy(setup: AwsSetup) -> Document:
@@ -255,11 +264,12 @@ def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
 
     completed = {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}
     clear = {"Bool": {"aws:SecureTransport": "false"}}
+    everything = [setup.bucket_arn, f"{setup.bucket_arn}/*"]
     return _policy(
         only_class("DataInTheirClass", data, bucket.storage_class),
         only_class("CatalogsReadable", meta, bucket.catalog_class),
         _deny("NeverOverwrite", ("s3:PutObject",), [data, meta], completed),
-        _deny("NothingInTheClear", ("s3:*",), [setup.bucket_arn, f"{setup.bucket_arn}/*"], clear),
+        *([] if bucket.is_plain else [_deny("NothingInTheClear", ("s3:*",), everything, clear)]),
     )
 
 

@@ -1,0 +1,114 @@
+"""Calls of AWS with the admin's own credentials, by boto3's chain; they are never stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+import botocore.exceptions as boto
+
+from backup.app.aws_setup.missing import Missing, missing_in
+from backup.errors import DeniedError, NightvaultError
+from backup.vault.aws import make_client, make_s3_client, translated_errors
+
+_CODES = {"NoSuchEntity", "NoSuchBucket", "404", "ResourceNotFoundException"}
+_GONE = _CODES | {
+    *("NoSuchBucketPolicy", "NoSuchLifecycleConfiguration", "NoSuchTagSet"),
+    "NoSuchPublicAccessBlockConfiguration",
+}
+_BUSY = {"ConcurrentModification", "OperationAborted", "ServiceFailure", "DeleteConflict"}
+
+
+class BusyError(NightvaultError):
+    """AWS is still at an earlier change of the same thing."""
+
+    retryable = True
+
+
+class AwsCalls:
+    """Clients of the services of one account, made when they are first used.
+
+    `endpoints` are those of the config, by service; without one boto3's own variables
+    (AWS_ENDPOINT_URL_IAM …) decide.
+    """
+
+    def __init__(
+        self, region: str, endpoints: Mapping[str, str | None], *, vault_region: str, path_style: bool = False
+    ) -> None:
+        self._session = boto3.Session(region_name=region)
+        self._region = region
+        self._vault_region = vault_region
+        self._endpoints = endpoints
+        self._path_style = path_style
+        self._clients: dict[str, Any] = {}
+
+    def call(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
+        """One call, tried once. `DeniedError` with the missing statement; `BusyError` to try again."""
+        doing = f"call {service}:{''.join(word.title() for word in operation.split('_'))}"
+        try:
+            with translated_errors(doing):
+                try:
+                    answer: Mapping[str, Any] = getattr(self._client(service), operation)(**parameters)
+                except boto.ClientError as error:
+                    if error.response.get("Error", {}).get("Code") in _BUSY:
+                        raise BusyError(f"cannot {doing}: {error}") from error
+                    raise
+        except DeniedError as error:
+            raise _explained(error, operation, parameters) from error
+        return answer
+
+    def find(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any] | None:
+        """The same, but None if the thing or setting is not there."""
+        try:
+            answer: Mapping[str, Any] = getattr(self._client(service), operation)(**parameters)
+        except boto.ClientError as error:
+            if error.response.get("Error", {}).get("Code") in _GONE:
+                return None
+        except boto.BotoCoreError:
+            pass  # told by the same call again
+        else:
+            return answer
+        return self.call(service, operation, **parameters)
+
+    def all(self, service: str, operation: str, member: str) -> list[Mapping[str, Any]]:
+        """The things of a list, all of its pages."""
+        found: list[Mapping[str, Any]] = []
+        more: dict[str, str] = {}
+        while True:
+            page = self.call(service, operation, **more)
+            found += page.get(member, ())
+            if not page.get("nextToken"):
+                return found
+            more = {"nextToken": page["nextToken"]}
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self._make(service)
+        return self._clients[service]
+
+    def _make(self, service: str) -> Any:
+        endpoint = self._endpoints.get(service)
+        if service == "s3":
+            return make_s3_client(
+                self._session, region=self._vault_region, endpoint=endpoint, path_style=self._path_style
+            )
+        region = self._vault_region if service == "glacier" else self._region
+        return make_client(self._session, service, region=region, endpoint=endpoint)
+
+
+def _explained(error: DeniedError, operation: str, parameters: Mapping[str, Any]) -> DeniedError:
+    """The denial with the statement that would allow it, ready for whoever can grant it."""
+    missing = missing_in(str(error))
+    if missing is None and operation == "head_bucket":  # S3 gives no reasons in answers to HEAD
+        bucket = f"arn:aws:s3:::{parameters['Bucket']}"
+        missing = Missing("whoever gives this command", "s3:ListBucket", bucket, is_forbidden=False)
+    if missing is None:
+        return error
+    if missing.is_forbidden:
+        advice = "a policy denies it expressly: only who may change that policy can help"
+    else:
+        statement = json.dumps(missing.statement, indent=2)
+        advice = f"{missing.who} lacks this statement; send it to who can grant it:\n{statement}"
+    return DeniedError(str(error), advice=advice)

@@ -1,0 +1,237 @@
+"""The steps that lead from what was found to what is wanted, or to nothing; pure.
+
+Each step is one call that can be repeated after a cut: whoever looks again finds what was made by its tag,
+and plans only the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from backup.app.aws_setup.documents import Document
+from backup.app.aws_setup.model import (
+    TAG,
+    UNKNOWN_ANCHOR,
+    Found,
+    FoundRole,
+    Kind,
+    Plan,
+    Step,
+    Verb,
+    Wanted,
+    WantedRole,
+)
+from backup.app.aws_setup.places import place_obstacles, steps_of_place
+
+POLICY = "nightvault"
+"""The name of each role's inline policy."""
+
+
+def to_make(wanted: Wanted, found: Found) -> Plan:
+    """What must be done so that all is as it should be; nothing if it is."""
+    obstacles = [
+        f"role {role.name} is there and does not carry the tag {TAG}={wanted.name}: "
+        "choose another name (--name), or delete it"
+        for role in wanted.roles
+        if role.name in found.roles and not found.roles[role.name].is_ours
+    ]
+    steps = [
+        *steps_of_place(wanted, found.place),
+        *_anchor(wanted, found),
+        *_crl(wanted, found),
+        *(step for role in wanted.roles for step in _role(wanted, role, found)),
+        *_profile(wanted, found),
+    ]
+    return Plan(tuple(steps), (*obstacles, *place_obstacles(wanted, found.place)))
+
+
+def _anchor(wanted: Wanted, found: Found) -> Iterator[Step]:
+    source = {
+        "sourceType": "CERTIFICATE_BUNDLE",
+        "sourceData": {"x509CertificateData": wanted.certificates},
+    }
+    for extra in found.anchors[1:]:
+        yield from _delete_anchor(wanted.name, extra.id, enabled=extra.enabled)
+    if not found.anchors:
+        made = {"name": wanted.name, "source": source, "enabled": True, "tags": lower_tags(wanted.name)}
+        words = "lets in certificates of your authority"
+        yield _anywhere(Verb.MAKE, Kind.ANCHOR, wanted.name, words, "create_trust_anchor", made)
+        return
+    anchor = found.anchors[0]
+    number = {"trustAnchorId": anchor.id}
+    if anchor.certificates.split() != wanted.certificates.split():
+        words = "its certificates become those of your authority; its ARN stays"
+        change = {**number, "source": source}
+        yield _anywhere(Verb.CHANGE, Kind.ANCHOR, wanted.name, words, "update_trust_anchor", change)
+    if not anchor.enabled:
+        yield _anywhere(Verb.CHANGE, Kind.ANCHOR, wanted.name, "is enabled", "enable_trust_anchor", number)
+
+
+def _crl(wanted: Wanted, found: Found) -> Iterator[Step]:
+    if wanted.crl is None:
+        return
+    anchor = found.anchor_arn or UNKNOWN_ANCHOR
+    known = next((crl for crl in found.crls if crl.anchor_arn == anchor), None)
+    if known is None:
+        made = {
+            "name": wanted.name,
+            "crlData": wanted.crl.encode(),
+            "trustAnchorArn": anchor,
+            "enabled": True,
+            "tags": lower_tags(wanted.name),
+        }
+        words = "certificates in it are let in no more"
+        yield _anywhere(Verb.MAKE, Kind.CRL, wanted.name, words, "import_crl", made)
+        return
+    if known.text.split() != wanted.crl.split():
+        change = {"crlId": known.id, "crlData": wanted.crl.encode()}
+        yield _anywhere(Verb.CHANGE, Kind.CRL, wanted.name, "becomes the given one", "update_crl", change)
+    if not known.enabled:
+        yield _anywhere(Verb.CHANGE, Kind.CRL, wanted.name, "is enabled", "enable_crl", {"crlId": known.id})
+
+
+def _role(wanted: Wanted, role: WantedRole, found: Found) -> Iterator[Step]:
+    known, named = found.roles.get(role.name), {"RoleName": role.name}
+    trust = wanted.trust_of(role, found.anchor_arn or UNKNOWN_ANCHOR)
+    if known is None:
+        subject = role.common_name or f"unit {role.unit}"
+        made = {
+            **named,
+            "Path": role.path,
+            "AssumeRolePolicyDocument": json.dumps(trust),
+            "Description": f"nightvault: {role.purpose}",
+            "Tags": upper_tags(wanted.name),
+        }
+        words = f"for {role.purpose}; only by this trust anchor, only for {subject}"
+        yield _iam(Verb.MAKE, role.name, words, "create_role", made)
+    elif known.trust != trust:
+        change = {**named, "PolicyDocument": json.dumps(trust)}
+        words = "who may assume it is set right"
+        yield _iam(Verb.CHANGE, role.name, words, "update_assume_role_policy", change)
+    policies: Mapping[str, Document] = {} if known is None else known.policies
+    if policies.get(POLICY) != role.policy:
+        change = {**named, "PolicyName": POLICY, "PolicyDocument": json.dumps(role.policy)}
+        words = "may do: " + ", ".join(short_actions(role.policy))
+        yield _iam(Verb.CHANGE, role.name, words, "put_role_policy", change)
+    for other in sorted(set(policies) - {POLICY}):
+        change = {**named, "PolicyName": other}
+        words = f"loses the policy {other}, which is not of this set-up"
+        yield _iam(Verb.CHANGE, role.name, words, "delete_role_policy", change)
+
+
+def short_actions(policy: Document) -> list[str]:
+    """The actions of a policy without their service, in order, each once."""
+    text = json.loads(json.dumps(policy))
+    actions = [action for statement in text["Statement"] for action in statement["Action"]]
+    return list(dict.fromkeys(action.partition(":")[2] for action in actions))
+
+
+def _profile(wanted: Wanted, found: Found) -> Iterator[Step]:
+    arns = sorted(role.arn for role in wanted.roles)
+    values = {
+        "roleArns": arns,
+        "durationSeconds": wanted.seconds,
+        "acceptRoleSessionName": wanted.takes_session_names,
+    }
+    for extra in found.profiles[1:]:
+        yield from _delete_profile(wanted.name, extra.id, enabled=extra.enabled)
+    if not found.profiles:
+        made = {"name": wanted.name, **values, "enabled": True, "tags": lower_tags(wanted.name)}
+        words = f"these {len(arns)} roles, sessions of {wanted.seconds} s"
+        yield _anywhere(Verb.MAKE, Kind.PROFILE, wanted.name, words, "create_profile", made)
+        return
+    known = found.profiles[0]
+    number = {"profileId": known.id}
+    is_now = (sorted(known.role_arns), known.seconds, known.takes_session_names)
+    if is_now != (arns, wanted.seconds, wanted.takes_session_names):
+        change = {**number, **values}
+        words = f"becomes: {len(arns)} roles, sessions of {wanted.seconds} s"
+        yield _anywhere(Verb.CHANGE, Kind.PROFILE, wanted.name, words, "update_profile", change)
+    if not known.enabled:
+        yield _anywhere(Verb.CHANGE, Kind.PROFILE, wanted.name, "is enabled", "enable_profile", number)
+
+
+def to_destroy(wanted: Wanted, found: Found) -> Plan:
+    """What removes all that carries the tag; a vault or bucket that holds something is left, and said."""
+    name, place, left = wanted.name, found.place, []
+    steps = [step for one in found.profiles for step in _delete_profile(name, one.id, enabled=one.enabled)]
+    for crl in found.crls:
+        words = "is deleted"
+        steps.append(_anywhere(Verb.DELETE, Kind.CRL, name, words, "delete_crl", {"crlId": crl.id}))
+    steps += [step for one in found.anchors for step in _delete_anchor(name, one.id, enabled=one.enabled)]
+    for role in found.roles.values():
+        if role.is_ours:
+            steps += _delete_role(role)
+        else:
+            left.append(f"role {role.name}: it does not carry the tag {TAG}={name}")
+    where = f"bucket {wanted.bucket.name}" if wanted.bucket else f"vault {wanted.vault}"
+    if place is not None and not place.is_ours:
+        left.append(f"{where}: it does not carry the tag {TAG}={name}")
+    elif place is not None and place.holds:
+        left.append(f"{where}: it is not empty; what is stored there is never deleted by a set-up")
+    elif place is not None:
+        steps.append(_delete_place(wanted))
+    return Plan(tuple(steps), left=tuple(left))
+
+
+def _delete_anchor(name: str, number: str, *, enabled: bool) -> Iterator[Step]:
+    given = {"trustAnchorId": number}
+    if enabled:
+        words = "is disabled: nobody gets in any more"
+        yield _anywhere(Verb.CHANGE, Kind.ANCHOR, name, words, "disable_trust_anchor", given)
+    yield _anywhere(Verb.DELETE, Kind.ANCHOR, name, "is deleted", "delete_trust_anchor", given)
+
+
+def _delete_profile(name: str, number: str, *, enabled: bool) -> Iterator[Step]:
+    given = {"profileId": number}
+    if enabled:
+        words = "is disabled: no new sessions"
+        yield _anywhere(Verb.CHANGE, Kind.PROFILE, name, words, "disable_profile", given)
+    yield _anywhere(Verb.DELETE, Kind.PROFILE, name, "is deleted", "delete_profile", given)
+
+
+def _delete_role(role: FoundRole) -> Iterator[Step]:
+    for policy in sorted(role.policies):
+        given = {"RoleName": role.name, "PolicyName": policy}
+        yield _iam(Verb.CHANGE, role.name, f"loses its policy {policy}", "delete_role_policy", given)
+    yield _iam(Verb.DELETE, role.name, "is deleted", "delete_role", {"RoleName": role.name})
+
+
+def _delete_place(wanted: Wanted) -> Step:
+    if wanted.bucket is not None:
+        given = {"Bucket": wanted.bucket.name}
+        return Step(
+            Verb.DELETE,
+            Kind.BUCKET,
+            wanted.bucket.name,
+            "is empty, and deleted",
+            "s3",
+            "delete_bucket",
+            given,
+        )
+    given = {"accountId": "-", "vaultName": str(wanted.vault)}
+    return Step(
+        Verb.DELETE, Kind.VAULT, str(wanted.vault), "is empty, and deleted", "glacier", "delete_vault", given
+    )
+
+
+def lower_tags(name: str) -> list[dict[str, str]]:
+    """Our tag as Roles Anywhere takes it."""
+    return [{"key": TAG, "value": name}]
+
+
+def upper_tags(name: str) -> list[dict[str, str]]:
+    """Our tag as IAM and S3 take it."""
+    return [{"Key": TAG, "Value": name}]
+
+
+def _anywhere(
+    verb: Verb, kind: Kind, name: str, words: str, operation: str, parameters: Mapping[str, Any]
+) -> Step:
+    return Step(verb, kind, name, words, "rolesanywhere", operation, parameters)
+
+
+def _iam(verb: Verb, name: str, words: str, operation: str, parameters: Mapping[str, Any]) -> Step:
+    return Step(verb, Kind.ROLE, name, words, "iam", operation, parameters)

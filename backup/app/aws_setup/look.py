@@ -1,0 +1,109 @@
+"""What is there of a set-up: found by its tag, never by a name that anybody may use twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from backup.app.aws_setup.absorb import anchor_of, crl_of, profile_of
+from backup.app.aws_setup.calls import AwsCalls
+from backup.app.aws_setup.model import TAG, Found, FoundPlace, FoundRole, Wanted, WantedBucket
+
+T = TypeVar("T")
+
+
+def look(calls: AwsCalls, wanted: Wanted, *, known: frozenset[str] = frozenset()) -> Found:
+    """All that carries the tag, and the roles and the place of wanted names; `known` ARNs come first."""
+    profiles = _tagged(calls, wanted.name, "profiles", "profileArn", profile_of)
+    names = {role.name for role in wanted.roles}
+    names |= {arn.rsplit("/", 1)[-1] for profile in profiles for arn in profile.role_arns}
+    roles = {name: role for name in sorted(names) if (role := _role(calls, wanted.name, name)) is not None}
+    anchors = _tagged(calls, wanted.name, "trust_anchors", "trustAnchorArn", anchor_of)
+    return Found(
+        anchors=tuple(sorted(anchors, key=lambda one: one.arn not in known)),
+        profiles=tuple(sorted(profiles, key=lambda one: one.arn not in known)),
+        crls=tuple(_tagged(calls, wanted.name, "crls", "crlArn", crl_of)),
+        roles=roles,
+        place=_place(calls, wanted),
+    )
+
+
+_MEMBERS = {"trust_anchors": "trustAnchors", "profiles": "profiles", "crls": "crls"}
+
+
+def _tagged(
+    calls: AwsCalls, name: str, kind: str, arn: str, read: Callable[[Mapping[str, Any]], T]
+) -> list[T]:
+    """The things of a kind that carry our tag, the oldest first."""
+    details = sorted(
+        calls.all("rolesanywhere", f"list_{kind}", _MEMBERS[kind]), key=lambda one: str(one["createdAt"])
+    )
+    return [read(detail) for detail in details if _is_tagged(calls, name, detail[arn])]
+
+
+def _is_tagged(calls: AwsCalls, name: str, arn: str) -> bool:
+    answer = calls.find("rolesanywhere", "list_tags_for_resource", resourceArn=arn)
+    tags = {tag["key"]: tag["value"] for tag in (answer or {}).get("tags", ())}
+    return tags.get(TAG) == name
+
+
+def _role(calls: AwsCalls, setup: str, name: str) -> FoundRole | None:
+    answer = calls.find("iam", "get_role", RoleName=name)
+    if answer is None:
+        return None
+    role = answer["Role"]
+    tags = {tag["Key"]: tag["Value"] for tag in role.get("Tags", ())}
+    is_ours = tags.get(TAG) == setup
+    policies = dict(_policies(calls, name)) if is_ours else {}
+    return FoundRole(name, role["Arn"], role["AssumeRolePolicyDocument"], policies, is_ours)
+
+
+def _policies(calls: AwsCalls, name: str) -> Iterator[tuple[str, Any]]:
+    for policy in calls.call("iam", "list_role_policies", RoleName=name)["PolicyNames"]:
+        answer = calls.find("iam", "get_role_policy", RoleName=name, PolicyName=policy)
+        if answer is not None:
+            yield policy, answer["PolicyDocument"]
+
+
+def _place(calls: AwsCalls, wanted: Wanted) -> FoundPlace | None:
+    if wanted.bucket is not None:
+        return _bucket(calls, wanted.name, wanted.bucket)
+    if wanted.vault is None:
+        return None
+    given = {"accountId": "-", "vaultName": wanted.vault}
+    there = calls.find("glacier", "describe_vault", **given)
+    if there is None:
+        return None
+    tags = calls.call("glacier", "list_tags_for_vault", **given).get("Tags", {})
+    return FoundPlace(tags.get(TAG) == wanted.name, holds=bool(there.get("NumberOfArchives")))
+
+
+def _bucket(calls: AwsCalls, setup: str, bucket: WantedBucket) -> FoundPlace | None:
+    """A bucket with the settings that a set-up makes; of one that is not ours only that it is there."""
+    where = {"Bucket": bucket.name}
+    there = calls.find("s3", "head_bucket", **where)
+    if there is None:
+        return None
+    answer = calls.find("s3", "get_bucket_tagging", **where)
+    tags = {tag["Key"]: tag["Value"] for tag in (answer or {}).get("TagSet", ())}
+    settings: dict[str, Any] = {"region": there.get("BucketRegion")}
+    if tags.get(TAG) != setup:
+        return FoundPlace(is_ours=False, holds=True, settings=settings)
+    settings |= _bucket_settings(calls, where)
+    holds = bool(calls.call("s3", "list_objects_v2", **where, MaxKeys=1).get("KeyCount"))
+    return FoundPlace(is_ours=True, holds=holds, settings=settings)
+
+
+def _bucket_settings(calls: AwsCalls, where: Mapping[str, str]) -> dict[str, Any]:
+
+    block = calls.find("s3", "get_public_access_block", **where)
+    policy = calls.find("s3", "get_bucket_policy", **where)
+    lifecycle = calls.find("s3", "get_bucket_lifecycle_configuration", **where)
+    versioning = calls.call("s3", "get_bucket_versioning", **where)
+    return {
+        "block": (block or {}).get("PublicAccessBlockConfiguration"),
+        "policy": json.loads(policy["Policy"]) if policy else None,
+        "lifecycle": {"Rules": lifecycle["Rules"]} if lifecycle else None,
+        "versioning": {"Status": versioning["Status"]} if "Status" in versioning else None,
+    }

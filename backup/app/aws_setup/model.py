@@ -1,0 +1,179 @@
+"""What a set-up wants to be in AWS, what was found there, and the steps between; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from backup.app.aws_setup.documents import AwsSetup, Document, trust_policy
+
+TAG = "nightvault:setup"
+"""The key of the tag by which a set-up knows its own things; the value is the set-up's name."""
+
+UNKNOWN_ANCHOR = "TRUST-ANCHOR-ARN"
+"""Stands in plans for the ARN that AWS gives to a trust anchor when it is made."""
+
+
+class Kind(StrEnum):
+    """The kinds of things that a set-up makes."""
+
+    ANCHOR = "trust anchor"
+    CRL = "revocation list"
+    ROLE = "role"
+    PROFILE = "profile"
+    VAULT = "vault"
+    BUCKET = "bucket"
+
+
+class Verb(StrEnum):
+    """What a step does."""
+
+    MAKE = "make"
+    CHANGE = "change"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedRole:
+    """A role: its purpose, name and ARN, its one inline policy, and the subject that may assume it."""
+
+    purpose: str
+    name: str
+    arn: str
+    policy: Document
+    common_name: str | None
+    unit: str | None
+
+    @property
+    def path(self) -> str:
+        """The path in its ARN, as `/` or `/backup/`."""
+        return self.arn.partition(":role")[2].removesuffix(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedBucket:
+    """A bucket: the documents of its settings; `versioning` only if it was asked for."""
+
+    name: str
+    region: str
+    policy: Document
+    versioning: bool
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether its name belongs to one account and region (`…-ACCOUNT-REGION-an`)."""
+        return self.name.endswith("-an")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """All that a set-up of a name wants; `certificates` and `crl` are in PEM, `vault` is a Glacier vault."""
+
+    name: str
+    setup: AwsSetup
+    region: str  # of trust anchor and profile
+    certificates: str
+    roles: tuple[WantedRole, ...]
+    seconds: int
+    takes_session_names: bool
+    vault: str | None = None
+    bucket: WantedBucket | None = None
+    crl: str | None = None
+
+    def trust_of(self, role: WantedRole, anchor_arn: str) -> Document:
+        """The trust policy of a role by one trust anchor."""
+        return trust_policy(
+            replace(self.setup, trust_anchor_arn=anchor_arn, common_name=role.common_name, unit=role.unit)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAnchor:
+    """A trust anchor with our tag."""
+
+    id: str
+    arn: str
+    certificates: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundProfile:
+    """A profile with our tag."""
+
+    id: str
+    arn: str
+    role_arns: tuple[str, ...]
+    seconds: int
+    takes_session_names: bool
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCrl:
+    """A revocation list with our tag."""
+
+    id: str
+    anchor_arn: str
+    text: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRole:
+    """A role of a wanted name, ours or not."""
+
+    name: str
+    arn: str
+    trust: Document
+    policies: Mapping[str, Document]
+    is_ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPlace:
+    """The vault or bucket, if it is there: whether it is ours, whether it holds anything, its settings."""
+
+    is_ours: bool
+    holds: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All that was found. `anchors`, `profiles` and `crls` are those with our tag, the one to keep first."""
+
+    anchors: tuple[FoundAnchor, ...] = ()
+    profiles: tuple[FoundProfile, ...] = ()
+    crls: tuple[FoundCrl, ...] = ()
+    roles: Mapping[str, FoundRole] = field(default_factory=dict)
+    place: FoundPlace | None = None
+
+    @property
+    def anchor_arn(self) -> str | None:
+        """The ARN of the trust anchor, once there is one."""
+        return self.anchors[0].arn if self.anchors else None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call that changes something: what it does in words, and the call itself."""
+
+    verb: Verb
+    kind: Kind
+    name: str
+    words: str
+    service: str
+    operation: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps from what was found to what is wanted, what stands in their way, and what is left alone."""
+
+    steps: Sequence[Step]
+    obstacles: Sequence[str] = ()
+    left: Sequence[str] = ()

@@ -1,0 +1,88 @@
+"""A plan in words and money, for people and scripts; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from textwrap import wrap
+
+from backup.app.aws_setup.model import Found, Kind, Plan, Step, Verb, Wanted
+from backup.app.aws_setup.wanted import Account
+from backup.cost import Price
+
+WIDTH = 80
+_SIGNS = {Verb.MAKE: "+", Verb.CHANGE: "~", Verb.DELETE: "-"}
+OUTSIDE_CA = (
+    "A trust anchor for an authority outside AWS is also what an intruder would make to stay: common "
+    "rule sets raise an alert when one is made. Tell whoever watches this account before you go on."
+)
+
+
+def lines_of(plan: Plan, *, width: int = WIDTH) -> Iterator[str]:
+    """Each step as a line with its sign, and its meaning below."""
+    for step in plan.steps:
+        yield line_of(step)
+        yield from wrap(step.words, width, initial_indent="      ", subsequent_indent="      ")
+    for obstacle in plan.obstacles:
+        yield from wrap(f"! {obstacle}", width, subsequent_indent="  ")
+    for left in plan.left:
+        yield from wrap(f"= {left}", width, subsequent_indent="  ")
+
+
+def line_of(step: Step) -> str:
+    """One step: its sign, kind and name."""
+    return f"  {_SIGNS[step.verb]} {step.verb} {step.kind} {step.name}"
+
+
+def summary(plan: Plan) -> str:
+    """How many things are made, changed and deleted."""
+    if not plan.steps:
+        return "nothing is to be done"
+    counts = {verb: sum(step.verb is verb for step in plan.steps) for verb in Verb}
+    return ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count)
+
+
+def warns_of_ca(plan: Plan) -> bool:
+    """Whether the plan makes a trust anchor, of which the account's watchers should know."""
+    return any(step.kind is Kind.ANCHOR and step.verb is Verb.MAKE for step in plan.steps)
+
+
+def money(price: Price | None, currency: str) -> str:
+    """What a set-up costs: nothing; and what storing will cost in its vault."""
+    if price is None:
+        return "costs: the set-up nothing; the price of storing in this region is not known"
+    return (
+        f"costs: the set-up nothing; storing {price.storage.normalize():f} {currency} a GB and month "
+        f"({price.kind}, {price.region})"
+    )
+
+
+def plan_document(plan: Plan, wanted: Wanted, account: Account) -> Mapping[str, object]:
+    """A plan as JSON."""
+    return {
+        "name": wanted.name,
+        "account": account.id,
+        "caller": account.caller,
+        "region": wanted.region,
+        "steps": [
+            {
+                "verb": step.verb,
+                "kind": step.kind,
+                "name": step.name,
+                "words": step.words,
+                "call": f"{step.service}:{step.operation}",
+            }
+            for step in plan.steps
+        ],
+        "obstacles": list(plan.obstacles),
+        "left": list(plan.left),
+    }
+
+
+def arns(found: Found) -> Mapping[str, str]:
+    """The ARNs that belong into [roles_anywhere], as far as the things are there."""
+    values = {}
+    if found.anchors:
+        values["trust_anchor_arn"] = found.anchors[0].arn
+    if found.profiles:
+        values["profile_arn"] = found.profiles[0].arn
+    return values

@@ -1,0 +1,119 @@
+"""`nightvault setup`: what AWS needs for this config, shown first, made, looked at, and taken away again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.choosing_vault import vault_option
+from backup.cli.support.context import Cli, pass_cli
+from backup.errors import ExitCode, IdentityError, UsageError, VaultError
+
+if TYPE_CHECKING:
+    from backup.app.aws_setup.model import Found
+    from backup.cli.support.aws_setup import SetUp
+
+MODES = ("plan", "apply", "destroy", "status")
+
+
+@click.group()
+def setup() -> None:
+    """Set up AWS for this config: shown first, undone by another command."""
+
+
+@setup.command("aws")
+@click.option("--plan", "mode", flag_value="plan", help="Show what would be done.")
+@click.option("--apply", "mode", flag_value="apply", help="Do it, and put the ARNs into the config.")
+@click.option("--destroy", "mode", flag_value="destroy", help="Remove what carries the set-up's tag.")
+@click.option(
+    "--status", "mode", flag_value="status", help="Say whether all is as it should be: exit 0 or 1."
+)
+@vault_option
+@click.option(
+    "--name",
+    default="nightvault",
+    show_default=True,
+    metavar="NAME",
+    help="The set-up's name, its tag's value.",
+)
+@click.option(
+    "--ca",
+    "authorities",
+    multiple=True,
+    default=("ca/ca.pem",),
+    show_default=True,
+    metavar="FILE",
+    help="The authority's certificate; twice while it changes.",
+)
+@click.option("--crl", metavar="FILE", help="A revocation list to import.")
+@click.option("--subject", metavar="CN", help="The certificate's common name, if it is not on this machine.")
+@click.option("--unit", metavar="OU", help="Its organizational unit, with --subject.")
+@click.option("--prune-subject", metavar="CN", help="Let this certificate alone assume the prune role.")
+@click.option("--versioning", is_flag=True, help="Have the bucket keep versions.")
+@click.option("--yes", is_flag=True, help="Do it without a question.")
+@pass_cli
+def setup_aws(cli: Cli, /, mode: str | None, *, yes: bool, **told: object) -> None:
+    """Make the trust anchor, roles, profile, and vault or bucket that this config needs in AWS.
+
+    With your own credentials, as the AWS CLI finds them; they are not stored. What was made is found again by
+    a tag, so that a set-up that was cut short is given again, and nothing is made twice.
+    """
+    from backup.cli.support.aws_setup import open_set_up
+
+    if mode is None:
+        raise UsageError("say what to do", advice="one of --plan, --apply, --status, --destroy")
+    made = open_set_up(cli, mode, told)
+    if mode == "plan":
+        made.show(made.plan())
+    elif mode == "status":
+        _status(made)
+    elif mode == "apply":
+        _apply(cli, made, yes=yes)
+    else:
+        _destroy(cli, made, yes=yes)
+
+
+def _status(made: SetUp) -> None:
+    plan = made.plan()
+    made.show(plan)
+    if plan.steps or plan.obstacles:
+        raise click.exceptions.Exit(int(ExitCode.FAILED))
+
+
+def _apply(cli: Cli, made: SetUp, *, yes: bool) -> None:
+    plan = made.plan()
+    if plan.obstacles:
+        raise VaultError("; ".join(plan.obstacles), advice="nothing was changed")
+    if plan.steps:
+        made.say(plan)
+        if not yes and not cli.confirm("Do this?"):
+            raise UsageError("nothing was changed")
+    found = made.carry_out(plan)
+    _write_config(cli, made, found)
+    _try(cli, made)
+    made.report(found)
+
+
+def _write_config(cli: Cli, made: SetUp, found: Found) -> None:
+    copy = made.write_config(found)
+    if copy is not None:
+        cli.say(f"the ARNs are in {made.path} now; the old one is {copy}")
+
+
+def _try(cli: Cli, made: SetUp) -> None:
+    """Get credentials once; on a machine without the key that is left to the server."""
+    try:
+        made.try_sessions()
+    except IdentityError as error:
+        cli.say(f"not tried with the certificate, whose key is not usable here ({error})")
+
+
+def _destroy(cli: Cli, made: SetUp, *, yes: bool) -> None:
+    plan = made.plan()
+    if plan.steps:
+        made.say(plan)
+        if not yes and not cli.confirm("Remove this? Backups by it end at once."):
+            raise UsageError("nothing was changed")
+    found = made.carry_out(plan)
+    made.report(found)

@@ -1,0 +1,164 @@
+"""A set-up of AWS as the command sees it: opened from the config and the options, shown, carried out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backup.app.aws_setup import diff, words
+from backup.app.aws_setup.calls import AwsCalls
+from backup.app.aws_setup.carry_out import Planner, carry_out
+from backup.app.aws_setup.config_file import replace_config, with_values
+from backup.app.aws_setup.look import look
+from backup.app.aws_setup.model import Found, Plan, Step, Wanted
+from backup.app.aws_setup.sessions import try_sessions
+from backup.app.aws_setup.wanted import (
+    Account,
+    Options,
+    account_of,
+    filled,
+    missing_values,
+    vault_table,
+    wanted_of,
+)
+from backup.app.prices import price_of, price_table
+from backup.cli.support.context import Cli
+from backup.config import Config, config_of, find_config, load_config, read_document
+from backup.errors import ConfigError, UsageError
+
+
+@dataclass(slots=True)
+class SetUp:
+    """A set-up that was looked at: what is wanted, what is there, and how to get from one to the other."""
+
+    cli: Cli
+    path: str
+    config: Config
+    vault: str
+    values: Mapping[str, str]
+    account: Account
+    wanted: Wanted
+    calls: AwsCalls
+    planner: Planner
+    found: Found
+
+    def plan(self) -> Plan:
+        """The steps from here."""
+        return self.planner(self.wanted, self.found)
+
+    def show(self, plan: Plan) -> None:
+        """The plan as the command's result."""
+        document = words.plan_document(plan, self.wanted, self.account)
+        self.cli.show(document, "\n".join([*self._lines(plan), *self._notes(plan)]))
+
+    def say(self, plan: Plan) -> None:
+        """The plan as a remark, before a question."""
+        for line in [*self._lines(plan), *self._notes(plan)]:
+            self.cli.say(line)
+
+    def _lines(self, plan: Plan) -> list[str]:
+        head = f"set-up {self.wanted.name} in account {self.account.id}, {self.wanted.region}"
+        return [head, f"as {self.account.caller}", *words.lines_of(plan), words.summary(plan)]
+
+    def _notes(self, plan: Plan) -> list[str]:
+        table = price_table(self.config)
+        price = price_of(self.config, self.config.vault(self.vault))
+        notes = [words.money(price, table.currency)] if self.planner is diff.to_make else []
+        if words.warns_of_ca(plan):
+            from textwrap import wrap
+
+            notes += wrap(words.OUTSIDE_CA, words.WIDTH)
+        return notes
+
+    def carry_out(self, plan: Plan) -> Found:
+        """Do it, each step told when it is done."""
+
+        def tell(step: Step) -> None:
+            self.cli.say(f"done:{words.line_of(step)}")
+
+        if not plan.steps:
+            return self.found
+        clock = self.cli.clock
+        return carry_out(self.calls, self.wanted, self.found, self.planner, clock=clock, tell=tell)
+
+    def report(self, found: Found) -> None:
+        """What is there now."""
+        plan = self.planner(self.wanted, found)
+        document = words.plan_document(plan, self.wanted, self.account)
+        self.cli.report(
+            {**document, **words.arns(found)}, "\n".join([*words.lines_of(plan), words.summary(plan)])
+        )
+
+    def write_config(self, found: Found) -> str | None:
+        """Put what is known now into the config; the path of the old one's copy, None if nothing changed."""
+        with open(self.path, encoding="utf-8") as file:
+            old = file.read()
+        anywhere = {"region": self.wanted.region, **words.arns(found)}
+        new = with_values(old, self.vault, self.values, anywhere)
+        return replace_config(self.path, old, new, self.cli.clock.now())
+
+    def try_sessions(self) -> None:
+        """Get credentials for each role, by the config as it is now."""
+        config = load_config(self.path)
+        try_sessions(config, config.vault(self.vault), self.cli.clock, waits=self.cli.say)
+
+
+def open_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
+    """Read the config, ask AWS who we are, and look what is there."""
+    path = os.path.abspath(find_config(cli.config_path, os.environ))
+    document = read_document(path)
+    table = vault_table(document, _text(told, "vault_name"))
+    name, vault_name = str(told["name"]), str(table.get("name"))
+    anywhere = document.get("roles_anywhere")
+    anywhere = anywhere if isinstance(anywhere, dict) else {}
+    region = str(anywhere.get("region") or table.get("region") or "")
+    calls = AwsCalls(
+        region,
+        {
+            "rolesanywhere": _text(anywhere, "endpoint"),
+            str(table.get("kind")): _text(table, "endpoint"),
+        },
+        vault_region=str(table.get("region") or region),
+        path_style=bool(table.get("path_style")),
+    )
+    account = account_of(calls.call("sts", "get_caller_identity"))
+    values = missing_values(table, account, name)
+    config = config_of(filled(document, vault_name, values), path)
+    options = Options(
+        name=name,
+        certificates="" if mode == "destroy" else _files(told["authorities"]),
+        crl=_file(_text(told, "crl")),
+        subject=_text(told, "subject"),
+        unit=_text(told, "unit"),
+        prune_subject=_text(told, "prune_subject"),
+        versioning=bool(told["versioning"]),
+    )
+    wanted = wanted_of(config, config.vault(vault_name), account, options)
+    known = frozenset(str(anywhere.get(key)) for key in ("trust_anchor_arn", "profile_arn"))
+    planner = diff.to_destroy if mode == "destroy" else diff.to_make
+    found = look(calls, wanted, known=known)
+    return SetUp(cli, path, config, vault_name, values, account, wanted, calls, planner, found)
+
+
+def _text(told: Mapping[str, object], key: str) -> str | None:
+    value = told.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _files(paths: object) -> str:
+    return "".join(str(_file(str(path))) for path in (paths if isinstance(paths, tuple) else ()))
+
+
+def _file(path: str | None) -> str | None:
+    """The text of a PEM file. `UsageError`."""
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no PEM file") from error
+    except OSError as error:
+        advice = "name the authority's certificate with --ca FILE; `nightvault ca create` makes one"
+        raise ConfigError(f"cannot read {path}: {error.strerror}", advice=advice) from error

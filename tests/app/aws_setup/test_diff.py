@@ -1,0 +1,108 @@
+"""From any half of a set-up the steps lead to the whole one, and from any to nothing: a law, without AWS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backup.app.aws_setup.absorb import after
+from backup.app.aws_setup.diff import to_destroy, to_make
+from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
+from backup.app.aws_setup.model import Found, FoundPlace, Plan, Step, Wanted, WantedBucket, WantedRole
+
+ANYWHERE = "arn:aws:rolesanywhere:eu-central-1:123456789012"
+ARNS = tuple(f"arn:aws:iam::123456789012:role/n-{purpose}" for purpose in ("backup", "restore", "prune"))
+BUCKET = BucketSetup("n-123456789012-eu-central-1-an", "", "DEEP_ARCHIVE", "STANDARD")
+SETUP = AwsSetup(
+    *("aws", "eu-central-1", "123456789012", "nightly", f"{ANYWHERE}:trust-anchor/NEW", ARNS, 3600),
+    bucket=BUCKET,
+)
+MADE = documents(SETUP)
+ROLES = tuple(
+    WantedRole(
+        arn.rpartition("-")[2], arn.rpartition("/")[2], arn, MADE[arn.rpartition("-")[2]], "web1", "OU"
+    )
+    for arn in ARNS
+)
+OF_BUCKET = Wanted(
+    "n", SETUP, "eu-central-1", "PEM one", ROLES, 3600, False,
+    bucket=WantedBucket(BUCKET.name, "eu-central-1", MADE["bucket"], versioning=True),
+)  # fmt: skip
+OF_VAULT = replace(OF_BUCKET, bucket=None, vault="nightly", crl="CRL")
+WANTED = st.sampled_from([OF_BUCKET, OF_VAULT])
+
+
+def answer_to(step: Step, number: int) -> dict[str, Any]:
+    """What AWS would answer: as much of it as is used."""
+    given = dict(step.parameters)
+    if step.service == "iam":
+        return {"Role": {"Arn": f"arn:aws:iam::123456789012:role/{step.name}"}}
+    if step.service != "rolesanywhere":
+        return {}
+    kind, key = {
+        "trust anchor": ("trustAnchor", "trust-anchor"),
+        "profile": ("profile", "profile"),
+        "revocation list": ("crl", "crl"),
+    }[step.kind]
+    ident = given.pop(f"{kind}Id", None) or f"{kind}-{number}"
+    enabled = not step.operation.startswith("disable")
+    values: dict[str, Any] = {"source": {"sourceData": {"x509CertificateData": "PEM one"}}, "crlData": b"CRL"}
+    values |= {
+        "trustAnchorArn": f"{ANYWHERE}:trust-anchor/{given.get('trustAnchorArn', '').rpartition('/')[2]}"
+    }
+    values |= {"roleArns": list(ARNS), "durationSeconds": 3600, "acceptRoleSessionName": False}
+    return {
+        kind: {
+            **values,
+            **given,
+            f"{kind}Id": ident,
+            f"{kind}Arn": f"{ANYWHERE}:{key}/{ident}",
+            "enabled": enabled,
+        }
+    }
+
+
+def carried_out(planner: Callable[[Wanted, Found], Plan], wanted: Wanted, found: Found, most: int) -> Found:
+    """The state after at most so many steps."""
+    for number in range(most):
+        steps = planner(wanted, found).steps
+        if not steps:
+            break
+        json.dumps(dict(steps[0].parameters), default=str)
+        found = after(found, steps[0], answer_to(steps[0], number))
+    return found
+
+
+@given(WANTED, st.integers(0, 30))
+def test_from_any_half_to_the_whole_and_to_nothing(wanted: Wanted, cut: int) -> None:
+    half = carried_out(to_make, wanted, Found(), cut)
+    whole = carried_out(to_make, wanted, half, 100)
+    assert to_make(wanted, whole) == Plan(())
+    assert (len(whole.anchors), len(whole.profiles), len(whole.roles)) == (1, 1, 3)
+    left = carried_out(to_destroy, wanted, half, 100)
+    untagged = half.place is not None and not half.place.is_ours
+    assert left == (Found(place=half.place) if untagged else Found()), (
+        "a vault without a tag may be anybody's"
+    )
+    assert not to_destroy(wanted, left).steps
+
+
+@given(WANTED)
+def test_what_holds_something_or_is_not_ours_is_left(wanted: Wanted) -> None:
+    whole = carried_out(to_make, wanted, Found(), 100)
+    assert whole.place is not None
+    full = replace(whole, place=replace(whole.place, holds=True))
+    plan = to_destroy(wanted, full)
+    assert "not empty" in plan.left[0]
+    assert not [step for step in plan.steps if step.service in ("s3", "glacier")]
+    foreign = replace(whole, place=FoundPlace(is_ours=False, holds=False))
+    assert "does not carry the tag" in to_destroy(wanted, foreign).left[0]
+    role = replace(whole.roles["n-prune"], is_ours=False)
+    stranger = replace(whole, roles={**whole.roles, "n-prune": role})
+    assert to_make(wanted, stranger).obstacles
+    assert "n-prune" not in {step.name for step in to_destroy(wanted, stranger).steps}

@@ -1,0 +1,360 @@
+"""`nightvault setup aws` on an empty emulated account: shown, made, used, cut short, taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import backup.app.vaults
+from backup.app.aws_setup import calls as set_up_calls
+from backup.app.clock import SystemClock
+from backup.config import load_config
+from tests.support.aws_admin import admin_client, document
+from tests.support.clocks import EmulatorClock
+from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, StaticKey, write_accounts
+from tests.support.servers import HurryingClock, Server
+from tests.support.setting_up import ADMIN, EMPTY, become, emulated_account, new_server, set_up, state_of
+from tests.support.trees import assert_same_tree
+
+BUCKET = f"nightvault-{ACCOUNT_ID}-{REGION}-an"
+USER = StaticKey("AKIAUSERUSERUSERUSER", "secret", user="alice", policy=document())
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
+    """An account with nothing in it; the admin's keys are in the environment."""
+    with emulated_account(tmp_path / "aws", USER) as running:
+        become(monkeypatch, running)
+        yield running
+
+
+@pytest.fixture
+def server(tmp_path: Path, emulator: RunningEmulator) -> Server:
+    """A server that a bucket is made for."""
+    return new_server(tmp_path / "web1", emulator, "s3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["glacier", "s3"])
+def test_from_nothing_to_a_backup_and_back(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Apply, init, backup, restore, prune, destroy: nothing is left but what holds archives."""
+    server = new_server(tmp_path / "web1", emulator, kind)
+    old = server.config.read_text()
+    shown = server.done(*set_up(server, "plan")).stdout
+    assert "make trust anchor nightvault" in shown
+    assert "raise an alert" in shown
+    assert state_of(emulator) == EMPTY
+    assert server.config.read_text() == old
+    server.done(*set_up(server, "apply", "--yes"))
+    config = load_config(str(server.config))
+    (vault,) = config.vaults
+    assert vault.prune_role_arn == f"arn:aws:iam::{ACCOUNT_ID}:role/nightvault-prune"
+    assert "# what we back up, and where" in server.config.read_text()
+    (copy,) = [path for path in server.folder.iterdir() if path.name.startswith("config.toml.")]
+    assert copy.read_text() == old
+    assert "nothing is to be done" in server.done(*set_up(server, "status")).stdout
+    server.init()
+    server.backup()
+    assert_same_tree(server.restore(tmp_path / "out"), server.source)
+    if kind == "glacier":
+        emulator.make_inventories()
+    with monkeypatch.context() as patch:  # the vault's clock was stepped, that of certificates was not
+        by_given_clock = backup.app.vaults.credential_source
+        patch.setattr(
+            backup.app.vaults,
+            "credential_source",
+            lambda config, settings, purpose, _: by_given_clock(config, settings, purpose, SystemClock()),
+        )
+        server.clock = EmulatorClock(emulator)
+        server.done("prune", "--wait")
+    server.clock = HurryingClock(emulator)
+    told = server.done(*set_up(server, "destroy", "--yes")).stdout
+    assert "is not empty" in told
+    left = state_of(emulator)
+    assert left == {**EMPTY, "buckets": left["buckets"], "vaults": left["vaults"]}
+    empty(emulator, kind)
+    server.done(*set_up(server, "destroy", "--yes"))
+    assert state_of(emulator) == EMPTY
+
+
+def empty(emulator: RunningEmulator, kind: str) -> None:
+    """Delete all archives, as an admin who wants to."""
+    if kind == "s3":
+        s3 = admin_client(emulator, "s3")
+        for one in s3.list_objects_v2(Bucket=BUCKET)["Contents"]:
+            s3.delete_object(Bucket=BUCKET, Key=one["Key"])
+        return
+    glacier = admin_client(emulator, "glacier")
+    job = glacier.initiate_job(vaultName="nightly", jobParameters={"Type": "inventory-retrieval"})
+    emulator.advance(5 * 3600)
+    listing = json.load(glacier.get_job_output(vaultName="nightly", jobId=job["jobId"])["body"])
+    for one in listing["ArchiveList"]:
+        glacier.delete_archive(vaultName="nightly", archiveId=one["ArchiveId"])
+    emulator.make_inventories()
+
+
+class CutShortError(BaseException):
+    """The process is killed."""
+
+
+def cut_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> list[str]:
+    """Let the call of that number be the last, before or after it took effect; the calls that were made."""
+    real, made = set_up_calls.AwsCalls.call, list[str]()
+
+    def call(self: Any, service: str, operation: str, **parameters: Any) -> Any:
+        made.append(f"{service}:{operation}")
+        if len(made) == number and not after:
+            raise CutShortError
+        answer = real(self, service, operation, **parameters)
+        if len(made) == number:
+            raise CutShortError
+        return answer
+
+    monkeypatch.setattr(set_up_calls.AwsCalls, "call", call)
+    return made
+
+
+EVERY = int(os.environ.get("NIGHTVAULT_TEST_SETUP_CUTS", "8"))
+"""Every which call is cut; 1 for all."""
+
+CHANGES = ("create", "put", "add", "import", "update", "delete", "disable", "enable")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["glacier", "s3"])
+def test_cut_at_every_call_that_changes_something(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Applied again, and destroyed again, it ends in the same state, and nothing was made twice."""
+    server = new_server(tmp_path / "web1", emulator, kind)
+    old = server.config.read_text()
+    for mode in ("apply", "destroy"):
+        with monkeypatch.context() as patch:
+            made = cut_at(patch, 0, after=False)
+            server.done(*set_up(server, mode, "--yes"))
+            calls = list(made)
+        if mode == "apply":
+            whole = state_of(emulator)
+        places = [n for n, call in enumerate(calls, 1) if call.partition(":")[2].startswith(CHANGES)]
+        assert len(places) >= 8
+        places = places[::EVERY]
+        for number in places:
+            for after in (False, True):
+                server.config.write_text(old)
+                if mode == "apply":
+                    server.done(*set_up(server, "destroy", "--yes"))
+                else:
+                    server.done(*set_up(server, "apply", "--yes"))
+                with monkeypatch.context() as patch:
+                    cut_at(patch, number, after=after)
+                    with pytest.raises(CutShortError):
+                        server.run(*set_up(server, mode, "--yes"))
+                server.done(*set_up(server, mode, "--yes"))
+                assert state_of(emulator) == (whole if mode == "apply" else EMPTY), (calls[number - 1], after)
+
+
+def test_lost_answers_make_nothing_twice(emulator: RunningEmulator, server: Server) -> None:
+    """The answer of a change is lost after it took effect."""
+    faults = [
+        {"operation": operation, "reset": True, "after": True, "count": 1}
+        for operation in (*("s3:CreateBucket", "rolesanywhere:CreateTrustAnchor", "iam:CreateRole"),)
+    ]
+    for fault in faults:
+        emulator.set_faults([fault])
+        server.done(*set_up(server, "apply", "--yes"))
+        assert emulator.faults()[0]["met"] == 1
+        emulator.set_faults([])
+        state = state_of(emulator)
+        assert (len(state["anchors"]), len(state["profiles"]), len(state["roles"])) == (1, 1, 3)
+        server.done(*set_up(server, "destroy", "--yes"))
+        assert state_of(emulator) == EMPTY
+
+
+def test_what_somebody_changed_is_set_right_and_what_is_not_ours_is_left(
+    emulator: RunningEmulator, server: Server
+) -> None:
+    server.done(*set_up(server, "apply", "--yes"))
+    whole = state_of(emulator)
+    anywhere, iam = admin_client(emulator, "rolesanywhere"), admin_client(emulator, "iam")
+    (anchor,) = anywhere.list_trust_anchors()["trustAnchors"]
+    anywhere.disable_trust_anchor(trustAnchorId=anchor["trustAnchorId"])
+    anywhere.create_trust_anchor(
+        name="nightvault", source=anchor["source"], tags=[{"key": "nightvault:setup", "value": "nightvault"}]
+    )
+    other = anywhere.create_trust_anchor(name="nightvault", source=anchor["source"])["trustAnchor"]
+    (profile,) = anywhere.list_profiles()["profiles"]
+    anywhere.update_profile(profileId=profile["profileId"], durationSeconds=900)
+    iam.delete_role_policy(RoleName="nightvault-restore", PolicyName="nightvault")
+    everything = document({"Effect": "Allow", "Action": "*", "Resource": "*"})
+    iam.put_role_policy(RoleName="nightvault-backup", PolicyName="more", PolicyDocument=everything)
+    admin_client(emulator, "s3").delete_public_access_block(Bucket=BUCKET)
+    shown = server.run(*set_up(server, "status"))
+    assert shown.exit_code == 1
+    assert "loses the policy more" in shown.stdout
+    server.done(*set_up(server, "apply", "--yes"))
+    anywhere.delete_trust_anchor(trustAnchorId=other["trustAnchorId"])
+    assert state_of(emulator) == whole
+
+
+def test_a_role_of_that_name_that_is_not_ours_is_an_obstacle(
+    emulator: RunningEmulator, server: Server
+) -> None:
+    iam = admin_client(emulator, "iam")
+    trust = document(
+        {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    )
+    iam.create_role(RoleName="nightvault-restore", AssumeRolePolicyDocument=trust)
+    said = server.fails(1, *set_up(server, "apply", "--yes"))
+    assert "role nightvault-restore is there and does not carry the tag" in said
+    assert state_of(emulator)["anchors"] == []
+    server.done(*set_up(server, "apply", "--yes", "--name", "other"))
+    told = server.done(*set_up(server, "destroy", "--yes")).stdout
+    assert len(state_of(emulator)["anchors"]) == 1, "the set-up of another name"
+    assert "nothing is to be done" in told
+
+
+def test_who_may_not_is_told_the_statement(
+    emulator: RunningEmulator, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each denial's statement, granted one after another, ends in a whole set-up."""
+    lacking = {
+        "rolesanywhere:CreateTrustAnchor",
+        "iam:PassRole",
+        "s3:CreateBucket",
+        "rolesanywhere:TagResource",
+    }
+    granted: list[Any] = []
+    for service in ("rolesanywhere", "iam", "s3"):
+        names = admin_client(emulator, service).meta.service_model.operation_names
+        actions = [f"{service}:{name}" for name in names if f"{service}:{name}" not in lacking]
+        granted.append({"Effect": "Allow", "Action": [*actions, *OF_S3], "Resource": "*"})
+    become(monkeypatch, emulator, USER.access_key_id, USER.secret_access_key)
+    told = []
+    for _ in range(2 * len(lacking)):
+        alice = StaticKey(USER.access_key_id, USER.secret_access_key, user="alice", policy=document(*granted))
+        write_accounts(tmp_path / "aws" / "accounts.toml", keys=[ADMIN, alice])
+        result = server.run(*set_up(server, "apply", "--yes"))
+        if result.exit_code == 0:
+            break
+        assert result.exit_code == 14, result.output
+        told.append(json.JSONDecoder().raw_decode(result.stderr[result.stderr.index("{\n") :])[0])
+        granted.append(told[-1])
+    assert result.exit_code == 0, result.output
+    by_action = {one["Action"]: one for one in told}
+    assert set(by_action) == lacking
+    passing = by_action["iam:PassRole"]
+    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "rolesanywhere.amazonaws.com"}}
+    assert by_action["s3:CreateBucket"]["Resource"] == f"arn:aws:s3:::{BUCKET}"
+    assert len(state_of(emulator)["roles"]) == 3
+
+
+OF_S3 = (
+    *("s3:GetLifecycleConfiguration", "s3:PutLifecycleConfiguration", "s3:ListBucket"),
+    *("s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
+)
+
+
+@pytest.mark.parametrize("kind", ["glacier", "s3"])
+def test_the_printed_permissions_are_what_a_set_up_needs(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """`aws policy --only trust-anchor` allows all of it, and nothing that it does not use."""
+    server = new_server(tmp_path / "web1", emulator, kind)
+    plain = server.config.read_text()
+    server.done(*set_up(server, "apply", "--yes"))
+    policy = server.json("aws", "policy", "--only", "trust-anchor", "--account", ACCOUNT_ID)
+    server.done(*set_up(server, "destroy", "--yes"))
+    server.config.write_text(plain)
+    keys = [
+        ADMIN,
+        StaticKey(USER.access_key_id, USER.secret_access_key, user="alice", policy=json.dumps(policy)),
+    ]
+    write_accounts(tmp_path / "aws" / "accounts.toml", keys=keys)
+    become(monkeypatch, emulator, USER.access_key_id, USER.secret_access_key)
+    crl = _crl(server)
+    server.done(*set_up(server, "apply", "--yes", "--crl", crl))
+    server.done(
+        "ca", "create", "--dir", server.folder / "next", "--name", "Next CA", "--organization", "Test"
+    )
+    both = ("--ca", server.folder / "next" / "ca.pem")
+    server.done(*set_up(server, "apply", "--yes", *both))
+    server.done(*set_up(server, "status", *both))
+    server.done(*set_up(server, "destroy", "--yes"))
+    assert state_of(emulator) == EMPTY
+    used = {one["action"] for one in emulator.asked() if one["allowed"] and "alice" in one["principal"]}
+    actions = {action for statement in policy["Statement"] for action in statement["Action"]}
+    assert used <= actions
+    assert actions - used == OF_OTHER_DAYS | (UNSEEN if kind == "s3" else set())
+
+
+UNSEEN = {"s3:PutBucketVersioning", "s3:TagResource"}
+"""The emulator keeps no versions, and allows a bucket's creation before it sees its tags."""
+
+OF_OTHER_DAYS = {
+    *("rolesanywhere:GetTrustAnchor", "rolesanywhere:GetProfile", "rolesanywhere:GetCrl"),
+    *("rolesanywhere:EnableTrustAnchor", "rolesanywhere:EnableProfile", "rolesanywhere:EnableCrl"),
+    *("rolesanywhere:DisableCrl", "rolesanywhere:UpdateCrl", "rolesanywhere:UpdateProfile"),
+    "iam:UpdateAssumeRolePolicy",
+}
+"""For what somebody else changed, and for the console."""
+
+
+def _crl(server: Server) -> Path:
+    """A revocation list of the server's authority, that revokes nothing of use."""
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    ca = server.folder / "ca"
+    certificate = x509.load_pem_x509_certificate((ca / "ca.pem").read_bytes())
+    key = serialization.load_pem_private_key((ca / "ca.key").read_bytes(), None)
+    now = datetime.now(UTC)
+    builder = x509.CertificateRevocationListBuilder(certificate.subject, now, now + timedelta(days=1))
+    path = server.folder / "crl.pem"
+    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))  # type: ignore[arg-type]
+    return path
+
+
+def test_a_new_role_is_waited_for_and_a_real_denial_is_told(
+    emulator: RunningEmulator, server: Server
+) -> None:
+    emulator.change_settings(new_role_seconds=3 * 3600)
+    said = server.done(*set_up(server, "apply", "--yes")).stderr
+    assert "waiting: AWS does not let the certificate into" in said
+    emulator.change_settings(new_role_seconds=0)
+    told = server.fails(14, *set_up(server, "apply", "--yes", "--subject", "another"))
+    assert "so it is no delay of IAM" in told
+    server.done(*set_up(server, "apply", "--yes"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["setup", "aws"], 2, "say what to do"),
+        (["setup", "aws", "--plan", "--ca", "nowhere.pem"], 2, "cannot read nowhere.pem"),
+        (["setup", "aws", "--plan", "--vault", "warm"], 2, "no vault warm in AWS"),
+        (["setup", "aws", "--apply", "--ca", "CA"], 2, "nobody is there to answer"),
+    ],
+)
+def test_wrong_words(server: Server, words: list[str], code: int, said: str) -> None:
+    ca = str(server.folder / "ca" / "ca.pem")
+    assert said in server.fails(code, *(ca if word == "CA" else word for word in words))
+
+
+def test_without_keys_of_an_admin(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    said = server.run(*set_up(server, "plan"))
+    assert said.exit_code in (13, 14), said.output
+    assert "credentials" in said.stderr
