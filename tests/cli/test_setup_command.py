@@ -335,6 +335,18 @@ def test_a_new_role_is_waited_for_and_a_real_denial_is_told(
     server.done(*set_up(server, "apply", "--yes"))
 
 
+def test_one_set_of_roles_for_all_servers_of_a_unit(emulator: RunningEmulator, server: Server) -> None:
+    text = server.config.read_text()
+    server.config.write_text(text.replace("path_style", 'prefix = "web1/"\npath_style'))
+    server.done(*set_up(server, "apply", "--yes", "--shared"))
+    roles = state_of(emulator)["roles"]
+    assert "x509Subject/CN" not in roles["nightvault-backup"]["trust"]
+    assert '"aws:PrincipalTag/x509Subject/OU": "Servers"' in roles["nightvault-backup"]["trust"]
+    assert "${aws:PrincipalTag/x509Subject/CN}" in json.dumps(roles["nightvault-backup"]["policies"])
+    server.init()
+    assert server.backup()["outcome"] == "done"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

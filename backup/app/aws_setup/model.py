@@ -84,9 +84,8 @@ class Wanted:
 
     def trust_of(self, role: WantedRole, anchor_arn: str) -> Document:
         """The trust policy of a role by one trust anchor."""
-        return trust_policy(
-            replace(self.setup, trust_anchor_arn=anchor_arn, common_name=role.common_name, unit=role.unit)
-        )
+        subject = {"common_name": role.common_name, "unit": role.unit}
+        return trust_policy(replace(self.setup, trust_anchor_arn=anchor_arn, is_shared=False, **subject))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
+from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, BucketSetup, documents
 from backup.app.aws_setup.model import Wanted, WantedBucket, WantedRole
 from backup.config import Config, VaultSettings
 from backup.errors import ConfigError, UsageError
@@ -33,7 +33,7 @@ class Options:
     """What the command line says beside the config.
 
     `subject` and `unit` stand for a certificate that is not on this machine; `prune_subject` is another
-    certificate that alone may assume the prune role.
+    certificate that alone may assume the prune role; `shared`: the roles are for all servers of the unit.
     """
 
     name: str = "nightvault"
@@ -43,6 +43,7 @@ class Options:
     unit: str | None = None
     prune_subject: str | None = None
     versioning: bool = False
+    shared: bool = False
 
 
 def account_of(answer: Mapping[str, Any]) -> Account:
@@ -105,9 +106,19 @@ def wanted_of(config: Config, vault: VaultSettings, account: Account, options: O
             f"{config.path} has no [identity]: a set-up is for a certificate", advice="docs/aws.md, step 3"
         )
     common_name, unit = _subject(config, options)
-    setup = _setup(config, vault, account)
+    if options.shared and unit is None:
+        raise UsageError(
+            "--shared needs the unit (OU) that the servers' certificates have in common",
+            advice="give it by --subject and --unit; `nightvault ca issue --unit` puts it into a certificate",
+        )
+    own_vault = options.shared and vault.vault == common_name
+    setup = replace(
+        _setup(config, vault, account),
+        is_shared=options.shared,
+        **({"vault": OWN_NAME} if own_vault else {}),
+    )
     made = documents(setup)
-    roles = tuple(_roles(vault, account, made, common_name, unit, options))
+    roles = tuple(_roles(vault, account, made, None if options.shared else common_name, unit, options))
     anywhere = config.roles_anywhere
     bucket = None
     if setup.bucket is not None:
@@ -153,7 +164,7 @@ def _roles(
     vault: VaultSettings,
     account: Account,
     made: Mapping[str, Any],
-    common_name: str,
+    common_name: str | None,
     unit: str | None,
     options: Options,
 ) -> list[WantedRole]:

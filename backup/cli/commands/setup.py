@@ -50,6 +50,9 @@ def setup() -> None:
 @click.option("--subject", metavar="CN", help="The certificate's common name, if it is not on this machine.")
 @click.option("--unit", metavar="OU", help="Its organizational unit, with --subject.")
 @click.option("--prune-subject", metavar="CN", help="Let this certificate alone assume the prune role.")
+@click.option(
+    "--shared", is_flag=True, help="Roles for all servers whose certificates have this unit, apart by name."
+)
 @click.option("--versioning", is_flag=True, help="Have the bucket keep versions.")
 @click.option("--yes", is_flag=True, help="Do it without a question.")
 @pass_cli

@@ -133,6 +133,7 @@ def open_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
         unit=_text(told, "unit"),
         prune_subject=_text(told, "prune_subject"),
         versioning=bool(told["versioning"]),
+        shared=bool(told["shared"]),
     )
     wanted = wanted_of(config, config.vault(vault_name), account, options)
     known = frozenset(str(anywhere.get(key)) for key in ("trust_anchor_arn", "profile_arn"))
