@@ -84,8 +84,8 @@ class Wanted:
 
     def trust_of(self, role: WantedRole, anchor_arn: str) -> Document:
         """The trust policy of a role by one trust anchor."""
-        subject = {"common_name": role.common_name, "unit": role.unit}
-        return trust_policy(replace(self.setup, trust_anchor_arn=anchor_arn, is_shared=False, **subject))
+        for_role = replace(self.setup, common_name=role.common_name, unit=role.unit, is_shared=False)
+        return trust_policy(replace(for_role, trust_anchor_arn=anchor_arn))
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,12 +111,9 @@ def wanted_of(config: Config, vault: VaultSettings, account: Account, options: O
             "--shared needs the unit (OU) that the servers' certificates have in common",
             advice="give it by --subject and --unit; `nightvault ca issue --unit` puts it into a certificate",
         )
-    own_vault = options.shared and vault.vault == common_name
-    setup = replace(
-        _setup(config, vault, account),
-        is_shared=options.shared,
-        **({"vault": OWN_NAME} if own_vault else {}),
-    )
+    setup = replace(_setup(config, vault, account), is_shared=options.shared)
+    if options.shared and vault.vault == common_name:
+        setup = replace(setup, vault=OWN_NAME)
     made = documents(setup)
     roles = tuple(_roles(vault, account, made, None if options.shared else common_name, unit, options))
     anywhere = config.roles_anywhere
