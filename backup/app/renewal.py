@@ -162,16 +162,17 @@ class _Work:
             return Renewal(RenewalState.NOT_DUE, certificate, due)
         if not force and not note.may_try(now):
             return Renewal(RenewalState.PAUSED, certificate, due, next_try=note.next_try)
+        configured = digest_of(self.configured.certificate)  # what comes meanwhile is another matter
         try:
             pair = self._stage() if trial is None else trial
             role = self._try(pair, certificate)
         except NightvaultError as error:
             self._write_note(note.failed(str(error), self.clock.now()))
             raise
-        self.pairs.use(pair, digest_of(self.configured.certificate))
-        now = self.clock.now()
-        self._write_note(RenewalNote(renewed_at=now))
-        new = own_certificate(self.pairs.files(self.configured, pair))
+        files = self.pairs.files(self.configured, pair)
+        self.pairs.use(pair, digest_of(files.certificate) if self.settings.files else configured)
+        self._write_note(RenewalNote(renewed_at=self.clock.now()))
+        new = own_certificate(files)
         return Renewal(RenewalState.RENEWED, new, due_of(new), role)
 
     def _is_wanted(self, due: datetime, now: datetime, *, force: bool) -> bool:

@@ -20,6 +20,7 @@ from backup.app.renewal import RenewalState, read_note, renew_if_due
 from backup.app.renewal_times import RenewalNote, late_at, renewal_due
 from backup.app.vaults import identity_files
 from backup.config import load_config
+from backup.credentials.identity import IdentityFiles, load_identity
 from backup.errors import ConfigError, DeniedError, IdentityError, LockedError, UnreachableError
 from backup.inventory.locks import hold_lock
 from backup.pki.authority import CertificateContents, create_ca, open_ca, sign_certificate
@@ -271,6 +272,35 @@ def test_what_another_program_writes_is_taken_over_once_it_is_whole(site: Renewa
     assert done.role is not None
     assert site.certificate() != first
     assert site.night()
+
+
+def test_what_another_program_writes_meanwhile_is_taken_over_the_next_time(site: RenewalSite) -> None:
+    site.reconfigure("files = true")
+    site.tick()
+    for _ in range(2):
+        due(site, 1)
+        site.issue()
+
+    def try_out(_: IdentityFiles) -> None:
+        due(site, 0.1)
+        site.issue()
+
+    renew_if_due(site.config, site.clock, try_out=try_out)
+    newest = load_identity(IdentityFiles(f"{site.folder}/etc/web1.pem", f"{site.folder}/etc/web1.key"))
+    assert site.certificate() != newest.certificate
+    assert site.tick().state is RenewalState.RENEWED
+    assert site.certificate() == newest.certificate
+
+
+def test_a_pair_brought_by_hand_while_one_is_renewed_counts(site: RenewalSite) -> None:
+    due(site)
+
+    def try_out(_: IdentityFiles) -> None:
+        due(site, 0.1)
+        site.issue()
+
+    renew_if_due(site.config, site.clock, ask=site.ask, try_out=try_out)
+    assert identity_files(site.config).certificate == f"{site.folder}/etc/web1.pem"
 
 
 def test_files_that_aws_refuses_are_not_taken_over(site: RenewalSite) -> None:

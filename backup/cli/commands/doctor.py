@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +14,8 @@ from backup.errors import ExitCode
 
 if TYPE_CHECKING:
     from backup.app.doctor import Finding
+
+_PIPE = 10_000
 
 
 @click.command()
@@ -43,7 +48,7 @@ def doctor(cli: Cli, timeout: int, *, fix: bool, offline: bool) -> int:
     }
     lines = [f"mended   {text}" for text in mended.done]
     for one in mended.left:
-        lines += [f"{one.level:<8} {one.what}", f"         why: {one.why}", f"         do:  {one.command}"]
+        lines += _lines(one)
     nothing = f"nothing was found: looked at {', '.join(report.looked_at)}"
     cli.show(document, "\n".join(lines) if lines else nothing)
     if report.requests:
@@ -51,6 +56,21 @@ def doctor(cli: Cli, timeout: int, *, fix: bool, offline: bool) -> int:
     if not fix and any(one.fix is not None for one in mended.left):
         cli.say("some of it can be mended by `nightvault doctor --fix`")
     return ExitCode.FAILED if mended.left else ExitCode.DONE
+
+
+def _lines(one: Finding) -> list[str]:
+    """A finding as lines that fit the terminal; what goes into a pipe is not broken."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE
+    begins = (f"{one.level:<8} ", "         why: ", "         do:  ")
+    texts = zip(begins, (one.what, one.why, one.command), strict=True)
+    how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    return [
+        line
+        for begin, text in texts
+        for line in textwrap.wrap(
+            text, width, initial_indent=begin, subsequent_indent=" " * len(begin), **how
+        )
+    ]
 
 
 def _document(one: Finding) -> dict[str, object]:
