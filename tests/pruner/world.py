@@ -376,6 +376,8 @@ class World:
             return
         if self.has_lost:
             self._compare()
+        if self.seems_lost:
+            return
         target = self.folder / f"out {self.steps}"
         site = self.site.with_job(sources=[self.folder / job], name=job)
         site.restore(snapshot, target)
@@ -518,6 +520,7 @@ class World:
         states = self._rows("SELECT archive_id, kind, state FROM archives WHERE archive_id IS NOT NULL")
         left = {"stored", "unconfirmed", "retired", "deleted", "lost", "damaged"}
         assert {state for _, _, state in states} <= left
+        assert not self.seems_lost
         needed = self._needed()
         data = {one for one, kind, _ in states if kind == 1 and one in self.vault.held}
         assert data <= needed, "nothing needs it, and it is still there"

@@ -52,8 +52,8 @@ def _tell(cli: Cli, vault: VaultName, done: TakenUp) -> None:
     warnings = [text for one in done.amended for text in one.warnings]
     if done.gone:
         warnings.append(
-            f"the vault does not have {counted(len(done.gone), 'archive')} of them any more: somebody else "
-            "deleted what is missing; the next prune records that"
+            f"not in the vault any more, deleted by somebody else: {counted(len(done.gone), 'archive')}; the "
+            "next prune records that"
         )
     taken = sum(one.size for one in done.archives)
     document: dict[str, Any] = {

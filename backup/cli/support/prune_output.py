@@ -72,7 +72,7 @@ def _lines(report: PruneReport, currency: str) -> Iterator[str]:
     yield f"prune of vault {report.vault}" + (", a plan: nothing was done" if report.is_plan else "")
     told = [
         ("condemned", report.condemned, "no kept snapshot needs them"),
-        ("taken up", report.taken_up, "needed again, and built upon again"),
+        ("taken up", report.taken_up, "needed again: they stay"),
         ("deleted", report.deleted, _saved(report.deleted, currency)),
     ]
     lines = [_line(word, f"{_amount(group)}: {why}") for word, group, why in told if group.archives]
