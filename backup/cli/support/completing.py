@@ -1,6 +1,6 @@
 """What a shell completes a parameter to: decided by the parameter's metavar, so that new commands take part.
 
-`JOB`, `VAULT`, `SNAPSHOT`, `SNAPSHOT:PATH`, `PATH` and `ID` are looked up in the config and the inventory;
+`JOB`, `VAULT`, `SNAPSHOT`, `SNAPSHOT:PATH`, `PATH` and open restores are looked up in config and inventory;
 `FILE` and `DIR` are the shell's own business. Nothing here may fail or be slow: what cannot be looked up
 completes to nothing.
 """
