@@ -105,7 +105,7 @@ def _words(places: Places) -> Iterator[str]:
 def _credentials(places: Places) -> Iterator[str]:
     for name, path in places.credentials:
         encrypted = "Encrypted" if "/credstore.encrypted/" in path else ""
-        yield f"LoadCredential{encrypted}={name}:{quoted(path)}"
+        yield f"LoadCredential{encrypted}={name}:{path}"  # quotes would be part of it
 
 
 def _devices(places: Places) -> Iterator[str]:
