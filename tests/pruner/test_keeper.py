@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from backup.errors import LockedError
+from backup.errors import LockedError, VaultError
 from backup.format import records
 from backup.inventory import archives
 from backup.inventory.database import create_inventory
@@ -26,12 +26,13 @@ from backup.model import (
     Tier,
     VaultState,
 )
+from backup.protocols import VaultTraits
 from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.listed import PruneStoppedError
 from backup.vault.directory import DirectoryVault
 from tests.pruner.conftest import Kept
 from tests.support.backups import server_keys
-from tests.support.doubles import FaultyVault
+from tests.support.doubles import Fault, FaultyVault
 from tests.support.keeping import FLOOR, keeper_of
 from tests.support.nights import DAY
 from tests.support.rebuilding import Bare, archive_file
@@ -93,6 +94,24 @@ def test_no_catalog_is_retrieved_twice(kept: Kept) -> None:
     assert report.deleted.archives == 1
     assert sorted(vault.asked) == sorted({*kept.catalogs()})
     assert not (kept.keeper.folder / "asked").exists()
+
+
+class WithoutList(FaultyVault):
+    """A cold vault that is new: it has made no list yet."""
+
+    @property
+    def traits(self) -> VaultTraits:
+        return replace(super().traits, waits=True)
+
+    def state(self) -> VaultState:
+        return replace(super().state(), listed_at=None)
+
+
+def test_the_first_list_of_a_new_vault_is_waited_for(kept: Kept) -> None:
+    vault = WithoutList(kept.vault, Fault("request_listing", VaultError("there is no list yet")))
+    report = replace(kept.keeper, vault=vault).step()
+    assert (report.state, report.waits_for) == ("waiting", "the vault's own list")
+    vault.assert_all_met()
 
 
 def test_a_plan_deletes_nothing(kept: Kept) -> None:

@@ -22,6 +22,7 @@ from backup.errors import (
     NightvaultError,
     RecoveryKeyError,
     UsageError,
+    VaultError,
 )
 from backup.format.keys import RecoveryKey
 from backup.inventory.stages import StepStage
@@ -137,7 +138,12 @@ def _listing(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
             tier=context.tier,
             patience=context.patience,
         )
-        return bringer.listing()
+        try:
+            return bringer.listing()
+        except VaultError:
+            if context.vault.traits.waits and context.patience.call(context.vault.state).listed_at is None:
+                return None  # it makes its first list within a day
+            raise
 
 
 def _rules(context: KeeperContext, listing: Listing) -> KeeperRules:
