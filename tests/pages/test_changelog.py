@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from backup import __version__
 from tests.support.emulated import REPOSITORY
 
+RELEASED = {"0.1.0": "3a3099396f659264"}
+"""The first digits of the SHA-256 of what the changelog says of a release: that never changes."""
 KINDS = ("added", "changed", "deprecated", "removed", "fixed", "security")
 FRAGMENTS = sorted(path for path in (REPOSITORY / "changelog.d").iterdir() if path.name != "template.md")
 
@@ -34,4 +37,10 @@ def test_the_changelog_has_releases_alone() -> None:
     titles = re.findall(r"^## (.*)$", releases, re.MULTILINE)
     assert titles
     assert all(re.fullmatch(r"\d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\)", title) for title in titles), titles
+    for section in re.split(r"^## ", releases, flags=re.MULTILINE)[1:]:
+        version = section.split()[0]
+        digest = hashlib.sha256(f"## {section}".strip().encode()).hexdigest()[:16]
+        assert RELEASED.get(version) == digest, (
+            f"{version} was released: tell of a change in changelog.d/ ({digest})"
+        )
     assert __version__ in " ".join(titles), f"{__version__} was released, and has no section"
