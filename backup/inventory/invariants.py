@@ -122,6 +122,12 @@ def database_faults(tx: Transaction) -> Iterator[Violation]:
         yield Violation("references", "rows refer to rows that are there", count, tuple(examples))
 
 
+def first_damage(tx: Transaction) -> str | None:
+    """What SQLite finds first that is wrong with the pages of its file; None if they are whole."""
+    found = tx.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    return None if found == "ok" else str(found)
+
+
 def violations(tx: Transaction, invariant: Invariant) -> Violation | None:
     """The rows that violate an invariant; None if there are none."""
     result = tx.exec_driver_sql(invariant.query)

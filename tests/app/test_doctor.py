@@ -151,6 +151,18 @@ def test_each_finding_comes_with_its_cause_and_goes_with_it(ward: Ward, name: st
     assert ward.found() == set()
 
 
+def test_a_damaged_page_of_the_inventory_is_found(ward: Ward) -> None:
+    path = ward.server.state / "inventory.sqlite"
+    whole = path.read_bytes()
+    found = set()
+    for page in range(8, len(whole) // 4096, 3):
+        path.write_bytes(whole[: page * 4096] + os.urandom(4096) + whole[(page + 1) * 4096 :])
+        found |= {one.what for one in ward.findings() if one.check in {"inventory", "check"}}
+    assert any("is damaged: " in one for one in found)
+    path.write_bytes(whole)
+    assert ward.findings() == []
+
+
 def test_sqlite_in_wal_mode_and_databases_that_are_dumped_or_left_out(ward: Ward) -> None:
     place = ward.server.source / "app"
     place.mkdir()

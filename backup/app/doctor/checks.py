@@ -16,6 +16,7 @@ from backup.protocols import Clock
 
 LOCAL: Mapping[str, Check] = {
     "inventory": machine.inventory_opens,
+    "inventory's file": machine.inventory_whole,
     "status": known.concerns,
     "modes": machine.modes,
     "recovery key": machine.recovery_key_here,

@@ -6,16 +6,18 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from backup.app.doctor.finding import Finding, Patient, critical, warning
 from backup.app.runs import opened, recipients_of
 from backup.app.state import State, parse_recipients
 from backup.credentials.identity import permissions_warning
 from backup.errors import NightvaultError
+from backup.inventory.invariants import first_damage
 
 _KEY = re.compile(rb"NVK1-[0-9A-Z]{4}-[0-9A-Z]{4}", re.IGNORECASE)
 _LARGEST, _MOST_FILES = 64 * 1024, 500
+_LARGEST_INVENTORY = 256 * 1024**2
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -26,6 +28,19 @@ def inventory_opens(patient: Patient) -> Iterator[Finding]:
     except NightvaultError as error:
         why = "without it nothing can be backed up or restored"
         yield critical("inventory", str(error), why, error.advice or "nightvault inventory verify")
+
+
+def inventory_whole(patient: Patient) -> Iterator[Finding]:
+    """That the pages of the inventory are whole; of a large one only `inventory verify` says so."""
+    path = patient.config.inventory_url.removeprefix("sqlite:///")
+    if not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_INVENTORY:
+        return
+    with closing(opened(patient.config)) as inventory, inventory.reading() as tx:
+        damage = first_damage(tx)
+    if damage is not None:
+        why = "a backup that builds upon it may be of no use"
+        do = "bring it back from a copy of `nightvault inventory backup`, or rebuild it (docs/restore.md)"
+        yield critical("inventory", f"the inventory {path} is damaged: {damage}", why, do)
 
 
 def modes(patient: Patient) -> Iterator[Finding]:
