@@ -146,7 +146,8 @@ def found_at_start(row: TaskRow, last: LastRun | None, now: datetime) -> TaskRow
     if outcome in _SETTLED:
         return ended(row, _SETTLED[outcome], now)
     if row.cuts < MOST_CUTS:
-        return replace(row, state=TaskState.INTERRUPTED, ended_at=now, cuts=row.cuts + 1)
+        at = max(now, row.began_at, now if last is None else last.started_at)  # not before it began
+        return replace(row, state=TaskState.INTERRUPTED, ended_at=at, cuts=row.cuts + 1)
     return ended(row, TaskState.FAILED, now)
 
 

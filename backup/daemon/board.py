@@ -115,8 +115,10 @@ class Board:
         seen = self._book.read(self._tasks)
         now = self._clock.now()
         with self._lock:
-            self._take_in(seen, now)
-            if not self._stopped and self.gate.is_open(seen.newest_start, now):
+            is_set = self.gate.is_open(seen.newest_start, now)
+            # By a clock that is not set yet, all that was would be still to come.
+            self._take_in(seen, now if is_set else max(now, seen.newest_start or now))
+            if is_set and not self._stopped:
                 self._queue_due(now)
         self.dispatch()
 

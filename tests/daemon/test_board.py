@@ -360,6 +360,20 @@ def test_a_clock_that_is_not_set_yet_is_waited_for(caplog: pytest.LogCaptureFixt
     assert daemon.ran == ["hourly"]
 
 
+def test_a_run_that_was_cut_off_goes_on_although_the_clock_is_not_set_at_the_start() -> None:
+    """By a clock that shows 1970 the run that was cut off would be one by hand, after its own end."""
+    clock = ManualClock(datetime(1970, 1, 1, tzinfo=UTC))
+    daemon = Daemon([NIGHTLY, task(name="new", schedule="daily at 02:30", number=1)], clock)
+    began = NOON - timedelta(hours=9)
+    daemon.book.write(TaskRow("backup", "nightly", began, TaskState.RUNNING, began))
+    daemon.book.ran(NIGHTLY, began + timedelta(seconds=2), Outcome.RUNNING)
+    go(daemon, 3)
+    assert daemon.ran == []
+    clock._now = NOON
+    go(daemon, 3)
+    assert daemon.ran == ["nightly"], "and not what is known since 1970"
+
+
 def test_a_clock_that_stays_as_it_is_is_gone_by_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock(NOON)
     daemon = Daemon([EVERY_HOUR], clock)

@@ -278,6 +278,7 @@ def able(machine: Machine, begin: datetime, end: datetime) -> list[tuple[datetim
 @example("America/New_York", 90 * MINUTE, CatchUp.ONCE, [])
 @example("Australia/Lord_Howe", timedelta(), CatchUp.SKIP, [])
 @example("UTC", timedelta(), CatchUp.ONCE, [("sleep", 9, -60, (2, -20), 0)])
+@example("UTC", timedelta(), CatchUp.ONCE, [("off", 9, 7, 50, 1)])
 @example("UTC", timedelta(), CatchUp.ONCE, [("off", 9, 5, (2, -20), 0), ("away", 20, -9, (1, -35), 0)])
 def test_each_night_that_can_be_run_is_run_once(
     zone: str, jitter: timedelta, catch_up: CatchUp, drawn: Sequence[Drawn]
