@@ -78,7 +78,7 @@ class Maker:
                 letter = self._letter(concern)
                 document = {"job": concern.job, "topic": str(concern.topic), "level": str(concern.level)}
                 self._write(tx, step.kind, step.key, letter, concern.job, None, document)
-        prefixes = tuple(f"{topic}/" for topic in wanted)
+        prefixes = tuple(map(_states_of, wanted))
         for subject in told:
             if subject.startswith(prefixes) and subject not in there:
                 messages.drop_state(tx, subject)
@@ -159,4 +159,9 @@ def _tells_of(run: Run, unrecorded: Run) -> bool:
 
 
 def _subject(one: Concern) -> str:
-    return f"{one.topic}/{one.job or one.about}"
+    return f"{_states_of(one.topic)}{one.job or one.about}"
+
+
+def _states_of(topic: Topic) -> str:
+    """What the states of a topic begin with; none of a run does."""
+    return decide.overdue_subject("") if topic is Topic.OVERDUE else f"warning/{topic}/"

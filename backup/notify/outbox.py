@@ -75,12 +75,21 @@ class _Round:
 
     def deliver(self, *, only_due: bool) -> Flushed:
         now = self.clock.now()
+        with self.inventory.reading() as tx:
+            there = messages.waiting(tx)
+        if not there:
+            return Flushed()
+        in_vain = _in_vain(there, self.channels, now)
         with self.inventory.writing() as tx:
             messages.remove_old(tx, now - KEEP)
-            there = messages.waiting(tx)
-            for one, why in _in_vain(there, self.channels, now):
+            for one, why in in_vain:
                 messages.end_delivery(tx, one, DeliveryState.DROPPED, now, why)
-            there = messages.waiting(tx)
+        gone = {(one.message.number, one.channel) for one, _ in in_vain}
+        return self._send(
+            [one for one in there if (one.message.number, one.channel) not in gone], now, only_due
+        )
+
+    def _send(self, there: Sequence[Delivery], now: datetime, only_due: bool) -> Flushed:
         sent, left, away = 0, len(there), set[str]()
         for one in there:
             if self.stop():
