@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,45 @@ if TYPE_CHECKING:
 MODES = ("plan", "apply", "destroy", "status")
 
 
+_OPTIONS = (
+    vault_option,
+    click.option(
+        "--name",
+        default="nightvault",
+        show_default=True,
+        metavar="NAME",
+        help="The set-up's name, its tag's value.",
+    ),
+    click.option(
+        "--ca",
+        "authorities",
+        multiple=True,
+        default=("ca/ca.pem",),
+        show_default=True,
+        metavar="FILE",
+        help="The authority's certificate; twice while it changes.",
+    ),
+    click.option(
+        "--subject", metavar="CN", help="The certificate's common name, if it is not on this machine."
+    ),
+    click.option("--unit", metavar="OU", help="Its organizational unit, with --subject."),
+    click.option("--prune-subject", metavar="CN", help="Let this certificate alone assume the prune role."),
+    click.option(
+        "--shared",
+        is_flag=True,
+        help="Roles for all servers whose certificates have this unit, apart by name.",
+    ),
+    click.option("--versioning", is_flag=True, help="Have the bucket keep versions."),
+)
+
+
+def set_up_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what a set-up is."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.group()
 def setup() -> None:
     """Set up AWS for this config: shown first, undone by another command."""
@@ -29,31 +69,8 @@ def setup() -> None:
 @click.option(
     "--status", "mode", flag_value="status", help="Say whether all is as it should be: exit 0 or 1."
 )
-@vault_option
-@click.option(
-    "--name",
-    default="nightvault",
-    show_default=True,
-    metavar="NAME",
-    help="The set-up's name, its tag's value.",
-)
-@click.option(
-    "--ca",
-    "authorities",
-    multiple=True,
-    default=("ca/ca.pem",),
-    show_default=True,
-    metavar="FILE",
-    help="The authority's certificate; twice while it changes.",
-)
+@set_up_options
 @click.option("--crl", metavar="FILE", help="A revocation list to import.")
-@click.option("--subject", metavar="CN", help="The certificate's common name, if it is not on this machine.")
-@click.option("--unit", metavar="OU", help="Its organizational unit, with --subject.")
-@click.option("--prune-subject", metavar="CN", help="Let this certificate alone assume the prune role.")
-@click.option(
-    "--shared", is_flag=True, help="Roles for all servers whose certificates have this unit, apart by name."
-)
-@click.option("--versioning", is_flag=True, help="Have the bucket keep versions.")
 @click.option("--yes", is_flag=True, help="Do it without a question.")
 @pass_cli
 def setup_aws(cli: Cli, /, mode: str | None, *, yes: bool, **told: object) -> None:
@@ -120,3 +137,28 @@ def _destroy(cli: Cli, made: SetUp, *, yes: bool) -> None:
             raise UsageError("nothing was changed")
     found = made.carry_out(plan)
     made.report(found)
+
+
+@setup.command("export")
+@click.option("--terraform", metavar="DIR", help="Write a Terraform module into this directory.")
+@click.option("--cloudformation", metavar="FILE", help="Write a CloudFormation template.")
+@click.option("--cli", "script", metavar="FILE", help="Write a script of AWS CLI commands.")
+@set_up_options
+@pass_cli
+def setup_export(
+    cli: Cli,
+    /,
+    terraform: str | None,
+    cloudformation: str | None,
+    script: str | None,
+    **told: object,
+) -> None:
+    """Write the same set-up as code for other tools; nothing in AWS is changed or looked at.
+
+    Only the account is asked for, with your own credentials.
+    """
+    from backup.cli.support.aws_export import write_exports
+
+    if not (terraform or cloudformation or script):
+        raise UsageError("say what to write", advice="--terraform DIR, --cloudformation FILE or --cli FILE")
+    write_exports(cli, told, terraform=terraform, cloudformation=cloudformation, script=script)

@@ -106,6 +106,15 @@ class SetUp:
 
 def open_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
     """Read the config, ask AWS who we are, and look what is there."""
+    read = read_set_up(cli, mode, told)
+    anywhere = read.config.roles_anywhere
+    known = (anywhere.trust_anchor_arn, anywhere.profile_arn) if anywhere else ()
+    read.found = look(read.calls, read.wanted, known=frozenset(known))
+    return read
+
+
+def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
+    """Read the config and ask AWS who we are; nothing is looked at."""
     path = os.path.abspath(find_config(cli.config_path, os.environ))
     document = read_document(path)
     table = vault_table(document, _text(told, "vault_name"))
@@ -136,10 +145,8 @@ def open_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
         shared=bool(told["shared"]),
     )
     wanted = wanted_of(config, config.vault(vault_name), account, options)
-    known = frozenset(str(anywhere.get(key)) for key in ("trust_anchor_arn", "profile_arn"))
     planner = diff.to_destroy if mode == "destroy" else diff.to_make
-    found = look(calls, wanted, known=known)
-    return SetUp(cli, path, config, vault_name, values, account, wanted, calls, planner, found)
+    return SetUp(cli, path, config, vault_name, values, account, wanted, calls, planner, Found())
 
 
 def _text(told: Mapping[str, object], key: str) -> str | None:

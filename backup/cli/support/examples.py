@@ -58,6 +58,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "nightvault setup aws --plan  # what would be made, in words",
         "nightvault setup aws --apply --ca ca/ca.pem",
     ),
+    "setup export": (
+        "nightvault setup export --terraform terraform/nightvault",
+        "nightvault setup export --cli set-up.sh --cloudformation nightvault.json",
+    ),
     "restore": (
         "nightvault restore latest:/etc --target /mnt/back --key recovery.key --wait",
         "nightvault restore latest:/srv '*.conf' --target /mnt/back --dry-run",
