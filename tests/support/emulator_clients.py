@@ -89,6 +89,15 @@ def stamp(moment: datetime) -> str:
     return f"{moment:%Y%m%dT%H%M%SZ}"
 
 
+def sign(secret: str, scope: str, signed_at: str, *rest: str, form: str = "AWS4-HMAC-SHA256") -> str:
+    """The signature, in hex, of form, time, scope and the `rest`, a line each."""
+    text = "\n".join((form, signed_at, scope, *rest))
+    key = ("AWS4" + secret).encode()
+    for part in (*scope.split("/"), text):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key.hex()
+
+
 @dataclass(frozen=True, slots=True)
 class Talker:
     """Sends single signed requests; `late` moves the time of signing."""
@@ -125,13 +134,10 @@ class Talker:
         canonical = f"{method}\n{path}\n{query}\n{lines}\n{';'.join(names)}\n{digest}"
         scope = f"{signed_at[:8]}/{region}/{service}/aws4_request"
         digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
-        text = f"AWS4-HMAC-SHA256\n{signed_at}\n{scope}\n{digest}"
-        key = ("AWS4" + self.secret).encode()
-        for part in (*scope.split("/"), text):
-            key = hmac.digest(key, part.encode(), "sha256")
+        signature = sign(self.secret, scope, signed_at, digest)
         given["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={self.key_id}/{scope}, SignedHeaders={';'.join(names)}, "
-            f"Signature={key.hex()}"
+            f"Signature={signature}"
         )
         return given
 

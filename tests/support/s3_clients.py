@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import boto3
 from botocore.config import Config
 
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
-from tests.support.emulator_clients import Reply, Talker, stamp
+from tests.support.emulator_clients import Reply, Talker, sign, stamp
 
 MIB = 1024 * 1024
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -137,11 +136,7 @@ class S3Talker:
 
     def _sign(self, signed_at: str, algorithm: str, before: str, *digests: str) -> str:
         scope = f"{signed_at[:8]}/{REGION}/s3/aws4_request"
-        text = "\n".join((algorithm, signed_at, scope, before, *digests))
-        key = ("AWS4" + self.secret).encode()
-        for part in (*scope.split("/"), text):
-            key = hmac.digest(key, part.encode(), "sha256")
-        return key.hex()
+        return sign(self.secret, scope, signed_at, before, *digests, form=algorithm)
 
     def presigned(self, path: str, *, seconds: int = 60, late: timedelta = timedelta()) -> str:
         """The target of a presigned GET."""
@@ -154,12 +149,8 @@ class S3Talker:
         host = urlsplit(self.url).netloc
         canonical = f"GET\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
-        plain = scope.replace("%2F", "/")
-        text = f"AWS4-HMAC-SHA256\n{signed_at}\n{plain}\n{digest}"
-        key = ("AWS4" + self.secret).encode()
-        for part in (*plain.split("/"), text):
-            key = hmac.digest(key, part.encode(), "sha256")
-        return f"{path}?{query}&X-Amz-Signature={key.hex()}"
+        signature = sign(self.secret, scope.replace("%2F", "/"), signed_at, digest)
+        return f"{path}?{query}&X-Amz-Signature={signature}"
 
 
 def b64(data: bytes) -> str:
