@@ -22,10 +22,12 @@ from tests.support import key_stores, quick_inventories, quick_syncs, room, s3_s
 from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.hanging_up import heeding_hangups  # noqa: F401  a fixture
 from tests.support.key_stores import pytest_runtest_setup  # noqa: F401  a hook
 from tests.support.quick_inventories import real_migrations  # noqa: F401  a fixture
 from tests.support.quick_syncs import real_syncs  # noqa: F401  a fixture
 from tests.support.unmeasured import measuring_nothing
+from tests.support.users import nobody  # noqa: F401  a fixture
 
 # Laws are about what is true, not how fast: a busy machine must not break one.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

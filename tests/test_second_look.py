@@ -101,6 +101,7 @@ def test_the_spool_is_in_no_backup(server: Server) -> None:
     assert "own" in str(left)
 
 
+@pytest.mark.usefixtures("heeding_hangups")
 def test_a_terminal_that_is_closed_stops_a_backup_in_order(server: Server) -> None:
     """Second look: SIGHUP killed a run at once, so that `finally` never ran; it comes twice, too."""
     done, begun = server.folder / "finally", server.folder / "begun"

@@ -17,6 +17,8 @@ import pytest
 from tests.support.command_line import run, run_json
 from tests.support.real_daemons import SCRIPT, RealDaemon, running
 
+pytestmark = pytest.mark.usefixtures("heeding_hangups")
+
 JOBS = """
 [[job]]
 name = "nightly"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -16,11 +15,7 @@ import pytest
 from backup.inventory.database import open_inventory
 from tests.support.servers import SCRIPT, Cloud, Server, directory_server, running_cloud
 from tests.support.unmeasured import unmeasured
-
-NOBODY = 65534
-_needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv"
-)
+from tests.support.users import AS_NOBODY
 
 
 @pytest.fixture
@@ -96,9 +91,8 @@ def test_init_stops_at_a_vault_in_aws(cloud: Cloud, tmp_path: Path, kind: str) -
 
 
 def as_nobody(server: Server, *words: object) -> subprocess.CompletedProcess[str]:
-    drop = ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
     return subprocess.run(
-        [*drop, SCRIPT, "--config", str(server.config), *map(str, words)],
+        [*AS_NOBODY, SCRIPT, "--config", str(server.config), *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
@@ -118,7 +112,7 @@ def open_server() -> Iterator[Server]:
     shutil.rmtree(folder)
 
 
-@_needs_root
+@pytest.mark.usefixtures("nobody")
 def test_a_closed_state_says_permission_denied(open_server: Server) -> None:
     """Defect 17: what cannot be looked at is not "no inventory", and nobody is sent to `init`."""
     open_server.state.chmod(0o700)
@@ -133,14 +127,13 @@ def test_a_closed_state_says_permission_denied(open_server: Server) -> None:
     assert (ended.returncode, "permission denied" in ended.stderr) == (1, True)
 
 
-@_needs_root
+@pytest.mark.usefixtures("nobody")
 def test_a_closed_config_says_permission_denied(open_server: Server) -> None:
     """Defect 17, its brother: a config that cannot be looked at is there all the same."""
     hidden = open_server.folder / "etc"
     hidden.mkdir(mode=0o700)
     open_server.config.rename(hidden / "config.toml")
-    drop = ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
-    words = [*drop, SCRIPT, "--config", str(hidden / "config.toml"), "snapshots"]
+    words = [*AS_NOBODY, SCRIPT, "--config", str(hidden / "config.toml"), "snapshots"]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "permission denied" in ended.stderr
@@ -160,7 +153,7 @@ LOOKS: list[list[Any]] = [
 ]
 
 
-@_needs_root
+@pytest.mark.usefixtures("nobody")
 def test_a_read_only_state_can_be_looked_at(open_server: Server) -> None:
     """Defect 22: everything that only looks works; what writes says why it cannot."""
     for path in (open_server.state, *open_server.state.rglob("*"), open_server.source):
@@ -175,7 +168,7 @@ def test_a_read_only_state_can_be_looked_at(open_server: Server) -> None:
     assert not list(open_server.state.glob("*-shm"))
 
 
-@_needs_root
+@pytest.mark.usefixtures("nobody")
 def test_a_read_only_state_of_a_crashed_writer_is_looked_at_whole(open_server: Server) -> None:
     """Defect 22: changes that SQLite has not merged yet are not passed over."""
     folder, database = open_server.state, open_server.state / "inventory.sqlite"

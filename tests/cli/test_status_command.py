@@ -42,8 +42,8 @@ from tests.support.identities import authority_in, issue_in
 from tests.support.servers import SCRIPT, Server, directory_server
 from tests.support.statuses import DAY, HOUR, NOW
 from tests.support.unmeasured import unmeasured
+from tests.support.users import AS_NOBODY
 
-NOBODY = 65534
 MOST_STATEMENTS = 30
 
 
@@ -478,7 +478,7 @@ def test_ten_thousand_snapshots_take_no_more_statements(server: Server) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv")
+@pytest.mark.usefixtures("nobody")
 def test_another_user_who_may_only_read() -> None:
     """It tells the same, writes nothing, and a closed state is told of in one line."""
     folder = Path(tempfile.mkdtemp(prefix="nightvault-test-"))
@@ -503,9 +503,8 @@ def test_another_user_who_may_only_read() -> None:
 
 
 def as_nobody(server: Server, *words: str) -> subprocess.CompletedProcess[str]:
-    drop = ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
     return subprocess.run(
-        [*drop, SCRIPT, "--config", str(server.config), *words],
+        [*AS_NOBODY, SCRIPT, "--config", str(server.config), *words],
         capture_output=True,
         text=True,
         check=False,

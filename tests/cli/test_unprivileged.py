@@ -16,8 +16,8 @@ import pytest
 
 from tests.support.servers import SCRIPT, Server, directory_server
 from tests.support.trees import assert_same_tree, snapshot_of
+from tests.support.users import AS_NOBODY, NOBODY
 
-NOBODY = 65534
 _DAC_READ_SEARCH = 2  # <linux/capability.h>
 
 
@@ -27,9 +27,10 @@ def _may_grant() -> bool:
     return os.geteuid() == 0 and bounding is not None and bool(int(bounding[1], 16) >> _DAC_READ_SEARCH & 1)
 
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("setpriv") is None or not _may_grant(), reason="needs root, setpriv and the capability"
-)
+pytestmark = [
+    pytest.mark.usefixtures("nobody"),
+    pytest.mark.skipif(not _may_grant(), reason="needs root and the capability"),
+]
 
 
 @pytest.fixture
@@ -63,7 +64,8 @@ def as_user(server: Server, *words: object, may_read: bool) -> tuple[int, Any]:
     """Exit code and document of a command run by that user, with that one capability or none."""
     capability = "+dac_read_search" if may_read else "-dac_read_search"
     drop = [
-        *("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--no-new-privs"),
+        *AS_NOBODY,
+        "--no-new-privs",
         *(f"--inh-caps=-all,{capability}", f"--ambient-caps=-all,{capability}"),
         *(f"--bounding-set=-all,{capability}", SCRIPT, "--config", str(server.config), "--json"),
     ]
@@ -78,17 +80,6 @@ def as_user(server: Server, *words: object, may_read: bool) -> tuple[int, Any]:
     )
     assert "Traceback" not in ended.stderr, ended.stderr
     return ended.returncode, json.loads(ended.stdout)
-
-
-def _can_run(server: Server) -> bool:
-    """Whether an ordinary user can run our environment at all: it may lie in root's home."""
-    code = subprocess.run(
-        ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", SCRIPT, "--version"],
-        capture_output=True,
-        check=False,
-        cwd="/",
-    ).returncode
-    return code == 0
 
 
 def test_with_the_capability_alone_everything_is_read(server: Server) -> None:
@@ -109,8 +100,6 @@ def test_with_the_capability_alone_everything_is_read(server: Server) -> None:
 
 
 def test_without_it_what_cannot_be_read_is_named(server: Server) -> None:
-    if not _can_run(server):
-        pytest.skip("the environment is out of an ordinary user's reach")
     os.chown(server.config, NOBODY, NOBODY)
     code, (report,) = as_user(server, "backup", "main", may_read=False)
     assert (code, report["outcome"]) == (3, "partial")

@@ -16,6 +16,8 @@ from backup.daemon.systemd import Systemd
 from tests.support.command_line import run
 from tests.support.real_daemons import running
 
+pytestmark = pytest.mark.usefixtures("heeding_hangups")
+
 
 @pytest.fixture
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[socket.socket]:

@@ -26,11 +26,9 @@ from tests.support.backups import Site
 from tests.support.doubles import ManualClock
 from tests.support.emulated import REPOSITORY
 from tests.support.trees import assert_same_tree, snapshot_of
+from tests.support.users import NOBODY
 
 pytestmark = pytest.mark.slow
-
-NOBODY = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
 @dataclass
@@ -119,7 +117,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@as_root
+@pytest.mark.usefixtures("nobody")
 def test_as_an_ordinary_user(place: Place) -> None:
     """All content, modes and times; owners that it may not give are named, and no setuid bit is lent."""
     source = place.source
@@ -161,7 +159,7 @@ def test_as_an_ordinary_user(place: Place) -> None:
         assert_same_tree(expected, place.out)
 
 
-@as_root
+@pytest.mark.usefixtures("nobody")
 def test_a_target_that_somebody_else_owns(place: Place) -> None:
     (place.source / "file").write_text("content")
     place.site.backup()
