@@ -53,7 +53,7 @@ def due_at(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) ->
     """The time at which the task is due, in UTC; it may be past. None: when somebody asks for it."""
     by_hand = _was_run_since(row, last)
     goes_on = row.state in _GOES_ON and not by_hand
-    retry = None if by_hand else _retry_at(timing, row, now)
+    retry = None if by_hand else retry_at(timing, row, now)
     if timing.schedule is None:
         return now if goes_on else retry
     since = _since(row, last, now)
@@ -104,7 +104,7 @@ def _was_run_since(row: TaskRow, last: LastRun | None) -> bool:
     return last is not None and row.ended_at is not None and last.started_at > row.ended_at
 
 
-def _retry_at(timing: Timing, row: TaskRow, now: datetime) -> datetime | None:
+def retry_at(timing: Timing, row: TaskRow, now: datetime) -> datetime | None:
     """When an attempt that failed is tried again; None once that was done as often as configured.
 
     One that was missed is skipped, where missed times are.

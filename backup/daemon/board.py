@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Protocol
 
 from backup.app.task_book import Seen
-from backup.app.task_times import LastRun, begun, due_at, ended, found_at_start
+from backup.app.task_times import LastRun, begun, due_at, ended, found_at_start, retry_at
 from backup.app.tasks import Task, TaskKey, TaskKind
 from backup.daemon.clock_gate import ClockGate
 from backup.daemon.task_run import FollowedProgress, TaskRun
@@ -238,11 +238,8 @@ class Board:
 
     def retry_at(self, run: TaskRun) -> datetime | None:
         """When a run that failed now would be tried again."""
-        line, now = self._lines[run.task.key], self._clock.now()
-        row = ended(line.row, TaskState.FAILED, now)
-        count = row.failures
-        retry = run.task.timing.retry
-        return now + retry[count - 1] if 0 < count <= len(retry) else None
+        now = self._clock.now()
+        return retry_at(run.task.timing, ended(self._lines[run.task.key].row, TaskState.FAILED, now), now)
 
     # What is asked for by a person.
 
