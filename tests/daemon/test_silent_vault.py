@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from backup.app.clock import SystemClock
 from tests.support.command_line import run
+from tests.support.doubles import ManualClock
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
-from tests.support.real_daemons import running
+from tests.support.forgetting import three_nights
+from tests.support.real_daemons import following, running
 from tests.support.rigs import s3_client
 from tests.support.servers import directory_server, replace
 
@@ -106,3 +110,39 @@ def test_it_ends_in_time_although_a_restore_waits_for_such_a_vault(
         assert daemon.stop() < 10
         assert "restores: dropped, as it did not end in 8 s" in "\n".join(daemon.lines)
     assert [one["state"] for one in server.json("restores")] == ["open"]
+
+
+DELETING = """
+import sys, threading
+from backup.cli import main
+from backup.vault.directory import DirectoryVault
+
+def never_ends(*_):
+    print("deleting", file=sys.stderr, flush=True)
+    threading.Event().wait(600)
+
+DirectoryVault.delete_archives = never_ends
+main(["--config", sys.argv[1], "daemon"])
+"""
+
+
+@pytest.mark.slow
+def test_it_ends_in_time_although_a_prune_deletes(tmp_path: Path) -> None:
+    """A disk that hangs in the midst of it: nothing in this process can end that, but its end."""
+    clock = ManualClock(SystemClock().now() - timedelta(days=30))
+    server = directory_server(tmp_path, clock=clock)
+    server.init()
+    three_nights(server)
+    server.done("prune")
+    replace(server, 'kind = "directory"', 'kind = "directory"\nprune = "every 1h"')
+    replace(server, 'schedule = "every 6h"\n', "")
+    command = [sys.executable, "-c", DELETING, str(server.config)]
+    with following(command) as daemon:
+        daemon.wait_for("prune of vault cold: begins")
+        daemon.wait_for("deleting")
+        assert daemon.stop() < 10
+        assert "prune of vault cold: dropped, as it did not end in 8 s" in "\n".join(daemon.lines)
+    with running(server.config) as daemon:
+        daemon.wait_for("prune of vault cold: done in")
+        daemon.stop()
+    assert server.json("runs")[0]["report"]["deleted"]["archives"] == 1

@@ -70,7 +70,14 @@ def running(
     config: Path, *, environ: Mapping[str, str] | None = None, words: Sequence[str] = ()
 ) -> Iterator[RealDaemon]:
     """A daemon on that config; it is ended if the test has not done so."""
-    command, given = [SCRIPT, "--config", str(config), *words, "daemon"], {**os.environ, **(environ or {})}
+    with following([SCRIPT, "--config", str(config), *words, "daemon"], environ or {}) as daemon:
+        yield daemon
+
+
+@contextmanager
+def following(command: Sequence[str], environ: Mapping[str, str] | None = None) -> Iterator[RealDaemon]:
+    """A command that is a daemon."""
+    given = {**os.environ, **(environ or {})}
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=given
     ) as process:
