@@ -152,7 +152,6 @@ class World:
         self.unreadable: set[str] = set()  # snapshots that need one
         self.gone_behind: set[str] = set()  # archives that it lost, or that others deleted
         self.orphans: set[str] = set()  # unknown since a rebuild
-        self.seems_lost = False  # a check found more lost than is
         self.seen: set[str] = set()  # what somebody else is about to delete
         self.told: dict[str, datetime] = {}  # since when all catalogs say that an archive is condemned
         self.last_cut: datetime | None = None
@@ -172,7 +171,7 @@ class World:
     def jump(self, by: timedelta) -> None:
         """Our clock is set wrong, or right again."""
         self.skew += by
-        self.has_jumped |= bool(by)
+        self.has_jumped |= abs(by) > HOUR
         self.clock.advance(by)
         now = self.clock.now()
         self.told = {one: min(at, now) for one, at in self.told.items()}
@@ -343,23 +342,18 @@ class World:
     def _compare(self) -> None:
         """A check by a list of the vault."""
         check(self.site)
-        after = {one for (one,) in self._rows(_SEEMS_LOST)} & self.vault.held.keys()
-        may_seem = self.has_jumped and not self.vault.traits.lists_at_once
-        assert may_seem or not after, f"found lost, and the vault has them: {after}"
-        self.seems_lost = bool(after)
+        lost = {one for (one,) in self._rows("SELECT archive_id FROM archives WHERE state = 'lost'")}
+        assert not lost & self.vault.held.keys(), "found lost, and the vault has it"
 
     def judge_rows(self) -> None:
         """The inventory violates none of its laws.
 
         After a loss a job may not name yet what another stored anew in its place: its next backup does. What
         was deleted since a copy was there may be missed, if the vault lost the copy before a check saw it.
-        What a clock that was behind dated before a late list seems to be lost, until the next one.
         """
         key = self.site.keys.secret.content_key
         report = check_laws(self.site.inventory, key, self.clock, self.site.progress)
-        expected = {"named", "stored"} if self.has_lost or self.seems_lost else set()
-        if self.seems_lost:
-            expected.add("catalogs")
+        expected = {"named", "stored"} if self.has_lost else set()
         findings = [one for one in report.findings if one.what not in expected]
         assert not findings, findings
 
@@ -376,8 +370,6 @@ class World:
             return
         if self.has_lost:
             self._compare()
-        if self.seems_lost:
-            return
         target = self.folder / f"out {self.steps}"
         site = self.site.with_job(sources=[self.folder / job], name=job)
         site.restore(snapshot, target)
@@ -461,12 +453,10 @@ class World:
         """The vault holds what the inventory says, neither more nor less."""
         states = dict(self._rows("SELECT archive_id, state FROM archives WHERE archive_id IS NOT NULL"))
         there = {one for one, state in states.items() if state not in {"lost", "deleted"}}
-        self.seems_lost &= any(state == "lost" and one in self.vault.held for one, state in states.items())
         surely = {one for one in there if states[one] != "deleting"}
         assert surely - self.vault.held.keys() <= self.gone_behind
         pending = self._rows("SELECT count(*) FROM uploads")[0][0]
-        known = {one for one, state in states.items() if state != "deleted"}
-        unknown = self.vault.held.keys() - known - self.orphans
+        unknown = self.vault.held.keys() - there - self.orphans
         assert pending or not unknown, f"nobody knows of them: {unknown}"
 
     def _readable(self) -> set[bytes]:
@@ -502,7 +492,7 @@ class World:
                 self.has_jumped
             ):  # a cold vault makes no new list where nothing happens, and old ones are doubted
                 self.back_up(0)
-            if self.has_lost or self.seems_lost:  # a prune stops until a check has seen it
+            if self.has_lost:  # a prune stops until a check has seen it
                 self._compare()
             for _ in range(4):
                 report = self.prune()
@@ -520,7 +510,6 @@ class World:
         states = self._rows("SELECT archive_id, kind, state FROM archives WHERE archive_id IS NOT NULL")
         left = {"stored", "unconfirmed", "retired", "deleted", "lost", "damaged"}
         assert {state for _, _, state in states} <= left
-        assert not self.seems_lost
         needed = self._needed()
         data = {one for one, kind, _ in states if kind == 1 and one in self.vault.held}
         assert data <= needed, "nothing needs it, and it is still there"
@@ -556,7 +545,6 @@ _FILES = f"""SELECT s.id, e.name, e.chunks FROM snapshots s JOIN directories d O
               AND (e.removed_in IS NULL OR e.removed_in > s.number)"""
 _DATA_THERE = """SELECT archive_id FROM archives WHERE kind = 1 AND archive_id IS NOT NULL
                  AND state NOT IN ('lost', 'deleted', 'deleting') ORDER BY number"""
-_SEEMS_LOST = "SELECT archive_id FROM archives WHERE state = 'lost' AND archive_id IS NOT NULL"
 _STORED_TWICE = """SELECT n.number, o.archive FROM chunks n JOIN archives a ON a.number = n.archive
                    JOIN chunks o ON o.id = n.id JOIN archives b ON b.number = o.archive
                    WHERE n.archive > ? AND o.archive <= ? AND b.state = 'stored' AND a.domain = b.domain"""
