@@ -310,7 +310,7 @@ class World:
 
     def keep(self, _which: int = 0) -> None:
         """A keeper deletes in the server's place, by its catalogs alone; his floor is the time of grace."""
-        if abs(self.skew) > HOUR:
+        if abs(self.skew) > timedelta(minutes=4):
             return
         before = dict(self.vault.held)
         keeper = Keeper(self.folder / "keeper", self.vault, self.clock, keep_within=GRACE, wait=self.wait)
