@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from threading import Thread
 from types import TracebackType
 from typing import Self
@@ -15,7 +16,7 @@ from backup.config import Config
 from backup.errors import NightvaultError
 from backup.inventory.stages import MessageKind
 from backup.model import JobName
-from backup.notify.channel import Pings
+from backup.notify.channel import Pings, safely
 
 _LOOK_SECONDS = 0.2
 _log = logging.getLogger(__name__)
@@ -57,6 +58,6 @@ class StartPings:
 
 def _ping(channel: Pings, of_run: str) -> None:
     try:
-        channel.start(of_run)
+        safely(partial(channel.start, of_run))
     except NightvaultError as error:
         _log.warning("channel %s: the start was not sent: %s", channel.name, error)

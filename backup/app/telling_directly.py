@@ -14,6 +14,7 @@ import socket
 import uuid
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 from backup.app.channels import chosen, make_channel, zone_of
 from backup.config import Config
@@ -22,7 +23,7 @@ from backup.files import write_durably
 from backup.inventory.runs import Run
 from backup.inventory.stages import MessageKind
 from backup.model import JobName
-from backup.notify.channel import Note
+from backup.notify.channel import Note, safely
 from backup.notify.letter import Letter
 from backup.notify.run_letters import Surroundings, details_of, letter_of
 from backup.protocols import Clock
@@ -64,7 +65,7 @@ def _send(config: Config, note: Note, job: JobName | None) -> bool:
     taken = False
     for settings in chosen(config, MessageKind.FAILED, job):
         try:
-            make_channel(settings, os.environ).send(note)
+            safely(partial(make_channel(settings, os.environ).send, note))
             taken = True
             _log.info("channel %s: sent: %s", settings.name, note.letter.title)
         except NightvaultError as error:

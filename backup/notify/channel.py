@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from backup.errors import NightvaultError, UnreachableError
 from backup.inventory.stages import MessageKind
-from backup.notify.letter import Letter
+from backup.notify.letter import Letter, as_text
 
 URGENT = frozenset({MessageKind.FAILED, MessageKind.OVERDUE})
 """Kinds for which a phone should make itself heard."""
@@ -21,6 +21,19 @@ class AwayError(UnreachableError):
 
 class RefusedError(NightvaultError):
     """A receiver, or what we know of it, will not have this message as it is."""
+
+
+def safely(send: Callable[[], str]) -> str:
+    """What a channel answers; an error that nobody foresaw as a refusal, without its text.
+
+    Such a text may hold what was to be sent, secrets included.
+    """
+    try:
+        return send()
+    except NightvaultError:
+        raise
+    except Exception as error:  # noqa: BLE001  one channel must not keep the others from their messages
+        raise RefusedError(f"unexpected {type(error).__name__} in this channel") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +53,6 @@ class Note:
 
     def document(self) -> dict[str, Any]:
         """The note as JSON; the keys are part of the interface."""
-        from backup.notify.letter import as_text
-
         at = {"id": self.id, "kind": str(self.kind), "created_at": self.created_at.isoformat()}
         return at | dict(self.details) | self.letter.document() | {"text": as_text(self.letter)}
 

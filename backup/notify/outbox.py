@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from backup.errors import LockedError, NightvaultError
 from backup.inventory import messages
@@ -23,7 +24,7 @@ from backup.inventory.database import Inventory
 from backup.inventory.messages import Delivery
 from backup.inventory.stages import DeliveryState, MessageKind
 from backup.model import JobName
-from backup.notify.channel import AwayError, Channel, Note
+from backup.notify.channel import AwayError, Channel, Note, safely
 from backup.protocols import Clock
 
 LOCK = "messages"
@@ -97,7 +98,7 @@ class _Round:
             if one.channel in away or (only_due and one.next_at > now):
                 continue
             try:
-                answer = self.channels[one.channel].send(self.note_of(one.message))
+                answer = safely(partial(self.channels[one.channel].send, self.note_of(one.message)))
             except NightvaultError as error:
                 self._failed(one, error)
                 if isinstance(error, AwayError):

@@ -46,8 +46,8 @@ class Secret:
         return "Secret(…)"
 
 
-def read_secret(place: str, environ: Mapping[str, str]) -> Secret:
-    """The secret in a file, or `credential:NAME` of systemd, without the end of its line. `ConfigError`."""
+def read_secret(place: str, environ: Mapping[str, str], *, lines: bool = False) -> Secret:
+    """The secret in a file, or `credential:NAME` of systemd: one line, or several `lines`. `ConfigError`."""
     path, name = _path_of(place, environ), place.removeprefix(CREDENTIAL)
     what = f"the credential {name}" if place.startswith(CREDENTIAL) else f"the secret file {place}"
     try:
@@ -59,7 +59,7 @@ def read_secret(place: str, environ: Mapping[str, str]) -> Secret:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{what} cannot be read: {error.strerror}") from error
-    return Secret(_text_of(data, what))
+    return Secret(_text_of(data, what, "\n" if lines else ""))
 
 
 def _path_of(place: str, environ: Mapping[str, str]) -> str:
@@ -74,11 +74,11 @@ def _path_of(place: str, environ: Mapping[str, str]) -> str:
     return os.path.join(directory, place.removeprefix(CREDENTIAL))
 
 
-def _text_of(data: bytes, what: str) -> str:
+def _text_of(data: bytes, what: str, allowed: str) -> str:
     try:
         text = data.decode().rstrip("\r\n")
     except UnicodeDecodeError:
         text = ""
-    if len(data) > _MOST_BYTES or not text or any(letter < " " and letter != "\n" for letter in text):
+    if len(data) > _MOST_BYTES or not text or any(letter < " " and letter not in allowed for letter in text):
         raise ConfigError(f"{what} must hold one short text in UTF-8, and nothing else")
     return text

@@ -374,7 +374,7 @@ class TestSecrets:
         with pytest.raises(ConfigError, match="systemd"):
             read_secret("credential:smtp", {})
 
-    @pytest.mark.parametrize("content", [b"", b"\n", b"a\x00b", b"\xff\xfe", b"x" * 70_000])
+    @pytest.mark.parametrize("content", [b"", b"\n", b"a\x00b", b"two\nlines", b"\xff\xfe", b"x" * 70_000])
     def test_what_is_no_secret(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "secret"
         path.write_bytes(content)

@@ -116,6 +116,18 @@ def test_one_that_refuses_a_message_takes_others(inventory: Inventory, clock: Ma
     assert picky.taken == ["b", "a"]
 
 
+def test_an_error_that_nobody_foresaw_stops_no_other(inventory: Inventory, clock: ManualClock) -> None:
+    """Its text is not kept: `http.client` repeats a header that it will not send."""
+    odd = Taking(says=[ValueError("Invalid header value b'Bearer SECRET'")])
+    other = Taking("other")
+    add(inventory, clock, "a", "one", "other")
+    add(inventory, clock, "b")
+    assert flush(inventory, clock, odd, other) == Flushed(2, 1)
+    with inventory.reading() as tx:
+        (one,) = messages.waiting(tx)
+    assert one.answer == "unexpected ValueError in this channel"
+
+
 def test_it_backs_off_to_an_hour(inventory: Inventory, clock: ManualClock) -> None:
     away = Taking(says=[AwayError("away")] * 10_000)
     add(inventory, clock, "a")

@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,10 +68,11 @@ def _named(cli: Cli, names: tuple[str, ...]) -> list[ChannelSettings]:
 
 def _try(cli: Cli, settings: ChannelSettings) -> dict[str, Any]:
     from backup.app.channels import make_channel
+    from backup.notify.channel import safely
 
     found = {"channel": settings.name, "kind": settings.kind, "sent": True, "advice": ""}
     try:
-        answer = make_channel(settings, os.environ).send(_test_note(cli))
+        answer = safely(partial(make_channel(settings, os.environ).send, _test_note(cli)))
     except NightvaultError as error:
         return found | {"sent": False, "answer": str(error), "advice": error.advice}
     return found | {"answer": answer}

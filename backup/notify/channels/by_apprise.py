@@ -50,7 +50,7 @@ class Apprise:
                 "channels of kind apprise need the library apprise, which is not installed",
                 advice="pip install 'nightvault[notify]'",
             ) from error
-        addresses = read_secret(self.url_file, self.environ)
+        addresses = read_secret(self.url_file, self.environ, lines=True)
         there = [line.strip() for line in addresses.reveal().split("\n") if line.strip()]
         asset = apprise.AppriseAsset(app_id="nightvault", app_desc="nightvault", async_mode=False)
         told = apprise.Apprise(asset=asset)

@@ -98,7 +98,8 @@ class Mail:
 
     def _told(self, error: smtplib.SMTPException, secrets: Sequence[Secret]) -> AwayError | RefusedError:
         if isinstance(error, smtplib.SMTPNotSupportedError):
-            wanted = "STARTTLS" if "STARTTLS" in str(error) else "a login that we know"
+            known = (name for name in ("STARTTLS", "SMTPUTF8") if name in str(error))
+            wanted = next(known, "a login that we know")
             return RefusedError(f"{self._where} does not offer {wanted}, so nothing was sent")
         if isinstance(error, smtplib.SMTPRecipientsRefused):
             code, answer = next(iter(error.recipients.values()))
