@@ -24,7 +24,6 @@ from backup.protocols import Progress
 
 _PASSED_ON = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"})
 _LOOK_SECONDS = 0.1
-_GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 _LONGEST_LINE = 4096
 _BLOCK = 65536
 _MOST_AFTER_END = 20  # blocks read once it has ended: more than a pipe holds, and a child may write for ever
@@ -41,10 +40,14 @@ class Hook(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program with its arguments, found on PATH if it has no slash, and its timeout in seconds."""
+    """A program with its arguments, found on PATH if it has no slash, and its timeout in seconds.
+
+    `grace`: the seconds between SIGTERM and SIGKILL, where it must be ended.
+    """
 
     words: tuple[str, ...]
     timeout: float
+    grace: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ class HookRun:
             )
         except (OSError, ValueError) as error:
             raise HookError(f"{what} cannot be started: {error}") from error
-        watched = _Watched(process, lambda line: self._progress.note(f"{hook}: {line}"))
+        watched = _Watched(process, command.grace, lambda line: self._progress.note(f"{hook}: {line}"))
         try:
             watched.wait(time.monotonic() + command.timeout, stop)
         except TimeoutError as error:
@@ -136,8 +139,9 @@ class HookRun:
 class _Watched:
     """A process whose output is passed on line by line; ended with its whole group, unless it ends itself."""
 
-    def __init__(self, process: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], grace: float, say: Callable[[str], None]) -> None:
         self._process = process
+        self._grace = grace
         self._say = say
         self._held = b""
         self._last = ""
@@ -200,7 +204,7 @@ class _Watched:
                 self._say(text)
 
     def _end_group(self) -> None:
-        for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, None)):
+        for number, seconds in ((signal.SIGTERM, self._grace), (signal.SIGKILL, None)):
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             with suppress(subprocess.TimeoutExpired):

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from backup.model import Problem, ProblemKind
 from backup.source.filters import Filters, LeftOut, Reason
 
-_MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
+MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
 _PIECE: Final = 4096  # names that are looked at before they are yielded
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -86,17 +86,18 @@ def scan(
     report: Report,
     overrides: Mapping[bytes, Filters] | None = None,
     left_out: LeaveOut | None = None,
+    most_open: int = MOST_OPEN,
 ) -> Generator[ScannedDirectory, None, None]:
     """Yield the directories of all sources and those on the way to them, once each, in the order of paths.
 
     `overrides` are the filters of single sources; of sources that lie in each other, the nearest decides.
-    `left_out` is told what is left out.
+    `left_out` is told what is left out. At most `most_open` handles are open on the way down.
     """
     root = _Node()
     for source in sources:
         _plant(root, resolved(source), (overrides or {}).get(source, filters))
     handle = os.open(b"/", _DIRECTORY)
-    yield from _Walk(report, left_out).directory(b"/", handle, root)
+    yield from _Walk(report, left_out, most_open).directory(b"/", handle, root)
 
 
 def any_is_there(sources: Sequence[bytes]) -> bool:
@@ -173,8 +174,9 @@ class _Level:
 class _Walk:
     """The state of one walk: a stack of directories, one a level, the deepest of them open."""
 
-    def __init__(self, report: Report, left_out: LeaveOut | None) -> None:
+    def __init__(self, report: Report, left_out: LeaveOut | None, most_open: int) -> None:
         self._report = report
+        self._most_open = most_open
         self._left_out = left_out
         self._stack: list[_Level] = []
 
@@ -194,8 +196,8 @@ class _Walk:
     def _push(self, path: bytes, handle: int) -> _Level:
         level = _Level(path, handle, _identity(os.fstat(handle)), iter(()))
         self._stack.append(level)
-        if len(self._stack) > _MOST_OPEN:
-            far = self._stack[-1 - _MOST_OPEN]
+        if len(self._stack) > self._most_open:
+            far = self._stack[-1 - self._most_open]
             if far.handle is not None:
                 os.close(far.handle)
                 far.handle = None

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from backup.archiver import hooks as hooking
 from backup.archiver.hooks import Command, Hook, Hooks, passed_on
 from backup.errors import HookError, InterruptedRunError, LockedError, NoSourceError, UnreachableError
 from backup.inventory import runs
@@ -160,13 +159,10 @@ def test_a_hook_that_takes_too_long_is_ended_with_its_children(
     assert log.read_text().splitlines() == ["on_failure failed", "finally failed"]
 
 
-def test_one_that_will_not_hear_is_killed(
-    site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hooking, "_GRACE_SECONDS", 0.2)
+def test_one_that_will_not_hear_is_killed(site: Site, source: Path, tmp_path: Path) -> None:
     deaf = shell(f"trap '' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.1; done", timeout=0.5)
     with pytest.raises(HookError):
-        hooked(site, {Hook.BEFORE: [deaf]}).backup()
+        hooked(site, {Hook.BEFORE: [replace(deaf, grace=0.2)]}).backup()
     assert not alive(int((tmp_path / "pid").read_text()))
 
 

@@ -56,9 +56,7 @@ def test_a_place_that_cannot_be_true_is_not_there(damage: dict[str, object]) -> 
 
 @given(st.lists(st.integers(0, 300)), st.integers(1, 5))
 def test_each_number_once_in_order(numbers: list[int], batch: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BATCH", batch)
-        some = list(module._rising(array("I", numbers)))
+    some = list(module._rising(array("I", numbers), batch))
     assert [number for one in some for number in one] == sorted(set(numbers))
     assert all(len(one) <= batch for one in some)
 

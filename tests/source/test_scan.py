@@ -117,7 +117,7 @@ class TestHandles:
             handle = inner
         os.close(handle)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (open_handles() + scanning._MOST_OPEN + 10, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_handles() + scanning.MOST_OPEN + 10, hard))
         try:
             directories, problems = walk(source)
         finally:
@@ -126,16 +126,13 @@ class TestHandles:
         assert len(paths(directories, source)) == 800
         os.system(f"rm -rf '{source}'")
 
-    def test_a_directory_moved_away_under_the_walk_is_told(
-        self, source: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(scanning, "_MOST_OPEN", 2)
+    def test_a_directory_moved_away_under_the_walk_is_told(self, source: Path) -> None:
         (source / "a" / "b" / "c" / "d").mkdir(parents=True)
         (source / "a" / "later").mkdir()
         (source / "z").mkdir()
         problems: list[Problem] = []
         seen = []
-        for directory in scan([os.fsencode(source)], filters=Filters(), report=problems.append):
+        for directory in scan([os.fsencode(source)], filters=Filters(), report=problems.append, most_open=2):
             seen.append(os.path.basename(directory.path))
             if seen[-1] == b"d":
                 (source / "a" / "b").rename(source.parent / "moved out")

@@ -96,7 +96,7 @@ def _locations(tx: Transaction, numbers: array[int]) -> Iterator[ChunkLocation]:
         yield from sorted(packed.chunk_locations(tx, some))
 
 
-def _rising(numbers: array[int]) -> Iterator[list[int]]:
+def _rising(numbers: array[int], most: int = _BATCH) -> Iterator[list[int]]:
     """The distinct numbers in rising order, in batches; a byte marks each from the least to the largest.
 
     Numbers are given out one after the other, so those of a snapshot lie close together; a set of them would
@@ -110,7 +110,7 @@ def _rising(numbers: array[int]) -> Iterator[list[int]]:
     at = marks.find(1)
     while at >= 0:
         some.append(least + at)
-        if len(some) == _BATCH:
+        if len(some) == most:
             yield some
             some = []
         at = marks.find(1, at + 1)
