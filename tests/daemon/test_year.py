@@ -254,6 +254,8 @@ def able(machine: Machine, begin: datetime, end: datetime) -> list[tuple[datetim
     """The spans between two moments in which nothing kept the machine from working."""
     kept = [(one.begin, one.end + one.unset) for one in machine.events if one.kind != "slow"]
     kept += [(one.began, one.ended or one.began) for one in machine.attempts]
+    if machine.run is not None:  # the year ends before it
+        kept.append((machine.attempts[-1].began, machine.real))
     spans, since = [], begin
     for from_, to in sorted(kept):
         if from_ > since:
@@ -278,7 +280,7 @@ def able(machine: Machine, begin: datetime, end: datetime) -> list[tuple[datetim
 @example("America/New_York", 90 * MINUTE, CatchUp.ONCE, [])
 @example("Australia/Lord_Howe", timedelta(), CatchUp.SKIP, [])
 @example("UTC", timedelta(), CatchUp.ONCE, [("sleep", 9, -60, (2, -20), 0)])
-@example("UTC", timedelta(), CatchUp.ONCE, [("off", 9, 7, 50, 1)])
+@example("UTC", timedelta(), CatchUp.ONCE, [("off", 9, 7, 50, 1), ("slow", 363, 12, (2, 43), 0)])
 @example("UTC", timedelta(), CatchUp.ONCE, [("off", 9, 5, (2, -20), 0), ("away", 20, -9, (1, -35), 0)])
 def test_each_night_that_can_be_run_is_run_once(
     zone: str, jitter: timedelta, catch_up: CatchUp, drawn: Sequence[Drawn]
