@@ -148,6 +148,7 @@ class World:
         self.coming: dict[tuple[str, int], dict[bytes, Seen]] = {}  # by job and the number it would get
         self.forgotten: set[str] = set()
         self.lost: set[bytes] = set()  # chunks that the vault lost, and nobody stored since
+        self.lost_once: set[bytes] = set()  # chunks of archives that it lost, wherever else they are
         self.has_lost = False
         self.unreadable: set[str] = set()  # snapshots that need one
         self.gone_behind: set[str] = set()  # archives that it lost, or that others deleted
@@ -162,7 +163,7 @@ class World:
 
     def wait(self) -> None:
         """What a cold vault needs to make ready."""
-        self.pass_time(13 * HOUR)
+        self.pass_time(6 * HOUR)
 
     def pass_time(self, by: timedelta) -> None:
         """Time goes by."""
@@ -326,6 +327,7 @@ class World:
             self._vanish(lost)
             self.has_lost = True
             held = {chunk for _, chunk, place, _ in self._rows(_CHUNKS) if place == lost}
+            self.lost_once |= held
             self.lost |= held - self._readable()
 
     def _vanish(self, archive_id: str) -> None:
@@ -383,6 +385,8 @@ class World:
         writers = {one.fields.inventory_id for one in newest}
         if len(writers) != 1 or self._rows(_WITHOUT_FULL):
             return
+        if self._rows("SELECT 1 FROM uploads") and writers != {self.site.inventory.id}:
+            return  # what a machine that was rebuilt sent at last would be a stranger's to the next
         before = {one for one, *_, is_forgotten in self.snapshots() if not is_forgotten}
         if not self.vault.traits.lists_at_once:
             self.pass_time(2 * DAY)  # without a recovery line the newest list is all there is
@@ -395,6 +399,7 @@ class World:
         self.site = bare.site()
         known = {row[0] for row in self._rows("SELECT archive_id FROM archives WHERE archive_id IS NOT NULL")}
         self.orphans |= self.vault.held.keys() - known
+        self.lost |= self.lost_once - self._readable()  # stored anew by a run that came to nothing
         self.forgotten_at_rebuild(before)
 
     def forgotten_at_rebuild(self, before: set[str]) -> None:
