@@ -41,10 +41,10 @@ check: $(STAMP) ## ruff, format, types, import contract
 	$(BIN)/lint-imports
 
 test: $(STAMP) ## the whole test suite
-	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 quick-test: $(STAMP) ## what is not marked slow
-	$(BIN)/python -m pytest -n auto -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 coverage: ## quick-test, measured: at least 90 % (Python 3.12 or newer measures at little cost)
 	@$(MAKE) quick-test PYTEST_ARGS="--cov $(PYTEST_ARGS)"
