@@ -42,6 +42,7 @@ def test_the_whole_story(source: Path, tmp_path: Path, kind: str) -> None:
     for command in (
         "ca create",
         "ca issue",
+        "setup aws --apply",
         "init",
         "backup demo",
         "vaults",

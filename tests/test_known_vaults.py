@@ -12,8 +12,8 @@ from typing import Any
 import boto3
 import pytest
 
-from backup.cli.demonstration.local_aws import write_accounts
 from tests.support.emulated import REGION
+from tests.support.local_account import write_accounts
 from tests.support.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
 from tests.support.trees import assert_same_tree
 

@@ -17,10 +17,10 @@ import pytest
 import backup.app.vaults
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
 from backup.app.clock import SystemClock
-from backup.cli.demonstration.local_aws import KEEPER_ROLE, PRUNE_ROLE, ROLES
 from backup.emulator.core.evaluate import Asked, Policies, judge
 from backup.emulator.core.policy import Principal, parse_policy
 from tests.support.clocks import EmulatorClock
+from tests.support.local_account import KEEPER_ROLE, PRUNE_ROLE, ROLES
 from tests.support.servers import Cloud, Server, replace, running_cloud
 from tests.support.trees import assert_same_tree
 

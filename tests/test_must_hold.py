@@ -14,8 +14,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from backup.cli.demonstration.local_aws import BACKUP_ROLE
 from tests.support.emulated import ACCOUNT_ID
+from tests.support.local_account import BACKUP_ROLE
 from tests.support.servers import (
     Cloud,
     HurryingClock,

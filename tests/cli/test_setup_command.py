@@ -217,7 +217,7 @@ def test_a_role_of_that_name_that_is_not_ours_is_an_obstacle(
     server.done(*set_up(server, "apply", "--yes", "--name", "other"))
     told = server.done(*set_up(server, "destroy", "--yes")).stdout
     assert len(state_of(emulator)["anchors"]) == 1, "the set-up of another name"
-    assert "nothing is to be done" in told
+    assert "what carried the tag is gone" in told
 
 
 def test_who_may_not_is_told_the_statement(

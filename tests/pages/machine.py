@@ -105,8 +105,10 @@ class Machine:
             "AWS_ENDPOINT_URL_GLACIER": emulator.glacier_url,
             "AWS_ENDPOINT_URL_ROLESANYWHERE": emulator.rolesanywhere_url,
             "AWS_ENDPOINT_URL_S3": emulator.s3_url,
-            "PAGE_ACCOUNTS": str(emulator.accounts),
-            "PAGE_ACCOUNT": ACCOUNT,
+            "AWS_ENDPOINT_URL_IAM": emulator.rolesanywhere_url,
+            "AWS_ENDPOINT_URL_STS": emulator.rolesanywhere_url,
+            "AWS_ACCESS_KEY_ID": ADMIN_KEY,
+            "AWS_SECRET_ACCESS_KEY": ADMIN_SECRET,
             "PAGE_KEY": ADMIN_KEY,
             "PAGE_SECRET": ADMIN_SECRET,
         }

@@ -22,21 +22,20 @@ from click.testing import CliRunner, Result
 
 from backup.app.clock import SystemClock
 from backup.cli import main
-from backup.cli.demonstration.local_aws import (
-    ACCOUNT,
-    ANCHOR,
-    BACKUP_ROLE,
-    PROFILE,
-    PRUNE_ROLE,
-    REGION,
-    RESTORE_ROLE,
-    write_accounts,
-)
+from backup.cli.demonstration.local_aws import ACCOUNT, REGION
 from backup.protocols import Clock
 from tests.support.aws_admin import admin_client
 from tests.support.command_line import CliAt
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator
+from tests.support.local_account import (
+    ANCHOR,
+    BACKUP_ROLE,
+    PROFILE,
+    PRUNE_ROLE,
+    RESTORE_ROLE,
+    write_accounts,
+)
 from tests.support.trees import assert_same_tree
 
 SCRIPT = str(Path(sys.executable).parent / "nightvault")

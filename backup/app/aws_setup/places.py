@@ -81,7 +81,8 @@ def _settings(bucket: WantedBucket) -> Iterator[tuple[str, Any, str, str, str]]:
     words = "nobody outside the account can be let in"
     member = "PublicAccessBlockConfiguration"
     yield "block", dict(BLOCKED), words, "put_public_access_block", member
-    words = "its policy: no other class, nothing overwritten, no plain HTTP"
+    plain = ", no plain HTTP" if "NothingInTheClear" in json.dumps(bucket.policy) else ""
+    words = f"its policy: no other class, nothing overwritten{plain}"
     yield "policy", bucket.policy, words, "put_bucket_policy", "Policy"
     words = "uploads that were given up are ended after 7 days"
     operation = "put_bucket_lifecycle_configuration"

@@ -41,6 +41,13 @@ def summary(plan: Plan) -> str:
     return ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count)
 
 
+def ended(plan: Plan, *, destroyed: bool) -> str:
+    """How a set-up stands once its steps are done."""
+    if plan.steps:
+        return f"still {summary(plan)}"
+    return "what carried the tag is gone" if destroyed else "AWS is set up"
+
+
 def warns_of_ca(plan: Plan) -> bool:
     """Whether the plan makes a trust anchor, of which the account's watchers should know."""
     return any(step.kind is Kind.ANCHOR and step.verb is Verb.MAKE for step in plan.steps)
@@ -49,11 +56,8 @@ def warns_of_ca(plan: Plan) -> bool:
 def money(price: Price | None, currency: str) -> str:
     """What a set-up costs: nothing; and what storing will cost in its vault."""
     if price is None:
-        return "costs: the set-up nothing; the price of storing in this region is not known"
-    return (
-        f"costs: the set-up nothing; storing {price.storage.normalize():f} {currency} a GB and month "
-        f"({price.kind}, {price.region})"
-    )
+        return "costs: the set-up nothing; what storing costs here is not known"
+    return f"costs: the set-up nothing; storing {price.storage.normalize():f} {currency} a GB and month"
 
 
 def plan_document(plan: Plan, wanted: Wanted, account: Account) -> Mapping[str, object]:

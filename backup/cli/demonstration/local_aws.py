@@ -7,45 +7,35 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from backup.errors import NightvaultError
 from backup.second_process import isolated_words, without_python
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
-ANCHOR = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT}:trust-anchor/d0000000-0000-4000-8000-000000000001"
-PROFILE = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT}:profile/d0000000-0000-4000-8000-000000000002"
-BACKUP_ROLE = f"arn:aws:iam::{ACCOUNT}:role/nightvault-backup"
-RESTORE_ROLE = f"arn:aws:iam::{ACCOUNT}:role/nightvault-restore"
-PRUNE_ROLE = f"arn:aws:iam::{ACCOUNT}:role/nightvault-prune"
-KEEPER_ROLE = f"arn:aws:iam::{ACCOUNT}:role/nightvault-keeper"
-ROLES = {"backup": BACKUP_ROLE, "restore": RESTORE_ROLE, "prune": PRUNE_ROLE, "keeper": KEEPER_ROLE}
+ADMIN_KEY, ADMIN_SECRET = "AKIADEMONSTRATION000", "of-the-demo-alone"
 _LIBRARIES = ("cryptography", "starlette", "uvicorn", "h11")
 _SPEED = 7200  # a retrieval of four hours takes two seconds
 
 
-def write_accounts(path: str, *, ca: str, documents: Mapping[str, Any]) -> None:
-    """The emulator's account: what a console user would have made of the documents of `aws policy`."""
-    lines = [
+def write_accounts(path: str) -> None:
+    """The emulator's account: nothing is in it but an admin's keys."""
+    lines = (
         "[[account]]",
         f'id = "{ACCOUNT}"',
-        "[[account.trust_anchor]]",
-        f'arn = "{ANCHOR}"',
-        f"certificates = [{json.dumps(ca)}]",
-        "[[account.profile]]",
-        f'arn = "{PROFILE}"',
-        f"role_arns = {json.dumps(list(ROLES.values()))}",
-    ]
-    for part, arn in ROLES.items():
-        lines += [
-            "[[account.role]]",
-            f'arn = "{arn}"',
-            f"trust_policy = {json.dumps(json.dumps(documents['trust']))}",
-            f"policy = {json.dumps(json.dumps(documents[part]))}",
-        ]
+        "[[account.key]]",
+        f'access_key_id = "{ADMIN_KEY}"',
+        f'secret_access_key = "{ADMIN_SECRET}"',
+    )
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
+
+
+def environment(urls: Mapping[str, str], *, admin: bool) -> dict[str, str]:
+    """The variables by which boto3 and nightvault find the emulator in place of AWS; with an admin's keys."""
+    found = {f"AWS_ENDPOINT_URL_{name.upper()}": url for name, url in urls.items() if name != "admin"}
+    keys = {"AWS_ACCESS_KEY_ID": ADMIN_KEY, "AWS_SECRET_ACCESS_KEY": ADMIN_SECRET}
+    return found | (keys if admin else {})
 
 
 @contextmanager
@@ -79,14 +69,14 @@ def running_emulator(state: str, accounts: str, log: str) -> Iterator[Mapping[st
 
 _VAULTS = {
     "glacier": 'vault = "nightvault-demo"',
-    "s3": 'bucket = "nightvault-demo"\nstorage_class = "DEEP_ARCHIVE"\npath_style = true',
+    "s3": 'storage_class = "DEEP_ARCHIVE"\npath_style = true',
 }
 
 
-def write_config(path: str, *, kind: str, endpoint: str, anywhere: str, identity: str, source: str) -> None:
-    """The config that the demo's server has."""
+def write_config(path: str, *, kind: str, endpoint: str, identity: str, source: str) -> None:
+    """The config that the demo's server has before AWS is set up: no role, no trust anchor, no profile."""
     text = f"""\
-# Made by `nightvault demo`. On a real server endpoint and path_style go, and the ARNs are your own.
+# Made by `nightvault demo`. On a real server endpoint and path_style go; the rest `setup aws` fills in.
 [state]
 dir = {json.dumps(os.path.join(os.path.dirname(path), "state"))}
 
@@ -94,20 +84,12 @@ dir = {json.dumps(os.path.join(os.path.dirname(path), "state"))}
 certificate = {json.dumps(os.path.join(identity, "demo-server.pem"))}
 private_key = {json.dumps(os.path.join(identity, "demo-server.key"))}
 
-[roles_anywhere]
-region = "{REGION}"
-trust_anchor_arn = "{ANCHOR}"
-profile_arn = "{PROFILE}"
-endpoint = "{anywhere}"
-
 [[vault]]
 name = "cold"
 kind = "{kind}"
 region = "{REGION}"
 account_id = "{ACCOUNT}"
 {_VAULTS[kind]}
-role_arn = "{BACKUP_ROLE}"
-restore_role_arn = "{RESTORE_ROLE}"
 endpoint = "{endpoint}"
 
 [[job]]

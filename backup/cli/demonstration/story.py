@@ -8,12 +8,12 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backup.cli.demonstration.compare import differences
-from backup.cli.demonstration.local_aws import running_emulator, write_accounts, write_config
+from backup.cli.demonstration.local_aws import environment, running_emulator, write_accounts, write_config
 from backup.cli.demonstration.scratch import Copied, change_a_few, copy_tree
 from backup.errors import NightvaultError
 
@@ -121,6 +121,7 @@ class _Demo:
         self._say = say
         self._config = self._path("config.toml")
         self._copy = self._path("copy")
+        self._urls: Mapping[str, str] = {}
 
     def run(self) -> DemoReport:
         """From the authority to the comparison."""
@@ -129,13 +130,12 @@ class _Demo:
         copied = copy_tree(self._source, self._copy)
         self._make_identity()
         accounts = self._path("accounts.toml")
-        self._write_config("http://127.0.0.1:9", "http://127.0.0.1:9")  # the documents need no address
-        documents = json.loads(self._call("aws", "policy", "--json", shown=False))
-        write_accounts(accounts, ca=self._path("ca", "ca.pem"), documents=documents)
+        write_accounts(accounts)
         with running_emulator(self._path("aws"), accounts, self._path("emulator.log")) as urls:
             service = {"glacier": "Glacier", "s3": "S3"}[self._vault]
-            self._say(f"\nan emulator of {service} and Roles Anywhere listens at {urls[self._vault]}")
-            self._write_config(urls[self._vault], urls["rolesanywhere"])
+            self._say(f"\nan emulator of {service}, IAM and Roles Anywhere listens at {urls[self._vault]}")
+            self._urls = urls
+            self._set_up(urls[self._vault])
             first, second, restore = self._nights()
             rebuild, again = self._disaster(first)
         found = []
@@ -156,15 +156,12 @@ class _Demo:
             *("--organization", "Demo", "--unit", "Servers"),
         )
 
-    def _write_config(self, endpoint: str, anywhere: str) -> None:
-        write_config(
-            self._config,
-            kind=self._vault,
-            endpoint=endpoint,
-            anywhere=anywhere,
-            identity=self._path("identity"),
-            source=self._copy,
-        )
+    def _set_up(self, endpoint: str) -> None:
+        """Have AWS set up, as an admin: this command alone gets an admin's keys."""
+        identity = self._path("identity")
+        write_config(self._config, kind=self._vault, endpoint=endpoint, identity=identity, source=self._copy)
+        self._say("\nwhat AWS needs is made by an admin, whose keys the server never has")
+        self._call("setup", "aws", "--apply", "--yes", "--ca", self._path("ca", "ca.pem"), admin=True)
 
     def _nights(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Back up, change, back up, look, restore the first; the three reports."""
@@ -210,7 +207,7 @@ class _Demo:
     def _path(self, *parts: str) -> str:
         return os.path.join(self._work, *parts)
 
-    def _call(self, *words: str, shown: bool = True) -> str:
+    def _call(self, *words: str, shown: bool = True, admin: bool = False) -> str:
         """Run a command as a user would; what it prints is shown, and given back."""
         if shown:
             self._say(f"\n$ nightvault {shlex.join(words)}")
@@ -220,6 +217,7 @@ class _Demo:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if shown else subprocess.PIPE,
             check=False,
+            env={**os.environ, **environment(self._urls, admin=admin)},
         )
         output = done.stdout.decode("utf-8", "replace")
         if shown or done.returncode:

@@ -75,7 +75,7 @@ class SetUp:
         """Do it, each step told when it is done."""
 
         def tell(step: Step) -> None:
-            self.cli.say(f"done:{words.line_of(step)}")
+            self.cli.say(f"done: {step.verb} {step.kind} {step.name}")
 
         if not plan.steps:
             return self.found
@@ -87,7 +87,8 @@ class SetUp:
         plan = self.planner(self.wanted, found)
         document = words.plan_document(plan, self.wanted, self.account)
         self.cli.report(
-            {**document, **words.arns(found)}, "\n".join([*words.lines_of(plan), words.summary(plan)])
+            {**document, **words.arns(found)},
+            "\n".join([*words.lines_of(plan), words.ended(plan, destroyed=self.planner is diff.to_destroy)]),
         )
 
     def write_config(self, found: Found) -> str | None:
