@@ -22,7 +22,7 @@ PICTURE = REPOSITORY / "docs" / "setup-aws.svg"
 WIDTH = 80
 SESSION = (
     ("--plan --ca ca/ca.pem", ("--plan",)),
-    ("--apply --ca ca/ca.pem --yes", ("--apply", "--yes", "--quiet")),
+    ("--apply --ca ca/ca.pem --yes", ("--apply", "--yes")),
     ("--status --ca ca/ca.pem", ("--status",)),
 )
 
