@@ -26,7 +26,7 @@ from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3 import S3Vault
 from backup.vault.s3_requests import Bucket
-from tests.pruner.world import DAY, HOUR, Ground, World, cut_transaction
+from tests.pruner.world import CONTENTS, DAY, FILES, HOUR, Ground, World, cut_transaction
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import REGION, RunningEmulator
@@ -207,10 +207,14 @@ class Pruning(RuleBasedStateMachine):
 
     @rule(then=Acts, which=small)
     def others_delete_late(self, then: str, which: int) -> None:
-        """By a view that is hours old."""
+        """By a view that is hours old; the next backup meets all the contents that there ever were."""
         self.world.others_look()
         self._act(then, which)
         self.world.others_delete()
+        for some in (which, which + len(FILES)):
+            for file in range(len(FILES)):
+                self.world.change(which, file, (some + file) % len(CONTENTS))
+            self.world.back_up(which)
 
     @rule(days=st.sampled_from([0, 1, 30]))
     def refuse(self, days: int) -> None:
