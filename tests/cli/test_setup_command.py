@@ -335,6 +335,17 @@ def test_a_new_role_is_waited_for_and_a_real_denial_is_told(
     server.done(*set_up(server, "apply", "--yes"))
 
 
+def test_a_prune_role_for_another_certificate(emulator: RunningEmulator, server: Server) -> None:
+    """It is not tried with the server's own, which it does not let in."""
+    words = ("--prune-subject", "admin-token")
+    said = server.done(*set_up(server, "apply", "--yes", *words))
+    assert "waiting" not in said.stderr
+    roles = state_of(emulator)["roles"]
+    assert '"aws:PrincipalTag/x509Subject/CN": "admin-token"' in roles["nightvault-prune"]["trust"]
+    assert '"aws:PrincipalTag/x509Subject/CN": "web1"' in roles["nightvault-backup"]["trust"]
+    assert "nothing is to be done" in server.done(*set_up(server, "status", *words)).stdout
+
+
 def test_one_set_of_roles_for_all_servers_of_a_unit(emulator: RunningEmulator, server: Server) -> None:
     text = server.config.read_text()
     server.config.write_text(text.replace("path_style", 'prefix = "web1/"\npath_style'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from backup.app.vaults import Purpose, credential_source
 from backup.config import Config, VaultSettings
@@ -17,14 +17,21 @@ _VAGUE = "Unable to assume role"
 
 
 def try_sessions(
-    config: Config, vault: VaultSettings, clock: Clock, *, waits: Callable[[str], object]
+    config: Config,
+    vault: VaultSettings,
+    clock: Clock,
+    *,
+    arns: Collection[str],
+    waits: Callable[[str], object],
 ) -> None:
-    """Get credentials for each role of the vault. `DeniedError` for a refusal that does not pass.
+    """Get credentials for those roles of the vault that this certificate may assume.
+
+    `DeniedError` for a refusal that does not pass.
 
     Raises `IdentityError` where the certificate or its key cannot be used on this machine.
     """
     for purpose in Purpose:
-        if getattr(vault, purpose.value) is not None:
+        if getattr(vault, purpose.value) in arns:
             _try(config, vault, purpose, clock, waits)
 
 

@@ -100,9 +100,14 @@ class SetUp:
         return replace_config(self.path, old, new, self.cli.clock.now())
 
     def try_sessions(self) -> None:
-        """Get credentials for each role, by the config as it is now."""
+        """Get credentials for each role that is this certificate's, by the config as it is now."""
         config = load_config(self.path)
-        try_sessions(config, config.vault(self.vault), self.cli.clock, waits=self.cli.say)
+        ours, *others = self.wanted.roles
+        arns = {ours.arn} | {
+            role.arn for role in others if (role.common_name, role.unit) == (ours.common_name, ours.unit)
+        }
+        vault = config.vault(self.vault)
+        try_sessions(config, vault, self.cli.clock, arns=arns, waits=self.cli.say)
 
 
 def open_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
