@@ -1,4 +1,4 @@
-"""Columns that several tables of the inventory have."""
+"""Columns that several tables of the inventory have, and how constraints are named."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary
 
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
 Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite's rowid alias must be called INTEGER
 
 

@@ -22,14 +22,8 @@ from sqlalchemy import (
     text,
 )
 
-from backup.inventory.columns import Long, entry_columns, hint_columns, number, refers
+from backup.inventory.columns import NAMES, Long, entry_columns, hint_columns, number, refers
 
-NAMES = {
-    "ix": "ix_%(table_name)s_%(column_0_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s",
-    "pk": "pk_%(table_name)s",
-}
 METADATA = MetaData(naming_convention=NAMES)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
