@@ -14,9 +14,6 @@ from backup.config.reading import (
     config_of,
     find_config,
     load_config,
-    parse_duration,
-    parse_money,
-    parse_size,
     read_document,
 )
 from backup.config.retention import PROPOSED, ForgetWhen, RetentionSettings, proposed_lines
@@ -32,8 +29,8 @@ from backup.config.settings import (
     RolesAnywhereSettings,
     SourceSettings,
     VaultSettings,
-    minute_of,
 )
+from backup.config.values import minute_of, parse_duration, parse_money, parse_size
 
 __all__ = [
     "PROPOSED",

@@ -16,8 +16,8 @@ from backup.config.settings import (
     RenewSettings,
     SourceSettings,
     VaultSettings,
-    suggestion,
 )
+from backup.config.shapes import suggestion
 from backup.errors import ConfigError, NightvaultError
 from backup.model import MIB, Tier
 from backup.schedule import least_gap, parse_schedule

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from backup.config.settings import Config, VaultSettings, minute_of
+from backup.config.settings import Config, VaultSettings
+from backup.config.values import minute_of
 from backup.memory import DEFAULT_MEMORY, LEAST_MEMORY, backup_memory, parts_at_once
 from backup.model import KIB, MIB
 

@@ -7,7 +7,6 @@ import re
 import tomllib
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -32,12 +31,11 @@ from backup.config.settings import (
     RestoreSettings,
     SourceSettings,
     StateSettings,
-    suggestion,
 )
-from backup.config.shapes import NAME, NAME_SENTENCE
+from backup.config.shapes import NAME, NAME_SENTENCE, suggestion
+from backup.config.values import parse_delays, parse_duration, parse_jitter, parse_money, parse_size
 from backup.credentials.places import CREDENTIAL
 from backup.errors import ConfigError
-from backup.model import MIB
 
 SYSTEM_CONFIG = "/etc/nightvault/config.toml"
 USER_CONFIG = ".config/nightvault/config.toml"
@@ -49,14 +47,8 @@ _NO_RIGHT_ADVICE = (
     "run it as a user who may read the config (root, as a rule: sudo), or name another: --config"
 )
 _MOST_BYTES = 1024 * 1024
-_SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
-_MONEY = re.compile(r"[0-9]+(\.[0-9]+)?")
-_UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
 _SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than", "link", "memory", "min_free"})
 _LIMITS = frozenset({"upload_limit", "download_limit"})
-_DURATION = re.compile(r"([0-9]+)\s*([smh])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
-_LONGEST_JITTER, _LONGEST_DELAY, _MOST_DELAYS = 86_400, 604_800, 20
 _HOOKS = frozenset({"before", "after", "on_failure", "finally"})
 _PLACES = frozenset({"certificate", "private_key"})  # a token or TPM, if not a path
 _SECRETS = frozenset(  # what systemd hands over, if not a path
@@ -119,34 +111,6 @@ def config_of(document: Mapping[str, Any], path: str) -> Config:
         count = f"{len(lines)} mistakes\n  " if len(lines) > 1 else ""
         raise ConfigError(f"{path}: {count}" + "\n  ".join(lines))
     return config
-
-
-def parse_size(value: object) -> int:
-    """The bytes of 1048576 or "224MiB" (KiB, MiB, GiB); `ValueError` with a sentence for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('must be a number of bytes or a text like "224MiB" (KiB, MiB or GiB)')
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def parse_duration(value: object) -> int:
-    """The seconds of 90, "90s", "15m" or "2h"; `ValueError` with a sentence for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('must be a number of seconds or a text like "90s", "15m" or "2h"')
-    return int(match[1]) * _SECONDS[match[2]]
-
-
-def parse_money(value: object) -> Decimal:
-    """The amount of 25, 2.5 or "2.50"; `ValueError` with a sentence for anything else."""
-    text = str(value).strip()
-    if isinstance(value, bool) or not _MONEY.fullmatch(text):
-        raise ValueError("must be an amount of money like 25 or 2.50")
-    return Decimal(text)
 
 
 def read_document(path: str) -> dict[str, Any]:
@@ -333,26 +297,6 @@ def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
     return value
 
 
-def _delays(value: object) -> object:
-    """The seconds of each time in a list such as ["10m", "1h"]. `ValueError`."""
-    if not isinstance(value, list):
-        raise ValueError('must be a list such as ["10m", "1h", "3h"]; [] for none')  # noqa: TRY004
-    if len(value) > _MOST_DELAYS:
-        raise ValueError(f"must have at most {_MOST_DELAYS} times")
-    found = [parse_duration(one) for one in value]
-    if any(not 1 <= one <= _LONGEST_DELAY for one in found):
-        raise ValueError('must be times from "1s" to "168h"')
-    return found
-
-
-def _jitter(value: object) -> int:
-    """The seconds of "30m", a day at most. `ValueError`."""
-    found = parse_duration(value)
-    if not 0 <= found <= _LONGEST_JITTER:
-        raise ValueError('must be at most "24h"')
-    return found
-
-
 _PARSERS: Mapping[str, Callable[[object], object]] = {
     **dict.fromkeys(_SIZES, parse_size),
     **dict.fromkeys(_LIMITS, limit_windows),
@@ -364,8 +308,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "max_month_cost": parse_money,
     "check_age": parse_age,
     "timeout": parse_duration,
-    "jitter": _jitter,
-    "retry": _delays,
+    "jitter": parse_jitter,
+    "retry": parse_delays,
     "prune_grace": parse_grace,
     "compact_horizon": parse_horizon,
 }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, TypeVar
 
@@ -14,7 +13,7 @@ from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
 from backup.config.pruning import DEFAULT_GRACE, DEFAULT_HORIZON
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
-from backup.config.shapes import NAME, NAME_SENTENCE
+from backup.config.shapes import NAME, NAME_SENTENCE, suggestion
 from backup.config.shapes import shape as _shape
 from backup.errors import ConfigError, UsageError
 from backup.memory import DEFAULT_MEMORY
@@ -134,12 +133,6 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     from_: _Time = msgspec.field(name="from")
     to: _TimeTo
     limit: int
-
-
-def minute_of(text: str) -> int:
-    """The minutes from midnight to a time such as "08:30"."""
-    hours, minutes = text.split(":")
-    return int(hours) * 60 + int(minutes)
 
 
 class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -396,12 +389,6 @@ def local_zone() -> str:
         return tzlocal.get_localzone_name() or "UTC"
     except LookupError as error:  # two files of this machine name different zones
         raise ConfigError(f"this machine's time zone is unclear: {error}", advice="set timezone") from error
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """A similar known word, as the end of a sentence; empty if none is similar."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _named(settings: Sequence[_Named], name: str, noun: str, path: str) -> _Named:

@@ -151,7 +151,7 @@ def _identity_of(path: str | None) -> FileIdentity | None:
 @contextmanager
 def our_errors(engine: Engine) -> Iterator[None]:
     """A context manager that turns the database's errors into ours, keeping the cause."""
-    where = engine.url.render_as_string(hide_password=True)
+    where = engine.url.database  # a path, whose bytes may be no text: a URL could not be written
     try:
         yield
     except NightvaultError:
@@ -169,7 +169,7 @@ def our_errors(engine: Engine) -> Iterator[None]:
         raise kind(f"the inventory {where} {what}: {text}") from error
 
 
-def require_file(url: str) -> None:
+def require_file(url: str | URL) -> None:
     """Raise `ConfigError` unless the inventory is an SQLite file on this machine.
 
     A lock on a file of this machine keeps runs apart: hosts that share a server's database would write at the
@@ -184,7 +184,7 @@ def require_file(url: str) -> None:
         )
 
 
-def _connect(url: str, *, only_reads: bool = False) -> Engine:
+def _connect(url: str | URL, *, only_reads: bool = False) -> Engine:
     require_file(url)
     options: dict[str, Any] = {"connect_args": {"timeout": 60}}
     if only_reads:
@@ -217,7 +217,7 @@ def _connect(url: str, *, only_reads: bool = False) -> Engine:
     return engine
 
 
-def _parsed(url: str) -> URL:
+def _parsed(url: str | URL) -> URL:
     try:
         return make_url(url)
     except ArgumentError as error:
@@ -227,11 +227,11 @@ def _parsed(url: str) -> URL:
         ) from error
 
 
-def _is_sqlite(url: str) -> bool:
+def _is_sqlite(url: str | URL) -> bool:
     return _parsed(url).drivername.partition("+")[0] == "sqlite"
 
 
-def sqlite_path(url: str) -> str | None:
+def sqlite_path(url: str | URL) -> str | None:
     """The file of an SQLite inventory; None for a server's."""
     return _parsed(url).database if _is_sqlite(url) else None
 
@@ -347,7 +347,7 @@ def open_copy(path: str) -> tuple[Inventory, bool]:
     """
     access_to(path)
     folder = os.path.dirname(os.path.abspath(path))
-    engine = _connect(str(URL.create("sqlite", database=path)), only_reads=True)
+    engine = _connect(URL.create("sqlite", database=path), only_reads=True)
     with our_errors(engine), engine.connect() as connection, connection.begin():
         _check_application(connection, path)
         if not inspect(connection).has_table("about"):

@@ -50,15 +50,15 @@ def _uri(path: str) -> str:
     """The URI by which SQLite reads the database at `path` without writing beside it."""
     log = f"{path}-wal"
     if not _size_of(log):
-        return f"file:{quote(path)}?mode=ro&immutable=1"
+        return f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
     if os.access(f"{path}-shm", os.R_OK):  # a writer exists, and keeps the index up to date
-        return f"file:{quote(path)}?mode=ro"
+        return f"file:{quote(os.fsencode(path))}?mode=ro"
     folder = tempfile.mkdtemp(prefix="nightvault-look-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     copy = os.path.join(folder, "inventory.sqlite")
     shutil.copyfile(path, copy)
     shutil.copyfile(log, f"{copy}-wal")
-    return f"file:{quote(copy)}"
+    return f"file:{quote(os.fsencode(copy))}"
 
 
 def _size_of(path: str) -> int:

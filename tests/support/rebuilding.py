@@ -118,7 +118,10 @@ _QUERIES = {
                     s.files, s.bytes, s.forgotten_at, s.tags, s.pin_note, s.pin_until
                     FROM snapshots s JOIN jobs j ON j.number = s.job""",
     "domains": "SELECT d.id, v.name, d.recipients FROM domains d JOIN vaults v ON v.number = d.vault",
-    "data": """SELECT a.number, d.id, a.kind, a.state, a.pack_id, a.header, a.size, a.tree_hash, a.archive_id
+    # What was taken up again is unconfirmed until a later list shows it: a rebuild goes by such a list.
+    "data": """SELECT a.number, d.id, a.kind,
+               iif(a.taken_up_at IS NOT NULL AND a.state = 'unconfirmed', 'stored', a.state),
+               a.pack_id, a.header, a.size, a.tree_hash, a.archive_id
                FROM archives a JOIN domains d ON d.number = a.domain WHERE a.kind = 1""",
     "condemnations": """SELECT a.pack_id, j.id, c.at FROM condemnations c
                         JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job""",

@@ -51,7 +51,7 @@ def test(cli: Cli, names: tuple[str, ...]) -> None:
 
 
 def _named(cli: Cli, names: tuple[str, ...]) -> list[ChannelSettings]:
-    from backup.config.settings import suggestion
+    from backup.config.shapes import suggestion
 
     config = cli.config()
     there = {one.name: one for one in config.notify.channel}
@@ -152,7 +152,7 @@ def send(cli: Cli) -> None:
 
 
 @notify.command()
-@click.argument("number", metavar="[RUN]", type=click.IntRange(1), required=False)
+@click.argument("number", metavar="[RUN]", type=click.IntRange(1, 2**63 - 1), required=False)
 @click.option("--html", "as_page", is_flag=True, help="As a page, as it is in mail.")
 @pass_cli
 def report(cli: Cli, number: int | None, as_page: bool) -> None:
