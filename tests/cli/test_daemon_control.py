@@ -37,7 +37,7 @@ HOOK = """#!/bin/sh
 [ -e {go} ] && exit 0
 trap '{trap}' TERM
 touch {at}
-while ! [ -e {go} ]; do sleep 0.1; done
+while [ -e {at} ] && ! [ -e {go} ]; do sleep 0.1; done  # a test that is over takes its folder along
 """
 
 
