@@ -1,0 +1,69 @@
+"""Sizes, times and amounts of money as config.toml and options write them."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from backup.model import MIB
+
+_SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
+_MONEY = re.compile(r"[0-9]+(\.[0-9]+)?")
+_UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
+_DURATION = re.compile(r"([0-9]+)\s*([smh])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_LONGEST_JITTER, _LONGEST_DELAY, _MOST_DELAYS = 86_400, 604_800, 20
+
+
+def parse_size(value: object) -> int:
+    """The bytes of 1048576 or "224MiB" (KiB, MiB, GiB); `ValueError` with a sentence for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a number of bytes or a text like "224MiB" (KiB, MiB or GiB)')
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def parse_duration(value: object) -> int:
+    """The seconds of 90, "90s", "15m" or "2h"; `ValueError` with a sentence for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a number of seconds or a text like "90s", "15m" or "2h"')
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def parse_money(value: object) -> Decimal:
+    """The amount of 25, 2.5 or "2.50"; `ValueError` with a sentence for anything else."""
+    text = str(value).strip()
+    if isinstance(value, bool) or not _MONEY.fullmatch(text):
+        raise ValueError("must be an amount of money like 25 or 2.50")
+    return Decimal(text)
+
+
+def parse_delays(value: object) -> object:
+    """The seconds of each time in a list such as ["10m", "1h"]. `ValueError`."""
+    if not isinstance(value, list):
+        raise ValueError('must be a list such as ["10m", "1h", "3h"]; [] for none')  # noqa: TRY004
+    if len(value) > _MOST_DELAYS:
+        raise ValueError(f"must have at most {_MOST_DELAYS} times")
+    found = [parse_duration(one) for one in value]
+    if any(not 1 <= one <= _LONGEST_DELAY for one in found):
+        raise ValueError('must be times from "1s" to "168h"')
+    return found
+
+
+def parse_jitter(value: object) -> int:
+    """The seconds of "30m", a day at most. `ValueError`."""
+    found = parse_duration(value)
+    if not 0 <= found <= _LONGEST_JITTER:
+        raise ValueError('must be at most "24h"')
+    return found
+
+
+def minute_of(text: str) -> int:
+    """The minutes from midnight to a time such as "08:30"."""
+    hours, minutes = text.split(":")
+    return int(hours) * 60 + int(minutes)
