@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,44 +17,23 @@ from backup.app.doctor import examine
 from backup.app.doctor import vaults as vault_checks
 from backup.app.doctor.checks import ASKING, LOCAL
 from backup.app.doctor.deadline import failure_of
-from backup.app.doctor.finding import Finding, critical
+from backup.app.doctor.finding import critical
 from backup.app.doctor.known import WHY
 from backup.app.doctor.mending import mend
 from backup.app.status_parts import Topic
 from backup.config import load_config
 from backup.errors import DeniedError
+from backup.inventory.database import HEAD
 from backup.model import VaultState
 from tests.support.doubles import ManualClock
 from tests.support.scratch_server import Answer, ScratchServer
-from tests.support.servers import Cloud, Server, directory_server, replace, running_cloud
-
-
-@dataclass
-class Ward:
-    """A server that is well: `found` are the names of what the doctor finds."""
-
-    server: Server
-
-    def findings(self) -> list[Finding]:
-        return list(examine(load_config(str(self.server.config)), self.server.clock, seconds=5).findings)
-
-    def found(self) -> set[str]:
-        return {one.check for one in self.findings()}
+from tests.support.servers import Cloud, Server, replace, running_cloud
+from tests.support.wards import Ward, healthy_ward
 
 
 @pytest.fixture
 def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
-    for name in ("home", "elsewhere", "server"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path / "home")
-    server = directory_server(tmp_path / "server")
-    replace(server, 'schedule = "every 6h"\n', "[job.retention]\nkeep_daily = 7\n")
-    replace(server, "[state]\n", f'[state]\nrecovery_file = "{tmp_path}/elsewhere/lines"\n')
-    server.init()
-    shutil.move(server.key_file, tmp_path / "elsewhere" / "recovery.key")
-    server.backup()
-    return Ward(server)
+    return healthy_ward(tmp_path, monkeypatch)
 
 
 def test_a_healthy_server_has_no_finding(ward: Ward) -> None:
@@ -111,6 +91,26 @@ def earlier(server: Server) -> None:
     server.clock.advance(timedelta(days=-200))
 
 
+def schema(version: str) -> Change:
+    """The inventory says that it is of this version."""
+
+    def write(server: Server) -> None:
+        with closing(sqlite3.connect(server.state / "inventory.sqlite")) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = ?", (version,))
+
+    return write
+
+
+def without_jobs(server: Server) -> None:
+    text = server.config.read_text()
+    (server.folder / "whole").write_text(text)
+    server.config.write_text(text[: text.index("[[job]]")])
+
+
+def with_jobs(server: Server) -> None:
+    (server.folder / "whole").replace(server.config)
+
+
 NEVER = '\n[[job]]\nname = "new"\nvault = "cold"\nsources = ["/etc"]\nretention = { keep_daily = 7 }\n'
 KEY = "NVK1-ABCD-EFGH-JKLM"
 TABLE: dict[str, tuple[str, tuple[Change, Change]]] = {
@@ -131,6 +131,9 @@ TABLE: dict[str, tuple[str, tuple[Change, Change]]] = {
     "no vault": ("vault", moved("vault")),
     "no inventory": ("inventory", moved("state/inventory.sqlite")),
     "not enrolled": ("enrolment", moved("state/keys/enrolments")),
+    "no recipient": ("enrolment", moved("state/keys/recipients")),
+    "a newer schema": ("schema", (schema("9999"), schema(HEAD))),
+    "no job": ("jobs", (without_jobs, with_jobs)),
 }
 
 
@@ -143,6 +146,7 @@ def test_each_finding_comes_with_its_cause_and_goes_with_it(ward: Ward, name: st
     harm(ward.server)
     findings = [one for one in ward.findings() if one.check == check]
     assert findings, name
+    assert "check" not in ward.found(), "no other check fails for that"
     for one in findings:
         assert one.what
         assert one.why

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from backup.app.doctor import databases, jobs, known, machine, rights, vaults
+from backup.app.doctor import databases, jobs, known, machine, nights, rights, vaults
 from backup.app.doctor.finding import Check, Finding, Patient, warning
 from backup.app.status import read_status
 from backup.app.status_parts import Level
@@ -26,6 +26,8 @@ LOCAL: Mapping[str, Check] = {
     "sources": jobs.missing_sources,
     "never run": jobs.never_run,
     "never read": jobs.never_read,
+    "last night": nights.unusual,
+    "warnings": nights.unread_warnings,
     "retention": jobs.no_policy,
     "left out": jobs.precious_left_out,
     "databases": databases.without_dump,

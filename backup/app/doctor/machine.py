@@ -12,7 +12,7 @@ from backup.app.doctor.finding import Finding, Patient, critical, warning
 from backup.app.runs import opened, recipients_of
 from backup.app.state import State, parse_recipients
 from backup.credentials.identity import permissions_warning
-from backup.errors import NightvaultError
+from backup.errors import InventoryNewerError, NightvaultError
 from backup.inventory.invariants import first_damage
 
 _KEY = re.compile(rb"NVK1-[0-9A-Z]{4}-[0-9A-Z]{4}", re.IGNORECASE)
@@ -25,6 +25,9 @@ def inventory_opens(patient: Patient) -> Iterator[Finding]:
     """That the inventory can be opened: it is there, whole, and of no later version."""
     try:
         opened(patient.config).close()
+    except InventoryNewerError as error:
+        why = "this version would misread it: until then nothing can be backed up or restored"
+        yield critical("schema", str(error), why, error.advice)
     except NightvaultError as error:
         why = "without it nothing can be backed up or restored"
         yield critical("inventory", str(error), why, error.advice or "nightvault inventory verify")
@@ -35,8 +38,11 @@ def inventory_whole(patient: Patient) -> Iterator[Finding]:
     path = patient.config.inventory_url.removeprefix("sqlite:///")
     if not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_INVENTORY:
         return
-    with closing(opened(patient.config)) as inventory, inventory.reading() as tx:
-        damage = first_damage(tx)
+    try:
+        with closing(opened(patient.config)) as inventory, inventory.reading() as tx:
+            damage = first_damage(tx)
+    except InventoryNewerError:  # a finding of its own
+        return
     if damage is not None:
         why = "a backup that builds upon it may be of no use"
         do = "bring it back from a copy of `nightvault inventory backup`, or rebuild it (docs/restore.md)"

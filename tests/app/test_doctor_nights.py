@@ -1,0 +1,65 @@
+"""What the doctor says of the last runs: unusual nights, and warnings that nobody may have read."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from backup.app.doctor.nights import RECENT
+from backup.app.runs import opened
+from backup.inventory import runs
+from backup.inventory.runs import Outcome
+from backup.model import MIB, JobName
+from backup.retention.unusual import LEAST_NIGHTS
+from tests.support.doubles import ManualClock
+from tests.support.wards import Ward, healthy_ward
+
+
+@pytest.fixture
+def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
+    return healthy_ward(tmp_path, monkeypatch)
+
+
+def figures(files: int) -> dict[str, int]:
+    return {"files_read": files, "bytes_uploaded": MIB, "bytes_new": MIB}
+
+
+def test_an_unusual_last_night_and_a_usual_one_after_it(ward: Ward) -> None:
+    for _ in range(LEAST_NIGHTS):
+        ward.record_backup(**figures(150))
+    assert ward.found() == set()
+    run = ward.record_backup(**figures(9_000))
+    (found,) = ward.findings()
+    assert found.check == "unusual"
+    assert f"(run {run}) was unusual: 9,000 files new or changed, far more than the usual 150" in found.what
+    assert found.why
+    assert found.command == "nightvault diff --job main latest~1 latest"
+    ward.record_backup(**figures(140))
+    assert ward.found() == set()
+
+
+def test_warnings_of_the_newest_backup_until_one_has_none(ward: Ward) -> None:
+    ward.record_backup(warnings=["a disk is gone", "two", "three", "four\x1b[2J", "five"])
+    (found,) = ward.findings()
+    assert found.check == "warnings"
+    assert found.what.endswith("warned: a disk is gone; two; three; and 2 more warnings")
+    assert found.command == "nightvault runs --job main"
+    ward.record_backup(warnings=["\x1b[2J"])
+    assert "\x1b" not in ward.findings()[0].what
+    ward.record_backup(warnings=[])
+    assert ward.found() == set()
+
+
+def test_warnings_of_a_restore_for_a_month(ward: Ward) -> None:
+    now = ward.server.clock.now()
+    with closing(opened(ward.config)) as inventory, inventory.writing() as tx:
+        run = runs.open_restore(tx, runs.find_job(tx, JobName("main")), now)
+        runs.finish_run(tx, run.number, Outcome.DONE, {"warnings": ["no ACLs there"]}, now)
+    (found,) = ward.findings()
+    assert "the last restore of job main" in found.what
+    assert isinstance(ward.server.clock, ManualClock)
+    ward.server.clock.advance(RECENT + timedelta(minutes=1))
+    assert ward.found() == set()
