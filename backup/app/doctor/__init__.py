@@ -2,9 +2,9 @@
 
 `checks.py` has the list of all checks, and runs them; begin there. `finding.py` has the values. `known.py`
 takes over what `status` knows. `machine.py` looks at this machine's files, `jobs.py` at what is backed up and
-kept, `nights.py` at the last runs, `databases.py` for databases without a dump; none of them needs a network. `vaults.py` asks the vaults,
-with a deadline for each, and a handful of requests; `rights.py` tries what must be denied. `mending.py` mends
-what cannot hurt.
+kept, `nights.py` at the last runs, `databases.py` for databases without a dump; none of them needs a network.
+`vaults.py` asks the vaults, with a deadline for each, and a handful of requests; `rights.py` tries what must
+be denied. `mending.py` mends what cannot hurt.
 """
 
 from backup.app.doctor.checks import Report, examine
