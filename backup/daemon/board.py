@@ -21,7 +21,7 @@ from backup.app.task_times import LastRun, begun, due_at, ended, found_at_start,
 from backup.app.tasks import Task, TaskKey, TaskKind
 from backup.daemon.clock_gate import ClockGate
 from backup.daemon.task_run import FollowedProgress, TaskRun
-from backup.errors import NightvaultError
+from backup.errors import DaemonAwayError, NightvaultError
 from backup.inventory.tasks import TaskRow, TaskState
 from backup.model import JobName
 from backup.protocols import Clock
@@ -85,6 +85,7 @@ class Board:
         self._progress = progress
         self._monotonic = monotonic
         self._lock = threading.RLock()
+        self._looking = threading.RLock()  # or an older look would undo what a newer one saw
         self._lines: dict[TaskKey, Line] = {}
         self._untold: str | None = None
         self._unrecorded: str | None = None
@@ -112,15 +113,21 @@ class Board:
         self._untold = why
 
     def _look(self) -> None:
-        seen = self._book.read(self._tasks)
-        now = self._clock.now()
-        with self._lock:
-            is_set = self.gate.is_open(seen.newest_start, now)
-            # By a clock that is not set yet, all that was would be still to come.
-            self._take_in(seen, now if is_set else max(now, seen.newest_start or now))
-            if is_set and not self._stopped:
-                self._queue_due(now)
+        with self._looking:
+            tasks = self._tasks
+            seen = self._book.read(tasks)
+            with self._lock:
+                if tasks is not self._tasks:  # others came meanwhile, and with them a look of their own
+                    return
+                self._heed(seen, self._clock.now())
         self.dispatch()
+
+    def _heed(self, seen: Seen, now: datetime) -> None:
+        is_set = self.gate.is_open(seen.newest_start, now)
+        # By a clock that is not set yet, all that was would be still to come.
+        self._take_in(seen, now if is_set else max(now, seen.newest_start or now))
+        if is_set and not self._stopped:
+            self._queue_due(now)
 
     def _take_in(self, seen: Seen, now: datetime) -> None:
         """Bring the lines up to what the book says, and record what it does not know or could not be told."""
@@ -153,9 +160,14 @@ class Board:
             line.next_at = due_at(line.task.timing, line.row, line.last, now)
             if _was_done_meanwhile(line):
                 line.queued_at = None
-            if line.run or line.queued_at or line.paused_until or line.not_before > self._monotonic():
+            is_due = line.next_at is not None and line.next_at <= now
+            if line.run is None and not is_due and not line.is_by_hand:
+                line.waits_for = ""  # what it waited for did its work
+            if line.run or line.queued_at or line.not_before > self._monotonic():
                 continue
-            if line.next_at is not None and line.next_at <= now:
+            if line.is_by_hand:
+                line.queued_at = now
+            elif is_due and not line.paused_until:
                 self._tell_ahead(line, now)
                 line.queued_at = now
 
@@ -208,6 +220,7 @@ class Board:
             before, line.before = line.before, None
             is_new, line.waits_for = waits_for != line.waits_for, waits_for
             line.row = before if locked and before is not None else ended(line.row, state, self._clock.now())
+            line.is_by_hand = locked and run.is_by_hand  # so it is not lost, whatever its schedule says
             if waits_for:
                 line.not_before = self._monotonic() + (LOCK_SECONDS if locked else VAULT_SECONDS)
         if run.task.is_recorded:
@@ -244,14 +257,19 @@ class Board:
     # What is asked for by a person.
 
     def put(self, key: TaskKey) -> bool:
-        """Queue a task now, whatever its schedule and pause say; False if it runs or is queued already."""
+        """Queue a task now, whatever its schedule and pause say; False if it runs, or was asked for already.
+
+        `DaemonAwayError` after a stop.
+        """
         with self._lock:
+            if self._stopped:
+                raise DaemonAwayError("the daemon is stopping", advice="ask again when it runs")
             line = self._lines.get(key)
             if line is None:
                 raise NightvaultError("the daemon cannot look into the inventory now", advice="see its log")
-            if line.run is not None or line.queued_at is not None:
+            if line.run is not None or (line.is_by_hand and line.queued_at is not None):
                 return False
-            line.queued_at, line.is_by_hand = self._clock.now(), True
+            line.queued_at, line.is_by_hand = line.queued_at or self._clock.now(), True
         self.dispatch()
         return True
 
@@ -280,7 +298,7 @@ class Board:
                 elif line.run is None:
                     del self._lines[key]
                 else:
-                    line.queued_at = None
+                    line.queued_at, line.is_by_hand = None, False
         self.look()
 
     def stop(self) -> None:

@@ -1,0 +1,126 @@
+"""What a person asks the board for is done once, whatever else goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from backup.app.task_book import Seen
+from backup.app.task_times import Timing
+from backup.app.tasks import Task, TaskKind
+from backup.daemon.task_run import TaskRun
+from backup.daemon.verbs import Verbs
+from backup.errors import DaemonAwayError, LockedError
+from backup.inventory.tasks import Pause, TaskRow
+from backup.model import JobName
+from tests.support.daemons import COLD, Daemon, MemoryBook, minutes, task
+from tests.support.doubles import ManualClock
+
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+NIGHTLY = task(name="nightly", schedule="daily at 02:30")
+UNSCHEDULED = Task(TaskKind.BACKUP, "rare", COLD, Timing(None))
+
+
+def finds_another(daemon: Daemon, times: int) -> None:
+    """Another process holds the lock of backups the first so many times."""
+    left = [times]
+
+    def act(_: TaskRun) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise LockedError("another backup is running")
+
+    daemon.act = act
+
+
+def go(daemon: Daemon, ticks: int) -> None:
+    assert isinstance(daemon.clock, ManualClock)
+    for _ in range(ticks):
+        daemon.look()
+        daemon.clock.advance(minutes(1))
+
+
+def state(daemon: Daemon, name: str) -> str:
+    """As `status` shows it."""
+    config = None  # `status` asks it nothing
+    tasks = Verbs(config, daemon.board, daemon.clock).status({})["tasks"]  # type: ignore[arg-type]
+    return next(str(one["state"]) for one in tasks if one["name"] == name)
+
+
+@pytest.mark.parametrize("of", [NIGHTLY, UNSCHEDULED], ids=["with a schedule", "without"])
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_a_run_by_hand_that_finds_another_backup_waits_and_is_not_lost(of: Task, is_paused: bool) -> None:
+    daemon = Daemon([of], ManualClock(NOON), leaves_record=False)
+    if is_paused:
+        daemon.book.pauses[JobName(of.name)] = Pause(JobName(of.name), NOON, NOON + minutes(200))
+    finds_another(daemon, 2)
+    daemon.look()
+    assert daemon.board.put(of.key)
+    assert state(daemon, of.name) == "waiting"
+    go(daemon, 60)
+    assert len(daemon.ran) == 3, "twice in vain, and then once"
+    assert state(daemon, of.name) == ("paused" if is_paused else "idle")
+
+
+def test_a_run_by_hand_goes_before_others_although_its_schedule_had_queued_it() -> None:
+    first, second, third = (task(name=name, number=n) for n, name in enumerate("abc"))
+    daemon = Daemon([first, second, third], ManualClock(NOON))
+    asked: list[bool] = []
+
+    def act(run: TaskRun) -> None:
+        if run.task == first:
+            asked.extend(daemon.board.put(third.key) for _ in range(2))
+
+    daemon.act = act
+    daemon.look()
+    assert daemon.ran == ["a", "c", "b"]
+    assert asked == [True, False]
+
+
+def test_what_waited_for_another_backup_that_did_its_work_waits_no_more() -> None:
+    clock = ManualClock(datetime(2026, 11, 24, 2, 30, tzinfo=UTC))
+    daemon = Daemon([NIGHTLY], clock, leaves_record=False)
+    daemon.book.ran(NIGHTLY, clock.now() - minutes(24 * 60))
+    finds_another(daemon, 1)
+    daemon.look()
+    assert state(daemon, "nightly") == "waiting"
+    daemon.book.ran(NIGHTLY, clock.now())  # by hand, in the other process
+    go(daemon, 3)
+    assert daemon.ran == ["nightly"]
+    assert state(daemon, "nightly") == "idle"
+
+
+def test_nothing_is_promised_after_a_stop() -> None:
+    daemon = Daemon([NIGHTLY], ManualClock(NOON))
+    daemon.look()
+    daemon.board.stop()
+    with pytest.raises(DaemonAwayError, match="stopping"):
+        daemon.board.put(NIGHTLY.key)
+
+
+@dataclass
+class Slow(MemoryBook):
+    """A book in which something happens while somebody reads it."""
+
+    meanwhile: list[Callable[[], None]] = field(default_factory=list)
+
+    def read(self, tasks: Sequence[Task]) -> Seen:
+        seen = super().read(tasks)
+        kept = {one.key for one in tasks}
+        seen = Seen(seen.rows, {key: last for key, last in seen.last.items() if key in kept}, seen.pauses)
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        return seen
+
+
+def test_a_job_that_a_reload_brings_while_the_book_is_read_is_not_taken_for_one_that_never_ran() -> None:
+    book, new = Slow(), task(name="new")
+    daemon = Daemon([NIGHTLY], ManualClock(NOON), book=book)
+    book.ran(new, NOON - minutes(5))  # it is due in 55 minutes
+    book.rows[new.key] = TaskRow("backup", "new", NOON - minutes(900))
+    book.meanwhile.append(lambda: daemon.board.replace([NIGHTLY, new], MemoryBook(book.rows, book.last)))
+    daemon.look()
+    assert daemon.ran == []
