@@ -1,16 +1,19 @@
 """ARNs put into config.toml with its comments and order kept, after a copy of the old file; pure but for the
-writing.
+reading and writing.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AoT
+from tomlkit.items import AoT, Table
 
 from backup.errors import ConfigError
 from backup.files import create_durably, write_durably
@@ -19,10 +22,14 @@ Values = Mapping[str, str]
 
 
 def with_values(text: str, vault: str, of_vault: Values, anywhere: Values) -> str:
-    """The text of a config with these keys of a vault and of [roles_anywhere]; what else it says stays."""
+    """The text of a config with these keys of a vault and of [roles_anywhere]; what else it says stays.
+
+    `ConfigError` where they have no place, or where the text would say something else besides.
+    """
     try:
+        wanted = _wanted(tomllib.loads(text), vault, of_vault, anywhere)
         document = tomlkit.parse(text)
-    except TOMLKitError as error:
+    except (TOMLKitError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"the config cannot be changed: {error}") from error
     tables = document.get("vault")
     table = (
@@ -30,26 +37,106 @@ def with_values(text: str, vault: str, of_vault: Values, anywhere: Values) -> st
     )
     if table is None:
         raise ConfigError(f"the config has no [[vault]] named {vault}")
-    for key, value in of_vault.items():
+    _put(table, of_vault)
+    if anywhere:
+        if "roles_anywhere" not in document:
+            document["roles_anywhere"] = tomlkit.table()
+        _put(document["roles_anywhere"], anywhere)
+    changed = _with_its_line_ends(tomlkit.dumps(document), text)
+    if tomllib.loads(changed) != wanted:
+        raise ConfigError("the config cannot be changed: it would say something else besides")
+    return changed
+
+
+def _put(table: Any, values: Values) -> None:
+    """Put keys into a table, new ones below its last key: a comment at its end is about what comes next."""
+    body = table.value.body if isinstance(table, Table) else []
+    after = []
+    while body and body[-1][0] is None:
+        after.append(body.pop()[1])
+    for key, value in values.items():
         if table.get(key) != value:
             table[key] = value
+    for item in reversed(after):
+        table.value.append(None, item)
+
+
+def _wanted(document: dict[str, Any], vault: str, of_vault: Values, anywhere: Values) -> dict[str, Any]:
+    """What the changed text must say."""
+    for table in document.get("vault", ()):
+        if table.get("name") == vault:
+            table.update(of_vault)
+            break
     if anywhere:
-        section = document.get("roles_anywhere")
-        if section is None:
-            section = tomlkit.table()
-            document["roles_anywhere"] = section
-        for key, value in anywhere.items():
-            if section.get(key) != value:
-                section[key] = value
-    return tomlkit.dumps(document)
+        document.setdefault("roles_anywhere", {}).update(anywhere)
+    return document
+
+
+def _with_its_line_ends(changed: str, text: str) -> str:
+    """New lines end as all of the file's do."""
+    if not text.count("\n") or text.count("\r\n") != text.count("\n"):
+        return changed
+    return changed.replace("\r\n", "\n").replace("\n", "\r\n")
+
+
+def read_config(path: str) -> str:
+    """The text of the file, its line ends as they are."""
+    with _told(path, "read"), open(path, encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def check_writable(path: str) -> None:
+    """Raise `ConfigError` if the file cannot be replaced: before anything is made, not after."""
+    directory = os.path.dirname(os.path.realpath(path))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"the config {path} could not be changed afterwards: {directory} is not writable",
+            advice="give the command as who may write there",
+        )
 
 
 def replace_config(path: str, old: str, new: str, now: datetime) -> str | None:
-    """Replace the file, its mode kept, after a copy beside it; the copy's path, None if nothing changed."""
+    """Replace the file, its mode and owner kept, after a copy beside it; None if nothing changed.
+
+    What a symbolic link leads to is replaced, not the link. The copy's path is returned.
+    """
     if old == new:
         return None
-    mode = os.stat(path).st_mode & 0o777
-    copy = f"{path}.{now:%Y%m%dT%H%M%S}"
-    create_durably(copy, old.encode(), mode=mode)
-    write_durably(path, new.encode(), mode=mode)
+    place = os.path.realpath(path)
+    with _told(path, "changed"):
+        known = os.stat(place)
+        mode = known.st_mode & 0o777
+        copy = _copy(f"{place}.{now:%Y%m%dT%H%M%S}", old.encode(), mode)
+        write_durably(place, new.encode(), mode=mode)
+        for one in (copy, place):
+            _give_to(one, known)
     return copy
+
+
+def _copy(path: str, data: bytes, mode: int) -> str:
+    """Keep bytes in a new file; its path, which has a number if there is one of that second already."""
+    number, name = 1, path
+    while True:
+        try:
+            create_durably(name, data, mode=mode)
+        except FileExistsError:
+            number += 1
+            name = f"{path}-{number}"
+        else:
+            return name
+
+
+def _give_to(path: str, known: os.stat_result) -> None:
+    """Give a file to the old one's owner and group: root may set up what another user's daemon reads."""
+    now = os.stat(path)
+    if (now.st_uid, now.st_gid) != (known.st_uid, known.st_gid):
+        os.chown(path, known.st_uid, known.st_gid)
+
+
+@contextmanager
+def _told(path: str, what: str) -> Iterator[None]:
+    """An error of the disk as `ConfigError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"the config {path} cannot be {what}: {error.strerror}") from error

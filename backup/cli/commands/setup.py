@@ -9,7 +9,7 @@ import click
 
 from backup.cli.support.choosing_vault import vault_option
 from backup.cli.support.context import Cli, pass_cli
-from backup.errors import ExitCode, IdentityError, UsageError, VaultError
+from backup.errors import ConfigError, ExitCode, IdentityError, UsageError, VaultError
 
 if TYPE_CHECKING:
     from backup.app.aws_setup.model import Found
@@ -105,6 +105,7 @@ def _apply(cli: Cli, made: SetUp, *, yes: bool) -> None:
     plan = made.plan()
     if plan.obstacles:
         raise VaultError("; ".join(plan.obstacles), advice="nothing was changed")
+    made.check_config()
     if plan.steps:
         made.say(plan)
         if not yes and not cli.confirm("Do this?"):
@@ -116,7 +117,11 @@ def _apply(cli: Cli, made: SetUp, *, yes: bool) -> None:
 
 
 def _write_config(cli: Cli, made: SetUp, found: Found) -> None:
-    copy = made.write_config(found)
+    try:
+        copy = made.write_config(found)
+    except ConfigError as error:
+        advice = "AWS is set up: give the command again once the config can be changed"
+        raise ConfigError(str(error), advice=advice) from error
     if copy is not None:
         cli.say(f"the ARNs are in {made.path} now; the old one is {copy}")
 

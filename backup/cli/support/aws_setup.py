@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from backup.app.aws_setup import diff, words
 from backup.app.aws_setup.calls import AwsCalls
 from backup.app.aws_setup.carry_out import Planner, carry_out
-from backup.app.aws_setup.config_file import replace_config, with_values
+from backup.app.aws_setup.config_file import check_writable, read_config, replace_config, with_values
 from backup.app.aws_setup.look import look
 from backup.app.aws_setup.model import Found, Plan, Step, Wanted
 from backup.app.aws_setup.sessions import try_sessions
@@ -91,13 +91,22 @@ class SetUp:
             "\n".join([*words.lines_of(plan), words.ended(plan, destroyed=self.planner is diff.to_destroy)]),
         )
 
+    def check_config(self) -> None:
+        """Raise `ConfigError` if the config could not take the ARNs: before anything is made."""
+        unknown = {"trust_anchor_arn": "", "profile_arn": ""}
+        old, new = self._changed({**unknown, **words.arns(self.found)})
+        if new != old:
+            check_writable(self.path)
+
     def write_config(self, found: Found) -> str | None:
         """Put what is known now into the config; the path of the old one's copy, None if nothing changed."""
-        with open(self.path, encoding="utf-8") as file:
-            old = file.read()
-        anywhere = {"region": self.wanted.region, **words.arns(found)}
-        new = with_values(old, self.vault, self.values, anywhere)
+        old, new = self._changed(words.arns(found))
         return replace_config(self.path, old, new, self.cli.clock.now())
+
+    def _changed(self, arns: Mapping[str, str]) -> tuple[str, str]:
+        """The config's text as it is, and with these ARNs."""
+        old = read_config(self.path)
+        return old, with_values(old, self.vault, self.values, {"region": self.wanted.region, **arns})
 
     def try_sessions(self) -> None:
         """Get credentials for each role that is this certificate's, by the config as it is now."""
