@@ -58,7 +58,7 @@ pictures: $(STAMP) ## the pictures of the documentation, and a recording of the 
 
 docs: $(SITE_STAMP) ## the documentation as a site, in build/site (begin with index.html)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/site/bin/mkdocs build --strict --quiet
-	@echo 'The site is in build/site: open build/site/index.html.'
+	@echo 'The site: open build/site/index.html. To search in it: python3 -m http.server -b 127.0.0.1 -d build/site'
 
 changelog: $(SITE_STAMP) ## what the fragments in changelog.d say; with VERSION=X.Y.Z they go into CHANGELOG.md
 	$(VENV)/site/bin/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version unreleased)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from backup.retention import prune
+
 _SPAN = re.compile(r"([0-9]{1,4})\s*([hdwy])")
 _HOURS = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
 _HOUR = 3600
 _DAY = 24 * _HOUR
-DEFAULT_GRACE = 3 * _DAY
+DEFAULT_GRACE = int(prune.DEFAULT_GRACE.total_seconds())
 DEFAULT_HORIZON = 2 * 365 * _DAY
 _LONGEST_GRACE = 365 * _DAY
 _LONGEST_HORIZON = 20 * 365 * _DAY

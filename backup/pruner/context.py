@@ -11,9 +11,8 @@ from backup.cost import Price
 from backup.model import PackKind
 from backup.protocols import Vault
 from backup.pruner.prices import Prices
+from backup.retention.prune import DEFAULT_GRACE
 from backup.transfer.retry import Patience
-
-GRACE = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class PruneContext:
     deleting: Vault | None
     price: Price | None = None
     catalog_price: Price | None = None
-    grace: timedelta = GRACE
+    grace: timedelta = DEFAULT_GRACE
     threads: int = 8
     stop: Callable[[], bool] = lambda: False
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from backup.model import PackKind
 
+DEFAULT_GRACE = timedelta(days=3)
 _CLOCKS_DIFFER = timedelta(hours=1)  # a condemnation of later than that had a wrong clock: it is said again
 
 

@@ -43,13 +43,13 @@ def grown(**values: int) -> Figures:
 
 
 def test_three_figures_for_people() -> None:
-    """Defect 21: read, uploaded and stored are told apart."""
+    """Defect 21: seen, uploaded and stored are told apart."""
     figures = grown(files=3, done=50 * MIB, packed=20 * MIB, uploaded=10 * MIB, stored=4 * MIB)
     assert figures.long(10) == (
-        "3 files, 50.0 MiB of 100.0 MiB read, 10.0 MiB of 20.0 MiB uploaded, 4.0 MiB stored, 5.0 MiB/s"
+        "3 files, 50.0 MiB of 100.0 MiB seen, 10.0 MiB of 20.0 MiB uploaded, 4.0 MiB stored, 5.0 MiB/s"
     )
     assert list(figures.short(10)) == [
-        "read 50.0/100.0 MiB",
+        "seen 50.0/100.0 MiB",
         "uploaded 10.0/20.0 MiB",
         "stored 4.0 MiB",
         "3 files",
@@ -150,7 +150,7 @@ def test_the_bar_fits_any_terminal(width: int, title: str) -> None:
     assert len(lines) == 2
     assert all(cell_len(line.rstrip()) <= width for line in lines)
     assert "left" in lines[0]
-    assert "read 10.0/20.0 GiB" in lines[1]
+    assert "seen 10.0/20.0 GiB" in lines[1]
     if width >= 80:
         assert "uploaded 1.0/3.0 GiB" in lines[1]
         assert "stored 512.0 MiB" in lines[1]

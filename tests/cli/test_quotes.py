@@ -170,13 +170,16 @@ def test_what_is_not_verified_for_the_region_is_marked_and_counts(server: Server
     assert float(standard["cost"]["total"]) > 0
     words = ("restore", "latest", "--target", tmp_path / "out")
     text = " ".join(server.done(*words, "--dry-run").stdout.split())
-    assert "as in us-east-1; not verified for eu-central-1, kind glacier:" in text
+    assert "taken from us-east-1, not verified for eu-central-1, kind glacier:" in text
     assert f"{standard['cost']['total']}*" in text
     assert "these are AWS's prices, and this vault is at http://127.0.0.1" in text
     said = server.fails(16, *words, "--max-cost", "0.001", "--key", server.key_file)
-    assert "as in us-east-1; not verified for eu-central-1, kind glacier: standard.requests" in said
+    assert "taken from us-east-1, not verified for eu-central-1, kind glacier: standard.requests" in said
     begun = server.run(*words, "--max-cost", "100", "--key", server.key_file)
     assert begun.exit_code == 17, begun.output
-    assert "within the limit of 100 by prices as in us-east-1; not verified for eu-central-1" in begun.stderr
+    assert (
+        "within the limit of 100 by prices taken from us-east-1, not verified for eu-central-1"
+        in begun.stderr
+    )
     (listed,) = server.json("restores")
     server.done("restore", "cancel", listed["id"])

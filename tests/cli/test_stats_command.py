@@ -363,7 +363,7 @@ def test_a_figure_of_another_region_is_marked_and_named(billed: tuple[Server, di
     finally:
         server.config.write_text(config)
     assert "0.01* USD" in text
-    assert "* as in us-east-1; not verified for eu-central-1, kind glacier: upload" in text
+    assert "* taken from us-east-1, not verified for eu-central-1, kind glacier: upload" in text
     assert {"figure": "upload", "as_in": "us-east-1"} in one["unverified"]
 
 

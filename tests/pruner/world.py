@@ -42,10 +42,11 @@ from backup.model import (
 )
 from backup.protocols import Vault
 from backup.pruner.compact import JobRules, compact
-from backup.pruner.context import GRACE, PruneContext
+from backup.pruner.context import PruneContext
 from backup.pruner.report import PruneReport
 from backup.rebuilder.catalog_chain import Trust
 from backup.rebuilder.context import Wish
+from backup.retention.prune import DEFAULT_GRACE
 from tests.support.backups import Site
 from tests.support.checking import check
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut
@@ -291,7 +292,7 @@ class World:
         hot = {row[0] for row in self._rows("SELECT archive_id FROM archives WHERE kind = 2")}
         for one in gone:
             assert one in self.told, "deleted without a word in the catalogs"
-            assert self.told[one] + GRACE <= now, "deleted within the time of grace"
+            assert self.told[one] + DEFAULT_GRACE <= now, "deleted within the time of grace"
             if not (one in hot and self.vault.traits.keeps_metadata_hot):
                 age = now - self.skew - before[one]
                 assert age + HOUR >= self.vault.traits.minimum_storage, "deleted before its day"
@@ -300,7 +301,7 @@ class World:
         """Somebody else finds what he may delete: condemned, after grace, and no snapshot needs it."""
         now = self.clock.now()
         needed = self._needed(also_forgotten=True)
-        due = {one for one, at in self.told.items() if at + GRACE <= now}
+        due = {one for one, at in self.told.items() if at + DEFAULT_GRACE <= now}
         self.seen = self.vault.held.keys() & due - needed
 
     def others_delete(self) -> None:
@@ -314,7 +315,9 @@ class World:
         if abs(self.skew) > timedelta(minutes=4):
             return
         before = dict(self.vault.held)
-        keeper = Keeper(self.folder / "keeper", self.vault, self.clock, keep_within=GRACE, wait=self.wait)
+        keeper = Keeper(
+            self.folder / "keeper", self.vault, self.clock, keep_within=DEFAULT_GRACE, wait=self.wait
+        )
         keeper.keep()
         self._judge_deleted(before, may=True)
         self.gone_behind |= before.keys() - self.vault.held.keys()

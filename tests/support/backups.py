@@ -28,7 +28,7 @@ from backup.inventory.runs import RunKind, find_job
 from backup.inventory.snapshots import Snapshot
 from backup.model import MIB, InventoryId, JobName, Tier
 from backup.protocols import Clock, Vault
-from backup.pruner.context import GRACE, PruneContext
+from backup.pruner.context import PruneContext
 from backup.pruner.prune import prune
 from backup.pruner.report import PruneReport
 from backup.restorer.context import CHECKPOINT
@@ -41,6 +41,7 @@ from backup.restorer.restore import (
     is_ready,
     plan_restore,
 )
+from backup.retention.prune import DEFAULT_GRACE
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
 from tests.support.doubles import ManualClock, Silent
@@ -185,7 +186,7 @@ class Site:
         max_fee: Decimal = Decimal(0),
         only_plan: bool = False,
         deletes: bool = True,
-        grace: timedelta = GRACE,
+        grace: timedelta = DEFAULT_GRACE,
         price: Price | None = None,
     ) -> PruneReport:
         """One step of a prune; `deletes`: this server may delete."""

@@ -204,7 +204,7 @@ def _tell(cli: Cli, config: Config, report: RebuildReport) -> None:
     if report.state != "done":
         text = (
             f"the rebuild waits for {report.waits_for}\n"
-            "next: the same command again, in some hours, or with --wait now"
+            "next: give the same command again in some hours, or now with --wait"
         )
         cli.report(report.document(), text)
         raise click.exceptions.Exit(int(ExitCode.WAITING))

@@ -25,7 +25,7 @@ def show_check(cli: Cli, report: CheckReport) -> None:
     if report.state != "done":
         text = (
             f"the check waits for {report.waits_for}\n"
-            "next: the same command again, in some hours, or with --wait now"
+            "next: give the same command again in some hours, or now with --wait"
         )
         cli.report(document, text)
         raise click.exceptions.Exit(int(ExitCode.WAITING))

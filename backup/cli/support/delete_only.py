@@ -82,7 +82,7 @@ def _show(cli: Cli, report: KeeperReport) -> None:
     if report.state != "done":
         text = (
             f"the deletion waits for {report.waits_for}\n"
-            "next: the same command again, in some hours, or with --wait now"
+            "next: give the same command again in some hours, or now with --wait"
         )
         cli.report(report.document(), text)
         raise click.exceptions.Exit(int(ExitCode.WAITING))

@@ -1,8 +1,8 @@
 """The progress of a run, told to a log, a script or nobody, as often as each can read.
 
-Three figures tell of a backup: what was read, what of it went up, and what the vault has accepted as whole
-archives. The time left is that of the slowest; no figure is ever more than all, and nothing is done before
-it is.
+Three figures tell of a backup: what was seen (read, or found unchanged), what of it went up, and what the
+vault has accepted as whole archives. The time left is that of the slowest; no figure is ever more than all,
+and nothing is done before it is.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Figures:
     def long(self, seconds: float, *, is_over: bool = False) -> str:
         """All figures in one line."""
         parts = [render.counted(self.files, self.counts) if self.files else ""]
-        word = " read" if self.packed else ""
+        word = " seen" if self.packed else ""
         if self.done or self.total or self.packed:
             parts.append(f"{_of(self.done, None if is_over else self.total)}{word}")
         if self.packed:
@@ -104,7 +104,7 @@ class Figures:
 
     def short(self, seconds: float) -> Iterator[str]:
         """The figures by weight, for a line that may have no room for all."""
-        word = "read " if self.packed else ""
+        word = "seen " if self.packed else ""
         if self.done or self.total or self.packed:
             yield f"{word}{_pair(self.done, self.total)}"
         if self.packed:

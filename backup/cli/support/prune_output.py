@@ -45,7 +45,7 @@ def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
     if report.state != "done":
         text = (
             f"the prune waits for {report.waits_for}; nothing was done yet\n"
-            "next: the same command again, in some hours, or with --wait now"
+            "next: give the same command again in some hours, or now with --wait"
         )
         cli.report(report.document(), text)
         raise click.exceptions.Exit(int(ExitCode.WAITING))

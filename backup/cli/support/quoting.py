@@ -106,7 +106,9 @@ def _not_verified(settings: VaultSettings, found: Sequence[Quote]) -> list[str]:
     for figure in dict.fromkeys(figure for one in found for figure in one.unverified):
         names.setdefault(figure.as_in, []).append(figure.name)
     here = f"{settings.region}, kind {_kind(settings)}"
-    return [f"* as in {whose}; not verified for {here}: {', '.join(all_)}" for whose, all_ in names.items()]
+    return [
+        f"* taken from {whose}, not verified for {here}: {', '.join(all_)}" for whose, all_ in names.items()
+    ]
 
 
 def _kind(settings: VaultSettings) -> str:

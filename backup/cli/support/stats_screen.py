@@ -210,4 +210,4 @@ def notes(found: Statistics) -> Iterator[str]:
         for each in found.of_vault(vault).classes:
             for whose in dict.fromkeys(figure.as_in for figure in each.unverified):
                 names = ", ".join(figure.name for figure in each.unverified if figure.as_in == whose)
-                yield f"* as in {whose}; not verified for {terms.region}, kind {each.name}: {names}"
+                yield f"* taken from {whose}, not verified for {terms.region}, kind {each.name}: {names}"

@@ -175,7 +175,7 @@ def _vault(one: VaultStatus, status: Status) -> str:
     cost = "free" if one.is_free else cost
     text = f"{one.name}: {counted(one.archives, 'archive')}, {size(one.bytes)}, {cost}"
     if one.unverified_since:
-        text += f"; oldest never read back: {one.unverified_since.astimezone():%Y-%m-%d}"
+        text += f"; the oldest that no check has read is of {one.unverified_since.astimezone():%Y-%m-%d}"
     if one.next_prune:
         when = "now" if one.next_prune <= status.now else _time(one.next_prune)
         text += f"; next prune: {when}"

@@ -28,7 +28,6 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.stages import StepStage
 from backup.model import InventoryId, Listing, PackKind, Tier
 from backup.protocols import Clock, Progress, Vault, phase
-from backup.pruner.context import GRACE
 from backup.pruner.delete import Deleting, delete_all
 from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.keeper.lineages import Lineage, lineages, require_covered
@@ -45,6 +44,7 @@ from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.floor import Floor
 from backup.rebuilder.journal import Journal
 from backup.rebuilder.rebuild import rebuild, waits_for
+from backup.retention.prune import DEFAULT_GRACE
 from backup.transfer.retry import Patience, Reach
 
 KEEP_WITHIN = timedelta(days=30)
@@ -69,7 +69,7 @@ class KeeperContext:
     recovery_keys: Sequence[RecoveryKey] = field(repr=False)
     folder: str
     keep_within: timedelta = KEEP_WITHIN
-    grace: timedelta = GRACE
+    grace: timedelta = DEFAULT_GRACE
     tier: Tier = Tier.STANDARD
     threads: int = 8
     stop: Callable[[], bool] = lambda: False
