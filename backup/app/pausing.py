@@ -8,6 +8,7 @@ from backup.app.task_book import InventoryBook
 from backup.config import Config
 from backup.errors import UsageError
 from backup.inventory.tasks import Pause
+from backup.model import JobName
 
 LONGEST = timedelta(days=366)
 
@@ -34,3 +35,9 @@ def resume_job(config: Config, name: str, now: datetime) -> bool:
     """Take a job's pause back; whether it was paused."""
     found = InventoryBook(config).resume(config.job(name).name)
     return found is not None and found.until > now
+
+
+def paused_jobs(config: Config, now: datetime) -> dict[JobName, datetime]:
+    """The jobs that are paused now, and until when."""
+    pauses = InventoryBook(config).read([]).pauses
+    return {name: pause.until for name, pause in pauses.items() if pause.until > now}

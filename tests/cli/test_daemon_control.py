@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from backup.app.units import templates_folder
 from tests.support.command_line import run, run_json
 from tests.support.real_daemons import SCRIPT, RealDaemon, running
 
@@ -147,6 +148,18 @@ def test_a_pause_is_there_with_and_without_a_daemon(place: Place) -> None:
     assert (
         "there is nightly, slow" in place("pause", "night", "--until", "3h", exit_code=2)["error"]["message"]
     )
+
+
+def test_a_timer_leaves_out_a_job_that_is_paused_and_a_backup_by_hand_does_not(place: Place) -> None:
+    (place.folder / "go").touch()
+    place("pause", "slow", "--until", "3h")
+    assert place("backup", "--unless-paused", "slow") == []
+    assert [one["job"] for one in place("backup", "--unless-paused")] == ["nightly"]
+    assert [one["job"] for one in place("backup", "slow")] == ["slow"]
+    place("resume", "slow")
+    assert [one["job"] for one in place("backup", "--unless-paused", "slow")] == ["slow"]
+    service = (Path(templates_folder()) / "nightvault-backup@.service").read_text()
+    assert "\nExecStart=/usr/local/bin/nightvault backup --unless-paused %i\n" in service
 
 
 def test_the_config_is_read_again_and_one_with_mistakes_is_refused(place: Place) -> None:

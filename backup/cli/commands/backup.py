@@ -63,6 +63,7 @@ class _RunOptions:
     is_flag=True,
     help="Confirm that you changed the recipients; stored data stays sealed for the old ones.",
 )
+@click.option("--unless-paused", is_flag=True, help="Leave out jobs that are paused, as timers do.")
 @pass_cli
 def backup(
     cli: Cli,
@@ -75,6 +76,7 @@ def backup(
     stdin: bool,
     name: str | None,
     accept_recipients: bool,
+    unless_paused: bool,
 ) -> None:
     """Back up the named jobs, or all of the config. If one fails, the others are run all the same.
 
@@ -87,6 +89,8 @@ def backup(
     chosen = [config.job(name) for name in jobs] if jobs else list(config.jobs)
     if not chosen:
         raise UsageError(f"{config.path} has no job", advice="add a [[job]]; config.example.toml shows one")
+    if unless_paused:
+        chosen = _not_paused(cli, config, chosen)
     options = _RunOptions(
         reread=reread,
         accept=accept_recipients,
@@ -105,6 +109,17 @@ def backup(
     cli.show(documents)
     if worst is not ExitCode.DONE:
         raise click.exceptions.Exit(int(worst))
+
+
+def _not_paused(cli: Cli, config: Config, chosen: Sequence[JobSettings]) -> list[JobSettings]:
+    from backup.app.pausing import paused_jobs
+    from backup.cli.support.render import local_time
+
+    paused = paused_jobs(config, cli.clock.now())
+    for job in chosen:
+        if (until := paused.get(job.name)) is not None:
+            cli.say(f"job {job.name} is paused until {local_time(until)}: it is left out")
+    return [job for job in chosen if job.name not in paused]
 
 
 def _warn_of_unknown_disks(
