@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from backup.emulator.billing.bill import bill_document, bill_of
 from backup.emulator.core.errors import DISK_ERRORS, describe_disk
 from backup.emulator.core.faults import FaultPlan, parse_faults
 from backup.emulator.core.messages import list_messages
@@ -63,6 +64,7 @@ class Admin:
             Route("/_admin/faults", _guarded(self._faults), methods=["GET", "POST"]),
             Route("/_admin/messages", _guarded(self._messages), methods=["GET"]),
             Route("/_admin/asked", _guarded(self._asked), methods=["GET", "POST"]),
+            Route("/_admin/bill", _guarded(self._bill), methods=["GET"]),
             Route("/_admin/settings", _guarded(self._settings), methods=["GET", "POST"]),
         ]
 
@@ -134,6 +136,15 @@ class Admin:
             for who, action in rows
         ]
         return JSONResponse({"asked": shown})
+
+    async def _bill(self, request: Request) -> Response:  # noqa: ARG002
+        """GET returns what each account is billed, by month and vault or bucket."""
+        return JSONResponse(await asyncio.to_thread(self._make_bill))
+
+    def _make_bill(self) -> dict[str, object]:
+        with self.store.transaction() as tx:
+            settle(self.store, tx)
+            return {"now": date_ms(tx.now_ms), **bill_document(bill_of(tx))}
 
     async def _settings(self, request: Request) -> Response:
         """POST {"key": value, ...} replaces some settings; both methods return all of them."""

@@ -98,6 +98,10 @@ class Emulated:
         """Change settings of the running emulator."""
         self._admin("settings", settings)
 
+    def bill(self) -> dict[str, Any]:
+        """What each account is billed until now, by month and vault or bucket."""
+        return dict(self._admin("bill"))
+
     def _admin(self, what: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.endpoint}/_admin/{what}", data=data)  # noqa: S310

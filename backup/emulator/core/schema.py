@@ -142,8 +142,32 @@ CREATE TABLE anywhere (
 );
 CREATE INDEX anywhere_by_kind ON anywhere (account_id, region, kind);
 """
+# The meter's records; what was stored before there was a meter is billed from its creation on.
+_METER = """
+CREATE TABLE metered_storage (
+    id INTEGER PRIMARY KEY,
+    account_id TEXT NOT NULL, service TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL,
+    thing TEXT NOT NULL, kind TEXT NOT NULL, item TEXT NOT NULL, bytes INTEGER NOT NULL,
+    from_ms INTEGER NOT NULL, until_ms INTEGER
+);
+CREATE INDEX metered_storage_of ON metered_storage (thing);
+CREATE TABLE metered_requests (
+    account_id TEXT NOT NULL, service TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL,
+    month TEXT NOT NULL, kind TEXT NOT NULL, item TEXT NOT NULL,
+    requests INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (account_id, service, region, name, month, kind, item)
+) WITHOUT ROWID;
+INSERT INTO metered_storage (account_id, service, region, name, thing, kind, item, bytes, from_ms, until_ms)
+SELECT v.account_id, 'glacier', v.region, v.name, 'archive ' || a.id, 'glacier', 'storage', a.size,
+    a.created_ms, a.deleted_ms
+FROM archives a JOIN vaults v ON v.id = a.vault;
+INSERT INTO metered_storage (account_id, service, region, name, thing, kind, item, bytes, from_ms)
+SELECT b.account_id, 's3', b.region, b.name, 'object ' || o.id, 's3:' || o.class, 'storage', o.size,
+    o.created_ms
+FROM objects o JOIN buckets b ON b.id = o.bucket;
+"""
 
-STEPS = (_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3, _IDENTITIES)
+STEPS = (_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3, _IDENTITIES, _METER)
 """SQL scripts; each takes a database from the version of its index to the next."""
 
 TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")

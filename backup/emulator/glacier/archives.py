@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backup.emulator.core.errors import bad_signature, invalid, missing
+from backup.emulator.core.meter import Place, begin_storing, end_storing
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.treehash import root, split
 from backup.emulator.core.wire import Answer, new_archive_id
@@ -76,7 +77,7 @@ def upload_archive(call: Call, tx: Transaction, received: Received) -> Answer:
     tree_hash = check_payload(call, received)
     vault = find_vault(call, tx)
     piece = Piece(0, received.size, received.file, received.leaves)
-    archive_id = add_archive(tx, vault["id"], call.archive_description(), tree_hash, [piece])[1]
+    archive_id = add_archive(tx, call.place, vault["id"], call.archive_description(), tree_hash, [piece])[1]
     return stored(call, archive_id, tree_hash)
 
 
@@ -91,7 +92,7 @@ def stored(call: Call, archive_id: str, tree_hash: str) -> Answer:
 
 
 def add_archive(
-    tx: Transaction, vault: int, description: str, tree_hash: str, pieces: list[Piece]
+    tx: Transaction, place: Place, vault: int, description: str, tree_hash: str, pieces: list[Piece]
 ) -> tuple[int, str]:
     """Record an archive whose files exist already; return its row number and its id."""
     archive_id = new_archive_id()
@@ -106,6 +107,7 @@ def add_archive(
         [(number, piece.start, piece.length, piece.file, piece.leaves) for piece in pieces],
     )
     mark_changed(tx, vault)
+    begin_storing(tx, place, f"archive {number}", "glacier", size)
     return number or 0, archive_id
 
 
@@ -121,6 +123,7 @@ def delete_archive(call: Call, tx: Transaction) -> Answer:
     if row["deleted_ms"] is None:
         tx.db.execute("UPDATE archives SET deleted_ms = ? WHERE id = ?", (tx.now_ms, row["id"]))
         mark_changed(tx, vault["id"])
+        end_storing(tx, f"archive {row['id']}")
         drop_unused_pieces(tx)
     return Answer(204)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from backup.emulator.core.errors import invalid, missing, not_found
+from backup.emulator.core.meter import Place
 from backup.emulator.core.settings import Settings
 from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Inbound, vault_arn
@@ -42,6 +43,11 @@ class Call:
     def arn(self) -> str:
         """The ARN of the vault."""
         return vault_arn(self.account, self.region, self.vault)
+
+    @property
+    def place(self) -> Place:
+        """The vault as the meter names it."""
+        return Place(self.account, "glacier", self.region, self.vault)
 
     @property
     def location(self) -> str:

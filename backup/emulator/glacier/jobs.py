@@ -13,6 +13,7 @@ import sqlite3
 from backup.emulator.core.clock import DAY_MS, NEVER_MS, ClockState
 from backup.emulator.core.errors import invalid, not_found
 from backup.emulator.core.messages import put_message, topics_of
+from backup.emulator.core.meter import count
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.treehash import LEAF_BYTES, is_megabyte_aligned, is_tree_aligned, root, split
 from backup.emulator.core.wire import Answer, date_ms, json_answer, new_id, vault_arn
@@ -89,6 +90,7 @@ def _initiate_retrieval(call: Call, tx: Transaction, vault: sqlite3.Row, wanted:
         check_standard_retrieval(call, tx, last + 1 - first, DURATION_MS["Standard"])
     elif wanted.tier == "Expedited":
         check_expedited(call, tx)
+    count(tx, call.place, "glacier", (wanted.tier or "Standard").lower(), size=last + 1 - first)
     return _insert(tx, vault["id"], wanted, archive=row["id"], range_start=first, range_end=last + 1)
 
 

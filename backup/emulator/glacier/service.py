@@ -23,6 +23,7 @@ from .archives import UPLOAD_LIMIT, check_linear_hash, content_length
 from .authorise import authorise
 from .call import Call
 from .inventories import make_inventories
+from .metering import meter_request
 from .operations import BRIEF, Route, Serve, Streamed, find_route
 
 API_VERSION = "2012-06-01"
@@ -90,6 +91,7 @@ class GlacierService:
         if claimed is not None:
             check_linear_hash(claimed, computed)
         answer = serve(call, tx)
+        meter_request(call, tx, answer)
         job_id = answer.headers.get("x-amz-job-id")
         if job_id is not None and call.unknown_seconds:
             self.faults.hide(job_id, tx.now_ms + int(call.unknown_seconds * 1000))
@@ -101,7 +103,9 @@ class GlacierService:
         received = await receive_file(body, path, content_length(call), UPLOAD_LIMIT)
 
         def finish(tx: Transaction) -> Answer:
-            return streamed.finish(call, tx, received)
+            answer = streamed.finish(call, tx, received)
+            meter_request(call, tx, answer)
+            return answer
 
         try:
             return await in_turn(self.store, finish, brief=received.size <= BRIEF_BYTES)

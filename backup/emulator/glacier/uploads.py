@@ -137,7 +137,7 @@ def complete_upload(call: Call, tx: Transaction) -> Answer:
     computed = root([leaf for piece in pieces for leaf in split(piece.leaves)])
     if computed != tree_hash:
         raise invalid(f"Checksum mismatch: expected {tree_hash}, computed {computed}")
-    number, archive_id = add_archive(tx, row["vault"], row["description"], computed, pieces)
+    number, archive_id = add_archive(tx, call.place, row["vault"], row["description"], computed, pieces)
     tx.db.execute("UPDATE uploads SET state = 'completed', archive = ? WHERE id = ?", (number, row["id"]))
     tx.db.execute("DELETE FROM parts WHERE upload = ?", (row["id"],))
     _touch(tx, row["id"])

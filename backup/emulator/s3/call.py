@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from backup.emulator.core.meter import Place
 from backup.emulator.core.s3_errors import S3Error, invalid_argument
 from backup.emulator.core.settings import Settings
 from backup.emulator.core.store import Store, Transaction
@@ -34,6 +35,11 @@ class Bucket:
     account_id: str
     region: str
     policy: str | None
+
+    @property
+    def place(self) -> Place:
+        """The bucket as the meter names it."""
+        return Place(self.account_id, "s3", self.region, self.name)
 
     @property
     def arn(self) -> str:

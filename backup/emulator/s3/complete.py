@@ -11,6 +11,7 @@ import sqlite3
 from dataclasses import dataclass
 from itertools import pairwise
 
+from backup.emulator.core.meter import end_storing
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer
@@ -197,8 +198,12 @@ def _move_parts(tx: Transaction, upload: sqlite3.Row, number: int, rows: list[sq
         start += row["length"]
     tx.db.executemany("INSERT INTO object_pieces VALUES (?, ?, ?, ?, ?, ?)", pieces)
     kept = {row["file"] for row in rows}
-    files = tx.db.execute("SELECT file FROM object_parts WHERE upload = ?", (upload["id"],)).fetchall()
+    files = tx.db.execute(
+        "SELECT number, file FROM object_parts WHERE upload = ?", (upload["id"],)
+    ).fetchall()
     tx.discarded += [row["file"] for row in files if row["file"] not in kept]
+    for row in files:
+        end_storing(tx, f"part {upload['id']}/{row['number']}")
     tx.db.execute("DELETE FROM object_parts WHERE upload = ?", (upload["id"],))
 
 

@@ -16,10 +16,11 @@ from backup.emulator.core.s3_errors import S3Error, invalid_argument
 from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Answer
 
-from .call import S3Call, find_bucket, find_object, iso_date
+from .call import Bucket, S3Call, find_bucket, find_object, iso_date
 from .checksums import ALGORITHMS
 from .conditions import check_write
 from .documents import xml_answer
+from .metering import meter_reading
 from .multipart import find_upload, part_number, write_part
 from .objects import SSE, check_new_object, header_tags, insert_object
 from .receive import Digests, Stored
@@ -55,7 +56,7 @@ def read_source(call: S3Call) -> Source:
     return Source(bucket, key, versioned=bool(version))
 
 
-def _find_source(call: S3Call, tx: Transaction) -> sqlite3.Row:
+def _find_source(call: S3Call, tx: Transaction) -> tuple[Bucket, sqlite3.Row]:
     source = read_source(call)
     bucket = find_bucket(tx, source.bucket)
     if bucket is None:
@@ -70,7 +71,7 @@ def _find_source(call: S3Call, tx: Transaction) -> sqlite3.Row:
         none_match is not None and none_match.strip('"') == row["etag"]
     ):
         raise S3Error("PreconditionFailed", None, {"Condition": "x-amz-copy-source-If-Match"})
-    return row
+    return bucket, row
 
 
 def source_call(call: S3Call, tx: Transaction) -> S3Call | None:
@@ -92,7 +93,7 @@ def source_call(call: S3Call, tx: Transaction) -> S3Call | None:
 def copy_object(call: S3Call, tx: Transaction) -> Answer:
     """Copy an object, with another class or metadata if requested; the bytes are shared by a hard link."""
     check_new_object(call, tx)
-    row = _find_source(call, tx)
+    source, row = _find_source(call, tx)
     if row["size"] > COPY_LIMIT:
         raise S3Error(
             "InvalidRequest",
@@ -114,6 +115,7 @@ def copy_object(call: S3Call, tx: Transaction) -> Answer:
     replaces = directive == "REPLACE"
     tagged = (call.header("x-amz-tagging-directive") or "COPY") == "REPLACE"
     pieces = _linked(call.store, tx, row)
+    meter_reading(tx, source.place, row["class"], row["size"])
     number = insert_object(
         call,
         tx,
@@ -153,10 +155,11 @@ def _linked(store: Store, tx: Transaction, row: sqlite3.Row) -> list[tuple[objec
 def upload_part_copy(call: S3Call, tx: Transaction) -> Answer:
     """Copy another object, or a range of it, as a part, within one transaction."""
     number, upload = part_number(call), find_upload(call, tx)
-    row = _find_source(call, tx)
+    source, row = _find_source(call, tx)
     first, end = _copy_range(call.header("x-amz-copy-source-range"), row["size"])
+    meter_reading(tx, source.place, row["class"], end - first)
     stored = _copied(call.store, tx, row, first, end, upload["algorithm"])
-    write_part(tx, upload, number, stored)
+    write_part(call, tx, upload, number, stored)
     nodes: list[Node] = [("LastModified", iso_date(tx.now_ms)), ("ETag", f'"{stored.md5}"')]
     if upload["asked"]:
         nodes.append((ALGORITHMS[upload["algorithm"]].element, stored.checksum))

@@ -7,10 +7,12 @@ filters by size or the bucket says `varies_by_storage_class`, which lets small o
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from backup.emulator.core.clock import DAY_MS
+from backup.emulator.core.meter import Place, begin_storing, count, end_storing
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.store import Transaction
 
@@ -132,10 +134,9 @@ def _apply(tx: Transaction, bucket: int, rule: Rule, *, varies: bool) -> None:
         before = RANKS[: RANKS.index(target)]
         where, values = _chosen(bucket, rule, when, tx.now_ms, low)
         marks = ",".join("?" * len(before))
-        tx.db.execute(
-            f"UPDATE objects SET class = ? WHERE {where} AND class IN ({marks})",  # noqa: S608
-            (target, *values, *before),
-        )
+        found = f"SELECT id, size FROM objects WHERE {where} AND class IN ({marks})"  # noqa: S608
+        for row in tx.db.execute(found, (*values, *before)).fetchall():
+            _move(tx, bucket, row, target)
     if rule.expiration is not None:
         where, values = _chosen(bucket, rule, rule.expiration, tx.now_ms, rule.larger_than)
         remove_objects(tx, [row[0] for row in tx.db.execute(f"SELECT id FROM objects WHERE {where}", values)])  # noqa: S608
@@ -148,6 +149,16 @@ def _apply(tx: Transaction, bucket: int, rule: Rule, *, varies: bool) -> None:
         ).fetchall()
         for row in rows:
             remove_upload(tx, row["id"])
+
+
+def _move(tx: Transaction, bucket: int, row: sqlite3.Row, target: str) -> None:
+    """Move an object to another class; the request that this is costs as one that completes an upload."""
+    tx.db.execute("UPDATE objects SET class = ? WHERE id = ?", (target, row["id"]))
+    owner = tx.db.execute("SELECT * FROM buckets WHERE id = ?", (bucket,)).fetchone()
+    place = Place(owner["account_id"], "s3", owner["region"], owner["name"])
+    end_storing(tx, f"object {row['id']}")
+    begin_storing(tx, place, f"object {row['id']}", f"s3:{target}", row["size"])
+    count(tx, place, f"s3:{target}", "complete")
 
 
 def _chosen(
@@ -166,11 +177,15 @@ def remove_objects(tx: Transaction, ids: list[int]) -> None:
         tx.discarded += [row["file"] for row in rows]
         tx.db.execute("DELETE FROM object_pieces WHERE object = ?", (number,))
         tx.db.execute("DELETE FROM objects WHERE id = ?", (number,))
+        end_storing(tx, f"object {number}")
+        end_storing(tx, f"copy {number}")
 
 
 def remove_upload(tx: Transaction, upload: int) -> None:
     """Delete an upload with its parts' files."""
-    rows = tx.db.execute("SELECT file FROM object_parts WHERE upload = ?", (upload,)).fetchall()
+    rows = tx.db.execute("SELECT number, file FROM object_parts WHERE upload = ?", (upload,)).fetchall()
     tx.discarded += [row["file"] for row in rows]
+    for row in rows:
+        end_storing(tx, f"part {upload}/{row['number']}")
     tx.db.execute("DELETE FROM object_parts WHERE upload = ?", (upload,))
     tx.db.execute("DELETE FROM object_uploads WHERE id = ?", (upload,))

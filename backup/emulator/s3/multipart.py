@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from backup.emulator.core.clock import DAY_MS
+from backup.emulator.core.meter import begin_storing, end_storing
 from backup.emulator.core.s3_errors import S3Error, invalid_argument
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer
@@ -114,14 +115,14 @@ def upload_part(call: S3Call, tx: Transaction, stored: Stored) -> Answer:
     row = find_upload(call, tx)
     if row["asked"] and row["checksum_type"] == COMPOSITE and stored.claimed is None:
         raise mismatched(row["algorithm"], None)
-    write_part(tx, row, part_number(call), stored)
+    write_part(call, tx, row, part_number(call), stored)
     headers = {"ETag": f'"{stored.md5}"', **SSE}
     if stored.claimed is not None:
         headers |= dict([stored.claimed])
     return Answer(200, headers)
 
 
-def write_part(tx: Transaction, upload: sqlite3.Row, number: int, stored: Stored) -> None:
+def write_part(call: S3Call, tx: Transaction, upload: sqlite3.Row, number: int, stored: Stored) -> None:
     """Record a part, and delete the one it replaces."""
     old = tx.db.execute(
         "SELECT file FROM object_parts WHERE upload = ? AND number = ?", (upload["id"], number)
@@ -132,6 +133,9 @@ def write_part(tx: Transaction, upload: sqlite3.Row, number: int, stored: Stored
         "INSERT OR REPLACE INTO object_parts VALUES (?, ?, ?, ?, ?, ?, ?)",
         (upload["id"], number, stored.size, stored.file, stored.md5, stored.checksum, tx.now_ms),
     )
+    part = f"part {upload['id']}/{number}"
+    end_storing(tx, part)
+    begin_storing(tx, call.at.place, part, "s3:STANDARD", stored.size, item="parts")
 
 
 def abort_upload(call: S3Call, tx: Transaction) -> Answer:

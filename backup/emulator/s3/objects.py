@@ -10,6 +10,7 @@ import re
 import sqlite3
 from urllib.parse import unquote
 
+from backup.emulator.core.meter import begin_storing
 from backup.emulator.core.s3_errors import S3Error, not_implemented
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer, Extent, http_date
@@ -117,7 +118,9 @@ def insert_object(
             *(*checksum, parts),
         ),
     )
-    return int(cursor.lastrowid or 0)
+    number = int(cursor.lastrowid or 0)
+    begin_storing(tx, call.at.place, f"object {number}", f"s3:{storage_class}", size)
+    return number
 
 
 def checksum_headers(algorithm: str, checksum: str, kind: str) -> dict[str, str]:

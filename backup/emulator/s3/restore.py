@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from backup.emulator.core.clock import DAY_MS
+from backup.emulator.core.meter import begin_storing, count, end_storing
 from backup.emulator.core.s3_errors import S3Error, invalid_argument, not_implemented
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer, http_date
@@ -65,16 +66,19 @@ def restore_object(call: S3Call, tx: Transaction) -> Answer:
         raise S3Error("InvalidObjectState", message, {"StorageClass": row["class"]})
     if is_restored(row, tx.now_ms):
         _write(tx, row, expiry=_expiry(tx.now_ms, days))
+        end_storing(tx, f"copy {row['id']}", _expiry(tx.now_ms, days))
+        count(tx, call.at.place, "s3:STANDARD", "upload")  # a request, and nothing to retrieve
         return Answer(200)
     tier = tier or "Standard"
     duration = DURATIONS_MS.get((row["class"], tier))
     if duration is None:
         raise invalid_argument("Retrieval option is not supported by this storage class", "Tier", tier)
     if is_restoring(row, tx.now_ms):
-        return _hasten(tx, row, tier, tx.now_ms + duration)
+        return _hasten(call, tx, row, tier, tx.now_ms + duration)
     due = tx.now_ms + duration
     start = due if call.settings.restore_days_from_completion else tx.now_ms
     _write(tx, row, tier=tier, asked=tx.now_ms, due=due, expiry=_expiry(start, days))
+    _meter(call, tx, row, tier, (due, _expiry(start, days)))
     return Answer(202)
 
 
@@ -92,10 +96,20 @@ def _wanted(call: S3Call) -> tuple[int, str | None]:
     return days, tier
 
 
-def _hasten(tx: Transaction, row: sqlite3.Row, tier: str, due: int) -> Answer:
+def _meter(call: S3Call, tx: Transaction, row: sqlite3.Row, tier: str, span: tuple[int, int]) -> None:
+    """Record a retrieval, and the copy that it makes, in the class STANDARD."""
+    count(tx, call.at.place, f"s3:{row['class']}", tier.lower(), size=row["size"])
+    start, end = span
+    copy, there = f"copy {row['id']}", (start, max(start, end))
+    end_storing(tx, copy)
+    begin_storing(tx, call.at.place, copy, f"s3:{row['class']}", row["size"], item="copy", span=there)
+
+
+def _hasten(call: S3Call, tx: Transaction, row: sqlite3.Row, tier: str, due: int) -> Answer:
     if TIERS.index(tier) <= TIERS.index(row["restore_tier"]):
         raise S3Error("RestoreAlreadyInProgress")
     _write(tx, row, tier=tier, due=min(due, row["restore_due_ms"]))
+    _meter(call, tx, row, tier, (min(due, row["restore_due_ms"]), row["restore_expiry_ms"]))
     return Answer(202)
 
 

@@ -28,6 +28,7 @@ from .authorise import authorise, judge
 from .buckets import check_region
 from .call import S3Call, check_version, find_bucket
 from .deleting import delete_objects
+from .metering import meter_request
 from .operation import Operation, Streamed
 from .operations import BRIEF, PREFIX, find_operation
 from .receive import check_small, receive_object
@@ -151,7 +152,9 @@ class S3Service:
         whole = check_small(call, admitted, data)
         call = replace(call, body=whole) if whole else call
         if callable(operation.serve):
-            return operation.serve(call, tx)
+            answer = operation.serve(call, tx)
+            meter_request(call, tx, answer)
+            return answer
         return delete_objects(
             call,
             tx,
@@ -166,7 +169,9 @@ class S3Service:
         stored = await receive_object(call, body, admitted, wanted=wanted)
 
         def finish(tx: Transaction) -> Answer:
-            return streamed.finish(call, tx, stored)
+            answer = streamed.finish(call, tx, stored)
+            meter_request(call, tx, answer)
+            return answer
 
         try:
             return await in_turn(self.store, finish, brief=stored.size <= BRIEF_BYTES)
