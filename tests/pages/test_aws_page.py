@@ -1,4 +1,4 @@
-"""docs/aws.md is given as it stands, command by command, on a machine and the emulator (defect 19)."""
+"""docs/aws.md and docs/certificates.md, run as they stand, on a machine and the emulator (defect 19)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.support.emulated import REPOSITORY, RunningEmulator, StaticKey, write
 pytestmark = pytest.mark.slow
 
 PAGE = REPOSITORY / "docs" / "aws.md"
+NEXT = REPOSITORY / "docs" / "certificates.md"
 BY_HAND = {"By hand: the names", "By hand: the trust anchor", "By hand: the role", "By hand: the profile"}
 EITHER = {
     "bucket": {"A bucket", "Made by the authority", "The command"},
@@ -41,7 +42,11 @@ def test_from_nothing_to_a_backup(tmp_path: Path, kind: str) -> None:
     """Defect 19: in order, in one shell, with each kind of vault and each way to a certificate."""
     other = set.union(*(sections for name, sections in EITHER.items() if name != kind))
     blocks = in_order(
-        [block for block in blocks_of(PAGE) if block.section not in other and block.language == RUN]
+        [
+            block
+            for block in (*blocks_of(PAGE), *blocks_of(NEXT))
+            if block.section not in other and block.language == RUN
+        ]
     )
     machine = Machine.create(tmp_path)
     machine.answers = {r"(?i)passphrase[^\n]*: ?$|(?i:repeat|again|confirm)[^\n]*: ?$": PASSPHRASE}

@@ -1,4 +1,4 @@
-"""docs/operations.md: each command that it names is one, and an upgrade is taken back as it says."""
+"""docs/operations.md and the pages beside it: each command is one, and an upgrade is taken back so."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from tests.support.command_words import parsed
 from tests.support.emulated import REPOSITORY
 from tests.support.servers import Server, directory_server
 
-PAGE = REPOSITORY / "docs" / "operations.md"
+DOCS = REPOSITORY / "docs"
+PAGE = DOCS / "operations.md"
+PAGES = [PAGE, *(DOCS / f"{name}.md" for name in ("monitoring", "certificates", "prune", "who-deletes"))]
 COMMANDS = re.compile(r"`(?:[0-9* ]+ )?(nightvault [^`]+)`")
 
 
 def commands() -> list[str]:
-    """Each command in the text and in the blocks."""
-    text = PAGE.read_text()
-    blocks = "\n".join(block.text for block in blocks_of(PAGE))
+    """Each command in the texts and in the blocks."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    blocks = "\n".join(block.text for page in PAGES for block in blocks_of(page))
     shown = re.findall(r"^(?:# )?(nightvault [^#\n|>]+)", blocks, re.MULTILINE)
     return [one.strip() for one in [*COMMANDS.findall(text), *shown]]
 
@@ -40,8 +42,9 @@ def test_there_are_many() -> None:
 
 
 def test_pages_that_it_names_are_there() -> None:
-    for name in re.findall(r"[`(]([a-z-]+\.md)[`)]", PAGE.read_text()):
-        assert (REPOSITORY / "docs" / name).exists(), name
+    for page in PAGES:
+        for name in re.findall(r"[`(]([a-z-]+\.md)[`)]", page.read_text()):
+            assert (DOCS / name).exists(), name
 
 
 BEFORE = "0007"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LOOK = """\
 is it what you told the server to do? Then nothing is to be done; it is told until the floor is over.
-If not, the server may be in strange hands: docs/retention.md, "Who deletes". To look, on a machine
+If not, the server may be in strange hands: docs/who-deletes.md. To look, on a machine
 that you trust:
   nightvault rebuild --inventory {inventory} --key FILE
   nightvault snapshots; nightvault snapshots --forgotten"""
