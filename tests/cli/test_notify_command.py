@@ -113,6 +113,21 @@ def test_a_job_that_is_overdue_is_told_by_a_timer(told: Told) -> None:
     assert len(told.kinds()) == 3
 
 
+def test_a_state_that_is_not_mounted_is_told_by_the_timer_once_a_day(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
+    told.server.backup()
+    (told.server.state / "inventory.sqlite").rename(told.server.folder / "elsewhere")
+    for _ in range(2):
+        assert told.server.run("status", "--overdue", "--notify").exit_code == 10
+    assert told.titles() == ["nightvault can record nothing"]
+    told.later(DAY)
+    assert told.server.run("status", "--overdue", "--notify", "--nagios").exit_code == 3
+    assert told.kinds() == ["failed", "failed"]
+
+
 def test_a_disk_that_fills_up_is_told(told: Told) -> None:
     told.configure("[notify]", '[monitoring]\nmin_free = "1000000GiB"\n[notify]')
     told.server.run("status", "--notify")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.errors import ConfigError, NightvaultError
+from backup.errors import ConfigError, NightvaultError, VaultError
 from backup.inventory.stages import MessageKind
 from backup.notify.channel import AwayError, Note, RefusedError
 from backup.notify.channels.by_apprise import Apprise
@@ -178,6 +178,15 @@ class TestWebhook:
             Webhook("own", url, Login({})).send(note())
         assert "T0SECRETPATH" not in str(caught.value)
         assert caught.value.__cause__ is None
+
+    @pytest.mark.parametrize("told", [VaultError("away"), OSError(28, "No space left on device")])
+    def test_what_is_told_of_is_not_why_nobody_is_there(self, told: Exception) -> None:
+        url = f"http://127.0.0.1:{closed_port()}/in"
+        try:
+            raise told
+        except type(told):
+            with pytest.raises(AwayError, match="cannot be reached: Connection refused"):
+                Webhook("own", Address({}, url), Login({})).send(note())
 
     def test_tls_is_checked(self, tmp_path: Path, token: Login) -> None:
         certificate, key = server_certificate(tmp_path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.errors import ExitCode, NightvaultError, UsageError
+from backup.errors import ExitCode, LockedError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
     from backup.app.status_parts import Status
@@ -76,10 +76,17 @@ def _read(cli: Cli, *, only_overdue: bool) -> Status:
 def _notify(cli: Cli, *, only_overdue: bool) -> None:
     """Tell of overdue jobs, and of what will fail unless only these are wanted; send what waits."""
     from backup.app.telling import make_messages
+    from backup.app.telling_directly import tell_directly
     from backup.cli.support.telling import send_messages
 
     config = cli.config()
-    make_messages(config, cli.clock, status=_read(cli, only_overdue=False), only_overdue=only_overdue)
+    try:
+        found = _read(cli, only_overdue=False)
+    except NightvaultError as error:  # its disk is not mounted, perhaps; what is shown next says so
+        if not isinstance(error, LockedError):
+            tell_directly(config, cli.clock, error, None)
+        return
+    make_messages(config, cli.clock, status=found, only_overdue=only_overdue)
     send_messages(cli, config)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +89,7 @@ def post(
 
     `tries` are made right after one another, of requests that may be repeated.
     """
-    host = urlsplit(url).netloc
+    host, outer = urlsplit(url).netloc, sys.exception()
     about = {"User-Agent": f"nightvault/{__version__}"}
     try:
         with _pool(url, ca_file) as pool:
@@ -115,7 +116,7 @@ def post(
             answer.close()
     except HTTPError as error:
         raise AwayError(
-            f"{host} cannot be reached: {_why(error)}"
+            f"{host} cannot be reached: {_why(error, outer)}"
         ) from None  # its text has the whole address
     text = _shown(data, [*secrets, Secret(url)])
     if 200 <= status < 300:
@@ -147,11 +148,14 @@ def _shown(data: bytes, secrets: Sequence[Secret]) -> str:
     return escape(text[:_SHOWN_ANSWER])
 
 
-def _why(error: HTTPError) -> str:
-    """The innermost cause, without the address that the outer ones have."""
+def _why(error: HTTPError, outer: BaseException | None) -> str:
+    """The innermost cause, without the address that the outer ones have.
+
+    `outer` is what we are telling of, such as a backup's error: no cause of ours.
+    """
     cause: BaseException = error
     while (inner := getattr(cause, "reason", None) or cause.__cause__ or cause.__context__) is not None:
-        if not isinstance(inner, BaseException):
+        if not isinstance(inner, BaseException) or inner is outer:
             break
         cause = inner
     if isinstance(cause, ssl.SSLCertVerificationError):
