@@ -15,6 +15,7 @@ from dataclasses import replace
 from backup.app.held_restores import HeldNotes
 from backup.app.restore_units import RestoreUnits
 from backup.app.runs import opened, restore_context
+from backup.app.silence import Silent
 from backup.app.state import State
 from backup.config import Config
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
@@ -93,23 +94,12 @@ def _go_on(
     return report
 
 
-class _Notes:
+class _Notes(Silent):
     """A `Progress` that logs notes alone."""
 
     def __init__(self, restore_id: str) -> None:
         self._id = restore_id
 
-    def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
-        """Do nothing."""
-
-    def advance(
-        self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
-    ) -> None:
-        """Do nothing."""
-
     def note(self, text: str) -> None:
         """Log one line."""
         _log.warning("restore %s: %s", self._id, text)
-
-    def finish(self, *, is_done: bool = True) -> None:
-        """Do nothing."""

@@ -7,8 +7,9 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import StrEnum
 
 from backup import __version__
 from backup.app.filters import filters_of, overrides_of, own_directories
@@ -218,21 +219,45 @@ def restore_context(
         askers=opened_vault.traits.requests_at_once,
         spared=(config.state_dir, *(os.fspath(one.path) for one in config.vaults if one.path)),
         piece=fetched_piece(config.limits.memory),
-        round_bytes=int(TO_FETCH.total_seconds() * _speed_from(config, inventory, vault)),
+        round_bytes=int(TO_FETCH.total_seconds() * link_from(config, inventory, vault).speed),
         reach=reach or Reach(),
     )
 
 
-def _speed_from(config: Config, inventory: Inventory, vault: VaultName) -> float:
-    """The speed of the link, or the vault's own limit if that is lower."""
-    limits = [window.limit for window in config.vault(vault).download_limit]
-    return min([link_speed(config, inventory), *limits])
+class LinkOrigin(StrEnum):
+    """Where the speed of a link comes from; part of the JSON interface."""
+
+    SET = "set"
+    MEASURED = "measured"
+    ASSUMED = "assumed"
+    LIMITED = "limited"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How fast archives come down: bytes a second, and how that is known."""
+
+    speed: float
+    origin: LinkOrigin
+
+
+def link_from(config: Config, inventory: Inventory, vault: VaultName) -> Link:
+    """The link, or the vault's own lowest limit if that is lower."""
+    link = _link(config, inventory)
+    limit = min((window.limit for window in config.vault(vault).download_limit), default=None)
+    return link if limit is None or limit >= link.speed else Link(float(limit), LinkOrigin.LIMITED)
 
 
 def link_speed(config: Config, inventory: Inventory) -> float:
-    """The bytes per second that are fetched from vaults: configured, measured by restores, or assumed."""
+    """The bytes per second that are fetched from vaults."""
+    return _link(config, inventory).speed
+
+
+def _link(config: Config, inventory: Inventory) -> Link:
     if config.restore.link is not None:
-        return float(config.restore.link)
+        return Link(float(config.restore.link), LinkOrigin.SET)
     with inventory.reading() as tx:
         measured = runs.restore_speed(tx, least=LEAST_MEASURED)
-    return measured or GUESSED_LINK
+    if measured is None:
+        return Link(GUESSED_LINK, LinkOrigin.ASSUMED)
+    return Link(measured, LinkOrigin.MEASURED)

@@ -44,6 +44,7 @@ def test_a_healthy_server_has_no_finding(ward: Ward) -> None:
     document = ward.server.json("doctor", "--fix")
     assert document["findings"] == document["fixed"] == document["requests"] == []
     assert document["looked_at"] == [*LOCAL, *ASKING]
+    assert document["notes"] == ["the recovery key was not tried: give it with --key FILE, from a stick"]
 
 
 Change = Callable[[Server], None]

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from backup.app import SystemClock
-from backup.cli.support import progress
+from backup.app.silence import Silent
 from backup.cli.support.progress import Figures, JsonLines, PlainLines
 from backup.cli.support.terminal import TerminalBar
 from backup.model import MIB
@@ -159,7 +159,7 @@ def test_the_bar_fits_any_terminal(width: int, title: str) -> None:
 # Whole runs.
 
 
-class Kept(progress.Silent):
+class Kept(Silent):
     """Everything that was told, in order."""
 
     def __init__(self) -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from backup.app.doctor import databases, jobs, known, machine, nights, rights, vaults
-from backup.app.doctor.finding import Check, Finding, Patient, warning
+from backup.app.doctor import (
+    databases,
+    full_restore,
+    jobs,
+    known,
+    machine,
+    nights,
+    recovery,
+    rights,
+    vaults,
+)
+from backup.app.doctor.finding import Check, Finding, FullRestore, Patient, warning
 from backup.app.status import read_status
 from backup.app.status_parts import Level
 from backup.config import Config
 from backup.errors import NightvaultError
+from backup.format.keys import RecoveryKey
 from backup.protocols import Clock
 
 LOCAL: Mapping[str, Check] = {
@@ -31,6 +42,7 @@ LOCAL: Mapping[str, Check] = {
     "retention": jobs.no_policy,
     "left out": jobs.precious_left_out,
     "databases": databases.without_dump,
+    "full restore": full_restore.expected,
 }
 """Checks that ask no vault, by what they look at."""
 
@@ -45,23 +57,58 @@ ASKING: Mapping[str, Check] = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The findings, critical ones first; what was looked at, and the requests that were sent for it."""
+    """The findings, critical ones first; what was looked at, and the requests that were sent for it.
+
+    `notes` tell what was tried, or was not; `restores` what a restore of everything would take.
+    """
 
     findings: Sequence[Finding]
     looked_at: Sequence[str]
     requests: Sequence[str]
+    notes: Sequence[str]
+    restores: Sequence[FullRestore]
 
 
-def examine(config: Config, clock: Clock, *, offline: bool = False, seconds: float = 20.0) -> Report:
+def examine(
+    config: Config,
+    clock: Clock,
+    *,
+    offline: bool = False,
+    seconds: float = 20.0,
+    keys: Sequence[RecoveryKey] = (),
+) -> Report:
     """Look at everything; `offline` asks no vault. Each request has a deadline of so many seconds."""
-    chosen = dict(LOCAL) if offline else {**LOCAL, **ASKING}
-    patient = Patient(config, clock, None, seconds)
+    chosen = _chosen(offline=offline, has_key=bool(keys))
+    patient = Patient(config, clock, None, seconds, keys)
     with suppress(NightvaultError):  # why is a finding of its own
         patient.status = read_status(config, clock.now())
     found = [one for name, check in chosen.items() for one in _findings(name, check, patient)]
+    patient.notes += _of_key(patient, offline=offline)
     distinct = list(dict.fromkeys(found))
     distinct.sort(key=lambda one: one.level is not Level.CRITICAL)
-    return Report(distinct, list(chosen), patient.requests)
+    return Report(distinct, list(chosen), patient.requests, patient.notes, patient.restores)
+
+
+def _chosen(*, offline: bool, has_key: bool) -> dict[str, Check]:
+    """The checks that are to be made, in their order."""
+    chosen = dict(LOCAL)
+    if has_key:
+        chosen["the key given"] = recovery.opens_header
+    if not offline:
+        chosen |= ASKING
+        if has_key:
+            chosen["the newest catalog"] = recovery.opens_catalog
+    return chosen
+
+
+def _of_key(patient: Patient, *, offline: bool) -> Iterator[str]:
+    """What was not tried of the recovery key."""
+    if not patient.keys:
+        yield "the recovery key was not tried: give it with --key FILE, from a stick"
+    elif patient.status is None:
+        yield "the recovery key was not tried, as the inventory cannot be read"
+    elif offline:
+        yield "the recovery key was tried with the headers of catalogs alone, because of --offline"
 
 
 def _findings(name: str, check: Check, patient: Patient) -> list[Finding]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
+from backup.app.runs import Link
 from backup.app.status_parts import Level, Status
 from backup.config import Config
+from backup.format.keys import RecoveryKey
+from backup.model import JobName, SnapshotId, Tier, VaultName
 from backup.protocols import Clock
 
 
@@ -26,18 +30,50 @@ class Finding:
     fix: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class FullRestore:
+    """What a restore of all of a job's newest snapshot would take; `files` and `bytes` are written.
+
+    `seconds` is what the link needs for the `fetched` bytes; `hours`, from and to, are what the vault needs
+    before, with this `tier`. `cost` is None where no price is known; one of a directory is 0.
+    `is_unverified`: some of the figures are known of another region or kind only.
+    """
+
+    job: JobName
+    vault: VaultName
+    snapshot: SnapshotId
+    files: int
+    bytes: int
+    fetched: int
+    link: Link
+    tier: Tier
+    hours: tuple[float, float] | None
+    cost: Decimal | None
+    currency: str
+    is_unverified: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """How long the link needs."""
+        return self.fetched / self.link.speed
+
+
 @dataclass(slots=True)
 class Patient:
-    """What is looked at. `status` is None if the inventory cannot be opened.
+    """What is looked at. `status` is None if the inventory cannot be opened; `keys` are recovery keys.
 
-    `requests` are those that were sent, in words: each check that sends one adds it.
+    `requests` are those that were sent, in words: each check that sends one adds it. `notes` tell what was
+    tried, or was not, and `restores` what a restore of everything would take: none of these is a finding.
     """
 
     config: Config
     clock: Clock
     status: Status | None
     seconds: float = 20.0
+    keys: Sequence[RecoveryKey] = ()
     requests: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    restores: list[FullRestore] = field(default_factory=list)
 
     @property
     def now(self) -> datetime:

@@ -133,10 +133,11 @@ class Cli:
 
     def progress(self) -> Progress:
         """A bar on a terminal, else a line now and then; JSON lines with --json --verbose."""
+        from backup.app.silence import Silent
         from backup.cli.support import progress
 
         if self.quiet:
-            return progress.Silent()
+            return Silent()
         if self.json and self.verbose:
             return progress.JsonLines(sys.stdout)
         if self.is_logged:

@@ -93,7 +93,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "prune": ("nightvault prune --dry-run", "nightvault prune --wait"),
     "undelete": ("nightvault undelete --all", "nightvault undelete --vault cold NkbByEejwEgg"),
-    "doctor": ("nightvault doctor", "nightvault doctor --offline --fix"),
+    "doctor": ("nightvault doctor", "nightvault doctor --key /media/stick/recovery.key"),
     "compact": ("nightvault compact --dry-run", "nightvault compact --min-gain 0.10"),
     "tag": (
         "nightvault tag latest --add release",

@@ -16,28 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from backup.app.silence import Silent
 from backup.cli.support import render
 
 Monotonic = Callable[[], float]
 _log = logging.getLogger(__name__)
-
-
-class Silent:
-    """A progress that tells nothing."""
-
-    def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
-        """Do nothing."""
-
-    def advance(
-        self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
-    ) -> None:
-        """Do nothing."""
-
-    def note(self, text: str) -> None:
-        """Do nothing."""
-
-    def finish(self, *, is_done: bool = True) -> None:
-        """Do nothing."""
 
 
 class Logged(Silent):

@@ -1,0 +1,150 @@
+"""The doctor and a recovery key: whether it opens the newest catalogs, without paying for a retrieval."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from backup.app.doctor import Report, recovery
+from backup.app.runs import opened
+from backup.format.keys import RecoveryKey, parse_key_file
+from backup.inventory import archives, runs
+from backup.inventory.archives import Archive
+from backup.model import JobName
+from tests.support.servers import Cloud, running_cloud
+from tests.support.wards import Ward, healthy_ward
+
+OTHER = RecoveryKey.from_seed(b"o" * 32)
+
+
+@pytest.fixture
+def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
+    return healthy_ward(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as made:
+        yield made
+
+
+def in_cloud(cloud: Cloud, folder: Path, monkeypatch: pytest.MonkeyPatch, *, vault: str, kind: str) -> Ward:
+    """A server with a vault in AWS, and one backup."""
+    (folder / "home").mkdir()
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.chdir(folder / "home")
+    server = cloud.server(folder / "server", vault=vault, kind=kind)
+    server.init()
+    server.backup()
+    return Ward(server, Path(shutil.move(server.key_file, folder / "recovery.key")))
+
+
+def key_of(ward: Ward) -> RecoveryKey:
+    return parse_key_file(ward.key.read_bytes())
+
+
+def newest_catalog(ward: Ward) -> Archive:
+    with closing(opened(ward.config)) as inventory, inventory.reading() as tx:
+        job = runs.find_job(tx, JobName("main"))
+        assert job is not None
+        return archives.stored_catalogs(tx, job.number, inventory.id)[-1][0]
+
+
+def kinds(report: Report) -> set[str]:
+    return {one.check for one in report.findings}
+
+
+def test_the_right_key_opens_what_the_vault_gives(ward: Ward) -> None:
+    before = left_over()
+    document = ward.server.json("doctor", "--key", ward.key)
+    assert document["findings"] == []
+    assert document["notes"] == [
+        "the recovery key opens the newest catalog of job main, read back from vault cold"
+    ]
+    assert document["requests"] == []
+    assert {"the key given", "the newest catalog"} <= set(document["looked_at"])
+    assert left_over() <= before, "nothing stays"
+
+
+def left_over() -> set[str]:
+    return {path.name for path in Path(tempfile.gettempdir()).glob("nightvault-doctor-*")}
+
+
+def test_another_key_is_a_finding_also_offline(ward: Ward) -> None:
+    for offline in (False, True):
+        report = ward.examined(keys=[OTHER], offline=offline)
+        (found,) = report.findings
+        assert found.check == "key"
+        assert found.what.startswith("the recovery key does not open the newest catalog of job main: ")
+        assert found.why
+        assert "nightvault key status" in found.command
+    assert ward.examined(keys=[OTHER, key_of(ward)]).findings == []
+    offline_notes = ward.examined(keys=[key_of(ward)], offline=True).notes
+    assert offline_notes == [
+        "the recovery key was tried with the headers of catalogs alone, because of --offline"
+    ]
+    (ward.server.state / "inventory.sqlite").unlink()
+    assert ward.examined(keys=[OTHER]).notes == [
+        "the recovery key was not tried, as the inventory cannot be read"
+    ]
+
+
+def test_a_catalog_that_was_changed_in_the_vault_or_is_gone(ward: Ward) -> None:
+    name = newest_catalog(ward).archive_id
+    (path,) = (one for one in (ward.server.folder / "vault").rglob("*") if one.name == name)
+    whole = path.read_bytes()
+    half = len(whole) // 2
+    for spoiled in (whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], whole[:half], None):
+        path.unlink()
+        if spoiled is not None:
+            path.write_bytes(spoiled)
+        (found,) = ward.examined(keys=[key_of(ward)]).findings
+        assert found.check == "key"
+        assert found.what.startswith("cannot open the newest catalog of job main in vault cold: ")
+        assert found.command == "nightvault check --vault cold"
+    path.write_bytes(whole)
+    assert ward.examined(keys=[key_of(ward)]).findings == []
+
+
+def test_a_large_catalog_is_not_read_back(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "LARGEST", 1000)
+    report = ward.examined(keys=[key_of(ward)])
+    assert report.findings == []
+    (note,) = report.notes
+    assert "was not read back: it has 64.0 KiB" in note
+
+
+def test_a_bucket_keeps_catalogs_readable_and_is_read(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward = in_cloud(cloud, tmp_path, monkeypatch, vault=f"bucket-{os.urandom(4).hex()}", kind="s3")
+    report = ward.examined(keys=[key_of(ward)])
+    assert "key" not in kinds(report)
+    assert report.notes == [
+        "the recovery key opens the newest catalog of job main, read back from vault cold"
+    ]
+    assert sum("GetObject" in one for one in report.requests) == 1
+    bucket = ward.config.vaults[0]
+    name = f"{bucket.prefix}{newest_catalog(ward).archive_id}"
+    client = cloud.admin("s3")
+    client.delete_object(Bucket=bucket.bucket, Key=name)
+    assert "key" in kinds(ward.examined(keys=[key_of(ward)]))
+
+
+def test_a_cold_vault_is_asked_for_no_retrieval(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward = in_cloud(cloud, tmp_path, monkeypatch, vault="cold-one", kind="glacier")
+    report = ward.examined(keys=[key_of(ward)])
+    assert "key" not in kinds(report)
+    (note,) = report.notes
+    assert "was not read back: vault cold makes it readable for money only" in note
+    jobs = cloud.admin("glacier").list_jobs(accountId="-", vaultName="cold-one")["JobList"]
+    assert jobs == []
+    assert "key" in kinds(ward.examined(keys=[OTHER]))

@@ -1,0 +1,125 @@
+"""The doctor on a restore of everything: how long, how dear, and what the config has against it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from backup.app.doctor import full_restore
+from backup.app.runs import GUESSED_LINK, LEAST_MEASURED, LinkOrigin, opened
+from backup.cli.demonstration.local_aws import REGION
+from backup.inventory import runs
+from backup.inventory.runs import Outcome
+from backup.model import KIB, MIB, JobName
+from tests.support.servers import Cloud, replace, running_cloud
+from tests.support.wards import Ward, healthy_ward
+
+
+@pytest.fixture
+def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
+    return healthy_ward(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as made:
+        yield made
+
+
+def record_restore(ward: Ward, fetched: int, seconds: float) -> None:
+    now = ward.server.clock.now()
+    with closing(opened(ward.config)) as inventory, inventory.writing() as tx:
+        run = runs.open_restore(tx, runs.find_job(tx, JobName("main")), now)
+        runs.finish_run(tx, run.number, Outcome.DONE, {"fetched": fetched, "seconds": seconds}, now)
+
+
+def test_the_link_is_assumed_measured_set_or_limited(ward: Ward) -> None:
+    (one,) = ward.examined().restores
+    assert (one.link.speed, one.link.origin) == (GUESSED_LINK, LinkOrigin.ASSUMED)
+    assert (one.files, one.cost, one.hours) == (4, Decimal(0), None)
+    assert one.seconds == one.fetched / GUESSED_LINK
+    record_restore(ward, LEAST_MEASURED, 64)
+    (one,) = ward.examined().restores
+    assert (one.link.speed, one.link.origin) == (MIB, LinkOrigin.MEASURED)
+    ward.server.config.write_text(ward.server.config.read_text() + f"\n[restore]\nlink = {2 * MIB}\n")
+    (one,) = ward.examined().restores
+    assert (one.link.speed, one.link.origin) == (2 * MIB, LinkOrigin.SET)
+    replace(ward.server, 'kind = "directory"\n', 'kind = "directory"\ndownload_limit = "16KiB/s"\n')
+    (one,) = ward.examined().restores
+    assert (one.link.speed, one.link.origin) == (16 * KIB, LinkOrigin.LIMITED)
+    assert ward.found() == set()
+
+
+def test_a_limit_that_makes_it_very_long_is_a_finding(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full_restore, "LONG", full_restore.LONG / 1e6)  # what is there is so much smaller
+    assert ward.found() == set(), "only a limit of ours is one"
+    replace(ward.server, 'kind = "directory"\n', 'kind = "directory"\ndownload_limit = "16KiB/s"\n')
+    (found,) = ward.findings()
+    assert found.check == "restore-time"
+    assert "at its limit of 16.0 KiB/s" in found.what
+    assert found.why
+    assert "raise download_limit of vault cold" in found.command
+    replace(ward.server, 'download_limit = "16KiB/s"\n', "")
+    assert ward.found() == set()
+
+
+def test_planning_that_takes_too_long_is_a_note(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: object) -> None:
+        time.sleep(3)
+
+    monkeypatch.setattr(full_restore, "plan_restore", slow)
+    began = time.monotonic()
+    report = ward.examined(seconds=0.3)
+    assert time.monotonic() - began < 2.5
+    assert not report.findings
+    assert not report.restores
+    assert "no answer within 0.3 s" in report.notes[0]
+    assert report.notes[0].endswith("nightvault restore latest --job main --target DIR --dry-run")
+
+
+def test_a_price_beyond_the_limit_of_restores(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "home")
+    server = cloud.server(tmp_path / "server", vault="dear")
+    server.init()
+    server.backup()
+    ward = Ward(server, server.key_file)
+    told = server.json("restore", "latest", "--target", tmp_path / "to", "--dry-run")
+    (quote,) = (one for one in told["quotes"] if one["tier"] == "standard")
+    (document,) = server.json("doctor", "--offline", exit_code=1)["full_restores"]
+    assert document["cost"] == quote["cost"]["total"]
+    assert (document["hours"], document["fetched"]) == (quote["hours"], quote["fetched"])
+    assert (document["tier"], document["link_is"]) == ("standard", "assumed")
+    text = server.run("doctor", "--offline").stdout
+    assert f"after up to {quote['hours'][1]:g} h of waiting (standard); {document['cost']} USD" in text
+
+    def refused() -> list[str]:
+        found = ward.examined(offline=True).findings
+        return [one.what for one in found if one.check == "restore-cost"]
+
+    assert refused() == []
+    server.config.write_text(server.config.read_text() + '\n[restore]\nmax_restore_cost = "0.001"\n')
+    assert refused() == [
+        f"a full restore of job main (standard) costs {document['cost']} USD, and max_restore_cost is 0.001"
+    ]
+    replace(server, 'max_restore_cost = "0.001"', 'max_restore_cost = "5.00"')
+    assert refused() == []
+    replace(server, f'kind = "glacier"\nregion = "{REGION}"', 'kind = "glacier"\nregion = "xx-nowhere-1"')
+    (one,) = ward.examined(offline=True).restores
+    assert one.is_unverified
+    assert "USD by prices of another region" in server.run("doctor", "--offline").stdout
+    monkeypatch.setattr(full_restore, "price_of", lambda *_: None)
+    assert refused() == [
+        "a full restore of job main (standard) has no known price, and max_restore_cost is 5.00"
+    ]
+    assert "; price unknown" in server.run("doctor", "--offline").stdout
+    replace(server, 'max_restore_cost = "5.00"', "")
+    assert refused() == []
