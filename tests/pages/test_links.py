@@ -15,6 +15,7 @@ PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md")])
 MADE = {"backup/migrations", "backup/systemd"}
 """What only the wheel has."""
 _LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
+_QUOTED = re.compile(r"""\]\((?!https:)([^)\s#]+\.md)\), "([A-Z][^"]+)\"""")
 _CODE = re.compile(
     r"`((?:backup|tests|deploy|docs|migrations|changelog\.d|\.ci|\.github)/[\w./@-]*)(?:::(\w+))?`"
 )
@@ -49,6 +50,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert place.exists(), f"{name_of(page)} links to {target}, and there is no such file"
         if anchor and place.suffix == ".md":
             assert anchor in anchors_of(place), f"{name_of(page)} links to {target}: there is no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_headings_that_are_quoted_are_there(page: Path) -> None:
+    """`[s3.md](s3.md), "Heading"`: a part of another page, by its heading."""
+    for target, heading in _QUOTED.findall(" ".join(prose_of(page).split())):
+        place = page.parent / target
+        found = re.findall(r"^#+ (.*)$", prose_of(place), re.MULTILINE)
+        assert heading in found, f"{name_of(page)} sends to {target}, {heading!r}: there is no such heading"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
