@@ -125,6 +125,7 @@ TABLE: dict[str, tuple[str, tuple[Change, Change]]] = {
     "state for all": ("mode", mode("state", 0o755, 0o700)),
     "signer for all": ("mode", mode("state/keys/signer", 0o644, 0o600)),
     "old archives": ("never-read", (later, earlier)),
+    "an old check": ("unchecked", (later, earlier)),
     "PostgreSQL": ("database", file("source/pg/PG_VERSION")),
     "MySQL": ("database", file("source/mysql/ibdata1")),
     "MongoDB": ("database", file("source/deep/mongo/WiredTiger")),
@@ -154,6 +155,29 @@ def test_each_finding_comes_with_its_cause_and_goes_with_it(ward: Ward, name: st
         assert one.command
     mended(ward.server)
     assert ward.found() == set()
+
+
+def test_what_is_said_without_recipient_and_without_job(ward: Ward) -> None:
+    (ward.server.state / "keys" / "recipients").unlink()
+    without_jobs(ward.server)
+    told = {one.what: one.command for one in ward.findings()}
+    assert told == {
+        "there is no recipient": "nightvault key generate",
+        "the config has no job": f"add [[job]] to {ward.server.config}",
+    }
+
+
+def test_the_last_check_counts_and_the_config_may_say_how_long(ward: Ward) -> None:
+    later(ward.server)
+    assert "unchecked" in ward.found()
+    ward.server.done("check", "--vault", "cold")
+    assert "unchecked" not in ward.found()
+    later(ward.server)
+    (told,) = [one.what for one in ward.findings() if one.check == "unchecked"]
+    assert told.startswith("vault cold was last checked on ")
+    with ward.server.config.open("a") as config_file:
+        config_file.write('\n[monitoring]\ncheck_age = "1y"\n')
+    assert not ward.found() & {"unchecked", "check"}
 
 
 def test_a_damaged_page_of_the_inventory_is_found(ward: Ward) -> None:

@@ -37,6 +37,7 @@ LOCAL: Mapping[str, Check] = {
     "sources": jobs.missing_sources,
     "never run": jobs.never_run,
     "never read": jobs.never_read,
+    "last check": jobs.unchecked,
     "last night": nights.unusual,
     "warnings": nights.unread_warnings,
     "retention": jobs.no_policy,

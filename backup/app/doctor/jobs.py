@@ -8,9 +8,13 @@ from datetime import timedelta
 
 from backup.app.doctor.finding import Finding, Patient, warning
 from backup.app.filters import filters_of, overrides_of
+from backup.app.status_parts import UNKNOWN
 
 UNREAD = timedelta(days=180)
 """How long an archive may lie before it is a finding that nothing of it was ever read back."""
+
+UNCHECKED = timedelta(days=90)
+"""How old the last good check of a vault may be where the config has no `check_age`."""
 
 _PRECIOUS = (".ssh", ".gnupg", ".password-store", ".local/share/keyrings", ".mozilla", ".thunderbird")
 
@@ -56,6 +60,23 @@ def never_read(patient: Patient) -> Iterator[Finding]:
                 "that an archive is listed does not prove that it can be opened",
                 f"nightvault check --vault {vault.name} --read-data 1%",
             )
+
+
+def unchecked(patient: Patient) -> Iterator[Finding]:
+    """Vaults without a good check for long; where the config says how long, the status tells it."""
+    if patient.status is None or patient.config.monitoring.check_age is not None:
+        return
+    for vault in patient.status.vaults:
+        since = vault.checked_at or vault.stored_since
+        if vault.kind == UNKNOWN or since is None or patient.now - since <= UNCHECKED:
+            continue
+        told = "never checked" if vault.checked_at is None else f"last checked on {since:%Y-%m-%d}"
+        yield warning(
+            "unchecked",
+            f"vault {vault.name} was {told}",
+            "nobody knows whether the archives are still there",
+            f"nightvault check --vault {vault.name}",
+        )
 
 
 def missing_sources(patient: Patient) -> Iterator[Finding]:
