@@ -162,7 +162,8 @@ def test_what_is_said_without_recipient_and_without_job(ward: Ward) -> None:
     without_jobs(ward.server)
     told = {one.what: one.command for one in ward.findings()}
     assert told == {
-        "there is no recipient": "nightvault key generate",
+        "there is no recipient": "nightvault key generate --out FILE elsewhere, and name its recipient in "
+        "[encryption] here",
         "the config has no job": f"add [[job]] to {ward.server.config}",
     }
 

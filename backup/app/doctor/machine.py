@@ -130,7 +130,8 @@ def enrolment(patient: Patient) -> Iterator[Finding]:
             )
     if not recipients:
         why = "nothing can be sealed, so nothing is backed up"
-        yield critical("enrolment", "there is no recipient", why, "nightvault key generate")
+        do = "nightvault key generate --out FILE elsewhere, and name its recipient in [encryption] here"
+        yield critical("enrolment", "there is no recipient", why, do)
 
 
 def recovery_lines(patient: Patient) -> Iterator[Finding]:
