@@ -363,6 +363,9 @@ def test_one_set_of_roles_for_all_servers_of_a_unit(emulator: RunningEmulator, s
     [
         (["setup", "aws"], 2, "say what to do"),
         (["setup", "aws", "--plan", "--ca", "nowhere.pem"], 2, "cannot read nowhere.pem"),
+        (["setup", "aws", "--plan", "--ca", "CA", "--unit", "U"], 2, "--unit is for a certificate"),
+        (["setup", "aws", "--plan", "--ca", "CA", "--prune-subject", ""], 2, "in no certificate"),
+        (["setup", "aws", "--plan", "--ca", "CA", "--subject", "${aws:x}"], 2, "in no certificate"),
         (["setup", "aws", "--plan", "--vault", "warm"], 2, "no vault warm in AWS"),
         (["setup", "aws", "--apply", "--ca", "CA"], 2, "nobody is there to answer"),
     ],
@@ -370,6 +373,35 @@ def test_one_set_of_roles_for_all_servers_of_a_unit(emulator: RunningEmulator, s
 def test_wrong_words(server: Server, words: list[str], code: int, said: str) -> None:
     ca = str(server.folder / "ca" / "ca.pem")
     assert said in server.fails(code, *(ca if word == "CA" else word for word in words))
+
+
+def test_one_role_for_all_is_not_given_to_another_certificate(server: Server) -> None:
+    """--prune-subject would be for nothing: the server could delete all the same."""
+    arn = f"arn:aws:iam::{ACCOUNT_ID}:role/all"
+    keys = "".join(f'{key} = "{arn}"\n' for key in ("role_arn", "restore_role_arn", "prune_role_arn"))
+    server.config.write_text(server.config.read_text().replace("[[vault]]\n", f"[[vault]]\n{keys}"))
+    assert "needs a prune role of its own" in server.fails(2, *set_up(server, "plan", "--prune-subject", "x"))
+
+
+def test_another_authority_is_told_before_servers_are_cut_off(
+    emulator: RunningEmulator, server: Server
+) -> None:
+    """So is a list of another one; and a config that cannot be changed, before anything is made."""
+    other = server.folder / "other"
+    server.done("ca", "create", "--dir", other, "--name", "Other CA", "--organization", "Test")
+    server.done("ca", "crl", "--dir", other)
+    wrong = ("setup", "aws", "--apply", "--yes", "--ca", other / "ca.pem")
+    assert "not signed by any authority of --ca" in server.fails(2, *wrong)
+    assert "not signed by any authority" in server.fails(
+        2, *set_up(server, "apply", "--yes", "--crl", other / "crl.pem")
+    )
+    text = server.config.read_text()
+    head, _, rest = text.partition("[[vault]]\n")
+    table, *others = rest.partition("\n[")
+    pairs = ", ".join(line.partition("#")[0].strip() for line in table.splitlines() if line)
+    server.config.write_text(f"vault = [{{ {pairs} }}]\n{head}{''.join(others)}")
+    assert "no [[vault]] named cold" in server.fails(2, *set_up(server, "apply", "--yes"))
+    assert state_of(emulator) == EMPTY
 
 
 def test_without_keys_of_an_admin(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backup.app.aws_setup.documents import Document
+from backup.app.aws_setup.documents import Document, same_document
+from backup.app.aws_setup.given import names_in
 from backup.app.aws_setup.model import (
     TAG,
     UNKNOWN_ANCHOR,
@@ -28,6 +29,8 @@ from backup.app.aws_setup.places import place_obstacles, steps_of_place
 POLICY = "nightvault"
 """The name of each role's inline policy."""
 
+_SUBJECT = "aws:PrincipalTag/x509Subject/"
+
 
 def to_make(wanted: Wanted, found: Found) -> Plan:
     """What must be done so that all is as it should be; nothing if it is."""
@@ -43,6 +46,11 @@ def to_make(wanted: Wanted, found: Found) -> Plan:
         *_crl(wanted, found),
         *(step for role in wanted.roles for step in _role(wanted, role, found)),
         *_profile(wanted, found),
+    ]
+    obstacles += [
+        f"vault {other} of this config has roles, too: [roles_anywhere] is for all vaults of a config, and "
+        f"this set-up would cut {other} off; give each vault a config of its own"
+        for other in wanted.others
     ]
     return Plan(tuple(steps), (*obstacles, *place_obstacles(wanted, found.place)))
 
@@ -62,11 +70,18 @@ def _anchor(wanted: Wanted, found: Found) -> Iterator[Step]:
     anchor = found.anchors[0]
     number = {"trustAnchorId": anchor.id}
     if anchor.certificates.split() != wanted.certificates.split():
-        words = "its certificates become those of your authority; its ARN stays"
+        words = _who_signs(anchor.certificates, wanted.certificates)
         change = {**number, "source": source}
         yield _anywhere(Verb.CHANGE, Kind.ANCHOR, wanted.name, words, "update_trust_anchor", change)
     if not anchor.enabled:
         yield _anywhere(Verb.CHANGE, Kind.ANCHOR, wanted.name, "is enabled", "enable_trust_anchor", number)
+
+
+def _who_signs(before: str, now: str) -> str:
+    """Whose certificates a trust anchor lets in, and whose no more."""
+    gone = [name for name in names_in(before) if name not in names_in(now)]
+    more = f"; no more of {' and '.join(gone)}" if gone else ""
+    return f"lets in certificates of {' and '.join(names_in(now))}{more}; its ARN stays"
 
 
 def _crl(wanted: Wanted, found: Found) -> Iterator[Step]:
@@ -106,12 +121,12 @@ def _role(wanted: Wanted, role: WantedRole, found: Found) -> Iterator[Step]:
         }
         words = f"for {role.purpose}; only by this trust anchor, only for {subject}"
         yield _iam(Verb.MAKE, role.name, words, "create_role", made)
-    elif known.trust != trust:
+    elif not same_document(known.trust, trust):
         change = {**named, "PolicyDocument": json.dumps(trust)}
-        words = "who may assume it is set right"
+        words = _who(known.trust, trust)
         yield _iam(Verb.CHANGE, role.name, words, "update_assume_role_policy", change)
     policies: Mapping[str, Document] = {} if known is None else known.policies
-    if policies.get(POLICY) != role.policy:
+    if not same_document(policies.get(POLICY), role.policy):
         change = {**named, "PolicyName": POLICY, "PolicyDocument": json.dumps(role.policy)}
         words = "may do: " + ", ".join(short_actions(role.policy))
         yield _iam(Verb.CHANGE, role.name, words, "put_role_policy", change)
@@ -119,6 +134,27 @@ def _role(wanted: Wanted, role: WantedRole, found: Found) -> Iterator[Step]:
         change = {**named, "PolicyName": other}
         words = f"loses the policy {other}, which is not of this set-up"
         yield _iam(Verb.CHANGE, role.name, words, "delete_role_policy", change)
+
+
+def _who(before: Document, now: Document) -> str:
+    """Who may assume a role, and who no more: a set-up of the same name for another server takes it away."""
+    gone = _subjects(before) - _subjects(now)
+    more = f"; no more {', '.join(sorted(gone))}" if gone else ""
+    return f"who may assume it is set right: {', '.join(sorted(_subjects(now)))}{more}"
+
+
+def _subjects(trust: Document) -> set[str]:
+    """The names and units that a trust policy asks for."""
+    policy = json.loads(json.dumps(trust))
+    statements = policy.get("Statement", [])
+    return {
+        f"{key.removeprefix(_SUBJECT)}={value}"
+        for statement in (statements if isinstance(statements, list) else [statements])
+        for keys in statement.get("Condition", {}).values()
+        for key, values in keys.items()
+        if key.startswith(_SUBJECT)
+        for value in (values if isinstance(values, list) else [values])
+    }
 
 
 def short_actions(policy: Document) -> list[str]:

@@ -283,6 +283,20 @@ def profile_input(setup: AwsSetup) -> Document:
     }
 
 
+def same_document(one: object, other: object) -> bool:
+    """Whether two documents say the same: AWS gives lists back in another order, and a list of one as it."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        made = sorted((_plain(one) for one in value), key=repr)
+        return made[0] if len(made) == 1 else made
+    return value
+
+
 def _policy(*statements: Document) -> Document:
     return {"Version": "2012-10-17", "Statement": list(statements)}
 

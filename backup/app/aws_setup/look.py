@@ -76,7 +76,11 @@ def _place(calls: AwsCalls, wanted: Wanted) -> FoundPlace | None:
     if there is None:
         return None
     tags = calls.call("glacier", "list_tags_for_vault", **given).get("Tags", {})
-    return FoundPlace(tags.get(TAG) == wanted.name, holds=bool(there.get("NumberOfArchives")))
+    return FoundPlace(
+        is_ours=tags.get(TAG) == wanted.name,
+        holds=bool(there.get("NumberOfArchives")),
+        is_others=tags.get(TAG, wanted.name) != wanted.name,
+    )
 
 
 def _bucket(calls: AwsCalls, setup: str, bucket: WantedBucket) -> FoundPlace | None:

@@ -69,7 +69,10 @@ class WantedBucket:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """All that a set-up of a name wants; `certificates` and `crl` are in PEM, `vault` is a Glacier vault."""
+    """All that a set-up of a name wants; `certificates` and `crl` are in PEM, `vault` is a Glacier vault.
+
+    `others` are vaults of the same config with roles of their own.
+    """
 
     name: str
     setup: AwsSetup
@@ -81,6 +84,7 @@ class Wanted:
     vault: str | None = None
     bucket: WantedBucket | None = None
     crl: str | None = None
+    others: tuple[str, ...] = ()
 
     def trust_of(self, role: WantedRole, anchor_arn: str) -> Document:
         """The trust policy of a role by one trust anchor."""
@@ -133,10 +137,14 @@ class FoundRole:
 
 @dataclass(frozen=True, slots=True)
 class FoundPlace:
-    """The vault or bucket, if it is there: whether it is ours, whether it holds anything, its settings."""
+    """The vault or bucket, if it is there: whether it is ours, whether it holds anything, its settings.
+
+    `is_others`: it carries the tag of a set-up of another name.
+    """
 
     is_ours: bool
     holds: bool
+    is_others: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

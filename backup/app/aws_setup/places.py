@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from backup.app.aws_setup.documents import same_document
 from backup.app.aws_setup.model import TAG, FoundPlace, Kind, Step, Verb, Wanted, WantedBucket
 
 BLOCKED: Mapping[str, bool] = {
@@ -49,7 +50,7 @@ def _vault(name: str, vault: str, found: FoundPlace | None) -> Iterator[Step]:
     given = {"accountId": "-", "vaultName": vault}
     if found is None:
         yield Step(Verb.MAKE, Kind.VAULT, vault, "keeps the archives", "glacier", "create_vault", given)
-    if found is None or not (found.is_ours or found.holds):
+    if found is None or not (found.is_ours or found.holds or found.is_others):
         change = {**given, "Tags": {TAG: name}}
         yield Step(
             Verb.CHANGE, Kind.VAULT, vault, f"gets the tag {TAG}", "glacier", "add_tags_to_vault", change
@@ -70,7 +71,7 @@ def _bucket(name: str, bucket: WantedBucket, found: FoundPlace | None) -> Iterat
         return
     settings: Mapping[str, Any] = {} if found is None else found.settings
     for setting, value, words, operation, member in _settings(bucket):
-        if settings.get(setting) != value:
+        if not same_document(settings.get(setting), value):
             shown = json.dumps(value) if setting == "policy" else value
             given = {"Bucket": bucket.name, member: shown}
             yield Step(Verb.CHANGE, Kind.BUCKET, bucket.name, words, "s3", operation, given)

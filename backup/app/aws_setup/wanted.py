@@ -6,12 +6,17 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, BucketSetup, documents
+from backup.app.aws_setup.given import check_issuer
 from backup.app.aws_setup.model import Wanted, WantedBucket, WantedRole
 from backup.config import Config, VaultSettings
+from backup.credentials.certificate import TAG_VALUE
 from backup.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 PURPOSES = {"role_arn": "backup", "restore_role_arn": "restore", "prune_role_arn": "prune"}
 """The roles by the config's keys: what each is for, which is also the name of its document."""
@@ -132,7 +137,12 @@ def wanted_of(config: Config, vault: VaultSettings, account: Account, options: O
         vault=vault.vault,
         bucket=bucket,
         crl=options.crl,
+        others=tuple(one.name for one in config.vaults if one is not vault and _has_roles(one)),
     )
+
+
+def _has_roles(vault: VaultSettings) -> bool:
+    return any(getattr(vault, key) is not None for key in PURPOSES)
 
 
 def _setup(config: Config, vault: VaultSettings, account: Account) -> AwsSetup:
@@ -171,6 +181,11 @@ def _roles(
         arn = getattr(vault, key)
         if arn is not None:
             by_arn.setdefault(arn, []).append(purpose)
+    if options.prune_subject is not None and ["prune"] not in by_arn.values():
+        raise UsageError(
+            f"--prune-subject needs a prune role of its own; {vault.name} has one role for several purposes",
+            advice="name another role in prune_role_arn, or leave it out",
+        )
     roles = []
     for arn, purposes in by_arn.items():
         if arn.split(":")[4] != account.id:
@@ -199,9 +214,32 @@ def _distinct(statements: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
 
 
 def _subject(config: Config, options: Options) -> tuple[str, str | None]:
+    for option, value in (
+        ("--subject", options.subject),
+        ("--unit", options.unit),
+        ("--prune-subject", options.prune_subject),
+    ):
+        if value is not None and not (value and TAG_VALUE.fullmatch(value)):
+            raise UsageError(
+                f"{option} {value!r} is in no certificate that AWS lets in",
+                advice="letters, digits, blanks and _ . : / = + - @, at least one",
+            )
     if options.subject is not None:
         return options.subject, options.unit
+    if options.unit is not None:
+        raise UsageError(
+            "--unit is for a certificate that is not on this machine", advice="say --subject CN, too"
+        )
     return subject_of(config)
+
+
+def check_own_certificate(config: Config, authorities: Sequence[x509.Certificate]) -> None:
+    """`UsageError` if this server's certificate is of none of the authorities; a chain is left to AWS."""
+    from backup.app.vaults import identity_files
+    from backup.credentials.identity import own_certificate
+
+    if config.identity is not None and config.identity.intermediates is None:
+        check_issuer(own_certificate(identity_files(config)), authorities)
 
 
 def subject_of(config: Config) -> tuple[str, str | None]:

@@ -31,10 +31,8 @@ _OPTIONS = (
         "--ca",
         "authorities",
         multiple=True,
-        default=("ca/ca.pem",),
-        show_default=True,
         metavar="FILE",
-        help="The authority's certificate; twice while it changes.",
+        help="The authority's certificates.  [default: ca/anchor.pem, else ca/ca.pem]",
     ),
     click.option(
         "--subject", metavar="CN", help="The certificate's common name, if it is not on this machine."

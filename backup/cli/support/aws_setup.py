@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from backup.app.aws_setup import diff, words
 from backup.app.aws_setup.calls import AwsCalls
 from backup.app.aws_setup.carry_out import Planner, carry_out
 from backup.app.aws_setup.config_file import check_writable, read_config, replace_config, with_values
+from backup.app.aws_setup.given import authorities_in, bundle, checked_crl
 from backup.app.aws_setup.look import look
 from backup.app.aws_setup.model import Found, Plan, Step, Wanted
 from backup.app.aws_setup.sessions import try_sessions
@@ -17,6 +19,7 @@ from backup.app.aws_setup.wanted import (
     Account,
     Options,
     account_of,
+    check_own_certificate,
     filled,
     missing_values,
     vault_table,
@@ -26,6 +29,9 @@ from backup.app.prices import price_of, price_table
 from backup.cli.support.context import Cli
 from backup.config import Config, config_of, find_config, load_config, read_document
 from backup.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 @dataclass(slots=True)
@@ -149,16 +155,20 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
     account = account_of(calls.call("sts", "get_caller_identity"))
     values = missing_values(table, account, name)
     config = config_of(filled(document, vault_name, values), path)
+    authorities = () if mode == "destroy" else _authorities(told["authorities"])
+    crl = None if mode == "destroy" else _text(told, "crl")
     options = Options(
         name=name,
-        certificates="" if mode == "destroy" else _files(told["authorities"]),
-        crl=_file(_text(told, "crl")),
+        certificates=bundle(authorities),
+        crl=None if crl is None else checked_crl(crl, _file(crl), authorities),
         subject=_text(told, "subject"),
         unit=_text(told, "unit"),
         prune_subject=_text(told, "prune_subject"),
         versioning=bool(told["versioning"]),
         shared=bool(told["shared"]),
     )
+    if authorities and options.subject is None:
+        check_own_certificate(config, authorities)
     wanted = wanted_of(config, config.vault(vault_name), account, options)
     planner = diff.to_destroy if mode == "destroy" else diff.to_make
     return SetUp(cli, path, config, vault_name, values, account, wanted, calls, planner, Found())
@@ -169,14 +179,19 @@ def _text(told: Mapping[str, object], key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _files(paths: object) -> str:
-    return "".join(str(_file(str(path))) for path in (paths if isinstance(paths, tuple) else ()))
+AUTHORITY = ("ca/anchor.pem", "ca/ca.pem")
+"""Where the authority's certificates are, if nobody says so: the first of these that is there."""
 
 
-def _file(path: str | None) -> str | None:
+def _authorities(told: object) -> Sequence[x509.Certificate]:
+    paths = told if isinstance(told, tuple) else ()
+    if not paths:
+        paths = tuple([path for path in AUTHORITY if os.path.exists(path)] or AUTHORITY[1:])[:1]
+    return authorities_in({str(path): _file(str(path)) for path in paths})
+
+
+def _file(path: str) -> str:
     """The text of a PEM file. `UsageError`."""
-    if path is None:
-        return None
     try:
         with open(path, encoding="ascii") as file:
             return file.read()

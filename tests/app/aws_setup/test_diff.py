@@ -106,3 +106,43 @@ def test_what_holds_something_or_is_not_ours_is_left(wanted: Wanted) -> None:
     stranger = replace(whole, roles={**whole.roles, "n-prune": role})
     assert to_make(wanted, stranger).obstacles
     assert "n-prune" not in {step.name for step in to_destroy(wanted, stranger).steps}
+
+
+def test_who_loses_access_is_said() -> None:
+    """A set-up of the same name for another server takes the roles from the first."""
+    whole = carried_out(to_make, OF_VAULT, Found(), 100)
+    of_another = [replace(role, common_name="web2") for role in ROLES]
+    plan = to_make(replace(OF_VAULT, roles=tuple(of_another)), whole)
+    assert {step.operation for step in plan.steps} == {"update_assume_role_policy"}
+    assert {step.words for step in plan.steps} == {
+        "who may assume it is set right: CN=web2, OU=OU; no more CN=web1"
+    }
+
+
+def test_what_aws_writes_in_another_way_is_no_change() -> None:
+    """Lists in another order, and a list of one as it."""
+    whole = carried_out(to_make, OF_BUCKET, Found(), 100)
+    assert whole.place is not None
+    policy = json.loads(json.dumps(MADE["bucket"]))
+    for statement in policy["Statement"]:
+        if len(statement["Action"]) == 1:
+            (statement["Action"],) = statement["Action"]
+        if isinstance(statement["Resource"], list):
+            statement["Resource"].reverse()
+    written = replace(whole.place, settings={**whole.place.settings, "policy": policy})
+    assert to_make(OF_BUCKET, replace(whole, place=written)) == Plan(())
+    policy["Statement"][0]["Effect"] = "Allow"
+    (step,) = to_make(OF_BUCKET, replace(whole, place=written)).steps
+    assert step.operation == "put_bucket_policy"
+
+
+def test_a_vault_of_another_set_up_is_not_taken() -> None:
+    """It is used as it is, though it is empty; and not deleted with this set-up."""
+    theirs = Found(place=FoundPlace(is_ours=False, holds=False, is_others=True))
+    assert [step for step in to_make(OF_VAULT, theirs).steps if step.service == "glacier"] == []
+    assert to_destroy(OF_VAULT, theirs).steps == ()
+
+
+def test_a_vault_beside_it_in_the_config_is_an_obstacle() -> None:
+    plan = to_make(replace(OF_VAULT, others=("warm",)), Found())
+    assert "would cut warm off" in plan.obstacles[0]

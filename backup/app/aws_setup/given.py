@@ -1,0 +1,104 @@
+"""The authority's certificates and revocation list as a set-up is given them; looked at before AWS is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from backup.credentials.certificate import name_text
+from backup.errors import UsageError
+
+MOST_AUTHORITIES = 2
+"""The most certificates that a trust anchor takes (IAM Roles Anywhere, quotas)."""
+
+
+def authorities_in(files: Mapping[str, str]) -> Sequence[x509.Certificate]:
+    """The certificates of PEM files by their paths, each once. `UsageError` for what no trust anchor takes.
+
+    A key among them must go nowhere: they are sent to AWS, and written to files that all may read.
+    """
+    found = list(dict.fromkeys(one for path, text in files.items() for one in _certificates(path, text)))
+    if len(found) > MOST_AUTHORITIES:
+        raise UsageError(
+            f"{' and '.join(files)} hold {len(found)} certificates: a trust anchor takes {MOST_AUTHORITIES}",
+            advice="name the old and the new authority alone",
+        )
+    return found
+
+
+def bundle(authorities: Sequence[x509.Certificate]) -> str:
+    """Certificates as a trust anchor takes them, without anything else that their files say."""
+    return "".join(one.public_bytes(Encoding.PEM).decode() for one in authorities)
+
+
+def names_in(pem: str) -> Sequence[str]:
+    """The subjects of a trust anchor's certificates; none if it cannot be read."""
+    try:
+        return [name_text(one.subject) for one in x509.load_pem_x509_certificates(pem.encode())]
+    except ValueError:
+        return []
+
+
+def check_issuer(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> None:
+    """`UsageError` if none of the authorities signed a certificate: AWS would let it in no more."""
+    if any(_signed(certificate, one) for one in authorities):
+        return
+    raise UsageError(
+        f"the certificate of {name_text(certificate.subject)} is not signed by any authority of --ca, but by "
+        f"{name_text(certificate.issuer)}: AWS would not let it in",
+        advice="name the one that signed it; while the authority's root changes that is ca/anchor.pem",
+    )
+
+
+def checked_crl(path: str, text: str, authorities: Sequence[x509.Certificate]) -> str:
+    """A revocation list in PEM. `UsageError` for what is none, or of another authority."""
+    try:
+        crl = x509.load_pem_x509_crl(text.encode())
+    except ValueError as error:
+        raise UsageError(
+            f"{path} is no revocation list in PEM", advice="`nightvault ca crl` signs one"
+        ) from error
+    if not any(crl.issuer == one.subject and _is_of(crl, one) for one in authorities):
+        raise UsageError(
+            f"the revocation list {path} is not signed by any authority of --ca",
+            advice="crl.pem is of ca.pem, crl-2.pem of ca-2.pem",
+        )
+    return text
+
+
+def _certificates(path: str, text: str) -> Iterator[x509.Certificate]:
+    if "PRIVATE KEY" in text:
+        raise UsageError(
+            f"{path} holds a private key", advice="name the authority's certificate: its key goes nowhere"
+        )
+    try:
+        found = x509.load_pem_x509_certificates(text.encode())
+        constraints = [one.extensions.get_extension_for_class(x509.BasicConstraints).value for one in found]
+    except x509.ExtensionNotFound:
+        constraints = []
+    except ValueError as error:
+        raise UsageError(f"{path} is no PEM file with certificates") from error
+    if not constraints or not all(one.ca for one in constraints):
+        raise UsageError(
+            f"{path} is not the certificate of an authority",
+            advice="name the authority's, ca.pem in its directory, not a server's",
+        )
+    yield from found
+
+
+def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _is_of(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
+    try:
+        return crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        return False
