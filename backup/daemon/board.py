@@ -220,7 +220,8 @@ class Board:
             before, line.before = line.before, None
             is_new, line.waits_for = waits_for != line.waits_for, waits_for
             line.row = before if locked and before is not None else ended(line.row, state, self._clock.now())
-            line.is_by_hand = locked and run.is_by_hand  # so it is not lost, whatever its schedule says
+            # So that it is not lost, whatever its schedule says.
+            line.is_by_hand = locked and run.is_by_hand and not run.cancelled.is_set()
             if waits_for:
                 line.not_before = self._monotonic() + (LOCK_SECONDS if locked else VAULT_SECONDS)
         if run.task.is_recorded:
@@ -255,6 +256,17 @@ class Board:
         return retry_at(run.task.timing, ended(self._lines[run.task.key].row, TaskState.FAILED, now), now)
 
     # What is asked for by a person.
+
+    def cancel(self, run: TaskRun) -> None:
+        """Ask a run to end for good. Recorded at once: it may hang until somebody ends the process."""
+        with self._lock:
+            line = self._lines[run.task.key]
+            if line.run is not run:
+                return
+            run.cancel()
+            line.row = ended(line.row, TaskState.CANCELLED, self._clock.now())
+        if run.task.is_recorded:
+            self._record(line.row)
 
     def put(self, key: TaskKey) -> bool:
         """Queue a task now, whatever its schedule and pause say; False if it runs, or was asked for already.

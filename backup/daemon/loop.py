@@ -59,8 +59,8 @@ class Loop:
             ended = self.executor.wait(self.stop_seconds) and ticks.stop(_LOOK_SECONDS)
         left = self.board.runs()
         for run in left:
-            _log.warning("%s: dropped, as it did not end in %g s; it goes on after the next start",
-                         run.task, self.stop_seconds)  # fmt: skip
+            after = "was cancelled" if run.cancelled.is_set() else "goes on after the next start"
+            _log.warning("%s: dropped, as it did not end in %g s; it %s", run.task, self.stop_seconds, after)
         _log.info("stopped")
         return ended and not left
 

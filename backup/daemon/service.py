@@ -30,7 +30,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Service:
-    """A daemon. `reread` reads the config file anew; `told` wraps the work, to tell of crashes."""
+    """A daemon. `reread` reads the config file anew; `told` wraps the work, to tell of crashes.
+
+    `reloaded` is told of each config that was read again.
+    """
 
     config: Config
     clock: Clock
@@ -39,6 +42,7 @@ class Service:
     reread: Callable[[], Config]
     watchers: Sequence[Watcher] = ()
     told: Callable[[Work], Work] = lambda work: work
+    reloaded: Callable[[Config], None] = lambda _: None
     stop: Event = field(default_factory=Event)
 
     def run(self) -> bool:
@@ -77,6 +81,7 @@ class Service:
             return
         changed = differences(self.config, new)
         self.config = work.config = verbs.config = new
+        self.reloaded(new)
         board.replace(tasks, InventoryBook(new))
         _log.info("the config was read again: %s", "these have changed" if changed else "nothing has changed")
         for line in changed:

@@ -71,7 +71,7 @@ class Verbs:
             running = ", ".join(_named(run) for run in self.board.runs()) or "nothing"
             several = "several are named" if found else "no run is named"
             raise UsageError(f"{several} {name}: what runs is {running}", advice="name one by its id")
-        found[0].cancel()
+        self.board.cancel(found[0])
         return {"run": found[0].id, "task": str(found[0].task)}
 
 

@@ -191,6 +191,9 @@ def test_the_config_is_read_again_and_one_with_mistakes_is_refused(place: Place)
         daemon.wait_for("config: job slow: new")
         place("run", "slow")
         daemon.wait_for("job slow: done in")
+        place.write('[monitoring]\nlog = "json"\n' + JOBS)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for('"message":"the config was read again: these have changed"')
         daemon.stop()
 
 

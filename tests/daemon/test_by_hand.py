@@ -14,7 +14,7 @@ from backup.app.tasks import Task, TaskKind
 from backup.daemon.task_run import TaskRun
 from backup.daemon.verbs import Verbs
 from backup.errors import DaemonAwayError, LockedError
-from backup.inventory.tasks import Pause, TaskRow
+from backup.inventory.tasks import Pause, TaskRow, TaskState
 from backup.model import JobName
 from tests.support.daemons import COLD, Daemon, MemoryBook, minutes, task
 from tests.support.doubles import ManualClock
@@ -91,6 +91,26 @@ def test_what_waited_for_another_backup_that_did_its_work_waits_no_more() -> Non
     go(daemon, 3)
     assert daemon.ran == ["nightly"]
     assert state(daemon, "nightly") == "idle"
+
+
+def test_a_run_that_was_cancelled_and_hangs_does_not_go_on_after_a_restart() -> None:
+    class Cut(BaseException):
+        """The end of the process."""
+
+    daemon = Daemon([NIGHTLY], ManualClock(NOON), leaves_record=False)
+    daemon.book.ran(NIGHTLY, NOON - minutes(5 * 24 * 60))
+
+    def act(_: TaskRun) -> None:
+        Verbs(None, daemon.board, daemon.clock).cancel({"run": "nightly"})  # type: ignore[arg-type]
+        raise Cut
+
+    daemon.act = act
+    with pytest.raises(Cut):
+        daemon.look()
+    daemon.start()
+    go(daemon, 60)
+    assert daemon.ran == ["nightly"]
+    assert daemon.book.rows[NIGHTLY.key].state is TaskState.CANCELLED
 
 
 def test_nothing_is_promised_after_a_stop() -> None:

@@ -315,6 +315,16 @@ class TestMail:
             self.mail(server, tmp_path, security="none", user=None, password_file=None).send(note())
         assert len(made.mails) == 1
 
+    def test_a_mail_that_was_taken_is_not_sent_again_for_a_rude_goodbye(self, tmp_path: Path) -> None:
+        class Rude(MailServer):
+            async def handle_QUIT(self, *_: object) -> str:  # noqa: N802  its name is the library's
+                return "421 4.4.2 too busy to say goodbye"
+
+        with mail_server(Rude()) as server:
+            one = self.mail(server, tmp_path, security="none", user=None, password_file=None)
+            assert one.send(note()).startswith("taken for")
+        assert len(server.mails) == 1
+
     def test_one_recipient_is_unknown(self, tmp_path: Path) -> None:
         made = MailServer()
         made.refuses = {"ops@example.org": "550 5.1.1 no such user"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -40,7 +41,7 @@ def daemon(cli: Cli) -> None:
     all_tasks(config)
     with closing(opened(config)):
         pass  # no inventory: say so now, not each minute
-    log_to_stderr(config.monitoring.log, quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
+    _log_by(cli, config)
     with hold_lock(config.state_dir, "daemon"):  # the inventory is open while something is done, no longer
         service = Service(
             config,
@@ -50,9 +51,14 @@ def daemon(cli: Cli) -> None:
             reread=lambda: load_config(config.path),
             watchers=[LogWatcher()],
             told=lambda work: _crashes_told(config, work),
+            reloaded=partial(_log_by, cli),
         )
         if not service.run():
             _leave()
+
+
+def _log_by(cli: Cli, config: Config) -> None:
+    log_to_stderr(config.monitoring.log, quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
 
 
 def _leave() -> None:

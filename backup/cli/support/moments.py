@@ -37,7 +37,12 @@ def parse_until(text: str, now: datetime) -> datetime:
     """The aware time of a text that may also be a span from now on, such as 3h or 2d. `UsageError`."""
     match = _SPAN.fullmatch(text.strip())
     if match is None:
-        return parse_moment(text)
+        try:
+            return parse_moment(text)
+        except UsageError as error:
+            raise UsageError(
+                str(error), advice='write a span such as 3h or 2d, a day, or "2026-11-01 03:00"'
+            ) from error
     return now + int(match[1]) * _UNITS[match[2]]
 
 

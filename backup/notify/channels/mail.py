@@ -43,15 +43,18 @@ class Mail:
         """See `Channel`."""
         password = read_secret(self.password_file, self.environ) if self.password_file else None
         secrets = [password, Secret(f"\0{self.user}\0{password.reveal()}")] if password else []
+        refused = None
         try:
             with self._connected() as server:
                 if self.user is not None and password is not None:
                     _log_in(server, self.user, password.reveal())
                 refused = server.send_message(self._letter(note), self._address, list(self.to))
         except smtplib.SMTPException as error:
-            raise self._told(error, secrets) from None  # the library's error may repeat what we sent
+            if refused is None:  # else the mail was taken, and only the goodbye failed
+                raise self._told(error, secrets) from None  # the library's error may repeat what we sent
         except (OSError, ssl.SSLError) as error:
-            raise AwayError(f"{self._where} cannot be reached: {_why(error)}") from None
+            if refused is None:
+                raise AwayError(f"{self._where} cannot be reached: {_why(error)}") from None
         if not refused:
             return f"taken for {', '.join(self.to)}"
         lost = ", ".join(f"{who}: {_answer(*refused[who])}" for who in refused)
