@@ -285,6 +285,15 @@ class Board:
         self.dispatch()
         return True
 
+    def withdraw(self, name: str) -> Task | None:
+        """Take back what was asked for by hand and has not begun; None if there is no such thing."""
+        with self._lock:
+            for line in self.lines():
+                if line.is_by_hand and line.run is None and line.task.name == name:
+                    line.queued_at, line.is_by_hand, line.waits_for = None, False, ""
+                    return line.task
+        return None
+
     @property
     def scheduled(self) -> list[Task]:
         """The tasks that the config gives a schedule."""

@@ -64,9 +64,11 @@ class Verbs:
         return {"job": request["job"], "was_paused": was_paused}
 
     def cancel(self, request: Mapping[str, object]) -> dict[str, Any]:
-        """Ask a run to end for good, named by its id or by its job or vault."""
+        """Ask a run to end for good, named by its id or by its job or vault; or take a request back."""
         name = _text(request, "run")
         found = [run for run in self.board.runs() if name in {run.id, run.task.name}]
+        if not found and (task := self.board.withdraw(name)) is not None:
+            return {"run": None, "task": str(task)}
         if len(found) != 1:
             running = ", ".join(_named(run) for run in self.board.runs()) or "nothing"
             several = "several are named" if found else "no run is named"

@@ -13,7 +13,7 @@ from backup.app.task_times import Timing
 from backup.app.tasks import Task, TaskKind
 from backup.daemon.task_run import TaskRun
 from backup.daemon.verbs import Verbs
-from backup.errors import DaemonAwayError, LockedError
+from backup.errors import DaemonAwayError, LockedError, UsageError
 from backup.inventory.tasks import Pause, TaskRow, TaskState
 from backup.model import JobName
 from tests.support.daemons import COLD, Daemon, MemoryBook, minutes, task
@@ -111,6 +111,20 @@ def test_a_run_that_was_cancelled_and_hangs_does_not_go_on_after_a_restart() -> 
     go(daemon, 60)
     assert daemon.ran == ["nightly"]
     assert daemon.book.rows[NIGHTLY.key].state is TaskState.CANCELLED
+
+
+def test_what_was_asked_for_and_has_not_begun_is_taken_back() -> None:
+    daemon = Daemon([NIGHTLY], ManualClock(NOON), leaves_record=False)
+    finds_another(daemon, 2)
+    daemon.look()
+    daemon.board.put(NIGHTLY.key)
+    verbs = Verbs(None, daemon.board, daemon.clock)  # type: ignore[arg-type]
+    assert verbs.cancel({"run": "nightly"}) == {"run": None, "task": "job nightly"}
+    assert state(daemon, "nightly") == "idle"
+    go(daemon, 10)
+    assert daemon.ran == ["nightly"]
+    with pytest.raises(UsageError, match="no run is named"):
+        verbs.cancel({"run": "nightly"})
 
 
 def test_nothing_is_promised_after_a_stop() -> None:

@@ -13,9 +13,11 @@ from backup.cli.support.context import Cli, pass_cli
 def cancel(cli: Cli, run: str) -> None:
     """Have the daemon end RUN: the id that `nightvault status` shows, or the name of its job or vault.
 
-    What it stored is not stored again. It is not gone on with: the next one comes by the schedule.
+    What it stored is not stored again. It is not gone on with: the next one comes by the schedule. What
+    `nightvault run` asked for and has not begun is taken back.
     """
     from backup.daemon.client import ask
 
     answer = ask(cli.config().state_dir, {"do": "cancel", "run": run})
-    cli.report(answer, f"{answer['task']} was asked to end (run {answer['run']})")
+    told = f"was asked to end (run {answer['run']})" if answer["run"] else "is not run: it had not begun"
+    cli.report(answer, f"{answer['task']} {told}")
