@@ -159,7 +159,7 @@ def test_requests_egress_and_copies() -> None:
     assert bill("glacier", load(requests=1000), Tier.EXPEDITED).requests == 10
     assert bill("glacier", load(fetched=1000 * GB), Tier.BULK).egress == 90
     assert bill("s3:GLACIER", load(downloads=5000), Tier.BULK).requests == Decimal("0.002")
-    assert bill("s3:GLACIER", load(30 * GB), Tier.BULK, copy_days=10).copies == Decimal("0.23")
+    assert bill("s3:GLACIER", load(30 * GB), Tier.BULK, copy_days=10).copies == Decimal("0.253")
     assert bill("glacier", load(30 * GB), Tier.BULK, copy_days=10).copies == 0
     assert price("s3:DEEP_ARCHIVE").retrieving(load(1), Tier.EXPEDITED) is None
 

@@ -124,16 +124,18 @@ class Price:
     def retrieving(self, load: Load, tier: Tier, *, copy_days: int = 0) -> Bill | None:
         """The cost of a restore with `tier`; None if there is no such tier here.
 
-        `copy_days` is how long a temporary copy of what was retrieved is kept, where the vault makes one.
+        `copy_days` is how long a temporary copy of what was retrieved is kept, where the vault makes one: S3
+        keeps it until the midnight (UTC) after these days, so up to a day longer, which is counted in full.
         """
         price = self.retrieval.get(tier)
         if price is None:
             return None
+        kept_days = copy_days + 1 if copy_days else 0
         return Bill(
             retrieval=_gb(load.retrieved) * price.gb,
             requests=(price.requests * load.requests + self.download * load.downloads) / 1000,
             egress=_gb(load.fetched) * self.egress,
-            copies=_gb(load.retrieved) * self.copy * copy_days / _MONTH,
+            copies=_gb(load.retrieved) * self.copy * kept_days / _MONTH,
         )
 
     def worth(self, tier: Tier) -> int | None:
