@@ -137,7 +137,8 @@ def live(one: Billed, source: Path, out: Path) -> None:
     prices = one.terms.prices
     catalogs = prices[PackKind.CATALOG] if data != "glacier" else None
     one.foretold["uploads"] = requests.upload_cost - (catalogs.uploading(1, 2) if catalogs else 0)
-    one.charged["uploads"] = sum(one.meter()[data, f"{item} requests"] for item in ("upload", "complete"))
+    sent = one.meter()
+    one.charged["uploads"] = sent[data, "upload requests"] + sent[data, "complete requests"]
     month = one.stats().month
     assert month is not None
     one.foretold["a month"] = month
