@@ -174,13 +174,16 @@ def restore(one: Billed, source: Path, out: Path) -> None:
 
 
 def prune(one: Billed, source: Path) -> None:
-    """The first snapshot is forgotten and what only it needs is deleted early, whole days old, for a fee."""
+    """The first snapshot is forgotten and what only it needs is deleted early, for a fee.
+
+    It is some days and a few minutes old then: a quote counts whole days, the meter all of the time.
+    """
     (source / "file 0").unlink()
     one.site.backup()
     one.site.amend(records.ForgottenRecord([1], micros(one.clock.now())))
     price = one.terms.prices[PackKind.DATA]
     hours = timedelta(hours=5 if one.settings.kind == "glacier" else 0)  # which its list takes
-    one.advance(timedelta(hours=11) - hours)
+    one.advance(timedelta(hours=11, minutes=10) - hours)
     for wait in (timedelta(), hours, 3 * DAY - hours, hours) if hours else (timedelta(), 3 * DAY):
         one.advance(wait)
         step = one.site.prune(max_fee=Decimal(100), price=price)
