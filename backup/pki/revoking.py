@@ -16,7 +16,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from backup.errors import UsageError
+from backup.errors import IdentityError, UsageError
 from backup.pki.authority import BACKDATED, Authority
 from backup.pki.files import NewFile, replace_files
 from backup.pki.index import CertificateState, Entry, Head, Index, Reason, change_index, read_index, root_id
@@ -90,6 +90,8 @@ def sign_crls(authorities: Sequence[Authority], *, days: int, now: datetime) -> 
     The number is in the index before a list with it is anywhere, so that it is never used twice.
     """
     directory = authorities[0].directory
+    for one in authorities:
+        _check_index_is_newest(read_index(directory), crl_path(directory, one.root), now)
     before = read_index(directory).head.crl_at
     until = now.replace(microsecond=0) + timedelta(days=days)
 
@@ -102,10 +104,29 @@ def sign_crls(authorities: Sequence[Authority], *, days: int, now: datetime) -> 
     return [_write_crl(one, index, before, until, now) for one in authorities]
 
 
+def _check_index_is_newest(index: Index, path: str, now: datetime) -> None:
+    """`IdentityError` if the last list knows more than the index: a new one would let revoked servers in."""
+    try:
+        with open(path, "rb") as file:
+            last = x509.load_pem_x509_crl(file.read())
+        number = last.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return  # there is none, or nobody can use it
+    revoked = {
+        int(one.serial, 16) for one in index.entries if one.revoked_at is not None or one.not_after < now
+    }
+    if number > index.head.crl_number or not revoked.issuperset(one.serial_number for one in last):
+        raise IdentityError(
+            f"the authority's index is older than {path} (number {number}): certificates that are revoked "
+            "there would be let in again",
+            advice="bring index.jsonl back from a copy, or revoke them again and move that list away",
+        )
+
+
 def _write_crl(
     authority: Authority, index: Index, before: datetime | None, until: datetime, now: datetime
 ) -> WrittenCrl:
-    named = [one for one in index.entries if _belongs(one, authority, before)]
+    named = [one for one in index.entries if _belongs(one, authority, before, now)]
     crl = _sign(authority, named, index.head, until, now)
     path = crl_path(authority.directory, authority.root)
     data = crl.public_bytes(Encoding.PEM)
@@ -113,11 +134,11 @@ def _write_crl(
     return WrittenCrl(authority.root, path, len(named), len(data))
 
 
-def _belongs(entry: Entry, authority: Authority, before: datetime | None) -> bool:
+def _belongs(entry: Entry, authority: Authority, before: datetime | None, now: datetime) -> bool:
     """Whether a list names it: revoked, and not expired yet when the last list was signed."""
     if entry.revoked_at is None or entry.root != root_id(authority.certificate):
         return False
-    return before is None or entry.not_after >= before
+    return before is None or entry.not_after >= min(before, now)  # the last one's clock may have been ahead
 
 
 def _sign(

@@ -122,6 +122,37 @@ def test_a_number_is_not_used_again_after_a_cut(
     assert number_in(written.path) == 3
 
 
+def test_a_clock_that_was_ahead_takes_nothing_out_of_the_next_list(authority: Authority) -> None:
+    """A list was signed with a clock in the far future; what is revoked stays so."""
+    issued = leaf(authority, "web1")
+    revoke(authority.directory, "web1", every=False, reason=Reason.KEY_COMPROMISE, now=NOW)
+    sign_crls([authority], days=30, now=NOW + timedelta(days=3000))
+    (written,) = sign_crls([authority], days=30, now=NOW)
+    assert revoked_in(written.path) == {issued.certificate.serial_number}
+
+
+def test_an_index_that_was_lost_lets_no_revoked_server_in_again(authority: Authority) -> None:
+    """Neither without it, nor cut after a whole line, nor from an old copy."""
+    leaf(authority, "web1")
+    leaf(authority, "web2")
+    path = Path(authority.directory, "index.jsonl")
+    old = path.read_bytes()
+    for name in ("web1", "web2"):
+        revoke(authority.directory, name, every=False, reason=Reason.KEY_COMPROMISE, now=NOW)
+    (written,) = sign_crls([authority], days=30, now=NOW)
+    signed, newest = Path(written.path).read_bytes(), path.read_bytes()
+    cut = b"".join(newest.splitlines(keepends=True)[:2])
+    for lost in (b"", old, cut):
+        path.write_bytes(lost)
+        if not lost:
+            path.unlink()
+        with pytest.raises(IdentityError, match="the authority's index is older than"):
+            sign_crls([authority], days=30, now=NOW)
+        assert Path(written.path).read_bytes() == signed
+    path.write_bytes(newest)
+    sign_crls([authority], days=30, now=NOW)
+
+
 def test_several_valid_certificates_of_a_name_are_not_guessed_at(authority: Authority) -> None:
     first, second = leaf(authority, "web1"), leaf(authority, "web1", now=NOW + timedelta(hours=1))
     how = {"every": False, "reason": Reason.SUPERSEDED, "now": NOW}
