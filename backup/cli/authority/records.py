@@ -109,7 +109,7 @@ def crl(cli: Cli, directory: str, days: int, passphrase_file: str | None) -> Non
     for one in written:
         if one.size > LARGEST_CRL:
             cli.warn(f"{one.path} has {one.size} bytes; AWS takes {LARGEST_CRL} at most")
-    cli.say("next: aws rolesanywhere import-crl, or update-crl if AWS has one (docs/certificates.md)")
+    cli.say("next: `nightvault setup aws --apply --ca … --crl …` gives it to AWS (docs/certificates.md)")
 
 
 def entry_document(entry: Entry, now: datetime) -> dict[str, object]:
