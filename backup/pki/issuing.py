@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from backup.credentials.certificate import name_text, subject_values
-from backup.credentials.identity import load_private_key
-from backup.errors import IdentityError, UsageError
+from backup.credentials.identity import load_certificates, load_private_key
+from backup.errors import IdentityError, NightvaultError, UsageError
 from backup.pki.authority import Authority, CertificateContents, PublicKey, sign_certificate
 from backup.pki.files import PRIVATE, NewFile, create_files, make_directory, replace_files
 from backup.pki.index import load_copy, read_index, record
@@ -55,6 +55,8 @@ def issue_all(
 ) -> Sequence[Issued]:
     """Make a key and a certificate for each, as `issue` does."""
     make_directory(directory)
+    for subject in subjects:
+        _check_place(directory, subject.common_name)
     made = []
     for subject in subjects:
         key = generate_key(key_type)
@@ -62,6 +64,20 @@ def issue_all(
         made.append((subject, key, sign_certificate(authority, contents, now)))
     record(authority.directory, [certificate for _, _, certificate in made])
     return [_write_pair(directory, *one) for one in made]
+
+
+def _check_place(directory: str, name: str) -> None:
+    """`UsageError` if the files of another server are where those of `name` go, as of `a_b` and `a b`."""
+    path = os.path.join(directory, f"{file_stem(name)}.pem")
+    try:
+        there = subject_values(load_certificates(path)[0], NameOID.COMMON_NAME)
+    except NightvaultError:
+        return  # nothing, or nothing of use
+    if there != [name]:
+        raise UsageError(
+            f"{path} is the certificate of {', '.join(there) or 'nobody'}: that of {name!r} would replace it",
+            advice="choose another place: --out",
+        )
 
 
 def _write_pair(directory: str, subject: Subject, key: PrivateKey, certificate: x509.Certificate) -> Issued:

@@ -153,6 +153,16 @@ def test_an_index_that_was_lost_lets_no_revoked_server_in_again(authority: Autho
     sign_crls([authority], days=30, now=NOW)
 
 
+def test_the_files_of_another_server_are_not_replaced(authority: Authority) -> None:
+    """Two names that become the same file name: the first one's key would be lost."""
+    first = leaf(authority, "db_1")
+    key = Path(first.key_path).read_bytes()
+    with pytest.raises(UsageError, match="is the certificate of db_1"):
+        leaf(authority, "db 1")
+    assert Path(first.key_path).read_bytes() == key
+    assert leaf(authority, "db_1").key_path == first.key_path
+
+
 def test_several_valid_certificates_of_a_name_are_not_guessed_at(authority: Authority) -> None:
     first, second = leaf(authority, "web1"), leaf(authority, "web1", now=NOW + timedelta(hours=1))
     how = {"every": False, "reason": Reason.SUPERSEDED, "now": NOW}
