@@ -20,8 +20,6 @@ from backup.errors import DeniedError, IdentityError, NightvaultError, Unreachab
 from backup.model import Credentials
 from tests.support.scratch_server import SECRET, TOKEN
 
-REAL_NOW = datetime.now(UTC)
-
 
 class Counting:
     """A source whose keys say how often it was asked; `error` is raised in their place."""
@@ -36,7 +34,7 @@ class Counting:
         self.asked += 1
         if self.error is not None:
             raise self.error
-        expires_at = None if self.life is None else REAL_NOW + self.life
+        expires_at = None if self.life is None else datetime.now(UTC) + self.life
         return Credentials(f"ASIACOUNTING{self.asked:08d}", SECRET, TOKEN, expires_at)
 
 

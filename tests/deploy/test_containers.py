@@ -16,11 +16,13 @@ import time
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.units import UNITS, Unit, can_sandbox
+from tests.support.command_line import run
 from tests.support.command_words import parsed
 from tests.support.container_files import copy_context, instructions_of, words_of
 from tests.support.emulated import REPOSITORY
@@ -108,7 +110,7 @@ def test_the_daemon_runs_is_healthy_and_stops_as_the_file_says(server: Server) -
         process = subprocess.Popen(box.sandboxed(entry), env=environ, stderr=file, cwd="/")
     try:
         deadline = time.monotonic() + 60
-        while server.run("status").exit_code:  # the first backup is being made
+        while run("--config", server.config, "status", now=datetime.now(UTC)).exit_code:  # the first backup
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
