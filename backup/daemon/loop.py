@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -74,6 +75,8 @@ class Loop:
             self.reload()
             self.systemd.tell("READY=1")
         else:
+            if number == signal.SIGHUP:
+                _leave_terminal()
             _log.info("asked to stop")
             self.stop.set()
 
@@ -111,6 +114,14 @@ def _terminal_is_gone() -> bool:
     except (OSError, ValueError):
         return False
     return False
+
+
+def _leave_terminal() -> None:
+    """Write to nothing instead of a terminal that is gone: each write to it would be an error."""
+    with open(os.devnull, "r+b", buffering=0) as nothing:
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                os.dup2(nothing.fileno(), stream.fileno())
 
 
 @contextmanager
