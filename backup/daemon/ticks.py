@@ -35,8 +35,12 @@ class Ticks:
         self._scheduler.add_job(self._look, _every(TICK_SECONDS), id="look", **often)
 
     def _look(self) -> None:
-        with self._at_work:
+        if not self._at_work.acquire(blocking=False):
+            return  # stopped: to wait here would keep the process from ending
+        try:
             self._call()
+        finally:
+            self._at_work.release()
 
     def start(self) -> None:
         """Begin to tick."""

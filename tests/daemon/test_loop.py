@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+
+from backup.daemon.ticks import Ticks
 
 DAEMON = """
 import logging, sys, threading
@@ -81,3 +84,16 @@ def test_a_second_signal_ends_it_at_once() -> None:
         read_until(process, "going on")
         process.terminate()
         assert process.wait(30) == -signal.SIGTERM
+
+
+def test_a_tick_that_comes_after_the_stop_does_nothing_and_holds_up_nobody() -> None:
+    called: list[int] = []
+    ticks = Ticks(lambda: called.append(1))
+    ticks.start()
+    assert ticks.stop(5)
+    called.clear()
+    late = threading.Thread(target=ticks._look, daemon=True)
+    late.start()
+    late.join(5)
+    assert not late.is_alive()
+    assert called == []
