@@ -21,7 +21,7 @@ _LONGEST_REASON = 300
 
 
 def way_of(renew: RenewSettings) -> str:
-    """How the certificate is renewed, in words."""
+    """A text for people that names the way in which the certificate is renewed."""
     if renew.ssh is not None:
         return f"by ssh from {renew.ssh}"
     return "by another program" if renew.command is None else f"by {renew.command[0]}"

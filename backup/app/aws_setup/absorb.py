@@ -1,4 +1,4 @@
-"""What is there after a step, from its parameters and its answer; pure. So nothing has to be looked up again,
+"""Works out what is there after a step, from its parameters and its answer; pure. Nothing is looked up again,
 and a list that comes late makes nothing twice.
 """
 
@@ -25,7 +25,7 @@ Answer = Mapping[str, Any]
 
 
 def after(found: Found, step: Step, answer: Answer) -> Found:
-    """What was found, with the effect of a step that was done."""
+    """The findings, brought up to date with a step that was done."""
     if step.kind is Kind.ROLE:
         return _role(found, step, answer)
     if step.kind in (Kind.VAULT, Kind.BUCKET):
@@ -71,11 +71,9 @@ def _anchors(known: tuple[FoundAnchor, ...], step: Step, answer: Answer) -> tupl
     rest = tuple(one for one in known if one.id != changed.id)
     if step.verb is Verb.DELETE:
         return rest
-    return (
-        tuple(changed if one.id == changed.id else one for one in known)
-        if rest != known
-        else (*known, changed)
-    )
+    if rest == known:
+        return (*known, changed)
+    return tuple(changed if one.id == changed.id else one for one in known)
 
 
 def _profiles(known: tuple[FoundProfile, ...], step: Step, answer: Answer) -> tuple[FoundProfile, ...]:
@@ -83,11 +81,9 @@ def _profiles(known: tuple[FoundProfile, ...], step: Step, answer: Answer) -> tu
     rest = tuple(one for one in known if one.id != changed.id)
     if step.verb is Verb.DELETE:
         return rest
-    return (
-        tuple(changed if one.id == changed.id else one for one in known)
-        if rest != known
-        else (*known, changed)
-    )
+    if rest == known:
+        return (*known, changed)
+    return tuple(changed if one.id == changed.id else one for one in known)
 
 
 def _crls(known: tuple[FoundCrl, ...], step: Step, answer: Answer) -> tuple[FoundCrl, ...]:

@@ -62,7 +62,7 @@ def _put(table: Any, values: Values) -> None:
 
 
 def _wanted(document: dict[str, Any], vault: str, of_vault: Values, anywhere: Values) -> dict[str, Any]:
-    """What the changed text must say."""
+    """The document that the changed text must parse to."""
     for table in document.get("vault", ()):
         if table.get("name") == vault:
             table.update(of_vault)

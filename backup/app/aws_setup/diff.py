@@ -33,7 +33,7 @@ _SUBJECT = "aws:PrincipalTag/x509Subject/"
 
 
 def to_make(wanted: Wanted, found: Found) -> Plan:
-    """What must be done so that all is as it should be; nothing if it is."""
+    """The steps that make a set-up as it should be; none if it is."""
     obstacles = [
         f"role {role.name} is there and does not carry the tag {TAG}={wanted.name}: "
         "choose another name (--name), or delete it"
@@ -137,7 +137,7 @@ def _role(wanted: Wanted, role: WantedRole, found: Found) -> Iterator[Step]:
 
 
 def _who(before: Document, now: Document) -> str:
-    """Who may assume a role, and who no more: a set-up of the same name for another server takes it away."""
+    """Words on who may assume a role now, and who no more, as another server may have had the same name."""
     gone = _subjects(before) - _subjects(now)
     more = f"; no more {', '.join(sorted(gone))}" if gone else ""
     return f"who may assume it is set right: {', '.join(sorted(_subjects(now)))}{more}"
@@ -190,7 +190,7 @@ def _profile(wanted: Wanted, found: Found) -> Iterator[Step]:
 
 
 def to_destroy(wanted: Wanted, found: Found) -> Plan:
-    """What removes all that carries the tag; a vault or bucket that holds something is left, and said."""
+    """The steps that remove all with the tag; a vault or bucket that holds something is left, and named."""
     name, place, left = wanted.name, found.place, []
     steps = [step for one in found.profiles for step in _delete_profile(name, one.id, enabled=one.enabled)]
     for crl in found.crls:

@@ -47,7 +47,7 @@ PLACE_ACTIONS: Mapping[str, Sequence[str]] = {
         *("s3:GetBucketVersioning", "s3:PutBucketVersioning"),
     ),
 }
-"""What making, looking at and deleting a vault or bucket needs."""
+"""The actions that making, looking at and deleting a vault or bucket needs."""
 
 DELETE_ACTIONS = ("glacier:GetVaultLock", "glacier:DeleteArchive")
 _LISTING_ACTIONS = ("s3:ListBucket", "s3:ListBucketMultipartUploads")
@@ -240,7 +240,7 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
 
 
 def _looks(setup: AwsSetup, actions: Sequence[str], sid: str = "LookAtTheBucket") -> list[Document]:
-    """What is asked of the bucket itself; a shared role lists only below the server's own name."""
+    """The statement for calls about the bucket; a shared role lists only below the server's own name."""
     if not setup.is_shared:
         return [_allow(sid, actions, setup.bucket_arn)]
     listing = [one for one in actions if one in _LISTING_ACTIONS]

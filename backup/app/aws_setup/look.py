@@ -1,4 +1,4 @@
-"""What is there of a set-up: found by its tag, never by a name that anybody may use twice."""
+"""Looks for the parts of a set-up in AWS: found by its tag, never by a name that anybody may use twice."""
 
 from __future__ import annotations
 

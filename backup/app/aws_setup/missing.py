@@ -16,7 +16,7 @@ _ANY_NEW = re.compile(r"(arn:[^:]+:rolesanywhere:[^:]*:[^:]*:[a-z-]+)/.*")
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Who lacks which action on what; `is_forbidden`: a policy denies it, so no further Allow helps."""
+    """A denial: who lacks which action on what; with `is_forbidden` a policy denies it: no Allow helps."""
 
     who: str
     action: str
@@ -39,7 +39,7 @@ class Missing:
 
 
 def missing_in(text: str) -> Missing | None:
-    """What the text of a denial says is missing; None if it says nothing of it."""
+    """The denial that the text of an error describes; None if it says nothing of it."""
     found = _DENIAL.search(text)
     if found is None:
         return None
