@@ -23,6 +23,7 @@ help: ## this list
 
 venv: $(STAMP) ## the environment in .venv, from hash-checked pins
 
+# The pins are all that is needed, so pip resolves nothing (--no-deps): no release of tomorrow can end an installation.
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo 'nightvault needs Python 3.11 or newer: name one, as in "make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)".' >&2; exit 1; }
@@ -30,8 +31,9 @@ $(STAMP): constraints.txt pyproject.toml
 		|| { echo 'This Python cannot make environments: install its venv module ("apt install python3-venv" on Debian and Ubuntu).' >&2; exit 1; }
 	@echo 'Making the environment in $(VENV) (a minute or so) ...'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@told=$$($(BIN)/python -m pip check) || { echo "$$told" >&2; exit 1; }
 	@touch $@
 
 check: $(STAMP) ## ruff, format, types, import contract
@@ -65,7 +67,7 @@ changelog: $(SITE_STAMP) ## what the fragments in changelog.d say; with VERSION=
 
 $(SITE_STAMP): constraints-docs.txt
 	@$(PYTHON) -m venv $(VENV)/site
-	@$(VENV)/site/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints-docs.txt
+	@$(VENV)/site/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints-docs.txt
 	@touch $@
 
 demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc VAULT=glacier|s3)
