@@ -67,8 +67,8 @@ def _environment(name: str) -> Path:
         if not (place / "complete").exists():
             shutil.rmtree(place, ignore_errors=True)
             venv.create(place, with_pip=True, symlinks=True)
-            words = ("install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r")
-            installing: list[str | Path] = [place / "bin" / "python", "-m", "pip", *words, pins]
+            pip = (place / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+            installing: list[str | Path] = [*pip, "--no-deps", "--require-hashes", "-r", pins]
             subprocess.run(installing, check=True, stdout=subprocess.DEVNULL, timeout=600)
             (place / "complete").touch()
     return place
