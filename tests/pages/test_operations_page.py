@@ -20,7 +20,7 @@ from tests.support.servers import Server, directory_server
 
 DOCS = REPOSITORY / "docs"
 PAGE = DOCS / "operations.md"
-PAGES = [PAGE, *(DOCS / f"{name}.md" for name in ("monitoring", "certificates", "prune", "who-deletes"))]
+PAGES = [PAGE, *(DOCS / f"{name}.md" for name in ("watching", "doctor", "trouble", "monitoring", "certificates", "prune", "who-deletes"))]
 COMMANDS = re.compile(r"`(?:[0-9* ]+ )?(nightvault [^`]+)`")
 
 

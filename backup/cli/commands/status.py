@@ -39,7 +39,7 @@ def status(
     """Show whether all is well: jobs, what runs and what is next, restores, costs, the certificate.
 
     Exit code 0: all is well; 1: it is not, and a line for each concern says what to look at. It asks no
-    vault, and the daemon need not run. docs/operations.md says what is a warning and what is critical.
+    vault, and the daemon need not run. docs/watching.md says what is a warning and what is critical.
     """
     if sum((cli.json, nagios, metrics is not None)) > 1 or (watch is not None and (nagios or metrics)):
         raise UsageError(
