@@ -37,7 +37,7 @@ def lose(server: Server) -> None:
 
 
 def test_lost_state_names_rebuild(server: Server) -> None:
-    """Defect 17: "run init first" is what docs/restore.md forbids."""
+    """Defect 17: "run init first" is what docs/server-gone.md forbids."""
     lose(server)
     for words in (["snapshots"], ["backup"], ["restore", "latest", "--target", server.folder / "out"]):
         told = server.fails(10, *words)

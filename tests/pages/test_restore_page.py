@@ -1,4 +1,4 @@
-"""docs/restore.md is given as it stands: every command, on machines as the page supposes them (defect 19)."""
+"""docs/restore.md, looking.md and server-gone.md as they stand: every command is given (defect 19)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.emulated import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
-PAGE = REPOSITORY / "docs" / "restore.md"
-GONE, DAMAGED = "The server is gone", "The inventory is damaged, the server is not"
+PAGES = [REPOSITORY / "docs" / f"{name}.md" for name in ("server-gone", "restore", "looking")]
+GONE, DAMAGED = "A new machine", "The inventory is damaged, the server is not"
 EXTRACT, COST, ASKING = "Without nightvault", "The cost, before you restore", "Requesting, and waiting"
 CHOOSING, PIPE, LOOKING = "Choosing what comes back", "Into a pipe", "Looking without restoring"
 NOT_RUN = """\
@@ -24,13 +24,17 @@ $ nightvault dump latest:/etc --tar --wait --key recovery.key | ssh new-server t
 """
 
 
+def all_blocks() -> list[Block]:
+    return [block for page in PAGES for block in blocks_of(page)]
+
+
 def part(section: str) -> list[Block]:
-    return [block for block in blocks_of(PAGE) if (block.section, block.language) == (section, RUN)]
+    return [block for block in all_blocks() if (block.section, block.language) == (section, RUN)]
 
 
 def test_nothing_on_the_page_is_left_out() -> None:
     """The other tests run all blocks of these sections; what is shown only wants another machine."""
-    blocks = blocks_of(PAGE)
+    blocks = all_blocks()
     tested = {GONE, DAMAGED, EXTRACT, COST, ASKING, CHOOSING, PIPE, LOOKING}
     assert {block.section for block in blocks} == tested
     assert {block.language for block in blocks} == {RUN, SHOWN}

@@ -45,7 +45,7 @@ def inventory_whole(patient: Patient) -> Iterator[Finding]:
         return
     if damage is not None:
         why = "a backup that builds upon it may be of no use"
-        do = "bring it back from a copy of `nightvault inventory backup`, or rebuild it (docs/restore.md)"
+        do = "bring it back from a copy of `nightvault inventory backup`, or rebuild it (docs/server-gone.md)"
         yield critical("inventory", f"the inventory {path} is damaged: {damage}", why, do)
 
 
