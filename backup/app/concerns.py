@@ -3,13 +3,13 @@
 Critical: a job is overdue; a check found something missing or damaged; the certificate has expired, or will
 within three days (one that lives shortly: a tenth of its life).
 
-A warning: the newest backup, forget, prune or compaction failed or was partial; a check could not look at
-everything; the certificate expires within 14 days (a fifth of its life), cannot be looked at, or is not
-renewed though two thirds of its life are over or renewals fail for an hour; the daemon does not run though
-something has a schedule, or waits for the clock; a date is still to come; a suspended process holds a lock;
-a restore is not gone on with, or lacks something; less is free on a disk than should be (a quarter of it:
-critical); storing costs more than it may; the last good check of a vault is too old; a channel does not take
-its messages.
+A warning: the newest backup, forget, prune, compaction or rebuild drill failed or was partial; a check
+could not look at everything; the certificate expires within 14 days (a fifth of its life), cannot be looked
+at, or is not renewed though two thirds of its life are over or renewals fail for an hour; the daemon does
+not run though something has a schedule, or waits for the clock; a date is still to come; a suspended
+process holds a lock; a restore is not gone on with, or lacks something; less is free on a disk than should
+be (a quarter of it: critical); storing costs more than it may; the last good check of a vault is too old; a
+channel does not take its messages.
 """
 
 from __future__ import annotations
@@ -101,12 +101,14 @@ def _told(run: RunFacts) -> str:
     else:
         how = "failed" if run.outcome is Outcome.FAILED else "was partial"
     why = f": {run.error}" if run.error else ""
-    return f"{run.kind}{of} {how}, {_shown(run.started_at)} (run {run.number}){why}"
+    return f"{str(run.kind).replace('-', ' ')}{of} {how}, {_shown(run.started_at)} (run {run.number}){why}"
 
 
 def _command(run: RunFacts) -> str:
     if run.kind is RunKind.CHECK:
         return f"nightvault check --vault {run.vault}" if run.vault else "nightvault check --inventory"
+    if run.kind is RunKind.REBUILD_DRILL:
+        return f"nightvault rebuild --dry-run --vault {run.vault} --key FILE"
     return f"nightvault runs --job {run.job}" if run.job else "nightvault runs"
 
 

@@ -1,6 +1,6 @@
 """The state directory with inventory, spool and keys, and the keys themselves.
 
-    inventory.sqlite  recovery-lines.txt  spool/  restores/  rebuild/  keeper/  identity/
+    inventory.sqlite  recovery-lines.txt  spool/  restores/  rebuild/  rebuild-drill/  keeper/  identity/
     keys/{signer,chunk-secret,recipients,enrolments}
 
 Everything in it is for its owner alone. The recovery key is never here.

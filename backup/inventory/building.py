@@ -223,6 +223,15 @@ class Builder:
         rows = self._tx.exec_driver_sql(sql, (ArchiveState.UNCONFIRMED.value,))
         return [(row[0], row[1], row[2] or 0) for row in rows]
 
+    def unseen(self) -> list[tuple[str, int, int]]:
+        """Archives to restore from that `confirm` was not shown: id, size, stored at (microseconds)."""
+        sql = """SELECT archive_id, size, stored_at FROM archives a WHERE state IN (?, ?)
+                 AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.archive_id = a.archive_id AND l.size = a.size
+                                 AND (l.tree_hash IS NULL OR l.tree_hash = a.tree_hash)) ORDER BY number"""
+        states = (ArchiveState.UNCONFIRMED.value, ArchiveState.RETIRED.value)
+        rows = self._tx.exec_driver_sql(sql, states)
+        return [(row[0], row[1], row[2] or 0) for row in rows if row[0] is not None]
+
     def count_snapshots(self, job: int) -> int:
         """Number of snapshots of a job."""
         sql = "SELECT count(*) FROM snapshots WHERE job = ?"

@@ -30,6 +30,7 @@ class RunKind(StrEnum):
     MARK = "mark"
     PRUNE = "prune"
     COMPACT = "compact"
+    REBUILD_DRILL = "rebuild-drill"
 
 
 COMMITTING: Final = (RunKind.BACKUP, RunKind.FORGET, RunKind.MARK, RunKind.PRUNE, RunKind.COMPACT)
@@ -138,13 +139,13 @@ def record_of_vault(
     began: datetime,
     ended: datetime,
 ) -> None:
-    """Record a prune or a compaction of a vault that has ended; the report names the vault."""
+    """Record a run of a whole vault that has ended, such as a prune; the report names the vault."""
     run = _open(tx, kind, None, began, None)
     finish_run(tx, run.number, outcome, report, ended)
 
 
 def last_of_vault(tx: Transaction, kind: RunKind, vault: VaultName) -> Run | None:
-    """The newest prune or compaction of a vault that ended, with any outcome."""
+    """The newest run of a kind of a whole vault that ended, with any outcome."""
     query = _query().where(runs.c.kind == kind, runs.c.job.is_(None), runs.c.report.is_not(None))
     for row in tx.execute(query.order_by(runs.c.number.desc()).limit(_OF_VAULTS)):
         run = _run(row)

@@ -13,7 +13,7 @@ from backup.model import Problem, VaultName
 from backup.notify.letter import MOST_PROBLEMS, Letter
 from backup.wording import counted, duration, escape, local_time, shown_path, size
 
-_NOUNS = {RunKind.COMPACT: "compaction"}
+_NOUNS = {RunKind.COMPACT: "compaction", RunKind.REBUILD_DRILL: "rebuild drill"}
 _FIGURES = (
     ("holds", "files", "bytes"),
     ("read", "files_read", "bytes_read"),
@@ -99,6 +99,8 @@ def _command(run: Run) -> str:
     if run.kind is RunKind.CHECK:
         vault = run.report.get("vault")
         return f"nightvault check --vault {vault}" if vault else "nightvault check --inventory"
+    if run.kind is RunKind.REBUILD_DRILL:
+        return f"nightvault rebuild --dry-run --vault {run.report.get('vault')} --key FILE"
     return f"nightvault runs --job {run.job}" if run.job else "nightvault runs"
 
 

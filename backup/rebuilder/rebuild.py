@@ -199,7 +199,7 @@ class _Building:
         late = self._covered_until(listing)
         differing: list[str] = []
         withheld: list[str] = []
-        for archive_id, size, stored_at in builder.unconfirmed():
+        for archive_id, size, stored_at in builder.unseen():
             if archive_id in listed:
                 differing.append(archive_id)
                 detail = f"the vault lists it with another size or hash than was stored ({size} bytes)"

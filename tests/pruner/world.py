@@ -26,6 +26,7 @@ from backup.checker.invariants import check_laws
 from backup.format import records
 from backup.format.pack import parse_header
 from backup.inventory.runs import JobRow, RunKind, find_job, list_jobs
+from backup.inventory.same_rows import Found, compare
 from backup.inventory.schema import micros
 from backup.model import (
     MIB,
@@ -46,6 +47,7 @@ from backup.pruner.context import PruneContext
 from backup.pruner.report import PruneReport
 from backup.rebuilder.catalog_chain import Trust
 from backup.rebuilder.context import Wish
+from backup.rebuilder.report import RebuildReport
 from backup.retention.prune import DEFAULT_GRACE
 from tests.support.backups import Site
 from tests.support.checking import check
@@ -398,12 +400,27 @@ class World:
         bare = Bare(self.folder / f"state {self.machines}", self.vault, self.site)
         bare.new_id = InventoryId(b"rebuilt%9d" % self.machines)
         report = bare.rebuild(Wish(inventory=writers.pop().hex(), trust=Trust()), wait=self.wait)
+        self._judge_rebuilt(bare.folder / "inventory.sqlite", report)
         assert report.state == "done"
         self.site = bare.site()
         known = {row[0] for row in self._rows("SELECT archive_id FROM archives WHERE archive_id IS NOT NULL")}
         self.orphans |= self.vault.held.keys() - known
         self.lost |= self.lost_once - self._readable()  # stored anew by a run that came to nothing
         self.forgotten_at_rebuild(before)
+
+    def _judge_rebuilt(self, rebuilt: Path, report: RebuildReport) -> None:
+        """It is as the inventory in use says, but for what is explained, or gone from the vault."""
+        copy, used = rebuilt.with_name("compared.sqlite"), self.site.folder / "inventory.sqlite"
+        shutil.copyfile(rebuilt, copy)
+        found = compare(str(copy), str(used), self.vault.name, shown_until=report.listed_at)
+        copy.unlink()
+        differ = [one for one in found.differences if not self._is_of_lost(one)]
+        assert not differ, differ
+
+    def _is_of_lost(self, one: Found) -> bool:
+        """Whether these are archives that the vault lost, and no check has seen that yet."""
+        ids = {example.split(":")[0] for example in one.examples}
+        return one.kind == "state" and one.count == len(ids) and not ids & self.vault.held.keys()
 
     def forgotten_at_rebuild(self, before: set[str]) -> None:
         """Whatever was kept is kept, but for what a catalog that arrived before a cut says."""

@@ -64,6 +64,11 @@ _MOST_SHOWN = 20
 @click.option("--deep", is_flag=True, help="Read the directories of packs that no catalog covers, too.")
 @tier_option
 @click.option("--set-aside", is_flag=True, help="Move an existing inventory and its keys out of the way.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="A drill: rebuild into a scratch folder, compare with the inventory in use, remove it.",
+)
 @wait_option
 @pass_cli
 def rebuild(
@@ -81,6 +86,7 @@ def rebuild(
     deep: bool,
     tier: str | None,
     set_aside: bool,
+    dry_run: bool,
     wait: bool,
 ) -> None:
     """Make the inventory anew from the catalogs in the vault.
@@ -88,7 +94,7 @@ def rebuild(
     All that is needed is the config with its vault and identity, and the recovery key. A cold vault takes
     hours for its list and hours for the catalogs: the same command given again goes on where it is. Exit code
     17 says that it waits: come again; 3 that the inventory is there, but something is missing in the vault,
-    or newer than it.
+    or newer than it. With --dry-run, 1 says that the rebuilt inventory would differ from the one in use.
     """
     from backup.app.rebuilds import check_keys, forget_list
     from backup.app.set_aside import alone_on_state, put_back
@@ -108,7 +114,14 @@ def rebuild(
         deep=deep,
         before=parse_moment(before) if before else None,
     )
+    if dry_run and (set_aside or deep):
+        raise UsageError("--dry-run goes with neither --set-aside nor --deep")
     keys = read_keys(key_files, passphrase_files)
+    if dry_run:
+        from backup.cli.support.rebuild_drill import run_drill
+
+        run_drill(cli, config, wish, name, keys, stays=wait)
+        return
     check_keys(config, keys)  # before anything is moved
     with alone_on_state(config, cli.clock):
         moved = _move_away(cli, config) if set_aside else ()

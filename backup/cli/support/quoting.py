@@ -67,7 +67,7 @@ def show_plan(
     if prices is None:
         cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
         return
-    cli.show(document, _told(lines, _table(found), _terms(prices, settings, found)))
+    cli.show(document, _told(lines, quote_table(found), terms_text(prices, settings, found)))
 
 
 def _at_target(plan: RestorePlan) -> list[str]:
@@ -88,7 +88,7 @@ def _told(lines: Sequence[str], quoted: Sheet, terms: str) -> Group:
     return Group(*map(Text, lines), quoted, Text(terms))
 
 
-def _terms(prices: PriceTable, settings: VaultSettings, found: Sequence[Quote]) -> str:
+def terms_text(prices: PriceTable, settings: VaultSettings, found: Sequence[Quote]) -> str:
     """The line that tells the prices behind the figures."""
     made = f"the price table of {prices.date} ({prices.origin})"
     if found[0].bill is None:
@@ -117,7 +117,8 @@ def _kind(settings: VaultSettings) -> str:
     return kind_of(settings)
 
 
-def _table(found: Sequence[Quote]) -> Sheet:
+def quote_table(found: Sequence[Quote]) -> Sheet:
+    """The quotes as a table, a tier a line."""
     from backup.cli.support.render import size, table
     from backup.cli.support.tables import Column
 
@@ -201,7 +202,7 @@ def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequen
     if prices is None:
         cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
         return
-    cli.show(document, _told(lines, _table(found), _terms(prices, settings, found)))
+    cli.show(document, _told(lines, quote_table(found), terms_text(prices, settings, found)))
 
 
 def hold_to_limit(

@@ -1,0 +1,203 @@
+"""A rebuild drill: the inventory made anew in a scratch folder, compared with the one in use, and removed.
+
+    drill(wish, context)      # one step; "waiting" while the vault makes its list or retrieves catalogs
+
+The inventory in use is read in one transaction, so backups may go on; what they commit after the catalogs
+that were rebuilt is left out of the comparison. Nothing is stored in the vault, and no key is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from backup.errors import FormatError, NightvaultError, SpoolError
+from backup.format.keys import RecoveryKey
+from backup.format.pack import parse_header
+from backup.inventory.archives import SOUND
+from backup.inventory.compared import covers_until
+from backup.inventory.copies import database_size
+from backup.inventory.database import Inventory, sqlite_path
+from backup.inventory.driver import raw_rows
+from backup.inventory.same_rows import Catalogs, Comparison, catalogs_in, compare
+from backup.inventory.stages import StepStage
+from backup.inventory.unknowable_rows import UNKNOWABLE
+from backup.model import MIB, InventoryId, PackKind, VaultName
+from backup.protocols import Clock, Progress, Vault, phase
+from backup.rebuilder.context import RebuildContext, Wish
+from backup.rebuilder.drill_folder import Begun, DrillFolder
+from backup.rebuilder.rebuild import rebuild
+from backup.rebuilder.report import RebuildReport
+from backup.transfer.retry import Reach
+
+LOCK = "rebuild-drill"
+_SLACK = 64 * MIB
+_STALE = timedelta(days=3)
+
+
+@dataclass(frozen=True, slots=True)
+class DrillContext:
+    """All that a drill works with outside its wish; `inventory` is the one in use, `url` its place."""
+
+    vault: Vault
+    clock: Clock
+    progress: Progress
+    recovery_keys: Sequence[RecoveryKey] = field(repr=False)
+    inventory: Inventory
+    url: str
+    state_directory: str
+    reach: Reach = field(default_factory=Reach)
+
+
+@dataclass(frozen=True, slots=True)
+class DrillReport:
+    """A drill that is over, or waits: `worked` for so many seconds, of `took` since it was begun."""
+
+    rebuilt: RebuildReport
+    comparison: Comparison | None = None
+    catalogs: Catalogs = field(default_factory=Catalogs)
+    began: datetime | None = None
+    worked: float = 0.0
+    took: float = 0.0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the vault is still at work."""
+        return self.rebuilt.state is StepStage.WAITING
+
+    @property
+    def are_same(self) -> bool:
+        """Whether the rebuilt inventory has everything that catalogs carry."""
+        return self.comparison is not None and self.comparison.are_same
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; the keys are part of the interface."""
+        rebuilt = self.rebuilt.document()
+        found = self.comparison
+        told: Mapping[str, Any] = {} if found is None else asdict(found)
+        return {
+            "dry_run": True,
+            "vault": self.rebuilt.vault,
+            "state": str(self.rebuilt.state),
+            "waits_for": self.rebuilt.waits_for,
+            "same": None if found is None else found.are_same,
+            "rows": told.get("rows", {}),
+            "differences": _without_why(told.get("differences", ())),
+            "explained": list(told.get("explained", ())),
+            "unknowable": [{"what": list(one.what), "why": one.why} for one in UNKNOWABLE],
+            "catalogs": self.catalogs.count,
+            "catalog_bytes": self.catalogs.size,
+            "worked": round(self.worked, 3),
+            "seconds": round(self.took, 3),
+            "rebuilt": rebuilt,
+        }
+
+
+def _without_why(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in one.items() if key != "why"} for one in found]
+
+
+def drill(wish: Wish, context: DrillContext) -> DrillReport:
+    """One step. Raises what `rebuild` raises; `LockedError` while another drill is at work here."""
+    began = context.clock.now()
+    with (
+        context.inventory.locked(LOCK),
+        DrillFolder.opened(context.state_directory, context.vault.name) as folder,
+    ):
+        begun = folder.begun(began)
+        if abs(began - begun.at) > _STALE:  # its list is old, and what the vault made readable is gone
+            folder.forget()
+            begun = Begun(began)
+        _require_room(folder.path, context.inventory)
+        meant = wish.inventory or _inventory_of_newest(context.inventory, context.vault.name).hex()
+        wish = replace(wish, inventory=meant)
+        try:
+            report = rebuild(wish, _rebuilding(context, folder))
+            report, compared, catalogs = _compared(wish, context, folder, report)
+        except NightvaultError as error:
+            if not (error.retryable or context.vault.traits.waits):
+                folder.end()
+            raise
+        now = context.clock.now()
+        worked = begun.worked + max(0.0, (now - began).total_seconds())
+        if report.state is StepStage.WAITING:
+            folder.note(Begun(begun.at, worked))
+        else:
+            folder.end()
+        took = max(worked, (now - begun.at).total_seconds())
+        return DrillReport(report, compared, catalogs, begun.at, worked, took)
+
+
+def _rebuilding(context: DrillContext, folder: DrillFolder) -> RebuildContext:
+    return RebuildContext(
+        vault=context.vault,
+        clock=context.clock,
+        progress=context.progress,
+        recovery_keys=context.recovery_keys,
+        url=f"sqlite:///{folder.inventory}",
+        folder=folder.asked,
+        new_id=InventoryId(os.urandom(16)),
+        keep_keys=lambda *_: None,
+        reach=context.reach,
+        keeps_what_came=True,
+    )
+
+
+def _compared(
+    wish: Wish, context: DrillContext, folder: DrillFolder, report: RebuildReport
+) -> tuple[RebuildReport, Comparison | None, Catalogs]:
+    """The comparison, once there is something to compare."""
+    if report.state is StepStage.WAITING:
+        return report, None, Catalogs()
+    progress = context.progress
+    with phase(progress, "Comparing row by row", counts="table"):
+        found = compare(
+            folder.inventory,
+            sqlite_path(context.url) or "",
+            context.vault.name,
+            jobs=wish.jobs,
+            shown_until=_shown_until(wish, context, report),
+            tell=lambda _: progress.advance(files=1),
+        )
+    return report, found, catalogs_in(folder.inventory)
+
+
+def _shown_until(wish: Wish, context: DrillContext, report: RebuildReport) -> datetime | None:
+    """Until when stored catalogs were to be seen by the rebuild; None where it was not to take the newest."""
+    if report.listed_at is None or wish.before or wish.tip:
+        return None
+    return covers_until(report.listed_at, at_once=context.vault.traits.lists_at_once)
+
+
+def _inventory_of_newest(inventory: Inventory, vault: VaultName) -> InventoryId:
+    """The inventory that the newest catalog in the vault names: this one, or the one it was rebuilt from."""
+    states = ", ".join(f"'{one}'" for one in SOUND)
+    sql = f"""SELECT a.header FROM archives a JOIN domains d ON d.number = a.domain
+              JOIN vaults v ON v.number = d.vault JOIN catalogs c ON c.archive = a.number
+              WHERE v.name = {{m}} AND a.kind = {{m}} AND a.state IN ({states})
+              ORDER BY a.number DESC LIMIT 1"""  # noqa: S608
+    with inventory.reading() as tx:
+        for (header,) in raw_rows(tx, sql, (vault, int(PackKind.CATALOG))):
+            try:
+                return InventoryId(parse_header(header).fields.inventory_id)
+            except FormatError:
+                break
+    raise NightvaultError(
+        f"no catalog of this inventory is known to be in vault {vault}: there is nothing to rebuild yet",
+        advice="run a backup first",
+    )
+
+
+def _require_room(folder: str, inventory: Inventory) -> None:
+    """`SpoolError` where a second inventory, and the catalogs, would not fit."""
+    need = 2 * database_size(inventory.engine) + _SLACK
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < need:
+        raise SpoolError(
+            f"a rebuild drill needs {need >> 20} MiB in {folder}, and {free >> 20} are free",
+            advice="free some space there",
+        )
