@@ -1,0 +1,19 @@
+"""What each page shows, as frozen values that are made from one read transaction; no HTML and no request.
+
+    overview.overview(tx, config, now, daemon)                    is all well
+    run_pages.run_page(tx, job=…, kind=…, outcome=…, before=…)    runs, newest first
+    run_pages.one_run(tx, number)                                 one run
+    nights.snapshot_page(tx, job, before=…)                       a job's snapshots
+    nights.changes(tx, newer, older=…, path=…, after=…)           what changed between two snapshots
+    browsing.directory(tx, config, now, snapshot, path, after=…)  a directory of a snapshot
+    versions.versions_of_path(tx, config, now, job, path)         the versions of a file
+    searching.search(tx, words, job=…, after=…)                   names in all snapshots
+    quoting.quote(tx, config, now, snapshot, paths)               what a restore costs, and its command
+    money.money(tx, config, now)                                  archives, costs by month and job, checks
+    calendar.schedule(tx, config, now, daemon)                    the next two weeks, and what runs
+
+`daemon` is a `daemon.DaemonStatus`, made from the answer of the verb "status", or None. Jobs, snapshots,
+words and cursors (`after`, what a page gave as `next_after`) are texts as somebody gave them, paths are
+bytes: all are checked here. `errors.NotThereError` is a page that is not there (404),
+`errors.BadParameterError` something that cannot be asked for (400). The values are in `values`.
+"""

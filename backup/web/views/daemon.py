@@ -1,0 +1,85 @@
+"""What the daemon says of its tasks, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from backup.web.views.values.overview import LiveTask
+
+
+class _Progress(msgspec.Struct):
+    title: str | None = None
+    done: int = 0
+    total: int | None = None
+    seconds_left: float | None = None
+
+
+class _Task(msgspec.Struct):
+    kind: str
+    name: str
+    text: str
+    state: str
+    vault: str | None = None
+    last: str = "new"
+    run: str | None = None
+    began_at: datetime | None = None
+    queued_at: datetime | None = None
+    next_at: datetime | None = None
+    paused_until: datetime | None = None
+    waits_for: str | None = None
+    progress: _Progress | None = None
+
+
+class _Answer(msgspec.Struct):
+    as_of: datetime
+    waits_for_clock: bool
+    tasks: list[_Task]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """The daemon's answer to "status"."""
+
+    as_of: datetime
+    waits_for_clock: bool
+    tasks: Sequence[LiveTask]
+
+    def task(self, kind: str, name: str) -> LiveTask | None:
+        """The task of that kind and name; None if the daemon does not have it."""
+        return next((one for one in self.tasks if (one.kind, one.name) == (kind, name)), None)
+
+
+def daemon_status(answer: Mapping[str, Any] | None) -> DaemonStatus | None:
+    """The answer as a value; None without one, or if it cannot be understood, as from another version."""
+    if answer is None:
+        return None
+    try:
+        told = msgspec.convert(answer, _Answer, strict=False)
+    except msgspec.ValidationError:
+        return None
+    return DaemonStatus(told.as_of, told.waits_for_clock, [_live(one) for one in told.tasks])
+
+
+def _live(one: _Task) -> LiveTask:
+    progress = one.progress or _Progress()
+    return LiveTask(
+        kind=one.kind,
+        name=one.name,
+        text=one.text,
+        state=one.state,
+        run=one.run,
+        began_at=one.began_at,
+        queued_at=one.queued_at,
+        next_at=one.next_at,
+        paused_until=one.paused_until,
+        waits_for=one.waits_for,
+        phase=progress.title,
+        done=progress.done,
+        total=progress.total,
+        seconds_left=progress.seconds_left,
+    )

@@ -1,0 +1,132 @@
+"""Archives: what is dead and from when it is free, and what was checked; money by month and job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+from backup.model import JobName, VaultName
+from backup.web.views.values.runs import RunLine
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLine:
+    """A storage class of a vault: what it holds, and what that costs a month."""
+
+    name: str
+    archives: int
+    bytes: int
+    overhead: int
+    month: Decimal | None
+    month_in_a_year: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class FreeOn:
+    """Dead bytes whose minimum duration ends in that month, such as 2026-11; empty: they are free now.
+
+    `cost` is what deleting them now would be billed on top.
+    """
+
+    month: str
+    archives: int
+    bytes: int
+    cost: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgeLine:
+    """What of a vault has an age of at least `days`, up to the next line's."""
+
+    days: int
+    archives: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class VaultMoney:
+    """A vault in money. `dead` is what nothing kept needs, `condemned` what is to be deleted.
+
+    Costs of the last 30 days are what the inventory can prove: uploads and retrievals.
+    """
+
+    name: VaultName
+    kind: str
+    region: str | None
+    is_free: bool
+    archives: int
+    bytes: int
+    month: Decimal | None
+    month_in_a_year: Decimal | None
+    uploads_cost: Decimal | None
+    retrievals_cost: Decimal | None
+    dead_archives: int
+    dead_bytes: int
+    condemned_archives: int
+    condemned_bytes: int
+    classes: Sequence[ClassLine]
+    free_on: Sequence[FreeOn]
+
+
+@dataclass(frozen=True, slots=True)
+class JobMoney:
+    """A job's part of a vault; job None: archives that belong to none."""
+
+    vault: VaultName
+    job: JobName | None
+    archives: int
+    bytes: int
+    month: Decimal | None
+    month_in_a_year: Decimal | None
+    snapshots: int
+    versions_bytes: int
+    deduplication: float | None
+    compression: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MonthLine:
+    """What a job stored in a month by UTC, such as 2026-11, and is there still."""
+
+    month: str
+    vault: VaultName
+    job: JobName | None
+    archives: int
+    bytes: int
+    cost: Decimal | None  # of a month's storing it
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLine:
+    """How far a vault was proven: when its list was last compared, when something of it was last read back.
+
+    `read_bytes` of `bytes` were read back since they were stored.
+    """
+
+    vault: VaultName
+    checked_at: datetime | None
+    last_read_back: datetime | None
+    unverified_since: datetime | None
+    unverified_archives: int
+    archives: int
+    runs: Sequence[RunLine]
+    last_drill: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyPage:
+    """Archives and money; `as_of` is when these sums were made: they change with the newest run alone."""
+
+    now: datetime
+    today: date
+    currency: str
+    prices_of: date
+    prices_from: str
+    month: Decimal | None
+    month_in_a_year: Decimal | None
+    vaults: Sequence[VaultMoney]
+    jobs: Sequence[JobMoney]
+    months: Sequence[MonthLine]
+    checks: Sequence[CheckLine]

@@ -1,0 +1,80 @@
+"""Snapshots of a job, and what changed between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from backup.model import JobName
+from backup.web.views.values.common import Kind, Name, SnapshotLine
+
+
+class Change(StrEnum):
+    """What became of an entry between two snapshots."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPage:
+    """Some snapshots of a job, newest first. `next_before` asks for the next page, None at the end."""
+
+    job: JobName
+    jobs: Sequence[JobName]
+    snapshots: Sequence[SnapshotLine]
+    is_first: bool
+    next_before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLine:
+    """An entry that differs.
+
+    `what` says how one that changed differs: kind, content, mode, owner, times, attributes. Sizes are None
+    where it is not there; of a directory 0.
+    """
+
+    path: Name
+    change: Change
+    kind: Kind
+    what: Sequence[str]
+    size_before: int | None
+    size_after: int | None
+    mtime: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeCounts:
+    """How much differs in all, but directories whose times alone differ. `is_whole` is False if counting was
+    ended early: then there is at least as much."""
+
+    added: int
+    removed: int
+    changed: int
+    bytes_added: int
+    bytes_removed: int
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """What changed from `older` to `newer` at and below `path`, in the order of paths.
+
+    `unusual` are sentences about the night of `newer`. `next_after` asks for the next page, None at the end.
+    `earlier` and `later` are ids of the snapshots beside `newer`, to go on from night to night.
+    """
+
+    older: SnapshotLine | None
+    newer: SnapshotLine
+    path: Name
+    counts: ChangeCounts
+    changes: Sequence[ChangeLine]
+    unusual: Sequence[str]
+    is_first: bool
+    next_after: str | None
+    earlier: str | None
+    later: str | None

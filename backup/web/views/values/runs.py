@@ -1,0 +1,83 @@
+"""Runs, and one run with its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backup.inventory.runs import Outcome, RunKind
+from backup.model import JobName, VaultName
+from backup.web.views.values.common import ProblemLine, SnapshotLine
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A run in a list. `seconds` is what it took, None while it runs; `problems` counts those of its report.
+
+    `error` is the sentence of one that failed. Figures are 0 where its kind has none.
+    """
+
+    number: int
+    kind: RunKind
+    job: JobName | None
+    vault: VaultName | None
+    outcome: Outcome
+    started_at: datetime
+    finished_at: datetime | None
+    seconds: float | None
+    error: str | None
+    files_read: int
+    bytes_read: int
+    bytes_uploaded: int
+    problems: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs, newest first. `next_before` asks for the page after this one, None at the end."""
+
+    runs: Sequence[RunLine]
+    job: JobName | None
+    kind: RunKind | None
+    outcome: Outcome | None
+    is_first: bool
+    next_before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLine:
+    """An archive that a run stored: `kind` is data or catalog, `state` a word of `archives.ArchiveState`."""
+
+    number: int
+    kind: str
+    state: str
+    size: int
+    archive_id: str | None
+    stored_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetail:
+    """A run with everything that is known of it.
+
+    `report` is its report as it was recorded, whose fields depend on the kind (docs/json.md). `problems` are
+    at most 1,000 in the order of paths, `problem_count` is how many there were. `stored` are at most 200 of
+    `stored_count` archives. `log_command` shows its log lines, which the journal keeps, not the inventory.
+    `earlier` and `later` are the runs of the same job beside it.
+    """
+
+    line: RunLine
+    report: Mapping[str, Any]
+    unusual: Sequence[str]
+    problems: Sequence[ProblemLine]
+    problem_count: int
+    snapshot: SnapshotLine | None
+    previous_snapshot: str | None
+    stored: Sequence[StoredLine]
+    stored_count: int
+    stored_bytes: int
+    log_command: str
+    earlier: int | None
+    later: int | None
