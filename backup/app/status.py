@@ -74,6 +74,7 @@ class _Rows:
     unverified: Mapping[VaultName, datetime]
     oldest: Mapping[VaultName, datetime]
     checked: Mapping[VaultName, datetime]
+    drilled: Mapping[VaultName, datetime]
     undelivered: Sequence[Undelivered]
 
 
@@ -123,6 +124,7 @@ def _read(tx: Transaction, now: datetime) -> _Rows:
         unverified=queries.oldest_unverified(tx),
         oldest=queries.oldest_stored(tx),
         checked=queries.last_good_checks(tx, now),
+        drilled=queries.last_good_drills(tx, now),
         undelivered=_undelivered(tx),
     )
 
@@ -226,6 +228,7 @@ def _vault(
         unverified_since=rows.unverified.get(name),
         next_prune=None if prune is None else next_due(prune, max(prunes, default=None), now),
         checked_at=rows.checked.get(name),
+        rebuild_drilled_at=rows.drilled.get(name),
         stored_since=rows.oldest.get(name),
     )
 

@@ -126,6 +126,7 @@ class VaultStatus:
     next_prune: datetime | None
     checked_at: datetime | None = None  # when the last check began that found nothing wrong
     stored_since: datetime | None = None  # when the first archive that it holds was stored
+    rebuild_drilled_at: datetime | None = None  # when the last drill of a rebuild began that was good
 
 
 @dataclass(frozen=True, slots=True)

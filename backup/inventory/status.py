@@ -78,6 +78,11 @@ WHERE kind = 'check' AND outcome = 'done' AND started_at <= {m}
   AND json_extract(report, '$.vault') IS NOT NULL
 GROUP BY json_extract(report, '$.vault')"""
 
+_DRILLED = """
+SELECT json_extract(report, '$.vault'), max(started_at) FROM runs
+WHERE kind = 'rebuild-drill' AND outcome IN ('done', 'partial') AND started_at <= {m}
+GROUP BY json_extract(report, '$.vault')"""
+
 _RETRIEVALS = """
 SELECT t.restore, t.state, t.tier, count(*), max(t.requested_at), max(t.written_to), min(t.until)
 FROM retrievals t JOIN restores r ON r.number = t.restore
@@ -179,6 +184,11 @@ def oldest_stored(tx: Transaction) -> Mapping[VaultName, datetime]:
 def last_good_checks(tx: Transaction, now: datetime) -> Mapping[VaultName, datetime]:
     """For each vault, when the newest check began that found nothing wrong."""
     return {VaultName(vault): moment(began) for vault, began in raw_rows(tx, _CHECKED, (micros(now),))}
+
+
+def last_good_drills(tx: Transaction, now: datetime) -> Mapping[VaultName, datetime]:
+    """For each vault, when the newest rebuild drill was begun whose result was as it should be."""
+    return {VaultName(vault): moment(began) for vault, began in raw_rows(tx, _DRILLED, (micros(now),))}
 
 
 def retrieval_groups(tx: Transaction) -> Mapping[int, Sequence[RetrievalGroup]]:

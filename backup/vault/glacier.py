@@ -99,7 +99,7 @@ class GlacierVault:
         self._vault = vault
         self._account_id = account_id
         self._limits = limits
-        self._locked: str | None = None
+        self._locked: glacier_lock.Lock | None = None
         hand_over_hashes(client)
         limit_rate(client)
 
@@ -332,20 +332,25 @@ class GlacierVault:
             return None
         by_vault = Refusal("the vault's own policy forbids it") if is_forbidden_by_vault(text) else None
         try:
-            policy = self._lock_policy()
-        except (DeniedError, _NoLockError):  # no permission to read it, or nothing to read
+            lock = self.lock()
+        except DeniedError:  # no permission to read it
             return by_vault
-        return glacier_lock.refusal_by(policy, stored_at, told_at(error.__cause__)) or by_vault
+        if lock is None:
+            return by_vault
+        return glacier_lock.refusal_by(lock.policy, stored_at, told_at(error.__cause__)) or by_vault
 
-    def _lock_policy(self) -> str:
-        """GetVaultLock; once locked it never changes, so it is asked for once."""
-        if self._locked is not None:
-            return self._locked
-        lock = self._call("get_vault_lock", "read its lock", unknown=_NoLockError)
-        policy = str(field(lock, "Policy", "read its lock"))
-        if lock.get("State") == "Locked":
-            self._locked = policy
-        return policy
+    def lock(self) -> glacier_lock.Lock | None:
+        """GetVaultLock; None without one. Once locked it never changes, so it is asked for once."""
+        if self._locked is None:
+            try:
+                found = self._call("get_vault_lock", "read its lock", unknown=_NoLockError)
+            except _NoLockError:
+                return None
+            policy = str(field(found, "Policy", "read its lock"))
+            if found.get("State") != "Locked":
+                return glacier_lock.Lock(policy, is_final=False)
+            self._locked = glacier_lock.Lock(policy, is_final=True)
+        return self._locked
 
     # Requests.
 

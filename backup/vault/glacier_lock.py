@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,26 @@ _AGE = "glacier:archiveageindays"
 _DAYS = re.compile(r"[0-9]{1,5}")
 _EXTRA_DAYS = {"numericlessthan": 0, "numericlessthanequals": 1}  # an age of N days lasts for one day
 _UNDATED = Refusal("the vault's lock forbids it")
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A vault's lock policy; until it `is_final` it lasts for a day only."""
+
+    policy: str
+    is_final: bool
+
+
+def warnings_of(lock: Lock, least: timedelta) -> Iterator[str]:
+    """What a lock does that nobody may want: it ends soon, or forbids deletions for longer than `least`."""
+    if not lock.is_final:
+        yield "its lock was begun and is not completed: a day after it was begun it is gone"
+    days = [_kept_days(statement.get("Condition")) for statement in _denials(lock.policy)]
+    if None in days:
+        yield "its lock forbids to delete archives, whatever their age"
+    elif days and max(one or 0 for one in days) > least.days:
+        longest = max(one or 0 for one in days)
+        yield f"its lock forbids to delete archives before they are {longest} days old"
 
 
 def refusal_by(policy: str, stored_at: datetime | None, now: datetime | None) -> Refusal | None:

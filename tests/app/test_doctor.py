@@ -255,7 +255,7 @@ def bucket(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ser
     return server
 
 
-VAULTS = {"credentials", "vault", "clock", "bucket", "role", "check"}
+VAULTS = {"credentials", "vault", "clock", "bucket", "role", "work", "identity", "vault-lock", "check"}
 
 
 def asked(server: Server) -> tuple[set[str], list[str]]:
@@ -280,7 +280,7 @@ def test_a_bucket_is_asked_a_handful_of_times(bucket: Server, cloud: Cloud) -> N
     )
     found, requests = asked(bucket)
     assert found == set()
-    assert len(requests) == 7
+    assert len(requests) == 12
     assert sum(one.startswith("CreateSession for ") for one in requests) == 3
     assert bucket.json("doctor", "--offline", exit_code=1)["requests"] == []
 
@@ -331,6 +331,11 @@ def test_a_clock_that_is_off_is_told_by_the_vaults_own(
     bucket: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Elsewhen:
+        name = "cold"
+
+        def identities(self, _: object) -> object:
+            raise DeniedError("no")
+
         def state(self) -> VaultState:
             return VaultState(exists=True, location="x", at=datetime.now(UTC) - timedelta(hours=5))
 

@@ -5,7 +5,7 @@ takes over what `status` knows. `machine.py` looks at this machine's files, `job
 kept, `nights.py` at the last runs, `databases.py` for databases without a dump; none of them needs a network.
 `full_restore.py` says what a restore of everything would take. `recovery.py` tries a recovery key that is
 given. `vaults.py` asks the vaults, with a deadline for each, and a handful of requests; `rights.py` tries
-what must be denied. `mending.py` mends what cannot hurt.
+what each role may do. `mending.py` mends what cannot hurt.
 """
 
 from backup.app.doctor.checks import Report, examine

@@ -38,6 +38,7 @@ LOCAL: Mapping[str, Check] = {
     "never run": jobs.never_run,
     "never read": jobs.never_read,
     "last check": jobs.unchecked,
+    "last rebuild drill": jobs.never_drilled,
     "last night": nights.unusual,
     "warnings": nights.unread_warnings,
     "retention": jobs.no_policy,
@@ -50,8 +51,10 @@ LOCAL: Mapping[str, Check] = {
 ASKING: Mapping[str, Check] = {
     "credentials": vaults.roles_open,
     "vaults": vaults.vault_there,
+    "identities": vaults.known_vaults,
+    "vault locks": vaults.vault_locks,
     "bucket settings": vaults.bucket_settings,
-    "rights": rights.backups_may_not_delete,
+    "rights": rights.roles_at_work,
 }
 """Checks that ask vaults."""
 

@@ -64,6 +64,8 @@ class Patient:
 
     `requests` are those that were sent, in words: each check that sends one adds it. `notes` tell what was
     tried, or was not, and `restores` what a restore of everything would take: none of these is a finding.
+    `away` are vaults that are not there, or cannot be reached, and `denied` roles that give no credentials:
+    they are asked nothing more.
     """
 
     config: Config
@@ -74,6 +76,8 @@ class Patient:
     requests: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     restores: list[FullRestore] = field(default_factory=list)
+    away: set[VaultName] = field(default_factory=set)
+    denied: set[str] = field(default_factory=set)
 
     @property
     def now(self) -> datetime:

@@ -16,6 +16,9 @@ UNREAD = timedelta(days=180)
 UNCHECKED = timedelta(days=90)
 """How old the last good check of a vault may be where the config has no `check_age`."""
 
+UNDRILLED, NEVER_DRILLED = timedelta(days=400), timedelta(days=90)
+"""How old the last good drill of a rebuild may be, and the first archive if there never was one."""
+
 _PRECIOUS = (".ssh", ".gnupg", ".password-store", ".local/share/keyrings", ".mozilla", ".thunderbird")
 
 
@@ -76,6 +79,26 @@ def unchecked(patient: Patient) -> Iterator[Finding]:
             f"vault {vault.name} was {told}",
             "nobody knows whether the archives are still there",
             f"nightvault check --vault {vault.name}",
+        )
+
+
+def never_drilled(patient: Patient) -> Iterator[Finding]:
+    """Vaults from which nobody has proven for long that the server could be rebuilt."""
+    for vault in patient.status.vaults if patient.status else ():
+        last, since = vault.rebuild_drilled_at, vault.stored_since
+        if vault.kind == UNKNOWN or since is None:
+            continue
+        if last is None and patient.now - since > NEVER_DRILLED:
+            told = "nobody ever tried whether this server could be rebuilt from it"
+        elif last is not None and patient.now - last > UNDRILLED:
+            told = f"whether this server could be rebuilt from it was last tried on {last:%Y-%m-%d}"
+        else:
+            continue
+        yield warning(
+            "rebuild-drill",
+            f"vault {vault.name}: {told}",
+            "it needs the recovery key, the vault's list and all catalogs: each may be missing unnoticed",
+            f"nightvault rebuild --dry-run --vault {vault.name} --key FILE",
         )
 
 

@@ -1,59 +1,100 @@
-"""Whether backups may do more than they should: the role that a server has all night must not delete.
+"""Whether each role can do its work, and no more: tried with names just drawn at random, so with no effect.
 
-It is tried with a name that was just drawn at random, which nothing in the vault has.
+A backup is an upload that is begun and given up. A restore asks for an archive that cannot be there. A prune
+deletes a name that nothing in the vault has; the same must be denied to backups and restores, which a server
+does all night, or with a key in hand.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from backup.app.doctor.deadline import within
 from backup.app.doctor.finding import Finding, Patient, critical
+from backup.app.pruning import deletes_here
 from backup.app.vaults import Purpose, bucket_requests, make_vault
 from backup.config import VaultSettings
 from backup.errors import ArchiveMissingError, DeniedError
-from backup.model import ArchiveId
+from backup.model import ArchiveId, ArchiveLabel, InventoryId, PackId, PackKind, Tier
+from backup.protocols import Vault
+from backup.vault.s3_keys import key_of
 
 _WHY = "whoever takes over the server can delete every backup"
-_DO = "take deletions out of the role's policy: `nightvault aws policy --only backup` (docs/aws.md)"
+_NAMES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE: "prunes"}
 
 
-def backups_may_not_delete(patient: Patient) -> Iterator[Finding]:
-    """Roles of backups that may delete, where roles are told apart at all."""
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Something that is tried with a role; `attempt` returns whether it is allowed."""
+
+    purpose: Purpose
+    action: str
+    attempt: Callable[[], bool]
+
+
+def roles_at_work(patient: Patient) -> Iterator[Finding]:
+    """Roles that cannot do their work, or may do more, at the vaults that can be reached."""
     for vault in patient.config.vaults:
-        if patient.config.identity is None or vault.role_arn is None or vault.kind == "directory":
+        if vault.name in patient.away:
             continue
-        if vault.role_arn == vault.prune_role_arn:
-            what = f"vault {vault.name}: backups and prunes have the same role, {vault.role_arn}"
-            yield critical("role", what, _WHY, "give prunes a role of their own (docs/aws.md)")
+        yield from _may_delete(patient, vault)
+        for trial in _work_of(patient, vault):
+            if _is_denied(patient, vault, trial):
+                who, role = _NAMES[trial.purpose], _role(vault, trial.purpose)
+                what = f"vault {vault.name}: {who} are denied {trial.action}{f' ({role})' if role else ''}"
+                yield critical("work", what, f"{who} fail until that is allowed", _allowing(trial.purpose))
+
+
+def _role(vault: VaultSettings, purpose: Purpose) -> str | None:
+    return getattr(vault, purpose.value) or vault.role_arn
+
+
+def _allowing(purpose: Purpose) -> str:
+    return f"`nightvault aws policy --only {_NAMES[purpose][:-1]}` has the right policy (docs/aws.md)"
+
+
+# What must be denied.
+
+
+def _may_delete(patient: Patient, vault: VaultSettings) -> Iterator[Finding]:
+    """Roles of backups and restores that may delete, where roles are told apart at all."""
+    if patient.config.identity is None or vault.role_arn is None or vault.kind == "directory":
+        return
+    if vault.role_arn == vault.prune_role_arn:
+        what = f"vault {vault.name}: backups and prunes have the same role, {vault.role_arn}"
+        yield critical("role", what, _WHY, "give prunes a role of their own (docs/aws.md)")
+        return
+    for purpose in (Purpose.BACKUP, Purpose.RESTORE):
+        role = getattr(vault, purpose.value)
+        if role is None or (purpose is Purpose.RESTORE and role in {vault.role_arn, vault.prune_role_arn}):
             continue
-        for action, attempt in _attempts(patient, vault):
-            patient.requests.append(f"{action} of nothing in vault {vault.name}, to be denied")
-            if _is_allowed(patient.seconds, f"try {action} in vault {vault.name}", attempt):
-                what = f"vault {vault.name}: the role of backups may delete ({action})"
-                yield critical("role", what, _WHY, _DO)
+        for trial in _deletions(patient, vault, purpose):
+            if _is_allowed(patient, vault, trial):
+                what = f"vault {vault.name}: the role of {_NAMES[purpose]} may delete ({trial.action})"
+                do = f"take deletions out of the role's policy: {_allowing(purpose)}"
+                yield critical("role", what, _WHY, do)
                 break
 
 
-def _is_allowed(seconds: float, what: str, attempt: Callable[[], bool]) -> bool:
-    try:
-        return within(seconds, what, attempt)
-    except ArchiveMissingError:  # it was looked for
-        return True
-    except DeniedError:
-        return False
-
-
-def _attempts(patient: Patient, vault: VaultSettings) -> Iterator[tuple[str, Callable[[], bool]]]:
-    """Ways to delete what is not there: each has no effect even if it is allowed, and then returns True."""
+def _deletions(patient: Patient, vault: VaultSettings, purpose: Purpose) -> Iterator[_Trial]:
+    """Ways to delete what is not there: each has no effect even if it is allowed."""
     if vault.kind == "glacier":
-        glacier = make_vault(patient.config, vault.name, Purpose.BACKUP, patient.clock)
-        nothing = ArchiveId(secrets.token_urlsafe(103)[:138])
-        yield "DeleteArchive", lambda: not glacier.delete_archives({nothing: None})
+        glacier = make_vault(patient.config, vault.name, purpose, patient.clock)
+        nothing = _no_archive()
+
+        def delete_archive() -> bool:
+            """What the vault's lock refuses the role may do."""
+            refused = glacier.delete_archives({nothing: None})
+            return purpose is Purpose.PRUNE or not refused
+
+        yield _Trial(purpose, "DeleteArchive", delete_archive)
         return
-    requests = bucket_requests(patient.config, vault, Purpose.BACKUP, patient.clock)
+    requests = bucket_requests(patient.config, vault, purpose, patient.clock)
     key, doing = f"{vault.prefix}meta/doctor-{secrets.token_hex(16)}", "try to delete nothing"
 
     def delete(**how: Any) -> bool:
@@ -65,5 +106,74 @@ def _attempts(patient: Patient, vault: VaultSettings) -> Iterator[tuple[str, Cal
         versioning = requests.call("get_bucket_versioning", "see whether it keeps versions")
         return not versioning.get("Status") and delete()
 
-    yield "DeleteObjectVersion", lambda: delete(VersionId="null")
-    yield "DeleteObject", delete_newest
+    yield _Trial(purpose, "DeleteObjectVersion", lambda: delete(VersionId="null"))
+    if purpose is Purpose.BACKUP:
+        yield _Trial(purpose, "DeleteObject", delete_newest)
+
+
+# What must be allowed.
+
+
+def _work_of(patient: Patient, vault: VaultSettings) -> Iterator[_Trial]:
+    """What backups, restores and prunes do, each of nothing."""
+
+    def opened(purpose: Purpose) -> Vault:
+        return make_vault(patient.config, vault.name, purpose, patient.clock)
+
+    yield _Trial(Purpose.BACKUP, "an upload", partial(_upload, opened(Purpose.BACKUP)))
+    if vault.kind == "directory":
+        return  # this user's rights are the same for all
+    yield _Trial(Purpose.RESTORE, "a retrieval", partial(_retrieve, opened(Purpose.RESTORE), vault.kind))
+    if deletes_here(patient.config, vault):
+        yield next(_deletions(patient, vault, Purpose.PRUNE))
+
+
+def _upload(vault: Vault) -> bool:
+    """Begin an upload, and give it up: nothing of it stays, and nothing is billed but the requests."""
+    vault.abort_upload(vault.begin_upload(_label(), vault.traits.smallest_part))
+    return True
+
+
+def _retrieve(vault: Vault, kind: str) -> bool:
+    """Ask for an archive that is not there: no retrieval comes of it."""
+    nothing = ArchiveId(key_of(_label())) if kind == "s3" else _no_archive()
+    vault.request_retrieval(nothing, None, Tier.STANDARD, secrets.token_hex(16))
+    return True
+
+
+def _label() -> ArchiveLabel:
+    return ArchiveLabel(PackKind.DATA, PackId(os.urandom(16)), InventoryId(os.urandom(16)))
+
+
+def _no_archive() -> ArchiveId:
+    """An id as Glacier's are, which no archive has."""
+    return ArchiveId(secrets.token_urlsafe(103)[:138])
+
+
+# Trying.
+
+
+def _is_allowed(patient: Patient, vault: VaultSettings, trial: _Trial) -> bool:
+    """Whether something is allowed that must not be."""
+    if _role(vault, trial.purpose) in patient.denied:
+        return False
+    patient.requests.append(f"{trial.action} of nothing in vault {vault.name}, to be denied")
+    return _answer(patient, vault, trial)
+
+
+def _is_denied(patient: Patient, vault: VaultSettings, trial: _Trial) -> bool:
+    """Whether something is denied that must be allowed."""
+    if _role(vault, trial.purpose) in patient.denied:  # which is a finding of its own
+        return False
+    if vault.kind != "directory":
+        patient.requests.append(f"{trial.action} of nothing in vault {vault.name} by {_NAMES[trial.purpose]}")
+    return not _answer(patient, vault, trial)
+
+
+def _answer(patient: Patient, vault: VaultSettings, trial: _Trial) -> bool:
+    try:
+        return within(patient.seconds, f"try {trial.action} in vault {vault.name}", trial.attempt)
+    except ArchiveMissingError:  # it was looked for
+        return True
+    except DeniedError:
+        return False

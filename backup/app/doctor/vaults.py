@@ -1,19 +1,25 @@
-"""Vaults, asked themselves: credentials for each role, whether the vault is there, its clock, its settings.
+"""Vaults, asked themselves: credentials for each role, whether the vault is there and the same, its clock,
+its settings and its lock.
 
-A handful of requests for each vault: one CreateSession a role, one look at the vault, and for a bucket those
-of `config check`. None of them costs more than a few thousandths of a cent; nothing is stored.
+A few requests for each vault: one CreateSession a role, two looks at the vault, one at its lock, and for a
+bucket those of `config check`. None of them costs more than a few thousandths of a cent; nothing is stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
 from backup.app.doctor.deadline import failure_of, within
 from backup.app.doctor.finding import Finding, Patient, critical, warning
+from backup.app.runs import opened
 from backup.app.vaults import Purpose, credential_source, make_vault, warnings_of_vault
-from backup.errors import NightvaultError
+from backup.errors import DeniedError, NightvaultError
+from backup.transfer.recognise import meet, other_vault
+from backup.transfer.retry import Patience
+from backup.vault.glacier_lock import warnings_of
 
 MOST_CLOCK = timedelta(minutes=5)
 _ROLES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE: "prunes"}
@@ -32,6 +38,7 @@ def roles_open(patient: Patient) -> Iterator[Finding]:
             source = credential_source(patient.config, vault, purpose, patient.clock)
             what = f"get credentials for {role}"
             if error := failure_of(patient.seconds, what, source.credentials):
+                patient.denied.add(role)
                 why = f"{words} of vault {vault.name} fail until it does"
                 yield critical(
                     "credentials", f"{role}: {error}", why, error.advice or "nightvault identity show"
@@ -47,10 +54,13 @@ def vault_there(patient: Patient) -> Iterator[Finding]:
             opened = make_vault(patient.config, vault.name, Purpose.BACKUP, patient.clock)
             state = within(patient.seconds, f"look at vault {vault.name}", opened.state)
         except NightvaultError as error:
+            if not isinstance(error, DeniedError):
+                patient.away.add(vault.name)
             why = "nothing can be stored in it, or restored from it"
             yield critical("vault", f"vault {vault.name}: {error}", why, error.advice or "nightvault vaults")
             continue
         if not state.exists:
+            patient.away.add(vault.name)
             why = "nothing can be stored in it"
             yield critical("vault", f"vault {vault.name} is not there", why, "nightvault init")
         elif state.at is not None and abs(state.at - patient.now) > MOST_CLOCK:
@@ -60,10 +70,56 @@ def vault_there(patient: Patient) -> Iterator[Finding]:
             yield critical("clock", what, why, "timedatectl set-ntp true")
 
 
+def known_vaults(patient: Patient) -> Iterator[Finding]:
+    """That each vault is the one that the inventory knows, and no other of the same name."""
+    if patient.status is None:
+        return
+    with closing(opened(patient.config)) as inventory:
+        for vault in patient.config.vaults:
+            if vault.name in patient.away:
+                continue
+            if vault.kind != "directory":
+                patient.requests.append(f"a look at the identity of vault {vault.name}")
+            there = make_vault(patient.config, vault.name, Purpose.BACKUP, patient.clock)
+            patience = Patience(patient.clock, attempts=1)
+            what = f"look which vault {vault.name} is"
+            try:
+                meeting = within(patient.seconds, what, partial(meet, inventory, there, patience))
+            except DeniedError:  # which the look at the vault has told
+                continue
+            if meeting.is_other:
+                error = other_vault(meeting, there)
+                why = "another disk is mounted, or the vault was deleted and made anew: backups stop"
+                yield critical("identity", str(error), why, error.advice)
+
+
+def vault_locks(patient: Patient) -> Iterator[Finding]:
+    """Locks of Glacier vaults that are not completed, or keep archives for longer than they cost anyway."""
+    from backup.vault.glacier import GlacierVault
+
+    for vault in patient.config.vaults:
+        role = vault.prune_role_arn or vault.role_arn
+        if vault.kind != "glacier" or vault.name in patient.away or role in patient.denied:
+            continue
+        patient.requests.append(f"a look at the lock of vault {vault.name}")
+        there = make_vault(patient.config, vault.name, Purpose.PRUNE, patient.clock)
+        if not isinstance(there, GlacierVault):
+            continue
+        try:
+            lock = within(patient.seconds, f"look at the lock of vault {vault.name}", there.lock)
+        except DeniedError:
+            patient.notes.append(f"the lock of vault {vault.name} was not looked at: {role} may not read it")
+            continue
+        for text in warnings_of(lock, there.traits.minimum_storage) if lock else ():
+            why = "prunes delete nothing sooner, and what lies in the vault is billed until then"
+            command = f"aws glacier get-vault-lock --account-id - --vault-name {vault.vault}"
+            yield warning("vault-lock", f"vault {vault.name}: {text}", why, command)
+
+
 def bucket_settings(patient: Patient) -> Iterator[Finding]:
     """Lifecycle rules, versions and locks of buckets that harm."""
     for vault in patient.config.vaults:
-        if vault.kind != "s3":
+        if vault.kind != "s3" or vault.name in patient.away or vault.role_arn in patient.denied:
             continue
         patient.requests.append(f"four looks at the settings of bucket {vault.bucket}")
         what = f"look at the settings of bucket {vault.bucket}"

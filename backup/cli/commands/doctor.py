@@ -50,8 +50,8 @@ def doctor(
 ) -> int:
     """Look for what is easily forgotten: what it is, why it matters, and the command that mends it.
 
-    Exit code 0: nothing was found; 1: something was. It stores nothing, and sends a handful of requests to
-    each vault, which it names at the end. Among them is a deletion of nothing, which must be denied.
+    Exit code 0: nothing was found; 1: something was. It stores nothing, and sends some requests to
+    each vault, which it names at the end: among them an upload that is given up, and deletions of nothing.
     It also tells what a restore of everything would take and cost.
     """
     from backup.app.doctor import examine
