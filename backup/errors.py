@@ -149,6 +149,10 @@ class LimitRefusedError(NightvaultError):
     exit_code = ExitCode.LIMIT
 
 
+class MonthSpentError(LimitRefusedError):
+    """What may be spent in this month is spent: it goes on in the next."""
+
+
 class InterruptedRunError(NightvaultError):
     """The user or the system asked us to stop."""
 

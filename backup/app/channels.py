@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from backup.config import Config
 from backup.config.notifying import ChannelSettings
-from backup.config.settings import local_zone
+from backup.config.values import local_zone
 from backup.inventory.stages import MessageKind
 from backup.model import JobName
 from backup.notify.channel import Channel

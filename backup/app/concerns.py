@@ -1,7 +1,7 @@
 """Finds the problems in a status, critical ones first; pure.
 
-Critical: a job is overdue; a check found something missing or damaged; the certificate has expired, or will
-within three days (one that lives shortly: a tenth of its life).
+Critical: a job is overdue; a check found something missing or damaged; a drill failed; the certificate has
+expired, or will within three days (one that lives shortly: a tenth of its life).
 
 A warning: the newest backup, forget, prune, compaction or rebuild drill failed or was partial; a check
 could not look at everything; the certificate expires within 14 days (a fifth of its life), cannot be looked
@@ -77,6 +77,7 @@ def _at_it(job: JobStatus, status: Status) -> str:
 
 def _runs(status: Status) -> Iterator[Concern]:
     configured = {one.name for one in status.jobs}
+    drills = status.drills
     vaults = {one.name for one in status.vaults if one.kind != UNKNOWN}
     for run in status.ended:
         if run.outcome not in {Outcome.FAILED, Outcome.PARTIAL}:
@@ -85,15 +86,19 @@ def _runs(status: Status) -> Iterator[Concern]:
             continue  # the config has it no more: it will never be done
         if run.vault is not None and run.vault not in vaults:
             continue
+        if run.drill is not None and run.drill not in drills:
+            continue
         yield Concern(_level(run), Topic.RUN, _told(run), _command(run), run.job)
 
 
 def _level(run: RunFacts) -> Level:
-    found_damage = run.kind is RunKind.CHECK and run.outcome is Outcome.FAILED
+    found_damage = run.kind in {RunKind.CHECK, RunKind.DRILL} and run.outcome is Outcome.FAILED
     return Level.CRITICAL if found_damage else Level.WARNING
 
 
 def _told(run: RunFacts) -> str:
+    if run.drill is not None:
+        return _told_of_drill(run)
     of = f" of job {run.job}" if run.job else f" of vault {run.vault}" if run.vault else ""
     if run.kind is RunKind.CHECK:
         failed = run.outcome is Outcome.FAILED
@@ -104,7 +109,15 @@ def _told(run: RunFacts) -> str:
     return f"{str(run.kind).replace('-', ' ')}{of} {how}, {_shown(run.started_at)} (run {run.number}){why}"
 
 
+def _told_of_drill(run: RunFacts) -> str:
+    how = "failed" if run.outcome is Outcome.FAILED else "could not read everything"
+    why = f": {run.error}" if run.error else ""
+    return f"drill {run.drill} {how}, {_shown(run.started_at)} (run {run.number}){why}"
+
+
 def _command(run: RunFacts) -> str:
+    if run.kind is RunKind.DRILL:
+        return "nightvault drills"
     if run.kind is RunKind.CHECK:
         return f"nightvault check --vault {run.vault}" if run.vault else "nightvault check --inventory"
     if run.kind is RunKind.REBUILD_DRILL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from backup.app.state import State
 from backup.config import JobSettings, SourceSettings
@@ -12,12 +13,13 @@ from backup.source.patterns import Pattern, read_patterns
 
 
 def own_directories(state: State) -> tuple[tuple[int, int], ...]:
-    """The device and inode of the spool: a run that read it would store what it has just made."""
-    try:
-        found = os.stat(state.spool)
-    except OSError:  # whoever needs it will say so
-        return ()
-    return ((found.st_dev, found.st_ino),)
+    """Device and inode of the spool, and of where drills restore to: a run would store what was just made."""
+    own: list[tuple[int, int]] = []
+    for path in (state.spool, state.drills):
+        with suppress(OSError):  # whoever needs it will say so
+            found = os.stat(path)
+            own.append((found.st_dev, found.st_ino))
+    return tuple(own)
 
 
 def filters_of(job: JobSettings, own: Collection[tuple[int, int]] = ()) -> Filters:

@@ -19,6 +19,7 @@ from backup.app.status_parts import JobStatus, Status, VaultStatus
 from backup.config import Config
 from backup.errors import NightvaultError
 from backup.files import write_durably
+from backup.inventory.readings import Grade
 from backup.inventory.runs import Outcome
 from backup.protocols import Clock
 
@@ -29,6 +30,9 @@ RESULTS: Mapping[Outcome, int] = {
     Outcome.INTERRUPTED: 3,
 }
 """The values of `nightvault_run_result`."""
+
+GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read_back", Grade.OPENED: "opened"}
+"""The values of the label `grade`."""
 
 _MODE = 0o644  # node_exporter runs as a user of its own
 _log = logging.getLogger(__name__)
@@ -55,7 +59,12 @@ class _Gauge:
 
 def metrics_text(status: Status) -> str:
     """A status in Prometheus's text format."""
-    gauges = [*_of_jobs(status.jobs), *_of_vaults(status.vaults, status.currency), *_of_server(status)]
+    gauges = [
+        *_of_jobs(status.jobs),
+        *_of_proofs(status.jobs),
+        *_of_vaults(status.vaults, status.currency),
+        *_of_server(status),
+    ]
     return "".join(f"{line}\n" for gauge in gauges for line in gauge.lines())
 
 
@@ -105,6 +114,26 @@ def _of_jobs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
         "overdue",
         "Whether the job was overdue when this file was written; the time above needs no new file.",
         [str(int(one.is_overdue)) for one in jobs],
+    )
+
+
+def _of_proofs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
+    """What was ever proven of each job's archives, and when last, by grade."""
+    there = [(job, grade) for job in jobs if job.proof.bytes for grade in Grade]
+
+    def labels(job: JobStatus, grade: Grade) -> dict[str, str]:
+        return {**_labels(job), "grade": GRADES[grade]}
+
+    yield _Gauge(
+        "proven_ratio",
+        "The share of a job's archives that was ever proven by reading it back, 0 to 1.",
+        [(labels(job, grade), f"{job.proof.share(grade) or 0:.6f}") for job, grade in there],
+    )
+    last = [(job, grade, job.proof.last(grade)) for job, grade in there]
+    yield _Gauge(
+        "last_proven_timestamp_seconds",
+        "When something of a job's archives was last proven.",
+        [(labels(job, grade), _time(when)) for job, grade, when in last if when is not None],
     )
 
 

@@ -1,6 +1,7 @@
 """The state directory with inventory, spool and keys, and the keys themselves.
 
-    inventory.sqlite  recovery-lines.txt  spool/  restores/  rebuild/  rebuild-drill/  keeper/  identity/
+    inventory.sqlite  recovery-lines.txt  spool/  restores/  rebuild/  rebuild-drill/  keeper/  drills/
+    identity/
     keys/{signer,chunk-secret,recipients,enrolments}
 
 Everything in it is for its owner alone. The recovery key is never here.
@@ -50,6 +51,11 @@ class State:
     def keeper(self) -> str:
         """The directory of deletions in place of servers, by vault; made when one begins."""
         return os.path.join(self.directory, "keeper")
+
+    @property
+    def drills(self) -> str:
+        """The directory into which drills restore, and from which they remove it; made when one begins."""
+        return os.path.join(self.directory, "drills")
 
     @property
     def keys(self) -> str:

@@ -45,6 +45,7 @@ from backup.inventory import tasks as task_rows
 from backup.inventory.database import Transaction, open_inventory
 from backup.inventory.holders import Holder, holders, is_dead
 from backup.inventory.messages import Delivery
+from backup.inventory.proofs import Proof, proofs
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
@@ -76,6 +77,7 @@ class _Rows:
     checked: Mapping[VaultName, datetime]
     drilled: Mapping[VaultName, datetime]
     undelivered: Sequence[Undelivered]
+    proofs: Mapping[tuple[VaultName, JobName | None], Proof]
 
 
 def read_status(config: Config, now: datetime) -> Status:
@@ -106,6 +108,8 @@ def read_status(config: Config, now: datetime) -> Status:
         undelivered=rows.undelivered,
         most_month=config.monitoring.max_month_cost,
         check_age=_span(config.monitoring.check_age),
+        proof=sum(rows.proofs.values(), Proof()),
+        drills=frozenset(one.name for one in config.drills),
     )
     return replace(found, concerns=concerns_of(found))
 
@@ -126,6 +130,7 @@ def _read(tx: Transaction, now: datetime) -> _Rows:
         checked=queries.last_good_checks(tx, now),
         drilled=queries.last_good_drills(tx, now),
         undelivered=_undelivered(tx),
+        proofs=proofs(tx, now),
     )
 
 
@@ -198,6 +203,7 @@ def _job(
         ahead=max((one for one in latest if one > now + FUTURE), default=None),
         paused_until=pause.until if pause is not None and pause.until > now else None,
         has_timer=has_timer(job.name),
+        proof=sum((one for (_, name), one in rows.proofs.items() if name == job.name), Proof()),
     )
 
 

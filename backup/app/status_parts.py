@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from backup.inventory.proofs import NOTHING_PROVEN, Proof
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.model import JobName, SnapshotId, VaultName
 
@@ -69,6 +70,7 @@ class RunFacts:
     finished_at: datetime | None
     error: str | None
     is_dead: bool = False
+    drill: str | None = None
 
     @classmethod
     def of(cls, run: Run, *, is_dead: bool = False) -> RunFacts:
@@ -84,6 +86,7 @@ class RunFacts:
             run.finished_at,
             str(error) if error is not None else None,
             is_dead,
+            str(run.report["drill"]) if "drill" in run.report else None,
         )
 
 
@@ -107,6 +110,7 @@ class JobStatus:
     ahead: datetime | None
     paused_until: datetime | None = None
     has_timer: bool = False
+    proof: Proof = NOTHING_PROVEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +254,8 @@ class Status:
     most_month: Decimal | None = None  # what storing may cost a month
     check_age: timedelta | None = None  # how old the last good check of a vault may be
     renewal: RenewalStatus | None = None
+    proof: Proof = NOTHING_PROVEN  # of all archives
+    drills: frozenset[str] = frozenset()  # the names that the config has
 
     @property
     def is_well(self) -> bool:

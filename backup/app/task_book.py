@@ -11,7 +11,7 @@ from backup.app.runs import opened
 from backup.app.task_times import LastRun
 from backup.app.tasks import Task, TaskKey, TaskKind
 from backup.config import Config
-from backup.inventory import runs
+from backup.inventory import drills, runs
 from backup.inventory import tasks as rows
 from backup.inventory.database import Transaction
 from backup.inventory.runs import RunKind
@@ -82,6 +82,8 @@ def _last(tx: Transaction, task: Task) -> runs.Run | None:
         return runs.last_backup(tx, JobName(task.name))
     if task.kind is TaskKind.FORGET:
         return runs.last_policy_run(tx, JobName(task.name))
+    if task.kind is TaskKind.DRILL:
+        return drills.newest_of(tx, task.name)
     if task.kind in _OF_VAULTS:
         return runs.last_of_vault(tx, _OF_VAULTS[task.kind], VaultName(task.name))
     return None

@@ -1,4 +1,4 @@
-"""The daemon's tasks by a config: backups, forgets, compactions, prunes, checks, restores, renewals.
+"""The daemon's tasks by a config: backups, forgets, compactions, prunes, checks, drills, restores, renewals.
 
 One of a lane runs at a time; each vault is a lane. Those that store catalogs exclude each other, whatever the
 vault: there is one lock of backups. Open restores go on beside them, and the certificate is renewed, in lanes
@@ -31,6 +31,7 @@ class TaskKind(StrEnum):
     COMPACT = "compact"
     PRUNE = "prune"
     CHECK = "check"
+    DRILL = "drill"
     RESTORES = RESTORES
     RENEWAL = RENEWAL
 
@@ -43,7 +44,7 @@ TaskKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something that is done by a schedule: its kind, the name of its job or vault, and its times."""
+    """Something that is done by a schedule: its kind, the name of its job, vault or drill, and its times."""
 
     kind: TaskKind
     name: str
@@ -93,6 +94,8 @@ class Task:
             return self.name
         if self.of_job is not None:
             return f"job {self.name}" if self.kind is TaskKind.BACKUP else f"job {self.name}: forget"
+        if self.kind is TaskKind.DRILL:
+            return f"drill {self.name}"
         return f"{_NOUNS[self.kind]} of vault {self.name}"
 
 
@@ -146,3 +149,6 @@ def _tasks(config: Config, host: str) -> Iterator[Task]:
         for kind, when in whens.items():
             if when is not None:
                 yield Task(kind, vault.name, vault.name, Timing(when, retry=retry), number)
+    for number, drill in enumerate(config.drills):
+        place = config.vault_of_drill(drill)
+        yield Task(TaskKind.DRILL, drill.name, place, Timing(drill.when, retry=retry), number)

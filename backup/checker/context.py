@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from backup.format.keys import ChunkSecret, RecoveryKey
-from backup.inventory.database import Inventory
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.readings import Reading
 from backup.model import MIB, Tier
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retrieve import PIECE
@@ -20,7 +21,8 @@ class CheckContext:
 
     `keys` may be empty: then frames are compared, not opened. No more than `round_bytes` are asked for and
     not yet read at a time, so that nothing expires unread. Archives are read in slices of `slice_size` bytes,
-    which are fetched in pieces of `piece`.
+    which are fetched in pieces of `piece`. `may_ask_again` decides on what was asked for and is gone: whether
+    it is asked for, and paid, once more.
     """
 
     inventory: Inventory
@@ -36,6 +38,7 @@ class CheckContext:
     piece: int = PIECE
     chance: random.Random = field(default_factory=random.SystemRandom)
     reach: Reach = field(default_factory=Reach)
+    may_ask_again: Callable[[Transaction, Reading], bool] = lambda _tx, _one: True
 
     @property
     def patience(self) -> Patience:

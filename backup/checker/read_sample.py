@@ -10,8 +10,10 @@ What cannot be read now is asked for again, and never taken for missing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
 
 from backup.checker.affected import find_affected
 from backup.checker.check import lost_before
@@ -30,9 +32,10 @@ from backup.errors import (
 from backup.format.pack import PackKeys
 from backup.inventory import archives, packed, readings, runs
 from backup.inventory.archives import Archive
+from backup.inventory.database import Transaction
 from backup.inventory.lost import lost_chunks
 from backup.inventory.readings import Reading, Result
-from backup.inventory.runs import Outcome
+from backup.inventory.runs import Outcome, Run
 from backup.inventory.stages import ReadingStage, StepStage
 from backup.model import ByteRange
 from backup.protocols import phase
@@ -43,6 +46,8 @@ from backup.transfer.retrievals.look import look
 from backup.transfer.retrievals.once import new_token
 from backup.transfer.retrievals.rounds import due
 from backup.transfer.retrieve import Fetcher
+
+Summary = Callable[[CheckReport], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,17 @@ class Piece:
     asked: ByteRange
 
 
-def plan_sample(amount: Amount, context: CheckContext) -> list[Piece]:
-    """The pieces that a check would read next. Nothing is asked for."""
+def plan_sample(
+    amount: Amount, context: CheckContext, *, among: Collection[int] | None = None
+) -> list[Piece]:
+    """The pieces that a check would read next, of the archives `among` or of all. Nothing is asked for."""
     vault = context.vault.name
     with context.inventory.reading() as tx:
-        stored = dict(readings.readable_archives(tx, vault))
+        stored = {
+            number: size
+            for number, size in readings.readable_archives(tx, vault)
+            if among is None or number in among
+        }
         before = readings.read_before(tx, vault, context.clock.now())
         whole = not context.vault.traits.retrieves_ranges
         slices = [
@@ -84,8 +95,15 @@ def find_open(context: CheckContext) -> int | None:
         return readings.open_reading_run(tx, context.vault.name)
 
 
-def begin_reading(pieces: Sequence[Piece], context: CheckContext) -> int:
-    """Record what will be read; the number of the run. `RecoveryKeyError` if no key given opens anything."""
+def begin_reading(
+    pieces: Sequence[Piece],
+    context: CheckContext,
+    open_run: Callable[[Transaction, datetime], Run] = runs.open_check,
+) -> int:
+    """Record what will be read; the number of the run. `RecoveryKeyError` if no key given opens anything.
+
+    `open_run` records the run, in the same transaction: a check, unless it says otherwise.
+    """
     if not pieces:
         raise UsageError(f"nothing is stored in vault {context.vault.name} that could be read")
     if context.keys:
@@ -98,7 +116,7 @@ def begin_reading(pieces: Sequence[Piece], context: CheckContext) -> int:
             )
     rows = [(one.archive, one.start, one.end, one.asked, new_token()) for one in pieces]
     with context.inventory.writing() as tx:
-        run = runs.open_check(tx, context.clock.now())
+        run = open_run(tx, context.clock.now())
         readings.plan_readings(tx, run.number, rows, context.tier)
     return run.number
 
@@ -110,14 +128,15 @@ def give_up(run: int, context: CheckContext) -> None:
         runs.finish_run(tx, run, Outcome.INTERRUPTED, {"error": "given up"}, context.clock.now())
 
 
-def go_on(run: int, context: CheckContext) -> CheckReport:
+def go_on(run: int, context: CheckContext, summary: Summary = CheckReport.summary) -> CheckReport:
     """One step: "waiting" until all was read, then "done". `LockedError` if another process is at it.
 
-    `OtherVaultError` where another vault stands: what that one lacks was not lost.
+    `summary` makes what is kept with the run. `OtherVaultError` where another vault stands: what that one
+    lacks was not lost.
     """
     with context.inventory.locked("check"):
         require_same(context.inventory, context.vault, context.patience)
-        return _Reader(run, context).step()
+        return _Reader(run, context, summary).step()
 
 
 def _is_finding(result: Result) -> bool:
@@ -127,8 +146,9 @@ def _is_finding(result: Result) -> bool:
 class _Reader:
     """One step of one check."""
 
-    def __init__(self, run: int, context: CheckContext) -> None:
+    def __init__(self, run: int, context: CheckContext, summary: Summary) -> None:
         self._run = run
+        self._summary = summary
         self._context = context
         self._store = ReadingStore(run, context)
         self._archives = self._store.archives
@@ -222,8 +242,9 @@ class _Reader:
             if affected.files:
                 told = {one.archive for one in known if one.result and _is_finding(one.result)}
                 findings += lost_before(tx, lost.archives - told, self._context)
-            run = next(one for one in runs.open_checks(tx) if one.number == self._run)
+            run = runs.find_run(tx, self._run)
         now = self._context.clock.now()
+        took = 0.0 if run is None else (now - run.started_at).total_seconds()
         report = CheckReport(
             StepStage.DONE,
             vault,
@@ -231,10 +252,10 @@ class _Reader:
             read=self._read_back(known),
             findings=tuple(findings),
             affected=affected,
-            seconds=(now - run.started_at).total_seconds(),
+            seconds=took,
         )
         with self._context.inventory.writing() as tx:
-            runs.finish_run(tx, self._run, report.outcome, report.summary(), now)
+            runs.finish_run(tx, self._run, report.outcome, self._summary(report), now)
         return report
 
     def _finding(self, one: Reading) -> Finding | None:

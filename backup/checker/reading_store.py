@@ -52,9 +52,14 @@ class ReadingStore:
                 self.again(each.record, failed)
 
     def again(self, one: Reading, failed: Result | None = None) -> None:
-        """Its output is gone: it is asked for again."""
+        """Its output is gone: it is asked for again, if that may cost once more."""
         with self._context.inventory.writing() as tx:
-            readings.planned_anew(tx, one.number, new_token(), failed)
+            may = self._context.may_ask_again(tx, one)
+            if may:
+                readings.planned_anew(tx, one.number, new_token(), failed)
+        if not may:
+            why = failed.note if failed is not None else "what was asked for is gone before it was read"
+            self.keep(one, Result(note=f"{why}; to ask again may cost more than is allowed", is_unread=True))
 
     def has_granted(self) -> bool:
         """Whether the vault ever took one of this check's requests."""

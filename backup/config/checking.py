@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from backup.config.drills import check_drill
 from backup.config.limits import check_limits, check_memory
 from backup.config.notifying import check_notify
 from backup.config.retention import RetentionSettings, check_rules, parse_forget
@@ -48,7 +49,12 @@ def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
     yield from check_memory(config)
     named = [(f"job[{number}].notify", job.notify) for number, job in enumerate(config.jobs, 1)]
     yield from check_notify(config.notify, named)
-    for key, names in (("vault", [v.name for v in config.vaults]), ("job", [j.name for j in config.jobs])):
+    names_of: dict[str, list[str]] = {
+        "vault": [one.name for one in config.vaults],
+        "job": [one.name for one in config.jobs],
+        "drill": [one.name for one in config.drills],
+    }
+    for key, names in names_of.items():
         twice = [n for n, name in enumerate(names) if name in names[:n]]
         yield from ((f"{key}[{n + 1}].name", f"another {key} is named {names[n]}") for n in twice)
     for number, vault in enumerate(config.vaults, 1):
@@ -57,6 +63,17 @@ def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
     for number, job in enumerate(config.jobs, 1):
         for name, sentence in _check_job(job, [vault.name for vault in config.vaults]):
             yield f"job[{number}].{name}", sentence
+    yield from _check_drills(config)
+
+
+def _check_drills(config: Config) -> Iterator[Mistake]:
+    vaults, vault_of = [vault.name for vault in config.vaults], {job.name: job.vault for job in config.jobs}
+    deep = [
+        vault.name for vault in config.vaults if (vault.kind, vault.storage_class) == ("s3", "DEEP_ARCHIVE")
+    ]
+    for number, drill in enumerate(config.drills, 1):
+        for name, sentence in check_drill(drill, vaults, vault_of, deep):
+            yield f"drill[{number}].{name}", sentence
 
 
 def keys_of_kind(kind: str) -> set[str]:

@@ -68,7 +68,7 @@ def settings_in_force(config: Config) -> Iterator[Table]:
     for name, written in document.get("retention", {}).items():
         made = (Setting(key, value, Origin.FILE) for key, value in written.items())
         yield Table(f"[retention.{name}]", f"retention.{name}", tuple(made))
-    for name, several in zip(LISTS, (config.vaults, config.jobs), strict=True):
+    for name, several in zip(LISTS, (config.vaults, config.jobs, config.drills), strict=True):
         for number, (values, written) in enumerate(zip(several, document.get(name, ()), strict=True), 1):
             yield Table(f"[[{name}]]", f"{name}[{number}]", tuple(_settings(values, written)))
 

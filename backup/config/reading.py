@@ -173,6 +173,7 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
         notify=read.get("notify", NotifySettings()),
         vaults=read["vault"],
         jobs=jobs,
+        drills=read.get("drill", ()),
     )
 
 
@@ -306,6 +307,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "limit": parse_rate,
     "max_restore_cost": parse_money,
     "max_month_cost": parse_money,
+    "max_cost_per_month": parse_money,
     "check_age": parse_age,
     "timeout": parse_duration,
     "jitter": parse_jitter,

@@ -9,13 +9,15 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from backup.config.drills import DrillSettings
 from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
 from backup.config.pruning import DEFAULT_GRACE, DEFAULT_HORIZON
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
 from backup.config.shapes import NAME, NAME_SENTENCE, suggestion
 from backup.config.shapes import shape as _shape
-from backup.errors import ConfigError, UsageError
+from backup.config.values import local_zone
+from backup.errors import UsageError
 from backup.memory import DEFAULT_MEMORY
 from backup.model import MIB, JobName, OnCapacity, Tier, VaultName
 from backup.retention.policy import Policy
@@ -345,6 +347,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     notify: NotifySettings = NotifySettings()
     vaults: tuple[VaultSettings, ...] = ()
     jobs: tuple[JobSettings, ...] = ()
+    drills: tuple[DrillSettings, ...] = ()
 
     def vault(self, name: str) -> VaultSettings:
         """The vault of that name; `UsageError` when there is none."""
@@ -353,6 +356,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def job(self, name: str) -> JobSettings:
         """The job of that name; `UsageError` when there is none."""
         return _named(self.jobs, name, "job", self.path)
+
+    def drill(self, name: str) -> DrillSettings:
+        """The drill of that name; `UsageError` when there is none."""
+        return _named(self.drills, name, "drill", self.path)
+
+    def vault_of_drill(self, drill: DrillSettings) -> VaultName:
+        """The vault that a drill reads."""
+        return drill.vault or self.job(drill.jobs[0]).vault
 
     def __repr__(self) -> str:
         """The path alone: the inventory's address may contain a password."""
@@ -377,18 +388,8 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "monitoring": MonitoringSettings,
     "notify": NotifySettings,
 }
-LISTS: Mapping[str, type[Struct]] = {"vault": VaultSettings, "job": JobSettings}
-_Named = TypeVar("_Named", VaultSettings, JobSettings)
-
-
-def local_zone() -> str:
-    """The name of this machine's time zone. `ConfigError` if that is unclear."""
-    import tzlocal
-
-    try:
-        return tzlocal.get_localzone_name() or "UTC"
-    except LookupError as error:  # two files of this machine name different zones
-        raise ConfigError(f"this machine's time zone is unclear: {error}", advice="set timezone") from error
+LISTS: Mapping[str, type[Struct]] = {"vault": VaultSettings, "job": JobSettings, "drill": DrillSettings}
+_Named = TypeVar("_Named", VaultSettings, JobSettings, DrillSettings)
 
 
 def _named(settings: Sequence[_Named], name: str, noun: str, path: str) -> _Named:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from backup.errors import ConfigError
 from backup.model import MIB
 
 _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
@@ -67,3 +68,13 @@ def minute_of(text: str) -> int:
     """The minutes from midnight to a time such as "08:30"."""
     hours, minutes = text.split(":")
     return int(hours) * 60 + int(minutes)
+
+
+def local_zone() -> str:
+    """The name of this machine's time zone. `ConfigError` if that is unclear."""
+    import tzlocal
+
+    try:
+        return tzlocal.get_localzone_name() or "UTC"
+    except LookupError as error:  # two files of this machine name different zones
+        raise ConfigError(f"this machine's time zone is unclear: {error}", advice="set timezone") from error

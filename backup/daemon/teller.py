@@ -28,6 +28,7 @@ _KINDS = {
     TaskKind.FORGET: RunKind.FORGET,
     TaskKind.COMPACT: RunKind.COMPACT,
     TaskKind.PRUNE: RunKind.PRUNE,
+    TaskKind.DRILL: RunKind.DRILL,
 }
 _log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backup.app.compacting import compact_once
+from backup.app.drills import drill_once
 from backup.app.priority import Priority, in_thread
 from backup.app.pruning import prune_once
 from backup.app.regular_checks import check_once
@@ -19,7 +20,7 @@ from backup.app.tasks import TaskKind
 from backup.archiver.report import BackupReport
 from backup.config import Config
 from backup.daemon.task_run import Done, TaskRun
-from backup.errors import NightvaultError
+from backup.errors import MonthSpentError, NightvaultError
 from backup.model import JobName, VaultName
 from backup.protocols import Clock
 from backup.restorer.restore import RestoreReport
@@ -79,6 +80,16 @@ class TaskWork:
         report = check_once(config, VaultName(run.task.name), clock=self.clock, progress=run.progress)
         return Done(report, report.waits_for)
 
+    def _drill(self, config: Config, run: TaskRun) -> Done:
+        try:
+            report = drill_once(
+                config, run.task.name, clock=self.clock, progress=run.progress, stop=run.stop.is_set
+            )
+        except MonthSpentError as error:  # as it was meant to be
+            _log.info("%s: %s", run.task, error)
+            return Done()
+        return Done(report, report.waits_for)
+
     def _restores(self, config: Config, run: TaskRun) -> Done:
         done = continue_restores(config, clock=self.clock, stop=run.stop, units=self.units)
         return Done(list(done))
@@ -97,6 +108,7 @@ _WORK: dict[TaskKind, Callable[[TaskWork, Config, TaskRun], Done]] = {
     TaskKind.COMPACT: TaskWork._compact,  # noqa: SLF001
     TaskKind.PRUNE: TaskWork._prune,  # noqa: SLF001
     TaskKind.CHECK: TaskWork._check,  # noqa: SLF001
+    TaskKind.DRILL: TaskWork._drill,  # noqa: SLF001
     TaskKind.RESTORES: TaskWork._restores,  # noqa: SLF001
     TaskKind.RENEWAL: TaskWork._renewal,  # noqa: SLF001
 }

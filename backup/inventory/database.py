@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-import backup.inventory.message_tables  # noqa: F401  its tables are of the schema, too
+import backup.inventory.drill_tables
+import backup.inventory.message_tables  # noqa: F401  their tables are of the schema, too
 from backup.errors import (
     ConfigError,
     InventoryDamagedError,
@@ -39,7 +40,7 @@ from backup.model import InventoryId
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0010"
+HEAD = "0012"
 
 APPLICATION_ID = 0x4E564C54  # "NVLT", in the header of an SQLite inventory
 REBUILD_ADVICE = (

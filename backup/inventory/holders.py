@@ -62,7 +62,7 @@ def _holder(process: int) -> Holder:
 def is_dead(run: Run, held: Collection[str] | None) -> bool:
     """Whether a run without a recorded end has no process any more.
 
-    False for checks: one that waits for its vault is open without a process.
+    False for checks and drills: one that waits for its vault is open without a process.
     """
     if run.outcome is not Outcome.RUNNING or held is None:
         return False

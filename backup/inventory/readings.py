@@ -5,25 +5,32 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 
 from backup.format.catalog import VerifiedRecord, pack_u64, unpack_u64
 from backup.inventory.archives import SOUND
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
-from backup.inventory.runs import Outcome
+from backup.inventory.runs import Outcome, RunKind
 from backup.inventory.schema import archives, domains, micros, moment, readings, runs, vaults
 from backup.inventory.stages import ReadingStage
 from backup.model import ByteRange, RetrievalId, Tier, VaultName
 
 READ_COLUMNS: Final = (
     *("run", "archive", "start", "end", "asked_from", "asked_to"),
-    *("tier", "token", "state", "read_at", "result"),
+    *("tier", "token", "state", "read_at", "result", "proven"),
 )
-_READ_BACK, _OPENED = 1, 2  # grades of a catalog's record
+
+
+class Grade(IntEnum):
+    """How a piece of an archive was proven; also of a catalog's records. Checks only read back."""
+
+    READ_BACK = 1
+    OPENED = 2  # a drill restored all that lies in it, and found it as it was saved
 
 
 class Result(msgspec.Struct):
@@ -96,7 +103,7 @@ def readings_of(tx: Transaction, run: int) -> list[Reading]:
 
 
 def open_reading_run(tx: Transaction, vault: VaultName) -> int | None:
-    """The unfinished check of that vault that reads, if there is one."""
+    """The unfinished check of that vault that reads, if there is one; no drill."""
     query = (
         select(func.max(readings.c.run))
         .select_from(readings)
@@ -104,7 +111,7 @@ def open_reading_run(tx: Transaction, vault: VaultName) -> int | None:
         .join(archives, archives.c.number == readings.c.archive)
         .join(domains, domains.c.number == archives.c.domain)
         .join(vaults, vaults.c.number == domains.c.vault)
-        .where(vaults.c.name == vault, runs.c.outcome == Outcome.RUNNING)
+        .where(vaults.c.name == vault, runs.c.kind == RunKind.CHECK, runs.c.outcome == Outcome.RUNNING)
     )
     found = tx.execute(query).scalar()
     return int(found) if found is not None else None
@@ -130,15 +137,21 @@ def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None
 
 
 def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> None:
-    """Record a reading's result; an older reading of the same bytes is deleted."""
+    """Record a reading's result; an older reading of the same bytes is deleted.
+
+    One that proves more stays, unless the bytes turned out to be damaged since.
+    """
     chosen = update(readings).where(readings.c.number == one.number)
     tx.execute(chosen.values(state=ReadingStage.READ, result=msgspec.msgpack.encode(result)))
     if result.is_missing:
         tx.execute(chosen.values(requested_at=micros(now)))
     if result.is_missing or result.is_unread:
         return
-    tx.execute(chosen.values(read_at=micros(now)))
+    proven = None if result.is_damaged else Grade.READ_BACK.value
+    tx.execute(chosen.values(read_at=micros(now), proven=proven))
+    proves_less = or_(readings.c.proven.is_(None), readings.c.proven <= Grade.READ_BACK)
     older = (
+        *([] if result.is_damaged else [proves_less]),
         readings.c.archive == one.archive,
         readings.c.number < one.number,
         readings.c.state == ReadingStage.READ,
@@ -167,6 +180,24 @@ def read_before(
     found: dict[int, list[tuple[int, int, datetime]]] = {}
     for archive, start, end, read_at in tx.execute(query):
         found.setdefault(archive, []).append((start, end, moment(read_at)))
+    return found
+
+
+def proven_before(
+    tx: Transaction, vault: VaultName, grade: Grade, now: datetime
+) -> dict[int, list[tuple[int, int, int]]]:
+    """Pieces proven in a grade by `now`, by archive: start, end and time in seconds, by their starts."""
+    query = (
+        select(readings.c.archive, readings.c.start, readings.c.end, readings.c.read_at)
+        .join(archives, archives.c.number == readings.c.archive)
+        .join(domains, domains.c.number == archives.c.domain)
+        .join(vaults, vaults.c.number == domains.c.vault)
+        .where(vaults.c.name == vault, readings.c.read_at <= micros(now), readings.c.proven >= grade.value)
+        .order_by(readings.c.archive, readings.c.start)
+    )
+    found: dict[int, list[tuple[int, int, int]]] = {}
+    for archive, start, end, read_at in tx.execute(query):
+        found.setdefault(archive, []).append((start, end, max(1, read_at // 1_000_000)))
     return found
 
 
@@ -218,7 +249,7 @@ def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
     query = (
         select(
             *(readings.c.archive, readings.c.start, readings.c.end),
-            *(readings.c.read_at, readings.c.result, archives.c.pack_id),
+            *(readings.c.read_at, readings.c.result, readings.c.proven, archives.c.pack_id),
         )
         .join(archives, archives.c.number == readings.c.archive)
         .where(readings.c.state == ReadingStage.READ, readings.c.read_at.is_not(None))
@@ -228,7 +259,7 @@ def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
     for row in tx.execute(query):
         result = msgspec.msgpack.decode(row.result, type=Result) if row.result else Result()
         if row.archive in among and not result.is_damaged:
-            grade = _OPENED if result.opened else _READ_BACK
+            grade = Grade(row.proven or Grade.READ_BACK)
             pieces.setdefault((row.pack_id, grade, row.read_at), []).extend((row.start, row.end))
     return [VerifiedRecord(pack, grade, pack_u64(some), at) for (pack, grade, at), some in pieces.items()]
 
@@ -236,7 +267,7 @@ def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
 def rows_of(record: VerifiedRecord, run: int, archive: int) -> list[tuple[Any, ...]]:
     """The readings that a record tells of an archive, in the order of `READ_COLUMNS`."""
     bounds = unpack_u64(record.pieces)
-    result = msgspec.msgpack.encode(Result(opened=int(record.grade == _OPENED)))
+    result = msgspec.msgpack.encode(Result())
     tier, state = Tier.STANDARD.value, ReadingStage.READ.value
     return [
         (
@@ -248,6 +279,7 @@ def rows_of(record: VerifiedRecord, run: int, archive: int) -> list[tuple[Any, .
             state,
             record.at,
             result,
+            record.grade,
         )
         for start, end in zip(bounds[::2], bounds[1::2], strict=True)
     ]

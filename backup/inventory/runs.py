@@ -31,6 +31,7 @@ class RunKind(StrEnum):
     PRUNE = "prune"
     COMPACT = "compact"
     REBUILD_DRILL = "rebuild-drill"
+    DRILL = "drill"
 
 
 COMMITTING: Final = (RunKind.BACKUP, RunKind.FORGET, RunKind.MARK, RunKind.PRUNE, RunKind.COMPACT)
@@ -131,6 +132,11 @@ def open_check(tx: Transaction, now: datetime) -> Run:
     return _open(tx, RunKind.CHECK, None, now, None)
 
 
+def open_drill(tx: Transaction, now: datetime) -> Run:
+    """Record the begin of a drill."""
+    return _open(tx, RunKind.DRILL, None, now, None)
+
+
 def record_of_vault(
     tx: Transaction,
     kind: RunKind,
@@ -152,12 +158,6 @@ def last_of_vault(tx: Transaction, kind: RunKind, vault: VaultName) -> Run | Non
         if run.report.get("vault") == vault:
             return run
     return None
-
-
-def open_checks(tx: Transaction) -> Sequence[Run]:
-    """Checks without a recorded end, oldest first."""
-    query = _query().where(runs.c.kind == RunKind.CHECK, runs.c.outcome == Outcome.RUNNING)
-    return [_run(row) for row in tx.execute(query.order_by(runs.c.number))]
 
 
 def _open(

@@ -344,6 +344,7 @@ readings = Table(
     Column("requested_at", Long),
     Column("read_at", Long),
     Column("result", LargeBinary),  # the checker's result
+    Column("proven", Integer),  # readings.Grade; null: not, or not as it was stored
     Index("ix_readings_run", "run"),
     Index("ix_readings_archive", "archive"),
 )

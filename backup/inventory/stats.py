@@ -23,7 +23,7 @@ _BILLED = "({})".format(
     ", ".join(f"'{state}'" for state in ArchiveState if state not in {"submitted", "deleted", "lost"})
 )
 
-_OWNED = f"""
+OWNED = f"""
 WITH ordered AS (
     SELECT c.archive, c.job,
            row_number() OVER (ORDER BY coalesce(k.stored_at, k.submitted_at), c.number, c.archive) AS place
@@ -46,7 +46,7 @@ WITH ordered AS (
     LEFT JOIN jobs j ON j.number = coalesce(c.job, r.job, o.job)
 )"""  # noqa: S608
 
-_STORED = f"""{_OWNED}
+_STORED = f"""{OWNED}
 SELECT o.vault, o.job, o.kind, o.stored_at / {_DAY} AS day, o.state = 'condemned' AS condemned,
        count(*), sum(o.size), coalesce(sum(f.raw), 0), coalesce(sum(f.sealed), 0)
 FROM owned o
@@ -57,7 +57,7 @@ WHERE o.state IN {_BILLED}
 GROUP BY o.vault, o.job, o.kind, day, condemned
 ORDER BY day, o.vault, o.job, o.kind, condemned"""  # noqa: S608
 
-_EACH = f"""{_OWNED}
+_EACH = f"""{OWNED}
 SELECT o.number, o.vault, o.job, o.kind, o.stored_at / {_DAY}, o.state = 'condemned', 1, o.size, 0, 0
 FROM owned o WHERE o.state IN {_BILLED} ORDER BY o.number"""  # noqa: S608
 
@@ -105,12 +105,12 @@ LEFT JOIN (
 WHERE r.kind = 'backup' AND r.outcome <> 'running' AND r.started_at >= {{m}}
 ORDER BY r.number"""  # noqa: S608
 
-_UPLOADS = f"""{_OWNED}
+_UPLOADS = f"""{OWNED}
 SELECT vault, job, kind, (size + 1048575) / 1048576 AS mib, count(*)
 FROM owned WHERE archive_id IS NOT NULL AND stored_at >= {{m}}
 GROUP BY vault, job, kind, mib ORDER BY vault, job, kind, mib"""  # noqa: S608
 
-_RETRIEVALS = f"""{_OWNED}, asked AS (
+_RETRIEVALS = f"""{OWNED}, asked AS (
     SELECT retrieval_id, archive, tier, requested_at,
            max(coalesce(asked_to, "end") - coalesce(asked_from, start)) AS size
     FROM retrievals WHERE retrieval_id IS NOT NULL AND requested_at >= {{m}}
@@ -123,7 +123,7 @@ SELECT o.vault, o.job, o.kind, q.tier, count(*), sum(q.size)
 FROM asked q JOIN owned o ON o.number = q.archive
 GROUP BY o.vault, o.job, o.kind, q.tier ORDER BY o.vault, o.job, o.kind, q.tier"""  # noqa: S608
 
-_SHARED = f"""{_OWNED}
+_SHARED = f"""{OWNED}
 SELECT o.vault, o.job, other.name, count(*), sum(o.size)
 FROM (
     SELECT DISTINCT n.archive, c.job FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog

@@ -37,8 +37,8 @@ SELECT j.name, min(r.started_at), max(CASE WHEN r.started_at <= {m} THEN r.start
 FROM runs r JOIN jobs j ON j.number = r.job
 WHERE r.kind = 'backup' GROUP BY j.name"""
 
-# Of prunes, checks and drills those of each vault; of checks each sort by itself, so that none hides
-# another's end.
+# Of prunes, checks and rebuild drills those of each vault, of drills those of each name and grade; of checks
+# each sort by itself, so that none hides another's end.
 _NEWEST = """
 SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at, r.report
 FROM runs r LEFT JOIN jobs j ON j.number = r.job
@@ -48,8 +48,9 @@ WHERE r.outcome = 'running' OR r.number IN (
     GROUP BY kind, job
     UNION ALL
     SELECT max(number) FROM runs
-    WHERE kind IN ('prune', 'check', 'rebuild-drill') AND outcome <> 'running'
-    GROUP BY kind, job, json_extract(report, '$.vault'), json_type(report, '$.read'),
+    WHERE kind IN ('prune', 'check', 'drill', 'rebuild-drill') AND outcome <> 'running'
+    GROUP BY kind, job, json_extract(report, '$.vault'), json_extract(report, '$.drill'),
+             json_extract(report, '$.grade'), json_type(report, '$.read'),
              json_type(report, '$.compared'), json_type(report, '$.laws')
 )
 ORDER BY r.number DESC"""

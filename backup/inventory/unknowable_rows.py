@@ -37,6 +37,7 @@ UNKNOWABLE: Final = (
     Unknowable(("restores", "retrievals"), "an open restore is begun anew"),
     Unknowable(("listings", "listed_archives"), "lists that were kept: a new one is asked for"),
     Unknowable(("readings",), "what checks have read back; full catalogs carry a summary of it"),
+    Unknowable(("drills", "drill_costs"), "drills, and what they cost, are on this server alone"),
     Unknowable(("tasks", "pauses"), "when tasks of the daemon were done last, and pauses"),
     Unknowable(("messages", "deliveries", "conditions"), "messages to people"),
     Unknowable(

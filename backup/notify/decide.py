@@ -36,7 +36,10 @@ class Step:
 def subject_of(run: Run) -> str:
     """The state that a run is about, such as "backup/JOB"."""
     sort = next((f"-{one}" for one in _SORTS if run.kind is RunKind.CHECK and one in run.report), "")
-    return f"{run.kind}{sort}/{run.job or run.report.get('vault') or ''}"
+    if run.kind is RunKind.DRILL:
+        sort = f"-{run.report.get('grade', '')}".replace(" ", "-").rstrip("-")
+    of = run.report.get("drill") or run.report.get("vault") or ""
+    return f"{run.kind}{sort}/{run.job or of}"
 
 
 def overdue_subject(job: str) -> str:

@@ -38,6 +38,8 @@ class Surroundings:
 def named(run: Run) -> str:
     """A run in words: "backup of job main", "prune of vault cold"."""
     noun = _NOUNS.get(run.kind, str(run.kind))
+    if isinstance(run.report.get("drill"), str):
+        return f"drill {run.report['drill']} ({run.report.get('grade', 'read back')})"
     vault = run.report.get("vault")
     return f"{noun} of job {run.job}" if run.job else f"{noun} of vault {vault}" if vault else noun
 
@@ -65,6 +67,9 @@ def _ended(run: Run, kind: MessageKind) -> str:
     if kind is MessageKind.RECOVERED:
         return "works again"
     if run.outcome is Outcome.FAILED:
+        found = run.kind is RunKind.DRILL and "findings" in run.report
+        if found:
+            return "failed: not everything came back as it was saved"
         return "found something missing or damaged" if run.kind is RunKind.CHECK else "failed"
     return {Outcome.PARTIAL: "was partial", Outcome.DONE: "is done"}.get(run.outcome, f"was {run.outcome}")
 
@@ -101,6 +106,8 @@ def _command(run: Run) -> str:
         return f"nightvault check --vault {vault}" if vault else "nightvault check --inventory"
     if run.kind is RunKind.REBUILD_DRILL:
         return f"nightvault rebuild --dry-run --vault {run.report.get('vault')} --key FILE"
+    if run.kind is RunKind.DRILL:
+        return "nightvault drills"
     return f"nightvault runs --job {run.job}" if run.job else "nightvault runs"
 
 

@@ -28,7 +28,7 @@ SORTS = ("read", "compared", "laws")
 
 
 class Row(NamedTuple):
-    """A run as it is made up: a prune or check is of a vault, anything else of a job."""
+    """A run as it is made up: a prune, check or drill is of a vault, anything else of a job."""
 
     kind: RunKind
     who: int
@@ -48,8 +48,10 @@ ROWS = st.builds(
 
 
 def values_of(row: Row, number: int, jobs: list[int]) -> dict[str, object]:
-    of_vault = row.kind in {RunKind.PRUNE, RunKind.CHECK}
+    of_vault = row.kind in {RunKind.PRUNE, RunKind.CHECK, RunKind.DRILL}
     report = {"vault": f"v{row.who}"} if of_vault else {}
+    if row.kind is RunKind.DRILL:
+        report = {"vault": "v", "drill": f"d{row.who}", "grade": row.sort}
     if row.kind is RunKind.CHECK:
         report |= {sort: {} if sort == row.sort else None for sort in SORTS}  # type: ignore[misc]
     return {
@@ -86,7 +88,7 @@ def test_newest_runs_and_dates(two_jobs: tuple[Inventory, list[int]], rows: list
         if row.outcome is Outcome.RUNNING:
             newest[("running", number)] = number
         elif row.kind not in {RunKind.RESTORE, RunKind.MARK}:
-            newest[(row.kind, row.who, row.sort if row.kind is RunKind.CHECK else "")] = number
+            newest[(row.kind, row.who, row.sort if row.kind in {RunKind.CHECK, RunKind.DRILL} else "")] = number
     assert [one.number for one in found] == sorted(newest.values(), reverse=True)
     for who, name in enumerate(JOBS):
         began = [NOW + row.hours * HOUR for row in rows if row.kind is RunKind.BACKUP and row.who == who]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from backup.checker.report import CheckReport
     from backup.daemon.task_run import TaskEnd, TaskRun
     from backup.daemon.work import BackupDone, RestoresDone
+    from backup.driller.report import DrillReport
     from backup.pruner.compact import CompactReport
     from backup.pruner.report import PruneReport
     from backup.restorer.restore import RestoreReport
@@ -151,6 +152,24 @@ def tell_check(report: CheckReport) -> None:
         _log.info("%s: %s read back, %s never read yet", of, read, render.size(report.read.never_read))
 
 
+def tell_drill(report: DrillReport) -> None:
+    """Log the outcome of a drill: each finding, what to do, and a line of figures."""
+    of = f"drill {report.name}"
+    for one in report.findings[:_MOST_SHOWN]:
+        level = logging.ERROR if report.is_grave else logging.WARNING
+        told = render.printable(f"{one.kind}: {one.what}: {one.detail}")
+        _log.log(level, "%s: %s", of, told)
+    if report.advice:
+        _log.info("%s: %s", of, report.advice)
+    if report.run is None:
+        _log.info("%s: nothing is stored yet", of)
+    if report.read is not None:
+        _log.info("%s: %s read back, %s", of, render.size(report.read.bytes), report.outcome)
+    if report.opened is not None:
+        count, size = render.counted(report.opened.files, "file"), render.size(report.opened.bytes)
+        _log.info("%s: %s of %s opened, %s", of, count, size, report.outcome)
+
+
 def tell_restores(done: RestoresDone) -> None:
     """Log what became of open restores."""
     for restore_id, report in done:
@@ -163,5 +182,6 @@ _TELL: dict[str, Callable[[Any], None]] = {
     "compact": tell_compaction,
     "prune": tell_prune,
     "check": tell_check,
+    "drill": tell_drill,
     "restores": tell_restores,
 }

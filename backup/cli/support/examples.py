@@ -87,6 +87,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "nightvault check",
         "nightvault check --read-data 1% --key recovery.key --max-cost 2",
     ),
+    "drill run": ("nightvault drill run", "nightvault drill run weekly --dry-run"),
+    "drills": ("nightvault drills", "nightvault drills --json"),
     "forget": (
         "nightvault forget --dry-run  # by the policies of all jobs",
         "nightvault forget etc --simulate 'daily at 02:30' --years 3",

@@ -20,6 +20,8 @@ from backup.app.status_parts import (
     VaultStatus,
 )
 from backup.cli.support.render import counted, path_document, printable
+from backup.inventory.proofs import Proof
+from backup.inventory.readings import Grade
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 """The exit codes of Nagios."""
@@ -52,7 +54,25 @@ def status_document(status: Status) -> dict[str, Any]:
         "renewal": None if status.renewal is None else asdict(status.renewal),
         "disks": [asdict(one) for one in status.disks],
         "currency": status.currency,
+        "proven": proof_document(status.proof),
     }
+
+
+def proof_document(one: Proof) -> dict[str, Any]:
+    """What was ever proven, as JSON: bytes and shares."""
+    return {
+        "bytes": one.bytes,
+        "read_back": one.read_back,
+        "opened": one.opened,
+        "read_back_share": _rounded(one.share(Grade.READ_BACK)),
+        "opened_share": _rounded(one.share(Grade.OPENED)),
+        "last_read_back": one.last_read_back,
+        "last_opened": one.last_opened,
+    }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 6)
 
 
 def _concern(one: Concern) -> dict[str, Any]:
@@ -75,6 +95,7 @@ def _job(one: JobStatus, now: datetime) -> dict[str, Any]:
         "overdue": one.is_overdue,
         "paused_until": one.paused_until,
         "timer": one.has_timer,
+        "proven": proof_document(one.proof),
     }
 
 

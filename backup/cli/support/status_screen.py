@@ -15,6 +15,8 @@ from backup.cli.support.render import counted, duration, local_time, printable, 
 from backup.cli.support.stats_screen import money
 from backup.cli.support.tables import Column
 from backup.cli.support.task_lines import task_lines
+from backup.inventory.proofs import Proof
+from backup.inventory.readings import Grade
 from backup.inventory.runs import RunKind
 
 if TYPE_CHECKING:
@@ -121,6 +123,9 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         yield "restore", _restore(restore)
     for vault in status.vaults:
         yield "vault", _vault(vault, status)
+    for job in status.jobs:
+        if job.proof.bytes:
+            yield "proven", f"{job.name}: {proof_text(job.proof)}"
     if status.certificate is not None and status.certificate.not_after is not None:
         yield "certificate", _days_left(status.certificate.not_after, status.now)
     for disk in status.disks:
@@ -137,7 +142,7 @@ def _running(run: RunFacts, now: datetime) -> str:
     since = f"{run.kind}{of} since {_time(run.started_at)}"
     if run.is_dead:
         return f"{since}: dead, it was cut off; the next backup settles it"
-    if run.kind is RunKind.CHECK:
+    if run.kind in {RunKind.CHECK, RunKind.DRILL}:
         return f"{since}: may wait for its vault"
     took = (now - run.started_at).total_seconds()
     return since if took < 0 else f"{since}, for {duration(took)}"
@@ -180,6 +185,27 @@ def _vault(one: VaultStatus, status: Status) -> str:
         when = "now" if one.next_prune <= status.now else _time(one.next_prune)
         text += f"; next prune: {when}"
     return text
+
+
+def proof_text(one: Proof) -> str:
+    """What was proven of archives, in words: both grades, never mixed."""
+    grades = ((Grade.READ_BACK, "read back"), (Grade.OPENED, "opened"))
+    return ", ".join(f"{word} {_proven(one.last(grade), one.share(grade))}" for grade, word in grades)
+
+
+def _proven(when: datetime | None, share: float | None) -> str:
+    if when is None:
+        return "never"
+    return f"{when.astimezone():%Y-%m-%d} ({percent(share)} ever)"
+
+
+def percent(share: float | None) -> str:
+    """A share in words; all of it only if it is all, and none only if it is none."""
+    if share is None:
+        return "-"
+    if 0 < share < 0.01:
+        return "below 1%"
+    return f"{int(share * 100)}%"
 
 
 def _days_left(end: datetime, now: datetime) -> str:

@@ -1,0 +1,124 @@
+"""Drills by a config: their contexts and prices, and one step of one, as the daemon does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+
+from backup.app.checks import check_context, quote_sample
+from backup.app.metrics import metrics_after
+from backup.app.prices import Quote, price_table
+from backup.app.runs import opened, restore_context
+from backup.app.state import State
+from backup.checker.read_sample import Piece
+from backup.config import Config, DrillSettings
+from backup.driller import planning, read_back
+from backup.driller.context import DrillContext
+from backup.driller.report import DrillReport
+from backup.driller.sample import Sample
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.proofs import Proof, proofs
+from backup.inventory.readings import Grade
+from backup.model import JobName, Tier, VaultName
+from backup.protocols import Clock, Progress, VaultTraits
+from backup.transfer.retry import Reach
+
+FREE = ("directory",)
+"""Kinds of vaults that cost nothing to read."""
+
+
+def drill_once(
+    config: Config,
+    name: str,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: Callable[[], bool] | None = None,
+) -> DrillReport:
+    """One step of a drill without a key: "waiting" while the vault retrieves what is to be read.
+
+    One that waits is gone on with, also one that was begun by hand. `MonthSpentError` if its month allows
+    nothing more, `LimitRefusedError` if it has a limit and nobody knows the price.
+    """
+    with metrics_after(config, clock), closing(opened(config)) as inventory:
+        context = drill_context(
+            config, inventory, config.drill(name), clock=clock, progress=progress, stop=stop
+        )
+        return step(context)
+
+
+def step(context: DrillContext) -> DrillReport:
+    """One step of a drill."""
+    return read_back.step(context)
+
+
+def drill_context(
+    config: Config,
+    inventory: Inventory,
+    drill: DrillSettings,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: Callable[[], bool] | None = None,
+    reach: Reach | None = None,
+) -> DrillContext:
+    """The context of a drill, with the rights of a restore."""
+    vault, amount = config.vault_of_drill(drill), drill.amount
+    check = check_context(
+        config, inventory, vault, clock=clock, progress=progress, tier=drill.tier, reach=reach
+    )
+    restore = restore_context(
+        config, inventory, vault, clock=clock, progress=progress, stop=stop, reach=reach
+    )
+    return DrillContext(
+        name=drill.name,
+        jobs=drill.jobs or None,
+        sample=Sample(amount.files, amount.bytes),
+        limit=drill.max_cost_per_month,
+        currency=price_table(config).currency,
+        price=_price(config, vault, check.vault.traits, check.tier),
+        check=check,
+        restore=replace(restore, vault=check.vault),
+        scratch=State(config.state_dir).drills,
+    )
+
+
+def _price(
+    config: Config, vault: VaultName, traits: VaultTraits, tier: Tier
+) -> Callable[[Sequence[Piece]], Decimal | None]:
+    """What reading pieces costs with a tier; None if nobody knows."""
+    settings = config.vault(vault)
+
+    def price(pieces: Sequence[Piece]) -> Decimal | None:
+        if settings.kind in FREE:
+            return Decimal(0)
+        quotes = quote_sample(config, settings, traits, pieces)
+        bill = next((one.bill for one in quotes if one.tier is tier), None)
+        return None if bill is None else bill.total
+
+    return price
+
+
+def quotes_of(config: Config, context: DrillContext, grade: Grade) -> list[Quote]:
+    """A quote of what would be read next, for each tier; none if nothing is stored. `MonthSpentError`."""
+    chosen = planning.plan(context, grade)
+    if chosen is None:
+        return []
+    return quote_sample(config, config.vault(context.vault.name), context.vault.traits, chosen.pieces)
+
+
+def proofs_of_jobs(tx: Transaction, now: datetime) -> Mapping[JobName, Proof]:
+    """What was proven of each job's archives, over all vaults: shares, and when last in each grade."""
+    found: dict[JobName, Proof] = {}
+    for (_, job), proof in proofs(tx, now).items():
+        if job is not None:
+            found[job] = found.get(job, Proof()) + proof
+    return found
+
+
+def proof_of_all(tx: Transaction, now: datetime) -> Proof:
+    """What was proven of all archives."""
+    return sum(proofs(tx, now).values(), Proof())

@@ -1,0 +1,82 @@
+"""Holds a drill to what its month allows: its cost is recorded in the transaction that begins it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from backup.checker.read_sample import Piece
+from backup.driller.context import DrillContext
+from backup.driller.money import first_of, millionths, money_of, month_of, spent
+from backup.errors import LimitRefusedError, MonthSpentError
+from backup.inventory import drills
+from backup.inventory.database import Transaction
+from backup.inventory.readings import Grade, Reading
+from backup.inventory.runs import Run
+from backup.model import ByteRange
+
+
+def cost_of(pieces: Sequence[Piece], context: DrillContext) -> int:
+    """What reading these pieces costs, in millionths. `LimitRefusedError` with a limit and no price."""
+    cost = context.price(pieces)
+    if cost is None and context.limit is not None:
+        raise LimitRefusedError(
+            f"nobody knows what drill {context.name} would cost, and whether that stays below "
+            f"max_cost_per_month, {context.limit}",
+            advice="add the prices to a table of your own, [prices] file, or give the drill no limit",
+        )
+    return millionths(cost or Decimal(0))
+
+
+def left(tx: Transaction, context: DrillContext) -> int | None:
+    """What the drill may still cost this month, in millionths; None: there is no limit."""
+    if context.limit is None:
+        return None
+    month = month_of(context.clock.now())
+    begin = first_of(month)
+
+    def is_older(run: int) -> bool:
+        return drills.began_later_before(tx, run, begin)
+
+    return int(context.limit * 1_000_000) - spent(drills.charges_of(tx, context.name), month, is_older)
+
+
+def begin(
+    tx: Transaction, context: DrillContext, grade: Grade, cost: int, now: datetime, plan: bytes = b""
+) -> Run:
+    """Record a drill with its cost, unless the month does not allow it any more. `MonthSpentError`."""
+    room = left(tx, context)
+    if room is not None and cost > room:
+        raise month_spent(context, room)
+    run = drills.begin_drill(tx, context.name, grade, context.vault.name, now, plan)
+    drills.charge(tx, run.number, month_of(now), cost)
+    return run
+
+
+def month_spent(context: DrillContext, room: int) -> MonthSpentError:
+    """The error that says that the month's money does not do."""
+    limit = context.limit or Decimal(0)
+    rest = max(Decimal(0), money_of(room))
+    return MonthSpentError(
+        f"drill {context.name} may cost {limit} {context.currency} a month, of which {rest:.2f} is left: "
+        "too little for anything of its sample",
+        advice="it goes on next month; or make its sample smaller, or raise max_cost_per_month",
+    )
+
+
+def may_ask_again(tx: Transaction, context: DrillContext, run: int, asked: Piece) -> bool:
+    """Whether something may be asked for once more, which is recorded as spent."""
+    if context.limit is None:
+        return True
+    cost = context.price([asked])
+    room = left(tx, context)
+    if cost is None or (room is not None and millionths(cost) > room):
+        return False
+    drills.charge(tx, run, month_of(context.clock.now()), millionths(cost))
+    return True
+
+
+def piece_of(one: Reading) -> Piece:
+    """A reading as a piece that is priced."""
+    return Piece(one.archive, one.asked.end, one.start, one.end, ByteRange(one.asked.start, one.asked.end))

@@ -1,0 +1,79 @@
+"""What a drill may rehearse with, from the inventory: files of the newest snapshots, and their proofs."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
+
+from backup.driller.context import DrillContext
+from backup.driller.sample import Candidate
+from backup.format.rows import unpack_u32
+from backup.inventory import entries, readings, runs, snapshots
+from backup.inventory.database import Transaction
+from backup.inventory.driver import raw_rows
+from backup.inventory.entries import ROOT
+from backup.inventory.packed import largest_chunk
+from backup.inventory.proofs import archives_of
+from backup.inventory.readings import Grade
+from backup.inventory.snapshots import Snapshot
+from backup.model import EntryKind, JobName
+
+_FRAMES = """SELECT c.number, c.frame, f."offset" FROM chunks c
+JOIN frames f ON f.archive = c.archive AND f.number = c.frame WHERE c.archive = {m}"""
+
+
+def jobs_of(tx: Transaction, context: DrillContext) -> list[JobName]:
+    """The drill's jobs, of those that were ever backed up into its vault."""
+    there = [one.name for one in runs.list_jobs(tx, context.vault.name)]
+    return [name for name in there if context.jobs is None or name in context.jobs]
+
+
+def archives_of_jobs(tx: Transaction, context: DrillContext) -> Collection[int] | None:
+    """The archives of the drill's jobs; None: all of the vault."""
+    return None if context.jobs is None else archives_of(tx, context.vault.name, context.jobs)
+
+
+def newest_snapshots(tx: Transaction, context: DrillContext) -> dict[JobName, Snapshot]:
+    """The newest kept snapshot of each job that has one."""
+    found = {name: snapshots.list_snapshots(tx, job=name) for name in jobs_of(tx, context)}
+    return {name: several[-1] for name, several in found.items() if several}
+
+
+def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[Candidate]:
+    """Every file with content in the newest snapshots, with its oldest proof in a grade."""
+    proven, chance = _proven_chunks(tx, context, grade), context.check.chance
+    for job, snapshot in newest_snapshots(tx, context).items():
+        for directory, row in entries.entries_below(tx, snapshot.job_number, ROOT, snapshot.number):
+            if row.kind != EntryKind.FILE or not row.chunks:
+                continue
+            path = directory.rstrip(b"/") + b"/" + row.name
+            when = _oldest(proven, unpack_u32(row.chunks))
+            yield Candidate(when, chance.random(), row.number, row.size, job, path)
+
+
+def _oldest(proven: Sequence[int], chunks: Sequence[int]) -> int:
+    """When the chunk was proven that was longest ago; 0: one never was."""
+    try:
+        return min(map(proven.__getitem__, chunks))
+    except IndexError:  # an impossible number: the entry cannot be restored
+        return 0
+
+
+def _proven_chunks(tx: Transaction, context: DrillContext, grade: Grade) -> Sequence[int]:
+    """When each chunk was last proven in a grade, by its number, in seconds since 1970; 0: never."""
+    times = array("Q", bytes(8 * (largest_chunk(tx) + 1)))
+    before = readings.proven_before(tx, context.vault.name, grade, context.clock.now())
+    for archive, pieces in before.items():
+        of_frame: dict[int, int] = {}
+        for number, frame, offset in raw_rows(tx, _FRAMES, (archive,)):
+            if frame not in of_frame:
+                of_frame[frame] = _newest(pieces, offset)
+            times[number] = of_frame[frame]
+    return times
+
+
+def _newest(pieces: Sequence[tuple[int, int, int]], offset: int) -> int:
+    """When a frame that begins at an offset was last proven; `pieces` are in the order of their begins."""
+    begun = bisect_right(pieces, offset, key=lambda piece: piece[0])
+    return max((at for start, end, at in pieces[:begun] if offset < end), default=0)

@@ -1,0 +1,49 @@
+"""The context of a drill: what it is of, what it may cost, and what it reads and restores with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from backup.checker.context import CheckContext
+from backup.checker.read_sample import Piece
+from backup.driller.sample import Sample
+from backup.inventory.database import Inventory
+from backup.model import JobName
+from backup.protocols import Clock, Vault
+from backup.restorer.context import RestoreContext
+
+
+@dataclass(frozen=True, slots=True)
+class DrillContext:
+    """All that a drill works with: of all of a vault, or of `jobs`.
+
+    `limit` is what it may cost in a month, None: whatever it costs. `price` says what reading pieces costs,
+    None if nobody knows. `scratch` is the directory below which it may write, and nowhere else.
+    """
+
+    name: str
+    jobs: Sequence[JobName] | None
+    sample: Sample
+    limit: Decimal | None
+    currency: str
+    price: Callable[[Sequence[Piece]], Decimal | None]
+    check: CheckContext
+    restore: RestoreContext
+    scratch: str
+
+    @property
+    def inventory(self) -> Inventory:
+        """The inventory."""
+        return self.check.inventory
+
+    @property
+    def vault(self) -> Vault:
+        """The vault."""
+        return self.check.vault
+
+    @property
+    def clock(self) -> Clock:
+        """The clock."""
+        return self.check.clock

@@ -1,0 +1,143 @@
+"""What a drill would read next, and as much of it as its month allows. Nothing is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from backup.checker import read_sample
+from backup.checker.read_sample import Piece
+from backup.checker.sample import Amount
+from backup.driller import budget, candidates
+from backup.driller.context import DrillContext
+from backup.driller.sample import Candidate, Sample, choose_files
+from backup.inventory import packed
+from backup.inventory.database import Transaction
+from backup.inventory.readings import Grade
+from backup.model import ByteRange, FrameRow, JobName
+from backup.restorer.plan import RestorePlan, plan_restore
+from backup.restorer.ranges import RangePlan, plan_ranges
+from backup.restorer.selection.choice import Choice
+
+_ALL = b"/"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Files, the plans of restores that bring them, by job, and the pieces that both grades read for them.
+
+    A sample in bytes that is only read back has pieces alone.
+    """
+
+    files: Sequence[Candidate]
+    plans: dict[JobName, RestorePlan]
+    pieces: Sequence[Piece]
+    cost: int
+
+
+def plan(context: DrillContext, grade: Grade) -> Chosen | None:
+    """What is read next; None if nothing is stored yet. `MonthSpentError` if the month allows nothing of it.
+
+    Of a sample that is too dear half is tried, and so on; then smaller files.
+    """
+    with context.inventory.reading() as tx:
+        room = budget.left(tx, context)
+    if room is not None and room <= 0 and budget.cost_of(_something(context), context):
+        raise budget.month_spent(context, room)
+    sample = context.sample
+    chosen = first = _choose(sample, context, grade)
+    while chosen is not None and room is not None and chosen.cost > room:
+        smaller = _smaller(sample, chosen, context.sample)
+        sample = smaller or sample
+        chosen = None if smaller is None else _choose(smaller, context, grade)
+    if chosen is None and first is not None:
+        raise budget.month_spent(context, room or 0)
+    return chosen
+
+
+def _choose(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None:
+    """A sample's choice; None if there is nothing."""
+    if grade is Grade.READ_BACK and sample.files is None:
+        return _slices(sample, context)
+    return _files(sample, context, grade)
+
+
+def _something(context: DrillContext) -> Sequence[Piece]:
+    """The least that can be read, to see whether it costs anything."""
+    return read_sample.plan_sample(Amount(size=1), context.check)
+
+
+def _smaller(sample: Sample, chosen: Chosen, whole: Sample) -> Sample | None:
+    """The next smaller sample; None if there is none that could cost less."""
+    if len(chosen.files) > 1:
+        if sample.files is not None:
+            return replace(sample, files=len(chosen.files) // 2)
+        return replace(sample, bytes=sum(one.size for one in chosen.files) // 2)
+    if chosen.files:
+        largest = chosen.files[0].size // 2
+        return replace(whole, largest=largest) if largest else None
+    size = sum(piece.end - piece.start for piece in chosen.pieces)
+    return replace(sample, bytes=size // 2) if 1 < size <= sample.bytes else None
+
+
+def _slices(sample: Sample, context: DrillContext) -> Chosen | None:
+    """Slices of archives, as checks read them."""
+    with context.inventory.reading() as tx:
+        among = candidates.archives_of_jobs(tx, context)
+    pieces = read_sample.plan_sample(Amount(size=sample.bytes), context.check, among=among)
+    return Chosen((), {}, pieces, budget.cost_of(pieces, context)) if pieces else None
+
+
+def _files(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None:
+    """Files, and what has to be read for them."""
+    with context.inventory.reading() as tx:
+        chosen = choose_files(candidates.files(tx, context, grade), sample)
+        snapshots = candidates.newest_snapshots(tx, context)
+    if not chosen:
+        return None
+    plans: dict[JobName, RestorePlan] = {}
+    for job in dict.fromkeys(one.job for one in chosen):
+        paths = tuple(sorted(one.path for one in chosen if one.job == job))
+        plans[job] = plan_restore(snapshots[job], _ALL, context.restore, Choice(paths=paths))
+    with context.inventory.reading() as tx:
+        pieces = _together(tx, plans, context) if grade is Grade.READ_BACK else _apart(tx, plans)
+    return Chosen(chosen, plans, pieces, budget.cost_of(pieces, context))
+
+
+def _together(tx: Transaction, plans: dict[JobName, RestorePlan], context: DrillContext) -> list[Piece]:
+    """The pieces of all plans; what several need is read once."""
+    frames: dict[int, dict[int, FrameRow]] = {}
+    sizes: dict[int, int] = {}
+    for one in plans.values():
+        for part in one.ranges:
+            frames.setdefault(part.archive, {}).update((row.number, row) for row in part.frames)
+            sizes[part.archive] = one.archives[part.archive].size
+    whole = not context.vault.traits.retrieves_ranges
+    ranges = [
+        part
+        for archive, rows in sorted(frames.items())
+        for part in plan_ranges(archive, sizes[archive], rows.values(), whole=whole)
+    ]
+    return [_piece(tx, part, sizes[part.archive]) for part in ranges]
+
+
+def _apart(tx: Transaction, plans: dict[JobName, RestorePlan]) -> list[Piece]:
+    """The pieces of each plan, as its restore asks for them."""
+    return [
+        _piece(tx, part, one.archives[part.archive].size) for one in plans.values() for part in one.ranges
+    ]
+
+
+def _piece(tx: Transaction, part: RangePlan, size: int) -> Piece:
+    """All that lies whole in a range: what is retrieved anyway is proven, too."""
+    extent = part.extent
+    if extent == ByteRange(0, size):
+        return Piece(part.archive, size, 0, size, extent)
+    rows = [
+        row
+        for row in packed.frame_rows(tx, part.archive)
+        if extent.start <= row.offset and row.offset + row.sealed_length <= extent.end
+    ]
+    start = 0 if extent.start == 0 else min(row.offset for row in rows)
+    end = size if extent.end == size else max(row.offset + row.sealed_length for row in rows)
+    return Piece(part.archive, size, start, end, extent)

@@ -1,0 +1,119 @@
+"""The report of a drill: what it proved, what it found, and what it may have cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from backup.checker.report import Affected, CheckReport, Finding, ReadBack
+from backup.driller.money import money_of
+from backup.inventory.readings import Grade
+from backup.inventory.runs import Outcome
+from backup.inventory.stages import StepStage
+from backup.model import JobName, VaultName
+
+GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}
+"""The words of both grades; part of the JSON interface."""
+DEVIATIONS = frozenset({"content", "metadata", "hard-link", "not-restored"})
+"""Kinds of findings on what was restored and is not as it was saved."""
+_MOST_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Counts of what was restored and compared with the inventory.
+
+    `with_source` of the files were compared with the source, too; `hard_links` are further names of files
+    that lead to the same inode, as they should.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    directories: int = 0
+    hard_links: int = 0
+    with_source: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DrillReport:
+    """A drill that is done, or that waits for the vault.
+
+    `cost` in millionths is what it was foretold to cost; `run` is None if there was nothing to rehearse with.
+    """
+
+    state: StepStage
+    name: str
+    grade: Grade
+    vault: VaultName
+    currency: str
+    waits_for: str = ""
+    run: int | None = None
+    cost: int = 0
+    read: ReadBack | None = None
+    opened: Opened | None = None
+    findings: Sequence[Finding] = ()
+    affected: Affected = field(default_factory=Affected)
+    seconds: float = 0.0
+
+    @property
+    def is_grave(self) -> bool:
+        """Whether something cannot be had as it was saved."""
+        return bool(self.affected.files) or any(
+            one.is_grave or one.kind in DEVIATIONS for one in self.findings
+        )
+
+    @property
+    def outcome(self) -> Outcome:
+        """As a run ends."""
+        if self.is_grave:
+            return Outcome.FAILED
+        return Outcome.PARTIAL if self.findings else Outcome.DONE
+
+    @property
+    def advice(self) -> str:
+        """What to do about what it found; empty if all is well."""
+        if not self.is_grave:
+            return ""
+        if any(one.kind in DEVIATIONS for one in self.findings):
+            return "restore some of these files by hand and look: `nightvault restore --help`"
+        if self.affected.live_files:
+            return "`nightvault backup`: it stores again what is still on this machine"
+        return f"`nightvault check --vault {self.vault}` names what is affected"
+
+    def read_back(self, report: CheckReport) -> DrillReport:
+        """The same with what the checker read."""
+        return replace(
+            self,
+            state=report.state,
+            waits_for=report.waits_for,
+            read=report.read,
+            findings=report.findings,
+            affected=report.affected,
+            seconds=report.seconds,
+        )
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, but for paths (bytes); the keys are part of the interface."""
+        document = asdict(self)
+        document["drill"] = document.pop("name")
+        document["grade"] = GRADES[self.grade]
+        document["cost"] = f"{money_of(self.cost):f}"
+        document["findings"] = [asdict(one) for one in self.findings]
+        document["affected"]["snapshots"] = [asdict(one) for one in self.affected.snapshots]
+        return document | {"outcome": str(self.outcome), "advice": self.advice}
+
+    def summary(self) -> dict[str, Any]:
+        """The part that is kept with the run: counts, and the first findings."""
+        document = self.document()
+        kept = ("drill", "grade", "vault", "cost", "currency", "read", "opened", "advice")
+        summary = {key: document[key] for key in kept if key != "advice" or self.advice}
+        summary["findings"] = document["findings"][:_MOST_KEPT]
+        if self.is_grave:
+            summary["error"] = "; ".join(f"{one.kind}: {one.what}: {one.detail}" for one in self.findings[:3])
+        return summary | {"affected_files": self.affected.files}
+
+
+def names_of(jobs: Sequence[JobName] | None, vault: VaultName) -> str:
+    """What a drill is of, in words."""
+    return f"vault {vault}" if jobs is None else ", ".join(f"job {name}" for name in jobs)

@@ -1,0 +1,78 @@
+"""Choose the files that a drill rehearses with: what was never proven first, then the oldest proof; pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from backup.model import JobName
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Candidate:
+    """A file that may be rehearsed with, in the order in which files are taken.
+
+    `proven_at` is when the part of it that was proven longest ago was, in seconds since 1970; 0: some of it
+    never was. Between those of the same time the `lot` decides.
+    """
+
+    proven_at: int
+    lot: float
+    number: int  # of its row in the inventory
+    size: int
+    job: JobName
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How much is taken: `files`, or else files of so many `bytes`; none that is larger than `largest`."""
+
+    files: int | None = None
+    bytes: int = 0
+    largest: int | None = None
+
+
+def choose_files(candidates: Iterable[Candidate], sample: Sample) -> list[Candidate]:
+    """The first ones by their order, as many as the sample takes; at least one if there is any.
+
+    Of a sample in bytes those that are larger than all of it are passed over, unless there is nothing else.
+    Memory goes by the sample, not by the candidates.
+    """
+    fits = (one for one in candidates if sample.largest is None or one.size <= sample.largest)
+    if sample.files is not None:
+        return heapq.nsmallest(sample.files, fits)
+    return _within(fits, sample.bytes)
+
+
+def _within(candidates: Iterable[Candidate], budget: int) -> list[Candidate]:
+    """The longest run of first ones whose sizes fit into a budget; if none fits, the very first."""
+    taken: list[_Last] = []  # the last of the order on top
+    total = 0
+    first: Candidate | None = None
+    beyond: Candidate | None = None  # the first one that did not fit: nothing after it may be taken
+    for one in candidates:
+        if one.size > budget:
+            first = one if first is None or one < first else first
+            continue
+        if beyond is not None and one > beyond:
+            continue
+        heapq.heappush(taken, _Last(one))
+        total += one.size
+        while total > budget:
+            beyond = heapq.heappop(taken).one
+            total -= beyond.size
+    if not taken:
+        return [] if first is None else [first]
+    return sorted(each.one for each in taken)
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """A candidate in a heap that has the last one on top."""
+
+    one: Candidate
+
+    def __lt__(self, other: _Last) -> bool:
+        return other.one < self.one

@@ -1,0 +1,31 @@
+"""The tables of drills: what each is to prove, and what it was foretold to cost, by calendar month."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
+
+from backup.inventory.columns import Long, number, refers
+from backup.inventory.schema import METADATA
+
+# A drill is a row before anything is asked for.
+drills = Table(
+    "drills",
+    METADATA,
+    Column("run", Long, ForeignKey("runs.number"), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("grade", Integer, nullable=False),  # readings.Grade
+    refers("vault", "vaults.number"),
+    Column("plan", LargeBinary),  # of one that opens: what it restores (`driller.plan`)
+    Index("ix_drills_name", "name"),
+)
+
+# Money that a drill may have spent: committed before the vault is asked, and never taken back.
+drill_costs = Table(
+    "drill_costs",
+    METADATA,
+    number(),
+    refers("run", "drills.run"),
+    Column("month", Integer, nullable=False),  # months since year 0, UTC, by the clock of then
+    Column("cost", Long, nullable=False),  # millionths of the price table's currency
+    Index("ix_drill_costs_run", "run"),
+)

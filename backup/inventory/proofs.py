@@ -1,0 +1,99 @@
+"""What of each job's archives was ever proven by reading it back, and when last: sums made by the database.
+
+Read back: retrieved, and found as it was stored. Opened: a drill restored all that lies in it, and found it
+as it was saved; that counts as read back, too. What is known to be lost or damaged is in no sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from backup.inventory.archives import SOUND
+from backup.inventory.database import Transaction
+from backup.inventory.driver import raw_rows
+from backup.inventory.readings import Grade
+from backup.inventory.schema import micros, moment
+from backup.inventory.stats import OWNED
+from backup.model import JobName, VaultName
+
+_SOUND = "({})".format(", ".join(f"'{state}'" for state in SOUND))
+
+# Overlapping pieces of an archive count once: of each only what lies behind all that began before it.
+_PROVEN = f"""{OWNED}, pieces AS (
+    SELECT archive, start, "end", read_at,
+           max("end") OVER (PARTITION BY archive ORDER BY start, "end"
+                            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS behind
+    FROM readings WHERE proven >= {{m}} AND read_at <= {{m}}
+), proven AS (
+    SELECT archive, max(read_at) AS last,
+           sum(max(0, "end" - max(start, coalesce(behind, start)))) AS bytes
+    FROM pieces GROUP BY archive
+)
+SELECT o.vault, o.job, sum(o.size), sum(min(o.size, coalesce(p.bytes, 0))), max(p.last)
+FROM owned o LEFT JOIN proven p ON p.archive = o.number
+WHERE o.state IN {_SOUND} AND o.archive_id IS NOT NULL
+GROUP BY o.vault, o.job"""  # noqa: S608
+
+_OF_JOBS = f"""{OWNED} SELECT number, job FROM owned
+WHERE vault = {{m}} AND state IN {_SOUND} AND archive_id IS NOT NULL"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was proven of `bytes` in archives: how much was ever `read_back` and `opened`, and when last."""
+
+    bytes: int = 0
+    read_back: int = 0
+    opened: int = 0
+    last_read_back: datetime | None = None
+    last_opened: datetime | None = None
+
+    def __add__(self, other: Proof) -> Proof:
+        """Both together."""
+        return Proof(
+            self.bytes + other.bytes,
+            self.read_back + other.read_back,
+            self.opened + other.opened,
+            _later(self.last_read_back, other.last_read_back),
+            _later(self.last_opened, other.last_opened),
+        )
+
+    def share(self, grade: Grade) -> float | None:
+        """The share of the bytes that was ever proven in a grade; None if there are none."""
+        if not self.bytes:
+            return None
+        return (self.read_back if grade is Grade.READ_BACK else self.opened) / self.bytes
+
+    def last(self, grade: Grade) -> datetime | None:
+        """When something of it was last proven in a grade."""
+        return self.last_read_back if grade is Grade.READ_BACK else self.last_opened
+
+
+NOTHING_PROVEN = Proof()
+
+
+def proofs(tx: Transaction, now: datetime) -> Mapping[tuple[VaultName, JobName | None], Proof]:
+    """What was proven by `now`, by vault and job; None for archives of which nobody knows the job."""
+    found: dict[tuple[VaultName, JobName | None], Proof] = {}
+    for grade in Grade:
+        for vault, job, size, proven, last in raw_rows(tx, _PROVEN, (grade.value, micros(now))):
+            key = VaultName(vault), None if job is None else JobName(job)
+            when = None if last is None else moment(last)
+            part = (
+                Proof(size, proven, 0, when) if grade is Grade.READ_BACK else Proof(0, 0, proven, None, when)
+            )
+            found[key] = found.get(key, Proof()) + part
+    return found
+
+
+def archives_of(tx: Transaction, vault: VaultName, jobs: Iterable[JobName]) -> set[int]:
+    """The archives of these jobs that a vault should hold whole."""
+    wanted = set(jobs)
+    return {number for number, job in raw_rows(tx, _OF_JOBS, (vault,)) if job in wanted}
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    known = [when for when in (one, other) if when is not None]
+    return max(known, default=None)

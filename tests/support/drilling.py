@@ -1,0 +1,71 @@
+"""Drills of a site, with prices that the test decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from backup.checker.read_sample import Piece
+from backup.driller import read_back
+from backup.driller.context import DrillContext
+from backup.driller.report import DrillReport
+from backup.driller.sample import Sample
+from backup.inventory import drills
+from backup.inventory.drills import Drill
+from backup.model import MIB, JobName
+from backup.protocols import Vault
+from tests.support.backups import Site
+from tests.support.checking import check_world
+
+
+def free(_pieces: Sequence[Piece]) -> Decimal:
+    """Nothing costs anything."""
+    return Decimal(0)
+
+
+def by_megabyte(pieces: Sequence[Piece]) -> Decimal:
+    """A cent for each MiB that is begun, of each piece."""
+    return sum((Decimal(-(-one.asked.length // MIB)) / 100 for one in pieces), Decimal(0))
+
+
+def drill_world(
+    site: Site,
+    *,
+    files: int | None = None,
+    size: int = 0,
+    limit: str | None = None,
+    price: Callable[[Sequence[Piece]], Decimal | None] = free,
+    vault: Vault | None = None,
+    name: str = "weekly",
+    jobs: Sequence[str] | None = None,
+    **more: Any,
+) -> DrillContext:
+    """The context of a drill of a site."""
+    check = check_world(site, vault=vault, **more)
+    return DrillContext(
+        name=name,
+        jobs=None if jobs is None else [JobName(job) for job in jobs],
+        sample=Sample(files, size),
+        limit=None if limit is None else Decimal(limit),
+        currency="USD",
+        price=price,
+        check=check,
+        restore=site.restore_world,
+        scratch=str(site.folder / "drills"),
+    )
+
+
+def drill(site: Site, context: DrillContext) -> DrillReport:
+    """A drill that reads back, waiting as needed."""
+    report = read_back.step(context)
+    while report.state == "waiting":
+        site.wait()
+        report = read_back.step(context)
+    return report
+
+
+def recorded(site: Site) -> Sequence[Drill]:
+    """The drills in the inventory, newest first."""
+    with site.inventory.reading() as tx:
+        return drills.list_drills(tx)
