@@ -88,7 +88,9 @@ def test_newest_runs_and_dates(two_jobs: tuple[Inventory, list[int]], rows: list
         if row.outcome is Outcome.RUNNING:
             newest[("running", number)] = number
         elif row.kind not in {RunKind.RESTORE, RunKind.MARK}:
-            newest[(row.kind, row.who, row.sort if row.kind in {RunKind.CHECK, RunKind.DRILL} else "")] = number
+            newest[(row.kind, row.who, row.sort if row.kind in {RunKind.CHECK, RunKind.DRILL} else "")] = (
+                number
+            )
     assert [one.number for one in found] == sorted(newest.values(), reverse=True)
     for who, name in enumerate(JOBS):
         began = [NOW + row.hours * HOUR for row in rows if row.kind is RunKind.BACKUP and row.who == who]
