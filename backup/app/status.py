@@ -73,7 +73,6 @@ class _Rows:
     pauses: Mapping[JobName, Pause]
     held: Sequence[queries.Held]
     unverified: Mapping[VaultName, datetime]
-    oldest: Mapping[VaultName, datetime]
     checked: Mapping[VaultName, datetime]
     drilled: Mapping[VaultName, datetime]
     undelivered: Sequence[Undelivered]
@@ -126,7 +125,6 @@ def _read(tx: Transaction, now: datetime) -> _Rows:
         pauses=task_rows.all_pauses(tx),
         held=queries.held(tx),
         unverified=queries.oldest_unverified(tx),
-        oldest=queries.oldest_stored(tx),
         checked=queries.last_good_checks(tx, now),
         drilled=queries.last_good_drills(tx, now),
         undelivered=_undelivered(tx),
@@ -235,7 +233,7 @@ def _vault(
         next_prune=None if prune is None else next_due(prune, max(prunes, default=None), now),
         checked_at=rows.checked.get(name),
         rebuild_drilled_at=rows.drilled.get(name),
-        stored_since=rows.oldest.get(name),
+        stored_since=min((one.oldest for one in held if one.oldest), default=None),
     )
 
 

@@ -21,18 +21,19 @@ from backup.model import JobName, VaultName
 _SOUND = "({})".format(", ".join(f"'{state}'" for state in SOUND))
 
 # Overlapping pieces of an archive count once: of each only what lies behind all that began before it.
-_PROVEN = f"""{OWNED}, pieces AS (
-    SELECT archive, start, "end", read_at,
-           max("end") OVER (PARTITION BY archive ORDER BY start, "end"
-                            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS behind
-    FROM readings WHERE proven >= {{m}} AND read_at <= {{m}}
-), proven AS (
-    SELECT archive, max(read_at) AS last,
-           sum(max(0, "end" - max(start, coalesce(behind, start)))) AS bytes
-    FROM pieces GROUP BY archive
-)
-SELECT o.vault, o.job, sum(o.size), sum(min(o.size, coalesce(p.bytes, 0))), max(p.last)
-FROM owned o LEFT JOIN proven p ON p.archive = o.number
+_BYTES = """SELECT archive, max(read_at) AS last,
+    sum(max(0, "end" - max(start, coalesce(behind, start)))) AS bytes FROM (
+        SELECT archive, start, "end", read_at,
+               max("end") OVER (PARTITION BY archive ORDER BY start, "end"
+                                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS behind
+        FROM readings WHERE proven >= {grade} AND read_at <= {{m}}
+    ) GROUP BY archive"""
+
+_PROVEN = f"""{OWNED}, read_back AS ({_BYTES.format(grade=int(Grade.READ_BACK))}),
+opened AS ({_BYTES.format(grade=int(Grade.OPENED))})
+SELECT o.vault, o.job, sum(o.size), sum(min(o.size, coalesce(r.bytes, 0))),
+       sum(min(o.size, coalesce(p.bytes, 0))), max(r.last), max(p.last)
+FROM owned o LEFT JOIN read_back r ON r.archive = o.number LEFT JOIN opened p ON p.archive = o.number
 WHERE o.state IN {_SOUND} AND o.archive_id IS NOT NULL
 GROUP BY o.vault, o.job"""  # noqa: S608
 
@@ -76,16 +77,13 @@ NOTHING_PROVEN = Proof()
 
 def proofs(tx: Transaction, now: datetime) -> Mapping[tuple[VaultName, JobName | None], Proof]:
     """What was proven by `now`, by vault and job; None for archives of which nobody knows the job."""
-    found: dict[tuple[VaultName, JobName | None], Proof] = {}
-    for grade in Grade:
-        for vault, job, size, proven, last in raw_rows(tx, _PROVEN, (grade.value, micros(now))):
-            key = VaultName(vault), None if job is None else JobName(job)
-            when = None if last is None else moment(last)
-            part = (
-                Proof(size, proven, 0, when) if grade is Grade.READ_BACK else Proof(0, 0, proven, None, when)
-            )
-            found[key] = found.get(key, Proof()) + part
-    return found
+    rows = raw_rows(tx, _PROVEN, (micros(now), micros(now)))
+    return {
+        (VaultName(vault), None if job is None else JobName(job)): Proof(
+            *sums, *map(_moment, (first, second))
+        )
+        for vault, job, *sums, first, second in rows
+    }
 
 
 def archives_of(tx: Transaction, vault: VaultName, jobs: Iterable[JobName]) -> set[int]:
@@ -97,3 +95,7 @@ def archives_of(tx: Transaction, vault: VaultName, jobs: Iterable[JobName]) -> s
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:
     known = [when for when in (one, other) if when is not None]
     return max(known, default=None)
+
+
+def _moment(value: int | None) -> datetime | None:
+    return None if value is None else moment(value)

@@ -56,7 +56,7 @@ WHERE r.outcome = 'running' OR r.number IN (
 ORDER BY r.number DESC"""
 
 _HELD = f"""
-SELECT v.name, a.kind, count(*), sum(a.size)
+SELECT v.name, a.kind, count(*), sum(a.size), min(coalesce(a.stored_at, a.submitted_at))
 FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
 WHERE a.state IN {_listed(THERE)}
 GROUP BY v.name, a.kind ORDER BY v.name, a.kind"""  # noqa: S608
@@ -67,11 +67,6 @@ FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number 
 WHERE a.state IN {_listed(SOUND)}
   AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
 GROUP BY v.name"""  # noqa: S608
-
-_OLDEST = f"""
-SELECT v.name, min(coalesce(a.stored_at, a.submitted_at))
-FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
-WHERE a.state IN {_listed(THERE)} GROUP BY v.name"""  # noqa: S608
 
 _CHECKED = """
 SELECT json_extract(report, '$.vault'), max(started_at) FROM runs
@@ -111,12 +106,13 @@ class BackupDates:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Archives of one kind that a vault holds."""
+    """Archives of one kind that a vault holds; `oldest` is when the first of them was stored."""
 
     vault: VaultName
     kind: PackKind
     archives: int
     bytes: int
+    oldest: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +165,16 @@ def newest_runs(tx: Transaction) -> list[Run]:
 
 def held(tx: Transaction) -> list[Held]:
     """The archives that each vault holds, and bills."""
-    return [Held(VaultName(v), PackKind(kind), *sums) for v, kind, *sums in raw_rows(tx, _HELD, ())]
+    rows = raw_rows(tx, _HELD, ())
+    return [
+        Held(VaultName(vault), PackKind(kind), count, size, _moment(oldest))
+        for vault, kind, count, size, oldest in rows
+    ]
 
 
 def oldest_unverified(tx: Transaction) -> Mapping[VaultName, datetime]:
     """For each vault, when the oldest archive was stored of which no check has ever read anything."""
     return {VaultName(vault): moment(stored) for vault, stored in raw_rows(tx, _UNVERIFIED, ())}
-
-
-def oldest_stored(tx: Transaction) -> Mapping[VaultName, datetime]:
-    """For each vault, when the oldest archive was stored that it holds."""
-    return {VaultName(vault): moment(stored) for vault, stored in raw_rows(tx, _OLDEST, ())}
 
 
 def last_good_checks(tx: Transaction, now: datetime) -> Mapping[VaultName, datetime]:
