@@ -73,8 +73,7 @@ class _Rows:
     pauses: Mapping[JobName, Pause]
     held: Sequence[queries.Held]
     unverified: Mapping[VaultName, datetime]
-    checked: Mapping[VaultName, datetime]
-    drilled: Mapping[VaultName, datetime]
+    good: Mapping[tuple[RunKind, VaultName], datetime]
     undelivered: Sequence[Undelivered]
     proofs: Mapping[tuple[VaultName, JobName | None], Proof]
 
@@ -125,8 +124,7 @@ def _read(tx: Transaction, now: datetime) -> _Rows:
         pauses=task_rows.all_pauses(tx),
         held=queries.held(tx),
         unverified=queries.oldest_unverified(tx),
-        checked=queries.last_good_checks(tx, now),
-        drilled=queries.last_good_drills(tx, now),
+        good=queries.last_good(tx, now),
         undelivered=_undelivered(tx),
         proofs=proofs(tx, now),
     )
@@ -231,8 +229,8 @@ def _vault(
         is_free=settings is not None and settings.kind == "directory",
         unverified_since=rows.unverified.get(name),
         next_prune=None if prune is None else next_due(prune, max(prunes, default=None), now),
-        checked_at=rows.checked.get(name),
-        rebuild_drilled_at=rows.drilled.get(name),
+        checked_at=rows.good.get((RunKind.CHECK, name)),
+        rebuild_drilled_at=rows.good.get((RunKind.REBUILD_DRILL, name)),
         stored_since=min((one.oldest for one in held if one.oldest), default=None),
     )
 

@@ -68,16 +68,11 @@ WHERE a.state IN {_listed(SOUND)}
   AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
 GROUP BY v.name"""  # noqa: S608
 
-_CHECKED = """
-SELECT json_extract(report, '$.vault'), max(started_at) FROM runs
-WHERE kind = 'check' AND outcome = 'done' AND started_at <= {m}
-  AND json_extract(report, '$.vault') IS NOT NULL
-GROUP BY json_extract(report, '$.vault')"""
-
-_DRILLED = """
-SELECT json_extract(report, '$.vault'), max(started_at) FROM runs
-WHERE kind = 'rebuild-drill' AND outcome IN ('done', 'partial') AND started_at <= {m}
-GROUP BY json_extract(report, '$.vault')"""
+_GOOD = """
+SELECT kind, json_extract(report, '$.vault'), max(started_at) FROM runs
+WHERE (kind = 'check' AND outcome = 'done' OR kind = 'rebuild-drill' AND outcome IN ('done', 'partial'))
+  AND started_at <= {m} AND json_extract(report, '$.vault') IS NOT NULL
+GROUP BY kind, json_extract(report, '$.vault')"""
 
 _RETRIEVALS = """
 SELECT t.restore, t.state, t.tier, count(*), max(t.requested_at), max(t.written_to), min(t.until)
@@ -177,14 +172,10 @@ def oldest_unverified(tx: Transaction) -> Mapping[VaultName, datetime]:
     return {VaultName(vault): moment(stored) for vault, stored in raw_rows(tx, _UNVERIFIED, ())}
 
 
-def last_good_checks(tx: Transaction, now: datetime) -> Mapping[VaultName, datetime]:
-    """For each vault, when the newest check began that found nothing wrong."""
-    return {VaultName(vault): moment(began) for vault, began in raw_rows(tx, _CHECKED, (micros(now),))}
-
-
-def last_good_drills(tx: Transaction, now: datetime) -> Mapping[VaultName, datetime]:
-    """For each vault, when the newest rebuild drill was begun whose result was as it should be."""
-    return {VaultName(vault): moment(began) for vault, began in raw_rows(tx, _DRILLED, (micros(now),))}
+def last_good(tx: Transaction, now: datetime) -> Mapping[tuple[RunKind, VaultName], datetime]:
+    """When the newest check of each vault began that found nothing wrong, and the newest good rebuild drill."""
+    rows = raw_rows(tx, _GOOD, (micros(now),))
+    return {(RunKind(kind), VaultName(vault)): moment(began) for kind, vault, began in rows}
 
 
 def retrieval_groups(tx: Transaction) -> Mapping[int, Sequence[RetrievalGroup]]:
