@@ -173,7 +173,7 @@ def oldest_unverified(tx: Transaction) -> Mapping[VaultName, datetime]:
 
 
 def last_good(tx: Transaction, now: datetime) -> Mapping[tuple[RunKind, VaultName], datetime]:
-    """When the newest check of each vault began that found nothing wrong, and the newest good rebuild drill."""
+    """When each vault's newest check that found nothing wrong began, and its newest good rebuild drill."""
     rows = raw_rows(tx, _GOOD, (micros(now),))
     return {(RunKind(kind), VaultName(vault)): moment(began) for kind, vault, began in rows}
 
