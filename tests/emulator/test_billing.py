@@ -244,14 +244,18 @@ def test_bills_are_kept_over_a_kill_and_the_vaults_end(own: RunningEmulator) -> 
     assert Decimal(own.bill()["total"]) > 0
 
 
+BEFORE_THE_METER = 5
+"""The schema's version that an emulator without a meter, and without versions of objects, left behind."""
+
+
 def test_what_an_older_emulator_stored_is_billed_from_its_creation(tmp_path: Path) -> None:
     state, born = tmp_path / "state", datetime.now(UTC) - timedelta(days=40)
     state.mkdir()
     with closing(sqlite3.connect(state / "emulator.sqlite")) as old:
-        for step in STEPS[:-1]:
+        for step in STEPS[:BEFORE_THE_METER]:
             old.executescript(step)
         born_ms = int(born.timestamp() * 1000)
-        old.execute(f"PRAGMA user_version = {len(STEPS) - 1}")
+        old.execute(f"PRAGMA user_version = {BEFORE_THE_METER}")
         old.execute(
             "INSERT INTO vaults (id, account_id, region, name, created_ms) VALUES (1, ?, ?, 'old', ?)",
             (ACCOUNT_ID, REGION, born_ms),
@@ -261,7 +265,19 @@ def test_what_an_older_emulator_stored_is_billed_from_its_creation(tmp_path: Pat
             "VALUES ('a', 1, '', ?, ?, '')",
             (born_ms, GB),
         )
+        old.execute(
+            "INSERT INTO buckets (id, name, account_id, region, created_ms) VALUES (1, 'olden', ?, ?, ?)",
+            (ACCOUNT_ID, REGION, born_ms),
+        )
+        old.execute(
+            "INSERT INTO objects (id, bucket, key, size, etag, created_ms, class, headers, algorithm, checksum, "
+            "checksum_type) VALUES (7, 1, x'6b', 0, 'e', ?, 'STANDARD', '{}', 'CRC32', '', 'FULL_OBJECT')",
+            (born_ms,),
+        )
         old.commit()
     with RunningEmulator(state, write_accounts(tmp_path / "accounts.toml")) as emulator:
         stored: Any = lines(emulator, "old")["glacier", "storage"]
+        s3 = s3_clients.client(emulator.s3_url)
+        found = s3.list_object_versions(Bucket="olden")["Versions"]
+        assert [(one["Key"], one["VersionId"], one["IsLatest"]) for one in found] == [("k", "null", True)]
     assert Decimal("1.2") < stored["quantity"] < Decimal("1.5")

@@ -167,7 +167,28 @@ SELECT b.account_id, 's3', b.region, b.name, 'object ' || o.id, 's3:' || o.class
 FROM objects o JOIN buckets b ON b.id = o.bucket;
 """
 
-STEPS = (_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3, _IDENTITIES, _METER)
+# A key has as many rows as versions. Numbers never come again: the meter knows objects by them.
+_VERSIONS = """
+CREATE TABLE kept_objects (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    bucket INTEGER NOT NULL, key BLOB NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, class TEXT NOT NULL, headers TEXT NOT NULL, tags TEXT NOT NULL DEFAULT '{}',
+    algorithm TEXT NOT NULL, checksum TEXT NOT NULL, checksum_type TEXT NOT NULL,
+    parts INTEGER NOT NULL DEFAULT 0,
+    restore_tier TEXT, restore_asked_ms INTEGER, restore_due_ms INTEGER, restore_expiry_ms INTEGER,
+    version TEXT NOT NULL DEFAULT 'null', is_marker INTEGER NOT NULL DEFAULT 0,
+    is_latest INTEGER NOT NULL DEFAULT 1
+);
+INSERT INTO kept_objects SELECT *, 'null', 0, 1 FROM objects;
+DELETE FROM sqlite_sequence WHERE name = 'kept_objects';
+INSERT INTO sqlite_sequence SELECT 'kept_objects', seq FROM sqlite_sequence WHERE name = 'objects';
+DROP TABLE objects;
+ALTER TABLE kept_objects RENAME TO objects;
+CREATE UNIQUE INDEX objects_there ON objects (bucket, key) WHERE is_latest = 1 AND is_marker = 0;
+CREATE INDEX objects_by_age ON objects (bucket, key, id DESC);
+"""
+
+STEPS = (_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3, _IDENTITIES, _METER, _VERSIONS)
 """SQL scripts; each takes a database from the version of its index to the next."""
 
 TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")

@@ -16,6 +16,7 @@ from .call import S3Call, need_object
 from .checksums import ALGORITHMS, COMPOSITE
 from .documents import xml_answer
 from .objects import check_tags
+from .versioning import version_header
 from .xml import Node, document, parse
 
 KNOWN = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
@@ -42,7 +43,7 @@ def get_attributes(call: S3Call, tx: Transaction) -> Answer:
         nodes.append(("StorageClass", row["class"]))
     if "ObjectSize" in wanted:
         nodes.append(("ObjectSize", row["size"]))
-    headers = {"Last-Modified": http_date(row["created_ms"])}
+    headers = {"Last-Modified": http_date(row["created_ms"]), **version_header(tx, call.at.id, row)}
     return xml_answer(document("GetObjectAttributesResponse", nodes), headers)
 
 
@@ -85,9 +86,10 @@ def _number(call: S3Call, name: str, default: int) -> int:
 
 def get_tagging(call: S3Call, tx: Transaction) -> Answer:
     """An object's tags."""
-    tags: dict[str, str] = json.loads(need_object(call, tx)["tags"])
+    row = need_object(call, tx)
+    tags: dict[str, str] = json.loads(row["tags"])
     shown = [("Tag", [("Key", key), ("Value", value)]) for key, value in tags.items()]
-    return xml_answer(document("Tagging", [("TagSet", shown)]))
+    return xml_answer(document("Tagging", [("TagSet", shown)]), version_header(tx, call.at.id, row))
 
 
 def put_tagging(call: S3Call, tx: Transaction) -> Answer:
@@ -99,10 +101,11 @@ def put_tagging(call: S3Call, tx: Transaction) -> Answer:
     pairs = [(node.required("Key"), node.get("Value") or "") for node in found.children("Tag")]
     tags = check_tags(dict(pairs), len(pairs))
     tx.db.execute("UPDATE objects SET tags = ? WHERE id = ?", (json.dumps(tags), row["id"]))
-    return Answer(200)
+    return Answer(200, version_header(tx, call.at.id, row))
 
 
 def delete_tagging(call: S3Call, tx: Transaction) -> Answer:
     """Delete an object's tags."""
-    tx.db.execute("UPDATE objects SET tags = '{}' WHERE id = ?", (need_object(call, tx)["id"],))
-    return Answer(204)
+    row = need_object(call, tx)
+    tx.db.execute("UPDATE objects SET tags = '{}' WHERE id = ?", (row["id"],))
+    return Answer(204, version_header(tx, call.at.id, row))

@@ -34,7 +34,12 @@ _FROM_HEADERS = {
     "s3:if-none-match": "if-none-match",
     "s3:if-match": "if-match",
 }
-_FROM_QUERY = {"s3:prefix": "prefix", "s3:delimiter": "delimiter", "s3:max-keys": "max-keys"}
+_FROM_QUERY = {
+    "s3:prefix": "prefix",
+    "s3:delimiter": "delimiter",
+    "s3:max-keys": "max-keys",
+    "s3:VersionId": "versionId",
+}
 
 
 def authorise(call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction) -> None:

@@ -13,7 +13,7 @@ from backup.emulator.core.wire import Answer
 
 from .call import Bucket, S3Call, find_bucket, iso_date
 from .documents import write_document, xml_answer
-from .lifecycle import remove_upload
+from .removing import remove_upload
 from .xml import DECLARATION, NAMESPACE, Node, document, parse
 
 HOME = "us-east-1"
@@ -154,7 +154,7 @@ def list_buckets(call: S3Call, tx: Transaction) -> Answer:
 
 
 def delete_bucket(call: S3Call, tx: Transaction) -> Answer:
-    """Delete an empty bucket, with its open uploads."""
+    """Delete a bucket without any version or marker, with its open uploads."""
     found = tx.db.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (call.at.id,)).fetchone()
     if found is not None:
         raise S3Error("BucketNotEmpty", None, {"BucketName": call.at.name})

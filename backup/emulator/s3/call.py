@@ -20,6 +20,7 @@ CLASSES = (
     *("GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"),
 )
 METADATA_BYTES = 2048
+VERSION_ID = re.compile(r"null|[A-Za-z0-9._]{32}")
 KEPT_HEADERS = (
     *("content-type", "content-encoding", "content-disposition", "content-language", "cache-control"),
     *("expires", "x-amz-website-redirect-location"),
@@ -85,6 +86,11 @@ class S3Call:
         """The error for a missing key: NoSuchKey only if the caller may list the bucket."""
         return S3Error("NoSuchKey", None, {"Key": self.key}) if self.may_list else S3Error("AccessDenied")
 
+    def missing_version(self, version: str) -> S3Error:
+        """The error for a missing version, likewise."""
+        details = {"Key": self.key, "VersionId": version}
+        return S3Error("NoSuchVersion", None, details) if self.may_list else S3Error("AccessDenied")
+
     def number(self, name: str, default: int, *, low: int = 0, high: int = 2**31 - 1) -> int:
         """A whole number of the query."""
         text = self.query.get(name) or str(default)
@@ -140,28 +146,53 @@ def find_bucket(tx: Transaction, name: str) -> Bucket | None:
 
 
 def find_object(call: S3Call, tx: Transaction) -> sqlite3.Row | None:
-    """The row of the call's key."""
+    """The row of the call's key: of the version that it names, else of the newest, if that is no marker."""
+    row = find_version(call, tx)
+    return None if row is None or row["is_marker"] else row
+
+
+def find_version(call: S3Call, tx: Transaction) -> sqlite3.Row | None:
+    """The row of the version that a call names, else of the newest; it may be a delete marker."""
+    version = call.query.get("versionId")
+    which = "is_latest = 1" if version is None else "version = ?"
     row: sqlite3.Row | None = tx.db.execute(
-        "SELECT * FROM objects WHERE bucket = ? AND key = ?", (call.at.id, call.raw_key)
+        f"SELECT * FROM objects WHERE bucket = ? AND key = ? AND {which}",  # noqa: S608
+        (call.at.id, call.raw_key, *(() if version is None else (version,))),
     ).fetchone()
     return row
 
 
 def need_object(call: S3Call, tx: Transaction) -> sqlite3.Row:
-    """The row of the call's key; 404 (403 to who may not list) without one."""
-    row = find_object(call, tx)
+    """The row of the call's key or version.
+
+    Without one 404 (403 to who may not list), which tells of a delete marker; 405 for a marker that is named.
+    """
+    row = find_version(call, tx)
+    version = call.query.get("versionId")
     if row is None:
-        raise call.missing_key()
+        raise call.missing_key() if version is None else call.missing_version(version)
+    if row["is_marker"]:
+        told = {"x-amz-delete-marker": "true", "x-amz-version-id": row["version"]}
+        if version is not None:
+            detail = {"Method": call.inbound.method, "ResourceType": "DeleteMarker"}
+            raise S3Error("MethodNotAllowed", None, detail, {"Allow": "DELETE", **told})
+        missing = call.missing_key()
+        raise S3Error(missing.code, None, missing.details, told)
     return row
 
 
 def check_version(call: S3Call) -> None:
-    """Check that the version asked for is `null`, the only one there is."""
+    """Check that the version asked for has the form of one."""
     version = call.query.get("versionId")
     if version == "":
         raise invalid_argument("Version id cannot be the empty string", "versionId", "")
-    if version not in (None, "null"):
-        raise invalid_argument("Invalid version id specified", "versionId", version or "")
+    if version is not None and not is_version(version):
+        raise invalid_argument("Invalid version id specified", "versionId", version)
+
+
+def is_version(text: str) -> bool:
+    """Whether a text has the form of a version id."""
+    return VERSION_ID.fullmatch(text) is not None
 
 
 def iso_date(ms: int) -> str:

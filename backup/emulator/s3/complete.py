@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,6 +24,7 @@ from .documents import xml_answer
 from .multipart import MOST_PARTS, find_upload
 from .objects import SSE, insert_object
 from .receive import bad_checksum
+from .versioning import new_version_header
 from .xml import Element, Node, document, parse
 
 
@@ -52,7 +54,7 @@ def complete_upload(call: S3Call, tx: Transaction) -> Answer:
     _check_size(call, size)
     check_write(call, find_object(call, tx))
     digest = hashlib.md5(b"".join(bytes.fromhex(row["etag"]) for row in rows), usedforsecurity=False)
-    number = insert_object(
+    number, version = insert_object(
         call,
         tx,
         size=size,
@@ -69,9 +71,9 @@ def complete_upload(call: S3Call, tx: Transaction) -> Answer:
         "WHERE id = ?",
         (number, tx.now_ms, _fingerprint(call), upload["id"]),
     )
-    row = find_object(call, tx)
-    assert row is not None  # noqa: S101
-    return _answer(call, row)
+    made = _object(tx, number)
+    assert made is not None  # noqa: S101
+    return _answer(call, made, new_version_header(version))
 
 
 def _named_parts(call: S3Call) -> list[Named]:
@@ -107,10 +109,15 @@ def _completed(call: S3Call, tx: Transaction) -> sqlite3.Row | None:
 
 def _again(call: S3Call, tx: Transaction, upload: sqlite3.Row) -> Answer:
     """The answer to a repeated Complete: that of the first, as long as its object exists."""
-    row = find_object(call, tx)
-    if row is None or row["id"] != upload["object"] or upload["wanted"] != _fingerprint(call):
+    row = _object(tx, upload["object"])
+    if row is None or upload["wanted"] != _fingerprint(call):
         raise S3Error("NoSuchUpload", None, {"UploadId": upload["upload_id"]})
-    return _answer(call, row)
+    return _answer(call, row, new_version_header(row["version"]))
+
+
+def _object(tx: Transaction, number: int) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = tx.db.execute("SELECT * FROM objects WHERE id = ?", (number,)).fetchone()
+    return row
 
 
 def _stored_parts(tx: Transaction, upload: sqlite3.Row, wanted: list[Named]) -> list[sqlite3.Row]:
@@ -207,7 +214,7 @@ def _move_parts(tx: Transaction, upload: sqlite3.Row, number: int, rows: list[sq
     tx.db.execute("DELETE FROM object_parts WHERE upload = ?", (upload["id"],))
 
 
-def _answer(call: S3Call, row: sqlite3.Row) -> Answer:
+def _answer(call: S3Call, row: sqlite3.Row, version: Mapping[str, str]) -> Answer:
     host = call.header("host") or ""
     scheme = "https" if call.secure else "http"
     nodes: list[Node] = [
@@ -218,4 +225,4 @@ def _answer(call: S3Call, row: sqlite3.Row) -> Answer:
         (ALGORITHMS[row["algorithm"]].element, row["checksum"]),
         ("ChecksumType", row["checksum_type"]),
     ]
-    return xml_answer(document("CompleteMultipartUploadResult", nodes), SSE)
+    return xml_answer(document("CompleteMultipartUploadResult", nodes), {**SSE, **version})

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ from backup.emulator.core.s3_errors import S3Error, invalid_argument
 from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Answer
 
-from .call import Bucket, S3Call, find_bucket, find_object, iso_date
+from .call import Bucket, S3Call, find_bucket, find_object, find_version, is_version, iso_date
 from .checksums import ALGORITHMS
 from .conditions import check_write
 from .documents import xml_answer
@@ -25,6 +26,7 @@ from .multipart import find_upload, part_number, write_part
 from .objects import SSE, check_new_object, header_tags, insert_object
 from .receive import Digests, Stored
 from .restore import is_readable
+from .versioning import ID, new_version_header, version_header
 from .xml import Node, document
 
 COPY_LIMIT = 5 * 1024**3
@@ -33,11 +35,16 @@ _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The source of a copy: bucket and key, and whether a version was named."""
+    """The source of a copy: bucket and key, and the version if one was named."""
 
     bucket: str
     key: str
-    versioned: bool
+    version: str
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query of a read of it."""
+        return {"versionId": self.version} if self.version else {}
 
 
 def read_source(call: S3Call) -> Source:
@@ -51,9 +58,9 @@ def read_source(call: S3Call) -> Source:
             "x-amz-copy-source",
             text,
         )
-    if version not in ("", "null"):
-        raise S3Error("NoSuchVersion")
-    return Source(bucket, key, versioned=bool(version))
+    if version and not is_version(version):
+        raise invalid_argument("Invalid version id specified", "x-amz-copy-source", text)
+    return Source(bucket, key, version)
 
 
 def _find_source(call: S3Call, tx: Transaction) -> tuple[Bucket, sqlite3.Row]:
@@ -61,8 +68,13 @@ def _find_source(call: S3Call, tx: Transaction) -> tuple[Bucket, sqlite3.Row]:
     bucket = find_bucket(tx, source.bucket)
     if bucket is None:
         raise S3Error("NoSuchBucket", None, {"BucketName": source.bucket})
-    row = find_object(replace(call, bucket=bucket, key=source.key), tx)
-    if row is None:
+    row = find_version(replace(call, bucket=bucket, key=source.key, query=source.query), tx)
+    if row is None and source.version:
+        raise S3Error("NoSuchVersion", None, {"Key": source.key, "VersionId": source.version})
+    if row is not None and row["is_marker"] and source.version:
+        message = "The source of a copy request may not specifically refer to a delete marker by version id."
+        raise S3Error("InvalidRequest", message)
+    if row is None or row["is_marker"]:
         raise S3Error("NoSuchKey", None, {"Key": source.key})
     if not is_readable(row, tx.now_ms):
         raise S3Error("ObjectNotInActiveTierError")
@@ -86,7 +98,7 @@ def source_call(call: S3Call, tx: Transaction) -> S3Call | None:
         bucket_name=bucket.name,
         bucket=bucket,
         key=source.key,
-        query={"versionId": "null"} if source.versioned else {},
+        query=source.query,
     )
 
 
@@ -116,7 +128,7 @@ def copy_object(call: S3Call, tx: Transaction) -> Answer:
     tagged = (call.header("x-amz-tagging-directive") or "COPY") == "REPLACE"
     pieces = _linked(call.store, tx, row)
     meter_reading(tx, source.place, row["class"], row["size"])
-    number = insert_object(
+    number, version = insert_object(
         call,
         tx,
         size=row["size"],
@@ -136,7 +148,14 @@ def copy_object(call: S3Call, tx: Transaction) -> Answer:
         (ALGORITHMS[row["algorithm"]].element, row["checksum"]),
         ("ChecksumType", row["checksum_type"]),
     ]
-    return xml_answer(document("CopyObjectResult", nodes), SSE)
+    told = _source_header(tx, source, row)
+    return xml_answer(document("CopyObjectResult", nodes), {**SSE, **new_version_header(version), **told})
+
+
+def _source_header(tx: Transaction, source: Bucket, row: sqlite3.Row) -> Mapping[str, str]:
+    """The header with the version that was copied."""
+    found = version_header(tx, source.id, row).get(ID)
+    return {} if found is None else {"x-amz-copy-source-version-id": found}
 
 
 def _linked(store: Store, tx: Transaction, row: sqlite3.Row) -> list[tuple[object, ...]]:
@@ -163,7 +182,7 @@ def upload_part_copy(call: S3Call, tx: Transaction) -> Answer:
     nodes: list[Node] = [("LastModified", iso_date(tx.now_ms)), ("ETag", f'"{stored.md5}"')]
     if upload["asked"]:
         nodes.append((ALGORITHMS[upload["algorithm"]].element, stored.checksum))
-    return xml_answer(document("CopyPartResult", nodes), SSE)
+    return xml_answer(document("CopyPartResult", nodes), {**SSE, **_source_header(tx, source, row)})
 
 
 def _copy_range(text: str | None, size: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from .actions import delete_action
 from .call import S3Call, check_version
 from .documents import xml_answer
 from .objects import delete_object
+from .versioning import ID, MARKER
 from .xml import Element, Node, document, parse
 
 MOST_KEYS = 1000
@@ -45,14 +46,26 @@ def delete_objects(
     for node in wanted:
         fault = planned(_key(node))
         error = None if fault is None or fault.after else _planned(fault, _key(node))
-        error = error or _delete(call, tx, node, refusal)
+        found = error or _delete(call, tx, node, refusal)
         if fault is not None and fault.after:
             error = _planned(fault, _key(node))
+        error = error or (found if isinstance(found, list) else None)
         if error is not None:
             nodes.append(("Error", error))
         elif not quiet:
-            nodes.append(("Deleted", [("Key", _key(node))]))
+            nodes.append(("Deleted", _deleted(node, found if isinstance(found, Answer) else Answer(204))))
     return xml_answer(document("DeleteResult", nodes))
+
+
+def _deleted(node: Element, answer: Answer) -> list[Node]:
+    """What S3 tells of a key: the version that was named, and the marker that was made or deleted."""
+    is_marker = MARKER in answer.headers
+    return [
+        ("Key", _key(node)),
+        ("VersionId", node.get("VersionId")),
+        ("DeleteMarker", True if is_marker else None),
+        ("DeleteMarkerVersionId", answer.headers[ID] if is_marker else None),
+    ]
 
 
 def _planned(fault: Fault, key: str) -> list[Node] | None:
@@ -69,7 +82,8 @@ def _key(node: Element) -> str:
 
 def _delete(
     call: S3Call, tx: Transaction, node: Element, refusal: Callable[[str, str], str | None]
-) -> list[Node] | None:
+) -> list[Node] | Answer:
+    """The answer to a deletion, or the elements of its error."""
     key = _key(node)
     version = node.get("VersionId")
     refused = refusal(key, delete_action(versioned=version is not None))
@@ -85,7 +99,7 @@ def _delete(
     )
     try:
         check_version(one)
-        delete_object(one, tx)
+        return delete_object(one, tx)
     except S3Error as error:
-        return [("Key", key), ("Code", error.code), ("Message", error.message)]
-    return None
+        told: list[Node] = [("Key", key), ("VersionId", version)]
+        return [*told, ("Code", error.code), ("Message", error.message)]

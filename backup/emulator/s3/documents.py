@@ -5,6 +5,8 @@ Source: S3 API Reference. They are stored as they were sent; policy and lifecycl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from backup.emulator.core.errors import EmulatorError
 from backup.emulator.core.policy import parse_policy
 from backup.emulator.core.s3_errors import S3Error
@@ -12,7 +14,7 @@ from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer
 
 from .call import S3Call
-from .lifecycle import parse_lifecycle
+from .lifecycle_rules import parse_lifecycle
 from .xml import DECLARATION, Node, document, parse
 
 POLICY_BYTES = 20 * 1024
@@ -58,7 +60,7 @@ def remove_document(tx: Transaction, bucket: int, kind: str) -> None:
     tx.db.execute("DELETE FROM bucket_documents WHERE bucket = ? AND kind = ?", (bucket, kind))
 
 
-def xml_answer(body: bytes, headers: dict[str, str] | None = None) -> Answer:
+def xml_answer(body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
     """An answer of status 200 with XML."""
     return Answer(200, {"Content-Type": "application/xml", **(headers or {})}, body)
 
@@ -123,23 +125,6 @@ def delete_lifecycle(call: S3Call, tx: Transaction) -> Answer:
     """Delete the rules."""
     remove_document(tx, call.at.id, "lifecycle")
     return Answer(204)
-
-
-def put_versioning(call: S3Call, tx: Transaction) -> Answer:
-    """Set versioning: Suspended is stored, Enabled refused, since old versions are not kept here."""
-    status = parse(call.body, "VersioningConfiguration").get("Status")
-    if status == "Enabled":
-        raise S3Error("NotImplemented", "The emulator keeps no versions: versioning cannot be enabled.")
-    if status != "Suspended":
-        raise S3Error("MalformedXML")
-    write_document(tx, call.at.id, "versioning", status)
-    return Answer(200)
-
-
-def get_versioning(call: S3Call, tx: Transaction) -> Answer:
-    """Suspended, or nothing for a bucket that never had versions."""
-    status = read_document(tx, call.at.id, "versioning")
-    return xml_answer(document("VersioningConfiguration", [("Status", status)]))
 
 
 def get_encryption(call: S3Call, tx: Transaction) -> Answer:

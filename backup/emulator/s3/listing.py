@@ -21,6 +21,9 @@ from .restore import is_restored, is_restoring
 from .xml import Node, document, encoded
 
 PAGE = 1000
+ATTRIBUTES = "x-amz-optional-object-attributes"
+EVERY = 2**62
+"""A number above those of all versions."""
 
 
 @dataclass(slots=True)
@@ -44,19 +47,52 @@ def after(raw: bytes) -> bytes:
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\xff" * 1025
 
 
-def read_page(
-    tx: Transaction, bucket: int, prefix: bytes, delimiter: bytes, marker: bytes, limit: int
-) -> Page:
-    """Results after `marker`, at most `limit`."""
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What a listing goes through: results of a bucket behind `marker`.
+
+    `every`: all versions and markers, the newest of a key first; of the marker's own key then those whose
+    number is below `below`.
+    """
+
+    bucket: int
+    prefix: bytes
+    delimiter: bytes
+    marker: bytes
+    every: bool = False
+    below: int | None = None
+
+    @property
+    def start(self) -> bytes:
+        """The first key that may be a result."""
+        at = self.marker.find(self.delimiter, len(self.prefix)) if self.delimiter else -1
+        if at >= 0 and self.marker.startswith(self.prefix) and at + len(self.delimiter) == len(self.marker):
+            return after(self.marker)
+        behind = self.marker if self.below is not None else self.marker + b"\x00" if self.marker else b""
+        return max(self.prefix, behind)
+
+    def rows(self, tx: Transaction, start: bytes, below: int | None, limit: int) -> list[sqlite3.Row]:
+        """Some rows from a key on."""
+        if self.every:
+            found = (
+                "SELECT * FROM objects WHERE bucket = ? AND key >= ? AND NOT (key = ? AND id >= ?) "
+                "ORDER BY key, id DESC LIMIT ?"
+            )
+            most = EVERY if below is None else below
+            return tx.db.execute(found, (self.bucket, start, start, most, limit)).fetchall()
+        found = (
+            "SELECT * FROM objects WHERE bucket = ? AND key >= ? AND is_latest = 1 AND is_marker = 0 "
+            "ORDER BY key LIMIT ?"
+        )
+        return tx.db.execute(found, (self.bucket, start, limit)).fetchall()
+
+
+def read_page(tx: Transaction, walk: Walk, limit: int) -> Page:
+    """The next results, at most `limit`."""
     page = Page()
-    start = max(prefix, marker + b"\x00" if marker else b"")
-    if delimiter and marker.startswith(prefix):
-        at = marker.find(delimiter, len(prefix))
-        if at >= 0 and marker.endswith(delimiter) and at + len(delimiter) == len(marker):
-            start = after(marker)
     if not limit:
         return page
-    for row, common in _results(tx, bucket, prefix, delimiter, start, limit + 1):
+    for row, common in _results(tx, walk, limit + 1):
         if page.count == limit:
             page.is_truncated = True
             break
@@ -69,27 +105,24 @@ def read_page(
     return page
 
 
-def _results(
-    tx: Transaction, bucket: int, prefix: bytes, delimiter: bytes, start: bytes, limit: int
-) -> Iterator[tuple[sqlite3.Row | None, bytes | None]]:
+def _results(tx: Transaction, walk: Walk, limit: int) -> Iterator[tuple[sqlite3.Row | None, bytes | None]]:
     """Rows or common prefixes; the keys below a found prefix are skipped."""
+    start, below = walk.start, walk.below
     while True:
-        rows = tx.db.execute(
-            "SELECT * FROM objects WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ?", (bucket, start, limit)
-        ).fetchall()
+        rows = walk.rows(tx, start, below, limit)
         jumped = False
         for row in rows:
             key = bytes(row["key"])
-            if not key.startswith(prefix):
+            if not key.startswith(walk.prefix):
                 return
-            at = key.find(delimiter, len(prefix)) if delimiter else -1
+            at = key.find(walk.delimiter, len(walk.prefix)) if walk.delimiter else -1
             if at >= 0:
-                common = key[: at + len(delimiter)]
+                common = key[: at + len(walk.delimiter)]
                 yield None, common
-                start, jumped = after(common), True
+                start, below, jumped = after(common), None, True
                 break
             yield row, None
-            start = key + b"\x00"
+            start, below = (key, row["id"]) if walk.every else (key + b"\x00", None)
         if not jumped and len(rows) < limit:
             return
 
@@ -134,7 +167,9 @@ def list_objects(call: S3Call, tx: Transaction) -> Answer:
     return xml_answer(document("ListBucketResult", nodes))
 
 
-def read_common(call: S3Call, tx: Transaction, marker: bytes) -> tuple[Page, list[Node]]:
+def read_common(
+    call: S3Call, tx: Transaction, marker: bytes, *, every: bool = False, below: int | None = None
+) -> tuple[Page, list[Node]]:
     """A page after the marker, and the elements with which the answers of all listings begin."""
     prefix, delimiter = call.query.get("prefix", ""), call.query.get("delimiter", "")
     encoding = call.query.get("encoding-type")
@@ -143,7 +178,8 @@ def read_common(call: S3Call, tx: Transaction, marker: bytes) -> tuple[Page, lis
             "Invalid Encoding Method specified in Request", "encoding-type", encoding or ""
         )
     limit = call.max_of("max-keys", PAGE)
-    page = read_page(tx, call.at.id, prefix.encode(), delimiter.encode(), marker, limit)
+    walk = Walk(call.at.id, prefix.encode(), delimiter.encode(), marker, every, below)
+    page = read_page(tx, walk, limit)
     nodes: list[Node] = [
         ("Name", call.at.name),
         ("Prefix", encoded(prefix, encoding)),
@@ -155,40 +191,43 @@ def read_common(call: S3Call, tx: Transaction, marker: bytes) -> tuple[Page, lis
     return page, nodes
 
 
-def results(
-    call: S3Call,
-    tx: Transaction,
-    page: Page,
-    *,
-    name: str = "Contents",
-    first: tuple[Node, ...] = (),
-    shows_owner: bool = True,
-) -> Iterator[Node]:
-    """A page's objects, each an element of this name with `first` after its key, and its prefixes."""
-    encoding = call.query.get("encoding-type")
-    wanted = call.header("x-amz-optional-object-attributes")
-    if wanted not in (None, "RestoreStatus"):
-        raise invalid_argument(
-            "Invalid attribute name specified", "x-amz-optional-object-attributes", wanted or ""
-        )
+def results(call: S3Call, tx: Transaction, page: Page, *, shows_owner: bool = True) -> Iterator[Node]:
+    """A page's objects and prefixes."""
+    check_attributes(call)
     for row in page.rows:
-        yield (
-            name,
-            [
-                ("Key", encoded(bytes(row["key"]).decode(), encoding)),
-                *first,
-                ("LastModified", iso_date(row["created_ms"])),
-                ("ETag", f'"{row["etag"]}"'),
-                ("ChecksumAlgorithm", row["algorithm"]),
-                ("ChecksumType", row["checksum_type"]),
-                ("Size", row["size"]),
-                ("Owner", [("ID", owner_id(call.at.account_id))] if shows_owner else None),
-                ("StorageClass", row["class"]),
-                ("RestoreStatus", _restore_status(row, tx.now_ms) if wanted else None),
-            ],
-        )
+        yield "Contents", described(call, tx, row, shows_owner=shows_owner)
+    yield from prefixes_of(call, page)
+
+
+def check_attributes(call: S3Call) -> None:
+    """Check the further attributes that are asked for."""
+    wanted = call.header(ATTRIBUTES)
+    if wanted not in (None, "RestoreStatus"):
+        raise invalid_argument("Invalid attribute name specified", ATTRIBUTES, wanted or "")
+
+
+def described(
+    call: S3Call, tx: Transaction, row: sqlite3.Row, *, first: tuple[Node, ...] = (), shows_owner: bool = True
+) -> list[Node]:
+    """What a listing tells of an object, with `first` after its key."""
+    return [
+        ("Key", encoded(bytes(row["key"]).decode(), call.query.get("encoding-type"))),
+        *first,
+        ("LastModified", iso_date(row["created_ms"])),
+        ("ETag", f'"{row["etag"]}"'),
+        ("ChecksumAlgorithm", row["algorithm"]),
+        ("ChecksumType", row["checksum_type"]),
+        ("Size", row["size"]),
+        ("Owner", [("ID", owner_id(call.at.account_id))] if shows_owner else None),
+        ("StorageClass", row["class"]),
+        ("RestoreStatus", _restore_status(row, tx.now_ms) if call.header(ATTRIBUTES) else None),
+    ]
+
+
+def prefixes_of(call: S3Call, page: Page) -> Iterator[Node]:
+    """A page's common prefixes."""
     for prefix in page.prefixes:
-        yield "CommonPrefixes", [("Prefix", encoded(prefix.decode(), encoding))]
+        yield "CommonPrefixes", [("Prefix", encoded(prefix.decode(), call.query.get("encoding-type")))]
 
 
 def _restore_status(row: sqlite3.Row, now_ms: int) -> list[Node] | None:

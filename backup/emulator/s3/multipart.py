@@ -21,10 +21,10 @@ from .buckets import owner_id
 from .call import S3Call, iso_date
 from .checksums import ALGORITHMS, COMPOSITE, DEFAULT
 from .documents import xml_answer
-from .lifecycle import remove_upload
 from .listing import after
 from .objects import SSE, check_new_object, header_tags
 from .receive import Stored, claimed_algorithm, mismatched
+from .removing import remove_upload
 from .xml import Node, document, encoded
 
 MOST_PARTS = 10_000

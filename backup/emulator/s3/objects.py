@@ -18,9 +18,15 @@ from backup.emulator.core.wire import Answer, Extent, http_date
 from .call import S3Call, find_object, need_object
 from .checksums import ALGORITHMS, FULL
 from .conditions import check_read, check_write
-from .lifecycle import remove_objects
 from .receive import Stored
 from .restore import is_readable, restore_header
+from .versioning import (
+    make_room,
+    new_version_header,
+    remove_newest,
+    remove_version,
+    version_header,
+)
 
 KEY_BYTES = 1024
 SSE = {"x-amz-server-side-encryption": "AES256"}
@@ -72,10 +78,10 @@ def check_tags(tags: dict[str, str], count: int) -> dict[str, str]:
 
 
 def put_object(call: S3Call, tx: Transaction, stored: Stored) -> Answer:
-    """Store the object, replacing an earlier one atomically."""
+    """Store the object, as a new version or in place of an earlier one, atomically."""
     old = find_object(call, tx)
     check_write(call, old)
-    number = insert_object(
+    number, version = insert_object(
         call,
         tx,
         size=stored.size,
@@ -91,7 +97,7 @@ def put_object(call: S3Call, tx: Transaction, stored: Stored) -> Answer:
         (number, stored.size, stored.file, stored.checksum),
     )
     headers = {"ETag": f'"{stored.md5}"', **SSE, **checksum_headers(stored.algorithm, stored.checksum, FULL)}
-    return Answer(200, headers)
+    return Answer(200, {**headers, **new_version_header(version)})
 
 
 def insert_object(
@@ -105,22 +111,20 @@ def insert_object(
     storage_class: str,
     headers: str,
     tags: str,
-) -> int:
-    """Replace the row of the key by a new one and return its number; the caller records the pieces."""
-    old = find_object(call, tx)
-    if old is not None:
-        remove_objects(tx, [old["id"]])
+) -> tuple[int, str]:
+    """Make a row for a new version of the key; its number and version id. The caller records the pieces."""
+    version = make_room(tx, call.at.id, call.raw_key)
     cursor = tx.db.execute(
         "INSERT INTO objects (bucket, key, size, etag, created_ms, class, headers, tags, algorithm, "
-        "checksum, checksum_type, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "checksum, checksum_type, parts, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(call.at.id, call.raw_key, size, etag, tx.now_ms, storage_class, headers, tags),
-            *(*checksum, parts),
+            *(*checksum, parts, version),
         ),
     )
     number = int(cursor.lastrowid or 0)
     begin_storing(tx, call.at.place, f"object {number}", f"s3:{storage_class}", size)
-    return number
+    return number, version
 
 
 def checksum_headers(algorithm: str, checksum: str, kind: str) -> dict[str, str]:
@@ -143,6 +147,7 @@ def get_object(call: S3Call, tx: Transaction) -> Answer:
 
 def _described(call: S3Call, tx: Transaction, row: sqlite3.Row) -> Answer:
     headers = {"ETag": f'"{row["etag"]}"', "Last-Modified": http_date(row["created_ms"])}
+    headers |= version_header(tx, call.at.id, row)
     if not check_read(call, row):
         return Answer(304, headers)
     headers |= {"Accept-Ranges": "bytes", **SSE, **json.loads(row["headers"])}
@@ -225,9 +230,9 @@ def _range(text: str | None, size: int) -> tuple[int, int] | None:
 
 
 def delete_object(call: S3Call, tx: Transaction) -> Answer:
-    """Delete an object; 204 whether it existed or not; with If-Match only that etag."""
-    row = find_object(call, tx)
-    check_write(call, row, deleting=True)
-    if row is not None:
-        remove_objects(tx, [row["id"]])
-    return Answer(204)
+    """Delete an object, or one version of it; 204 whether it existed or not; with If-Match only that etag."""
+    check_write(call, find_object(call, tx), deleting=True)
+    version = call.query.get("versionId")
+    if version is None:
+        return Answer(204, remove_newest(tx, call.at.place, call.at.id, call.raw_key))
+    return Answer(204, remove_version(tx, call.at.id, call.raw_key, version))

@@ -23,12 +23,10 @@ from .documents import (
     get_lifecycle,
     get_plain,
     get_policy,
-    get_versioning,
     put_encryption,
     put_lifecycle,
     put_plain,
     put_policy,
-    put_versioning,
 )
 from .listing import list_objects, list_objects_v2
 from .multipart import abort_upload, check_part, create_upload, list_parts, list_uploads, upload_part
@@ -44,6 +42,7 @@ from .unset_settings import (
     get_policy_status,
 )
 from .unsupported import UNSUPPORTED, VERSION
+from .versioning import get_versioning, put_versioning
 from .versions import list_versions
 
 PREFIX = "s3:"

@@ -124,9 +124,6 @@ def test_a_policy_that_denies_deletion_denies_key_by_key(s3: Any, bucket: str) -
 
 
 def test_documents_are_kept(s3: Any, bucket: str) -> None:
-    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
-    versions = {"VersioningConfiguration": {"Status": "Enabled"}}
-    assert refused(s3.put_bucket_versioning, Bucket=bucket, **versions) == (501, "NotImplemented")
     block = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     assert set(block.values()) == {True}
     s3.delete_public_access_block(Bucket=bucket)

@@ -66,6 +66,12 @@ def test_rclone(emulator: RunningEmulator, tmp_path: Path, source: Path) -> None
     rclone("copyto", f"{bucket}/d/one", f"{bucket}/two")
     rclone("copyto", f"{bucket}/two", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
+    rclone("backend", "versioning", bucket, "Enabled")
+    rclone("deletefile", f"{bucket}/two")
+    assert "two" not in rclone("ls", bucket)
+    assert "two" in rclone("ls", "--s3-versions", bucket)
+    rclone("backend", "cleanup-hidden", bucket)
+    assert "two" not in rclone("ls", "--s3-versions", bucket)
     rclone("cleanup", bucket)
     rclone("purge", bucket)
 
@@ -87,4 +93,14 @@ def test_the_aws_cli(emulator: RunningEmulator, tmp_path: Path, source: Path) ->
     assert "None" in aws(
         "s3api", "get-bucket-logging", "--bucket", name, "--query", "LoggingEnabled", "--output", "text"
     )
-    aws("s3", "rb", "--force", f"s3://{name}")
+    aws("s3api", "put-bucket-versioning", "--bucket", name, "--versioning-configuration", "Status=Enabled")
+    aws("s3", "cp", "--quiet", str(source), f"s3://{name}/one")
+    aws("s3", "rm", f"s3://{name}/one")
+    query = ("--query", "[length(Versions), length(DeleteMarkers)]", "--output", "text")
+    assert aws("s3api", "list-object-versions", "--bucket", name, *query).split() == ["2", "1"]
+    aws("s3api", "delete-object", "--bucket", name, "--key", "one", "--version-id", "null")
+    marker = ("--query", "DeleteMarkers[0].VersionId", "--output", "text")
+    version = aws("s3api", "list-object-versions", "--bucket", name, *marker).strip()
+    aws("s3api", "delete-object", "--bucket", name, "--key", "one", "--version-id", version)
+    aws("s3", "cp", "--quiet", f"s3://{name}/one", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == source.read_bytes()
