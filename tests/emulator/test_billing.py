@@ -270,8 +270,9 @@ def test_what_an_older_emulator_stored_is_billed_from_its_creation(tmp_path: Pat
             (ACCOUNT_ID, REGION, born_ms),
         )
         old.execute(
-            "INSERT INTO objects (id, bucket, key, size, etag, created_ms, class, headers, algorithm, checksum, "
-            "checksum_type) VALUES (7, 1, x'6b', 0, 'e', ?, 'STANDARD', '{}', 'CRC32', '', 'FULL_OBJECT')",
+            "INSERT INTO objects (id, bucket, key, size, etag, created_ms, class, headers, algorithm, "
+            "checksum, checksum_type) "
+            "VALUES (7, 1, x'6b', 0, 'e', ?, 'STANDARD', '{}', 'CRC32', '', 'FULL_OBJECT')",
             (born_ms,),
         )
         old.commit()
