@@ -31,14 +31,17 @@ _lock = Lock()
 
 
 @contextmanager
-def about(**names: str) -> Iterator[None]:
-    """A context manager for work whose log lines carry these names, as in `about(job="main")`."""
+def about(**names: str) -> Iterator[Mapping[str, str]]:
+    """A context manager for work whose log lines carry these names, as in `about(job="main")`.
+
+    It gives the names as they are at the moment: the run's number comes to them.
+    """
     scope = _Scope(_current.get(), names)
     token = _current.set(scope)
     with _lock:
         _open.append(scope)
     try:
-        yield
+        yield scope.names
     finally:
         with _lock:
             _open.remove(scope)

@@ -86,7 +86,8 @@ def read_status(config: Config, now: datetime) -> Status:
         rows = _read(tx, now)
     after = holders(config.state_dir)
     locked = None if before is None or after is None else frozenset(before) | frozenset(after)
-    facts = [RunFacts.of(run, is_dead=is_dead(run, locked)) for run in rows.runs]
+    vaults = {one.name: one.vault for one in config.jobs}
+    facts = [RunFacts.of(run, vaults, is_dead=is_dead(run, locked)) for run in rows.runs]
     known_since = max(rows.created_at, _changed_at(config))
     certificate = _certificate(config)
     jobs = [_job(job, rows, facts, now, known_since) for job in config.jobs]

@@ -5,7 +5,7 @@ A concern is something that an admin should look at; without one all is well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -73,9 +73,12 @@ class RunFacts:
     drill: str | None = None
 
     @classmethod
-    def of(cls, run: Run, *, is_dead: bool = False) -> RunFacts:
-        """The facts of a run in the inventory."""
-        vault, error = run.report.get("vault"), run.report.get("error")
+    def of(cls, run: Run, vaults: Mapping[JobName, VaultName], *, is_dead: bool = False) -> RunFacts:
+        """The facts of a run in the inventory; `vaults` by job, for reports that name none."""
+        error = run.report.get("error")
+        vault = run.report.get("vault")
+        if vault is None and run.job is not None and run.kind in {RunKind.BACKUP, RunKind.FORGET}:
+            vault = vaults.get(run.job)
         return cls(
             run.number,
             run.kind,
@@ -188,7 +191,8 @@ class TaskStatus:
     """A task as the daemon tells of it: `state` is running, queued, waiting, paused or idle.
 
     `last` is what became of its newest run: new (there was none), done, failed, interrupted and so on.
-    Of one that runs: its id, since when, the phase that it is in and the figures of that; None: nobody knows.
+    Of one that runs: its id and number, since when, the phase that it is in and the figures of that; None:
+    nobody knows.
     """
 
     kind: str
@@ -198,6 +202,7 @@ class TaskStatus:
     state: str
     last: str = "new"
     run: str | None = None
+    number: int | None = None
     began_at: datetime | None = None
     queued_at: datetime | None = None
     next_at: datetime | None = None

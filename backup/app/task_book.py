@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +27,7 @@ class Seen:
     last: Mapping[TaskKey, LastRun]
     pauses: Mapping[JobName, Pause]
     newest_start: datetime | None = None
+    requests: frozenset[TaskKey] = frozenset()  # asked for by a person, and not begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,17 @@ class InventoryBook:
         with closing(opened(self.config)) as inventory, inventory.reading() as tx:
             return read_tasks(tx, tasks)
 
-    def write(self, *changed: TaskRow) -> None:
-        """Record tasks durably."""
+    def write(
+        self, *changed: TaskRow, asked: Collection[TaskKey] = (), answered: Collection[TaskKey] = ()
+    ) -> None:
+        """Record tasks durably, with what a person asked for, and what was begun or taken back."""
         with closing(opened(self.config)) as inventory, inventory.writing() as tx:
             for row in changed:
                 rows.write_task(tx, row)
+            for key in asked:
+                rows.write_request(tx, key)
+            for key in answered:
+                rows.end_request(tx, key)
 
     def pause(self, pause: Pause) -> None:
         """Record a pause, durably, in place of another of the job."""
@@ -67,6 +74,7 @@ def read_tasks(tx: Transaction, tasks: Sequence[Task]) -> Seen:
         last={key: LastRun(run.started_at, run.outcome) for key, run in found if run is not None},
         pauses=rows.all_pauses(tx),
         newest_start=rows.newest_start(tx),
+        requests=rows.all_requests(tx),
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -38,8 +38,10 @@ class Book(Protocol):
         """What is known of these tasks. Our errors."""
         ...
 
-    def write(self, *changed: TaskRow) -> None:
-        """Record tasks durably. Our errors."""
+    def write(
+        self, *changed: TaskRow, asked: Collection[TaskKey] = (), answered: Collection[TaskKey] = ()
+    ) -> None:
+        """Record tasks durably; `asked` for by a person, and `answered`: begun or taken back. Our errors."""
         ...
 
 
@@ -53,6 +55,7 @@ class Line:
     next_at: datetime | None = None
     paused_until: datetime | None = None
     queued_at: datetime | None = None
+    turn: int = 0  # of the queue: who has waited longer has a lower one, whatever the clock does
     is_by_hand: bool = False
     run: TaskRun | None = None
     before: TaskRow | None = None  # what it was before the run that is going on
@@ -60,9 +63,9 @@ class Line:
     not_before: float = field(default=0.0)  # by the monotonic clock
 
     @property
-    def order(self) -> tuple[bool, tuple[int, int]]:
-        """Its place in a queue: what was asked for by hand comes first."""
-        return not self.is_by_hand, self.task.order
+    def order(self) -> tuple[bool, int, tuple[int, int]]:
+        """Its place in a queue: what was asked for by hand comes first, then who has waited longest."""
+        return not self.is_by_hand, self.turn, self.task.order
 
 
 class Board:
@@ -87,6 +90,7 @@ class Board:
         self._lock = threading.RLock()
         self._looking = threading.RLock()  # or an older look would undo what a newer one saw
         self._lines: dict[TaskKey, Line] = {}
+        self._turn = 0
         self._untold: str | None = None
         self._unrecorded: str | None = None
         self._stopped = False
@@ -128,6 +132,13 @@ class Board:
         self._take_in(seen, now if is_set else max(now, seen.newest_start or now))
         if is_set and not self._stopped:
             self._queue_due(now)
+            self._forget_strange(seen)
+
+    def _forget_strange(self, seen: Seen) -> None:
+        """Drop what was asked for of jobs that the config does not have any more."""
+        strange = seen.requests - {task.key for task in self._tasks}
+        if strange:
+            self._record(answered=strange)
 
     def _take_in(self, seen: Seen, now: datetime) -> None:
         """Bring the lines up to what the book says, and record what it does not know or could not be told."""
@@ -138,6 +149,7 @@ class Board:
             if line is None:
                 known = seen.rows.get(task.key) or TaskRow(task.kind, task.name, known_since=now)
                 line = self._lines[task.key] = Line(task, found_at_start(known, last, now))
+                line.is_by_hand = task.key in seen.requests  # asked for before a restart
             if line.row.known_since > now:  # the clock was ahead then
                 line.row = replace(line.row, known_since=now)
             if line.row != seen.rows.get(task.key) and line.run is None and task.is_recorded:
@@ -156,6 +168,7 @@ class Board:
             line.queued_at = None
 
     def _queue_due(self, now: datetime) -> None:
+        self._turn += 1
         for line in self.lines():
             line.next_at = due_at(line.task.timing, line.row, line.last, now)
             if _was_done_meanwhile(line):
@@ -166,10 +179,10 @@ class Board:
             if line.run or line.queued_at or line.not_before > self._monotonic():
                 continue
             if line.is_by_hand:
-                line.queued_at = now
+                line.queued_at, line.turn = now, self._turn
             elif is_due and not line.paused_until:
                 self._tell_ahead(line, now)
-                line.queued_at = now
+                line.queued_at, line.turn = now, self._turn
 
     def _tell_ahead(self, line: Line, now: datetime) -> None:
         if line.last is not None and line.last.started_at > now:
@@ -208,7 +221,7 @@ class Board:
         line = self._lines[run.task.key]
         is_new = not line.waits_for
         if run.task.is_recorded:
-            self._record(line.row)
+            self._record(line.row, answered=[run.task.key] if run.is_by_hand else ())
         return is_new
 
     def record_end(
@@ -225,7 +238,7 @@ class Board:
             if waits_for:
                 line.not_before = self._monotonic() + (LOCK_SECONDS if locked else VAULT_SECONDS)
         if run.task.is_recorded:
-            self._record(line.row)
+            self._record(line.row, asked=[run.task.key] if line.is_by_hand else ())
         return is_new
 
     def release(self, run: TaskRun) -> None:
@@ -237,12 +250,14 @@ class Board:
                 del self._lines[run.task.key]
         self.dispatch()
 
-    def _record(self, *changed: TaskRow) -> None:
+    def _record(
+        self, *changed: TaskRow, asked: Collection[TaskKey] = (), answered: Collection[TaskKey] = ()
+    ) -> None:
         """Write to the book; if that fails, memory decides."""
-        if not changed:
+        if not (changed or asked or answered):
             return
         try:
-            self._book.write(*changed)
+            self._book.write(*changed, asked=asked, answered=answered)
         except NightvaultError as error:
             if self._unrecorded != str(error):
                 _log.warning("what became of a task cannot be recorded: %s", error)
@@ -281,7 +296,11 @@ class Board:
                 raise NightvaultError("the daemon cannot look into the inventory now", advice="see its log")
             if line.run is not None or (line.is_by_hand and line.queued_at is not None):
                 return False
-            line.queued_at, line.is_by_hand = line.queued_at or self._clock.now(), True
+        self._record(asked=[key])  # before it can begin, which records the opposite
+        with self._lock:
+            if line.queued_at is None:
+                line.queued_at, line.turn = self._clock.now(), self._turn
+            line.is_by_hand = True
         self.dispatch()
         return True
 
@@ -291,8 +310,11 @@ class Board:
             for line in self.lines():
                 if line.is_by_hand and line.run is None and line.task.name == name:
                     line.queued_at, line.is_by_hand, line.waits_for = None, False, ""
-                    return line.task
-        return None
+                    break
+            else:
+                return None
+        self._record(answered=[line.task.key])
+        return line.task
 
     @property
     def scheduled(self) -> list[Task]:

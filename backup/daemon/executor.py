@@ -53,7 +53,8 @@ class Executor:
 
     def carry_out(self, run: TaskRun) -> None:
         """Do the work of a run, and record and tell how it ends; raises nothing."""
-        with about(**run.task.names):
+        with about(**run.task.names) as names:
+            run.log_names.append(names)
             self._carry_out(run)
 
     def _carry_out(self, run: TaskRun) -> None:

@@ -33,6 +33,12 @@ class TaskRun:
     stop: threading.Event = field(default_factory=threading.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
     id: str = field(default_factory=lambda: secrets.token_hex(4))
+    log_names: list[Mapping[str, str]] = field(default_factory=list, repr=False)  # those of its log lines
+
+    @property
+    def number(self) -> str | None:
+        """The number that the inventory has it by; None before it is recorded there."""
+        return next((one["run"] for one in self.log_names if "run" in one), None)
 
     def cancel(self) -> None:
         """Ask it to end for good: it is not gone on with."""

@@ -64,17 +64,17 @@ class Verbs:
         return {"job": request["job"], "was_paused": was_paused}
 
     def cancel(self, request: Mapping[str, object]) -> dict[str, Any]:
-        """Ask a run to end for good, named by its id or by its job or vault; or take a request back."""
+        """Ask a run to end for good, named by id, number, job or vault; or take a request back."""
         name = _text(request, "run")
-        found = [run for run in self.board.runs() if name in {run.id, run.task.name}]
+        found = [run for run in self.board.runs() if name in {run.id, run.task.name, run.number}]
         if not found and (task := self.board.withdraw(name)) is not None:
-            return {"run": None, "task": str(task)}
+            return {"run": None, "number": None, "task": str(task)}
         if len(found) != 1:
             running = ", ".join(_named(run) for run in self.board.runs()) or "nothing"
             several = "several are named" if found else "no run is named"
             raise UsageError(f"{several} {name}: what runs is {running}", advice="name one by its id")
         self.board.cancel(found[0])
-        return {"run": found[0].id, "task": str(found[0].task)}
+        return {"run": found[0].id, "number": _number(found[0]), "task": str(found[0].task)}
 
 
 def _task(line: Line) -> dict[str, Any]:
@@ -86,6 +86,7 @@ def _task(line: Line) -> dict[str, Any]:
         "vault": task.vault,
         "state": _state(line),
         "run": run.id if run else None,
+        "number": _number(run) if run else None,
         "began_at": run.began_at if run else None,
         "by_hand": run.is_by_hand if run else line.is_by_hand,
         "stopping": run is not None and run.stop.is_set(),
@@ -96,6 +97,11 @@ def _task(line: Line) -> dict[str, Any]:
         "next_at": line.next_at,
         "last": line.row.state,
     }
+
+
+def _number(run: TaskRun) -> int | None:
+    """The number by which `runs` has it."""
+    return None if run.number is None else int(run.number)
 
 
 def _state(line: Line) -> str:
@@ -109,7 +115,7 @@ def _state(line: Line) -> str:
 
 
 def _named(run: TaskRun) -> str:
-    return f"{run.task} ({run.id})"
+    return f"{run.task} ({run.number or run.id})"
 
 
 def _text(request: Mapping[str, object], key: str) -> str:

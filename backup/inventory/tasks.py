@@ -52,7 +52,7 @@ class Pause:
 def all_tasks(tx: Transaction) -> Mapping[tuple[str, str], TaskRow]:
     """All tasks that were ever seen, by kind and name."""
     found = {}
-    for row in tx.execute(select(tasks)):
+    for row in tx.execute(select(tasks).where(tasks.c.kind != _REQUEST)):
         found[row.kind, row.name] = TaskRow(
             row.kind,
             row.name,
@@ -79,6 +79,28 @@ def write_task(tx: Transaction, row: TaskRow) -> None:
     }
     if not tx.execute(update(tasks).where(at).values(**values)).rowcount:
         tx.execute(insert(tasks).values(kind=row.kind, name=row.name, **values))
+
+
+# A request is a row of a kind of its own, with the task's kind and name as its name.
+_REQUEST = "request"
+
+
+def all_requests(tx: Transaction) -> frozenset[tuple[str, str]]:
+    """The tasks that a person asked for and that have not begun, by kind and name."""
+    names = tx.execute(select(tasks.c.name).where(tasks.c.kind == _REQUEST)).scalars()
+    return frozenset((kind, name) for kind, _, name in (one.partition("/") for one in names))
+
+
+def write_request(tx: Transaction, key: tuple[str, str]) -> None:
+    """Record that a person asked for a task; no effect if that is recorded."""
+    if key not in all_requests(tx):
+        values = {"kind": _REQUEST, "name": "/".join(key), "known_since": 0, "state": TaskState.NEW}
+        tx.execute(insert(tasks).values(**values, failures=0, cuts=0))
+
+
+def end_request(tx: Transaction, key: tuple[str, str]) -> None:
+    """Record that what was asked for has begun, or was taken back."""
+    tx.execute(delete(tasks).where(tasks.c.kind == _REQUEST, tasks.c.name == "/".join(key)))
 
 
 def all_pauses(tx: Transaction) -> Mapping[JobName, Pause]:

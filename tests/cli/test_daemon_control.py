@@ -106,7 +106,8 @@ def test_what_is_asked_for_runs_at_once_and_status_tells_how_far_it_is(place: Pl
         slow, nightly = (place.tasks()[f"job {name}"] for name in ("slow", "nightly"))
         assert (slow["state"], nightly["state"]) == ("running", "queued")
         screen = place.screen()
-        assert re.search(rf"runs now +job slow \(run {slow['run']}\)", screen), screen
+        assert re.search(rf"runs now +job slow \(run {slow['number']}\)", screen), screen
+        assert slow["number"] == place("runs")[0]["run"]
         assert re.search("queued +job nightly +\n", screen), screen
         (place.folder / "go").touch()
         daemon.wait_for("job nightly: done in")
@@ -121,7 +122,9 @@ def test_a_run_is_cancelled_and_not_gone_on_with(place: Place) -> None:
         place.begin_slow(daemon)
         refused = place("cancel", "other", exit_code=2)["error"]
         assert "no run is named other: what runs is job slow (" in refused["message"]
-        assert place("cancel", "slow")["task"] == "job slow"
+        number = place.tasks()["job slow"]["number"]
+        answer = place("cancel", str(number))
+        assert (answer["task"], answer["number"]) == ("job slow", number)
         daemon.wait_for("job slow: cancelled")
         daemon.stop()
     with running(place.config) as daemon:

@@ -75,7 +75,9 @@ def test_verify_says_what_is_wrong(server: Server, tmp_path: Path) -> None:
     told = server.run("inventory", "verify", copy)
     assert told.exit_code == 1
     assert "Traceback" not in told.output
-    server.fails(10, "inventory", "verify", tmp_path / "none")
+    advice = server.fails(10, "inventory", "verify", tmp_path / "none")
+    assert "nightvault inventory backup" in advice
+    assert "nightvault init" not in advice
 
 
 def test_a_copy_of_other_keys_or_another_time_is_checked_as_a_file(server: Server, tmp_path: Path) -> None:

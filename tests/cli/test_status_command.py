@@ -170,6 +170,7 @@ def test_a_backup_that_fails(with_daemon: Server) -> None:
     assert one["command"] == "nightvault runs --job main"
     (job,) = document["jobs"]
     assert (job["last_good"], job["last_run"]["outcome"]) == ("2026-03-01T02:00:00Z", "failed")
+    assert job["last_run"]["vault"] == "cold"
     assert job["last_run"]["error"] in one["text"]
     (with_daemon.folder / "away").rename(with_daemon.folder / "vault")
     with_daemon.backup()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup.app.tasks import Task, TaskKind, restores_task
+from backup.app.tasks import Task, TaskKey, TaskKind, restores_task
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.task_run import Done, TaskEnd, TaskRun, Work
@@ -228,7 +228,7 @@ def test_a_book_that_cannot_be_written_to_ends_nothing_and_nothing_is_repeated(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Full(MemoryBook):
-        def write(self, *changed: TaskRow) -> None:
+        def write(self, *changed: TaskRow, **_: Collection[TaskKey]) -> None:
             raise SpoolError("no space left on the device")
 
     daemon = Daemon([EVERY_HOUR], ManualClock(NOON), book=Full(), leaves_record=False)

@@ -119,7 +119,7 @@ def test_what_was_asked_for_and_has_not_begun_is_taken_back() -> None:
     daemon.look()
     daemon.board.put(NIGHTLY.key)
     verbs = Verbs(None, daemon.board, daemon.clock)  # type: ignore[arg-type]
-    assert verbs.cancel({"run": "nightly"}) == {"run": None, "task": "job nightly"}
+    assert verbs.cancel({"run": "nightly"}) == {"run": None, "number": None, "task": "job nightly"}
     assert state(daemon, "nightly") == "idle"
     go(daemon, 10)
     assert daemon.ran == ["nightly"]
@@ -158,3 +158,77 @@ def test_a_job_that_a_reload_brings_while_the_book_is_read_is_not_taken_for_one_
     book.meanwhile.append(lambda: daemon.board.replace([NIGHTLY, new], MemoryBook(book.rows, book.last)))
     daemon.look()
     assert daemon.ran == []
+
+
+def test_what_was_asked_for_and_has_not_begun_is_done_after_a_restart() -> None:
+    clock = ManualClock(NOON)
+    other = task(name="other")
+    daemon = Daemon([other, UNSCHEDULED], clock)
+
+    def act(run: TaskRun) -> None:
+        if run.task == other and not daemon.book.requests:
+            assert daemon.board.put(UNSCHEDULED.key)
+            daemon.board.stop()
+
+    daemon.act = act
+    daemon.look()
+    assert daemon.ran == ["other"]
+    assert daemon.book.requests == {UNSCHEDULED.key}
+    daemon.start()
+    daemon.look()
+    assert daemon.ran == ["other", "rare"]
+    assert daemon.book.requests == set()
+    daemon.start()
+    go(daemon, 5)
+    assert daemon.ran == ["other", "rare"], "once"
+
+
+def test_what_was_asked_for_and_finds_another_backup_outlives_a_restart() -> None:
+    daemon = Daemon([UNSCHEDULED], ManualClock(NOON), leaves_record=False)
+    finds_another(daemon, 1)
+    daemon.look()
+    assert daemon.board.put(UNSCHEDULED.key)
+    assert daemon.book.requests == {UNSCHEDULED.key}
+    daemon.start()
+    go(daemon, 5)
+    assert (len(daemon.ran), daemon.book.requests) == (2, set())
+
+
+def test_what_was_taken_back_or_has_no_job_any_more_is_not_done_after_a_restart() -> None:
+    first = task(name="first")
+    daemon = Daemon([first, NIGHTLY, UNSCHEDULED], ManualClock(NOON))
+
+    def act(run: TaskRun) -> None:
+        if run.task == first:
+            daemon.board.put(UNSCHEDULED.key)
+            daemon.board.put(NIGHTLY.key)
+            assert daemon.board.withdraw("rare") == UNSCHEDULED
+            daemon.board.stop()
+
+    daemon.act = act
+    daemon.look()
+    assert daemon.book.requests == {NIGHTLY.key}
+    daemon.tasks = [first, UNSCHEDULED]
+    daemon.start()
+    go(daemon, 3)
+    assert (daemon.ran, daemon.book.requests) == (["first"], set())
+
+
+def test_two_that_are_always_due_leave_a_third_its_turn() -> None:
+    """Each of their runs takes longer than their interval, and they have the lower numbers."""
+    clock = ManualClock(NOON)
+    often = [task(name=name, number=n, schedule="every 1m") for n, name in enumerate("ab")]
+    last = task(name="c", number=2, schedule="every 10m")
+    daemon = Daemon([*often, last], clock)
+
+    def act(_: TaskRun) -> None:
+        clock.advance(minutes(3))
+        if len(daemon.ran) == 30:
+            daemon.board.stop()
+        daemon.board.look()
+
+    daemon.act = act
+    daemon.look()
+    firsts = "".join(daemon.ran)
+    assert firsts.startswith("abc"), "at one time by their order"
+    assert firsts.count("c") >= 6, firsts

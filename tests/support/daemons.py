@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -55,17 +55,24 @@ class MemoryBook:
     pauses: dict[JobName, Pause] = field(default_factory=dict)
     newest: datetime | None = None
     error: Exception | None = None
+    requests: set[TaskKey] = field(default_factory=set)
 
     def read(self, tasks: Sequence[Task]) -> Seen:
         """What it holds."""
         if self.error is not None:
             raise self.error
-        return Seen(dict(self.rows), dict(self.last), dict(self.pauses), self.newest)
+        return Seen(
+            dict(self.rows), dict(self.last), dict(self.pauses), self.newest, frozenset(self.requests)
+        )
 
-    def write(self, *changed: TaskRow) -> None:
+    def write(
+        self, *changed: TaskRow, asked: Collection[TaskKey] = (), answered: Collection[TaskKey] = ()
+    ) -> None:
         """Hold these."""
         for row in changed:
             self.rows[row.kind, row.name] = row
+        self.requests |= set(asked)
+        self.requests -= set(answered)
 
     def ran(self, of: Task, at: datetime, outcome: Outcome = Outcome.DONE) -> None:
         """Note a run as the inventory has it."""

@@ -11,7 +11,7 @@ from backup.cli.support.context import Cli, pass_cli
 @click.argument("run")
 @pass_cli
 def cancel(cli: Cli, run: str) -> None:
-    """Have the daemon end RUN: the id that `nightvault status` shows, or the name of its job or vault.
+    """Have the daemon end RUN: the number that `nightvault status` shows, its id, or its job or vault.
 
     What it stored is not stored again. It is not gone on with: the next one comes by the schedule. What
     `nightvault run` asked for and has not begun is taken back.
@@ -19,5 +19,9 @@ def cancel(cli: Cli, run: str) -> None:
     from backup.daemon.client import ask
 
     answer = ask(cli.config().state_dir, {"do": "cancel", "run": run})
-    told = f"was asked to end (run {answer['run']})" if answer["run"] else "is not run: it had not begun"
+    told = (
+        f"was asked to end (run {answer['number'] or answer['run']})"
+        if answer["run"]
+        else "is not run: it had not begun"
+    )
     cli.report(answer, f"{answer['task']} {told}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.daemon_log import LogWatcher
 from backup.cli.support.failures import write_crash
 from backup.cli.support.logs import log_to_stderr
-from backup.errors import ExitCode, NightvaultError
+from backup.errors import ExitCode, LockedError, NightvaultError
 
 if TYPE_CHECKING:
     from backup.config import Config
@@ -35,14 +37,13 @@ def daemon(cli: Cli) -> None:
     from backup.cli.support.progress import Followed
     from backup.config import load_config
     from backup.daemon.service import Service, all_tasks
-    from backup.inventory.locks import hold_lock
 
     config = cli.config()
     all_tasks(config)
     with closing(opened(config)):
         pass  # no inventory: say so now, not each minute
     _log_by(cli, config)
-    with hold_lock(config.state_dir, "daemon"):  # the inventory is open while something is done, no longer
+    with _alone(config.state_dir):  # the inventory is open while something is done, no longer
         service = Service(
             config,
             cli.clock,
@@ -55,6 +56,26 @@ def daemon(cli: Cli) -> None:
         )
         if not service.run():
             _leave()
+
+
+@contextmanager
+def _alone(state_dir: str) -> Iterator[None]:
+    """The lock of the daemon of a state directory. `LockedError` names the daemon that has it."""
+    from backup.inventory.holders import holders
+    from backup.inventory.locks import hold_lock
+
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold_lock(state_dir, "daemon"))
+        except LockedError as error:
+            there = (holders(state_dir) or {}).get("daemon", ())
+            which = ", ".join(str(one.process) for one in there)
+            raise LockedError(
+                f"a daemon runs already with {state_dir}{f': process {which}' if which else ''}",
+                advice="`nightvault status` shows what it does; one is enough. To run another in its place, "
+                "end it first: `systemctl stop nightvault`, or SIGTERM",
+            ) from error
+        yield
 
 
 def _log_by(cli: Cli, config: Config) -> None:

@@ -10,6 +10,7 @@ import click
 
 from backup.cli.support.check_output import show_check
 from backup.cli.support.context import Cli, pass_cli
+from backup.errors import NoInventoryError
 
 _COPY = re.compile(r"inventory-[0-9]{8}T[0-9]{6}Z\.sqlite")
 
@@ -71,7 +72,11 @@ def verify(cli: Cli, file: str | None) -> None:
         with closing(opened(config)) as own:
             show_check(cli, check_laws(own, state.read_secret().content_key, cli.clock, cli.progress()))
         return
-    copy, is_todays = open_copy(file)
+    try:
+        copy, is_todays = open_copy(file)
+    except NoInventoryError as error:
+        advice = "name a copy: `nightvault inventory backup` makes one, and says where"
+        raise NoInventoryError(str(error), advice=advice) from error
     with closing(copy):
         is_ours = copy.signer_public == state.read_signer().public
         if is_todays and is_ours:

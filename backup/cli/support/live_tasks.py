@@ -40,6 +40,7 @@ def _task(told: Mapping[str, Any]) -> TaskStatus:
         state=told["state"],
         last=told["last"],
         run=told["run"],
+        number=told.get("number"),
         began_at=_moment(told["began_at"]),
         queued_at=_moment(told["queued_at"]),
         next_at=_moment(told["next_at"]),

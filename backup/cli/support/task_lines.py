@@ -23,8 +23,8 @@ def task_lines(status: Status) -> Iterator[tuple[str, str]]:
 
 
 def _running(one: TaskStatus, status: Status) -> str:
-    """Since when, how far, and how long it takes yet, if anybody knows; and its id, for `cancel`."""
-    text = f"{one.text} (run {one.run})"
+    """Since when, how far, and how long it takes yet, if anybody knows; and its number, for `cancel`."""
+    text = f"{one.text} (run {one.number or one.run})"
     took = 0.0 if one.began_at is None else (status.now - one.began_at).total_seconds()
     if took > 0:
         text += f", for {duration(took)}"

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import ssl
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from backup import __version__
 from backup.errors import ConfigError
 from backup.notify.channel import AwayError, RefusedError
+from backup.notify.deadline import Deadline
 from backup.notify.secrets import Secret, read_secret
 from backup.wording import escape
 
@@ -89,10 +94,10 @@ def post(
 
     `tries` are made right after one another, of requests that may be repeated.
     """
-    host, outer = urlsplit(url).netloc, sys.exception()
+    host, outer, deadline = urlsplit(url).netloc, sys.exception(), Deadline()
     about = {"User-Agent": f"nightvault/{__version__}"}
     try:
-        with _pool(url, ca_file) as pool:
+        with deadline, _pool(url, ca_file, deadline) as pool:
             answer = pool.request(
                 "POST",
                 url,
@@ -112,12 +117,13 @@ def post(
                     backoff_factor=0.5,
                 ),
             )
-            status, data = answer.status, answer.read(_MOST_ANSWER)
+            status, data = answer.status, b""
+            with suppress(HTTPError):  # the status says whether it was taken
+                data = answer.read(_MOST_ANSWER)
             answer.close()
     except HTTPError as error:
-        raise AwayError(
-            f"{host} cannot be reached: {_why(error, outer)}"
-        ) from None  # its text has the whole address
+        why = deadline.text() if deadline.is_over else _why(error, outer)
+        raise AwayError(f"{host} cannot be reached: {why}") from None  # its text has the whole address
     text = _shown(data, [*secrets, Secret(url)])
     if 200 <= status < 300:
         return f"{status} {text}".strip()
@@ -165,7 +171,44 @@ def _why(error: HTTPError, outer: BaseException | None) -> str:
     return "no answer in time" if "imeout" in type(cause).__name__ else type(cause).__name__
 
 
-def _pool(url: str, ca_file: str | None) -> urllib3.PoolManager:
+def _pool(url: str, ca_file: str | None, deadline: Deadline) -> urllib3.PoolManager:
+    """A pool whose connections end with the deadline."""
+    pool = _plain_pool(url, ca_file)
+    pool.pool_classes_by_scheme = _watched_pools(deadline)
+    return pool
+
+
+class _OverError(HTTPError):
+    """The time is over: nothing is tried again."""
+
+
+def _watched(connect: Callable[[], socket.socket], deadline: Deadline) -> socket.socket:
+    if deadline.is_over:
+        raise _OverError
+    made = connect()
+    deadline.watch(made)
+    return made
+
+
+def _watched_pools(deadline: Deadline) -> dict[str, type[HTTPConnectionPool]]:
+    class Plain(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return _watched(super()._new_conn, deadline)
+
+    class Secured(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return _watched(super()._new_conn, deadline)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecuredPool(HTTPSConnectionPool):
+        ConnectionCls = Secured
+
+    return {"http": PlainPool, "https": SecuredPool}
+
+
+def _plain_pool(url: str, ca_file: str | None) -> urllib3.PoolManager:
     tls: dict[str, Any] = {} if url.startswith("http://") else {"ssl_context": tls_context(ca_file)}
     proxy = _proxy(url)
     if proxy is None:

@@ -15,6 +15,7 @@ from email.utils import format_datetime, parseaddr
 
 from backup.notify.channel import AwayError, Note, RefusedError
 from backup.notify.channels.http import tls_context
+from backup.notify.deadline import Deadline
 from backup.notify.letter import as_html, as_text
 from backup.notify.secrets import Secret, read_secret
 from backup.wording import escape
@@ -43,18 +44,21 @@ class Mail:
         """See `Channel`."""
         password = read_secret(self.password_file, self.environ) if self.password_file else None
         secrets = [password, Secret(f"\0{self.user}\0{password.reveal()}")] if password else []
-        refused = None
+        refused, deadline = None, Deadline()
         try:
-            with self._connected() as server:
+            with deadline, self._connected(deadline) as server:
                 if self.user is not None and password is not None:
                     _log_in(server, self.user, password.reveal())
                 refused = server.send_message(self._letter(note), self._address, list(self.to))
         except smtplib.SMTPException as error:
+            if refused is None and deadline.is_over:
+                raise AwayError(f"{self._where}: {deadline.text()}") from None
             if refused is None:  # else the mail was taken, and only the goodbye failed
                 raise self._told(error, secrets) from None  # the library's error may repeat what we sent
         except (OSError, ssl.SSLError) as error:
             if refused is None:
-                raise AwayError(f"{self._where} cannot be reached: {_why(error)}") from None
+                why = deadline.text() if deadline.is_over else _why(error)
+                raise AwayError(f"{self._where} cannot be reached: {why}") from None
         if not refused:
             return f"taken for {', '.join(self.to)}"
         lost = ", ".join(f"{who}: {_answer(*refused[who])}" for who in refused)
@@ -68,12 +72,13 @@ class Mail:
     def _address(self) -> str:
         return parseaddr(self.sender)[1]
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connected(self, deadline: Deadline) -> smtplib.SMTP:
         name = _own_name()
+        plain, secured = _watched(deadline)
         if self.security == "tls":
             context = tls_context(self.ca_file)
-            return smtplib.SMTP_SSL(self.host, self.port, name, timeout=_SECONDS, context=context)
-        server = smtplib.SMTP(self.host, self.port, name, timeout=_SECONDS)
+            return secured(self.host, self.port, name, timeout=_SECONDS, context=context)
+        server = plain(self.host, self.port, name, timeout=_SECONDS)
         if self.security == "starttls":
             try:
                 server.starttls(context=tls_context(self.ca_file))
@@ -114,6 +119,21 @@ class Mail:
         if isinstance(error, smtplib.SMTPAuthenticationError) and code >= 500:
             return RefusedError(text, advice="look at user and password of this channel")
         return RefusedError(text) if code >= 500 else AwayError(text)
+
+
+def _watched(deadline: Deadline) -> tuple[type[smtplib.SMTP], type[smtplib.SMTP_SSL]]:
+    """The library's clients, whose connections end with the deadline: from the first byte of the greeting."""
+
+    class Plain(smtplib.SMTP):
+        def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+            made: socket.socket = super()._get_socket(host, port, timeout)  # type: ignore[misc]
+            deadline.watch(made)
+            return made
+
+    class Secured(smtplib.SMTP_SSL, Plain):
+        """`SMTP_SSL` gets the connection from its next class, before the handshake."""
+
+    return Plain, Secured
 
 
 def _log_in(server: smtplib.SMTP, user: str, password: str) -> None:
