@@ -93,6 +93,11 @@ def all_job_names(tx: Transaction) -> list[JobName]:
     return [JobName(row.name) for row in tx.execute(select(jobs.c.name).order_by(jobs.c.name))]
 
 
+def job_names_by_number(tx: Transaction) -> dict[int, JobName]:
+    """The names of all jobs that were ever backed up."""
+    return {row.number: JobName(row.name) for row in tx.execute(select(jobs.c.number, jobs.c.name))}
+
+
 def vault_of_job(tx: Transaction, job: int) -> VaultName:
     """The vault that holds a job's snapshots, whatever the config now says."""
     query = select(vaults.c.name).join(jobs, jobs.c.vault == vaults.c.number).where(jobs.c.number == job)

@@ -152,6 +152,9 @@ entries = Table(
     Column("added_in", Long, nullable=False),
     Column("removed_in", Long),
     UniqueConstraint("directory", "name", "added_in"),
+    # What one night changed, for pages. A night's rows get the same number: the indexes grow at one place.
+    Index("ix_entries_added_in", "added_in"),
+    Index("ix_entries_removed_in", "removed_in", sqlite_where=text("removed_in IS NOT NULL")),
 )
 
 hints = Table(

@@ -118,7 +118,7 @@ def list_snapshots(
         query = query.where(jobs.c.name == job)
     if not also_forgotten:
         query = query.where(snapshots.c.forgotten_at.is_(None))
-    newest_first = [_snapshot(row) for row in tx.execute(query)]
+    newest_first = [row_to_snapshot(row) for row in tx.execute(query)]
     keys: list[tuple[datetime, int, int]] = []
     for index, one in enumerate(newest_first):
         is_first = not index or newest_first[index - 1].job_number != one.job_number
@@ -134,14 +134,14 @@ def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
     row = tx.execute(query).first()
     if row is None:
         raise UsageError(f"there is no snapshot {snapshot_id} any more")
-    return _snapshot(row)
+    return row_to_snapshot(row)
 
 
 def of_run(tx: Transaction, run: int) -> Snapshot | None:
     """The snapshot that a run made; None if it made none, or if that is gone."""
     query = select(snapshots, jobs.c.name.label("job_name")).join(jobs).where(snapshots.c.run == run)
     row = tx.execute(query).first()
-    return _snapshot(row) if row else None
+    return row_to_snapshot(row) if row else None
 
 
 def has_snapshots(tx: Transaction, job: int) -> bool:
@@ -254,7 +254,8 @@ def _latest(candidates: Sequence[Snapshot], back: int, words: str) -> Snapshot:
     return candidates[-1 - back]
 
 
-def _snapshot(row: Row[Any]) -> Snapshot:
+def row_to_snapshot(row: Row[Any]) -> Snapshot:
+    """A snapshot from all its columns and its job's name."""
     problems = msgspec.msgpack.decode(row.problems, type=list[tuple[bytes, str, str]])
     return Snapshot(
         SnapshotId(row.id),

@@ -77,12 +77,12 @@ class VersionLine:
     snapshots: int
     is_newest: bool
     what: Sequence[str]  # how it differs from the version before it
-    places: Sequence[Place]
+    places: Sequence[Place]  # of no more than ten thousand chunks of all versions
 
 
 @dataclass(frozen=True, slots=True)
 class VersionPage:
-    """The versions of one path, newest first, at most 500; those that no kept snapshot has are left out.
+    """The newest hundred versions of one path, newest first; those that no kept snapshot has are left out.
 
     `is_gone`: the job's newest snapshot does not have it any more.
     """

@@ -1,0 +1,75 @@
+"""A directory of a snapshot, some entries at a time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from backup.config import Config
+from backup.inventory import browsing as queries
+from backup.inventory.database import Transaction
+from backup.inventory.entries import ROOT, owners_by_number
+from backup.inventory.entry_versions import Version
+from backup.inventory.snapshot_pages import Kept, kept_by_job
+from backup.inventory.snapshots import Snapshot
+from backup.model import EntryKind, Owner
+from backup.web.views.errors import NotThereError
+from backup.web.views.parameters import cursor, cursor_of, path_of
+from backup.web.views.places import places_of
+from backup.web.views.rows import entry_line, snapshot_line, steps_of, the_snapshot
+from backup.web.views.values.browse import DirectoryPage, EntryLine
+from backup.web.views.values.common import Name
+
+A_PAGE = 200
+_MOST_COUNTED = 10_000
+
+
+def directory(
+    tx: Transaction,
+    config: Config,
+    now: datetime,
+    snapshot: str,
+    path: bytes = ROOT,
+    *,
+    after: str | None = None,
+) -> DirectoryPage:
+    """A part of a directory of a snapshot; a path that is no directory is a page of that entry alone."""
+    path = path_of(path)
+    name = _after(after)
+    of = the_snapshot(tx, snapshot)
+    owners = owners_by_number(tx)
+    itself = None if path == ROOT else queries.version_at(tx, of.job_number, path, of.number)
+    if path != ROOT and itself is None:
+        raise NotThereError("this snapshot has no such path")
+    is_directory = itself is None or itself.kind == EntryKind.DIRECTORY
+    rows = _page(tx, of, path, name or b"") if is_directory else []
+    shown = rows[:A_PAGE]
+    lists = queries.chunk_lists(tx, [one.number for one in ([itself] if not is_directory else shown) if one])
+    beside = kept_by_job(tx, of.job_number).get(of.job_number, Kept([])).beside(of.number)
+    older, newer = (one.id if one else None for one in beside)
+    return DirectoryPage(
+        snapshot=snapshot_line(of),
+        path=Name(path),
+        steps=steps_of(path),
+        itself=_line(itself, owners),
+        entries=[entry_line(one, owners) for one in shown],
+        count=queries.count_directory(tx, of.job_number, path, of.number, most=_MOST_COUNTED),
+        is_first=name is None,
+        next_after=cursor(shown[-1].name) if len(rows) > A_PAGE else None,
+        places=places_of(tx, config, now, lists.values()),
+        older=older,
+        newer=newer,
+    )
+
+
+def _line(itself: Version | None, owners: dict[int, Owner]) -> EntryLine | None:
+    return None if itself is None else entry_line(itself, owners)
+
+
+def _page(tx: Transaction, of: Snapshot, path: bytes, after: bytes) -> list[Version]:
+    return queries.directory_page(tx, of.job_number, path, of.number, after=after, limit=A_PAGE + 1)
+
+
+def _after(text: str | None) -> bytes | None:
+    """The name after which the page begins."""
+    place = cursor_of(text, "b")
+    return place[0] if place is not None and isinstance(place[0], bytes) else None

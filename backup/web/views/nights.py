@@ -1,0 +1,142 @@
+"""A job's snapshots, and what changed between two of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+
+from backup.app.unusual_runs import unusual_in
+from backup.inventory import changes as queries
+from backup.inventory.changes import Between, Counts
+from backup.inventory.database import Transaction
+from backup.inventory.entries import ROOT
+from backup.inventory.entry_versions import Version
+from backup.inventory.entry_versions import changes as differences
+from backup.inventory.runs import all_job_names, find_run
+from backup.inventory.snapshot_pages import Kept, kept_by_job, snapshots_before
+from backup.inventory.snapshots import Snapshot
+from backup.web.views.errors import BadParameterError
+from backup.web.views.parameters import cursor, cursor_of, number_of, path_of
+from backup.web.views.rows import kind_of, mtime_of, snapshot_line, the_job, the_snapshot
+from backup.web.views.values.common import Name
+from backup.web.views.values.nights import Change, ChangeCounts, ChangeLine, ChangePage, SnapshotPage
+
+A_PAGE = 100
+SNAPSHOTS_A_PAGE = 100
+
+
+def snapshot_page(tx: Transaction, job: str, *, before: str | int | None = None) -> SnapshotPage:
+    """Some snapshots of a job, newest first, those with numbers below `before`."""
+    of, below = the_job(tx, job), number_of(before, "before")
+    found = snapshots_before(tx, of.number, before=below, limit=SNAPSHOTS_A_PAGE + 1)
+    shown = found[:SNAPSHOTS_A_PAGE]
+    return SnapshotPage(
+        job=of.name,
+        jobs=all_job_names(tx),
+        snapshots=[snapshot_line(one) for one in shown],
+        is_first=below is None,
+        next_before=shown[-1].number if len(found) > len(shown) else None,
+    )
+
+
+def changes(
+    tx: Transaction,
+    newer: str,
+    *,
+    older: str | None = None,
+    path: bytes = ROOT,
+    after: str | None = None,
+) -> ChangePage:
+    """What changed up to a snapshot, since another of its job; without one since the one before it."""
+    path = path_of(path)
+    place = _after(after)
+    late = the_snapshot(tx, newer)
+    kept = kept_by_job(tx, late.job_number).get(late.job_number, Kept([]))
+    before, beyond = kept.beside(late.number)
+    early = the_snapshot(tx, older) if older else the_snapshot(tx, before.id) if before else None
+    if early is not None and early.job_number != late.job_number:
+        raise BadParameterError("these snapshots are of two jobs")
+    if early is not None and early.number > late.number:
+        early, late = late, early
+    between = Between(late.job_number, early.number if early else 0, late.number, path)
+    much = queries.is_much(tx, between)
+    pairs = queries.changed_page(tx, between, after=place, limit=A_PAGE + 1, much=much)
+    shown = [_line(*pair) for pair in pairs[:A_PAGE]]
+    return ChangePage(
+        older=snapshot_line(early) if early else None,
+        newer=snapshot_line(late),
+        path=Name(path),
+        counts=_counts(tx, between, late, much=much),
+        changes=shown,
+        unusual=_unusual(tx, late),
+        is_first=place is None,
+        next_after=_cursor(*pairs[A_PAGE - 1]) if len(pairs) > A_PAGE else None,
+        earlier=before.id if before else None,
+        later=beyond.id if beyond else None,
+    )
+
+
+def _line(before: Version | None, after: Version | None) -> ChangeLine:
+    one = after or before
+    if one is None:
+        raise ValueError("a pair has at least one version")
+    change = Change.ADDED if before is None else Change.REMOVED if after is None else Change.CHANGED
+    return ChangeLine(
+        path=Name(one.path),
+        change=change,
+        kind=kind_of(one.kind),
+        what=differences(before, after) if before and after else [],
+        size_before=before.size if before else None,
+        size_after=after.size if after else None,
+        mtime=mtime_of(one.mtime_ns),
+    )
+
+
+def _cursor(before: Version | None, after: Version | None) -> str:
+    one = after or before
+    return cursor(one.directory, one.name) if one else ""
+
+
+def _after(text: str | None) -> tuple[bytes, bytes] | None:
+    match cursor_of(text, "bb"):
+        case (bytes(directory), bytes(name)):
+            return directory, name
+        case _:
+            return None
+
+
+def _unusual(tx: Transaction, one: Snapshot) -> list[str]:
+    run = find_run(tx, one.run) if one.run is not None else None
+    return unusual_in(tx, run) if run else []
+
+
+class _Counted:
+    """What was counted last, a few of it: what differs between two snapshots never changes."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, Lock()
+        self._known: OrderedDict[tuple[object, ...], Counts] = OrderedDict()
+
+    def counts(self, tx: Transaction, between: Between, key: tuple[object, ...]) -> Counts:
+        """The counts, from before if they are known."""
+        with self._lock:
+            if key in self._known:
+                return self._known[key]
+        found = queries.count_changes(tx, between)
+        with self._lock:
+            self._known[key] = found
+            while len(self._known) > self._most:
+                self._known.popitem(last=False)
+        return found
+
+
+_COUNTED = _Counted(100)
+
+
+def _counts(tx: Transaction, between: Between, late: Snapshot, *, much: bool) -> ChangeCounts:
+    """The counts; where there is much, no more than that."""
+    if much:
+        least = queries.MOST_FOUND
+        return ChangeCounts(least, 0, 0, 0, 0, is_whole=False)
+    found = _COUNTED.counts(tx, between, (late.id, between.older, between.newer, between.path))
+    return ChangeCounts(*found, is_whole=True)

@@ -1,0 +1,117 @@
+"""Checks of what somebody gave in an address or a form; `BadParameterError` says what is wrong.
+
+Everything is bounded, so that no request makes a statement of any size.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TypeVar
+
+from backup.web.views.errors import BadParameterError
+
+_E = TypeVar("_E", bound=StrEnum)
+_SNAPSHOT = re.compile(r"[0-9a-f]{6,16}")
+_NUMBER = re.compile(r"[0-9]{1,15}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LONGEST_PATH = 4096
+_LONGEST_NAME = 255
+_LONGEST_CURSOR = 8192
+MOST_PATHS = 100
+MOST_WORDS = 200
+
+
+def snapshot_of(text: str) -> str:
+    """The id of a snapshot, or at least its first six hex digits."""
+    if not _SNAPSHOT.fullmatch(text):
+        raise BadParameterError("a snapshot is named by 6 to 16 hex digits")
+    return text
+
+
+def job_of(text: str) -> str:
+    """The name of a job."""
+    if not text or len(text) > 200 or not text.isprintable():
+        raise BadParameterError("this is no name of a job")
+    return text
+
+
+def number_of(text: str | int | None, what: str) -> int | None:
+    """A whole number that is not below 0; None for none."""
+    if text is None or text == "":
+        return None
+    if isinstance(text, int) and 0 <= text < 10**15:
+        return text
+    if isinstance(text, int) or not _NUMBER.fullmatch(text):
+        raise BadParameterError(f"{what} must be a whole number")
+    return int(text)
+
+
+def choice_of(text: str | None, kinds: type[_E], what: str) -> _E | None:
+    """One word of several; None for none."""
+    if not text:
+        return None
+    try:
+        return kinds(text)
+    except ValueError as error:
+        raise BadParameterError(f"{what} must be one of {', '.join(kinds)}") from error
+
+
+def path_of(path: bytes) -> bytes:
+    """An absolute path without steps that lead up, and without a slash at its end."""
+    steps = path.strip(b"/").split(b"/")
+    is_long = len(path) > _LONGEST_PATH or any(len(one) > _LONGEST_NAME for one in steps)
+    if not path.startswith(b"/") or b"\0" in path or is_long:
+        raise BadParameterError("a path must be absolute, and not longer than a path can be")
+    if any(one in {b".", b".."} for one in steps) or (b"" in steps and len(steps) > 1):
+        raise BadParameterError("a path must not have empty steps, nor . and ..")
+    return b"/" + path.strip(b"/")
+
+
+def paths_of(paths: Sequence[bytes]) -> list[bytes]:
+    """Several paths, each once; those below another of them are left out."""
+    if not paths:
+        raise BadParameterError("choose at least one path")
+    if len(paths) > MOST_PATHS:
+        raise BadParameterError(f"at most {MOST_PATHS} paths at a time")
+    found: list[bytes] = []
+    for one in sorted(set(map(path_of, paths))):
+        if not any(one.startswith(above.rstrip(b"/") + b"/") for above in found):
+            found.append(one)
+    return found
+
+
+def words_of(text: str) -> str:
+    """What to search for: a part of a name."""
+    words = text.strip()
+    if len(words.encode("utf-8", "surrogatepass")) > MOST_WORDS or "\0" in words:
+        raise BadParameterError(f"search for at most {MOST_WORDS} bytes")
+    return words
+
+
+def cursor(*parts: bytes | int) -> str:
+    """The place after which a page goes on, as a text for an address."""
+    texts = [str(one).encode() if isinstance(one, int) else base64.urlsafe_b64encode(one) for one in parts]
+    return b".".join(texts).decode().replace("=", "")
+
+
+def cursor_of(text: str | None, shape: str) -> tuple[bytes | int, ...] | None:
+    """What `cursor` was made of, by a letter each: n a number, b bytes; None for none."""
+    if not text:
+        return None
+    parts = text.split(".")
+    if len(text) > _LONGEST_CURSOR or len(parts) != len(shape) or not text.isascii():
+        raise BadParameterError("this place to go on from was not given by this page")
+    return tuple(_part(part, kind) for part, kind in zip(parts, shape, strict=True))
+
+
+def _part(text: str, kind: str) -> bytes | int:
+    try:
+        if kind == "n":
+            return int(text if _NUMBER.fullmatch(text) else "")
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise BadParameterError("this place to go on from was not given by this page") from error

@@ -1,0 +1,90 @@
+"""Where the bytes of entries lie: vaults, storage classes, and until when they are readable at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from backup.app.prices import price_table
+from backup.app.stats import terms_of
+from backup.config import Config
+from backup.format.rows import unpack_u32
+from backup.inventory import browsing
+from backup.inventory.browsing import HeldChunk, Output
+from backup.inventory.database import Transaction
+from backup.inventory.schema import micros, moment
+from backup.model import PackKind, VaultName
+from backup.web.views.values.browse import Place
+
+COLD = {"glacier", "s3:GLACIER", "s3:DEEP_ARCHIVE"}
+"""Classes whose archives must be made readable first."""
+MOST_CHUNKS = 10_000
+MOST_BYTES = 4 * MOST_CHUNKS
+Ready = dict[tuple[int, int], int]
+"""Until when frames, by archive and number, are readable that a vault has made so."""
+
+
+def places_of(tx: Transaction, config: Config, now: datetime, lists: Iterable[bytes]) -> list[Place]:
+    """The places of these chunk lists; of more than ten thousand chunks those of the first."""
+    held = browsing.held_chunks(tx, numbers_in(lists))
+    return summed(config, held, readable(tx, now, held))
+
+
+def numbers_in(lists: Iterable[bytes]) -> list[int]:
+    """The chunk numbers in packed lists, each once, in order; at most ten thousand."""
+    found: dict[int, None] = {}
+    for packed in lists:
+        room = MOST_CHUNKS - len(found)
+        if room <= 0:
+            break
+        found.update(dict.fromkeys(unpack_u32(packed[: 4 * room])))
+    return sorted(found)
+
+
+def summed(config: Config, chunks: Sequence[HeldChunk], ready: Ready) -> list[Place]:
+    """Chunks by vault and class; `ready` is what `readable` says of them."""
+    grouped: dict[tuple[str, str], list[HeldChunk]] = {}
+    for one in chunks:
+        grouped.setdefault((one.vault, class_of(config, one.vault, one.kind)), []).append(one)
+    return [_place(vault, name, some, ready) for (vault, name), some in sorted(grouped.items())]
+
+
+def class_of(config: Config, vault: str, kind: int) -> str:
+    """The storage class of a vault's packs of a kind; "unknown" if the config does not have it any more."""
+    settings = next((one for one in config.vaults if one.name == vault), None)
+    if settings is None:
+        return "unknown"
+    return terms_of(config, price_table(config), settings).classes[PackKind(kind)]
+
+
+def _place(vault: str, name: str, chunks: Sequence[HeldChunk], ready: Ready) -> Place:
+    is_cold = name in COLD
+    until = [ready.get((one.archive, one.frame)) for one in chunks] if is_cold else []
+    known = [one for one in until if one is not None]
+    return Place(
+        vault=VaultName(vault),
+        storage_class=name,
+        archives=len({one.archive for one in chunks}),
+        bytes=sum(one.bytes for one in chunks),
+        needs_thaw=is_cold,
+        thawed_until=moment(min(known)) if known and len(known) == len(until) else None,
+    )
+
+
+def readable(tx: Transaction, now: datetime, chunks: Sequence[HeldChunk]) -> Ready:
+    """Until when each frame is readable that the vault has made so."""
+    if not chunks:
+        return {}
+    found: dict[int, list[Output]] = {}
+    for one in browsing.outputs(tx, sorted({one.archive for one in chunks}), micros(now)):
+        found.setdefault(one.archive, []).append(one)
+    ready: Ready = {}
+    for held in chunks:
+        if held.offset is None or held.length is None or (held.archive, held.frame) in ready:
+            continue
+        end = held.offset + held.length
+        outputs = found.get(held.archive, ())
+        ends = [one.until for one in outputs if one.start <= held.offset and end <= one.end]
+        if ends:
+            ready[held.archive, held.frame] = max(ends)
+    return ready

@@ -1,0 +1,109 @@
+"""Rows of the inventory as values of pages: snapshots, entries, steps of a path."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from backup.format.catalog import decode_extra
+from backup.inventory.database import Transaction
+from backup.inventory.entry_versions import Version
+from backup.inventory.runs import JobRow, find_job
+from backup.inventory.schema import moment
+from backup.inventory.snapshot_pages import snapshots_of_prefix
+from backup.inventory.snapshots import Snapshot
+from backup.model import EntryKind, Extra, JobName, Owner
+from backup.web.views.errors import BadParameterError, NotThereError
+from backup.web.views.parameters import job_of, snapshot_of
+from backup.web.views.values.browse import EntryLine
+from backup.web.views.values.common import Kind, Name, SnapshotLine, Step
+
+_KINDS = {
+    EntryKind.FILE: (Kind.FILE, stat.S_IFREG),
+    EntryKind.DIRECTORY: (Kind.DIRECTORY, stat.S_IFDIR),
+    EntryKind.SYMLINK: (Kind.SYMLINK, stat.S_IFLNK),
+    EntryKind.FIFO: (Kind.FIFO, stat.S_IFIFO),
+    EntryKind.CHARACTER_DEVICE: (Kind.CHARACTER_DEVICE, stat.S_IFCHR),
+    EntryKind.BLOCK_DEVICE: (Kind.BLOCK_DEVICE, stat.S_IFBLK),
+}
+
+
+def the_job(tx: Transaction, name: str) -> JobRow:
+    """The job of that name. `NotThereError`."""
+    found = find_job(tx, JobName(job_of(name)))
+    if found is None:
+        raise NotThereError("there is no such job")
+    return found
+
+
+def the_snapshot(tx: Transaction, words: str) -> Snapshot:
+    """The snapshot of an id or of its first digits, also a forgotten one. `NotThereError`."""
+    found = snapshots_of_prefix(tx, snapshot_of(words))
+    if not found:
+        raise NotThereError("there is no such snapshot any more")
+    if len(found) > 1:
+        raise BadParameterError("several snapshots begin with these digits: give more")
+    return found[0]
+
+
+def snapshot_line(one: Snapshot) -> SnapshotLine:
+    """A snapshot for a list."""
+    return SnapshotLine(
+        id=one.id,
+        job=one.job,
+        number=one.number,
+        run=one.run,
+        host=one.host,
+        started_at=one.started_at,
+        finished_at=one.finished_at,
+        sources=[Name(path) for path in one.sources],
+        files=one.files,
+        bytes=one.bytes,
+        problems=len(one.problems),
+        is_whole=one.is_whole,
+        forgotten_at=one.forgotten_at,
+        tags=one.tags,
+        pin_note=None if one.pin is None else one.pin.note,
+        pin_until=None if one.pin is None else one.pin.until,
+    )
+
+
+def kind_of(number: int) -> Kind:
+    """The kind of an entry by its number."""
+    return _KINDS[EntryKind(number)][0]
+
+
+def mtime_of(nanoseconds: int) -> datetime:
+    """A time of a file, which may be any."""
+    return moment(nanoseconds // 1000).astimezone(UTC)
+
+
+def entry_line(one: Version, owners: Mapping[int, Owner]) -> EntryLine:
+    """An entry for a list."""
+    kind, kind_bits = _KINDS[EntryKind(one.kind)]
+    owner = owners.get(one.owner, Owner(0, 0, "?", "?"))
+    extra = decode_extra(one.extra) or Extra()
+    return EntryLine(
+        name=Name(one.name),
+        path=Name(one.path),
+        kind=kind,
+        mode=stat.filemode(one.mode | kind_bits),
+        owner=owner.user or str(owner.uid),
+        group=owner.group or str(owner.gid),
+        size=one.size,
+        mtime=mtime_of(one.mtime_ns),
+        target=Name(extra.target) if kind is Kind.SYMLINK else None,
+        has_content=one.content_id is not None,
+        link=extra.link,
+    )
+
+
+def steps_of(path: bytes) -> list[Step]:
+    """The steps that lead to a path, from the root to itself."""
+    found = [Step(Name(b"/"), Name(b"/"))]
+    here = b""
+    for name in filter(None, path.split(b"/")):
+        here += b"/" + name
+        found.append(Step(Name(name), Name(here)))
+    return found

@@ -1,0 +1,131 @@
+"""Runs, some at a time, and one run with all that is known of it."""
+
+from __future__ import annotations
+
+from backup.app.unusual_runs import unusual_in
+from backup.inventory import run_pages as queries
+from backup.inventory.database import Transaction
+from backup.inventory.run_pages import RunRow, StoredRow
+from backup.inventory.runs import Outcome, RunKind, find_job, find_run
+from backup.inventory.schema import moment
+from backup.inventory.snapshot_pages import Kept, kept_by_job
+from backup.inventory.snapshots import Snapshot, of_run
+from backup.model import JobName, PackKind, Problem, VaultName
+from backup.web.views.errors import NotThereError
+from backup.web.views.parameters import choice_of, number_of
+from backup.web.views.rows import snapshot_line, the_job
+from backup.web.views.values.common import Name, ProblemLine
+from backup.web.views.values.runs import RunDetail, RunLine, RunPage, StoredLine
+
+A_PAGE = 50
+_MOST_PROBLEMS, _MOST_STORED = 1_000, 200
+
+
+def run_page(
+    tx: Transaction,
+    *,
+    job: str | None = None,
+    kind: str | None = None,
+    outcome: str | None = None,
+    before: str | int | None = None,
+) -> RunPage:
+    """Some runs, newest first, with numbers below `before`."""
+    of = the_job(tx, job) if job else None
+    one_kind = choice_of(kind, RunKind, "kind")
+    one_outcome = choice_of(outcome, Outcome, "outcome")
+    below = number_of(before, "before")
+    rows = queries.run_rows(
+        tx,
+        job=of.number if of else None,
+        kind=one_kind,
+        outcome=one_outcome,
+        before=below,
+        limit=A_PAGE + 1,
+    )
+    shown = [run_line(row) for row in rows[:A_PAGE]]
+    return RunPage(
+        runs=shown,
+        job=of.name if of else None,
+        kind=one_kind,
+        outcome=one_outcome,
+        is_first=below is None,
+        next_before=shown[-1].number if len(rows) > A_PAGE else None,
+    )
+
+
+def run_line(row: RunRow) -> RunLine:
+    """A run for a list."""
+    began = moment(row.started_at)
+    ended = None if row.finished_at is None else moment(row.finished_at)
+    return RunLine(
+        number=row.number,
+        kind=RunKind(row.kind),
+        job=JobName(row.job) if row.job else None,
+        vault=VaultName(row.vault) if isinstance(row.vault, str) else None,
+        outcome=Outcome(row.outcome),
+        started_at=began,
+        finished_at=ended,
+        seconds=None if ended is None else max(0.0, (ended - began).total_seconds()),
+        error=row.error if isinstance(row.error, str) else None,
+        files_read=_whole(row.files_read),
+        bytes_read=_whole(row.bytes_read),
+        bytes_uploaded=_whole(row.bytes_uploaded),
+        problems=_whole(row.problems),
+    )
+
+
+def _whole(value: object) -> int:
+    """A figure of a report, which may lack it; of a list of problems (as text) it is not known."""
+    return value if isinstance(value, int) else 0
+
+
+def one_run(tx: Transaction, number: str | int) -> RunDetail:
+    """A run with its report, its problems and what it stored. `NotThereError`."""
+    wanted = number_of(number, "the number of a run")
+    run = None if wanted is None else find_run(tx, wanted)
+    row = None if wanted is None else queries.one_row(tx, wanted)
+    if run is None or row is None:
+        raise NotThereError("there is no such run")
+    snapshot = of_run(tx, run.number)
+    problems = sorted(snapshot.problems, key=lambda one: one.path) if snapshot else []
+    of = find_job(tx, run.job) if run.job else None
+    earlier, later = queries.runs_beside(tx, run.number, of.number if of else None, run.kind)
+    count, total = queries.sum_stored_by(tx, run.number)
+    return RunDetail(
+        line=run_line(row),
+        report=run.report,
+        unusual=unusual_in(tx, run),
+        problems=[_problem(one) for one in problems[:_MOST_PROBLEMS]],
+        problem_count=len(problems),
+        snapshot=snapshot_line(snapshot) if snapshot else None,
+        previous_snapshot=_before(tx, snapshot),
+        stored=[_stored(one) for one in queries.stored_by(tx, run.number, limit=_MOST_STORED)],
+        stored_count=count,
+        stored_bytes=total,
+        log_command=f"journalctl NIGHTVAULT_RUN={run.number}",
+        earlier=earlier,
+        later=later,
+    )
+
+
+def _before(tx: Transaction, one: Snapshot | None) -> str | None:
+    """The id of the snapshot before one."""
+    if one is None:
+        return None
+    older, _ = kept_by_job(tx, one.job_number).get(one.job_number, Kept([])).beside(one.number)
+    return older.id if older else None
+
+
+def _problem(one: Problem) -> ProblemLine:
+    return ProblemLine(Name(one.path), str(one.kind), one.detail, one.is_warning)
+
+
+def _stored(one: StoredRow) -> StoredLine:
+    return StoredLine(
+        number=one.number,
+        kind=PackKind(one.kind).name.lower(),
+        state=one.state,
+        size=one.size,
+        archive_id=one.archive_id,
+        stored_at=None if one.stored_at is None else moment(one.stored_at),
+    )

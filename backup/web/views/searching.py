@@ -1,0 +1,95 @@
+"""Search for a name, or a part of one, in all snapshots of all jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from backup.inventory.database import Transaction
+from backup.inventory.runs import all_job_names, job_names_by_number
+from backup.inventory.searching import Found, FoundRow, rows_of_found, search_names
+from backup.inventory.snapshot_pages import Kept, kept_by_job
+from backup.model import JobName
+from backup.web.views.errors import BadParameterError
+from backup.web.views.parameters import cursor, cursor_of, words_of
+from backup.web.views.rows import kind_of, mtime_of, the_job
+from backup.web.views.values.browse import Hit, SearchPage
+from backup.web.views.values.common import Name
+
+A_PAGE = 50
+_MOST_WILDCARDS = 4
+
+
+def search(tx: Transaction, words: str, *, job: str | None = None, after: str | None = None) -> SearchPage:
+    """Paths whose names hold the words, of any case; * and ? stand for any letters and any letter.
+
+    With a slash, what is before the last one must be at the end of the folder's path. Without words nothing
+    is looked for.
+    """
+    words = words_of(words)
+    start = _after(after)
+    of = the_job(tx, job) if job else None
+    found: list[Found] = []
+    goes_on = None
+    if words:
+        folder, slash, name = words.rpartition("/")
+        found, goes_on = search_names(
+            tx,
+            _pattern(name),
+            folders="%" + _escaped(folder) if slash else None,
+            job=of.number if of else None,
+            after=start or (0, b""),
+            limit=A_PAGE,
+        )
+    rows = rows_of_found(tx, found)
+    names, kept = job_names_by_number(tx), kept_by_job(tx)
+    hits = [_hit(row, one.versions, names, kept) for row, one in zip(rows, found, strict=True)]
+    return SearchPage(
+        words=words,
+        job=of.name if of else None,
+        jobs=all_job_names(tx),
+        hits=[one for one in hits if one is not None],
+        is_first=start is None,
+        next_after=None if goes_on is None else cursor(*goes_on),
+        is_cut=goes_on is not None and len(found) < A_PAGE,
+    )
+
+
+def _hit(row: FoundRow, versions: int, names: Mapping[int, JobName], kept: Mapping[int, Kept]) -> Hit | None:
+    """A hit; None if no kept snapshot has its newest version, as after a forget."""
+    of = kept.get(row.job, Kept([]))
+    having = of.having(row.added_in, row.removed_in)
+    if not having:
+        return None
+    newest = of.newest
+    return Hit(
+        job=names[row.job],
+        path=Name(row.directory.rstrip(b"/") + b"/" + row.name),
+        kind=kind_of(row.kind),
+        size=row.size,
+        mtime=mtime_of(row.mtime_ns),
+        last=having[-1].id,
+        last_at=having[-1].started_at,
+        is_gone=newest is not None and newest.number != having[-1].number,
+        versions=versions,
+    )
+
+
+def _pattern(words: str) -> str:
+    """A pattern for LIKE: a part of a name, or all of it where there are wildcards."""
+    stars = sum(words.count(one) for one in "*?")
+    if stars > _MOST_WILDCARDS:
+        raise BadParameterError(f"at most {_MOST_WILDCARDS} wildcards at a time")
+    escaped = _escaped(words)
+    return escaped.replace("*", "%").replace("?", "_") if stars else f"%{escaped}%"
+
+
+def _escaped(words: str) -> str:
+    return words.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+
+
+def _after(text: str | None) -> tuple[int, bytes] | None:
+    match cursor_of(text, "nb"):
+        case (int(directory), bytes(name)):
+            return directory, name
+        case _:
+            return None

@@ -1,0 +1,73 @@
+"""The versions of one file, in all kept snapshots of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from backup.config import Config
+from backup.format.rows import unpack_u32
+from backup.inventory import browsing as queries
+from backup.inventory.database import Transaction
+from backup.inventory.entries import owners_by_number
+from backup.inventory.entry_versions import Version, changes
+from backup.inventory.snapshot_pages import Kept, KeptSnapshot, kept_by_job, snapshots_of
+from backup.web.views.errors import NotThereError
+from backup.web.views.parameters import path_of
+from backup.web.views.places import MOST_BYTES, numbers_in, readable, summed
+from backup.web.views.rows import entry_line, snapshot_line, steps_of, the_job
+from backup.web.views.values.browse import VersionLine, VersionPage
+from backup.web.views.values.common import Name
+
+MOST = 100
+
+
+def versions_of_path(tx: Transaction, config: Config, now: datetime, job: str, path: bytes) -> VersionPage:
+    """The newest hundred versions of a path, newest first. `NotThereError` if it never had one."""
+    path = path_of(path)
+    of = the_job(tx, job)
+    rows = queries.newest_versions(tx, of.number, path, limit=MOST + 1)
+    if not rows:
+        raise NotThereError("no snapshot of this job has such a path")
+    kept = kept_by_job(tx, of.number).get(of.number, Kept([]))
+    having = [(one, kept.having(one.added_in, one.removed_in)) for one in rows[:MOST]]
+    lines = _lines(tx, config, now, rows, [pair for pair in having if pair[1]])
+    newest = kept.newest
+    return VersionPage(
+        job=of.name,
+        path=Name(path),
+        steps=steps_of(path),
+        versions=lines,
+        is_gone=not lines or newest is None or lines[0].last.number != newest.number,
+        is_cut=len(rows) > MOST,
+    )
+
+
+def _lines(
+    tx: Transaction,
+    config: Config,
+    now: datetime,
+    rows: Sequence[Version],
+    having: Sequence[tuple[Version, Sequence[KeptSnapshot]]],
+) -> list[VersionLine]:
+    owners = owners_by_number(tx)
+    ends = snapshots_of(tx, [one.id for _, some in having for one in (some[0], some[-1])])
+    differ = {newer.number: changes(older, newer) for newer, older in pairwise(rows)}
+    newest = rows[0].number
+    lists = queries.chunk_lists(tx, [one.number for one, _ in having])
+    numbers = {entry: set(unpack_u32(packed[:MOST_BYTES])) for entry, packed in lists.items()}
+    held = queries.held_chunks(tx, numbers_in(lists.values()))
+    ready = readable(tx, now, held)
+    return [
+        VersionLine(
+            entry=entry_line(one, owners),
+            first=snapshot_line(ends[some[0].id]),
+            last=snapshot_line(ends[some[-1].id]),
+            snapshots=len(some),
+            is_newest=one.number == newest,
+            what=differ.get(one.number, []),
+            places=summed(config, [c for c in held if c.number in numbers.get(one.number, ())], ready),
+        )
+        for one, some in having
+    ]

@@ -1,0 +1,202 @@
+"""Directories, versions, searches and nights as pages show them, beside what the inventory says."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from backup.config import Config
+from backup.inventory import entries
+from backup.inventory.database import Transaction
+from backup.inventory.entry_versions import differing
+from backup.inventory.snapshots import get_snapshot
+from backup.web.views import browsing, nights, run_pages, searching, versions
+from backup.web.views.errors import BadParameterError, NotThereError
+from backup.web.views.values.common import Kind
+from backup.web.views.values.nights import Change
+from tests.support.seeded_inventories import HUGE, snapshot_id
+from tests.web.views.conftest import SNAPSHOTS
+
+MIDDLE = snapshot_id(1, SNAPSHOTS // 2)
+
+
+def test_a_directory_page_by_page_is_the_whole_directory(
+    tx: Transaction, config: Config, now: datetime
+) -> None:
+    wanted = [one.name for one in entries.entries_in(tx, 1, HUGE, SNAPSHOTS // 2)]
+    found: list[bytes] = []
+    after = None
+    while True:
+        page = browsing.directory(tx, config, now, MIDDLE, HUGE, after=after)
+        found += [one.name.raw for one in page.entries]
+        assert page.is_first == (after is None)
+        after = page.next_after
+        if after is None or len(found) > 2_000:
+            break
+    assert len(set(found)) == len(found)
+    assert found == wanted[: len(found)]
+    assert after is not None or found == wanted
+
+
+def test_a_directory_tells_where_its_bytes_lie(tx: Transaction, config: Config, now: datetime) -> None:
+    page = browsing.directory(tx, config, now, MIDDLE, b"/srv/data/00001")
+    assert page.count == len(page.entries)
+    (place,) = page.places
+    assert (place.vault, place.storage_class, place.needs_thaw) == ("cold", "s3:DEEP_ARCHIVE", True)
+    assert place.thawed_until is None
+    assert [step.name.text for step in page.steps] == ["/", "srv", "data", "00001"]
+    assert page.itself is not None
+    assert page.itself.mode == "drwxr-xr-x"
+
+
+def test_a_file_is_a_page_of_its_own(tx: Transaction, config: Config, now: datetime) -> None:
+    page = browsing.directory(tx, config, now, MIDDLE, HUGE + b"/Report-00000000.pdf")
+    assert page.itself is not None
+    assert (page.itself.kind, page.entries, page.count) == (Kind.FILE, [], 0)
+    assert sum(place.archives for place in page.places) == 1
+
+
+@pytest.mark.parametrize("path", [b"/nowhere", b"/srv/huge/none", b"/srv/huge/Report-00000000.pdf/x"])
+def test_a_path_that_is_not_there(tx: Transaction, config: Config, now: datetime, path: bytes) -> None:
+    with pytest.raises(NotThereError):
+        browsing.directory(tx, config, now, MIDDLE, path)
+
+
+@pytest.mark.parametrize(
+    "path", [b"", b"srv", b"/srv/../etc", b"/srv//x", b"/a\0b", b"/" + b"x" * 256, b"/x" * 2500]
+)
+def test_a_path_that_cannot_be(tx: Transaction, config: Config, now: datetime, path: bytes) -> None:
+    with pytest.raises(BadParameterError):
+        browsing.directory(tx, config, now, MIDDLE, path)
+
+
+@pytest.mark.parametrize("words", ["", "latest", "xyz", "12345", "A" * 8, "' OR 1=1 --", "0" * 17])
+def test_a_snapshot_that_cannot_be(tx: Transaction, config: Config, now: datetime, words: str) -> None:
+    with pytest.raises(BadParameterError):
+        browsing.directory(tx, config, now, words)
+
+
+@pytest.mark.parametrize("after", ["!", "a.b", "x" * 9000, "ä", "AAA", "1"])
+def test_a_cursor_that_nobody_gave(tx: Transaction, config: Config, now: datetime, after: str) -> None:
+    for ask in (
+        lambda: browsing.directory(tx, config, now, MIDDLE, after=after + "."),
+        lambda: searching.search(tx, "x", after=after),
+        lambda: nights.changes(tx, MIDDLE, after=after),
+    ):
+        with pytest.raises(BadParameterError):
+            ask()
+
+
+def test_search_finds_parts_of_names_in_any_case(tx: Transaction) -> None:
+    page = searching.search(tx, "rEPORT-0000010")
+    assert {one.path.raw.rpartition(b"/")[2] for one in page.hits} == {
+        b"Report-00000100.pdf",
+        b"Report-00000104.pdf",
+        b"Report-00000108.pdf",
+    }
+    assert all(one.last == snapshot_id(1, SNAPSHOTS) and not one.is_gone for one in page.hits)
+    assert page.next_after is None
+    assert searching.search(tx, "").hits == []
+
+
+def test_search_takes_wildcards_and_folders(tx: Transaction) -> None:
+    one_folder = searching.search(tx, "data/00001/*")
+    assert {one.path.raw.rpartition(b"/")[0] for one in one_folder.hits} == {b"/srv/data/00001"}
+    assert searching.search(tx, "?hop.dump").hits[0].path.raw == b"/db/shop.dump"
+    assert searching.search(tx, "?hop.dump", job="web").hits == []
+    assert searching.search(tx, "100%").hits == []
+    assert searching.search(tx, "Report_0").hits == []
+    with pytest.raises(BadParameterError):
+        searching.search(tx, "*" * 20)
+    with pytest.raises(NotThereError):
+        searching.search(tx, "x", job="nobody")
+
+
+def test_search_goes_on_where_it_ended(tx: Transaction) -> None:
+    found: list[bytes] = []
+    after = None
+    for _ in range(5):
+        page = searching.search(tx, ".pdf", after=after)
+        found += [one.path.raw for one in page.hits]
+        after = page.next_after
+        assert after is not None
+    assert len(set(found)) == len(found) == 250
+
+
+def test_versions_newest_first_with_what_differs(tx: Transaction, config: Config, now: datetime) -> None:
+    page = versions.versions_of_path(tx, config, now, "web", HUGE + b"/Report-00000000.pdf")
+    assert [one.snapshots for one in page.versions] == [SNAPSHOTS - 1, 1]
+    assert [one.is_newest for one in page.versions] == [True, False]
+    assert page.versions[0].what == ["content", "times"]
+    assert page.versions[1].what == []
+    assert [sum(place.archives for place in one.places) for one in page.versions] == [1, 1]
+    assert not page.is_gone
+    with pytest.raises(NotThereError):
+        versions.versions_of_path(tx, config, now, "web", b"/none")
+
+
+@pytest.mark.parametrize(("older", "newer"), [(49, 50), (40, 50), (1, 2), (20, 90)])
+def test_changes_are_those_of_diff(tx: Transaction, older: int, newer: int) -> None:
+    first, last = get_snapshot(tx, snapshot_id(1, older)), get_snapshot(tx, snapshot_id(1, newer))
+    wanted = [
+        (before.path if before else after.path if after else b"", before is None, after is None)
+        for before, after in differing(tx, first, last)
+    ]
+    found: list[tuple[bytes, bool, bool]] = []
+    after = None
+    while True:
+        page = nights.changes(tx, snapshot_id(1, newer), older=snapshot_id(1, older), after=after)
+        found += [
+            (one.path.raw, one.change is Change.ADDED, one.change is Change.REMOVED) for one in page.changes
+        ]
+        after = page.next_after
+        if after is None:
+            break
+    assert found == wanted
+    assert page.counts.added + page.counts.removed + page.counts.changed == len(wanted)
+    assert page.counts.is_whole
+
+
+def test_changes_of_the_first_snapshot_are_all_it_has(tx: Transaction) -> None:
+    page = nights.changes(tx, snapshot_id(1, 1), path=b"/srv/data/00002")
+    assert {one.change for one in page.changes} == {Change.ADDED}
+    assert len(page.changes) == 100
+    assert page.older is None
+    assert page.later == snapshot_id(1, 2)
+
+
+def test_two_jobs_have_no_common_nights(tx: Transaction) -> None:
+    with pytest.raises(BadParameterError):
+        nights.changes(tx, snapshot_id(1, 3), older=snapshot_id(2, 2))
+
+
+def test_runs_page_by_page(tx: Transaction) -> None:
+    seen: list[int] = []
+    before: int | None = None
+    while True:
+        page = run_pages.run_page(tx, job="web", before=before)
+        seen += [one.number for one in page.runs]
+        before = page.next_before
+        if before is None:
+            break
+    assert seen == list(range(SNAPSHOTS, 0, -1))
+    partial = run_pages.run_page(tx, job="web", outcome="partial")
+    assert {one.problems for one in partial.runs} == {1}
+    for wrong in ({"kind": "x"}, {"outcome": "x"}, {"before": "-1"}, {"before": "1e9"}, {"before": "9" * 30}):
+        with pytest.raises(BadParameterError):
+            run_pages.run_page(tx, **wrong)
+
+
+def test_a_run_with_its_problems_and_what_it_stored(tx: Transaction) -> None:
+    run = run_pages.one_run(tx, "10")
+    assert [one.path.text for one in run.problems] == ["/srv/data/00010/locked"]
+    assert run.snapshot is not None
+    assert run.snapshot.id == snapshot_id(1, 10)
+    assert run.previous_snapshot == snapshot_id(1, 9)
+    assert (run.earlier, run.later) == (9, 11)
+    assert run.stored_count == len(run.stored) > 0
+    with pytest.raises(NotThereError):
+        run_pages.one_run(tx, "999999")
+    with pytest.raises(BadParameterError):
+        run_pages.one_run(tx, "x")
