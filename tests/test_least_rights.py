@@ -26,16 +26,18 @@ from tests.support.trees import assert_same_tree
 
 DAY = timedelta(days=1)
 LIFE = "life-of-roles"
-VERSIONS = {"s3:DeleteObjectVersion", "s3:GetObjectRetention", "s3:GetObjectLegalHold"}
+LOCKS = {"s3:GetObjectRetention", "s3:GetObjectLegalHold"}
 UNSEEN: dict[tuple[str, str], set[str]] = {
-    ("s3", "prune"): VERSIONS | {"s3:GetObject", "s3:ListBucket"},
-    ("s3", "keeper"): VERSIONS,
+    ("s3", "prune"): LOCKS | {"s3:DeleteObjectVersion", "s3:GetObject", "s3:ListBucket"},
+    ("s3", "keeper"): LOCKS | {"s3:DeleteObjectVersion"},
+    ("versions", "prune"): LOCKS | {"s3:DeleteObject"},
+    ("versions", "keeper"): LOCKS | {"s3:DeleteObject"},
     ("glacier", "prune"): {"glacier:GetVaultLock"},
     ("glacier", "keeper"): {"glacier:GetVaultLock"},
 }
-"""Needed in other lives. In buckets that keep versions, which the emulator's do not, HeadObject tells the
-version and its lock, and 404 of one that is gone (tests/vault/test_deletions.py). A vault's lock is read when
-it refuses (tests/credentials/test_prune_role.py).
+"""Needed in other lives: versions are deleted where they are kept, plain keys where they are not. The
+emulator has no Object Lock, of which HeadObject tells (tests/vault/test_deletions.py). A vault's lock is read
+when it refuses (tests/credentials/test_prune_role.py).
 """
 MIB = 1 << 20
 
@@ -81,12 +83,19 @@ EXPECTED_REFUSALS = {"s3:GetObject"}  # the backup role asks for a lost answer b
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["glacier", "s3"])
-def test_every_action_is_needed_and_no_other(cloud: Cloud, tmp_path: Path, kind: str) -> None:
-    """A server's life, and a keeper's; at its end each role has used exactly what it may do."""
+@pytest.mark.parametrize("life", ["glacier", "s3", "versions"])
+def test_every_action_is_needed_and_no_other(cloud: Cloud, tmp_path: Path, life: str) -> None:
+    """A server's life, and a keeper's; at its end each role has used exactly what it may do.
+
+    Of a bucket that keeps versions nothing condemned is left behind, no version and no delete marker.
+    """
+    kind = "glacier" if life == "glacier" else "s3"
     server = cloud.server(tmp_path, vault=LIFE, clock=EmulatorClock(cloud.emulator), kind=kind)
     documents = server.json("aws", "policy")
     server.init()
+    if life == "versions":
+        status = {"Status": "Enabled"}
+        cloud.admin("s3").put_bucket_versioning(Bucket=LIFE, VersioningConfiguration=status)
     server.done("config", "check")
     _interrupted_uploads(cloud, server, kind)
     server.clock = clock = HurriedEmulatorClock(cloud.emulator)
@@ -105,9 +114,13 @@ def test_every_action_is_needed_and_no_other(cloud: Cloud, tmp_path: Path, kind:
     clock.sleep(2 * DAY.total_seconds())
     assert _delete_only(server)["deleted"]["archives"] >= 1
     for part, actions in used(cloud).items():
-        unseen = UNSEEN.get((kind, part), set())
+        unseen = UNSEEN.get((life, part), set())
         assert actions | unseen == granted(documents, part), part
         assert not actions & unseen, part
+    if life == "versions":
+        listed = cloud.admin("s3").list_object_versions(Bucket=LIFE)
+        assert all(one["IsLatest"] for one in listed["Versions"])
+        assert "DeleteMarkers" not in listed
 
 
 def _years(server: Server, clock: EmulatorClock) -> None:

@@ -113,6 +113,7 @@ resource "aws_glacier_vault" "nightvault" {{
         return
     blocked = "\n".join(f"  {_snake(name)} = {json.dumps(value)}" for name, value in BLOCKED.items())
     yield f"""\
+{_NAMESPACE if wanted.bucket.is_reserved else ""}\
 resource "aws_s3_bucket" "nightvault" {{
   bucket = {_text(wanted.bucket.name)}
 {tags}
@@ -151,6 +152,12 @@ resource "aws_s3_bucket_versioning" "nightvault" {
     status = "Enabled"
   }
 }
+"""
+
+
+_NAMESPACE = """\
+# A name that ends in -an is made in the namespace of one account and region (CreateBucket: BucketNamespace).
+# If your provider cannot ask for it, `nightvault setup aws --apply` can: import the bucket then.
 """
 
 
