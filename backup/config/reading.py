@@ -58,7 +58,7 @@ PATHS = frozenset(
     {
         *("dir", "file", "recovery_file", "metrics_file", "path"),
         *("certificate", "private_key", "intermediates", "passphrase_file", "request"),
-        *("url_file", "token_file", "password_file", "ca_file"),
+        *("url_file", "token_file", "password_file", "ca_file", "accounts"),
     }
 )
 _PATH_LISTS = frozenset({"exclude_file", "iexclude_file"})
@@ -171,6 +171,7 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
         limits=read.get("limits", LimitsSettings()),
         monitoring=read.get("monitoring", MonitoringSettings()),
         notify=read.get("notify", NotifySettings()),
+        web=read.get("web"),
         vaults=read["vault"],
         jobs=jobs,
         drills=read.get("drill", ()),
@@ -310,6 +311,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "max_cost_per_month": parse_money,
     "check_age": parse_age,
     "timeout": parse_duration,
+    "idle_end": parse_duration,
+    "absolute_end": parse_duration,
     "jitter": parse_jitter,
     "retry": parse_delays,
     "prune_grace": parse_grace,

@@ -17,6 +17,7 @@ from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
 from backup.config.shapes import NAME, NAME_SENTENCE, suggestion
 from backup.config.shapes import shape as _shape
 from backup.config.values import local_zone
+from backup.config.web import WebSettings
 from backup.errors import UsageError
 from backup.memory import DEFAULT_MEMORY
 from backup.model import MIB, JobName, OnCapacity, Tier, VaultName
@@ -345,6 +346,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: LimitsSettings = LimitsSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     notify: NotifySettings = NotifySettings()
+    web: WebSettings | None = None
     vaults: tuple[VaultSettings, ...] = ()
     jobs: tuple[JobSettings, ...] = ()
     drills: tuple[DrillSettings, ...] = ()
@@ -387,6 +389,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "limits": LimitsSettings,
     "monitoring": MonitoringSettings,
     "notify": NotifySettings,
+    "web": WebSettings,
 }
 LISTS: Mapping[str, type[Struct]] = {"vault": VaultSettings, "job": JobSettings, "drill": DrillSettings}
 _Named = TypeVar("_Named", VaultSettings, JobSettings, DrillSettings)

@@ -1,0 +1,77 @@
+"""Puts the page together: its routes, and the layers through which every request goes."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from backup.web.api import API
+from backup.web.context import WebContext
+from backup.web.guard.bounds import BodyError, Bounds
+from backup.web.guard.faults import Faults
+from backup.web.guard.gate import Gate
+from backup.web.guard.headers import SafeHeaders
+from backup.web.guard.origins import Origins
+from backup.web.pages import PAGES
+from backup.web.pages.rendering import problem
+
+
+def build(context: WebContext) -> Starlette:
+    """The application. The first layer is the outermost: every answer has its headers."""
+    settings = context.settings
+    layers = [
+        Middleware(SafeHeaders, has_tls=settings.has_tls),
+        Middleware(Faults, problem=problem),
+        Middleware(Bounds),
+        Middleware(Origins, hosts=known_hosts(context)),
+        Middleware(
+            Gate,
+            accounts=context.accounts,
+            clock=context.clock,
+            has_tls=settings.has_tls,
+            user_header=settings.user_header if settings.is_unix else None,
+        ),
+    ]
+    app = Starlette(
+        routes=[*PAGES, *API, Route("/healthz", _health, name="health")],
+        middleware=layers,
+        exception_handlers={HTTPException: _refused, BodyError: _no_form},
+    )
+    app.router.redirect_slashes = False
+    app.state.context = context
+    return app
+
+
+def known_hosts(context: WebContext) -> frozenset[str]:
+    """The names by which the page is known; addresses of this machine itself are, always."""
+    settings = context.settings
+    names = {name.lower() for name in settings.hosts}
+    if settings.url is not None:
+        names.add((urlsplit(settings.url).hostname or "").lower())
+    if not settings.is_unix:
+        names.add(settings.listen.rpartition(":")[0].strip("[]").lower())
+    return frozenset(names - {"", "0.0.0.0", "::"})  # noqa: S104  these are not names, and nobody asks for them
+
+
+async def _health(_request: Request) -> Response:
+    """Whether this process answers; it says nothing else."""
+    return PlainTextResponse("ok\n")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    said = error.detail if isinstance(error, HTTPException) else ""
+    if request.url.path.startswith("/api/"):
+        told = {"kind": "not-found" if status == 404 else "refused", "message": said, "advice": ""}
+        return JSONResponse({"error": told}, status)
+    return problem(request, status, "there is no such page" if status == 404 else said)
+
+
+async def _no_form(request: Request, error: Exception) -> Response:
+    return problem(request, 400, str(error))

@@ -1,0 +1,72 @@
+"""What the handlers of requests are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from starlette.requests import Request
+
+from backup.config import Config
+from backup.config.web import WebSettings
+from backup.protocols import Clock
+from backup.web.daemon_desk import Ask, DaemonDesk
+from backup.web.guard.accounts import Accounts
+from backup.web.guard.throttle import Throttle
+from backup.web.guard.users import User
+from backup.web.reading import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class WebContext:
+    """Everything that a handler uses; the same for all requests."""
+
+    config: Config
+    settings: WebSettings
+    clock: Clock
+    reading: Reading
+    daemon: DaemonDesk
+    accounts: Accounts
+    throttle: Throttle
+
+    @classmethod
+    def of(cls, config: Config, clock: Clock, ask: Ask) -> WebContext:
+        """That of a config, with its file of accounts; `ask` sends requests to the daemon."""
+        settings = config.web or WebSettings()
+        return cls(
+            config=config,
+            settings=settings,
+            clock=clock,
+            reading=Reading(config.inventory_url),
+            daemon=DaemonDesk(ask, clock),
+            accounts=Accounts(
+                accounts_path(config),
+                idle=timedelta(seconds=settings.idle_end),
+                absolute=timedelta(seconds=settings.absolute_end),
+            ),
+            throttle=Throttle(),
+        )
+
+    def close(self) -> None:
+        """Close files and connections."""
+        self.reading.close()
+        self.daemon.close()
+        self.accounts.close()
+
+
+def accounts_path(config: Config) -> str:
+    """The file of accounts: as configured, or in a directory beside the state directory."""
+    configured = config.web.accounts if config.web else None
+    return configured or f"{config.state_dir}-web/accounts.sqlite"
+
+
+def context_of(request: Request) -> WebContext:
+    """The context of the application that answers."""
+    context: WebContext = request.app.state.context
+    return context
+
+
+def user_of(request: Request) -> User:
+    """Who asks; every route but those of `guard.gate.OPEN` is reached by users alone."""
+    user: User = request.state.user
+    return user

@@ -1,0 +1,295 @@
+"""The file of accounts: users, sessions, tokens, and what was done. It belongs to the page's own user alone.
+
+Of secrets only hashes are kept. The file is SQLite of mode 0600; it is not the inventory, and nothing
+rebuilds it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from threading import RLock
+from typing import Any
+
+from backup.errors import NightvaultError, StateDeniedError, UsageError
+from backup.inventory.schema import micros, moment
+from backup.web.guard.passwords import hash_secret, new_secret
+from backup.web.guard.users import Role, Scope, User, Way
+
+FRESH = timedelta(minutes=5)
+LINK_LIVES = timedelta(hours=24)
+_KNOWN_LIVES = timedelta(days=180)
+_TOUCH = timedelta(minutes=1)
+_MOST_SESSIONS = 1000
+_MOST_OF_A_USER = 20
+_MOST_AUDIT = 10_000
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS users (
+    name TEXT PRIMARY KEY, role TEXT NOT NULL, password TEXT, made_at INTEGER NOT NULL,
+    link BLOB, link_until INTEGER) STRICT;
+CREATE TABLE IF NOT EXISTS sessions (
+    id BLOB PRIMARY KEY, user TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
+    made_at INTEGER NOT NULL, seen_at INTEGER NOT NULL, proved_at INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS browsers (
+    id BLOB PRIMARY KEY, user TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
+    until INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS tokens (
+    name TEXT PRIMARY KEY, id BLOB NOT NULL UNIQUE, scope TEXT NOT NULL,
+    made_at INTEGER NOT NULL, until INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS audit (
+    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL) STRICT;
+"""
+
+_SURPLUS_OF_USER = (
+    "DELETE FROM {0} WHERE id IN (SELECT id FROM {0} WHERE user = ? "
+    "ORDER BY {1} DESC, rowid DESC LIMIT -1 OFFSET ?)"
+)
+_SURPLUS_SESSIONS = (
+    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions ORDER BY seen_at DESC LIMIT -1 OFFSET ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user as the file has it."""
+
+    name: str
+    role: Role
+    made_at: datetime
+    has_password: bool
+    link_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token without its secret."""
+
+    name: str
+    scope: Scope
+    made_at: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """A line of the audit log."""
+
+    at: datetime
+    who: str
+    what: str
+
+
+class Accounts:
+    """The open file. Its methods may be called on any thread."""
+
+    def __init__(self, path: str, *, idle: timedelta, absolute: timedelta) -> None:
+        self._path, self._idle, self._absolute = path, idle, absolute
+        self._lock = RLock()
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        except OSError as error:
+            raise StateDeniedError(
+                f"the file of accounts {path} cannot be opened: {error.strerror}",
+                advice="run it as root or as the page's user, or set accounts in [web]",
+            ) from error
+        self._db = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
+        with self._told():
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._db.execute("PRAGMA secure_delete=ON")
+            self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close it."""
+        self._db.close()
+
+    # Users.
+
+    def users(self) -> list[Account]:
+        """All users, by name."""
+        words = "SELECT name, role, made_at, password IS NOT NULL, link_until FROM users ORDER BY name"
+        return [
+            Account(name, Role(role), moment(made), bool(has), moment(until) if until else None)
+            for name, role, made, has, until in self._read(words)
+        ]
+
+    def add_user(self, name: str, role: Role, password: str | None, now: datetime) -> None:
+        """A new user, with the hash of a password. `UsageError` if there is one of that name."""
+        with self._writing() as db:
+            if db.execute("SELECT 1 FROM users WHERE name = ?", [name]).fetchone():
+                raise UsageError(
+                    f"there is a user named {name} already", advice="remove it first, or give a link"
+                )
+            values = [name, role, password, micros(now)]
+            db.execute("INSERT INTO users (name, role, password, made_at) VALUES (?, ?, ?, ?)", values)
+
+    def remove_user(self, name: str) -> bool:
+        """Remove a user with all sessions; whether there was one."""
+        with self._writing() as db:
+            return db.execute("DELETE FROM users WHERE name = ?", [name]).rowcount > 0
+
+    def role_of(self, name: str) -> Role | None:
+        """The role of a user; None if there is none."""
+        found = self._one("SELECT role FROM users WHERE name = ?", name)
+        return None if found is None else Role(found[0])
+
+    def password_of(self, name: str) -> str | None:
+        """The hash of a user's password; None without one."""
+        found = self._one("SELECT password FROM users WHERE name = ?", name)
+        return None if found is None else found[0]
+
+    def set_password(self, name: str, password: str) -> None:
+        """Keep a new hash; all sessions of the user and a link end."""
+        with self._writing() as db:
+            words = "UPDATE users SET password = ?, link = NULL, link_until = NULL WHERE name = ?"
+            db.execute(words, [password, name])
+            db.execute("DELETE FROM sessions WHERE user = ?", [name])
+            db.execute("DELETE FROM browsers WHERE user = ?", [name])
+
+    def make_link(self, name: str, now: datetime) -> str:
+        """The secret of a link by which the user sets a password, once, within a day. `UsageError`."""
+        secret = new_secret()
+        with self._writing() as db:
+            words = "UPDATE users SET link = ?, link_until = ? WHERE name = ?"
+            if not db.execute(words, [hash_secret(secret), micros(now + LINK_LIVES), name]).rowcount:
+                raise UsageError(f"there is no user named {name}", advice="`nightvault web user list`")
+        return secret
+
+    def user_of_link(self, secret: str, now: datetime) -> str | None:
+        """The user whose link that is; None if it was used, or is old."""
+        words = "SELECT name FROM users WHERE link = ? AND link_until > ?"
+        found = self._one(words, hash_secret(secret), micros(now))
+        return None if found is None else str(found[0])
+
+    # Sessions.
+
+    def open_session(self, name: str, now: datetime) -> str:
+        """A new session of a user; the secret for its cookie. The oldest make room."""
+        secret, at = new_secret(), micros(now)
+        with self._writing() as db:
+            self._remove_ended(db, now)
+            db.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", [hash_secret(secret), name, at, at, at])
+            db.execute(_SURPLUS_OF_USER.format("sessions", "made_at"), [name, _MOST_OF_A_USER])
+            db.execute(_SURPLUS_SESSIONS, [_MOST_SESSIONS])
+        return secret
+
+    def user_of_session(self, secret: str, now: datetime, *, touch: bool = True) -> User | None:
+        """The user of a session; None if it has ended. `touch`: it counts as used now."""
+        session = hash_secret(secret)
+        words = (
+            "SELECT user, role, seen_at, proved_at FROM sessions JOIN users ON name = user "
+            "WHERE id = ? AND seen_at > ? AND sessions.made_at > ?"
+        )
+        found = self._one(words, session, micros(now - self._idle), micros(now - self._absolute))
+        if found is None:
+            return None
+        name, role, seen_at, proved_at = found
+        if touch and moment(seen_at) + _TOUCH <= now:
+            with self._writing() as db:
+                db.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", [micros(now), session])
+        return User(name, Role(role), Way.SESSION, moment(proved_at) + FRESH, session)
+
+    def close_session(self, session: bytes) -> None:
+        """End a session."""
+        with self._writing() as db:
+            db.execute("DELETE FROM sessions WHERE id = ?", [session])
+
+    def _remove_ended(self, db: sqlite3.Connection, now: datetime) -> None:
+        times = [micros(now - self._idle), micros(now - self._absolute)]
+        db.execute("DELETE FROM sessions WHERE seen_at <= ? OR made_at <= ?", times)
+        db.execute("DELETE FROM browsers WHERE until <= ?", [micros(now)])
+
+    # Browsers in which a user has logged in before.
+
+    def know_browser(self, name: str, now: datetime) -> str:
+        """A secret by which this browser is known as that user's; no login, only a place in the throttle."""
+        secret = new_secret()
+        with self._writing() as db:
+            row = [hash_secret(secret), name, micros(now + _KNOWN_LIVES)]
+            db.execute("INSERT INTO browsers VALUES (?, ?, ?)", row)
+            db.execute(_SURPLUS_OF_USER.format("browsers", "until"), [name, _MOST_OF_A_USER])
+        return secret
+
+    def known_browser(self, secret: str, name: str, now: datetime) -> bytes:
+        """The browser's own key in the throttle; empty if it is not known as that user's."""
+        words = "SELECT id FROM browsers WHERE id = ? AND user = ? AND until > ?"
+        found = self._one(words, hash_secret(secret), name, micros(now))
+        return b"" if found is None else bytes(found[0])
+
+    # Tokens.
+
+    def add_token(self, name: str, scope: Scope, until: datetime, now: datetime) -> str:
+        """A new token; its secret. `UsageError` if there is one of that name."""
+        secret = "nvw_" + new_secret()
+        with self._writing() as db:
+            if db.execute("SELECT 1 FROM tokens WHERE name = ?", [name]).fetchone():
+                raise UsageError(f"there is a token named {name} already", advice="remove it first")
+            row = [name, hash_secret(secret), scope, micros(now), micros(until)]
+            db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?)", row)
+        return secret
+
+    def tokens(self) -> list[Token]:
+        """All tokens, by name."""
+        words = "SELECT name, scope, made_at, until FROM tokens ORDER BY name"
+        return [
+            Token(name, Scope(scope), moment(made), moment(until))
+            for name, scope, made, until in self._read(words)
+        ]
+
+    def remove_token(self, name: str) -> bool:
+        """Remove a token; whether there was one."""
+        with self._writing() as db:
+            return db.execute("DELETE FROM tokens WHERE name = ?", [name]).rowcount > 0
+
+    def user_of_token(self, secret: str, scope: Scope, now: datetime) -> User | None:
+        """Who asks with that token; None unless it opens `scope` and has not expired."""
+        words = "SELECT name FROM tokens WHERE id = ? AND scope = ? AND until > ?"
+        found = self._one(words, hash_secret(secret), scope, micros(now))
+        return None if found is None else User(found[0], Role.VIEWER, Way.TOKEN)
+
+    # What was done.
+
+    def note(self, who: str, what: str, now: datetime) -> None:
+        """Add a line to the audit log, which keeps its newest ten thousand."""
+        with self._writing() as db:
+            row = [micros(now), who[:64], what[:200]]
+            number = db.execute("INSERT INTO audit (at, who, what) VALUES (?, ?, ?)", row).lastrowid or 0
+            db.execute("DELETE FROM audit WHERE number <= ?", [number - _MOST_AUDIT])
+
+    def deeds(self, most: int = 100) -> list[Deed]:
+        """The newest lines of the audit log."""
+        words = "SELECT at, who, what FROM audit ORDER BY number DESC LIMIT ?"
+        return [Deed(moment(at), who, what) for at, who, what in self._read(words, most)]
+
+    # SQLite.
+
+    def _read(self, words: str, *values: object) -> Sequence[tuple[Any, ...]]:
+        with self._lock, self._told():
+            return self._db.execute(words, values).fetchall()
+
+    def _one(self, words: str, *values: object) -> tuple[Any, ...] | None:
+        found = self._read(words, *values)
+        return found[0] if found else None
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise NightvaultError(f"the file of accounts {self._path} cannot be used: {error}") from error

@@ -1,0 +1,64 @@
+"""Bounds of a request: its address, its body, and the time that a client takes to take its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LONGEST_BODY = 64 * 1024
+LONGEST_TARGET = 8 * 1024
+_MOST_FIELDS = 64
+_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A layer around the application; a client that is too slow is cut off."""
+
+    app: ASGIApp
+    seconds: float = _SECONDS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse with 413 or 414 what is too large; give each message so many seconds."""
+        length = Headers(scope=scope).get("content-length", "0")
+        too_long = len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_TARGET
+        if too_long or (length.isdecimal() and len(length) < 20 and int(length) > LONGEST_BODY):
+            answer = PlainTextResponse("too large\n", 414 if too_long else 413, {"Connection": "close"})
+            await answer(scope, receive, send)
+            return
+
+        async def in_time(message: Message) -> None:
+            async with asyncio.timeout(self.seconds):
+                await send(message)
+
+        await self.app(scope, receive, in_time)
+
+
+class BodyError(Exception):
+    """A body that is too large, too slow, or no form."""
+
+
+async def read_form(request: Request, *, seconds: float = 10.0) -> dict[str, str]:
+    """The fields of a form that was sent, each once. `BodyError`."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise BodyError("a form is expected")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > LONGEST_BODY:
+                    raise BodyError("the form is too large")
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
+    except TimeoutError as error:
+        raise BodyError("the form came too slowly") from error
+    except ValueError as error:
+        raise BodyError("this is no form") from error
+    return dict(pairs)

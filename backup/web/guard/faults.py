@@ -1,0 +1,73 @@
+"""Turns what a handler raises into an answer: our errors as sentences, mistakes of ours as one."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backup.errors import DaemonAwayError, LockedError, NightvaultError, NoInventoryError, UsageError
+
+Problem = Callable[[Request, int, str, str], Response]
+"""Makes the page for a problem: status, sentence, advice."""
+
+_STATUS: tuple[tuple[type[NightvaultError], int], ...] = (
+    (UsageError, 404),
+    (DaemonAwayError, 503),
+    (LockedError, 503),
+    (NoInventoryError, 503),
+)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """A layer around the application; `problem` makes the page that people see."""
+
+    app: ASGIApp
+    problem: Problem
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the application does; what it raises is told, as long as nothing was sent."""
+        began = False
+
+        async def noticing(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noticing)
+        except NightvaultError as error:
+            status = next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
+            _log.info("answered with %d: %s", status, error)
+            told = self._told(scope, receive, status, error.kind, str(error), error.advice)
+        except Exception as error:  # noqa: BLE001  a request must not end the page
+            _log.error("unexpected %s at %s", type(error).__name__, _place(error))
+            told = self._told(
+                scope, receive, 500, "unexpected", "this page has a fault", "its log says where"
+            )
+        else:
+            return
+        if not began:
+            await told(scope, receive, send)
+
+    def _told(
+        self, scope: Scope, receive: Receive, status: int, kind: str, sentence: str, advice: str
+    ) -> Response:
+        if str(scope["path"]).startswith("/api/"):
+            return JSONResponse({"error": {"kind": kind, "message": sentence, "advice": advice}}, status)
+        return self.problem(Request(scope, receive), status, sentence, advice)
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised: files and lines, and never a value, which may be a secret."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return " < ".join(
+        f"{frame.filename.rpartition('/backup/')[2]}:{frame.lineno}" for frame in reversed(frames)
+    )
