@@ -20,6 +20,7 @@ from backup.web.guard.headers import SafeHeaders
 from backup.web.guard.origins import Origins
 from backup.web.pages import PAGES
 from backup.web.pages.rendering import problem
+from backup.web.views.errors import BadParameterError, NotThereError
 
 
 def build(context: WebContext) -> Starlette:
@@ -27,7 +28,7 @@ def build(context: WebContext) -> Starlette:
     settings = context.settings
     layers = [
         Middleware(SafeHeaders, has_tls=settings.has_tls),
-        Middleware(Faults, problem=problem),
+        Middleware(Faults, problem=problem, statuses=((NotThereError, 404), (BadParameterError, 400))),
         Middleware(Bounds),
         Middleware(Origins, hosts=known_hosts(context)),
         Middleware(

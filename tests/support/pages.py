@@ -32,6 +32,7 @@ from backup.web.context import WebContext
 from backup.web.daemon_desk import Ask, away
 from backup.web.guard.passwords import hash_password
 from backup.web.guard.users import Role
+from backup.web.server import server_options
 from tests.support.servers import Server
 
 NAME, PASSWORD = "ada", "four words of a tale"
@@ -160,8 +161,7 @@ def add_users(context: WebContext, now: datetime) -> None:
 def _served(context: WebContext) -> Iterator[tuple[str, int]]:
     listening = socket.create_server(("127.0.0.1", 0))
     host, port = listening.getsockname()
-    options = uvicorn.Config(build(context), log_config=None, access_log=False, lifespan="off")
-    running = uvicorn.Server(options)
+    running = uvicorn.Server(server_options(build(context)))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

@@ -16,7 +16,9 @@ from backup.errors import DaemonAwayError, LockedError, NightvaultError, NoInven
 Problem = Callable[[Request, int, str, str], Response]
 """Makes the page for a problem: status, sentence, advice."""
 
-_STATUS: tuple[tuple[type[NightvaultError], int], ...] = (
+Statuses = tuple[tuple[type[NightvaultError], int], ...]
+
+_STATUS: Statuses = (
     (UsageError, 404),
     (DaemonAwayError, 503),
     (LockedError, 503),
@@ -27,10 +29,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """A layer around the application; `problem` makes the page that people see."""
+    """A layer around the application; `problem` makes the page; `statuses`: of errors of views."""
 
     app: ASGIApp
     problem: Problem
+    statuses: Statuses = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the application does; what it raises is told, as long as nothing was sent."""
@@ -44,7 +47,9 @@ class Faults:
         try:
             await self.app(scope, receive, noticing)
         except NightvaultError as error:
-            status = next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
+            status = next(
+                (status for kind, status in (*self.statuses, *_STATUS) if isinstance(error, kind)), 503
+            )
             _log.info("answered with %d: %s", status, error)
             told = self._told(scope, receive, status, error.kind, str(error), error.advice)
         except Exception as error:  # noqa: BLE001  a request must not end the page

@@ -1,0 +1,76 @@
+"""The process that listens: HTTP/1.1 by uvicorn and h11, with bounds for connections and slow clients."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MOST_CONNECTIONS = 400
+_HEAD_SECONDS = 15.0
+_LARGEST_HEAD = 32 * 1024
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 with a bound for connections, and for the time that a request's head may take.
+
+    uvicorn itself waits for ever for a client that sends nothing, or a byte now and then.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+    _answered: object = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or close it at once if there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+            return
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; the time for a head runs from its first byte."""
+        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+            self._await_head()
+        super().data_received(data)
+        if self.cycle is not None and self.cycle is not self._answered:
+            self._answered = self.cycle
+            self._end_wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._end_wait()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._end_wait()
+        self._deadline = self.loop.call_later(_HEAD_SECONDS, self.transport.abort)
+
+    def _end_wait(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def server_options(app: ASGIApp, **tls: Any) -> uvicorn.Config:
+    """How uvicorn is to run; `tls`: its `ssl_…` options."""
+    return uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=None,
+        log_level="error",
+        access_log=False,  # an address may hold the secret of a link
+        server_header=False,
+        proxy_headers=False,  # a client's word on where it came from counts for nothing
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=3,
+        h11_max_incomplete_event_size=_LARGEST_HEAD,
+        backlog=128,
+        **tls,
+    )
