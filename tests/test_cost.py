@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.cost import GB, Bill, Load, Price, PriceTable, parse_prices
+from backup.cost import GB, SMALLEST, Bill, Load, Price, PriceTable, parse_prices, shortfall
 from backup.errors import ConfigError
 from backup.model import MIB, Tier
 
@@ -175,6 +175,12 @@ def test_storing_and_deleting_early() -> None:
     assert flexible.storing(1000 * GB, 0, 30) == Decimal("3.6")
     assert flexible.storing(0, 32768, 30) == Decimal("0.0036")  # overhead: 32,768 times 32 KiB are 1 GB
     assert flexible.deleting(1000 * GB, 0, 60) == Decimal("3.6")
+    infrequent = price("s3:STANDARD_IA")
+    short = shortfall(1000) + shortfall(SMALLEST) + shortfall(10**9)
+    assert short == SMALLEST - 1000
+    assert infrequent.storing(1000, 1, 30, short=short) == infrequent.storing(SMALLEST, 1, 30)
+    assert infrequent.deleting(1000, 1, 0, short=short) == infrequent.deleting(SMALLEST, 1, 0) > 0
+    assert flexible.storing(1000, 1, 30, short=short) == flexible.storing(1000, 1, 30)
     assert flexible.deleting(1000 * GB, 0, 90) == flexible.deleting(1000 * GB, 0, 4000) == 0
     assert flexible.uploading(1000, 3000) == Decimal("0.12")  # 4,000 requests at 0.03 for 1,000
 

@@ -39,7 +39,7 @@ COPY_DAYS = 7
 DAY = timedelta(days=1)
 COLD = VaultName("cold")
 KINDS = ("glacier", "s3:GLACIER", "s3:DEEP_ARCHIVE")
-STORED = ("storage", "overhead", "index")
+STORED = ("storage", "overhead", "index", "minimum size")
 
 
 @dataclass
@@ -146,7 +146,7 @@ def live(one: Billed, source: Path, out: Path) -> None:
     july = one.meter(month=f"{one.clock.now() - DAY:%Y-%m}")
     one.charged["a month"] = sum((july[key] for key in july if key[1] in STORED), Decimal(0))
     restore(one, source, out)
-    prune(one, source)
+    prune(one, source, 1)
 
 
 def restore(one: Billed, source: Path, out: Path) -> None:
@@ -173,14 +173,14 @@ def restore(one: Billed, source: Path, out: Path) -> None:
     one.charged["copies"] = spent.get("copy", Decimal(0))
 
 
-def prune(one: Billed, source: Path) -> None:
-    """The first snapshot is forgotten and what only it needs is deleted early, for a fee.
+def prune(one: Billed, source: Path, *snapshots: int) -> None:
+    """These snapshots are forgotten and what only they need is deleted early, for a fee.
 
     It is some days and a few minutes old then: a quote counts whole days, the meter all of the time.
     """
     (source / "file 0").unlink()
     one.site.backup()
-    one.site.amend(records.ForgottenRecord([1], micros(one.clock.now())))
+    one.site.amend(records.ForgottenRecord(list(snapshots), micros(one.clock.now())))
     price = one.terms.prices[PackKind.DATA]
     hours = timedelta(hours=5 if one.settings.kind == "glacier" else 0)  # which its list takes
     one.advance(timedelta(hours=11, minutes=10) - hours)
@@ -209,3 +209,45 @@ def test_temporary_copies_cost_no_more_than_foretold(billed: Billed) -> None:
     foretold, charged = billed.foretold["copies"], billed.charged["copies"]
     assert (foretold > 0) == (charged > 0) == (billed.settings.kind == "s3")
     assert foretold * 9 / 10 <= charged <= foretold
+
+
+# Small archives, in classes that bill each as 128 KiB.
+
+
+@pytest.mark.parametrize("kind", ["s3:STANDARD_IA", "s3:ONEZONE_IA", "s3:GLACIER_IR"])
+def test_small_archives_are_billed_as_the_smallest_size(kind: str, tmp_path: Path) -> None:
+    with RunningEmulator(tmp_path / "aws", write_accounts(tmp_path / "accounts.toml")) as emulator:
+        start = datetime(datetime.fromisoformat(emulator.now()).year + 1, 7, 1, tzinfo=UTC)
+        emulator.advance((start - datetime.fromisoformat(emulator.now())).total_seconds())
+        vault, settings = make_vault(emulator, kind, "small")
+        source, state, clock = tmp_path / "source", tmp_path / "state", ManualClock(start)
+        source.mkdir()
+        site = Site.create(state, vault, [source], clock=clock, part_size=PART, pack_size=PART)
+        url = f"sqlite:///{state}/inventory.sqlite"
+        config = Config(path="c", state_dir=str(state), inventory_url=url, vaults=(settings,))
+        one = Billed(emulator, "small", site, clock, config)
+        for number in range(4):
+            (source / f"file {number}").write_bytes(random.Random(number).randbytes(5000 * number + 100))
+            site.backup()
+        live_small(one, source)
+        site.close()
+    for part, foretold in one.foretold.items():
+        assert one.charged[part] > 0
+        assert abs(one.charged[part] - foretold) <= foretold / 100, (part, foretold, one.charged[part])
+
+
+def live_small(one: Billed, source: Path) -> None:
+    """A month, then a prune that pays for the rest of what is billed at least."""
+    data = one.terms.classes[PackKind.DATA]
+    (held,) = [each for each in one.stats().classes if each.name == data]
+    assert held.month is not None
+    assert held.overhead == 4 * 128 * 1024 - held.held.bytes
+    one.foretold["a month"] = held.month
+    one.advance(31 * DAY)
+    july = one.meter(month=f"{one.clock.now() - DAY:%Y-%m}")
+    one.charged["a month"] = sum(
+        (july[key] for key in july if key[0] == data and key[1] in STORED), Decimal(0)
+    )
+    if one.terms.prices[PackKind.DATA].minimum_days < 60:  # type: ignore[union-attr]
+        return
+    prune(one, source, 1, 2, 3, 4)

@@ -247,7 +247,7 @@ def _month(config: Config, settings: VaultSettings | None, held: Sequence[querie
         price = terms.prices[one.kind]
         if price is None:
             return None
-        total += price.storing(one.bytes, one.archives, MONTH)
+        total += price.storing(one.bytes, one.archives, MONTH, short=one.short)
     return total
 
 

@@ -9,7 +9,18 @@
 Invariant: a figure that is not of this very region and kind is marked, and bills are rounded up.
 """
 
-from backup.cost.prices import GB, Bill, Figure, Load, Price, TierPrice
+from backup.cost.prices import GB, SMALLEST, Bill, Figure, Load, Price, TierPrice, shortfall
 from backup.cost.table import PriceTable, parse_prices
 
-__all__ = ["GB", "Bill", "Figure", "Load", "Price", "PriceTable", "TierPrice", "parse_prices"]
+__all__ = [
+    "GB",
+    "SMALLEST",
+    "Bill",
+    "Figure",
+    "Load",
+    "Price",
+    "PriceTable",
+    "TierPrice",
+    "parse_prices",
+    "shortfall",
+]

@@ -12,8 +12,16 @@ from backup.model import Tier
 GB = 1024**3
 """Bytes that AWS bills as a GB (S3 FAQ, "How will I be charged")."""
 
+SMALLEST = 128 * 1024
+"""Bytes that an object is billed at least, in classes that have such a minimum."""
+
 _MONTH = Decimal(30)  # days
 _CENT = Decimal("0.01")
+
+
+def shortfall(size: int) -> int:
+    """The bytes that an object lacks of the smallest that is billed."""
+    return max(0, SMALLEST - size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,7 @@ class Price:
     figures: tuple[Figure, ...] = field(default=(), repr=False)
     complete: Decimal | None = None  # None: as `upload`
     index: int = 0
+    minimum_size: int = 0
 
     @property
     def date(self) -> date:
@@ -104,22 +113,30 @@ class Price:
         used = {"download", "egress", "copy", f"{tier}.gb", f"{tier}.requests"}
         return tuple(one for one in self.figures if one.as_in and one.name in used)
 
-    def storing(self, size: int, archives: int, days: int) -> Decimal:
-        """The cost of storing `size` bytes in `archives` archives for `days` days."""
-        index = _gb(archives * self.index) * self.copy * days / _MONTH
-        return self._in_class(size, archives, days) + index
+    def storing(self, size: int, archives: int, days: int, *, short: int = 0) -> Decimal:
+        """The cost of storing `size` bytes in `archives` archives for `days` days.
 
-    def deleting(self, size: int, archives: int, age_days: int) -> Decimal:
+        `short` is the sum of what these archives lack of the smallest size that is billed (`shortfall`).
+        """
+        index = _gb(archives * self.index) * self.copy * days / _MONTH
+        return self._in_class(size, archives, days, short) + index
+
+    def deleting(self, size: int, archives: int, age_days: int, *, short: int = 0) -> Decimal:
         """The cost of deleting data `age_days` old: the rest of the minimum duration."""
-        return self._in_class(size, archives, max(0, self.minimum_days - age_days))
+        return self._in_class(size, archives, max(0, self.minimum_days - age_days), short)
+
+    def on_top(self, archives: int, short: int) -> int:
+        """The bytes that are billed on top of those of these archives."""
+        return archives * (self.overhead + self.index) + (short if self.minimum_size else 0)
 
     def uploading(self, archives: int, requests: int) -> Decimal:
         """The cost of `requests` that send `archives` archives; each needs one more that completes it."""
         complete = self.upload if self.complete is None else self.complete
         return (self.upload * requests + complete * archives) / 1000
 
-    def _in_class(self, size: int, archives: int, days: int) -> Decimal:
-        return _gb(size + archives * self.overhead) * self.storage * days / _MONTH
+    def _in_class(self, size: int, archives: int, days: int, short: int) -> Decimal:
+        billed = size + archives * self.overhead + (short if self.minimum_size else 0)
+        return _gb(billed) * self.storage * days / _MONTH
 
     def retrieving(self, load: Load, tier: Tier, *, copy_days: int = 0) -> Bill | None:
         """The cost of a restore with `tier`; None if there is no such tier here.

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -24,7 +24,7 @@ from backup.model import Tier
 ANYWHERE = "*"
 LAST_RESORT = "us-east-1"
 PLAIN = ("storage", "overhead", "minimum_days", "upload", "download", "egress", "copy")
-OPTIONAL = ("complete", "index")
+OPTIONAL = ("complete", "index", "minimum_size")
 OF_A_TIER = ("gb", "requests", "hours")
 _WHOLE = ("overhead", "minimum_days", "index")
 _OF_THE_REGION = "egress"  # from a row of any kind
@@ -52,6 +52,7 @@ class _Row(Struct, forbid_unknown_fields=True):
     copy: _Money | None = None
     complete: _Money | None = None
     index: Annotated[int, Meta(ge=0)] | None = None
+    minimum_size: Literal[0, 131072] | None = None
     retrieval: Mapping[Tier, _Tier] = {}
     source: str | None = None
 

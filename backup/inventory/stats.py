@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from backup.cost import SMALLEST
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows
@@ -22,6 +23,8 @@ _DAY = 86_400_000_000  # microseconds
 _BILLED = "({})".format(
     ", ".join(f"'{state}'" for state in ArchiveState if state not in {"submitted", "deleted", "lost"})
 )
+
+_SHORT = f"max(0, {SMALLEST} - o.size)"
 
 OWNED = f"""
 WITH ordered AS (
@@ -48,7 +51,7 @@ WITH ordered AS (
 
 _STORED = f"""{OWNED}
 SELECT o.vault, o.job, o.kind, o.stored_at / {_DAY} AS day, o.state = 'condemned' AS condemned,
-       count(*), sum(o.size), coalesce(sum(f.raw), 0), coalesce(sum(f.sealed), 0)
+       count(*), sum(o.size), coalesce(sum(f.raw), 0), coalesce(sum(f.sealed), 0), sum({_SHORT})
 FROM owned o
 LEFT JOIN (
     SELECT archive, sum(raw_length) AS raw, sum(sealed_length) AS sealed FROM frames GROUP BY archive
@@ -58,7 +61,8 @@ GROUP BY o.vault, o.job, o.kind, day, condemned
 ORDER BY day, o.vault, o.job, o.kind, condemned"""  # noqa: S608
 
 _EACH = f"""{OWNED}
-SELECT o.number, o.vault, o.job, o.kind, o.stored_at / {_DAY}, o.state = 'condemned', 1, o.size, 0, 0
+SELECT o.number, o.vault, o.job, o.kind, o.stored_at / {_DAY}, o.state = 'condemned', 1, o.size, 0, 0,
+       {_SHORT}
 FROM owned o WHERE o.state IN {_BILLED} ORDER BY o.number"""  # noqa: S608
 
 _SNAPSHOTS = """
@@ -87,7 +91,8 @@ _NIGHTS = f"""
 SELECT v.name, j.name, r.started_at, r.outcome IN ('done', 'partial'), r.number <= first.number,
        coalesce(json_extract(r.report, '$.bytes_uploaded'), a.data + a.catalogs, 0),
        json_extract(r.report, '$.files_read'),
-       coalesce(a.data_count, 0), coalesce(a.data, 0), coalesce(a.catalog_count, 0), coalesce(a.catalogs, 0)
+       coalesce(a.data_count, 0), coalesce(a.data, 0), coalesce(a.catalog_count, 0), coalesce(a.catalogs, 0),
+       coalesce(a.data_short, 0), coalesce(a.catalog_short, 0)
 FROM runs r
 JOIN jobs j ON j.number = r.job
 JOIN vaults v ON v.number = j.vault
@@ -99,7 +104,10 @@ LEFT JOIN (
     SELECT run, sum(kind = {int(PackKind.DATA)}) AS data_count,
            sum(CASE WHEN kind = {int(PackKind.DATA)} THEN size ELSE 0 END) AS data,
            sum(kind = {int(PackKind.CATALOG)}) AS catalog_count,
-           sum(CASE WHEN kind = {int(PackKind.CATALOG)} THEN size ELSE 0 END) AS catalogs
+           sum(CASE WHEN kind = {int(PackKind.CATALOG)} THEN size ELSE 0 END) AS catalogs,
+           sum(CASE WHEN kind = {int(PackKind.DATA)} THEN max(0, {SMALLEST} - size) ELSE 0 END) AS data_short,
+           sum(CASE WHEN kind = {int(PackKind.CATALOG)} THEN max(0, {SMALLEST} - size) ELSE 0 END)
+               AS catalog_short
     FROM archives WHERE run IS NOT NULL AND state IN {_BILLED} GROUP BY run
 ) AS a ON a.run = r.number
 WHERE r.kind = 'backup' AND r.outcome <> 'running' AND r.started_at >= {{m}}
@@ -138,7 +146,8 @@ GROUP BY o.vault, o.job, other.name ORDER BY o.vault, o.job, other.name"""  # no
 class Stored:
     """Archives of one vault, job and kind that were stored on one day, by UTC.
 
-    `raw` are the bytes of chunks in them, `sealed` what these take, compressed and encrypted.
+    `raw` are the bytes of chunks in them, `sealed` what these take, compressed and encrypted, `short` what
+    they lack of the smallest size that some classes bill (`cost.shortfall`).
     """
 
     vault: VaultName
@@ -150,6 +159,7 @@ class Stored:
     bytes: int
     raw: int
     sealed: int
+    short: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +193,8 @@ class BackupRun:
     data_bytes: int
     catalogs: int
     catalog_bytes: int
+    data_short: int = 0
+    catalog_short: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
+from backup.cost import SMALLEST
 from backup.inventory.archives import SOUND, THERE, ArchiveState
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows
@@ -56,7 +57,8 @@ WHERE r.outcome = 'running' OR r.number IN (
 ORDER BY r.number DESC"""
 
 _HELD = f"""
-SELECT v.name, a.kind, count(*), sum(a.size), min(coalesce(a.stored_at, a.submitted_at))
+SELECT v.name, a.kind, count(*), sum(a.size), sum(max(0, {SMALLEST} - a.size)),
+       min(coalesce(a.stored_at, a.submitted_at))
 FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
 WHERE a.state IN {_listed(THERE)}
 GROUP BY v.name, a.kind ORDER BY v.name, a.kind"""  # noqa: S608
@@ -101,13 +103,17 @@ class BackupDates:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Archives of one kind that a vault holds; `oldest` is when the first of them was stored."""
+    """Archives of one kind that a vault holds; `oldest` is when the first of them was stored.
+
+    `short` is what they lack of the smallest size that some classes bill.
+    """
 
     vault: VaultName
     kind: PackKind
     archives: int
     bytes: int
     oldest: datetime | None = None
+    short: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +168,8 @@ def held(tx: Transaction) -> list[Held]:
     """The archives that each vault holds, and bills."""
     rows = raw_rows(tx, _HELD, ())
     return [
-        Held(VaultName(vault), PackKind(kind), count, size, _moment(oldest))
-        for vault, kind, count, size, oldest in rows
+        Held(VaultName(vault), PackKind(kind), count, size, _moment(oldest), short)
+        for vault, kind, count, size, short, oldest in rows
     ]
 
 

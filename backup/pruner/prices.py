@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from backup.cost import Price
+from backup.cost import Price, shortfall
 from backup.inventory.pruning import StoredArchive
 from backup.model import PackKind
 from backup.retention.prune import PrunedArchive
@@ -29,7 +29,9 @@ class Prices:
     def fee(self, one: PrunedArchive, now: datetime) -> Decimal | None:
         """What deleting an archive costs at that time: the rest of its minimum duration."""
         price = self.by_kind[one.kind]
-        return None if price is None else price.deleting(one.size, 1, (now - one.stored_at).days)
+        if price is None:
+            return None
+        return price.deleting(one.size, 1, (now - one.stored_at).days, short=shortfall(one.size))
 
     def month(self, archives: Sequence[PrunedArchive] | Sequence[StoredArchive]) -> Decimal | None:
         """What a month of storing these costs; None if a price is not known."""
@@ -42,5 +44,5 @@ class Prices:
             if some and price is None:
                 return None
             if some and price is not None:
-                total += price.storing(sum(some), len(some), _MONTH)
+                total += price.storing(sum(some), len(some), _MONTH, short=sum(map(shortfall, some)))
         return total

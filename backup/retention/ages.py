@@ -55,7 +55,7 @@ def ages_of(rows: Sequence[Stored], prices: _Prices, today: date) -> list[Age]:
     found: list[Age] = []
     for least, most in zip(AGE_STEPS, ends, strict=True):
         some = [one for one in rows if least <= _age(one, today) < (most or timedelta.max.days)]
-        held = sum((Amount(one.archives, one.bytes) for one in some), Amount())
+        held = sum((Amount(one.archives, one.bytes, one.short) for one in some), Amount())
         found.append(Age(least, most, held, minimum_of(some, prices, today)))
     return found
 
@@ -77,7 +77,8 @@ def minimum_of(rows: Iterable[Stored], prices: _Prices, today: date) -> Minimum:
         free = free_from(one.day, price.minimum_days if price else 0)
         if price is None or free <= today or not price.minimum_days:
             continue
-        running += Amount(one.archives, one.bytes)
+        running += Amount(one.archives, one.bytes, one.short)
         days.append(free)
-        early += price.deleting(one.bytes, one.archives, max(0, (today - one.day).days - 1))
+        age = max(0, (today - one.day).days - 1)
+        early += price.deleting(one.bytes, one.archives, age, short=one.short)
     return Minimum(running, min(days, default=None), max(days, default=None), early)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from backup.cost import Price
+from backup.cost import Price, shortfall
 
 _LEAST_SHARE = 5  # without prices: a fifth of an archive must come free
 _A_DAY = timedelta(days=1)
@@ -98,7 +98,7 @@ def _gain(one: Partly, rules: CompactRules, price: Price, now: datetime, gone_at
     saved_days = (now + rules.horizon - gone_at).days
     if saved_days <= 0:
         return Decimal(0)
-    saved = price.storing(one.size, 1, saved_days)
+    saved = price.storing(one.size, 1, saved_days, short=shortfall(one.size))
     share = Decimal(one.stored_anew) / rules.pack_size
     overhead = price.storing(price.overhead, 0, rules.horizon.days) * share
     requests = price.uploading(1, _REQUESTS) * share

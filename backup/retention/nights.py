@@ -25,18 +25,20 @@ YEAR = 365
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A number of archives, and their bytes."""
+    """A number of archives, their bytes, and what these lack of the smallest size that some classes bill."""
 
     archives: int = 0
     bytes: int = 0
+    short: int = 0
 
     def __add__(self, other: Amount) -> Amount:
         """Both together."""
-        return Amount(self.archives + other.archives, self.bytes + other.bytes)
+        return Amount(self.archives + other.archives, self.bytes + other.bytes, self.short + other.short)
 
     def scaled(self, times: int, parts: int) -> Amount:
         """So many times as much, divided by `parts`; rounded up."""
-        return Amount(-(-self.archives * times // parts), -(-self.bytes * times // parts))
+        figures = (self.archives, self.bytes, self.short)
+        return Amount(*(-(-one * times // parts) for one in figures))
 
 
 Amounts = Mapping[PackKind, Amount]
@@ -84,8 +86,10 @@ def _night(day: date, runs: Sequence[BackupRun]) -> Night:
         sum(files) if files else None,
         any(one.is_first for one in runs),
         {
-            PackKind.DATA: _total(Amount(one.data_archives, one.data_bytes) for one in runs),
-            PackKind.CATALOG: _total(Amount(one.catalogs, one.catalog_bytes) for one in runs),
+            PackKind.DATA: _total(Amount(one.data_archives, one.data_bytes, one.data_short) for one in runs),
+            PackKind.CATALOG: _total(
+                Amount(one.catalogs, one.catalog_bytes, one.catalog_short) for one in runs
+            ),
         },
     )
 

@@ -179,7 +179,7 @@ class Summary:
 def summed(rows: Rows, terms: Terms, today: date) -> Summary:
     """The summary of these rows, which must be of the vault whose terms these are; `today` is UTC's."""
     data = [one for one in rows.stored if one.kind is PackKind.DATA]
-    condemned = (Amount(one.archives, one.bytes) for one in rows.stored if one.is_condemned)
+    condemned = (Amount(one.archives, one.bytes, one.short) for one in rows.stored if one.is_condemned)
     held = {kind: _amount(one for one in rows.stored if one.kind is kind) for kind in PackKind}
     pace = pace_of(rows.nights, today)
     return Summary(
@@ -205,7 +205,7 @@ def summed(rows: Rows, terms: Terms, today: date) -> Summary:
 
 
 def _amount(rows: Iterable[Stored]) -> Amount:
-    return sum((Amount(one.archives, one.bytes) for one in rows), Amount())
+    return sum((Amount(one.archives, one.bytes, one.short) for one in rows), Amount())
 
 
 def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
@@ -235,11 +235,11 @@ def _class(name: str, now: Amount, later: Amount | None, price: Price | None, *,
     if price is None:
         cost = _NOTHING if is_free else None
         return ClassCost(name, now, 0, cost, cost if later else None)
-    month = price.storing(now.bytes, now.archives, MONTH)
-    year = price.storing(later.bytes, later.archives, MONTH) if later else None
+    month = price.storing(now.bytes, now.archives, MONTH, short=now.short)
+    year = price.storing(later.bytes, later.archives, MONTH, short=later.short) if later else None
     used = {"storage", "upload", "complete"}
     unverified = tuple(one for one in price.figures if one.as_in and one.name in used)
-    return ClassCost(name, now, now.archives * (price.overhead + price.index), month, year, unverified)
+    return ClassCost(name, now, price.on_top(now.archives, now.short), month, year, unverified)
 
 
 def _requests(rows: Rows, terms: Terms) -> Requests:
@@ -293,6 +293,6 @@ def months_of(rows: Sequence[Stored]) -> list[Month]:
     found: dict[tuple[str, VaultName, JobName | None], dict[PackKind, Amount]] = {}
     for one in rows:
         held = found.setdefault((f"{one.day:%Y-%m}", one.vault, one.job), dict.fromkeys(PackKind, Amount()))
-        held[one.kind] += Amount(one.archives, one.bytes)
+        held[one.kind] += Amount(one.archives, one.bytes, one.short)
     ordered = sorted(found.items(), key=lambda pair: (pair[0][0], pair[0][1], pair[0][2] or ""))
     return [Month(*key, held) for key, held in ordered]

@@ -168,6 +168,7 @@ def _document(one: Price) -> dict[str, Any]:
         for tier, price in one.retrieval.items()
     }
     known = {"region": one.region, "kind": one.kind, "overhead": one.overhead, "index": one.index}
+    known["minimum_size"] = one.minimum_size
     money["complete"] = str(one.upload if one.complete is None else one.complete)
     unverified = {figure.name: figure.as_in for figure in one.figures if figure.as_in}
     return {**known, "minimum_days": one.minimum_days, **money, "retrieval": tiers, "unverified": unverified}
