@@ -225,3 +225,58 @@ def test_hours_may_pass(cold: Site, emulator: RunningEmulator) -> None:
     assert report.outcome is Outcome.DONE
     assert proof_of(cold).read_back > 0
     assert len(recorded(cold)) == 1
+
+
+def test_what_expired_is_asked_for_again_only_within_the_month(cold: Site, emulator: RunningEmulator) -> None:
+    """Outputs are gone after days: to ask again is recorded as spent, or not done at all."""
+    needs = by_megabyte(planning_pieces(cold))
+    for name, limit, outcome in (("poor", needs, Outcome.PARTIAL), ("rich", needs * 2, Outcome.DONE)):
+        context = drill_world(cold, files=2, name=name, limit=str(limit), price=by_megabyte, seed=3)
+        assert read_back.step(context).state == "waiting"
+        (before, *_) = recorded(cold)
+        emulator.advance(10 * 24 * HOUR)
+        cold.clock.sleep(10 * 24 * HOUR)
+        report = drill(cold, context)
+        (after, *_) = recorded(cold)
+        assert after.cost <= int(limit * 1_000_000)
+        if cold.vault.traits.retrieves_ranges:  # in S3 a copy that is gone is asked for as one that never was
+            assert report.outcome is outcome
+            assert (after.cost > before.cost) == (outcome is Outcome.DONE)
+
+
+def planning_pieces(site: Site) -> Any:
+    chosen = planning.plan(drill_world(site, files=2, seed=3), Grade.READ_BACK)
+    assert chosen is not None
+    return chosen.pieces
+
+
+def test_cut_at_every_call_of_a_cold_vault(cold: Site) -> None:
+    """Whatever is cut, nothing is paid twice: one row of cost, and one retrieval for each piece."""
+    if not cold.vault.traits.retrieves_ranges:
+        pytest.skip("S3 has no list of what was asked for")
+    for number in itertools.count(step=2):
+        name = f"cut-{number}"
+        cut = FaultyVault(cold.vault, cut_at(number, after=bool(number % 4)))
+        before = retrievals(cold)
+        context = drill_world(cold, files=2, name=name, limit="1", price=by_megabyte, vault=cut)
+        try:
+            drill(cold, context)
+        except PowerCut:
+            drill(cold, replace_vault(context, cold))
+        else:
+            assert number >= 4, "too few calls for a test of cuts"
+            break
+        (mine,) = [one for one in recorded(cold) if one.name == name]
+        asked = query(cold, "SELECT count(*) FROM readings WHERE run = ?", mine.run.number)[0][0]
+        assert retrievals(cold) - before <= asked + 1
+
+
+def replace_vault(context: DrillContext, site: Site) -> DrillContext:
+    return replace(context, check=replace(context.check, vault=site.vault))
+
+
+def retrievals(site: Site) -> int:
+    vault: Any = site.vault
+    assert isinstance(vault, GlacierVault)
+    listed = vault._client.list_jobs(vaultName=vault._vault)["JobList"]
+    return sum(job["Action"] == "ArchiveRetrieval" for job in listed)

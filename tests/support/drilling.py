@@ -58,11 +58,12 @@ def drill_world(
 
 def drill(site: Site, context: DrillContext) -> DrillReport:
     """A drill that reads back, waiting as needed."""
-    report = read_back.step(context)
-    while report.state == "waiting":
-        site.wait()
+    for _ in range(30):
         report = read_back.step(context)
-    return report
+        if report.state == "done":
+            return report
+        site.wait()
+    raise AssertionError(f"it waits for ever for {report.waits_for}")
 
 
 def recorded(site: Site) -> Sequence[Drill]:
