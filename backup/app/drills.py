@@ -15,10 +15,13 @@ from backup.app.runs import opened, restore_context
 from backup.app.state import State
 from backup.checker.read_sample import Piece
 from backup.config import Config, DrillSettings
-from backup.driller import planning, read_back
+from backup.driller import opening, planning, read_back
 from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport
 from backup.driller.sample import Sample
+from backup.driller.scratch import sweep
+from backup.format.keys import RecoveryKey
+from backup.inventory import drills
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.proofs import Proof, proofs
 from backup.inventory.readings import Grade
@@ -50,9 +53,22 @@ def drill_once(
         return step(context)
 
 
-def step(context: DrillContext) -> DrillReport:
-    """One step of a drill."""
-    return read_back.step(context)
+def step(context: DrillContext, keys: Sequence[RecoveryKey] = ()) -> DrillReport:
+    """One step of a drill: of the one that opens if a key is given, or if it was begun and goes on.
+
+    What dead drills left is removed first. `LockedError` if another drill is at work.
+    """
+    with context.inventory.locked("drill"):
+        begun = opening.find(context)
+        if begun is not None and not keys and opening.needs_key(begun):
+            opening.give_up(begun, context)
+            begun = None
+        with context.inventory.reading() as tx:
+            keep = drills.open_runs(tx)
+        sweep(context.scratch, keep)
+        if keys or begun is not None:
+            return opening.step(context, keys)
+        return read_back.step(context)
 
 
 def drill_context(

@@ -45,6 +45,7 @@ def continue_restores(
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             open_ones = retrievals.list_restores(tx, only_open=True)
+        open_ones = [one for one in open_ones if not State(config.state_dir).is_of_drill(one.target)]
         notes.keep({one.id for one in open_ones})
         for one in reversed(open_ones):  # the oldest first: its outputs go first
             if stop.is_set():

@@ -57,6 +57,10 @@ class State:
         """The directory into which drills restore, and from which they remove it; made when one begins."""
         return os.path.join(self.directory, "drills")
 
+    def is_of_drill(self, target: bytes) -> bool:
+        """Whether a restore's target lies where drills restore to: the drill goes on with it."""
+        return target.startswith(os.fsencode(self.drills) + b"/")
+
     @property
     def keys(self) -> str:
         """The directory of the server's own keys."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 
 from backup.driller.context import DrillContext
 from backup.driller.sample import Candidate
+from backup.driller.scratch import DEEPEST
+from backup.errors import FormatError
+from backup.format.catalog import decode_extra
 from backup.format.rows import unpack_u32
 from backup.inventory import entries, readings, runs, snapshots
 from backup.inventory.database import Transaction
@@ -45,11 +49,28 @@ def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[Cand
     proven, chance = _proven_chunks(tx, context, grade), context.check.chance
     for job, snapshot in newest_snapshots(tx, context).items():
         for directory, row in entries.entries_below(tx, snapshot.job_number, ROOT, snapshot.number):
-            if row.kind != EntryKind.FILE or not row.chunks:
-                continue
             path = directory.rstrip(b"/") + b"/" + row.name
+            if row.kind != EntryKind.FILE or not row.chunks or path.count(b"/") > DEEPEST:
+                continue
             when = _oldest(proven, unpack_u32(row.chunks))
             yield Candidate(when, chance.random(), row.number, row.size, job, path)
+
+
+def with_links(tx: Transaction, snapshot: Snapshot, chosen: Collection[bytes]) -> list[bytes]:
+    """The chosen paths with all further names of the same files: only together do they show as hard links."""
+    groups: dict[int, list[bytes]] = {}
+    for directory, row in entries.entries_below(tx, snapshot.job_number, ROOT, snapshot.number):
+        if row.extra is None or row.kind != EntryKind.FILE:
+            continue
+        with suppress(FormatError):
+            extra = decode_extra(row.extra)
+            if extra is not None and extra.link:
+                groups.setdefault(extra.link, []).append(directory.rstrip(b"/") + b"/" + row.name)
+    found = set(chosen)
+    for names in groups.values():
+        if not found.isdisjoint(names):
+            found.update(names)
+    return sorted(found)
 
 
 def _oldest(proven: Sequence[int], chunks: Sequence[int]) -> int:

@@ -11,6 +11,7 @@ from backup.checker.sample import Amount
 from backup.driller import budget, candidates
 from backup.driller.context import DrillContext
 from backup.driller.sample import Candidate, Sample, choose_files
+from backup.errors import IntegrityError
 from backup.inventory import packed
 from backup.inventory.database import Transaction
 from backup.inventory.readings import Grade
@@ -55,6 +56,15 @@ def plan(context: DrillContext, grade: Grade) -> Chosen | None:
     return chosen
 
 
+def nothing_readable(context: DrillContext, chosen: Chosen) -> IntegrityError:
+    """The error that says that the archives of all chosen files are lost."""
+    lost = sorted({why for plan in chosen.plans.values() for why in plan.lost.values()})
+    return IntegrityError(
+        f"drill {context.name} cannot read any of its files: {'; '.join(lost)}",
+        advice=f"`nightvault check --vault {context.vault.name}`, then `nightvault backup`",
+    )
+
+
 def _choose(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None:
     """A sample's choice; None if there is nothing."""
     if grade is Grade.READ_BACK and sample.files is None:
@@ -97,10 +107,13 @@ def _files(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None
         return None
     plans: dict[JobName, RestorePlan] = {}
     for job in dict.fromkeys(one.job for one in chosen):
-        paths = tuple(sorted(one.path for one in chosen if one.job == job))
+        names = [one.path for one in chosen if one.job == job]
+        with context.inventory.reading() as tx:
+            all_names = candidates.with_links(tx, snapshots[job], names) if grade is Grade.OPENED else names
+        paths = tuple(sorted(all_names))
         plans[job] = plan_restore(snapshots[job], _ALL, context.restore, Choice(paths=paths))
     with context.inventory.reading() as tx:
-        pieces = _together(tx, plans, context) if grade is Grade.READ_BACK else _apart(tx, plans)
+        pieces = _together(tx, plans, context) if grade is Grade.READ_BACK else apart(tx, plans)
     return Chosen(chosen, plans, pieces, budget.cost_of(pieces, context))
 
 
@@ -121,7 +134,7 @@ def _together(tx: Transaction, plans: dict[JobName, RestorePlan], context: Drill
     return [_piece(tx, part, sizes[part.archive]) for part in ranges]
 
 
-def _apart(tx: Transaction, plans: dict[JobName, RestorePlan]) -> list[Piece]:
+def apart(tx: Transaction, plans: dict[JobName, RestorePlan]) -> list[Piece]:
     """The pieces of each plan, as its restore asks for them."""
     return [
         _piece(tx, part, one.archives[part.archive].size) for one in plans.values() for part in one.ranges

@@ -10,7 +10,6 @@ from backup.checker.report import CheckReport
 from backup.driller import budget, planning
 from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport
-from backup.errors import IntegrityError
 from backup.inventory import drills
 from backup.inventory.database import Transaction
 from backup.inventory.readings import Grade, Reading
@@ -45,11 +44,7 @@ def begin(context: DrillContext) -> int | None:
     if chosen is None:
         return None
     if not chosen.pieces:
-        lost = {why for plan in chosen.plans.values() for why in plan.lost.values()}
-        raise IntegrityError(
-            f"drill {context.name} cannot read any of its files: {'; '.join(sorted(lost))}",
-            advice=f"`nightvault check --vault {context.vault.name}`, then `nightvault backup`",
-        )
+        raise planning.nothing_readable(context, chosen)
 
     def open_run(tx: Transaction, now: datetime) -> Run:
         return budget.begin(tx, context, Grade.READ_BACK, chosen.cost, now)

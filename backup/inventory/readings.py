@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from backup.format.catalog import VerifiedRecord, pack_u64, unpack_u64
 from backup.inventory.archives import SOUND
@@ -159,6 +159,32 @@ def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> No
         readings.c.end <= one.end,
     )
     tx.execute(delete(readings).where(*older))
+
+
+def record_opened(
+    tx: Transaction, run: int, archive: int, pieces: Sequence[ByteRange], tier: Tier, now: datetime
+) -> None:
+    """Record pieces that a drill has opened; neighbours are made one."""
+    joined: list[ByteRange] = []
+    for one in sorted(pieces, key=lambda piece: piece.start):
+        if joined and joined[-1].end == one.start:
+            joined[-1] = ByteRange(joined[-1].start, one.end)
+        else:
+            joined.append(one)
+    result = msgspec.msgpack.encode(Result(opened=1))
+    for one in joined:
+        within = (readings.c.archive == archive, readings.c.start >= one.start, readings.c.end <= one.end)
+        tx.execute(delete(readings).where(*within, readings.c.state == ReadingStage.READ))
+        values: dict[str, Any] = {
+            "run": run,
+            "archive": archive,
+            "start": one.start,
+            "end": one.end,
+            "tier": tier.value,
+        }
+        values |= {"asked_from": one.start, "asked_to": one.end, "state": ReadingStage.READ, "result": result}
+        values |= {"token": f"opened {run} {archive} {one.start}", "read_at": micros(now), "tier": tier.value}
+        tx.execute(insert(readings).values(**values, proven=Grade.OPENED.value))
 
 
 def forget_unread(tx: Transaction, run: int) -> None:

@@ -68,7 +68,7 @@ def _ask_for_planned(
     """
     known, traits = store.known(), context.vault.traits
     wanted = due(
-        [one for one in known if one.state is RetrievalStage.PLANNED],
+        [one for one in known if one.state is RetrievalStage.PLANNED and context.may_ask(one)],
         lambda one: one.left.length,
         under_way=sum(one.left.length for one in known if one.state in UNDER_WAY),
         budget=context.round_bytes,

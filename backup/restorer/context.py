@@ -11,7 +11,7 @@ from backup.errors import LockedError, UsageError
 from backup.format.keys import ChunkSecret
 from backup.inventory import retrievals
 from backup.inventory.database import Inventory
-from backup.inventory.retrievals import Restore
+from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.stages import RestoreStage
 from backup.model import MIB
 from backup.protocols import Clock, Progress, Vault
@@ -31,6 +31,7 @@ class RestoreContext:
     time, so that nothing expires unread. When `stop` says so, a delivery ends where it can be gone on with.
     Nothing at or below the paths `spared` is ever removed. What is fetched comes in pieces of `piece` bytes.
     What was written is synced and recorded every `checkpoint` bytes.
+    `may_ask` decides on each planned request whether it may be sent: it may have been paid once before.
     `unattended`: nobody says now where the target is, so only one that bears the restore's mark is written.
     """
 
@@ -48,6 +49,7 @@ class RestoreContext:
     piece: int = PIECE
     unattended: bool = False
     checkpoint: int = CHECKPOINT
+    may_ask: Callable[[Retrieval], bool] = lambda _: True
     reach: Reach = field(default_factory=Reach)
 
     @property

@@ -11,7 +11,7 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.drill_output import show_drill
-from backup.cli.support.retrieval_options import wait_option
+from backup.cli.support.retrieval_options import keys_option, passphrase_files_option, wait_option
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import UsageError
 
@@ -29,29 +29,41 @@ def drill() -> None:
 @drill.command()
 @click.argument("name", metavar="[NAME]", required=False)
 @click.option("--dry-run", is_flag=True, help="Show what would be read and what it would cost; read nothing.")
+@keys_option("The recovery key: files are restored into a directory of the drill's own, and compared.")
+@passphrase_files_option
 @wait_option
 @pass_cli
-def run(cli: Cli, name: str | None, dry_run: bool, wait: bool) -> None:
+def run(
+    cli: Cli,
+    name: str | None,
+    dry_run: bool,
+    key_files: tuple[str, ...],
+    passphrase_files: tuple[str, ...],
+    wait: bool,
+) -> None:
     """Run a drill of the config; without NAME the only one.
 
-    A sample of archives is retrieved and compared with what was stored: that it can be read back. A drill
-    never costs more than its max_cost_per_month. From a cold vault the same command given again goes on where
-    it is, and so does the daemon.
+    A sample of archives is retrieved and compared with what was stored: it can be read back. With --key files
+    are restored instead, and compared with the inventory and with the source where that is unchanged: they
+    open. A drill never costs more than its max_cost_per_month. From a cold vault the same command given again
+    goes on where it is, and so does the daemon; the key is not needed again.
 
     Exit code 1 says that something is not as it was saved, 3 that some of it could not be read now, 16 that
     the month's money does not do, 17 that it waits: come again.
     """
     from backup.app.drills import drill_context, step
     from backup.app.runs import opened
+    from backup.cli.support.keyfiles import read_keys
 
     config = cli.config()
     settings = _chosen(config, name)
+    keys = read_keys(key_files, passphrase_files) if key_files else []
     with _telling(cli, config, dry_run=dry_run), closing(opened(config)) as inventory:
         context = drill_context(
             config, inventory, settings, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
         )
         if dry_run:
-            _show_quote(cli, config, settings)
+            _show_quote(cli, config, settings, opens=bool(keys))
             return
 
         def look_again(reach: Reach) -> DrillReport:
@@ -60,12 +72,13 @@ def run(cli: Cli, name: str | None, dry_run: bool, wait: bool) -> None:
                     context,
                     check=replace(context.check, reach=reach),
                     restore=replace(context.restore, reach=reach),
-                )
+                ),
+                keys,
             )
 
         report = wait_until(
             lambda report: report.state == "done",
-            step(context),
+            step(context, keys),
             look_again,
             cli=cli,
             progress=context.check.progress,
@@ -100,7 +113,7 @@ def _telling(cli: Cli, config: Config, *, dry_run: bool) -> Iterator[None]:
         yield
 
 
-def _show_quote(cli: Cli, config: Config, settings: DrillSettings) -> None:
+def _show_quote(cli: Cli, config: Config, settings: DrillSettings, *, opens: bool) -> None:
     from backup.app.drills import drill_context, quotes_of
     from backup.app.runs import opened
     from backup.cli.support.quoting import show_sample
@@ -108,7 +121,7 @@ def _show_quote(cli: Cli, config: Config, settings: DrillSettings) -> None:
 
     with closing(opened(config)) as inventory:
         context = drill_context(config, inventory, settings, clock=cli.clock, progress=cli.progress())
-        found = quotes_of(config, context, Grade.READ_BACK)
+        found = quotes_of(config, context, Grade.OPENED if opens else Grade.READ_BACK)
     if not found:
         cli.report({"retrieved": 0, "quotes": []}, "nothing is stored yet that could be read")
         return

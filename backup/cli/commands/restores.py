@@ -67,7 +67,11 @@ def _held(one: Restore, state_dir: str) -> dict[str, str | None]:
     from backup.restorer.target.mark import bears_mark, unmarked
 
     state = State(state_dir)
-    if one.state is not RestoreStage.OPEN or Choice.decode(one.choice).output:
+    if (
+        state.is_of_drill(one.target)
+        or one.state is not RestoreStage.OPEN
+        or Choice.decode(one.choice).output
+    ):
         return {"held": None, "next": None}
     note = HeldNotes(state.restores).read(one.id)
     if note is not None:

@@ -87,7 +87,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "nightvault check",
         "nightvault check --read-data 1% --key recovery.key --max-cost 2",
     ),
-    "drill run": ("nightvault drill run", "nightvault drill run weekly --dry-run"),
+    "drill run": ("nightvault drill run weekly --dry-run", "nightvault drill run --key recovery.key --wait"),
     "drills": ("nightvault drills", "nightvault drills --json"),
     "forget": (
         "nightvault forget --dry-run  # by the policies of all jobs",

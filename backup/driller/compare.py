@@ -1,0 +1,261 @@
+"""What was restored, compared with the inventory: content, metadata, hard links; and with the source.
+
+Owners, and attributes that only root may set, are compared if root restored. The source is compared where
+it is on this machine and its size and time are still those of the snapshot.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from backup.checker.report import Finding
+from backup.driller.report import Opened
+from backup.errors import FormatError
+from backup.format.acl import ACCESS, DEFAULT
+from backup.inventory.snapshots import Snapshot
+from backup.model import MIB, EntryKind, Extra, Problem
+from backup.restorer.selection.entry import RestoreEntry
+from backup.restorer.selection.files import RestoreFile
+from backup.restorer.selection.select import Selection
+from backup.restorer.target.existing import Existing, holds
+from backup.restorer.target.owners import Owners
+from backup.restorer.target.special import KINDS
+from backup.source.attributes import Attributes, read_attributes
+from backup.source.flags import KEPT, read_flags
+from backup.wording import shown_path
+
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NANOSECONDS = 1_000  # some file systems store microseconds
+
+
+@dataclass(slots=True)
+class Compared:
+    """What came of a comparison: counts, findings, and the paths that are as they were saved."""
+
+    opened: Opened
+    findings: list[Finding] = field(default_factory=list)
+    good: set[bytes] = field(default_factory=set)
+
+
+def compare(
+    target: bytes,
+    selection: Selection,
+    snapshot: Snapshot,
+    chunk_key: bytes,
+    problems: Mapping[bytes, Problem],
+) -> Compared:
+    """Compare what lies below `target`; `problems` are those that the restore met, by path."""
+    comparison = _Comparison(target, selection, snapshot, chunk_key, problems)
+    try:
+        return comparison.run()
+    finally:
+        comparison.close()
+
+
+class _Comparison:
+    """One comparison, over the files and directories of a selection."""
+
+    def __init__(
+        self,
+        target: bytes,
+        selection: Selection,
+        snapshot: Snapshot,
+        chunk_key: bytes,
+        problems: Mapping[bytes, Problem],
+    ) -> None:
+        self._existing = Existing(target)
+        self._selection = selection
+        self._chunk_key = chunk_key
+        self._problems = problems
+        self._owners = Owners()
+        self._is_root = os.geteuid() == 0
+        self._has_source = snapshot.host == socket.gethostname()
+        self._found: list[Finding] = []
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._existing.close()
+
+    def run(self) -> Compared:
+        """Look at everything."""
+        good: set[bytes] = set()
+        files = size = links = with_source = directories = 0
+        for file in self._selection.files:
+            for one in file.entry.names:
+                before = len(self._found)
+                self._found += self._entry(one)
+                if not self._stat(one):
+                    continue
+                is_whole = self._is_readable(one) and self._holds(one, file)
+                if is_whole:
+                    with_source += self._compare_source(one)
+                files, size = files + 1, size + one.size
+                if len(self._found) == before:
+                    good.add(one.path)
+            links += self._links(file.entry)
+        for directory in self._selection.directories:
+            self._found += self._entry(directory)
+            directories += 1
+        for each in self._selection.problems:
+            self._tell("not-restored", each.path, each.detail)
+        return Compared(Opened(files, size, directories, links, with_source), self._found, good)
+
+    def _tell(self, kind: str, path: bytes, detail: str) -> None:
+        self._found.append(Finding(kind, f"/{shown_path(path)}", detail))
+
+    def _stat(self, one: RestoreEntry) -> os.stat_result | None:
+        return self._existing.stat(one.directory, one.name)
+
+    def _is_readable(self, one: RestoreEntry) -> bool:
+        return self._is_root or bool(one.mode & 0o400)
+
+    def _holds(self, one: RestoreEntry, file: RestoreFile) -> bool:
+        if holds(self._existing, one, file, self._selection.locations, self._chunk_key):
+            return True
+        self._tell("content", one.path, "its bytes are not those that were saved")
+        return False
+
+    # Metadata.
+
+    def _entry(self, one: RestoreEntry) -> Iterator[Finding]:
+        """Deviations of one entry from its row."""
+        found = self._stat(one)
+        if found is None:
+            met = self._problems.get(one.path)
+            why = met.detail if met is not None else "it is not there"
+            yield Finding("not-restored", f"/{shown_path(one.path)}", why)
+            return
+        for what in self._deviations(one, found):
+            yield Finding("metadata", f"/{shown_path(one.path)}", what)
+
+    def _deviations(self, one: RestoreEntry, found: os.stat_result) -> Iterator[str]:
+        if stat.S_IFMT(found.st_mode) != KINDS.get(one.kind, _kind(one.kind)):
+            yield "it is of another kind"
+            return
+        mode = stat.S_IMODE(found.st_mode)
+        if mode != one.mode and (self._is_root or (mode ^ one.mode) & ~(stat.S_ISUID | stat.S_ISGID)):
+            yield f"its mode is {mode:04o} instead of {one.mode:04o}"
+        uid, gid = self._owners.ids(one.owner)
+        if self._is_root and (found.st_uid, found.st_gid) != (uid, gid):
+            yield f"its owner is {found.st_uid}:{found.st_gid} instead of {uid}:{gid}"
+        if abs(found.st_mtime_ns - one.mtime_ns) >= _NANOSECONDS:
+            yield "its time is another one"
+        if one.kind in {EntryKind.FILE, EntryKind.DIRECTORY} and self._is_readable(one):
+            yield from self._attributes(one)
+
+    def _attributes(self, one: RestoreEntry) -> Iterator[str]:
+        handle = self._open(one)
+        if handle is None:
+            return
+        try:
+            have, flags = read_attributes(handle), read_flags(handle)
+        finally:
+            os.close(handle)
+        extra = one.extra or Extra()
+        want, there = self._wanted(extra), self._there(have)
+        for name in sorted(want.keys() | there.keys()):
+            if want.get(name) != there.get(name):
+                yield f"its {os.fsdecode(name)} is not what was saved"
+        if flags is not None and self._is_root and have.flags != extra.flags & KEPT:
+            yield "its flags (chattr) are not what was saved"
+
+    def _open(self, one: RestoreEntry) -> int | None:
+        handle = self._existing.directory(one.directory)
+        with suppress(OSError):
+            return None if handle is None else os.open(one.name, _LOOK, dir_fd=handle)
+        return None
+
+    def _wanted(self, extra: Extra) -> dict[bytes, bytes]:
+        """The attributes that should be there, ACLs with the ids of this machine."""
+        found = {}
+        for name, value in extra.xattrs:
+            if not self._is_compared(name):
+                continue
+            found[name] = value
+            if name in {ACCESS, DEFAULT}:
+                with suppress(FormatError):
+                    found[name] = self._owners.acl(value, extra)
+        return found
+
+    def _there(self, have: Attributes) -> dict[bytes, bytes]:
+        return {name: value for name, value in have.xattrs if self._is_compared(name)}
+
+    def _is_compared(self, name: bytes) -> bool:
+        """Whether an attribute can be set here; what a system labels by itself is not compared."""
+        if name in {b"security.selinux", b"security.ima"}:
+            return False
+        return name.startswith(b"user.") or name in {ACCESS, DEFAULT} or self._is_root
+
+    # Hard links.
+
+    def _links(self, first: RestoreEntry) -> int:
+        """The further names of a file that lead to its inode; those that do not are findings."""
+        one = self._stat(first)
+        if one is None:
+            return 0
+        good = 0
+        for name in first.links:
+            other = self._stat(name)
+            if other is None:
+                continue
+            if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
+                good += 1
+            else:
+                self._tell("hard-link", name.path, f"it is no hard link to /{shown_path(first.path)}")
+        if one.st_nlink != 1 + len(first.links):
+            told = f"it has {one.st_nlink} names instead of {1 + len(first.links)}"
+            self._tell("hard-link", first.path, told)
+        return good
+
+    # The source.
+
+    def _compare_source(self, one: RestoreEntry) -> int:
+        """Compare with the source's file if it is unchanged by size and time; whether that was possible."""
+        if not self._has_source or one.holes:
+            return 0
+        with suppress(OSError):
+            source = os.open(b"/" + one.path, _LOOK)
+            try:
+                if not _is_unchanged(source, one):
+                    return 0
+                is_same = self._has_bytes_of(source, one)
+                if not _is_unchanged(source, one):
+                    return 0
+            finally:
+                os.close(source)
+            if not is_same:
+                told = "the source has the same size and time, and other bytes: a disk that fails?"
+                self._tell("source-differs", one.path, told)
+            return 1
+        return 0
+
+    def _has_bytes_of(self, source: int, one: RestoreEntry) -> bool:
+        restored = self._open(one)
+        if restored is None:
+            return False
+        try:
+            at = 0
+            while at < one.size:
+                size = min(MIB, one.size - at)
+                data = os.pread(source, size, at)
+                if not data or data != os.pread(restored, len(data), at):
+                    return False
+                at += len(data)
+            return True
+        finally:
+            os.close(restored)
+
+
+def _is_unchanged(handle: int, one: RestoreEntry) -> bool:
+    found = os.fstat(handle)
+    same = (found.st_size, found.st_mtime_ns) == (one.size, one.mtime_ns)
+    return stat.S_ISREG(found.st_mode) and same
+
+
+def _kind(kind: EntryKind) -> int:
+    return stat.S_IFDIR if kind is EntryKind.DIRECTORY else stat.S_IFREG

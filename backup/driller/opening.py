@@ -1,0 +1,323 @@
+"""The grade that needs the recovery key: files restored into a directory of the drill's own, and compared.
+
+    begin    choose, see that the key opens all of it, record the drill with its cost
+    step     begin the restores, ask, deliver what is ready; when all came: compare, record, remove
+
+Each step may be cut anywhere and run again. Keys of packs wait with their restores, as those of any restore
+do, so only the first step needs the recovery key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
+from backup.checker.read_sample import Piece
+from backup.checker.report import Finding
+from backup.checker.verify_slice import pack_keys
+from backup.driller import budget, planning, scratch
+from backup.driller.compare import Compared, compare
+from backup.driller.context import DrillContext
+from backup.driller.report import DrillReport, Opened
+from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
+from backup.format.keys import RecoveryKey
+from backup.inventory import drills, packed, readings, retrievals, runs, snapshots
+from backup.inventory.database import Transaction
+from backup.inventory.drills import Drill
+from backup.inventory.readings import Grade
+from backup.inventory.restore_state import read_progress
+from backup.inventory.retrievals import Restore, Retrieval
+from backup.inventory.runs import Outcome
+from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage, StepStage
+from backup.model import ByteRange, JobName, Problem, SnapshotId
+from backup.restorer.plan import RestorePlan, plan_restore
+from backup.restorer.restore import (
+    advance,
+    begin_restore,
+    cancel,
+    deliver,
+    find_restore,
+    is_partly_ready,
+    is_ready,
+)
+from backup.restorer.selection.choice import Choice
+from backup.restorer.selection.select import Selection, frames_by_archive, select_entries
+
+_ALL = b"/"
+
+
+class Part(msgspec.Struct):
+    """What a drill restores of one snapshot, and the id of its restore once that is begun."""
+
+    job: str
+    snapshot: str
+    paths: list[bytes]
+    restore: str = ""
+
+
+class OpeningPlan(msgspec.Struct):
+    """All parts; `paid` are the tokens of requests whose cost is recorded."""
+
+    parts: list[Part]
+    paid: list[str] = []
+
+
+def find(context: DrillContext) -> Drill | None:
+    """The drill of this grade that has not ended."""
+    with context.inventory.reading() as tx:
+        return drills.find_open(tx, context.name, Grade.OPENED)
+
+
+def step(context: DrillContext, keys: Sequence[RecoveryKey] = ()) -> DrillReport:
+    """Begin a drill, or go on with the open one. `RecoveryKeyError` if a key is needed, or opens not all."""
+    found = find(context) or begin(context, keys)
+    if found is None:
+        return DrillReport(StepStage.DONE, context.name, Grade.OPENED, context.vault.name, context.currency)
+    return _Opening(found, context, keys).step()
+
+
+def begin(context: DrillContext, keys: Sequence[RecoveryKey]) -> Drill | None:
+    """Record a drill with its cost before anything is asked for; None if nothing is stored yet."""
+    chosen = planning.plan(context, Grade.OPENED)
+    if chosen is None:
+        return None
+    if not chosen.pieces:
+        raise planning.nothing_readable(context, chosen)
+    _require_keys(list(chosen.plans.values()), keys)
+    parts = [Part(job, plan.snapshot.id, list(plan.choice.paths)) for job, plan in chosen.plans.items()]
+    packed_plan = msgspec.msgpack.encode(OpeningPlan(parts))
+    with context.inventory.writing() as tx:
+        now = context.clock.now()
+        run = budget.begin(tx, context, Grade.OPENED, chosen.cost, now, packed_plan)
+        return drills.get_drill(tx, run.number)
+
+
+def _require_keys(plans: Sequence[RestorePlan], keys: Sequence[RecoveryKey]) -> None:
+    if not keys:
+        raise RecoveryKeyError("the recovery key is needed to open anything", advice="give --key FILE")
+    for plan in plans:
+        for number, archive in plan.archives.items():
+            if pack_keys(archive.header, keys) is None:
+                raise RecoveryKeyError(
+                    f"no recovery key that was given opens archive {number}",
+                    advice="nothing was asked for; `nightvault key status` shows for whom they are sealed",
+                )
+
+
+class _Opening:
+    """One step of one drill."""
+
+    def __init__(self, drill: Drill, context: DrillContext, keys: Sequence[RecoveryKey]) -> None:
+        self._drill = drill
+        self._run = drill.run.number
+        self._began = drill.run.started_at
+        self._context = context
+        self._keys = keys
+        self._plan = msgspec.msgpack.decode(drill.plan, type=OpeningPlan)
+        self._at = replace(context.restore, may_ask=self._may_ask)
+        self._problems: dict[bytes, Problem] = {}
+        self._given_up: list[Finding] = []
+        self._folder = scratch.make(context.scratch, self._run)
+
+    def step(self) -> DrillReport:
+        """Go on with each restore; when all are over, compare."""
+        waits = [self._go_on(number, part) for number, part in enumerate(self._plan.parts)]
+        told = ", ".join(one for one in waits if one)
+        if told:
+            return replace(self._report(), state=StepStage.WAITING, waits_for=told)
+        return self._finish()
+
+    # Asking and delivering.
+
+    def _go_on(self, number: int, part: Part) -> str:
+        """Take a restore as far as it goes now; what it waits for, empty once it is over."""
+        restore = self._restore_of(number, part)
+        lapses = 0
+        while restore.state is RestoreStage.OPEN:
+            known = advance(restore, self._at)
+            if not (is_ready(known) or is_partly_ready(known)):
+                return self._waits(restore, known)
+            self._begin_anew(number, restore)
+            try:
+                report = deliver(restore, known, self._at)
+            except RetrievalExpiredError:
+                lapses += 1
+                if lapses > 1:
+                    return f"{len(known)} retrievals"
+                continue
+            self._problems |= {one.path: one for one in report.problems}
+            restore = self._find(restore.id)
+        return ""
+
+    def _begin_anew(self, number: int, restore: Restore) -> None:
+        """Remove what a session brought that was cut off before it recorded anything."""
+        with self._context.inventory.reading() as tx:
+            before = read_progress(tx, restore.number)
+        if before is None or not before.has_begun:
+            scratch.clear(self._context.scratch, self._run, str(number))
+
+    def _restore_of(self, number: int, part: Part) -> Restore:
+        """The restore of a part, begun if it is not yet."""
+        if part.restore:
+            return self._find(part.restore)
+        self._hold_to_cost()
+        plan = self._planned(part)
+        target = os.fsencode(f"{self._folder}/{number}")
+        tier = self._context.check.tier
+        restore = begin_restore(plan, target, self._at, tier=tier, keys=self._some_keys)
+        with self._context.inventory.writing() as tx:
+            part.restore = restore.id
+            tokens = [one.token for one in retrievals.retrievals_of(tx, restore.number)]
+            self._plan.paid += tokens
+            self._keep(tx)
+        return restore
+
+    def _hold_to_cost(self) -> None:
+        """Refuse to begin what has become dearer than was recorded, as backups came between. `UsageError`."""
+        plans = {JobName(part.job): self._planned(part) for part in self._plan.parts}
+        with self._context.inventory.reading() as tx:
+            pieces = planning.apart(tx, plans)
+        if budget.cost_of(pieces, self._context) > self._report().cost:
+            give_up(self._drill, self._context)
+            raise UsageError(
+                f"drill {self._context.name} was cut off, and would cost more now than was recorded",
+                advice="it was given up: run it again",
+            )
+
+    def _planned(self, part: Part) -> RestorePlan:
+        with self._context.inventory.reading() as tx:
+            snapshot = snapshots.get_snapshot(tx, SnapshotId(part.snapshot))
+        return plan_restore(snapshot, _ALL, self._at, Choice(paths=tuple(part.paths)))
+
+    def _some_keys(self) -> Sequence[RecoveryKey]:
+        if not self._keys:
+            raise RecoveryKeyError(
+                f"drill {self._context.name} was cut off before it asked for all: it needs the key again",
+                advice=f"`nightvault drill run {self._context.name} --key FILE`",
+            )
+        return self._keys
+
+    def _find(self, restore_id: str) -> Restore:
+        return find_restore(self._context.inventory, restore_id)
+
+    def _keep(self, tx: Transaction) -> None:
+        drills.keep_plan(tx, self._run, msgspec.msgpack.encode(self._plan))
+
+    def _may_ask(self, one: Retrieval) -> bool:
+        """Whether something may be asked for: it is paid for already, or the month allows it once more."""
+        if one.token in self._plan.paid:
+            return True
+        piece = Piece(one.archive, one.extent.end, one.left.start, one.left.end, one.left)
+        with self._context.inventory.writing() as tx:
+            if not budget.may_ask_again(tx, self._context, self._run, piece):
+                return False
+            self._plan.paid.append(one.token)
+            self._keep(tx)
+        return True
+
+    def _waits(self, restore: Restore, known: Sequence[Retrieval]) -> str:
+        """How many retrievals are waited for; gives up what may not be asked for again, if that is all."""
+        left = [one for one in known if one.state not in SETTLED]
+        planned = [one for one in left if one.state is RetrievalStage.PLANNED]
+        if planned and len(planned) == len(left) and all(one.token not in self._plan.paid for one in planned):
+            why = "what was asked for is gone before it was read; to ask again may cost more than is allowed"
+            self._given_up.append(Finding("unread", f"restore {restore.id}", why))
+            cancel(restore, self._context.inventory, self._at.key_directory, self._context.clock)
+            return ""
+        return f"{len(left)} of {len(known)} retrievals"
+
+    # The end.
+
+    def _finish(self) -> DrillReport:
+        results = [self._compared(number, part) for number, part in enumerate(self._plan.parts)]
+        now = self._context.clock.now()
+        findings = [one for each, _ in results for one in each.findings]
+        report = replace(
+            self._report(),
+            opened=_sum([each.opened for each, _ in results]),
+            findings=tuple(findings),
+            seconds=max(0.0, (now - self._began).total_seconds()),
+        )
+        with self._context.inventory.writing() as tx:
+            for each, selection in results:
+                if selection is not None:
+                    self._record(tx, selection, each)
+            runs.finish_run(tx, self._run, report.outcome, report.summary(), now)
+            keep = drills.open_runs(tx)
+        scratch.sweep(self._context.scratch, keep)
+        return report
+
+    def _compared(self, number: int, part: Part) -> tuple[Compared, Selection | None]:
+        if self._find(part.restore).state is RestoreStage.CANCELLED:
+            found = [one for one in self._given_up if part.restore in one.what]
+            given_up = Finding("unread", f"job {part.job}", "its restore was cancelled")
+            return Compared(Opened(), found or [given_up]), None
+        context = self._context.restore
+        with context.inventory.reading() as tx:
+            snapshot = snapshots.get_snapshot(tx, SnapshotId(part.snapshot))
+            choice = Choice(paths=tuple(part.paths))
+            selection = select_entries(tx, snapshot, _ALL, context.secret.content_key, choice)
+        target = os.fsencode(f"{self._folder}/{number}")
+        os.makedirs(target, mode=0o700, exist_ok=True)
+        compared = compare(target, selection, snapshot, context.secret.chunk_key, self._problems)
+        return compared, selection
+
+    def _record(self, tx: Transaction, selection: Selection, compared: Compared) -> None:
+        """Record as opened the frames of which every file that was restored is as it was saved."""
+        bad: set[tuple[int, int]] = set()
+        for file in selection.files:
+            if not all(one.path in compared.good for one in file.entry.names):
+                chunks = [selection.locations[number] for number in file.chunks]
+                bad |= {(one.archive, one.frame) for one in chunks}
+        now = self._context.clock.now()
+        for archive, frames in frames_by_archive(selection.locations).items():
+            rows = [row for row in packed.frame_rows(tx, archive) if row.number in frames]
+            good = [row for row in rows if (archive, row.number) not in bad]
+            pieces = [ByteRange(row.offset, row.offset + row.sealed_length) for row in good]
+            readings.record_opened(tx, self._run, archive, pieces, self._context.check.tier, now)
+
+    def _report(self) -> DrillReport:
+        with self._context.inventory.reading() as tx:
+            cost = drills.get_drill(tx, self._run).cost
+        context = self._context
+        return DrillReport(
+            StepStage.DONE,
+            context.name,
+            Grade.OPENED,
+            context.vault.name,
+            context.currency,
+            run=self._run,
+            cost=cost,
+        )
+
+
+def _sum(several: Sequence[Opened]) -> Opened:
+    return Opened(
+        files=sum(one.files for one in several),
+        bytes=sum(one.bytes for one in several),
+        directories=sum(one.directories for one in several),
+        hard_links=sum(one.hard_links for one in several),
+        with_source=sum(one.with_source for one in several),
+    )
+
+
+def give_up(drill: Drill, context: DrillContext) -> None:
+    """End a drill that was cut off before all of it was begun; what of it was begun is cancelled."""
+    folder = os.fsencode(f"{context.scratch}/{drill.run.number}/")
+    with context.inventory.reading() as tx:
+        begun = retrievals.list_restores(tx, only_open=True)
+    for one in begun:
+        if one.target.startswith(folder):
+            cancel(one, context.inventory, context.restore.key_directory, context.clock)
+    with context.inventory.writing() as tx:
+        report = {"drill": drill.name, "grade": "opened", "vault": drill.vault, "error": "cut off"}
+        runs.finish_run(tx, drill.run.number, Outcome.INTERRUPTED, report, context.clock.now())
+
+
+def needs_key(drill: Drill) -> bool:
+    """Whether some of its restores are not begun yet, for which the recovery key is needed."""
+    plan = msgspec.msgpack.decode(drill.plan, type=OpeningPlan)
+    return any(not part.restore for part in plan.parts)
