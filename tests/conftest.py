@@ -18,7 +18,7 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.database import Inventory, create_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.support import key_stores, quick_inventories, quick_syncs, room, s3_servers
+from tests.support import key_stores, quick_clients, quick_inventories, quick_syncs, room, s3_servers
 from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
@@ -33,6 +33,7 @@ from tests.support.users import nobody  # noqa: F401  a fixture
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
+quick_clients.quicken()
 quick_syncs.quicken()
 quick_inventories.quicken()
 
