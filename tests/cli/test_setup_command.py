@@ -100,6 +100,28 @@ def empty(emulator: RunningEmulator, kind: str) -> None:
     emulator.make_inventories()
 
 
+@pytest.mark.parametrize("leaves", ["version", "marker"])
+def test_a_bucket_with_nothing_but_old_versions_is_left(
+    emulator: RunningEmulator, server: Server, leaves: str
+) -> None:
+    """S3 would refuse to delete it: it is named before anything is done, and goes once they are gone."""
+    s3 = admin_client(emulator, "s3")
+    server.done(*set_up(server, "apply", "--yes", "--versioning"))
+    given = {"Bucket": BUCKET, "Key": "data/one"}
+    made = s3.put_object(**given, Body=b"x", StorageClass="GLACIER", IfNoneMatch="*")["VersionId"]
+    marker = s3.delete_object(**given)["VersionId"]
+    if leaves == "marker":
+        s3.delete_object(**given, VersionId=made)
+    assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
+    told = server.done(*set_up(server, "destroy", "--yes")).stdout
+    assert f"bucket {BUCKET}: it is not empty (old versions" in " ".join(told.split())
+    assert list(state_of(emulator)["buckets"]) == [BUCKET]
+    for version in (made, marker):
+        s3.delete_object(**given, VersionId=version)
+    server.done(*set_up(server, "destroy", "--yes"))
+    assert state_of(emulator) == EMPTY
+
+
 class CutShortError(BaseException):
     """The process is killed."""
 
@@ -256,6 +278,7 @@ def test_who_may_not_is_told_the_statement(
 
 
 OF_S3 = (
+    "s3:ListBucketVersions",
     *("s3:GetLifecycleConfiguration", "s3:PutLifecycleConfiguration", "s3:ListBucket"),
     *("s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
 )

@@ -206,7 +206,8 @@ def to_destroy(wanted: Wanted, found: Found) -> Plan:
     if place is not None and not place.is_ours:
         left.append(f"{where}: it does not carry the tag {TAG}={name}")
     elif place is not None and place.holds:
-        left.append(f"{where}: it is not empty; what is stored there is never deleted by a set-up")
+        counts = " (old versions and delete markers count)" if wanted.bucket else ""
+        left.append(f"{where}: it is not empty{counts}; what is stored there is never deleted by a set-up")
     elif place is not None:
         steps.append(_delete_place(wanted))
     return Plan(tuple(steps), left=tuple(left))

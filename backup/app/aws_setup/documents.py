@@ -40,7 +40,8 @@ PLACE_ACTIONS: Mapping[str, Sequence[str]] = {
         *("glacier:AddTagsToVault", "glacier:ListTagsForVault"),
     ),
     "s3": (
-        *("s3:CreateBucket", "s3:TagResource", "s3:ListBucket", "s3:DeleteBucket", "s3:GetBucketTagging"),
+        *("s3:CreateBucket", "s3:TagResource", "s3:ListBucket", "s3:ListBucketVersions"),
+        *("s3:DeleteBucket", "s3:GetBucketTagging"),
         *("s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
         *("s3:GetBucketPolicy", "s3:PutBucketPolicy"),
         *("s3:GetLifecycleConfiguration", "s3:PutLifecycleConfiguration"),

@@ -95,8 +95,13 @@ def _bucket(calls: AwsCalls, setup: str, bucket: WantedBucket) -> FoundPlace | N
     if tags.get(TAG) != setup:
         return FoundPlace(is_ours=False, holds=True, settings=settings)
     settings |= _bucket_settings(calls, where)
-    holds = bool(calls.call("s3", "list_objects_v2", **where, MaxKeys=1).get("KeyCount"))
-    return FoundPlace(is_ours=True, holds=holds, settings=settings)
+    return FoundPlace(is_ours=True, holds=_holds(calls, where), settings=settings)
+
+
+def _holds(calls: AwsCalls, where: Mapping[str, str]) -> bool:
+    """Whether a bucket holds anything: S3 deletes none with old versions or delete markers, either."""
+    page = calls.call("s3", "list_object_versions", **where, MaxKeys=1)
+    return any(page.get(kind) for kind in ("Versions", "DeleteMarkers", "IsTruncated"))
 
 
 def _bucket_settings(calls: AwsCalls, where: Mapping[str, str]) -> dict[str, Any]:
