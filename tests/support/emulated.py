@@ -16,6 +16,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.support import unmeasured
+from tests.support.emulator_forks import Fork
 from tests.support.room import remove
 
 ACCOUNT_ID = "123456789012"
@@ -112,7 +113,8 @@ class RunningEmulator:
         self._options = tuple(options)
         self._port = port
         self._environment = unmeasured.measured() if measured else unmeasured.unmeasured()
-        self._process: subprocess.Popen[str] | None = None
+        self._measured = measured
+        self._process: subprocess.Popen[str] | Fork | None = None
         self._s3_port = 0
         self.glacier_url = ""
         self.s3_url = ""
@@ -132,13 +134,7 @@ class RunningEmulator:
         """Start the process and wait until it listens."""
         ports = ("--port", str(self._port), "--s3-port", str(self._s3_port))
         where = (*ports, "--state", str(self._state), "--accounts", str(self._accounts))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "backup.emulator", *where, "--speed", str(self._speed), *self._options],
-            cwd=REPOSITORY,
-            env={**self._environment, "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._process = self._begin([*where, "--speed", str(self._speed), *self._options])
         urls = json.loads(self._first_line(self._process))
         self.glacier_url = urls["glacier"]
         self.rolesanywhere_url = urls["rolesanywhere"]
@@ -147,7 +143,18 @@ class RunningEmulator:
         self._port = urlsplit(self.glacier_url).port or 0
         self._s3_port = urlsplit(self.s3_url).port or 0
 
-    def _first_line(self, process: subprocess.Popen[str]) -> str:
+    def _begin(self, words: Sequence[str]) -> subprocess.Popen[str] | Fork:
+        if not self._measured:
+            return Fork(words, self._environment)
+        return subprocess.Popen(
+            [sys.executable, "-m", "backup.emulator", *words],
+            cwd=REPOSITORY,
+            env={**self._environment, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _first_line(self, process: subprocess.Popen[str] | Fork) -> str:
         watchdog = threading.Timer(START_SECONDS, process.kill)
         watchdog.start()
         try:
