@@ -18,7 +18,6 @@ from backup.app.expected_times import expected
 from backup.app.held_restores import HeldNotes
 from backup.app.prices import kind_of, price_table
 from backup.app.renewal_times import renewal_due
-from backup.app.state import State
 from backup.app.stats import terms_of
 from backup.app.status_parts import (
     UNKNOWN,
@@ -36,7 +35,6 @@ from backup.app.status_parts import (
 from backup.app.task_times import LastRun, due_at
 from backup.app.tasks import backup_task
 from backup.app.units import has_timer
-from backup.app.vaults import identity_files
 from backup.config import Config, JobSettings, VaultSettings
 from backup.errors import NightvaultError
 from backup.inventory import messages, retrievals
@@ -80,16 +78,32 @@ class _Rows:
 
 def read_status(config: Config, now: datetime) -> Status:
     """The status of this server."""
+    certificate = _certificate(config)
+    renewal = _renewal(config, certificate)
     before = holders(config.state_dir)  # a run that ends, or begins, while we look is not dead
     opened = open_inventory(config.inventory_url, lock_directory=config.state_dir)
     with closing(opened) as inventory, inventory.reading() as tx:
-        rows = _read(tx, now)
+        return status_in(tx, config, now, before, certificate, renewal)
+
+
+def status_in(
+    tx: Transaction,
+    config: Config,
+    now: datetime,
+    before: Mapping[str, Sequence[Holder]] | None,
+    certificate: CertificateStatus | None = None,
+    renewal: RenewalStatus | None = None,
+) -> Status:
+    """The status as one transaction has it; `before` are the locks that were held before it began.
+
+    No certificate or key is looked at: what is known of them is given.
+    """
+    rows = _read(tx, now)
     after = holders(config.state_dir)
     locked = None if before is None or after is None else frozenset(before) | frozenset(after)
     vaults = {one.name: one.vault for one in config.jobs}
     facts = [RunFacts.of(run, vaults, is_dead=is_dead(run, locked)) for run in rows.runs]
     known_since = max(rows.created_at, _changed_at(config))
-    certificate = _certificate(config)
     jobs = [_job(job, rows, facts, now, known_since) for job in config.jobs]
     found = Status(
         now=now,
@@ -99,7 +113,7 @@ def read_status(config: Config, now: datetime) -> Status:
         restores=[_restore(config, one, rows.retrievals.get(one.number, ())) for one in rows.restores],
         vaults=_vaults(config, rows, facts, now),
         certificate=certificate,
-        renewal=_renewal(config, certificate),
+        renewal=renewal,
         daemon_runs=None if after is None else DAEMON in after,
         suspended=_suspended(after or {}),
         currency=price_table(config).currency,
@@ -252,6 +266,7 @@ def _month(config: Config, settings: VaultSettings | None, held: Sequence[querie
 
 
 def _restore(config: Config, one: Restore, groups: Sequence[queries.RetrievalGroup]) -> RestoreStatus:
+    from backup.app.state import State
     from backup.restorer.report import stage
 
     examples = [group.example for group in groups]
@@ -280,6 +295,7 @@ def _certificate(config: Config) -> CertificateStatus | None:
 
     if config.identity is None or is_pkcs11(config.identity.certificate):
         return None
+    from backup.app.vaults import identity_files
     from backup.credentials.identity import own_certificate
 
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backup.inventory import runs
@@ -21,7 +21,11 @@ def unusual_in(tx: Transaction, run: Run) -> list[str]:
     if night is None:
         return []
     reports = runs.reports_before(tx, run.job, run.number, limit=NIGHTS)
-    before = [one for one in map(_figures, reports) if one is not None]
+    return sentences(night, [one for one in map(_figures, reports) if one is not None])
+
+
+def sentences(night: Figures, before: Sequence[Figures]) -> list[str]:
+    """What is unusual about a night beside those before it, oldest first."""
     return [_sentence(figure, night, odd) for figure, odd in judge_figures(night, before).items()]
 
 

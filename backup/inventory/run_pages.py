@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows, row_of
 
-_FIGURES = ("vault", "error", "files_read", "bytes_read", "bytes_uploaded", "problems")
+_FIGURES = ("vault", "error", "files_read", "bytes_read", "bytes_uploaded", "problems", "bytes_new")
+_MOST_BACKUPS = 10_000
 _TOLD = ", ".join(f"json_extract(r.report, '$.{name}')" for name in _FIGURES)
 
 _PAGE = f"""
@@ -28,7 +29,8 @@ _NEWEST = "SELECT max(number), max(started_at), max(finished_at) FROM runs"
 _NIGHTS = f"""
 SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at, {_TOLD}
 FROM runs r JOIN jobs j ON j.number = r.job
-WHERE r.kind = 'backup' AND r.started_at >= {{m}} ORDER BY r.number"""  # noqa: S608
+WHERE r.kind = 'backup' AND r.started_at >= {{m}}
+ORDER BY r.number DESC LIMIT {{m}}"""  # noqa: S608
 
 
 class RunRow(NamedTuple):
@@ -46,6 +48,7 @@ class RunRow(NamedTuple):
     bytes_read: Any
     bytes_uploaded: Any
     problems: Any
+    bytes_new: Any
 
 
 class StoredRow(NamedTuple):
@@ -111,5 +114,5 @@ def newest(tx: Transaction) -> tuple[int, int]:
 
 
 def backups_since(tx: Transaction, since: int) -> list[RunRow]:
-    """Backups that began since then (microseconds), by number."""
-    return [RunRow._make(row) for row in raw_rows(tx, _NIGHTS, (since,))]
+    """Backups that began since then (microseconds), by number; the newest ten thousand."""
+    return [RunRow._make(row) for row in raw_rows(tx, _NIGHTS, (since, _MOST_BACKUPS))][::-1]

@@ -1,0 +1,24 @@
+"""This server's certificate as the page sees it: the file that everybody may read, never a key."""
+
+from __future__ import annotations
+
+from backup.app.status_parts import CertificateStatus
+from backup.config import Config
+
+_MOST = 256 * 1024
+
+
+def certificate_of(config: Config) -> CertificateStatus | None:
+    """The dates of the certificate in its file; None without one, on a token, or where it may not be read."""
+    if config.identity is None or ":" in config.identity.certificate.partition("/")[0]:
+        return None
+    from cryptography import x509
+
+    try:
+        with open(config.identity.certificate, "rb") as file:
+            found = x509.load_pem_x509_certificates(file.read(_MOST))[0]
+    except (OSError, ValueError, IndexError):
+        return None  # `nightvault status` says what is wrong with it
+    return CertificateStatus(
+        found.not_valid_before_utc, found.not_valid_after_utc, serial=found.serial_number
+    )

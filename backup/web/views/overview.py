@@ -1,0 +1,187 @@
+"""The overview: `nightvault status` with thirty nights of each job, and what the daemon does now."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from backup.app.concerns import concerns_of
+from backup.app.prices import price_table
+from backup.app.stats import terms_of
+from backup.app.status import status_in
+from backup.app.status_parts import Concern, JobStatus, Level, Status, VaultStatus
+from backup.config import Config
+from backup.inventory import run_pages
+from backup.inventory.database import Transaction
+from backup.inventory.proofs import Proof, proofs
+from backup.inventory.run_pages import RunRow
+from backup.inventory.schema import micros, moment
+from backup.inventory.snapshot_pages import SnapshotSize, counts_by_job, sizes_since
+from backup.inventory.status import Held, held
+from backup.model import JobName, VaultName
+from backup.retention.stats import MONTH
+from backup.web.views.certificate import certificate_of
+from backup.web.views.daemon import DaemonStatus
+from backup.web.views.strip import DAYS, by_job, strip
+from backup.web.views.values.overview import (
+    HostCard,
+    JobCard,
+    NightOutcome,
+    Overview,
+    VaultCard,
+)
+from backup.wording import size
+
+_LOOKED_AT = timedelta(days=2 * DAYS)  # thirty nights, and what is usual before them
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What the inventory gave beside the status."""
+
+    runs: Mapping[str, Sequence[RunRow]]
+    sizes: Mapping[JobName, Sequence[SnapshotSize]]
+    counts: Mapping[JobName, int]
+    held: Sequence[Held]
+    proofs: Mapping[tuple[VaultName, JobName | None], Proof]
+
+
+def overview(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatus | None) -> Overview:
+    """Is all well, job by job."""
+    found = the_status(tx, config, now, daemon)
+    rows = _Rows(
+        runs=by_job(run_pages.backups_since(tx, micros(now - _LOOKED_AT))),
+        sizes=sizes_since(tx, micros(now - timedelta(days=DAYS))),
+        counts=counts_by_job(tx),
+        held=held(tx),
+        proofs=proofs(tx, now),
+    )
+    _, newest = run_pages.newest(tx)
+    jobs = [_job(config, one, found, rows, daemon) for one in found.jobs]
+    proof = sum(rows.proofs.values(), Proof())
+    return Overview(
+        now=now,
+        as_of=daemon.as_of if daemon else None,
+        newest=moment(newest) if newest else None,
+        level=found.worst,
+        problems=found.concerns,
+        hosts=[HostCard(socket.gethostname(), _worst(jobs), sorted(jobs, key=_urgency))],
+        vaults=[_vault(config, one, rows) for one in found.vaults],
+        restores=found.restores,
+        tasks=list(daemon.tasks) if daemon else [],
+        certificate=found.certificate,
+        month=total([one.month for one in found.vaults]),
+        currency=found.currency,
+        last_read_back=proof.last_read_back,
+        last_opened=proof.last_opened,
+    )
+
+
+def the_status(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatus | None) -> Status:
+    """The status of `nightvault status`, with the daemon's word if it gave one.
+
+    Where locks cannot be seen it is not known whether a daemon runs that gives no answer.
+    """
+    found = status_in(tx, config, now, None, certificate_of(config))
+    if daemon is None:
+        return found
+    heard = replace(found, daemon_runs=True, waits_for_clock=daemon.waits_for_clock)
+    return replace(heard, concerns=concerns_of(heard))
+
+
+def total(amounts: Sequence[Decimal | None]) -> Decimal | None:
+    """The sum; None if one of them is not known."""
+    known = [one for one in amounts if one is not None]
+    return sum(known, Decimal(0)) if len(known) == len(amounts) else None
+
+
+def _urgency(job: JobCard) -> tuple[int, str]:
+    return (0 if job.level is Level.CRITICAL else 1 if job.level else 2), job.name
+
+
+def _worst(jobs: Sequence[JobCard]) -> Level | None:
+    levels = {one.level for one in jobs}
+    return next((one for one in (Level.CRITICAL, Level.WARNING) if one in levels), None)
+
+
+def _level(concerns: Sequence[Concern], job: JobName) -> Level | None:
+    """The worst level of what concerns a job; critical ones come first."""
+    return next((one.level for one in concerns if one.job == job), None)
+
+
+def _job(config: Config, one: JobStatus, found: Status, rows: _Rows, daemon: DaemonStatus | None) -> JobCard:
+    settings = next((job for job in config.jobs if job.name == one.name), None)
+    runs = rows.runs.get(one.name, ())
+    nights = strip(settings, runs, found.now, None)
+    sizes = rows.sizes.get(one.name, ())
+    last = runs[-1] if runs else None
+    return JobCard(
+        name=one.name,
+        vault=one.vault,
+        is_configured=True,
+        schedule=one.schedule,
+        level=_level(found.concerns, one.name),
+        last_good=one.last_good,
+        last_run=one.last_run.number if one.last_run else None,
+        last_outcome=NightOutcome(last.outcome if last else one.last_run.outcome if one.last_run else "none"),
+        last_run_at=one.last_run.started_at if one.last_run else None,
+        last_error=one.last_run.error if one.last_run else None,
+        next_at=one.next_at,
+        overdue_from=one.overdue_from,
+        is_overdue=one.is_overdue,
+        paused_until=one.paused_until,
+        snapshots=rows.counts.get(one.name, 0),
+        newest_snapshot=sizes[-1].id if sizes else None,
+        files=sizes[-1].files if sizes else 0,
+        bytes=sizes[-1].bytes if sizes else 0,
+        uploaded=sum(night.bytes_uploaded for night in nights),
+        sizes=_a_day(sizes),
+        nights=nights,
+        live=daemon.task("backup", one.name) if daemon else None,
+        last_drill=one.proof.last_opened,
+    )
+
+
+def _a_day(sizes: Sequence[SnapshotSize]) -> list[tuple[datetime, int]]:
+    """The last size of each day."""
+    found = {one.started_at.astimezone().date(): (one.started_at, one.bytes) for one in sizes}
+    return [found[day] for day in sorted(found)][-DAYS:]
+
+
+def _vault(config: Config, one: VaultStatus, rows: _Rows) -> VaultCard:
+    proof = sum((proof for (vault, _), proof in rows.proofs.items() if vault == one.name), Proof())
+    return VaultCard(
+        name=one.name,
+        kind=one.kind,
+        archives=one.archives,
+        bytes=one.bytes,
+        month=one.month,
+        is_free=one.is_free,
+        why=_why(config, one, rows.held),
+        checked_at=one.checked_at,
+        last_read_back=proof.last_read_back,
+        unverified_since=one.unverified_since,
+        next_prune=one.next_prune,
+    )
+
+
+def _why(config: Config, one: VaultStatus, rows: Sequence[Held]) -> str:
+    """Of what a month's cost is made: bytes by storage class, with what each costs."""
+    settings = next((vault for vault in config.vaults if vault.name == one.name), None)
+    if settings is None:
+        return "the config does not have this vault any more"
+    if one.is_free:
+        return "a directory: nobody bills it"
+    table = price_table(config)
+    terms = terms_of(config, table, settings)
+    parts = []
+    for held_of in (row for row in rows if row.vault == one.name):
+        price = terms.prices[held_of.kind]
+        cost = None if price is None else price.storing(held_of.bytes, held_of.archives, MONTH)
+        told = "no price is known" if cost is None else f"{cost:.2f} {table.currency}"
+        noun = held_of.kind.name.lower().replace("catalog", "catalogs")
+        parts.append(f"{size(held_of.bytes)} of {noun} in {terms.classes[held_of.kind]}: {told}")
+    return "; ".join(parts) or "nothing is stored yet"

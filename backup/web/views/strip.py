@@ -1,0 +1,123 @@
+"""The thirty nights of each job: outcomes by day, what was missed, what was unusual."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from threading import Lock
+
+from backup.app.unusual_runs import sentences
+from backup.config import JobSettings
+from backup.inventory.run_pages import RunRow
+from backup.inventory.schema import moment
+from backup.retention.unusual import NIGHTS, Figures
+from backup.schedule import next_due
+from backup.web.views.values.overview import NightCell, NightOutcome
+
+DAYS = 30
+_SLACK = timedelta(hours=1)
+_TICK = timedelta(microseconds=1)
+_ORDER = (
+    NightOutcome.RUNNING,
+    NightOutcome.FAILED,
+    NightOutcome.INTERRUPTED,
+    NightOutcome.PARTIAL,
+    NightOutcome.DONE,
+)
+_MADE = {"done", "partial"}
+_MOST_KNOWN = 4_000
+
+
+def strip(
+    job: JobSettings | None, rows: Sequence[RunRow], now: datetime, zone: tzinfo | None
+) -> list[NightCell]:
+    """The last thirty days of a job, oldest first; `rows` are its backups since before them, by number."""
+    today = now.astimezone(zone).date()
+    days = [today - timedelta(days=ago) for ago in range(DAYS - 1, -1, -1)]
+    by_day: dict[date, list[RunRow]] = {}
+    for one in rows:
+        by_day.setdefault(moment(one.started_at).astimezone(zone).date(), []).append(one)
+    known_since = moment(rows[0].started_at) if rows else now
+    return [
+        _cell(day, by_day[day], rows)
+        if day in by_day
+        else NightCell(day, _without(job, day, known_since, now, zone))
+        for day in days
+    ]
+
+
+def _cell(day: date, runs: Sequence[RunRow], rows: Sequence[RunRow]) -> NightCell:
+    """A day with backups: the worst that was not made good by a later one."""
+    last = runs[-1]
+    deciding = last if last.outcome in _MADE else min(runs, key=_place)
+    files = [one.files_read for one in runs if isinstance(one.files_read, int)]
+    return NightCell(
+        day=day,
+        outcome=NightOutcome(deciding.outcome),
+        run=deciding.number,
+        runs=len(runs),
+        bytes_uploaded=sum(one.bytes_uploaded for one in runs if isinstance(one.bytes_uploaded, int)),
+        files_read=sum(files) if files else None,
+        unusual=UNUSUAL.of(deciding, rows),
+    )
+
+
+def _place(one: RunRow) -> int:
+    return _ORDER.index(NightOutcome(one.outcome))
+
+
+def _without(
+    job: JobSettings | None, day: date, known_since: datetime, now: datetime, zone: tzinfo | None
+) -> NightOutcome:
+    """A day without a backup: missed if the schedule had a time in it, long enough ago."""
+    if job is None or job.when is None:
+        return NightOutcome.NONE
+    begin = datetime.combine(day, time(), zone).astimezone(UTC)
+    end = datetime.combine(day + timedelta(days=1), time(), zone).astimezone(UTC)
+    if end <= known_since.astimezone(UTC):
+        return NightOutcome.NONE
+    due = next_due(job.when, begin - _TICK, now)
+    late = timedelta(seconds=job.jitter) + _SLACK
+    is_past = begin <= due < end and known_since <= due and due + late < now
+    return NightOutcome.MISSED if is_past else NightOutcome.NONE
+
+
+class _Judged:
+    """What was unusual about runs, some of it: that never changes once a run has ended."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._known: OrderedDict[RunRow, Sequence[str]] = OrderedDict()
+
+    def of(self, run: RunRow, rows: Sequence[RunRow]) -> Sequence[str]:
+        """The sentences of a run beside the thirty of its job before it; none if it made no snapshot."""
+        night = _figures(run)
+        if run.outcome not in _MADE or night is None:
+            return ()
+        with self._lock:
+            if run in self._known:
+                return self._known[run]
+        before = [_figures(one) for one in rows if one.number < run.number and one.outcome in _MADE]
+        found = tuple(sentences(night, [one for one in before[-NIGHTS:] if one is not None]))
+        with self._lock:
+            self._known[run] = found
+            while len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        return found
+
+
+UNUSUAL = _Judged()
+
+
+def _figures(one: RunRow) -> Figures | None:
+    values = (one.files_read, one.bytes_uploaded, one.bytes_new)
+    return Figures(*values) if all(isinstance(value, int) for value in values) else None
+
+
+def by_job(rows: Sequence[RunRow]) -> Mapping[str, list[RunRow]]:
+    """Rows of each job, in their order."""
+    found: dict[str, list[RunRow]] = {}
+    for one in rows:
+        found.setdefault(one.job or "", []).append(one)
+    return found
