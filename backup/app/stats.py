@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
@@ -60,25 +60,43 @@ def read_statistics(
 
     `zone` is where nights are days (None: this machine's).
     """
-    since = now - timedelta(days=MONTH)
     with inventory.reading() as tx:
-        runs = queries.backup_runs(tx, now - _LOOKED_AT)
-        rows = Rows(
-            stored=queries.stored(tx),
-            snapshots=queries.snapshots(tx),
-            versions=queries.versions(tx),
-            nights=nights_of(runs, lambda began: began.astimezone(zone).date()),
-            uploads=queries.uploads(tx, since),
-            retrieved=queries.retrieved(tx, since),
-            shared=queries.shared(tx),
-            dead=_dead(tx),
-        )
+        return statistics_in(tx, config, now, vault=vault, job=job, zone=zone)
+
+
+def statistics_in(
+    tx: Transaction,
+    config: Config,
+    now: datetime,
+    *,
+    vault: VaultName | None = None,
+    job: JobName | None = None,
+    zone: tzinfo | None = None,
+    dead: Callable[[Transaction], Sequence[queries.Stored]] | None = None,
+    versions: Callable[[Transaction], Sequence[queries.Contents]] = queries.versions,
+) -> Statistics:
+    """The same in one transaction.
+
+    `dead` and `versions` look at every entry: somebody who keeps what they found brings it here.
+    """
+    since = now - timedelta(days=MONTH)
+    runs = queries.backup_runs(tx, now - _LOOKED_AT)
+    rows = Rows(
+        stored=queries.stored(tx),
+        snapshots=queries.snapshots(tx),
+        versions=versions(tx),
+        nights=nights_of(runs, lambda began: began.astimezone(zone).date()),
+        uploads=queries.uploads(tx, since),
+        retrieved=queries.retrieved(tx, since),
+        shared=queries.shared(tx),
+        dead=(dead or dead_archives)(tx),
+    )
     table = price_table(config)
     chosen = rows.only(vault, job)
     return Statistics(now, chosen, _terms_of(config, table, (name for name, _ in chosen.parts)), table)
 
 
-def _dead(tx: Transaction) -> list[queries.Stored]:
+def dead_archives(tx: Transaction) -> list[queries.Stored]:
     """The archives that no kept snapshot, no rebuild and no open restore needs: what a prune would delete.
 
     What a run stored that may still come true is not among them.

@@ -23,6 +23,7 @@ from backup.inventory.schema import (
     jobs,
     micros,
     moment,
+    readings,
     uploads,
     vaults,
 )
@@ -330,6 +331,18 @@ def vault_totals(tx: Transaction) -> dict[VaultName, tuple[int, int]]:
         .group_by(vaults.c.name)
     )
     return {VaultName(name): (count, size) for name, count, size in tx.execute(query)}
+
+
+def count_unread(tx: Transaction) -> dict[VaultName, int]:
+    """For each vault the number of sound archives that no check has ever read anything of."""
+    unread = (
+        ~select(readings.c.number)
+        .where(readings.c.archive == archives.c.number, readings.c.read_at.is_not(None))
+        .exists()
+    )
+    query = select(vaults.c.name, func.count()).select_from(archives.join(domains).join(vaults))
+    rows = tx.execute(query.where(archives.c.state.in_(SOUND), unread).group_by(vaults.c.name))
+    return {VaultName(name): count for name, count in rows}
 
 
 def _archives() -> Any:

@@ -31,6 +31,9 @@ SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at, {_TOLD}
 FROM runs r JOIN jobs j ON j.number = r.job
 WHERE r.kind = 'backup' AND r.started_at >= {{m}}
 ORDER BY r.number DESC LIMIT {{m}}"""  # noqa: S608
+_MARKS = """
+SELECT (SELECT count(*) FROM snapshots), (SELECT count(*) FROM snapshots WHERE forgotten_at IS NULL),
+       (SELECT count(*) FROM restores WHERE state = 'open')"""
 
 
 class RunRow(NamedTuple):
@@ -111,6 +114,18 @@ def newest(tx: Transaction) -> tuple[int, int]:
     """The number of the newest run, and when a run last began or ended (microseconds); 0 for none."""
     number, began, ended = row_of(tx, _NEWEST, ())
     return number or 0, max(began or 0, ended or 0)
+
+
+def counts_of_marks(tx: Transaction) -> tuple[int, ...]:
+    """Numbers that change with what no run records: snapshots forgotten, restores begun or ended."""
+    row = row_of(tx, _MARKS, ())
+    return tuple(row)
+
+
+def proving_runs(tx: Transaction, *, limit: int) -> list[RunRow]:
+    """The newest checks and drills of every kind, newest first."""
+    sql = _PAGE.replace("{where}", "r.kind IN ('check', 'drill', 'rebuild-drill')")
+    return [RunRow._make(row) for row in raw_rows(tx, sql, (limit,))]
 
 
 def backups_since(tx: Transaction, since: int) -> list[RunRow]:
