@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -102,13 +102,19 @@ def quotes(
     found: list[Quote] = []
     for tier in tiers_of(price, kind, traits):
         ranges = plan.laid(gap_for(price, tier)).ranges
-        found.append(priced(tier, load_of(plan, ranges), ranges, price, kind, copy_days=copy_days))
+        load = load_of({number: one.size for number, one in plan.archives.items()}, ranges)
+        found.append(priced(tier, load, ranges, price, kind, copy_days=copy_days))
     return found
 
 
 def tiers_of(price: Price | None, kind: str, traits: VaultTraits) -> list[Tier]:
     """The tiers that a vault has."""
-    if not traits.waits:
+    return tiers_where(price, kind, waits=traits.waits)
+
+
+def tiers_where(price: Price | None, kind: str, *, waits: bool) -> list[Tier]:
+    """The same where it is known without a vault whether it `waits`."""
+    if not waits:
         return [Tier.STANDARD]
     known = price.retrieval if price else builtin_table().hours(kind)
     return [tier for tier in Tier if not known or tier in known]
@@ -124,11 +130,14 @@ def priced(
     return Quote(tier, load, ranges, bill, price.retrieval[tier].hours, price.unverified(tier))
 
 
-def load_of(plan: RestorePlan, ranges: Sequence[RangePlan]) -> Load:
-    """Bytes and requests of ranges; what is fetched are the pieces that hold wanted frames."""
+def load_of(sizes: Mapping[int, int], ranges: Sequence[RangePlan]) -> Load:
+    """Bytes and requests of ranges in archives of these sizes.
+
+    What is fetched are the pieces that hold wanted frames.
+    """
     pieces = fetched = 0
     for one in ranges:
-        size = plan.archives[one.archive].size
+        size = sizes[one.archive]
         for piece in wanted_pieces(ReadyRange(_NO_ID, size, one.extent, one.frames), PIECE):
             pieces, fetched = pieces + 1, fetched + piece.length
     return Load(

@@ -7,13 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
-from backup.app.runs import opened
 from backup.app.task_times import LastRun
 from backup.app.tasks import Task, TaskKey, TaskKind
 from backup.config import Config
 from backup.inventory import drills, runs
 from backup.inventory import tasks as rows
-from backup.inventory.database import Transaction
+from backup.inventory.database import Inventory, Transaction, open_inventory
 from backup.inventory.runs import RunKind
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName, VaultName
@@ -28,6 +27,11 @@ class Seen:
     pauses: Mapping[JobName, Pause]
     newest_start: datetime | None = None
     requests: frozenset[TaskKey] = frozenset()  # asked for by a person, and not begun
+
+
+def opened(config: Config) -> Inventory:
+    """The config's inventory: here, so that whoever only reads tasks needs none of what a run needs."""
+    return open_inventory(config.inventory_url, lock_directory=config.state_dir)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows, row_of
 from backup.inventory.entry_versions import Version
+from backup.model import FrameRow
 
 _COLUMNS = ", ".join(["d.path", *(f"e.{column}" for column in Version._fields[1:])])
 _IN_SNAPSHOT = "e.added_in <= {m} AND (e.removed_in IS NULL OR e.removed_in > {m})"
@@ -49,6 +50,42 @@ LEFT JOIN frames f ON f.archive = c.archive AND f.number = c.frame"""
 _OUTPUTS = """
 SELECT archive, coalesce(asked_from, start), coalesce(asked_to, "end"), until FROM retrievals
 WHERE state IN ('ready', 'fetched') AND until > {m} AND archive IN (SELECT value FROM json_each({m}))"""
+
+
+_BELOW = f"""
+SELECT e.kind, e.size, e.chunks FROM directories d JOIN entries e ON e.directory = d.number
+WHERE d.job = {{m}} AND (d.path = {{m}} OR (d.path >= {{m}} AND d.path < {{m}})) AND {_IN_SNAPSHOT}
+LIMIT {{m}}"""  # noqa: S608
+
+_WANTED_FRAMES = """
+SELECT c.archive, a.size, a.kind, v.name, sum(c.length),
+       f.number, f."offset", f.sealed_length, f.raw_length, f.flags, f.digest
+FROM json_each({m}) n
+CROSS JOIN chunks c ON c.number = n.value
+JOIN frames f ON f.archive = c.archive AND f.number = c.frame
+JOIN archives a ON a.number = c.archive
+JOIN domains d ON d.number = a.domain
+JOIN vaults v ON v.number = d.vault
+GROUP BY c.archive, c.frame"""
+
+
+class Below(NamedTuple):
+    """An entry below a directory, with no more than a quote needs."""
+
+    kind: int
+    size: int
+    chunks: bytes | None
+
+
+class WantedFrame(NamedTuple):
+    """A frame that holds wanted chunks, of `wanted` bytes before compression, with its archive."""
+
+    archive: int
+    archive_size: int
+    kind: int
+    vault: str
+    wanted: int
+    frame: FrameRow
 
 
 class HeldChunk(NamedTuple):
@@ -116,3 +153,16 @@ def held_chunks(tx: Transaction, chunks: Sequence[int]) -> list[HeldChunk]:
 def outputs(tx: Transaction, archives: Sequence[int], now: int) -> list[Output]:
     """What vaults have made readable of these archives, and keep beyond `now` (microseconds)."""
     return [Output._make(row) for row in raw_rows(tx, _OUTPUTS, (now, json.dumps(sorted(archives))))]
+
+
+def entries_below(tx: Transaction, job: int, path: bytes, snapshot: int, *, limit: int) -> list[Below]:
+    """Entries below a directory in a snapshot, in no order; at most `limit`."""
+    stem = path.rstrip(b"/")
+    values = (job, path, stem + b"/", stem + b"0", snapshot, snapshot, limit)
+    return [Below._make(row) for row in raw_rows(tx, _BELOW, values)]
+
+
+def wanted_frames(tx: Transaction, chunks: Sequence[int]) -> list[WantedFrame]:
+    """The frames that hold these chunks, whose number the caller bounds."""
+    rows = raw_rows(tx, _WANTED_FRAMES, (json.dumps(list(chunks)),))
+    return [WantedFrame._make((*row[:5], FrameRow._make(row[5:]))) for row in rows]

@@ -1,0 +1,154 @@
+"""The quote of a restore for whatever is chosen: by the inventory alone, no key, no vault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from backup.app.prices import Quote, gap_for, kind_of, load_of, price_of, price_table, priced, tiers_where
+from backup.config import Config, VaultSettings
+from backup.cost import Price
+from backup.format.rows import unpack_u32
+from backup.inventory import browsing as queries
+from backup.inventory.browsing import HeldChunk, WantedFrame
+from backup.inventory.database import Transaction
+from backup.inventory.entries import ROOT
+from backup.inventory.runs import vault_of_job
+from backup.inventory.snapshots import Snapshot
+from backup.model import EntryKind, FrameRow, SnapshotId, Tier
+from backup.restorer.ranges import RangePlan, plan_ranges
+from backup.web.views.commands import restore_command
+from backup.web.views.parameters import paths_of
+from backup.web.views.places import COLD, readable, summed
+from backup.web.views.rows import snapshot_line, the_snapshot
+from backup.web.views.values.common import Name
+from backup.web.views.values.quote import QuotePage, TierQuote
+
+MOST_ENTRIES = 50_000
+_MOST_CHUNKS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What is chosen: counts, and the chunks of all files; `is_too_much`: it was not counted to its end."""
+
+    paths: Sequence[bytes]
+    missing: Sequence[bytes]
+    files: int
+    bytes: int
+    chunks: Sequence[int]
+    is_too_much: bool
+
+
+def quote(tx: Transaction, config: Config, now: datetime, snapshot: str, paths: Sequence[bytes]) -> QuotePage:
+    """What a restore of these paths costs by each tier, and the commands for it."""
+    wanted = paths_of(paths)
+    of = the_snapshot(tx, snapshot)
+    chosen = _chosen(tx, of, wanted)
+    vault = vault_of_job(tx, of.job_number)
+    settings = next((one for one in config.vaults if one.name == vault), None)
+    frames = [] if chosen.is_too_much else queries.wanted_frames(tx, chosen.chunks)
+    held = [_held(one) for one in frames]
+    table = price_table(config)
+    is_free = settings is not None and settings.kind == "directory"
+    found = _quotes(config, settings, frames) if settings is not None and frames and not is_free else []
+    names = chosen.paths or wanted
+    return QuotePage(
+        snapshot=snapshot_line(of),
+        vault=vault,
+        paths=[Name(path) for path in chosen.paths],
+        missing=[Name(path) for path in chosen.missing],
+        files=chosen.files,
+        bytes=chosen.bytes,
+        tiers=[_tier(one, of.id, names) for one in found],
+        is_free=not chosen.is_too_much and (is_free or not frames),
+        is_too_much=chosen.is_too_much,
+        limit=MOST_ENTRIES,
+        currency=table.currency,
+        prices_of=None if is_free else table.date,
+        places=summed(config, held, readable(tx, now, held)),
+        command=restore_command(of.id, names),
+        dry_run_command=restore_command(of.id, names, dry_run=True),
+    )
+
+
+def _chosen(tx: Transaction, of: Snapshot, wanted: Sequence[bytes]) -> _Chosen:
+    """Count what lies at and below the paths, up to the bounds."""
+    missing: list[bytes] = []
+    files = total = 0
+    chunks: set[int] = set()
+    room = MOST_ENTRIES
+    for path in wanted:
+        row = None if path == ROOT else queries.version_at(tx, of.job_number, path, of.number)
+        if path != ROOT and row is None:
+            missing.append(path)
+            continue
+        below: list[tuple[int, int, bytes | None]] = []
+        if row is not None and row.kind != EntryKind.DIRECTORY:
+            below = [(row.kind, row.size, queries.chunk_lists(tx, [row.number]).get(row.number))]
+        else:
+            rows = queries.entries_below(tx, of.job_number, path, of.number, limit=room + 1)
+            below = [(one.kind, one.size, one.chunks) for one in rows]
+        room -= len(below)
+        files += sum(kind != EntryKind.DIRECTORY for kind, _, _ in below)
+        total += sum(size for _, size, _ in below)
+        for _, _, packed in below:
+            if packed and len(chunks) <= _MOST_CHUNKS:
+                chunks.update(unpack_u32(packed[: 4 * _MOST_CHUNKS + 4]))
+        if room < 0 or len(chunks) > _MOST_CHUNKS:
+            return _Chosen([one for one in wanted if one not in missing], missing, 0, 0, (), is_too_much=True)
+    there = [one for one in wanted if one not in missing]
+    return _Chosen(there, missing, files, total, sorted(chunks), is_too_much=False)
+
+
+def _quotes(config: Config, settings: VaultSettings, frames: Sequence[WantedFrame]) -> list[Quote]:
+    """A quote for each tier that the vault has, as `restore --dry-run` makes it."""
+    price, kind = price_of(config, settings), kind_of(settings)
+    waits = kind in COLD
+    days = settings.retrieval_days if settings.kind == "s3" else 0
+    found = []
+    for tier in tiers_where(price, kind, waits=waits):
+        ranges = _ranges(frames, price, tier, whole=waits and settings.kind == "s3")
+        load = load_of({one.archive: one.archive_size for one in frames}, ranges)
+        found.append(priced(tier, load, ranges, price, kind, copy_days=days))
+    return found
+
+
+def _ranges(
+    frames: Sequence[WantedFrame], price: Price | None, tier: Tier, *, whole: bool
+) -> list[RangePlan]:
+    by_archive: dict[tuple[int, int], list[FrameRow]] = {}
+    for one in frames:
+        by_archive.setdefault((one.archive, one.archive_size), []).append(one.frame)
+    gap = gap_for(price, tier)
+    return [
+        plan
+        for (number, size), rows in sorted(by_archive.items())
+        for plan in plan_ranges(number, size, rows, whole=whole, gap=gap)
+    ]
+
+
+def _tier(one: Quote, snapshot: SnapshotId, paths: Sequence[bytes]) -> TierQuote:
+    bill, load = one.bill, one.load
+    return TierQuote(
+        tier=one.tier,
+        retrievals=load.requests,
+        archives=load.archives,
+        retrieved=load.retrieved,
+        total=bill.total if bill else None,
+        retrieval=bill.retrieval if bill else None,
+        requests=bill.requests if bill else None,
+        egress=bill.egress if bill else None,
+        copies=bill.copies if bill else None,
+        hours=one.hours,
+        unverified=[f"{figure.name} is taken from {figure.as_in}" for figure in one.unverified],
+        command=restore_command(snapshot, paths, tier=one.tier),
+    )
+
+
+def _held(one: WantedFrame) -> HeldChunk:
+    frame = one.frame
+    return HeldChunk(
+        0, one.archive, frame.number, frame.offset, frame.sealed_length, one.kind, one.vault, one.wanted
+    )
