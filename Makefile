@@ -16,7 +16,7 @@ STAMP := $(VENV)/.made-from-pins
 SITE_STAMP := $(VENV)/site/.made-from-pins
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test quick-test coverage reference pictures docs changelog demo bench bench-upload bench-scale clean
+.PHONY: help venv check test quick-test coverage reference texts pictures docs changelog demo bench bench-upload bench-scale clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ coverage: ## quick-test, measured: at least 90 % (Python 3.12 or newer measures 
 
 reference: $(STAMP) ## docs/commands/ from the commands: after each change of a command or an option
 	$(BIN)/python -m backup.cli.manual markdown docs/commands
+
+texts: $(STAMP) ## the catalogue of the page's texts, for translators: after each change of one
+	$(BIN)/python -m tests.web.catalogue
 
 pictures: $(STAMP) ## the pictures of the documentation, and a recording of the demo
 	$(BIN)/python -m tests.pages.pictures

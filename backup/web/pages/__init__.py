@@ -1,12 +1,5 @@
-"""The pages as HTML: `PAGES` are the routes of all of them."""
+"""The pages for people: from a request through values of `web.views` to HTML.
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-from starlette.routing import BaseRoute
-
-from backup.web.pages.overview import OVERVIEW
-from backup.web.pages.signing_in import SIGNING_IN
-
-PAGES: Sequence[BaseRoute] = (*OVERVIEW, *SIGNING_IN)
+One module for each page. `rendering.py` makes HTML of `templates/`, where everything is escaped by default
+and a name that is missing is an error; `words.py` says values in words; `links.py` makes and reads addresses.
+"""

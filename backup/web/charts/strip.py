@@ -1,0 +1,55 @@
+"""The strip of nights: one mark a night, whose shape says as much as its colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from markupsafe import Markup
+
+from backup.web.charts.svg import drawing, element
+
+
+class Mark(StrEnum):
+    """What became of a night."""
+
+    GOOD = "good"
+    WARN = "warn"
+    BAD = "bad"
+    BUSY = "busy"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """One night of a strip, and the text that stands beside the pointer."""
+
+    mark: Mark
+    told: str
+
+
+CELL, HEIGHT, GAP = 10, 28, 3
+
+
+def strip(nights: Sequence[Night], label: str) -> Markup:
+    """All nights, the newest at the right."""
+    cells = [_cell(number * CELL, night) for number, night in enumerate(nights)]
+    return drawing(max(1, len(nights)) * CELL - GAP, HEIGHT, cells, label=label, class_="strip")
+
+
+def _cell(x: int, night: Night) -> Markup:
+    """A full bar; a bar with a notch; a short block with a cross; a dot where there was nothing."""
+    wide = CELL - GAP
+    tops = {Mark.GOOD: 2, Mark.WARN: 2, Mark.BAD: 2, Mark.BUSY: 12, Mark.NONE: HEIGHT - 6}
+    top = tops[night.mark]
+    bar = element("rect", x=x, y=top, width=wide, height=HEIGHT - 2 - top, rx=1.5, class_=f"m-{night.mark}")
+    cut = {
+        Mark.WARN: element("path", d=f"M{x - 0.5} 15h{wide + 1}", class_="m-cut"),
+        Mark.BAD: element(
+            "path", d=f"M{x + 1.2} 11.5l{wide - 2.4:.1f} 5m0-5l-{wide - 2.4:.1f} 5", class_="m-cut"
+        ),
+    }.get(night.mark, Markup(""))
+    # the whole column answers to the pointer
+    field = element("rect", x=x - GAP / 2, y=0, width=CELL, height=HEIGHT, fill_opacity=0)
+    return element("g", element("title", night.told), bar, cut, field)

@@ -1,0 +1,109 @@
+"""Strict reading of HTML: everything that is opened is closed, ids are unique, fields have labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from itertools import pairwise
+
+VOID = frozenset(
+    ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"]
+)
+NAMED = frozenset({"input", "select", "textarea"})
+
+
+@dataclass
+class Element:
+    """An element with its attributes and its text."""
+
+    tag: str
+    attributes: dict[str, str | None]
+    text: str = ""
+
+
+@dataclass
+class Document(HTMLParser):
+    """What was read; `faults` are sentences."""
+
+    elements: list[Element] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    _open: list[Element] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element begins."""
+        found = Element(tag, dict(attrs))
+        if len(found.attributes) != len(attrs):
+            self.faults.append(f"<{tag}> has an attribute twice")
+        for name in found.attributes:
+            if name == "style" or name.startswith("on"):
+                self.faults.append(f"<{tag}> has the inline attribute {name}")
+        self.elements.append(found)
+        if tag not in VOID:
+            self._open.append(found)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element of SVG that is closed at once."""
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """An element ends, which must be the last that began."""
+        if not self._open or self._open[-1].tag != tag:
+            self.faults.append(f"</{tag}> closes {self._open[-1].tag if self._open else 'nothing'}")
+        else:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        """Text belongs to all that is open."""
+        for one in self._open:
+            one.text += data
+
+    def all(self, tag: str) -> list[Element]:
+        """The elements of that name."""
+        return [one for one in self.elements if one.tag == tag]
+
+    def with_id(self, name: str) -> Element:
+        """The element of that id."""
+        return next(one for one in self.elements if one.attributes.get("id") == name)
+
+
+def read(html: str) -> Document:
+    """A page, read; nothing may be wrong with it."""
+    found = Document()
+    found.feed(html)
+    found.close()
+    found.faults += [f"<{one.tag}> is not closed" for one in found._open]
+    found.faults += list(_faults(found))
+    assert not found.faults, "\n".join(found.faults)
+    return found
+
+
+def _faults(found: Document) -> list[str]:
+    ids = [one.attributes["id"] for one in found.elements if "id" in one.attributes]
+    faults = [f"the id {one} is there {ids.count(one)} times" for one in set(ids) if ids.count(one) > 1]
+    labelled = {one.attributes.get("for") for one in found.all("label")}
+    for one in found.elements:
+        seen = one.tag in NAMED and one.attributes.get("type") not in {"hidden", "submit"}
+        if seen and one.attributes.get("id") not in labelled and not one.attributes.get("aria-label"):
+            faults.append(f"a field without a label: {one.attributes}")
+        for name in ("aria-labelledby", "aria-describedby", "for"):
+            given = one.attributes.get(name)
+            if given and not set(given.split()) <= set(ids):
+                faults.append(f"<{one.tag} {name}={given}> names nothing")
+    return faults + _page_faults(found)
+
+
+def _page_faults(found: Document) -> list[str]:
+    if not found.all("html"):
+        return []
+    faults = [] if len(found.all("h1")) == 1 else [f"{len(found.all('h1'))} h1 on the page"]
+    levels = [int(one.tag[1]) for one in found.elements if one.tag in {"h1", "h2", "h3", "h4"}]
+    if any(after > before + 1 for before, after in pairwise(levels)):
+        faults.append(f"a level of headings is left out: {levels}")
+    if not all(one.text.strip() for one in found.all("title")):
+        faults.append("an empty title")
+    return faults
