@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2.ext import extract_from_ast
 
-from backup.web.pages.rendering import Renderer
+from backup.web.pages.html import Renderer
 from backup.web.texts import DOMAIN, LOCALE, Texts
 from tests.support.emulated import REPOSITORY
 
@@ -23,7 +23,7 @@ Text = str | tuple[str, ...]
 
 def of_templates() -> Iterator[tuple[str, int, Text]]:
     """Texts of the templates: `_("…")` and `count_("…", "…", n)`."""
-    made = Renderer(Texts("en"), lambda name: name).environment
+    made = Renderer(Texts("en")).environment
     for name in sorted(made.list_templates()):
         assert made.loader
         source, _file, _fresh = made.loader.get_source(made, name)

@@ -16,6 +16,7 @@ _STROKED = {
     "file": '<path d="M3.5 1.5h6l3 3v10h-9z"/><path d="M9.5 1.5v3h3"/>',
     "link": '<path d="M3 13 13 3M6.5 3H13v6.5"/>',
     "special": '<circle cx="8" cy="8" r="5.5"/><circle cx="8" cy="8" r="1.2"/>',
+    "fold": '<path d="m6 3.5 4.5 4.5L6 12.5"/>',
     "added": '<path d="M8 3v10M3 8h10"/>',
     "removed": '<path d="M3 8h10"/>',
     "changed": '<path d="M2.5 6c2-3 3.5-3 5.5 0s3.5 3 5.5 0M2.5 11c2-3 3.5-3 5.5 0s3.5 3 5.5 0"/>',

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote_from_bytes, urlencode
+from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes, urlencode
+
+from backup.web.views.errors import BadParameterError
+
+_MOST_FIELDS, _MOST_PICKED = 600, 500
 
 
 def link(where: str, /, **query: object) -> str:
     """An address with its query; what is None or empty is left out."""
-    given = [(key.rstrip("_"), _sent(value)) for key, value in query.items() if value not in (None, "", b"")]
+    given = [(key, _sent(value)) for key, value in query.items() if value not in (None, "", b"")]
     return f"{where}?{'&'.join(f'{key}={value}' for key, value in given)}" if given else where
 
 
@@ -18,10 +21,58 @@ def _sent(value: object) -> str:
     return urlencode({"": str(value)}, errors="surrogateescape")[1:]
 
 
-def query_of(raw: bytes) -> Mapping[str, bytes]:
-    """A query as bytes by name, the first of each; what is no UTF-8 stays as it came."""
-    pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, encoding="latin-1", max_num_fields=50)
-    found: dict[str, bytes] = {}
-    for key, value in pairs:
-        found.setdefault(key, value.encode("latin-1"))
-    return found
+def quoted(path: bytes) -> str:
+    """A path as the value of a field of a form, which carries text alone."""
+    return quote_from_bytes(path)
+
+
+def parent(path: bytes) -> bytes:
+    """The folder of a path."""
+    return path.rstrip(b"/").rpartition(b"/")[0] or b"/"
+
+
+class Asked:
+    """What an address asks for. Paths are bytes; the fields `pick` of a form are paths, encoded once more."""
+
+    def __init__(self, query: bytes) -> None:
+        try:
+            pairs = parse_qsl(
+                query.decode("latin-1"),
+                keep_blank_values=True,
+                encoding="latin-1",
+                max_num_fields=_MOST_FIELDS,
+            )
+        except ValueError as error:
+            raise BadParameterError("the address asks for too much", advice="choose fewer entries") from error
+        self._pairs = [(key, value.encode("latin-1")) for key, value in pairs]
+
+    def path(self, name: str) -> bytes | None:
+        """The first of that name as bytes; None if it is not there, or empty."""
+        return next((value for key, value in self._pairs if key == name and value), None)
+
+    def text(self, name: str) -> str | None:
+        """The first of that name as text; `BadParameterError` if it is none."""
+        found = self.path(name)
+        try:
+            return None if found is None else found.decode()
+        except UnicodeDecodeError as error:
+            raise BadParameterError(f"{name} is not text in UTF-8") from error
+
+    def number(self, name: str) -> int | None:
+        """The first of that name as a number; `BadParameterError` if it is none."""
+        found = self.text(name)
+        if found is None:
+            return None
+        if not (found.isascii() and found.isdigit() and len(found) <= 15):
+            raise BadParameterError(f"{name} is not a number")
+        return int(found)
+
+    def paths(self) -> list[bytes]:
+        """All paths that were chosen, by `path` or by `pick`."""
+        found = [value for key, value in self._pairs if key == "path" and value]
+        found += [unquote_to_bytes(value) for key, value in self._pairs if key == "pick" and value]
+        if len(found) > _MOST_PICKED:
+            raise BadParameterError(
+                f"more than {_MOST_PICKED} paths are chosen", advice="choose their folder"
+            )
+        return list(dict.fromkeys(found))

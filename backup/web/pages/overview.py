@@ -1,4 +1,4 @@
-"""The first page: is all well."""
+"""The first page: is all well, what is not, and each job with its last thirty nights."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from backup.inventory import runs
-from backup.inventory.database import Transaction
 from backup.web.context import context_of
-from backup.web.pages.rendering import page
+from backup.web.pages.frame import answered, framed, heard_status
+from backup.web.pages.glance import shown
+from backup.web.pages.html import texts
+from backup.web.views.overview import overview
 
 
-def _count(tx: Transaction) -> int:
-    return len(runs.list_runs(tx))
-
-
-async def overview(request: Request) -> Response:
+@answered
+async def show(request: Request) -> Response:
     """All jobs at a glance."""
     context = context_of(request)
-    return page(request, "overview.html", runs=await context.reading.view(_count))
+    now, daemon = context.clock.now(), await heard_status(request)
+    found = await context.reading.view(overview, context.config, now, daemon)
+    return await framed(request, "overview.html", here="overview", **shown(found, texts()))
 
 
-OVERVIEW = (Route("/", overview, name="overview"),)
+OVERVIEW = (Route("/", show, name="overview"),)

@@ -1,0 +1,51 @@
+"""What all pages of users have in common: what the daemon said, and what an error is answered with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backup.errors import LockedError, NightvaultError
+from backup.web.context import context_of
+from backup.web.pages.rendering import page, problem
+from backup.web.views.daemon import DaemonStatus, daemon_status
+from backup.web.views.errors import BadParameterError, NotThereError
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def answered(handler: Handler) -> Handler:
+    """A handler whose errors of what was asked for are pages that say so."""
+
+    @wraps(handler)
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except NotThereError as error:
+            return problem(request, 404, str(error), error.advice or "")
+        except BadParameterError as error:
+            return problem(request, 400, str(error), error.advice or "")
+        except LockedError as error:
+            return problem(request, 503, str(error), error.advice or "")
+
+    return guarded
+
+
+async def framed(request: Request, template: str, *, here: str, **values: object) -> Response:
+    """A page for somebody who is logged in; `here` is its entry in the navigation."""
+    heard = await context_of(request).daemon.status()
+    return page(request, template, here=here, heard=heard, **values)
+
+
+async def heard_status(request: Request) -> DaemonStatus | None:
+    """What the daemon says it does; None while it is away, since nobody knows then."""
+    heard = await context_of(request).daemon.status()
+    return None if heard.is_away else daemon_status(heard.document)
+
+
+def sentence_of(error: NightvaultError) -> tuple[str, str]:
+    """What an error of ours says, and its advice."""
+    return str(error), error.advice or ""

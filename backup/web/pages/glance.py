@@ -1,0 +1,164 @@
+"""The overview at a glance: verdict, strips and table of nights, growth; from values, without a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from markupsafe import Markup
+
+from backup.app.status_parts import Level
+from backup.web.charts.lines import Curves, Series, curves
+from backup.web.charts.strip import Mark, Night, strip
+from backup.web.texts import Texts
+from backup.web.views.values.overview import JobCard, LiveTask, NightCell, NightOutcome, Overview
+from backup.wording import duration, size
+
+MARKS = {
+    NightOutcome.DONE: Mark.GOOD,
+    NightOutcome.PARTIAL: Mark.WARN,
+    NightOutcome.INTERRUPTED: Mark.WARN,
+    NightOutcome.FAILED: Mark.BAD,
+    NightOutcome.MISSED: Mark.BAD,
+    NightOutcome.RUNNING: Mark.BUSY,
+    NightOutcome.NONE: Mark.NONE,
+}
+ACTIVE = frozenset({"running", "queued", "waiting"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer in large letters: `kind` is good, warn or bad."""
+
+    kind: str
+    title: Markup
+    told: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The nights as a table: a row for each night, the newest first; a column for each job."""
+
+    jobs: Sequence[str]
+    rows: Sequence[tuple[date, Sequence[NightCell]]]
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthRow:
+    """How a job's snapshots grew from the first to the last that is drawn."""
+
+    name: str
+    first: datetime
+    before: int
+    last: datetime
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """The chart of sizes, with its ends and its table."""
+
+    drawn: Curves
+    top: int
+    first: datetime
+    last: datetime
+    rows: Sequence[GrowthRow]
+
+
+def shown(it: Overview, said: Texts) -> dict[str, Any]:
+    """What the template needs."""
+    return {
+        "it": it,
+        "verdict": verdict(it, said),
+        "active": active(it.tasks),
+        "rows": [
+            (host.name, [(job, _strip(job, said)) for job in host.jobs]) for host in it.hosts if host.jobs
+        ],
+        "matrix": matrix(list(_jobs(it))),
+        "growth": growth(list(_jobs(it)), said),
+    }
+
+
+def active(tasks: Sequence[LiveTask]) -> list[LiveTask]:
+    """What is at it, or waits to be."""
+    return [one for one in tasks if one.state in ACTIVE]
+
+
+def verdict(it: Overview, said: Texts) -> Verdict:
+    """Reassurance first: what is good is said even when not all is."""
+    jobs = [one for one in _jobs(it) if one.is_configured]
+    good = [one for one in jobs if one.last_good is not None and not one.is_overdue]
+    if not jobs:
+        return Verdict("warn", said.say("Nothing is backed up yet"), said.say("The config names no job."))
+    newest = (
+        max((one.last_good, one.name) for one in jobs if one.last_good)
+        if any(one.last_good for one in jobs)
+        else None
+    )
+    told = [_covered(len(good), len(jobs), said)]
+    if newest is not None and newest[0] is not None:
+        ago = duration(max(0.0, (it.now - newest[0]).total_seconds()))
+        told.append(said.say("The newest: %(job)s, %(time)s ago.", job=newest[1], time=ago))
+    coming = sorted(one.next_at for one in jobs if one.next_at is not None and one.next_at > it.now)
+    if coming:
+        left = duration((coming[0] - it.now).total_seconds())
+        told.append(said.say("The next begins in %(time)s.", time=left))
+    text = Markup(" ").join(told)
+    if it.level is None:
+        return Verdict("good", said.say("All is well"), text)
+    if it.level is Level.CRITICAL:
+        return Verdict("bad", said.say("Not all is well"), text)
+    return Verdict("warn", said.say("Well, with a warning"), text)
+
+
+def _covered(good: int, all_: int, said: Texts) -> Markup:
+    if good == all_:
+        return said.count(
+            "The job has a good backup in time.", "All %(n)s jobs have a good backup in time.", all_
+        )
+    return said.say("%(good)s of %(all)s jobs have a good backup in time.", good=good, all=all_)
+
+
+def _jobs(it: Overview) -> Iterator[JobCard]:
+    for host in it.hosts:
+        yield from host.jobs
+
+
+def _strip(job: JobCard, said: Texts) -> Markup:
+    nights = [Night(MARKS[cell.outcome], _told(cell)) for cell in job.nights]
+    good = sum(cell.outcome is NightOutcome.DONE for cell in job.nights)
+    bad = sum(MARKS[cell.outcome] is Mark.BAD for cell in job.nights)
+    label = said.say(
+        "%(job)s, thirty nights: %(good)s done, %(bad)s failed or missed", job=job.name, good=good, bad=bad
+    )
+    return strip(nights, label)
+
+
+def _told(cell: NightCell) -> str:
+    stored = f", {size(cell.bytes_uploaded)}" if cell.bytes_uploaded else ""
+    return f"{cell.day}: {cell.outcome}{stored}" + "".join(f"; {one}" for one in cell.unusual)
+
+
+def matrix(jobs: Sequence[JobCard]) -> Matrix:
+    """The strips of all jobs as one table."""
+    days = sorted({cell.day for job in jobs for cell in job.nights}, reverse=True)
+    cells = [{cell.day: cell for cell in job.nights} for job in jobs]
+    rows = [(day, [one.get(day) or NightCell(day, NightOutcome.NONE) for one in cells]) for day in days]
+    return Matrix([job.name for job in jobs], rows)
+
+
+def growth(jobs: Sequence[JobCard], said: Texts) -> Growth | None:
+    """The sizes of the newest snapshots of each job over time; None without any."""
+    jobs = [one for one in jobs if one.sizes]
+    if not jobs:
+        return None
+    series = [Series(job.name, [(at.timestamp(), float(count)) for at, count in job.sizes]) for job in jobs]
+    drawn = curves(series, said.say("Sizes of snapshots over time; the table below has the figures"))
+    rows = [
+        GrowthRow(job.name, job.sizes[0][0], job.sizes[0][1], job.sizes[-1][0], job.sizes[-1][1])
+        for job in jobs
+    ]
+    first, last = (datetime.fromtimestamp(at, UTC) for at in (drawn.first, drawn.last))
+    return Growth(drawn, int(drawn.top), first, last, rows)

@@ -1,0 +1,79 @@
+"""Runs, one run, nights and what changed between two of them."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from backup.inventory.runs import Outcome, RunKind
+from backup.web.context import context_of
+from backup.web.pages.frame import answered, framed
+from backup.web.pages.links import Asked
+from backup.web.pages.reading import job_names, newest_job
+from backup.web.pages.reports import report_rows
+from backup.web.views.nights import changes, snapshot_page
+from backup.web.views.run_pages import one_run, run_page
+
+
+@answered
+async def show_runs(request: Request) -> Response:
+    """Runs, newest first, of one job, kind or outcome if these are given."""
+    context, asked = context_of(request), Asked(request.scope["query_string"])
+    found = await context.reading.view(
+        run_page,
+        job=asked.text("job"),
+        kind=asked.text("kind"),
+        outcome=asked.text("outcome"),
+        before=asked.number("before"),
+    )
+    return await framed(
+        request,
+        "runs.html",
+        here="runs",
+        it=found,
+        jobs=job_names(context.config),
+        kinds=list(RunKind),
+        outcomes=list(Outcome),
+    )
+
+
+@answered
+async def show_run(request: Request) -> Response:
+    """One run with everything that is known of it."""
+    context = context_of(request)
+    found = await context.reading.view(one_run, int(request.path_params["number"]))
+    return await framed(request, "run.html", here="runs", it=found, report=list(report_rows(found.report)))
+
+
+@answered
+async def show_nights(request: Request) -> Response:
+    """The snapshots of a job: that of the address, or the one that was backed up last."""
+    context, asked = context_of(request), Asked(request.scope["query_string"])
+    job = asked.text("job") or await context.reading.view(newest_job, context.config)
+    if job is None:
+        return await framed(request, "nights.html", here="nights", it=None)
+    found = await context.reading.view(snapshot_page, job, before=asked.number("before"))
+    return await framed(request, "nights.html", here="nights", it=found)
+
+
+@answered
+async def show_changes(request: Request) -> Response:
+    """What changed from one snapshot to another."""
+    context, asked = context_of(request), Asked(request.scope["query_string"])
+    found = await context.reading.view(
+        changes,
+        asked.text("newer") or "",
+        older=asked.text("older"),
+        path=asked.path("path"),
+        after=asked.text("after"),
+    )
+    return await framed(request, "changes.html", here="nights", it=found)
+
+
+HISTORY = (
+    Route("/runs", show_runs, name="runs"),
+    Route("/runs/{number:int}", show_run, name="run"),
+    Route("/nights", show_nights, name="nights"),
+    Route("/changes", show_changes, name="changes"),
+)

@@ -1,0 +1,88 @@
+"""What is in there: browsing a snapshot, search, versions of a file, and what a restore would cost."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from backup.web.context import context_of
+from backup.web.pages.frame import answered, framed
+from backup.web.pages.html import texts
+from backup.web.pages.links import Asked
+from backup.web.pages.reading import job_names, newest_of_jobs
+from backup.web.pages.tiers import hours, tier_word
+from backup.web.views.browsing import directory
+from backup.web.views.quoting import quote
+from backup.web.views.searching import search
+from backup.web.views.versions import versions_of_path
+
+
+@answered
+async def show_directory(request: Request) -> Response:
+    """A directory of a snapshot; without a snapshot, the jobs to begin with."""
+    context, asked = context_of(request), Asked(request.scope["query_string"])
+    snapshot = asked.text("snapshot")
+    if snapshot is None:
+        jobs = await context.reading.view(newest_of_jobs, context.config)
+        return await framed(request, "browse_start.html", here="browse", jobs=jobs)
+    found = await context.reading.view(
+        directory,
+        context.config,
+        context.clock.now(),
+        snapshot,
+        asked.path("path") or b"/",
+        after=asked.text("after"),
+    )
+    return await framed(request, "browse.html", here="browse", it=found)
+
+
+@answered
+async def show_search(request: Request) -> Response:
+    """What is called like the words of the address."""
+    context, asked = context_of(request), Asked(request.scope["query_string"])
+    words = asked.text("q")
+    found = None
+    if words is not None and words.strip():
+        found = await context.reading.view(search, words, job=asked.text("job"), after=asked.text("after"))
+    return await framed(request, "search.html", here="search", it=found, jobs=job_names(context.config))
+
+
+@answered
+async def show_versions(request: Request) -> Response:
+    """The versions of one path."""
+    context, asked = context_of(request), Asked(request.scope["query_string"])
+    found = await context.reading.view(
+        versions_of_path,
+        context.config,
+        context.clock.now(),
+        asked.text("job") or "",
+        asked.path("path") or b"",
+    )
+    return await framed(request, "versions.html", here="browse", it=found)
+
+
+@answered
+async def show_quote(request: Request) -> Response:
+    """What restoring the chosen paths costs, and the command for it."""
+    context, asked = context_of(request), Asked(request.scope["query_string"])
+    found = await context.reading.view(
+        quote, context.config, context.clock.now(), asked.text("snapshot") or "", asked.paths() or [b"/"]
+    )
+    said = texts()
+    return await framed(
+        request,
+        "quote.html",
+        here="browse",
+        it=found,
+        tier_word=lambda tier: tier_word(tier, said),
+        hours=lambda bounds: hours(bounds, said),
+    )
+
+
+LOOKING = (
+    Route("/browse", show_directory, name="browse"),
+    Route("/search", show_search, name="search"),
+    Route("/versions", show_versions, name="versions"),
+    Route("/quote", show_quote, name="quote"),
+)

@@ -1,0 +1,50 @@
+"""What was stored in each month, as a chart; from values, without a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from backup.web.charts.bars import Bar, bars
+from backup.web.charts.lines import COLOURS, rounded_up
+from backup.web.texts import Texts
+from backup.web.views.values.archives import MoneyPage
+from backup.wording import size
+
+_MONTHS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Months:
+    """The chart of what was stored in each month."""
+
+    drawn: Markup
+    top: int
+    names: Sequence[str]
+    labels: Sequence[str]
+
+
+def months(it: MoneyPage, said: Texts) -> Months | None:
+    """The last twelve months, and what each job stored in them; jobs beyond the colours are one part."""
+    labels = sorted({one.month for one in it.months})[-_MONTHS:]
+    if not labels:
+        return None
+    by_job: dict[str, dict[str, int]] = {}
+    for one in it.months:
+        sums = by_job.setdefault(str(one.job or said.say("no job")), {})
+        sums[one.month] = sums.get(one.month, 0) + one.bytes
+    names = sorted(by_job, key=lambda name: -sum(by_job[name].values()))
+    shown = names if len(names) <= COLOURS else names[: COLOURS - 1]
+    row = []
+    for month in labels:
+        parts = [by_job[name].get(month, 0) for name in shown]
+        if len(shown) < len(names):
+            parts.append(sum(by_job[name].get(month, 0) for name in names[len(shown) :]))
+        told = ", ".join(f"{name} {size(part)}" for name, part in zip(shown, parts, strict=False) if part)
+        row.append(Bar(tuple(float(part) for part in parts), f"{month}: {told}"))
+    top = rounded_up(max(sum(bar.parts) for bar in row))
+    keys = shown if len(shown) == len(names) else [*shown, said.say("other jobs")]
+    label = said.say("Bytes stored in each month; the table below has the figures")
+    return Months(bars(row, top, label), int(top), keys, [month[2:] for month in labels])

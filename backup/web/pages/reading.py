@@ -1,0 +1,49 @@
+"""Small questions of several pages: which jobs there are, and what is newest of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from backup.config import Config
+from backup.inventory.database import Transaction
+from backup.inventory.snapshots import list_snapshots
+from backup.model import JobName
+
+
+@dataclass(frozen=True, slots=True)
+class NewestOfJob:
+    """A job with its newest snapshot, if it has one."""
+
+    name: JobName
+    newest_snapshot: str | None
+    last_good: datetime | None
+    files: int
+    bytes: int
+    snapshots: int
+
+
+def job_names(config: Config) -> list[JobName]:
+    """The configured jobs, in the order of the config."""
+    return [one.name for one in config.jobs]
+
+
+def newest_of_jobs(tx: Transaction, config: Config) -> Sequence[NewestOfJob]:
+    """Each job with its newest snapshot."""
+    return [_newest(tx, name) for name in job_names(config)]
+
+
+def newest_job(tx: Transaction, config: Config) -> str | None:
+    """The job whose snapshot is the newest; the first of the config if there is no snapshot."""
+    jobs = newest_of_jobs(tx, config)
+    known = [(one.last_good, one.name) for one in jobs if one.last_good is not None]
+    return max(known)[1] if known else jobs[0].name if jobs else None
+
+
+def _newest(tx: Transaction, name: JobName) -> NewestOfJob:
+    kept = list_snapshots(tx, job=name)
+    if not kept:
+        return NewestOfJob(name, None, None, 0, 0, 0)
+    newest = kept[-1]
+    return NewestOfJob(name, newest.id, newest.started_at, newest.files, newest.bytes, len(kept))

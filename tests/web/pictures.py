@@ -1,0 +1,55 @@
+"""Pictures of every page, light and dark and on a phone: `python -m tests.web.pictures FOLDER [NAME …]`.
+
+They are of the believable values of `believable.py`, so they are the same each time.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from selenium.webdriver import Chrome
+
+from backup.web.pages.static import FOLDER, TYPES, address
+from tests.support.browsers import browser, set_screen
+from tests.web.believable import all_pages, strangers
+from tests.web.test_pages import html_of
+
+LOOKS = {"light": (1200, "light"), "dark": (1200, "dark"), "phone": (360, "light")}
+_HIGHEST = 4_000
+
+
+def main(folder: str, *names: str) -> None:
+    """Write them all, or those of some pages."""
+    os_folder = Path(folder)
+    os_folder.mkdir(parents=True, exist_ok=True)
+    pages = {**all_pages(), **strangers()}
+    with tempfile.TemporaryDirectory() as work, browser(Path(work)) as chromium:
+        for name in names or pages:
+            html = html_of(pages[name], stale=name == "problem", known=name not in strangers())
+            for look, (width, scheme) in LOOKS.items():
+                set_screen(chromium, width, 800, scheme=scheme)
+                chromium.get(page_in(Path(work), html))
+                take(chromium, os_folder / f"{name}-{look}.png", width, scheme)
+
+
+def page_in(work: Path, html: str) -> str:
+    """A page as a file whose style and script are files, too; its address."""
+    for name in TYPES:
+        html = html.replace(address(name).replace("&", "&amp;"), f"file://{FOLDER}/{name}")
+    (work / "page.html").write_text(html)
+    return f"file://{work}/page.html"
+
+
+def take(chromium: Chrome, target: Path, width: int, scheme: str) -> None:
+    """The whole of the page as a picture."""
+    height = int(chromium.execute_script("return document.documentElement.scrollHeight"))
+    set_screen(chromium, width, min(_HIGHEST, max(height, 500)), scheme=scheme)
+    chromium.save_screenshot(str(target))
+    wide = int(chromium.execute_script("return document.documentElement.scrollWidth"))
+    print(f"{target.name}: {wide} x {height}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
