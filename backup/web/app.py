@@ -18,8 +18,8 @@ from backup.web.guard.faults import Faults
 from backup.web.guard.gate import Gate
 from backup.web.guard.headers import SafeHeaders
 from backup.web.guard.origins import Origins
-from backup.web.pages import PAGES
 from backup.web.pages.rendering import problem
+from backup.web.pages.routes import PAGES
 from backup.web.views.errors import BadParameterError, NotThereError
 
 

@@ -6,38 +6,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from types import SimpleNamespace
-from typing import Any
 
 from backup.app.status_parts import CertificateStatus, Concern, Level, RestoreStatus, Topic
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId, Tier, VaultName
-from backup.web.pages.fortnight import shown as fortnight
-from backup.web.pages.glance import shown as glance
-from backup.web.pages.months import months
-from backup.web.pages.reports import report_rows
-from backup.web.pages.tiers import hours, tier_word
 from backup.web.texts import Texts
-from backup.web.views.values import archives, browse, common, nights, overview, quote, runs, schedule
+from backup.web.views.values import browse, common, overview, quote, runs
 
 NOW = datetime(2026, 11, 26, 10, 40, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 ENGLISH = Texts("en")
 VAULT = VaultName("deep")
 WORDS = ("invoice", "läger", "site", "logs", "photos", "notes", "dump", "報告")
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A page: its template and what it is given."""
-
-    template: str
-    here: str
-    values: Mapping[str, Any]
 
 
 def snapshot(job: str, number: int, name: str) -> common.SnapshotLine:
@@ -82,8 +64,20 @@ def job(name: str, seed: int, *, well: bool = True, running: bool = False) -> ov
     size, began = (83, 31, 412, 6)[seed % 4] * 10**9, NOW.replace(hour=1, minute=12)
     last = began if well else began - DAY * 2
     live = overview.LiveTask(
-        *("backup", name, f"backup of {name}", "running", "r7", NOW - timedelta(minutes=6)),
-        *(None, None, None, None, "reading what changed", 41 * 10**8, 97 * 10**8, 430.0),
+        "backup",
+        name,
+        f"backup of {name}",
+        "running",
+        "r7",
+        NOW - timedelta(minutes=6),
+        None,
+        None,
+        None,
+        None,
+        "reading what changed",
+        41 * 10**8,
+        97 * 10**8,
+        430.0,
     )
     return overview.JobCard(
         JobName(name),
@@ -116,32 +110,61 @@ def the_overview(name: str, *, well: bool) -> overview.Overview:
     jobs = [job(name, 0, running=not well), job("mail", 1), job("db", 2, well=well), job("etc", 3)]
     problems = [
         Concern(
-            *(Level.CRITICAL, Topic.OVERDUE),
+            Level.CRITICAL,
+            Topic.OVERDUE,
             f"job db is overdue since 2026-11-25 16:12: last good 2026-11-24 02:12 ({name})",
-            *("nightvault backup db", JobName("db")),
+            "nightvault backup db",
+            JobName("db"),
         ),
         Concern(
-            *(Level.WARNING, Topic.CERTIFICATE, "the certificate expires on 2026-12-05 14:00"),
+            Level.WARNING,
+            Topic.CERTIFICATE,
+            "the certificate expires on 2026-12-05 14:00",
             "nightvault identity show",
         ),
     ]
     restore = RestoreStatus(
-        *("4f1e9a2277aa", snapshot("mail", 30, "").id, VAULT, b"/mnt/back", "retrieving", 12, 9, 0),
-        *(NOW + 4 * HOUR, None, None),
+        "4f1e9a2277aa",
+        snapshot("mail", 30, "").id,
+        VAULT,
+        b"/mnt/back",
+        "retrieving",
+        12,
+        9,
+        0,
+        NOW + 4 * HOUR,
+        None,
+        None,
     )
     return overview.Overview(
-        *(NOW, NOW, NOW, None if well else Level.CRITICAL, [] if well else problems),
+        NOW,
+        NOW,
+        NOW,
+        None if well else Level.CRITICAL,
+        [] if well else problems,
         [overview.HostCard("web1", None, jobs)],
         [
             overview.VaultCard(
-                *(VAULT, "s3", 1_204, 538 * 10**9, Decimal("0.63"), False, "all in DEEP_ARCHIVE"),
-                *(NOW - 3 * DAY, NOW - 9 * DAY, NOW - 200 * DAY, NOW + 5 * DAY),
+                VAULT,
+                "s3",
+                1_204,
+                538 * 10**9,
+                Decimal("0.63"),
+                False,
+                "all in DEEP_ARCHIVE",
+                NOW - 3 * DAY,
+                NOW - 9 * DAY,
+                NOW - 200 * DAY,
+                NOW + 5 * DAY,
             )
         ],
         [] if well else [restore],
         [] if well else [one.live for one in jobs if one.live],
         CertificateStatus(NOW - 20 * DAY, NOW + (70 if well else 9) * DAY),
-        *(Decimal("0.63"), "USD", NOW - 9 * DAY, NOW - 40 * DAY),
+        Decimal("0.63"),
+        "USD",
+        NOW - 9 * DAY,
+        NOW - 40 * DAY,
     )
 
 
@@ -151,16 +174,18 @@ def run_line(number: int, outcome: Outcome, name: str, kind: RunKind = RunKind.B
     backup = kind is RunKind.BACKUP
     error = f"the database does not answer: {name}" if outcome is Outcome.FAILED else None
     return runs.RunLine(
-        *(
-            number,
-            kind,
-            JobName("db") if backup else None,
-            VAULT,
-            outcome,
-            began,
-            began + timedelta(minutes=9),
-        ),
-        *(561.0, error, 812 if backup else 0, 3 * 10**9 if backup else 0, 94 * 10**7 if backup else 0),
+        number,
+        kind,
+        JobName("db") if backup else None,
+        VAULT,
+        outcome,
+        began,
+        began + timedelta(minutes=9),
+        561.0,
+        error,
+        812 if backup else 0,
+        3 * 10**9 if backup else 0,
+        94 * 10**7 if backup else 0,
         2 if outcome is Outcome.PARTIAL else 0,
     )
 
@@ -194,10 +219,19 @@ def the_run(name: str, *, failed: bool) -> runs.RunDetail:
         "hooks": [{"when": "before", "command": name}],
     }
     return runs.RunDetail(
-        *(line, report, [] if failed else ["thirty times as many files as usual were new"], problems, 2),
-        *(None if failed else snapshot("db", 30, name), None if failed else snapshot("db", 29, name).id),
-        *([] if failed else stored, 0 if failed else 4, 0 if failed else 4 * (512 << 20)),
-        *("journalctl -u nightvault RUN=430", 429, None),
+        line,
+        report,
+        [] if failed else ["thirty times as many files as usual were new"],
+        problems,
+        2,
+        None if failed else snapshot("db", 30, name),
+        None if failed else snapshot("db", 29, name).id,
+        [] if failed else stored,
+        0 if failed else 4,
+        0 if failed else 4 * (512 << 20),
+        "journalctl -u nightvault RUN=430",
+        429,
+        None,
     )
 
 
@@ -207,9 +241,17 @@ def entry(name: str, number: int, folder: bytes) -> browse.EntryLine:
     kind = common.Kind.DIRECTORY if number < 4 else common.Kind.SYMLINK if number == 4 else common.Kind.FILE
     target = common.Name(b"../" + raw) if number == 4 else None
     return browse.EntryLine(
-        *(common.Name(raw), common.Name(folder + b"/" + raw), kind),
-        *("drwxr-xr-x" if number < 4 else "-rw-r--r--", "www-data", name, 4_096 * number**3 + number),
-        *(NOW - DAY * number, target, number > 4, 0),
+        common.Name(raw),
+        common.Name(folder + b"/" + raw),
+        kind,
+        "drwxr-xr-x" if number < 4 else "-rw-r--r--",
+        "www-data",
+        name,
+        4_096 * number**3 + number,
+        NOW - DAY * number,
+        target,
+        number > 4,
+        0,
     )
 
 
@@ -233,7 +275,7 @@ def steps(name: str) -> list[browse.Step]:  # type: ignore[name-defined]
     ]
 
 
-def _version(name: str, number: int, folder: bytes) -> browse.VersionLine:
+def version_line(name: str, number: int, folder: bytes) -> browse.VersionLine:
     first, last = snapshot("www", 29 - 4 * number, name), snapshot("www", 30 - 4 * number, name)
     return browse.VersionLine(
         entry(name, 6 + number, folder), first, last, 2, number == 0, ["content", "times"], places()[:1]
@@ -245,260 +287,36 @@ def the_quote(name: str) -> quote.QuotePage:
     path = common.Name(f"/srv/{name}".encode("utf-8", "surrogateescape"))
     tiers = [
         quote.TierQuote(
-            *(
-                tier,
-                43,
-                41,
-                8_400_000_000,
-                Decimal(total),
-                Decimal(total) / 2,
-                Decimal("0.02"),
-                Decimal("0.71"),
-            ),
-            *(
-                Decimal("0.001"),
-                bounds,
-                (),
-                f"nightvault restore 1e5e0c19:/srv --target /mnt/back --tier {tier}",
-            ),
+            tier,
+            43,
+            41,
+            8_400_000_000,
+            Decimal(total),
+            Decimal(total) / 2,
+            Decimal("0.02"),
+            Decimal("0.71"),
+            Decimal("0.001"),
+            bounds,
+            (),
+            f"nightvault restore 1e5e0c19:/srv --target /mnt/back --tier {tier}",
         )
         for tier, total, bounds in ((Tier.STANDARD, "0.93", (9.0, 12.0)), (Tier.BULK, "0.75", (36.0, 48.0)))
     ]
     command = "nightvault restore 1e5e0c19af37b2d4:/srv/www/läger --target /mnt/back"
     return quote.QuotePage(
-        *(snapshot("www", 30, name), VAULT, [path], [common.Name(b"/srv/gone")], 1_204, 8 * 10**9, tiers),
-        *(False, False, 100_000, "USD", date(2026, 11, 1), places(), command, command + " --dry-run"),
+        snapshot("www", 30, name),
+        VAULT,
+        [path],
+        [common.Name(b"/srv/gone")],
+        1_204,
+        8 * 10**9,
+        tiers,
+        False,
+        False,
+        100_000,
+        "USD",
+        date(2026, 11, 1),
+        places(),
+        command,
+        command + " --dry-run",
     )
-
-
-def the_money(name: str) -> archives.MoneyPage:
-    """Archives and money."""
-    jobs = [name, "mail", "db", "etc"]
-    months = [
-        archives.MonthLine(
-            f"2026-{month:02d}", VAULT, JobName(one), 9, (month + 3 * place) * 10**9, Decimal("0.01") * month
-        )
-        for month in range(1, 12)
-        for place, one in enumerate(jobs)
-    ]
-    vault = archives.VaultMoney(
-        *(VAULT, "s3", "eu-central-1", False, 1_204, 538 * 10**9, Decimal("0.63"), Decimal("0.81")),
-        *(Decimal("0.09"), Decimal("0.02"), 40, 21 * 10**9, 12, 6 * 10**9),
-        [archives.ClassLine("DEEP_ARCHIVE", 1_190, 537 * 10**9, 10**7, Decimal("0.61"), Decimal("0.78"))],
-        [
-            archives.FreeOn("", 4, 10**9, Decimal(0)),
-            archives.FreeOn("2027-02", 36, 20 * 10**9, Decimal("0.11")),
-        ],
-    )
-    by_job = [
-        archives.JobMoney(
-            *(
-                VAULT,
-                JobName(one),
-                300,
-                130 * 10**9,
-                Decimal("0.16"),
-                Decimal("0.2"),
-                214,
-                9 * 10**11,
-                6.9,
-                1.4,
-            )
-        )
-        for one in jobs
-    ]
-    check = archives.CheckLine(
-        VAULT, NOW - 3 * DAY, NOW - 9 * DAY, NOW - 200 * DAY, 12, 1_204, [], NOW - 40 * DAY
-    )
-    return archives.MoneyPage(
-        *(
-            NOW,
-            NOW.date(),
-            "USD",
-            date(2026, 11, 1),
-            "the table of this version",
-            Decimal("0.63"),
-            Decimal("0.81"),
-        ),
-        *([vault], by_job, months, [check]),
-    )
-
-
-def the_schedule(name: str) -> schedule.SchedulePage:
-    """The next two weeks."""
-    days = [
-        schedule.CalendarDay(
-            (NOW + DAY * n).date(),
-            n == 0,
-            [
-                *(
-                    schedule.Due(
-                        NOW.replace(hour=2 + k, minute=0) + DAY * n,
-                        "backup",
-                        one,
-                        one,
-                        one == "etc" and n < 3,
-                    )
-                    for k, one in enumerate((name, "mail", "db", "etc"))
-                ),
-                *(
-                    [schedule.Due(NOW + DAY * n, "check", "deep", "check of deep", False)]
-                    if n % 7 == 2
-                    else []
-                ),
-                schedule.Due(NOW + DAY * n, "restores", "", "open restores", False, 96),
-            ],
-        )
-        for n in range(14)
-    ]
-    tasks = [
-        schedule.ScheduledTask(
-            "backup", one, f"backup of {one}", VAULT, "02:00", NOW + HOUR * 16, "done", True
-        )
-        for one in (name, "mail", "etc")
-    ]
-    tasks.append(
-        schedule.ScheduledTask("check", "deep", "check of deep", VAULT, "weekly", NOW + DAY, "new", False)
-    )
-    pause = schedule.PauseLine(JobName("etc"), NOW - HOUR, NOW + 3 * DAY)
-    return schedule.SchedulePage(NOW, NOW, "UTC", days, tasks, [pause], [], False)
-
-
-def all_pages(name: str = "www") -> dict[str, Shown]:
-    """Every page with everything that it can show; `name` stands wherever a foreign name can."""
-    folder = f"/srv/{name}".encode("utf-8", "surrogateescape")
-    newer, older = snapshot("www", 30, name), snapshot("www", 29, name)
-    the_run_page = runs.RunPage(
-        [
-            *(run_line(430 - n, list(Outcome)[n % 5], name) for n in range(12)),
-            run_line(400, Outcome.DONE, name, RunKind.CHECK),
-        ],
-        *(JobName("db"), None, None, False, 399),
-    )
-    changes = [
-        nights.ChangeLine(
-            common.Name(folder + b"/%d" % n),
-            change,
-            common.Kind.FILE,
-            ["content", "times"],
-            *(None if change == "added" else 5_000 * n, None if change == "removed" else 7_000 * n, NOW),
-        )
-        for n, change in enumerate([*nights.Change, *nights.Change], 1)
-    ]
-    newest = [
-        SimpleNamespace(name=one, newest_snapshot=newer.id, last_good=NOW, files=9, bytes=10**9, snapshots=30)
-        for one in (name, "mail")
-    ]
-    hit = browse.Hit(
-        JobName("www"), common.Name(folder + b"/x"), common.Kind.FILE, 4_000, NOW, newer.id, NOW, True, 3
-    )
-    detail, failed = the_run(name, failed=False), the_run(name, failed=True)
-    forms = {"jobs": [name, "db"], "kinds": list(RunKind), "outcomes": list(Outcome)}
-    return {
-        "overview": Shown("overview.html", "overview", glance(the_overview(name, well=True), ENGLISH)),
-        "overview-bad": Shown("overview.html", "overview", glance(the_overview(name, well=False), ENGLISH)),
-        "runs": Shown("runs.html", "runs", {"it": the_run_page, **forms}),
-        "run": Shown("run.html", "runs", {"it": detail, "report": list(report_rows(detail.report))}),
-        "run-failed": Shown("run.html", "runs", {"it": failed, "report": list(report_rows(failed.report))}),
-        "nights": Shown(
-            "nights.html",
-            "nights",
-            {
-                "it": nights.SnapshotPage(
-                    JobName("www"),
-                    [JobName("www"), JobName(name + "2")],
-                    [snapshot("www", n, name) for n in range(30, 16, -1)],
-                    False,
-                    16,
-                )
-            },
-        ),
-        "changes": Shown(
-            "changes.html",
-            "nights",
-            {
-                "it": nights.ChangePage(
-                    older,
-                    newer,
-                    common.Name(folder),
-                    nights.ChangeCounts(812, 14, 90, 10**9, 10**7, True),
-                    changes,
-                    ["thirty times as many files as usual were new"],
-                    False,
-                    "next",
-                    older.id,
-                    None,
-                )
-            },
-        ),
-        "browse-start": Shown("browse_start.html", "browse", {"jobs": newest}),
-        "browse": Shown(
-            "browse.html",
-            "browse",
-            {
-                "it": browse.DirectoryPage(
-                    newer,
-                    common.Name(folder),
-                    steps(name),
-                    None,
-                    [entry(name, n, folder) for n in range(18)],
-                    200_000,
-                    False,
-                    "next",
-                    places(),
-                    older.id,
-                    older.id,
-                )
-            },
-        ),
-        "search": Shown(
-            "search.html",
-            "search",
-            {"jobs": [name], "it": browse.SearchPage(name, None, [], [hit] * 6, False, "next", True)},
-        ),
-        "versions": Shown(
-            "versions.html",
-            "browse",
-            {
-                "it": browse.VersionPage(
-                    JobName("www"),
-                    common.Name(folder + b"/x"),
-                    steps(name),
-                    [_version(name, n, folder) for n in range(4)],
-                    True,
-                    True,
-                )
-            },
-        ),
-        "quote": Shown(
-            "quote.html",
-            "browse",
-            {
-                "it": the_quote(name),
-                "tier_word": lambda one: tier_word(one, ENGLISH),
-                "hours": lambda one: hours(one, ENGLISH),
-            },
-        ),
-        "archives": Shown(
-            "archives.html", "archives", {"it": the_money(name), "months": months(the_money(name), ENGLISH)}
-        ),
-        "schedule": Shown(
-            "schedule.html",
-            "schedule",
-            {**fortnight(the_schedule(name), ENGLISH), "told": name, "may_operate": True},
-        ),
-        "problem": Shown(
-            "problem.html", "", {"title": "This page is not there", "sentence": name, "advice": name}
-        ),
-        "again": Shown("login.html", "", {"next": "/schedule", "name": name}),
-    }
-
-
-def strangers(name: str = "ada") -> dict[str, Shown]:
-    """The pages for those who are not logged in."""
-    return {
-        "login": Shown(
-            "login.html", "", {"next": "/", "name": name, "told": "name and password do not fit together"}
-        ),
-        "welcome": Shown("welcome.html", "", {"link": name}),
-    }

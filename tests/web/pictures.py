@@ -13,7 +13,7 @@ from selenium.webdriver import Chrome
 
 from backup.web.pages.static import FOLDER, TYPES, address
 from tests.support.browsers import browser, set_screen
-from tests.web.believable import all_pages, strangers
+from tests.web.shown_pages import all_pages, strangers
 from tests.web.test_pages import html_of
 
 LOOKS = {"light": (1200, "light"), "dark": (1200, "dark"), "phone": (360, "light")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,7 +35,7 @@ def answered(handler: Handler) -> Handler:
     return guarded
 
 
-async def framed(request: Request, template: str, *, here: str, **values: object) -> Response:
+async def framed(request: Request, template: str, *, here: str, **values: Any) -> Response:
     """A page for somebody who is logged in; `here` is its entry in the navigation."""
     heard = await context_of(request).daemon.status()
     return page(request, template, here=here, heard=heard, **values)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from functools import cache
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -31,7 +32,7 @@ class Renderer:
         for name in self.environment.list_templates():
             self.environment.get_template(name)  # a mistake in one shows at the start
 
-    def html(self, template: str, now: datetime, zone: tzinfo | None = None, **values: object) -> str:
+    def html(self, template: str, now: datetime, zone: tzinfo | None = None, **values: Any) -> str:
         """A page; `now` is what ages are told from."""
         words = Words(self.texts, now, zone)
         made = self.environment.get_template(template)

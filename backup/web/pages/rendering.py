@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -19,7 +20,7 @@ def page(
     status: int = 200,
     here: str = "",
     heard: Heard | None = None,
-    **values: object,
+    **values: Any,
 ) -> Response:
     """The page that a template makes of these values; `heard` is what the daemon said."""
     now = context_of(request).clock.now()

@@ -1,0 +1,105 @@
+"""Believable values of money and the schedule."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+from backup.model import JobName
+from backup.web.views.values import archives, schedule
+from tests.web.believable import DAY, HOUR, NOW, VAULT
+
+
+def the_money(name: str) -> archives.MoneyPage:
+    """Archives and money."""
+    jobs = [name, "mail", "db", "etc"]
+    months = [
+        archives.MonthLine(
+            f"2026-{month:02d}", VAULT, JobName(one), 9, (month + 3 * place) * 10**9, Decimal("0.01") * month
+        )
+        for month in range(1, 12)
+        for place, one in enumerate(jobs)
+    ]
+    vault = archives.VaultMoney(
+        VAULT,
+        "s3",
+        "eu-central-1",
+        False,
+        1_204,
+        538 * 10**9,
+        Decimal("0.63"),
+        Decimal("0.81"),
+        Decimal("0.09"),
+        Decimal("0.02"),
+        40,
+        21 * 10**9,
+        12,
+        6 * 10**9,
+        [archives.ClassLine("DEEP_ARCHIVE", 1_190, 537 * 10**9, 10**7, Decimal("0.61"), Decimal("0.78"))],
+        [
+            archives.FreeOn("", 4, 10**9, Decimal(0)),
+            archives.FreeOn("2027-02", 36, 20 * 10**9, Decimal("0.11")),
+        ],
+    )
+    by_job = [
+        archives.JobMoney(
+            VAULT, JobName(one), 300, 130 * 10**9, Decimal("0.16"), Decimal("0.2"), 214, 9 * 10**11, 6.9, 1.4
+        )
+        for one in jobs
+    ]
+    check = archives.CheckLine(
+        VAULT, NOW - 3 * DAY, NOW - 9 * DAY, NOW - 200 * DAY, 12, 1_204, [], NOW - 40 * DAY
+    )
+    return archives.MoneyPage(
+        NOW,
+        NOW.date(),
+        "USD",
+        date(2026, 11, 1),
+        "the table of this version",
+        Decimal("0.63"),
+        Decimal("0.81"),
+        [vault],
+        by_job,
+        months,
+        [check],
+    )
+
+
+def the_schedule(name: str) -> schedule.SchedulePage:
+    """The next two weeks."""
+    days = [
+        schedule.CalendarDay(
+            (NOW + DAY * n).date(),
+            n == 0,
+            [
+                *(
+                    schedule.Due(
+                        NOW.replace(hour=2 + k, minute=0) + DAY * n,
+                        "backup",
+                        one,
+                        one,
+                        one == "etc" and n < 3,
+                    )
+                    for k, one in enumerate((name, "mail", "db", "etc"))
+                ),
+                *(
+                    [schedule.Due(NOW + DAY * n, "check", "deep", "check of deep", False)]
+                    if n % 7 == 2
+                    else []
+                ),
+                schedule.Due(NOW + DAY * n, "restores", "", "open restores", False, 96),
+            ],
+        )
+        for n in range(14)
+    ]
+    tasks = [
+        schedule.ScheduledTask(
+            "backup", one, f"backup of {one}", VAULT, "02:00", NOW + HOUR * 16, "done", True
+        )
+        for one in (name, "mail", "etc")
+    ]
+    tasks.append(
+        schedule.ScheduledTask("check", "deep", "check of deep", VAULT, "weekly", NOW + DAY, "new", False)
+    )
+    pause = schedule.PauseLine(JobName("etc"), NOW - HOUR, NOW + 3 * DAY)
+    return schedule.SchedulePage(NOW, NOW, "UTC", days, tasks, [pause], [], False)

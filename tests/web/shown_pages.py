@@ -1,0 +1,188 @@
+"""Every page with everything that it can show, from believable values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from backup.inventory.runs import Outcome, RunKind
+from backup.model import JobName
+from backup.web.pages.fortnight import shown as fortnight
+from backup.web.pages.glance import shown as glance
+from backup.web.pages.months import months
+from backup.web.pages.reports import report_rows
+from backup.web.pages.tiers import hours, tier_word
+from backup.web.texts import Texts
+from backup.web.views.values import browse, common, nights, runs
+from tests.web.believable import (
+    NOW,
+    entry,
+    places,
+    run_line,
+    snapshot,
+    steps,
+    the_overview,
+    the_quote,
+    the_run,
+    version_line,
+)
+from tests.web.believable_plans import the_money, the_schedule
+
+ENGLISH = Texts("en")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A page: its template and what it is given."""
+
+    template: str
+    here: str
+    values: Mapping[str, Any]
+
+
+def all_pages(name: str = "www") -> dict[str, Shown]:
+    """Every page with everything that it can show; `name` stands wherever a foreign name can."""
+    folder = f"/srv/{name}".encode("utf-8", "surrogateescape")
+    newer, older = snapshot("www", 30, name), snapshot("www", 29, name)
+    the_run_page = runs.RunPage(
+        [
+            *(run_line(430 - n, list(Outcome)[n % 5], name) for n in range(12)),
+            run_line(400, Outcome.DONE, name, RunKind.CHECK),
+        ],
+        JobName("db"),
+        None,
+        None,
+        False,
+        399,
+    )
+    changes = [
+        nights.ChangeLine(
+            common.Name(folder + b"/%d" % n),
+            change,
+            common.Kind.FILE,
+            ["content", "times"],
+            None if change == "added" else 5_000 * n,
+            None if change == "removed" else 7_000 * n,
+            NOW,
+        )
+        for n, change in enumerate([*nights.Change, *nights.Change], 1)
+    ]
+    newest = [
+        SimpleNamespace(name=one, newest_snapshot=newer.id, last_good=NOW, files=9, bytes=10**9, snapshots=30)
+        for one in (name, "mail")
+    ]
+    hit = browse.Hit(
+        JobName("www"), common.Name(folder + b"/x"), common.Kind.FILE, 4_000, NOW, newer.id, NOW, True, 3
+    )
+    detail, failed = the_run(name, failed=False), the_run(name, failed=True)
+    forms = {"jobs": [name, "db"], "kinds": list(RunKind), "outcomes": list(Outcome)}
+    return {
+        "overview": Shown("overview.html", "overview", glance(the_overview(name, well=True), ENGLISH)),
+        "overview-bad": Shown("overview.html", "overview", glance(the_overview(name, well=False), ENGLISH)),
+        "runs": Shown("runs.html", "runs", {"it": the_run_page, **forms}),
+        "run": Shown("run.html", "runs", {"it": detail, "report": list(report_rows(detail.report))}),
+        "run-failed": Shown("run.html", "runs", {"it": failed, "report": list(report_rows(failed.report))}),
+        "nights": Shown(
+            "nights.html",
+            "nights",
+            {
+                "it": nights.SnapshotPage(
+                    JobName("www"),
+                    [JobName("www"), JobName(name + "2")],
+                    [snapshot("www", n, name) for n in range(30, 16, -1)],
+                    False,
+                    16,
+                )
+            },
+        ),
+        "changes": Shown(
+            "changes.html",
+            "nights",
+            {
+                "it": nights.ChangePage(
+                    older,
+                    newer,
+                    common.Name(folder),
+                    nights.ChangeCounts(812, 14, 90, 10**9, 10**7, True),
+                    changes,
+                    ["thirty times as many files as usual were new"],
+                    False,
+                    "next",
+                    older.id,
+                    None,
+                )
+            },
+        ),
+        "browse-start": Shown("browse_start.html", "browse", {"jobs": newest}),
+        "browse": Shown(
+            "browse.html",
+            "browse",
+            {
+                "it": browse.DirectoryPage(
+                    newer,
+                    common.Name(folder),
+                    steps(name),
+                    None,
+                    [entry(name, n, folder) for n in range(18)],
+                    200_000,
+                    False,
+                    "next",
+                    places(),
+                    older.id,
+                    older.id,
+                )
+            },
+        ),
+        "search": Shown(
+            "search.html",
+            "search",
+            {"jobs": [name], "it": browse.SearchPage(name, None, [], [hit] * 6, False, "next", True)},
+        ),
+        "versions": Shown(
+            "versions.html",
+            "browse",
+            {
+                "it": browse.VersionPage(
+                    JobName("www"),
+                    common.Name(folder + b"/x"),
+                    steps(name),
+                    [version_line(name, n, folder) for n in range(4)],
+                    True,
+                    True,
+                )
+            },
+        ),
+        "quote": Shown(
+            "quote.html",
+            "browse",
+            {
+                "it": the_quote(name),
+                "tier_word": lambda one: tier_word(one, ENGLISH),
+                "hours": lambda one: hours(one, ENGLISH),
+            },
+        ),
+        "archives": Shown(
+            "archives.html", "archives", {"it": the_money(name), "months": months(the_money(name), ENGLISH)}
+        ),
+        "schedule": Shown(
+            "schedule.html",
+            "schedule",
+            {**fortnight(the_schedule(name), ENGLISH), "told": name, "may_operate": True},
+        ),
+        "problem": Shown(
+            "problem.html", "", {"title": "This page is not there", "sentence": name, "advice": name}
+        ),
+        "again": Shown("login.html", "", {"next": "/schedule", "name": name}),
+    }
+
+
+def strangers(name: str = "ada") -> dict[str, Shown]:
+    """The pages for those who are not logged in."""
+    return {
+        "login": Shown(
+            "login.html", "", {"next": "/", "name": name, "told": "name and password do not fit together"}
+        ),
+        "welcome": Shown("welcome.html", "", {"link": name}),
+    }
