@@ -25,9 +25,10 @@ axe.run({runOnly: {type: "tag", values: tags}, preload: false, resultTypes: ["vi
   .then(done, (error) => done({error: String(error)}));
 """
 _SMALL = """
-return [...document.querySelectorAll("button, input:not([type=hidden]), select, summary, .button, .nav a, .tabs a")]
+const pressed = "button, input:not([type=hidden]), select, summary, .button, .nav a, .tabs a";
+return [...document.querySelectorAll(pressed)]
   .map((one) => [one, (one.matches("[type=radio]") ? one.closest("label") : one).getBoundingClientRect()])
-  .filter(([one, box]) => box.width && (Math.max(box.width, 18) < 24 && !one.matches("[type=checkbox]") || box.height < 18))
+  .filter(([one, box]) => box.width && (box.width < 18 || box.height < 18))
   .map(([one, box]) => one.outerHTML.slice(0, 80) + " " + box.width + " x " + box.height);
 """
 WITHOUT_SPACES = "a-name-without-any-place-to-break-a-line-" * 4

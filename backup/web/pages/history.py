@@ -65,7 +65,7 @@ async def show_changes(request: Request) -> Response:
         changes,
         asked.text("newer") or "",
         older=asked.text("older"),
-        path=asked.path("path"),
+        path=asked.path("path") or b"/",
         after=asked.text("after"),
     )
     return await framed(request, "changes.html", here="nights", it=found)

@@ -1,4 +1,4 @@
-"""What is in there: browsing a snapshot, search, versions of a file, and what a restore would cost."""
+"""What is in there: browsing a snapshot, search, versions of a file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from starlette.routing import Route
 
 from backup.web.context import context_of
 from backup.web.pages.frame import answered, framed
-from backup.web.pages.html import texts
 from backup.web.pages.links import Asked
 from backup.web.pages.reading import job_names, newest_of_jobs
-from backup.web.pages.tiers import hours, tier_word
 from backup.web.views.browsing import directory
-from backup.web.views.quoting import quote
 from backup.web.views.searching import search
 from backup.web.views.versions import versions_of_path
 
@@ -62,27 +59,8 @@ async def show_versions(request: Request) -> Response:
     return await framed(request, "versions.html", here="browse", it=found)
 
 
-@answered
-async def show_quote(request: Request) -> Response:
-    """What restoring the chosen paths costs, and the command for it."""
-    context, asked = context_of(request), Asked(request.scope["query_string"])
-    found = await context.reading.view(
-        quote, context.config, context.clock.now(), asked.text("snapshot") or "", asked.paths() or [b"/"]
-    )
-    said = texts()
-    return await framed(
-        request,
-        "quote.html",
-        here="browse",
-        it=found,
-        tier_word=lambda tier: tier_word(tier, said),
-        hours=lambda bounds: hours(bounds, said),
-    )
-
-
 LOOKING = (
     Route("/browse", show_directory, name="browse"),
     Route("/search", show_search, name="search"),
     Route("/versions", show_versions, name="versions"),
-    Route("/quote", show_quote, name="quote"),
 )

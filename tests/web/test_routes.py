@@ -1,0 +1,122 @@
+"""The pages of a real installation over HTTP: each answers, and says plainly what is not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.pages import Client, Page, running_page
+from tests.support.servers import directory_server
+from tests.web.markup import Document, read
+
+HOSTILE = b"\xff<b>&\"'\xe2\x80\xaegnp\n%41+ .txt"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page over three nights, one of which failed; a name in it is hostile."""
+    server = directory_server(tmp_path_factory.mktemp("server"))
+    server.init()
+    (server.source / "docs").mkdir()
+    (server.source / "docs" / "plan.txt").write_text("one")
+    with open(bytes(server.source / "docs") + b"/" + HOSTILE, "wb"):
+        pass
+    server.backup()
+    (server.source / "docs" / "plan.txt").write_text("two, longer")
+    server.backup()
+    with running_page(server) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def ada(served: Page) -> Client:
+    """An operator who is logged in."""
+    return served.login()
+
+
+def page_of(client: Client, path: str, status: int = 200) -> Document:
+    """A page, read strictly."""
+    answer = client.get(path)
+    assert answer.status == status, answer.text
+    return read(answer.text)
+
+
+def links(document: Document, begin: str) -> list[str]:
+    """The addresses of links that begin so, in order."""
+    found = [one.attributes.get("href") or "" for one in document.all("a")]
+    return [one for one in found if one.startswith(begin)]
+
+
+def test_every_page_of_the_navigation_answers(ada: Client) -> None:
+    for where in dict.fromkeys(links(page_of(ada, "/runs"), "/")):
+        if where not in {"/archives", "/schedule"}:
+            assert page_of(ada, where).all("h1")
+
+
+def test_from_a_night_to_what_it_changed_and_back_to_a_version(ada: Client) -> None:
+    nights = page_of(ada, "/nights?job=main")
+    newest = links(nights, "/browse?")[0]
+    changes = page_of(ada, newest.replace("/browse?snapshot=", "/changes?newer="))
+    assert "changed" in changes.with_id("main").text
+    version = next(one for one in links(changes, "/versions?") if one.endswith("plan.txt"))
+    versions = page_of(ada, version)
+    assert len(versions.all("tbody")[0].text.split("2026-")) > 2
+    assert "11 B" in versions.with_id("main").text
+
+
+def test_a_name_that_is_no_text_can_be_followed_everywhere(ada: Client) -> None:
+    root = links(page_of(ada, "/browse"), "/browse?")[0]
+    shown = page_of(ada, root)
+    while not any("docs" in one for one in links(shown, "/browse?")):
+        shown = page_of(ada, links(shown, "/browse?")[-1])
+    docs = next(one for one in links(shown, "/browse?") if "docs" in one)
+    folder = page_of(ada, docs)
+    assert "\\xff<b>&\"'\\u202egnp\\x0a%41+ .txt" in folder.with_id("main").text
+    where = next(one for one in links(folder, "/versions?") if "%FF" in one)
+    assert "\\xff<b>" in page_of(ada, where).all("h1")[0].text
+    picks = [
+        one.attributes["value"] or "" for one in folder.all("input") if one.attributes.get("name") == "pick"
+    ]
+    assert any("%FF" in one for one in picks)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/nowhere", 404),
+        ("/runs/999", 404),
+        ("/runs?job=nobody", 404),
+        ("/runs?before=x", 400),
+        ("/runs?kind=walk", 400),
+        ("/browse?snapshot=00000000", 404),
+        ("/browse?snapshot=%ff", 400),
+        ("/browse?snapshot=latest&path=%00", 400),
+        ("/versions?job=main&path=relative", 400),
+        ("/changes?newer=", 400),
+        ("/search?q=x&after=garbage", 400),
+        ("/static/../page.css", 404),
+        ("/static/nothing.css", 404),
+    ],
+)
+def test_what_is_not_there_is_said_so_on_a_page_with_a_way_back(ada: Client, path: str, status: int) -> None:
+    document = page_of(ada, path, status)
+    assert "/" in links(document, "/")
+    assert document.all("h1")[0].text.strip()
+
+
+def test_style_and_script_come_with_their_types(ada: Client) -> None:
+    page = ada.get("/runs").text
+    for pattern, kind in (
+        (r"/static/page\.css\?v=\w+", "text/css"),
+        (r"/static/page\.js\?v=\w+", "text/javascript"),
+    ):
+        found = re.search(pattern, page)
+        assert found
+        assert ada.get(found[0]).headers["content-type"].startswith(kind)
+
+
+def test_without_a_daemon_the_pages_say_that_they_are_stale(ada: Client) -> None:
+    text = page_of(ada, "/runs").elements[0].text
+    assert "The daemon does not answer" in text
