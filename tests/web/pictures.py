@@ -13,8 +13,7 @@ from selenium.webdriver import Chrome
 
 from backup.web.pages.static import FOLDER, TYPES, address
 from tests.support.browsers import browser, set_screen
-from tests.web.shown_pages import all_pages, strangers
-from tests.web.test_pages import html_of
+from tests.web.shown_pages import all_pages, html_of, strangers
 
 LOOKS = {"light": (1200, "light"), "dark": (1200, "dark"), "phone": (360, "light")}
 _HIGHEST = 4_000

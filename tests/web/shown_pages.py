@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName
 from backup.web.pages.fortnight import shown as fortnight
 from backup.web.pages.glance import shown as glance
+from backup.web.pages.html import Renderer
 from backup.web.pages.months import months
 from backup.web.pages.reports import report_rows
 from backup.web.pages.tiers import hours, tier_word
@@ -31,6 +33,7 @@ from tests.web.believable import (
 from tests.web.believable_plans import the_money, the_schedule
 
 ENGLISH = Texts("en")
+ADA = SimpleNamespace(name="ada", role="operator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +189,23 @@ def strangers(name: str = "ada") -> dict[str, Shown]:
         ),
         "welcome": Shown("welcome.html", "", {"link": name}),
     }
+
+
+@cache
+def renderer() -> Renderer:
+    """The templates."""
+    return Renderer(Texts("en"))
+
+
+def html_of(shown: Shown, *, stale: bool = False, known: bool = True) -> str:
+    """A page as a browser gets it."""
+    return renderer().html(
+        shown.template,
+        NOW,
+        user=ADA if known else None,
+        here=shown.here,
+        live=not stale,
+        stale=stale,
+        heard_at=NOW,
+        **shown.values,
+    )

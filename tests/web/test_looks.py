@@ -12,8 +12,7 @@ from selenium.webdriver import Chrome
 
 from tests.support.browsers import browser, needs_browser, set_screen
 from tests.web.pictures import page_in
-from tests.web.shown_pages import all_pages, strangers
-from tests.web.test_pages import html_of
+from tests.web.shown_pages import all_pages, html_of, strangers
 
 pytestmark = [needs_browser, pytest.mark.slow]
 RULES = ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]

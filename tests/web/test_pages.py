@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backup.web.pages.html import Renderer
 from backup.web.pages.static import TYPES, contents
-from backup.web.texts import Texts
 from backup.wording import escape
-from tests.web.believable import NOW
 from tests.web.markup import Document, read
-from tests.web.shown_pages import Shown, all_pages, strangers
+from tests.web.shown_pages import all_pages, html_of, strangers
 
-ADA = SimpleNamespace(name="ada", role="operator")
 HOSTILE = "<script>alert(1)</script>\"'><b onclick=x>&lt;\u202egnp.exe"
 NAMES = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n\t ")
@@ -27,26 +22,6 @@ NAMES = st.text(
     max_size=30,
 )
 PAGES = {**all_pages(), **strangers()}
-
-
-@cache
-def renderer() -> Renderer:
-    """The templates."""
-    return Renderer(Texts("en"))
-
-
-def html_of(shown: Shown, *, stale: bool = False, known: bool = True) -> str:
-    """A page as a browser gets it."""
-    return renderer().html(
-        shown.template,
-        NOW,
-        user=ADA if known else None,
-        here=shown.here,
-        live=not stale,
-        stale=stale,
-        heard_at=NOW,
-        **shown.values,
-    )
 
 
 @cache
