@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
 from decimal import Decimal
 
 from backup.app.checks import check_context, quote_sample
@@ -22,10 +21,9 @@ from backup.driller.sample import Sample
 from backup.driller.scratch import sweep
 from backup.format.keys import RecoveryKey
 from backup.inventory import drills
-from backup.inventory.database import Inventory, Transaction
-from backup.inventory.proofs import Proof, proofs
+from backup.inventory.database import Inventory
 from backup.inventory.readings import Grade
-from backup.model import JobName, Tier, VaultName
+from backup.model import Tier, VaultName
 from backup.protocols import Clock, Progress, VaultTraits
 from backup.transfer.retry import Reach
 
@@ -124,17 +122,3 @@ def quotes_of(config: Config, context: DrillContext, grade: Grade) -> list[Quote
     if chosen is None:
         return []
     return quote_sample(config, config.vault(context.vault.name), context.vault.traits, chosen.pieces)
-
-
-def proofs_of_jobs(tx: Transaction, now: datetime) -> Mapping[JobName, Proof]:
-    """What was proven of each job's archives, over all vaults: shares, and when last in each grade."""
-    found: dict[JobName, Proof] = {}
-    for (_, job), proof in proofs(tx, now).items():
-        if job is not None:
-            found[job] = found.get(job, Proof()) + proof
-    return found
-
-
-def proof_of_all(tx: Transaction, now: datetime) -> Proof:
-    """What was proven of all archives."""
-    return sum(proofs(tx, now).values(), Proof())

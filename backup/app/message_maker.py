@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from backup.app.channels import chosen, quiet_hours, zone_of
+from backup.app.proven import proof_text, proofs_of_jobs
 from backup.app.status_parts import Concern, Level, Status, Topic
 from backup.app.unusual_runs import unusual_in
 from backup.config import Config
@@ -108,7 +109,13 @@ class Maker:
             last_good=dates.newest if dates else None,
             problems=made.problems if made else (),
             remarks=unusual_in(tx, run),
+            proven=self._proven(tx, run),
         )
+
+    def _proven(self, tx: Transaction, run: Run) -> str:
+        """What of the run's job was ever proven, in words; empty if nothing of it is stored."""
+        proof = proofs_of_jobs(tx, self.now).get(run.job) if run.job else None
+        return proof_text(proof) if proof is not None and proof.bytes else ""
 
     def _today(self) -> date:
         return self.now.astimezone(zone_of(self.config)).date()

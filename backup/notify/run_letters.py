@@ -24,7 +24,8 @@ _FIGURES = (
 class Surroundings:
     """What a letter says besides the run: this server, its time zone, the job's vault and last good backup.
 
-    `problems` are those of the run's snapshot, `remarks` sentences on what was unusual.
+    `problems` are those of the run's snapshot, `remarks` sentences on what was unusual. `proven` says what of
+    the job was ever read back and opened, and when last.
     """
 
     host: str
@@ -33,6 +34,7 @@ class Surroundings:
     last_good: datetime | None = None
     problems: Sequence[Problem] = ()
     remarks: Sequence[str] = ()
+    proven: str = ""
 
 
 def named(run: Run) -> str:
@@ -91,6 +93,8 @@ def _facts(run: Run, at: Surroundings) -> Iterator[tuple[str, str]]:
             yield label, f"{counted(report[files], 'file')}, {size(report[data])}"
     if isinstance(report.get("bytes_uploaded"), int):
         yield "uploaded", size(report["bytes_uploaded"])
+    if at.proven:
+        yield "proven", at.proven
     if at.last_good is not None and run.kind is RunKind.BACKUP and run.outcome is Outcome.FAILED:
         yield "last good", local_time(at.last_good, at.zone)
 

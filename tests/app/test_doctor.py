@@ -126,6 +126,7 @@ TABLE: dict[str, tuple[str, tuple[Change, Change]]] = {
     "signer for all": ("mode", mode("state/keys/signer", 0o644, 0o600)),
     "old archives": ("never-read", (later, earlier)),
     "an old check": ("unchecked", (later, earlier)),
+    "no drill": ("drill", (later, earlier)),
     "PostgreSQL": ("database", file("source/pg/PG_VERSION")),
     "MySQL": ("database", file("source/mysql/ibdata1")),
     "MongoDB": ("database", file("source/deep/mongo/WiredTiger")),

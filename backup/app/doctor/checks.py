@@ -14,6 +14,7 @@ from backup.app.doctor import (
     machine,
     nights,
     recovery,
+    rehearsals,
     rights,
     vaults,
 )
@@ -39,6 +40,7 @@ LOCAL: Mapping[str, Check] = {
     "never read": jobs.never_read,
     "last check": jobs.unchecked,
     "last rebuild drill": jobs.never_drilled,
+    "last drill": rehearsals.last_drill,
     "last night": nights.unusual,
     "warnings": nights.unread_warnings,
     "retention": jobs.no_policy,

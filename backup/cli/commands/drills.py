@@ -28,7 +28,7 @@ def drills(cli: Cli, limit: int) -> None:
     from rich.console import Group
     from rich.text import Text
 
-    from backup.app.drills import proofs_of_jobs
+    from backup.app.proven import proofs_of_jobs
     from backup.app.runs import opened
     from backup.cli.support.status_output import proof_document
     from backup.inventory import drills as rows
@@ -69,8 +69,8 @@ def _document(one: Drill) -> dict[str, Any]:
 
 
 def _jobs(proofs: dict[JobName, Proof] | Any) -> Sheet:
+    from backup.app.proven import percent
     from backup.cli.support.render import size, table
-    from backup.cli.support.status_screen import percent
     from backup.cli.support.tables import Column
     from backup.inventory.readings import Grade
 

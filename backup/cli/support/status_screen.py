@@ -10,13 +10,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from backup.app.proven import proof_text
 from backup.app.status_parts import JobStatus, Level, RestoreStatus, RunFacts, Status, VaultStatus
 from backup.cli.support.render import counted, duration, local_time, printable, shown_path, size, table
 from backup.cli.support.stats_screen import money
 from backup.cli.support.tables import Column
 from backup.cli.support.task_lines import task_lines
-from backup.inventory.proofs import Proof
-from backup.inventory.readings import Grade
 from backup.inventory.runs import RunKind
 
 if TYPE_CHECKING:
@@ -185,27 +184,6 @@ def _vault(one: VaultStatus, status: Status) -> str:
         when = "now" if one.next_prune <= status.now else _time(one.next_prune)
         text += f"; next prune: {when}"
     return text
-
-
-def proof_text(one: Proof) -> str:
-    """What was proven of archives, in words: both grades, never mixed."""
-    grades = ((Grade.READ_BACK, "read back"), (Grade.OPENED, "opened"))
-    return ", ".join(f"{word} {_proven(one.last(grade), one.share(grade))}" for grade, word in grades)
-
-
-def _proven(when: datetime | None, share: float | None) -> str:
-    if when is None:
-        return "never"
-    return f"{when.astimezone():%Y-%m-%d} ({percent(share)} ever)"
-
-
-def percent(share: float | None) -> str:
-    """A share in words; all of it only if it is all, and none only if it is none."""
-    if share is None:
-        return "-"
-    if 0 < share < 0.01:
-        return "below 1%"
-    return f"{int(share * 100)}%"
 
 
 def _days_left(end: datetime, now: datetime) -> str:

@@ -1,0 +1,48 @@
+"""What was ever proven of each job's archives by reading them back, and when last; also in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from backup.inventory.database import Transaction
+from backup.inventory.proofs import NOTHING_PROVEN, Proof, proofs
+from backup.inventory.readings import Grade
+from backup.model import JobName
+
+_GRADES = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}
+
+
+def proofs_of_jobs(tx: Transaction, now: datetime) -> Mapping[JobName, Proof]:
+    """What was proven of each job's archives, over all vaults: shares, and when last in each grade."""
+    found: dict[JobName, Proof] = {}
+    for (_, job), proof in proofs(tx, now).items():
+        if job is not None:
+            found[job] = found.get(job, NOTHING_PROVEN) + proof
+    return found
+
+
+def proof_of_all(tx: Transaction, now: datetime) -> Proof:
+    """What was proven of all archives."""
+    return sum(proofs(tx, now).values(), NOTHING_PROVEN)
+
+
+def proof_text(one: Proof) -> str:
+    """What was proven of archives, in words: both grades, never mixed."""
+    told = ((word, one.last(grade), one.share(grade)) for grade, word in _GRADES.items())
+    return ", ".join(f"{word} {_told(when, share)}" for word, when, share in told)
+
+
+def _told(when: datetime | None, share: float | None) -> str:
+    if when is None:
+        return "never"
+    return f"{when.astimezone():%Y-%m-%d} ({percent(share)} ever)"
+
+
+def percent(share: float | None) -> str:
+    """A share in words; all of it only if it is all, and none only if it is none."""
+    if share is None:
+        return "-"
+    if 0 < share < 0.01:
+        return "below 1%"
+    return f"{int(share * 100)}%"
