@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from tests.support.servers import HurryingClock, Server, directory_server, running_cloud
 
+KILLS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "4"))
 WORDS = ("rebuild", "--dry-run", "--key")
 
 
@@ -96,3 +100,23 @@ def test_in_aws_it_says_what_a_real_one_costs(tmp_path: Path, kind: str) -> None
         shown = server.done(*WORDS, server.key_file, "--wait").stdout
         assert "a real rebuild reads the vault's list and 1 catalog" in shown
         assert " USD by the price table" in shown or "USD by the price table" in shown
+
+
+def test_killed_at_any_moment_it_leaves_nothing_after_the_next(server: Server) -> None:
+    """As `kill -9` does; the server's files are as before, but for what the next drill removes."""
+    chance, killed = random.Random(20261126), 0
+    before = {path.name for path in server.state.iterdir()}
+    began = time.monotonic()
+    with server.process(*WORDS, server.key_file) as process:
+        assert process.wait(60) == 0
+    usual = time.monotonic() - began
+    for _ in range(KILLS):
+        with server.process(*WORDS, server.key_file) as process:
+            time.sleep(chance.uniform(usual * 0.4, usual))
+            process.kill()
+            killed += process.wait(60) == -9
+    assert killed, "none was killed in time"
+    document = server.json(*WORDS, server.key_file)
+    assert document["same"] is True
+    assert {path.name for path in server.state.iterdir()} - before <= {"rebuild-drill.lock"}
+    assert server.backup()["bytes_new"] == 0
